@@ -1,0 +1,53 @@
+# segfair: `make help` lists what there is to make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PARAMS ?= params/demo.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo run lab test lint format train-demo figures clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
+
+install: $(INSTALLED)  ## Create .venv and install everything, at the pinned versions
+
+# One install call with every pin, so that torch is never resolved to another build on the way.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("segfair needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": set PYTHON=python3.11") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (about 2 minutes, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+demo: $(INSTALLED)  ## Run the demo study and print the path of its report
+	@$(BIN)/segfair run params/demo.yaml
+
+run: $(INSTALLED)  ## Run another study: make run PARAMS=params/my_study.yaml
+	@$(BIN)/segfair run $(PARAMS)
+
+lab: $(INSTALLED)  ## Open JupyterLab on the notebooks
+	@$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+
+test: $(INSTALLED)  ## Run the tests
+	@$(BIN)/python -m pytest -n auto
+
+lint: $(INSTALLED)  ## Check code, notebooks, import contracts and spelling
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/codespell
+	@git ls-files -z '*.ipynb' | xargs -0 -r $(BIN)/nbstripout --verify --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"
+
+format: $(INSTALLED)  ## Format code and notebooks, strip notebook outputs
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+	@git ls-files -z '*.ipynb' | xargs -0 -r $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"
+
+train-demo: $(INSTALLED)  ## Train the demo's small SAM again (about an hour on two cores)
+	@$(BIN)/papermill notebooks/extras/train_sam_demo.ipynb outputs/train_sam_demo.ipynb --cwd .
+
+clean:  ## Remove .venv and all outputs
+	rm -rf $(VENV)
+	find outputs -mindepth 1 ! -name .gitkeep -delete

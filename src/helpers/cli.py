@@ -1,0 +1,127 @@
+"""The ``segfair`` command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from helpers.errors import SegfairError
+
+app = typer.Typer(
+    help="For whom, by how much, where in the organ and how surely a segmentation model fails.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Params = Annotated[
+    Path, typer.Argument(help="The study's parameter file, such as params/demo.yaml.", show_default=False)
+]
+Override = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-o",
+        "--override",
+        help="A value laid over the file, by dotted key: -o fairness.alpha=0.01.",
+        show_default=False,
+    ),
+]
+
+
+@app.command()
+def run(
+    params: Params,
+    first: Annotated[str | None, typer.Option("--from", help="The first stage to run: 01 to 05.")] = None,
+    last: Annotated[str | None, typer.Option("--until", help="The last stage to run.")] = None,
+    only: Annotated[str | None, typer.Option("--only", help="The one stage to run.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run stages that are up to date as well.")] = False,
+    override: Override = None,
+) -> None:
+    """Run a study from cohort to report; what is up to date is skipped."""
+    from helpers.parameters import parse_override
+    from helpers.pipeline import run_study, select_stages
+    from helpers.study import load_study
+
+    stages = select_stages(first=first, last=last, only=only)
+    overrides = dict(parse_override(text) for text in override or [])
+    study = load_study(params, overrides)
+    report = run_study(study, overrides=overrides, stages=stages, force=force, say=typer.echo)
+    typer.echo(f"report: {_relative(report)}" if report.exists() else f"outputs: {_relative(study.folder)}")
+
+
+@app.command()
+def check(params: Params, override: Override = None) -> None:
+    """Check parameters, table, paths, geometry and checkpoints without running anything."""
+    from helpers.cohort import check_cohort
+    from helpers.models import check_model
+    from helpers.notebook import check_output_folder
+    from helpers.study import load_study
+
+    study = load_study(params, override or [])
+    problems = check_cohort(study)
+    for model in study.parameters.models:
+        problems += check_model(model, study)
+    try:
+        check_output_folder(study)
+    except SegfairError as error:
+        problems.append(str(error))
+    for problem in problems:
+        typer.echo(f"- {problem}")
+    if problems:
+        typer.echo(
+            f"{len(problems)} problem{'s' if len(problems) > 1 else ''} found in {_relative(study.source)}", err=True
+        )
+        raise typer.Exit(1)
+    typer.echo(f"{_relative(study.source)}: no problem found")
+
+
+@app.command()
+def report(
+    output_dir: Annotated[
+        Path, typer.Argument(help="A study's output folder, such as outputs/demo.", show_default=False)
+    ],
+) -> None:
+    """Write report.html again from what lies in an output folder."""
+    from helpers.report import build_report
+
+    typer.echo(f"report: {_relative(build_report(output_dir))}")
+
+
+@app.command()
+def models() -> None:
+    """List the kinds of model a parameter file can name."""
+    from helpers.models.registry import KINDS
+
+    _list({name: kind.description for name, kind in KINDS.items()})
+
+
+@app.command()
+def sources() -> None:
+    """List the sources of scans a parameter file can name."""
+    from helpers.cohort import SOURCES
+
+    _list({name: source.description for name, source in SOURCES.items()})
+
+
+def main() -> None:
+    """Run the command; a :class:`SegfairError` ends in its one sentence and exit status 2."""
+    try:
+        app()
+    except SegfairError as error:
+        typer.echo(f"segfair: {error}", err=True)
+        sys.exit(2)
+
+
+def _list(descriptions: dict[str, str]) -> None:
+    width = max(len(name) for name in descriptions)
+    for name, description in descriptions.items():
+        typer.echo(f"{name:<{width}}  {description}")
+
+
+def _relative(path: Path) -> str:
+    """Return `path` as seen from the working directory where it lies below it."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,183 @@
+"""Map a function over cases: in process, on local processes, or on a Dask cluster.
+
+One call for every per-scan job of the project. A case that raises becomes a value
+(:class:`CaseFailure`) in its place, so one broken scan never stops a study.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from helpers.errors import SegfairError
+from helpers.parameters import Compute
+
+Case = TypeVar("Case")
+
+_client: Any = None
+_client_settings: Compute | None = None
+
+
+@dataclass(frozen=True)
+class CaseFailure:
+    """What is known of a case that failed.
+
+    Attributes
+    ----------
+    case : str
+        The case's id.
+    error : str
+        One sentence: for a :class:`SegfairError` its message, else the type and message.
+    details : str
+        The traceback, empty for a :class:`SegfairError`.
+    """
+
+    case: str
+    error: str
+    details: str = ""
+
+
+def map_cases(
+    function: Callable[[Case], Any],
+    cases: Sequence[Case],
+    *,
+    ids: Sequence[str],
+    compute: Compute,
+    label: str,
+) -> list[Any]:
+    """Call `function` on every case and return the results in the order of `cases`.
+
+    Parameters
+    ----------
+    function : callable
+        Takes one case; it and the cases must pickle when work leaves this process. A case may run
+        twice (a worker that dies is restarted and its case run again), so writes must be idempotent.
+    cases : sequence
+        What to map over. Pass paths, not pixels.
+    ids : sequence of str
+        A name per case for progress and failures.
+    compute : Compute
+        Where to run.
+    label : str
+        What the progress bar says.
+
+    Returns
+    -------
+    list
+        One result per case; a :class:`CaseFailure` where the case raised or killed its worker.
+    """
+    if len(ids) != len(cases):
+        raise ValueError(f"ids must name each of the {len(cases)} cases; got {len(ids)}")
+    results: list[Any] = [None] * len(cases)
+    run = (
+        _run_in_process
+        if _count_workers(compute) == 0 or (len(cases) < 2 and compute.scheduler is None)
+        else _run_on_dask
+    )
+    with tqdm(
+        total=len(cases), desc=label, file=sys.stdout, unit="scan", mininterval=0.5, dynamic_ncols=False, ncols=100
+    ) as bar:
+        for index, result in run(function, cases, ids, compute):
+            results[index] = result
+            if isinstance(result, CaseFailure):
+                bar.write(f"{label}: {result.case} failed: {result.error}", file=sys.stdout)
+            bar.set_postfix_str(str(ids[index]), refresh=False)
+            bar.update()
+    return results
+
+
+def close_client() -> None:
+    """Stop the local workers or leave the cluster; the next call starts anew."""
+    global _client, _client_settings
+    if _client is not None:
+        cluster = _client.cluster
+        _client.close()
+        if cluster is not None:
+            cluster.close()
+    _client, _client_settings = None, None
+
+
+def _run_in_process(
+    function: Callable[[Case], Any], cases: Sequence[Case], ids: Sequence[str], compute: Compute
+) -> Iterator[tuple[int, Any]]:
+    for index, (case, name) in enumerate(zip(cases, ids, strict=True)):
+        yield index, _guard(function, case, str(name))
+
+
+def _run_on_dask(
+    function: Callable[[Case], Any], cases: Sequence[Case], ids: Sequence[str], compute: Compute
+) -> Iterator[tuple[int, Any]]:
+    from distributed import as_completed
+
+    client = _open_client(compute)
+    futures = client.map(_guard, [function] * len(cases), cases, [str(name) for name in ids], pure=False)
+    places = {future.key: index for index, future in enumerate(futures)}
+    for future in as_completed(futures):
+        index = places[future.key]
+        # Only what the guard cannot catch arrives as an error: a killed worker, a result that does not pickle.
+        if future.status == "finished":
+            yield index, future.result()
+        else:
+            error = future.exception()
+            yield (
+                index,
+                CaseFailure(
+                    str(ids[index]),
+                    f"the worker process did not survive it ({type(error).__name__}): out of memory or a crash in compiled code",
+                ),
+            )
+        future.release()
+
+
+def _guard(function: Callable[[Case], Any], case: Case, name: str) -> Any:
+    try:
+        return function(case)
+    except SegfairError as error:
+        return CaseFailure(name, str(error))
+    except Exception as error:
+        message = " ".join(str(error).split()) or "no message"
+        return CaseFailure(name, f"{type(error).__name__}: {message}", traceback.format_exc())
+
+
+def _count_workers(compute: Compute) -> int:
+    if compute.scheduler is not None:
+        return 1
+    return len(os.sched_getaffinity(0)) if compute.workers == "cores" else compute.workers
+
+
+def _open_client(compute: Compute) -> Any:
+    """Return a client for these settings, kept for the next call of this process."""
+    global _client, _client_settings
+    if _client is not None and _client_settings == compute and _client.status == "running":
+        return _client
+    close_client()
+    from distributed import Client, LocalCluster
+
+    if compute.scheduler is not None:
+        try:
+            _client = Client(compute.scheduler, timeout=20)
+        except OSError as error:
+            raise SegfairError(
+                f"compute.scheduler {compute.scheduler}: no Dask scheduler answers there: start one (`dask scheduler`) or leave the key out to use this machine's cores"
+            ) from error
+    else:
+        cluster = LocalCluster(
+            n_workers=_count_workers(compute),
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            host="127.0.0.1",
+        )
+        _client = Client(cluster)
+    _client_settings = compute
+    return _client
+
+
+atexit.register(close_client)

@@ -1,0 +1,65 @@
+"""What every figure shares: colours, fonts, the configuration that keeps patient data at home."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+import plotly.io as pio
+
+# Okabe & Ito (2008), readable with every common colour-vision deficiency; yellow is left out (too pale on white).
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
+FIXED_COLOURS = {"female": "#D55E00", "male": "#0072B2"}
+# Over- and under-segmentation: blue to red through a light neutral, symmetrical about zero.
+DIVERGING = [[0.0, "#2166AC"], [0.25, "#92C5DE"], [0.5, "#F7F7F7"], [0.75, "#F4A582"], [1.0, "#B2182B"]]
+
+# `showSendToCloud: False` takes away plotly's upload button: patient data stays where it is.
+CONFIG: dict[str, Any] = {"displaylogo": False, "responsive": True, "showSendToCloud": False}
+
+METRIC_LABELS = {
+    "dice": "Dice (0–1, higher is better)",
+    "iou": "IoU (0–1, higher is better)",
+    "nsd": "Surface Dice, NSD (0–1, higher is better)",
+    "hd95_mm": "95 % Hausdorff distance (mm, lower is better)",
+    "assd_mm": "Average surface distance (mm, lower is better)",
+    "precision": "Precision (0–1, higher is better)",
+    "recall": "Recall (0–1, higher is better)",
+    "volume_error_ml": "Volume error (ml, 0 is best)",
+    "boundary_error_mm": "Boundary error (mm, lower is better)",
+}
+
+
+def colour_groups(groups: Sequence[str]) -> dict[str, str]:
+    """Return a colour per group, the same wherever the same list of groups is drawn."""
+    return {group: FIXED_COLOURS.get(group, PALETTE[place % len(PALETTE)]) for place, group in enumerate(groups)}
+
+
+def mark_groups(groups: Sequence[str]) -> dict[str, str]:
+    """Return a marker symbol per group, so that colour is never the only carrier."""
+    return {group: SYMBOLS[place % len(SYMBOLS)] for place, group in enumerate(groups)}
+
+
+def name_for_people(key: str) -> str:
+    """Return a column's or organ's key as words: ``kidney_left`` becomes ``kidney left``."""
+    return {"bmi": "BMI", "sex": "sex", "age": "age"}.get(key, key.replace("_", " "))
+
+
+def style_figure(figure: go.Figure, *, title: str, height: int = 420) -> go.Figure:
+    """Give a figure the house's fonts, margins and title, and return it."""
+    figure.update_layout(
+        template="plotly_white",
+        title={"text": title, "x": 0.0, "xanchor": "left", "font": {"size": 16}},
+        font={"family": "Arial, Helvetica, sans-serif", "size": 13, "color": "#222222"},
+        height=height,
+        margin={"l": 70, "r": 30, "t": 60, "b": 60},
+        legend={"title": None},
+    )
+    return figure
+
+
+def use_safe_renderer() -> None:
+    """Make JupyterLab's plotly figures leave out the upload button."""
+    pio.renderers["plotly_mimetype"].config = dict(CONFIG)
+    pio.renderers.default = "plotly_mimetype"

@@ -1,0 +1,63 @@
+"""What every notebook does first and last: open its stage, close its stage."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from helpers import provenance
+from helpers.compute import close_client
+from helpers.errors import StageError
+from helpers.figures.style import use_safe_renderer
+from helpers.storage import write_atomically
+from helpers.study import STAGES, Study, load_study
+
+_started: dict[str, float] = {}
+
+
+def open_stage(stage: str, params: str, overrides: dict[str, Any] | list[str] | None = None) -> Study:
+    """Load the study for a stage; everything that can be known to be wrong fails here, in the first second.
+
+    Parameters
+    ----------
+    stage : str
+        One of :data:`helpers.study.STAGES`.
+    params : str
+        The parameter file.
+    overrides : dict or list of str, optional
+        Laid over the file, as in :func:`helpers.study.load_study`.
+
+    Raises
+    ------
+    SegfairError
+        The parameters are wrong, or the output folder cannot be written.
+    """
+    if stage not in STAGES:
+        raise StageError(f"stage must be one of {', '.join(STAGES)}; got {stage!r}")
+    use_safe_renderer()
+    study = load_study(params, overrides or {})
+    check_output_folder(study)
+    provenance.write_snapshot(study)
+    _started[stage] = time.monotonic()
+    return study
+
+
+def close_stage(study: Study, stage: str, *, failures: dict[str, str] | None = None, **facts: Any) -> None:
+    """Record the stage as finished in run.json and let local workers go."""
+    seconds = time.monotonic() - _started.get(stage, time.monotonic())
+    provenance.record_stage(study, stage, status="finished", seconds=seconds, failures=failures, **facts)
+    close_client()
+
+
+def check_output_folder(study: Study) -> None:
+    """Write and remove a file in the study's folder.
+
+    Raises
+    ------
+    SegfairError
+        The folder cannot be made or written, or the disk is full.
+    """
+    probe = study.folder / ".writable"
+    with write_atomically(probe) as temporary:
+        temporary.write_bytes(b"\0")
+    probe.unlink(missing_ok=True)

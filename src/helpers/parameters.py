@@ -1,0 +1,440 @@
+"""One YAML file per study, validated once: what a parameter file may say.
+
+A typo, a wrong type or an impossible value ends in one message that names the key, the file and what
+is allowed, and lists everything that is wrong at once.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from helpers.errors import ParameterError
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+WHO_BMI_BINS = (0.0, 18.5, 25.0, 30.0, math.inf)
+WHO_BMI_LABELS = ("underweight", "normal weight", "overweight", "obese")
+WHO_AGE_BINS = (0.0, 18.0, 45.0, 60.0, 75.0, math.inf)
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+MetricName = Literal[
+    "dice", "iou", "nsd", "hd95_mm", "assd_mm", "precision", "recall", "volume_error_ml", "boundary_error_mm"
+]
+
+
+class Section(BaseModel):
+    """A part of the parameter file: unknown keys are refused, values cannot change afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _check_increasing(bins: list[float] | Literal["who"] | None) -> list[float] | Literal["who"] | None:
+    if isinstance(bins, list) and (len(bins) < 2 or any(b <= a for a, b in pairwise(bins))):
+        raise ValueError("bins must be at least two strictly increasing edges")
+    return bins
+
+
+class Organ(Section):
+    """Where one organ is found in the masks.
+
+    ``labels`` are its ids in a label map; ``files`` its mask files (without suffix) in a folder of
+    binary masks, united; ``side`` keeps only the voxels on that side of the body, by physical position.
+    """
+
+    id: int | None = Field(default=None, ge=1, le=255)
+    labels: list[Annotated[int, Field(ge=1)]] = []
+    files: list[str] = []
+    side: Literal["left", "right"] | None = None
+
+    @model_validator(mode="after")
+    def _needs_a_place(self) -> Organ:
+        if not self.labels and not self.files:
+            raise ValueError("an organ needs `labels` (ids in a label map) or `files` (mask file names)")
+        return self
+
+
+class Attribute(Section):
+    """How a column of the participants table becomes groups.
+
+    ``categories`` for a column of words; ``bins`` (edges, closed on the left) for a column of numbers,
+    or ``who`` for the World Health Organization's BMI or age bands.
+    """
+
+    categories: list[str] | None = None
+    bins: Annotated[list[float] | Literal["who"] | None, AfterValidator(_check_increasing)] = None
+    labels: list[str] | None = None
+    unit: str = ""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Attribute:
+        if (self.categories is None) == (self.bins is None):
+            raise ValueError("an attribute needs either `categories` or `bins`")
+        if self.labels is not None and isinstance(self.bins, list) and len(self.labels) != len(self.bins) - 1:
+            raise ValueError(
+                f"labels must name {len(self.bins) - 1} groups, one between each two bin edges; got {len(self.labels)}"
+            )
+        return self
+
+
+class Plausible(Section):
+    """Closed ranges outside of which a value is taken for a mistake and the scan is excluded."""
+
+    age: tuple[float, float] = (0.0, 120.0)
+    bmi: tuple[float, float] = (10.0, 90.0)
+
+
+class Exclusions(Section):
+    """Scans to leave out: implausible values by range, single scans by name with the reason."""
+
+    plausible: Plausible = Plausible()
+    scans: dict[str, str] = {}
+
+
+class PlantedEffect(Section):
+    """A segmentation error of known size that one group's planted masks carry.
+
+    ``erosion_mm`` moves the surface inwards by that distance (negative: outwards), over the whole organ
+    or only where the outward direction from the organ's centre lies in ``region``.
+    """
+
+    attribute: Literal["sex", "age", "bmi"]
+    group: str | None = None
+    above: float | None = None
+    organs: list[str] = []
+    erosion_mm: float
+    region: Literal[
+        "everywhere", "superior", "inferior", "anterior", "posterior", "left", "right", "posterior_inferior"
+    ] = "everywhere"
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> PlantedEffect:
+        if (self.group is None) == (self.above is None):
+            raise ValueError("a planted effect needs either `group` (sex) or `above` (age in years, bmi in kg/m²)")
+        if (self.attribute == "sex") != (self.group is not None):
+            raise ValueError("use `group` with sex and `above` with age or bmi")
+        return self
+
+
+class Planted(Section):
+    """The planted model: everyone's random boundary error, and the effects on some."""
+
+    boundary_error_mm: float = Field(default=1.0, ge=0)
+    smoothness_mm: float = Field(default=12.0, gt=0)
+    effects: list[PlantedEffect] = []
+
+
+class Phantoms(Section):
+    """The recipe of a cohort of torso phantoms."""
+
+    subjects: int = Field(default=48, ge=1)
+    modalities: list[Literal["CT", "MR"]] = Field(default=["CT", "MR"], min_length=1)
+    faults: bool = True
+    spacing_mm: tuple[float, float, float] = (3.5, 3.5, 6.0)
+    planted: Planted = Planted()
+
+
+class Cohort(Section):
+    """Who is studied: the source of scans, the organs, the attributes and the confounders."""
+
+    source: Literal["table", "phantoms", "totalsegmentator"]
+    path: str | None = None
+    phantoms: Phantoms = Phantoms()
+    columns: dict[str, str] = {}
+    values: dict[str, dict[str, str]] = {}
+    organs: dict[Name, Organ] = Field(min_length=1)
+    ignore_labels: list[int] | Literal["all"] = []
+    attributes: dict[Name, Attribute | None] = Field(min_length=1)
+    confounders: list[str] = []
+    exclusions: Exclusions = Exclusions()
+
+    @model_validator(mode="after")
+    def _fits_source(self) -> Cohort:
+        if self.source != "phantoms" and self.path is None:
+            raise ValueError(f"`path` is required when source is {self.source!r}")
+        ids = [organ.id for organ in self.organs.values() if organ.id is not None]
+        if len(ids) != len(set(ids)):
+            raise ValueError("two organs share one `id`")
+        if ids and len(ids) != len(self.organs):
+            raise ValueError("give every organ an `id`, or none")
+        for name, attribute in self.attributes.items():
+            if attribute is None and name not in ("sex", "age", "bmi"):
+                raise ValueError(f"attribute {name!r} has no default groups: give `categories` or `bins`")
+        return self
+
+    def organ_ids(self) -> dict[str, int]:
+        """Return each organ's id in the label maps this study writes (given, or 1, 2, … in order)."""
+        return {name: organ.id or place for place, (name, organ) in enumerate(self.organs.items(), start=1)}
+
+
+class Prompt(Section):
+    """The prompts a promptable model is given, simulated from the reference mask.
+
+    ``jitter`` moves each side of a box by up to this fraction of the box's size, uniformly.
+    """
+
+    type: Literal["box"] = "box"
+    jitter: float = Field(default=0.05, ge=0, le=0.5)
+    min_area_mm2: float = Field(default=30.0, ge=0)
+
+
+class Model(Section):
+    """One segmenter of the study."""
+
+    name: Name
+    kind: str
+    path: str | None = None
+    checkpoint: str | None = None
+    variant: str | None = None
+    prompt: Prompt = Prompt()
+
+
+class Metrics(Section):
+    """How masks are compared: the surface tolerance of the NSD, per organ."""
+
+    tolerance_mm: float = Field(default=3.0, gt=0)
+    tolerances_mm: dict[str, Annotated[float, Field(gt=0)]] = {}
+
+
+class Fairness(Section):
+    """How groups are compared."""
+
+    metrics: list[MetricName] = Field(default=["dice", "nsd", "hd95_mm", "boundary_error_mm"], min_length=1)
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    margin: dict[str, Annotated[float, Field(gt=0)]] = {
+        "dice": 0.02,
+        "nsd": 0.02,
+        "hd95_mm": 1.0,
+        "boundary_error_mm": 0.5,
+    }
+    correction: Literal["holm", "fdr_bh", "none"] = "holm"
+    bootstrap: int = Field(default=2000, ge=100)
+    min_group: int = Field(default=10, ge=2)
+
+
+class Spatial(Section):
+    """Where on the organ: which organs, and how fine."""
+
+    organs: list[str] = []
+    grid_mm: float = Field(default=4.0, gt=0)
+    vertices: int = Field(default=2000, ge=100, le=20000)
+
+
+class Compute(Section):
+    """Where per-scan work runs.
+
+    ``workers: 0`` is in process, a number or ``cores`` is that many local processes, ``scheduler``
+    (``tcp://…``) is an existing Dask cluster.
+    """
+
+    workers: Annotated[int, Field(ge=0)] | Literal["cores"] = "cores"
+    scheduler: Annotated[str, Field(pattern=r"^(tcp|tls|ucx|inproc)://")] | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
+
+
+class Parameters(Section):
+    """A whole study."""
+
+    name: Name
+    title: str | None = None
+    seed: int = Field(default=0, ge=0)
+    outputs: str = "outputs"
+    cohort: Cohort
+    models: list[Model] = Field(min_length=1)
+    metrics: Metrics = Metrics()
+    fairness: Fairness = Fairness()
+    spatial: Spatial = Spatial()
+    compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Parameters:
+        organs = set(self.cohort.organs)
+        names = [model.name for model in self.models]
+        if len(names) != len(set(names)):
+            raise ValueError("two models share one name")
+        for key, named in (
+            ("metrics.tolerances_mm", self.metrics.tolerances_mm),
+            ("spatial.organs", self.spatial.organs),
+        ):
+            unknown = sorted(set(named) - organs)
+            if unknown:
+                raise ValueError(
+                    f"{key} names {', '.join(unknown)}, not among cohort.organs ({', '.join(sorted(organs))})"
+                )
+        for effect in self.cohort.phantoms.planted.effects:
+            unknown = sorted(set(effect.organs) - organs)
+            if unknown:
+                raise ValueError(f"cohort.phantoms.planted names {', '.join(unknown)}, not among cohort.organs")
+        missing = sorted(set(self.fairness.metrics) - set(self.fairness.margin))
+        if missing:
+            raise ValueError(
+                f"fairness.margin has no value for {', '.join(missing)}: give one in the metric's own unit"
+            )
+        return self
+
+
+def read_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Parameters:
+    """Read and validate a parameter file.
+
+    Parameters
+    ----------
+    path : Path
+        The YAML file.
+    overrides : dict, optional
+        Values by dotted key (``{"fairness.alpha": 0.01}``) laid over the file before it is validated.
+
+    Raises
+    ------
+    ParameterError
+        The file is missing, is not YAML, or breaks the rules: one message with every fault.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ParameterError(f"{path}: no such parameter file: copy params/template.yaml and adapt it") from None
+    except OSError as error:
+        raise ParameterError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ParameterError(f"{path}: is not UTF-8 text: save it as UTF-8") from error
+    try:
+        raw = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ParameterError(f"{path}: is not valid YAML: {_join_lines(str(error))}") from error
+    if not isinstance(raw, dict):
+        raise ParameterError(
+            f"{path}: must hold keys and values (name:, cohort:, models:, …); got {type(raw).__name__}"
+        )
+    for key, value in (overrides or {}).items():
+        _lay_over(raw, key, value, path)
+    try:
+        return Parameters.model_validate(raw)
+    except ValidationError as error:
+        raise ParameterError("\n".join(_describe_all(path, error.errors()))) from error
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split ``"fairness.alpha=0.01"`` into its key and its value (read as YAML).
+
+    Raises
+    ------
+    ParameterError
+        There is no ``=``, or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ParameterError(f"override {text!r} must look like fairness.alpha=0.01")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ParameterError(f"override {text!r}: the value is not valid YAML: {_join_lines(str(error))}") from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML silently keeps the last of two equal keys; a study must not."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=deep)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _lay_over(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:
+    place: Any = raw
+    parts = key.split(".")
+    for depth, part in enumerate(parts[:-1]):
+        if isinstance(place, list):
+            place = place[_list_index(place, part, key, path)]
+            continue
+        if place.get(part) is None:
+            place[part] = {}
+        place = place[part]
+        if not isinstance(place, (dict, list)):
+            raise ParameterError(f"{path}: override {key!r}: {'.'.join(parts[: depth + 1])} is a value, not a section")
+    if isinstance(place, list):
+        place[_list_index(place, parts[-1], key, path)] = value
+    else:
+        place[parts[-1]] = value
+
+
+def _list_index(place: list[Any], part: str, key: str, path: Path) -> int:
+    """Return where `part` points in a list: a position, or the `name` of an entry (models)."""
+    for index, entry in enumerate(place):
+        if isinstance(entry, dict) and entry.get("name") == part:
+            return index
+    if part.isdigit() and int(part) < len(place):
+        return int(part)
+    raise ParameterError(f"{path}: override {key!r}: no entry {part!r} in a list of {len(place)}")
+
+
+def _describe_all(path: Path, faults: Sequence[Any]) -> list[str]:
+    """Return a line per key that is wrong; the branches of a union are joined with "or"."""
+    by_place: dict[tuple[Any, ...], list[Any]] = {}
+    for fault in faults:
+        by_place.setdefault(tuple(_plain_location(fault["loc"])), []).append(fault)
+    lines = []
+    for together in by_place.values():
+        first = _describe(path, together[0])
+        others = [fault["msg"].removeprefix("Input should be ") for fault in together[1:]]
+        lines.append(first if not others else first.replace("; got ", f", or {', or '.join(others)}; got ", 1))
+    return lines
+
+
+def _plain_location(location: tuple[Any, ...]) -> list[Any]:
+    """Drop what pydantic adds to a location to name the branch of a union it tried."""
+    branch = re.compile(r"[\[\]()]|^(constrained-)?(int|float|str)$|^list$|^literal")
+    return [part for part in location if not (isinstance(part, str) and branch.search(part))]
+
+
+def _describe(path: Path, fault: Any) -> str:
+    location = _plain_location(fault["loc"])
+    where = ".".join(str(part) for part in location) or "the file"
+    if fault["type"] == "extra_forbidden":
+        parent = ".".join(str(part) for part in location[:-1]) or "the top level"
+        return f"{path}: {where}: unknown key; allowed under {parent}: {', '.join(_allowed_keys(location[:-1]))}"
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if fault["type"] == "missing":
+        return f"{path}: {where}: required but missing"
+    if fault["type"] in ("value_error", "assertion_error"):
+        return f"{path}: {where}: {message}"
+    if fault["type"] == "string_pattern_mismatch":
+        message = f"text that matches {fault['ctx']['pattern']}"
+    return f"{path}: {where}: must be {message}; got {fault['input']!r}"
+
+
+def _allowed_keys(location: list[Any]) -> list[str]:
+    """Return the keys of the section at `location`, by walking the types."""
+    kind: Any = Parameters
+    for part in location:
+        section = _find_section(kind)
+        if section is not None and part in section.model_fields:
+            kind = section.model_fields[part].annotation
+        else:  # an entry of a list or a mapping: step to its value type
+            kind = _find_entry(kind)
+    section = _find_section(kind)
+    return sorted(section.model_fields) if section is not None else []
+
+
+def _find_section(kind: Any) -> type[Section] | None:
+    if isinstance(kind, type) and issubclass(kind, Section):
+        return kind
+    if get_origin(kind) in (list, dict):
+        return None
+    return next((found for argument in get_args(kind) if (found := _find_section(argument))), None)
+
+
+def _find_entry(kind: Any) -> Any:
+    return get_args(kind)[-1] if get_origin(kind) in (list, dict) else kind
+
+
+def _join_lines(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,227 @@
+"""Run the notebooks in order through papermill, skip what is up to date, keep what was executed."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from helpers import provenance
+from helpers.errors import SegfairError, StageError
+from helpers.notebook import check_output_folder
+from helpers.report import build_report, export_notebook
+from helpers.study import REPOSITORY, STAGES, Study
+
+Say = Callable[[str], None]
+
+
+def select_stages(*, first: str | None = None, last: str | None = None, only: str | None = None) -> list[str]:
+    """Return the stages from `first` to `last`, or `only` one; each by number (``"03"``) or name.
+
+    Raises
+    ------
+    StageError
+        A stage is unknown, or `first` comes after `last`.
+    """
+    if only is not None:
+        if first is not None or last is not None:
+            raise StageError("--only cannot be combined with --from or --until")
+        first = last = only
+    start = _find_stage(first) if first is not None else 0
+    end = _find_stage(last) if last is not None else len(STAGES) - 1
+    if start > end:
+        raise StageError(f"--from {STAGES[start]} comes after --until {STAGES[end]}")
+    return list(STAGES[start : end + 1])
+
+
+def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str], force: bool, say: Say) -> Path:
+    """Run `stages` of a study and return the path of its report (present once 05 has run).
+
+    Parameters
+    ----------
+    study : Study
+        The study, already loaded with `overrides`, so that a wrong one fails before anything runs.
+    overrides : dict
+        What the notebooks are to lay over the parameter file.
+    stages : sequence of str
+        From :func:`select_stages`.
+    force : bool
+        Run stages that are up to date as well.
+    say : callable
+        Receives a line per step.
+
+    Raises
+    ------
+    SegfairError
+        A stage failed (its half-run notebook is kept), or another process is running this study.
+    """
+    check_output_folder(study)
+    with _lock_study(study):
+        for place, stage in enumerate(stages, start=1):
+            heading = f"[{place}/{len(stages)}] {stage}"
+            if not force and provenance.stage_is_current(study, stage):
+                say(f"{heading}: up to date")
+                continue
+            say(f"{heading}: running")
+            started = time.monotonic()
+            run_notebook(study, stage, overrides=overrides)
+            if stage == "05_report":
+                build_report(study.folder)
+            say(f"{heading}: finished in {time.monotonic() - started:.0f} s")
+    return study.folder / "report.html"
+
+
+def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path:
+    """Execute one stage's notebook and return the executed copy; its HTML lies beside it.
+
+    Raises
+    ------
+    StageError
+        The notebook raised: the message is the error's own, and the half-run notebook is named.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    source = find_notebook(study, stage)
+    target = study.folder / "notebooks" / source.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    parameters = {"params": _shorten(study.source, study.root), "overrides": overrides}
+    _refuse_unknown(papermill.inspect_notebook(str(source)), parameters, source)
+    started = time.monotonic()
+    try:
+        with _poll_for_messages():
+            papermill.execute_notebook(
+                str(source),
+                str(target),
+                parameters=parameters,
+                kernel_name="python3",
+                cwd=str(study.root),
+                progress_bar=False,
+                log_output=False,
+                stdout_file=sys.stdout,
+                coalesce_streams=True,
+            )
+    except PapermillExecutionError as error:
+        provenance.record_stage(
+            study, stage, status="failed", seconds=time.monotonic() - started, failures={"stage": error.evalue}
+        )
+        message = (
+            error.evalue
+            if error.ename.endswith("Error") and error.ename in _own_errors()
+            else f"{error.ename}: {error.evalue}"
+        )
+        raise StageError(f"{stage} stopped: {message}\nThe half-run notebook is kept: {target}") from error
+    finally:
+        if target.exists():
+            _forget_machine(target)
+    export_notebook(target, target.with_suffix(".html"))
+    return target
+
+
+def find_notebook(study: Study, stage: str) -> Path:
+    """Return a stage's notebook: the project's own copy, else the repository's.
+
+    Raises
+    ------
+    StageError
+        Neither is there.
+    """
+    for root in (study.root, REPOSITORY):
+        path = root / "notebooks" / f"{stage}.ipynb"
+        if path.exists():
+            return path
+    raise StageError(f"notebooks/{stage}.ipynb is not there: run segfair from a clone of its repository")
+
+
+def _find_stage(text: str) -> int:
+    matches = [place for place, stage in enumerate(STAGES) if text in (stage, stage[:2], stage[1:2], stage[3:])]
+    if not matches:
+        raise StageError(f"stage {text!r} is unknown; stages are {', '.join(STAGES)} (or 01 to 05)")
+    return matches[0]
+
+
+def _refuse_unknown(known: dict[str, Any], parameters: dict[str, Any], notebook: Path) -> None:
+    """Refuse what papermill would only warn about: a parameter the notebook does not have."""
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise StageError(
+            f"{notebook.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known)) or 'none (no cell is tagged parameters)'}"
+        )
+
+
+def _own_errors() -> set[str]:
+    """Return the names of the errors whose message stands for itself."""
+    found, kinds = set(), [SegfairError]
+    while kinds:
+        kind = kinds.pop()
+        found.add(kind.__name__)
+        kinds += kind.__subclasses__()
+    return found
+
+
+def _shorten(path: Path, root: Path) -> str:
+    """Return `path` relative to `root` where it lies below: executed notebooks get shared."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def _forget_machine(executed: Path) -> None:
+    """Take what papermill and widgets leave in a notebook's metadata: paths, and megabytes of JavaScript."""
+    import nbformat
+
+    from helpers.storage import write_text
+
+    notebook = nbformat.read(executed, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+    write_text(nbformat.writes(notebook), executed)
+
+
+@contextmanager
+def _lock_study(study: Study) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(study.folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SegfairError(
+            f"another segfair run is working on study {study.name!r} ({study.folder}): wait for it, or end it first"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _poll_for_messages() -> Iterator[None]:
+    """Keep nbclient from hanging on a lost wake-up of the kernel's shell socket.
+
+    With widgets about one run in four never saw the kernel's reply (nbclient issue 312, papermill issue
+    723). Asking every 0.1 s, instead of waiting for one event, is immune to a lost one.
+    """
+    from queue import Empty
+
+    from jupyter_client.channels import AsyncZMQSocketChannel
+
+    original = AsyncZMQSocketChannel.get_msg
+
+    async def get_msg(self: Any, timeout: float | None = None) -> dict[str, Any]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = 0.1 if deadline is None else min(0.1, max(0.0, deadline - time.monotonic()))
+            if await self.socket.poll(int(left * 1000)):
+                return await self._recv()
+            if deadline is not None and time.monotonic() >= deadline:
+                raise Empty
+
+    AsyncZMQSocketChannel.get_msg = get_msg
+    try:
+        yield
+    finally:
+        AsyncZMQSocketChannel.get_msg = original

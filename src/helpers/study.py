@@ -1,0 +1,168 @@
+"""A study: its parameters, its seed, and where every file of it lies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from helpers import storage
+from helpers.errors import ParameterError, StageError
+from helpers.parameters import Parameters, parse_override, read_parameters
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STAGES = ("01_cohort", "02_inference", "03_performance", "04_spatial", "05_report")
+
+# What each stage writes, by a short name: (path under the study's folder, the stage that writes it).
+TABLES = {
+    "cohort": ("cohort.parquet", "01_cohort"),
+    "exclusions": ("exclusions.csv", "01_cohort"),
+    "metrics": ("metrics.parquet", "03_performance"),
+    "groups": ("fairness/groups.csv", "03_performance"),
+    "disparity": ("fairness/disparity.csv", "03_performance"),
+    "maps": ("spatial/maps.parquet", "04_spatial"),
+    "spatial_summary": ("spatial/summary.csv", "04_spatial"),
+}
+
+
+class Study:
+    """A validated study and its paths. Make one with :func:`load_study`.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        What the parameter file says, after validation.
+    source : Path
+        The parameter file.
+    root : Path
+        The project folder: the one above ``params/`` (else the parameter file's own folder);
+        `outputs` and relative paths in the file are relative to it.
+    folder : Path
+        ``<root>/<outputs>/<name>``, where everything this study makes is written.
+    """
+
+    def __init__(self, parameters: Parameters, source: Path) -> None:
+        self.parameters = parameters
+        self.source = source
+        self.root = source.parent.parent if source.parent.name == "params" else source.parent
+        self.folder = self.resolve(parameters.outputs) / parameters.name
+
+    @property
+    def name(self) -> str:
+        """The study's name, which is also its folder's."""
+        return self.parameters.name
+
+    @property
+    def title(self) -> str:
+        """The study's title for people: `title`, else its name."""
+        return self.parameters.title or self.name
+
+    @property
+    def organ_ids(self) -> dict[str, int]:
+        """Each organ's id in the label maps this study writes."""
+        return self.parameters.cohort.organ_ids()
+
+    def resolve(self, text: str) -> Path:
+        """Return a path of the parameter file: ``${NAME}`` expanded, ``~`` too, relative to `root`.
+
+        ``${SEGFAIR_DATA}`` defaults to ``../shared/data`` beside the project folder.
+
+        Raises
+        ------
+        ParameterError
+            An environment variable is not set.
+        """
+        defaults = {"SEGFAIR_DATA": str(self.root.parent / "shared" / "data")}
+
+        def expand(match: re.Match[str]) -> str:
+            name = match.group(1)
+            value = os.environ.get(name) or defaults.get(name)
+            if value is None:
+                raise ParameterError(
+                    f"{self.source}: ${{{name}}} in {text!r} is not set: set that environment variable or write the path out"
+                )
+            return value
+
+        return (self.root / Path(re.sub(r"\$\{(\w+)\}", expand, text)).expanduser()).resolve()
+
+    def path(self, table: str) -> Path:
+        """Return where a table of :data:`TABLES` lies, present or not."""
+        return self.folder / TABLES[table][0]
+
+    def read(self, table: str) -> pd.DataFrame:
+        """Read a table an earlier stage wrote.
+
+        Raises
+        ------
+        StageError
+            It is missing; the message names the stage to run.
+        """
+        relative, stage = TABLES[table]
+        path = self.folder / relative
+        if not path.exists():
+            raise StageError(
+                f"{relative} is missing for study {self.name!r}: run {stage} or `segfair run {self.source} --until {stage[:2]}`"
+            )
+        return storage.read_table(path, made_by=stage)
+
+    def read_included(self) -> pd.DataFrame:
+        """Read the cohort's included scans, one row each, index 0…n−1.
+
+        Raises
+        ------
+        StageError
+            01_cohort has not run, or excluded every scan.
+        """
+        cohort = self.read("cohort")
+        included = cohort[cohort["included"]].reset_index(drop=True)
+        if included.empty:
+            raise StageError(
+                f"every one of the {len(cohort)} scans of study {self.name!r} is excluded: see the reasons in {self.path('exclusions')}"
+            )
+        return included
+
+    def prediction_path(self, model: str, scan: str) -> Path:
+        """Return where `model`'s label map of `scan` lies."""
+        return self.folder / "predictions" / model / f"{scan}.nii.gz"
+
+    def inference_path(self, model: str) -> Path:
+        """Return where `model`'s inference table lies."""
+        return self.folder / "predictions" / model / "inference.parquet"
+
+    def seed_for(self, *keys: object) -> int:
+        """Return a 63-bit seed that depends on the study's seed and `keys` alone.
+
+        Independent of order of work, process and machine, so parallel and resumed runs agree.
+        """
+        text = "\x1f".join(str(key) for key in (self.parameters.seed, *keys))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None = None) -> Study:
+    """Load a study from its parameter file.
+
+    Parameters
+    ----------
+    params : str or Path
+        The YAML file; a relative path is looked for in the working directory, then in the
+        repository, so that notebooks work from their own folder and from the repository's root.
+    overrides : dict or list of str, optional
+        ``{"fairness.alpha": 0.01}`` or ``["fairness.alpha=0.01"]``, laid over the file.
+
+    Raises
+    ------
+    ParameterError
+        The file is missing or breaks the rules.
+    """
+    if isinstance(overrides, list):
+        overrides = dict(parse_override(text) for text in overrides)
+    path = Path(params).expanduser()
+    if not path.is_absolute():
+        candidates = [folder / path for folder in (Path.cwd(), Path.cwd().parent, REPOSITORY)]
+        path = next((candidate for candidate in candidates if candidate.exists()), candidates[0])
+    path = path.resolve()
+    return Study(read_parameters(path, overrides), path)

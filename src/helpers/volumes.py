@@ -1,0 +1,437 @@
+"""Images and masks: reading, geometry checks, orientation, windowing, atomic writing.
+
+Arrays are in NumPy's order (z, y, x); SimpleITK images in its own (x, y, z). An image brought to the
+*study orientation* (:func:`to_axial`) has its axes closest to the body's: z towards the head
+(superior), y towards the back (posterior), x towards the person's left, so that an axial slice is
+``array[z]`` whatever the storage order of the file.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import shutil
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cc3d
+import numpy as np
+import SimpleITK as sitk
+
+from helpers.errors import VolumeError
+from helpers.parameters import Organ
+from helpers.storage import write_atomically
+
+GRID_TOLERANCE_MM = 0.01
+DIRECTION_TOLERANCE = 1e-3
+SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of an image lie, in SimpleITK's order (x, y, z) and LPS millimetres."""
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+
+    def differences(self, other: Grid) -> list[str]:
+        """Name what differs from `other` beyond tolerance: size, spacing, origin, direction.
+
+        Spacing and origin are compared to 0.01 mm, direction cosines to 1e-3.
+        """
+        found = []
+        if self.size != other.size:
+            return [f"size {self.size} against {other.size}"]
+        for name, tolerance in (
+            ("spacing", GRID_TOLERANCE_MM),
+            ("origin", GRID_TOLERANCE_MM),
+            ("direction", DIRECTION_TOLERANCE),
+        ):
+            ours, theirs = np.asarray(getattr(self, name)), np.asarray(getattr(other, name))
+            if not np.all(np.abs(ours - theirs) <= tolerance):
+                found.append(f"{name} {_shorten(ours)} against {_shorten(theirs)}")
+        return found
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A scan's organs as one label map.
+
+    Attributes
+    ----------
+    image : sitk.Image
+        uint8, the study's organ ids, on the file's own grid.
+    midline_x_mm : float or None
+        The LPS x coordinate (mm, + is left) that parts left from right organs; None where no organ has a side.
+    unknown : tuple of int
+        Ids in the file that no organ names.
+    notes : tuple of str
+        What had to be assumed, in sentences.
+    """
+
+    image: sitk.Image
+    midline_x_mm: float | None = None
+    unknown: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_volume(path: Path) -> sitk.Image:
+    """Read a 3D scalar image or mask with its geometry.
+
+    Raises
+    ------
+    VolumeError
+        The file is missing, unreadable, truncated, not three-dimensional or not scalar.
+    """
+    path = Path(path)
+    grid_of(path)
+    try:
+        _check_complete(path)
+        return sitk.ReadImage(str(path))
+    except (RuntimeError, EOFError, OSError, zlib.error) as error:
+        raise VolumeError(
+            f"{path.name}: cannot be read, it may be truncated or damaged: copy it again from its source"
+        ) from error
+
+
+def grid_of(path: Path) -> Grid:
+    """Read an image's grid from its header, without the voxels.
+
+    Raises
+    ------
+    VolumeError
+        As :func:`read_volume`, as far as a header tells.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise VolumeError(f"{path}: no such file: correct its path in the participants table")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise VolumeError(
+            f"{path.name}: is not an image that can be opened (NIfTI, NRRD or MetaImage expected)"
+        ) from error
+    size = tuple(reader.GetSize())
+    if len(size) == 4 and size[3] == 1:
+        raise VolumeError(f"{path.name}: has a fourth axis of length 1: store it as a 3D image")
+    if len(size) != 3:
+        raise VolumeError(
+            f"{path.name}: must be a 3D image; it has {len(size)} axes of {size}: give one volume per scan"
+        )
+    if reader.GetNumberOfComponents() != 1:
+        raise VolumeError(f"{path.name}: must have one value per voxel; it has {reader.GetNumberOfComponents()}")
+    return Grid(size, tuple(reader.GetSpacing()), tuple(reader.GetOrigin()), tuple(reader.GetDirection()))
+
+
+def grid_of_image(image: sitk.Image) -> Grid:
+    """Return the grid of an image in memory."""
+    return Grid(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+
+def find_grid(reference: Path) -> Grid:
+    """Return the grid of a reference: a label map, or the first mask of a folder of masks.
+
+    Raises
+    ------
+    VolumeError
+        There is no mask, or it cannot be opened.
+    """
+    if reference.is_dir():
+        masks = sorted(path for path in reference.iterdir() if path.name.endswith(SUFFIXES))
+        if not masks:
+            raise VolumeError(f"{reference}: the folder holds no mask ({', '.join(SUFFIXES)})")
+        return grid_of(masks[0])
+    return grid_of(reference)
+
+
+def spacing_zyx_mm(image: sitk.Image) -> tuple[float, float, float]:
+    """Return the voxel spacing in array order (z, y, x), in mm."""
+    x, y, z = image.GetSpacing()
+    return z, y, x
+
+
+def to_axial(image: sitk.Image) -> sitk.Image:
+    """Permute and flip axes so that (x, y, z) run to the person's left, posterior and superior.
+
+    Voxels keep their values and places in the world; only their order in memory changes.
+    """
+    return sitk.DICOMOrient(image, "LPS")
+
+
+def from_axial(image: sitk.Image, grid: Grid) -> sitk.Image:
+    """Undo :func:`to_axial`: return `image` in the axis order of `grid`.
+
+    Raises
+    ------
+    VolumeError
+        The two do not cover the same voxels.
+    """
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(grid.direction)
+    restored = sitk.DICOMOrient(image, code)
+    differences = grid_of_image(restored).differences(grid)
+    if differences:
+        raise VolumeError(f"the mask does not fit the scan's grid: {'; '.join(differences)}")
+    # Rounding in the direction cosines must not add up over a round trip.
+    restored.SetOrigin(grid.origin)
+    restored.SetSpacing(grid.spacing)
+    restored.SetDirection(grid.direction)
+    return restored
+
+
+def image_from_array(array: np.ndarray, grid: Grid) -> sitk.Image:
+    """Return `array` (z, y, x) as an image on `grid`."""
+    if array.shape != grid.size[::-1]:
+        raise VolumeError(f"array of shape {array.shape} (z, y, x) does not fit a grid of {grid.size} (x, y, z)")
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin)
+    image.SetDirection(grid.direction)
+    return image
+
+
+def write_volume(image: sitk.Image, path: Path) -> None:
+    """Write an image atomically, compressed, without a time stamp (equal voxels give equal bytes)."""
+    with write_atomically(path) as temporary:
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=True, compressionLevel=1)
+        except RuntimeError as error:
+            raise OSError(28 if _disk_is_full(temporary) else 5, "the image writer failed") from error
+
+
+def read_label_map(
+    path: Path, organs: Mapping[str, Organ], organ_ids: Mapping[str, int], *, midline_x_mm: float | None = None
+) -> LabelMap:
+    """Read masks as one uint8 label map with the study's organ ids.
+
+    Parameters
+    ----------
+    path : Path
+        A label map (organs are found by `labels`), or a folder of binary masks (by `files`; the
+        union of those present; an organ none of whose files exists is absent).
+    organs : mapping of str to Organ
+        Where each organ is found.
+    organ_ids : mapping of str to int
+        The id each organ gets in the result.
+    midline_x_mm : float, optional
+        Where left and right part, in LPS x (mm); found from the mask when not given. Give the
+        reference's own for a prediction, so that both are parted by the same plane.
+
+    Raises
+    ------
+    VolumeError
+        A file cannot be read, the masks of a folder lie on different grids, or two organs overlap
+        (other than by less than 0.1 % of the smaller; then the first named keeps the voxels).
+    """
+    path = Path(path)
+    image, masks, unknown = _read_masks(path, organs)
+    grid = grid_of_image(image)
+    notes: list[str] = []
+    sided = [name for name, organ in organs.items() if organ.side is not None]
+    left_of_midline = None
+    if sided:
+        if midline_x_mm is None:
+            union = np.logical_or.reduce([masks[name] for name in sided])
+            midline_x_mm, note = find_midline(union, grid)
+            if note:
+                notes.append(note)
+        if midline_x_mm is not None:
+            left_of_midline = _x_coordinates_mm(grid) > midline_x_mm
+    result = np.zeros(grid.size[::-1], np.uint8)
+    for name, organ in organs.items():
+        mask = masks[name]
+        if organ.side is not None and left_of_midline is not None:
+            mask = mask & (left_of_midline if organ.side == "left" else ~left_of_midline)
+        taken = mask & (result > 0)
+        overlap = int(taken.sum())
+        if overlap:
+            if overlap > 0.001 * int(mask.sum()):
+                raise VolumeError(
+                    f"{path.name}: {name} shares {overlap} voxels with another organ: every voxel may belong to one organ"
+                )
+            notes.append(f"{name}: {overlap} voxels shared with another organ were left to that one")
+        result[mask & ~taken] = organ_ids[name]
+    return LabelMap(image_from_array(result, grid), midline_x_mm, unknown, tuple(notes))
+
+
+def find_midline(mask: np.ndarray, grid: Grid) -> tuple[float | None, str | None]:
+    """Find the sagittal plane that parts the left from the right one of paired organs.
+
+    Connected components of at least 5 % of the largest are ordered by the LPS x of their centroids;
+    the widest step between neighbours, if over 40 mm, parts right from left, and the plane lies
+    midway between those two centroids. Where there is no such step (one organ only, or both grown
+    together) the plane is the middle of the grid, and a note says so.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, (z, y, x)
+        Both organs.
+    grid : Grid
+        Its grid.
+
+    Returns
+    -------
+    x_mm : float or None
+        LPS x of the plane in mm (+ is the person's left); None for an empty mask.
+    note : str or None
+        What had to be assumed.
+    """
+    if not mask.any():
+        return None, None
+    components = cc3d.connected_components(mask.astype(np.uint8), connectivity=26)
+    statistics = cc3d.statistics(components)
+    counts = statistics["voxel_counts"][1:]
+    large = np.flatnonzero(counts >= 0.05 * counts.max()) + 1
+    centroids_zyx = statistics["centroids"][large]
+    x = np.sort(_index_to_x_mm(grid, centroids_zyx[:, ::-1]))
+    steps = np.diff(x)
+    if len(steps) and steps.max() > 40.0:
+        widest = int(np.argmax(steps))
+        return float((x[widest] + x[widest + 1]) / 2), None
+    middle = float(_index_to_x_mm(grid, (np.asarray(grid.size)[None] - 1) / 2)[0])
+    return (
+        middle,
+        "only one organ of a pair was found, or both grown together: left and right were told apart by the middle of the image",
+    )
+
+
+def window_image(array: np.ndarray, modality: str, *, center: float = 40.0, width: float = 400.0) -> np.ndarray:
+    """Map intensities to 0…255 for viewing and for models of 8-bit images.
+
+    CT (Hounsfield units) by a window, soft tissue by default; MR by its 0.5th to 99.5th percentile
+    of the voxels above the background (over 5 % of the 99th percentile).
+
+    Parameters
+    ----------
+    array : ndarray, any shape
+        Intensities. NaN counts as the lowest value.
+    modality : {"CT", "MR"}
+    center, width : float
+        The CT window in HU.
+
+    Returns
+    -------
+    ndarray of uint8, same shape
+    """
+    array = np.nan_to_num(
+        np.asarray(array, np.float32), nan=float(np.nanmin(array)) if np.isfinite(array).any() else 0.0
+    )
+    if modality == "CT":
+        low, high = center - width / 2, center + width / 2
+    else:
+        foreground = array[array > 0.05 * np.percentile(array, 99)]
+        low, high = np.percentile(foreground if foreground.size else array, [0.5, 99.5])
+    if high <= low:
+        return np.zeros(array.shape, np.uint8)
+    return np.clip((array - low) * (255.0 / (high - low)) + 0.5, 0, 255).astype(np.uint8)
+
+
+def _read_masks(path: Path, organs: Mapping[str, Organ]) -> tuple[sitk.Image, dict[str, np.ndarray], tuple[int, ...]]:
+    """Return one image for its grid, a boolean array per organ, and the ids no organ names."""
+    if not path.is_dir():
+        image = read_volume(path)
+        array = sitk.GetArrayViewFromImage(image)
+        if array.dtype.kind == "f" and not np.array_equal(array, np.round(array)):
+            raise VolumeError(
+                f"{path.name}: a mask must hold whole numbers (organ ids); it holds fractions: give the label map, not an image or a probability map"
+            )
+        labels = set(np.unique(array).astype(int).tolist()) - {0}
+        named = {label for organ in organs.values() for label in organ.labels}
+        masks = {
+            name: np.isin(array, organ.labels) if labels & set(organ.labels) else np.zeros(array.shape, bool)
+            for name, organ in organs.items()
+        }
+        return image, masks, tuple(sorted(labels - named))
+    found = {
+        stem.name[: -len(suffix)]: stem for suffix in reversed(SUFFIXES) for stem in sorted(path.glob(f"*{suffix}"))
+    }
+    wanted = {name: [found[file] for file in organ.files if file in found] for name, organ in organs.items()}
+    first = next((files[0] for files in wanted.values() if files), None)
+    if first is None:
+        raise VolumeError(f"{path}: the folder holds none of the masks that cohort.organs names")
+    image = read_volume(first)
+    grid = grid_of_image(image)
+    masks = {}
+    for name, files in wanted.items():
+        mask = np.zeros(grid.size[::-1], bool)
+        for file in files:
+            part = read_volume(file)
+            differences = grid_of_image(part).differences(grid)
+            if differences:
+                raise VolumeError(f"{file.name}: lies on another grid than {first.name} ({'; '.join(differences)})")
+            mask |= sitk.GetArrayViewFromImage(part) > 0
+        masks[name] = mask
+    return image, masks, ()
+
+
+def _check_complete(path: Path) -> None:
+    """Raise EOFError where a NIfTI file ends before its last voxel.
+
+    ITK's NIfTI reader fills what is missing with zeros and says nothing: half an organ would be lost in
+    silence. A gzip file ends with its uncompressed length (RFC 1952), which is compared with the length
+    the header asks for; only where the two differ (several members, bytes after the image, or truly a
+    cut) is the whole stream read to be sure.
+    """
+    if path.name.endswith(".nii"):
+        with path.open("rb") as stream:
+            expected = _count_nifti_bytes(stream.read(552))
+        if path.stat().st_size < expected:
+            raise EOFError
+    elif path.name.endswith(".nii.gz"):
+        with gzip.open(path) as stream:
+            expected = _count_nifti_bytes(stream.read(552))
+        with path.open("rb") as stream:
+            stream.seek(-4, 2)
+            length = int.from_bytes(stream.read(4), "little")
+        if length != expected % 2**32:
+            with gzip.open(path) as stream:
+                if sum(len(block) for block in iter(lambda: stream.read(1 << 22), b"")) < expected:
+                    raise EOFError
+
+
+def _count_nifti_bytes(header: bytes) -> int:
+    """Return how long a NIfTI-1 or NIfTI-2 file of this header must be, in bytes."""
+    for order in "<>":
+        size = struct.unpack_from(order + "i", header)[0]
+        if size == 348:
+            dimensions = struct.unpack_from(order + "8h", header, 40)
+            bits, offset = (
+                struct.unpack_from(order + "h", header, 72)[0],
+                struct.unpack_from(order + "f", header, 108)[0],
+            )
+        elif size == 540:
+            dimensions = struct.unpack_from(order + "8q", header, 16)
+            bits, offset = (
+                struct.unpack_from(order + "h", header, 14)[0],
+                struct.unpack_from(order + "q", header, 168)[0],
+            )
+        else:
+            continue
+        return int(offset) + math.prod(dimensions[1 : dimensions[0] + 1]) * bits // 8
+    return 0  # not a NIfTI header: the reader has its own say
+
+
+def _index_to_x_mm(grid: Grid, index_xyz: np.ndarray) -> np.ndarray:
+    """Return the LPS x (mm) of points given by continuous index, (n, 3) in (x, y, z) order."""
+    return grid.origin[0] + (index_xyz * np.asarray(grid.spacing)) @ np.asarray(grid.direction[:3])
+
+
+def _x_coordinates_mm(grid: Grid) -> np.ndarray:
+    """Return the LPS x (mm) of every voxel, (z, y, x)."""
+    steps = np.asarray(grid.spacing) * np.asarray(grid.direction[:3])
+    x, y, z = (np.arange(count) * step for count, step in zip(grid.size, steps, strict=True))
+    return grid.origin[0] + z[:, None, None] + y[None, :, None] + x[None, None, :]
+
+
+def _shorten(values: np.ndarray) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in np.round(values, 3)) + ")"
+
+
+def _disk_is_full(path: Path) -> bool:
+    return shutil.disk_usage(path.parent).free < 1 << 20

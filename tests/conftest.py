@@ -1,0 +1,47 @@
+"""What all tests share: a seeded generator, small grids of unequal sides, the real data where present."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def skip_unless_required(name: str, reason: str) -> None:
+    """Skip, except where SEGFAIR_REQUIRE names the resource (CI does): there its absence is a failure."""
+    if name in os.environ.get("SEGFAIR_REQUIRE", "").split(","):
+        pytest.fail(f"SEGFAIR_REQUIRE asks for {name!r}: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20240618)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The real data beside the repository; tests that need it are skipped elsewhere."""
+    folder = Path(os.environ.get("SEGFAIR_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (folder / "kits23_annotators").is_dir():
+        skip_unless_required("data", "the real data is not at hand: set SEGFAIR_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a local Chromium; browser tests are skipped where there is none."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        skip_unless_required("browser", "no Chromium on this machine: install it to run the browser tests")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY

@@ -1,0 +1,151 @@
+"""A parameter file says what it means, or one message says everything that is wrong."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from helpers.errors import ParameterError
+from helpers.parameters import parse_override, read_parameters
+
+SHIPPED = sorted((Path(__file__).resolve().parents[1] / "params").glob("*.yaml"))
+
+SMALL = {
+    "name": "small",
+    "cohort": {
+        "source": "phantoms",
+        "organs": {"liver": {"labels": [1]}},
+        "attributes": {"sex": {"categories": ["female", "male"]}},
+    },
+    "models": [{"name": "ellipse", "kind": "prompt_only"}],
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_file(raw) -> Path:
+        path = tmp_path / "study.yaml"
+        path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw))
+        return path
+
+    return write_file
+
+
+def fail(path: Path, overrides=None) -> str:
+    with pytest.raises(ParameterError) as caught:
+        read_parameters(path, overrides)
+    return str(caught.value)
+
+
+def test_small_file_is_read_with_its_defaults(write):
+    parameters = read_parameters(write(SMALL))
+    assert parameters.fairness.alpha == 0.05
+    assert parameters.cohort.organ_ids() == {"liver": 1}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_file_is_valid(path):
+    assert read_parameters(path).name
+
+
+def test_shipped_files_are_the_four_the_readme_names():
+    assert {path.stem for path in SHIPPED} == {"demo", "kits23_annotators", "template", "totalsegmentator_example"}
+
+
+def test_unknown_key_names_key_file_and_what_is_allowed(write):
+    message = fail(write(SMALL | {"fairness": {"alpa": 0.01}}))
+    assert "study.yaml: fairness.alpa: unknown key; allowed under fairness: alpha, bootstrap, correction" in message
+
+
+def test_unknown_key_in_a_list_entry_and_in_a_mapping_entry(write):
+    raw = SMALL | {"models": [{"name": "m", "kind": "prompt_only", "prompt": {"jiter": 1}}]}
+    assert "models.0.prompt.jiter: unknown key; allowed under models.0.prompt: jitter, min_area_mm2, type" in fail(
+        write(raw)
+    )
+    message = fail(write(SMALL), {"cohort.organs.liver.lables": [1]})
+    assert (
+        "cohort.organs.liver.lables: unknown key; allowed under cohort.organs.liver: files, id, labels, side" in message
+    )
+
+
+def test_every_fault_is_listed_at_once_with_the_value_that_came(write):
+    lines = fail(write(SMALL | {"seed": -1, "fairness": {"alpha": 3, "correction": "bonferoni"}})).splitlines()
+    assert len(lines) == 3
+    assert any("seed: must be greater than or equal to 0; got -1" in line for line in lines)
+    assert any("fairness.correction: must be 'holm', 'fdr_bh' or 'none'; got 'bonferoni'" in line for line in lines)
+
+
+def test_branches_of_a_union_are_one_line(write):
+    (line,) = fail(write(SMALL), {"compute.workers": "many"}).splitlines()
+    assert "compute.workers: must be a valid integer" in line and "or 'cores'" in line and line.endswith("got 'many'")
+
+
+def test_missing_section_and_wrong_shape(write):
+    assert "models: required but missing" in fail(write({key: SMALL[key] for key in ("name", "cohort")}))
+    assert "must hold keys and values" in fail(write("- a\n- b\n"))
+
+
+def test_broken_yaml_and_a_key_given_twice(write):
+    assert "is not valid YAML" in fail(write("name: [unclosed"))
+    assert "appears twice" in fail(write("name: a\nname: b\n"))
+
+
+def test_missing_file_says_where_to_start(tmp_path):
+    assert "no such parameter file: copy params/template.yaml" in fail(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"cohort.organs.liver": {}}, "an organ needs `labels`"),
+        ({"cohort.attributes.age": {"bins": [60, 40]}}, "strictly increasing"),
+        ({"cohort.attributes.age": {"bins": [0, 40, 90], "labels": ["one"]}}, "labels must name 2 groups"),
+        ({"cohort.attributes.age": {"bins": [0, 40], "categories": ["x"]}}, "either `categories` or `bins`"),
+        ({"cohort.attributes.site": None}, "attribute 'site' has no default groups"),
+        ({"cohort.source": "table"}, "`path` is required"),
+        ({"models": [{"name": "a", "kind": "x"}, {"name": "a", "kind": "x"}]}, "two models share one name"),
+        ({"metrics.tolerances_mm": {"spleen": 1.0}}, "names spleen, not among cohort.organs (liver)"),
+        ({"fairness.metrics": ["iou"]}, "fairness.margin has no value for iou"),
+        ({"name": "../evil"}, "name: must be text that matches"),
+        (
+            {"cohort.organs": {"a": {"labels": [1], "id": 3}, "b": {"labels": [2], "id": 3}}},
+            "two organs share one `id`",
+        ),
+        ({"cohort.organs": {"a": {"labels": [1], "id": 3}, "b": {"labels": [2]}}}, "give every organ an `id`, or none"),
+        (
+            {"cohort.phantoms.planted.effects": [{"attribute": "sex", "above": 3, "erosion_mm": 1}]},
+            "use `group` with sex",
+        ),
+        ({"cohort.phantoms.planted.effects": [{"attribute": "age", "erosion_mm": 1}]}, "needs either `group`"),
+    ],
+)
+def test_each_rule_fires(write, change, expected):
+    assert expected in fail(write(SMALL), change)
+
+
+def test_overrides_reach_sections_that_the_file_leaves_out_and_models_by_name(write):
+    parameters = read_parameters(write(SMALL), {"fairness.alpha": 0.01, "models.ellipse.prompt.jitter": 0.1})
+    assert parameters.fairness.alpha == 0.01
+    assert parameters.models[0].prompt.jitter == 0.1
+
+
+def test_override_into_a_value_or_an_unknown_entry_is_refused(write):
+    assert "seed is a value, not a section" in fail(write(SMALL | {"seed": 4}), {"seed.deep.er": 1})
+    assert "no entry 'nobody' in a list of 1" in fail(write(SMALL), {"models.nobody.kind": "sam"})
+
+
+def test_parse_override_reads_yaml_values():
+    assert parse_override("fairness.alpha=0.01") == ("fairness.alpha", 0.01)
+    assert parse_override("cohort.confounders=[site, scanner]") == ("cohort.confounders", ["site", "scanner"])
+    with pytest.raises(ParameterError, match=r"must look like fairness\.alpha=0\.01"):
+        parse_override("fairness.alpha")
+    with pytest.raises(ParameterError, match="not valid YAML"):
+        parse_override("a=[1")
+
+
+def test_infinite_bins_are_allowed(write):
+    parameters = read_parameters(write(SMALL), {"cohort.attributes.age": {"bins": [60, math.inf]}})
+    assert parameters.cohort.attributes["age"].bins == [60, math.inf]

@@ -1,0 +1,94 @@
+"""Files are whole or absent."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from helpers import storage
+from helpers.errors import SegfairError, StageError
+
+
+def test_a_failed_write_leaves_the_former_file_and_no_debris(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("former")
+    with pytest.raises(RuntimeError), storage.write_atomically(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("killed half-way")
+    assert path.read_text() == "former"
+    assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_temporary_file_keeps_the_suffixes_image_writers_go_by(tmp_path):
+    with storage.write_atomically(tmp_path / "a" / "scan.nii.gz") as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        temporary.write_bytes(b"x")
+    assert (tmp_path / "a" / "scan.nii.gz").read_bytes() == b"x"
+
+
+def test_written_files_follow_the_umask(tmp_path):
+    before = os.umask(0o022)
+    try:
+        storage.write_text("x", tmp_path / "x.txt")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x.txt").stat().st_mode) == 0o644
+
+
+def test_full_disk_is_one_sentence_and_loses_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    storage.write_json({"kept": 1}, path)
+
+    def fail(self, *arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(SegfairError, match=r"run\.json: the disk is full: free some space"):
+        storage.write_json({"new": 2}, path)
+    monkeypatch.undo()
+    assert path.read_text() == '{\n  "kept": 1\n}\n'
+
+
+def test_really_full_device_is_reported(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with (
+        pytest.raises(SegfairError, match="disk is full"),
+        storage.write_atomically(tmp_path / "x.txt"),
+        Path("/dev/full").open("w") as stream,
+    ):
+        stream.write("x" * 100_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SegfairError, match="cannot be written"):
+        storage.write_text("x", tmp_path / "file" / "x.txt")
+
+
+def test_missing_table_names_the_stage_that_makes_it(tmp_path):
+    with pytest.raises(
+        StageError, match=r"metrics\.parquet is missing .* run 03_performance or `segfair run PARAMS --until 03`"
+    ):
+        storage.read_table(tmp_path / "metrics.parquet", made_by="03_performance")
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
+def test_tables_come_back_as_written(tmp_path, name):
+    table = pd.DataFrame({"scan": ["00007", "b"], "dice": [0.5, None]})
+    storage.write_table(table, tmp_path / name)
+    read = storage.read_table(tmp_path / name, made_by="03_performance")
+    assert read["dice"].tolist()[0] == 0.5 and read["dice"].isna().tolist() == [False, True]
+    with pytest.raises(ValueError, match=r"path must end in \.parquet or \.csv"):
+        storage.write_table(table, tmp_path / "table.txt")
+
+
+def test_hash_of_a_value_ignores_key_order_and_sees_changes():
+    assert storage.hash_value({"a": 1, "b": 2}) == storage.hash_value({"b": 2, "a": 1})
+    assert storage.hash_value({"a": 1}) != storage.hash_value({"a": 2})
