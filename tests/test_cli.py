@@ -1,0 +1,76 @@
+"""The command: what it prints and its exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.test_parameters import SMALL
+
+
+def segfair(*arguments: str, cwd=None) -> subprocess.CompletedProcess[str]:
+    code = "from helpers.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture
+def params(tmp_path):
+    path = tmp_path / "params" / "small.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(SMALL))
+    return path
+
+
+def test_models_and_sources_are_listed():
+    models, sources = segfair("models"), segfair("sources")
+    assert models.returncode == sources.returncode == 0
+    assert {"prompt_only", "precomputed", "sam", "sam_demo"} <= {line.split()[0] for line in models.stdout.splitlines()}
+    assert {"table", "phantoms", "totalsegmentator"} <= {line.split()[0] for line in sources.stdout.splitlines()}
+
+
+def test_check_of_a_good_study(params, tmp_path):
+    done = segfair("check", str(params), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "params/small.yaml: no problem found\n")
+
+
+def test_check_lists_everything_that_is_wrong_at_once(params, tmp_path):
+    (tmp_path / "people.csv").write_text(
+        "subject,sex,modality,reference,image\na,female,CT,none.nii.gz,none_ct.nii.gz\nb,male,XX,none.nii.gz,none_ct.nii.gz\n"
+    )
+    models = "models=[{name: a, kind: nonsense}, {name: b, kind: sam, checkpoint: nowhere.pth, variant: vit_b}]"
+    done = segfair(
+        "check",
+        str(params),
+        "-o",
+        "cohort.source=table",
+        "-o",
+        f"cohort.path={tmp_path / 'people.csv'}",
+        "-o",
+        models,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    for expected in ("none.nii.gz", "nonsense", "nowhere.pth", "modality"):
+        assert expected in done.stdout
+    assert "problems found" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_parameter_is_one_message_and_status_2(params):
+    done = segfair("run", str(params), "-o", "fairness.alpa=1")
+    assert done.returncode == 2
+    assert (
+        done.stderr.startswith("segfair: ")
+        and "fairness.alpa: unknown key" in done.stderr
+        and "Traceback" not in done.stderr
+    )
+
+
+def test_report_of_a_folder_that_is_none(tmp_path):
+    done = segfair("report", str(tmp_path / "nothing"))
+    assert done.returncode == 2 and "nothing" in done.stderr and "Traceback" not in done.stderr

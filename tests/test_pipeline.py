@@ -1,0 +1,185 @@
+"""Running notebooks in order, on miniature ones: skipping, forcing, failing, refusing."""
+
+from __future__ import annotations
+
+import json
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from helpers import pipeline, provenance, storage
+from helpers.errors import SegfairError, StageError
+from helpers.study import STAGES, load_study
+from tests.test_parameters import SMALL
+
+# jupyter_client and asyncio leave sockets to the garbage collector; not ours to mend.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore:.*kernel.*:RuntimeWarning"
+)
+
+WRITES = {
+    "01_cohort": ["cohort.parquet", "exclusions.csv"],
+    "02_inference": ["predictions/ellipse/inference.parquet"],
+    "03_performance": ["metrics.parquet", "fairness/groups.csv", "fairness/disparity.csv"],
+    "04_spatial": ["spatial/maps.parquet", "spatial/summary.csv"],
+    "05_report": ["report.html"],
+}
+TABLE = 'pd.DataFrame({"scan": ["a"], "subject": ["a"], "reference": [None], "image": [None], "included": [True], "status": ["failed"]})'
+
+
+def write_notebook(path, stage: str, body: str = "") -> None:
+    notebook = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
+    parameters = nbformat.v4.new_code_cell('params = ""\noverrides = {}', metadata={"tags": ["parameters"]})
+    lines = [
+        "import pandas as pd",
+        "from helpers import storage",
+        "from helpers.notebook import close_stage, open_stage",
+        f'study = open_stage("{stage}", params, overrides)',
+        f'print("in {stage}", study.parameters.fairness.alpha)',
+        body,
+    ]
+    for name in WRITES[stage]:
+        write = "write_text('<html>', " if name.endswith(".html") else f"write_table({TABLE}, "
+        lines.append(f'storage.{write}study.folder / "{name}")')
+    lines.append(f'close_stage(study, "{stage}")')
+    notebook.cells = [parameters, nbformat.v4.new_code_cell("\n".join(lines))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    path = tmp_path / "params" / "small.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(SMALL))
+    for stage in STAGES:
+        write_notebook(tmp_path / "notebooks" / f"{stage}.ipynb", stage)
+    monkeypatch.setattr(pipeline, "build_report", lambda folder: folder / "report.html")
+    return load_study(path)
+
+
+def run(study, stages=STAGES, *, force=False, overrides=None) -> list[str]:
+    said: list[str] = []
+    study = load_study(study.source, overrides or {})
+    pipeline.run_study(study, overrides=overrides or {}, stages=stages, force=force, say=said.append)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, list(STAGES)),
+        ({"first": "03"}, list(STAGES[2:])),
+        ({"last": "2"}, list(STAGES[:2])),
+        ({"only": "04_spatial"}, ["04_spatial"]),
+        ({"first": "02", "last": "report"}, list(STAGES[1:])),
+    ],
+)
+def test_stages_are_chosen_by_number_or_name(options, expected):
+    assert pipeline.select_stages(**options) == expected
+
+
+def test_impossible_choices_are_refused():
+    with pytest.raises(StageError, match="stage '07' is unknown; stages are 01_cohort"):
+        pipeline.select_stages(only="07")
+    with pytest.raises(StageError, match="--from 04_spatial comes after --until 02_inference"):
+        pipeline.select_stages(first="04", last="02")
+    with pytest.raises(StageError, match="--only cannot be combined"):
+        pipeline.select_stages(only="04", first="02")
+
+
+@pytest.mark.slow
+def test_a_run_skips_what_is_up_to_date_and_reruns_what_a_change_touches(study, capfd):
+    first = run(study)
+    assert [line for line in first if line.endswith("running")] == [
+        f"[{n}/5] {s}: running" for n, s in enumerate(STAGES, 1)
+    ]
+    assert "in 03_performance 0.05" in capfd.readouterr().out, "what a notebook prints must reach the terminal"
+    assert run(study) == [f"[{n}/5] {s}: up to date" for n, s in enumerate(STAGES, 1)]
+
+    changed = run(study, overrides={"fairness.alpha": 0.01})
+    assert [line.split()[1] for line in changed if line.endswith("up to date")] == ["01_cohort:", "02_inference:"]
+    assert "in 03_performance 0.01" in capfd.readouterr().out
+
+    run(study, overrides={})
+    study.path("metrics").unlink()
+    assert [line.split()[1] for line in run(study) if line.endswith("running")] == ["03_performance:"]
+    assert [line for line in run(study, stages=["01_cohort"], force=True) if line.endswith("running")]
+
+    record = json.loads((study.folder / "run.json").read_text())
+    assert list(record["stages"]) == list(STAGES)
+    assert (
+        record["stages"]["03_performance"]["status"] == "finished" and record["stages"]["03_performance"]["seconds"] > 0
+    )
+    assert record["packages"]["papermill"] and record["parameters"]["name"] == "small"
+    executed = nbformat.read(study.folder / "notebooks" / "03_performance.ipynb", as_version=4)
+    assert str(study.root) not in json.dumps(executed), (
+        "an executed notebook is shared: it must not name this machine's folders"
+    )
+    assert (study.folder / "notebooks" / "03_performance.html").exists()
+
+
+@pytest.mark.slow
+def test_a_failing_stage_is_one_sentence_and_keeps_its_half_run_notebook(study):
+    write_notebook(
+        study.root / "notebooks" / "01_cohort.ipynb",
+        "01_cohort",
+        'from helpers.errors import StageError; raise StageError("no scan is left: look at the reasons")',
+    )
+    with pytest.raises(StageError, match="01_cohort stopped: no scan is left: look at the reasons") as caught:
+        run(study, stages=["01_cohort"])
+    assert "half-run notebook is kept" in str(caught.value)
+    assert (study.folder / "notebooks" / "01_cohort.ipynb").exists()
+    assert provenance.read_run(study.folder)["stages"]["01_cohort"]["status"] == "failed"
+    assert not provenance.stage_is_current(study, "01_cohort")
+
+
+def test_a_parameter_that_the_notebook_lacks_is_refused(study):
+    path = study.root / "notebooks" / "01_cohort.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source = 'parameters_file = ""'
+    nbformat.write(notebook, path)
+    with pytest.raises(
+        StageError, match=r"01_cohort\.ipynb has no parameter overrides, params; it has parameters_file"
+    ):
+        run(study, stages=["01_cohort"])
+
+
+def test_two_runs_of_one_study_do_not_meet(study):
+    from filelock import FileLock
+
+    study.folder.mkdir(parents=True)
+    with (
+        FileLock(study.folder / ".lock"),
+        pytest.raises(SegfairError, match="another segfair run is working on study 'small'"),
+    ):
+        run(study, stages=["01_cohort"])
+
+
+def test_output_folder_that_cannot_be_written_fails_before_anything_runs(study):
+    (study.root / "outputs").write_text("a file in the way")
+    with pytest.raises(SegfairError, match="cannot be written"):
+        run(study)
+
+
+def test_changed_input_makes_the_cohort_out_of_date(study, tmp_path):
+    mask = tmp_path / "mask.nii.gz"
+    mask.write_bytes(b"one")
+    table = pd.DataFrame(
+        {"scan": ["a"], "subject": ["a"], "reference": [str(mask)], "image": [None], "included": [True]}
+    )
+    storage.write_table(table, study.path("cohort"))
+    storage.write_table(table, study.path("exclusions"))
+    provenance.record_stage(study, "01_cohort", status="finished", seconds=1.0)
+    assert provenance.stage_is_current(study, "01_cohort")
+    mask.write_bytes(b"another")
+    assert not provenance.stage_is_current(study, "01_cohort")
+
+
+def test_damaged_run_record_counts_as_none(tmp_path):
+    (tmp_path / "run.json").write_text("{half")
+    assert provenance.read_run(tmp_path) == {}

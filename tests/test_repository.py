@@ -1,0 +1,100 @@
+"""The repository keeps its own promises: one set of pins, no outputs, no machine's traces."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+
+@pytest.fixture(scope="module")
+def project(repository):
+    return tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def pins(repository):
+    lines = (repository / "constraints.txt").read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def list_tracked(repository) -> list[str]:
+    if not (repository / ".git").exists():
+        pytest.skip("not a git checkout")
+    return subprocess.run(
+        ["git", "ls-files"], cwd=repository, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+
+def test_every_constraint_is_one_exact_version(pins):
+    assert all(re.fullmatch(r"==[^,*]+", str(pin.specifier)) for pin in pins)
+    names = [canonicalize_name(pin.name) for pin in pins]
+    assert len(names) == len(set(names))
+
+
+def test_every_dependency_is_pinned(project, pins):
+    pinned = {canonicalize_name(pin.name) for pin in pins}
+    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    assert {canonicalize_name(Requirement(text).name) for text in wanted} <= pinned
+    assert "torch==2.13.0" in [str(pin) for pin in pins]
+
+
+def test_conda_users_get_the_same_packages_from_the_same_pins(repository):
+    environment = yaml.safe_load((repository / "environment.yml").read_text())
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert pip == ["-c constraints.txt", "-e .[test]"]
+    makefile = (repository / "Makefile").read_text()
+    assert "pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'" in makefile
+    conda = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    assert conda == ["python=3.11", "pip"], "conda itself installs nothing that pip pins"
+
+
+def test_installed_versions_are_the_pinned_ones(pins):
+    from importlib.metadata import PackageNotFoundError, version
+
+    differing = {}
+    for pin in pins:
+        try:
+            found = version(pin.name)
+        except PackageNotFoundError:
+            continue
+        if found.split("+")[0] not in pin.specifier:
+            differing[pin.name] = found
+    if differing:
+        pytest.skip(f"this environment was not made from constraints.txt: {differing}")
+
+
+def test_outputs_hold_only_the_placeholder(repository):
+    assert [name for name in list_tracked(repository) if name.startswith("outputs/")] == ["outputs/.gitkeep"]
+
+
+def test_tracked_text_names_no_machine(repository):
+    traces = re.compile(r"/(work|home|root|Users|tmp)/[a-z]|/opt/(wheels|pypi)")
+    allowed = re.compile(r"/tmp/\.X|/root/\.")
+    for name in list_tracked(repository):
+        if not name.endswith(
+            (".py", ".ipynb", ".md", ".yaml", ".yml", ".toml", ".txt", ".j2", ".css", "Makefile", "run")
+        ):
+            continue
+        for line in (repository / name).read_text(encoding="utf-8").splitlines():
+            if name == "tests/test_repository.py" or allowed.search(line):
+                continue
+            assert not traces.search(line), f"{name}: {line.strip()[:120]}"
+
+
+def test_no_image_data_is_committed(repository):
+    assert not [
+        name for name in list_tracked(repository) if name.endswith((".nii", ".nii.gz", ".dcm", ".mha", ".nrrd", ".pth"))
+    ]
+
+
+def test_help_lists_the_commands_of_the_readme(repository):
+    shown = subprocess.run(["make", "help"], cwd=repository, capture_output=True, text=True, check=True).stdout
+    for command in ("make demo", "make test", "make lab", "make lint"):
+        assert command in shown
+    assert subprocess.run(["make"], cwd=repository, capture_output=True, text=True, check=True).stdout == shown
