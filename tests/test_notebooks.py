@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -75,7 +76,7 @@ def test_stage_notebook_opens_with_its_question_and_closes_its_stage(path):
 @pytest.mark.parametrize("path", STAGE_NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_result_stands_under_a_sentence(path):
     cells = read(path).cells
-    for before, cell in zip(cells[2:], cells[3:], strict=False):
+    for before, cell in pairwise(cells[2:]):
         if cell.cell_type == "code":
             assert before.cell_type == "markdown" and before.source.rstrip().endswith(
                 (".", ":", "**", ".*", "(…)", ".)")
