@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.errors import SegfairError
+from helpers.models.protocol import Spec
+from helpers.models.sam import SamSegmenter, make_segmenter
 from helpers.models.torchvision_fix import import_segment_anything
 
 if TYPE_CHECKING:
@@ -128,7 +130,9 @@ def load_small_sam(path: Path = WEIGHTS) -> torch.nn.Module:
             f"{path}: the weights of sam_demo are missing or damaged: install the package again"
         ) from error
     if "architecture" not in metadata:
-        raise SegfairError(f"{path}: has no architecture in its metadata: it was not written by helpers.models.training")
+        raise SegfairError(
+            f"{path}: has no architecture in its metadata: it was not written by helpers.models.training"
+        )
     sam = build_small_sam(SmallSam.from_json(metadata["architecture"]))
     try:
         sam.load_state_dict(state, strict=True)
@@ -149,3 +153,8 @@ def save_small_sam(
     half = {key: value.detach().to("cpu", torch.float16).contiguous() for key, value in state.items()}
     with write_atomically(path) as temporary:
         save_file(half, str(temporary), metadata={"architecture": size.to_json(), **(notes or {})})
+
+
+def load(spec: Spec) -> SamSegmenter:
+    """Load the small SAM with the weights that ship with the package."""
+    return make_segmenter(load_small_sam(spec.checkpoint or WEIGHTS), spec)

@@ -31,11 +31,17 @@ class Slice:
         One connected target each; n may be 0.
     boxes : ndarray of float32, (n, 4)
         The jittered box of each target: x0, y0, x1, y1 in pixels, at pixel edges.
+    clean : ndarray of uint8, (size, size)
+        The image before texture, blur and noise: what the encoder learns to see through them.
+    edges : ndarray of bool, (size, size)
+        Pixels next to another shape.
     """
 
     image: np.ndarray
     masks: np.ndarray
     boxes: np.ndarray
+    clean: np.ndarray
+    edges: np.ndarray
 
 
 def draw_slice(rng: np.random.Generator, size: int, *, targets: int = 6, jitter: float = 0.10) -> Slice:
@@ -62,11 +68,14 @@ def draw_slice(rng: np.random.Generator, size: int, *, targets: int = 6, jitter:
         _draw_free_shapes(scene)
     else:
         _draw_partition(scene)
-    grey, native = _render(scene, size)
-    image = np.zeros((size, size), np.uint8)
+    grey, flat, native = _render(scene)
+    image, clean = np.zeros((2, size, size), np.uint8)
     image[:height, :width] = grey
+    clean[:height, :width] = flat
+    edges = np.zeros((size, size), bool)
+    edges[:height, :width] = _find_edges(scene.owner)
     masks, boxes = _choose_targets(scene, size, native, targets, rng.uniform(0, jitter))
-    return Slice(image, masks, boxes)
+    return Slice(image, masks, boxes, clean, edges)
 
 
 @dataclass
@@ -122,9 +131,10 @@ class _Scene:
 def _draw_torso(scene: _Scene) -> None:
     """Body, fat, muscle, spine, ribs, large and small organs, gut with gas, sometimes lungs."""
     rng = scene.rng
-    centre_x, centre_y = scene.width / max(scene.width, scene.height) / 2, scene.height / max(
-        scene.width, scene.height
-    ) / 2
+    centre_x, centre_y = (
+        scene.width / max(scene.width, scene.height) / 2,
+        scene.height / max(scene.width, scene.height) / 2,
+    )
     half_x, half_y = centre_x * rng.uniform(0.75, 1.02), centre_y * rng.uniform(0.72, 1.02)
     palette = _draw_palette(rng)
     power = float(rng.choice([2.0, 2.0, 3.0]))
@@ -223,18 +233,29 @@ def _draw_torso(scene: _Scene) -> None:
             y = spine_y - inner_y * rng.uniform(-0.15, 0.4)
             radius = unit * rng.uniform(0.14, 0.3)
             kidney = place(
-                _blob, x, y, radius, elongation=rng.uniform(1, 1.8), angle=rng.uniform(0, np.pi), bend=rng.uniform(-1.5, 1.5)
+                _blob,
+                x,
+                y,
+                radius,
+                elongation=rng.uniform(1, 1.8),
+                angle=rng.uniform(0, np.pi),
+                bend=rng.uniform(-1.5, 1.5),
             )
             notch = None
             if rng.random() < 0.65:  # the hilum, open towards the spine
                 notch = _blob(
-                    scene, x - side * radius * rng.uniform(0.4, 1.1), y - radius * rng.uniform(-0.4, 0.6), radius * rng.uniform(0.2, 0.6)
+                    scene,
+                    x - side * radius * rng.uniform(0.4, 1.1),
+                    y - radius * rng.uniform(-0.4, 0.6),
+                    radius * rng.uniform(0.2, 0.6),
                 )
             if notch is not None and rng.random() < 0.7:
                 kidney &= ~notch
             owner = scene.paint(kidney, palette("organ"), preferred=True)
             if rng.random() < 0.5:  # medulla, darker or brighter than the cortex
-                medulla = kidney & _blob(scene, x - side * radius * 0.2, y, radius * rng.uniform(0.35, 0.7), roughness=0.4)
+                medulla = kidney & _blob(
+                    scene, x - side * radius * 0.2, y, radius * rng.uniform(0.35, 0.7), roughness=0.4
+                )
                 scene.paint(medulla, scene.greys[-1] + rng.normal(0, 0.12), owner=owner)
     spine = _blob(scene, spine_x, spine_y, unit * rng.uniform(0.15, 0.27), elongation=rng.uniform(1, 1.4), angle=0.0)
     scene.paint(spine, palette("bone"), texture=0.1)
@@ -329,10 +350,7 @@ def _blob(
     v = (-dx * sine + dy * cosine) / np.float32(short)
     if bend:
         v = v + np.float32(bend * short / long) * (u * u - np.float32(0.4))
-    if power == 2.0:
-        distance = np.sqrt(u * u + v * v)
-    else:
-        distance = (u**4 + v**4) ** np.float32(0.25)
+    distance = np.sqrt(u * u + v * v) if power == 2.0 else (u**4 + v**4) ** np.float32(0.25)
     if roughness:
         theta = np.arctan2(v, u)
         swing = np.zeros_like(theta)
@@ -409,19 +427,31 @@ def _draw_palette(rng: np.random.Generator) -> Callable[[str], float]:
     return pick
 
 
-def _render(scene: _Scene, size: int) -> tuple[np.ndarray, int]:
+def _find_edges(owner: np.ndarray) -> np.ndarray:
+    edges = np.zeros(owner.shape, bool)
+    down, right = owner[1:] != owner[:-1], owner[:, 1:] != owner[:, :-1]
+    edges[1:] |= down
+    edges[:-1] |= down
+    edges[:, 1:] |= right
+    edges[:, :-1] |= right
+    return edges
+
+
+def _render(scene: _Scene) -> tuple[np.ndarray, np.ndarray, int]:
     """Turn inks into an 8-bit image as a scanner of random resolution and a random window would show it.
 
-    Returns the image and the number of pixels the scan's longer side had before it was resized.
+    Returns the image, the same without texture, blur and noise, and the number of pixels the scan's longer
+    side had before it was resized.
     """
     rng = scene.rng
     height, width = scene.ink.shape
+    size = max(height, width)
     fine, coarse = (
         _draw_field(rng, height, width, cells) for cells in (int(rng.integers(24, 60)), int(rng.integers(6, 20)))
     )
     textures = np.asarray(scene.textures, np.float32)
-    image = np.asarray(scene.greys, np.float32)[scene.ink]
-    image += textures[scene.ink, 0] * fine + textures[scene.ink, 1] * coarse
+    flat = np.asarray(scene.greys, np.float32)[scene.ink]
+    image = flat + textures[scene.ink, 0] * fine + textures[scene.ink, 1] * coarse
     if rng.random() < 0.6:
         image *= np.exp(rng.uniform(0, 0.25) * _draw_field(rng, height, width, int(rng.integers(2, 5))))
     native = round(size * rng.uniform(0.45, 1.0)) if rng.random() < 0.7 else size
@@ -437,17 +467,17 @@ def _render(scene: _Scene, size: int) -> tuple[np.ndarray, int]:
     if scale < 1:
         image = _resize(image, height, width)
     low, high = rng.uniform(-0.15, 0.1), rng.uniform(0.85, 1.2)
-    image = np.clip((image - low) / (high - low), 0, 1)
-    if rng.random() < 0.5:
-        image = image ** np.float32(np.exp(rng.normal(0, 0.25)))
-    if rng.random() < 0.05:
-        image = 1 - image
-    return (image * 255 + 0.5).astype(np.uint8), native
+    gamma = np.float32(np.exp(rng.normal(0, 0.25))) if rng.random() < 0.5 else np.float32(1)
+    inverted = rng.random() < 0.05
+
+    def show(values: np.ndarray) -> np.ndarray:
+        shown = np.clip((values - low) / (high - low), 0, 1) ** gamma
+        return ((1 - shown if inverted else shown) * 255 + 0.5).astype(np.uint8)
+
+    return show(image), show(flat), native
 
 
-def _choose_targets(
-    scene: _Scene, size: int, native: int, count: int, jitter: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _choose_targets(scene: _Scene, size: int, native: int, count: int, jitter: float) -> tuple[np.ndarray, np.ndarray]:
     """Return masks and jittered boxes of up to `count` components, organs before other shapes."""
     rng = scene.rng
     components = cc3d.connected_components(np.maximum(scene.owner, 0).astype(np.uint16), connectivity=8)
@@ -464,10 +494,7 @@ def _choose_targets(
         first = np.argmax(components[rows, columns] == label)
         owner = scene.owner[rows, columns].ravel()[first]
         weights[label] = 4.0 if int(owner) in preferred else 1.0
-    if found:
-        order = sorted(found, key=lambda label: rng.random() ** (1 / weights[label]), reverse=True)[:count]
-    else:
-        order = []
+    order = sorted(found, key=lambda label: rng.random() ** (1 / weights[label]), reverse=True)[:count] if found else []
     masks = np.zeros((len(order), size, size), bool)
     boxes = np.zeros((len(order), 4), np.float32)
     pixel = size / native

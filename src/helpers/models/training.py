@@ -14,8 +14,10 @@ import pandas as pd
 
 from helpers import storage
 from helpers.errors import SegfairError
+from helpers.models.sam import choose_device
 from helpers.models.sam_demo import SmallSam, build_small_sam, save_small_sam
-from helpers.models.synthetic import draw_slice
+from helpers.models.synthetic import Slice, draw_slice
+from helpers.study import REPOSITORY
 
 if TYPE_CHECKING:
     import torch
@@ -89,9 +91,15 @@ def train_small_sam(
 
     torch.manual_seed(recipe.seed)
     sam = build_small_sam(recipe.size).to(device).train()
+    with torch.no_grad():
+        sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.copy_(_choose_frequencies(recipe.size))
+    helper = torch.nn.Conv2d(recipe.size.prompt_width, 32, 1).to(device)
     average = {key: value.detach().clone() for key, value in sam.state_dict().items()}
     optimiser = torch.optim.AdamW(
-        _group_parameters(sam, recipe.weight_decay), lr=recipe.rate, betas=(0.9, 0.98), fused=False
+        _group_parameters(torch.nn.ModuleList([sam, helper]), recipe.weight_decay),
+        lr=recipe.rate,
+        betas=(0.9, 0.98),
+        fused=False,
     )
     history: list[dict[str, float]] = []
     start = 0
@@ -100,6 +108,7 @@ def train_small_sam(
         if kept["recipe"] != storage.hash_value(asdict(recipe)):
             raise SegfairError(f"{state}: was made by another recipe: remove it to train anew")
         sam.load_state_dict(kept["model"])
+        helper.load_state_dict(kept["helper"])
         optimiser.load_state_dict(kept["optimiser"])
         average, history, start = kept["average"], kept["history"], kept["step"]
     began = time.monotonic()
@@ -108,7 +117,7 @@ def train_small_sam(
         rate = _rate_at(step, recipe)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        loss, dice = compute_loss(sam, _draw_batch(recipe, step), device)
+        loss, dice = compute_loss(sam, helper, _draw_batch(recipe, step), device)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
@@ -123,7 +132,7 @@ def train_small_sam(
             mean_loss, mean_dice = np.mean(losses, axis=0)
             history.append({"step": step + 1, "loss": float(mean_loss), "dice": float(mean_dice), "rate": rate})
             losses = []
-            _save(sam, optimiser, average, history, step + 1, recipe, out, state)
+            _save(sam, helper, optimiser, average, history, step + 1, recipe, out, state)
             if report is not None:
                 report(step + 1, float(mean_loss))
         if last:
@@ -131,10 +140,49 @@ def train_small_sam(
     return pd.DataFrame(history, columns=["step", "loss", "dice", "rate"])
 
 
+def run_training(*, steps: int, seed: int, out: str, device: str = "auto") -> pd.DataFrame:
+    """Train (or go on training) with a progress bar; what the training notebook calls.
+
+    Parameters
+    ----------
+    steps, seed : int
+        Of the recipe; everything else is its default.
+    out : str
+        The weights file, relative to the repository; the state to go on from lies beside it.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`train_small_sam`.
+    """
+    import sys
+
+    from tqdm import tqdm
+
+    path = REPOSITORY / out
+    with tqdm(total=steps, desc="sam_demo", file=sys.stdout, unit="step", ncols=100) as bar:
+
+        def show(step: int, loss: float) -> None:
+            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+            bar.update(step - bar.n)
+
+        return train_small_sam(
+            Recipe(steps=steps, seed=seed),
+            path,
+            state=path.with_suffix(".state.pt"),
+            device=choose_device(device),
+            save_every=max(1, min(100, steps // 10)),
+            report=show,
+        )
+
+
 def compute_loss(
-    sam: torch.nn.Module, batch: list[tuple[np.ndarray, np.ndarray, np.ndarray]], device: str
+    sam: torch.nn.Module, helper: torch.nn.Module, batch: list[Slice], device: str
 ) -> tuple[torch.Tensor, float]:
     """Return the loss of a batch and its mean soft Dice.
+
+    The helper, a single convolution that is thrown away after training, reads the clean image and the
+    edges off the image embedding: the encoder learns to see shapes before the decoder asks for them.
 
     Loss per mask: log(1 + binary cross-entropy per box area) + 1 − soft Dice of the logits enlarged to the input's size, as
     SamPredictor enlarges them, plus the squared error of the predicted IoU (weight 0.1).
@@ -143,16 +191,14 @@ def compute_loss(
     from torch.nn import functional
 
     kind = torch.device(device).type
-    images = torch.from_numpy(np.stack([image for image, _, _ in batch])).to(device)
+    images = torch.from_numpy(np.stack([drawn.image for drawn in batch])).to(device)
     pixels = images[:, None].float().expand(-1, 3, -1, -1)
     with torch.autocast(kind, torch.bfloat16, enabled=has_fast_bfloat16(device)):
         features = sam.image_encoder((pixels - sam.pixel_mean) / sam.pixel_std)
         position = sam.prompt_encoder.get_dense_pe()
         logits, scores = [], []
-        for index, (_, _, boxes) in enumerate(batch):
-            if not len(boxes):
-                continue
-            sparse, dense = sam.prompt_encoder(points=None, boxes=torch.from_numpy(boxes).to(device), masks=None)
+        for index, drawn in enumerate(batch):
+            sparse, dense = sam.prompt_encoder(points=None, boxes=torch.from_numpy(drawn.boxes).to(device), masks=None)
             low, score = sam.mask_decoder(
                 image_embeddings=features[index : index + 1],
                 image_pe=position,
@@ -162,12 +208,13 @@ def compute_loss(
             )
             logits.append(low)
             scores.append(score)
+        seen = functional.pixel_shuffle(helper(features), 4)
     size = images.shape[-1]
     predicted = functional.interpolate(torch.cat(logits).float(), (size, size), mode="bilinear", align_corners=False)[
         :, 0
     ]
-    target = torch.from_numpy(np.concatenate([masks for _, masks, _ in batch])).to(device).float()
-    boxes = torch.from_numpy(np.concatenate([boxes for _, _, boxes in batch])).to(device)
+    target = torch.from_numpy(np.concatenate([drawn.masks for drawn in batch])).to(device).float()
+    boxes = torch.from_numpy(np.concatenate([drawn.boxes for drawn in batch])).to(device)
     probability = predicted.sigmoid()
     overlap = (probability * target).sum((1, 2))
     dice = (2 * overlap + 1) / (probability.sum((1, 2)) + target.sum((1, 2)) + 1)
@@ -179,8 +226,22 @@ def compute_loss(
         union = (hard | (target > 0.5)).sum((1, 2)).clamp(min=1)
         iou = (hard & (target > 0.5)).sum((1, 2)) / union
     error = (torch.cat(scores).float()[:, 0] - iou).square()
-    loss = (torch.log1p(entropy) + (1 - dice) + 0.1 * error).mean()
+    loss = (torch.log1p(entropy) + (1 - dice) + 0.1 * error).mean() + _compare_seen(seen.float(), batch, device)
     return loss, float(dice.mean().detach())
+
+
+def _compare_seen(seen: torch.Tensor, batch: list[Slice], device: str) -> torch.Tensor:
+    """Return the loss of what the helper sees: squared error of the clean image, cross-entropy of the edges."""
+    import torch
+    from torch.nn import functional
+
+    side = seen.shape[-1]
+    clean = torch.from_numpy(np.stack([drawn.clean for drawn in batch])).to(device).float()[:, None] / 255
+    edges = torch.from_numpy(np.stack([drawn.edges for drawn in batch])).to(device).float()[:, None]
+    clean, edges = (functional.interpolate(target, (side, side), mode="area") for target in (clean, edges))
+    return 2 * functional.mse_loss(seen[:, :1], clean) + 0.5 * functional.binary_cross_entropy_with_logits(
+        seen[:, 1:], edges
+    )
 
 
 def has_fast_bfloat16(device: str) -> bool:
@@ -198,14 +259,30 @@ def _read_cpu_flags() -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
-def _draw_batch(recipe: Recipe, step: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _choose_frequencies(size: SmallSam) -> torch.Tensor:
+    """Return the (2, n) frequencies of SAM's Fourier position code, in cycles per half image.
+
+    SAM draws them at random. Half of them along x alone and half along y, from a quarter cycle (monotonic
+    over the image) to several, let a small network learn "inside the box" in far fewer steps.
+    """
+    import torch
+
+    count = size.prompt_width // 2
+    along_x = count // 2
+    frequencies = torch.zeros(2, count)
+    frequencies[0, :along_x] = torch.logspace(math.log10(0.2), math.log10(6.0), along_x)
+    frequencies[1, along_x:] = torch.logspace(math.log10(0.2), math.log10(6.0), count - along_x)
+    return frequencies
+
+
+def _draw_batch(recipe: Recipe, step: int) -> list[Slice]:
     batch = []
     for index in range(recipe.slices):
         rng = np.random.default_rng([recipe.seed, step, index])
         drawn = draw_slice(rng, recipe.size.image_size, targets=recipe.targets)
         while not len(drawn.boxes):
             drawn = draw_slice(rng, recipe.size.image_size, targets=recipe.targets)
-        batch.append((drawn.image, drawn.masks, drawn.boxes))
+        batch.append(drawn)
     return batch
 
 
@@ -216,10 +293,10 @@ def _rate_at(step: int, recipe: Recipe) -> float:
     return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
-def _group_parameters(sam: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def _group_parameters(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Decay matrices and kernels only: biases, norms, positions and learnt tokens stay free."""
     decayed, free = [], []
-    for name, parameter in sam.named_parameters():
+    for name, parameter in network.named_parameters():
         plain = parameter.ndim < 2 or "pos" in name or "token" in name or "embeddings" in name
         (free if plain else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
@@ -227,6 +304,7 @@ def _group_parameters(sam: torch.nn.Module, weight_decay: float) -> list[dict[st
 
 def _save(
     sam: torch.nn.Module,
+    helper: torch.nn.Module,
     optimiser: torch.optim.Optimizer,
     average: dict[str, torch.Tensor],
     history: list[dict[str, float]],
@@ -242,6 +320,7 @@ def _save(
         torch.save(
             {
                 "model": sam.state_dict(),
+                "helper": helper.state_dict(),
                 "optimiser": optimiser.state_dict(),
                 "average": average,
                 "history": history,

@@ -1,0 +1,93 @@
+"""Who is studied, in tables: Table 1, what is missing, who overlaps with whom."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from helpers.parameters import Attribute
+
+
+def keep_people(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the included scans, the first one of each person."""
+    return table[table["included"]].drop_duplicates("subject").reset_index(drop=True)
+
+
+def describe_cohort(
+    table: pd.DataFrame, attributes: Mapping[str, Attribute | None], confounders: Sequence[str]
+) -> pd.DataFrame:
+    """Return Table 1: people by sex (or by the first attribute that has two groups), through tableone.
+
+    Parameters
+    ----------
+    table : DataFrame
+        cohort.parquet.
+    attributes, confounders
+        What to describe. Each person counts once, with the first scan.
+
+    Returns
+    -------
+    DataFrame
+        One row per characteristic and level, one column per group and one overall; numbers as mean (sd), words as n (%).
+    """
+    from tableone import TableOne
+
+    people = keep_people(table)
+    names = list(dict.fromkeys(["sex", "age", "bmi", "modality", *attributes, *confounders]))
+    names = [name for name in names if name in people and people[name].notna().any()]
+    split = next((f"group_{name}" for name in attributes if people[f"group_{name}"].nunique() > 1), None)
+    frame = people[names + ([split] if split else [])].copy()
+    numbers = [name for name in names if pd.api.types.is_numeric_dtype(frame[name])]
+    words = [name for name in names if name not in numbers]
+    for name in words:
+        frame[name] = frame[name].astype("object")
+    if split is not None:
+        names = [name for name in names if f"group_{name}" != split]
+        words = [name for name in words if name in names]
+        frame[split] = frame[split].cat.remove_unused_categories().astype("object")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tableone warns about its own use of pandas
+        result = TableOne(
+            frame,
+            columns=names,
+            categorical=words,
+            continuous=[name for name in numbers if name in names],
+            groupby=split,
+            missing=True,
+        )
+    described = result.tableone
+    if isinstance(described.columns, pd.MultiIndex):
+        described.columns = described.columns.get_level_values(-1)
+    return described
+
+
+def count_missing(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+    """Count included scans per attribute: with a group, with a value but no group, without a value."""
+    included = table[table["included"]]
+    rows = []
+    for name in attributes:
+        grouped, valued = included[f"group_{name}"].notna(), included[name].notna()
+        rows.append((name, int(grouped.sum()), int((valued & ~grouped).sum()), int((~valued).sum())))
+    return pd.DataFrame(rows, columns=["attribute", "in a group", "value without a group", "missing"])
+
+
+def count_overlaps(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+    """Count people in each pair of groups of two attributes, empty pairs included.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``attribute_a``, ``group_a``, ``attribute_b``, ``group_b``, ``n``.
+    """
+    people = keep_people(table)
+    rows = []
+    for first, second in itertools.combinations(attributes, 2):
+        counts = pd.crosstab(people[f"group_{first}"], people[f"group_{second}"], dropna=False)
+        for a in people[f"group_{first}"].cat.categories:
+            for b in people[f"group_{second}"].cat.categories:
+                count = int(counts.loc[a, b]) if a in counts.index and b in counts.columns else 0
+                rows.append((first, a, second, b, count))
+    return pd.DataFrame(rows, columns=["attribute_a", "group_a", "attribute_b", "group_b", "n"])

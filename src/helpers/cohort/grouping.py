@@ -1,0 +1,80 @@
+"""A column of the participants table → groups of people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from helpers.parameters import WHO_AGE_BINS, WHO_BMI_BINS, WHO_BMI_LABELS, Attribute
+
+# Sex as recorded: whatever the table holds beside these two stays in the study, without a group for sex.
+_DEFAULTS = {
+    "sex": Attribute(categories=["female", "male"]),
+    "age": Attribute(bins="who", unit="years"),
+    "bmi": Attribute(bins="who", unit="kg/m²"),
+}
+
+
+def resolve_attribute(name: str, attribute: Attribute | None) -> Attribute:
+    """Return how an attribute is grouped: as given, else the default for sex, age or BMI."""
+    return attribute if attribute is not None else _DEFAULTS[name]
+
+
+def group_attribute(values: pd.Series, name: str, attribute: Attribute | None) -> pd.Series:
+    """Sort people into groups.
+
+    Parameters
+    ----------
+    values : pandas.Series
+        One value per scan: words for `categories`, numbers for `bins`.
+    name : str
+        The attribute, for its defaults and for the World Health Organization's bands (``bins: who``).
+    attribute : Attribute or None
+        How to group; None for the default.
+
+    Returns
+    -------
+    pandas.Series of ordered category, the same index
+        Missing where the value is missing, is no listed category, or lies outside of all bins. Bins are
+        closed on the left; the last one on both sides.
+    """
+    attribute = resolve_attribute(name, attribute)
+    if attribute.categories is not None:
+        kind = pd.CategoricalDtype(attribute.categories, ordered=True)
+        known = values.where(values.isin(attribute.categories))
+        return known.astype(kind)
+    edges, labels = find_bins(name, attribute)
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
+    places = np.searchsorted(edges, numbers, side="right") - 1
+    places = np.where(numbers == edges[-1], len(labels) - 1, places)
+    places = np.where(np.isnan(numbers) | (numbers < edges[0]) | (numbers > edges[-1]), -1, places)
+    return pd.Series(pd.Categorical.from_codes(places, labels, ordered=True), index=values.index)
+
+
+def find_bins(name: str, attribute: Attribute) -> tuple[np.ndarray, list[str]]:
+    """Return an attribute's bin edges and the labels of the groups between them."""
+    if attribute.bins == "who":
+        edges: Sequence[float] = WHO_BMI_BINS if name == "bmi" else WHO_AGE_BINS
+        labels = list(WHO_BMI_LABELS) if name == "bmi" else None
+    else:
+        edges, labels = attribute.bins or [], None
+    return np.asarray(edges, float), list(attribute.labels or labels or _name_bins(name, edges))
+
+
+def _name_bins(name: str, edges: Sequence[float]) -> list[str]:
+    """Name bins by what falls in them: ages are whole years, so [18, 45) reads 18–44."""
+    labels = []
+    for place, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        last = place == len(edges) - 2
+        if math.isinf(high) or (last and name == "age" and high >= 100):
+            labels.append(f"{low:g} and over")
+        elif place == 0 and low == 0:
+            labels.append(f"under {high:g}")
+        elif name == "age" and float(high).is_integer() and not last:
+            labels.append(f"{low:g}–{high - 1:g}")
+        else:
+            labels.append(f"{low:g} to {high:g}" if last else f"{low:g} to under {high:g}")
+    return labels

@@ -1,0 +1,81 @@
+"""Resampling subjects: one set of draws for all that is measured on the same people."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+CONFIDENCE = 0.95
+
+
+def draw_counts(subjects: int, draws: int, *, seed: int, stream: str) -> np.ndarray:
+    """Draw how often each subject occurs in each resample.
+
+    Parameters
+    ----------
+    subjects, draws : int
+        Subjects of one group, and resamples of that many subjects with replacement.
+    seed : int
+    stream : str
+        Names the group; other groups get independent draws, the same group always the same.
+
+    Returns
+    -------
+    ndarray of float64, (draws, subjects)
+        Whole numbers; each row sums to `subjects`.
+    """
+    words = np.frombuffer(hashlib.sha256(f"{seed}\x1f{stream}".encode()).digest(), np.uint32)
+    generator = np.random.default_rng(words)
+    counts = generator.multinomial(subjects, np.full(subjects, 1.0 / subjects), size=draws)
+    return counts.astype(np.float64)
+
+
+def resample_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the mean of each column in each resample.
+
+    Parameters
+    ----------
+    values : ndarray of float, (subjects, columns)
+        NaN where a subject has no value: that subject then does not count in that column.
+    counts : ndarray, (draws, subjects)
+        From :func:`draw_counts`: the same draws for every column, so that columns stay paired.
+
+    Returns
+    -------
+    ndarray of float64, (draws, columns)
+        NaN where a resample holds no value.
+    """
+    known = np.isfinite(values)
+    sums = counts @ np.where(known, values, 0.0)
+    complete = known.all(axis=0)
+    weights = np.empty_like(sums)
+    weights[:, complete] = len(values)
+    if not complete.all():
+        weights[:, ~complete] = counts @ known[:, ~complete].astype(np.float64)
+    return np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
+
+
+def find_percentile_interval(
+    draws: np.ndarray, *, confidence: float = CONFIDENCE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the percentile bootstrap interval of each column (Efron & Tibshirani 1993, chapter 13).
+
+    Parameters
+    ----------
+    draws : ndarray, (draws, columns)
+        Draws without a value are left out; a column without any gets NaN.
+
+    Returns
+    -------
+    low, high : ndarray, (columns,)
+    """
+    tail = (1.0 - confidence) / 2.0
+    bounds = np.full((2, draws.shape[1]), np.nan)
+    known = np.isfinite(draws)
+    complete, partial = known.all(axis=0), known.any(axis=0) & ~known.all(axis=0)
+    if complete.any():
+        bounds[:, complete] = np.quantile(draws[:, complete], [tail, 1.0 - tail], axis=0)
+    if partial.any():
+        bounds[:, partial] = np.nanquantile(draws[:, partial], [tail, 1.0 - tail], axis=0)
+    return bounds[0], bounds[1]

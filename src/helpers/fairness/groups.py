@@ -1,0 +1,173 @@
+"""People in groups: one row per subject, one value per group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from helpers.errors import SegfairError
+
+POOLED = "all"  # the organ's name in rows that pool a subject's organs
+EXPECTED = "dice_expected"
+
+
+def average_subjects(
+    metrics: pd.DataFrame, cohort: pd.DataFrame, attributes: Sequence[str], names: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Average every subject's scans, attach the groups, and pool over organs.
+
+    Parameters
+    ----------
+    metrics : DataFrame
+        One row per scan, model and organ: subject, scan, model, organ and the columns in `names`.
+    cohort : DataFrame
+        One row per scan: subject, scan, number and ``group_<attribute>`` (categories; missing is NA).
+    attributes, names : sequence of str
+        Attributes and metrics to keep. ``dice_expected`` and ``boundary_error_mm`` are kept when there.
+
+    Returns
+    -------
+    people : DataFrame
+        One row per model, organ and subject: model, organ, subject, number (of the first scan), scans,
+        organs_measured (organs with a value of any metric), the metrics, ``group_<attribute>``.
+        ``volume_error_ml`` is the mean *absolute* error: over- and under-segmentation are both errors.
+        Where there are several organs, rows with organ ``"all"`` hold their mean (see Notes).
+    notes : list of str
+        What had to be decided, in sentences.
+
+    Raises
+    ------
+    SegfairError
+        A column is missing, or a scan of `metrics` is not in `cohort`.
+
+    Notes
+    -----
+    Pooled value of subject i: m̄ + mean over i's measured organs of (x_io − m_o), with m_o the mean of organ
+    o over subjects and m̄ the mean of all m_o. With every organ measured this is the plain mean over
+    organs, each weighted equally; with one missing, the subject is not favoured or punished for lacking a hard
+    or an easy organ.
+    """
+    names = list(dict.fromkeys(names))
+    groups = [f"group_{attribute}" for attribute in attributes]
+    _check_columns(metrics, ["subject", "scan", "model", "organ", *names], "metrics")
+    _check_columns(cohort, ["subject", "scan", "number", *groups], "cohort")
+    kept = list(dict.fromkeys([*names, *(name for name in (EXPECTED, "boundary_error_mm") if name in metrics)]))
+    scored = metrics[["subject", "scan", "model", "organ", *kept]].copy()
+    if "volume_error_ml" in kept:
+        scored["volume_error_ml"] = scored["volume_error_ml"].abs()
+    known = cohort[["subject", "scan"]]
+    joined = scored.merge(known, on=["subject", "scan"], how="left", validate="many_to_one", indicator=True)
+    lost = joined.loc[joined["_merge"] != "both", "scan"].nunique()
+    if lost:
+        raise SegfairError(f"metrics has {lost} scans that the cohort does not have: run 03_performance again")
+    subjects, notes = _group_subjects(cohort, attributes)
+    keys = ["model", "organ", "subject"]
+    # Order of models and organs as first met, so that tables and figures keep the parameter file's.
+    models, organs = list(dict.fromkeys(scored["model"])), list(dict.fromkeys(scored["organ"]))
+    people = scored.groupby(keys, as_index=False, observed=True)[kept].mean()
+    people["organs_measured"] = people[names].notna().any(axis=1).astype(int)
+    if len(organs) > 1:
+        pooled, incomplete = _pool_organs(people, kept)
+        people = pd.concat([people, pooled], ignore_index=True)
+        if incomplete:
+            notes.append(
+                f'{incomplete} subjects lack a value for at least one organ; their "{POOLED}" value is the mean over the organs they have, after allowing for each organ\'s own mean'
+            )
+    people = people.merge(subjects, on="subject", how="left", validate="many_to_one")
+    order = {name: place for place, name in enumerate([*organs, POOLED])}
+    places = pd.DataFrame(
+        {
+            "model": people["model"].map({name: place for place, name in enumerate(models)}),
+            "organ": people["organ"].map(order),
+            "number": people["number"],
+        }
+    )
+    people = people.loc[places.sort_values(["model", "organ", "number"], kind="stable").index].reset_index(drop=True)
+    return people[["model", "organ", "subject", "number", "scans", "organs_measured", *kept, *groups]], notes
+
+
+def list_groups(column: pd.Series) -> list[str]:
+    """Return a column's groups in their order: the categories, or the sorted values."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return [str(name) for name in column.cat.categories]
+    return sorted(str(name) for name in column.dropna().unique())
+
+
+def summarise_group(values: np.ndarray) -> dict[str, np.ndarray]:
+    """Summarise one group's subjects.
+
+    Parameters
+    ----------
+    values : ndarray of float, (subjects, columns)
+        NaN where a subject has no value.
+
+    Returns
+    -------
+    dict of ndarray, (columns,)
+        n (subjects with a value), mean, sd (n − 1), median, q1, q3 (linear interpolation); NaN where
+        there are too few values.
+    """
+    counts = np.isfinite(values).sum(axis=0)
+    result = {"n": counts}
+    for name in ("mean", "sd", "median", "q1", "q3"):
+        result[name] = np.full(values.shape[1], np.nan)
+    some, several = counts > 0, counts > 1
+    if some.any():
+        part = values[:, some]
+        result["mean"][some] = np.nanmean(part, axis=0)
+        for name, quantile in zip(
+            ("q1", "median", "q3"), np.nanquantile(part, [0.25, 0.5, 0.75], axis=0), strict=True
+        ):
+            result[name][some] = quantile
+    if several.any():
+        result["sd"][several] = np.nanstd(values[:, several], axis=0, ddof=1)
+    return result
+
+
+def _group_subjects(cohort: pd.DataFrame, attributes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Return one row per subject: number and groups of the first scan (the first where the group is known)."""
+    ordered = cohort.sort_values("number", kind="stable")
+    by_subject = ordered.groupby("subject", sort=False)
+    subjects = by_subject.agg(number=("number", "first"), scans=("scan", "nunique")).reset_index()
+    notes = []
+    repeated = int((subjects["scans"] > 1).sum())
+    if repeated:
+        notes.append(f"{repeated} subjects have several scans: each counts once, with the mean of their scans")
+    for attribute in attributes:
+        column = ordered[f"group_{attribute}"]
+        first = ordered[column.notna()].drop_duplicates("subject")[["subject", f"group_{attribute}"]]
+        subjects = subjects.merge(first, on="subject", how="left", validate="one_to_one")
+        changed = int((column.astype("object").groupby(ordered["subject"]).nunique() > 1).sum())
+        if changed:
+            notes.append(
+                f"{changed} subjects change their {attribute} group between scans: they stay in the group of their first scan"
+            )
+        missing = int(subjects[f"group_{attribute}"].isna().sum())
+        if missing:
+            notes.append(f"{missing} subjects have no known {attribute} group and take no part in its comparisons")
+    return subjects, notes
+
+
+def _pool_organs(people: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, int]:
+    """Return rows that pool each subject's organs, and how many subjects lack one."""
+    organ_means = people.groupby(["model", "organ"], observed=True)[names].transform("mean")
+    grand = people.groupby(["model", "organ"], observed=True)[names].mean().groupby("model").mean()
+    centred = people[names] - organ_means
+    pooled = centred.groupby([people["model"], people["subject"]], observed=True).mean().reset_index()
+    pooled[names] += grand.reindex(pooled["model"])[names].to_numpy()
+    measured = people.groupby(["model", "subject"], observed=True)["organs_measured"].sum()
+    pooled["organs_measured"] = measured.reindex(pd.MultiIndex.from_frame(pooled[["model", "subject"]])).to_numpy()
+    pooled["organ"] = POOLED
+    organs = people["organ"].nunique()
+    incomplete = pooled.loc[pooled["organs_measured"] < organs, "subject"].nunique()
+    return pooled, int(incomplete)
+
+
+def _check_columns(table: pd.DataFrame, columns: Sequence[str], name: str) -> None:
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise SegfairError(
+            f"{name} lacks {', '.join(missing)}: run the earlier stages again with the present parameter file"
+        )

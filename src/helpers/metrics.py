@@ -1,0 +1,370 @@
+"""Two masks and a voxel spacing → overlap, surface and size-free measures of one organ.
+
+Surface measures follow Google DeepMind's surface-distance: a surface is made of surfels, one per 2×2×2
+neighbourhood that is neither full nor empty, whose area is that of the marching-cubes triangles in
+it (Nikolov et al. 2021, *Clinically Applicable Segmentation of Head and Neck Anatomy for Radiotherapy*,
+J Med Internet Res 23(7):e26151). The areas are that package's own tables; the distances are exact.
+
+What each measure is when a mask is empty is stated once, in :data:`EMPTY_CASES`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+MEASURES = (
+    "dice",
+    "iou",
+    "nsd",
+    "hd95_mm",
+    "assd_mm",
+    "precision",
+    "recall",
+    "volume_ref_ml",
+    "volume_pred_ml",
+    "volume_error_ml",
+    "surface_ref_cm2",
+    "boundary_error_mm",
+)
+
+# status -> the measures that have a value all the same; every other one is missing (NaN).
+# An organ that is not in the reference cannot be segmented well or badly, so nothing is scored; an organ
+# that the prediction misses altogether overlaps by 0, but has no distance: any number would be invented.
+EMPTY_CASES: dict[str, dict[str, float]] = {
+    "reference_empty": {"volume_ref_ml": 0.0},
+    "prediction_empty": {"dice": 0.0, "iou": 0.0, "nsd": 0.0, "recall": 0.0, "volume_pred_ml": 0.0},
+    "both_empty": {"volume_ref_ml": 0.0, "volume_pred_ml": 0.0},
+}
+
+
+# How many of the shortest lattice steps are tried before a k-d tree takes over: beyond about a hundred, the tree is faster.
+SEARCHED_OFFSETS = 96
+
+
+@dataclass(frozen=True)
+class MaskComparison:
+    """How far a prediction is from its reference; NaN where a measure is not defined.
+
+    Attributes
+    ----------
+    dice, iou, precision, recall : float
+        Overlap, 0 to 1.
+    nsd : float
+        Surface Dice at the tolerance, 0 to 1 (Nikolov et al. 2021).
+    hd95_mm : float
+        The larger of the two directed 95th percentiles of surface distance, weighted by surfel area.
+    assd_mm : float
+        Average symmetric surface distance: the area-weighted mean over both surfaces together.
+    volume_ref_ml, volume_pred_ml, volume_error_ml : float
+        Volumes, and prediction − reference.
+    surface_ref_cm2 : float
+        Area of the reference's surface.
+    boundary_error_mm : float
+        2V(1 − Dice)/S, V and S of the reference: the uniform shift of the boundary that would cost this
+        much Dice.
+    status : str
+        ``"ok"``, or a key of :data:`EMPTY_CASES`.
+    """
+
+    dice: float = np.nan
+    iou: float = np.nan
+    nsd: float = np.nan
+    hd95_mm: float = np.nan
+    assd_mm: float = np.nan
+    precision: float = np.nan
+    recall: float = np.nan
+    volume_ref_ml: float = np.nan
+    volume_pred_ml: float = np.nan
+    volume_error_ml: float = np.nan
+    surface_ref_cm2: float = np.nan
+    boundary_error_mm: float = np.nan
+    status: str = "ok"
+
+
+@dataclass(frozen=True)
+class SurfaceDistances:
+    """Distances between two surfaces, one value per surfel.
+
+    Attributes
+    ----------
+    reference_to_prediction_mm, prediction_to_reference_mm : ndarray of float64
+        Distance of each surfel of the one surface to the nearest surfel of the other.
+    reference_areas_mm2, prediction_areas_mm2 : ndarray of float64
+        The surfels' areas, in the same order.
+    """
+
+    reference_to_prediction_mm: np.ndarray
+    prediction_to_reference_mm: np.ndarray
+    reference_areas_mm2: np.ndarray
+    prediction_areas_mm2: np.ndarray
+
+
+def compare_masks(
+    reference: np.ndarray, prediction: np.ndarray, spacing_zyx_mm: tuple[float, float, float], *, tolerance_mm: float
+) -> MaskComparison:
+    """Measure how far one organ's predicted mask is from its reference.
+
+    Parameters
+    ----------
+    reference, prediction : ndarray of bool, (z, y, x)
+        The masks, on one grid.
+    spacing_zyx_mm : tuple of float
+        Voxel spacing in mm, in the order of the arrays' axes.
+    tolerance_mm : float
+        The surface distance that does not count as an error (NSD), in mm.
+
+    Returns
+    -------
+    MaskComparison
+        Measures as in :data:`EMPTY_CASES` where a mask is empty.
+
+    Raises
+    ------
+    ValueError
+        A mask is not a 3D array of bool, the shapes differ, or spacing or tolerance are not positive.
+
+    Notes
+    -----
+    Dice = 2|R∩P|/(|R|+|P|), IoU = |R∩P|/|R∪P|. Boundary error: a shift of the boundary by a small δ
+    changes the volume by about δS, which costs δS/(2V) of Dice (Häntze et al. 2025).
+
+    Examples
+    --------
+    Two voxels of 1 mm, one of them found: Dice = 2·1/(2 + 1).
+
+    >>> reference = np.array([[[True, True]]])
+    >>> prediction = np.array([[[True, False]]])
+    >>> round(compare_masks(reference, prediction, (1, 1, 1), tolerance_mm=1).dice, 4)
+    0.6667
+    """
+    spacing = _check_arguments(reference, prediction, spacing_zyx_mm, tolerance_mm)
+    voxel_ml = float(np.prod(spacing)) / 1000.0
+    box = _find_box(reference, prediction)
+    if box is None:
+        return MaskComparison(status="both_empty", **EMPTY_CASES["both_empty"])
+    reference, prediction = reference[box], prediction[box]
+    in_reference, in_prediction = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
+    common = int(np.count_nonzero(reference & prediction))
+    if in_reference == 0:
+        volume = in_prediction * voxel_ml
+        return MaskComparison(status="reference_empty", volume_pred_ml=volume, **EMPTY_CASES["reference_empty"])
+    volume_ml = in_reference * voxel_ml
+    if in_prediction == 0:
+        _, areas = _find_surfels(reference, spacing)
+        return MaskComparison(
+            status="prediction_empty",
+            volume_ref_ml=volume_ml,
+            volume_error_ml=-volume_ml,
+            surface_ref_cm2=float(areas.sum()) / 100.0,
+            **EMPTY_CASES["prediction_empty"],
+        )
+    surfaces = measure_surface_distances(reference, prediction, spacing)
+    dice = 2.0 * common / (in_reference + in_prediction)
+    surface_cm2 = float(surfaces.reference_areas_mm2.sum()) / 100.0
+    return MaskComparison(
+        dice=dice,
+        iou=common / (in_reference + in_prediction - common),
+        nsd=measure_surface_dice(surfaces, tolerance_mm),
+        hd95_mm=measure_robust_hausdorff(surfaces, 95.0),
+        assd_mm=measure_average_distance(surfaces),
+        precision=common / in_prediction,
+        recall=common / in_reference,
+        volume_ref_ml=volume_ml,
+        volume_pred_ml=in_prediction * voxel_ml,
+        volume_error_ml=(in_prediction - in_reference) * voxel_ml,
+        surface_ref_cm2=surface_cm2,
+        boundary_error_mm=float(convert_dice_to_boundary_error(dice, volume_ml, surface_cm2)),
+    )
+
+
+def convert_dice_to_boundary_error(
+    dice: np.ndarray | float, volume_ml: np.ndarray | float, surface_cm2: np.ndarray | float
+) -> np.ndarray | float:
+    """State a Dice as the uniform boundary error that would cause it: 2V(1 − Dice)/S, in mm."""
+    # ml / cm² = cm; × 10 = mm
+    return 2.0 * volume_ml * (1.0 - dice) / surface_cm2 * 10.0
+
+
+def predict_dice(
+    boundary_error_mm: np.ndarray | float, volume_ml: np.ndarray | float, surface_cm2: np.ndarray | float
+) -> np.ndarray:
+    """Return the Dice that an organ of this size would get under a uniform boundary error: 1 − δS/(2V), at least 0."""
+    return np.maximum(0.0, 1.0 - np.asarray(boundary_error_mm) * surface_cm2 / (2.0 * np.asarray(volume_ml)) / 10.0)
+
+
+def measure_surface_distances(
+    reference: np.ndarray, prediction: np.ndarray, spacing_zyx_mm: tuple[float, float, float]
+) -> SurfaceDistances:
+    """Measure the distance of every surfel of each surface to the nearest surfel of the other.
+
+    Parameters
+    ----------
+    reference, prediction : ndarray of bool, (z, y, x)
+        The masks, neither empty.
+    spacing_zyx_mm : tuple of float
+
+    Returns
+    -------
+    SurfaceDistances
+        Distances in mm between the centres of 2×2×2 neighbourhoods, exact in float64; unsorted.
+    """
+    ours, our_areas = _find_surfels(reference, spacing_zyx_mm)
+    theirs, their_areas = _find_surfels(prediction, spacing_zyx_mm)
+    return SurfaceDistances(
+        _measure_to_nearest(ours, theirs, spacing_zyx_mm),
+        _measure_to_nearest(theirs, ours, spacing_zyx_mm),
+        our_areas,
+        their_areas,
+    )
+
+
+def measure_surface_dice(surfaces: SurfaceDistances, tolerance_mm: float) -> float:
+    """Return the share of both surfaces' area that lies within the tolerance of the other (NSD)."""
+    near = surfaces.reference_areas_mm2[surfaces.reference_to_prediction_mm <= tolerance_mm].sum()
+    near += surfaces.prediction_areas_mm2[surfaces.prediction_to_reference_mm <= tolerance_mm].sum()
+    return float(near / (surfaces.reference_areas_mm2.sum() + surfaces.prediction_areas_mm2.sum()))
+
+
+def measure_robust_hausdorff(surfaces: SurfaceDistances, percent: float) -> float:
+    """Return the larger of the two directed, area-weighted percentiles of distance, in mm."""
+    return max(
+        _find_weighted_percentile(surfaces.reference_to_prediction_mm, surfaces.reference_areas_mm2, percent),
+        _find_weighted_percentile(surfaces.prediction_to_reference_mm, surfaces.prediction_areas_mm2, percent),
+    )
+
+
+def measure_average_distance(surfaces: SurfaceDistances) -> float:
+    """Return the area-weighted mean distance over both surfaces together, in mm (ASSD)."""
+    total = (surfaces.reference_to_prediction_mm * surfaces.reference_areas_mm2).sum()
+    total += (surfaces.prediction_to_reference_mm * surfaces.prediction_areas_mm2).sum()
+    return float(total / (surfaces.reference_areas_mm2.sum() + surfaces.prediction_areas_mm2.sum()))
+
+
+def measure_directed_averages(surfaces: SurfaceDistances) -> tuple[float, float]:
+    """Return the area-weighted mean distances reference → prediction and back, in mm."""
+    return (
+        float(np.average(surfaces.reference_to_prediction_mm, weights=surfaces.reference_areas_mm2)),
+        float(np.average(surfaces.prediction_to_reference_mm, weights=surfaces.prediction_areas_mm2)),
+    )
+
+
+def mark_missing(status: str) -> MaskComparison:
+    """Return a comparison that holds nothing but the reason why it was not made."""
+    return MaskComparison(status=status)
+
+
+def _check_arguments(
+    reference: np.ndarray, prediction: np.ndarray, spacing_zyx_mm: tuple[float, float, float], tolerance_mm: float
+) -> tuple[float, float, float]:
+    for name, mask in (("reference", reference), ("prediction", prediction)):
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.ndim != 3:
+            found = f"{mask.dtype} with {mask.ndim} axes" if isinstance(mask, np.ndarray) else type(mask).__name__
+            raise ValueError(f"{name} must be a 3D array of bool (z, y, x); got {found}")
+    if reference.shape != prediction.shape:
+        raise ValueError(f"reference and prediction must have one shape; got {reference.shape} and {prediction.shape}")
+    spacing = tuple(float(value) for value in spacing_zyx_mm)
+    if len(spacing) != 3 or not all(np.isfinite(value) and value > 0 for value in spacing):
+        raise ValueError(f"spacing_zyx_mm must be three positive numbers in mm; got {spacing_zyx_mm}")
+    if not tolerance_mm >= 0:
+        raise ValueError(f"tolerance_mm must be at least 0; got {tolerance_mm}")
+    return spacing
+
+
+def _find_box(reference: np.ndarray, prediction: np.ndarray) -> tuple[slice, ...] | None:
+    """Return the smallest box that holds both masks, None when both are empty."""
+    box: list[slice] = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        # Once an axis is cut, the next looks only at what is left.
+        occupied = np.flatnonzero(reference[tuple(box)].any(axis=others) | prediction[tuple(box)].any(axis=others))
+        if not len(occupied):
+            return None
+        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
+    return tuple(box)
+
+
+def _find_surfels(mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the index (n, 3) of a mask's surfels in the grid of voxel corners, and their areas in mm².
+
+    The grid of corners is one larger than the mask along each axis. The code of a corner has a bit for
+    each of its eight voxels, the first voxel in (z, y, x) order being the highest.
+    """
+    padded = np.pad(mask, 1).view(np.uint8)
+    pairs_x = (padded[:, :, :-1] << 1) | padded[:, :, 1:]
+    quads_yx = (pairs_x[:, :-1] << 2) | pairs_x[:, 1:]
+    codes = (quads_yx[:-1] << 4) | quads_yx[1:]
+    # 0 and 255 are no surface; adding one wraps 255 to 0, which saves a pass over the grid.
+    flat = np.flatnonzero((codes + np.uint8(1)) > 1)
+    return np.stack(np.unravel_index(flat, codes.shape), axis=1), _tabulate_areas(spacing_zyx_mm)[codes.ravel()[flat]]
+
+
+def _measure_to_nearest(
+    points: np.ndarray, others: np.ndarray, spacing_zyx_mm: tuple[float, float, float]
+) -> np.ndarray:
+    """Return the distance in mm of each point to the nearest of the others (indices (n, 3) on one grid).
+
+    Most surfels of a fair prediction lie a few voxels from the reference, so the nearest lattice offsets
+    are tried in order of their length; a k-d tree finds the rest. A distance transform of the whole box
+    takes longer, and `edt`'s, in float32, was seen to be off by up to 5e-4 mm.
+    """
+    offsets, lengths_mm = _list_offsets(spacing_zyx_mm)
+    margin = np.abs(offsets).max(axis=0)
+    low = np.minimum(points.min(axis=0), others.min(axis=0)) - margin
+    shape = np.maximum(points.max(axis=0), others.max(axis=0)) + margin + 1 - low
+    strides = np.array([shape[1] * shape[2], shape[2], 1])
+    taken = np.zeros(int(np.prod(shape)), bool)
+    taken[(others - low) @ strides] = True
+    distances = np.empty(len(points))
+    places, left = (points - low) @ strides, np.arange(len(points))
+    for step, length_mm in zip(offsets @ strides, lengths_mm, strict=True):
+        found = taken[places + step]
+        distances[left[found]] = length_mm
+        places, left = places[~found], left[~found]
+        if not len(left):
+            return distances
+    spacing = np.asarray(spacing_zyx_mm)
+    tree = cKDTree(others * spacing, balanced_tree=False, compact_nodes=False)
+    nearest = tree.query(points[left] * spacing)[1]
+    # From whole steps, not from the tree's own distances: a tolerance that is a multiple of the spacing
+    # must not be missed by a rounding error in the coordinates.
+    distances[left] = _measure_lengths(points[left] - others[nearest], spacing_zyx_mm)
+    return distances
+
+
+def _measure_lengths(steps_zyx: np.ndarray, spacing_zyx_mm: tuple[float, float, float]) -> np.ndarray:
+    z, y, x = (steps_zyx * np.asarray(spacing_zyx_mm)).T
+    return np.sqrt(z * z + y * y + x * x)
+
+
+@lru_cache(maxsize=64)
+def _list_offsets(spacing_zyx_mm: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the :data:`SEARCHED_OFFSETS` shortest steps (n, 3) on the voxel lattice, shortest first, and their lengths in mm."""
+    spacing = np.asarray(spacing_zyx_mm)
+    # Along an axis no listed step exceeds the radius of the ball that holds twice as many lattice points.
+    radius_mm = (2 * SEARCHED_OFFSETS * float(np.prod(spacing)) * 3 / (4 * np.pi)) ** (1 / 3)
+    reach = np.minimum(np.ceil(np.maximum(radius_mm, 2 * spacing.min()) / spacing), SEARCHED_OFFSETS).astype(int)
+    steps = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij"), axis=-1).reshape(-1, 3)
+    lengths_mm = _measure_lengths(steps, spacing_zyx_mm)
+    # A step as long as the first one left out along any axis may have an unlisted equal: stop before it.
+    complete_mm = float(((reach + 1) * spacing).min())
+    order = np.argsort(lengths_mm, kind="stable")
+    order = order[lengths_mm[order] < complete_mm][:SEARCHED_OFFSETS]
+    return steps[order], lengths_mm[order]
+
+
+def _find_weighted_percentile(values: np.ndarray, weights: np.ndarray, percent: float) -> float:
+    order = np.argsort(values, kind="stable")
+    cumulated = np.cumsum(weights[order])
+    place = np.searchsorted(cumulated / cumulated[-1], percent / 100.0)
+    return float(values[order[min(int(place), len(order) - 1)]])
+
+
+@lru_cache(maxsize=64)
+def _tabulate_areas(spacing_zyx_mm: tuple[float, float, float]) -> np.ndarray:
+    from surface_distance import lookup_tables
+
+    return np.asarray(lookup_tables.create_table_neighbour_code_to_surface_area(spacing_zyx_mm), np.float64)

@@ -1,0 +1,69 @@
+"""`precomputed`: masks another tool or a person made, read from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from helpers import volumes
+from helpers.errors import SegfairError, VolumeError
+from helpers.models.protocol import ScanCase, Segmentation, Spec
+
+
+class Precomputed:
+    """Reads each scan's mask, with left and right parted by the reference's own midline.
+
+    The file's axes may be stored in another order or direction than the reference's; the voxels must be
+    the same ones. Masks are never resampled.
+    """
+
+    device = "cpu"
+    precision = ""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+
+    def segment(self, case: ScanCase) -> Segmentation:
+        """Return the scan's mask.
+
+        Raises
+        ------
+        SegfairError
+            The file is missing or cannot be read.
+        VolumeError
+            It lies on another grid than the reference.
+        """
+        path = find_mask(str(self.spec.template), case.scan, case.subject)
+        label_map = volumes.read_label_map(path, self.spec.organs, case.organ_ids, midline_x_mm=case.midline_x_mm)
+        axial = volumes.to_axial(label_map.image)
+        differences = volumes.grid_of_image(axial).differences(case.grid)
+        if differences:
+            raise VolumeError(
+                f"the mask of {self.spec.name} lies on another grid than the reference ({'; '.join(differences)}): "
+                "resample it to the reference with nearest neighbours"
+            )
+        labels = sitk.GetArrayFromImage(axial)
+        return Segmentation(labels, int(np.any(labels, axis=(1, 2)).sum()), 0)
+
+
+def find_mask(template: str, scan: str, subject: str) -> Path:
+    """Return a scan's mask file or folder of masks.
+
+    Raises
+    ------
+    SegfairError
+        It does not exist.
+    """
+    path = Path(template.format(scan=scan, subject=subject))
+    if not path.exists():
+        raise SegfairError(
+            f"there is no mask for this scan where the model's path says ({Path(template).name}): add it or correct models.*.path"
+        )
+    return path
+
+
+def load(spec: Spec) -> Precomputed:
+    """Return the segmenter; masks are read scan by scan."""
+    return Precomputed(spec)

@@ -1,0 +1,232 @@
+"""The one list of model kinds, without torch, so that the command line and the checks read it at once.
+
+A new family is one module with a ``load(spec) -> Segmenter`` and one line in :data:`KINDS`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from helpers import storage
+from helpers.errors import SegfairError
+from helpers.models.protocol import Segmenter, Spec
+from helpers.parameters import Model
+from helpers.study import Study
+
+SAM_VARIANTS = ("vit_b", "vit_l", "vit_h")
+_SAM_FILES = {
+    "vit_b": "sam_vit_b_01ec64.pth",
+    "vit_l": "sam_vit_l_0b3195.pth",
+    "vit_h": "sam_vit_h_4b8939.pth",
+}
+_SAM_SOURCE = "https://dl.fbaipublicfiles.com/segment_anything/"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of model a parameter file can name.
+
+    Attributes
+    ----------
+    module : str
+        The module under ``helpers.models`` that has its ``load``; imported when first used.
+    needs_prompts, needs_image : bool
+        What a scan must offer.
+    needs_path, needs_checkpoint : bool
+        What the parameter file must name.
+    variants : tuple of str
+        Architectures within the family; the first is the default. Empty: there is one.
+    weights : Path or None
+        Weights that ship with the package.
+    """
+
+    name: str
+    description: str
+    module: str
+    needs_prompts: bool = True
+    needs_image: bool = True
+    needs_path: bool = False
+    needs_checkpoint: bool = False
+    variants: tuple[str, ...] = ()
+    weights: Path | None = None
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "prompt_only",
+            "the ellipse inscribed in each box: what the prompt alone gives away (no image needed)",
+            "prompt_only",
+            needs_image=False,
+        ),
+        Kind(
+            "precomputed",
+            "ready-made masks from files: path with {scan} or {subject}",
+            "precomputed",
+            needs_prompts=False,
+            needs_image=False,
+            needs_path=True,
+        ),
+        Kind(
+            "sam",
+            "Segment Anything by box prompts on axial slices: variant vit_b, vit_l or vit_h, checkpoint (a file)",
+            "sam",
+            needs_checkpoint=True,
+            variants=SAM_VARIANTS,
+        ),
+        Kind(
+            "sam_demo",
+            "a small SAM that ships with this package, trained on synthetic slices alone (for trying out, not for care)",
+            "sam_demo",
+            weights=Path(__file__).parent / "weights" / "sam_demo.safetensors",
+        ),
+    )
+}
+
+
+def find_kind(model: Model) -> Kind:
+    """Return the kind a model names.
+
+    Raises
+    ------
+    SegfairError
+        There is no such kind.
+    """
+    if model.kind not in KINDS:
+        raise SegfairError(f"models.{model.name}.kind must be one of {', '.join(KINDS)}; got {model.kind!r}")
+    return KINDS[model.kind]
+
+
+def check_model(model: Model, study: Study) -> list[str]:
+    """List everything that is wrong with one model of a study, in sentences; empty when it can run."""
+    where = f"models.{model.name}"
+    try:
+        kind = find_kind(model)
+    except SegfairError as error:
+        return [str(error)]
+    problems = []
+    if kind.needs_path and model.path is None:
+        problems.append(
+            f"{where}.path is missing: {kind.name} needs the masks' place, such as "
+            f'"{model.name}/{{scan}}.nii.gz", relative to the participants table'
+        )
+    if not kind.needs_path and model.path is not None:
+        problems.append(f"{where}.path: {kind.name} reads no masks: remove the key or use kind: precomputed")
+    if kind.needs_path and model.path is not None:
+        problems += _check_template(model, study)
+    if model.variant is not None and model.variant not in kind.variants:
+        allowed = f"must be one of {', '.join(kind.variants)}" if kind.variants else f"{kind.name} has no variants"
+        problems.append(f"{where}.variant: {allowed}; got {model.variant!r}")
+    if not kind.needs_checkpoint and model.checkpoint is not None:
+        problems.append(f"{where}.checkpoint: {kind.name} takes none: remove the key")
+    if kind.needs_checkpoint:
+        problems += _check_checkpoint(model, kind, study)
+    if kind.weights is not None and not kind.weights.is_file():
+        problems.append(
+            f"{where}: the weights that ship with this package are missing at {kind.weights}: install it again"
+        )
+    return problems
+
+
+def make_spec(model: Model, study: Study) -> Spec:
+    """Return what a worker process needs to load a model.
+
+    Raises
+    ------
+    SegfairError
+        The model cannot run; the message says why.
+    """
+    problems = check_model(model, study)
+    if problems:
+        raise SegfairError("\n".join(problems))
+    kind = find_kind(model)
+    return Spec(
+        name=model.name,
+        kind=model.kind,
+        organs=study.parameters.cohort.organs,
+        checkpoint=find_checkpoint(model, study),
+        template=None if model.path is None else str(find_masks_folder(study) / Path(_expand(model.path, study))),
+        variant=model.variant or (kind.variants[0] if kind.variants else None),
+        device=study.parameters.compute.device,
+    )
+
+
+def load_segmenter(spec: Spec) -> Segmenter:
+    """Load a model.
+
+    Raises
+    ------
+    SegfairError
+        Its files cannot be used.
+    """
+    return import_module(f"helpers.models.{KINDS[spec.kind].module}").load(spec)
+
+
+def find_checkpoint(model: Model, study: Study) -> Path | None:
+    """Return the weights file of a model (named or shipped), present or not; None where it has none."""
+    kind = find_kind(model)
+    if kind.weights is not None:
+        return kind.weights
+    return None if model.checkpoint is None or not kind.needs_checkpoint else study.resolve(model.checkpoint)
+
+
+def find_masks_folder(study: Study) -> Path:
+    """Return the folder that paths of ready-made masks are relative to: the participants table's."""
+    cohort = study.parameters.cohort
+    if cohort.source == "phantoms":
+        return study.folder / "phantoms"
+    source = study.resolve(cohort.path or ".")
+    return source if source.is_dir() else source.parent
+
+
+def hash_checkpoint(path: Path) -> str:
+    """Return a weights file's SHA-256; asked again for an unchanged file, it is not read again."""
+    status = path.stat()
+    key = (str(path), status.st_size, status.st_mtime_ns)
+    if key not in _hashes:
+        _hashes[key] = storage.hash_file(path)
+    return _hashes[key]
+
+
+_hashes: dict[tuple[str, int, int], str] = {}
+
+
+def _expand(path: str, study: Study) -> str:
+    """Expand ``${NAME}`` and ``~`` in a template, and leave a relative one relative."""
+    if path.startswith(("$", "~", "/")):
+        # study.resolve would read {scan} as plain text, which is what is wanted here.
+        return str(study.resolve(path))
+    return path
+
+
+def _check_template(model: Model, study: Study) -> list[str]:
+    where = f"models.{model.name}.path"
+    try:
+        filled = [_expand(str(model.path), study).format(scan=name, subject=name) for name in ("a", "b")]
+    except (KeyError, IndexError, ValueError):
+        return [f"{where}: may hold {{scan}} and {{subject}} and no other braces; got {model.path!r}"]
+    except SegfairError as error:
+        return [f"{where}: {error}"]
+    if filled[0] == filled[1]:
+        return [f"{where}: must hold {{scan}} or {{subject}}, else every scan gets the same mask; got {model.path!r}"]
+    return []
+
+
+def _check_checkpoint(model: Model, kind: Kind, study: Study) -> list[str]:
+    where = f"models.{model.name}.checkpoint"
+    variant = model.variant if model.variant in _SAM_FILES else kind.variants[0]
+    advice = f"download {_SAM_SOURCE}{_SAM_FILES[variant]}" if variant in _SAM_FILES else "get the weights"
+    if model.checkpoint is None:
+        return [f"{where} is missing: {advice} and name its place here"]
+    try:
+        path = study.resolve(model.checkpoint)
+    except SegfairError as error:
+        return [f"{where}: {error}"]
+    if not path.is_file():
+        return [f"{where}: there is no file {path}: {advice} and put it exactly there"]
+    if path.stat().st_size == 0:
+        return [f"{where}: {path} is empty: {advice} again"]
+    return []

@@ -1,0 +1,142 @@
+"""What a report is made of: sections of blocks. Texts are plain; escaping is the renderer's work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import pandas as pd
+import plotly.graph_objects as go
+
+Tone: TypeAlias = Literal["shown", "small", "open", "blank"]
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading within a section."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; `lead` is set off before it."""
+
+    text: str
+    lead: str = ""
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list of sentences."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the reader must not miss; ``warning`` is the stronger kind."""
+
+    text: str
+    kind: Literal["note", "warning"] = "note"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of ready-made text: the first column heads the rows, `numeric` columns are right-aligned."""
+
+    caption: str
+    frame: pd.DataFrame
+    numeric: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An interactive figure and how to read it. Data-borne text in `figure` is already escaped."""
+
+    figure: go.Figure
+    how_to_read: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a matrix: what is found, in words, and a tone that colour repeats."""
+
+    headline: str
+    detail: str
+    tone: Tone
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One model's part of a matrix: a row per organ, a column per attribute."""
+
+    title: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The report's one picture: model × organ × attribute, words in every cell."""
+
+    caption: str
+    panels: tuple[Panel, ...]
+    legend: tuple[tuple[Tone, str], ...]
+    how_to_read: str
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A glossary: term and meaning."""
+
+    items: tuple[tuple[str, str], ...]
+
+
+Block: TypeAlias = Heading | Text | Bullets | Note | Table | Figure | Matrix | Terms
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the report.
+
+    Attributes
+    ----------
+    key : str
+        Stable name: the anchor in the page, and what a notebook asks for.
+    title : str
+        The question it answers.
+    short : str
+        A word or two for the table of contents.
+    blocks : tuple of Block
+    """
+
+    key: str
+    title: str
+    short: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole report; ``report["people"]`` is its section of that key.
+
+    Attributes
+    ----------
+    title : str
+    subtitle : str
+        Date and version.
+    sections : tuple of Section
+    """
+
+    title: str
+    subtitle: str
+    sections: tuple[Section, ...] = field(default=())
+
+    def __getitem__(self, key: str) -> Section:
+        """Return a section by its key."""
+        for section in self.sections:
+            if section.key == key:
+                return section
+        raise KeyError(f"section must be one of {', '.join(section.key for section in self.sections)}; got {key!r}")

@@ -1,0 +1,143 @@
+"""An executed notebook → one offline HTML file, code folded away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import plotly.io as pio
+from plotly.offline import get_plotlyjs
+
+from helpers import storage
+from helpers.errors import StageError
+from helpers.figures.style import CONFIG
+from helpers.report.page import clean_texts
+
+_PLOTLY = "application/vnd.plotly.v1+json"
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_HIDDEN_TAGS = ("parameters", "injected-parameters", "remove-cell")
+_WIDGET_TEXT = "<p><em>A browser of single scans stands here in JupyterLab; it needs a running notebook.</em></p>"
+_TEMPLATE = """\
+{%- extends 'lab/index.html.j2' -%}
+{%- block html_head_js_requirejs -%}{%- endblock -%}
+{%- block html_head_js_mathjax -%}{%- endblock -%}
+{%- block html_head_js_mermaidjs -%}{%- endblock -%}
+{%- block jupyter_widgets -%}{%- endblock -%}
+{%- block html_head_css -%}
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'">
+<link rel="icon" href="data:,">
+<style>
+.segfair-code > summary { cursor: pointer; color: #4d5862; font-size: 12px; margin: 0 0 4px; }
+.segfair-code pre { font-size: 12px; background: #f3f5f7; padding: 8px; overflow-x: auto; }
+</style>
+{%- if resources.plotlyjs -%}
+<script>window.PlotlyConfig = {MathJaxConfig: 'local'};</script>
+<script data-library>{{ resources.plotlyjs }}</script>
+{%- endif -%}
+{%- endblock -%}
+{%- block input_group -%}
+{%- if cell.source | trim -%}
+<details class="segfair-code"><summary>code</summary><pre>{{ cell.source | escape }}</pre></details>
+{%- endif -%}
+{%- endblock input_group -%}
+"""
+
+
+def export_notebook(executed: Path, target: Path) -> Path:
+    """Write an executed notebook as one offline HTML file and return its path.
+
+    Figures stay interactive with plotly.js inside, once; code is folded away under "code"; widgets, which
+    need a kernel, leave a line that says so; cells tagged ``parameters``, ``injected-parameters`` or
+    ``remove-cell`` are left out. Nothing is loaded from the network.
+
+    Parameters
+    ----------
+    executed : Path
+        The notebook with its outputs.
+    target : Path
+        The HTML file.
+
+    Raises
+    ------
+    StageError
+        The notebook is missing or is not one.
+    SegfairError
+        The target cannot be written.
+    """
+    import nbformat
+    from jinja2 import DictLoader
+    from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import TagRemovePreprocessor
+    from traitlets.config import Config
+
+    executed, target = Path(executed), Path(target)
+    if not executed.is_file():
+        raise StageError(f"{executed}: no such notebook: run its stage first")
+    try:
+        notebook = nbformat.read(executed, as_version=4)
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+        raise StageError(f"{executed}: is not a notebook ({type(error).__name__}): run its stage again") from error
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata["title"] = _find_title(notebook, executed)
+    drawn = _draw_outputs(notebook)
+    config = Config()
+    config.TagRemovePreprocessor.remove_cell_tags = set(_HIDDEN_TAGS)
+    exporter = HTMLExporter(
+        config=config,
+        extra_loaders=[DictLoader({"segfair.html.j2": _TEMPLATE})],
+        template_file="segfair.html.j2",
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        embed_images=True,
+        require_js_url="",
+        mathjax_url="",
+    )
+    exporter.register_preprocessor(TagRemovePreprocessor(config=config), enabled=True)
+    page, _ = exporter.from_notebook_node(notebook, resources={"plotlyjs": get_plotlyjs() if drawn else ""})
+    storage.write_text(page, target)
+    return target
+
+
+def _draw_outputs(notebook: Any) -> int:
+    """Turn figures into live HTML and widgets into a line of text, in place; return the number of figures."""
+    from nbformat.v4 import new_output
+
+    drawn = 0
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        kept = []
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if _PLOTLY in data:
+                drawn += 1
+                output = new_output("display_data", {"text/html": _draw_figure(data[_PLOTLY], f"figure-{drawn}")})
+            elif _WIDGET in data:
+                output = new_output("display_data", {"text/html": _WIDGET_TEXT})
+            kept.append(output)
+        cell.outputs = kept
+    return drawn
+
+
+def _draw_figure(figure: dict[str, Any], place: str) -> str:
+    figure = clean_texts({key: figure.get(key, {}) for key in ("data", "layout")})
+    return pio.to_html(
+        figure,
+        config=CONFIG,
+        include_plotlyjs=False,
+        include_mathjax=False,
+        full_html=False,
+        validate=False,
+        div_id=place,
+        default_height=f"{figure['layout'].get('height') or 450}px",
+    )
+
+
+def _find_title(notebook: Any, executed: Path) -> str:
+    """Return the notebook's first heading; its file name where there is none."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for line in cell.source.splitlines():
+                if line.startswith("# "):
+                    return line.removeprefix("# ").strip()
+    return executed.stem

@@ -1,0 +1,222 @@
+"""Render a report: one HTML file that asks nothing of the network."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import json
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from helpers import storage
+from helpers.errors import StageError
+from helpers.figures.style import CONFIG
+from helpers.report.blocks import Block, Figure, Report, Section
+from helpers.report.sections import compose_report
+
+# What plotly may take as markup in a figure's text; everything else that looks like a tag is text.
+_FOREIGN_TAG = re.compile(r"<(?!/?(?:br|b|i|em|strong|sub|sup|extra)\s*/?>)")
+_KEPT_KEYS = ("dtype", "bdata", "shape")
+_LIBRARY = re.compile(r"<script data-library>.*?</script>", re.DOTALL)
+
+
+def build_report(folder: Path) -> Path:
+    """Write ``report.html`` of an output folder and return its path.
+
+    Reads nothing but the folder; what has not been run is said in the report.
+
+    Raises
+    ------
+    StageError
+        It is no study's output folder.
+    SegfairError
+        The folder cannot be written.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise StageError(f"{folder}: no such folder: give a study's output folder, such as outputs/demo")
+    path = folder / "report.html"
+    storage.write_text(render_report(compose_report(folder)), path)
+    return path
+
+
+def render_report(report: Report) -> str:
+    """Return a report as one HTML page: styles, plotly.js (once) and figure data inside, all text escaped."""
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            plotlyjs=get_plotlyjs() if any(_figures(section) for section in report.sections) else "",
+            config=CONFIG,
+            numbers=_number_figures(report),
+        )
+    )
+
+
+def show_section(section: Section) -> ShownSection:
+    """Return a section for a notebook: the same text, tables and figures as in the report."""
+    return ShownSection(section)
+
+
+class ShownSection:
+    """A section as IPython displays it: HTML for text and tables, live plotly figures between them."""
+
+    def __init__(self, section: Section) -> None:
+        self.section = section
+
+    def _repr_html_(self) -> str:
+        """Return the section without its figures."""
+        return self._render([block for block in self.section.blocks if not isinstance(block, Figure)])
+
+    def _ipython_display_(self) -> None:
+        """Display text and figures in their order (IPython's own hook)."""
+        from IPython.display import HTML, display
+
+        waiting: list[Block] = []
+        for block in self.section.blocks:
+            if isinstance(block, Figure):
+                if waiting:
+                    display(HTML(self._render(waiting)))
+                display(go.Figure(clean_figure(block.figure)))
+                waiting = []
+                display(HTML(self._render([], how_to_read=block.how_to_read)))
+            else:
+                waiting.append(block)
+        if waiting:
+            display(HTML(self._render(waiting)))
+
+    def _render(self, blocks: list[Block], *, how_to_read: str = "") -> str:
+        template = _environment().get_template("section.html.j2")
+        return template.render(blocks=blocks, how_to_read=how_to_read, key=self.section.key)
+
+
+def clean_figure(figure: go.Figure) -> dict[str, Any]:
+    """Return a figure as a dict in which no text can be a link, an image or a script.
+
+    plotly takes some HTML in titles, labels and hover texts. Line breaks and emphasis are kept; any other
+    tag becomes text. This is the second lock: texts from data are escaped before a figure is drawn.
+    """
+    return clean_texts(json.loads(figure.to_json()))
+
+
+def find_leaks(page: str, planted: Iterable[str]) -> list[str]:
+    """Return which of the `planted` texts can be read from an HTML page.
+
+    Looks into the source, the text with entities resolved, every JSON string of the figures, base64
+    data (typed arrays, images) as bytes, and the numbers in typed arrays; plotly.js itself is passed over.
+
+    Parameters
+    ----------
+    page : str
+    planted : iterable of str
+        Identifiers, paths or names that must not be there.
+    """
+    page = _LIBRARY.sub("", page)
+    haystack = [page, html.unescape(page)]
+    numbers: set[str] = set()
+    for match in re.finditer(r"<script type=\"application/json\"[^>]*>(.*?)</script>", page, re.DOTALL):
+        value = json.loads(match.group(1))
+        for text in _walk_texts(value):
+            haystack += [text, html.unescape(text)]
+        for array in _walk_arrays(value):
+            numbers |= {f"{number:g}" for number in np.unique(array).tolist()}
+            numbers |= {str(int(number)) for number in np.unique(array).tolist() if float(number).is_integer()}
+    for match in re.finditer(r"base64,([A-Za-z0-9+/=]{16,})|\"bdata\":\s*\"([^\"]{16,})\"", page):
+        try:
+            encoded = (match.group(1) or match.group(2)).replace("\\u002f", "/").replace("\\u002b", "+")
+            haystack.append(base64.b64decode(encoded, validate=False).decode("latin-1"))
+        except (binascii.Error, ValueError):
+            continue
+    everything = "\n".join(haystack).casefold()
+    return sorted({text for text in map(str, planted) if text.casefold() in everything or text in numbers})
+
+
+def dump_json(value: Any) -> str:
+    """Return `value` as JSON that can stand inside a script element, whatever its strings hold."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("helpers.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["css"] = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
+    environment.filters["kind"] = lambda block: type(block).__name__
+    environment.filters["plot"] = lambda block: dump_json(clean_figure(block.figure))
+    environment.filters["height"] = lambda block: int(block.figure.layout.height or 450)
+    environment.filters["title"] = lambda block: _read_title(block.figure)
+    environment.filters["script_json"] = dump_json
+    environment.filters["identity"] = id
+    return environment
+
+
+def _figures(section: Section) -> list[Figure]:
+    return [block for block in section.blocks if isinstance(block, Figure)]
+
+
+def _number_figures(report: Report) -> dict[int, int]:
+    """Return the place of every figure in the report, by identity."""
+    every = [figure for section in report.sections for figure in _figures(section)]
+    return {id(figure): place for place, figure in enumerate(every, start=1)}
+
+
+def _read_title(figure: go.Figure) -> str:
+    text = figure.layout.title.text or "Figure"
+    return html.unescape(re.sub(r"<[^>]*>", " ", text)).strip()
+
+
+def clean_texts(value: Any) -> Any:
+    """Return a figure's JSON value with every tag but line breaks and emphasis turned into text."""
+    if isinstance(value, str):
+        return _FOREIGN_TAG.sub("&lt;", value)
+    if isinstance(value, list):
+        return [clean_texts(item) for item in value]
+    if isinstance(value, dict):
+        return {clean_texts(key): item if key in _KEPT_KEYS else clean_texts(item) for key, item in value.items()}
+    return value
+
+
+def _walk_texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _walk_texts(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield str(key)
+            if key != "bdata":
+                yield from _walk_texts(item)
+
+
+def _walk_arrays(value: Any) -> Iterator[np.ndarray]:
+    if isinstance(value, dict):
+        if "bdata" in value and "dtype" in value:
+            yield np.frombuffer(base64.b64decode(value["bdata"]), dtype=value["dtype"])
+        else:
+            for item in value.values():
+                yield from _walk_arrays(item)
+    elif isinstance(value, list):
+        numbers = [item for item in value if isinstance(item, (int, float)) and not isinstance(item, bool)]
+        if numbers:
+            yield np.asarray(numbers, dtype=float)
+        for item in value:
+            yield from _walk_arrays(item)

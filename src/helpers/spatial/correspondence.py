@@ -1,0 +1,308 @@
+"""Which point of a person's organ each template vertex stands for.
+
+Two steps: an alignment carries the template's vertices into the scan (affine registration of
+signed-distance fields), and each carried vertex is snapped to the closest point of the person's own
+reference surface. A finer alignment (deformable) needs only another class with `map_points`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import edt
+import numpy as np
+import SimpleITK as sitk
+
+from helpers.spatial.surfaces import Occupancy, Surface, find_closest_points
+
+# Fields are clipped this many grid steps from the surface: far away they say more about size than about shape.
+CLIP_STEPS = 5
+# The registration looks at this many grid steps on either side of the template's surface ...
+BAND_STEPS = 3
+# ... and, on large organs, at about this many points of that band.
+METRIC_POINTS = 12000
+# Lengths are given to the optimiser in this unit, so that turns and shifts weigh about alike for an organ.
+OPTIMISER_UNIT_MM = 30.0
+# A subject's distance is poor over this part of the organ's radius, or as an outlier over the lower one.
+POOR_RADIUS_FRACTION = 0.25
+OUTLIER_RADIUS_FRACTION = 0.10
+OUTLIER_ROBUST_SD = 3.0
+
+
+@dataclass(frozen=True)
+class Field:
+    """A signed-distance field of one organ on an isotropic grid along the body's axes.
+
+    Attributes
+    ----------
+    values_mm : ndarray of float32, (z, y, x)
+        Distance to the surface, negative inside, clipped.
+    grid_mm : float
+        The grid's spacing.
+    origin_mm : ndarray, (3,)
+        Where its first voxel lies (x, y, z), relative to the organ's centre.
+    centre_mm : ndarray, (3,)
+        The organ's centroid in the scan (LPS).
+    scale_mm : ndarray, (3,)
+        Standard deviation of the organ's volume along x, y, z.
+    cut : ndarray of bool, (3, 2)
+        Sides on which the organ reaches the end of the scan, see :class:`Occupancy`.
+    known : ndarray of bool, (z, y, x), or None
+        Where the scan can say; None for everywhere.
+    """
+
+    values_mm: np.ndarray
+    grid_mm: float
+    origin_mm: np.ndarray
+    centre_mm: np.ndarray
+    scale_mm: np.ndarray
+    cut: np.ndarray
+    known: np.ndarray | None = None
+
+    def as_image(self) -> sitk.Image:
+        """Return the field as a SimpleITK image in organ-centred mm."""
+        image = sitk.GetImageFromArray(self.values_mm)
+        image.SetSpacing([self.grid_mm] * 3)
+        image.SetOrigin(self.origin_mm.tolist())
+        return image
+
+    def known_as_image(self) -> sitk.Image:
+        """Return where the scan can say as a uint8 image on the field's grid."""
+        known = np.ones(self.values_mm.shape, np.uint8) if self.known is None else self.known.astype(np.uint8)
+        image = sitk.GetImageFromArray(known)
+        image.SetSpacing([self.grid_mm] * 3)
+        image.SetOrigin(self.origin_mm.tolist())
+        return image
+
+
+class Alignment(Protocol):
+    """What carries template points to a scan."""
+
+    def map_points(self, points_mm: np.ndarray) -> np.ndarray:
+        """Return where template points (n, 3) lie in the scan, LPS mm."""
+        ...
+
+
+@dataclass(frozen=True)
+class AffineAlignment:
+    """``scan = centre + matrix · template + offset``, all in LPS mm.
+
+    Attributes
+    ----------
+    matrix : ndarray, (3, 3)
+    offset_mm : ndarray, (3,)
+        Relative to the organ's centre.
+    centre_mm : ndarray, (3,)
+        The organ's centroid in the scan.
+    """
+
+    matrix: np.ndarray
+    offset_mm: np.ndarray
+    centre_mm: np.ndarray
+
+    def map_points(self, points_mm: np.ndarray) -> np.ndarray:
+        """Return where template points (n, 3) lie in the scan, LPS mm."""
+        return self.centre_mm + points_mm @ self.matrix.T + self.offset_mm
+
+    def as_transform(self) -> sitk.AffineTransform:
+        """Return the part from template mm to organ-centred mm as a SimpleITK transform."""
+        transform = sitk.AffineTransform(3)
+        transform.SetMatrix(self.matrix.ravel().tolist())
+        transform.SetTranslation(self.offset_mm.tolist())
+        return transform
+
+
+@dataclass(frozen=True)
+class Match:
+    """A person's surface point for every template vertex.
+
+    Attributes
+    ----------
+    points_mm : ndarray, (n, 3)
+        On the person's reference surface; NaN where missing.
+    distance_mm : float
+        How far carried vertices lay from the surface on average before they were snapped; NaN where none did.
+    """
+
+    points_mm: np.ndarray
+    distance_mm: float
+
+
+def measure_field(occupancy: Occupancy, *, grid_mm: float) -> Field:
+    """Turn an organ's occupancy into a clipped signed-distance field around its centroid.
+
+    Parameters
+    ----------
+    occupancy : Occupancy
+        The organ in the scan.
+    grid_mm : float
+        Spacing of the result. Distances are taken on a grid of half that spacing and averaged.
+    """
+    image = occupancy.as_image()
+    inside_zyx = np.argwhere(occupancy.values > 0.5)
+    places_mm = occupancy.frame.to_mm(inside_zyx[:, ::-1].astype(float))
+    centre, scale = places_mm.mean(axis=0), np.maximum(places_mm.std(axis=0), grid_mm / 4)
+    clip_mm = CLIP_STEPS * grid_mm
+    low, high = places_mm.min(axis=0) - centre - clip_mm, places_mm.max(axis=0) - centre + clip_mm
+    shape = 2 * np.ceil((high - low) / grid_mm).astype(int)
+    step = grid_mm / 2
+    identity = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    fine = sitk.Resample(
+        image,
+        shape.tolist(),
+        sitk.Transform(),
+        sitk.sitkLinear,
+        (centre + low).tolist(),
+        [step] * 3,
+        identity,
+        0.0,
+        sitk.sitkFloat32,
+        True,  # beyond the scan the nearest value counts: a cut organ goes on
+    )
+    inside = sitk.GetArrayViewFromImage(fine) > 0.5
+    spacing = (step, step, step)
+    # The surface lies half a voxel before the nearest voxel centre of the other side.
+    distance = edt.edt(~inside, anisotropy=spacing, parallel=1) - step / 2
+    distance[inside] = step / 2 - edt.edt(inside, anisotropy=spacing, parallel=1)[inside]
+    nz, ny, nx = (size // 2 for size in distance.shape)
+    distance = np.clip(distance, -clip_mm, clip_mm).reshape(nz, 2, ny, 2, nx, 2).mean(axis=(1, 3, 5))
+    origin = low + step / 2
+    known = None
+    if occupancy.cut.any():
+        axes = [origin[axis] + centre[axis] + grid_mm * np.arange(size) for axis, size in enumerate((nx, ny, nz))]
+        z, y, x = np.meshgrid(*axes[::-1], indexing="ij")
+        points = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
+        known = ~occupancy.is_beyond_cut(points).reshape(nz, ny, nx)
+    return Field(distance.astype(np.float32), grid_mm, origin, centre, scale, occupancy.cut, known)
+
+
+def guess_alignment(field: Field, template_scale_mm: np.ndarray) -> AffineAlignment:
+    """Return the alignment that matches centroid and size along each axis: where registration starts.
+
+    Along an axis on which the organ is cut its size cannot be known and is taken as the template's.
+    """
+    factors = np.where(field.cut.any(axis=1), 1.0, field.scale_mm / template_scale_mm)
+    return AffineAlignment(np.diag(factors), np.zeros(3), field.centre_mm)
+
+
+def register_affine(template: Field, field: Field, start: AffineAlignment) -> AffineAlignment:
+    """Find the affine alignment from a template to a scan's organ.
+
+    Mean squared difference of the signed-distance fields within a band around the template's surface,
+    minimised by L-BFGS-B from `start` (SimpleITK). Deterministic.
+
+    Raises
+    ------
+    ValueError
+        The fields do not overlap, or the optimiser left the field.
+    """
+    fixed, moving = template.as_image(), field.as_image()
+    band_mm = BAND_STEPS * template.grid_mm
+    band = sitk.Cast(sitk.Abs(fixed) < band_mm, sitk.sitkUInt8)
+    inside_band = int(sitk.GetArrayViewFromImage(band).sum())
+    known = field.known_as_image() if field.known is not None else None
+    for image in (fixed, moving, band, known):
+        if image is not None:
+            image.SetSpacing([step / OPTIMISER_UNIT_MM for step in image.GetSpacing()])
+            image.SetOrigin([place / OPTIMISER_UNIT_MM for place in image.GetOrigin()])
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(start.matrix.ravel().tolist())
+    transform.SetTranslation((start.offset_mm / OPTIMISER_UNIT_MM).tolist())
+    registration = sitk.ImageRegistrationMethod()
+    registration.SetNumberOfThreads(1)
+    registration.SetMetricAsMeanSquares()
+    registration.SetMetricFixedMask(band)
+    if known is not None:
+        registration.SetMetricMovingMask(known)
+    if inside_band > METRIC_POINTS:
+        registration.SetMetricSamplingStrategy(registration.REGULAR)
+        registration.SetMetricSamplingPercentage(METRIC_POINTS / inside_band)
+    registration.SetInterpolator(sitk.sitkLinear)
+    registration.SetOptimizerAsLBFGSB(
+        gradientConvergenceTolerance=1e-4,
+        numberOfIterations=60,
+        maximumNumberOfFunctionEvaluations=100,
+        costFunctionConvergenceFactor=1e11,
+    )
+    registration.SetInitialTransform(transform, inPlace=True)
+    try:
+        registration.Execute(fixed, moving)
+    except RuntimeError as error:
+        raise ValueError("the organ could not be registered to the template: the two do not overlap") from error
+    matrix = np.asarray(transform.GetMatrix()).reshape(3, 3)
+    # SimpleITK gives `matrix · (x − c) + c + translation`; the fixed centre c is the origin here.
+    offset = np.asarray(transform.TransformPoint((0.0, 0.0, 0.0))) * OPTIMISER_UNIT_MM
+    if not np.isfinite(matrix).all() or not 0.05 < np.linalg.det(matrix) < 20:
+        raise ValueError("the organ could not be registered to the template: the alignment collapsed")
+    return AffineAlignment(matrix, offset, field.centre_mm)
+
+
+def match_vertices(
+    vertices_mm: np.ndarray, alignment: Alignment, occupancy: Occupancy, reference: Surface
+) -> Match:
+    """Carry template vertices into a scan and snap them to the person's reference surface.
+
+    Parameters
+    ----------
+    vertices_mm : ndarray, (n, 3)
+        The template's vertices.
+    alignment : Alignment
+        Template to scan.
+    occupancy, reference : Occupancy, Surface
+        The person's reference organ.
+
+    Returns
+    -------
+    Match
+        A vertex that lands outside the field of view of a cut organ, or on the rim where the surface
+        was cut, is missing (NaN): the person's organ has no such place in this scan.
+    """
+    carried = alignment.map_points(vertices_mm)
+    snapped = find_closest_points(reference, carried)
+    missing = occupancy.is_beyond_cut(carried) | occupancy.is_beyond_cut(snapped, tolerance_mm=1e-3)
+    distances = np.linalg.norm(carried - snapped, axis=1)[~missing]
+    distances = distances[np.isfinite(distances)]
+    snapped[missing] = np.nan
+    return Match(snapped, float(distances.mean()) if distances.size else math.nan)
+
+
+def flag_poor_matches(distances_mm: Sequence[float], *, radius_mm: float) -> list[str]:
+    """Say which scans do not fit the template well enough to be used.
+
+    Parameters
+    ----------
+    distances_mm : sequence of float
+        :attr:`Match.distance_mm` of each scan; NaN for none.
+    radius_mm : float
+        The organ's radius: three times the template's volume over its surface.
+
+    Returns
+    -------
+    list of str
+        Per scan "" or the reason. Poor is: over a quarter of the radius; or over a tenth of it and more
+        than three robust standard deviations (1.4826 times the median absolute deviation) above the median; or no distance.
+    """
+    distances = np.asarray(distances_mm, float)
+    finite = distances[np.isfinite(distances)]
+    median = float(np.median(finite)) if finite.size else math.nan
+    spread = 1.4826 * float(np.median(np.abs(finite - median))) if finite.size else math.nan
+    limit = POOR_RADIUS_FRACTION * radius_mm
+    outlier = max(median + OUTLIER_ROBUST_SD * spread, OUTLIER_RADIUS_FRACTION * radius_mm)
+    reasons = []
+    for distance in distances:
+        if not math.isfinite(distance):
+            reasons.append("no part of the template's surface falls into the scan")
+        elif distance > limit:
+            reasons.append(
+                f"after registration the template lies {distance:.1f} mm from the organ's surface on average, over a quarter of the organ's radius ({limit:.1f} mm)"
+            )
+        elif distance > outlier:
+            reasons.append(
+                f"after registration the template lies {distance:.1f} mm from the organ's surface on average, against a median of {median:.1f} mm over the scans"
+            )
+        else:
+            reasons.append("")
+    return reasons

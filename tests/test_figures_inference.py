@@ -1,0 +1,64 @@
+"""Figures of 02_inference: nothing dropped, n on every row, outlines told apart by more than colour."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from helpers.figures.inference import plot_montage, plot_throughput, plot_training
+from helpers.inference import Panel
+
+
+def make_panel(model: str, number: int, **changes: object) -> Panel:
+    square = np.array([[4.0, 4.0], [10.0, 4.0], [10.0, 12.0], [4.0, 12.0], [4.0, 4.0]])
+    options = {
+        "organ": "kidney_left", "label": "worst", "dice": 0.5, "image": np.full((7, 9), 100, np.uint8),
+        "spacing_mm": (2.0, 3.0), "reference": (square,), "prediction": (square + 1, square + 2),
+    }  # fmt: skip
+    return Panel(model=model, number=number, **{**options, **changes})
+
+
+def test_throughput_shows_every_finished_scan_and_counts_the_failed() -> None:
+    table = pd.DataFrame(
+        {
+            "model": ["a", "a", "a", "b"],
+            "status": ["ok", "ok", "failed", "failed"],
+            "seconds": [1.5, 2.5, np.nan, np.nan],
+            "slices": pd.array([10, 12, pd.NA, pd.NA], "Int64"),
+        }
+    )
+    figure = plot_throughput(table)
+    first, second = figure.data
+    assert list(first.x) == [1.5, 2.5]
+    assert first.y[0] == "a<br>n = 2, 1 failed"
+    assert second.y[0] == "b<br>n = 0, 1 failed"
+    assert "(s, " in figure.layout.xaxis.title.text
+    assert first.marker.symbol != second.marker.symbol
+
+
+def test_montage_has_a_row_per_model_and_names_scans_by_number() -> None:
+    panels = [make_panel("a", 3), make_panel("a", 12, label="best", dice=0.9), make_panel("b", 3, dice=np.nan)]
+    figure = plot_montage(panels)
+    titles = [annotation.text for annotation in figure.layout.annotations]
+    assert titles == ["a · scan 003 · worst · Dice 0.50", "a · scan 012 · best · Dice 0.90", "b · scan 003 · worst"]
+    lines = [trace for trace in figure.data if trace.type == "scatter"]
+    assert [line.line.dash for line in lines] == ["solid", "5px,3px"] * 3
+    assert [line.showlegend for line in lines] == [True, True] + [False] * 4
+    # Both outlines of the prediction are in one trace, parted by a gap.
+    assert np.isnan(np.asarray(lines[1].x, float)).sum() == 2
+    image = next(trace for trace in figure.data if trace.type == "heatmap")
+    assert (image.x0, image.dx, image.y0, image.dy) == (1.5, 3.0, 1.0, 2.0)  # pixel centres in mm
+    assert tuple(figure.layout.yaxis.range) == (14.0, 0)  # the front of the body is up
+    assert [figure.layout[axis].scaleanchor for axis in ("yaxis", "yaxis2", "yaxis3")] == ["x", "x2", "x3"]
+
+
+def test_montage_of_nothing_says_so() -> None:
+    assert "No finished scan" in plot_montage([]).layout.title.text
+    assert len(plot_montage([make_panel("a", 1, prediction=())]).data) == 3
+
+
+def test_training_shows_every_row() -> None:
+    history = pd.DataFrame({"step": [100, 200], "loss": [2.0, 1.0], "dice": [0.3, 0.6], "rate": [1e-3, 1e-3]})
+    figure = plot_training(history)
+    assert [list(trace.y) for trace in figure.data] == [[2.0, 1.0], [0.3, 0.6]]
+    assert figure.layout.xaxis.title.text == "step"

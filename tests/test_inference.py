@@ -1,0 +1,395 @@
+"""A segmenter × a cohort: resumable, failures kept apart, predictions on the reference's own grid."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+import yaml
+
+from helpers import inference, volumes
+from helpers.compute import close_client
+from helpers.errors import SegfairError, StageError
+from helpers.study import Study, load_study
+
+SPACING = (2.0, 2.0, 5.0)  # (x, y, z)
+SHAPE = (7, 24, 30)  # (z, y, x)
+
+
+def draw_labels() -> np.ndarray:
+    """Two organs in axial slices 1…5: a 10×8 block (1) and, to its left, a 6×6 block (2)."""
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[1:6, 6:14, 3:13] = 1
+    labels[1:6, 8:14, 20:26] = 2
+    return labels
+
+
+def write_image(array: np.ndarray, path: Path, *, code: str = "LPS") -> None:
+    """Write an axial array, stored in another axis order where asked."""
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(SPACING)
+    image.SetOrigin((-30.0, -20.0, 100.0))
+    volumes.write_volume(sitk.DICOMOrient(image, code), path)
+
+
+MakeStudy = Callable[..., Study]
+
+
+@pytest.fixture
+def make_study(tmp_path: Path) -> MakeStudy:
+    """Write three scans (the second stored in another axis order), their cohort table and a parameter file."""
+    data = tmp_path / "data"
+    rng = np.random.default_rng(1)
+    rows = []
+    for number, (scan, code) in enumerate([("a1", "LPS"), ("b2", "SAR"), ("c3", "LPS")], start=1):
+        labels = draw_labels()
+        write_image(labels, data / f"{scan}_mask.nii.gz", code=code)
+        image = np.where(labels > 0, 100, -100) + rng.normal(0, 5, SHAPE)
+        write_image(image.astype(np.float32), data / f"{scan}_image.nii.gz", code=code)
+        rows.append(
+            {
+                "subject": f"p{number}", "scan": scan, "number": number, "sex": "female", "age": 50.0, "bmi": 22.0,
+                "modality": "CT", "reference": str(data / f"{scan}_mask.nii.gz"),
+                "image": str(data / f"{scan}_image.nii.gz"), "included": True, "reason": "", "note": "",
+            }
+        )  # fmt: skip
+    rows.append({**rows[0], "scan": "d4", "number": 4, "included": False, "reason": "left out"})
+    (data / "participants.tsv").write_text("scan\n")
+
+    def make(models: list[dict], **overrides: object) -> Study:
+        parameters = {
+            "name": "small",
+            "seed": 7,
+            "cohort": {
+                "source": "table",
+                "path": str(data / "participants.tsv"),
+                "organs": {"liver": {"labels": [1]}, "spleen": {"labels": [2]}},
+                "attributes": {"sex": {"categories": ["female", "male"]}},
+            },
+            "models": models,
+            "compute": {"workers": 0, "device": "cpu"},
+        }
+        path = tmp_path / "params" / "small.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(parameters))
+        study = load_study(path, overrides)
+        study.folder.mkdir(parents=True, exist_ok=True)
+        if not study.path("cohort").exists():
+            pd.DataFrame(rows).to_parquet(study.path("cohort"))
+        return study
+
+    return make
+
+
+ELLIPSE = {"name": "ellipse", "kind": "prompt_only", "prompt": {"jitter": 0.0}}
+DEMO = {"name": "demo", "kind": "sam_demo"}
+MASKS = {"name": "masks", "kind": "precomputed", "path": "masks/{scan}.nii.gz"}
+
+
+def read_labels(path: Path) -> np.ndarray:
+    return sitk.GetArrayFromImage(volumes.to_axial(sitk.ReadImage(str(path))))
+
+
+def stamp_files(study: Study, model: str) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in study.prediction_path(model, "x").parent.glob("*.nii.gz")}
+
+
+def test_predictions_lie_on_the_references_own_grid(make_study: MakeStudy) -> None:
+    study = make_study([ELLIPSE])
+    table = inference.run_inference(study)
+    assert table["status"].tolist() == ["ok"] * 3
+    assert table["scan"].tolist() == ["a1", "b2", "c3"]  # the excluded scan is not run
+    cohort = study.read_included()
+    for row in cohort.itertuples():
+        path = study.prediction_path("ellipse", row.scan)
+        assert not volumes.grid_of(path).differences(volumes.grid_of(Path(row.reference)))
+        assert sitk.ReadImage(str(path)).GetPixelID() == sitk.sitkUInt8
+    # The same anatomy stored in another axis order gives the same mask, voxel by voxel in the body.
+    np.testing.assert_array_equal(
+        read_labels(study.prediction_path("ellipse", "a1")), read_labels(study.prediction_path("ellipse", "b2"))
+    )
+
+
+def test_the_table_counts_slices_and_prompts(make_study: MakeStudy) -> None:
+    study = make_study([ELLIPSE])
+    table = inference.run_inference(study)
+    assert table["slices"].tolist() == [5, 5, 5]
+    assert table["prompts"].tolist() == [10, 10, 10]  # two organs in five slices
+    assert table["dropped"].tolist() == [0, 0, 0]
+    large = make_study([{**ELLIPSE, "prompt": {"jitter": 0.0, "min_area_mm2": 200.0}}])
+    table = inference.run_inference(large)  # the smaller organ has 36 pixels of 4 mm² in each slice
+    assert table["prompts"].tolist() == [5, 5, 5]
+    assert table["dropped"].tolist() == [5, 5, 5]
+    assert 2 not in read_labels(large.prediction_path("ellipse", "a1"))
+
+
+def test_a_second_run_does_nothing(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = make_study([ELLIPSE, DEMO])
+    first = inference.run_inference(study)
+    before = stamp_files(study, "ellipse"), stamp_files(study, "demo")
+    monkeypatch.setattr(inference, "_segment_scan", lambda job: pytest.fail("segmented again"))
+    second = inference.run_inference(study)
+    assert (stamp_files(study, "ellipse"), stamp_files(study, "demo")) == before
+    assert second["reused"].all()
+    assert not first["reused"].any()
+    pd.testing.assert_frame_equal(first.drop(columns="reused"), second.drop(columns="reused"))
+
+
+def test_a_lost_prediction_is_done_again_alone_with_the_same_bytes(make_study: MakeStudy) -> None:
+    study = make_study([DEMO])
+    inference.run_inference(study)
+    before = stamp_files(study, "demo")
+    lost = study.prediction_path("demo", "b2")
+    content = lost.read_bytes()
+    lost.unlink()
+    table = inference.run_inference(study)
+    assert table.set_index("scan")["reused"].to_dict() == {"a1": True, "b2": False, "c3": True}
+    after = stamp_files(study, "demo")
+    assert {name for name in before if before[name] != after[name]} == {"b2.nii.gz"}
+    assert lost.read_bytes() == content
+
+
+def test_a_scan_without_its_record_or_with_half_a_file_is_done_again(make_study: MakeStudy) -> None:
+    study = make_study([ELLIPSE])
+    inference.run_inference(study)
+    content = study.prediction_path("ellipse", "a1").read_bytes()
+    study.prediction_path("ellipse", "a1").write_bytes(content[: len(content) // 2])
+    study.prediction_path("ellipse", "b2").with_name("b2.json").unlink()
+    study.prediction_path("ellipse", "c3").with_name("c3.json").write_text('{"scan": "c3", "finger')
+    assert inference.run_inference(study)["reused"].tolist() == [False, False, False]
+    assert study.prediction_path("ellipse", "a1").read_bytes() == content
+
+
+def test_the_record_is_gone_while_its_prediction_is_replaced(
+    make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the two writes must not leave a former record beside a new mask."""
+    study = make_study([ELLIPSE])
+    inference.run_inference(study)
+    seen = []
+    write = volumes.write_volume
+
+    def watch(image: sitk.Image, path: Path) -> None:
+        seen.append(path.with_name(path.name.replace(".nii.gz", ".json")).exists())
+        write(image, path)
+
+    monkeypatch.setattr(volumes, "write_volume", watch)
+    inference.run_inference(make_study([{**ELLIPSE, "prompt": {"jitter": 0.1}}]))
+    assert seen == [False, False, False]
+
+
+def test_a_changed_prompt_redoes_that_model_alone(make_study: MakeStudy) -> None:
+    inference.run_inference(make_study([ELLIPSE, {**ELLIPSE, "name": "other"}]))
+    study = make_study([{**ELLIPSE, "prompt": {"jitter": 0.2}}, {**ELLIPSE, "name": "other"}])
+    table = inference.run_inference(study)
+    assert table.groupby("model")["reused"].sum().to_dict() == {"ellipse": 0, "other": 3}
+
+
+@pytest.mark.parametrize(
+    ("change", "reused"),
+    [
+        ("seed", {"ellipse": 0, "masks": 3}),
+        ("image", {"ellipse": 3, "masks": 3}),
+        ("reference", {"ellipse": 2, "masks": 2}),
+        ("mask", {"ellipse": 3, "masks": 2}),
+        ("organs", {"ellipse": 0, "masks": 0}),
+    ],
+)
+def test_a_change_redoes_exactly_what_depends_on_it(
+    make_study: MakeStudy, tmp_path: Path, change: str, reused: dict[str, int]
+) -> None:
+    for scan in ("a1", "b2", "c3"):
+        write_image(draw_labels(), tmp_path / "data" / "masks" / f"{scan}.nii.gz")
+    models = [ELLIPSE, MASKS]
+    inference.run_inference(make_study(models))
+    overrides: dict[str, object] = {}
+    if change == "seed":
+        overrides["seed"] = 8
+    elif change == "organs":
+        overrides["cohort.organs.spleen.labels"] = [3]
+    else:
+        name = {"image": "a1_image", "reference": "a1_mask", "mask": "masks/a1"}[change]
+        os.utime(tmp_path / "data" / f"{name}.nii.gz", ns=(1, 1))
+    table = inference.run_inference(make_study(models, **overrides))
+    assert table.groupby("model")["reused"].sum().to_dict() == reused
+
+
+def test_a_changed_image_redoes_a_model_that_looks_at_it(make_study: MakeStudy, tmp_path: Path) -> None:
+    inference.run_inference(make_study([DEMO]))
+    os.utime(tmp_path / "data" / "a1_image.nii.gz", ns=(1, 1))
+    assert inference.run_inference(make_study([DEMO]))["reused"].tolist() == [False, True, True]
+
+
+def test_a_failing_scan_is_recorded_and_the_others_finish(make_study: MakeStudy, tmp_path: Path) -> None:
+    inference.run_inference(make_study([DEMO]))
+    broken = tmp_path / "data" / "b2_image.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:200])
+    study = make_study([DEMO, ELLIPSE])
+    table = inference.run_inference(study)
+    demo = table[table["model"] == "demo"].set_index("scan")
+    assert demo["status"].to_dict() == {"a1": "ok", "b2": "failed", "c3": "ok"}
+    assert "b2_image.nii.gz" in demo.loc["b2", "error"]
+    assert np.isnan(demo.loc["b2", "seconds"])
+    assert (table.loc[table["model"] == "ellipse", "status"] == "ok").all()
+    # The mask made from the former image is gone, so nothing can take it for a result.
+    assert not study.prediction_path("demo", "b2").exists()
+    assert inference.list_failures(table) == {"demo / b2": demo.loc["b2", "error"]}
+    kept = pd.read_parquet(study.inference_path("demo"))
+    assert kept["status"].tolist() == ["ok", "failed", "ok"]
+
+
+def test_a_failed_scan_is_tried_again(make_study: MakeStudy, tmp_path: Path) -> None:
+    for scan in ("a1", "c3"):
+        write_image(draw_labels(), tmp_path / "data" / "masks" / f"{scan}.nii.gz")
+    study = make_study([MASKS])
+    assert inference.run_inference(study)["status"].tolist() == ["ok", "failed", "ok"]
+    write_image(draw_labels(), tmp_path / "data" / "masks" / "b2.nii.gz")
+    table = inference.run_inference(study)
+    assert table["status"].tolist() == ["ok"] * 3
+    assert table["reused"].tolist() == [True, False, True]
+
+
+def test_scans_without_images_fail_with_one_sentence_where_a_model_needs_them(make_study: MakeStudy) -> None:
+    study = make_study([DEMO, ELLIPSE])
+    cohort = study.read("cohort")
+    cohort["image"] = pd.NA
+    cohort.to_parquet(study.path("cohort"))
+    table = inference.run_inference(study)
+    demo = table[table["model"] == "demo"]
+    assert (demo["status"] == "failed").all()
+    assert demo["error"].str.contains("needs an image").all()
+    assert not demo["error"].str.contains("\n").any()
+    assert (table.loc[table["model"] == "ellipse", "status"] == "ok").all()
+
+
+def test_everything_wrong_with_the_models_is_said_before_anything_runs(make_study: MakeStudy) -> None:
+    study = make_study([{"name": "x", "kind": "nonesuch"}, {**MASKS, "path": None}, {"name": "s", "kind": "sam"}])
+    with pytest.raises(SegfairError) as caught:
+        inference.run_inference(study)
+    assert [line.split(" ")[0] for line in str(caught.value).splitlines()] == [
+        "models.x.kind", "models.masks.path", "models.s.checkpoint",
+    ]  # fmt: skip
+    assert not (study.folder / "predictions").exists()
+
+
+def test_every_model_gets_the_same_boxes(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, list] = {}
+
+    class Listener:
+        device, precision = "cpu", ""
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def segment(self, case: inference.ScanCase) -> inference.models.Segmentation:
+            corners = {organ: boxes.corners.tolist() for organ, boxes in case.prompts.items()}
+            seen.setdefault(self.name, []).append(corners)
+            return inference.models.Segmentation(np.zeros(case.shape, np.uint8), 0, 0)
+
+    monkeypatch.setattr(inference.models, "load_segmenter", lambda spec: Listener(spec.name))
+    inference.run_inference(make_study([{"name": "one", "kind": "prompt_only"}, {"name": "two", "kind": "sam_demo"}]))
+    assert seen["one"] == seen["two"]
+    assert seen["one"][0] != seen["one"][2]  # but not two scans of the same anatomy
+    assert seen["one"][0]["liver"]
+
+
+def test_local_processes_give_the_same_predictions(make_study: MakeStudy) -> None:
+    study = make_study([{**DEMO, "name": "here"}])
+    inference.run_inference(study)
+    elsewhere = make_study([{**DEMO, "name": "there"}], **{"compute.workers": 2})
+    try:
+        table = inference.run_inference(elsewhere)
+    finally:
+        close_client()
+    assert table["status"].tolist() == ["ok"] * 3
+    for scan in ("a1", "b2", "c3"):
+        np.testing.assert_array_equal(
+            read_labels(study.prediction_path("here", scan)), read_labels(study.prediction_path("there", scan))
+        )
+
+
+def test_checkpoint_hashes_name_models_with_weights(make_study: MakeStudy) -> None:
+    study = make_study([DEMO, ELLIPSE])
+    hashes = inference.checkpoint_hashes(study)
+    assert list(hashes) == ["demo"]
+    table = inference.run_inference(study)
+    assert set(table.loc[table["model"] == "demo", "checkpoint_sha256"]) == {hashes["demo"]}
+    assert len(hashes["demo"]) == 64
+
+
+def test_summary_by_hand() -> None:
+    table = pd.DataFrame(
+        {
+            "model": ["m", "m", "m", "f"],
+            "scan": ["a", "b", "c", "a"],
+            "status": ["ok", "ok", "failed", "failed"],
+            "seconds": [1.0, 3.0, np.nan, np.nan],
+            "slices": pd.array([10, 20, pd.NA, pd.NA], "Int64"),
+            "prompts": pd.array([5, 6, pd.NA, pd.NA], "Int64"),
+            "dropped": pd.array([0, 1, pd.NA, pd.NA], "Int64"),
+            "device": ["cpu", "cpu", "", ""],
+            "reused": [True, False, False, False],
+        }
+    )
+    first, second = inference.summarise_inference(table).to_dict("records")
+    assert first == {
+        "model": "m", "scans": 3, "ok": 2, "failed": 1, "reused": 1, "prompts": 11, "dropped": 1,
+        "seconds_per_scan": 2.0, "slices_per_second": 7.5, "device": "cpu",
+    }  # fmt: skip
+    assert (second["ok"], second["failed"]) == (0, 1)
+    assert np.isnan(second["seconds_per_scan"])
+    assert np.isnan(second["slices_per_second"])
+
+
+def test_reading_before_running_names_the_stage(make_study: MakeStudy) -> None:
+    with pytest.raises(StageError, match="run 02_inference"):
+        inference.read_inference(make_study([ELLIPSE]))
+
+
+def test_progress_and_records_hold_no_paths(
+    make_study: MakeStudy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study([ELLIPSE, {**MASKS, "name": "gone"}])
+    inference.run_inference(study)
+    shown = capsys.readouterr().out
+    assert "scan 001" in shown
+    assert str(tmp_path) not in shown
+    record = json.loads(study.prediction_path("ellipse", "a1").with_name("a1.json").read_text())
+    assert str(tmp_path) not in json.dumps(record)
+
+
+def test_montage_shows_worst_median_and_best_with_outlines(make_study: MakeStudy) -> None:
+    study = make_study([ELLIPSE])
+    inference.run_inference(study)
+    metrics = pd.DataFrame({"scan": ["a1", "b2", "c3"], "model": "ellipse", "organ": "liver", "dice": [0.9, 0.2, 0.5]})
+    panels = inference.load_montage(study, "liver", metrics, margin_mm=4.0)
+    assert [(panel.number, panel.label, panel.dice) for panel in panels] == [
+        (2, "worst", 0.2), (3, "median", 0.5), (1, "best", 0.9),
+    ]  # fmt: skip
+    # The organ spans 10×8 pixels of 2 mm with 2 pixels around it: its outline runs from 4 mm to 24 mm in x.
+    panel = panels[0]
+    assert panel.image.shape == (12, 14)
+    outline = panel.reference[0]
+    np.testing.assert_allclose(outline.min(axis=0), [4.0, 4.0])
+    np.testing.assert_allclose(outline.max(axis=0), [24.0, 20.0])
+    np.testing.assert_array_equal(outline[0], outline[-1])
+    assert len(panel.prediction) == 1
+
+
+def test_montage_without_metrics_or_images(make_study: MakeStudy) -> None:
+    study = make_study([ELLIPSE])
+    inference.run_inference(study)
+    cohort = study.read("cohort")
+    cohort["image"] = pd.NA
+    cohort.to_parquet(study.path("cohort"))
+    panels = inference.load_montage(study, "spleen")
+    assert [panel.number for panel in panels] == [1, 2, 3]
+    assert set(np.unique(panels[0].image)) == {128}
+    with pytest.raises(SegfairError, match="organ must be one of liver, spleen"):
+        inference.load_montage(study, "heart")
