@@ -32,7 +32,8 @@ MetricName = Literal[
 class Section(BaseModel):
     """A part of the parameter file: unknown keys are refused, values cannot change afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Infinite bin edges must survive the snapshot that is written to study.yaml.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 def _check_increasing(bins: list[float] | Literal["who"] | None) -> list[float] | Literal["who"] | None:

@@ -74,7 +74,7 @@ def stage_is_current(study: Study, stage: str) -> bool:
 
 def write_snapshot(study: Study) -> None:
     """Write the resolved parameters to ``study.yaml``, so that the output folder explains itself."""
-    parameters = study.parameters.model_dump(mode="json", exclude_none=True)
+    parameters = study.parameters.model_dump(mode="json")
     storage.write_text(yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True), study.folder / "study.yaml")
 
 

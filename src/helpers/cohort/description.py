@@ -38,7 +38,7 @@ def describe_cohort(
     people = keep_people(table)
     names = list(dict.fromkeys(["sex", "age", "bmi", "modality", *attributes, *confounders]))
     names = [name for name in names if name in people and people[name].notna().any()]
-    split = next((f"group_{name}" for name in attributes if people[f"group_{name}"].nunique() > 1), None)
+    split = next((f"group_{name}" for name in attributes if len(people[f"group_{name}"].dropna().unique()) > 1), None)
     frame = people[names + ([split] if split else [])].copy()
     numbers = [name for name in names if pd.api.types.is_numeric_dtype(frame[name])]
     words = [name for name in names if name not in numbers]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,7 @@ def find_bins(name: str, attribute: Attribute) -> tuple[np.ndarray, list[str]]:
 def _name_bins(name: str, edges: Sequence[float]) -> list[str]:
     """Name bins by what falls in them: ages are whole years, so [18, 45) reads 18–44."""
     labels = []
-    for place, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for place, (low, high) in enumerate(pairwise(edges)):
         last = place == len(edges) - 2
         if math.isinf(high) or (last and name == "age" and high >= 100):
             labels.append(f"{low:g} and over")

@@ -167,10 +167,10 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
     for name in declared:
         column = cohort.columns.get(name, name)
         if column in raw:
-            values = raw[column]
-            table[name] = values.replace(cohort.values[name]) if name in cohort.values else values
+            recorded = raw[column]
+            table[name] = recorded.replace(cohort.values[name]) if name in cohort.values else recorded  # noqa: PD011
             continue
-        optional = name in ("scan", "image", "sex", "age", "bmi") or cohort.source != "table" and name not in REQUIRED
+        optional = name in ("scan", "image", "sex", "age", "bmi") or (cohort.source != "table" and name not in REQUIRED)
         if name in cohort.columns or not optional or (cohort.source == "table" and name in cohort.attributes):
             what = "attribute " if name in cohort.attributes else "confounder " if name in cohort.confounders else ""
             raise SegfairError(

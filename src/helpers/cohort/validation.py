@@ -106,6 +106,10 @@ def _check_numbers(table: pd.DataFrame, cohort: Cohort, reasons: list[list[str]]
                 reasons[row].append(f"{name} is not a number")
             elif not low <= value <= high:
                 reasons[row].append(f"{name} {value:g} {unit} is outside the plausible {low:g} to {high:g}")
+    for name in set(cohort.confounders) - set(cohort.attributes) - {"age", "bmi"}:
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        if numbers.notna().any() and (numbers.notna() | table[name].isna()).all():
+            table[name] = numbers.astype(float)  # a column of numbers, read as text like every other
     for name, attribute in cohort.attributes.items():
         if name in ("age", "bmi"):
             continue
