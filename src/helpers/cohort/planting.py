@@ -79,7 +79,9 @@ def plant_errors(
         reach_mm = 4.5 * planted.boundary_error_mm + sum(abs(effect.erosion_mm) for effect in mine) + 1.0
         box = tuple(
             slice(max(0, side.start - margin), side.stop + margin)
-            for side, margin in zip(found[0], (int(np.ceil(reach_mm / step)) + 1 for step in spacing_zyx_mm), strict=True)
+            for side, margin in zip(
+                found[0], (int(np.ceil(reach_mm / step)) + 1 for step in spacing_zyx_mm), strict=True
+            )
         )
         mask = labels[box] == value
         extent = np.multiply(mask.shape, spacing_zyx_mm)
@@ -195,9 +197,7 @@ def describe_planted(planted: Planted) -> list[str]:
         organs = " and ".join(name.replace("_", " ") for name in effect.organs) or "every organ"
         way = "inwards" if effect.erosion_mm > 0 else "outwards"
         where = "everywhere" if effect.region == "everywhere" else f"on its {effect.region.replace('_', '-')} side"
-        sentences.append(
-            f"Where {who}, the surface of {organs} is moved {abs(effect.erosion_mm):g} mm {way} {where}."
-        )
+        sentences.append(f"Where {who}, the surface of {organs} is moved {abs(effect.erosion_mm):g} mm {way} {where}.")
     return sentences
 
 

@@ -1,0 +1,361 @@
+"""Who is in the study: every guard is seen firing, every row keeps its reason."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+import yaml
+
+from helpers import cohort
+from helpers.cohort.grouping import group_attribute
+from helpers.errors import SegfairError, StageError
+from helpers.parameters import Attribute
+from helpers.study import load_study
+
+SHAPE = (7, 8, 9)
+
+
+def save(array: np.ndarray, path, origin=(0.0, 0.0, 0.0)) -> None:
+    image = sitk.GetImageFromArray(array)
+    image.SetOrigin(origin)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))
+
+
+class Project:
+    """A study of a few tiny scans in a temporary folder."""
+
+    def __init__(self, folder) -> None:
+        self.folder = folder
+        self.rows: list[dict] = []
+        mask = np.zeros(SHAPE, np.uint8)
+        mask[2:5, 2:6, 2:5], mask[2:5, 2:6, 6:8] = 1, 2
+        self.mask = mask
+
+    def add(self, scan: str, *, mask=None, origin=(0.0, 0.0, 0.0), **values) -> None:
+        save(self.mask if mask is None else mask, self.folder / "masks" / f"{scan}.nii.gz", origin)
+        save(np.zeros(SHAPE, np.int16), self.folder / "images" / f"{scan}.nii.gz")
+        row = {
+            "subject": scan,
+            "sex": "female",
+            "age": 50,
+            "bmi": 24,
+            "modality": "CT",
+            "image": f"images/{scan}.nii.gz",
+            "reference": f"masks/{scan}.nii.gz",
+        }
+        self.rows.append(row | values)
+
+    def load(self, *, name="people.csv", **overrides):
+        path = self.folder / name
+        if not path.exists():
+            pd.DataFrame(self.rows).to_csv(path, index=False)
+        raw = {
+            "name": "tiny",
+            "cohort": {
+                "source": "table",
+                "path": str(path),
+                "organs": {"liver": {"labels": [1]}, "spleen": {"labels": [2]}},
+                "attributes": {"sex": None, "age": {"bins": [18, 45, 65, 120]}, "bmi": None},
+            },
+            "models": [{"name": "ellipse", "kind": "prompt_only"}],
+            "compute": {"workers": 0},
+        }
+        parameters = self.folder / "tiny.yaml"
+        parameters.write_text(yaml.safe_dump(raw))
+        return load_study(parameters, overrides)
+
+    def build(self, **overrides) -> cohort.Cohort:
+        return cohort.build_cohort(self.load(**overrides))
+
+
+@pytest.fixture
+def project(tmp_path):
+    project = Project(tmp_path)
+    project.add("a")
+    project.add("b", sex="male", age=70, bmi=31)
+    return project
+
+
+def reason_of(built: cohort.Cohort, scan: str) -> str:
+    row = built.table.set_index("scan").loc[scan]
+    assert not row["included"]
+    assert scan in set(built.exclusions["scan"])
+    return row["reason"]
+
+
+def test_good_rows_are_in_and_grouped(project):
+    built = project.build()
+    table = built.table
+    assert table["included"].all() and table["number"].tolist() == [1, 2] and built.exclusions.empty
+    assert table["group_sex"].tolist() == ["female", "male"]
+    assert table["group_age"].tolist() == ["45–64", "65 and over"]
+    assert table["group_bmi"].tolist() == ["normal weight", "obese"]
+    saved = pd.read_parquet(project.load().path("cohort"))
+    assert saved["group_age"].cat.ordered and list(saved["group_age"].cat.categories) == [
+        "18–44",
+        "45–64",
+        "65 and over",
+    ]
+
+
+def corrupt(path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (lambda p: p.add("x", age=0), None),
+        (lambda p: p.add("x", age=150), "age 150 years is outside the plausible 0 to 120"),
+        (lambda p: p.add("x", bmi=3), "bmi 3 kg/m² is outside the plausible 10 to 90"),
+        (lambda p: p.add("x", age="old"), "age is not a number"),
+        (lambda p: p.add("x", modality="US"), "modality must be CT or MR; got 'US'"),
+        (lambda p: p.add("x", reference="masks/none.nii.gz"), "no such file"),
+        (lambda p: p.add("x", image="images/none.nii.gz"), "no such file"),
+        (lambda p: p.add("x", reference=None), "reference is missing"),
+        (
+            lambda p: p.add("x", origin=(10.0, 0.0, 0.0)),
+            "mask and image lie on different grids: origin (10, 0, 0) against (0, 0, 0)",
+        ),
+        (lambda p: p.add("x", mask=np.zeros((7, 8, 10), np.uint8) + 1), "mask and image lie on different grids: size"),
+        (lambda p: p.add("x", mask=np.zeros(SHAPE, np.uint8)), "the mask holds none of the study's organs"),
+        (lambda p: p.add("x", mask=p.mask * 9), "none of the study's organs"),
+        (lambda p: p.add("x", mask=np.where(p.mask == 1, 1, 7).astype(np.uint8)), "labels that no organ names (7)"),
+        (lambda p: (p.add("x"), corrupt(p.folder / "masks" / "x.nii.gz")), "truncated or damaged"),
+        (
+            lambda p: (p.add("x"), (p.folder / "images" / "x.nii.gz").write_bytes(gzip.compress(b"text"))),
+            "is not an image",
+        ),
+        (lambda p: p.add("x", mask=np.stack([p.mask, p.mask])), "must be a 3D image"),
+        (lambda p: p.add("x", scan="../x"), "cannot be a file name"),
+    ],
+)
+def test_each_fault_leaves_one_scan_out_with_its_reason_and_the_others_in(project, damage, expected):
+    damage(project)
+    built = project.build()
+    assert built.table.loc[[0, 1], "included"].all()
+    scan = built.table["scan"].iloc[2]
+    if expected is None:  # a newborn is plausible unless the study says otherwise
+        assert built.table["included"].all()
+        built = project.build(**{"cohort.exclusions.plausible.age": [18, 110]})
+        expected = "age 0 years is outside the plausible 18 to 110"
+    assert expected in reason_of(built, scan)
+
+
+def test_several_faults_of_one_row_are_all_told(project):
+    project.add("x", age=150, modality="US")
+    assert reason_of(project.build(), "x").count(";") == 1
+
+
+def test_duplicate_scans_are_all_out(project):
+    project.add("a")
+    built = project.build()
+    assert built.table["included"].tolist() == [False, True, False]
+    assert "used by more than one row" in built.exclusions["reason"].iloc[0]
+
+
+def test_named_exclusions_and_ignored_labels(project):
+    project.add("x", mask=np.where(project.mask == 1, 1, 7).astype(np.uint8))
+    built = project.build(**{"cohort.ignore_labels": [7], "cohort.exclusions.scans": {"a": "withdrew consent"}})
+    assert reason_of(built, "a") == "withdrew consent"
+    assert built.table.set_index("scan").loc["x", "note"] == "not in the mask: spleen"
+
+
+def test_missing_values_keep_the_scan_without_a_group(project):
+    project.add("x", age=None, sex=None)
+    project.add("y", sex="transgender_male_to_female")
+    built = project.build()
+    rows = built.table.set_index("scan")
+    assert rows["included"].all()
+    assert pd.isna(rows.loc["x", "group_age"]) and "age is missing" in rows.loc["x", "note"]
+    assert rows.loc["y", "sex"] == "transgender_male_to_female" and pd.isna(rows.loc["y", "group_sex"])
+    assert any("sex: 1 scans have a value that belongs to no group" in note for note in built.notes)
+
+
+def test_all_missing_attribute_does_not_stop_the_study(project):
+    for row in project.rows:
+        row["bmi"] = None
+    built = project.build()
+    assert built.table["included"].all()
+    assert any("no comparison by bmi" in note for note in built.notes)
+    described = cohort.describe_cohort(built.table, {"sex": None, "age": None, "bmi": None}, [])
+    assert "n" in described.index.get_level_values(0)[0]
+
+
+def test_direct_identifiers_stay_outside(project):
+    for row in project.rows:
+        row |= {"name": "Jane Doe", "birth_date": "1970-01-01", "site": "north"}
+    built = project.build(**{"cohort.confounders": ["site"]})
+    assert not {"name", "birth_date"} & set(built.table) and "site" in built.table
+    assert b"Jane" not in project.load().path("cohort").read_bytes()
+
+
+def test_ids_stay_text(project):
+    project.rows.clear()
+    project.add("00007")
+    assert project.build().table["subject"].tolist() == ["00007"]
+
+
+def test_every_scan_excluded_is_one_sentence_and_the_reasons_are_kept(project):
+    for row in project.rows:
+        row["modality"] = "US"
+    with pytest.raises(
+        StageError, match=r"every one of the 2 scans is excluded, 2 of them because: modality must be CT or MR"
+    ):
+        project.build()
+    assert len(pd.read_csv(project.load().path("exclusions"))) == 2
+
+
+def test_missing_empty_and_unreadable_tables(project, tmp_path):
+    study = project.load()
+    (tmp_path / "people.csv").write_text("")
+    with pytest.raises(SegfairError, match="table is empty"):
+        cohort.build_cohort(study)
+    (tmp_path / "people.csv").write_text("subject,reference,modality,sex,age,bmi\n")
+    with pytest.raises(SegfairError, match="has no rows"):
+        cohort.build_cohort(study)
+    (tmp_path / "people.csv").unlink()
+    with pytest.raises(SegfairError, match="no such participants table: correct"):
+        cohort.build_cohort(study)
+    (tmp_path / "people.parquet").write_bytes(b"nonsense")
+    with pytest.raises(SegfairError, match="cannot be read"):
+        project.build(name="people.parquet")
+    (tmp_path / "people.doc").write_bytes(b"nonsense")
+    with pytest.raises(SegfairError, match=r"must be \.csv, \.tsv, \.xlsx or \.parquet"):
+        project.build(name="people.doc")
+
+
+def test_missing_column_says_how_to_map_it(project):
+    for row in project.rows:
+        row["gender"] = row.pop("sex")
+    with pytest.raises(
+        SegfairError,
+        match=r"no column 'sex' for attribute 'sex'; it has .*gender.*: map it in tiny.yaml under cohort.columns",
+    ):
+        project.build()
+    built = project.build(**{"cohort.columns": {"sex": "gender"}})
+    assert built.table["sex"].tolist() == ["female", "male"]
+    with pytest.raises(SegfairError, match="columns maps agee"):
+        project.build(**{"cohort.columns": {"sex": "gender", "agee": "age"}})
+
+
+@pytest.mark.parametrize("name", ["people.tsv", "people.xlsx", "people.parquet", "semicolons.csv"])
+def test_four_kinds_of_table_are_read(project, tmp_path, name):
+    table = pd.DataFrame(project.rows)
+    path = tmp_path / name
+    if name.endswith(".tsv"):
+        table.to_csv(path, sep="\t", index=False)
+    elif name.endswith(".xlsx"):
+        table.to_excel(path, index=False)
+    elif name.endswith(".parquet"):
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, sep=";", index=False, encoding="utf-8-sig")
+    assert project.build(name=name).table["age"].tolist() == [50.0, 70.0]
+
+
+def test_values_are_mapped_and_nothing_else_is_recoded(project):
+    project.rows[0]["sex"], project.rows[1]["sex"] = "F", "U"
+    built = project.build(**{"cohort.values": {"sex": {"F": "female", "M": "male"}}})
+    assert built.table["sex"].tolist() == ["female", "U"]
+
+
+def test_check_lists_problems_and_writes_nothing(project):
+    project.add("x", age=150)
+    study = project.load()
+    assert cohort.check_cohort(study) == [
+        "scan 'x' (row 3) would be left out: age 150 years is outside the plausible 0 to 120"
+    ]
+    assert not study.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "group"),
+    [
+        (17.9, None),
+        (18, "18–44"),
+        (44.9, "18–44"),
+        (45, "45–64"),
+        (65, "65 and over"),
+        (120, "65 and over"),
+        (121, None),
+        (np.nan, None),
+    ],
+)
+def test_bins_are_closed_on_the_left_and_the_last_on_both_sides(value, group):
+    (found,) = group_attribute(pd.Series([value]), "age", Attribute(bins=[18, 45, 65, 120]))
+    assert found == group or (group is None and pd.isna(found))
+
+
+def test_who_bands_are_the_default():
+    bmi = group_attribute(pd.Series([18.4, 18.5, 25.0, 30.0]), "bmi", None)
+    assert bmi.tolist() == ["underweight", "normal weight", "overweight", "obese"]
+    age = group_attribute(pd.Series([10, 20, 50, 60, 90]), "age", None)
+    assert age.tolist() == ["under 18", "18–44", "45–59", "60–74", "75 and over"]
+
+
+def test_tables_of_description(project):
+    project.add("c", sex="male", age=None)
+    project.add("a2", subject="a")
+    built = project.build()
+    missing = cohort.count_missing(built.table, ["sex", "age"]).set_index("attribute")
+    assert missing.loc["age"].tolist() == [3, 0, 1]
+    overlaps = cohort.count_overlaps(built.table, ["sex", "age"]).set_index(["group_a", "group_b"])["n"]
+    assert overlaps["female", "45–64"] == 1, "a person with two scans counts once"
+    assert overlaps["female", "18–44"] == 0, "empty pairs stay visible"
+    assert len(overlaps) == 6
+    described = cohort.describe_cohort(built.table, {"sex": None, "age": None, "bmi": None}, ["modality"])
+    assert described.loc[("n", ""), ["Overall", "female", "male"]].tolist() == ["3", "1", "2"]
+    flow = built.flow.set_index("step")["scans"]
+    assert flow["found"] == 4 and flow["included"] == 4
+
+
+def test_reasons_are_counted_by_kind(project):
+    project.add("x", age=150)
+    project.add("y", age=160)
+    built = project.build()
+    assert built.flow["step"].tolist() == ["found", "age is not plausible", "included"]
+    assert built.flow["scans"].tolist() == [4, 2, 2]
+
+
+def test_kits23_table(data_folder, repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGFAIR_DATA", str(data_folder))
+    study = load_study(
+        repository / "params" / "kits23_annotators.yaml", {"outputs": str(tmp_path), "compute.workers": 0}
+    )
+    table = cohort.build_cohort(study).table
+    assert len(table) == 60 and table["included"].sum() == 58
+    assert set(table.loc[~table["included"], "age"]) == {0}
+    assert table["image"].isna().all()
+
+
+def test_totalsegmentator_layout(data_folder, repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGFAIR_DATA", str(data_folder))
+    study = load_study(
+        repository / "params" / "totalsegmentator_example.yaml", {"outputs": str(tmp_path), "compute.workers": 0}
+    )
+    table = cohort.build_cohort(study).table
+    assert table[["scan", "modality", "included"]].to_numpy().tolist() == [["s0001", "CT", True], ["s0002", "MR", True]]
+
+
+def test_totalsegmentator_meta_is_joined_by_id(tmp_path, project):
+    for scan in ("s0002", "s0001"):
+        save(np.zeros(SHAPE, np.int16), tmp_path / "ts" / scan / "ct.nii.gz")
+        save((project.mask == 1).astype(np.uint8), tmp_path / "ts" / scan / "segmentations" / "liver.nii.gz")
+    (tmp_path / "ts" / "meta.csv").write_text(
+        "image_id;age;gender\ns0009;1;m\ns0002;60;f\ns0001;70;m\n", encoding="utf-8-sig"
+    )
+    overrides = {
+        "cohort.source": "totalsegmentator",
+        "cohort.path": str(tmp_path / "ts"),
+        "cohort.organs": {"liver": {"files": ["liver"]}},
+    }
+    table = project.build(**overrides).table.set_index("scan")
+    assert table.loc["s0001", ["sex", "age"]].tolist() == ["male", 70.0]
+    assert table.loc["s0002", ["sex", "age"]].tolist() == ["female", 60.0]
