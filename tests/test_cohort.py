@@ -20,8 +20,8 @@ SHAPE = (7, 8, 9)
 
 
 def save(array: np.ndarray, path, origin=(0.0, 0.0, 0.0)) -> None:
-    image = sitk.GetImageFromArray(array)
-    image.SetOrigin(origin)
+    image = sitk.GetImageFromArray(array, isVector=False)
+    image.SetOrigin(origin + (0.0,) * (image.GetDimension() - 3))
     path.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(image, str(path))
 
@@ -36,17 +36,18 @@ class Project:
         mask[2:5, 2:6, 2:5], mask[2:5, 2:6, 6:8] = 1, 2
         self.mask = mask
 
-    def add(self, scan: str, *, mask=None, origin=(0.0, 0.0, 0.0), **values) -> None:
-        save(self.mask if mask is None else mask, self.folder / "masks" / f"{scan}.nii.gz", origin)
-        save(np.zeros(SHAPE, np.int16), self.folder / "images" / f"{scan}.nii.gz")
+    def add(self, name: str, *, mask=None, origin=(0.0, 0.0, 0.0), **values) -> None:
+        save(self.mask if mask is None else mask, self.folder / "masks" / f"{name}.nii.gz", origin)
+        save(np.zeros(SHAPE, np.int16), self.folder / "images" / f"{name}.nii.gz")
         row = {
-            "subject": scan,
+            "subject": name,
+            "scan": name,
             "sex": "female",
             "age": 50,
             "bmi": 24,
             "modality": "CT",
-            "image": f"images/{scan}.nii.gz",
-            "reference": f"masks/{scan}.nii.gz",
+            "image": f"images/{name}.nii.gz",
+            "reference": f"masks/{name}.nii.gz",
         }
         self.rows.append(row | values)
 
@@ -105,7 +106,7 @@ def test_good_rows_are_in_and_grouped(project):
 
 def corrupt(path) -> None:
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    path.write_bytes(whole[:-20])
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,8 @@ def test_each_fault_leaves_one_scan_out_with_its_reason_and_the_others_in(projec
 
 def test_several_faults_of_one_row_are_all_told(project):
     project.add("x", age=150, modality="US")
-    assert reason_of(project.build(), "x").count(";") == 1
+    reason = reason_of(project.build(), "x")
+    assert "modality must be CT or MR" in reason and "age 150 years is outside" in reason
 
 
 def test_duplicate_scans_are_all_out(project):
@@ -311,7 +313,7 @@ def test_tables_of_description(project):
     assert overlaps["female", "18–44"] == 0, "empty pairs stay visible"
     assert len(overlaps) == 6
     described = cohort.describe_cohort(built.table, {"sex": None, "age": None, "bmi": None}, ["modality"])
-    assert described.loc[("n", ""), ["Overall", "female", "male"]].tolist() == ["3", "1", "2"]
+    assert described.loc[("n", ""), ["Overall", "female", "male"]].astype(int).tolist() == [3, 1, 2]
     flow = built.flow.set_index("step")["scans"]
     assert flow["found"] == 4 and flow["included"] == 4
 

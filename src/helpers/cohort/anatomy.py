@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from helpers.cohort.fields import draw_field
+from helpers.cohort.fields import SmoothField
 from helpers.parameters import Phantoms
 
 ORGANS = ("liver", "kidney_right", "kidney_left", "spleen", "lung_right", "lung_left", "aorta")
@@ -170,7 +170,7 @@ class _Torso:
         if tilt:
             dx, dz = dx * np.cos(tilt) - dz * np.sin(tilt), dx * np.sin(tilt) + dz * np.cos(tilt)
         level = sum(_raise(part / radius, power) for part, radius in zip((dx, dy, dz), (rx, ry, rz), strict=True))
-        level = level + roughness * draw_field(self.rng, level.shape, self.spacing_zyx, 16.0)
+        level = level + roughness * _draw_field(self.rng, level.shape, self.spacing_zyx, 16.0)
         inside = np.zeros(self.tissues.shape, bool)
         inside[box] = level < 1
         return inside
@@ -193,7 +193,7 @@ def _paint(
     shape = (z.shape[0], y.shape[1], x.shape[2])
     spacing_zyx = tuple(float(step) for step in spacing_xyz[::-1])
     # One smooth warp of space makes no two outlines alike; organs get roughness of their own on top.
-    warp = [4.0 * draw_field(rng, shape, spacing_zyx, 60.0) for _ in range(3)]
+    warp = [4.0 * _draw_field(rng, shape, spacing_zyx, 60.0) for _ in range(3)]
     tissues = np.full(shape, _TISSUES.index("air"), np.uint8)
     torso = _Torso(x + warp[0], y + warp[1], z + warp[2], spacing_zyx, tissues, rng)
     cavity, belly = _paint_wall(torso, build)
@@ -299,11 +299,19 @@ def _colour(tissues: np.ndarray, modality: str, rng: np.random.Generator, spacin
     means = np.array([rng.normal(*table[name]) for name in _TISSUES], np.float32)
     intensity = means[tissues]
     spacing_zyx = tuple(spacing_xyz[::-1])
-    texture = draw_field(rng, tissues.shape, spacing_zyx, 7.0)
+    texture = _draw_field(rng, tissues.shape, spacing_zyx, 7.0)
     intensity += texture * (7.0 if modality == "CT" else 0.05 * intensity)
     if modality == "MR":
-        intensity *= np.exp(0.18 * draw_field(rng, tissues.shape, spacing_zyx, 120.0))
+        intensity *= np.exp(0.18 * _draw_field(rng, tissues.shape, spacing_zyx, 120.0))
     return intensity
+
+
+def _draw_field(
+    rng: np.random.Generator, shape: tuple[int, ...], spacing_zyx: tuple[float, ...], smoothness_mm: float
+) -> np.ndarray:
+    """Draw a smooth random field of sd 1 on a whole grid."""
+    axes = [np.arange(count) * step for count, step in zip(shape, spacing_zyx, strict=True)]
+    return SmoothField(rng, (0, 0, 0), [axis[-1] for axis in axes], smoothness_mm).evaluate(*axes)
 
 
 def _average_down(array: np.ndarray) -> np.ndarray:

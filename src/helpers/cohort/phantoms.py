@@ -16,10 +16,10 @@ import SimpleITK as sitk
 
 from helpers import storage
 from helpers.cohort.anatomy import EMPTY_ORGAN, ORGANS, Person, draw_phantom
-from helpers.cohort.planting import plant_errors
+from helpers.cohort.planting import describe_planted, plant_errors
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import ParameterError, SegfairError
-from helpers.parameters import Phantoms, Planted
+from helpers.parameters import Phantoms
 from helpers.study import Study
 from helpers.volumes import to_axial, write_volume
 
@@ -121,22 +121,6 @@ def check_recipe(study: Study) -> None:
         raise ParameterError(
             f"{study.source}: cohort.organs: phantoms have no {', '.join(unknown)}; they have {', '.join(ORGANS)}"
         )
-
-
-def describe_planted(planted: Planted) -> list[str]:
-    """Return the planted effects in words."""
-    sentences = [f"Everyone's outlines are moved at random by {planted.boundary_error_mm:g} mm (standard deviation)."]
-    for effect in planted.effects:
-        who = (
-            f"{effect.attribute} is {effect.group}"
-            if effect.group is not None
-            else f"{effect.attribute} is {effect.above:g} or more"
-        )
-        organs = ", ".join(name.replace("_", " ") for name in effect.organs) or "every organ"
-        way = "too small" if effect.erosion_mm > 0 else "too large"
-        where = "everywhere" if effect.region == "everywhere" else f"on the {effect.region.replace('_', '-')} side"
-        sentences.append(f"Where {who}, {organs} is drawn {abs(effect.erosion_mm):g} mm {way} {where}.")
-    return sentences
 
 
 def _add_faults(people: list[Person], phantoms: Phantoms) -> list[Person]:
