@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -299,6 +302,7 @@ def test_every_model_gets_the_same_boxes(make_study: MakeStudy, monkeypatch: pyt
     assert seen["one"][0]["liver"]
 
 
+@pytest.mark.slow
 def test_local_processes_give_the_same_predictions(make_study: MakeStudy) -> None:
     study = make_study([{**DEMO, "name": "here"}])
     inference.run_inference(study)
@@ -393,3 +397,33 @@ def test_montage_without_metrics_or_images(make_study: MakeStudy) -> None:
     assert set(np.unique(panels[0].image)) == {128}
     with pytest.raises(SegfairError, match="organ must be one of liver, spleen"):
         inference.load_montage(study, "heart")
+
+
+def test_a_killed_run_keeps_finished_scans_and_ends_as_an_unbroken_one(make_study: MakeStudy, tmp_path: Path) -> None:
+    whole = make_study([{**ELLIPSE, "name": "whole"}])
+    inference.run_inference(whole)
+    study = make_study([{**ELLIPSE, "name": "whole"}, ELLIPSE])
+    script = (
+        "import os, signal\n"
+        "from helpers import inference, storage, volumes\n"
+        "from helpers.study import load_study\n"
+        "write = volumes.write_volume\n"
+        "def write_and_die(image, path):\n"
+        "    if path.name == 'b2.nii.gz':\n"
+        "        with storage.write_atomically(path) as temporary:\n"
+        "            temporary.write_bytes(b'half a file')\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    write(image, path)\n"
+        "volumes.write_volume = write_and_die\n"
+        f"inference.run_inference(load_study({str(study.source)!r}))\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True)
+    assert finished.returncode == -signal.SIGKILL
+    assert study.prediction_path("ellipse", "a1").exists()
+    assert not study.prediction_path("ellipse", "b2").exists()
+    table = inference.run_inference(study)
+    assert table.loc[table["model"] == "ellipse", "reused"].tolist() == [True, False, False]
+    for scan in ("a1", "b2", "c3"):
+        # Files hold no time stamp, so they are equal byte by byte.
+        one, other = (study.prediction_path(model, scan) for model in ("whole", "ellipse"))
+        assert one.read_bytes() == other.read_bytes()

@@ -172,7 +172,7 @@ def _open_client(compute: Compute) -> Any:
             n_workers=_count_workers(compute),
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
         )
         _client = Client(cluster)

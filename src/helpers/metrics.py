@@ -357,9 +357,11 @@ def _list_offsets(spacing_zyx_mm: tuple[float, float, float]) -> tuple[np.ndarra
 
 
 def _find_weighted_percentile(values: np.ndarray, weights: np.ndarray, percent: float) -> float:
-    order = np.argsort(values, kind="stable")
-    cumulated = np.cumsum(weights[order])
-    place = np.searchsorted(cumulated / cumulated[-1], percent / 100.0)
+    # The very order and sums of surface-distance: where the weights add up to `percent` exactly, the last
+    # bit of rounding decides which of two distances is the percentile.
+    order = np.lexsort((weights, values))
+    weights = weights[order]
+    place = np.searchsorted(np.cumsum(weights) / np.sum(weights), percent / 100.0)
     return float(values[order[min(int(place), len(order) - 1)]])
 
 

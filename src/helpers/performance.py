@@ -198,7 +198,7 @@ def count_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Columns status, meaning, and one per model; only statuses that occur, and always ``ok``.
     """
-    counts = metrics.groupby(["status", "model"], observed=True).size().unstack(fill_value=0)
+    counts = pd.crosstab(metrics["status"], metrics["model"])
     present = [status for status in STATUSES if status in counts.index or status == "ok"]
     counts = counts.reindex(index=present, columns=list(dict.fromkeys(metrics["model"])), fill_value=0)
     counts.insert(0, "meaning", [STATUSES[status] for status in present])
@@ -289,5 +289,6 @@ def _join_boxes(first: tuple[slice, ...] | None, second: tuple[slice, ...] | Non
     if not present:
         return (slice(0, 1),) * 3
     return tuple(
-        slice(min(part.start for part in parts), max(part.stop for part in parts)) for parts in zip(*present, strict=True)
+        slice(min(part.start for part in parts), max(part.stop for part in parts))
+        for parts in zip(*present, strict=True)
     )

@@ -56,9 +56,7 @@ def resample_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
 
 
-def find_percentile_interval(
-    draws: np.ndarray, *, confidence: float = CONFIDENCE
-) -> tuple[np.ndarray, np.ndarray]:
+def find_percentile_interval(draws: np.ndarray, *, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
     """Return the percentile bootstrap interval of each column (Efron & Tibshirani 1993, chapter 13).
 
     Parameters

@@ -67,7 +67,7 @@ def measure_equity_scaled(overall: float, means: np.ndarray) -> float:
 
     References
     ----------
-    Tian et al. 2024, *FairSeg*, ICLR, equation 1 (equity-scaled segmentation performance).
+    Tian et al. 2024, *FairSeg*, ICLR (equity-scaled segmentation performance, ESSP).
     """
     return float(overall / (1.0 + np.abs(overall - np.asarray(means, float)).sum()))
 

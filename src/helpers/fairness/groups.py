@@ -117,9 +117,7 @@ def summarise_group(values: np.ndarray) -> dict[str, np.ndarray]:
     if some.any():
         part = values[:, some]
         result["mean"][some] = np.nanmean(part, axis=0)
-        for name, quantile in zip(
-            ("q1", "median", "q3"), np.nanquantile(part, [0.25, 0.5, 0.75], axis=0), strict=True
-        ):
+        for name, quantile in zip(("q1", "median", "q3"), np.nanquantile(part, [0.25, 0.5, 0.75], axis=0), strict=True):
             result[name][some] = quantile
     if several.any():
         result["sd"][several] = np.nanstd(values[:, several], axis=0, ddof=1)
@@ -137,9 +135,9 @@ def _group_subjects(cohort: pd.DataFrame, attributes: Sequence[str]) -> tuple[pd
         notes.append(f"{repeated} subjects have several scans: each counts once, with the mean of their scans")
     for attribute in attributes:
         column = ordered[f"group_{attribute}"]
-        first = ordered[column.notna()].drop_duplicates("subject")[["subject", f"group_{attribute}"]]
-        subjects = subjects.merge(first, on="subject", how="left", validate="one_to_one")
-        changed = int((column.astype("object").groupby(ordered["subject"]).nunique() > 1).sum())
+        known = ordered.loc[column.notna(), ["subject", f"group_{attribute}"]].drop_duplicates()
+        subjects = subjects.merge(known.drop_duplicates("subject"), on="subject", how="left", validate="one_to_one")
+        changed = known.loc[known["subject"].duplicated(), "subject"].nunique()
         if changed:
             notes.append(
                 f"{changed} subjects change their {attribute} group between scans: they stay in the group of their first scan"

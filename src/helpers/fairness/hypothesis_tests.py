@@ -75,7 +75,9 @@ def compare_groups(groups: Sequence[np.ndarray]) -> TestResult:
         return TestResult(note="no test: fewer than three subjects")
     if np.ptp(values) == 0:
         return TestResult(note="no test: every subject has the same value")
-    table = pd.DataFrame({"value": values, "group": np.repeat(np.arange(len(groups)).astype(str), list(map(len, groups)))})
+    table = pd.DataFrame(
+        {"value": values, "group": np.repeat(np.arange(len(groups)).astype(str), list(map(len, groups)))}
+    )
     varies_within = any(np.ptp(group) > 0 for group in groups)
     with _ignore_pandas_warning():
         # Without variation within groups F is infinite: no number to report.

@@ -39,7 +39,7 @@ class Recipe:
         Decay of the exponential average of the weights; the average is what is saved.
     """
 
-    steps: int = 6000
+    steps: int = 4200
     seed: int = 1
     slices: int = 4
     targets: int = 6

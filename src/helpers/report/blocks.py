@@ -43,11 +43,15 @@ class Note:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ready-made text: the first column heads the rows, `numeric` columns are right-aligned."""
+    """A table of ready-made text: the first column heads the rows, `numeric` columns are right-aligned.
+
+    A `folded` table opens on a click, and for printing.
+    """
 
     caption: str
     frame: pd.DataFrame
     numeric: tuple[str, ...] = ()
+    folded: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,39 @@ figure is made, so that later code has nothing to leak.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from helpers import provenance
 from helpers.errors import StageError
 from helpers.parameters import Parameters, read_parameters
+from helpers.spatial import Template
 from helpers.study import TABLES
 
 # Columns that can name a person or a place; they end here.
 _IDENTIFYING = ("subject", "scan", "reference", "image", "path")
+# Groups may be called 1 and 2, or true: they stay words.
+_TEXT_COLUMNS = dict.fromkeys(
+    (
+        "model",
+        "organ",
+        "metric",
+        "attribute",
+        "group",
+        "worst_group",
+        "best_group",
+        "group_a",
+        "group_b",
+        "scan",
+        "subject",
+    ),
+    "str",
+)
 _QUOTED_PATH = re.compile(r"(['\"`])[^'\"`\n]*[/\\][^'\"`\n]*\1")
 _PATH = re.compile(
     r"""(?:[A-Za-z][A-Za-z0-9+.-]*://\S+)            # s3://…, file://…, tcp://host
@@ -57,7 +76,7 @@ class Scrubber:
         self, numbers: dict[str, int] | None = None, subjects: Iterable[str] = (), paths: Iterable[str] = ()
     ) -> None:
         numbers = numbers or {}
-        self._words: dict[str, str] = {subject: "the person" for subject in map(str, subjects)}
+        self._words = dict.fromkeys(map(str, subjects), "the person")
         self._words |= {scan: f"scan {number:03d}" for scan, number in numbers.items()}
         files: dict[str, str] = {}
         for path in map(str, paths):
@@ -78,10 +97,14 @@ class Scrubber:
         if message is None or (not isinstance(message, str) and pd.isna(message)):
             return ""
         text = " ".join(str(message).split())
+        # Whole paths first, bare file names last: a name replaced within a path would break the path up.
         for path, word in self._files:
-            text = text.replace(path, word)
+            if "/" in path or "\\" in path:
+                text = text.replace(path, word)
         text = _QUOTED_PATH.sub("the file", text)
         text = _PATH.sub("the file", text)
+        for name, word in self._files:
+            text = text.replace(name, word)
         if self._free is not None:
             text = self._free.sub(lambda match: self._words[match.group(1)], text)
         if self._bound is not None:
@@ -113,8 +136,14 @@ class Outputs:
         As the table, with person for subject and without scan.
     groups, disparity : DataFrame or None
         Rows of groups below `min_group` carry no numbers.
-    maps, spatial_summary : DataFrame or None
-        Only comparisons whose groups reach `min_group`.
+    maps : DataFrame or None
+        Errors of groups that reach `min_group`; the others' are missing, and so are differences with them.
+    spatial_summary : DataFrame or None
+        Only comparisons whose groups both reach `min_group`.
+    spatial_groups : DataFrame or None
+        model, organ, attribute, group, n: people behind each group's map, small groups left out.
+    templates : dict of str to Template
+        Each organ's mean shape, where it is there.
     small : dict of str to set of str
         Per attribute, the groups of fewer than `min_group` people in the cohort.
     problems : tuple of str
@@ -131,6 +160,8 @@ class Outputs:
     disparity: pd.DataFrame | None = None
     maps: pd.DataFrame | None = None
     spatial_summary: pd.DataFrame | None = None
+    spatial_groups: pd.DataFrame | None = None
+    templates: dict[str, Template] = field(default_factory=dict)
     small: dict[str, set[str]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
@@ -169,6 +200,10 @@ def read_outputs(folder: Path) -> Outputs:
     scrub, people, numbers = _forget_names(cohort, folder)
     small = _find_small_groups(cohort, parameters.fairness.min_group)
     groups = _suppress_groups(tables["groups"], parameters.fairness.min_group, small)
+    spatial_groups = _read(folder / "spatial" / "groups.csv", problems)
+    few = _find_few(tables["spatial_summary"], spatial_groups, parameters.fairness.min_group, small)
+    if spatial_groups is not None and len(spatial_groups):
+        spatial_groups = spatial_groups[~_is_few(spatial_groups, "group", few)].reset_index(drop=True)
     return Outputs(
         parameters=parameters,
         run=provenance.read_run(folder),
@@ -178,10 +213,10 @@ def read_outputs(folder: Path) -> Outputs:
         metrics=_strip(_replace_names(tables["metrics"], people, numbers), scrub),
         groups=groups,
         disparity=_suppress_disparity(tables["disparity"], groups, small),
-        maps=_suppress_maps(tables["maps"], tables["spatial_summary"], parameters.fairness.min_group, small),
-        spatial_summary=_suppress_maps(
-            tables["spatial_summary"], tables["spatial_summary"], parameters.fairness.min_group, small
-        ),
+        maps=_suppress_maps(tables["maps"], few),
+        spatial_summary=_suppress_summary(tables["spatial_summary"], few),
+        spatial_groups=spatial_groups,
+        templates=_read_templates(folder, problems),
         small=small,
         problems=tuple(problems),
     )
@@ -202,7 +237,7 @@ def _read(path: Path, problems: list[str]) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, keep_default_na=True)
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=_TEXT_COLUMNS)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except Exception as error:  # any fault of a file: the rest of the report is still worth having
@@ -221,12 +256,23 @@ def _read_inference(folder: Path, problems: list[str]) -> pd.DataFrame | None:
     return pd.concat(tables, ignore_index=True) if tables else None
 
 
+def _read_templates(folder: Path, problems: list[str]) -> dict[str, Template]:
+    templates = {}
+    for path in sorted((folder / "spatial").glob("*/template.npz")):
+        try:
+            templates[path.parent.name] = Template.load(path)
+        except StageError:
+            problems.append(f"The template of {path.parent.name} cannot be read: run 04_spatial again.")
+    return templates
+
+
 def _forget_names(cohort: pd.DataFrame | None, folder: Path) -> tuple[Scrubber, dict[str, int], dict[str, int]]:
     """Return the scrubber, and study-local numbers of people and scans."""
     if cohort is None or cohort.empty:
         return Scrubber(paths=[str(folder.resolve())]), {}, {}
-    numbers = dict(zip(cohort["scan"].astype(str), cohort["number"].astype(int), strict=True))
-    people = {subject: place for place, subject in enumerate(cohort["subject"].astype(str).unique(), start=1)}
+    named = cohort[cohort["scan"].notna()]
+    numbers = dict(zip(named["scan"].astype(str), named["number"].astype(int), strict=True))
+    people = {subject: place for place, subject in enumerate(cohort["subject"].dropna().astype(str).unique(), start=1)}
     paths = [str(path) for column in ("reference", "image") if column in cohort for path in cohort[column].dropna()]
     return Scrubber(numbers, people, [*paths, str(folder.resolve())]), people, numbers
 
@@ -308,19 +354,50 @@ def _suppress_disparity(
     return table
 
 
-def _suppress_maps(
-    table: pd.DataFrame | None, summary: pd.DataFrame | None, min_group: int, small: dict[str, set[str]]
-) -> pd.DataFrame | None:
+Few: TypeAlias = Callable[[tuple[str, str, str, str]], bool]
+
+
+def _find_few(
+    summary: pd.DataFrame | None, groups: pd.DataFrame | None, min_group: int, small: dict[str, set[str]]
+) -> Few:
+    """Return what tells whether a (model, organ, attribute, group) has a map of too few people."""
+    keys = ["model", "organ", "attribute"]
+    found: set[tuple[str, ...]] = set()
+    if groups is not None and len(groups):
+        low = groups[groups["n"] < min_group]
+        found |= set(low[[*keys, "group"]].astype(str).itertuples(index=False, name=None))
+    for side in ("a", "b"):
+        if summary is not None and f"n_{side}" in summary:
+            low = summary[summary[f"n_{side}"] < min_group]
+            found |= set(low[[*keys, f"group_{side}"]].astype(str).itertuples(index=False, name=None))
+    return lambda place: place in found or place[3] in small.get(place[2], ())
+
+
+def _is_few(table: pd.DataFrame, column: str, few: Few) -> pd.Series:
+    places = table[["model", "organ", "attribute", column]].astype(str).itertuples(index=False, name=None)
+    return pd.Series([few(place) for place in places], index=table.index, dtype=bool)
+
+
+def _suppress_maps(table: pd.DataFrame | None, few: Few) -> pd.DataFrame | None:
+    """Empty the maps of groups that are too small, and the differences that rest on one."""
     if table is None or table.empty or "group_a" not in table:
         return table
-    hidden = _is_small(table, "group_a", small) | _is_small(table, "group_b", small)
-    if summary is not None and {"n_a", "n_b"} <= set(summary):
-        keys = ["model", "organ", "attribute", "group_a", "group_b"]
-        few = summary[(summary["n_a"] < min_group) | (summary["n_b"] < min_group)]
-        pairs = set(few[keys].astype(str).itertuples(index=False, name=None))
-        rows = table[keys].astype(str).itertuples(index=False, name=None)
-        hidden |= pd.Series([row in pairs for row in rows], index=table.index)
-    return table[~hidden].reset_index(drop=True)
+    table = table.copy()
+    hidden = _is_few(table, "group_a", few) | _is_few(table, "group_b", few)
+    table["difference"] = table["difference"].mask(hidden)
+    for key, part in table.groupby(["model", "organ", "attribute"], sort=False, observed=True):
+        for column in (name for name in table if name.startswith("error_")):
+            if few((*map(str, key), column.removeprefix("error_"))):
+                table.loc[part.index, column] = np.nan
+    return table
+
+
+def _suppress_summary(table: pd.DataFrame | None, few: Few) -> pd.DataFrame | None:
+    """Keep the comparisons of two groups that are large enough."""
+    if table is None or table.empty or "group_a" not in table:
+        return table
+    hidden = _is_few(table, "group_a", few) | _is_few(table, "group_b", few)
+    return table[~hidden & table["group_a"].notna() & table["group_b"].notna()].reset_index(drop=True)
 
 
 def _is_small(table: pd.DataFrame, column: str, small: dict[str, set[str]]) -> pd.Series:

@@ -24,9 +24,9 @@ from helpers.report.blocks import Block, Figure, Report, Section
 from helpers.report.sections import compose_report
 
 # What plotly may take as markup in a figure's text; everything else that looks like a tag is text.
-_FOREIGN_TAG = re.compile(r"<(?!/?(?:br|b|i|em|strong|sub|sup|extra)\s*/?>)")
+_FOREIGN_TAG = re.compile(r"<(?!/?(?:br|b|i|em|strong|sub|sup|extra|span)\s*/?>|span style=(['\"])[\w:;#%. -]+\1>)")
 _KEPT_KEYS = ("dtype", "bdata", "shape")
-_LIBRARY = re.compile(r"<script data-library>.*?</script>", re.DOTALL)
+_LIBRARY = re.compile(r"<script data-library[^>]*>.*?</script>", re.DOTALL)
 
 
 def build_report(folder: Path) -> Path:

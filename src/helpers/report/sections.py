@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from helpers import __version__
 from helpers.figures.style import METRIC_LABELS, name_for_people
@@ -41,7 +40,13 @@ _TONES: dict[Outcome, Tone] = {
 }
 _KEYS = ["model", "organ", "metric", "attribute"]
 # A browser draws at most 16 WebGL scenes in one page; beyond these the table tells the rest.
-_MOST_SURFACES = 6
+_MOST_SURFACES = 8
+_MOST_DOTS = 9
+_HOW_SURFACE = (
+    "The organ's mean shape in 3D: drag to turn it, or choose a side; R and L are the person's right and left. The menu chooses between the "
+    "difference of two groups and each group by itself. Red: drawn too large (in a difference: larger in the first group named), blue: too "
+    "small, white: no error; point at a place to read it in mm. Grey: no value."
+)
 _PACKAGES_TOLD = (
     "numpy",
     "scipy",
@@ -260,7 +265,7 @@ def compose_losses(outputs: Outputs) -> Section:
         rows = [
             {
                 "Model": model,
-                "Organ": name_for_people(organ),
+                "Organ": sentences.name_organ(organ),
                 "Scans": str(number),
                 "What happened": sentences.STATUSES.get(status, name_for_people(status)),
             }
@@ -301,9 +306,11 @@ def compose_spatial(outputs: Outputs) -> Section:
     if outputs.maps is None or outputs.spatial_summary is None:
         return _missing(section, "The spatial analysis has not been run (04_spatial).")
     summary = outputs.spatial_summary
-    if summary.empty or outputs.maps.empty:
-        return _missing(section, "No two groups were large enough to map their errors on an organ.")
-    return _section(section, _figures_spatial(outputs))
+    if outputs.maps.empty:
+        return _missing(section, "No organ could be mapped: too few people have it, or no group is large enough.")
+    if summary.empty:
+        summary = pd.DataFrame(columns=["model", "organ", "attribute", "peak_difference_mm"])
+    return _section(section, _figures_spatial(outputs, summary))
 
 
 def compose_limits(outputs: Outputs) -> Section:
@@ -333,7 +340,7 @@ def compose_limits(outputs: Outputs) -> Section:
             + (" If they differ from the rest, so may the results." if excluded else "")
         )
     scans = len(outputs.included)
-    if 0 < scans and (outputs.disparity is None or outputs.disparity.empty or outputs.disparity["gap"].isna().all()):
+    if scans and (outputs.disparity is None or outputs.disparity.empty or outputs.disparity["gap"].isna().all()):
         items.insert(0, sentences.describe_no_statistics(scans, parameters.fairness.min_group))
     return _section(
         ("limits", "What this report cannot tell you", "Limits"), [Bullets(tuple(item for item in items if item))]
@@ -344,7 +351,7 @@ def compose_glossary(outputs: Outputs) -> Section:
     """Compose the words and measures."""
     tolerances = outputs.parameters.metrics
     special = "".join(
-        f", {value:g} mm for {name_for_people(organ)}" for organ, value in tolerances.tolerances_mm.items()
+        f", {value:g} mm for {sentences.name_organ(organ)}" for organ, value in tolerances.tolerances_mm.items()
     )
     terms = (
         ("Dice", "How much two masks overlap: 1 is identical, 0 is no overlap. One Dice point is 0.01. Small organs score lower under the same error."),
@@ -536,7 +543,8 @@ def _list_levels(outputs: Outputs, metric: str) -> dict[tuple[str, str, str], di
 def _picture(outputs: Outputs, rows: pd.DataFrame, metric: str) -> Matrix:
     alpha = outputs.parameters.fairness.alpha
     found = {(row["model"], row["organ"], row["attribute"]): row for row in rows.to_dict("records")}
-    organs = [organ for organ in outputs.parameters.cohort.organs if organ in set(rows["organ"])]
+    # All organs together come first, then the organs as the parameters name them.
+    organs = [organ for organ in ("all", *outputs.parameters.cohort.organs) if organ in set(rows["organ"])]
     organs += [organ for organ in rows["organ"].unique() if organ not in organs]
     panels = []
     for model in outputs.parameters.models:
@@ -549,7 +557,7 @@ def _picture(outputs: Outputs, rows: pd.DataFrame, metric: str) -> Matrix:
         panels.append(
             Panel(
                 model.name,
-                tuple(name_for_people(organ) for organ in organs),
+                tuple(sentences.name_organ(organ) for organ in organs),
                 tuple(name_for_people(name) for name in outputs.attributes),
                 tuple(cells),
             )
@@ -610,7 +618,7 @@ def _table_overall(outputs: Outputs) -> Table:
         for (model, organ), part in by_person:
             cells = {
                 "Model": model,
-                "Organ": name_for_people(organ),
+                "Organ": sentences.name_organ(organ),
                 "People": str(int(part["dice"].notna().sum())) if "dice" in part else "",
             }
             for metric in told:
@@ -646,7 +654,7 @@ def _table_gaps(outputs: Outputs) -> Table:
         rows.append(
             {
                 "Model": row["model"],
-                "Organ": name_for_people(str(row["organ"])),
+                "Organ": sentences.name_organ(row["organ"]),
                 "Measure": sentences.METRIC_NAMES.get(metric, metric),
                 "By": name_for_people(str(row["attribute"])),
                 "Worst": row["worst_group"],
@@ -671,6 +679,7 @@ def _table_gaps(outputs: Outputs) -> Table:
         "Every comparison",
         frame,
         numeric=("Gap", "95 % interval", "Size alone", "Excess (95 % interval)", "Adjusted p"),
+        folded=True,
     )
 
 
@@ -707,16 +716,186 @@ def _read_date(outputs: Outputs) -> str:
 
 
 def _figures_fairness(outputs: Outputs) -> list[Block]:
-    return []
+    """Return gaps, what size explains of them, and the people behind every difference that is shown."""
+    from helpers.figures import fairness as figures
+
+    disparity, metric = escape_for_plotly(outputs.disparity), _main_metric(outputs)
+    name = sentences.METRIC_NAMES[metric]
+    blocks: list[Block] = [
+        Heading("How far apart the groups are"),
+        Figure(
+            figures.plot_gap_forest(disparity, metric),
+            f"Each mark is the gap in {name} between the best and the worst group; the line is its 95 % interval, the shaded band is "
+            "the margin below which a gap is of no consequence. A line that crosses zero means that no gap is shown, not that there is "
+            "none: its far end is how large it may be. Among three groups or more the largest gap is above zero by chance alone.",
+        ),
+    ]
+    if metric == "dice" and "boundary_error_mm" in set(disparity["metric"]):
+        blocks.append(
+            Figure(
+                figures.plot_gap_forest(disparity, "boundary_error_mm"),
+                "The same in millimetres: how much further off the outline is in the worst group. This does not depend on organ size. "
+                "The worst group may be another one than for Dice.",
+            )
+        )
+    if "excess_gap" in disparity and disparity["excess_gap"].notna().any():
+        blocks.append(
+            Figure(
+                figures.plot_size_explained(disparity),
+                "Circle: the gap in Dice. Diamond: the gap that organ size alone would give, if everyone had the same error at the "
+                "boundary. Square: the rest, with its 95 % interval. Where the square's line crosses zero, organ size may explain the gap.",
+            )
+        )
+    return blocks + _figures_people(outputs, metric)
 
 
-def _figures_spatial(outputs: Outputs) -> list[Block]:
-    return []
+def _figures_people(outputs: Outputs, metric: str) -> list[Block]:
+    """Return the people of every shown difference as dots; of the largest gap where none is shown."""
+    from helpers.fairness import average_subjects
+    from helpers.figures.fairness import plot_group_dots
+
+    disparity, metrics = outputs.disparity, outputs.metrics
+    if disparity is None or metrics is None or metric not in metrics:
+        return []
+    alpha, min_group = outputs.parameters.fairness.alpha, outputs.parameters.fairness.min_group
+    rows = [row for row in disparity[disparity["metric"] == metric].to_dict("records") if pd.notna(row["gap"])]
+    shown = [row for row in rows if sentences.judge_gap(row, alpha) in (Outcome.SHOWN, Outcome.SMALL)]
+    told = shown or [max(rows, key=lambda row: row["gap"])]
+    cohort = outputs.included.assign(subject=outputs.included["person"], scan=outputs.included["number"])
+    for attribute in outputs.attributes:
+        column = cohort[f"group_{attribute}"]
+        cohort[f"group_{attribute}"] = column.mask(column.astype(str).isin(outputs.small.get(attribute, set())))
+    people, _ = average_subjects(
+        metrics.assign(subject=metrics["person"], scan=metrics["number"]), cohort, outputs.attributes, [metric]
+    )
+    people = escape_for_plotly(people.drop(columns="subject"))
+    blocks: list[Block] = [
+        Heading("The people behind the differences shown" if shown else "The people behind the largest gap")
+    ]
+    pairs = dict.fromkeys((row["model"], row["attribute"]) for row in sorted(told, key=lambda row: -row["gap"]))
+    for model, attribute in list(pairs)[:_MOST_DOTS]:
+        organs = {row["organ"] for row in told if (row["model"], row["attribute"]) == (model, attribute)} | {"all"}
+        organs = [organ for organ in dict.fromkeys(people["organ"]) if organ in organs]
+        blocks.append(
+            Figure(
+                plot_group_dots(people, metric, attribute, model=model, organs=organs, min_group=min_group),
+                "Each dot is one person, the box holds the middle half of the group, the line in it is the median. See how far the "
+                "groups overlap, and whether a few people or all of them make the difference.",
+            )
+        )
+    if len(pairs) > _MOST_DOTS:
+        blocks.append(Text(f"{len(pairs) - _MOST_DOTS} more such figures are in the notebook 03_performance."))
+    return blocks
 
 
-def _figure(figure: go.Figure, how_to_read: str) -> Figure:
-    return Figure(figure, how_to_read)
+def _figures_spatial(outputs: Outputs, summary: pd.DataFrame) -> list[Block]:
+    """Return where groups differ on each organ, in words, then each organ's surface."""
+    from helpers.spatial import describe_location
+
+    maps = outputs.maps
+    rows = []
+    for row in summary[summary["peak_difference_mm"].notna()].to_dict("records"):
+        part = _select_map(maps, row["model"], row["organ"])
+        part = part[part["attribute"] == row["attribute"]].sort_values("vertex")
+        template = outputs.templates.get(row["organ"])
+        place = describe_location(
+            part[["x", "y", "z"]].to_numpy(float),
+            part["difference"].to_numpy(float),
+            template.faces if template is not None and len(template.vertices_mm) == len(part) else None,
+            positive=f"larger for “{row['group_a']}”",
+            negative=f"smaller for “{row['group_a']}”",
+        )
+        rows.append((row, place))
+    shown = _list_shown(outputs)
+    rows.sort(key=lambda item: (_place(item[0]) not in shown, -abs(item[0]["peak_difference_mm"])))
+    blocks: list[Block] = [
+        Text(
+            "At each place of a common organ shape, the error is how far the model's outline lies outside (+) or inside (−) the expert's, in mm, "
+            "averaged over a group. The difference of two groups shows where one of them is drawn larger or smaller than the other. "
+            "Nothing here is tested: where the organ as a whole shows no difference, take a place for a hint at most."
+        )
+    ]
+    if rows:
+        blocks.append(Bullets(tuple(sentences.describe_place(row, place) for row, place in rows[:3])))
+    else:
+        blocks.append(Note("No two groups were large enough to compare their errors on an organ."))
+    blocks += _figures_surface(outputs, [(row["model"], row["organ"]) for row, _ in rows])
+    if rows:
+        table = pd.DataFrame(
+            [
+                {
+                    "Model": row["model"],
+                    "Organ": sentences.name_organ(row["organ"]),
+                    "By": name_for_people(row["attribute"]),
+                    "Compared (people)": f"“{row['group_a']}” ({row['n_a']:.0f}) against “{row['group_b']}” ({row['n_b']:.0f})",
+                    "Largest difference": sentences.format_size(
+                        row["peak_difference_mm"], "boundary_error_mm", signed=True
+                    ),
+                    "Where": place,
+                }
+                for row, place in rows
+            ]
+        )
+        blocks.append(
+            Table(
+                "Where groups differ on the organ's surface",
+                table,
+                numeric=("Largest difference",),
+                folded=len(table) > 12,
+            )
+        )
+    return blocks
 
 
-def _unused(value: Any) -> Any:
-    return value
+def _figures_surface(outputs: Outputs, first: list[tuple[str, str]]) -> list[Block]:
+    """Return a surface per model and organ, those in `first` before the others."""
+    from helpers.figures.spatial import plot_error_surface
+
+    maps, groups = outputs.maps, outputs.spatial_groups
+    every = maps[["model", "organ"]].drop_duplicates().itertuples(index=False, name=None)
+    blocks: list[Block] = []
+    pairs = [(model, organ) for model, organ in dict.fromkeys([*first, *every]) if organ in outputs.templates]
+    for model, organ in pairs[:_MOST_SURFACES]:
+        template, part = outputs.templates[organ], _select_map(maps, model, organ)
+        if (part.groupby("attribute", sort=False).size() != len(template.vertices_mm)).any():
+            blocks.append(
+                Note(
+                    f"The maps of {sentences.name_organ(organ)} do not fit its template: run 04_spatial again.",
+                    "warning",
+                )
+            )
+            continue
+        counts = escape_for_plotly(_select_map(groups, model, organ)) if groups is not None and len(groups) else None
+        figure = plot_error_surface(
+            template.vertices_mm,
+            template.faces,
+            escape_for_plotly(part),
+            groups=counts,
+            title=f"{sentences.name_organ(organ).capitalize()}: where the outlines of {model} lie",
+        )
+        blocks.append(Figure(figure, _HOW_SURFACE))
+    if len(pairs) > _MOST_SURFACES:
+        blocks.append(Text(f"{len(pairs) - _MOST_SURFACES} more such surfaces are in the notebook 04_spatial."))
+    return blocks
+
+
+def _select_map(table: pd.DataFrame, model: str, organ: str) -> pd.DataFrame:
+    return table[(table["model"] == model) & (table["organ"] == organ)]
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["model"], row["organ"], row["attribute"]
+
+
+def _list_shown(outputs: Outputs) -> set[tuple[str, str, str]]:
+    """Return (model, organ, attribute) of every difference shown in the main metric."""
+    disparity = outputs.disparity
+    if disparity is None or disparity.empty:
+        return set()
+    rows = disparity[disparity["metric"] == _main_metric(outputs)].to_dict("records")
+    found = [
+        row
+        for row in rows
+        if sentences.judge_gap(row, outputs.parameters.fairness.alpha) in (Outcome.SHOWN, Outcome.SMALL)
+    ]
+    return {_place(row) for row in found}

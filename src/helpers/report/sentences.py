@@ -33,6 +33,7 @@ STATUSES = {
     "reference_empty": "the organ is not in the expert's mask: nothing to compare, not counted",
     "prediction_empty": "the model drew nothing where the expert drew the organ: Dice 0, distances undefined",
     "both_empty": "the organ is in neither mask: nothing to compare, not counted",
+    "failed": "the masks could not be compared: not counted",
     "prediction_missing": "no mask, because the model failed on the scan: not counted",
 }
 _NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -45,6 +46,11 @@ class Outcome(StrEnum):
     SMALL = "small"
     NOT_SHOWN = "not_shown"
     NOT_COMPARED = "not_compared"
+
+
+def name_organ(organ: Any) -> str:
+    """Return an organ's name for people; the pooled rows (``all``) are all organs."""
+    return "all organs" if str(organ) == "all" else name_for_people(str(organ))
 
 
 def judge_gap(row: Mapping[str, Any], alpha: float) -> Outcome:
@@ -149,7 +155,7 @@ def describe_groups(
     missing : int
         People for whom the attribute is not recorded.
     """
-    shown = [f"{number} “{group}”" for group, number in counts.items() if number is not None]
+    shown = [f"“{group}” {number}" for group, number in counts.items() if number is not None]
     small = [f"“{group}”" for group, number in counts.items() if number is None]
     parts = shown + ([f"fewer than {min_group} each in {list_words(small)}"] if len(small) > 1 else [])
     parts += [f"fewer than {min_group} in {small[0]}"] if len(small) == 1 else []
@@ -183,7 +189,7 @@ def describe_gap(
     """
     metric, organ, attribute = (
         str(row["metric"]),
-        name_for_people(str(row["organ"])),
+        name_organ(row["organ"]),
         name_for_people(str(row["attribute"])),
     )
     by_model = f" ({row['model']})" if name_model else ""
@@ -331,7 +337,7 @@ def describe_certainty(disparity: pd.DataFrame, *, alpha: float, correction: str
     tested = int(p.notna().sum())
     if tested == 0:
         return "No statistical test could be made."
-    adjusted = disparity["p_adjusted"] if "p_adjusted" in disparity else p
+    adjusted = disparity.get("p_adjusted", p)
     shown, alone = int((adjusted < alpha).sum()), int((p < alpha).sum())
     sentence = f"{count(tested, 'test').capitalize()} {'was' if tested == 1 else 'were'} made, over all models, organs, measures and attributes."
     if correction == "none":
@@ -427,6 +433,19 @@ def describe_confounders(attributes: Sequence[str], confounders: Sequence[str]) 
     if confounders:
         sentence += f" Recorded as possible confounders, and not allowed for: {list_words([name_for_people(name) for name in confounders])}."
     return sentence
+
+
+def describe_place(row: Mapping[str, Any], place: str) -> str:
+    """Say where on an organ two groups differ.
+
+    Parameters
+    ----------
+    row : mapping
+        A row of spatial/summary.csv.
+    place : str
+        From :func:`helpers.spatial.describe_location`.
+    """
+    return f"{name_organ(row['organ']).capitalize()} ({row['model']}), “{row['group_a']}” against “{row['group_b']}”: {place}."
 
 
 def describe_prompts(kinds: Mapping[str, str], jitters: Mapping[str, float]) -> str:

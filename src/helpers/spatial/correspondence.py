@@ -52,6 +52,8 @@ class Field:
         Sides on which the organ reaches the end of the scan, see :class:`Occupancy`.
     known : ndarray of bool, (z, y, x), or None
         Where the scan can say; None for everywhere.
+    name : str
+        Whose organ it is, for progress and failures.
     """
 
     values_mm: np.ndarray
@@ -61,6 +63,7 @@ class Field:
     scale_mm: np.ndarray
     cut: np.ndarray
     known: np.ndarray | None = None
+    name: str = ""
 
     def as_image(self) -> sitk.Image:
         """Return the field as a SimpleITK image in organ-centred mm."""
@@ -131,7 +134,7 @@ class Match:
     distance_mm: float
 
 
-def measure_field(occupancy: Occupancy, *, grid_mm: float) -> Field:
+def measure_field(occupancy: Occupancy, *, grid_mm: float, name: str = "") -> Field:
     """Turn an organ's occupancy into a clipped signed-distance field around its centroid.
 
     Parameters
@@ -140,6 +143,8 @@ def measure_field(occupancy: Occupancy, *, grid_mm: float) -> Field:
         The organ in the scan.
     grid_mm : float
         Spacing of the result. Distances are taken on a grid of half that spacing and averaged.
+    name : str
+        Whose organ it is.
     """
     image = occupancy.as_image()
     inside_zyx = np.argwhere(occupancy.values > 0.5)
@@ -176,7 +181,7 @@ def measure_field(occupancy: Occupancy, *, grid_mm: float) -> Field:
         z, y, x = np.meshgrid(*axes[::-1], indexing="ij")
         points = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
         known = ~occupancy.is_beyond_cut(points).reshape(nz, ny, nx)
-    return Field(distance.astype(np.float32), grid_mm, origin, centre, scale, occupancy.cut, known)
+    return Field(distance.astype(np.float32), grid_mm, origin, centre, scale, occupancy.cut, known, name)
 
 
 def guess_alignment(field: Field, template_scale_mm: np.ndarray) -> AffineAlignment:
@@ -225,7 +230,7 @@ def register_affine(template: Field, field: Field, start: AffineAlignment) -> Af
         gradientConvergenceTolerance=1e-4,
         numberOfIterations=60,
         maximumNumberOfFunctionEvaluations=100,
-        costFunctionConvergenceFactor=1e11,
+        costFunctionConvergenceFactor=1e12,
     )
     registration.SetInitialTransform(transform, inPlace=True)
     try:
@@ -240,9 +245,7 @@ def register_affine(template: Field, field: Field, start: AffineAlignment) -> Af
     return AffineAlignment(matrix, offset, field.centre_mm)
 
 
-def match_vertices(
-    vertices_mm: np.ndarray, alignment: Alignment, occupancy: Occupancy, reference: Surface
-) -> Match:
+def match_vertices(vertices_mm: np.ndarray, alignment: Alignment, occupancy: Occupancy, reference: Surface) -> Match:
     """Carry template vertices into a scan and snap them to the person's reference surface.
 
     Parameters

@@ -112,15 +112,24 @@ class Surface:
     faces: np.ndarray
 
 
-def smooth_mask(mask: np.ndarray, frame: Frame) -> Occupancy:
+def find_boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
+    """Return the bounding box (slices z, y, x) of every label of a label map, in one pass."""
+    return {label: box for label, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
+
+
+def smooth_mask(labels: np.ndarray, frame: Frame, *, label: int = 1, box: tuple[slice, ...] | None = None) -> Occupancy:
     """Crop a mask to its organ and turn it into a smooth occupancy whose 0.5 level is the surface.
 
     Parameters
     ----------
-    mask : ndarray of bool, (z, y, x)
-        One organ on the whole scan; not empty.
+    labels : ndarray of bool or uint8, (z, y, x)
+        A mask, or a label map, of the whole scan.
     frame : Frame
         Where it lies.
+    label : int
+        Which label is the organ.
+    box : tuple of slice, optional
+        Its bounding box, from :func:`find_boxes`; found when not given.
 
     Raises
     ------
@@ -131,23 +140,25 @@ def smooth_mask(mask: np.ndarray, frame: Frame) -> Occupancy:
     -----
     Voxels are pooled in blocks up to the larger of 1.5 mm and half the largest voxel side: a block's
     filled fraction keeps the surface's place below the voxel. Then a Gaussian of half the largest
-    voxel side takes away the steps of the voxel grid. On a ball of radius R it moves the surface inwards by about
-    σ²/R.
+    voxel side takes away the steps of the voxel grid; it is the same for a reference and its prediction. On a
+    ball of radius R it moves the surface inwards by about σ²/R.
     """
-    box = ndimage.find_objects(mask.astype(np.uint8, copy=False))
-    if not box:
+    if box is None:
+        box = find_boxes((labels == label).view(np.uint8)).get(1)
+    if box is None:
         raise ValueError("mask must not be empty")
     spacing = frame.spacing_mm[::-1]
     smoothing_mm = SMOOTHING_VOXELS * float(spacing.max())
     finest_mm = max(FINEST_MM, 0.5 * float(spacing.max()))
     factors = np.maximum(1, np.floor(finest_mm / spacing + 1e-6)).astype(int)
     margin = np.ceil(4 * smoothing_mm / spacing).astype(int) + 2 * factors
-    shape = np.asarray(mask.shape)
-    start = np.asarray([part.start for part in box[0]])
-    stop = np.asarray([part.stop for part in box[0]])
+    shape = np.asarray(labels.shape)
+    start = np.asarray([part.start for part in box])
+    stop = np.asarray([part.stop for part in box])
     cut = np.stack([start == 0, stop == shape], axis=1)
     start, stop = np.maximum(start - margin, 0), np.minimum(stop + margin, shape)
-    crop = mask[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))].astype(np.float32)
+    window = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    crop = (labels[window] == label).astype(np.float32)
     crop = np.pad(crop, [(0, int(extra)) for extra in -(stop - start) % factors], mode="edge")
     blocks = [part for size, factor in zip(crop.shape, factors, strict=True) for part in (size // factor, factor)]
     pooled = crop.reshape(blocks).mean(axis=(1, 3, 5), dtype=np.float32) if factors.max() > 1 else crop
@@ -173,18 +184,22 @@ def extract_surface(occupancy: Occupancy) -> Surface:
 def find_closest_points(surface: Surface, points_mm: np.ndarray) -> np.ndarray:
     """Return for each point the closest point of a surface, exact on its triangles, (n, 3) in mm.
 
-    NaN where the surface has no triangles. Candidates are the sixteen triangles of nearest centroid,
+    NaN where the surface has no triangles or the point is NaN. Candidates are the sixteen triangles of nearest centroid,
     which is exact for surfaces of evenly sized triangles such as those of marching cubes.
     """
-    if not len(surface.faces):
-        return np.full(points_mm.shape, np.nan)
+    closest = np.full(points_mm.shape, np.nan)
+    finite = np.isfinite(points_mm).all(axis=1)
+    if not len(surface.faces) or not finite.any():
+        return closest
+    points_mm = points_mm[finite]
     corners = surface.vertices_mm[surface.faces]
     count = min(CANDIDATE_TRIANGLES, len(corners))
     _, nearest = cKDTree(corners.mean(axis=1)).query(points_mm, k=count)
     nearest = nearest.reshape(len(points_mm), count)
     feet = _project_on_triangles(np.repeat(points_mm[:, None], count, axis=1), corners[nearest])
     distances = np.linalg.norm(feet - points_mm[:, None], axis=2)
-    return feet[np.arange(len(points_mm)), distances.argmin(axis=1)]
+    closest[finite] = feet[np.arange(len(points_mm)), distances.argmin(axis=1)]
+    return closest
 
 
 def measure_vertex_areas(vertices_mm: np.ndarray, faces: np.ndarray) -> np.ndarray:

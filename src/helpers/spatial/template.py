@@ -178,9 +178,7 @@ def remove_mean_alignment(alignments: Sequence[AffineAlignment]) -> list[AffineA
     ]
 
 
-def average_fields(
-    fields: Sequence[Field], alignments: Sequence[AffineAlignment], scale_mm: np.ndarray
-) -> Field:
+def average_fields(fields: Sequence[Field], alignments: Sequence[AffineAlignment], scale_mm: np.ndarray) -> Field:
     """Average fields in template space, each where its scan can say; elsewhere the clipped outside value."""
     grid_mm = fields[0].grid_mm
     clip_mm = CLIP_STEPS * grid_mm
@@ -192,13 +190,14 @@ def average_fields(
     total, weight = np.zeros(size[::-1]), np.zeros(size[::-1])
     for field, alignment in zip(fields, alignments, strict=True):
         transform = alignment.as_transform()
-        values = sitk.GetArrayViewFromImage(sitk.Resample(field.as_image(), canvas, transform, sitk.sitkLinear, clip_mm))
+        # Copies, not views: a view does not keep the image it looks into alive.
+        values = sitk.GetArrayFromImage(sitk.Resample(field.as_image(), canvas, transform, sitk.sitkLinear, clip_mm))
         if field.known is None:
             total += values
             weight += 1
         else:
             known = sitk.Resample(field.known_as_image(), canvas, transform, sitk.sitkNearestNeighbor, 0)
-            known = sitk.GetArrayViewFromImage(known) > 0
+            known = sitk.GetArrayFromImage(known) > 0
             total += np.where(known, values, 0)
             weight += known
     mean = np.where(weight > 0, total / np.maximum(weight, 1), clip_mm).astype(np.float32)
@@ -234,7 +233,9 @@ def _march(values: np.ndarray, field: Field, step: float) -> Surface:
     sizes = [int((size - 1) * field.grid_mm / step) + 1 for size in values.shape]
     axes = np.meshgrid(*[np.arange(size) * step / field.grid_mm for size in sizes], indexing="ij")
     # The grid may end before the field does: what lies beyond is outside the organ.
-    resampled = np.pad(ndimage.map_coordinates(values, axes, order=3, mode="nearest"), 1, constant_values=float(values.max()))
+    resampled = np.pad(
+        ndimage.map_coordinates(values, axes, order=3, mode="nearest"), 1, constant_values=float(values.max())
+    )
     points, faces, _, _ = marching_cubes(resampled, 0.0, gradient_direction="ascent", allow_degenerate=False)
     placed = (points[:, ::-1].astype(float) - 1) * step + field.origin_mm - field.grid_mm
     return keep_largest_part(Surface(placed, faces.astype(np.int64)))

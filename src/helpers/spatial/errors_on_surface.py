@@ -1,0 +1,40 @@
+"""Signed error in mm at points of a reference surface."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from helpers.spatial.surfaces import Occupancy, Surface, find_closest_points
+
+
+def measure_signed_errors(points_mm: np.ndarray, prediction: Occupancy, surface: Surface) -> np.ndarray:
+    """Measure how far the predicted surface lies from points of the reference surface, with a sign.
+
+    Parameters
+    ----------
+    points_mm : ndarray, (n, 3)
+        On the reference surface (LPS mm); NaN for a vertex that is missing in this scan.
+    prediction, surface : Occupancy, Surface
+        The predicted organ and its surface, smoothed as the reference's was.
+
+    Returns
+    -------
+    ndarray of float32, (n,)
+        Distance in mm to the closest point of the predicted surface: positive where the point lies inside
+        the prediction (over-segmentation: the prediction goes beyond the reference), negative where it
+        lies outside (under-segmentation). NaN for a missing point, and where the prediction has no
+        surface in the scan.
+
+    Notes
+    -----
+    The distance is to the nearest predicted surface, wherever it is: a hole or an island counts like the outer
+    surface, and at a thin tip the nearest surface may be that of the other side.
+    """
+    errors = np.full(len(points_mm), np.nan, np.float32)
+    finite = np.isfinite(points_mm).all(axis=1)
+    if not finite.any():
+        return errors
+    points = points_mm[finite]
+    distances = np.linalg.norm(points - find_closest_points(surface, points), axis=1)
+    errors[finite] = np.where(prediction.evaluate(points) > 0.5, distances, -distances)
+    return errors

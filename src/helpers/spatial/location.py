@@ -1,0 +1,83 @@
+"""Where on an organ, in words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from helpers.spatial.surfaces import measure_vertex_areas
+
+# LPS axes: x grows to the person's left, y to the back, z to the head.
+DIRECTIONS = (("right", "left"), ("anterior", "posterior"), ("inferior", "superior"))
+# A region is the part of the surface where the value is at least this part of its peak.
+REGION_FRACTION = 0.5
+# A direction is named when the region's centre lies this far out along it, relative to the strongest.
+NAMED_FRACTION = 0.5
+# Below this, relative to the organ's own extent, the region has no side.
+MIN_ECCENTRICITY = 0.25
+MOST_OF_SURFACE = 0.6
+
+
+def describe_location(
+    vertices_mm: np.ndarray,
+    values_mm: np.ndarray,
+    faces: np.ndarray | None = None,
+    *,
+    positive: str = "too large",
+    negative: str = "too small",
+    smallest_mm: float = 0.1,
+) -> str:
+    """Say in words where on an organ's surface a map peaks, on how much of it, and how high.
+
+    Parameters
+    ----------
+    vertices_mm : ndarray, (n, 3)
+        Template vertices, LPS mm.
+    values_mm : ndarray, (n,)
+        A map: mean signed error, or a difference of two; NaN for missing vertices.
+    faces : ndarray of int, (m, 3), optional
+        Weighs vertices by area; without it all weigh alike.
+    positive, negative : str
+        What values above and below zero mean: for a difference of two groups say for example
+        ``"larger in women"`` and ``"smaller in women"``.
+    smallest_mm : float
+        A peak below this is not worth a place.
+
+    Returns
+    -------
+    str
+        For example ``"posterior-inferior surface, 14 % of the surface, up to 3.1 mm too small"``.
+
+    Notes
+    -----
+    The region is where the value has the peak's sign and at least half its height. Its area-weighted
+    centre, each axis divided by the organ's extent along it, gives the direction: axes at least half
+    as strong as the strongest are named (left or right, then front or back, then down or up). A centre
+    near the middle has no side: "several sides", or from 60 % of the surface on "most of the surface".
+    """
+    values = np.asarray(values_mm, float)
+    finite = np.isfinite(values)
+    if not finite.any():
+        return "no value anywhere on the surface"
+    weights = np.ones(len(values)) if faces is None else measure_vertex_areas(vertices_mm, faces)
+    peak = float(values[finite][np.abs(values[finite]).argmax()])
+    if abs(peak) < smallest_mm:
+        return f"nowhere over {smallest_mm:g} mm"
+    with np.errstate(invalid="ignore"):
+        region = finite & (values * np.sign(peak) >= REGION_FRACTION * abs(peak))
+    fraction = weights[region].sum() / weights[finite].sum()
+    percent = f"{100 * fraction:.0f}" if fraction >= 0.01 else "under 1"
+    size = f"up to {abs(peak):.1f} mm {positive if peak > 0 else negative}"
+    if fraction >= MOST_OF_SURFACE:
+        return f"most of the surface ({percent} %), {size}"
+    middle = np.average(vertices_mm, axis=0, weights=weights)
+    half_extent = np.maximum(np.ptp(vertices_mm, axis=0) / 2, 1e-9)
+    pull = np.average((vertices_mm[region] - middle) / half_extent, axis=0, weights=weights[region])
+    strongest = np.abs(pull).max()
+    if strongest < MIN_ECCENTRICITY:
+        return f"several sides, {percent} % of the surface, {size}"
+    named = [
+        names[int(component > 0)]
+        for names, component in zip(DIRECTIONS, pull, strict=True)
+        if abs(component) >= NAMED_FRACTION * strongest
+    ]
+    return f"{'-'.join(named)} surface, {percent} % of the surface, {size}"

@@ -1,0 +1,215 @@
+"""The report in a real browser: from the file system, without a single request, script in names harmless."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers.report import build_report, export_notebook
+from tests import report_study as study
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+EVIL = '<img src=x onerror="window.harmed=1">'
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page opened from a file, with everything it asked for and complained of."""
+
+    def __init__(self, browser, path: Path, *, width: int = 1280) -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": 900})
+        self.page = self.context.new_page()
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("websocket", lambda socket: self.requests.append(socket.url))
+        self.page.on(
+            "console",
+            lambda message: self.complaints.append(message.text) if message.type == "error" else None,
+        )
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss()))
+        self.url = path.as_uri()
+        self.page.goto(self.url, wait_until="load")
+
+    def draw_all(self) -> int:
+        """Scroll to every figure until it is drawn; return how many there are."""
+        canvases = self.page.locator(".canvas")
+        for place in range(canvases.count()):
+            canvases.nth(place).scroll_into_view_if_needed()
+            canvases.nth(place).locator(".main-svg").first.wait_for(state="attached", timeout=30_000)
+        return canvases.count()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    cohort = study.make_cohort(60, sexes=(EVIL, "male"))
+    cohort["subject"] = [f"{EVIL}{subject}" for subject in cohort["subject"]]
+    metrics = study.make_metrics(cohort)
+    parameters = study.make_parameters(title=f"Report {EVIL}")
+    parameters["cohort"]["attributes"]["sex"] = {"categories": [EVIL, "male"]}
+    folder = study.write_study(
+        tmp_path_factory.mktemp("report"),
+        cohort=cohort,
+        metrics=metrics,
+        fairness=study.make_fairness(metrics, cohort),
+        maps=study.make_maps(cohort),
+        failing=2,
+        parameters=parameters,
+        run=study.make_run(),
+    )
+    study.write_template(folder)
+    build_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def visit(browser, folder):
+    visit = Visit(browser, folder / "report.html")
+    visit.figures = visit.draw_all()
+    yield visit
+    visit.context.close()
+
+
+def test_not_one_request_leaves_the_file(visit):
+    assert [url for url in visit.requests if not url.startswith(("data:", "blob:"))] == [visit.url]
+
+
+def test_the_console_is_silent_and_every_figure_is_drawn(visit):
+    assert visit.figures >= 4
+    assert visit.complaints == []
+    drawn = visit.page.evaluate("document.querySelectorAll('.canvas .main-svg, .canvas canvas').length")
+    assert drawn >= visit.figures
+
+
+def test_the_surface_is_drawn_in_three_dimensions(visit):
+    assert visit.page.locator(".canvas .gl-container canvas").count() >= 1
+
+
+def test_script_in_names_stays_text(visit):
+    page = visit.page
+    assert page.evaluate("window.harmed") is None
+    assert page.evaluate("document.querySelectorAll('img').length") == 0
+    assert EVIL in page.locator("h1").inner_text()
+    assert EVIL in page.locator("#answers").inner_text()
+    ticks = page.evaluate(
+        "Array.from(document.querySelectorAll('.canvas text')).map(text => text.textContent).join(' ')"
+    )
+    assert "<img src=x onerror=" in ticks, "plotly shows the name as it is written"
+
+
+def test_hovering_a_name_with_script_does_no_harm(visit):
+    page = visit.page
+    page.locator(".canvas").first.scroll_into_view_if_needed()
+    page.evaluate("Plotly.Fx.hover(document.querySelector('.canvas'), [{curveNumber: 0, pointNumber: 0}])")
+    page.wait_for_selector(".canvas .hovertext", state="attached")
+    assert "onerror" in page.locator(".canvas .hovertext").first.text_content()
+    assert page.evaluate("window.harmed") is None
+    assert page.evaluate("document.querySelectorAll('img').length") == 0
+
+
+def test_figures_offer_no_upload(visit):
+    titles = visit.page.evaluate(
+        "Array.from(document.querySelectorAll('.modebar-btn')).map(b => b.dataset.title || '').join('|')"
+    )
+    assert "hare" not in titles and "cloud" not in titles.lower() and "Download" in titles
+
+
+def test_tables_unfold_and_contents_lead_to_their_sections(visit):
+    page = visit.page
+    page.click("nav a[href='#performance']")
+    assert page.locator("#performance h2").is_visible()
+    assert not page.locator("details table").first.is_visible()
+    page.locator("details summary").first.click()
+    assert page.locator("details table").first.is_visible()
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_page_is_never_wider_than_the_screen(browser, folder, width):
+    visit = Visit(browser, folder / "report.html", width=width)
+    try:
+        visit.draw_all()
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    finally:
+        visit.context.close()
+
+
+def test_every_text_has_enough_contrast(visit):
+    """WCAG AA, 4.5 to 1, computed from the colours the browser uses (figures apart)."""
+    low = visit.page.evaluate(
+        """() => {
+          const parse = c => (c.match(/[\\d.]+/g) || []).map(Number);
+          const light = c => { const f = c.slice(0, 3).map(v => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
+            return 0.2126 * f[0] + 0.7152 * f[1] + 0.0722 * f[2]; };
+          const behind = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
+            if (c.length === 3 || c[3] > 0) return c; } return [255, 255, 255]; };
+          const low = [];
+          document.querySelectorAll('.segfair :not(.canvas *)').forEach(e => {
+            if (!Array.from(e.childNodes).some(n => n.nodeType === 3 && n.textContent.trim()) || ['SCRIPT', 'STYLE'].includes(e.tagName)) return;
+            const a = light(parse(getComputedStyle(e).color)), b = light(behind(e));
+            const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+            if (ratio < 4.5) low.push(e.tagName + '.' + e.className + ' ' + ratio.toFixed(2));
+          });
+          return low;
+        }"""
+    )
+    assert low == []
+
+
+def test_printing_opens_what_is_folded_and_draws_every_figure(browser, folder):
+    visit = Visit(browser, folder / "report.html")
+    try:
+        visit.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        visit.page.wait_for_function(
+            "Array.from(document.querySelectorAll('.canvas')).every(canvas => canvas.querySelector('.main-svg'))",
+            timeout=30_000,
+        )
+        assert visit.page.evaluate("Array.from(document.querySelectorAll('details')).every(details => details.open)")
+        assert len(visit.page.pdf()) > 20_000
+    finally:
+        visit.context.close()
+
+
+def test_an_exported_notebook_is_offline_too(browser, tmp_path):
+    import nbformat
+    import plotly.graph_objects as go
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+    figure = go.Figure(go.Scatter(x=[1, 2], y=[3, 4], name=EVIL)).to_plotly_json()
+    figure = {"data": [figure["data"][0]], "layout": {"height": 300}}
+    notebook = new_notebook(
+        cells=[
+            new_markdown_cell("# A notebook"),
+            new_code_cell("plot()", outputs=[new_output("display_data", {"application/vnd.plotly.v1+json": figure})]),
+        ]
+    )
+    nbformat.write(notebook, tmp_path / "n.ipynb")
+    visit = Visit(browser, export_notebook(tmp_path / "n.ipynb", tmp_path / "n.html"))
+    try:
+        visit.page.wait_for_selector(".main-svg", state="attached")
+        assert [url for url in visit.requests if not url.startswith(("data:", "blob:"))] == [visit.url]
+        assert visit.complaints == [] and visit.page.evaluate("window.harmed") is None
+        assert not visit.page.locator(".segfair-code pre").is_visible()
+    finally:
+        visit.context.close()

@@ -1,0 +1,97 @@
+"""Executed notebooks as offline HTML."""
+
+from __future__ import annotations
+
+import re
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from helpers.errors import SegfairError
+from helpers.report import export_notebook
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:nbconvert", "ignore::DeprecationWarning:traitlets")
+
+
+def make_figure(text: str = "liver") -> dict:
+    return {"data": [{"type": "scatter", "x": [1, 2], "y": [3, 4], "text": [text, text]}], "layout": {"height": 333}}
+
+
+def write_notebook(path, *cells):
+    notebook = new_notebook(cells=list(cells))
+    notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {"x": "WIDGET-STATE" * 10}}}
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.fixture
+def page(tmp_path) -> str:
+    source = write_notebook(
+        tmp_path / "03_performance.ipynb",
+        new_markdown_cell("# 03 · For <whom>?\n\nwords"),
+        new_code_cell('params = "params/demo.yaml"', metadata={"tags": ["parameters"]}),
+        new_code_cell('params = "/home/anna/x.yaml"', metadata={"tags": ["injected-parameters"]}),
+        new_code_cell("show(table) < 3", outputs=[new_output("stream", text="12 scans\n")]),
+        new_code_cell(
+            "plot()",
+            outputs=[new_output("display_data", {"application/vnd.plotly.v1+json": make_figure("<img src=x>")})],
+        ),
+        new_code_cell(
+            "plot()",
+            outputs=[
+                new_output("execute_result", {"application/vnd.plotly.v1+json": make_figure(), "text/html": "old"})
+            ],
+        ),
+        new_code_cell(
+            "browse()",
+            outputs=[
+                new_output(
+                    "display_data",
+                    {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}, "text/plain": "VBox()"},
+                )
+            ],
+        ),
+    )
+    target = tmp_path / "out" / "03.html"
+    assert export_notebook(source, target) == target
+    return target.read_text(encoding="utf-8")
+
+
+def test_figures_live_on_with_plotly_once(page):
+    assert page.count("Plotly.newPlot(") >= 2 and page.count("<script data-library") == 1
+    assert 'id="figure-1"' in page and 'id="figure-2"' in page and "333px" in page
+    assert "<img src=x>" not in page
+
+
+def test_nothing_is_loaded(page):
+    text = re.sub(r"<script data-library[^>]*>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"<(script|img|iframe|source)\b[^>]*\bsrc=", text)
+    assert not re.search(r"<link\b[^>]*href=[\"'](?!data:)", text)
+    assert "require.js" not in text and "mathjax" not in text.lower().replace("mathjaxconfig", "")
+    assert "import(" not in text and "default-src 'none'" in text
+
+
+def test_code_is_folded_and_parameters_are_gone(page):
+    assert '<details class="segfair-code"><summary>code</summary><pre>show(table) &lt; 3</pre></details>' in page
+    assert "anna" not in page and "params/demo.yaml" not in page
+    assert "12 scans" in page and "For &lt;whom&gt;?" in page
+
+
+def test_widgets_leave_a_line(page):
+    assert "needs a running notebook" in page and "WIDGET-STATE" not in page and "VBox" not in page
+
+
+def test_a_notebook_without_figures_carries_no_library(tmp_path):
+    source = write_notebook(tmp_path / "a.ipynb", new_markdown_cell("words"), new_code_cell(""))
+    text = export_notebook(source, tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "data-library" not in text and "<title>a</title>" in text
+
+
+def test_what_is_no_notebook_is_refused(tmp_path):
+    with pytest.raises(SegfairError, match="no such notebook"):
+        export_notebook(tmp_path / "none.ipynb", tmp_path / "x.html")
+    (tmp_path / "bad.ipynb").write_text("not json")
+    with pytest.raises(SegfairError, match="is not a notebook"):
+        export_notebook(tmp_path / "bad.ipynb", tmp_path / "x.html")
+    assert not (tmp_path / "x.html").exists()

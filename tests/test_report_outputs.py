@@ -1,0 +1,131 @@
+"""What is read from an output folder, and what is forgotten on the way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers.errors import SegfairError
+from helpers.report.outputs import Scrubber, read_outputs
+from tests import report_study as study
+
+
+@pytest.mark.parametrize(
+    ("message", "clean"),
+    [
+        ("/home/anna/scans/x.nii.gz: cannot be opened", "the file: cannot be opened"),
+        ("cannot open '/home/anna/my scans/x 1.nii.gz'", "cannot open the file"),
+        (r"C:\Users\anna\x.dcm is truncated", "the file is truncated"),
+        ("~/scans/x.nii.gz is 4D", "the file is 4D"),
+        ("../masks/x is missing", "the file is missing"),
+        ("s3://bucket/key is missing", "the file is missing"),
+        ("scan SCAN_7 is truncated", "scan 012 is truncated"),
+        ("SCAN_7_left and P-1 differ", "scan 012_left and the person differ"),
+        ("subject 42 twice, 42 mm apart", "scan 003 twice, 42 mm apart"),
+        ("written by anna@host.example", "written by [address]"),
+        ("born 1980-05-09 or 19800509", "born [date] or [date]"),
+        ("CT.nii.gz differs\nfrom its mask", "the file differs from its mask"),
+        ("BMI 12 kg/m² is outside 15 to 60", "BMI 12 kg/m² is outside 15 to 60"),
+        ("origin differs by 10 mm, spacing (1.0, 1.0, 3.0)", "origin differs by 10 mm, spacing (1.0, 1.0, 3.0)"),
+        (np.nan, ""),
+        (None, ""),
+    ],
+)
+def test_messages_lose_ids_paths_addresses_and_dates(message, clean):
+    scrub = Scrubber({"SCAN_7": 12, "42": 3}, ["P-1"], [])
+    assert scrub(message) == clean
+
+
+def test_known_paths_go_even_where_no_rule_sees_them():
+    scrub = Scrubber({}, [], ["/srv/Study Of Smith/mask one"])
+    assert "Smith" not in scrub("cannot open /srv/Study Of Smith/mask one today")
+    assert "mask one" not in scrub("mask one is empty")
+
+
+def test_outputs_carry_numbers_instead_of_names(tmp_path):
+    outputs = read_outputs(study.write_whole_study(tmp_path))
+    for table in (outputs.cohort, outputs.metrics, outputs.exclusions, outputs.inference):
+        assert not {"subject", "scan", "reference", "image"} & set(table)
+        text = table.to_csv()
+        assert "PATIENT" not in text and "SCAN_" not in text and "secret_place" not in text
+    assert outputs.metrics["person"].nunique() == 60 and outputs.metrics["number"].nunique() == 61
+    assert outputs.cohort["person"].iloc[0] == outputs.cohort["person"].iloc[-1], "one person has two scans"
+    assert outputs.problems == ()
+
+
+def test_small_groups_are_taken_out_of_every_table(tmp_path):
+    cohort = study.make_cohort(60, few="male")
+    metrics = study.make_metrics(cohort)
+    # As if an earlier stage had forgotten to suppress: every group is compared from two people on.
+    fairness = study.make_fairness(metrics, cohort, min_group=2)
+    folder = study.write_study(
+        tmp_path, cohort=cohort, metrics=metrics, fairness=fairness, maps=study.make_maps(cohort), run=study.make_run()
+    )
+    outputs = read_outputs(folder)
+    assert outputs.small == {"sex": {"male"}, "bmi": set()}
+    male = outputs.groups[(outputs.groups["attribute"] == "sex") & (outputs.groups["group"] == "male")]
+    assert len(male) and male["suppressed"].all() and male[["n", "mean", "median", "ci_high"]].isna().all(axis=None)
+    by_sex = outputs.disparity[outputs.disparity["attribute"] == "sex"]
+    assert len(by_sex) and by_sex[["gap", "p_adjusted", "n", "expected_gap"]].isna().all(axis=None)
+    assert by_sex["worst_group"].isna().all()
+    by_bmi = outputs.disparity[outputs.disparity["attribute"] == "bmi"]
+    assert by_bmi["gap"].notna().all()
+    assert outputs.spatial_summary.empty
+    assert (
+        outputs.maps[["difference", "error_male"]].isna().all(axis=None) and outputs.maps["error_female"].notna().all()
+    )
+
+
+def test_a_group_that_is_small_for_one_organ_alone_is_suppressed_there(tmp_path):
+    cohort = study.make_cohort(60)
+    metrics = study.make_metrics(cohort)
+    lost = (metrics["organ"] == "liver") & metrics["scan"].isin(cohort.loc[cohort["sex"] == "male", "scan"].iloc[5:])
+    metrics.loc[lost, list(study.SCORES)] = np.nan
+    folder = study.write_study(
+        tmp_path, cohort=cohort, metrics=metrics, fairness=study.make_fairness(metrics, cohort, min_group=2)
+    )
+    outputs = read_outputs(folder)
+    gaps = outputs.disparity[outputs.disparity["attribute"] == "sex"].groupby("organ")["gap"]
+    assert gaps.count().to_dict() == {"kidney_left": 8, "liver": 0}
+
+
+def test_group_names_that_look_like_numbers_stay_names(tmp_path):
+    cohort = study.make_cohort(40, sexes=("1", "2"))
+    metrics = study.make_metrics(cohort)
+    parameters = study.make_parameters()
+    parameters["cohort"]["attributes"]["sex"] = {"categories": ["1", "2"]}
+    folder = study.write_study(
+        tmp_path, cohort=cohort, metrics=metrics, fairness=study.make_fairness(metrics, cohort), parameters=parameters
+    )
+    outputs = read_outputs(folder)
+    assert set(outputs.groups.loc[outputs.groups["attribute"] == "sex", "group"]) == {"1", "2"}
+    assert outputs.disparity.loc[outputs.disparity["attribute"] == "sex", "gap"].notna().all()
+
+
+def test_a_damaged_table_is_told_and_the_rest_is_read(tmp_path):
+    folder = study.write_whole_study(tmp_path)
+    (folder / "metrics.parquet").write_bytes(b"no parquet")
+    (folder / "fairness" / "groups.csv").write_text("")
+    outputs = read_outputs(folder)
+    assert outputs.metrics is None and outputs.cohort is not None and outputs.groups.empty
+    assert outputs.problems[0].startswith("metrics.parquet cannot be read")
+
+
+def test_absent_stages_are_none(tmp_path):
+    outputs = read_outputs(study.write_study(tmp_path))
+    assert outputs.cohort is None and outputs.metrics is None and outputs.maps is None and outputs.inference is None
+    assert outputs.included.empty and outputs.run == {}
+
+
+def test_a_folder_that_is_no_study_is_refused(tmp_path):
+    with pytest.raises(SegfairError, match=r"no study\.yaml.*segfair run"):
+        read_outputs(tmp_path)
+
+
+def test_missing_ids_of_excluded_scans_do_no_harm(tmp_path):
+    cohort = study.make_cohort(20)
+    cohort.loc[20, ["scan", "subject"]] = None
+    outputs = read_outputs(study.write_study(tmp_path, cohort=cohort))
+    assert pd.isna(outputs.cohort["person"].iloc[20])
+    assert "nan" not in " ".join(outputs.cohort["reason"])

@@ -1,0 +1,228 @@
+"""The report as one HTML file: offline, escaped, nameless."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from helpers.errors import SegfairError
+from helpers.report import blocks, build_report, find_leaks, render_report, show_section
+from helpers.report.page import clean_figure, dump_json
+from tests import report_study as study
+
+EVIL = '<img src=x onerror="alert(1)">'
+
+
+def render(*parts: blocks.Block, title: str = "T") -> str:
+    section = blocks.Section("answers", "In short", "In short", tuple(parts))
+    return render_report(blocks.Report(title, "subtitle", (section,)))
+
+
+def drop_library(page: str) -> str:
+    return re.sub(r"<script data-library[^>]*>.*?</script>", "", page, flags=re.DOTALL)
+
+
+class Outline(HTMLParser):
+    """Collect elements, headings in order and whatever an element would load."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.headings: list[int] = []
+        self.loads: list[str] = []
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes.append((tag, dict(attrs)))
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        self.loads += [value for name, value in attrs if name in ("src", "srcset", "action", "poster", "data")]
+        if tag == "link":
+            self.loads.append(dict(attrs)["href"])
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> str:
+    path = build_report(study.write_whole_study(tmp_path_factory.mktemp("page")))
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_report_is_one_file_with_plotly_once(tmp_path):
+    folder = study.write_whole_study(tmp_path)
+    path = build_report(folder)
+    assert path == folder / "report.html"
+    text = path.read_text(encoding="utf-8")
+    assert text.count("<script data-library") == 1
+    assert 4e6 < len(text) < 20e6
+    assert not list(folder.glob(".partial-*"))
+
+
+def test_nothing_is_loaded_and_the_browser_is_told_so(page):
+    outline = Outline(drop_library(page))
+    assert [load for load in outline.loads if not load.startswith("data:")] == []
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page).group(1)
+    assert "default-src 'none'" in policy and "http" not in policy
+    assert "@import" not in page.split("</style>")[0] and "url(" not in page.split("</style>")[0]
+    assert "showSendToCloud" in page
+
+
+def test_a_report_without_figures_carries_no_library():
+    page = render(blocks.Text("words"))
+    assert "data-library" not in page and len(page) < 20_000
+
+
+def test_headings_are_in_order_and_tables_have_captions_and_scopes(page):
+    outline = Outline(drop_library(page))
+    assert outline.headings[0] == 1 and outline.headings.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(outline.headings, outline.headings[1:], strict=False))
+    assert ("html", {"lang": "en"}) in outline.attributes
+    assert outline.tags.count("caption") == outline.tags.count("table") > 5
+    assert all(attributes.get("scope") in ("row", "col") for tag, attributes in outline.attributes if tag == "th")
+    ids = [attributes["id"] for _, attributes in outline.attributes if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [a["href"] for tag, a in outline.attributes if tag == "a"]
+    assert links and all(link.startswith("#") and link[1:] in ids for link in links)
+
+
+def test_every_text_of_every_block_is_escaped():
+    panel = blocks.Panel(EVIL, (EVIL,), (EVIL,), ((blocks.Cell(EVIL, EVIL, "shown"),),))
+    figure = go.Figure(
+        go.Scatter(x=[1], y=[1], text=[EVIL], name=EVIL, hovertemplate=f"{EVIL}<br>%{{x}}<extra>{EVIL}</extra>")
+    )
+    figure.update_layout(title=EVIL, xaxis={"ticktext": [EVIL], "tickvals": [1]})
+    figure.add_annotation(text=f'<a href="javascript:alert(1)">{EVIL}</a>')
+    page = render(
+        blocks.Heading(EVIL),
+        blocks.Text(EVIL, lead=EVIL),
+        blocks.Bullets((EVIL,)),
+        blocks.Note(EVIL),
+        blocks.Table(EVIL, pd.DataFrame({EVIL: [EVIL], "b": [EVIL]}), numeric=(EVIL,), folded=True),
+        blocks.Matrix(EVIL, (panel,), (("shown", EVIL),), EVIL),
+        blocks.Terms(((EVIL, EVIL),)),
+        blocks.Figure(figure, EVIL),
+        title=EVIL,
+    )
+    outline = Outline(drop_library(page))
+    assert "img" not in outline.tags
+    assert not any("onerror" in attributes for _, attributes in outline.attributes)
+    assert "&lt;img src=x" in page
+    data = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL).group(1))
+    assert "<img" not in json.dumps(data) and "<a " not in json.dumps(data)
+    assert data["data"][0]["hovertemplate"].count("<br>") == 1, "plotly's own line breaks stay"
+    assert data["data"][0]["hovertemplate"].count("<extra>") == 1
+
+
+def test_script_ends_in_data_cannot_close_the_script_element():
+    text = dump_json({"a": "</script><script>alert(1)</script>", "b": "\u2028 & >"})
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == {"a": "</script><script>alert(1)</script>", "b": "\u2028 & >"}
+
+
+def test_cleaning_keeps_numbers_and_typed_arrays():
+    figure = go.Figure(go.Scatter(x=np.arange(5.0), y=[1, 2, 3, 4, 5], text=["a < b", "<b>x</b>", "", "", ""]))
+    cleaned = clean_figure(figure)
+    assert cleaned["data"][0]["x"] == json.loads(figure.to_json())["data"][0]["x"]
+    assert cleaned["data"][0]["text"][:2] == ["a &lt; b", "<b>x</b>"]
+
+
+def test_no_planted_identifier_is_in_the_page(page):
+    planted = ["Quux", "secret_place", "participants.csv", "x86_64", "/data/", "PATIENT-0001", "SCAN_0003", "_XYZ"]
+    planted += study.make_cohort(60)["scan"].tolist()
+    assert find_leaks(page, planted) == []
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "<p>SECRET-1</p>",
+        "<p>secret-1</p>",
+        "<!-- SECRET-1 -->",
+        "<p>SECRET&#45;1</p>",
+        f'<img src="data:image/png;base64,{base64.b64encode(b"....text chunk: SECRET-1....").decode()}">',
+        f'<script type="application/json">{dump_json({"customdata": [["SECRET-1"]]})}</script>',
+        f'<script type="application/json">{dump_json({"x": {"SECRET-1": 1}})}</script>',
+        '<script type="application/json">{"t":"SECRET\\u002d1"}</script>',
+    ],
+)
+def test_leaks_are_found_wherever_they_hide(hidden):
+    assert find_leaks(f"<html>{hidden}</html>", ["SECRET-1", "absent"]) == ["SECRET-1"]
+
+
+def test_numeric_ids_are_found_in_typed_arrays_but_the_library_is_passed_over():
+    figure = go.Figure(go.Scatter(x=np.array([1.0, 40417733.0]), y=np.array([1.0, 2.0])))
+    page = render(blocks.Figure(figure, "how"))
+    assert '"bdata"' in page
+    assert find_leaks(page, ["40417733", "Plotly.newPlot", "1234"]) == ["40417733", "Plotly.newPlot"]
+    assert find_leaks("<script data-library>SECRET-1</script>", ["SECRET-1"]) == []
+
+
+def test_names_of_groups_columns_and_people_stay_text_through_the_whole_report(tmp_path):
+    cohort = study.make_cohort(40, sexes=(EVIL, "<b>other</b>"))
+    cohort["scan"] = [f"{EVIL}{scan}" for scan in cohort["scan"]]
+    metrics = study.make_metrics(cohort)
+    parameters = study.make_parameters(title=EVIL)
+    parameters["cohort"]["attributes"]["sex"] = {"categories": [EVIL, "<b>other</b>"], "unit": EVIL}
+    parameters["cohort"]["confounders"] = [EVIL]
+    folder = study.write_study(
+        tmp_path,
+        cohort=cohort,
+        metrics=metrics,
+        fairness=study.make_fairness(metrics, cohort),
+        maps=study.make_maps(cohort),
+        failing=None,
+        parameters=parameters,
+    )
+    page = build_report(folder).read_text(encoding="utf-8")
+    outline = Outline(drop_library(page))
+    assert "img" not in outline.tags and "onerror" not in {name for _, a in outline.attributes for name in a}
+    for data in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL):
+        text = json.dumps(json.loads(data))
+        assert "<img" not in text and "<b>other" not in text
+    assert "&lt;img src=x" in page
+
+
+def test_a_folder_that_is_none_is_refused_in_one_sentence(tmp_path):
+    with pytest.raises(SegfairError, match="nothing: no such folder"):
+        build_report(tmp_path / "nothing")
+    with pytest.raises(SegfairError, match=r"study\.yaml"):
+        build_report(tmp_path)
+
+
+def test_a_failed_build_leaves_the_former_report(tmp_path):
+    folder = study.write_whole_study(tmp_path)
+    (folder / "report.html").write_text("former")
+    (folder / "study.yaml").write_text("name: [")
+    with pytest.raises(SegfairError):
+        build_report(folder)
+    assert (folder / "report.html").read_text() == "former"
+
+
+def test_a_notebook_shows_the_same_section(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    figure = go.Figure(go.Scatter(x=[1], y=[1], name=EVIL))
+    section = blocks.Section(
+        "k", "Title", "T", (blocks.Text(EVIL), blocks.Figure(figure, "look here"), blocks.Note("end"))
+    )
+    display = show_section(section)
+    display._ipython_display_()
+    kinds = [type(part).__name__ for part in shown]
+    assert kinds == ["HTML", "Figure", "HTML", "HTML"]
+    assert "&lt;img" in shown[0].data and "<img" not in shown[0].data
+    assert "<img" not in shown[1].to_json() and "look here" in shown[2].data and "end" in shown[3].data
+    assert "Mind this" not in display._repr_html_() and "end" in display._repr_html_()
+
+
+def test_an_unchanged_folder_gives_the_same_report(tmp_path):
+    folder = study.write_whole_study(tmp_path)
+    first = build_report(folder).read_bytes()
+    assert build_report(folder).read_bytes() == first

@@ -1,0 +1,281 @@
+"""The report put together from whatever an output folder holds."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers.report import compose_report
+from helpers.report.blocks import Bullets, Figure, Matrix, Note, Report, Section, Table, Text
+from helpers.report.sections import escape_for_plotly
+from tests import report_study as study
+
+KEYS = ["answers", "people", "losses", "performance", "spatial", "limits", "glossary", "methods"]
+
+
+def read_text(part: Report | Section) -> str:
+    """Return every word of a section or report, figures apart."""
+    words = []
+    for section in part.sections if isinstance(part, Report) else [part]:
+        for block in section.blocks:
+            match block:
+                case Text():
+                    words += [block.lead, block.text]
+                case Note():
+                    words.append(block.text)
+                case Bullets():
+                    words += block.items
+                case Table():
+                    words += [block.caption, block.frame.to_csv(index=False)]
+                case Matrix():
+                    words.append(block.caption)
+                    for panel in block.panels:
+                        words += [f"{cell.headline} {cell.detail}" for row in panel.cells for cell in row]
+    return "\n".join(words)
+
+
+def find(section: Section, kind: type) -> list:
+    return [block for block in section.blocks if isinstance(block, kind)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Report:
+    return compose_report(study.write_whole_study(tmp_path_factory.mktemp("whole")))
+
+
+def test_sections_come_in_the_reader_s_order(whole):
+    assert [section.key for section in whole.sections] == KEYS
+    assert whole.title == "A synthetic study" and "2026-02-03" in whole.subtitle
+    with pytest.raises(KeyError, match="answers, people"):
+        whole["nothing"]
+
+
+def test_first_screen_answers_for_whom_by_how_much_and_how_sure(whole):
+    text = read_text(whole["answers"])
+    assert "2 models (sam_demo and annotator)" in text and "61 scans of 60 people" in text
+    assert "“female” 30, “male” 30" in text
+    assert "Dice is" in text and "lower for “female”" in text and "mm more" in text
+    assert "Organ size alone would give a gap of 1.0 points" in text
+    assert "95 % interval" in text and "adjusted p < 0.001" in text and "32 tests were made" in text
+    assert "annotator: no difference in Dice was shown" in text and "cannot be ruled out" in text
+    assert "a difference that was not shown is not a difference that is not there" in text
+
+
+def test_the_picture_has_a_cell_in_words_for_every_model_organ_and_attribute(whole):
+    (matrix,) = find(whole["answers"], Matrix)
+    assert [panel.title for panel in matrix.panels] == ["sam_demo", "annotator"]
+    panel = matrix.panels[0]
+    assert panel.rows == ("liver", "kidney left") and panel.columns == ("sex", "BMI")
+    cell = panel.cells[0][0]
+    assert cell.headline == "worse: female" and cell.tone == "shown"
+    every = list(itertools.chain.from_iterable(itertools.chain(*(panel.cells for panel in matrix.panels))))
+    assert len(every) == 8 and all(cell.headline for cell in every)
+    assert {cell.tone for cell in every} <= {tone for tone, _ in matrix.legend}
+
+
+def test_no_verdict_of_fairness_is_ever_given(whole):
+    text = read_text(whole).lower()
+    assert "is fair" not in text.replace("that a model is fair:", "")
+    assert "unbiased" not in text and "no bias" not in text
+
+
+def test_who_was_studied_is_counted_by_person(whole):
+    (table,) = find(whole["people"], Table)
+    women = table.frame[table.frame["Group"] == "female"].iloc[0]
+    assert women["People"] == "30" and women["Share"] == "50 %"
+    assert "60 people with 61 scans" in read_text(whole["people"])
+    assert "Several scans of one person count as one" in read_text(whole["people"])
+
+
+def test_losses_are_told_by_reason_without_names(whole):
+    text = read_text(whole["losses"])
+    assert "2 of 63 scans were left out" in text
+    assert "age … is outside 0 to 120" in text
+    assert "sam_demo failed on 2 of 61 scans" in text and "truncated" in text
+    assert "Quux" not in text and "secret" not in text and "XYZ" not in text
+
+
+def test_performance_shows_gaps_people_and_every_comparison(whole):
+    section = whole["performance"]
+    titles = [figure.figure.layout.title.text for figure in find(section, Figure)]
+    assert any("Gap in Dice" in title for title in titles)
+    assert any("boundary error" in title for title in titles)
+    assert any("organ size explains" in title for title in titles)
+    assert any("one dot per person" in title for title in titles)
+    assert all(figure.how_to_read for figure in find(section, Figure))
+    every = find(section, Table)[-1]
+    assert len(every.frame) == 32 and every.folded
+
+
+def test_where_in_the_organ_is_said_in_words(whole):
+    text = read_text(whole["spatial"])
+    assert "Liver (sam_demo), “female” against “male”: posterior-inferior surface" in text
+    assert "3.0 mm smaller for “female”" in text
+    (figure,) = find(whole["spatial"], Figure)
+    labels = [button.label for button in figure.figure.layout.updatemenus[0].buttons]
+    assert len(labels) == 3 and all(label.startswith("sex: ") for label in labels)
+
+
+def test_limits_own_up_to_prompts_confounders_and_small_groups(whole):
+    text = read_text(whole["limits"])
+    for words in (
+        "upper bound",
+        "not proof of fairness",
+        "not allowed for: scanner",
+        "fewer than 10 people",
+        "taken for the truth",
+    ):
+        assert words in text
+
+
+def test_methods_name_versions_and_parameters_but_no_machine(whole):
+    text = read_text(whole["methods"])
+    assert "numpy 2.4.6" in text and "2000 draws" in text and "Holm's method" in text and "tolerance of 3 mm" in text
+    assert "012345678 with local changes" in text and "absent" not in text
+    assert "x86_64" not in text and "secret_place" not in text
+
+
+def test_phantoms_are_called_phantoms(tmp_path):
+    parameters = study.make_parameters()
+    parameters["cohort"] |= {"source": "phantoms", "path": None}
+    report = compose_report(study.write_whole_study(tmp_path, parameters=parameters))
+    first = report["answers"].blocks[0]
+    assert isinstance(first, Note) and first.kind == "warning" and "phantoms" in first.text
+    assert "60 phantoms" in read_text(report["answers"])
+
+
+def test_two_scans_allow_no_group_statistics(tmp_path):
+    cohort = study.make_cohort(2, excluded=0).iloc[:2]
+    metrics = study.make_metrics(cohort)
+    folder = study.write_study(
+        tmp_path, cohort=cohort, metrics=metrics, fairness=study.make_fairness(metrics, cohort), failing=0
+    )
+    report = compose_report(folder)
+    assert "2 scans allow no group statistics" in read_text(report["answers"])
+    assert "2 scans allow no group statistics" in read_text(report["limits"])
+    assert "fewer than 10" in read_text(report["answers"])
+    (overall,) = find(report["performance"], Table)
+    assert list(overall.frame["Organ"]) == ["liver", "liver", "kidney left", "kidney left"] or len(overall.frame) == 4
+
+
+def test_one_large_group_has_nothing_to_be_compared_with(tmp_path):
+    cohort = study.make_cohort(40, few="male").drop(columns=["group_bmi"])
+    metrics = study.make_metrics(cohort)
+    parameters = study.make_parameters()
+    del parameters["cohort"]["attributes"]["bmi"]
+    folder = study.write_study(
+        tmp_path,
+        cohort=cohort,
+        metrics=metrics,
+        fairness=study.make_fairness(metrics, cohort, attributes=("sex",)),
+        parameters=parameters,
+    )
+    assert "nothing to compare it with" in read_text(compose_report(folder)["answers"])
+
+
+def test_small_groups_appear_nowhere_but_as_fewer_than(tmp_path):
+    cohort = study.make_cohort(60, few="male")
+    metrics = study.make_metrics(cohort)
+    folder = study.write_study(
+        tmp_path,
+        cohort=cohort,
+        metrics=metrics,
+        fairness=study.make_fairness(metrics, cohort, min_group=2),
+        maps=study.make_maps(cohort),
+    )
+    report = compose_report(folder)
+    (table,) = find(report["people"], Table)
+    male = table.frame[table.frame["Group"] == "male"].iloc[0]
+    assert male["People"] == "fewer than 10" and set(male.drop(["Attribute", "Group", "People"])) == {""}
+    every = find(report["performance"], Table)[-1].frame
+    assert set(every["By"]) == {"BMI"}
+    assert "No two groups were large enough to compare" in read_text(report["spatial"])
+    (matrix,) = find(report["answers"], Matrix)
+    assert {row[0].tone for row in matrix.panels[0].cells} == {"blank"}
+
+
+def test_all_metrics_missing_is_a_result(tmp_path):
+    cohort = study.make_cohort(30)
+    metrics = study.make_metrics(cohort)
+    measured = metrics.select_dtypes("float").columns
+    metrics[measured] = np.nan
+    metrics["status"] = "prediction_missing"
+    folder = study.write_study(
+        tmp_path, cohort=cohort, metrics=metrics, fairness=study.make_fairness(metrics, cohort), failing=31
+    )
+    report = compose_report(folder)
+    text = read_text(report)
+    assert "Nothing could be measured" in text and "failed on every one of 31 scans" in text
+    assert "nan" not in text.lower()
+
+
+def test_every_scan_excluded_is_a_result(tmp_path):
+    cohort = study.make_cohort(5)
+    cohort["included"], cohort["reason"] = False, "mask on another grid"
+    text = read_text(compose_report(study.write_study(tmp_path, cohort=cohort)))
+    assert "Every one of 8 scans was left out" in text and "mask on another grid" in text
+
+
+def test_an_attribute_nobody_has_is_told(tmp_path):
+    cohort = study.make_cohort(30)
+    cohort["group_bmi"] = pd.Categorical([None] * len(cohort), categories=list(study.BMI_GROUPS), ordered=True)
+    metrics = study.make_metrics(cohort)
+    folder = study.write_study(tmp_path, cohort=cohort, metrics=metrics, fairness=study.make_fairness(metrics, cohort))
+    report = compose_report(folder)
+    assert "not recorded for 30" in read_text(report["answers"])
+    (table,) = find(report["people"], Table)
+    assert (table.frame["Group"] == "not recorded").any()
+
+
+STAGES = ("cohort", "metrics", "fairness", "maps", "failing", "run")
+
+
+@pytest.mark.parametrize(
+    "given", [STAGES[:last] for last in range(len(STAGES) + 1)] + [("metrics",), ("maps",), ("fairness", "cohort")]
+)
+def test_whatever_is_missing_the_report_says_so_and_stands(tmp_path, given):
+    cohort = study.make_cohort(40)
+    metrics = study.make_metrics(cohort)
+    parts = {
+        "cohort": cohort,
+        "metrics": metrics,
+        "fairness": study.make_fairness(metrics, cohort),
+        "maps": study.make_maps(cohort),
+        "failing": 1,
+        "run": study.make_run(),
+    }
+    report = compose_report(study.write_study(tmp_path, **{name: parts[name] for name in given}))
+    text = read_text(report)
+    assert [section.key for section in report.sections] == KEYS
+    assert all(section.blocks for section in report.sections)
+    assert ("spatial analysis has not been run" in text) == ("maps" not in given)
+    assert ("01_cohort has not been run" in text) == ("cohort" not in given)
+    assert ("Performance has not been measured" in text) == ("metrics" not in given)
+    assert ("models have not been run" in text) == ("failing" not in given or "cohort" not in given)
+
+
+def test_empty_tables_stand_too(tmp_path):
+    folder = study.write_whole_study(tmp_path)
+    for name in ("fairness/groups.csv", "fairness/disparity.csv", "spatial/summary.csv"):
+        (folder / name).write_text("")
+    report = compose_report(folder)
+    assert "allow no group statistics" in read_text(report["answers"])
+
+
+def test_a_stage_that_stopped_is_told(tmp_path):
+    run = study.make_run()
+    run["stages"]["04_spatial"] = {"status": "failed", "failures": {"stage": "/home/anna/x: broke"}}
+    text = read_text(compose_report(study.write_study(tmp_path, cohort=study.make_cohort(20), run=run)))
+    assert "04_spatial stopped with an error" in text and "anna" not in text
+
+
+def test_text_from_data_is_escaped_for_plotly():
+    table = pd.DataFrame({"group": ["<b>a</b>", None], "n": [1, 2]})
+    table["<i>c</i>"] = pd.Categorical(["x & y", "x & y"])
+    escaped = escape_for_plotly(table)
+    assert escaped["group"].tolist()[0] == "&lt;b&gt;a&lt;/b&gt;" and pd.isna(escaped["group"].iloc[1])
+    assert list(escaped["&lt;i&gt;c&lt;/i&gt;"].cat.categories) == ["x &amp; y"]
+    assert escaped["n"].tolist() == [1, 2]
