@@ -268,6 +268,43 @@ def test_values_are_mapped_and_nothing_else_is_recoded(project):
     assert built.table["sex"].tolist() == ["female", "U"]
 
 
+def test_text_is_tidied_and_only_names_may_be_called_na(project):
+    project.rows[0]["sex"] = " female "
+    project.rows[1] |= {"subject": "NA", "age": "NA"}
+    project.add("x", scan="  ", subject="x")
+    built = project.build()
+    assert built.table["sex"].tolist() == ["female", "male", "female"]
+    assert built.table["subject"].tolist()[1] == "NA" and np.isnan(built.table["age"][1])
+    assert built.table["scan"].tolist()[2] == "x", "a blank scan name is none: the subject stands in"
+
+
+def test_numbers_in_a_typed_table_are_mapped_like_words(project, tmp_path):
+    table = pd.DataFrame(project.rows).assign(sex=[1.0, 2.0])
+    table.to_parquet(tmp_path / "typed.parquet")
+    built = project.build(name="typed.parquet", **{"cohort.values": {"sex": {"1": "female", "2": "male"}}})
+    assert built.table["sex"].tolist() == ["female", "male"]
+
+
+def test_rows_longer_than_the_header_are_refused(project, tmp_path):
+    text = pd.DataFrame(project.rows).to_csv(index=False).splitlines()
+    (tmp_path / "shifted.csv").write_text("\n".join([text[0], *(line + "," for line in text[1:])]) + "\n")
+    with pytest.raises(SegfairError, match="more fields than its header"):
+        project.build(name="shifted.csv")
+    (tmp_path / "twice.csv").write_text("subject,sex,sex \na,female,male\n")
+    with pytest.raises(SegfairError, match="two columns named 'sex'"):
+        project.build(name="twice.csv")
+
+
+def test_an_exclusion_that_names_no_scan_is_refused(project):
+    with pytest.raises(SegfairError, match="names aa, which is no scan of the table"):
+        project.build(**{"cohort.exclusions.scans": {"aa": "withdrew consent"}})
+
+
+def test_scans_of_one_person_that_disagree_are_noted(project):
+    project.add("a2", subject="a", sex="male")
+    assert "sex: 1 people have scans that disagree; the first scan counts" in project.build().notes
+
+
 def test_check_lists_problems_and_writes_nothing(project):
     project.add("x", age=150)
     study = project.load()
@@ -361,3 +398,11 @@ def test_totalsegmentator_meta_is_joined_by_id(tmp_path, project):
     table = project.build(**overrides).table.set_index("scan")
     assert table.loc["s0001", ["sex", "age"]].tolist() == ["male", 70.0]
     assert table.loc["s0002", ["sex", "age"]].tolist() == ["female", 60.0]
+    (tmp_path / "ts" / "s0001" / "ct.nii.gz").unlink()
+    assert (
+        "modality must be CT or MR; got nothing"
+        in project.build(**overrides).table.set_index("scan").loc["s0001", "reason"]
+    )
+    (tmp_path / "ts" / "meta.csv").write_text("id;age\ns0001;70\n")
+    with pytest.raises(SegfairError, match="has no column image_id or gender"):
+        project.build(**overrides)

@@ -78,6 +78,12 @@ def build_cohort(study: Study) -> Cohort:
             )
         if table.loc[table["included"], f"group_{name}"].isna().all():
             notes.append(f"{name}: no scan has a usable value; there is no comparison by {name}")
+    for name in study.parameters.cohort.attributes:
+        if name not in ("age", "bmi"):
+            recorded = table.loc[table["included"], ["subject", name]].dropna().drop_duplicates()
+            differing = recorded.loc[recorded["subject"].duplicated(), "subject"].drop_duplicates()
+            if len(differing):
+                notes.append(f"{name}: {len(differing)} people have scans that disagree; the first scan counts")
     repeated = table[table["included"]].groupby("subject").size()
     if (repeated > 1).any():
         notes.append(f"{int((repeated > 1).sum())} people have several scans; they count once")

@@ -38,7 +38,8 @@ def describe_cohort(
     people = keep_people(table)
     names = list(dict.fromkeys(["sex", "age", "bmi", "modality", *attributes, *confounders]))
     names = [name for name in names if name in people and people[name].notna().any()]
-    split = next((f"group_{name}" for name in attributes if len(people[f"group_{name}"].dropna().unique()) > 1), None)
+    by = sorted(attributes, key=lambda name: name != "sex")  # sex first, where it is one of them
+    split = next((f"group_{name}" for name in by if len(people[f"group_{name}"].dropna().unique()) > 1), None)
     frame = people[names + ([split] if split else [])].copy()
     numbers = [name for name in names if pd.api.types.is_numeric_dtype(frame[name])]
     words = [name for name in names if name not in numbers]
@@ -47,7 +48,7 @@ def describe_cohort(
     if split is not None:
         names = [name for name in names if f"group_{name}" != split]
         words = [name for name in words if name in names]
-        frame[split] = frame[split].cat.remove_unused_categories().astype("object")
+        frame[split] = frame[split].astype("object").where(frame[split].notna(), "no group")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tableone warns about its own use of pandas
         result = TableOne(

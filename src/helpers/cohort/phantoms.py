@@ -23,7 +23,7 @@ from helpers.parameters import Phantoms
 from helpers.study import Study
 from helpers.volumes import to_axial, write_volume
 
-RECIPE_VERSION = 1  # raise it when the drawing changes: scans drawn before are then drawn again
+RECIPE_VERSION = 2  # raise it when the drawing changes: scans drawn before are then drawn again
 MOVED_MASK = "mask on another grid"
 
 
@@ -148,13 +148,15 @@ def _is_drawn(case: _Case) -> bool:
 
 
 def _hash_recipe(case: _Case) -> str:
-    return storage.hash_value(
-        [RECIPE_VERSION, asdict(case.person), case.phantoms.model_dump(mode="json"), case.organ_ids]
-    )
+    # How many people there are beside this one does not matter to it.
+    recipe = case.phantoms.model_dump(mode="json", include={"spacing_mm", "planted"})
+    return storage.hash_value([RECIPE_VERSION, asdict(case.person), recipe, case.organ_ids])
 
 
 def _draw_case(case: _Case) -> None:
     person = case.person
+    record = case.folder / "recipes" / f"{person.scan}.json"
+    record.unlink(missing_ok=True)  # until all three files are new, none of them counts
     image, mask = draw_phantom(person, case.phantoms, case.organ_ids)
     axial = to_axial(mask)
     labels = sitk.GetArrayFromImage(axial)
@@ -172,4 +174,4 @@ def _draw_case(case: _Case) -> None:
     write_volume(image, case.folder / "images" / f"{person.scan}.nii.gz")
     write_volume(mask, case.folder / "references" / f"{person.scan}.nii.gz")
     write_volume(planted, case.folder / "planted" / f"{person.scan}.nii.gz")
-    storage.write_json({"recipe": _hash_recipe(case)}, case.folder / "recipes" / f"{person.scan}.json")
+    storage.write_json({"recipe": _hash_recipe(case)}, record)

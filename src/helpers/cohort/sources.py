@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from helpers.study import Study
 from helpers.volumes import SUFFIXES
 
 REQUIRED = ("subject", "modality", "reference")
+# Words that stand for a missing value, except in names of people and scans.
+_MISSING = ("NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None", "#N/A")
 CONTRACT = ("subject", "scan", "sex", "age", "bmi", "modality", "reference", "image")
 
 
@@ -96,18 +99,20 @@ def _read_totalsegmentator(study: Study) -> tuple[pd.DataFrame, Path]:
                 )
                 break
         else:
-            rows.append(
-                {"subject": scan.name, "modality": "CT", "image": pd.NA, "reference": f"{scan.name}/segmentations"}
-            )
+            rows.append({"subject": scan.name, "reference": f"{scan.name}/segmentations"})
     if not rows:
         raise SegfairError(
             f"{folder}: holds no scan: folders such as s0001 with a folder segmentations in each are expected"
         )
-    table = pd.DataFrame(rows).astype("str")
-    table["image"] = table["image"].where(table["image"] != "<NA>")
+    table = pd.DataFrame(rows, columns=["subject", "modality", "image", "reference"])
     meta = folder / "meta.csv"
     if meta.exists():
         people = _read_file(meta).rename(columns={"image_id": "subject", "gender": "sex"})
+        absent = [name for name, ours in (("image_id", "subject"), ("gender", "sex")) if ours not in people]
+        if absent:
+            raise SegfairError(
+                f"{meta}: has no column {' or '.join(absent)}: the TotalSegmentator dataset's own meta.csv is expected"
+            )
         people["sex"] = people["sex"].replace({"m": "male", "f": "female"})
         people = people.drop(columns=[column for column in ("modality", "image", "reference") if column in people])
         if people["subject"].duplicated().any():
@@ -125,16 +130,12 @@ def _read_file(path: Path) -> pd.DataFrame:
     kind = path.suffix.lower()
     try:
         if kind in (".csv", ".tsv", ".txt"):
-            table = pd.read_csv(
-                path, sep=_find_separator(path), dtype="str", encoding="utf-8-sig", keep_default_na=True
-            )
+            table = _read_text(path)
         elif kind in (".xlsx", ".xlsm"):
-            table = pd.read_excel(path, dtype="str")
+            table = pd.read_excel(path, dtype="str", keep_default_na=False)
         elif kind == ".parquet":
             table = pd.read_parquet(path)
-            table = table.astype(
-                {column: "str" for column in table.columns if not pd.api.types.is_numeric_dtype(table[column])}
-            )
+            table = table.map(_write_out)
         else:
             raise SegfairError(f"{path.name}: a participants table must be .csv, .tsv, .xlsx or .parquet")
     except pd.errors.EmptyDataError:
@@ -148,9 +149,43 @@ def _read_file(path: Path) -> pd.DataFrame:
             f"{path.name}: the participants table cannot be read ({' '.join(str(error).split())[:120]})"
         ) from error
     table.columns = [str(column).strip() for column in table.columns]
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise SegfairError(
+            f"{path.name}: the participants table has two columns named {twice[0]!r}: rename one of them"
+        )
+    # Spaces around a word are typing, not data; what is then empty is missing.
+    table = table.map(lambda value: value.strip() if isinstance(value, str) else value)
+    table = table.mask(table == "")
     if table.empty:
         raise SegfairError(f"{path.name}: the participants table has no rows: it needs one row per scan")
     return table
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    """Read a text table as text; a row longer than the header would shift its columns, so it is refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(
+                path,
+                sep=_find_separator(path),
+                dtype="str",
+                encoding="utf-8-sig",
+                keep_default_na=False,
+                index_col=False,
+            )
+        except pd.errors.ParserWarning:
+            raise SegfairError(
+                f"{path.name}: has rows with more fields than its header: remove separators at the ends of lines, quote values that hold one"
+            ) from None
+
+
+def _write_out(value: object) -> object:
+    """Return a value of a typed table as text: 1.0 reads 1, as it would in a CSV file."""
+    if value is None or value is pd.NA or value != value:
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _find_separator(path: Path) -> str:
@@ -167,7 +202,7 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
     for name in declared:
         column = cohort.columns.get(name, name)
         if column in raw:
-            recorded = raw[column]
+            recorded = raw[column] if name in ("subject", "scan") else raw[column].mask(raw[column].isin(_MISSING))
             table[name] = recorded.replace(cohort.values[name]) if name in cohort.values else recorded  # noqa: PD011
             continue
         optional = name in ("scan", "image", "sex", "age", "bmi") or (cohort.source != "table" and name not in REQUIRED)

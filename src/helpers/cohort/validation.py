@@ -10,7 +10,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from helpers.compute import CaseFailure, map_cases
-from helpers.errors import VolumeError
+from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Cohort, Organ
 from helpers.study import Study
 from helpers.volumes import find_grid, grid_of, grid_of_image, read_label_map
@@ -124,6 +124,12 @@ def _check_numbers(table: pd.DataFrame, cohort: Cohort, reasons: list[list[str]]
 
 
 def _check_listed(table: pd.DataFrame, cohort: Cohort, reasons: list[list[str]], notes: list[list[str]]) -> None:
+    unknown = sorted(set(cohort.exclusions.scans) - set(table["scan"]))
+    if unknown:
+        # Someone who is to be left out must not stay in because of a typing error.
+        raise SegfairError(
+            f"cohort.exclusions.scans names {', '.join(unknown)}, which is no scan of the table: correct the name"
+        )
     for row, scan in enumerate(table["scan"]):
         if scan in cohort.exclusions.scans:
             reasons[row].append(cohort.exclusions.scans[scan])

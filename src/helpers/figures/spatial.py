@@ -181,7 +181,7 @@ def plot_slices(
     sizes = np.asarray(reference.shape) * np.asarray(spacing_mm)
     figure = make_subplots(
         cols=3,
-        subplot_titles=[f"{name}, slice {centre[axis] + 1} of {reference.shape[axis]}" for name, axis, _, _ in planes],
+        subplot_titles=[name for name, *_ in planes],
         column_widths=[sizes[2], sizes[2], sizes[1]],
         horizontal_spacing=0.07,
     )

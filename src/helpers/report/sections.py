@@ -327,7 +327,7 @@ def compose_limits(outputs: Outputs) -> Section:
         f"Groups of fewer than {parameters.fairness.min_group} people are not compared: whether the models fail them is not known.",
         "The results hold for people like those studied, scanned as they were.",
     ]
-    if outputs.maps is not None:
+    if outputs.maps is not None and not outputs.maps.empty:
         items.append(
             "The maps rest on an affine alignment of organs and carry no test: read regions, not single points."
         )

@@ -361,7 +361,7 @@ def describe_no_statistics(scans: int, min_group: int, *, groups: int = 0) -> st
     verb = "allows" if scans == 1 else "allow"
     return (
         f"{count(scans, 'scan').capitalize()} {verb} no group statistics: no two groups with at least {min_group} people could be compared. "
-        "What follows describes these scans and says nothing about groups of people."
+        "The results describe these scans and say nothing about groups of people."
     )
 
 

@@ -1,0 +1,75 @@
+"""Words for places: every answer follows from where the values were put."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from helpers.spatial import describe_location
+
+# 20 × 20 × 20 directions evenly over a ball of radius 30 mm.
+PLACES = np.arange(2000) + 0.5
+POLAR, AROUND = np.arccos(1 - 2 * PLACES / 2000), np.pi * (1 + 5**0.5) * PLACES
+BALL = 30 * np.stack([np.cos(AROUND) * np.sin(POLAR), np.sin(AROUND) * np.sin(POLAR), np.cos(POLAR)], axis=1)
+
+
+def cap(direction, value_mm, *, cosine=0.8):
+    """A map that is `value_mm` within a cap (of (1 − cosine)/2 of the ball) around a direction, else 0."""
+    direction = np.asarray(direction) / np.linalg.norm(direction)
+    return np.where(BALL @ direction / 30 > cosine, value_mm, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("direction", "name"),
+    [
+        ((1, 0, 0), "left"),
+        ((-1, 0, 0), "right"),
+        ((0, -1, 0), "anterior"),
+        ((0, 1, 0), "posterior"),
+        ((0, 0, 1), "superior"),
+        ((0, 0, -1), "inferior"),
+        ((0, 1, -1), "posterior-inferior"),
+        ((1, -1, 0), "left-anterior"),
+        ((-1, 1, 1), "right-posterior-superior"),
+    ],
+)
+def test_side_is_named(direction, name):
+    assert describe_location(BALL, cap(direction, -3.1)) == f"{name} surface, 10 % of the surface, up to 3.1 mm too small"
+
+
+def test_sign_is_put_in_words():
+    assert describe_location(BALL, cap((0, 0, 1), 2.0)).endswith("up to 2.0 mm too large")
+    said = describe_location(BALL, cap((0, 0, 1), -2.0), positive="larger in women", negative="smaller in women")
+    assert said.endswith("up to 2.0 mm smaller in women")
+
+
+def test_only_the_region_of_the_peak_counts():
+    values = cap((0, 0, 1), 3.0) + cap((0, 0, -1), 1.0)  # the other pole is under half the peak
+    assert describe_location(BALL, values).startswith("superior surface")
+
+
+def test_opposite_sides_have_no_side():
+    values = cap((0, 0, 1), 3.0) + cap((0, 0, -1), 3.0)
+    assert describe_location(BALL, values) == "several sides, 20 % of the surface, up to 3.0 mm too large"
+
+
+def test_everywhere_is_most_of_the_surface():
+    assert describe_location(BALL, np.full(2000, -1.24)) == "most of the surface (100 %), up to 1.2 mm too small"
+
+
+def test_small_and_missing_values_are_said():
+    assert describe_location(BALL, np.full(2000, 0.04)) == "nowhere over 0.1 mm"
+    assert describe_location(BALL, np.full(2000, np.nan)) == "no value anywhere on the surface"
+    half = np.where(BALL[:, 2] > 0, np.nan, cap((0, 0, -1), 2.0))
+    assert "20 % of the surface" in describe_location(BALL, half), "of the surface that has values"
+
+
+def test_area_weighs_when_triangles_are_given():
+    # Two squares: the upper one of 1 mm², the lower one of 9 mm²; the value sits on the upper.
+    upper = np.array([[0.0, 0, 5], [1, 0, 5], [1, 1, 5], [0, 1, 5]])
+    lower = np.array([[0.0, 0, -5], [3, 0, -5], [3, 3, -5], [0, 3, -5]])
+    faces = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
+    values = np.array([1.0] * 4 + [0.0] * 4)
+    vertices = np.concatenate([upper, lower])
+    assert "50 % of the surface" in describe_location(vertices, values)
+    assert "10 % of the surface" in describe_location(vertices, values, faces)

@@ -1,0 +1,294 @@
+"""Stage 04 on a cohort of ellipsoids with a planted error, and on real kidneys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+from helpers import volumes
+from helpers.errors import StageError
+from helpers.spatial import Template, describe_location, map_errors, read_errors, read_maps
+from helpers.spatial.maps import SUMMARY_COLUMNS
+from helpers.spatial.stage import QUALITY_COLUMNS, ScanCase, measure_errors, measure_shapes
+from tests.spatial_cohort import draw_ellipsoid, make_study, write_cohort, write_prediction
+
+EROSION_MM = 4.0
+
+
+def draw_empty():
+    image = draw_ellipsoid((20.0, 20.0, 20.0))
+    return image * 0
+
+
+@pytest.fixture(scope="module")
+def ellipsoids(tmp_path_factory):
+    """Twelve people and a thirteenth scan; women's predictions lack 4 mm at the back."""
+    study = make_study(tmp_path_factory.mktemp("ellipsoids"))
+    rng = np.random.default_rng(12)
+    rows, shapes = [], []
+    for subject in range(12):
+        shape = {
+            "radii_xyz_mm": tuple(rng.uniform(0.85, 1.15) * radius for radius in (22.0, 20.0, 27.0)),
+            "centre_mm": tuple(rng.uniform(-4, 4, 3)),
+        }
+        sex = "female" if subject % 2 == 0 else "male"
+        group = ["18 to 50", "50 to 65", "65 and over"][min(subject // 5, 2)]
+        rows.append({"subject": f"p{subject}", "sex": sex, "age_group": group, "reference": draw_ellipsoid(**shape)})
+        shapes.append(shape)
+    # Person 0 comes again, and there the model errs by 8 mm more at the back than in the first scan.
+    rows.append({**rows[0], "reference": draw_ellipsoid(**shapes[0])})
+    shapes.append(shapes[0])
+    # Storage order must not matter: half the scans are stored with other axes.
+    for row in rows[::2]:
+        row["reference"] = sitk.DICOMOrient(row["reference"], "PIR")
+    cohort = write_cohort(study, rows)
+    for number, (row, shape) in enumerate(zip(rows, shapes, strict=True), start=1):
+        erosion = EROSION_MM if row["sex"] == "female" else 0.0
+        prediction = draw_ellipsoid(**shape, posterior_erosion_mm=erosion)
+        code = volumes.grid_of_image(row["reference"])
+        write_prediction(study, "eroded", number, volumes.from_axial(prediction, code))
+        if number not in (4, 6):
+            write_prediction(study, "exact", number, row["reference"])
+    write_prediction(study, "exact", 4, volumes.from_axial(draw_empty(), volumes.grid_of_image(rows[3]["reference"])))
+    return study, cohort, map_errors(study)
+
+
+def test_planted_erosion_is_found_where_it_was_planted(ellipsoids):
+    _, _, result = ellipsoids
+    template = result.templates["organ"]
+    rows = result.select("eroded", "organ")
+    by_sex = rows[rows["attribute"] == "sex"]
+    direction = template.vertices_mm / np.linalg.norm(template.vertices_mm, axis=1, keepdims=True)
+    back, front = direction[:, 1] > 0.7, direction[:, 1] < 0.3
+    difference = by_sex["difference"].to_numpy()
+    assert difference[back].mean() == pytest.approx(-EROSION_MM, abs=1.0)
+    np.testing.assert_allclose(difference[front], 0, atol=0.5)
+    np.testing.assert_allclose(by_sex["error_male"], 0, atol=1e-4)
+    assert (by_sex["group_a"] == "female").all() and (by_sex["group_b"] == "male").all()
+    said = describe_location(template.vertices_mm, difference, template.faces)
+    assert said.startswith("posterior surface") and said.endswith("mm too small")
+
+
+def test_summary_points_at_the_back(ellipsoids):
+    _, _, result = ellipsoids
+    row = result.summary.query("model == 'eroded' and attribute == 'sex'").iloc[0]
+    assert list(result.summary.columns) == SUMMARY_COLUMNS
+    assert (row["group_a"], row["group_b"], row["n"], row["n_a"], row["n_b"]) == ("female", "male", 12, 6, 6)
+    assert row["vertices"] == len(result.templates["organ"].vertices_mm)
+    assert row["peak_difference_mm"] < -3.0 and row["peak_y"] > 8.0
+
+
+def test_of_three_groups_the_oldest_are_compared_with_the_youngest(ellipsoids):
+    _, _, result = ellipsoids
+    row = result.summary.query("model == 'eroded' and attribute == 'age'").iloc[0]
+    assert (row["group_a"], row["group_b"], row["n_a"], row["n_b"]) == ("65 and over", "18 to 50", 2, 5)
+
+
+def test_exact_predictions_have_no_error(ellipsoids):
+    _, _, result = ellipsoids
+    rows = result.select("exact", "organ")
+    np.testing.assert_allclose(rows.loc[rows["attribute"] == "sex", "difference"], 0, atol=1e-4)
+
+
+def test_empty_and_missing_predictions_are_missing_and_counted(ellipsoids):
+    study, _, result = ellipsoids
+    numbers, errors = read_errors(study, "organ", "exact")
+    assert set(range(1, 14)) - set(numbers) == {4, 6}
+    assert np.isfinite(errors).all()
+    quality = result.quality.set_index("number")
+    assert quality.loc[4, "prediction_empty"] == "exact" and quality.loc[6, "prediction_missing"] == "exact"
+    assert quality.loc[1, "prediction_empty"] == "" and quality.loc[1, "prediction_missing"] == ""
+    counts = result.groups.query("model == 'exact' and attribute == 'sex'").set_index("group")
+    assert counts["prediction_empty"].to_dict() == {"female": 0, "male": 1}
+    assert counts["n"].to_dict() == {"female": 6, "male": 4}
+    assert any("1 scans with an empty prediction" in note for note in result.notes)
+
+
+def test_prediction_that_failed_is_not_used(ellipsoids, tmp_path):
+    study, cohort, _ = ellipsoids
+    table = pd.DataFrame({"scan": cohort["scan"], "status": ["ok"] * 12 + ["failed"]})
+    path = study.inference_path("eroded")
+    table.to_parquet(path)
+    try:
+        result = map_errors(study)
+    finally:
+        path.unlink()
+    assert result.quality.set_index("number").loc[13, "prediction_missing"] == "eroded"
+    map_errors(study)  # leave the files as the other tests expect them
+
+
+def test_template_is_built_from_people_and_errors_averaged_over_their_scans(ellipsoids):
+    study, _, result = ellipsoids
+    assert result.templates["organ"].subjects == 12
+    numbers, errors = read_errors(study, "organ", "eroded")
+    assert numbers.tolist() == list(range(1, 14))
+    by_sex = result.select("eroded", "organ").query("attribute == 'sex'")
+    people = np.concatenate([[(errors[0] + errors[12]) / 2], errors[2:12:2]])
+    np.testing.assert_allclose(by_sex["error_female"], people.mean(axis=0), atol=1e-4)
+
+
+def test_files_follow_the_contract(ellipsoids):
+    study, cohort, result = ellipsoids
+    folder = study.folder / "spatial"
+    with np.load(folder / "organ" / "template.npz") as template:
+        count = len(template["vertices"])
+        assert template["faces"].max() == count - 1
+    assert count == pytest.approx(400, rel=0.1)
+    maps = pd.read_parquet(folder / "maps.parquet")
+    assert list(maps.columns) == [
+        "model", "organ", "attribute", "vertex", "x", "y", "z", "error_female", "error_male",
+        "error_18 to 50", "error_50 to 65", "error_65 and over", "group_a", "group_b", "difference",
+    ]  # fmt: skip
+    assert len(maps) == 2 * 2 * count
+    assert maps.loc[maps["attribute"] == "age", "error_female"].isna().all()
+    errors = pd.read_parquet(folder / "organ" / "errors_eroded.parquet")
+    assert errors.dtypes.astype(str).to_dict() == {"number": "int32", "vertex": "int32", "error_mm": "float32"}
+    assert len(errors) == 13 * count
+    quality = pd.read_csv(folder / "organ" / "quality.csv")
+    assert list(quality.columns) == QUALITY_COLUMNS
+    assert quality["number"].tolist() == cohort["number"].tolist()
+    assert (quality["status"] == "ok").all() and (quality["distance_mm"] < 1.5).all()
+    for file in folder.rglob("*"):
+        if file.suffix in (".csv", ".json"):
+            assert "secret" not in file.read_text(), f"{file.name} names a scan"
+
+
+def test_maps_are_read_back_as_they_were_written(ellipsoids):
+    study, _, result = ellipsoids
+    again = read_maps(study)
+    pd.testing.assert_frame_equal(again.maps, result.maps)
+    pd.testing.assert_frame_equal(again.summary, result.summary)
+    pd.testing.assert_frame_equal(again.groups, result.groups)
+    pd.testing.assert_frame_equal(again.quality, result.quality)
+    assert again.notes == result.notes
+    np.testing.assert_allclose(
+        again.templates["organ"].vertices_mm, result.templates["organ"].vertices_mm, atol=1e-4
+    )
+
+
+def test_storage_order_does_not_change_a_single_error(ellipsoids, tmp_path):
+    study, _, _ = ellipsoids
+    straight = draw_ellipsoid((21.0, 19.0, 26.0), centre_mm=(2.0, -1.0, 3.0))
+    predicted = draw_ellipsoid((21.0, 19.0, 26.0), centre_mm=(2.0, -1.0, 3.0), posterior_erosion_mm=4.0)
+    found = []
+    for code in ("LPS", "IRA"):
+        paths = {name: tmp_path / f"{name}_{code}.nii.gz" for name in ("reference", "prediction")}
+        volumes.write_volume(sitk.DICOMOrient(straight, code), paths["reference"])
+        volumes.write_volume(sitk.DICOMOrient(predicted, code), paths["prediction"])
+        case = ScanCase(
+            "scan 001", paths["reference"], study.parameters.cohort.organs, study.organ_ids, ("organ",), 5.0,
+            {"model": paths["prediction"]}, {"organ": study.folder / "spatial" / "organ" / "template.npz"},
+        )  # fmt: skip
+        found.append(measure_errors(case)["organ"].errors_mm["model"])
+    np.testing.assert_allclose(found[0], found[1], atol=1e-3)
+    assert found[0].min() < -3.0
+
+
+def test_prediction_on_another_grid_or_damaged_is_missing(ellipsoids, tmp_path):
+    study, cohort, _ = ellipsoids
+    other, broken = tmp_path / "other.nii.gz", tmp_path / "broken.nii.gz"
+    volumes.write_volume(draw_ellipsoid((20.0,) * 3, spacing_xyz_mm=(4.0, 4.0, 4.0)), other)
+    broken.write_bytes(b"not an image")
+    case = ScanCase(
+        "scan 002", Path(cohort["reference"][1]), study.parameters.cohort.organs, study.organ_ids, ("organ",), 5.0,
+        {"other": other, "broken": broken, "absent": tmp_path / "absent.nii.gz"},
+        {"organ": study.folder / "spatial" / "organ" / "template.npz"},
+    )  # fmt: skip
+    result = measure_errors(case)["organ"]
+    assert result.status == "ok" and not result.errors_mm
+    assert result.prediction_missing == ("other", "broken", "absent")
+
+
+def test_small_groups_are_suppressed_and_named(ellipsoids):
+    study, _, _ = ellipsoids
+    strict = make_study(study.root, **{"fairness.min_group": 4})
+    result = map_errors(strict)
+    rows = result.select("eroded", "organ").query("attribute == 'age'")
+    assert rows["error_65 and over"].isna().all()
+    assert (rows["group_a"] == "50 to 65").all() and (rows["group_b"] == "18 to 50").all()
+    assert "age: no map for 65 and over (fewer than 4 subjects)" in result.notes
+    suppressed = result.groups.query("model == 'eroded' and attribute == 'age'").set_index("group")["suppressed"]
+    assert suppressed.to_dict() == {"18 to 50": False, "50 to 65": False, "65 and over": True}
+    map_errors(study)
+
+
+def test_two_people_give_a_note_and_empty_tables(tmp_path):
+    study = make_study(tmp_path)
+    rows = [{"subject": f"p{k}", "sex": "female", "reference": draw_ellipsoid((20.0,) * 3)} for k in range(2)]
+    write_cohort(study, rows)
+    result = map_errors(study)
+    assert result.notes == ["organ: 2 subjects with this organ; a template needs at least 3, so there is no map"]
+    assert result.maps.empty and "error_female" in result.maps and "difference" in result.maps
+    assert result.summary.empty and list(result.summary.columns) == SUMMARY_COLUMNS
+    assert (result.quality["status"] == "no_template").all() and not result.templates
+    assert read_maps(study).maps.empty
+    assert pd.read_parquet(study.folder / "spatial" / "organ" / "errors_exact.parquet").empty
+
+
+def test_broken_and_empty_references_do_not_stop_the_others(tmp_path):
+    study = make_study(tmp_path)
+    rows = [
+        {"subject": f"p{k}", "sex": "female", "reference": draw_ellipsoid((20.0 + k,) * 3, centre_mm=(k, 0, 0))}
+        for k in range(5)
+    ]
+    rows[1]["reference"] = draw_empty()
+    cohort = write_cohort(study, rows)
+    Path(cohort["reference"][2]).write_bytes(b"damaged")
+    write_prediction(study, "exact", 1, rows[0]["reference"])
+    result = map_errors(study)
+    assert result.quality["status"].tolist() == ["ok", "reference_empty", "failed", "ok", "ok"]
+    assert result.templates["organ"].subjects == 3
+    assert "secret" not in " ".join(result.notes)
+
+
+def test_without_a_cohort_the_stage_to_run_is_named(tmp_path):
+    with pytest.raises(StageError, match="01_cohort"):
+        map_errors(make_study(tmp_path))
+    with pytest.raises(StageError, match="04_spatial"):
+        read_maps(make_study(tmp_path))
+
+
+@pytest.mark.data
+def test_real_kidneys_are_matched_closely(data_folder, tmp_path):
+    from helpers.parameters import Organ
+    from helpers.spatial.stage import _register_all
+    from helpers.spatial.template import build_template
+
+    organs = {"kidney_right": Organ(labels=[1], side="right"), "kidney_left": Organ(labels=[1], side="left")}
+    ids = {"kidney_right": 1, "kidney_left": 2}
+    cases = [
+        ScanCase(
+            f"scan {number:03d}", data_folder / "kits23_annotators" / "reference" / f"case_{number:05d}.nii.gz", organs,
+            ids, ("kidney_left",), 4.0,
+        )
+        for number in (7, 11, 13, 18)
+    ]  # fmt: skip
+    fields = [measure_shapes(case)["kidney_left"] for case in cases]
+
+    def register(template, shapes, starts):
+        from helpers.parameters import Compute
+
+        return _register_all(template, shapes, starts, compute=Compute(workers=0), label="kidneys")
+
+    template = build_template(fields, register, vertices=1500)
+    path = tmp_path / "template.npz"
+    template.save(path)
+    assert np.ptp(Template.load(path).vertices_mm[:, 2]) == pytest.approx(105, abs=20), "a kidney is about 11 cm long"
+    for case in cases:
+        annotator = data_folder / "kits23_annotators" / "annotator1" / case.reference.name
+        reference = volumes.read_label_map(case.reference, organs, ids)
+        predicted = volumes.read_label_map(annotator, organs, ids, midline_x_mm=reference.midline_x_mm)
+        volumes.write_volume(predicted.image, tmp_path / case.reference.name)
+        full = ScanCase(
+            case.name, case.reference, organs, ids, ("kidney_left",), 4.0,
+            {"annotator1": tmp_path / case.reference.name}, {"kidney_left": path},
+        )  # fmt: skip
+        result = measure_errors(full)["kidney_left"]
+        assert result.distance_mm < 3.0
+        errors = result.errors_mm["annotator1"]
+        assert np.isfinite(errors).mean() > 0.95
+        assert np.median(np.abs(errors)) < 1.0, "a human annotator agrees with the majority to a millimetre"
