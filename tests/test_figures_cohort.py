@@ -35,38 +35,24 @@ def table() -> pd.DataFrame:
 
 
 def test_flow_takes_away_what_was_left_out():
-    flow = pd.DataFrame(
-        {"step": ["found", "age is not plausible", "included"], "scans": [6, 2, 4]}
-    )
+    flow = pd.DataFrame({"step": ["found", "age is not plausible", "included"], "scans": [6, 2, 4]})
     (bars,) = plot_flow(flow).data
     assert list(bars.x) == [6, -2, 4] and list(bars.measure) == [
         "absolute",
         "relative",
         "total",
     ]
-    assert list(bars.text) == ["6", "2", "4"], (
-        "the number written is the number of scans"
-    )
+    assert list(bars.text) == ["6", "2", "4"], "the number written is the number of scans"
 
 
 def test_distributions_show_each_included_person_once_with_n_and_no_source_id(table):
     figure = plot_distributions(table)
     boxes = {(trace.xaxis, trace.name): list(trace.y) for trace in figure.data}
-    ages, bmis = (
-        {name: y for (axis, name), y in boxes.items() if axis == wanted}
-        for wanted in ("x", "x2")
-    )
+    ages, bmis = ({name: y for (axis, name), y in boxes.items() if axis == wanted} for wanted in ("x", "x2"))
     assert ages["female<br>n = 1"] == [30.0], "the first of two scans"
-    assert ages["male<br>n = 2"] == [40.0, 50.0] and bmis["male<br>n = 1"] == [25.0], (
-        "n counts what is drawn"
-    )
-    assert (
-        figure.layout.yaxis.title.text == "age (years)"
-        and "kg/m²" in figure.layout.yaxis2.title.text
-    )
-    assert all(
-        text.startswith("scan 0") for trace in figure.data for text in trace.text
-    )
+    assert ages["male<br>n = 2"] == [40.0, 50.0] and bmis["male<br>n = 1"] == [25.0], "n counts what is drawn"
+    assert figure.layout.yaxis.title.text == "age (years)" and "kg/m²" in figure.layout.yaxis2.title.text
+    assert all(text.startswith("scan 0") for trace in figure.data for text in trace.text)
 
 
 def test_distributions_without_a_sex_column_show_everyone(table):
@@ -99,23 +85,13 @@ def test_overlap_writes_every_count_into_its_own_cell():
         ("sex", "male", "age", "18–44", 1),
         ("sex", "male", "age", "45 and over", 5),
     ]
-    overlaps = pd.DataFrame(
-        rows, columns=["attribute_a", "group_a", "attribute_b", "group_b", "n"]
-    )
+    overlaps = pd.DataFrame(rows, columns=["attribute_a", "group_a", "attribute_b", "group_b", "n"])
     (heat,) = plot_overlap(overlaps).data
-    cells = {
-        (x, y): heat.z[j][i] for i, x in enumerate(heat.x) for j, y in enumerate(heat.y)
-    }
-    assert cells == {(row[1], row[3]): row[4] for row in rows}, (
-        "empty pairs are drawn too"
-    )
+    cells = {(x, y): heat.z[j][i] for i, x in enumerate(heat.x) for j, y in enumerate(heat.y)}
+    assert cells == {(row[1], row[3]): row[4] for row in rows}, "empty pairs are drawn too"
     assert heat.text.tolist() == heat.z.tolist()
 
 
 def test_one_attribute_alone_has_nothing_to_overlap():
-    figure = plot_overlap(
-        pd.DataFrame(columns=["attribute_a", "group_a", "attribute_b", "group_b", "n"])
-    )
-    assert (
-        not figure.data and "one attribute alone" in figure.layout.annotations[0].text
-    )
+    figure = plot_overlap(pd.DataFrame(columns=["attribute_a", "group_a", "attribute_b", "group_b", "n"]))
+    assert not figure.data and "one attribute alone" in figure.layout.annotations[0].text

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from helpers.errors import SegfairError
-from helpers.models import KINDS, check_model, find_masks_folder, hash_checkpoint, make_spec, registry
+from helpers.models import KINDS, check_model, hash_checkpoint, make_spec, registry
 from helpers.models.registry import Kind, load_segmenter
 from helpers.study import Study, load_study
 
@@ -105,9 +105,9 @@ def test_paths_of_masks_are_relative_to_the_participants_table(tmp_path: Path) -
     (tmp_path / "data").mkdir()
     assert make_spec(study.parameters.models[0], study).template == str(tmp_path / "data" / "a" / "{scan}.nii.gz")
     phantoms = make_study(tmp_path, {"name": "m", "kind": "prompt_only"}, source="phantoms", path=None)
-    assert find_masks_folder(phantoms) == phantoms.folder / "phantoms"
+    assert phantoms.table_folder == phantoms.folder / "phantoms"
     folder = make_study(tmp_path, {"name": "m", "kind": "prompt_only"}, source="totalsegmentator", path="data")
-    assert find_masks_folder(folder) == tmp_path / "data"
+    assert folder.table_folder == tmp_path / "data"
     absolute = make_study(tmp_path, {"name": "m", "kind": "precomputed", "path": "/elsewhere/{scan}.nii.gz"})
     assert make_spec(absolute.parameters.models[0], absolute).template == "/elsewhere/{scan}.nii.gz"
 

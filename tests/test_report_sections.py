@@ -112,7 +112,7 @@ def test_performance_shows_gaps_people_and_every_comparison(whole):
 
 def test_where_in_the_organ_is_said_in_words(whole):
     text = read_text(whole["spatial"])
-    assert "Liver (sam_demo), “female” against “male”: posterior-inferior surface" in text
+    assert "Liver (sam_demo) by sex, “female” against “male”: posterior-inferior surface" in text
     assert "3.0 mm smaller for “female”" in text
     (figure,) = find(whole["spatial"], Figure)
     labels = [button.label for button in figure.figure.layout.updatemenus[0].buttons]

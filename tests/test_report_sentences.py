@@ -276,7 +276,7 @@ def test_p_is_written_as_clinicians_read_it(p, text):
     ("row", "cell"),
     [
         (ROW, (Outcome.SHOWN, "worse: female", "4.1 points, p = 0.002")),
-        (change(p_adjusted=0.5), (Outcome.NOT_SHOWN, "not shown", "up to 6.2 points possible")),
+        (change(p_adjusted=0.5), (Outcome.NOT_SHOWN, "not shown", "up to 6.2 points")),
         (change(gap=np.nan), (Outcome.NOT_COMPARED, "not compared", "")),
         (None, (Outcome.NOT_COMPARED, "not compared", "")),
     ],

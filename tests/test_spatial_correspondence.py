@@ -38,7 +38,9 @@ def test_field_is_the_signed_distance_around_the_centre():
     ball = smooth_image(draw_ellipsoid((25.0,) * 3, centre_mm=(4.0, -3.0, 2.0)))
     field = measure_field(ball, grid_mm=4.0)
     np.testing.assert_allclose(field.centre_mm, (4.0, -3.0, 2.0), atol=0.1)
-    np.testing.assert_allclose(field.scale_mm, 25.0 / np.sqrt(5), rtol=0.03)  # a ball's variance is r²/5 along each axis
+    np.testing.assert_allclose(
+        field.scale_mm, 25.0 / np.sqrt(5), rtol=0.03
+    )  # a ball's variance is r²/5 along each axis
     image = field.as_image()
     for distance in (-12.0, -4.0, 0.0, 6.0, 12.0):
         there = image.TransformPhysicalPointToContinuousIndex((25.0 + distance, 0.0, 0.0))

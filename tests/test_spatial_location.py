@@ -34,7 +34,9 @@ def cap(direction, value_mm, *, cosine=0.8):
     ],
 )
 def test_side_is_named(direction, name):
-    assert describe_location(BALL, cap(direction, -3.1)) == f"{name} surface, 10 % of the surface, up to 3.1 mm too small"
+    assert (
+        describe_location(BALL, cap(direction, -3.1)) == f"{name} surface, 10 % of the surface, up to 3.1 mm too small"
+    )
 
 
 def test_sign_is_put_in_words():

@@ -79,7 +79,9 @@ def test_a_vertex_too_few_of_a_group_have_is_suppressed():
 
 
 def test_subject_keeps_the_group_of_the_first_scan_that_has_one():
-    cohort = pd.DataFrame({"subject": ["a", "a", "b"], "group_age": pd.Categorical([None, "old", "young"], ["young", "old"])})
+    cohort = pd.DataFrame(
+        {"subject": ["a", "a", "b"], "group_age": pd.Categorical([None, "old", "young"], ["young", "old"])}
+    )
     groups = group_subjects(cohort, "age", pd.Index(["b", "a"]))
     assert groups.tolist() == ["young", "old"]
     assert groups.cat.categories.tolist() == ["young", "old"]
@@ -124,4 +126,6 @@ def test_summary_names_the_largest_difference_with_its_sign(cohort):
 def test_summary_without_a_difference_is_empty_not_zero(cohort):
     maps = average_groups(np.zeros((4, 3)), cohort["group_sex"], min_group=3)
     row = summarise_maps("sam", "liver", "sex", np.zeros((3, 3)), maps)
-    assert row["group_a"] is None and row["n_a"] is None and np.isnan(row["peak_difference_mm"]) and row["vertices"] == 0
+    assert (
+        row["group_a"] is None and row["n_a"] is None and np.isnan(row["peak_difference_mm"]) and row["vertices"] == 0
+    )

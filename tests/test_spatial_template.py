@@ -65,9 +65,7 @@ def test_radius_of_a_ball_is_its_radius():
 
 def test_order_of_subjects_does_not_matter(fields, template):
     again = build_template(fields[::-1], register_here, vertices=500)
-    np.testing.assert_allclose(
-        np.ptp(again.vertices_mm, axis=0), np.ptp(template.vertices_mm, axis=0), atol=0.2
-    )
+    np.testing.assert_allclose(np.ptp(again.vertices_mm, axis=0), np.ptp(template.vertices_mm, axis=0), atol=0.2)
 
 
 def test_mean_of_alignments_is_taken_out():

@@ -161,11 +161,12 @@ def _stamp_inputs(study: Study, stage: str) -> str:
                 paths += [Path(text) for text in table[column].dropna()]
     if stage == "02_inference" and study.path("cohort").exists():
         table = pd.read_parquet(study.path("cohort"), columns=["scan", "subject"])
-        base = study.folder / "phantoms" if cohort.source == "phantoms" else study.resolve(cohort.path or ".")
-        base = base if base.is_dir() else base.parent
         for model in study.parameters.models:
             if model.path is not None:
-                paths += [base / model.path.format(scan=row.scan, subject=row.subject) for row in table.itertuples()]
+                paths += [
+                    study.table_folder / model.path.format(scan=row.scan, subject=row.subject)
+                    for row in table.itertuples()
+                ]
             if model.checkpoint is not None:
                 paths.append(study.resolve(model.checkpoint))
     return storage.hash_value([_stamp(path) for path in paths])

@@ -66,6 +66,15 @@ class Study:
         """Each organ's id in the label maps this study writes."""
         return self.parameters.cohort.organ_ids()
 
+    @property
+    def table_folder(self) -> Path:
+        """The folder of the participants table: paths in it, and those of ready-made masks, are relative to it."""
+        cohort = self.parameters.cohort
+        if cohort.source == "phantoms":
+            return self.folder / "phantoms"
+        source = self.resolve(cohort.path or ".")
+        return source if source.is_dir() else source.parent
+
     def resolve(self, text: str) -> Path:
         """Return a path of the parameter file: ``${NAME}`` expanded, ``~`` too, relative to `root`.
 

@@ -58,15 +58,6 @@ def read_source(study: Study) -> tuple[pd.DataFrame, Path]:
     return _take_declared(raw, cohort, study), base
 
 
-def base_folder(study: Study) -> Path:
-    """Return the folder that paths in the study's table (and of precomputed masks) are relative to."""
-    cohort = study.parameters.cohort
-    if cohort.source == "phantoms":
-        return study.folder / "phantoms"
-    path = study.resolve(str(cohort.path))
-    return path if cohort.source == "totalsegmentator" else path.parent
-
-
 def _read_phantoms(study: Study) -> tuple[pd.DataFrame, Path]:
     table = write_phantoms(study)
     return _read_file(table), table.parent

@@ -148,7 +148,7 @@ def make_spec(model: Model, study: Study) -> Spec:
         kind=model.kind,
         organs=study.parameters.cohort.organs,
         checkpoint=find_checkpoint(model, study),
-        template=None if model.path is None else str(find_masks_folder(study) / Path(_expand(model.path, study))),
+        template=None if model.path is None else str(study.table_folder / Path(_expand(model.path, study))),
         variant=model.variant or (kind.variants[0] if kind.variants else None),
         device=study.parameters.compute.device,
     )
@@ -171,15 +171,6 @@ def find_checkpoint(model: Model, study: Study) -> Path | None:
     if kind.weights is not None:
         return kind.weights
     return None if model.checkpoint is None or not kind.needs_checkpoint else study.resolve(model.checkpoint)
-
-
-def find_masks_folder(study: Study) -> Path:
-    """Return the folder that paths of ready-made masks are relative to: the participants table's."""
-    cohort = study.parameters.cohort
-    if cohort.source == "phantoms":
-        return study.folder / "phantoms"
-    source = study.resolve(cohort.path or ".")
-    return source if source.is_dir() else source.parent
 
 
 def hash_checkpoint(path: Path) -> str:

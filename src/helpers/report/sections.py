@@ -324,7 +324,8 @@ def compose_limits(outputs: Outputs) -> Section:
             {model.name: model.prompt.jitter for model in parameters.models},
         ),
         "The expert's mask is taken for the truth. If it is less careful for one group, that shows as the model's gap.",
-        f"Groups of fewer than {parameters.fairness.min_group} people are not compared: whether the models fail them is not known.",
+        f"Groups of fewer than {parameters.fairness.min_group} people are not compared: whether the models fail them is not known. Their results are not "
+        "given; where one group alone is small, its number of people follows from the others'.",
         "The results hold for people like those studied, scanned as they were.",
     ]
     if outputs.maps is not None and not outputs.maps.empty:

@@ -418,7 +418,7 @@ def describe_cell(row: Mapping[str, Any] | None, alpha: float) -> tuple[Outcome,
     size = format_size(abs(float(row["gap"])), metric)
     if outcome is Outcome.NOT_SHOWN:
         reach = _reach(row)
-        return outcome, "not shown", "" if reach is None else f"up to {format_size(reach, metric)} possible"
+        return outcome, "not shown", "" if reach is None else f"up to {format_size(reach, metric)}"
     p = row["p_adjusted"] if "p_adjusted" in row else row.get("p")
     return outcome, f"worse: {row['worst_group']}", f"{size}, {format_p(p)}"
 
@@ -445,7 +445,10 @@ def describe_place(row: Mapping[str, Any], place: str) -> str:
     place : str
         From :func:`helpers.spatial.describe_location`.
     """
-    return f"{name_organ(row['organ']).capitalize()} ({row['model']}), “{row['group_a']}” against “{row['group_b']}”: {place}."
+    return (
+        f"{name_organ(row['organ']).capitalize()} ({row['model']}) by {name_for_people(str(row['attribute']))}, "
+        f"“{row['group_a']}” against “{row['group_b']}”: {place}."
+    )
 
 
 def describe_prompts(kinds: Mapping[str, str], jitters: Mapping[str, float]) -> str:

@@ -170,7 +170,7 @@ def map_errors(study: Study) -> SpatialMaps:
     result = SpatialMaps(
         maps=pd.concat(map_parts, ignore_index=True) if map_parts else empty,
         summary=_type_summary(pd.DataFrame(summaries, columns=group_maps.SUMMARY_COLUMNS)),
-        groups=pd.DataFrame(group_rows, columns=group_maps.GROUP_COLUMNS),
+        groups=_type_groups(pd.DataFrame(group_rows, columns=group_maps.GROUP_COLUMNS)),
         quality=pd.concat(quality_parts, ignore_index=True),
         templates=templates,
         notes=list(dict.fromkeys(notes)),
@@ -194,9 +194,7 @@ def read_maps(study: Study) -> SpatialMaps:
     maps, summary = study.read("maps"), _type_summary(study.read("spatial_summary"))
     organs = list(study.parameters.spatial.organs) or list(study.parameters.cohort.organs)[:1]
     quality = [
-        storage.read_table(folder / organ / "quality.csv", made_by="04_spatial")
-        .assign(organ=organ)
-        .fillna({"reason": "", "prediction_empty": "", "prediction_missing": ""})[["organ", *QUALITY_COLUMNS]]
+        _type_quality(storage.read_table(folder / organ / "quality.csv", made_by="04_spatial")).assign(organ=organ)
         for organ in organs
     ]
     notes_path = folder / "notes.json"
@@ -205,8 +203,8 @@ def read_maps(study: Study) -> SpatialMaps:
     return SpatialMaps(
         maps=maps,
         summary=summary,
-        groups=storage.read_table(folder / "groups.csv", made_by="04_spatial"),
-        quality=pd.concat(quality, ignore_index=True),
+        groups=_type_groups(storage.read_table(folder / "groups.csv", made_by="04_spatial")),
+        quality=pd.concat(quality, ignore_index=True)[["organ", *QUALITY_COLUMNS]],
         templates={organ: Template.load(folder / organ / "template.npz") for organ in maps["organ"].unique()},
         notes=json.loads(notes_path.read_text(encoding="utf-8")),
     )
@@ -419,7 +417,7 @@ def _flag_poor(found: list[OrganErrors], radius_mm: float) -> list[OrganErrors]:
 
 
 def _tabulate_quality(cohort: pd.DataFrame, found: Sequence[OrganErrors]) -> pd.DataFrame:
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "number": cohort["number"].to_numpy(),
             "distance_mm": np.round([one.distance_mm for one in found], 3),
@@ -428,7 +426,23 @@ def _tabulate_quality(cohort: pd.DataFrame, found: Sequence[OrganErrors]) -> pd.
             "prediction_empty": ["; ".join(one.prediction_empty) for one in found],
             "prediction_missing": ["; ".join(one.prediction_missing) for one in found],
         }
-    )[QUALITY_COLUMNS]
+    )
+    return _type_quality(table)[QUALITY_COLUMNS]
+
+
+def _type_quality(table: pd.DataFrame) -> pd.DataFrame:
+    """Give quality.csv its types: a column without a word is read as numbers."""
+    words = ["status", "reason", "prediction_empty", "prediction_missing"]
+    return (
+        table.astype(dict.fromkeys(words, "object"))
+        .fillna(dict.fromkeys(words, ""))
+        .astype(dict.fromkeys(words, "str") | {"number": "int64", "distance_mm": "float64"})
+    )
+
+
+def _type_groups(table: pd.DataFrame) -> pd.DataFrame:
+    words = dict.fromkeys(["model", "organ", "attribute", "group"], "str")
+    return table.astype(words | {"n": "int64", "prediction_empty": "int64", "suppressed": "bool"})
 
 
 def _tabulate_errors(numbers: np.ndarray, errors: np.ndarray) -> pd.DataFrame:
