@@ -8,6 +8,7 @@ import SimpleITK as sitk
 
 from helpers.spatial.correspondence import (
     AffineAlignment,
+    Field,
     flag_poor_matches,
     guess_alignment,
     match_vertices,
@@ -87,7 +88,7 @@ def test_registration_is_deterministic(template_field):
 
 def test_registration_that_does_not_overlap_is_refused(template_field):
     far = AffineAlignment(np.eye(3), np.full(3, 1e4), template_field.centre_mm)
-    with pytest.raises(ValueError, match="do not overlap|collapsed"):
+    with pytest.raises(ValueError, match="do not overlap"):
         register_affine(template_field, template_field, far)
 
 
@@ -119,6 +120,17 @@ def test_field_of_a_cut_organ_says_where_it_does_not_know():
     known = field.known.any(axis=(1, 2))
     np.testing.assert_array_equal(known, heights < 4.0)
     assert guess_alignment(field, np.full(3, 10.0)).matrix[2, 2] == 1.0, "a cut organ's size is not known"
+
+
+def test_field_is_saved_and_read(tmp_path):
+    image = draw_ellipsoid((24.0,) * 3)
+    for number, part in enumerate((image, image[:, :, : image.GetSize()[2] // 2])):
+        field = measure_field(smooth_image(part), grid_mm=4.0, name=f"scan {number:03d}")
+        field.save(tmp_path / f"{number}.npz")
+        again = Field.load(tmp_path / f"{number}.npz")
+        assert again.name == field.name and again.grid_mm == 4.0
+        for part_name in ("values_mm", "origin_mm", "centre_mm", "scale_mm", "cut", "known"):
+            np.testing.assert_array_equal(getattr(again, part_name), getattr(field, part_name))
 
 
 def test_poor_matches_are_flagged_with_the_reason():

@@ -79,6 +79,17 @@ class _Scan:
     spacing_mm: tuple[float, float, float]
 
 
+@dataclass(frozen=True)
+class _Extent:
+    """Where an organ lies in a scan: its middle slices, the box to zoom to, and who shows it."""
+
+    shape: tuple[int, ...]
+    middle: tuple[int, int, int]
+    box: tuple[slice, slice, slice]
+    in_reference: bool
+    in_prediction: bool
+
+
 class CaseBrowser:
     """Steps through the scans of a study, worst first; the logic of :func:`browse_cases`, without widgets.
 
@@ -108,6 +119,7 @@ class CaseBrowser:
         columns = [column for column in self._cohort.columns if column.startswith("group_")]
         self.attributes = [EVERYONE, *(column.removeprefix("group_") for column in columns)]
         self._scans: OrderedDict[int, _Scan | str] = OrderedDict()
+        self._extents: OrderedDict[tuple[int, str, str], _Extent] = OrderedDict()
         self._predictions: OrderedDict[tuple[str, int], np.ndarray | None] = OrderedDict()
         self._zoom = True
         self._view = View(self.models[0], self.organs[0], EVERYONE, EVERYONE, 0, "axial", 0, 1, np.nan, (), "")
@@ -183,7 +195,9 @@ class CaseBrowser:
         else:
             number = old.number if old.number in numbers else (numbers[0] if numbers else 0)
         moved = (number, organ, plane) != (old.number, old.organ, old.plane)
-        count, middle = self._measure_extent(number, organ, model, plane)
+        extent = self._measure_extent(number, model, organ)
+        axis = PLANES.index(plane)
+        count, middle = (1, 0) if extent is None else (extent.shape[axis], extent.middle[axis])
         if slice_index is None:
             slice_index = middle if moved else old.slice_index
         slice_index = int(np.clip(slice_index, 0, count - 1))
@@ -217,7 +231,8 @@ class CaseBrowser:
         grey = None if scan.image is None else self._cut(scan.image, view.slice_index, axis)
         step_v, step_h = (scan.spacing_mm[other] for other in range(3) if other != axis)
         if self._zoom:
-            window = self._find_window(scan, predicted, view.organ, axis)
+            extent = self._measure_extent(view.number, view.model, view.organ)
+            window = self._find_window(extent.box, scan.labels.shape[0], axis)
             reference = reference[window]
             prediction = None if prediction is None else prediction[window]
             grey = None if grey is None else grey[window]
@@ -240,7 +255,7 @@ class CaseBrowser:
         label = self.study.organ_ids[view.organ]
         predicted = self._load_prediction(view.model, view.number, scan)
         reference, prediction = scan.labels == label, None if predicted is None else predicted == label
-        window = _enclose(reference if prediction is None else reference | prediction, scan.spacing_mm)
+        window = self._measure_extent(view.number, view.model, view.organ).box
         if np.isfinite(view.dice):
             title += f", Dice {view.dice:.2f}"
         return plot_slices(
@@ -256,29 +271,38 @@ class CaseBrowser:
         part = np.take(array, index, axis=axis)
         return part if axis == 0 else part[::-1]
 
-    def _find_window(self, scan: _Scan, predicted: np.ndarray | None, organ: str, axis: int) -> tuple[slice, slice]:
+    def _find_window(self, box: tuple[slice, slice, slice], height: int, axis: int) -> tuple[slice, slice]:
         """Return the part of a slice around the organ, the same for every slice of a scan."""
-        label = self.study.organ_ids[organ]
-        mask = scan.labels == label
-        if predicted is not None:
-            mask |= predicted == label
-        rows, columns = (part for other, part in enumerate(_enclose(mask, scan.spacing_mm)) if other != axis)
+        rows, columns = (part for other, part in enumerate(box) if other != axis)
         if axis != 0:  # the head is up: rows run backwards
-            height = scan.labels.shape[0]
             rows = slice(height - rows.stop, height - rows.start)
         return rows, columns
 
-    def _measure_extent(self, number: int, organ: str, model: str, plane: Plane) -> tuple[int, int]:
-        """Return how many slices a scan has in a plane, and which goes through the organ's middle."""
+    def _measure_extent(self, number: int, model: str, organ: str) -> _Extent | None:
+        """Return where an organ lies in a scan; None for a scan that cannot be read.
+
+        Kept for the last few, since it looks at every voxel and a slider asks at every step.
+        """
         scan = self._load_scan(number) if number else ""
         if isinstance(scan, str):
-            return 1, 0
-        axis = PLANES.index(plane)
-        mask = scan.labels == self.study.organ_ids[organ]
-        if not mask.any():
+            return None
+        key = (number, model, organ)
+        if key not in self._extents:
+            label = self.study.organ_ids[organ]
+            reference = scan.labels == label
             predicted = self._load_prediction(model, number, scan)
-            mask = mask if predicted is None else predicted == self.study.organ_ids[organ]
-        return scan.labels.shape[axis], find_middle(mask)[axis]
+            prediction = np.zeros_like(reference) if predicted is None else predicted == label
+            shown, found = bool(reference.any()), bool(prediction.any())
+            self._extents[key] = _Extent(
+                scan.labels.shape,
+                find_middle(reference if shown or not found else prediction),
+                _enclose(reference | prediction, scan.spacing_mm),
+                shown,
+                found,
+            )
+            _forget_oldest(self._extents)
+        self._extents.move_to_end(key)
+        return self._extents[key]
 
     def _describe(self, number: int, model: str, organ: str, dice: float) -> str:
         if not number:
@@ -287,13 +311,12 @@ class CaseBrowser:
         if isinstance(scan, str):
             return scan
         parts = [f"scan {number:03d}"]
-        label = self.study.organ_ids[organ]
-        predicted = self._load_prediction(model, number, scan)
-        if not (scan.labels == label).any():
+        extent = self._measure_extent(number, model, organ)
+        if not extent.in_reference:
             parts.append(f"the reference shows no {name_for_people(organ)}")
-        if predicted is None:
+        if self._load_prediction(model, number, scan) is None:
             parts.append(f"{model} has no prediction")
-        elif not (predicted == label).any():
+        elif not extent.in_prediction:
             parts.append(f"{model} found no {name_for_people(organ)}")
         if np.isfinite(dice):
             parts.append(f"Dice {dice:.3f}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import edt
@@ -17,13 +18,14 @@ import numpy as np
 import SimpleITK as sitk
 
 from helpers.spatial.surfaces import Occupancy, Surface, find_closest_points
+from helpers.storage import write_atomically
 
 # Fields are clipped this many grid steps from the surface: far away they say more about size than about shape.
 CLIP_STEPS = 5
 # The registration looks at this many grid steps on either side of the template's surface ...
 BAND_STEPS = 3
 # ... and, on large organs, at about this many points of that band.
-METRIC_POINTS = 12000
+METRIC_POINTS = 4000
 # Lengths are given to the optimiser in this unit, so that turns and shifts weigh about alike for an organ.
 OPTIMISER_UNIT_MM = 30.0
 # A subject's distance is poor over this part of the organ's radius, or as an outlier over the lower one.
@@ -71,6 +73,30 @@ class Field:
         image.SetSpacing([self.grid_mm] * 3)
         image.SetOrigin(self.origin_mm.tolist())
         return image
+
+    def save(self, path: Path) -> None:
+        """Write the field as .npz, atomically."""
+        known = np.zeros((0, 0, 0), bool) if self.known is None else self.known
+        with write_atomically(path) as temporary:
+            np.savez(
+                temporary, values=self.values_mm, grid=self.grid_mm, origin=self.origin_mm, centre=self.centre_mm,
+                scale=self.scale_mm, cut=self.cut, known=known, name=self.name,
+            )  # fmt: skip
+
+    @classmethod
+    def load(cls, path: Path) -> Field:
+        """Read a field that :meth:`save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return cls(
+                stored["values"],
+                float(stored["grid"]),
+                stored["origin"],
+                stored["centre"],
+                stored["scale"],
+                stored["cut"],
+                stored["known"] if stored["known"].size else None,
+                str(stored["name"]),
+            )
 
     def known_as_image(self) -> sitk.Image:
         """Return where the scan can say as a uint8 image on the field's grid."""

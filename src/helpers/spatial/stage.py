@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -303,11 +304,17 @@ def _build_templates(
                 f"{_say(organ)}: {len(of_organ)} subject{'' if len(of_organ) == 1 else 's'} with this organ; a template needs at least {MIN_SHAPES}, so there is no map"
             )
             continue
-        register = partial(_register_all, compute=compute, label=f"template of {_say(organ)}")
-        try:
-            templates[organ] = build_template(of_organ, register, vertices=spatial.vertices)
-        except ValueError as error:
-            notes.append(f"{_say(organ)}: no template could be made ({error}), so there is no map")
+        # Workers get paths, not pixels; the folder is the study's, because a cluster's workers see that one.
+        folder = study.folder / "spatial"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".shapes-", dir=folder) as shapes_folder:
+            register = partial(
+                _register_all, folder=Path(shapes_folder), compute=compute, label=f"template of {_say(organ)}"
+            )
+            try:
+                templates[organ] = build_template(of_organ, register, vertices=spatial.vertices)
+            except ValueError as error:
+                notes.append(f"{_say(organ)}: no template could be made ({error}), so there is no map")
     return templates
 
 
@@ -316,16 +323,31 @@ def _register_all(
     fields: Sequence[Field],
     starts: Sequence[AffineAlignment],
     *,
+    folder: Path,
     compute: Compute,
     label: str,
 ) -> list[AffineAlignment | None]:
-    cases = [(template, shape, start) for shape, start in zip(fields, starts, strict=True)]
+    """Register every field to the template; None where it fails. `folder` takes the fields on their way."""
+    mean = folder / f"mean{len(list(folder.glob('mean*')))}.npz"
+    template.save(mean)
+    cases = []
+    for shape, start in zip(fields, starts, strict=True):
+        path = folder / f"{shape.name}.npz"
+        if not path.exists():
+            shape.save(path)
+        cases.append((mean, path, start))
     found = map_cases(_register_one, cases, ids=[shape.name for shape in fields], compute=compute, label=label)
     return [None if isinstance(one, CaseFailure) else one for one in found]
 
 
-def _register_one(case: tuple[Field, Field, AffineAlignment]) -> AffineAlignment:
-    return register_affine(*case)
+def _register_one(case: tuple[Path, Path, AffineAlignment]) -> AffineAlignment:
+    mean, path, start = case
+    return register_affine(_load_mean(mean), Field.load(path), start)
+
+
+@lru_cache(maxsize=2)
+def _load_mean(path: Path) -> Field:
+    return Field.load(path)
 
 
 def _measure_scans(
@@ -379,7 +401,12 @@ def _make_case(
 
 def _read_reference(case: ScanCase) -> tuple[np.ndarray, Frame, volumes.Grid]:
     """Return the reference's label map in axial order, its frame, and the file's own grid."""
-    image = volumes.read_label_map(case.reference, case.organs, case.organ_ids).image
+    try:
+        image = volumes.read_label_map(case.reference, case.organs, case.organ_ids).image
+    except VolumeError as error:
+        # The message goes into tables and notebooks, where a scan has a number and no file name.
+        text = str(error).replace(str(case.reference), "the reference").replace(case.reference.name, "the reference")
+        raise VolumeError(text) from error
     axial = volumes.to_axial(image)
     return sitk.GetArrayFromImage(axial), Frame.of_image(axial), volumes.grid_of_image(image)
 
