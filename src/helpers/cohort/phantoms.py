@@ -114,6 +114,14 @@ def write_phantoms(study: Study) -> Path:
     return table
 
 
+def tell_truth(study: Study) -> pd.DataFrame:
+    """Return what is known of the planted errors, in sentences; for real data, that nothing is."""
+    path = study.folder / "phantoms" / "truth.json"
+    if study.parameters.cohort.source != "phantoms" or not path.exists():
+        return pd.DataFrame({"truth": ["These are not phantoms: what is true of them is not known."]})
+    return pd.DataFrame({"truth": json.loads(path.read_text(encoding="utf-8"))["in_words"]})
+
+
 def check_recipe(study: Study) -> None:
     """Raise ParameterError when the recipe asks for an organ that phantoms do not have."""
     unknown = sorted(set(study.organ_ids) - set(ORGANS))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,6 +70,35 @@ class SpatialMaps:
     def select(self, model: str, organ: str) -> pd.DataFrame:
         """Return the maps of one model and organ, all attributes."""
         return self.maps[(self.maps["model"] == model) & (self.maps["organ"] == organ)].reset_index(drop=True)
+
+    def choose_view(self, model: str | None = None, organ: str | None = None) -> dict[str, Any]:
+        """Return what :func:`helpers.figures.spatial.plot_error_surface` needs to draw one model and organ.
+
+        Left open, they are those of the largest difference between groups. Without any map, a view that
+        leads to a figure which says so.
+        """
+        rows = self.summary
+        rows = rows[rows["model"] == model] if model is not None else rows
+        rows = rows[rows["organ"] == organ] if organ is not None else rows
+        if rows.empty or rows["organ"].iloc[0] not in self.templates:
+            return {"vertices_mm": np.empty((0, 3)), "faces": np.empty((0, 3), int), "maps": self.maps.iloc[:0]}
+        peaks = rows["peak_difference_mm"].abs().fillna(0.0)
+        model, organ = rows.loc[peaks.idxmax(), ["model", "organ"]]
+        template = self.templates[organ]
+        groups = self.groups[(self.groups["model"] == model) & (self.groups["organ"] == organ)]
+        title = f"Where {model} draws the {_say(organ)} too large or too small"
+        return {
+            "vertices_mm": template.vertices_mm,
+            "faces": template.faces,
+            "maps": self.select(model, organ),
+            "groups": groups.reset_index(drop=True),
+            "title": title,
+        }
+
+    def list_failures(self) -> dict[str, str]:
+        """Return the reason per organ and scan that is in no map, for run.json."""
+        left_out = self.quality[self.quality["status"].isin(["poor", "failed"])]
+        return {f"{row.organ}, {_name_scan(row.number)}": row.reason for row in left_out.itertuples()}
 
 
 @dataclass(frozen=True)
