@@ -11,7 +11,6 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-
 TEXT = (".py", ".ipynb", ".md", ".yaml", ".yml", ".toml", ".txt", ".j2", ".css", "Makefile", "run")
 
 
