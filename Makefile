@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PARAMS ?= params/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run lab test lint format train-demo figures clean
+.PHONY: help install demo run lab test lint format train-demo images clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -47,6 +47,9 @@ format: $(INSTALLED)  ## Format code and notebooks, strip notebook outputs
 
 train-demo: $(INSTALLED)  ## Train the demo's small SAM again (about an hour on two cores)
 	@$(BIN)/papermill notebooks/extras/train_sam_demo.ipynb outputs/train_sam_demo.ipynb --cwd .
+
+images: demo  ## Make the README's picture again from the demo's report (needs chromium)
+	@$(BIN)/python docs/make_images.py
 
 clean:  ## Remove .venv and all outputs
 	rm -rf $(VENV)

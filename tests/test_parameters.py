@@ -65,9 +65,9 @@ def test_unknown_key_in_a_list_entry_and_in_a_mapping_entry(write):
     assert "models.0.prompt.jiter: unknown key; allowed under models.0.prompt: jitter, min_area_mm2, type" in fail(
         write(raw)
     )
-    message = fail(write(SMALL), {"cohort.organs.liver.lables": [1]})
+    message = fail(write(SMALL), {"cohort.organs.liver.labls": [1]})
     assert (
-        "cohort.organs.liver.lables: unknown key; allowed under cohort.organs.liver: files, id, labels, side" in message
+        "cohort.organs.liver.labls: unknown key; allowed under cohort.organs.liver: files, id, labels, side" in message
     )
 
 

@@ -52,13 +52,12 @@ def write_notebook(path, stage: str, body: str = "") -> None:
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch):
+def study(tmp_path):
     path = tmp_path / "params" / "small.yaml"
     path.parent.mkdir()
     path.write_text(yaml.safe_dump(SMALL))
     for stage in STAGES:
         write_notebook(tmp_path / "notebooks" / f"{stage}.ipynb", stage)
-    monkeypatch.setattr(pipeline, "build_report", lambda folder: folder / "report.html")
     return load_study(path)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from helpers import provenance
 from helpers.errors import SegfairError, StageError
 from helpers.notebook import check_output_folder
-from helpers.report import build_report, export_notebook
+from helpers.report import export_notebook
 from helpers.study import REPOSITORY, STAGES, Study
 
 Say = Callable[[str], None]
@@ -68,8 +68,6 @@ def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str],
             say(f"{heading}: running")
             started = time.monotonic()
             run_notebook(study, stage, overrides=overrides)
-            if stage == "05_report":
-                build_report(study.folder)
             say(f"{heading}: finished in {time.monotonic() - started:.0f} s")
     return study.folder / "report.html"
 
@@ -84,6 +82,7 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     source = find_notebook(study, stage)
     target = study.folder / "notebooks" / source.name
@@ -103,6 +102,8 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
                 log_output=False,
                 stdout_file=sys.stdout,
                 coalesce_streams=True,
+                # Sockets in a private folder, not TCP ports that other users of the machine could listen to.
+                config=Config({"KernelManager": {"transport": "ipc"}}),
             )
     except PapermillExecutionError as error:
         provenance.record_stage(

@@ -53,7 +53,7 @@ def draw_people(phantoms: Phantoms, seed: int) -> list[Person]:
         rng = np.random.default_rng([seed, number])
         sex = ("female", "male")[number % 2]
         age = float(np.clip(np.round(rng.uniform(20, 86)), 20, 85))
-        bmi = float(np.clip(np.round(rng.normal(25.0 + 0.05 * (age - 50), 4.2), 1), 17, 42))
+        bmi = float(np.clip(np.round(rng.normal(26.5 + 0.05 * (age - 50), 4.8), 1), 17, 42))
         modality = phantoms.modalities[(number // 2) % len(phantoms.modalities)]
         name = f"phantom_{number + 1:04d}"
         people.append(Person(name, name, sex, age, bmi, modality, int(rng.integers(2**62))))
