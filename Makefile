@@ -31,7 +31,7 @@ lab: $(INSTALLED)  ## Open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
 test: $(INSTALLED)  ## Run the tests
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest -n auto --dist loadgroup
 
 lint: $(INSTALLED)  ## Check code, notebooks, import contracts and spelling
 	@$(BIN)/ruff check .

@@ -213,7 +213,8 @@ def load_montage(
     Returns
     -------
     list of Panel
-        Model by model; a model that finished no scan with this organ has none.
+        Model by model; a model that finished no scan with this organ has none, nor has a scan whose files
+        cannot be read any more.
 
     Raises
     ------
@@ -229,7 +230,10 @@ def load_montage(
         finished = table[(table["model"] == model.name) & (table["status"] == "ok")]["scan"]
         scans = [scan for scan in finished if scan in cohort.index]
         for scan, label, dice in _choose_scans(model.name, organ, scans, metrics):
-            panel = _load_panel(study, model.name, organ, cohort.loc[scan], scan, label, dice, margin_mm)
+            try:
+                panel = _load_panel(study, model.name, organ, cohort.loc[scan], scan, label, dice, margin_mm)
+            except VolumeError:
+                continue  # a file damaged since: 03 will say so; a picture of the others is still worth having
             if panel is not None:
                 panels.append(panel)
     return panels

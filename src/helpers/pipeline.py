@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -91,7 +92,7 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
     _refuse_unknown(papermill.inspect_notebook(str(source)), parameters, source)
     started = time.monotonic()
     try:
-        with _poll_for_messages():
+        with _poll_for_messages(), tempfile.TemporaryDirectory(prefix="segfair-") as sockets:
             papermill.execute_notebook(
                 str(source),
                 str(target),
@@ -102,8 +103,8 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
                 log_output=False,
                 stdout_file=sys.stdout,
                 coalesce_streams=True,
-                # Sockets in a private folder, not TCP ports that other users of the machine could listen to.
-                config=Config({"KernelManager": {"transport": "ipc"}}),
+                # Sockets in a private folder, not TCP ports that other users of the machine can reach.
+                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
             )
     except PapermillExecutionError as error:
         provenance.record_stage(
