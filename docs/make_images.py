@@ -22,7 +22,7 @@ def main() -> None:
         page.goto(REPORT.as_uri())
         page.wait_for_timeout(4000)
         parts = [page.locator(".matrix").first.screenshot()]
-        surface = page.locator(".js-plotly-plot", has=page.locator(".gl-container canvas")).first
+        surface = page.locator("section#spatial figure.plot").first  # figures are drawn when they come into sight
         surface.scroll_into_view_if_needed()
         page.wait_for_timeout(2500)
         parts.append(surface.screenshot())
