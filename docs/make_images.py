@@ -35,7 +35,7 @@ def main() -> None:
         height += picture.height + 16
     target = REPOSITORY / "docs" / "images" / "demo.png"
     target.parent.mkdir(parents=True, exist_ok=True)
-    sheet.quantize(128).save(target, optimize=True)
+    sheet.save(target, optimize=True)
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ def test_missing_values_keep_the_scan_without_a_group(project):
     assert rows["included"].all()
     assert pd.isna(rows.loc["x", "group_age"]) and "age is missing" in rows.loc["x", "note"]
     assert rows.loc["y", "sex"] == "transgender_male_to_female" and pd.isna(rows.loc["y", "group_sex"])
-    assert any("sex: 1 scans have a value that belongs to no group" in note for note in built.notes)
+    assert any("sex: 1 scan has a value that belongs to no group" in note for note in built.notes)
 
 
 def test_all_missing_attribute_does_not_stop_the_study(project):
@@ -302,7 +302,7 @@ def test_an_exclusion_that_names_no_scan_is_refused(project):
 
 def test_scans_of_one_person_that_disagree_are_noted(project):
     project.add("a2", subject="a", sex="male")
-    assert "sex: 1 people have scans that disagree; the first scan counts" in project.build().notes
+    assert "sex: 1 person has scans that disagree; the first scan counts" in project.build().notes
 
 
 def test_check_lists_problems_and_writes_nothing(project):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pandas as pd
+
 from helpers import provenance
 from helpers.compute import close_client
 from helpers.errors import StageError
@@ -35,6 +37,7 @@ def open_stage(stage: str, params: str, overrides: dict[str, Any] | list[str] | 
     if stage not in STAGES:
         raise StageError(f"stage must be one of {', '.join(STAGES)}; got {stage!r}")
     use_safe_renderer()
+    pd.set_option("display.max_colwidth", 200)  # reasons are sentences; cut off they explain nothing
     study = load_study(params, overrides or {})
     check_output_folder(study)
     provenance.write_snapshot(study)

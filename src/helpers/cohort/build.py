@@ -74,7 +74,7 @@ def build_cohort(study: Study) -> Cohort:
         outside = table["included"] & table[name].notna() & groups.isna()
         if outside.any():
             notes.append(
-                f"{name}: {int(outside.sum())} scans have a value that belongs to no group; they take no part in the comparison by {name}"
+                f"{name}: {_count(int(outside.sum()), 'scan has', 'scans have')} a value that belongs to no group and no part in the comparison by {name}"
             )
         if table.loc[table["included"], f"group_{name}"].isna().all():
             notes.append(f"{name}: no scan has a usable value; there is no comparison by {name}")
@@ -83,10 +83,14 @@ def build_cohort(study: Study) -> Cohort:
             recorded = table.loc[table["included"], ["subject", name]].dropna().drop_duplicates()
             differing = recorded.loc[recorded["subject"].duplicated(), "subject"].drop_duplicates()
             if len(differing):
-                notes.append(f"{name}: {len(differing)} people have scans that disagree; the first scan counts")
+                notes.append(
+                    f"{name}: {_count(len(differing), 'person has', 'people have')} scans that disagree; the first scan counts"
+                )
     repeated = table[table["included"]].groupby("subject").size()
     if (repeated > 1).any():
-        notes.append(f"{int((repeated > 1).sum())} people have several scans; they count once")
+        notes.append(
+            f"{_count(int((repeated > 1).sum()), 'person has', 'people have')} several scans; everyone counts once"
+        )
     exclusions = table.loc[~table["included"], ["number", "scan", "subject", "reason"]].reset_index(drop=True)
     storage.write_table(table, study.path("cohort"))
     storage.write_table(exclusions, study.path("exclusions"))
@@ -133,3 +137,7 @@ def name_reason(reason: str) -> str:
     first = re.sub(r"\S*/\S*", "", first)
     first = re.sub(r"(age|bmi) [-\d.]+ (years|kg/m²) is outside.*", r"\1 is not plausible", first)
     return " ".join(first.split()).strip()
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
