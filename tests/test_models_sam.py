@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,23 @@ def test_a_fitting_checkpoint_loads_whole(
     segmenter = load(Spec("m", "sam", {}, checkpoint=path, variant="vit_b", device="cpu"))
     for key, value in segmenter.predictor.model.state_dict().items():
         torch.testing.assert_close(value, tiny.state_dict()[key], rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_the_full_vit_b_runs_from_a_checkpoint_file(rng: np.random.Generator, tmp_path: Path) -> None:
+    """The published architecture with random weights: loaded from a file, the official loop's own labels."""
+    torch.manual_seed(3)
+    network = import_segment_anything().sam_model_registry["vit_b"]()
+    path = tmp_path / "sam_vit_b.pth"
+    torch.save(network.state_dict(), path)
+    del network
+    segmenter = load(Spec("m", "sam", {}, checkpoint=path, variant="vit_b", device="cpu"))
+    boxes = Boxes(np.array([1, 1]), np.array([[2.5, 3, 20, 17], [25, 4, 40, 20.25]]))
+    nothing = Boxes(np.empty(0, int), np.empty((0, 4)))
+    case = replace(make_case(rng), prompts={"spleen": boxes, "lung_left": nothing, "liver": nothing})
+    result = segmenter.segment(case)
+    assert (result.slices, result.prompts) == (1, 2)
+    assert (result.labels != segment_by_hand(segmenter.predictor.model, case)).mean() < 1e-3
 
 
 def test_weights_survive_a_round_trip_and_damage_is_said(tiny: torch.nn.Module, tmp_path: Path) -> None:
