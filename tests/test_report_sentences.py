@@ -209,6 +209,7 @@ def test_small_groups_are_told_as_fewer_than():
     said = sentences.describe_groups("bmi", {"a": None, "b": None, "c": 12}, 0, min_group=10, unit="kg/m²")
     assert said == "BMI (kg/m²): “c” 12, fewer than 10 each in “a” and “b”."
     assert sentences.describe_groups("age", {}, 0, min_group=10) == "Age: no groups."
+    assert sentences.describe_groups("age", {}, 2, min_group=10) == "Age: not recorded for anyone."
 
 
 def test_people_scans_and_phantoms_are_counted_in_words():

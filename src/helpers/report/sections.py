@@ -482,7 +482,7 @@ def _count_groups(outputs: Outputs, attribute: str) -> dict[str, int | None]:
     """Return people per group in their order; None where fewer than min_group (and more than none)."""
     column = f"group_{attribute}"
     included = outputs.included
-    if column not in included:
+    if column not in included or included[column].isna().all():
         return {}
     counts = included.assign(**{column: included[column].astype(str)}).groupby(column)["person"].nunique()
     numbers = {group: int(counts.get(group, 0)) for group in list_groups(included[column])}

@@ -151,7 +151,7 @@ def describe_groups(
     ----------
     attribute : str
     counts : mapping of str to int or None
-        People per group; None where there are fewer than `min_group`.
+        People per group; None where there are fewer than `min_group`; empty where nobody has a group.
     missing : int
         People for whom the attribute is not recorded.
     """
@@ -162,6 +162,8 @@ def describe_groups(
     parts += [f"not recorded for {_hide_few(missing, min_group)}"] if missing else []
     name = name_for_people(attribute)
     heading = f"{name[0].upper()}{name[1:]}{f' ({unit})' if unit else ''}"
+    if not counts and missing:
+        return f"{heading}: not recorded for anyone."
     return f"{heading}: {', '.join(parts)}." if parts else f"{heading}: no groups."
 
 
