@@ -187,12 +187,10 @@ def test_weights_survive_a_round_trip_and_damage_is_said(tiny: torch.nn.Module, 
 
 
 def test_the_shipped_model_is_small_and_made_of_sams_own_modules() -> None:
-    from segment_anything.modeling import Sam
-
     from helpers.models.sam_demo import WEIGHTS
 
     sam = load_small_sam()
-    assert type(sam) is Sam
+    assert type(sam) is import_segment_anything().modeling.Sam
     assert sam.image_encoder.img_size <= 256
     assert sum(parameter.numel() for parameter in sam.parameters()) <= 8_000_000
     assert WEIGHTS.stat().st_size <= 20_000_000
