@@ -6,9 +6,14 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies
 
+from helpers.errors import SegfairError
+from helpers.fairness.bootstrap import draw_group_means
 from helpers.fairness.disparity import (
+    DISPARITY_MEASURES,
     HIGHER_IS_BETTER,
+    estimate_disparities,
     find_extremes,
     measure_equity_scaled,
     measure_skewed_error_ratio,
@@ -41,3 +46,160 @@ def test_equity_scaled_by_hand():
 def test_skewed_error_ratio_by_hand():
     assert measure_skewed_error_ratio(np.array([0.7, 0.9])) == pytest.approx(3.0)
     assert np.isnan(measure_skewed_error_ratio(np.array([0.7, 1.0])))
+
+
+def make_columns(rng, groups=3, subjects=60):
+    codes = rng.integers(-1, groups, subjects)
+    values = np.clip(rng.normal(0.85, 0.08, (subjects, 4)) - 0.03 * codes[:, None], 0, 1)
+    values[rng.random(subjects) < 0.2, 1] = np.nan
+    values[:, 3] = 20 * (1 - values[:, 3])
+    return values, codes, ["dice", "nsd", "iou", "hd95_mm"]
+
+
+def measure_observed(values, codes, metrics, smallest_group=1):
+    """Return the measures of the data themselves, by name, and each group against the rest."""
+    drawn = np.full((1, codes.max() + 1, values.shape[1]), np.nan)
+    found = estimate_disparities(values, codes, metrics, drawn, smallest_group=smallest_group)
+    return {name: part.estimate for name, part in found.measures.items()}, found.against_rest.estimate, found
+
+
+def test_every_measure_by_hand():
+    # Two people in group 0 (mean 0.7), one in each of the others (0.9, 0.8).
+    values, codes = np.array([[0.6], [0.8], [0.9], [0.8], [0.1]]), np.array([0, 0, 1, 2, -1])
+    found, against, whole = measure_observed(values, codes, ["dice"])
+    overall, sd = 3.1 / 4, np.sqrt(2 / 300)
+    assert {name: part[0] for name, part in found.items()} == pytest.approx(
+        {
+            "overall": overall,
+            "worst_mean": 0.7,
+            "gap": 0.2,
+            "sd": sd,
+            "ser": 3.0,
+            "es_fairseg": overall / (1 + 0.075 + 0.125 + 0.025),
+            "es_fairmedfm": overall / (1 + sd),
+        }
+    )
+    assert against[:, 0] == pytest.approx([0.7 - 0.85, 0.9 - 2.2 / 3, 0.8 - 2.3 / 3])
+    assert (whole.best[0], whole.worst[0]) == (1, 0)
+    assert set(found) == set(DISPARITY_MEASURES)
+
+
+def test_distances_turn_round_and_have_no_ratio_or_scaling():
+    values, codes = np.array([[3.0], [1.0], [7.0]]), np.array([0, 1, 2])
+    found, against, whole = measure_observed(values, codes, ["hd95_mm"])
+    assert (whole.best[0], whole.worst[0], found["gap"][0], found["worst_mean"][0]) == (1, 2, 6.0, 7.0)
+    assert against[:, 0].tolist() == [4.0 - 3.0, 5.0 - 1.0, 2.0 - 7.0]
+    assert all(np.isnan(found[name][0]) for name in ("ser", "es_fairseg", "es_fairmedfm"))
+    assert found["sd"][0] == pytest.approx(np.std([3.0, 1.0, 7.0]))
+
+
+def test_columns_at_once_agree_with_one_at_a_time(rng):
+    values, codes, metrics = make_columns(rng)
+    found, against, whole = measure_observed(values, codes, metrics)
+    for column, metric in enumerate(metrics):
+        known = np.isfinite(values[:, column]) & (codes >= 0)
+        means = np.array([values[known & (codes == group), column].mean() for group in range(3)])
+        extremes = find_extremes(means, metric)
+        assert (whole.best[column], whole.worst[column]) == (extremes.best, extremes.worst)
+        assert found["gap"][column] == pytest.approx(extremes.gap)
+        overall = values[known, column].mean()
+        assert found["overall"][column] == pytest.approx(overall)
+        rest = [values[known & (codes != group), column].mean() for group in range(3)]
+        assert against[:, column] == pytest.approx((means - rest) * (1 if metric != "hd95_mm" else -1))
+        if metric != "hd95_mm":
+            assert found["es_fairseg"][column] == pytest.approx(measure_equity_scaled(overall, means))
+            assert found["ser"][column] == pytest.approx(measure_skewed_error_ratio(means))
+
+
+def test_agrees_with_the_package_of_fairmedfm(rng):
+    fairmedfm = pytest.importorskip("fairmedfm", reason="the reference of FairMedFM's measures is not installed")
+    values, codes, metrics = make_columns(rng, groups=4)
+    found, _, _ = measure_observed(values, codes, metrics)
+    for column in range(3):
+        known = np.isfinite(values[:, column]) & (codes >= 0)
+        dice, group = values[known, column], codes[known]
+        for name, theirs in (
+            ("overall", lambda dice, sensitive_features: dice.mean()),
+            ("worst_mean", fairmedfm.worst_group_dice),
+            ("gap", fairmedfm.dice_gap),
+            ("sd", fairmedfm.dice_std),
+            ("ser", fairmedfm.dice_skewness),
+            ("es_fairmedfm", fairmedfm.equity_scaled_dice),
+        ):
+            assert found[name][column] == pytest.approx(theirs(dice, sensitive_features=group), rel=1e-12), name
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=strategies.integers(0, 2**32 - 1), groups=strategies.integers(2, 5))
+def test_equal_groups_have_no_disparity_and_others_some(seed, groups):
+    generator = np.random.default_rng(seed)
+    values = np.tile(generator.uniform(0.1, 0.9, (1, 3)), (4 * groups, 1))
+    codes = np.arange(4 * groups) % groups
+    found, against, _ = measure_observed(values, codes, ["dice"] * 3)
+    assert found["gap"] == pytest.approx(0, abs=1e-12) and found["sd"] == pytest.approx(0, abs=1e-12)
+    assert found["ser"] == pytest.approx(1) and against == pytest.approx(0, abs=1e-12)
+    assert found["es_fairseg"] == pytest.approx(values[0]) and found["es_fairmedfm"] == pytest.approx(values[0])
+    values[codes == 0] -= 0.05
+    found, against, _ = measure_observed(values, codes, ["dice"] * 3)
+    assert found["gap"] == pytest.approx(0.05) and (found["ser"] > 1).all()
+    # Either scaling lowers the overall score, the sum more than the standard deviation.
+    assert (found["es_fairseg"] < found["es_fairmedfm"]).all() and (found["es_fairmedfm"] < found["overall"]).all()
+    assert (against[0] < 0).all() and (against[1:] > 0).all()
+
+
+def test_small_and_missing_groups_take_no_part(rng):
+    values, codes, metrics = make_columns(rng)
+    values[codes == 2, 1] = np.nan
+    values[np.flatnonzero(codes == 0)[3:], 2] = np.nan
+    found, against, whole = measure_observed(values, codes, metrics, smallest_group=5)
+    two = np.where(codes == 2, -1, codes)
+    expected, _, _ = measure_observed(values, two, metrics, smallest_group=5)
+    for name in DISPARITY_MEASURES:
+        assert found[name][1] == pytest.approx(expected[name][1], nan_ok=True)
+    assert np.isnan(against[2, 1]) and np.isnan(against[0, 2]) and np.isfinite(against[1:, 2]).all()
+    assert {whole.best[2], whole.worst[2]} == {1, 2}
+
+
+def test_fewer_than_two_groups_give_nothing(rng):
+    values, _, metrics = make_columns(rng)
+    for codes in (np.zeros(60, int), np.full(60, -1)):
+        found, against, whole = measure_observed(values, codes, metrics)
+        assert all(np.isnan(part).all() for part in found.values()) and np.isnan(against).all()
+        assert (whole.best == -1).all() and (whole.worst == -1).all()
+
+
+def test_a_perfect_group_has_no_ratio():
+    found, _, _ = measure_observed(np.array([[1.0], [0.5]]), np.array([0, 1]), ["dice"])
+    assert np.isnan(found["ser"][0]) and found["gap"][0] == 0.5
+
+
+def test_intervals_of_all_measures_are_those_of_a_slow_loop(rng):
+    values, codes, metrics = make_columns(rng)
+    drawn = draw_group_means(values, codes, draws=400, seed=1, streams="abc")
+    found = estimate_disparities(values, codes, metrics, drawn, method="percentile")
+    sizes = np.array([np.isfinite(values[codes == group]).sum(axis=0) for group in range(3)])
+    for column, metric in enumerate(metrics[:3]):
+        loop = {"sd": [], "ser": [], "es_fairseg": [], "es_fairmedfm": [], "gap": [], "worst_mean": []}
+        for means in drawn[:, :, column]:
+            overall = np.average(means, weights=sizes[:, column])
+            loop["sd"].append(means.std())
+            loop["ser"].append(measure_skewed_error_ratio(means))
+            loop["es_fairseg"].append(measure_equity_scaled(overall, means))
+            loop["es_fairmedfm"].append(overall / (1 + means.std()))
+            loop["gap"].append(means[found.best[column]] - means[found.worst[column]])
+            loop["worst_mean"].append(means.min())
+        for name, drawn_slowly in loop.items():
+            expected = np.quantile(drawn_slowly, [0.025, 0.975])
+            ours = found.measures[name]
+            assert (ours.low[column], ours.high[column]) == pytest.approx(tuple(expected), rel=1e-10), (metric, name)
+    bca = estimate_disparities(values, codes, metrics, drawn).measures["gap"]
+    assert (bca.low < bca.estimate).all() and (bca.estimate < bca.high).all()
+
+
+def test_wrong_metrics_say_what_to_do(rng):
+    values, codes, metrics = make_columns(rng)
+    drawn = np.full((1, 3, 4), np.nan)
+    with pytest.raises(SegfairError, match="each of 4 columns"):
+        estimate_disparities(values, codes, metrics[:2], drawn)
+    with pytest.raises(SegfairError, match="got accuracy"):
+        estimate_disparities(values, codes, ["accuracy", *metrics[1:]], drawn)

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
+from helpers.errors import SegfairError
+
 CONFIDENCE = 0.95
+
+_CHUNK_BYTES = 2**25
+
+
+def make_generator(seed: int, stream: str) -> np.random.Generator:
+    """Make the generator of one named stream of random numbers: the same name and seed always give the same numbers."""
+    words = np.frombuffer(hashlib.sha256(f"{seed}\x1f{stream}".encode()).digest(), np.uint32)
+    return np.random.default_rng(words)
 
 
 def draw_counts(subjects: int, draws: int, *, seed: int, stream: str) -> np.ndarray:
@@ -25,8 +36,7 @@ def draw_counts(subjects: int, draws: int, *, seed: int, stream: str) -> np.ndar
     ndarray of float64, (draws, subjects)
         Whole numbers; each row sums to `subjects`.
     """
-    words = np.frombuffer(hashlib.sha256(f"{seed}\x1f{stream}".encode()).digest(), np.uint32)
-    generator = np.random.default_rng(words)
+    generator = make_generator(seed, stream)
     counts = generator.multinomial(subjects, np.full(subjects, 1.0 / subjects), size=draws)
     return counts.astype(np.float64)
 
@@ -54,6 +64,48 @@ def resample_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     if not complete.all():
         weights[:, ~complete] = counts @ known[:, ~complete].astype(np.float64)
     return np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
+
+
+def draw_group_means(
+    values: np.ndarray, groups: np.ndarray, *, draws: int, seed: int, streams: Sequence[str]
+) -> np.ndarray:
+    """Draw the mean of each column in each group, resampling subjects within groups.
+
+    Parameters
+    ----------
+    values : ndarray of float64, (subjects, columns)
+        NaN where a subject has no value. Subjects in an order that does not depend on the file.
+    groups : ndarray of int, (subjects,)
+        0, 1, …; −1 for no group.
+    draws : int
+    seed : int
+    streams : sequence of str
+        Names each group's draws (:func:`draw_counts`), in order of the codes.
+
+    Returns
+    -------
+    ndarray of float64, (draws, groups, columns)
+        The same draws for every column, so that columns stay paired; NaN where a resample holds no value.
+
+    Raises
+    ------
+    SegfairError
+        A group has no name.
+    """
+    if len(groups) and groups.max() >= len(streams):
+        raise SegfairError(f"streams must name every group; got {len(streams)} names and the group {groups.max()}")
+    means = np.full((draws, len(streams), values.shape[1]), np.nan)
+    for group, stream in enumerate(streams):
+        part = values[groups == group]
+        if not len(part):
+            continue
+        generator = make_generator(seed, stream)
+        chunk = max(_CHUNK_BYTES // (8 * len(part)), 1)
+        for start in range(0, draws, chunk):
+            size = min(chunk, draws - start)
+            counts = generator.multinomial(len(part), np.full(len(part), 1.0 / len(part)), size=size)
+            means[start : start + size, group] = resample_means(part, counts.astype(np.float64))
+    return means
 
 
 def find_percentile_interval(draws: np.ndarray, *, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from helpers.errors import SegfairError
+from helpers.fairness.bootstrap import CONFIDENCE
+from helpers.fairness.hypothesis_tests import summarise_columns
+from helpers.fairness.intervals import Intervals, find_intervals
 
 # +1: higher is better, −1: lower is better. The volume error is compared by its absolute value.
 HIGHER_IS_BETTER: dict[str, bool] = {
@@ -19,6 +25,18 @@ HIGHER_IS_BETTER: dict[str, bool] = {
     "boundary_error_mm": False,
 }
 UNIT_INTERVAL_METRICS = ("dice", "iou", "nsd", "precision", "recall")
+
+
+# In the order in which `measure_disparities` gives them; each group against the rest follows.
+DISPARITY_MEASURES = (
+    "overall",
+    "worst_mean",
+    "gap",
+    "sd",
+    "ser",
+    "es_fairseg",
+    "es_fairmedfm",
+)
 
 
 @dataclass(frozen=True)
@@ -83,3 +101,209 @@ def measure_skewed_error_ratio(means: np.ndarray) -> float:
     """
     errors = 1.0 - np.asarray(means, float)
     return float(errors.max() / errors.min()) if errors.min() > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class Disparities:
+    """What :func:`estimate_disparities` found in every column.
+
+    Attributes
+    ----------
+    measures : dict of str to Intervals
+        A name of :data:`DISPARITY_MEASURES` → (columns,). See :func:`measure_disparities`.
+    against_rest : Intervals
+        (groups, columns): each group's mean against that of everybody else, positive where the group does better.
+    best, worst : ndarray of int64, (columns,)
+        Codes of the groups between which the gap is stated; −1 where fewer than two groups are compared.
+    """
+
+    measures: dict[str, Intervals]
+    against_rest: Intervals
+    best: np.ndarray
+    worst: np.ndarray
+
+
+def find_best_and_worst(means: np.ndarray, sizes: np.ndarray, metrics: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Find the best and the worst group of every column, in the metric's own direction.
+
+    Parameters
+    ----------
+    means, sizes : ndarray, (groups, columns)
+        A group of size 0 is left out.
+    metrics : sequence of str
+        Each column's metric.
+
+    Returns
+    -------
+    best, worst : ndarray of int64, (columns,)
+        −1 where fewer than two groups are compared. Of equal means the first group is the best, the last the worst, as in
+        :func:`find_extremes`.
+    """
+    better, kept = _sign_metrics(metrics) * means, sizes > 0
+    if not len(means):
+        return np.full(len(metrics), -1), np.full(len(metrics), -1)
+    best = np.where(kept, better, -np.inf).argmax(axis=0)
+    worst = len(means) - 1 - np.where(kept, better, np.inf)[::-1].argmin(axis=0)
+    compared = kept.sum(axis=0) >= 2
+    return np.where(compared, best, -1), np.where(compared, worst, -1)
+
+
+def measure_disparities(
+    means: np.ndarray, sizes: np.ndarray, metrics: Sequence[str], best: np.ndarray, worst: np.ndarray
+) -> np.ndarray:
+    """Measure how far apart group means are, for any number of draws and all columns at once.
+
+    Parameters
+    ----------
+    means, sizes : ndarray, (..., groups, columns)
+        Group means, and numbers of subjects; a group of size 0 is left out.
+    metrics : sequence of str
+        Each column's metric: its direction, and whether it lies between 0 and 1.
+    best, worst : ndarray of int, (columns,)
+        Codes of the groups between which the gap is stated (:func:`find_best_and_worst`).
+
+    Returns
+    -------
+    ndarray of float64, (..., measures + groups, columns)
+        In this order, NaN where fewer than two groups are compared or a group that takes part has no mean:
+
+        - ``overall``: mean over subjects of all groups compared;
+        - ``worst_mean``: mean of the worst of the groups;
+        - ``gap``: mean of `best` − mean of `worst`, in the metric's unit, positive where `best` is better;
+        - ``sd``: standard deviation of the group means, divided by their number, not by one less;
+        - ``ser``: skewed error ratio, (1 − lowest) / (1 − highest mean), NaN where the best group makes no error;
+        - ``es_fairseg``: equity-scaled performance, overall / (1 + Σ|overall − group mean|);
+        - ``es_fairmedfm``: the other measure of that name, overall / (1 + ``sd``);
+        - each group's mean against the mean over subjects of all other groups, positive where the group does better.
+
+        ``ser`` and both ``es`` are NaN for metrics that do not lie between 0 and 1.
+
+    Notes
+    -----
+    The two forms of equity scaling are not comparable: Σ|overall − group mean| grows with the number of groups, the standard deviation does
+    not, and FairSeg's overall mean weighs groups by their size. State which one is meant.
+
+    References
+    ----------
+    ``ser``: Puyol-Antón et al. 2021, MICCAI. ``es_fairseg``: Tian et al. 2024, *FairSeg*, ICLR (ESSP). ``sd``,
+    ``es_fairmedfm``: Jin et al. 2024, *FairMedFM*, NeurIPS Datasets and Benchmarks, as computed by the authors' package `fairmedfm` 0.4.2.
+    """
+    sign = _sign_metrics(metrics)
+    unit = np.isin(metrics, UNIT_INTERVAL_METRICS)
+    kept = sizes > 0
+    filled = np.where(kept, means, 0.0)
+    number = kept.sum(axis=-2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        total, people = (filled * sizes).sum(axis=-2), sizes.sum(axis=-2)
+        overall = np.where(number >= 2, total / people, np.nan)
+        centre = filled.sum(axis=-2) / number
+        sd = np.sqrt((np.where(kept, filled - centre[..., None, :], 0.0) ** 2).sum(axis=-2) / number)
+        distance = np.where(kept, np.abs(filled - overall[..., None, :]), 0.0).sum(axis=-2)
+        highest = np.where(kept, filled, -np.inf).max(axis=-2, initial=-np.inf)
+        lowest = np.where(kept, filled, np.inf).min(axis=-2, initial=np.inf)
+        ratio = np.where(highest < 1.0, (1.0 - lowest) / (1.0 - highest), np.nan)
+        rest = (total[..., None, :] - filled * sizes) / (people[..., None, :] - sizes)
+        against = np.where(kept, sign * (filled - rest), np.nan)
+    gap = sign * (_take_group(means, best) - _take_group(means, worst))
+    # NaN of a group that takes part spreads to all of its column's measures.
+    compared = np.where(np.isfinite(overall), 0.0, np.nan)
+    shown = np.where(unit, compared, np.nan)
+    stacked = np.stack(
+        [
+            overall,
+            np.where(sign > 0, lowest, highest) + compared,
+            gap + compared,
+            sd + compared,
+            ratio + shown,
+            overall / (1.0 + distance) + shown,
+            overall / (1.0 + sd) + shown,
+        ],
+        axis=-2,
+    )
+    return np.concatenate([stacked, against + compared[..., None, :]], axis=-2)
+
+
+def estimate_disparities(
+    values: np.ndarray,
+    groups: np.ndarray,
+    metrics: Sequence[str],
+    drawn: np.ndarray,
+    *,
+    confidence: float = CONFIDENCE,
+    method: str = "bca",
+    smallest_group: int = 1,
+) -> Disparities:
+    """Estimate every measure of disparity in every column, with bootstrap intervals over subjects.
+
+    Parameters
+    ----------
+    values : ndarray of float64, (subjects, columns)
+        NaN where a subject has no value.
+    groups : ndarray of int, (subjects,)
+        0, 1, …; −1 for no group.
+    metrics : sequence of str
+        Each column's metric.
+    drawn : ndarray of float64, (draws, groups, columns)
+        Group means in resamples: :func:`helpers.fairness.bootstrap.draw_group_means`.
+    confidence : float
+    method : {"bca", "percentile"}
+    smallest_group : int
+        Groups with fewer values in a column are left out there.
+
+    Returns
+    -------
+    Disparities
+
+    Raises
+    ------
+    SegfairError
+        A metric without a direction, or another number of metrics than of columns.
+
+    Notes
+    -----
+    The gap is that between the two groups found best and worst in the data, in every draw: its interval may cross 0. With more than two groups
+    it does not allow for their choice (:mod:`helpers.fairness.equivalence` does). ``sd``, ``ser`` and Σ|overall − group mean| are never
+    below what equal groups have and so are biased upwards by chance; the bias correction of BCa removes a part of it, percentiles double it.
+
+    References
+    ----------
+    See :func:`measure_disparities` and :func:`helpers.fairness.intervals.find_intervals`.
+    """
+    moments = summarise_columns(values, groups)
+    if len(metrics) != moments.n.shape[1]:
+        raise SegfairError(f"metrics must name the metric of each of {moments.n.shape[1]} columns; got {len(metrics)}")
+    sizes = np.where(moments.n >= max(smallest_group, 1), moments.n, 0)
+    best, worst = find_best_and_worst(moments.mean, sizes, metrics)
+
+    def measure(means: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        return measure_disparities(means, sizes, metrics, best, worst)
+
+    found = find_intervals(
+        values, groups, drawn, measure, confidence=confidence, method=method, smallest_group=smallest_group
+    )
+    number = len(DISPARITY_MEASURES)
+    return Disparities(
+        {name: _take(found, place) for place, name in enumerate(DISPARITY_MEASURES)},
+        _take(found, slice(number, None)),
+        best,
+        worst,
+    )
+
+
+def _sign_metrics(metrics: Sequence[str]) -> np.ndarray:
+    unknown = sorted(set(metrics) - set(HIGHER_IS_BETTER))
+    if unknown:
+        raise SegfairError(f"metrics must be among {', '.join(HIGHER_IS_BETTER)}; got {', '.join(unknown)}")
+    return np.array([sign_metric(metric) for metric in metrics], np.float64)
+
+
+def _take_group(means: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Return the means of one group per column, (..., columns); any group's where the code is −1."""
+    if not means.shape[-2]:
+        return np.full((*means.shape[:-2], means.shape[-1]), np.nan)
+    places = np.broadcast_to(group, (*means.shape[:-2], 1, means.shape[-1]))
+    return np.take_along_axis(means, places, axis=-2)[..., 0, :]
+
+
+def _take(intervals: Intervals, place: int | slice) -> Intervals:
+    return Intervals(intervals.estimate[place], intervals.low[place], intervals.high[place])

@@ -1,0 +1,393 @@
+"""Intersections: sex × age × BMI and the like, with small cells pooled towards what their attributes alone predict.
+
+A cell of three attributes soon holds five people, whose mean says little. The model is that of MAIHDA (Evans et al. 2018): the score of
+person i in cell j is xⱼ'β + uⱼ + eᵢⱼ, with additive fixed effects of every attribute's groups, a random effect of the cell with
+variance τ² (what being *both* adds) and people's own variance σ². Because all covariates belong to cells, the cells' means and the
+variation within them are sufficient: the restricted likelihood is exact from cells × attributes numbers, the same as a mixed model's
+over people, in a millisecond.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import linalg, special, stats
+
+from helpers.errors import SegfairError
+from helpers.fairness.adjustment import split_by_missing
+from helpers.fairness.bootstrap import CONFIDENCE
+
+FEW_CELLS = 5  # more cells than main effects by fewer than this, and the variance between cells is hardly known
+WITHHELD = "withheld"
+
+CELL_COLUMNS = ("column", "n", "raw_mean", "additive_mean", "pooled_mean", "low", "high", "weight", "suppressed")
+_SHOWN = ("additive_mean", "pooled_mean", "low", "high", "weight")
+VARIANCE_COLUMNS = (
+    "column", "n", "cells", "empty_cells", "suppressed_cells", "between_variance", "between_variance_null", "within_variance", "vpc", "vpc_null",
+    "unexplained_share", "f", "df_cells", "df_within", "p_interaction", "note",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Intersections:
+    """What :func:`pool_intersections` found.
+
+    Attributes
+    ----------
+    cells : DataFrame
+        One row per column of the response and combination of groups, met or not: one column per attribute, then :data:`CELL_COLUMNS`.
+        ``n`` is text: the number of subjects, "<10" (with min_group 10) or "withheld". ``raw_mean``; ``additive_mean`` predicted from the
+        attributes alone; ``pooled_mean`` between the two with its 95 % interval ``low`` to ``high``; ``weight`` (0 to 1) the share of the raw
+        mean in it. Every figure of a ``suppressed`` cell is NaN.
+    variances : DataFrame
+        One row per column of the response (:data:`VARIANCE_COLUMNS`): ``between_variance`` (τ²) and ``within_variance`` (σ²); ``vpc`` = τ² / (τ² + σ²),
+        the variance partition coefficient; ``between_variance_null`` and ``vpc_null``, the same without main effects; ``unexplained_share`` = τ² /
+        ``between_variance_null``, the share of the variance between cells that the attributes do not explain one by one (at most 1); ``f`` and
+        ``p_interaction``, the F test of any interaction on ``df_cells`` and ``df_within`` degrees of freedom; ``note``.
+    """
+
+    cells: pd.DataFrame
+    variances: pd.DataFrame
+
+
+def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: int = 10) -> Intersections:
+    """Estimate the mean of every combination of groups, small ones with the help of the others.
+
+    Parameters
+    ----------
+    values : ndarray of float, (subjects, columns)
+        One row per subject; NaN where a subject has no value.
+    groups : DataFrame, (subjects, attributes)
+        Group names (categories or text); missing where unknown: such subjects take no part.
+    min_group : int
+        Cells with fewer subjects help the others but are not shown.
+
+    Returns
+    -------
+    Intersections
+
+    Raises
+    ------
+    SegfairError
+        The inputs have different numbers of subjects, there is no attribute, or an attribute's name is one of :data:`CELL_COLUMNS`.
+
+    Notes
+    -----
+    *Fit.* τ² and σ² by restricted maximum likelihood, profiled to one dimension; β by generalised least squares; the cell's mean is
+    xⱼ'β̂ + γⱼ (ȳⱼ − xⱼ'β̂), γⱼ = τ² / (τ² + σ²/nⱼ). The interval is ± 1.96 root mean squared error with the terms for estimating β and τ²
+    (Prasad & Rao 1990; Datta & Lahiri 2000): without them it would be far too narrow where τ² is estimated as 0.
+    σ² is taken as the same in all cells.
+
+    *One attribute*, or no more cells than main effects: there is nothing beyond the main effects to pool towards, so cells are pooled
+    towards the common mean, and the note says so.
+
+    *Suppression.* Cells under `min_group`, empty ones included, show no figure and no exact n. Where the groups of single attributes are
+    published with their numbers and means (as the audit does), a cell that is the only hidden one of its group could be had by
+    subtraction; so further cells, as few and as small as a greedy search finds, are withheld until no hidden cell is determined by the
+    totals of all subjects and of every group of every attribute (checked exactly, by the null space of that linear system). Columns in which
+    some people lack a value prefer the same companions. Tables of *pairs* of the same attributes must not be published next to one of three.
+
+    References
+    ----------
+    Evans, Williams, Onnela & Subramanian 2018, *A multilevel approach to modeling health inequalities at the intersection of multiple
+    social identities*, Social Science & Medicine 203.
+    Prasad & Rao 1990, *The estimation of the mean squared error of small-area estimators*, JASA 85.
+    Hundepool et al. 2012, *Statistical Disclosure Control*, chapter 4 (secondary cell suppression).
+    """
+    values = np.asarray(values, float)
+    if values.ndim != 2 or len(values) != len(groups):
+        raise SegfairError(
+            f"values and groups must have one row per subject; got shapes {values.shape} and {groups.shape}"
+        )
+    attributes = [str(name) for name in groups.columns]
+    clashes = sorted(set(attributes) & set(CELL_COLUMNS))
+    if not attributes or clashes or len(set(attributes)) != len(attributes):
+        raise SegfairError(
+            f"groups must have at least one attribute, each with a name of its own and none of {', '.join(CELL_COLUMNS)}; got {attributes}"
+        )
+    table = _Table.lay_out(groups)
+    everybody = np.bincount(table.cell[table.cell >= 0], minlength=len(table.codes))
+    rows: dict[int, dict[str, Any]] = {}
+    shown: dict[int, dict[str, np.ndarray]] = {}
+    for known, places in split_by_missing(values):
+        kept = known & (table.cell >= 0)
+        cell = table.cell[kept]
+        pattern = _Pattern.examine(np.bincount(cell, minlength=len(table.codes)), everybody, table, min_group)
+        for place in places:
+            shown[place], row = pattern.fit(values[kept, place], cell)
+            rows[place] = {"column": int(place)} | row
+    order = range(values.shape[1])
+    cells = table.names.iloc[np.tile(np.arange(len(table.names)), len(order))].reset_index(drop=True)
+    cells["column"] = np.repeat(np.arange(len(order)), len(table.names))
+    for name in CELL_COLUMNS[1:]:
+        cells[name] = np.concatenate([shown[place][name] for place in order]) if len(order) else []
+    return Intersections(cells, pd.DataFrame([rows[place] for place in order], columns=list(VARIANCE_COLUMNS)))
+
+
+def find_withheld(
+    counts: np.ndarray, margins: np.ndarray, min_group: int, preference: np.ndarray | None = None
+) -> np.ndarray:
+    """Find the cells to hide so that none of them follows from published totals.
+
+    Parameters
+    ----------
+    counts : ndarray of int, (cells,)
+        Subjects.
+    margins : ndarray of float, (totals, cells)
+        1 where a cell is part of a published total.
+    min_group : int
+    preference : ndarray of int, (cells,), optional
+        Sizes by which to pick companions; None: `counts`. Tables of nearly the same people should share one, so that they withhold the
+        same cells and do not complete each other.
+
+    Returns
+    -------
+    ndarray of bool, (cells,)
+        Cells below `min_group` and those withheld to protect them. Exact derivation is
+        prevented; bounds that follow from numbers not being negative are not considered.
+    """
+    hidden = counts < min_group
+    sizes = counts if preference is None else preference
+    while True:
+        exposed = _find_exposed(hidden, margins)
+        # A companion must share a total with an exposed cell: the one that leaves the fewest exposed, of such the smallest.
+        candidates = np.flatnonzero((margins[:, exposed].sum(axis=1) @ margins > 0) & ~hidden)
+        if not len(candidates):
+            return hidden
+        trials = hidden | np.eye(len(counts), dtype=bool)[candidates]
+        left = [int(_find_exposed(trial, margins).sum()) for trial in trials]
+        hidden = trials[min(range(len(candidates)), key=lambda index: (left[index], sizes[candidates[index]]))]
+
+
+def _find_exposed(hidden: np.ndarray, margins: np.ndarray) -> np.ndarray:
+    """Return which hidden cells, (cells,) of bool, the totals and the open cells determine."""
+    exposed = np.zeros(len(hidden), bool)
+    if hidden.any():
+        _, sizes, directions = np.linalg.svd(margins[:, hidden])
+        free = directions[int((sizes > 1e-9).sum()) :]
+        exposed[hidden] = (np.abs(free) < 1e-9).all(axis=0)
+    return exposed
+
+
+@dataclass(frozen=True)
+class _Table:
+    """All combinations of groups, and the cell of each subject (−1 where an attribute is unknown)."""
+
+    names: pd.DataFrame
+    cell: np.ndarray
+    codes: np.ndarray  # (cells, attributes)
+
+    @classmethod
+    def lay_out(cls, groups: pd.DataFrame) -> _Table:
+        levels, codes = [], []
+        for name in groups.columns:
+            column = groups[name]
+            known = column.notna().to_numpy()
+            if isinstance(column.dtype, pd.CategoricalDtype):
+                order = [str(level) for level in column.cat.categories]
+            else:
+                order = sorted(column[known].astype(str).unique())
+            place = {level: number for number, level in enumerate(order)}
+            levels.append(order)
+            codes.append([place[str(value)] if there else -1 for value, there in zip(column, known, strict=True)])
+        shape = tuple(len(order) for order in levels)
+        of_subject = np.array(codes, int).T.reshape(len(groups), len(shape))
+        known = (of_subject >= 0).all(axis=1)
+        cell = np.full(len(groups), -1)
+        if known.any():
+            cell[known] = np.ravel_multi_index(tuple(of_subject[known].T), shape)
+        grid = np.indices(shape).reshape(len(shape), -1).T
+        names = pd.DataFrame(
+            {
+                str(name): pd.Series([levels[place][code] for code in grid[:, place]], dtype=object)
+                for place, name in enumerate(groups.columns)
+            }
+        )
+        return cls(names, cell, grid)
+
+    def build_margins(self) -> np.ndarray:
+        """Return which cells each published total sums: of everybody, and of each group of each attribute."""
+        totals = [np.ones((1, len(self.codes)))]
+        for place in range(self.codes.shape[1]):
+            column = self.codes[:, place]
+            totals.append((np.unique(column)[:, None] == column[None, :]).astype(float))
+        return np.vstack(totals)
+
+    def build_main_effects(self, met: np.ndarray) -> np.ndarray:
+        """Return independent columns that span a constant and every attribute's groups, for the cells that are met."""
+        columns = self.build_margins()[:, met].T
+        if not met.any():
+            return columns
+        _, triangle, order = linalg.qr(columns, mode="economic", pivoting=True)
+        rank = int((np.abs(np.diagonal(triangle)) > 1e-9 * max(abs(triangle[0, 0]), 1.0)).sum())
+        return columns[:, np.sort(order[:rank])]
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    """What columns in which the same subjects have a value share."""
+
+    counts: np.ndarray
+    hidden: np.ndarray
+    main_effects: np.ndarray
+    several: bool  # more than one attribute
+    text: np.ndarray
+    notes: list[str]
+
+    @classmethod
+    def examine(cls, counts: np.ndarray, everybody: np.ndarray, table: _Table, min_group: int) -> _Pattern:
+        hidden = find_withheld(counts, table.build_margins(), min_group, everybody)
+        text = np.where(counts < min_group, f"<{min_group}", np.where(hidden, WITHHELD, counts.astype(str)))
+        notes = []
+        if (counts == 0).any():
+            notes.append(f"{int((counts == 0).sum())} of {len(counts)} combinations hold nobody")
+        if hidden.any():
+            notes.append(
+                f"{int(hidden.sum())} of {len(counts)} cells are not shown: too small, empty, or withheld to protect those"
+            )
+        main_effects = table.build_main_effects(counts > 0)
+        return cls(counts, hidden, main_effects, table.codes.shape[1] > 1, text.astype(object), notes)
+
+    def fit(self, values: np.ndarray, cell: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return one column's cells and its row of variances."""
+        met = self.counts > 0
+        sums = np.bincount(cell, values, minlength=len(self.counts))
+        every_mean = np.divide(sums, self.counts, out=np.full(len(met), np.nan), where=met)
+        within = float(((values - every_mean[cell]) ** 2).sum())
+        counts, means = self.counts[met], every_mean[met]
+        shown = {name: np.full(len(met), np.nan) for name in (*_SHOWN, "raw_mean")}
+        shown |= {"n": self.text, "suppressed": self.hidden}
+        row: dict[str, Any] = {
+            "n": int(counts.sum()),
+            "cells": len(counts),
+            "empty_cells": int((~met).sum()),
+            "suppressed_cells": int(self.hidden.sum()),
+        }
+        why = _explain_dull(counts, means, within)
+        if why:
+            return shown, row | {"note": "; ".join([why, *self.notes])}
+        notes = []
+        df_cells, df_within = len(counts) - self.main_effects.shape[1], int(counts.sum()) - len(counts)
+        pooled = null = _Pooled.fit(counts, means, within, np.ones((len(counts), 1)))
+        row |= {"within_variance": null.within, "between_variance_null": null.between, "vpc_null": null.share}
+        if df_cells < 1 or not self.several:
+            notes.append("main effects and cells cannot be told apart: cells are pooled towards the common mean")
+        else:
+            pooled = _Pooled.fit(counts, means, within, self.main_effects)
+            row |= {"within_variance": pooled.within, "between_variance": pooled.between, "vpc": pooled.share}
+            if null.between > 0:
+                row["unexplained_share"] = min(pooled.between / null.between, 1.0)
+            f = _test_interaction(counts, means, within, self.main_effects)
+            row |= {
+                "f": f,
+                "df_cells": df_cells,
+                "df_within": df_within,
+                "p_interaction": stats.f.sf(f, df_cells, df_within),
+            }
+        if len(counts) - pooled.parameters < FEW_CELLS:
+            notes.append("there are few cells: the variance between them is hardly known")
+        visible = met & ~self.hidden
+        shown["raw_mean"][visible] = every_mean[visible]
+        for name in _SHOWN:
+            shown[name][visible] = getattr(pooled, name)[visible[met]]
+        return shown, row | {"note": "; ".join([*notes, *self.notes])}
+
+
+def _explain_dull(counts: np.ndarray, means: np.ndarray, within: float) -> str:
+    """Return why these cells bear no model, or nothing."""
+    if len(counts) < 2:
+        return "nothing to compare: fewer than two combinations hold anybody"
+    if counts.sum() - len(counts) < 1:
+        return "nothing was fitted: no combination holds two subjects"
+    if within <= 1e-20 * (counts * means**2).sum():
+        alike = np.ptp(means) <= 1e-12 * np.abs(means).max()
+        return (
+            "nothing was fitted: every subject has the same value"
+            if alike
+            else "nothing was fitted: no cell varies within"
+        )
+    return ""
+
+
+def _test_interaction(counts: np.ndarray, means: np.ndarray, within: float, design: np.ndarray) -> float:
+    """Return F of the cells' departure from additive means: exact for normal scores of equal variance."""
+    root = np.sqrt(counts)[:, None]
+    basis = np.linalg.qr(root * design)[0]
+    scaled = root[:, 0] * means
+    departure = scaled - basis @ (basis.T @ scaled)
+    return float((departure**2).sum() / (len(counts) - design.shape[1]) / (within / (counts.sum() - len(counts))))
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """A fitted one-way random-effects model with fixed effects of the cells."""
+
+    between: float
+    within: float
+    parameters: int
+    additive_mean: np.ndarray
+    pooled_mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def share(self) -> float:
+        """The variance partition coefficient."""
+        return self.between / (self.between + self.within)
+
+    @classmethod
+    def fit(cls, counts: np.ndarray, means: np.ndarray, within: float, design: np.ndarray) -> _Pooled:
+        """Fit by restricted maximum likelihood; `within` is the sum of squares inside the cells."""
+        ratio, variance = _find_ratio(counts, means, within, design)
+        between = ratio * variance
+        error = variance / counts
+        total = between + error
+        scaled = design / total[:, None]
+        inverse = np.linalg.inv(design.T @ scaled)
+        additive = design @ (inverse @ (scaled.T @ means))
+        weight = between / total
+        # Mean squared error: of the random effect, of β, and (twice: once for itself, once for the bias of the first) of τ².
+        from_effect = weight * error
+        from_main = (1 - weight) ** 2 * np.einsum("jp,pq,jq->j", design, inverse, design)
+        variance_of_between = 2.0 / (total**-2.0).sum()
+        from_between = error**2 * total**-3.0 * variance_of_between
+        pooled = additive + weight * (means - additive)
+        reach = special.ndtri(0.5 + CONFIDENCE / 2) * np.sqrt(from_effect + from_main + 2 * from_between)
+        return cls(between, variance, design.shape[1], additive, pooled, pooled - reach, pooled + reach, weight)
+
+
+def _profile(
+    ratios: np.ndarray, counts: np.ndarray, means: np.ndarray, within: float, design: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return −2 log restricted likelihood at each τ²/σ², up to a constant, and the best σ² there.
+
+    Harville 1977, section 5, for cells whose members are exchangeable: Σ log(1 + nλ) + log|X'WX| + (N − p) log σ̂² with
+    W = diag(1 / (λ + 1/n)) and (N − p) σ̂² = the sum of squares within cells + the weighted one of the cells' means about X β̂.
+    """
+    weights = counts / (1.0 + counts * ratios[:, None])
+    crossed = np.einsum("jp,rj,jq->rpq", design, weights, design, optimize=True)
+    beta = np.linalg.solve(crossed, ((weights * means) @ design)[:, :, None])[:, :, 0]
+    residuals = means - beta @ design.T
+    df = counts.sum() - design.shape[1]
+    variance = (within + (weights * residuals**2).sum(axis=1)) / df
+    deviance = np.log1p(counts * ratios[:, None]).sum(axis=1) + np.linalg.slogdet(crossed)[1] + df * np.log(variance)
+    return deviance, variance
+
+
+def _find_ratio(counts: np.ndarray, means: np.ndarray, within: float, design: np.ndarray) -> tuple[float, float]:
+    """Return the ratio τ²/σ² ≥ 0 of the largest restricted likelihood, and σ² there."""
+    typical = 1.0 / np.median(counts)  # where the two variances weigh alike: the scale on which to look
+    # The likelihood can have two maxima, one of them at 0: look everywhere first, then closer and closer around the best.
+    low, high = 0.0, 20.0 if len(counts) > design.shape[1] else 0.0
+    while True:
+        bends = np.linspace(low, high, 21)
+        ratios = typical * np.expm1(bends)
+        deviance, variance = _profile(ratios, counts, means, within, design)
+        best = int(np.argmin(deviance))
+        if high - low < 1e-8:
+            return float(ratios[best]), float(variance[best])
+        low, high = bends[max(best - 1, 0)], bends[min(best + 1, 20)]

@@ -1,0 +1,360 @@
+"""Matching: the check on adjustment that needs no model of the score, by comparing people who are alike.
+
+Two groups are made comparable by pairing each person of one with a person of the other of nearly equal covariates, before any score is
+looked at. Nothing is assumed of how covariates act on the score, and where a person has no counterpart that is seen (and counted), not
+bridged by a line. The price is the people who are lost.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, special, stats
+
+from helpers.errors import SegfairError
+from helpers.fairness.adjustment import Covariate, encode_covariates
+from helpers.fairness.bootstrap import CONFIDENCE
+from helpers.fairness.disparity import sign_metric
+
+CALIPER = 0.2  # standard deviations of the logit of the propensity score
+LARGEST_DIFFERENCE = 0.1  # standardised, above which a covariate counts as unbalanced
+
+BALANCE_COLUMNS = (
+    "covariate", "level", "first_before", "second_before", "difference_before", "first_after", "second_after", "difference_after",
+    "variance_ratio_before", "variance_ratio_after", "suppressed",
+)  # fmt: skip
+MATCHED_COLUMNS = ("column", "metric", "best_group", "worst_group", "pairs", "gap", "low", "high", "p", "note")
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Pairs of people who are alike, one of each group.
+
+    Attributes
+    ----------
+    first, second : str
+        The groups.
+    pairs : ndarray of int64, (pairs, 2)
+        Rows of the person in `first` and of their counterpart in `second`, in the order of the former.
+    balance : DataFrame
+        One row per covariate, of categorical ones per level (:data:`BALANCE_COLUMNS`): means or shares in the two groups before and after
+        matching, the difference first − second in standard deviations (√ of the mean of both groups' variances *before* matching, after
+        Stuart 2010, so that it shrinks only if the means do), the ratio of variances (numeric only). Levels of fewer than
+        `min_group` people are ``suppressed``: no figures.
+    matched : int
+        Pairs.
+    lost_first, lost_second : int
+        People of each group with all covariates but without a counterpart.
+    missing : int
+        People of the two groups who lack a covariate.
+    warnings : tuple of str
+        Covariates that stay unbalanced.
+    note : str
+        Why there are no pairs.
+    """
+
+    first: str
+    second: str
+    pairs: np.ndarray
+    balance: pd.DataFrame
+    matched: int
+    lost_first: int
+    lost_second: int
+    missing: int
+    warnings: tuple[str, ...] = ()
+    note: str = ""
+
+
+def match_pairs(
+    groups: np.ndarray,
+    covariates: pd.DataFrame,
+    first: str,
+    second: str,
+    *,
+    method: Literal["mahalanobis", "propensity"] = "mahalanobis",
+    caliper: float = CALIPER,
+    min_group: int = 10,
+) -> Matching:
+    """Pair people of two groups by their covariates.
+
+    Parameters
+    ----------
+    groups : ndarray of object, (subjects,)
+        Group names; None or NaN where unknown. People of other groups take no part.
+    covariates : DataFrame, (subjects, covariates)
+        Numbers are matched closely, anything else (categories, text, bool) exactly. Where people are equally good counterparts the index
+        decides (smaller first), so give one that names the subject: then the order of rows does not matter.
+    first, second : str
+        The groups; for an attribute of more than two the best and the worst.
+    method : {"mahalanobis", "propensity"}
+        What the total of is made smallest: the Mahalanobis distance of numeric covariates (within-group covariance), or the difference of the
+        logit of the propensity score. The caliper holds with both.
+    caliper : float
+        Largest difference of the propensity score's logit within a pair, in its standard deviations (√ of the mean of both groups' variances).
+    min_group : int
+        With fewer pairs than that there is no matching.
+
+    Returns
+    -------
+    Matching
+
+    Raises
+    ------
+    SegfairError
+        The inputs have different numbers of subjects, the index has duplicates, or `method` or `caliper` is out of range.
+
+    Notes
+    -----
+    1:1 without replacement, optimal: of all pairings within the caliper those with the most pairs, and of these the one of the smallest total
+    distance, by the assignment algorithm within each combination of categorical levels; nothing is drawn at random. The
+    propensity score is a logistic regression of the group on the numeric covariates, standardised; categorical ones need none, they
+    are equal within pairs. Groups that a covariate parts completely have no counterparts.
+
+    References
+    ----------
+    Austin 2011, *Optimal caliper widths for propensity-score matching*, Pharmaceutical Statistics 10 (0.2 standard deviations).
+    Rosenbaum & Rubin 1985, *Constructing a control group using multivariate matched sampling methods*, American Statistician 39
+    (Mahalanobis distance within propensity calipers).
+    Rosenbaum 1989, *Optimal matching for observational studies*, JASA 84. Stuart 2010, Statistical Science 25 (balance).
+    """
+    labels = np.asarray(groups, object)
+    if labels.shape != (len(covariates),):
+        raise SegfairError(
+            f"groups and covariates must have one row per subject; got shapes {labels.shape} and {covariates.shape}"
+        )
+    if not covariates.index.is_unique:
+        raise SegfairError("the index of covariates must name each subject once: average a subject's scans first")
+    if method not in ("mahalanobis", "propensity") or not caliper > 0:
+        raise SegfairError(
+            f"method must be mahalanobis or propensity, and caliper positive; got {method!r} and {caliper!r}"
+        )
+    encoded = encode_covariates(covariates)
+    known = np.all([covariate.known for covariate in encoded], axis=0) if encoded else np.ones(len(labels), bool)
+    sides = [np.array([label == name for label in labels], bool) for name in (first, second)]
+    order = np.argsort(covariates.index.to_numpy(), kind="stable")
+    rows = [order[(side & known)[order]] for side in sides]
+    missing = int((~known & (sides[0] | sides[1])).sum())
+    nobody = np.empty((0, 2), np.int64)
+
+    def refuse(note: str) -> Matching:
+        balance = _tabulate_balance(encoded, rows, nobody, min_group)
+        return Matching(first, second, nobody, balance, 0, len(rows[0]), len(rows[1]), missing, (), note)
+
+    if first == second or min(map(len, rows)) < min_group:
+        return refuse(
+            f"no pairs: {first} and {second} must be two groups of at least {min_group} people with all covariates"
+        )
+    if not encoded:
+        return refuse("no pairs: there is no covariate to match on")
+    numeric = [covariate.numbers for covariate in encoded if covariate.levels is None]
+    positions = [_standardise(numeric, side, rows) for side in rows]
+    scores = _score_propensity(positions)
+    if scores is None:
+        return refuse("no pairs: the covariates part the two groups completely, nobody has a counterpart")
+    whitened = positions if method == "mahalanobis" else [score[:, None] for score in scores]
+    if method == "mahalanobis":
+        whitened = _whiten(positions)
+    strata = [_number_strata(encoded, side) for side in rows]
+    width = caliper * np.sqrt((scores[0].var(ddof=1) + scores[1].var(ddof=1)) / 2)
+    found = []
+    for stratum in sorted(set(strata[0]) & set(strata[1])):
+        inside = [np.flatnonzero([own == stratum for own in side]) for side in strata]
+        apart = np.abs(scores[0][inside[0]][:, None] - scores[1][inside[1]][None, :])
+        offset = whitened[0][inside[0]][:, None, :] - whitened[1][inside[1]][None, :, :]
+        places = _assign(np.sqrt((offset**2).sum(axis=2)), apart <= width + 1e-12)
+        found += [(rows[0][inside[0][one]], rows[1][inside[1][other]]) for one, other in places]
+    pairs = np.array(sorted(found), np.int64).reshape(-1, 2)
+    if len(pairs) < min_group:
+        return refuse(f"no matching: only {len(pairs)} pairs are alike, fewer than {min_group}")
+    balance = _tabulate_balance(encoded, rows, pairs, min_group)
+    unbalanced = balance.loc[balance["difference_after"].abs() > LARGEST_DIFFERENCE, "covariate"].unique()
+    return Matching(
+        first,
+        second,
+        pairs,
+        balance,
+        len(pairs),
+        len(rows[0]) - len(pairs),
+        len(rows[1]) - len(pairs),
+        missing,
+        tuple(f"{name} stays unbalanced after matching" for name in unbalanced),
+    )
+
+
+def measure_matched_gaps(
+    values: np.ndarray, matching: Matching, metrics: Sequence[str], *, min_group: int = 10
+) -> pd.DataFrame:
+    """Compare matched people.
+
+    Parameters
+    ----------
+    values : ndarray of float, (subjects, columns)
+        The rows that `matching` was made from; NaN where a subject has no value: the pair then does not count in that column.
+    matching : Matching
+    metrics : sequence of str, (columns,)
+        Each column's metric (a key of :data:`helpers.fairness.disparity.HIGHER_IS_BETTER`).
+    min_group : int
+        No gap from fewer pairs.
+
+    Returns
+    -------
+    DataFrame
+        One row per column (:data:`MATCHED_COLUMNS`): ``gap`` is `first` − `second` in the direction in which positive means that the
+        first group is better (``best_group`` is always the first, so the gap may be negative), the mean over pairs in the metric's
+        unit, with the paired t interval (95 %) and p-value; ``note``, why there is no number.
+
+    Raises
+    ------
+    SegfairError
+        `values` has too few rows or another number of columns than `metrics`.
+
+    References
+    ----------
+    Austin 2011, *Comparing paired vs non-paired statistical methods of analyses when making inferences about absolute risk
+    reductions in propensity-score matched samples*, Statistics in Medicine 30 (matched pairs call for paired tests).
+    """
+    values = np.asarray(values, float)
+    if (
+        values.ndim != 2
+        or values.shape[1] != len(metrics)
+        or (matching.pairs.size and matching.pairs.max() >= len(values))
+    ):
+        raise SegfairError(
+            f"values must have the rows that were matched and one column per metric; got shape {values.shape} for {len(metrics)} metrics"
+        )
+    rows = []
+    for place, metric in enumerate(metrics):
+        row: dict[str, Any] = {
+            "column": place,
+            "metric": metric,
+            "best_group": matching.first,
+            "worst_group": matching.second,
+        }
+        differences = sign_metric(metric) * (values[matching.pairs[:, 0], place] - values[matching.pairs[:, 1], place])
+        differences = differences[np.isfinite(differences)]
+        rows.append(row | {"pairs": len(differences)} | _test_pairs(differences, matching.note, min_group))
+    return pd.DataFrame(rows, columns=list(MATCHED_COLUMNS))
+
+
+def _test_pairs(differences: np.ndarray, why: str, min_group: int) -> dict[str, Any]:
+    if len(differences) < max(min_group, 2):
+        return {"note": why or f"no gap: only {len(differences)} pairs have a value"}
+    gap = float(differences.mean())
+    error = float(differences.std(ddof=1)) / np.sqrt(len(differences))
+    if error <= 1e-12 * np.abs(differences).max():
+        return {"gap": gap, "note": "no interval: every pair differs by the same amount"}
+    df = len(differences) - 1
+    reach = stats.t.ppf(0.5 + CONFIDENCE / 2, df) * error
+    return {
+        "gap": gap,
+        "low": gap - reach,
+        "high": gap + reach,
+        "p": 2 * stats.t.sf(abs(gap) / error, df),
+        "note": "",
+    }
+
+
+def _standardise(numeric: Sequence[np.ndarray], side: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Return one group's numeric covariates, (people, covariates), in standard deviations of both groups together."""
+    columns = []
+    for numbers in numeric:
+        both = np.concatenate([numbers[own] for own in rows])
+        if np.ptp(both) > 0:
+            columns.append((numbers[side] - both.mean()) / both.std())
+    return np.column_stack(columns) if columns else np.zeros((len(side), 0))
+
+
+def _whiten(positions: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return positions in which Euclid's distance is Mahalanobis' with the covariance within groups."""
+    inside = np.vstack([side - side.mean(axis=0) for side in positions])
+    covariance = inside.T @ inside / (len(inside) - 2)
+    sizes, directions = np.linalg.eigh(covariance)
+    # A direction in which nobody varies has no unit of its own; leaving it out is what the pseudo-inverse does.
+    real = sizes > 1e-10 * max(sizes.max(initial=0.0), 1e-300)
+    return [side @ (directions[:, real] / np.sqrt(sizes[real])) for side in positions]
+
+
+def _score_propensity(positions: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    """Return the logit of the propensity score of both groups' people; None where the groups are parted completely."""
+    import statsmodels.api as sm
+    from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
+
+    together = np.vstack(positions)
+    if not together.shape[1]:
+        return [np.zeros(len(side)) for side in positions]
+    design = np.column_stack([np.ones(len(together)), together])
+    # Twins among the covariates change nothing of the score, but the fit needs independent columns.
+    left, sizes, _ = np.linalg.svd(design, full_matrices=False)
+    design = left[:, sizes > 1e-9 * sizes[0]] * np.sqrt(len(design))
+    member = np.repeat([1.0, 0.0], [len(side) for side in positions])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PerfectSeparationWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        fit = sm.GLM(member, design, family=sm.families.Binomial()).fit(maxiter=50)
+    logits = design @ fit.params
+    chances = special.expit(logits)
+    if not np.isfinite(logits).all() or (np.abs(member - chances) < 1e-6).all():
+        return None
+    return [logits[: len(positions[0])], logits[len(positions[0]) :]]
+
+
+def _number_strata(encoded: Sequence[Covariate], side: np.ndarray) -> list[tuple[float, ...]]:
+    """Return each person's combination of categorical levels."""
+    columns = [covariate.numbers[side] for covariate in encoded if covariate.levels is not None]
+    return [tuple(person) for person in np.column_stack(columns)] if columns else [()] * len(side)
+
+
+def _assign(distance: np.ndarray, allowed: np.ndarray) -> list[tuple[int, int]]:
+    """Return the pairs of an assignment with as many allowed pairs as can be, of the smallest total distance."""
+    if not allowed.any():
+        return []
+    # A forbidden pair costs more than all allowed ones together, so that it is taken only where nothing else is left.
+    forbidden = (distance[allowed].max() + 1.0) * (min(distance.shape) + 1)
+    one, other = optimize.linear_sum_assignment(np.where(allowed, distance, forbidden))
+    return [(int(a), int(b)) for a, b in zip(one, other, strict=True) if allowed[a, b]]
+
+
+def _tabulate_balance(
+    encoded: Sequence[Covariate], rows: Sequence[np.ndarray], pairs: np.ndarray, min_group: int
+) -> pd.DataFrame:
+    """Return means, differences and variance ratios of every covariate before and after matching."""
+    table = []
+    for covariate in encoded:
+        before = [covariate.numbers[side] for side in rows]
+        after = [covariate.numbers[pairs[:, place]] for place in range(2)]
+        if covariate.levels is None:
+            table.append(
+                {"covariate": covariate.name, "level": ""} | _compare(before, after, numeric=True, min_group=min_group)
+            )
+            continue
+        for place, level in enumerate(covariate.levels):
+            held = [[(numbers == place).astype(float) for numbers in part] for part in (before, after)]
+            if sum(part.sum() for part in held[0]) > 0:
+                compared = _compare(*held, numeric=False, min_group=min_group)
+                table.append({"covariate": covariate.name, "level": level} | compared)
+    return pd.DataFrame(table, columns=list(BALANCE_COLUMNS))
+
+
+def _compare(
+    before: Sequence[np.ndarray], after: Sequence[np.ndarray], *, numeric: bool, min_group: int
+) -> dict[str, Any]:
+    counts = [len(part) for part in before] if numeric else [part.sum() for part in before]
+    if min(len(part) for part in before) < 2 or (min(counts) if numeric else sum(counts)) < min_group:
+        return {"suppressed": True}
+    spread = np.sqrt((before[0].var(ddof=int(numeric)) + before[1].var(ddof=int(numeric))) / 2)
+    row: dict[str, Any] = {"suppressed": False}
+    for when, (one, other) in (("before", before), ("after", after)):
+        if len(one) < 2:
+            continue
+        gap = one.mean() - other.mean()
+        row |= {f"first_{when}": one.mean(), f"second_{when}": other.mean()}
+        # Nobody differs from anybody: balanced. Two constants that differ: no unit to state it in.
+        row[f"difference_{when}"] = gap / spread if spread > 0 else (0.0 if gap == 0 else np.nan)
+        if numeric and other.var() > 0:
+            row[f"variance_ratio_{when}"] = one.var(ddof=1) / other.var(ddof=1)
+    return row

@@ -1,0 +1,322 @@
+"""Time the statistics of a large audit next to pingouin, scipy and fairlearn, on the same data in the same run.
+
+``python tests/benchmarks/bench_fairness.py`` prints a Markdown table: 1056 people, 5 organs × 4 models × 6 metrics, 3 attributes, 10,000
+resamples, 5,000 permutations. Ours is measured whole, in a fresh process. The others take hours: each is timed on the small part that its row
+states, and the time of the whole is that part times the number of parts. Before a time counts, both must have given the same answer.
+fairlearn is optional (``pip install -e '.[benchmark]' -c constraints.txt``); its row is left out where it is absent.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import platform
+import resource
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+
+import numpy as np
+import pandas as pd
+
+from helpers.fairness.bootstrap import draw_group_means
+from helpers.fairness.disparity import estimate_disparities, find_best_and_worst
+from helpers.fairness.effects import measure_epsilon_squared, measure_eta_squared
+from helpers.fairness.equivalence import judge_columns
+from helpers.fairness.hypothesis_tests import (
+    run_kruskal_wallis,
+    run_one_way_anova,
+    run_welch_anova,
+    summarise_columns,
+)
+from helpers.fairness.intervals import find_intervals, take_means
+from helpers.fairness.permutation import run_max_t
+
+SUBJECTS, ORGANS, MODELS, DRAWS, PERMUTATIONS = 1056, 5, 4, 10_000, 5_000
+METRICS = ("dice", "nsd", "iou", "precision", "hd95_mm", "boundary_error_mm")
+GROUPS = (2, 3, 4)
+COLUMNS = ORGANS * MODELS * len(METRICS)
+NAMES = list(METRICS) * (ORGANS * MODELS)
+
+# What the others are timed on.
+PINGOUIN_COLUMNS = 3
+FAIRLEARN_COLUMNS, FAIRLEARN_DRAWS = 2, (200, 600)
+SLOW_PERMUTATIONS = 3
+
+
+def draw_cohort() -> tuple[np.ndarray, np.ndarray]:
+    """Skewed scores that are correlated within people, 2 % missing, and the groups of three attributes."""
+    generator = np.random.default_rng(0)
+    latent = generator.standard_normal((SUBJECTS, 1)) + generator.standard_normal((SUBJECTS, COLUMNS))
+    values = np.exp(-0.1 * np.exp(0.5 * latent))
+    groups = np.column_stack([generator.integers(0, number, SUBJECTS) for number in GROUPS])
+    groups[generator.random(groups.shape) < 0.03] = -1
+    values[groups[:, 0] == 1] -= 0.02
+    values[generator.random(values.shape) < 0.02] = np.nan
+    distances = np.isin(NAMES, ("hd95_mm", "boundary_error_mm"))
+    values[:, distances] = 20 * (1 - values[:, distances])
+    return values, groups
+
+
+def time_call(call: Callable[[], object]) -> tuple[float, object]:
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def draw_attribute(values: np.ndarray, groups: np.ndarray, attribute: int) -> np.ndarray:
+    streams = [f"{attribute} {group}" for group in range(GROUPS[attribute])]
+    return draw_group_means(values, groups[:, attribute], draws=DRAWS, seed=0, streams=streams)
+
+
+def run_tests(values: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
+    runs = (run_one_way_anova, run_welch_anova, run_kruskal_wallis)
+    effects = (measure_eta_squared, measure_epsilon_squared)
+    found = []
+    for codes in groups.T:
+        found += [run(values, codes).p for run in runs] + [measure(values, codes).low for measure in effects]
+    return found
+
+
+def bound_means_and_gaps(values: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the BCa bounds of what the others can do: every group's mean, and the gap between two groups."""
+    bounds = []
+    for attribute in range(len(GROUPS)):
+        codes = groups[:, attribute]
+        drawn = draw_attribute(values, groups, attribute)
+        moments = summarise_columns(values, codes)
+        best, worst = find_best_and_worst(moments.mean, moments.n, NAMES)
+
+        def subtract(means: np.ndarray, sizes: np.ndarray, best=best, worst=worst) -> np.ndarray:
+            gap = [
+                np.take_along_axis(means, np.broadcast_to(at, (*means.shape[:-2], 1, COLUMNS)), -2)
+                for at in (best, worst)
+            ]
+            return np.concatenate([take_means(means, sizes), gap[0] - gap[1]], axis=-2)
+
+        found = find_intervals(values, codes, drawn, subtract)
+        bounds.append((found.low, found.high))
+    return bounds
+
+
+def measure_ours() -> dict[str, float]:
+    """Run everything once, in a process of its own."""
+    values, groups = draw_cohort()
+    seconds = {}
+    seconds["tests"], _ = time_call(lambda: run_tests(values, groups))
+    seconds["permutations"], family = time_call(
+        lambda: run_max_t(values, groups, permutations=PERMUTATIONS, seed=0, smallest_group=10)
+    )
+    seconds["bootstrap"], _ = time_call(lambda: bound_means_and_gaps(values, groups))
+
+    def measure_all() -> None:
+        for attribute in range(len(GROUPS)):
+            codes = groups[:, attribute]
+            estimate_disparities(values, codes, NAMES, draw_attribute(values, groups, attribute))
+            judge_columns(values, codes, np.full(COLUMNS, 0.02), family.p_step_down[attribute])
+
+    seconds["disparities"], _ = time_call(measure_all)
+    seconds["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return seconds
+
+
+def list_parts(values: np.ndarray, codes: np.ndarray, column: int) -> list[np.ndarray]:
+    known = np.isfinite(values[:, column])
+    return [values[known & (codes == group), column] for group in range(codes.max() + 1)]
+
+
+def find_error(parts: list[np.ndarray]) -> float:
+    return float(np.sqrt(sum(part.var(ddof=1) / len(part) for part in parts)))
+
+
+def check_same(ours: np.ndarray, theirs: np.ndarray, error: float, share: float = 0.22) -> None:
+    """Refuse bounds that differ by more than chance: 4 × 0.054 standard errors for 10,000 resamples of either.
+
+    0.054 is the spread of the difference of two such bounds, measured over 80 seeds of either side.
+    """
+    if np.abs(np.asarray(ours) - theirs).max() > share * error:
+        raise AssertionError(f"the answers differ: {ours} and {theirs}, standard error {error}")
+
+
+def time_pingouin_bootstrap(values: np.ndarray, groups: np.ndarray, bounds: list) -> float:
+    """Time every group's mean and the gap in a few columns of the first attribute; return seconds of the whole."""
+    import pingouin
+
+    # Functions with an axis: pingouin then computes all resamples at once, its fastest way.
+    def subtract(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:
+        return first.mean(axis) - second.mean(axis)
+
+    codes, (low, high) = groups[:, 0], bounds[0]
+    seconds_mean = seconds_gap = 0.0
+    for column in range(PINGOUIN_COLUMNS):
+        parts = list_parts(values, codes, column)
+        for group, part in enumerate(parts):
+            taken, theirs = time_call(
+                lambda part=part: pingouin.compute_bootci(part, func="mean", n_boot=DRAWS, decimals=12, seed=1)
+            )
+            seconds_mean += taken / (PINGOUIN_COLUMNS * len(parts))
+            check_same([low[group, column], high[group, column]], theirs, find_error([part]))
+        ordered = sorted(parts, key=lambda part: -part.mean())
+        taken, theirs = time_call(
+            lambda ordered=ordered: pingouin.compute_bootci(*ordered, func=subtract, n_boot=DRAWS, decimals=12, seed=1)
+        )
+        seconds_gap += taken / PINGOUIN_COLUMNS
+        check_same([low[2, column], high[2, column]], theirs, find_error(parts))
+    # Means of groups of one half, a third and a quarter of the people; taken as proportional to their size.
+    return COLUMNS * (
+        seconds_mean * len(GROUPS) * GROUPS[0] + seconds_gap * sum(GROUPS[0] / number for number in GROUPS)
+    )
+
+
+def time_fairlearn_bootstrap(values: np.ndarray, groups: np.ndarray) -> float | None:
+    """Time two numbers of draws for the first attribute; return seconds of the whole by the line through both."""
+    try:
+        from fairlearn.metrics import MetricFrame
+    except ImportError:
+        return None
+
+    def average(_: pd.Series, scores: pd.Series) -> float:
+        return float(np.mean(scores))
+
+    taken = []
+    for draws in FAIRLEARN_DRAWS:
+        seconds = 0.0
+        for column in range(FAIRLEARN_COLUMNS):
+            known = np.isfinite(values[:, column]) & (groups[:, 0] >= 0)
+            scores, codes = values[known, column], groups[known, 0]
+
+            def make(scores=scores, codes=codes, draws=draws) -> MetricFrame:
+                return MetricFrame(
+                    metrics=average,
+                    y_true=scores,
+                    y_pred=scores,
+                    sensitive_features=codes,
+                    n_boot=draws,
+                    ci_quantiles=[0.025, 0.975],
+                    random_state=1,
+                )
+
+            spent, frame = time_call(make)
+            seconds += spent / FAIRLEARN_COLUMNS
+            drawn = draw_group_means(scores[:, None], codes, draws=DRAWS, seed=0, streams="ab")
+            ours = find_intervals(scores[:, None], codes, drawn, take_means, method="percentile")
+            for group in range(2):
+                theirs = np.array([frame.by_group_ci[bound].loc[group] for bound in range(2)])
+                # A few hundred draws of theirs: a bound's standard error is 2.7 / √draws of a standard error.
+                check_same(
+                    [ours.low[group, 0], ours.high[group, 0]], theirs, find_error([scores[codes == group]]), 10 / np.sqrt(draws)
+                )  # fmt: skip
+        taken.append(seconds)
+    slope = (taken[1] - taken[0]) / (FAIRLEARN_DRAWS[1] - FAIRLEARN_DRAWS[0])
+    return COLUMNS * len(GROUPS) * (taken[0] + slope * (DRAWS - FAIRLEARN_DRAWS[0]))
+
+
+def time_permutations(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Time Kruskal and Wallis' test under a few permutations; return seconds of the whole for pingouin and for scipy."""
+    import pingouin
+    from scipy import stats
+
+    generator = np.random.default_rng(1)
+    pingouin_seconds = scipy_seconds = 0.0
+    for _ in range(SLOW_PERMUTATIONS):
+        for codes in groups.T:
+            order = codes.copy()
+            order[codes >= 0] = generator.permutation(codes[codes >= 0])
+            ours = run_kruskal_wallis(values, order).statistic
+            # scipy takes all columns in one call.
+            parts = [values[order == group] for group in range(codes.max() + 1)]
+            seconds, theirs = time_call(lambda parts=parts: stats.kruskal(*parts, axis=0, nan_policy="omit"))
+            scipy_seconds += seconds
+            np.testing.assert_allclose(ours, theirs.statistic, rtol=1e-9, atol=1e-9)
+            table = pd.DataFrame({"value": values[:, 0], "group": order})[order >= 0]
+            seconds, theirs = time_call(lambda table=table: pingouin.kruskal(data=table, dv="value", between="group"))
+            pingouin_seconds += seconds * COLUMNS
+            np.testing.assert_allclose(ours[0], theirs["H"].iloc[0], rtol=1e-9, atol=1e-9)
+    return tuple(PERMUTATIONS / SLOW_PERMUTATIONS * seconds for seconds in (pingouin_seconds, scipy_seconds))
+
+
+def time_tests(values: np.ndarray, groups: np.ndarray) -> float:
+    """Time pingouin's three tests on a few columns; return seconds of the whole."""
+    import pingouin
+
+    seconds = 0.0
+    for codes in groups.T:
+        for column in range(PINGOUIN_COLUMNS):
+            table = pd.DataFrame({"value": values[:, column], "group": codes})[codes >= 0]
+            for ours, run in (
+                (run_one_way_anova, pingouin.anova),
+                (run_welch_anova, pingouin.welch_anova),
+                (run_kruskal_wallis, pingouin.kruskal),
+            ):
+                taken, theirs = time_call(lambda run=run, table=table: run(data=table, dv="value", between="group"))
+                seconds += taken / PINGOUIN_COLUMNS
+                np.testing.assert_allclose(ours(values[:, [column]], codes).p[0], theirs["p_unc"].iloc[0], rtol=1e-8)
+    return seconds * COLUMNS
+
+
+def describe(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        ours = pool.submit(measure_ours).result()
+    values, groups = draw_cohort()
+    bounds = bound_means_and_gaps(values, groups)
+    by_pingouin, by_scipy = time_permutations(values, groups)
+    tests = COLUMNS * len(GROUPS)
+    intervals = COLUMNS * (sum(GROUPS) + len(GROUPS))
+    rows = [
+        (
+            f"{3 * tests} tests (ANOVA, Welch, Kruskal–Wallis); ours with {2 * tests} effect intervals as well",
+            "tests",
+            f"pingouin, {3 * len(GROUPS) * PINGOUIN_COLUMNS} tests",
+            time_tests(values, groups),
+        ),
+        (
+            f"{tests} tests × {PERMUTATIONS:,} permutations",
+            "permutations",
+            f"pingouin.kruskal, {len(GROUPS) * SLOW_PERMUTATIONS} calls",
+            by_pingouin,
+        ),
+        (
+            "the same",
+            "permutations",
+            f"scipy.stats.kruskal, {SLOW_PERMUTATIONS} permutations, all columns in one call",
+            by_scipy,
+        ),
+        (
+            f"{intervals} BCa intervals of means and gaps, {DRAWS:,} resamples",
+            "bootstrap",
+            f"pingouin.compute_bootci, {3 * PINGOUIN_COLUMNS} intervals",
+            time_pingouin_bootstrap(values, groups, bounds),
+        ),
+    ]
+    fairlearn = time_fairlearn_bootstrap(values, groups)
+    if fairlearn is not None:
+        part = (
+            f"fairlearn MetricFrame, {FAIRLEARN_COLUMNS} columns, {' and '.join(map(str, FAIRLEARN_DRAWS))} resamples"
+        )
+        rows.append(
+            (f"percentile intervals of {COLUMNS * sum(GROUPS)} means (ours: as above)", "bootstrap", part, fairlearn)
+        )
+    print("| what | ours, whole | other, whole (by extrapolation) | timed part of the other | times faster |")
+    print("|---|---|---|---|---|")
+    for what, key, part, other in rows:
+        print(f"| {what} | {describe(ours[key])} | {describe(other)} | {part} | {other / ours[key]:,.0f} |")
+    number = COLUMNS * sum(7 + groups for groups in GROUPS)
+    what = f"{number} BCa intervals of all measures of disparity, and {tests} verdicts"
+    print(f"| {what} | {describe(ours['disparities'])} | | | |")
+    whole = sum(ours[name] for name in ("tests", "permutations", "bootstrap", "disparities"))
+    print(f"\nOurs all together: {whole:.1f} s, peak memory {ours['peak_mb']:,.0f} MB.")
+    names = ["numpy", "scipy", "pingouin", *(["fairlearn"] if fairlearn is not None else [])]
+    print(f"{platform.machine()}, Python {platform.python_version()}, {', '.join(f'{n} {version(n)}' for n in names)}.")
+
+
+if __name__ == "__main__":
+    main()
