@@ -74,3 +74,24 @@ def test_a_wrong_parameter_is_one_message_and_status_2(params):
 def test_report_of_a_folder_that_is_none(tmp_path):
     done = segfair("report", str(tmp_path / "nothing"))
     assert done.returncode == 2 and "nothing" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_checkpoints_are_listed(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGFAIR_CHECKPOINTS", str(tmp_path / "none"))
+    done = segfair("checkpoints")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam"]
+    assert all("not here" in line and "https://" in line for line in done.stdout.splitlines())
+
+
+def test_a_checkpoint_that_cannot_be_fetched_or_verified_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGFAIR_CHECKPOINTS", str(tmp_path))
+    unknown = segfair("checkpoints", "fetch", "sam_vit_x")
+    offline = segfair("checkpoints", "fetch", "medsam", "--url", "http://127.0.0.1:9/medsam.pth")
+    absent = segfair("checkpoints", "verify", "medsam")
+    for done, said in (
+        (unknown, "must be one of"),
+        (offline, str(tmp_path / "medsam_vit_b.pth")),
+        (absent, "segfair checkpoints fetch medsam"),
+    ):
+        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from helpers.figures.inference import plot_montage, plot_throughput, plot_training
+from helpers.figures.inference import (
+    plot_montage,
+    plot_sensitivity,
+    plot_stage_seconds,
+    plot_throughput,
+    plot_training,
+)
 from helpers.inference import Panel
 
 
@@ -37,10 +43,19 @@ def test_throughput_shows_every_finished_scan_and_counts_the_failed() -> None:
 
 
 def test_montage_has_a_row_per_model_and_names_scans_by_number() -> None:
-    panels = [make_panel("a", 3), make_panel("a", 12, label="best", dice=0.9), make_panel("b", 3, dice=np.nan)]
+    panels = [
+        make_panel("a", 3),
+        make_panel("a", 12, label="best", dice=0.9),
+        make_panel("b", 3, label="median", dice=0.75),
+    ]
     figure = plot_montage(panels)
     titles = [annotation.text for annotation in figure.layout.annotations]
-    assert titles == ["a · scan 003 · worst · Dice 0.50", "a · scan 012 · best · Dice 0.90", "b · scan 003 · worst"]
+    assert titles == [
+        "a · scan 003 · worst · Dice 0.50",
+        "a · scan 012 · best · Dice 0.90",
+        "b · scan 003 · median · Dice 0.75",
+        " ",
+    ]
     lines = [trace for trace in figure.data if trace.type == "scatter"]
     assert [line.line.dash for line in lines] == ["solid", "5px,3px"] * 3
     assert [line.showlegend for line in lines] == [True, True] + [False] * 4
@@ -62,3 +77,43 @@ def test_training_shows_every_row() -> None:
     figure = plot_training(history)
     assert [list(trace.y) for trace in figure.data] == [[2.0, 1.0], [0.3, 0.6]]
     assert figure.layout.xaxis.title.text == "step"
+
+
+def test_montage_of_several_organs_has_a_menu_that_shows_one_at_a_time() -> None:
+    wide = np.full((20, 30), 50, np.uint8)
+    panels = [make_panel("a", 3), make_panel("a", 4, organ="liver", image=wide, label="best", dice=0.9)]
+    figure = plot_montage(panels)
+    first, second = figure.layout.updatemenus[0].buttons
+    assert (first.label, second.label) == ("kidney left", "liver")
+    assert [trace.visible for trace in figure.data] == [None] * 3 + [False] * 3
+    assert second.args[0]["visible"] == [False] * 3 + [True] * 3
+    changes = second.args[1]
+    assert changes["title.text"].startswith("Liver")
+    assert changes["annotations"][0]["text"] == "a · scan 004 · best · Dice 0.90"
+    assert changes["xaxis.range"] == [0, 90.0]  # 30 pixels of 3 mm
+
+
+def test_stage_seconds_are_means_over_finished_scans() -> None:
+    table = pd.DataFrame(
+        {
+            "model": ["a", "a", "b"], "status": ["ok", "failed", "ok"], "read_seconds": [1.0, np.nan, 2.0],
+            "encode_seconds": [3.0, np.nan, np.nan], "decode_seconds": [0.5, np.nan, np.nan], "write_seconds": [0.25, np.nan, 0.5],
+        }
+    )  # fmt: skip
+    figure = plot_stage_seconds(table)
+    assert [trace.name for trace in figure.data] == ["read and prompt", "encode images", "decode prompts", "write"]
+    assert [list(trace.x) for trace in figure.data] == [[1.0, 2.0], [3.0, 0.0], [0.5, 0.0], [0.25, 0.5]]
+
+
+def test_sensitivity_shows_groups_with_their_size_or_says_that_there_is_nothing() -> None:
+    table = pd.DataFrame(
+        {
+            "model": "m", "organ": "kidney_left", "attribute": ["sex", "sex", "age"], "group": ["female", "male", "old"],
+            "n": [10, 12, 9], "mean": [0.9, 0.95, 0.8], "sd": [0.1, 0.05, 0.2],
+        }
+    )  # fmt: skip
+    figure = plot_sensitivity(table)
+    assert [trace.name for trace in figure.data] == ["female", "male", "old"]
+    assert figure.data[0].y[0] == "m · kidney left"
+    assert figure.data[0].customdata.tolist() == [[10]]
+    assert "drawn once" in plot_sensitivity(table.iloc[:0]).layout.title.text

@@ -16,7 +16,7 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from helpers import inference, volumes
+from helpers import inference, models, volumes
 from helpers.compute import close_client
 from helpers.errors import SegfairError, StageError
 from helpers.study import Study, load_study
@@ -136,7 +136,7 @@ def test_a_second_run_does_nothing(make_study: MakeStudy, monkeypatch: pytest.Mo
     study = make_study([ELLIPSE, DEMO])
     first = inference.run_inference(study)
     before = stamp_files(study, "ellipse"), stamp_files(study, "demo")
-    monkeypatch.setattr(inference, "_segment_scan", lambda job: pytest.fail("segmented again"))
+    monkeypatch.setattr(inference.stage, "_segment_scan", lambda job: pytest.fail("segmented again"))
     second = inference.run_inference(study)
     assert (stamp_files(study, "ellipse"), stamp_files(study, "demo")) == before
     assert second["reused"].all()
@@ -272,11 +272,17 @@ def test_scans_without_images_fail_with_one_sentence_where_a_model_needs_them(ma
 
 
 def test_everything_wrong_with_the_models_is_said_before_anything_runs(make_study: MakeStudy) -> None:
-    study = make_study([{"name": "x", "kind": "nonesuch"}, {**MASKS, "path": None}, {"name": "s", "kind": "sam"}])
+    study = make_study(
+        [
+            {"name": "x", "kind": "nonesuch"},
+            {**MASKS, "path": None},
+            {"name": "s", "kind": "sam", "checkpoint": "none.pth"},
+        ]
+    )
     with pytest.raises(SegfairError) as caught:
         inference.run_inference(study)
     assert [line.split(" ")[0] for line in str(caught.value).splitlines()] == [
-        "models.x.kind", "models.masks.path", "models.s.checkpoint",
+        "models.x.kind", "models.masks.path", "models.s.checkpoint:",
     ]  # fmt: skip
     assert not (study.folder / "predictions").exists()
 
@@ -290,12 +296,12 @@ def test_every_model_gets_the_same_boxes(make_study: MakeStudy, monkeypatch: pyt
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def segment(self, case: inference.ScanCase) -> inference.models.Segmentation:
+        def segment(self, case: models.ScanCase) -> models.Segmentation:
             corners = {organ: boxes.corners.tolist() for organ, boxes in case.prompts.items()}
             seen.setdefault(self.name, []).append(corners)
-            return inference.models.Segmentation(np.zeros(case.shape, np.uint8), 0, 0)
+            return models.Segmentation(np.zeros(case.shape, np.uint8), 0, 0)
 
-    monkeypatch.setattr(inference.models, "load_segmenter", lambda spec: Listener(spec.name))
+    monkeypatch.setattr(models, "load_segmenter", lambda spec: Listener(spec.name))
     inference.run_inference(make_study([{"name": "one", "kind": "prompt_only"}, {"name": "two", "kind": "sam_demo"}]))
     assert seen["one"] == seen["two"]
     assert seen["one"][0] != seen["one"][2]  # but not two scans of the same anatomy
@@ -338,13 +344,14 @@ def test_summary_by_hand() -> None:
             "prompts": pd.array([5, 6, pd.NA, pd.NA], "Int64"),
             "dropped": pd.array([0, 1, pd.NA, pd.NA], "Int64"),
             "device": ["cpu", "cpu", "", ""],
+            "precision": ["float32", "float32", "", ""],
             "reused": [True, False, False, False],
         }
     )
     first, second = inference.summarise_inference(table).to_dict("records")
     assert first == {
         "model": "m", "scans": 3, "ok": 2, "failed": 1, "reused": 1, "prompts": 11, "dropped": 1,
-        "seconds_per_scan": 2.0, "slices_per_second": 7.5, "device": "cpu",
+        "seconds_per_scan": 2.0, "slices_per_second": 7.5, "device": "cpu", "precision": "float32",
     }  # fmt: skip
     assert (second["ok"], second["failed"]) == (0, 1)
     assert np.isnan(second["seconds_per_scan"])
@@ -368,11 +375,19 @@ def test_progress_and_records_hold_no_paths(
     assert str(tmp_path) not in json.dumps(record)
 
 
+def note_dice(study: Study, model: str, dice: dict[str, float]) -> None:
+    """Overwrite what 02 noted, so that the order of scans is known."""
+    path = study.inference_path(model).with_name("organs.parquet")
+    table = pd.read_parquet(path)
+    table["dice"] = table["scan"].map(dice)
+    table.to_parquet(path)
+
+
 def test_montage_shows_worst_median_and_best_with_outlines(make_study: MakeStudy) -> None:
     study = make_study([ELLIPSE])
     inference.run_inference(study)
-    metrics = pd.DataFrame({"scan": ["a1", "b2", "c3"], "model": "ellipse", "organ": "liver", "dice": [0.9, 0.2, 0.5]})
-    panels = inference.load_montage(study, "liver", metrics, margin_mm=4.0)
+    note_dice(study, "ellipse", {"a1": 0.9, "b2": 0.2, "c3": 0.5})
+    panels = inference.load_montage(study, ["liver"], margin_mm=4.0)
     assert [(panel.number, panel.label, panel.dice) for panel in panels] == [
         (2, "worst", 0.2), (3, "median", 0.5), (1, "best", 0.9),
     ]  # fmt: skip
@@ -386,17 +401,78 @@ def test_montage_shows_worst_median_and_best_with_outlines(make_study: MakeStudy
     assert len(panel.prediction) == 1
 
 
-def test_montage_without_metrics_or_images(make_study: MakeStudy) -> None:
+def test_montage_of_all_organs_without_images_or_with_a_damaged_mask(make_study: MakeStudy) -> None:
     study = make_study([ELLIPSE])
     inference.run_inference(study)
     cohort = study.read("cohort")
     cohort["image"] = pd.NA
     cohort.to_parquet(study.path("cohort"))
-    panels = inference.load_montage(study, "spleen")
-    assert [panel.number for panel in panels] == [1, 2, 3]
+    note_dice(study, "ellipse", {"a1": 0.9, "b2": 0.2, "c3": 0.5})
+    panels = inference.load_montage(study)
+    assert [(panel.organ, panel.number) for panel in panels] == [
+        (organ, number) for organ in ("liver", "spleen") for number in (2, 3, 1)
+    ]
     assert set(np.unique(panels[0].image)) == {128}
+    study.prediction_path("ellipse", "c3").write_bytes(b"damaged")
+    assert [panel.number for panel in inference.load_montage(study, ["spleen"])] == [2, 1]
     with pytest.raises(SegfairError, match="organ must be one of liver, spleen"):
-        inference.load_montage(study, "heart")
+        inference.load_montage(study, ["heart"])
+
+
+def test_organs_are_noted_with_their_dice_and_the_agreement_of_draws(make_study: MakeStudy) -> None:
+    study = make_study([{**ELLIPSE, "prompt": {"jitter": 0.3, "draws": 3}}, {**ELLIPSE, "name": "once"}])
+    table = inference.run_inference(study)
+    assert table.groupby("model")["prompts"].first().to_dict() == {"ellipse": 30, "once": 10}
+    noted = inference.read_organs(study).set_index(["model", "scan", "organ"])
+    reference = draw_labels()
+    drawn = read_labels(study.prediction_path("ellipse", "a1"))
+    overlap = 2 * ((reference == 1) & (drawn == 1)).sum() / ((reference == 1).sum() + (drawn == 1).sum())
+    row = noted.loc[("ellipse", "a1", "liver")]
+    assert row["dice"] == pytest.approx(overlap, abs=1e-6)
+    assert row["prompts"] == 5
+    assert 0.3 < row["agreement"] < 1
+    assert noted.loc["once", "agreement"].isna().all()
+    # The first draw is the one that a study of one draw has.
+    alone = make_study([{**ELLIPSE, "prompt": {"jitter": 0.3}}])
+    inference.run_inference(alone)
+    np.testing.assert_array_equal(read_labels(alone.prediction_path("ellipse", "a1")), drawn)
+
+
+def test_sensitivity_is_averaged_per_person_and_small_groups_are_left_out() -> None:
+    organs = pd.DataFrame(
+        {
+            "model": "m", "organ": "liver", "scan": ["a", "b", "c", "d", "e"],
+            "agreement": [0.5, 0.7, 0.9, 1.0, np.nan],
+        }
+    )  # fmt: skip
+    cohort = pd.DataFrame(
+        {
+            "scan": ["a", "b", "c", "d", "e"], "subject": ["p", "p", "q", "r", "s"],
+            "group_sex": ["f", "f", "f", "m", "f"],
+        }
+    )  # fmt: skip
+    found = inference.summarise_sensitivity(organs, cohort, min_group=2)
+    (row,) = found.to_dict("records")
+    assert (row["attribute"], row["group"], row["n"]) == ("sex", "f", 2)
+    assert row["mean"] == pytest.approx((0.6 + 0.9) / 2)
+    assert row["sd"] == pytest.approx(0.3 / np.sqrt(2))
+    assert inference.summarise_sensitivity(organs.iloc[4:], cohort, min_group=1).empty
+
+
+def test_two_processes_on_one_study_take_turns(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = make_study([DEMO])
+    script = (
+        "import sys\n"
+        "from helpers import inference\n"
+        "from helpers.study import load_study\n"
+        f"table = inference.run_inference(load_study({str(study.source)!r}))\n"
+        "sys.stdout.write('reused %d' % table['reused'].sum())\n"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted(process.communicate(timeout=300)[0].split()[-1] for process in both)
+    assert said == ["0", "3"]
+    assert not list(study.inference_path("demo").parent.glob("*.tmp*"))
+    assert inference.run_inference(study)["reused"].all()
 
 
 def test_a_killed_run_keeps_finished_scans_and_ends_as_an_unbroken_one(make_study: MakeStudy, tmp_path: Path) -> None:

@@ -8,17 +8,17 @@ import pytest
 from helpers.models import ScanCase
 from helpers.models.prompt_only import PromptOnly, measure_depth
 from helpers.models.protocol import merge_scores
-from helpers.prompts import Boxes
+from helpers.prompts import Prompts
 from helpers.volumes import Grid
 
 
-def make_case(prompts: dict[str, Boxes], shape: tuple[int, int, int] = (4, 40, 60)) -> ScanCase:
+def make_case(prompts: dict[str, Prompts], shape: tuple[int, int, int] = (4, 40, 60)) -> ScanCase:
     grid = Grid(shape[::-1], (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
     return ScanCase("s", "s", "CT", grid, {"liver": 3, "spleen": 5}, prompts)
 
 
-def make_boxes(*boxes: tuple[int, float, float, float, float]) -> Boxes:
-    return Boxes(np.array([box[0] for box in boxes]), np.array([box[1:] for box in boxes], float))
+def make_boxes(*boxes: tuple[int, float, float, float, float]) -> Prompts:
+    return Prompts(np.array([box[0] for box in boxes]), np.array([box[1:] for box in boxes], float))
 
 
 @pytest.mark.parametrize(("width", "height"), [(50, 30), (37, 21), (12, 12)])

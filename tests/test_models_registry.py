@@ -54,7 +54,10 @@ def test_a_right_model_has_no_problem(tmp_path: Path, model: dict) -> None:
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        ({"kind": "sammy"}, "models.m.kind must be one of prompt_only, precomputed, sam, sam_demo; got 'sammy'"),
+        (
+            {"kind": "sammy"},
+            "models.m.kind must be one of prompt_only, precomputed, sam, medsam, sam_demo; got 'sammy'",
+        ),
         ({"kind": "precomputed"}, "models.m.path is missing"),
         ({"kind": "precomputed", "path": "masks/mask.nii.gz"}, "must hold {scan} or {subject}"),
         ({"kind": "precomputed", "path": "masks/{case}.nii.gz"}, "no other braces"),
@@ -63,7 +66,10 @@ def test_a_right_model_has_no_problem(tmp_path: Path, model: dict) -> None:
         ({"kind": "prompt_only", "path": "{scan}.nii.gz"}, "reads no masks"),
         ({"kind": "prompt_only", "checkpoint": "a.pth"}, "takes none"),
         ({"kind": "sam_demo", "variant": "vit_b"}, "has no variants"),
-        ({"kind": "sam"}, "models.m.checkpoint is missing: download https://"),
+        ({"kind": "sam"}, "run `segfair checkpoints fetch sam_vit_b`, or download https://"),
+        ({"kind": "sam", "variant": "vit_l"}, "sam_vit_l_0b3195.pth"),
+        ({"kind": "medsam"}, "run `segfair checkpoints fetch medsam`"),
+        ({"kind": "sam_demo", "prompt": {"type": "points"}}, "models.m.prompt.type: sam_demo takes box, box3d; got"),
     ],
 )
 def test_a_wrong_model_has_one_problem_that_says_what_to_do(tmp_path: Path, model: dict, says: str) -> None:
@@ -73,10 +79,31 @@ def test_a_wrong_model_has_one_problem_that_says_what_to_do(tmp_path: Path, mode
     assert "\n" not in problems[0]
 
 
-def test_a_missing_checkpoint_names_the_exact_place_and_the_right_file(tmp_path: Path) -> None:
-    (problem,) = check(tmp_path, kind="sam", variant="vit_h", checkpoint="weights/sam.pth")
-    assert str(tmp_path / "weights" / "sam.pth") in problem
-    assert "sam_vit_h_4b8939.pth" in problem
+@pytest.fixture(autouse=True)
+def checkpoints_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEGFAIR_CHECKPOINTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+def test_a_missing_checkpoint_names_the_exact_place(tmp_path: Path) -> None:
+    (problem,) = check(tmp_path, kind="sam", variant="vit_h", checkpoint="mine/sam.pth")
+    assert str(tmp_path / "mine" / "sam.pth") in problem
+    assert "sam_vit_h" in problem
+    (problem,) = check(tmp_path, kind="sam", variant="vit_h")
+    assert str(tmp_path / "weights" / "sam_vit_h_4b8939.pth") in problem
+
+
+def test_a_fetched_checkpoint_is_found_and_a_fine_tuned_one_tells_its_own_architecture(
+    tmp_path: Path, checkpoints_folder: Path
+) -> None:
+    checkpoints_folder.mkdir()
+    (checkpoints_folder / "medsam_vit_b.pth").write_bytes(b"weights")
+    (tmp_path / "mine.pth").write_bytes(b"weights")
+    study = make_study(tmp_path, {"name": "m", "kind": "medsam"})
+    assert make_spec(study.parameters.models[0], study).checkpoint == checkpoints_folder / "medsam_vit_b.pth"
+    study = make_study(tmp_path, {"name": "m", "kind": "sam", "checkpoint": "mine.pth"})
+    spec = make_spec(study.parameters.models[0], study)
+    assert (spec.checkpoint, spec.variant) == (tmp_path / "mine.pth", None)
 
 
 def test_an_empty_checkpoint_is_a_problem(tmp_path: Path) -> None:
@@ -90,13 +117,13 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
     assert [problem.split(" ")[0] for problem in problems] == [
         "models.m.path:",
         "models.m.variant:",
-        "models.m.checkpoint",
+        "models.m:",
     ]
 
 
 def test_make_spec_refuses_what_check_finds(tmp_path: Path) -> None:
     study = make_study(tmp_path, {"name": "m", "kind": "sam"})
-    with pytest.raises(SegfairError, match="checkpoint is missing"):
+    with pytest.raises(SegfairError, match="its weights are not here"):
         make_spec(study.parameters.models[0], study)
 
 

@@ -13,11 +13,12 @@ import torch
 
 from helpers import volumes
 from helpers.errors import SegfairError
-from helpers.models import ScanCase, Spec, choose_window
-from helpers.models.sam import SamSegmenter, choose_device, describe_architecture, load, load_sam
+from helpers.models import ScanCase, choose_window
+from helpers.models.sam import SamSegmenter, choose_device
 from helpers.models.sam_demo import SmallSam, build_small_sam, load_small_sam, save_small_sam
 from helpers.models.torchvision_fix import import_segment_anything
-from helpers.prompts import Boxes
+from helpers.parameters import Windows
+from helpers.prompts import Prompts
 from helpers.volumes import Grid
 
 TINY = SmallSam(image_size=64, patch_size=8, width=24, depth=2, heads=2, window=4, global_blocks=(1,), prompt_width=32)
@@ -35,11 +36,11 @@ def make_case(rng: np.random.Generator, modality: str = "CT") -> ScanCase:
     image = rng.normal(-200, 400, SHAPE).astype(np.float32)
     grid = Grid(SHAPE[::-1], (2.0, 2.0, 5.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
     prompts = {
-        "spleen": Boxes(np.array([1, 1, 3]), np.array([[2.5, 3, 20, 17], [25, 4, 40, 20.25], [5, 5, 30, 29]])),
-        "lung_left": Boxes(np.array([1]), np.array([[1.0, 1, 43, 29]])),
-        "liver": Boxes(np.array([3]), np.array([[10, 2, 44, 25.5]])),
+        "spleen": Prompts(np.array([1, 1, 3]), np.array([[2.5, 3, 20, 17], [25, 4, 40, 20.25], [5, 5, 30, 29]])),
+        "lung_left": Prompts(np.array([1]), np.array([[1.0, 1, 43, 29]])),
+        "liver": Prompts(np.array([3]), np.array([[10, 2, 44, 25.5]])),
     }
-    return ScanCase("s", "s", modality, grid, IDS, prompts, image)
+    return ScanCase("s", "s", modality, grid, IDS, prompts, image=image)
 
 
 def segment_by_hand(sam: torch.nn.Module, case: ScanCase) -> np.ndarray:
@@ -72,31 +73,77 @@ def test_a_volume_gets_the_masks_of_sampredictor(
     assert not result.labels[[0, 2, 4]].any()
 
 
-def test_logits_of_a_batch_of_boxes_are_those_of_single_boxes(tiny: torch.nn.Module, rng: np.random.Generator) -> None:
-    grey = rng.integers(0, 256, (30, 44)).astype(np.uint8)
-    corners = np.column_stack([rng.uniform(0, 20, (40, 2)), rng.uniform(22, 30, (40, 2))])  # more than one call holds
-    found = SamSegmenter(tiny, "cpu").predict_boxes(grey, corners)
-    predictor = import_segment_anything().SamPredictor(tiny)
-    predictor.set_image(np.stack([grey] * 3, axis=-1))
-    for box, logits in zip(corners, found, strict=True):
-        alone = predictor.predict(box=box, multimask_output=False, return_logits=True)[0][0]
-        np.testing.assert_allclose(logits, alone, rtol=1e-4, atol=1e-4)
-
-
 def test_the_encoder_runs_once_per_slice_and_window(tiny: torch.nn.Module, rng: np.random.Generator) -> None:
-    calls = []
-    tiny.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    seen = []
+    tiny.image_encoder.patch_embed.register_forward_hook(lambda module, given, out: seen.append(len(out)))
     SamSegmenter(tiny, "cpu").segment(make_case(rng, "CT"))
-    assert len(calls) == 3  # slice 1: soft and lung; slice 3: soft for both organs; none elsewhere
-    calls.clear()
+    assert sum(seen) == 3  # slice 1: soft and lung; slice 3: soft for both organs; none elsewhere
+    seen.clear()
     SamSegmenter(tiny, "cpu").segment(make_case(rng, "MR"))
-    assert len(calls) == 2
+    assert sum(seen) == 2
+
+
+def test_draws_share_the_encoder_and_get_labels_of_their_own(tiny: torch.nn.Module, rng: np.random.Generator) -> None:
+    case = make_case(rng, "MR")
+    moved = {
+        organ: replace(prompts, corners=np.clip(prompts.corners + 2.0, 0, 29))
+        for organ, prompts in case.prompts.items()
+    }
+    seen = []
+    tiny.image_encoder.patch_embed.register_forward_hook(lambda module, given, out: seen.append(len(out)))
+    both = SamSegmenter(tiny, "cpu").segment(replace(case, repeats=(moved,)))
+    assert sum(seen) == 2
+    assert (both.slices, both.prompts) == (2, 10)
+    np.testing.assert_array_equal(both.labels, SamSegmenter(tiny, "cpu").segment(case).labels)
+    alone = SamSegmenter(tiny, "cpu").segment(replace(case, prompts=moved))
+    np.testing.assert_array_equal(both.repeats[0], alone.labels)
+    assert both.encode_seconds > 0
+    assert both.decode_seconds > 0
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_the_batch_size_does_not_change_labels(tiny: torch.nn.Module, rng: np.random.Generator, batch: int) -> None:
+    case = make_case(rng)
+    found = SamSegmenter(tiny, "cpu", batch=batch).segment(case).labels
+    assert (found != SamSegmenter(tiny, "cpu").segment(case).labels).mean() < 1e-3
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(tiny: torch.nn.Module, rng: np.random.Generator) -> None:
+    segmenter = SamSegmenter(tiny, "cpu", batch=4)
+    encode, tried = segmenter.encoder, []
+
+    def encode_little(images: torch.Tensor) -> torch.Tensor:
+        tried.append(len(images))
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("no room")
+        return encode(images)
+
+    case = make_case(rng)
+    expected = SamSegmenter(tiny, "cpu", batch=1).segment(case).labels
+    segmenter.encoder = encode_little
+    result = segmenter.segment(case)
+    np.testing.assert_array_equal(result.labels, expected)
+    assert tried == [3, 1, 1, 1]
+    assert result.batch == 1
+
+
+def test_no_room_for_a_single_slice_is_said(tiny: torch.nn.Module, rng: np.random.Generator) -> None:
+    segmenter = SamSegmenter(tiny, "cpu")
+
+    def refuse(images: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no room")
+
+    segmenter.encoder = refuse
+    with pytest.raises(SegfairError, match="too little memory for one slice"):
+        segmenter.segment(make_case(rng))
 
 
 def test_windows_by_organ_and_modality() -> None:
-    assert choose_window("lung_upper_lobe_left", "CT") == "lung"
-    assert choose_window("lung_left", "MR") == "soft"
-    assert choose_window("liver", "CT") == "soft"
+    windows = Windows(ct={"soft": (40, 400), "lung": (-600, 1500), "bone": (300, 1500)}, organs={"rib": "bone"})
+    assert choose_window("lung_upper_lobe_left", "CT", windows) == "lung"
+    assert choose_window("lung_left", "MR", windows) == "soft"
+    assert choose_window("liver", "CT", windows) == "soft"
+    assert choose_window("rib", "CT", windows) == "bone"
 
 
 def test_a_scan_without_an_image_is_refused(tiny: torch.nn.Module, rng: np.random.Generator) -> None:
@@ -110,64 +157,6 @@ def test_devices() -> None:
     assert choose_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(SegfairError, match="no such device"):
         choose_device("cuda:99")
-
-
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "sam.pth"
-    path.write_bytes(b"not a checkpoint")
-    with pytest.raises(SegfairError, match="cannot be read as a checkpoint"):
-        load_sam(path, "vit_b")
-    torch.save([1, 2], path)
-    with pytest.raises(SegfairError, match="state dict of tensors"):
-        load_sam(path, "vit_b")
-
-
-def test_a_checkpoint_with_code_in_it_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "sam.pth"
-    torch.save({"a": Path("/etc")}, path)  # anything but tensors would be run on loading
-    with pytest.raises(SegfairError, match="cannot be read as a checkpoint"):
-        load_sam(path, "vit_b")
-
-
-def test_a_checkpoint_of_another_architecture_names_the_one_it_looks_like(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = import_segment_anything()
-    monkeypatch.setitem(package.sam_model_registry, "vit_b", lambda: build_small_sam(TINY))
-    path = tmp_path / "sam.pth"
-    torch.save({"image_encoder.patch_embed.proj.weight": torch.zeros(1280, 3, 16, 16)}, path)
-    with pytest.raises(SegfairError, match="does not fit vit_b: it looks like vit_h"):
-        load_sam(path, "vit_b")
-    assert describe_architecture({}) == "no SAM"
-
-
-def test_a_fitting_checkpoint_loads_whole(
-    tiny: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = import_segment_anything()
-    monkeypatch.setitem(package.sam_model_registry, "vit_b", lambda: build_small_sam(TINY))
-    path = tmp_path / "sam.pth"
-    torch.save(tiny.state_dict(), path)
-    segmenter = load(Spec("m", "sam", {}, checkpoint=path, variant="vit_b", device="cpu"))
-    for key, value in segmenter.predictor.model.state_dict().items():
-        torch.testing.assert_close(value, tiny.state_dict()[key], rtol=0, atol=0)
-
-
-@pytest.mark.slow
-def test_the_full_vit_b_runs_from_a_checkpoint_file(rng: np.random.Generator, tmp_path: Path) -> None:
-    """The published architecture with random weights: loaded from a file, the official loop's own labels."""
-    torch.manual_seed(3)
-    network = import_segment_anything().sam_model_registry["vit_b"]()
-    path = tmp_path / "sam_vit_b.pth"
-    torch.save(network.state_dict(), path)
-    del network
-    segmenter = load(Spec("m", "sam", {}, checkpoint=path, variant="vit_b", device="cpu"))
-    boxes = Boxes(np.array([1, 1]), np.array([[2.5, 3, 20, 17], [25, 4, 40, 20.25]]))
-    nothing = Boxes(np.empty(0, int), np.empty((0, 4)))
-    case = replace(make_case(rng), prompts={"spleen": boxes, "lung_left": nothing, "liver": nothing})
-    result = segmenter.segment(case)
-    assert (result.slices, result.prompts) == (1, 2)
-    assert (result.labels != segment_by_hand(segmenter.predictor.model, case)).mean() < 1e-3
 
 
 def test_weights_survive_a_round_trip_and_damage_is_said(tiny: torch.nn.Module, tmp_path: Path) -> None:

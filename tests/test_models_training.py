@@ -25,7 +25,7 @@ TINY = SmallSam(
     prompt_width=32,
     decoder_mlp=32,
 )
-RECIPE = Recipe(steps=6, slices=2, targets=3, warmup=2, size=TINY)
+RECIPE = Recipe(cycles=(3, 3), slices=2, targets=3, warmup=2, size=TINY)
 
 
 @pytest.fixture(autouse=True)
@@ -72,10 +72,10 @@ def test_without_jitter_boxes_are_tight_up_to_the_scans_own_pixels() -> None:
 
 def test_training_lowers_the_loss_of_one_batch() -> None:
     from helpers.models.sam_demo import build_small_sam
-    from helpers.models.training import compute_loss
+    from helpers.models.training import HELPER_CHANNELS, compute_loss
 
     torch.manual_seed(0)
-    sam, helper = build_small_sam(TINY).train(), torch.nn.Conv2d(TINY.prompt_width, 32, 1)
+    sam, helper = build_small_sam(TINY).train(), torch.nn.Conv2d(TINY.prompt_width, HELPER_CHANNELS, 1)
     batch = [draw_slice(np.random.default_rng(3), TINY.image_size, targets=3)]
     optimiser = torch.optim.AdamW([*sam.parameters(), *helper.parameters()], lr=3e-3)
     losses = []
@@ -106,7 +106,7 @@ def test_a_state_of_another_recipe_is_refused(tmp_path: Path) -> None:
     train_small_sam(RECIPE, tmp_path / "a.safetensors", state=tmp_path / "a.pt", limit_seconds=0.0)
     with pytest.raises(SegfairError, match="another recipe"):
         train_small_sam(
-            Recipe(steps=6, seed=2, slices=2, targets=3, warmup=2, size=TINY),
+            Recipe(cycles=(3, 3), seed=2, slices=2, targets=3, warmup=2, size=TINY),
             tmp_path / "a.safetensors",
             state=tmp_path / "a.pt",
         )

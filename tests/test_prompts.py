@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helpers.prompts import draw_boxes
+from helpers.parameters import Prompt
+from helpers.prompts import Prompts, draw_prompts
 
 SPACING = (6.0, 2.0, 3.0)  # (z, y, x): a pixel of 6 mm²
 
@@ -20,8 +21,9 @@ def make_mask() -> np.ndarray:
     return mask
 
 
-def draw(mask: np.ndarray, *, jitter: float = 0.0, min_area_mm2: float = 0.0, seed: int = 0):
-    return draw_boxes(mask, SPACING, jitter=jitter, min_area_mm2=min_area_mm2, rng=np.random.default_rng(seed))
+def draw(mask: np.ndarray, *, seed: int = 0, **prompt: object) -> Prompts:
+    settings = {"jitter": 0.0, "min_area_mm2": 0.0, **prompt}
+    return draw_prompts(mask, SPACING, Prompt(**settings), np.random.default_rng(seed))
 
 
 def test_boxes_are_tight_at_pixel_edges_and_one_per_component() -> None:
@@ -84,15 +86,97 @@ def test_dropping_a_component_leaves_the_other_boxes_in_place() -> None:
     assert len(kept) == len(large) == 2
 
 
+def test_a_mask_of_other_axes_is_refused() -> None:
+    with pytest.raises(ValueError, match="axes"):
+        draw(np.zeros((8, 9), bool))
+
+
+def test_jitter_in_mm_moves_by_mm_and_never_turns_a_box_inside_out() -> None:
+    mask = np.zeros((60, 64, 96), bool)
+    mask[:, 20:30, 40:80] = True
+    moved = draw(mask, jitter_mm=6.0).corners - np.array([40.0, 20.0, 80.0, 30.0])
+    # 6 mm are 2 voxels of 3 mm in x and 3 voxels of 2 mm in y.
+    assert 1.8 < np.abs(moved[:, [0, 2]]).max() <= 2.0
+    assert 2.7 < np.abs(moved[:, [1, 3]]).max() <= 3.0
+    wild = draw(mask, jitter_mm=500.0).corners
+    assert np.all(wild[:, 2:] >= wild[:, :2])
+
+
+def test_one_box_per_organ_spans_its_components() -> None:
+    mask = make_mask()
+    boxes = draw(mask, per="organ")
+    assert list(zip(boxes.slices.tolist(), boxes.corners.tolist(), strict=True)) == [
+        (1, [3.0, 2.0, 9.0, 8.0]), (4, [0.0, 0.0, 2.0, 2.0]),
+    ]  # fmt: skip
+    # A component too small for a prompt does not stretch the organ's box.
+    assert draw(mask, per="organ", min_area_mm2=12.0).corners[0].tolist() == [3.0, 2.0, 5.0, 5.0]
+
+
+def test_one_box_in_space_prompts_every_slice_it_spans() -> None:
+    mask = np.zeros((9, 20, 30), bool)
+    mask[2, 5:10, 6:16] = True
+    mask[3, 6:12, 8:20] = True
+    mask[7, 0:2, 0:2] = True
+    boxes = draw(mask, type="box3d")
+    assert list(zip(boxes.slices.tolist(), boxes.corners.tolist(), strict=True)) == [
+        (2, [6.0, 5.0, 20.0, 12.0]), (3, [6.0, 5.0, 20.0, 12.0]), (7, [0.0, 0.0, 2.0, 2.0]),
+    ]  # fmt: skip
+    together = draw(mask, type="box3d", per="organ")
+    assert together.slices.tolist() == [2, 3, 4, 5, 6, 7]  # the gap is prompted too: the box has no holes
+    assert np.unique(together.corners, axis=0).tolist() == [[0.0, 0.0, 20.0, 12.0]]
+    small = draw(mask, type="box3d", min_area_mm2=100.0)
+    assert (small.slices.tolist(), small.dropped) == ([2, 3], 1)
+    jittered = draw(mask, type="box3d", jitter=0.5, seed=5)
+    assert jittered.slices.min() >= 0
+    assert jittered.slices.max() < 9
+
+
+def test_points_lie_where_they_say() -> None:
+    mask = np.zeros((3, 40, 50), bool)
+    mask[1, 10:21, 5:36] = True
+    mask[1, 30:35, 40:45] = True
+    prompts = draw(mask, type="points", positive=4, negative=6)
+    assert not prompts.has_boxes
+    assert (prompts.points.shape, prompts.labels.tolist()) == ((2, 10, 2), [[1] * 4 + [0] * 6] * 2)
+    # The first lies farthest from the border: in the middle rows of the long block, at the small one's centre.
+    assert prompts.points[0, 0, 1] == 15
+    assert 10 <= prompts.points[0, 0, 0] <= 30
+    assert prompts.points[1, 0].tolist() == [42, 32]
+    for points, labels in zip(prompts.points, prompts.labels, strict=True):
+        for (x, y), label in zip(points.astype(int), labels, strict=True):
+            assert mask[1, y, x] == bool(label)
+    # Positive points keep to their own component, negative ones to its surroundings.
+    assert np.all(prompts.points[1, :4].min(axis=0) >= [40, 30])
+    assert np.all(prompts.points[1, 4:].min(axis=0) >= [38, 28])
+
+
+def test_random_points_spread_and_boxes_can_go_with_points() -> None:
+    mask = np.zeros((2, 40, 50), bool)
+    mask[1, 10:30, 5:36] = True
+    prompts = draw(mask, type="box_points", positive=20, placement="random")
+    assert prompts.has_boxes
+    assert prompts.has_points
+    assert np.ptp(prompts.points[0], axis=0).min() > 10
+    np.testing.assert_array_equal(prompts.points, draw(mask, type="box_points", positive=20, placement="random").points)
+    box = draw(mask, type="box", seed=0).corners
+    np.testing.assert_array_equal(prompts.corners, box)
+
+
+def test_an_organ_that_fills_its_slice_has_no_negative_point() -> None:
+    prompts = draw(np.ones((1, 6, 6), bool), type="points", negative=2)
+    assert prompts.labels.tolist() == [[1, -1, -1]]
+
+
 @pytest.mark.parametrize(
-    ("mask", "options", "says"),
+    ("prompt", "says"),
     [
-        (np.zeros((8, 9), bool), {}, "axes"),
-        (np.zeros((7, 8, 9), bool), {"jitter": 0.6}, "jitter"),
-        (np.zeros((7, 8, 9), bool), {"jitter": -0.1}, "jitter"),
-        (np.zeros((7, 8, 9), bool), {"min_area_mm2": -1.0}, "min_area_mm2"),
+        ({"jitter": 0.6}, "less than or equal to 0.5"),
+        ({"jitter_mm": -1}, "greater than or equal to 0"),
+        ({"type": "points", "positive": 0, "negative": 1}, "at least one `positive`"),
+        ({"type": "box_points", "positive": 0}, "needs `positive` or `negative`"),
+        ({"draws": 0}, "greater than or equal to 1"),
     ],
 )
-def test_wrong_arguments_are_refused(mask: np.ndarray, options: dict, says: str) -> None:
+def test_wrong_prompts_are_refused(prompt: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        draw(mask, **options)
+        Prompt(**prompt)

@@ -16,6 +16,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+checkpoints_app = typer.Typer(help="Published weights of SAM and MedSAM: list, fetch, verify.")
+app.add_typer(checkpoints_app, name="checkpoints")
 
 Params = Annotated[
     Path, typer.Argument(help="The study's parameter file, such as params/demo.yaml.", show_default=False)
@@ -104,6 +106,40 @@ def sources() -> None:
     from helpers.cohort import SOURCES
 
     _list({name: source.description for name, source in SOURCES.items()})
+
+
+@checkpoints_app.callback(invoke_without_command=True)
+def checkpoints(context: typer.Context) -> None:
+    """List the published checkpoints: size, licence, source and whether they are here."""
+    from helpers.models.checkpoints import summarise_checkpoints
+
+    if context.invoked_subcommand is None:
+        _list(summarise_checkpoints())
+
+
+@checkpoints_app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="A name of `segfair checkpoints`.", show_default=False)],
+    url: Annotated[
+        str | None, typer.Option("--url", help="Another source of the same file, such as a mirror.", show_default=False)
+    ] = None,
+) -> None:
+    """Download a checkpoint and verify it; an interrupted download goes on where it broke off."""
+    from helpers.models.checkpoints import fetch_checkpoint
+
+    typer.echo(f"{name}: {_relative(fetch_checkpoint(name, url=url))}")
+
+
+@checkpoints_app.command()
+def verify(
+    name_or_path: Annotated[
+        str, typer.Argument(help="A name of `segfair checkpoints`, or a file of weights.", show_default=False)
+    ],
+) -> None:
+    """Read a checkpoint whole and say what it is."""
+    from helpers.models.checkpoints import verify_checkpoint
+
+    typer.echo(verify_checkpoint(name_or_path))
 
 
 def main() -> None:

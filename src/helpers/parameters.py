@@ -177,12 +177,28 @@ class Cohort(Section):
 class Prompt(Section):
     """The prompts a promptable model is given, simulated from the reference mask.
 
-    ``jitter`` moves each side of a box by up to this fraction of the box's size, uniformly.
+    ``jitter`` moves each side of a box by up to this fraction of the box's size, uniformly; ``jitter_mm``,
+    where given, by up to this many mm instead. ``draws`` repeats the whole set with other random numbers:
+    the first is what is evaluated, the others tell how much the masks depend on how the prompt was drawn.
     """
 
-    type: Literal["box"] = "box"
+    type: Literal["box", "box3d", "points", "box_points"] = "box"
+    per: Literal["component", "organ"] = "component"
     jitter: float = Field(default=0.05, ge=0, le=0.5)
+    jitter_mm: Annotated[float, Field(ge=0)] | None = None
     min_area_mm2: float = Field(default=30.0, ge=0)
+    positive: int = Field(default=1, ge=0, le=20)
+    negative: int = Field(default=0, ge=0, le=20)
+    placement: Literal["center", "random"] = "center"
+    draws: int = Field(default=1, ge=1, le=20)
+
+    @model_validator(mode="after")
+    def _has_points(self) -> Prompt:
+        if self.type in ("points", "box_points") and self.positive + self.negative == 0:
+            raise ValueError(f"type {self.type!r} needs `positive` or `negative` points")
+        if self.type == "points" and self.positive == 0:
+            raise ValueError("type 'points' needs at least one `positive` point")
+        return self
 
 
 class Model(Section):
@@ -194,6 +210,31 @@ class Model(Section):
     checkpoint: str | None = None
     variant: str | None = None
     prompt: Prompt = Prompt()
+
+
+class Windows(Section):
+    """Which grey values a model (and a reader) is shown.
+
+    ``ct`` holds windows by name (centre, width in HU); ``organs`` names the one an organ is seen in
+    (default: ``lung`` for organs whose name begins with "lung", else ``soft``). MR is scaled by
+    ``mr_percentiles`` of the voxels above the background.
+    """
+
+    ct: dict[Name, tuple[float, Annotated[float, Field(gt=0)]]] = {"soft": (40.0, 400.0), "lung": (-600.0, 1500.0)}
+    organs: dict[str, str] = {}
+    mr_percentiles: tuple[Annotated[float, Field(ge=0, le=100)], Annotated[float, Field(ge=0, le=100)]] = (0.5, 99.5)
+
+    @model_validator(mode="after")
+    def _named(self) -> Windows:
+        if self.mr_percentiles[0] >= self.mr_percentiles[1]:
+            raise ValueError("mr_percentiles must be two increasing numbers")
+        for name in ("soft", "lung"):
+            if name not in self.ct:
+                raise ValueError(f"ct must keep a window named {name!r}")
+        for organ, window in self.organs.items():
+            if window not in self.ct:
+                raise ValueError(f"organs.{organ} must name one of {', '.join(self.ct)}; got {window!r}")
+        return self
 
 
 class Metrics(Section):
@@ -231,12 +272,16 @@ class Compute(Section):
     """Where per-scan work runs.
 
     ``workers: 0`` is in process, a number or ``cores`` is that many local processes, ``scheduler``
-    (``tcp://…``) is an existing Dask cluster.
+    (``tcp://…``) is an existing Dask cluster. ``precision: auto`` is bfloat16 for the published models
+    where the device multiplies it faster, else float32; ``batch`` is slices encoded at a time (chosen from
+    free memory when not given).
     """
 
     workers: Annotated[int, Field(ge=0)] | Literal["cores"] = "cores"
     scheduler: Annotated[str, Field(pattern=r"^(tcp|tls|ucx|inproc)://")] | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch: Annotated[int, Field(ge=1)] | None = None
 
 
 class Parameters(Section):
@@ -248,6 +293,7 @@ class Parameters(Section):
     outputs: str = "outputs"
     cohort: Cohort
     models: list[Model] = Field(min_length=1)
+    windows: Windows = Windows()
     metrics: Metrics = Metrics()
     fairness: Fairness = Fairness()
     spatial: Spatial = Spatial()
@@ -262,6 +308,7 @@ class Parameters(Section):
         for key, named in (
             ("metrics.tolerances_mm", self.metrics.tolerances_mm),
             ("spatial.organs", self.spatial.organs),
+            ("windows.organs", self.windows.organs),
         ):
             unknown = sorted(set(named) - organs)
             if unknown:

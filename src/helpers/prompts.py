@@ -1,49 +1,86 @@
 """Prompts simulated from a reference mask: what a careful user would draw, with seeded imprecision.
 
 Every prompt is derived from the expert's mask, so results are an upper bound on what a model does with
-boxes drawn in practice. Boxes depend on the mask, the spacing and the generator alone, never on the model.
+prompts drawn in practice. Prompts depend on the mask, the spacing and the generator alone, never on the model.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import cc3d
 import numpy as np
+from scipy import ndimage
+
+from helpers.parameters import Prompt
+
+# Negative points lie outside the organ within its box enlarged by this share of its extent on each side.
+_RING = 0.25
 
 
 @dataclass(frozen=True)
-class Boxes:
-    """Boxes around the components of a mask, slice by slice, in ascending order of slice.
+class Prompts:
+    """Prompts for one organ of a scan: at most one box and any number of points each, on one axial slice.
 
     Attributes
     ----------
     slices : ndarray of int64, (n,)
-        The axial slice (z index) of each box.
-    corners : ndarray of float64, (n, 4)
+        The axial slice (z index) of each prompt, ascending.
+    corners : ndarray of float64, (n, 4) or (0, 4)
         x0, y0, x1, y1 in voxels at pixel edges: voxel i covers [i, i + 1), so the box of voxels 3 to 5
-        runs from 3.0 to 6.0, and x1 − x0 is its width in voxels.
+        runs from 3.0 to 6.0, and x1 − x0 is its width in voxels. Without rows where prompts have no box.
+    points : ndarray of float64, (n, k, 2)
+        x, y as voxel indices (SAM adds the half voxel itself); k = 0 where prompts have no points.
+    labels : ndarray of int64, (n, k)
+        1: the point is in the organ; 0: it is not; −1: no point (SAM's padding).
     dropped : int
-        Components below the smallest area, for which there is no box.
+        Components below the smallest area, for which there is no prompt.
     """
 
     slices: np.ndarray
-    corners: np.ndarray
+    corners: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 2)))
+    labels: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     dropped: int = 0
 
     def __len__(self) -> int:
         return len(self.slices)
 
+    @property
+    def has_boxes(self) -> bool:
+        """Whether each prompt has a box."""
+        return len(self.corners) == len(self.slices)
 
-def draw_boxes(
-    mask: np.ndarray,
-    spacing_zyx_mm: tuple[float, float, float],
-    *,
-    jitter: float,
-    min_area_mm2: float,
-    rng: np.random.Generator,
-) -> Boxes:
-    """Draw a jittered box around every connected component of every axial slice of a mask.
+    @property
+    def has_points(self) -> bool:
+        """Whether each prompt has points."""
+        return len(self.points) == len(self.slices) and self.points.shape[1] > 0
+
+    def take(self, chosen: slice | np.ndarray) -> Prompts:
+        """Return some of the prompts."""
+        return Prompts(
+            self.slices[chosen],
+            self.corners[chosen] if self.has_boxes else self.corners,
+            self.points[chosen] if self.has_points else self.points,
+            self.labels[chosen] if self.has_points else self.labels,
+        )
+
+
+def join_prompts(parts: Sequence[Prompts]) -> Prompts:
+    """Join prompts of one type."""
+    return Prompts(
+        np.concatenate([part.slices for part in parts]),
+        np.concatenate([part.corners for part in parts]),
+        np.concatenate([part.points for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+    )
+
+
+def draw_prompts(
+    mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float], prompt: Prompt, rng: np.random.Generator
+) -> Prompts:
+    """Simulate the prompts of one organ.
 
     Parameters
     ----------
@@ -51,52 +88,181 @@ def draw_boxes(
         One organ, axial slices first.
     spacing_zyx_mm : tuple of float
         Voxel spacing in mm.
-    jitter : float
-        Each side moves by an independent U(−jitter, +jitter) × the box's extent along that axis, then is
-        clipped to the slice. At most 0.5, so a box never turns inside out.
-    min_area_mm2 : float
-        Components (8-connected) of a smaller area get no box and are counted as dropped.
+    prompt : Prompt
+        Its ``type``, for every axial slice that holds the organ:
+
+        - ``box``: a box around every connected component (8-connected in the slice).
+        - ``box3d``: one box in space around every connected component (26-connected); each slice it spans,
+          also one without the organ, is prompted with its rectangle.
+        - ``points``: points in every component: the first at its centre (the pixel farthest from its
+          border) or all at random; negative ones beside the organ.
+        - ``box_points``: both.
+
+        With ``per: organ`` the organ's components in a slice (in space, for ``box3d``) share one prompt.
     rng : numpy Generator
-        Source of the jitter. Four numbers are drawn per component, kept or dropped, in the order of
-        slices and components, so a change of `jitter` or `min_area_mm2` leaves all other boxes in place.
+        Numbers are drawn per component, kept or dropped, in the order of slices and components, so a
+        change of ``jitter`` or ``min_area_mm2`` leaves all other boxes in place.
 
     Returns
     -------
-    Boxes
-        Empty for an empty mask.
+    Prompts
+        Empty for an empty mask. A box's sides each move by an independent U(−j, +j), j being ``jitter`` ×
+        the box's extent along that axis or ``jitter_mm``, but never past the middle of the box, and are
+        clipped to the scan.
 
     Raises
     ------
     ValueError
-        `mask` is not three-dimensional, or `jitter` or `min_area_mm2` is out of range.
+        `mask` is not three-dimensional.
     """
     if mask.ndim != 3:
         raise ValueError(f"mask must have the axes (z, y, x); got {mask.ndim} axes")
-    if not 0 <= jitter <= 0.5:
-        raise ValueError(f"jitter must lie in 0…0.5; got {jitter}")
-    if min_area_mm2 < 0:
-        raise ValueError(f"min_area_mm2 must not be negative; got {min_area_mm2}")
-    _, height, width = mask.shape
-    pixel_mm2 = spacing_zyx_mm[1] * spacing_zyx_mm[2]
-    slices: list[int] = []
-    corners: list[np.ndarray] = []
+    if prompt.type == "box3d":
+        return _draw_boxes_in_space(mask, spacing_zyx_mm, prompt, rng)
+    return _draw_by_slice(mask, spacing_zyx_mm, prompt, rng)
+
+
+@dataclass(frozen=True)
+class _Component:
+    """What one prompt is about: its voxels' bounding box, and the box's place in the mask."""
+
+    shape: np.ndarray
+    begin: tuple[int, ...]
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Lower and upper edges per axis of the mask, (2, axes)."""
+        begin = np.asarray(self.begin, np.float64)
+        return np.stack([begin, begin + self.shape.shape])
+
+
+def _draw_by_slice(
+    mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float], prompt: Prompt, rng: np.random.Generator
+) -> Prompts:
+    plane_mm = spacing_zyx_mm[1:]
+    slices, corners, points, labels = [], [], [], []
     dropped = 0
     for z in np.flatnonzero(mask.any(axis=(1, 2))):
-        components = cc3d.connected_components(np.ascontiguousarray(mask[z], dtype=np.uint8), connectivity=8)
-        statistics = cc3d.statistics(components)
-        for label in range(1, len(statistics["voxel_counts"])):
+        kept = []
+        for component in _find_components(mask[z], connectivity=8):
             moves = rng.uniform(-1.0, 1.0, size=4)
-            # A component that fills less than the limit by rounding alone is kept.
-            if statistics["voxel_counts"][label] * pixel_mm2 < min_area_mm2 * (1 - 1e-9):
+            if _is_small(component.shape, plane_mm, prompt):
                 dropped += 1
-                continue
-            rows, columns = statistics["bounding_boxes"][label][:2]
-            edges = np.array([columns.start, rows.start, columns.stop, rows.stop], dtype=np.float64)
-            extent = np.tile(edges[2:] - edges[:2], 2)
+            else:
+                kept.append((component, moves))
+        if prompt.per == "organ" and kept:
+            kept = [(_join([component for component, _ in kept]), kept[0][1])]
+        for component, moves in kept:
             slices.append(int(z))
-            corners.append(np.clip(edges + jitter * moves * extent, 0, [width, height, width, height]))
-    return Boxes(
-        np.asarray(slices, dtype=np.int64),
-        np.asarray(corners, dtype=np.float64).reshape(-1, 4),
+            if prompt.type != "points":
+                corners.append(_jitter_box(component.edges, moves, mask.shape[1:], plane_mm, prompt))
+            if prompt.type != "box":
+                placed, signs = _place_points(component, mask[z], prompt, rng)
+                points.append(placed)
+                labels.append(signs)
+    return Prompts(
+        np.asarray(slices, np.int64),
+        np.asarray(corners, np.float64).reshape(-1, 4),
+        np.asarray(points, np.float64) if points else np.zeros((0, 0, 2)),
+        np.asarray(labels, np.int64) if labels else np.zeros((0, 0), np.int64),
         dropped,
     )
+
+
+def _draw_boxes_in_space(
+    mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float], prompt: Prompt, rng: np.random.Generator
+) -> Prompts:
+    kept = []
+    dropped = 0
+    for component in _find_components(mask, connectivity=26):
+        moves = rng.uniform(-1.0, 1.0, size=6)
+        widest = component.shape[int(np.argmax(component.shape.sum(axis=(1, 2))))]
+        if _is_small(widest, spacing_zyx_mm[1:], prompt):
+            dropped += 1
+        else:
+            kept.append((component, moves))
+    if prompt.per == "organ" and kept:
+        kept = [(_join([component for component, _ in kept]), kept[0][1])]
+    found = []
+    for component, moves in kept:
+        x0, y0, z0, x1, y1, z1 = _jitter_box(component.edges, moves, mask.shape, spacing_zyx_mm, prompt)
+        first = min(round(z0), mask.shape[0] - 1)
+        found += [(z, (x0, y0, x1, y1)) for z in range(first, max(round(z1), first + 1))]
+    found.sort(key=lambda pair: pair[0])
+    return Prompts(
+        np.asarray([z for z, _ in found], np.int64),
+        np.asarray([box for _, box in found], np.float64).reshape(-1, 4),
+        dropped=dropped,
+    )
+
+
+def _find_components(mask: np.ndarray, *, connectivity: int) -> Iterator[_Component]:
+    components = cc3d.connected_components(np.ascontiguousarray(mask, dtype=np.uint8), connectivity=connectivity)
+    statistics = cc3d.statistics(components)
+    for label in range(1, len(statistics["voxel_counts"])):
+        box = statistics["bounding_boxes"][label][: mask.ndim]
+        yield _Component(components[box] == label, tuple(part.start for part in box))
+
+
+def _is_small(shape: np.ndarray, plane_mm: tuple[float, ...], prompt: Prompt) -> bool:
+    # A component that fills less than the limit by rounding alone is kept.
+    return np.count_nonzero(shape) * plane_mm[0] * plane_mm[1] < prompt.min_area_mm2 * (1 - 1e-9)
+
+
+def _join(components: list[_Component]) -> _Component:
+    """Return the components as one."""
+    begin = np.min([component.begin for component in components], axis=0)
+    end = np.max([component.edges[1] for component in components], axis=0).astype(int)
+    shape = np.zeros(end - begin, bool)
+    for component in components:
+        place = tuple(
+            slice(start - low, start - low + length)
+            for start, low, length in zip(component.begin, begin, component.shape.shape, strict=True)
+        )
+        shape[place] |= component.shape
+    return _Component(shape, tuple(int(part) for part in begin))
+
+
+def _jitter_box(
+    edges: np.ndarray, moves: np.ndarray, limits: tuple[int, ...], spacing_mm: tuple[float, ...], prompt: Prompt
+) -> np.ndarray:
+    """Return the box (x, y[, z] of the lower, then of the upper corner) with each side moved and clipped."""
+    edges, limits_xyz = edges[:, ::-1], np.asarray(limits, np.float64)[::-1]
+    extent = edges[1] - edges[0]
+    if prompt.jitter_mm is None:
+        reach = prompt.jitter * extent
+    else:
+        reach = np.minimum(prompt.jitter_mm / np.asarray(spacing_mm, np.float64)[::-1], extent / 2)
+    moved = edges.ravel() + np.tile(reach, 2) * moves
+    return np.clip(moved, 0, np.tile(limits_xyz, 2))
+
+
+def _place_points(
+    component: _Component, mask: np.ndarray, prompt: Prompt, rng: np.random.Generator
+) -> tuple[np.ndarray, list[int]]:
+    """Return the positive, then the negative points of one component in its slice, as x, y, and their labels."""
+    inside = np.argwhere(component.shape)
+    chosen = inside[rng.integers(len(inside), size=prompt.positive)]
+    if prompt.placement == "center" and prompt.positive:
+        depth = ndimage.distance_transform_edt(np.pad(component.shape, 1))[1:-1, 1:-1]
+        chosen[0] = np.unravel_index(int(np.argmax(depth)), depth.shape)
+    chosen = chosen + component.begin
+    labels = [1] * prompt.positive
+    if prompt.negative:
+        beside = _list_beside(component, mask)
+        chosen = np.concatenate([chosen, beside[rng.integers(len(beside), size=prompt.negative)]])
+        # An organ that fills the slice leaves no place for a negative point: SAM's label for "no point".
+        labels += [-1 if mask.all() else 0] * prompt.negative
+    return chosen[:, ::-1].astype(np.float64), labels
+
+
+def _list_beside(component: _Component, mask: np.ndarray) -> np.ndarray:
+    """Return the pixels around a component that are not of the organ (anywhere, where it fills its surroundings)."""
+    low, high = component.edges
+    reach = np.ceil(_RING * (high - low)).clip(min=2)
+    start = np.maximum(low - reach, 0).astype(int)
+    stop = np.minimum(high + reach, mask.shape).astype(int)
+    beside = np.argwhere(~mask[start[0] : stop[0], start[1] : stop[1]]) + start
+    if len(beside):
+        return beside
+    return np.argwhere(~mask) if not mask.all() else np.zeros((1, 2), int)

@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from helpers import storage
-from helpers.study import REPOSITORY, STAGES, Study
+from helpers.study import REPOSITORY, STAGES, Study, choose_checkpoints_folder
 
 # The parts of the parameter file that a stage's results depend on, and the stages it reads from.
 _SECTIONS = {
@@ -169,6 +169,8 @@ def _stamp_inputs(study: Study, stage: str) -> str:
                 ]
             if model.checkpoint is not None:
                 paths.append(study.resolve(model.checkpoint))
+            elif model.path is None:  # it may use published weights
+                paths.append(choose_checkpoints_folder())
     return storage.hash_value([_stamp(path) for path in paths])
 
 

@@ -151,6 +151,20 @@ class Study:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def choose_checkpoints_folder() -> Path:
+    """Return the folder of published weights, present or not.
+
+    ``SEGFAIR_CHECKPOINTS`` where it is set, else ``segfair/checkpoints`` in the user's cache
+    (``XDG_CACHE_HOME``, by default ``~/.cache``).
+    """
+    named = os.environ.get("SEGFAIR_CHECKPOINTS")
+    if named:
+        return Path(named).expanduser().absolute()
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG specification has relative paths ignored.
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "segfair" / "checkpoints"
+
+
 def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None = None) -> Study:
     """Load a study from its parameter file.
 

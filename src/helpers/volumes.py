@@ -301,35 +301,70 @@ def find_midline(mask: np.ndarray, grid: Grid) -> tuple[float | None, str | None
     )
 
 
-def window_image(array: np.ndarray, modality: str, *, center: float = 40.0, width: float = 400.0) -> np.ndarray:
-    """Map intensities to 0…255 for viewing and for models of 8-bit images.
+@dataclass(frozen=True)
+class Levels:
+    """Which intensities become black (`low`) and white (`high`), and what NaN counts as (`lowest`)."""
 
-    CT (Hounsfield units) by a window, soft tissue by default; MR by its 0.5th to 99.5th percentile
-    of the voxels above the background (over 5 % of the 99th percentile).
+    low: float
+    high: float
+    lowest: float = 0.0
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """Return intensities as uint8 of the same shape; all 0 where `low` and `high` agree."""
+        if self.high <= self.low:
+            return np.zeros(array.shape, np.uint8)
+        grey = np.nan_to_num(np.asarray(array, np.float32), nan=self.lowest)
+        return np.clip((grey - self.low) * (255.0 / (self.high - self.low)) + 0.5, 0, 255).astype(np.uint8)
+
+
+# Voxels beyond which percentiles are taken of evenly spaced ones: a copy of every voxel of a long scan
+# would be the largest thing in memory.
+_SAMPLE = 2**24
+
+
+def find_levels(
+    array: np.ndarray,
+    modality: str,
+    *,
+    center: float = 40.0,
+    width: float = 400.0,
+    percentiles: tuple[float, float] = (0.5, 99.5),
+) -> Levels:
+    """Find the intensities between which a whole scan is shown.
+
+    CT (Hounsfield units) by a window, soft tissue by default; MR by percentiles of the voxels above the
+    background (over 5 % of the 99th percentile).
 
     Parameters
     ----------
     array : ndarray, any shape
-        Intensities. NaN counts as the lowest value.
+        Intensities. NaN counts as the lowest value. Of more than 16.8 million voxels, percentiles are those
+        of every k-th.
     modality : {"CT", "MR"}
     center, width : float
         The CT window in HU.
+    percentiles : tuple of float
+        For MR.
+    """
+    sample = array.reshape(-1)[:: -(-array.size // _SAMPLE)]
+    finite = np.isfinite(sample) if sample.dtype.kind == "f" else np.ones(sample.shape, bool)
+    lowest = float(sample[finite].min()) if finite.any() else 0.0
+    if modality == "CT":
+        return Levels(center - width / 2, center + width / 2, lowest)
+    known = np.where(finite, sample, lowest).astype(np.float32)
+    foreground = known[known > 0.05 * np.percentile(known, 99)]
+    low, high = np.percentile(foreground if foreground.size else known, percentiles)
+    return Levels(float(low), float(high), lowest)
+
+
+def window_image(array: np.ndarray, modality: str, *, center: float = 40.0, width: float = 400.0) -> np.ndarray:
+    """Map the intensities of a whole scan to 0…255 by :func:`find_levels`.
 
     Returns
     -------
     ndarray of uint8, same shape
     """
-    array = np.nan_to_num(
-        np.asarray(array, np.float32), nan=float(np.nanmin(array)) if np.isfinite(array).any() else 0.0
-    )
-    if modality == "CT":
-        low, high = center - width / 2, center + width / 2
-    else:
-        foreground = array[array > 0.05 * np.percentile(array, 99)]
-        low, high = np.percentile(foreground if foreground.size else array, [0.5, 99.5])
-    if high <= low:
-        return np.zeros(array.shape, np.uint8)
-    return np.clip((array - low) * (255.0 / (high - low)) + 0.5, 0, 255).astype(np.uint8)
+    return find_levels(array, modality, center=center, width=width).apply(array)
 
 
 def _read_masks(path: Path, organs: Mapping[str, Organ]) -> tuple[sitk.Image, dict[str, np.ndarray], tuple[int, ...]]:

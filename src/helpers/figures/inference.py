@@ -60,13 +60,96 @@ def plot_throughput(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
+def plot_stage_seconds(table: pd.DataFrame) -> go.Figure:
+    """Plot where a scan's time goes: mean seconds of reading, encoding, decoding and writing, a bar per model.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From ``run_inference``. Models that encode nothing show reading and writing alone.
+    """
+    finished = table[table["status"] == "ok"]
+    figure = go.Figure()
+    for (stage, label), colour, pattern in zip(
+        (("read", "read and prompt"), ("encode", "encode images"), ("decode", "decode prompts"), ("write", "write")),
+        (PALETTE[0], PALETTE[1], PALETTE[2], PALETTE[3]),
+        ("", "/", ".", "x"),
+        strict=True,
+    ):
+        means = finished.groupby("model", sort=False)[f"{stage}_seconds"].mean()
+        figure.add_trace(
+            go.Bar(
+                y=list(means.index),
+                x=means.fillna(0).to_numpy(),
+                name=label,
+                orientation="h",
+                marker={"color": colour, "pattern": {"shape": pattern, "fgcolor": "white", "size": 6}},
+                hovertemplate=f"%{{y}}: {label} %{{x:.2f}} s<extra></extra>",
+            )
+        )
+    models = finished["model"].nunique()
+    style_figure(figure, title="Where the time goes, mean over scans", height=190 + 50 * max(1, models))
+    figure.update_layout(barmode="stack", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    figure.update_xaxes(title="time for one scan on one worker (s)")
+    figure.update_yaxes(title=None, autorange="reversed", automargin=True)
+    return figure
+
+
+def plot_sensitivity(table: pd.DataFrame) -> go.Figure:
+    """Plot per group how well the masks of repeated prompts agree, a panel per attribute.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From ``summarise_sensitivity``.
+    """
+    if table.empty:
+        figure = style_figure(
+            go.Figure(), title="Every prompt was drawn once (models.….prompt.draws: 1): nothing to compare", height=120
+        )
+        figure.update_xaxes(visible=False)
+        figure.update_yaxes(visible=False)
+        return figure
+    attributes = list(dict.fromkeys(table["attribute"]))
+    rows = table["model"] + " · " + table["organ"].map(name_for_people)
+    names = list(dict.fromkeys(rows))
+    figure = make_subplots(rows=1, cols=len(attributes), shared_yaxes=True, subplot_titles=attributes)
+    for column, attribute in enumerate(attributes, start=1):
+        part = table[table["attribute"] == attribute]
+        groups = list(dict.fromkeys(part["group"]))
+        colours, symbols = colour_groups(groups), mark_groups(groups)
+        for group in groups:
+            mine = part[part["group"] == group]
+            figure.add_trace(
+                go.Scatter(
+                    x=mine["mean"],
+                    y=rows[mine.index],
+                    error_x={"type": "data", "array": 1.96 * mine["sd"] / np.sqrt(mine["n"]), "thickness": 1},
+                    mode="markers",
+                    marker={"color": colours[group], "symbol": symbols[group], "size": 9},
+                    name=group,
+                    legendgroup=attribute,
+                    legendgrouptitle={"text": attribute},
+                    customdata=mine[["n"]],
+                    hovertemplate=f"{group}, n = %{{customdata[0]}}: %{{x:.3f}}<extra></extra>",
+                ),
+                row=1,
+                col=column,
+            )
+        figure.update_xaxes(title="mean Dice between draws (95 % interval)", row=1, col=column)
+    style_figure(figure, title="Agreement of masks when the prompt is drawn again", height=190 + 30 * len(names))
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure
+
+
 def plot_montage(panels: Sequence[Panel]) -> go.Figure:
     """Plot slices with the reference's outline (solid) and the prediction's (dashed), a row per model.
 
     Parameters
     ----------
     panels : sequence of Panel
-        From ``load_montage``.
+        From ``load_montage``. Of several organs one is shown at a time, chosen from a menu in the figure
+        itself, which needs no kernel.
     """
     if not panels:
         figure = style_figure(go.Figure(), title="No finished scan to show", height=160)
@@ -74,14 +157,51 @@ def plot_montage(panels: Sequence[Panel]) -> go.Figure:
         figure.update_yaxes(visible=False)
         return figure
     models = list(dict.fromkeys(panel.model for panel in panels))
-    rows = [[panel for panel in panels if panel.model == model] for model in models]
-    columns = max(len(row) for row in rows)
+    organs = list(dict.fromkeys(panel.organ for panel in panels))
+    by_place = {
+        organ: [[panel for panel in panels if (panel.organ, panel.model) == (organ, model)] for model in models]
+        for organ in organs
+    }
+    columns = max(len(row) for rows in by_place.values() for row in rows)
+    drawn = [_draw_montage(organ, by_place[organ], columns) for organ in organs]
+    figure = go.Figure(drawn[0])
+    if len(organs) == 1:
+        return figure
+    buttons = []
+    total = sum(len(part.data) for part in drawn)
+    for part in drawn[1:]:
+        figure.add_traces([trace.update(visible=False) for trace in part.data])
+    start = 0
+    for organ, part in zip(organs, drawn, strict=True):
+        shown = [start <= place < start + len(part.data) for place in range(total)]
+        buttons.append(
+            {"label": name_for_people(organ), "method": "update", "args": [{"visible": shown}, _list_changes(part)]}
+        )
+        start += len(part.data)
+    figure.update_layout(
+        updatemenus=[
+            {
+                "buttons": buttons,
+                "x": 0.0,
+                "xanchor": "left",
+                "y": 1.0 + 42 / figure.layout.height,
+                "yanchor": "bottom",
+                "pad": {"t": 0, "b": 0},
+                "bgcolor": "white",
+            }
+        ],
+        margin_t=130,
+    )
+    return figure
+
+
+def _draw_montage(organ: str, rows: Sequence[Sequence[Panel]], columns: int) -> go.Figure:
     titles = [_describe_panel(row[place]) if place < len(row) else "" for row in rows for place in range(columns)]
-    height = 90 + 300 * len(rows)
+    height = 130 + 300 * len(rows)
     figure = make_subplots(
         rows=len(rows),
         cols=columns,
-        subplot_titles=titles,
+        subplot_titles=[title or " " for title in titles],
         horizontal_spacing=0.02,
         vertical_spacing=min(0.16, 50 / height),
     )
@@ -89,15 +209,26 @@ def plot_montage(panels: Sequence[Panel]) -> go.Figure:
     for i, row in enumerate(rows, start=1):
         for j, panel in enumerate(row, start=1):
             _add_panel(figure, panel, i, j, shown)
-    organ = name_for_people(panels[0].organ)
-    style_figure(figure, title=f"{organ.capitalize()}: the slice with most of the organ", height=height)
+    style_figure(
+        figure, title=f"{name_for_people(organ).capitalize()}: the slice with most of the organ", height=height
+    )
     figure.update_layout(
         legend={"orientation": "h", "x": 1.0, "xanchor": "right", "y": 1.0 + 45 / height, "yanchor": "bottom"},
         margin={"l": 20, "r": 20, "t": 90, "b": 20},
         plot_bgcolor="white",
     )
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
     figure.update_annotations(font_size=13)
     return figure
+
+
+def _list_changes(figure: go.Figure) -> dict[str, object]:
+    """Return what of the layout differs from organ to organ: title, the panels' titles and their extents."""
+    layout = figure.layout.to_plotly_json()
+    changes: dict[str, object] = {"title.text": layout["title"]["text"], "annotations": layout["annotations"]}
+    changes |= {f"{key}.range": axis["range"] for key, axis in layout.items() if "axis" in key and "range" in axis}
+    return changes
 
 
 def plot_training(history: pd.DataFrame) -> go.Figure:
@@ -132,12 +263,7 @@ def plot_training(history: pd.DataFrame) -> go.Figure:
 
 
 def _describe_panel(panel: Panel) -> str:
-    parts = [panel.model, f"scan {panel.number:03d}"]
-    if panel.label:
-        parts.append(panel.label)
-    if np.isfinite(panel.dice):
-        parts.append(f"Dice {panel.dice:.2f}")
-    return " · ".join(parts)
+    return f"{panel.model} · scan {panel.number:03d} · {panel.label} · Dice {panel.dice:.2f}"
 
 
 def _add_panel(figure: go.Figure, panel: Panel, row: int, column: int, shown: set[str]) -> None:

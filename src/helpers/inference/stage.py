@@ -10,26 +10,30 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
-from skimage import measure
+from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from helpers import models, storage, volumes
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, StageError, VolumeError
-from helpers.models import ScanCase, Segmenter, Spec
-from helpers.parameters import Model, Organ, Prompt
-from helpers.prompts import Boxes, draw_boxes
+from helpers.inference.agreement import measure_overlap
+from helpers.models import ScanCase, Segmentation, Segmenter, Spec
+from helpers.parameters import Model, Prompt
+from helpers.prompts import Prompts, draw_prompts
 from helpers.study import Study
 
 # Raise it when the same inputs would give other masks: every prediction is then made anew.
-VERSION = 1
+VERSION = 2
 
 COLUMNS = {
     "model": "str",
@@ -37,14 +41,28 @@ COLUMNS = {
     "status": "str",
     "error": "str",
     "seconds": "float64",
+    "read_seconds": "float64",
+    "encode_seconds": "float64",
+    "decode_seconds": "float64",
+    "write_seconds": "float64",
     "device": "str",
     "precision": "str",
+    "batch": "Int64",
     "slices": "Int64",
     "prompts": "Int64",
     "dropped": "Int64",
     "checkpoint_sha256": "str",
     "fingerprint": "str",
     "reused": "bool",
+}
+ORGAN_COLUMNS = {
+    "model": "str",
+    "scan": "str",
+    "organ": "str",
+    "prompts": "Int64",
+    "dropped": "Int64",
+    "dice": "float64",
+    "agreement": "float64",
 }
 
 
@@ -61,42 +79,10 @@ class _Job:
     image: Path | None
     organ_ids: dict[str, int]
     prompt: Prompt
-    prompt_seeds: dict[str, int]
+    prompt_seeds: list[dict[str, int]]
     prediction: Path
     fingerprint: str
     checkpoint_sha256: str
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One scan's slice with outlines, ready to be drawn.
-
-    Attributes
-    ----------
-    model, organ : str
-    number : int
-        The scan's study-local number.
-    label : str
-        Why it was chosen (``best``, ``median``, ``worst``), or empty.
-    dice : float
-        The scan's Dice where metrics were given, else NaN.
-    image : ndarray of uint8, (y, x)
-        The windowed slice around the organ; mid-grey where the scan has no image.
-    spacing_mm : tuple of float
-        (y, x) of a pixel.
-    reference, prediction : tuple of ndarray, (n, 2)
-        Closed outlines as x, y in mm from the panel's top left corner; empty where the mask is.
-    """
-
-    model: str
-    organ: str
-    number: int
-    label: str
-    dice: float
-    image: np.ndarray
-    spacing_mm: tuple[float, float]
-    reference: tuple[np.ndarray, ...] = field(default=())
-    prediction: tuple[np.ndarray, ...] = field(default=())
 
 
 def run_inference(study: Study) -> pd.DataFrame:
@@ -109,9 +95,11 @@ def run_inference(study: Study) -> pd.DataFrame:
     -------
     DataFrame
         One row per model and scan: model, scan, status ("ok" or "failed"), error (one sentence, empty when
-        ok), seconds (for the scan, reading and writing included), device, precision, slices (worked on),
-        prompts (used), dropped (components too small for a prompt), checkpoint_sha256, fingerprint,
-        reused. The rows of a model are also in its ``inference.parquet``.
+        ok), seconds (for the scan), of which read_seconds, encode_seconds (images; NaN for models that do
+        not encode), decode_seconds (prompts) and write_seconds, device, precision, batch (images encoded at a
+        time), slices (worked on), prompts (used, of all draws), dropped (components too small for a prompt),
+        checkpoint_sha256, fingerprint, reused. The rows of a model are also in its ``inference.parquet``;
+        beside it ``organs.parquet`` has one row per scan and organ (:func:`read_organs`).
 
     Raises
     ------
@@ -147,6 +135,33 @@ def read_inference(study: Study) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def read_organs(study: Study) -> pd.DataFrame:
+    """Read what 02_inference noted per organ, for all models.
+
+    Returns
+    -------
+    DataFrame
+        model, scan, organ, prompts and dropped (components) of the first draw, dice (with the reference: to
+        choose what to look at; 03_performance measures) and agreement (mean Dice between the masks of each two draws of
+        the prompts; NaN with one draw, or where no draw gave a mask). Finished scans only.
+
+    Raises
+    ------
+    StageError
+        02_inference has not gone over the cohort with one of the models.
+    """
+    tables = []
+    for model in study.parameters.models:
+        path = _organs_path(study, model)
+        if not path.exists():
+            raise StageError(
+                f"organs.parquet of {model.name} is missing for study {study.name!r}: run 02_inference or "
+                f"`segfair run {study.source} --until 02`"
+            )
+        tables.append(pd.read_parquet(path))
+    return pd.concat(tables, ignore_index=True)
+
+
 def summarise_inference(table: pd.DataFrame) -> pd.DataFrame:
     """Count scans and measure throughput per model.
 
@@ -160,7 +175,7 @@ def summarise_inference(table: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         model (in the table's order), scans, ok, failed, reused, prompts, dropped, seconds_per_scan (median
         over finished scans), slices_per_second (slices of finished scans over their seconds, on one worker),
-        device. NaN where no scan finished.
+        device and precision. NaN where no scan finished.
     """
     rows = []
     for model, part in table.groupby("model", sort=False):
@@ -178,6 +193,7 @@ def summarise_inference(table: pd.DataFrame) -> pd.DataFrame:
                 "seconds_per_scan": float(ok["seconds"].median()) if len(ok) else np.nan,
                 "slices_per_second": float(ok["slices"].sum()) / seconds if seconds > 0 else np.nan,
                 "device": ", ".join(sorted(set(ok["device"]))),
+                "precision": ", ".join(sorted(set(ok["precision"]) - {""})),
             }
         )
     return pd.DataFrame(rows)
@@ -195,75 +211,63 @@ def checkpoint_hashes(study: Study) -> dict[str, str]:
     return {name: models.hash_checkpoint(path) for name, path in found.items() if path is not None and path.is_file()}
 
 
-def load_montage(
-    study: Study, organ: str, metrics: pd.DataFrame | None = None, *, margin_mm: float = 30.0
-) -> list[Panel]:
-    """Prepare a few scans per model for a montage: the slice with most of the organ, with both outlines.
-
-    Parameters
-    ----------
-    study : Study
-    organ : str
-        One of the study's organs.
-    metrics : DataFrame, optional
-        metrics.parquet: the worst, median and best scan by Dice are then chosen, else the first three.
-    margin_mm : float
-        What is shown around the organ.
-
-    Returns
-    -------
-    list of Panel
-        Model by model; a model that finished no scan with this organ has none, nor has a scan whose files
-        cannot be read any more.
-
-    Raises
-    ------
-    SegfairError
-        The study has no such organ.
-    """
-    if organ not in study.organ_ids:
-        raise SegfairError(f"organ must be one of {', '.join(study.organ_ids)}; got {organ!r}")
-    cohort = study.read_included().set_index("scan")
-    table = read_inference(study)
-    panels = []
-    for model in study.parameters.models:
-        finished = table[(table["model"] == model.name) & (table["status"] == "ok")]["scan"]
-        scans = [scan for scan in finished if scan in cohort.index]
-        for scan, label, dice in _choose_scans(model.name, organ, scans, metrics):
-            try:
-                panel = _load_panel(study, model.name, organ, cohort.loc[scan], scan, label, dice, margin_mm)
-            except VolumeError:
-                continue  # a file damaged since: 03 will say so; a picture of the others is still worth having
-            if panel is not None:
-                panels.append(panel)
-    return panels
-
-
 def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame:
     spec = models.make_spec(model, study)
     checkpoint_sha256 = "" if spec.checkpoint is None else models.hash_checkpoint(spec.checkpoint)
-    records: dict[str, dict[str, Any]] = {}
-    jobs: list[_Job] = []
-    for row in cohort.itertuples():
-        job = _make_job(study, model, spec, row, checkpoint_sha256)
-        kept = _read_record(job)
-        if kept is None:
-            jobs.append(job)
-        else:
-            records[job.scan] = {**kept, "reused": True}
-    results = _run_jobs(jobs, study, model.name)
-    for job, result in zip(jobs, results, strict=True):
-        if isinstance(result, CaseFailure):
-            # A mask made from former inputs must not pass for this study's.
-            _record_path(job.prediction).unlink(missing_ok=True)
-            job.prediction.unlink(missing_ok=True)
-            records[job.scan] = _record_failure(job, result)
-        else:
-            records[job.scan] = {**result, "reused": False}
-    table = pd.DataFrame([{"model": model.name, **records[scan]} for scan in cohort["scan"]])
-    table = table[list(COLUMNS)].astype(COLUMNS)
-    storage.write_table(table, study.inference_path(model.name))
+    with _take_turn(study, model):
+        records: dict[str, dict[str, Any]] = {}
+        jobs: list[_Job] = []
+        for row in cohort.itertuples():
+            job = _make_job(study, model, spec, row, checkpoint_sha256)
+            kept = _read_record(job)
+            if kept is None:
+                jobs.append(job)
+            else:
+                records[job.scan] = {**kept, "reused": True}
+        results = _run_jobs(jobs, study, model.name)
+        for job, result in zip(jobs, results, strict=True):
+            if isinstance(result, CaseFailure):
+                # A mask made from former inputs must not pass for this study's.
+                _record_path(job.prediction).unlink(missing_ok=True)
+                job.prediction.unlink(missing_ok=True)
+                records[job.scan] = _record_failure(job, result)
+            else:
+                records[job.scan] = {**result, "reused": False}
+        in_order = [records[scan] for scan in cohort["scan"]]
+        table = pd.DataFrame([{"model": model.name, **record} for record in in_order])
+        table = table.reindex(columns=list(COLUMNS)).astype(COLUMNS)
+        organs = pd.DataFrame(
+            [
+                {"model": model.name, "scan": record["scan"], "organ": organ, **values}
+                for record in in_order
+                for organ, values in record.get("organs", {}).items()
+            ],
+            columns=list(ORGAN_COLUMNS),
+        ).astype(ORGAN_COLUMNS)
+        storage.write_table(organs, _organs_path(study, model))
+        storage.write_table(table, study.inference_path(model.name))
     return table
+
+
+@contextmanager
+def _take_turn(study: Study, model: Model) -> Iterator[None]:
+    """Hold a model's folder: a second process waits, and then finds the scans finished."""
+    folder = study.inference_path(model.name).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tqdm.write(f"{model.name}: another process is at work on this study: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _organs_path(study: Study, model: Model) -> Path:
+    return study.inference_path(model.name).with_name("organs.parquet")
 
 
 def _run_jobs(jobs: list[_Job], study: Study, label: str) -> list[Any]:
@@ -281,9 +285,12 @@ def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha25
     kind = models.find_kind(model)
     reference = Path(row.reference)
     image = Path(row.image) if isinstance(row.image, str) and row.image else None
-    seeds = {
-        organ: study.seed_for("prompt", row.scan, organ) for organ in (study.organ_ids if kind.needs_prompts else ())
-    }
+    organs = study.organ_ids if kind.needs_prompts else ()
+    seeds = [
+        # The first draw keeps its seed whatever the number of draws.
+        {organ: study.seed_for("prompt", row.scan, organ, *([draw] if draw else [])) for organ in organs}
+        for draw in range(model.prompt.draws if kind.needs_prompts else 1)
+    ]
     depends_on: dict[str, Any] = {
         "version": VERSION,
         "kind": model.kind,
@@ -297,7 +304,11 @@ def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha25
     if kind.needs_prompts:
         depends_on |= {"prompt": model.prompt.model_dump(mode="json"), "seeds": seeds}
     if kind.needs_image:
-        depends_on["image"] = _stamp(image)
+        depends_on |= {
+            "image": _stamp(image),
+            "windows": study.parameters.windows.model_dump(mode="json"),
+            "precision": spec.precision,
+        }
     if spec.template is not None:
         depends_on["masks"] = _stamp(Path(spec.template.format(scan=row.scan, subject=row.subject)))
     return _Job(
@@ -319,30 +330,62 @@ def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha25
 
 def _segment_scan(job: _Job) -> dict[str, Any]:
     """Segment one scan and write its prediction, then its record, which is returned."""
-    began = time.monotonic()
     segmenter = _open_segmenter(job)
-    case, reference_grid, dropped = _read_case(job)
+    began = time.monotonic()
+    case, reference, reference_grid = _read_case(job)
+    read = time.monotonic()
     result = segmenter.segment(case)
+    segmented = time.monotonic()
     prediction = volumes.from_axial(volumes.image_from_array(result.labels, case.grid), reference_grid)
     record_path = _record_path(job.prediction)
     record_path.unlink(missing_ok=True)
     volumes.write_volume(prediction, job.prediction)
+    written = time.monotonic()
     record = {
         "scan": job.scan,
         "status": "ok",
         "error": "",
-        "seconds": round(time.monotonic() - began, 3),
+        "seconds": round(written - began, 3),
+        "read_seconds": round(read - began, 3),
+        "encode_seconds": _round(result.encode_seconds),
+        "decode_seconds": _round(result.decode_seconds),
+        "write_seconds": round(written - segmented, 3),
         "device": segmenter.device,
         "precision": segmenter.precision,
+        "batch": result.batch,
         "slices": result.slices,
         "prompts": result.prompts,
-        "dropped": dropped,
+        "dropped": sum(prompts.dropped for prompts in case.prompts.values()),
         "checkpoint_sha256": job.checkpoint_sha256,
         "fingerprint": job.fingerprint,
         "bytes": job.prediction.stat().st_size,
+        "organs": _describe_organs(case, reference, result),
     }
     storage.write_json(record, record_path)
     return record
+
+
+def _describe_organs(case: ScanCase, reference: np.ndarray, result: Segmentation) -> dict[str, dict[str, Any]]:
+    """Return per organ its prompts, its Dice with the reference, and the agreement of the draws."""
+    dice = measure_overlap(reference, result.labels, case.organ_ids)
+    draws = [result.labels, *result.repeats]
+    pairs = [measure_overlap(first, second, case.organ_ids) for first, second in combinations(draws, 2)]
+    described = {}
+    for organ in case.organ_ids:
+        prompts = case.prompts.get(organ)
+        known = [pair[organ] for pair in pairs if np.isfinite(pair[organ])]
+        described[organ] = {
+            "prompts": None if prompts is None else len(prompts),
+            "dropped": None if prompts is None else prompts.dropped,
+            "dice": _round(dice[organ], 6),
+            "agreement": _round(float(np.mean(known)), 6) if known else None,
+        }
+    return described
+
+
+def _round(value: float, digits: int = 3) -> float | None:
+    """Round for a record; JSON has no NaN."""
+    return round(value, digits) if np.isfinite(value) else None
 
 
 # The model of this process: loading one takes seconds, and a worker works on one model at a time.
@@ -362,6 +405,9 @@ def _open_segmenter(job: _Job) -> Segmenter:
             spec.variant,
             spec.device,
             spec.threads,
+            spec.precision,
+            spec.batch,
+            spec.windows.model_dump(mode="json"),
             {name: organ.model_dump(mode="json") for name, organ in spec.organs.items()},
         ]
     )
@@ -371,18 +417,19 @@ def _open_segmenter(job: _Job) -> Segmenter:
     return _loaded[1]
 
 
-def _read_case(job: _Job) -> tuple[ScanCase, volumes.Grid, int]:
-    """Read a scan into the study orientation and draw its prompts; the reference itself stays here.
+def _read_case(job: _Job) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
+    """Read a scan into the study orientation and draw its prompts.
 
-    Returns the case, the grid the reference is stored on, and the number of components without a prompt.
+    Returns the case (which the reference itself stays out of), the reference's labels (z, y, x) and the grid it is
+    stored on.
     """
     label_map = volumes.read_label_map(job.reference, job.spec.organs, job.organ_ids)
     reference = volumes.to_axial(label_map.image)
+    stored_grid = volumes.grid_of_image(label_map.image)
     grid = volumes.grid_of_image(reference)
     image = None
     if job.image is not None:
-        stored = volumes.read_volume(job.image)
-        oriented = volumes.to_axial(stored)
+        oriented = volumes.to_axial(volumes.read_volume(job.image))
         differences = volumes.grid_of_image(oriented).differences(grid)
         if differences:
             raise VolumeError(
@@ -393,52 +440,29 @@ def _read_case(job: _Job) -> tuple[ScanCase, volumes.Grid, int]:
         raise SegfairError(
             f"{job.spec.kind} needs an image and this scan has none: add its path to the participants table or leave the model out"
         )
-    prompts = draw_prompts(
-        sitk.GetArrayViewFromImage(reference),
-        volumes.spacing_zyx_mm(reference),
-        {organ: job.organ_ids[organ] for organ in job.prompt_seeds},
-        job.prompt,
-        job.prompt_seeds,
-    )
+    labels = sitk.GetArrayFromImage(reference)
+    draws = [_draw_prompts(labels, volumes.spacing_zyx_mm(reference), job, seeds) for seeds in job.prompt_seeds]
     case = ScanCase(
         scan=job.scan,
         subject=job.subject,
         modality=job.modality,
         grid=grid,
         organ_ids=job.organ_ids,
-        prompts=prompts,
+        prompts=draws[0],
+        repeats=draws[1:],
         image=image,
         midline_x_mm=label_map.midline_x_mm,
     )
-    dropped = sum(boxes.dropped for boxes in prompts.values())
-    return case, volumes.grid_of_image(label_map.image), dropped
+    return case, labels, stored_grid
 
 
-def draw_prompts(
-    labels: np.ndarray,
-    spacing_zyx_mm: tuple[float, float, float],
-    organ_ids: dict[str, int],
-    prompt: Prompt,
-    seeds: dict[str, int],
-) -> dict[str, Boxes]:
-    """Draw the boxes of every organ of a label map in the study orientation.
-
-    Parameters
-    ----------
-    labels : ndarray of uint8, (z, y, x)
-        The reference, axial slices first.
-    seeds : dict of str to int
-        Per organ, from the study's seed, the scan and the organ alone: every model gets the same boxes.
-    """
+def _draw_prompts(
+    labels: np.ndarray, spacing_zyx_mm: tuple[float, float, float], job: _Job, seeds: dict[str, int]
+) -> dict[str, Prompts]:
+    """Draw one set of prompts; seeds depend on the study's seed, the scan and the organ: every model gets the same."""
     return {
-        organ: draw_boxes(
-            labels == organ_id,
-            spacing_zyx_mm,
-            jitter=prompt.jitter,
-            min_area_mm2=prompt.min_area_mm2,
-            rng=np.random.default_rng(seeds[organ]),
-        )
-        for organ, organ_id in organ_ids.items()
+        organ: draw_prompts(labels == job.organ_ids[organ], spacing_zyx_mm, job.prompt, np.random.default_rng(seed))
+        for organ, seed in seeds.items()
     }
 
 
@@ -462,12 +486,8 @@ def _record_failure(job: _Job, failure: CaseFailure) -> dict[str, Any]:
         "scan": job.scan,
         "status": "failed",
         "error": failure.error,
-        "seconds": np.nan,
         "device": "",
         "precision": "",
-        "slices": pd.NA,
-        "prompts": pd.NA,
-        "dropped": pd.NA,
         "checkpoint_sha256": job.checkpoint_sha256,
         "fingerprint": job.fingerprint,
         "reused": False,
@@ -480,73 +500,3 @@ def _stamp(path: Path | None) -> list[Any] | None:
         return None
     files = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-
-
-def _choose_scans(
-    model: str, organ: str, scans: Sequence[str], metrics: pd.DataFrame | None
-) -> list[tuple[str, str, float]]:
-    """Return (scan, label, dice) of up to three scans."""
-    if metrics is None:
-        return [(scan, "", np.nan) for scan in scans[:3]]
-    rows = metrics[(metrics["model"] == model) & (metrics["organ"] == organ) & metrics["scan"].isin(scans)]
-    ranked = rows.dropna(subset=["dice"]).sort_values(["dice", "scan"])
-    if ranked.empty:
-        return []
-    places = {"worst": 0, "median": (len(ranked) - 1) // 2, "best": len(ranked) - 1}
-    chosen: dict[int, str] = {}
-    for label, place in places.items():
-        chosen.setdefault(place, label)
-    return [
-        (str(ranked.iloc[place]["scan"]), label, float(ranked.iloc[place]["dice"])) for place, label in chosen.items()
-    ]
-
-
-def _load_panel(
-    study: Study, model: str, organ: str, row: pd.Series, scan: str, label: str, dice: float, margin_mm: float
-) -> Panel | None:
-    """Return one panel, or None where the reference lacks the organ."""
-    organs: dict[str, Organ] = study.parameters.cohort.organs
-    reference_image = volumes.to_axial(volumes.read_label_map(Path(row["reference"]), organs, study.organ_ids).image)
-    reference = sitk.GetArrayFromImage(reference_image) == study.organ_ids[organ]
-    if not reference.any():
-        return None
-    predicted_image = volumes.to_axial(volumes.read_volume(study.prediction_path(model, scan)))
-    prediction = sitk.GetArrayFromImage(predicted_image) == study.organ_ids[organ]
-    z = int(np.argmax(reference.sum(axis=(1, 2))))
-    _, spacing_y, spacing_x = volumes.spacing_zyx_mm(reference_image)
-    window = _crop_around(reference[z] | prediction[z], margin_mm, (spacing_y, spacing_x))
-    if isinstance(row["image"], str) and row["image"]:
-        stored = sitk.GetArrayFromImage(volumes.to_axial(volumes.read_volume(Path(row["image"]))))
-        name = models.choose_window(organ, row["modality"])
-        grey = models.apply_window(stored, row["modality"], name)[z][window]
-    else:
-        grey = np.full(reference[z][window].shape, 128, np.uint8)
-    return Panel(
-        model=model,
-        organ=organ,
-        number=int(row["number"]),
-        label=label,
-        dice=dice,
-        image=grey,
-        spacing_mm=(spacing_y, spacing_x),
-        reference=_trace_outlines(reference[z][window], (spacing_y, spacing_x)),
-        prediction=_trace_outlines(prediction[z][window], (spacing_y, spacing_x)),
-    )
-
-
-def _crop_around(mask: np.ndarray, margin_mm: float, spacing_mm: tuple[float, float]) -> tuple[slice, slice]:
-    window = []
-    for axis, (count, spacing) in enumerate(zip(mask.shape, spacing_mm, strict=True)):
-        filled = np.flatnonzero(mask.any(axis=1 - axis))
-        margin = round(margin_mm / spacing)
-        window.append(slice(max(0, int(filled[0]) - margin), min(count, int(filled[-1]) + 1 + margin)))
-    return window[0], window[1]
-
-
-def _trace_outlines(mask: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, ...]:
-    """Return closed outlines as (x, y) in mm; the pixel of index 0 has its centre at half a pixel."""
-    padded = np.pad(mask.astype(np.float32), 1)
-    outlines = measure.find_contours(padded, 0.5)
-    return tuple(
-        np.column_stack([(line[:, 1] - 0.5) * spacing_mm[1], (line[:, 0] - 0.5) * spacing_mm[0]]) for line in outlines
-    )

@@ -11,21 +11,20 @@ from helpers.models.registry import (
     load_segmenter,
     make_spec,
 )
-from helpers.models.windows import CT_WINDOWS, apply_window, choose_window
+from helpers.models.windows import choose_window, find_levels
 
 __all__ = [
-    "CT_WINDOWS",
     "KINDS",
     "Kind",
     "ScanCase",
     "Segmentation",
     "Segmenter",
     "Spec",
-    "apply_window",
     "check_model",
     "choose_window",
     "find_checkpoint",
     "find_kind",
+    "find_levels",
     "hash_checkpoint",
     "load_segmenter",
     "make_spec",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from helpers.models.protocol import ScanCase, Segmentation, Spec, merge_scores
+from helpers.prompts import Prompts
 
 
 class PromptOnly:
@@ -18,18 +21,24 @@ class PromptOnly:
 
         A pixel belongs to an ellipse when its centre lies within it.
         """
-        _, height, width = case.shape
-        labels = np.zeros(case.shape, np.uint8)
-        used = sorted({int(z) for boxes in case.prompts.values() for z in boxes.slices})
-        for z in used:
-            scores: dict[int, np.ndarray] = {}
-            for organ, boxes in case.prompts.items():
-                corners = boxes.corners[boxes.slices == z]
-                if len(corners):
-                    depths = [measure_depth(box, height, width) for box in corners]
-                    scores[case.organ_ids[organ]] = np.max(depths, axis=0)
-            labels[z] = merge_scores(scores, (height, width))
-        return Segmentation(labels, len(used), sum(len(boxes) for boxes in case.prompts.values()))
+        draws = [_fill_boxes(case, prompts) for prompts in (case.prompts, *case.repeats)]
+        used = {int(z) for prompts in case.prompts.values() for z in prompts.slices}
+        count = sum(len(prompts) for draw in (case.prompts, *case.repeats) for prompts in draw.values())
+        return Segmentation(draws[0], len(used), count, draws[1:])
+
+
+def _fill_boxes(case: ScanCase, draw: Mapping[str, Prompts]) -> np.ndarray:
+    _, height, width = case.shape
+    labels = np.zeros(case.shape, np.uint8)
+    for z in sorted({int(z) for prompts in draw.values() for z in prompts.slices}):
+        scores: dict[int, np.ndarray] = {}
+        for organ, prompts in draw.items():
+            corners = prompts.corners[prompts.slices == z]
+            if len(corners):
+                depths = [measure_depth(box, height, width) for box in corners]
+                scores[case.organ_ids[organ]] = np.max(depths, axis=0)
+        labels[z] = merge_scores(scores, (height, width))
+    return labels
 
 
 def measure_depth(box: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from helpers.parameters import Organ
-from helpers.prompts import Boxes
+from helpers.parameters import Organ, Windows
+from helpers.prompts import Prompts
 from helpers.volumes import Grid
 
 
@@ -27,8 +28,10 @@ class ScanCase:
         Where the voxels of the axial-oriented arrays lie; its size reversed is their shape (z, y, x).
     organ_ids : mapping of str to int
         The study's organs and their ids in a label map, in the study's order.
-    prompts : mapping of str to Boxes
-        Boxes per organ, empty for models that take none.
+    prompts : mapping of str to Prompts
+        Prompts per organ, empty for models that take none.
+    repeats : sequence of mapping of str to Prompts
+        Further draws of the same prompts, to be segmented apart.
     image : ndarray or None
         Intensities (z, y, x); None where the scan has no image or the model needs none.
     midline_x_mm : float or None
@@ -40,7 +43,8 @@ class ScanCase:
     modality: str
     grid: Grid
     organ_ids: Mapping[str, int]
-    prompts: Mapping[str, Boxes] = field(default_factory=dict)
+    prompts: Mapping[str, Prompts] = field(default_factory=dict)
+    repeats: Sequence[Mapping[str, Prompts]] = ()
     image: np.ndarray | None = None
     midline_x_mm: float | None = None
 
@@ -61,12 +65,22 @@ class Segmentation:
     slices : int
         Slices worked on.
     prompts : int
-        Prompts used.
+        Prompts used, those of further draws included.
+    repeats : sequence of ndarray of uint8, (z, y, x)
+        The labels of each further draw.
+    encode_seconds, decode_seconds : float
+        Spent on images and on prompts; NaN for models that do neither.
+    batch : int or None
+        Images encoded at a time.
     """
 
     labels: np.ndarray
     slices: int
     prompts: int
+    repeats: Sequence[np.ndarray] = ()
+    encode_seconds: float = math.nan
+    decode_seconds: float = math.nan
+    batch: int | None = None
 
 
 class Segmenter(Protocol):
@@ -108,6 +122,12 @@ class Spec:
         ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     threads : int or None
         How many threads the arithmetic may use on the processor; None leaves it as it is.
+    precision : str
+        ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+    batch : int or None
+        Images encoded at a time; None: chosen from free memory.
+    windows : Windows
+        Grey windows, and which organ is seen in which.
     """
 
     name: str
@@ -118,6 +138,9 @@ class Spec:
     variant: str | None = None
     device: str = "auto"
     threads: int | None = None
+    precision: str = "auto"
+    batch: int | None = None
+    windows: Windows = field(default_factory=Windows)
 
 
 def merge_scores(scores: Mapping[int, np.ndarray], shape: tuple[int, int]) -> np.ndarray:

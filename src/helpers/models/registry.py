@@ -11,17 +11,15 @@ from pathlib import Path
 
 from helpers import storage
 from helpers.errors import SegfairError
+from helpers.models import checkpoints
 from helpers.models.protocol import Segmenter, Spec
 from helpers.parameters import Model
 from helpers.study import Study
 
 SAM_VARIANTS = ("vit_b", "vit_l", "vit_h")
-_SAM_FILES = {
-    "vit_b": "sam_vit_b_01ec64.pth",
-    "vit_l": "sam_vit_l_0b3195.pth",
-    "vit_h": "sam_vit_h_4b8939.pth",
-}
-_SAM_SOURCE = "https://dl.fbaipublicfiles.com/segment_anything/"
+# What each type of prompt offers a model; a model that has never seen points is not given any.
+_BOXES = ("box", "box3d")
+_ALL_PROMPTS = ("box", "box3d", "points", "box_points")
 
 
 @dataclass(frozen=True)
@@ -32,10 +30,15 @@ class Kind:
     ----------
     module : str
         The module under ``helpers.models`` that has its ``load``; imported when first used.
-    needs_prompts, needs_image : bool
-        What a scan must offer.
-    needs_path, needs_checkpoint : bool
-        What the parameter file must name.
+    prompt_types : tuple of str
+        The types of prompt it takes; empty: none.
+    needs_image : bool
+        Whether a scan must have one.
+    needs_path : bool
+        Whether the parameter file must name ready-made masks.
+    needs_checkpoint : bool
+        Whether it reads weights that do not ship with the package: the file that the parameters name, else
+        the published one in the checkpoints folder.
     variants : tuple of str
         Architectures within the family; the first is the default. Empty: there is one.
     weights : Path or None
@@ -45,12 +48,17 @@ class Kind:
     name: str
     description: str
     module: str
-    needs_prompts: bool = True
+    prompt_types: tuple[str, ...] = _BOXES
     needs_image: bool = True
     needs_path: bool = False
     needs_checkpoint: bool = False
     variants: tuple[str, ...] = ()
     weights: Path | None = None
+
+    @property
+    def needs_prompts(self) -> bool:
+        """Whether it is given prompts."""
+        return bool(self.prompt_types)
 
 
 KINDS: dict[str, Kind] = {
@@ -66,16 +74,23 @@ KINDS: dict[str, Kind] = {
             "precomputed",
             "ready-made masks from files: path with {scan} or {subject}",
             "precomputed",
-            needs_prompts=False,
+            prompt_types=(),
             needs_image=False,
             needs_path=True,
         ),
         Kind(
             "sam",
-            "Segment Anything by box prompts on axial slices: variant vit_b, vit_l or vit_h, checkpoint (a file)",
+            "Segment Anything on axial slices: variant vit_b, vit_l or vit_h; `checkpoint` for a fine-tuned one",
             "sam",
+            prompt_types=_ALL_PROMPTS,
             needs_checkpoint=True,
             variants=SAM_VARIANTS,
+        ),
+        Kind(
+            "medsam",
+            "MedSAM on axial slices, with its own preprocessing; `checkpoint` for a fine-tuned one",
+            "medsam",
+            needs_checkpoint=True,
         ),
         Kind(
             "sam_demo",
@@ -123,7 +138,11 @@ def check_model(model: Model, study: Study) -> list[str]:
     if not kind.needs_checkpoint and model.checkpoint is not None:
         problems.append(f"{where}.checkpoint: {kind.name} takes none: remove the key")
     if kind.needs_checkpoint:
-        problems += _check_checkpoint(model, kind, study)
+        problems += _check_checkpoint(model, study)
+    if kind.needs_prompts and model.prompt.type not in kind.prompt_types:
+        problems.append(
+            f"{where}.prompt.type: {kind.name} takes {', '.join(kind.prompt_types)}; got {model.prompt.type!r}"
+        )
     if kind.weights is not None and not kind.weights.is_file():
         problems.append(
             f"{where}: the weights that ship with this package are missing at {kind.weights}: install it again"
@@ -149,8 +168,11 @@ def make_spec(model: Model, study: Study) -> Spec:
         organs=study.parameters.cohort.organs,
         checkpoint=find_checkpoint(model, study),
         template=None if model.path is None else str(study.table_folder / Path(_expand(model.path, study))),
-        variant=model.variant or (kind.variants[0] if kind.variants else None),
+        variant=_choose_variant(model, kind),
         device=study.parameters.compute.device,
+        precision=study.parameters.compute.precision,
+        batch=study.parameters.compute.batch,
+        windows=study.parameters.windows,
     )
 
 
@@ -166,11 +188,13 @@ def load_segmenter(spec: Spec) -> Segmenter:
 
 
 def find_checkpoint(model: Model, study: Study) -> Path | None:
-    """Return the weights file of a model (named or shipped), present or not; None where it has none."""
+    """Return the weights file of a model (shipped, named or published), present or not; None where it has none."""
     kind = find_kind(model)
-    if kind.weights is not None:
+    if kind.weights is not None or not kind.needs_checkpoint:
         return kind.weights
-    return None if model.checkpoint is None or not kind.needs_checkpoint else study.resolve(model.checkpoint)
+    if model.checkpoint is not None:
+        return study.resolve(model.checkpoint)
+    return checkpoints.locate(_name_published(model, kind))
 
 
 def hash_checkpoint(path: Path) -> str:
@@ -206,18 +230,30 @@ def _check_template(model: Model, study: Study) -> list[str]:
     return []
 
 
-def _check_checkpoint(model: Model, kind: Kind, study: Study) -> list[str]:
+def _check_checkpoint(model: Model, study: Study) -> list[str]:
     where = f"models.{model.name}.checkpoint"
-    variant = model.variant if model.variant in _SAM_FILES else kind.variants[0]
-    advice = f"download {_SAM_SOURCE}{_SAM_FILES[variant]}" if variant in _SAM_FILES else "get the weights"
-    if model.checkpoint is None:
-        return [f"{where} is missing: {advice} and name its place here"]
+    kind = find_kind(model)
+    published = _name_published(model, kind)
     try:
-        path = study.resolve(model.checkpoint)
+        path = find_checkpoint(model, study)
     except SegfairError as error:
         return [f"{where}: {error}"]
-    if not path.is_file():
-        return [f"{where}: there is no file {path}: {advice} and put it exactly there"]
-    if path.stat().st_size == 0:
-        return [f"{where}: {path} is empty: {advice} again"]
-    return []
+    if path is None or (path.is_file() and path.stat().st_size):
+        return []
+    if model.checkpoint is None:
+        return [f"models.{model.name}: its weights are not here: {checkpoints.explain_fetching(published)}"]
+    fault = f"{path} is empty" if path.is_file() else f"there is no file {path}"
+    return [f"{where}: {fault}: put your weights exactly there, or remove the key to use the published {published}"]
+
+
+def _choose_variant(model: Model, kind: Kind) -> str | None:
+    """Return the architecture: as named; else a fine-tuned file's own (None), the published default otherwise."""
+    if model.variant is not None or model.checkpoint is not None:
+        return model.variant
+    return kind.variants[0] if kind.variants else None
+
+
+def _name_published(model: Model, kind: Kind) -> str:
+    """Return the catalogue's name of the weights a model uses when it names none."""
+    variant = model.variant if model.variant in kind.variants else next(iter(kind.variants), None)
+    return kind.name if variant is None else f"{kind.name}_{variant}"

@@ -1,104 +1,235 @@
-"""`sam`: the segment-anything package on axial slices of volumes, one box per organ component and slice."""
+"""`sam`: Segment Anything over volumes, slice by slice, the masks of SamPredictor several times sooner.
+
+Per axial slice with prompts and per grey window there is one pass of the image encoder, shared by all
+organs, components and draws of prompts; prompts of several slices are decoded together.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from helpers.errors import SegfairError
-from helpers.models.protocol import ScanCase, Segmentation, Spec, merge_scores
-from helpers.models.torchvision_fix import import_segment_anything
-from helpers.models.windows import apply_window, choose_window
+from helpers.models.checkpoints import build_sam_from_checkpoint
+from helpers.models.protocol import ScanCase, Segmentation, Spec
+from helpers.models.sam_decoder import decode, embed_prompts
+from helpers.models.sam_encoder import FastImageEncoder
+from helpers.models.sam_frames import Frame, SamFrame
+from helpers.models.windows import choose_window, find_levels
+from helpers.parameters import Windows
+from helpers.prompts import Prompts, join_prompts
+from helpers.volumes import Levels
 
-if TYPE_CHECKING:
-    import torch
+# Prompts decoded in one call: bounds the memory of the enlarged masks (4 MB per prompt at 1024²).
+PROMPTS_PER_CALL = 64
+# Places embedded at a time on the processor: one image of the published models, several of a small one.
+_PLACES_ON_CPU = 4096
+_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# Boxes decoded in one call: bounds the memory of the enlarged masks (about 4 MB per box at 1024²).
-BOXES_PER_CALL = 32
-_WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+
+@dataclass
+class _View:
+    """One slice seen in one window: a pass of the encoder, and what is asked of it."""
+
+    z: int
+    window: str
+    asked: list[tuple[int, int, Prompts]] = field(default_factory=list)  # draw, organ id, prompts of this slice
 
 
 class SamSegmenter:
-    """Drives a `segment_anything.modeling.Sam` over a volume through SamPredictor.
+    """Drives a `segment_anything.modeling.Sam` over volumes.
 
-    Per axial slice with prompts and per window: one pass of the image encoder (`set_image`), then all
-    boxes of that slice and window in one decoder call (`multimask_output=False`), which gives the masks
-    of calling `predict` box by box. Components of an organ are united; where organs overlap, the pixel
-    goes to the one with the higher mask logit.
+    Where components of an organ overlap they are united; where organs overlap, the pixel goes to the one
+    with the higher mask score.
+
+    Parameters
+    ----------
+    sam : segment_anything.modeling.Sam
+        Taken over: moved to the device, its encoder's weights cast to the precision.
+    device : str
+    precision : {"float32", "bfloat16", "float16"}
+        Of the encoder's products; everything else is float32.
+    batch : int, optional
+        Images encoded at a time; chosen from free memory when not given. Halved when memory runs out.
+    frame : Frame, optional
+        How slices enter and answers return; SAM's own way when not given.
+    windows : Windows, optional
     """
 
-    precision = "float32"
-
-    def __init__(self, sam: Any, device: str) -> None:
-        package = import_segment_anything()
+    def __init__(
+        self,
+        sam: Any,
+        device: str,
+        *,
+        precision: str = "float32",
+        batch: int | None = None,
+        frame: Frame | None = None,
+        windows: Windows | None = None,
+    ) -> None:
         self.device = device
-        self.predictor = package.SamPredictor(sam.to(device).eval())
+        self.precision = precision
+        self.windows = windows or Windows()
+        self.sam = sam.to(device).eval()
+        self.frame = frame or SamFrame(sam)
+        with torch.inference_mode():
+            self.encoder = FastImageEncoder(sam.image_encoder, _PRECISIONS[precision])
+        self.batch = batch or self._choose_batch()
 
     def segment(self, case: ScanCase) -> Segmentation:
-        """Segment the organs of a scan from its image and boxes.
+        """Segment the organs of a scan from its image and prompts.
 
         Raises
         ------
         SegfairError
-            The scan has no image.
+            The scan has no image, or not even one slice fits into the device's memory.
         """
         if case.image is None:
             raise SegfairError(
                 "this model needs an image and the scan has none: add an `image` column or leave the model out"
             )
-        _, height, width = case.shape
-        labels = np.zeros(case.shape, np.uint8)
-        windows: dict[str, list[str]] = {}
-        for organ, boxes in case.prompts.items():
-            if len(boxes):
-                windows.setdefault(choose_window(organ, case.modality), []).append(organ)
-        images = {name: apply_window(case.image, case.modality, name) for name in windows}
-        used = sorted({int(z) for boxes in case.prompts.values() for z in boxes.slices})
-        for z in used:
-            scores: dict[int, np.ndarray] = {}
-            for window, organs in windows.items():
-                owners, corners = _collect_boxes(case, organs, z)
-                if not owners:
-                    continue
-                logits = self.predict_boxes(images[window][z], corners)
-                for organ in dict.fromkeys(owners):
-                    mine = [index for index, owner in enumerate(owners) if owner == organ]
-                    scores[case.organ_ids[organ]] = logits[mine].max(axis=0)
-            # In the study's order, so that equal logits are settled alike whatever the windows.
-            ordered = {organ_id: scores[organ_id] for organ_id in case.organ_ids.values() if organ_id in scores}
-            labels[z] = merge_scores(ordered, (height, width))
-        return Segmentation(labels, len(used), sum(len(boxes) for boxes in case.prompts.values()))
+        draws = [case.prompts, *case.repeats]
+        labels = [np.zeros(case.shape, np.uint8) for _ in draws]
+        views = _plan_views(case, draws, self.windows)
+        levels = {
+            window: find_levels(case.image, case.modality, window, self.windows)
+            for window in {view.window for view in views}
+        }
+        encode_seconds = decode_seconds = 0.0
+        for group, prepared in self._prepare_ahead(case.image, views, levels):
+            began = time.monotonic()
+            embeddings = self._encode(prepared)
+            self._wait()
+            encoded = time.monotonic()
+            self._decode_group(group, embeddings, case, labels)
+            encode_seconds += encoded - began
+            decode_seconds += time.monotonic() - encoded
+        return Segmentation(
+            labels[0],
+            len({int(z) for prompts in case.prompts.values() for z in prompts.slices}),
+            sum(len(prompts) for draw in draws for prompts in draw.values()),
+            labels[1:],
+            encode_seconds,
+            decode_seconds,
+            self.batch,
+        )
 
-    def predict_boxes(self, grey: np.ndarray, corners: np.ndarray) -> np.ndarray:
-        """Return the mask logits of several boxes in one slice.
+    def embed(self, greys: Sequence[np.ndarray]) -> torch.Tensor:
+        """Return the image embeddings of 8-bit slices, float32, (n, channels, places, places)."""
+        return self._encode(torch.stack([self.frame.prepare(grey) for grey in greys]))
+
+    def predict_low(
+        self, embeddings: torch.Tensor, owners: Sequence[int], prompts: Prompts, shape: tuple[int, int]
+    ) -> torch.Tensor:
+        """Return low-resolution logits, float32, (n, 1, a, a).
 
         Parameters
         ----------
-        grey : ndarray of uint8, (y, x)
-            The windowed slice; repeated to three channels.
-        corners : ndarray of float, (n, 4)
-            x0, y0, x1, y1 in pixels.
-
-        Returns
-        -------
-        ndarray of float32, (n, y, x)
-            A pixel is inside where its logit is above the model's threshold (0).
+        embeddings : tensor
+            From :meth:`embed`.
+        owners : sequence of int
+            Which embedding each prompt belongs to.
+        prompts : Prompts
+        shape : tuple of int
+            (y, x) of the slices.
         """
-        import torch
+        with torch.inference_mode():
+            sparse = embed_prompts(self.sam, prompts, self.frame.scale(shape), self.device)
+            # The package's advice: several masks, and the best of them, where points alone are ambiguous.
+            return decode(
+                self.sam,
+                embeddings,
+                torch.as_tensor(owners, dtype=torch.long, device=self.device),
+                sparse,
+                multimask=not prompts.has_boxes,
+            )
 
-        predictor = self.predictor
-        predictor.set_image(np.repeat(grey[:, :, None], 3, axis=2))
-        # As SamPredictor.predict does it: scaled in float64, then given as float32.
-        scaled = predictor.transform.apply_boxes(np.asarray(corners, np.float64), grey.shape)
-        found = []
-        for start in range(0, len(scaled), BOXES_PER_CALL):
-            boxes = torch.as_tensor(scaled[start : start + BOXES_PER_CALL], dtype=torch.float, device=self.device)
-            logits, _, _ = predictor.predict_torch(None, None, boxes=boxes, multimask_output=False, return_logits=True)
-            found.append(logits[:, 0].float().cpu().numpy())
-        predictor.reset_image()
-        return np.concatenate(found) - np.float32(predictor.model.mask_threshold)
+    def predict_scores(
+        self, embeddings: torch.Tensor, owners: Sequence[int], prompts: Prompts, shape: tuple[int, int]
+    ) -> torch.Tensor:
+        """Return mask scores on the slices' own pixels, float32, (n, y, x): inside where above 0."""
+        with torch.inference_mode():
+            return self.frame.enlarge(self.predict_low(embeddings, owners, prompts, shape), shape)
+
+    def _prepare_ahead(
+        self, image: np.ndarray, views: list[_View], levels: Mapping[str, Levels]
+    ) -> Iterator[tuple[list[_View], torch.Tensor]]:
+        """Yield groups of views with their inputs; the next group is prepared while this one is worked on."""
+        groups = _group_views(views, self.batch)
+
+        def prepare(group: list[_View]) -> torch.Tensor:
+            tensors = [self.frame.prepare(levels[view.window].apply(image[view.z])) for view in group]
+            stacked = torch.stack(tensors)
+            return stacked.pin_memory() if self.device.startswith("cuda") else stacked
+
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(prepare, groups[0]) if groups else None
+            for place, group in enumerate(groups):
+                prepared = ahead.result()
+                ahead = pool.submit(prepare, groups[place + 1]) if place + 1 < len(groups) else None
+                yield group, prepared
+
+    def _encode(self, prepared: torch.Tensor) -> torch.Tensor:
+        """Embed inputs, in halves where the device's memory does not hold them all."""
+        found: list[torch.Tensor] = []
+        start = 0
+        with torch.inference_mode():
+            while start < len(prepared):
+                part = prepared[start : start + self.batch]
+                try:
+                    found.append(self.encoder(part.to(self.device, non_blocking=True)))
+                except torch.OutOfMemoryError as error:
+                    if len(part) == 1:
+                        raise SegfairError(
+                            f"{self.device} has too little memory for one slice of this model: use a smaller variant, "
+                            "compute.precision bfloat16, or compute.device cpu"
+                        ) from error
+                    self.batch = len(part) // 2
+                    torch.cuda.empty_cache()
+                    continue
+                start += len(part)
+        return torch.cat(found)
+
+    def _decode_group(
+        self, group: list[_View], embeddings: torch.Tensor, case: ScanCase, labels: list[np.ndarray]
+    ) -> None:
+        """Decode what is asked of a group of views (whole slices) and write the labels of their slices."""
+        shape = (case.shape[1], case.shape[2])
+        keys, owners, parts = [], [], []
+        for owner, view in enumerate(group):
+            for draw, organ_id, prompts in view.asked:
+                keys += [(draw, view.z, organ_id)] * len(prompts)
+                owners += [owner] * len(prompts)
+                parts.append(prompts)
+        scores: dict[tuple[int, int, int], torch.Tensor] = {}
+        together = join_prompts(parts)
+        for start in range(0, len(keys), PROMPTS_PER_CALL):
+            chosen = slice(start, start + PROMPTS_PER_CALL)
+            found = self.predict_scores(embeddings, owners[chosen], together.take(chosen), shape)
+            for key, score in zip(keys[chosen], found, strict=True):
+                scores[key] = torch.maximum(scores[key], score) if key in scores else score
+        for draw, merged in enumerate(labels):
+            for z in {view.z for view in group}:
+                # In the study's order, so that equal scores are settled alike whatever the windows.
+                organs = [i for i in case.organ_ids.values() if (draw, z, i) in scores]
+                merged[z] = _merge(organs, [scores[draw, z, i] for i in organs], shape)
+
+    def _choose_batch(self) -> int:
+        if not self.device.startswith("cuda"):
+            return max(1, _PLACES_ON_CPU // self.encoder.places**2)
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return int(np.clip(0.5 * free // self.encoder.estimate_bytes(), 1, 32))
+
+    def _wait(self) -> None:
+        """Let the clock see what the device has done."""
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize(self.device)
 
 
 def choose_device(wanted: str) -> str:
@@ -109,8 +240,6 @@ def choose_device(wanted: str) -> str:
     SegfairError
         The wanted device is not there.
     """
-    import torch
-
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = wanted.partition(":")
@@ -124,69 +253,80 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
-def load_sam(checkpoint: Path, variant: str) -> torch.nn.Module:
-    """Build a published SAM and load its weights (tensors only, every key and shape as expected).
-
-    Raises
-    ------
-    SegfairError
-        The file is no checkpoint, or one of another architecture; the message says which it looks like.
-    """
-    package = import_segment_anything()
-    import pickle
-
-    import torch
-
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise SegfairError(
-            f"{checkpoint.name}: cannot be read as a checkpoint of tensors, it may be damaged or of another format: download it again"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise SegfairError(f"{checkpoint.name}: must hold a state dict of tensors, as segment-anything's own files do")
-    sam = package.sam_model_registry[variant]()
-    try:
-        sam.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise SegfairError(
-            f"{checkpoint.name}: does not fit {variant}: it looks like {describe_architecture(state)}: correct `variant` or the file"
-        ) from error
-    return sam
+def choose_precision(wanted: str, device: str) -> str:
+    """Return the precision to use: ``auto`` is bfloat16 where the device multiplies it faster, else float32."""
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if has_fast_bfloat16(device) else "float32"
 
 
-def describe_architecture(state: dict[str, torch.Tensor]) -> str:
-    """Say which architecture a state dict looks like, by the width of its patch embedding."""
-    kernel = state.get("image_encoder.patch_embed.proj.weight")
-    if kernel is None or kernel.ndim != 4:
-        return "no SAM"
-    width = int(kernel.shape[0])
-    return _WIDTHS.get(width, f"a SAM of encoder width {width}")
+def has_fast_bfloat16(device: str) -> bool:
+    """Tell whether matrix products in bfloat16 are faster than in float32 there."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # torch has no public question for this; oneDNN's own is what its dispatcher asks.
+    return device == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and "bf16" in _read_cpu_flags()
 
 
-def make_segmenter(sam: torch.nn.Module, spec: Spec) -> SamSegmenter:
+def make_segmenter(sam: Any, spec: Spec, *, frame: Frame | None = None, precision: str | None = None) -> SamSegmenter:
     """Put a loaded SAM on the device a spec asks for, with as many threads as it allows."""
-    import torch
-
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
-    return SamSegmenter(sam, choose_device(spec.device))
+    device = choose_device(spec.device)
+    return SamSegmenter(
+        sam,
+        device,
+        precision=precision or choose_precision(spec.precision, device),
+        batch=spec.batch,
+        frame=frame,
+        windows=spec.windows,
+    )
 
 
 def load(spec: Spec) -> SamSegmenter:
-    """Load a published SAM from its checkpoint."""
-    if spec.checkpoint is None or spec.variant is None:
-        raise SegfairError(f"models.{spec.name}: sam needs a checkpoint and a variant")
-    return make_segmenter(load_sam(spec.checkpoint, spec.variant), spec)
+    """Load a published SAM, or one fine-tuned from it, from its checkpoint."""
+    if spec.checkpoint is None:
+        raise SegfairError(f"models.{spec.name}: sam needs a checkpoint")
+    return make_segmenter(build_sam_from_checkpoint(spec.checkpoint, spec.variant), spec)
 
 
-def _collect_boxes(case: ScanCase, organs: list[str], z: int) -> tuple[list[str], np.ndarray]:
-    """Return the boxes of one slice and the organ of each."""
-    owners: list[str] = []
-    corners = [np.zeros((0, 4))]
-    for organ in organs:
-        boxes = case.prompts[organ]
-        found = boxes.corners[boxes.slices == z]
-        owners += [organ] * len(found)
-        corners.append(found)
-    return owners, np.concatenate(corners)
+def _plan_views(case: ScanCase, draws: Sequence[Mapping[str, Prompts]], windows: Windows) -> list[_View]:
+    """List the passes of the encoder, slice by slice, with every prompt that reads each."""
+    views: dict[tuple[int, str], _View] = {}
+    for draw, by_organ in enumerate(draws):
+        for organ, prompts in by_organ.items():
+            window = choose_window(organ, case.modality, windows)
+            for z in np.unique(prompts.slices):
+                view = views.setdefault((int(z), window), _View(int(z), window))
+                view.asked.append((draw, case.organ_ids[organ], prompts.take(prompts.slices == z)))
+    return [views[key] for key in sorted(views)]
+
+
+def _group_views(views: list[_View], size: int) -> list[list[_View]]:
+    """Group views by about `size`, never parting the views of one slice: they are merged together."""
+    groups: list[list[_View]] = []
+    for view in views:
+        same_slice = groups and groups[-1][-1].z == view.z
+        if groups and (same_slice or len(groups[-1]) < size):
+            groups[-1].append(view)
+        else:
+            groups.append([view])
+    return groups
+
+
+def _merge(organ_ids: Sequence[int], scores: Sequence[torch.Tensor], shape: tuple[int, int]) -> np.ndarray:
+    """As :func:`helpers.models.protocol.merge_scores`, on the scores' own device."""
+    if not organ_ids:
+        return np.zeros(shape, np.uint8)
+    labels = torch.zeros(shape, dtype=torch.uint8, device=scores[0].device)
+    best = torch.zeros(shape, device=scores[0].device)
+    for organ_id, score in zip(organ_ids, scores, strict=True):
+        wins = score > best
+        labels[wins] = organ_id
+        best = torch.maximum(best, score)
+    return labels.cpu().numpy()
+
+
+def _read_cpu_flags() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

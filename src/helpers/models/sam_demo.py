@@ -156,5 +156,10 @@ def save_small_sam(
 
 
 def load(spec: Spec) -> SamSegmenter:
-    """Load the small SAM with the weights that ship with the package."""
-    return make_segmenter(load_small_sam(spec.checkpoint or WEIGHTS), spec)
+    """Load the small SAM with the weights that ship with the package.
+
+    In float32 unless another precision is asked for: half precision gains nothing at its size, and the demo
+    is then the same everywhere.
+    """
+    precision = "float32" if spec.precision == "auto" else spec.precision
+    return make_segmenter(load_small_sam(spec.checkpoint or WEIGHTS), spec, precision=precision)

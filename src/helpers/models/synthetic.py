@@ -35,6 +35,8 @@ class Slice:
         The image before texture, blur and noise: what the encoder learns to see through them.
     edges : ndarray of bool, (size, size)
         Pixels next to another shape.
+    owners : ndarray of int16, (size, size)
+        Which shape each pixel belongs to, background shapes included; 0 outside of all.
     """
 
     image: np.ndarray
@@ -42,6 +44,7 @@ class Slice:
     boxes: np.ndarray
     clean: np.ndarray
     edges: np.ndarray
+    owners: np.ndarray
 
 
 def draw_slice(rng: np.random.Generator, size: int, *, targets: int = 6, jitter: float = 0.10) -> Slice:
@@ -74,8 +77,10 @@ def draw_slice(rng: np.random.Generator, size: int, *, targets: int = 6, jitter:
     clean[:height, :width] = flat
     edges = np.zeros((size, size), bool)
     edges[:height, :width] = _find_edges(scene.owner)
+    owners = np.zeros((size, size), np.int16)
+    owners[:height, :width] = scene.owner
     masks, boxes = _choose_targets(scene, size, native, targets, rng.uniform(0, jitter))
-    return Slice(image, masks, boxes, clean, edges)
+    return Slice(image, masks, boxes, clean, edges, owners)
 
 
 @dataclass

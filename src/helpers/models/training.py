@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import pandas as pd
 
 from helpers import storage
 from helpers.errors import SegfairError
-from helpers.models.sam import choose_device
+from helpers.models.sam import choose_device, has_fast_bfloat16
 from helpers.models.sam_demo import SmallSam, build_small_sam, save_small_sam
 from helpers.models.synthetic import Slice, draw_slice
 from helpers.study import REPOSITORY
@@ -23,31 +23,55 @@ if TYPE_CHECKING:
     import torch
 
 
+# What the helper reads off each place of the embedding, for each of its 4 × 4 finer places: the clean
+# image, the edges, and a code of the shape.
+_CODE = 8
+HELPER_CHANNELS = (2 + _CODE) * 16
+# Pixels drawn per slice to compare the codes of.
+_PAIRED = 96
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How the small SAM is trained; two runs with equal recipes on one machine agree.
 
     Attributes
     ----------
-    steps : int
-        Optimiser steps in all; the learning rate follows one cosine over them.
+    cycles : tuple of int
+        Optimiser steps of each cycle. The learning rate follows one cosine per cycle (warm restarts:
+        Loshchilov & Hutter, ICLR 2017); a cycle starts from the averaged weights of the one before, with a
+        fresh optimiser.
     slices, targets : int
         Slices per step and boxes per slice.
     rate : float
-        Highest learning rate (AdamW), reached after `warmup` steps.
+        Highest learning rate (AdamW), reached after `warmup` steps of each cycle.
     average : float
         Decay of the exponential average of the weights; the average is what is saved.
     """
 
-    steps: int = 4200
+    cycles: tuple[int, ...] = (4200, 8000)
     seed: int = 1
     slices: int = 4
-    targets: int = 6
+    targets: int = 8
     rate: float = 1e-3
     warmup: int = 200
     weight_decay: float = 0.02
     average: float = 0.998
     size: SmallSam = field(default_factory=SmallSam)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in all."""
+        return sum(self.cycles)
+
+    def find_cycle(self, step: int) -> tuple[int, int]:
+        """Return the step its cycle began at and the cycle's length."""
+        begin = 0
+        for length in self.cycles:
+            if step < begin + length:
+                return begin, length
+            begin += length
+        raise ValueError(f"step must lie below {self.steps}; got {step}")
 
 
 def train_small_sam(
@@ -89,18 +113,9 @@ def train_small_sam(
     """
     import torch
 
-    torch.manual_seed(recipe.seed)
-    sam = build_small_sam(recipe.size).to(device).train()
-    with torch.no_grad():
-        sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.copy_(_choose_frequencies(recipe.size))
-    helper = torch.nn.Conv2d(recipe.size.prompt_width, 32, 1).to(device)
+    sam = _start_sam(recipe).to(device).train()
     average = {key: value.detach().clone() for key, value in sam.state_dict().items()}
-    optimiser = torch.optim.AdamW(
-        _group_parameters(torch.nn.ModuleList([sam, helper]), recipe.weight_decay),
-        lr=recipe.rate,
-        betas=(0.9, 0.98),
-        fused=False,
-    )
+    helper, optimiser = _start_cycle(sam, recipe, 0, device)
     history: list[dict[str, float]] = []
     start = 0
     if state.exists():
@@ -114,7 +129,13 @@ def train_small_sam(
     began = time.monotonic()
     losses: list[tuple[float, float]] = []
     for step in range(start, recipe.steps):
-        rate = _rate_at(step, recipe)
+        begin, length = recipe.find_cycle(step)
+        if step == begin > 0:
+            # In fp16, as they are saved: a cycle can be begun from shipped weights and end the same.
+            sam.load_state_dict({key: value.to(torch.float16).to(value.dtype) for key, value in average.items()})
+            average = {key: value.detach().clone() for key, value in sam.state_dict().items()}
+            helper, optimiser = _start_cycle(sam, recipe, begin, device)
+        rate = _rate_at(step - begin, length, recipe)
         for group in optimiser.param_groups:
             group["lr"] = rate
         loss, dice = compute_loss(sam, helper, _draw_batch(recipe, step), device)
@@ -122,7 +143,7 @@ def train_small_sam(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
         optimiser.step()
-        decay = min(recipe.average, (1 + step) / (10 + step))
+        decay = min(recipe.average, (1 + step - begin) / (10 + step - begin))
         with torch.no_grad():
             for key, value in sam.state_dict().items():
                 average[key].lerp_(value, 1 - decay) if value.is_floating_point() else average[key].copy_(value)
@@ -140,12 +161,13 @@ def train_small_sam(
     return pd.DataFrame(history, columns=["step", "loss", "dice", "rate"])
 
 
-def run_training(*, steps: int, seed: int, out: str, device: str = "auto") -> pd.DataFrame:
+def run_training(*, cycles: Sequence[int], seed: int, out: str, device: str = "auto") -> pd.DataFrame:
     """Train (or go on training) with a progress bar; what the training notebook calls.
 
     Parameters
     ----------
-    steps, seed : int
+    cycles : sequence of int
+    seed : int
         Of the recipe; everything else is its default.
     out : str
         The weights file, relative to the repository; the state to go on from lies beside it.
@@ -160,18 +182,19 @@ def run_training(*, steps: int, seed: int, out: str, device: str = "auto") -> pd
     from tqdm import tqdm
 
     path = REPOSITORY / out
-    with tqdm(total=steps, desc="sam_demo", file=sys.stdout, unit="step", ncols=100) as bar:
+    recipe = Recipe(cycles=tuple(cycles), seed=seed)
+    with tqdm(total=recipe.steps, desc="sam_demo", file=sys.stdout, unit="step", ncols=100) as bar:
 
         def show(step: int, loss: float) -> None:
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
             bar.update(step - bar.n)
 
         return train_small_sam(
-            Recipe(steps=steps, seed=seed),
+            recipe,
             path,
             state=path.with_suffix(".state.pt"),
             device=choose_device(device),
-            save_every=max(1, min(100, steps // 10)),
+            save_every=max(1, min(100, recipe.steps // 10)),
             report=show,
         )
 
@@ -181,8 +204,9 @@ def compute_loss(
 ) -> tuple[torch.Tensor, float]:
     """Return the loss of a batch and its mean soft Dice.
 
-    The helper, a single convolution that is thrown away after training, reads the clean image and the
-    edges off the image embedding: the encoder learns to see shapes before the decoder asks for them.
+    The helper, a single convolution that is thrown away after training, reads the clean image, the edges
+    and which pixels belong together off the image embedding: the encoder learns to see shapes before the
+    decoder asks for them.
 
     Loss per mask: log(1 + binary cross-entropy per box area) + 1 − soft Dice of the logits enlarged to the input's size, as
     SamPredictor enlarges them, plus the squared error of the predicted IoU (weight 0.1).
@@ -231,7 +255,12 @@ def compute_loss(
 
 
 def _compare_seen(seen: torch.Tensor, batch: list[Slice], device: str) -> torch.Tensor:
-    """Return the loss of what the helper sees: squared error of the clean image, cross-entropy of the edges."""
+    """Return the loss of what the helper sees.
+
+    Squared error of the clean image, cross-entropy of the edges, and for pairs of pixels the cross-entropy
+    of "both of one shape" given exp(−|code − code|²): every pixel teaches, not the prompted shapes alone
+    (associative embedding in the manner of De Brabandere et al., 2017).
+    """
     import torch
     from torch.nn import functional
 
@@ -239,24 +268,31 @@ def _compare_seen(seen: torch.Tensor, batch: list[Slice], device: str) -> torch.
     clean = torch.from_numpy(np.stack([drawn.clean for drawn in batch])).to(device).float()[:, None] / 255
     edges = torch.from_numpy(np.stack([drawn.edges for drawn in batch])).to(device).float()[:, None]
     clean, edges = (functional.interpolate(target, (side, side), mode="area") for target in (clean, edges))
-    return 2 * functional.mse_loss(seen[:, :1], clean) + 0.5 * functional.binary_cross_entropy_with_logits(
-        seen[:, 1:], edges
+    same, distance = _pair_codes(seen[:, 2:], batch, device)
+    affinity = torch.exp(-distance).clamp(1e-4, 1 - 1e-4)
+    return (
+        2 * functional.mse_loss(seen[:, :1], clean)
+        + 0.5 * functional.binary_cross_entropy_with_logits(seen[:, 1:2], edges)
+        + 0.5 * functional.binary_cross_entropy(affinity, same)
     )
 
 
-def has_fast_bfloat16(device: str) -> bool:
-    """Tell whether matrix products in bfloat16 are faster than in float32 there."""
+def _pair_codes(codes: torch.Tensor, batch: list[Slice], device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return for pairs of pixels of each slice whether they are of one shape, and their codes' squared distance."""
     import torch
 
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported()
-    # torch has no public question for this; oneDNN's own is what its dispatcher asks.
-    return device == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and "bf16" in _read_cpu_flags()
-
-
-def _read_cpu_flags() -> str:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    same, distance = [], []
+    for code, drawn in zip(codes, batch, strict=True):
+        rows, columns = np.nonzero(drawn.owners)
+        # An even walk over the pixels: random enough, for the slices are random, and equal after a resume.
+        chosen = np.linspace(0, len(rows) - 1, _PAIRED).astype(int)
+        finer = drawn.owners.shape[0] / code.shape[-1]
+        y, x = ((place[chosen] / finer).astype(int) for place in (rows, columns))
+        owners = torch.from_numpy(drawn.owners[rows[chosen], columns[chosen]]).to(device)
+        picked = code[:, torch.from_numpy(y).to(device), torch.from_numpy(x).to(device)].T
+        same.append((owners[:, None] == owners[None]).float())
+        distance.append((picked[:, None] - picked[None]).square().sum(-1))
+    return torch.stack(same), torch.stack(distance)
 
 
 def _choose_frequencies(size: SmallSam) -> torch.Tensor:
@@ -286,11 +322,39 @@ def _draw_batch(recipe: Recipe, step: int) -> list[Slice]:
     return batch
 
 
-def _rate_at(step: int, recipe: Recipe) -> float:
+def _rate_at(step: int, length: int, recipe: Recipe) -> float:
+    """Return the learning rate at a step of a cycle."""
     if step < recipe.warmup:
         return recipe.rate * (step + 1) / recipe.warmup
-    progress = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    progress = (step - recipe.warmup) / max(1, length - recipe.warmup)
     return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+def _start_sam(recipe: Recipe) -> torch.nn.Module:
+    import torch
+
+    torch.manual_seed(recipe.seed)
+    sam = build_small_sam(recipe.size)
+    with torch.no_grad():
+        sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.copy_(_choose_frequencies(recipe.size))
+    return sam
+
+
+def _start_cycle(
+    sam: torch.nn.Module, recipe: Recipe, begin: int, device: str
+) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    """Return a new helper and a new optimiser for the cycle that begins at a step."""
+    import torch
+
+    torch.manual_seed(recipe.seed + begin)
+    helper = torch.nn.Conv2d(recipe.size.prompt_width, HELPER_CHANNELS, 1).to(device)
+    optimiser = torch.optim.AdamW(
+        _group_parameters(torch.nn.ModuleList([sam, helper]), recipe.weight_decay),
+        lr=recipe.rate,
+        betas=(0.9, 0.98),
+        fused=False,
+    )
+    return helper, optimiser
 
 
 def _group_parameters(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.volumes import window_image
-
-# CT windows (centre, width in HU). Lungs are black in the soft-tissue window, so they get their own.
-CT_WINDOWS = {"soft": (40.0, 400.0), "lung": (-600.0, 1500.0)}
+from helpers import volumes
+from helpers.parameters import Windows
 
 
-def choose_window(organ: str, modality: str) -> str:
-    """Return the window an organ is shown in: ``lung`` for lungs on CT, else ``soft`` (on MR there is one)."""
-    return "lung" if modality == "CT" and organ.startswith("lung") else "soft"
+def choose_window(organ: str, modality: str, windows: Windows) -> str:
+    """Return the name of the window an organ is shown in; on MR there is one for all."""
+    if modality != "CT":
+        return "soft"
+    return windows.organs.get(organ, "lung" if organ.startswith("lung") else "soft")
 
 
-def apply_window(image: np.ndarray, modality: str, window: str) -> np.ndarray:
-    """Return intensities of a whole volume as uint8 in one of :data:`CT_WINDOWS`; MR by its percentiles."""
-    center, width = CT_WINDOWS[window]
-    return window_image(image, modality, center=center, width=width)
+def find_levels(image: np.ndarray, modality: str, window: str, windows: Windows) -> volumes.Levels:
+    """Return what is black and what is white in a whole scan seen in one window."""
+    center, width = windows.ct[window]
+    return volumes.find_levels(image, modality, center=center, width=width, percentiles=windows.mr_percentiles)

@@ -1,0 +1,17 @@
+"""`medsam`: vit_b with the weights and the preprocessing of MedSAM (Ma et al., Nature Communications 2024)."""
+
+from __future__ import annotations
+
+from helpers.errors import SegfairError
+from helpers.models.checkpoints import build_sam_from_checkpoint
+from helpers.models.protocol import Spec
+from helpers.models.sam import SamSegmenter, make_segmenter
+from helpers.models.sam_frames import MedSamFrame
+
+
+def load(spec: Spec) -> SamSegmenter:
+    """Load MedSAM from its checkpoint."""
+    if spec.checkpoint is None:
+        raise SegfairError(f"models.{spec.name}: medsam needs a checkpoint")
+    sam = build_sam_from_checkpoint(spec.checkpoint, "vit_b")
+    return make_segmenter(sam, spec, frame=MedSamFrame(sam))

@@ -1,0 +1,104 @@
+"""How a slice enters a SAM and how its answer comes back: SAM's own way, and MedSAM's.
+
+Both are exact renderings of the published preprocessing; they differ in what the weights were trained on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Frame(Protocol):
+    """The way in and the way back for slices of any size."""
+
+    def prepare(self, grey: np.ndarray) -> torch.Tensor:
+        """Return a slice (uint8, (y, x)) as the encoder's input, float32, (3, side, side)."""
+        ...
+
+    def scale(self, shape: tuple[int, int]) -> np.ndarray:
+        """Return the float64 factors (x, y) from pixels of a slice of `shape` (y, x) to those of the input."""
+        ...
+
+    def enlarge(self, low: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+        """Bring low-resolution logits (n, 1, a, a) to a slice: scores (n, y, x), inside where above 0."""
+        ...
+
+
+class SamFrame:
+    """Segment Anything: longest side to the input's, ImageNet's mean and deviation, zeros to the right and below.
+
+    The numbers of ``SamPredictor.set_image`` and ``predict_torch`` (Kirillov et al., ICCV 2023).
+    """
+
+    def __init__(self, sam: Any) -> None:
+        self.side = sam.image_encoder.img_size
+        self.threshold = float(sam.mask_threshold)
+        self.mean, self.deviation = sam.pixel_mean.cpu(), sam.pixel_std.cpu()
+
+    def prepare(self, grey: np.ndarray) -> torch.Tensor:
+        """Resize as ResizeLongestSide does, by Pillow, one channel for three equal ones; normalise and pad."""
+        import torch
+
+        height, width = self._fit(grey.shape)
+        resized = np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR))
+        out = torch.zeros(3, self.side, self.side)
+        pixels = torch.from_numpy(resized.copy()).float()
+        out[:, :height, :width] = (pixels - self.mean) / self.deviation
+        return out
+
+    def scale(self, shape: tuple[int, int]) -> np.ndarray:
+        """As ``ResizeLongestSide.apply_coords``: new over old size, per axis."""
+        height, width = self._fit(shape)
+        return np.array([width / shape[1], height / shape[0]])
+
+    def enlarge(self, low: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+        """As ``Sam.postprocess_masks``: to the input's size, without the padding, to the slice's size."""
+        from torch.nn import functional
+
+        height, width = self._fit(shape)
+        large = functional.interpolate(low, (self.side, self.side), mode="bilinear", align_corners=False)
+        large = large[..., :height, :width]
+        return functional.interpolate(large, shape, mode="bilinear", align_corners=False)[:, 0] - self.threshold
+
+    def _fit(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        scale = self.side / max(shape)
+        return int(shape[0] * scale + 0.5), int(shape[1] * scale + 0.5)
+
+
+class MedSamFrame:
+    """MedSAM: the slice stretched to the input's square, scaled to [0, 1] by its own extremes, no ImageNet.
+
+    The published inference script of Ma et al. (Segment anything in medical images, Nature Communications
+    2024): bicubic resize of the 8-bit image, sigmoid of the logits enlarged to the slice before 0.5 is asked.
+    """
+
+    def __init__(self, sam: Any) -> None:
+        self.side = sam.image_encoder.img_size
+
+    def prepare(self, grey: np.ndarray) -> torch.Tensor:
+        """Resize by cubic splines as scikit-image does, cut to whole greys, and stretch to [0, 1]."""
+        import torch
+        from skimage import transform
+
+        resized = transform.resize(
+            grey, (self.side, self.side), order=3, preserve_range=True, anti_aliasing=True
+        ).astype(np.uint8)
+        low, high = int(resized.min()), int(resized.max())
+        scaled = (resized - low) / max(high - low, 1e-8)
+        return torch.from_numpy(scaled).float().expand(3, -1, -1)
+
+    def scale(self, shape: tuple[int, int]) -> np.ndarray:
+        """Each axis by its own factor."""
+        return np.array([self.side / shape[1], self.side / shape[0]])
+
+    def enlarge(self, low: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+        """Enlarge probabilities, not logits."""
+        from torch.nn import functional
+
+        return functional.interpolate(low.sigmoid(), shape, mode="bilinear", align_corners=False)[:, 0] - 0.5
