@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -503,3 +505,111 @@ def test_a_killed_run_keeps_finished_scans_and_ends_as_an_unbroken_one(make_stud
         # Files hold no time stamp, so they are equal byte by byte.
         one, other = (study.prediction_path(model, scan) for model in ("whole", "ellipse"))
         assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_cost_nothing_but_time(make_study: MakeStudy) -> None:
+    whole = make_study([{**DEMO, "name": "whole"}])
+    inference.run_inference(whole)
+    study = make_study([{**DEMO, "name": "whole"}, DEMO])
+    script = (
+        "import sys, time\n"
+        "from helpers import inference\n"
+        "from helpers.study import load_study\n"
+        f"study = load_study({str(study.source)!r})\n"
+        "inference.run_inference(study)\n"
+    )
+    rng = np.random.default_rng(4)
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    usual = time.monotonic() - began
+    folder = study.inference_path("demo").parent
+    shutil.rmtree(folder)
+    for _ in range(4):
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(usual * rng.uniform(0.5, 1.0))  # importing torch takes the first half
+        process.kill()
+        process.wait()
+    table = inference.run_inference(study)
+    assert (table["status"] == "ok").all()
+    for scan in ("a1", "b2", "c3"):
+        one, other = (study.prediction_path(model, scan) for model in ("whole", "demo"))
+        assert one.read_bytes() == other.read_bytes()
+    assert {path.name for path in folder.glob("*.nii.gz")} == {f"{scan}.nii.gz" for scan in ("a1", "b2", "c3")}
+
+
+def test_a_new_family_is_one_module_and_one_line(
+    make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The module is written here, as a user would write it under src/helpers/models/."""
+    (tmp_path / "threshold.py").write_text(
+        "import numpy as np\n"
+        "from helpers.models.protocol import Segmentation\n"
+        "class Threshold:\n"
+        "    device, precision = 'cpu', ''\n"
+        "    def segment(self, case):\n"
+        "        first = next(iter(case.organ_ids.values()))\n"
+        "        labels = np.where(case.image > 0, first, 0).astype(np.uint8)\n"
+        "        return Segmentation(labels, slices=len(labels), prompts=0)\n"
+        "def load(spec):\n"
+        "    return Threshold()\n"
+    )
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    kind = models.Kind("threshold", "all that is bright", "threshold", prompt_types=())
+    monkeypatch.setitem(models.KINDS, "threshold", kind)
+    study = make_study([{"name": "bright", "kind": "threshold"}])
+    table = inference.run_inference(study)
+    assert table["status"].tolist() == ["ok"] * 3
+    assert inference.read_organs(study).set_index(["scan", "organ"]).loc[("a1", "liver"), "dice"] > 0.7
+    np.testing.assert_array_equal(read_labels(study.prediction_path("bright", "a1")) > 0, draw_labels() > 0)
+
+
+@pytest.mark.slow
+def test_a_long_scan_stays_below_three_gigabytes(tmp_path: Path) -> None:
+    """A CT of 512 × 512 × 600 through the small SAM, in a process of its own."""
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np, SimpleITK as sitk\n"
+        "folder = Path(sys.argv[1])\n"
+        "shape = (600, 512, 512)\n"
+        "labels = np.zeros(shape, np.uint8)\n"
+        "labels[300:304, 100:260, 100:300] = 1\n"
+        "labels[300:304, 300:400, 300:420] = 2\n"
+        "image = np.where(labels, 60, -90).astype(np.int16)\n"
+        "for name, array in (('mask', labels), ('image', image)):\n"
+        "    sitk.WriteImage(sitk.GetImageFromArray(array), str(folder / f'{name}.nii.gz'))\n"
+    )
+    write = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert write.returncode == 0, write.stderr
+    parameters = {
+        "name": "long",
+        "cohort": {
+            "source": "table", "path": str(tmp_path / "participants.tsv"),
+            "organs": {"liver": {"labels": [1]}, "lung_left": {"labels": [2]}},
+            "attributes": {"sex": {"categories": ["female", "male"]}},
+        },
+        "models": [DEMO],
+        "compute": {"workers": 0, "device": "cpu"},
+    }  # fmt: skip
+    (tmp_path / "participants.tsv").write_text("scan\n")
+    path = tmp_path / "long.yaml"
+    path.write_text(yaml.safe_dump(parameters))
+    study = load_study(path)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    row = {
+        "subject": "p", "scan": "a", "number": 1, "modality": "CT", "reference": str(tmp_path / "mask.nii.gz"),
+        "image": str(tmp_path / "image.nii.gz"), "included": True, "reason": "", "note": "",
+    }  # fmt: skip
+    pd.DataFrame([row]).to_parquet(study.path("cohort"))
+    run = (
+        "import resource, sys\n"
+        "from helpers import inference\n"
+        "from helpers.study import load_study\n"
+        "table = inference.run_inference(load_study(sys.argv[1]))\n"
+        "assert table['status'].tolist() == ['ok'], table['error'].tolist()\n"
+        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", run, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) < 3 * 2**20  # kilobytes

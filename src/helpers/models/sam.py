@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from helpers.compute import keep_freed_memory
 from helpers.errors import SegfairError
 from helpers.models.checkpoints import build_sam_from_checkpoint
 from helpers.models.protocol import ScanCase, Segmentation, Spec
@@ -273,6 +274,8 @@ def make_segmenter(sam: Any, spec: Spec, *, frame: Frame | None = None, precisio
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
     device = choose_device(spec.device)
+    if device == "cpu":
+        keep_freed_memory()  # a sixth of the time of a large encoder is page faults otherwise
     return SamSegmenter(
         sam,
         device,

@@ -111,7 +111,8 @@ class FastImageEncoder:
         if window:
             out = out.view(n, rows // window, columns // window, window, window, channels)
             out = out.transpose(2, 3).reshape(n, rows, columns, channels)[:, :height, :width]
-        return attention.proj(out)
+        # Of an array with gaps, torch multiplies row by row with as many copies of the weights.
+        return attention.proj(out.contiguous())
 
     def _attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sides: tuple[int, int], relative: Any
