@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.parameters import Prompt
 from helpers.report import sentences
 from helpers.report.sentences import Outcome
 
@@ -287,10 +288,35 @@ def test_a_cell_of_the_picture_says_it_in_words(row, cell):
 
 
 def test_prompts_are_owned_up_to():
-    said = sentences.describe_prompts({"sam": "sam", "ours": "precomputed"}, {"sam": 0.05, "ours": 0.05})
-    assert "prompt sam are simulated from the expert's own mask" in said and "5 %" in said and "upper bound" in said
+    said = sentences.describe_prompts({"sam": Prompt(jitter=0.05), "ours": None})
+    assert "sam is given a box" in said and "5 %" in said and "upper bound" in said
     assert "The masks of ours were made elsewhere" in said
-    assert "upper bound" not in sentences.describe_prompts({"ours": "precomputed"}, {})
+    assert "upper bound" not in sentences.describe_prompts({"ours": None})
+    both = sentences.describe_prompts({"a": Prompt(), "b": Prompt(), "c": Prompt(type="box3d")})
+    assert "a and b are given a box around" in both and "; c is given one box in space" in both
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        ({"jitter": 0}, "a box around each separate part of the organ in every slice (parts under 30 mm² get none)"),
+        (
+            {"jitter_mm": 4, "per": "organ", "min_area_mm2": 0},
+            "a box around the organ in every slice, each side moved at random by up to 4 mm",
+        ),
+        ({"type": "box3d", "jitter": 0, "min_area_mm2": 0}, "one box in space around each separate part of the organ"),
+        (
+            {"type": "points", "min_area_mm2": 0, "negative": 2},
+            "1 point inside (at its centre) and 2 points beside it for each separate part of the organ in every slice",
+        ),
+        (
+            {"type": "box_points", "jitter": 0, "positive": 3, "placement": "random", "min_area_mm2": 0},
+            "a box around each separate part of the organ in every slice, and 3 points inside",
+        ),
+    ],
+)
+def test_a_prompt_is_put_in_words(prompt, text):
+    assert sentences.describe_prompt(Prompt(**prompt)) == text
 
 
 def test_confounders_are_named_as_not_allowed_for():

@@ -88,8 +88,12 @@ def plot_stage_seconds(table: pd.DataFrame) -> go.Figure:
             )
         )
     models = finished["model"].nunique()
-    style_figure(figure, title="Where the time goes, mean over scans", height=190 + 50 * max(1, models))
-    figure.update_layout(barmode="stack", legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0})
+    style_figure(figure, title="Where the time goes, mean over scans", height=230 + 50 * max(1, models))
+    figure.update_layout(
+        barmode="stack",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
+        margin_t=100,
+    )
     figure.update_xaxes(title="time for one scan on one worker (s)")
     figure.update_yaxes(title=None, autorange="reversed", automargin=True)
     return figure
@@ -136,8 +140,8 @@ def plot_sensitivity(table: pd.DataFrame) -> go.Figure:
                 row=1,
                 col=column,
             )
-        figure.update_xaxes(title="mean Dice between draws (95 % interval)", row=1, col=column)
-    style_figure(figure, title="Agreement of masks when the prompt is drawn again", height=190 + 30 * len(names))
+        figure.update_xaxes(title="mean Dice between draws", row=1, col=column)
+    style_figure(figure, title="Agreement of masks when the prompt is drawn again, with 95 % intervals", height=190 + 30 * len(names))
     figure.update_yaxes(autorange="reversed", automargin=True)
     return figure
 
@@ -190,7 +194,8 @@ def plot_montage(panels: Sequence[Panel]) -> go.Figure:
                 "bgcolor": "white",
             }
         ],
-        margin_t=130,
+        margin_t=140,
+        title={"y": 1 - 18 / figure.layout.height, "yref": "container", "yanchor": "top"},
     )
     return figure
 

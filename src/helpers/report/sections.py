@@ -320,8 +320,7 @@ def compose_limits(outputs: Outputs) -> Section:
         "No difference shown is not proof of fairness: the interval says how large a gap may be hidden.",
         sentences.describe_confounders(outputs.attributes, parameters.cohort.confounders),
         sentences.describe_prompts(
-            {model.name: model.kind for model in parameters.models},
-            {model.name: model.prompt.jitter for model in parameters.models},
+            {model.name: None if model.kind == "precomputed" else model.prompt for model in parameters.models}
         ),
         "The expert's mask is taken for the truth. If it is less careful for one group, that shows as the model's gap.",
         f"Groups of fewer than {parameters.fairness.min_group} people are not compared: whether the models fail them is not known. Their results are not "
@@ -689,9 +688,9 @@ def _table_models(outputs: Outputs) -> Table:
         {
             "Model": model.name,
             "Kind": name_for_people(model.kind),
-            "Prompt": "none known"
+            "Prompt, from the expert's mask": "none known"
             if model.kind == "precomputed"
-            else f"{model.prompt.type} from the expert's mask, moved by up to {100 * model.prompt.jitter:g} %",
+            else sentences.describe_prompt(model.prompt),
         }
         for model in outputs.parameters.models
     ]

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from helpers.figures.style import name_for_people
+from helpers.parameters import Prompt
 
 # Scores between 0 and 1 are told in points: 0.01 is one point.
 SCORES = ("dice", "iou", "nsd", "precision", "recall")
@@ -453,29 +454,56 @@ def describe_place(row: Mapping[str, Any], place: str) -> str:
     )
 
 
-def describe_prompts(kinds: Mapping[str, str], jitters: Mapping[str, float]) -> str:
+def describe_prompts(prompts: Mapping[str, Prompt | None]) -> str:
     """Say where the models' prompts came from.
 
     Parameters
     ----------
-    kinds : mapping of str to str
-        Kind of each model.
-    jitters : mapping of str to float
-        How far each prompted model's boxes were moved, as a fraction of their size.
+    prompts : mapping of str to Prompt or None
+        Of each model; None where its masks were made elsewhere.
     """
-    prompted = [model for model, kind in kinds.items() if kind != "precomputed"]
-    ready = [model for model, kind in kinds.items() if kind == "precomputed"]
+    ready = [model for model, prompt in prompts.items() if prompt is None]
+    alike: dict[str, list[str]] = {}
+    for model, prompt in prompts.items():
+        if prompt is not None:
+            alike.setdefault(describe_prompt(prompt), []).append(model)
     said = []
-    if prompted:
-        moved = sorted({f"{100 * jitters[model]:g} %" for model in prompted if model in jitters})
+    if alike:
+        each = [
+            f"{list_words(models)} {'is' if len(models) == 1 else 'are'} given {what}" for what, models in alike.items()
+        ]
         said.append(
-            f"The boxes that prompt {list_words(prompted)} are simulated from the expert's own mask"
-            f"{f', each side moved at random by up to {list_words(moved)} of the box' if moved else ''}. They know where the organ is, "
-            "so the results are an upper bound: a clinician's boxes would do worse."
+            f"The prompts are simulated from the expert's own mask: {'; '.join(each)}. They know where the organ is, "
+            "so the results are an upper bound: a clinician's prompts would do worse."
         )
     if ready:
         said.append(f"The masks of {list_words(ready)} were made elsewhere; how is not known to this report.")
     return " ".join(said)
+
+
+def describe_prompt(prompt: Prompt) -> str:
+    """Say in words what a model is shown of where the organ is."""
+    part = "each separate part of the organ" if prompt.per == "component" else "the organ"
+    where = f"{part} in every slice"
+    moved = ""
+    if prompt.jitter_mm is not None:
+        moved = f", each side moved at random by up to {prompt.jitter_mm:g} mm" if prompt.jitter_mm else ""
+    elif prompt.jitter:
+        moved = f", each side moved at random by up to {100 * prompt.jitter:g} % of the box"
+    box = f"a box around {where}{moved}" if prompt.type != "box3d" else f"one box in space around {part}{moved}"
+    points = _describe_points(prompt)
+    said = {"points": f"{points} for {where}", "box_points": f"{box}, and {points}"}.get(prompt.type, box)
+    if prompt.min_area_mm2:
+        said += f" (parts under {prompt.min_area_mm2:g} mm² get none)"
+    return said
+
+
+def _describe_points(prompt: Prompt) -> str:
+    inside = count(prompt.positive, "point") + " inside" if prompt.positive else ""
+    if prompt.positive and prompt.placement == "center":
+        inside += " (the first at its centre)" if prompt.positive > 1 else " (at its centre)"
+    beside = count(prompt.negative, "point") + " beside it" if prompt.negative else ""
+    return " and ".join(part for part in (inside, beside) if part)
 
 
 def _hide_few(number: int, min_group: int) -> str:
