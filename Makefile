@@ -6,7 +6,8 @@ INSTALLED := $(VENV)/.installed
 PARAMS ?= params/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run lab test lint format train-demo images clean
+.PHONY: help install demo run lab test lint format calibrate bench bench-inference bench-metrics bench-fairness bench-spatial \
+	train-demo images clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -45,7 +46,22 @@ format: $(INSTALLED)  ## Format code and notebooks, strip notebook outputs
 	@$(BIN)/ruff format .
 	@git ls-files -z '*.ipynb' | xargs -0 -r $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"
 
-train-demo: $(INSTALLED)  ## Train the demo's small SAM again (about an hour on two cores)
+bench: bench-metrics bench-fairness bench-spatial bench-inference  ## Run every benchmark (docs/benchmarks.md keeps the last output)
+
+bench-inference: $(INSTALLED)  ## SAM over a volume against the official loop (about 25 minutes without a GPU)
+	@$(BIN)/python tests/benchmarks/bench_inference.py
+
+bench-metrics: $(INSTALLED)  ## Mask metrics against the field's packages
+	@$(BIN)/python tests/benchmarks/bench_metrics.py
+
+bench-fairness: $(INSTALLED)  ## Group statistics against pingouin, scipy and fairlearn
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,benchmark]'
+	@$(BIN)/python tests/benchmarks/bench_fairness.py
+
+bench-spatial: $(INSTALLED)  ## Surface permutation tests against nilearn
+	@$(BIN)/python tests/benchmarks/bench_spatial.py
+
+train-demo: $(INSTALLED)  ## Train the demo's small SAM again (about three hours on one core)
 	@$(BIN)/papermill notebooks/extras/train_sam_demo.ipynb outputs/train_sam_demo.ipynb --cwd .
 
 images: demo  ## Make the README's picture again from the demo's report (needs chromium)

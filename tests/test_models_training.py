@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cc3d
@@ -10,9 +11,9 @@ import pytest
 import torch
 
 from helpers.errors import SegfairError
-from helpers.models.sam_demo import SmallSam, load_small_sam
+from helpers.models.sam_demo import SmallSam, build_small_sam, load_small_sam
 from helpers.models.synthetic import draw_slice
-from helpers.models.training import Recipe, train_small_sam
+from helpers.models.training import Cycle, Recipe, _rate_at, resize_weights, train_small_sam
 
 TINY = SmallSam(
     image_size=48,
@@ -25,7 +26,8 @@ TINY = SmallSam(
     prompt_width=32,
     decoder_mlp=32,
 )
-RECIPE = Recipe(cycles=(3, 3), slices=2, targets=3, warmup=2, size=TINY)
+FINE = replace(TINY, image_size=40, patch_size=4)
+RECIPE = Recipe(cycles=(Cycle(3, TINY), Cycle(3, FINE, rate=5e-4)), slices=2, targets=3, warmup=2)
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +73,6 @@ def test_without_jitter_boxes_are_tight_up_to_the_scans_own_pixels() -> None:
 
 
 def test_training_lowers_the_loss_of_one_batch() -> None:
-    from helpers.models.sam_demo import build_small_sam
     from helpers.models.training import HELPER_CHANNELS, compute_loss
 
     torch.manual_seed(0)
@@ -106,7 +107,32 @@ def test_a_state_of_another_recipe_is_refused(tmp_path: Path) -> None:
     train_small_sam(RECIPE, tmp_path / "a.safetensors", state=tmp_path / "a.pt", limit_seconds=0.0)
     with pytest.raises(SegfairError, match="another recipe"):
         train_small_sam(
-            Recipe(cycles=(3, 3), seed=2, slices=2, targets=3, warmup=2, size=TINY),
+            replace(RECIPE, seed=2),
             tmp_path / "a.safetensors",
             state=tmp_path / "a.pt",
         )
+
+
+def test_resized_weights_see_the_same_image_alike() -> None:
+    """Twice the places at half the patch: the embedding of a smooth image hardly changes but for its grid."""
+    torch.manual_seed(1)
+    old = SmallSam(image_size=64, patch_size=8, width=16, depth=1, heads=2, window=4, global_blocks=(), prompt_width=16)
+    new = replace(old, image_size=32, patch_size=4)
+    coarse, fine = build_small_sam(old), build_small_sam(new)
+    fine.load_state_dict(resize_weights(coarse.state_dict(), old, new))
+    ramp = torch.linspace(-1, 1, 64)
+    image = (ramp[:, None] + 0.5 * ramp[None])[None, None].expand(1, 3, -1, -1)
+    small = torch.nn.functional.interpolate(image, (32, 32), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        seen, seen_fine = coarse.image_encoder.patch_embed(image), fine.image_encoder.patch_embed(small)
+    assert (seen - seen_fine).abs().mean() < 0.25 * seen.abs().mean()
+    with pytest.raises(ValueError, match="only image and patch may differ"):
+        resize_weights(coarse.state_dict(), old, replace(new, prompt_width=32))
+
+
+def test_the_rate_restarts_with_each_cycle() -> None:
+    history = [_rate_at(step, Cycle(10, rate=2e-3), replace(RECIPE, warmup=2)) for step in range(10)]
+    assert history[0] == pytest.approx(1e-3)
+    assert max(history) == pytest.approx(2e-3)
+    assert history[-1] < 2e-4
+    assert _rate_at(9, Cycle(10, cosine=1000), RECIPE) > 9e-4  # a cycle that ends early is still learning fast

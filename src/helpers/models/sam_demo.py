@@ -28,9 +28,9 @@ WEIGHTS = Path(__file__).parent / "weights" / "sam_demo.safetensors"
 class SmallSam:
     """The numbers that make a small SAM.
 
-    With a patch of 6 pixels in an image of 144 the embedding has 24×24 places and the low-resolution
-    masks 96×96: two thirds of the input's resolution (one sixth in the published models at a patch of
-    16 would be far too coarse for organs of 10 to 60 pixels), at a cost that two CPU cores carry.
+    With a patch of 4 pixels in an image of 128 the embedding has 32×32 places and the low-resolution masks
+    are as fine as the input: a patch of 16, as in the published models, would be far too coarse for organs of
+    10 to 60 pixels. The cost is one that two CPU cores carry.
 
     Attributes
     ----------
@@ -44,8 +44,8 @@ class SmallSam:
         Channels of the image embedding, the prompt encoder and the mask decoder.
     """
 
-    image_size: int = 144
-    patch_size: int = 6
+    image_size: int = 128
+    patch_size: int = 4
     width: int = 128
     depth: int = 6
     heads: int = 4

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,45 +32,66 @@ _PAIRED = 96
 
 
 @dataclass(frozen=True)
+class Cycle:
+    """One run of the learning rate from its highest to nothing.
+
+    Attributes
+    ----------
+    steps : int
+        Optimiser steps.
+    size : SmallSam
+        The network's numbers. Where they differ from the cycle before, its weights are resized
+        (:func:`resize_weights`): learning begins coarse, where steps are quick, and ends fine.
+    rate : float
+        Highest learning rate (AdamW), reached after the recipe's `warmup` steps.
+    cosine : int or None
+        Steps the rate's cosine would take to reach nothing; None: `steps`. Longer: the cycle ends early.
+    """
+
+    steps: int
+    size: SmallSam = field(default_factory=SmallSam)
+    rate: float = 1e-3
+    cosine: int | None = None
+
+
+COARSE = SmallSam(image_size=144, patch_size=6)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How the small SAM is trained; two runs with equal recipes on one machine agree.
 
     Attributes
     ----------
-    cycles : tuple of int
-        Optimiser steps of each cycle. The learning rate follows one cosine per cycle (warm restarts:
-        Loshchilov & Hutter, ICLR 2017); a cycle starts from the averaged weights of the one before, with a
-        fresh optimiser.
+    cycles : tuple of Cycle
+        With warm restarts of the learning rate (Loshchilov & Hutter, ICLR 2017): a cycle starts from the
+        averaged weights of the one before, with a fresh optimiser.
     slices, targets : int
         Slices per step and boxes per slice.
-    rate : float
-        Highest learning rate (AdamW), reached after `warmup` steps of each cycle.
     average : float
         Decay of the exponential average of the weights; the average is what is saved.
     """
 
-    cycles: tuple[int, ...] = (4200, 8000)
+    cycles: tuple[Cycle, ...] = (Cycle(4200, COARSE), Cycle(5700, COARSE, cosine=8000), Cycle(2200, rate=6e-4))
     seed: int = 1
     slices: int = 4
     targets: int = 8
-    rate: float = 1e-3
     warmup: int = 200
     weight_decay: float = 0.02
     average: float = 0.998
-    size: SmallSam = field(default_factory=SmallSam)
 
     @property
     def steps(self) -> int:
         """Optimiser steps in all."""
-        return sum(self.cycles)
+        return sum(cycle.steps for cycle in self.cycles)
 
-    def find_cycle(self, step: int) -> tuple[int, int]:
-        """Return the step its cycle began at and the cycle's length."""
+    def find_cycle(self, step: int) -> tuple[int, Cycle]:
+        """Return the step its cycle began at and the cycle."""
         begin = 0
-        for length in self.cycles:
-            if step < begin + length:
-                return begin, length
-            begin += length
+        for cycle in self.cycles:
+            if step < begin + cycle.steps:
+                return begin, cycle
+            begin += cycle.steps
         raise ValueError(f"step must lie below {self.steps}; got {step}")
 
 
@@ -113,32 +134,38 @@ def train_small_sam(
     """
     import torch
 
-    sam = _start_sam(recipe).to(device).train()
+    begin, cycle = recipe.find_cycle(0)
+    sam = _start_sam(recipe, cycle).to(device).train()
     average = {key: value.detach().clone() for key, value in sam.state_dict().items()}
-    helper, optimiser = _start_cycle(sam, recipe, 0, device)
+    helper, optimiser = _start_cycle(sam, recipe, begin, cycle, device)
     history: list[dict[str, float]] = []
     start = 0
     if state.exists():
         kept = torch.load(state, map_location=device, weights_only=True)
         if kept["recipe"] != storage.hash_value(asdict(recipe)):
             raise SegfairError(f"{state}: was made by another recipe: remove it to train anew")
+        average, history, start = kept["average"], kept["history"], kept["step"]
+        begin, cycle = recipe.find_cycle(max(0, start - 1))
+        sam = build_small_sam(cycle.size).to(device).train()
         sam.load_state_dict(kept["model"])
+        helper, optimiser = _start_cycle(sam, recipe, begin, cycle, device)
         helper.load_state_dict(kept["helper"])
         optimiser.load_state_dict(kept["optimiser"])
-        average, history, start = kept["average"], kept["history"], kept["step"]
     began = time.monotonic()
     losses: list[tuple[float, float]] = []
     for step in range(start, recipe.steps):
-        begin, length = recipe.find_cycle(step)
-        if step == begin > 0:
+        if step == begin + cycle.steps:
             # In fp16, as they are saved: a cycle can be begun from shipped weights and end the same.
-            sam.load_state_dict({key: value.to(torch.float16).to(value.dtype) for key, value in average.items()})
+            weights = {key: value.to(torch.float16).to(value.dtype) for key, value in average.items()}
+            (begin, cycle), former = recipe.find_cycle(step), cycle
+            sam = build_small_sam(cycle.size).to(device).train()
+            sam.load_state_dict(resize_weights(weights, former.size, cycle.size))
             average = {key: value.detach().clone() for key, value in sam.state_dict().items()}
-            helper, optimiser = _start_cycle(sam, recipe, begin, device)
-        rate = _rate_at(step - begin, length, recipe)
+            helper, optimiser = _start_cycle(sam, recipe, begin, cycle, device)
+        rate = _rate_at(step - begin, cycle, recipe)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        loss, dice = compute_loss(sam, helper, _draw_batch(recipe, step), device)
+        loss, dice = compute_loss(sam, helper, _draw_batch(recipe, cycle, step), device)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
@@ -153,7 +180,7 @@ def train_small_sam(
             mean_loss, mean_dice = np.mean(losses, axis=0)
             history.append({"step": step + 1, "loss": float(mean_loss), "dice": float(mean_dice), "rate": rate})
             losses = []
-            _save(sam, helper, optimiser, average, history, step + 1, recipe, out, state)
+            _save(sam, helper, optimiser, average, history, step + 1, recipe, cycle, out, state)
             if report is not None:
                 report(step + 1, float(mean_loss))
         if last:
@@ -161,16 +188,17 @@ def train_small_sam(
     return pd.DataFrame(history, columns=["step", "loss", "dice", "rate"])
 
 
-def run_training(*, cycles: Sequence[int], seed: int, out: str, device: str = "auto") -> pd.DataFrame:
+def run_training(*, seed: int, out: str, device: str = "auto", shorten: int = 1) -> pd.DataFrame:
     """Train (or go on training) with a progress bar; what the training notebook calls.
 
     Parameters
     ----------
-    cycles : sequence of int
     seed : int
         Of the recipe; everything else is its default.
     out : str
         The weights file, relative to the repository; the state to go on from lies beside it.
+    shorten : int
+        Divides the steps of every cycle, for a quick look.
 
     Returns
     -------
@@ -182,7 +210,9 @@ def run_training(*, cycles: Sequence[int], seed: int, out: str, device: str = "a
     from tqdm import tqdm
 
     path = REPOSITORY / out
-    recipe = Recipe(cycles=tuple(cycles), seed=seed)
+    whole = Recipe(seed=seed)
+    cycles = tuple(replace(cycle, steps=max(1, cycle.steps // shorten)) for cycle in whole.cycles)
+    recipe = replace(whole, cycles=cycles)
     with tqdm(total=recipe.steps, desc="sam_demo", file=sys.stdout, unit="step", ncols=100) as bar:
 
         def show(step: int, loss: float) -> None:
@@ -311,46 +341,83 @@ def _choose_frequencies(size: SmallSam) -> torch.Tensor:
     return frequencies
 
 
-def _draw_batch(recipe: Recipe, step: int) -> list[Slice]:
+def _draw_batch(recipe: Recipe, cycle: Cycle, step: int) -> list[Slice]:
     batch = []
     for index in range(recipe.slices):
         rng = np.random.default_rng([recipe.seed, step, index])
-        drawn = draw_slice(rng, recipe.size.image_size, targets=recipe.targets)
+        drawn = draw_slice(rng, cycle.size.image_size, targets=recipe.targets)
         while not len(drawn.boxes):
-            drawn = draw_slice(rng, recipe.size.image_size, targets=recipe.targets)
+            drawn = draw_slice(rng, cycle.size.image_size, targets=recipe.targets)
         batch.append(drawn)
     return batch
 
 
-def _rate_at(step: int, length: int, recipe: Recipe) -> float:
+def resize_weights(state: dict[str, torch.Tensor], old: SmallSam, new: SmallSam) -> dict[str, torch.Tensor]:
+    """Fit weights to another size of image and patch; everything else about the networks must agree.
+
+    The patch's kernel, the absolute and the relative positions are interpolated (as Dosovitskiy et al., ICLR
+    2021, section 3.2, do with positions); a kernel of fewer pixels weighs each of them more.
+
+    Parameters
+    ----------
+    state : dict of str to tensor
+    old, new : SmallSam
+    """
+    import torch
+    from torch.nn import functional
+
+    wanted = build_small_sam(new).state_dict()
+    fitted = {}
+    for key, value in state.items():
+        shape = wanted[key].shape
+        if value.shape == shape:
+            fitted[key] = value
+        elif key.endswith("patch_embed.proj.weight"):
+            kernel = functional.interpolate(value, tuple(shape[2:]), mode="bilinear", antialias=True)
+            fitted[key] = kernel * (old.patch_size / new.patch_size) ** 2
+        elif key.endswith("pos_embed"):
+            grid = functional.interpolate(value.permute(0, 3, 1, 2), tuple(shape[1:3]), mode="bicubic")
+            fitted[key] = grid.permute(0, 2, 3, 1).contiguous()
+        elif "rel_pos" in key:
+            line = functional.interpolate(value.T[None], shape[0], mode="linear", align_corners=True)
+            fitted[key] = line[0].T.contiguous()
+        else:
+            raise ValueError(
+                f"{key} has {tuple(value.shape)} where {tuple(shape)} is wanted: only image and patch may differ"
+            )
+    return {key: torch.as_tensor(value) for key, value in fitted.items()}
+
+
+def _rate_at(step: int, cycle: Cycle, recipe: Recipe) -> float:
     """Return the learning rate at a step of a cycle."""
     if step < recipe.warmup:
-        return recipe.rate * (step + 1) / recipe.warmup
+        return cycle.rate * (step + 1) / recipe.warmup
+    length = cycle.cosine or cycle.steps
     progress = (step - recipe.warmup) / max(1, length - recipe.warmup)
-    return recipe.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    return cycle.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
-def _start_sam(recipe: Recipe) -> torch.nn.Module:
+def _start_sam(recipe: Recipe, cycle: Cycle) -> torch.nn.Module:
     import torch
 
     torch.manual_seed(recipe.seed)
-    sam = build_small_sam(recipe.size)
+    sam = build_small_sam(cycle.size)
     with torch.no_grad():
-        sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.copy_(_choose_frequencies(recipe.size))
+        sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.copy_(_choose_frequencies(cycle.size))
     return sam
 
 
 def _start_cycle(
-    sam: torch.nn.Module, recipe: Recipe, begin: int, device: str
+    sam: torch.nn.Module, recipe: Recipe, begin: int, cycle: Cycle, device: str
 ) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     """Return a new helper and a new optimiser for the cycle that begins at a step."""
     import torch
 
     torch.manual_seed(recipe.seed + begin)
-    helper = torch.nn.Conv2d(recipe.size.prompt_width, HELPER_CHANNELS, 1).to(device)
+    helper = torch.nn.Conv2d(cycle.size.prompt_width, HELPER_CHANNELS, 1).to(device)
     optimiser = torch.optim.AdamW(
         _group_parameters(torch.nn.ModuleList([sam, helper]), recipe.weight_decay),
-        lr=recipe.rate,
+        lr=cycle.rate,
         betas=(0.9, 0.98),
         fused=False,
     )
@@ -374,12 +441,13 @@ def _save(
     history: list[dict[str, float]],
     step: int,
     recipe: Recipe,
+    cycle: Cycle,
     out: Path,
     state: Path,
 ) -> None:
     import torch
 
-    save_small_sam(average, recipe.size, out, notes={"step": str(step), "recipe": repr(recipe)})
+    save_small_sam(average, cycle.size, out, notes={"step": str(step), "recipe": repr(recipe)})
     with storage.write_atomically(state) as temporary:
         torch.save(
             {
