@@ -25,19 +25,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from helpers.errors import SegfairError
-from helpers.models import checkpoints
-from helpers.models.checkpoints import (
-    CHECKPOINTS,
-    build_sam_from_checkpoint,
-    describe_architecture,
-    explain_fetching,
-    fetch_checkpoint,
-    list_checkpoints,
-    load_state,
-    locate,
-    summarise_checkpoints,
-    verify_checkpoint,
-)
+from helpers.models import download, loading
+from helpers.models.checkpoints import CHECKPOINTS, explain_fetching, list_checkpoints, locate, summarise_checkpoints
+from helpers.models.download import fetch_checkpoint
+from helpers.models.loading import build_sam_from_checkpoint, describe_architecture, load_state, verify_checkpoint
 from helpers.models.sam_demo import SmallSam, build_small_sam
 from helpers.models.torchvision_fix import import_segment_anything
 from helpers.study import choose_checkpoints_folder
@@ -129,7 +120,7 @@ def folder(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> P
         CHECKPOINTS["sam_vit_b"], size=len(CONTENT), sha256=hashlib.sha256(CONTENT).hexdigest(), url=server.url
     )
     monkeypatch.setitem(CHECKPOINTS, "sam_vit_b", entry)
-    monkeypatch.setattr(checkpoints, "WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(download, "WAITS_S", (0.0, 0.0))
     place = tmp_path / "checkpoints"
     monkeypatch.setenv("SEGFAIR_CHECKPOINTS", str(place))
     return place
@@ -262,7 +253,7 @@ def test_one_call_survives_a_few_interruptions(folder: Path, server: Server) -> 
 def test_interruptions_with_progress_between_them_do_not_count(
     folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "_PROGRESS_BYTES", 50_000)
+    monkeypatch.setattr(download, "_PROGRESS_BYTES", 50_000)
     server.drops = [100_000] * 5  # more than WAITS_S has
     fetch()
     assert len(server.requests) == 6
@@ -270,8 +261,8 @@ def test_interruptions_with_progress_between_them_do_not_count(
 
 def test_the_waits_grow(folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(checkpoints, "WAITS_S", (1.0, 2.0, 4.0))
-    monkeypatch.setattr(checkpoints.time, "sleep", waits.append)
+    monkeypatch.setattr(download, "WAITS_S", (1.0, 2.0, 4.0))
+    monkeypatch.setattr(download.time, "sleep", waits.append)
     server.statuses = [500, 503, 429, 502]
     with pytest.raises(SegfairError, match=r"4 times in a row .HTTP 502."):
         fetch()
@@ -281,7 +272,7 @@ def test_the_waits_grow(folder: Path, server: Server, monkeypatch: pytest.Monkey
 def test_a_chunk_that_is_slow_to_come_is_kept_when_the_rest_does_not(
     folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(download, "TIMEOUT_S", 0.2)
     server.pause_s = 0.6
     with pytest.raises(SegfairError, match="timed out"):
         fetch()
@@ -436,7 +427,7 @@ def test_a_certificate_that_cannot_be_verified_is_not_tried_again(
         error.verify_message = "self-signed certificate"
         raise URLError(error)
 
-    monkeypatch.setattr(checkpoints, "urlopen", refuse)
+    monkeypatch.setattr(download, "urlopen", refuse)
     with pytest.raises(SegfairError, match=r"cannot be verified \(self-signed certificate\): set SSL_CERT_FILE"):
         fetch()
 
@@ -464,7 +455,7 @@ def test_a_folder_that_cannot_be_written(
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch, pytest.raises(SegfairError, match=r"checkpoints: cannot be written"):
-        patch.setattr(checkpoints.FileLock, "acquire", refuse)
+        patch.setattr(download.FileLock, "acquire", refuse)
         fetch()
     with monkeypatch.context() as patch, pytest.raises(SegfairError, match=r"checkpoints: cannot be written"):
         patch.setattr(Path, "replace", refuse)
@@ -477,7 +468,7 @@ def test_a_folder_that_cannot_be_written(
 def test_too_little_space_is_said_before_anything_is_sent(
     folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: type("Usage", (), {"free": len(CONTENT) - 1})())
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: type("Usage", (), {"free": len(CONTENT) - 1})())
     with pytest.raises(SegfairError, match="600 kB are still to come"):
         fetch()
     assert not server.requests
@@ -492,7 +483,7 @@ def test_a_disk_that_fills_up_keeps_what_came(folder: Path, server: Server) -> N
     part.rename(folder / "kept")
     part.symlink_to("/dev/full")
     with pytest.raises(SegfairError, match="the disk is full"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints._Download, "_count_kept", lambda _: (200_000, '"one"'))
+        patch.setattr(download._Download, "_count_kept", lambda _: (200_000, '"one"'))
         fetch()
     part.unlink()
     (folder / "kept").rename(part)
@@ -529,7 +520,7 @@ def test_threads_that_fetch_at_once_share_one_download(folder: Path, server: Ser
 
 def test_waiting_for_another_process_is_said(folder: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     folder.mkdir()
-    other = checkpoints.FileLock(folder / f".{FILE}.lock")
+    other = download.FileLock(folder / f".{FILE}.lock")
     other.acquire()
     waiting = threading.Thread(target=fetch_checkpoint, args=("sam_vit_b",))
     waiting.start()
@@ -545,10 +536,10 @@ def test_processes_that_fetch_at_once_share_one_download(folder: Path, server: S
     entry = CHECKPOINTS["sam_vit_b"]
     code = (
         "from dataclasses import replace\n"
-        "from helpers.models import checkpoints\n"
+        "from helpers.models import checkpoints, download\n"
         "entry = checkpoints.CHECKPOINTS['sam_vit_b']\n"
         f"checkpoints.CHECKPOINTS['sam_vit_b'] = replace(entry, size={entry.size}, sha256={entry.sha256!r}, url={entry.url!r})\n"
-        "checkpoints.fetch_checkpoint('sam_vit_b')\n"
+        "download.fetch_checkpoint('sam_vit_b')\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=60)[1] for process in running]
@@ -557,7 +548,7 @@ def test_processes_that_fetch_at_once_share_one_download(folder: Path, server: S
 
 
 def test_a_killed_download_goes_on(folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, calls = checkpoints.tqdm.update, []
+    original, calls = download.tqdm.update, []
 
     def interrupt(bar: object, n: int = 1) -> None:
         calls.append(n)
@@ -566,7 +557,7 @@ def test_a_killed_download_goes_on(folder: Path, server: Server, monkeypatch: py
         original(bar, n)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.tqdm, "update", interrupt)
+        patch.setattr(download.tqdm, "update", interrupt)
         with pytest.raises(KeyboardInterrupt):
             fetch()
     kept = (folder / (FILE + ".part")).stat().st_size
@@ -628,7 +619,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
 
 @pytest.fixture
 def tiny_vit_b(tiny: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(checkpoints, "describe_architecture", lambda _: "vit_b")
+    monkeypatch.setattr(loading, "describe_architecture", lambda _: "vit_b")
     path = tmp_path / "own.pth"
     torch.save(tiny.state_dict(), path)
     return path

@@ -125,7 +125,7 @@ def fetch(
     ] = None,
 ) -> None:
     """Download a checkpoint and verify it; an interrupted download goes on where it broke off."""
-    from helpers.models.checkpoints import fetch_checkpoint
+    from helpers.models.download import fetch_checkpoint
 
     typer.echo(f"{name}: {_relative(fetch_checkpoint(name, url=url))}")
 
@@ -137,7 +137,7 @@ def verify(
     ],
 ) -> None:
     """Read a checkpoint whole and say what it is."""
-    from helpers.models.checkpoints import verify_checkpoint
+    from helpers.models.loading import verify_checkpoint
 
     typer.echo(verify_checkpoint(name_or_path))
 

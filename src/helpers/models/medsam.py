@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from helpers.errors import SegfairError
-from helpers.models.checkpoints import build_sam_from_checkpoint
+from helpers.models.loading import build_sam_from_checkpoint
 from helpers.models.protocol import Spec
 from helpers.models.sam import SamSegmenter, make_segmenter
 from helpers.models.sam_frames import MedSamFrame

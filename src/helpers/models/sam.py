@@ -18,7 +18,7 @@ import torch
 
 from helpers.compute import keep_freed_memory
 from helpers.errors import SegfairError
-from helpers.models.checkpoints import build_sam_from_checkpoint
+from helpers.models.loading import build_sam_from_checkpoint
 from helpers.models.protocol import ScanCase, Segmentation, Spec
 from helpers.models.sam_decoder import decode, embed_prompts
 from helpers.models.sam_encoder import FastImageEncoder
