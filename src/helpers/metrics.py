@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -41,8 +42,17 @@ EMPTY_CASES: dict[str, dict[str, float]] = {
 }
 
 
-# How many of the shortest lattice steps are tried before a k-d tree takes over: beyond about a hundred, the tree is faster.
-SEARCHED_OFFSETS = 96
+# How many of the shortest lattice steps are tried; after the near ones only where most points have found their neighbour.
+SEARCHED_OFFSETS = 512
+NEAR_OFFSETS = 96
+FAR_SHARE = 0.5
+# A search in the k-d tree takes as long as the transform of so many voxels.
+VOXELS_PER_TREE_SEARCH = 100
+# Up to this side, in voxels, `edt` computes with whole numbers that float32 holds.
+LARGEST_EXACT_SIDE = 1024
+
+_LAYERS_BYTES = 2**17
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -214,9 +224,10 @@ def measure_surface_distances(
     """
     ours, our_areas = _find_surfels(reference, spacing_zyx_mm)
     theirs, their_areas = _find_surfels(prediction, spacing_zyx_mm)
+    shape = tuple(side + 1 for side in reference.shape)
     return SurfaceDistances(
-        _measure_to_nearest(ours, theirs, spacing_zyx_mm),
-        _measure_to_nearest(theirs, ours, spacing_zyx_mm),
+        _measure_to_nearest(ours, theirs, shape, spacing_zyx_mm),
+        _measure_to_nearest(theirs, ours, shape, spacing_zyx_mm),
         our_areas,
         their_areas,
     )
@@ -288,51 +299,126 @@ def _find_box(reference: np.ndarray, prediction: np.ndarray) -> tuple[slice, ...
 
 
 def _find_surfels(mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the index (n, 3) of a mask's surfels in the grid of voxel corners, and their areas in mm².
+    """Return the flat index of a mask's surfels in the grid of voxel corners, increasing, and their areas in mm².
 
     The grid of corners is one larger than the mask along each axis. The code of a corner has a bit for
     each of its eight voxels, the first voxel in (z, y, x) order being the highest.
     """
     padded = np.pad(mask, 1).view(np.uint8)
-    pairs_x = (padded[:, :, :-1] << 1) | padded[:, :, 1:]
-    quads_yx = (pairs_x[:, :-1] << 2) | pairs_x[:, 1:]
-    codes = (quads_yx[:-1] << 4) | quads_yx[1:]
-    # 0 and 255 are no surface; adding one wraps 255 to 0, which saves a pass over the grid.
-    flat = np.flatnonzero((codes + np.uint8(1)) > 1)
-    return np.stack(np.unravel_index(flat, codes.shape), axis=1), _tabulate_areas(spacing_zyx_mm)[codes.ravel()[flat]]
+    layer = (padded.shape[1] - 1) * (padded.shape[2] - 1)
+    # A few layers at a time, which stay in the processor's cache.
+    step = max(1, _LAYERS_BYTES // layer)
+    found, codes_found = [], []
+    for start in range(0, len(padded) - 1, step):
+        part = padded[start : start + step + 1]
+        pairs_x = (part[:, :, :-1] << 1) | part[:, :, 1:]
+        quads_yx = (pairs_x[:, :-1] << 2) | pairs_x[:, 1:]
+        codes = ((quads_yx[:-1] << 4) | quads_yx[1:]).ravel()
+        # 0 and 255 are no surface; adding one wraps 255 to 0, which saves a pass over the grid.
+        flat = np.flatnonzero((codes + np.uint8(1)) > 1)
+        found.append(flat + start * layer)
+        codes_found.append(codes[flat])
+    return np.concatenate(found), _tabulate_areas(spacing_zyx_mm)[np.concatenate(codes_found)]
 
 
 def _measure_to_nearest(
-    points: np.ndarray, others: np.ndarray, spacing_zyx_mm: tuple[float, float, float]
+    points: np.ndarray, others: np.ndarray, shape: tuple[int, int, int], spacing_zyx_mm: tuple[float, float, float]
 ) -> np.ndarray:
-    """Return the distance in mm of each point to the nearest of the others (indices (n, 3) on one grid).
+    """Return the distance in mm of each point to the nearest of the others (flat indices of one grid of this shape).
 
     Most surfels of a fair prediction lie a few voxels from the reference, so the nearest lattice offsets
-    are tried in order of their length; a k-d tree finds the rest. A distance transform of the whole box
-    takes longer, and `edt`'s, in float32, was seen to be off by up to 5e-4 mm.
+    are tried in order of their length. Who is left is found by :func:`_search_layers` or a k-d tree. A distance
+    transform of the whole box takes longer, and `edt`'s, in float32, was seen to be off by up to 5e-4 mm.
     """
-    offsets, lengths_mm = _list_offsets(spacing_zyx_mm)
+    offsets, lengths_mm, starts = _list_offsets(spacing_zyx_mm)
     margin = np.abs(offsets).max(axis=0)
-    low = np.minimum(points.min(axis=0), others.min(axis=0)) - margin
-    shape = np.maximum(points.max(axis=0), others.max(axis=0)) + margin + 1 - low
-    strides = np.array([shape[1] * shape[2], shape[2], 1])
-    taken = np.zeros(int(np.prod(shape)), bool)
-    taken[(others - low) @ strides] = True
+    padded = tuple(int(side + 2 * more) for side, more in zip(shape, margin, strict=True))
+    strides = np.array([padded[1] * padded[2], padded[2], 1])
+    steps = offsets @ strides
+    taken = np.zeros(int(np.prod(padded)), bool)
+    taken[_move_to_grid(others, shape, strides) + margin @ strides] = True
     distances = np.empty(len(points))
-    places, left = (points - low) @ strides, np.arange(len(points))
-    for step, length_mm in zip(offsets @ strides, lengths_mm, strict=True):
-        found = taken[places + step]
-        distances[left[found]] = length_mm
+    places, left = _move_to_grid(points, shape, strides) + margin @ strides, np.arange(len(points))
+    for start, stop in pairwise(starts):
+        if start >= NEAR_OFFSETS and len(left) > FAR_SHARE * len(points):
+            break
+        found = taken[places + steps[start]]
+        for step in steps[start + 1 : stop]:
+            found |= taken[places + step]
+        distances[left[found]] = lengths_mm[start]
         places, left = places[~found], left[~found]
         if not len(left):
             return distances
+    distances[left] = _measure_far(points[left], others, shape, spacing_zyx_mm)
+    return distances
+
+
+def _move_to_grid(flat: np.ndarray, shape: tuple[int, int, int], strides: np.ndarray) -> np.ndarray:
+    """Return flat indices of a grid as those of a larger grid, given by its strides, with the same origin."""
+    rows, x = np.divmod(flat, shape[2])
+    z, y = np.divmod(rows, shape[1])
+    return z * strides[0] + y * strides[1] + x
+
+
+def _measure_far(
+    points: np.ndarray, others: np.ndarray, shape: tuple[int, int, int], spacing_zyx_mm: tuple[float, float, float]
+) -> np.ndarray:
+    """Return the distances of points without a near neighbour: by layers, or by a k-d tree where points are few."""
+    ours, theirs = (np.stack(np.unravel_index(flat, shape), axis=1) for flat in (points, others))
+    low, high = np.minimum(ours.min(axis=0), theirs.min(axis=0)), np.maximum(ours.max(axis=0), theirs.max(axis=0))
+    extent = high + 1 - low
+    # The share of the box in layers that hold any of the others, by the axis across the layers.
+    shares = (np.ptp(theirs, axis=0) + 1) / extent
+    square = [axis for axis in range(3) if len({spacing_zyx_mm[other] for other in range(3) if other != axis}) == 1]
+    if square and extent.max() <= LARGEST_EXACT_SIDE:
+        axis = min(square, key=lambda axis: shares[axis])
+        if len(ours) * VOXELS_PER_TREE_SEARCH > np.prod(extent) * shares[axis]:
+            return _search_layers(ours - low, theirs - low, extent, axis, spacing_zyx_mm)
     spacing = np.asarray(spacing_zyx_mm)
-    tree = cKDTree(others * spacing, balanced_tree=False, compact_nodes=False)
-    nearest = tree.query(points[left] * spacing)[1]
+    tree = cKDTree(theirs * spacing, balanced_tree=False, compact_nodes=False)
+    nearest = tree.query(ours * spacing)[1]
     # From whole steps, not from the tree's own distances: a tolerance that is a multiple of the spacing
     # must not be missed by a rounding error in the coordinates.
-    distances[left] = _measure_lengths(points[left] - others[nearest], spacing_zyx_mm)
-    return distances
+    return _measure_lengths(ours - theirs[nearest], spacing_zyx_mm)
+
+
+def _search_layers(
+    points: np.ndarray, others: np.ndarray, extent: np.ndarray, axis: int, spacing_zyx_mm: tuple[float, float, float]
+) -> np.ndarray:
+    """Return the distance of each point to the nearest of the others: a transform within layers, then a search across them.
+
+    Pixels of a layer are square, so squared distances within it are whole numbers of pixels, which `edt` gives without
+    error. From its own layer each point looks up and down until the layers are further away than the nearest found.
+    """
+    import edt
+
+    across_mm, pixel_mm = spacing_zyx_mm[axis], spacing_zyx_mm[(axis + 1) % 3]
+    order = [axis, *(other for other in range(3) if other != axis)]
+    points, others = points[:, order], others[:, order]
+    layers, rows, columns = (int(extent[place]) for place in order)
+    empty = np.ones((layers, rows, columns), bool)
+    empty[tuple(others.T)] = False
+    squared = np.full((layers, rows, columns), np.inf, np.float32)
+    for layer in np.unique(others[:, 0]):
+        squared[layer] = edt.edt2dsq(empty[layer])
+    squared = squared.reshape(layers, -1)
+    layer, place = points[:, 0], points[:, 1] * columns + points[:, 2]
+    # The root before the spacing: of a straight step it is exact, as in `_measure_lengths`.
+    best = (np.sqrt(squared[layer, place], dtype=np.float64) * pixel_mm) ** 2
+    result, left = best.copy(), np.arange(len(points))
+    for step in range(1, layers):
+        away = (step * across_mm) ** 2
+        active = best > away
+        result[left[~active]] = best[~active]
+        best, left, layer, place = best[active], left[active], layer[active], place[active]
+        if not len(left):
+            break
+        for there in (layer - step, layer + step):
+            within = np.flatnonzero((there >= 0) & (there < layers))
+            found = (np.sqrt(squared[there[within], place[within]], dtype=np.float64) * pixel_mm) ** 2 + away
+            best[within] = np.minimum(best[within], found)
+    result[left] = best
+    return np.sqrt(result)
 
 
 def _measure_lengths(steps_zyx: np.ndarray, spacing_zyx_mm: tuple[float, float, float]) -> np.ndarray:
@@ -341,8 +427,8 @@ def _measure_lengths(steps_zyx: np.ndarray, spacing_zyx_mm: tuple[float, float, 
 
 
 @lru_cache(maxsize=64)
-def _list_offsets(spacing_zyx_mm: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the :data:`SEARCHED_OFFSETS` shortest steps (n, 3) on the voxel lattice, shortest first, and their lengths in mm."""
+def _list_offsets(spacing_zyx_mm: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the :data:`SEARCHED_OFFSETS` shortest steps (n, 3) on the voxel lattice, their lengths in mm, and where each new length starts."""
     spacing = np.asarray(spacing_zyx_mm)
     # Along an axis no listed step exceeds the radius of the ball that holds twice as many lattice points.
     radius_mm = (2 * SEARCHED_OFFSETS * float(np.prod(spacing)) * 3 / (4 * np.pi)) ** (1 / 3)
@@ -353,10 +439,19 @@ def _list_offsets(spacing_zyx_mm: tuple[float, float, float]) -> tuple[np.ndarra
     complete_mm = float(((reach + 1) * spacing).min())
     order = np.argsort(lengths_mm, kind="stable")
     order = order[lengths_mm[order] < complete_mm][:SEARCHED_OFFSETS]
-    return steps[order], lengths_mm[order]
+    steps, lengths_mm = steps[order], lengths_mm[order]
+    starts = np.flatnonzero(np.diff(lengths_mm, prepend=-1.0, append=np.inf))
+    return steps, lengths_mm, starts
 
 
 def _find_weighted_percentile(values: np.ndarray, weights: np.ndarray, percent: float) -> float:
+    order = np.argsort(values)
+    cumulative = np.cumsum(weights[order])
+    cumulative /= cumulative[-1]
+    limits = percent / 100.0 + np.array([-_ROUNDING, _ROUNDING])
+    first, last = values[order[np.minimum(np.searchsorted(cumulative, limits), len(order) - 1)]]
+    if first == last:
+        return float(first)
     # The very order and sums of surface-distance: where the weights add up to `percent` exactly, the last
     # bit of rounding decides which of two distances is the percentile.
     order = np.lexsort((weights, values))

@@ -165,6 +165,7 @@ def write_audit(study: Study) -> fairness.Audit:
         study.parameters.fairness,
         list(study.parameters.cohort.attributes),
         study.seed_for("fairness"),
+        confounders=study.parameters.cohort.confounders,
     )
     storage.write_table(found.groups, study.path("groups"))
     storage.write_table(found.disparity, study.path("disparity"))

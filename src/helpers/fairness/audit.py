@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from helpers.fairness.adjustment import adjust_gaps
 from helpers.fairness.bootstrap import CONFIDENCE, draw_counts, find_percentile_interval, resample_means
 from helpers.fairness.disparity import (
     UNIT_INTERVAL_METRICS,
@@ -17,6 +18,7 @@ from helpers.fairness.disparity import (
     measure_skewed_error_ratio,
     sign_metric,
 )
+from helpers.fairness.equivalence import judge_columns
 from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, list_groups, summarise_group
 from helpers.fairness.hypothesis_tests import adjust_p_values, compare_groups
 from helpers.parameters import Fairness
@@ -26,10 +28,12 @@ GROUP_COLUMNS = (
 )  # fmt: skip
 DISPARITY_COLUMNS = (
     "model", "organ", "metric", "attribute", "n", "groups", "worst_group", "best_group", "gap", "gap_low", "gap_high", "es", "ser",
-    "test", "p", "p_adjusted", "anova_p", "effect", "effect_size", "expected_gap", "excess_gap", "excess_low", "excess_high",
-    "margin", "note",
+    "test", "p", "p_adjusted", "anova_p", "effect", "effect_size", "adjusted_gap", "adjusted_low", "adjusted_high", "adjusted_p",
+    "adjusted_n", "expected_gap", "excess_gap", "excess_low", "excess_high", "margin", "detectable", "verdict", "note",
 )  # fmt: skip
 _SIZE_COLUMNS = ("expected_gap", "excess_gap", "excess_low", "excess_high")
+
+_NOT_COMPARED = "not compared"
 
 Key = tuple[str, str, str]  # (metric, model, organ): a column of the subjects' values
 
@@ -81,7 +85,13 @@ class Audit:
 
 
 def audit(
-    metrics: pd.DataFrame, cohort: pd.DataFrame, fairness: Fairness, attributes: Sequence[str], seed: int
+    metrics: pd.DataFrame,
+    cohort: pd.DataFrame,
+    fairness: Fairness,
+    attributes: Sequence[str],
+    seed: int,
+    *,
+    confounders: Sequence[str] = (),
 ) -> Audit:
     """Compare the groups of every attribute on every metric, organ and model.
 
@@ -96,6 +106,8 @@ def audit(
     attributes : list of str
     seed : int
         Equal seeds give equal intervals.
+    confounders : sequence of str
+        Columns of the cohort that the adjusted gaps hold equal, beside the other attributes.
 
     Returns
     -------
@@ -134,6 +146,15 @@ def audit(
     *Effect.* Rank-biserial r compares ranks, best against worst group: it is negative where the group with the better mean
     does not have the better typical person (a few bad failures decide the means).
 
+    *Confounders.* ``adjusted_gap`` is the gap between the same two groups with the other attributes (as numbers where they
+    are recorded as numbers) and the confounders held equal (:func:`helpers.fairness.adjustment.adjust_gaps`); it may be
+    negative. ``adjusted_n`` counts the subjects for whom all of them are known.
+
+    *Verdict.* ``disparity``, ``negligible``, ``equivalent`` or ``inconclusive`` (:func:`helpers.fairness.equivalence.judge`)
+    against the metric's margin, from Welch's intervals of all pairs of groups together and the corrected p-value;
+    ``not compared`` where there are no two groups. ``detectable`` is the smallest true difference that this sample would
+    show with 80 % power (the largest over the pairs of groups).
+
     *Organ size.* ``expected_gap`` is the gap in ``dice_expected`` between the same two groups, ``excess_gap`` what is
     left of the gap. The cohort's mean boundary error, on which the expectation rests, is held fixed in the resamples.
     """
@@ -142,9 +163,11 @@ def audit(
     values, keys, subjects = _spread(people, [*names, *([EXPECTED] if EXPECTED in people and "dice" in names else [])])
     group_rows: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
+    labelled: dict[str, np.ndarray] = {}
     for attribute in attributes:
         column = people.drop_duplicates("subject").set_index("subject")[f"group_{attribute}"]
         labels = column.astype("str").where(column.notna(), None).reindex(subjects).to_numpy(object)
+        labelled[attribute] = labels
         compared = _Compared.make(values, labels, list_groups(column), fairness, attribute, seed)
         for place, key in enumerate(keys):
             if key[0] == EXPECTED:
@@ -160,6 +183,10 @@ def audit(
         "p_adjusted",
         adjust_p_values(disparity["p"].to_numpy(), fairness.correction),
     )
+    disparity = _judge(disparity, values, keys, labelled, fairness)
+    for attribute, labels in labelled.items():
+        covariates = _list_covariates(cohort, subjects, attributes, attribute, confounders, notes)
+        disparity = _adjust(disparity, values, keys, attribute, labels, covariates, fairness.min_group)
     if EXPECTED not in people or "dice" not in names:
         disparity = disparity.drop(columns=list(_SIZE_COLUMNS))
     tested = disparity[disparity["p"].notna()]
@@ -293,6 +320,106 @@ class _Compared:
         if without:
             notes.append(f"{without} subjects have no value")
         return notes
+
+
+def _judge(
+    disparity: pd.DataFrame,
+    values: np.ndarray,
+    keys: Sequence[Key],
+    labelled: dict[str, np.ndarray],
+    fairness: Fairness,
+) -> pd.DataFrame:
+    """Fill in the verdicts and the detectable differences."""
+    disparity = disparity.assign(verdict=_NOT_COMPARED, detectable=np.nan)
+    for attribute, labels in labelled.items():
+        codes, _ = pd.factorize(pd.Series(labels, dtype="object"), sort=True)
+        rows, places = _find_rows(disparity, keys, attribute)
+        part = disparity.loc[rows]
+        found = judge_columns(
+            values[:, places],
+            codes,
+            part["margin"].to_numpy(float),
+            part["p_adjusted"].to_numpy(float),
+            alpha=fairness.alpha,
+            smallest_group=fairness.min_group,
+        )
+        disparity.loc[rows, "verdict"] = [str(word) or _NOT_COMPARED for word in found.verdict]
+        known = np.isfinite(found.detectable)
+        if len(found.detectable):
+            largest = np.where(known, found.detectable, -np.inf).max(axis=0)
+            disparity.loc[rows, "detectable"] = np.where(known.any(axis=0), largest, np.nan)
+    return disparity[[name for name in DISPARITY_COLUMNS if name in disparity]]
+
+
+def _adjust(
+    disparity: pd.DataFrame,
+    values: np.ndarray,
+    keys: Sequence[Key],
+    attribute: str,
+    labels: np.ndarray,
+    covariates: pd.DataFrame,
+    min_group: int,
+) -> pd.DataFrame:
+    """Fill in one attribute's adjusted gaps, between the groups of the raw ones."""
+    rows, places = _find_rows(disparity, keys, attribute)
+    part = disparity.loc[rows]
+    pairs = [
+        (best, worst) if best else None for best, worst in zip(part["best_group"], part["worst_group"], strict=True)
+    ]
+    gaps = adjust_gaps(
+        values[:, places], labels, covariates, [keys[place][0] for place in places], min_group=min_group, pairs=pairs
+    ).gaps
+    compared = part["best_group"].to_numpy(str) != ""
+    disparity = disparity.copy()
+    for ours, theirs in (
+        ("adjusted_gap", "adjusted_gap"),
+        ("adjusted_low", "low"),
+        ("adjusted_high", "high"),
+        ("adjusted_p", "p"),
+        ("adjusted_n", "n"),
+    ):
+        disparity.loc[rows, ours] = np.where(compared, gaps[theirs].to_numpy(float), np.nan)
+    warnings = [str(text) for text in gaps["warnings"]]
+    disparity.loc[rows, "note"] = [
+        "; ".join(part for part in (note, warning) if part)
+        for note, warning in zip(part["note"], warnings, strict=True)
+    ]
+    return disparity
+
+
+def _find_rows(disparity: pd.DataFrame, keys: Sequence[Key], attribute: str) -> tuple[pd.Index, list[int]]:
+    """Return one attribute's rows of the disparity table and the place of each in the values."""
+    rows = disparity.index[disparity["attribute"] == attribute]
+    part = disparity.loc[rows, ["metric", "model", "organ"]]
+    place = {key: index for index, key in enumerate(keys)}
+    return rows, [place[key] for key in part.itertuples(index=False, name=None)]
+
+
+def _list_covariates(
+    cohort: pd.DataFrame,
+    subjects: np.ndarray,
+    attributes: Sequence[str],
+    attribute: str,
+    confounders: Sequence[str],
+    notes: list[str],
+) -> pd.DataFrame:
+    """Return what is held equal for one attribute, a row per subject: the first known value of each."""
+    first = cohort.assign(subject=cohort["subject"].astype(str)).groupby("subject", sort=False).first()
+    first = first.reindex(subjects)
+    found = {}
+    for name in dict.fromkeys([*attributes, *confounders]):
+        if name == attribute:
+            continue
+        if name in first and pd.api.types.is_numeric_dtype(first[name]):
+            found[name] = first[name].to_numpy(float)
+        elif f"group_{name}" in first or name in first:
+            column = first[f"group_{name}"] if f"group_{name}" in first else first[name]
+            found[name] = column.astype("str").where(column.notna(), None).to_numpy(object)
+        else:
+            note = f"the confounder {name} is not in the cohort's table: the adjusted gaps do not allow for it"
+            if note not in notes:
+                notes.append(note)
+    return pd.DataFrame(found, index=pd.RangeIndex(len(subjects)))
 
 
 def _spread(people: pd.DataFrame, names: list[str]) -> tuple[np.ndarray, list[Key], np.ndarray]:
