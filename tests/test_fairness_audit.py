@@ -170,3 +170,57 @@ def test_numbers_as_group_names_are_found():
     metrics = make_metrics(cohort, liver=[0.7, 0.8, 0.9, 0.9, 0.95, 1.0])
     found = fairness.audit(metrics, cohort, SIX, ["grade"], 1)
     assert found.disparity["worst_group"].tolist() == ["1"]
+
+
+def make_confounded(seed: int, *, people: int = 200):
+    """Age and BMI go together; only BMI matters."""
+    rng = np.random.default_rng(seed)
+    age = rng.uniform(20, 80, people)
+    bmi = 18 + 0.15 * age + rng.normal(0, 2.5, people)
+    cohort = make_cohort(sex=list(rng.permutation(["female", "male"] * (people // 2))))
+    cohort = cohort.assign(age=age, bmi=bmi, group_age=np.where(age < 50, "younger", "older"))
+    return make_metrics(cohort, liver=list(0.95 - 0.004 * (bmi - 18) + rng.normal(0, 0.01, people))), cohort
+
+
+def test_an_adjusted_gap_lets_go_of_what_the_confounder_explains():
+    metrics, cohort = make_confounded(3)
+    settings = Fairness(metrics=["dice"], min_group=10, bootstrap=300)
+    with_bmi = fairness.audit(metrics, cohort, settings, ["age"], 1, confounders=["bmi"]).disparity.iloc[0]
+    without = fairness.audit(metrics, cohort, settings, ["age"], 1).disparity.iloc[0]
+    assert without["gap"] == with_bmi["gap"] > 0.01
+    assert without["adjusted_gap"] == pytest.approx(without["gap"])
+    assert without["adjusted_p"] < 0.001 and without["adjusted_n"] == 200
+    assert abs(with_bmi["adjusted_gap"]) < 0.3 * with_bmi["gap"]
+    assert with_bmi["adjusted_low"] < 0 < with_bmi["adjusted_high"]
+
+
+def test_an_unknown_confounder_is_said_once():
+    metrics, cohort = make_six()
+    found = fairness.audit(metrics, cohort, SIX, ["sex"], 1, confounders=["scanner"])
+    assert sum("scanner is not in the cohort's table" in note for note in found.notes) == 1
+    assert found.disparity["adjusted_gap"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("difference", "spread", "verdict"),
+    [(0.10, 0.02, "disparity"), (0.01, 0.005, "negligible"), (0.0, 0.01, "equivalent"), (0.03, 0.3, "inconclusive")],
+)
+def test_each_gap_gets_a_verdict_and_what_could_have_been_found(difference, spread, verdict):
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0, spread, 60)
+    noise = np.concatenate([part - part.mean() for part in (noise[:30], noise[30:])])
+    values = 0.8 + noise + np.repeat([0, difference], 30)
+    metrics, cohort = make_six(sex=["female"] * 30 + ["male"] * 30, liver=list(values))
+    row = fairness.audit(metrics, cohort, Fairness(metrics=["dice"], min_group=10, bootstrap=300), ["sex"], 1).disparity
+    assert row["verdict"].tolist() == [verdict]
+    # 80 % power at 30 against 30: about 2.8 standard errors of the difference.
+    error = np.sqrt(noise[:30].var(ddof=1) / 30 + noise[30:].var(ddof=1) / 30)
+    assert row["detectable"].iloc[0] == pytest.approx(2.85 * error, rel=0.03)
+
+
+def test_what_is_not_compared_says_so_also_after_a_file(tmp_path):
+    metrics, cohort = make_six()
+    found = fairness.audit(metrics, cohort, Fairness(metrics=["dice"], min_group=5, bootstrap=300), ["sex"], 1)
+    assert found.disparity["verdict"].tolist() == ["not compared"]
+    found.disparity.to_csv(tmp_path / "disparity.csv", index=False)
+    assert pd.read_csv(tmp_path / "disparity.csv")["verdict"].tolist() == ["not compared"]
