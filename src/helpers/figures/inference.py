@@ -141,7 +141,11 @@ def plot_sensitivity(table: pd.DataFrame) -> go.Figure:
                 col=column,
             )
         figure.update_xaxes(title="mean Dice between draws", row=1, col=column)
-    style_figure(figure, title="Agreement of masks when the prompt is drawn again, with 95 % intervals", height=190 + 30 * len(names))
+    style_figure(
+        figure,
+        title="Agreement of masks when the prompt is drawn again, with 95 % intervals",
+        height=190 + 30 * len(names),
+    )
     figure.update_yaxes(autorange="reversed", automargin=True)
     return figure
 
