@@ -27,7 +27,13 @@ TINY = SmallSam(
     decoder_mlp=32,
 )
 FINE = replace(TINY, image_size=40, patch_size=4)
-RECIPE = Recipe(cycles=(Cycle(3, TINY), Cycle(3, FINE, rate=5e-4)), slices=2, targets=3, warmup=2)
+RECIPE = Recipe(
+    cycles=(Cycle(3, TINY), Cycle(3, FINE, rate=5e-4)),
+    shipped=replace(FINE, image_size=32),
+    slices=2,
+    targets=3,
+    warmup=2,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -136,3 +142,8 @@ def test_the_rate_restarts_with_each_cycle() -> None:
     assert max(history) == pytest.approx(2e-3)
     assert history[-1] < 2e-4
     assert _rate_at(9, Cycle(10, cosine=1000), RECIPE) > 9e-4  # a cycle that ends early is still learning fast
+
+
+def test_weights_are_written_at_the_size_that_ships(tmp_path: Path) -> None:
+    train_small_sam(RECIPE, tmp_path / "a.safetensors", state=tmp_path / "a.pt")
+    assert load_small_sam(tmp_path / "a.safetensors").image_encoder.img_size == 32

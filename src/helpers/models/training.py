@@ -54,7 +54,8 @@ class Cycle:
     cosine: int | None = None
 
 
-COARSE = SmallSam(image_size=144, patch_size=6)
+COARSE = SmallSam(image_size=144, patch_size=6, window=8)
+FINE = SmallSam(image_size=128, patch_size=4, window=8)
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,21 @@ class Recipe:
     cycles : tuple of Cycle
         With warm restarts of the learning rate (Loshchilov & Hutter, ICLR 2017): a cycle starts from the
         averaged weights of the one before, with a fresh optimiser.
+    shipped : SmallSam
+        What the averaged weights are resized to when they are written: fewer places than they were trained
+        with, where the demo is to be quick.
     slices, targets : int
         Slices per step and boxes per slice.
     average : float
         Decay of the exponential average of the weights; the average is what is saved.
     """
 
-    cycles: tuple[Cycle, ...] = (Cycle(4200, COARSE), Cycle(5700, COARSE, cosine=8000), Cycle(2200, rate=6e-4))
+    cycles: tuple[Cycle, ...] = (
+        Cycle(4200, COARSE),
+        Cycle(5700, COARSE, cosine=8000),
+        Cycle(1600, FINE, rate=6e-4, cosine=2200),
+    )
+    shipped: SmallSam = field(default_factory=SmallSam)
     seed: int = 1
     slices: int = 4
     targets: int = 8
@@ -447,7 +456,8 @@ def _save(
 ) -> None:
     import torch
 
-    save_small_sam(average, cycle.size, out, notes={"step": str(step), "recipe": repr(recipe)})
+    fitted = resize_weights(average, cycle.size, recipe.shipped)
+    save_small_sam(fitted, recipe.shipped, out, notes={"step": str(step), "recipe": repr(recipe)})
     with storage.write_atomically(state) as temporary:
         torch.save(
             {
