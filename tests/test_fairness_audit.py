@@ -4,9 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pingouin
 import pytest
+from scipy import stats
 
 from helpers import fairness
+from helpers.errors import SegfairError
+from helpers.fairness.equivalence import VERDICTS
+from helpers.fairness.tables import (
+    ADJUSTED_MEAN_COLUMNS,
+    ADJUSTED_NOTE_COLUMNS,
+    BALANCE_COLUMNS,
+    CELL_COLUMNS,
+    CONTRAST_COLUMNS,
+    DISPARITY_COLUMNS,
+    GROUP_COLUMNS,
+    MATCHING_COLUMNS,
+    MODEL_GAP_COLUMNS,
+    PAIR_COLUMNS,
+    TEST_COLUMNS,
+    TEXT_COLUMNS,
+    TREND_COLUMNS,
+    TREND_TEST_COLUMNS,
+    VARIANCE_COLUMNS,
+)
 from helpers.parameters import Fairness
 from tests.test_fairness_groups import make_cohort, make_metrics
 
@@ -224,3 +245,327 @@ def test_what_is_not_compared_says_so_also_after_a_file(tmp_path):
     assert found.disparity["verdict"].tolist() == ["not compared"]
     found.disparity.to_csv(tmp_path / "disparity.csv", index=False)
     assert pd.read_csv(tmp_path / "disparity.csv")["verdict"].tolist() == ["not compared"]
+
+
+NUMBERS = Fairness(metrics=["dice", "boundary_error_mm"], min_group=8, bootstrap=300, correction="holm")
+TABLES = {
+    "groups": GROUP_COLUMNS, "disparity": DISPARITY_COLUMNS, "tests": TEST_COLUMNS, "pairs": PAIR_COLUMNS, "contrasts": CONTRAST_COLUMNS,
+    "adjusted_means": ADJUSTED_MEAN_COLUMNS, "adjusted_notes": ADJUSTED_NOTE_COLUMNS, "matching": MATCHING_COLUMNS, "balance": BALANCE_COLUMNS,
+    "trends": TREND_COLUMNS, "trend_tests": TREND_TEST_COLUMNS, "variances": VARIANCE_COLUMNS, "model_gaps": MODEL_GAP_COLUMNS,
+}  # fmt: skip
+
+
+def make_study(seed: int = 5, people: int = 150):
+    """Two models and two organs: `worse` fails old people, both lose Dice on small organs, which women have."""
+    rng = np.random.default_rng(seed)
+    age = rng.uniform(20, 80, people)
+    sex = rng.choice(["female", "male"], people)
+    cohort = make_cohort(sex=list(sex)).assign(
+        age=age, bmi=rng.normal(26, 4, people), site=rng.choice(["a", "b"], people)
+    )
+    cohort["group_sex"] = pd.Categorical(sex, ["female", "male"], ordered=True)
+    cohort["group_age"] = pd.cut(age, [0, 40, 60, 90], right=False, labels=["young", "middle", "old"])
+    parts = []
+    for model, slope in (("good", 0.0), ("worse", 0.01)):
+        for organ in ("liver", "spleen"):
+            volume = np.exp(rng.normal(5, 0.2, people) - 0.5 * (sex == "female"))
+            steep = 0.5 * volume ** (-1 / 3)
+            error = 1.0 + slope * (age - 50) + rng.normal(0, 0.15, people)
+            parts.append(
+                cohort[["subject", "scan"]].assign(
+                    model=model, organ=organ, dice=1 - error * steep, boundary_error_mm=error,
+                    dice_expected=1 - error.mean() * steep, volume_ref_ml=volume,
+                )
+            )  # fmt: skip
+    return pd.concat(parts, ignore_index=True), cohort
+
+
+@pytest.fixture(scope="module")
+def study():
+    metrics, cohort = make_study()
+    return metrics, cohort, fairness.audit(metrics, cohort, NUMBERS, ["sex", "age"], 1, confounders=["site"])
+
+
+def pick(table: pd.DataFrame, **keys) -> pd.DataFrame:
+    for name, value in keys.items():
+        table = table[table[name] == value]
+    return table
+
+
+def test_every_table_has_its_columns_and_no_word_is_missing(study):
+    *_, found = study
+    for name, columns in TABLES.items():
+        table = getattr(found, name)
+        assert len(table) and table.columns.tolist() == list(columns), name
+        words = [column for column in TEXT_COLUMNS if column in table]
+        assert table[words].notna().all(axis=None), name
+    assert found.intersections.columns.tolist() == ["model", "organ", "metric", "sex", "age", *CELL_COLUMNS]
+    assert len(found.disparity) == 2 * 3 * 2 * 2 and found.disparity["verdict"].isin(VERDICTS).all()
+
+
+def test_tests_are_those_of_scipy_and_pingouin(study):
+    metrics, cohort, found = study
+    people = metrics[(metrics["model"] == "worse") & (metrics["organ"] == "liver")].merge(cohort)
+    women, men = (people.loc[people["group_sex"] == sex, "dice"] for sex in ("female", "male"))
+    rows = pick(found.tests, model="worse", organ="liver", metric="dice", attribute="sex").set_index("test")
+    assert rows["p"].to_dict() == pytest.approx(
+        {
+            "one-way ANOVA": stats.f_oneway(women, men).pvalue,
+            "Welch's t": stats.ttest_ind(women, men, equal_var=False).pvalue,
+            "Mann–Whitney U": stats.mannwhitneyu(women, men).pvalue,
+            "Brunner–Munzel": stats.brunnermunzel(women, men).pvalue,
+        }
+    )
+    assert (rows["statistic"] > 0).all(), "the better group does better"
+    ages = [part["dice"] for _, part in people.groupby("group_age", observed=True)]
+    rows = pick(found.tests, model="worse", organ="liver", metric="dice", attribute="age").set_index("test")
+    assert rows["p"].to_dict() == pytest.approx(
+        {
+            "one-way ANOVA": stats.f_oneway(*ages).pvalue,
+            "Welch's ANOVA": pingouin.welch_anova(people, dv="dice", between="group_age")["p_unc"].iloc[0],
+            "Kruskal–Wallis H": stats.kruskal(*ages).pvalue,
+        }
+    )
+
+
+def test_the_familys_test_is_that_of_a_single_column(study):
+    *_, found = study
+    for row in found.disparity.to_dict("records"):
+        [test] = pick(found.tests, **{name: row[name] for name in ("model", "organ", "metric", "attribute", "test")})[
+            "p"
+        ]
+        assert row["p"] == test
+        # Epsilon² of groups more alike than chance has them has the interval 0 to 0.
+        assert row["effect_low"] <= row["effect_size"] <= max(row["effect_high"], 0.001)
+        assert row["gap_low"] < row["gap"] < row["gap_high"] and row["sd_groups_low"] <= row["sd_groups_high"]
+    assert found.disparity["es"].notna().tolist() == (found.disparity["metric"] == "dice").tolist()
+
+
+def test_pairs_are_told_where_more_than_two_groups_differ_surely(study):
+    metrics, cohort, found = study
+    asked = found.disparity[(found.disparity["groups"] > 2) & (found.disparity["p_adjusted"] <= 0.05)]
+    keys = ["model", "organ", "metric", "attribute"]
+    assert len(found.pairs) == 2 * 3 * len(asked) > 0
+    assert set(found.pairs[keys].itertuples(index=False)) == set(asked[keys].itertuples(index=False))
+    people = metrics[(metrics["model"] == "worse") & (metrics["organ"] == "liver")].merge(cohort)
+    expected = pingouin.pairwise_gameshowell(people, dv="boundary_error_mm", between="group_age").set_index(["A", "B"])
+    ours = pick(found.pairs, model="worse", organ="liver", metric="boundary_error_mm", test="Games–Howell")
+    for row in ours.to_dict("records"):
+        theirs = expected.loc[(row["group_a"], row["group_b"])]
+        assert row["difference"] == pytest.approx(theirs["diff"])
+        assert row["p"] == pytest.approx(theirs["pval"], abs=1e-6)
+        reach = stats.studentized_range.ppf(0.95, 3, theirs["df"]) * theirs["se"] / np.sqrt(2)
+        assert row["high"] - row["difference"] == pytest.approx(reach, rel=1e-3)
+        assert (row["low"] > 0 or row["high"] < 0) == (row["p"] < 0.05)
+
+
+def test_each_group_is_compared_with_everybody_else():
+    found = fairness.audit(*make_six(), SIX, ["sex"], 1)
+    rows = found.contrasts.set_index("group")
+    assert rows["difference"].to_dict() == pytest.approx({"female": -0.15, "male": 0.15})
+    assert rows[["n", "n_rest"]].to_numpy().tolist() == [[3, 3], [3, 3]]
+    assert (rows["low"] < rows["difference"]).all() and (rows["difference"] < rows["high"]).all()
+
+
+def test_two_models_are_compared_on_the_same_people(study):
+    metrics, cohort, found = study
+    row = pick(found.model_gaps, organ="liver", metric="boundary_error_mm", attribute="age").iloc[0]
+    gaps = pick(found.disparity, organ="liver", metric="boundary_error_mm", attribute="age").set_index("model")["gap"]
+    assert (row["model_a"], row["model_b"], row["n"]) == ("good", "worse", 150)
+    assert (row["gap_a"], row["gap_b"]) == pytest.approx((gaps["good"], gaps["worse"]))
+    assert row["difference"] == pytest.approx(gaps["good"] - gaps["worse"]) and row["high"] < 0
+    assert row["p"] < 0.01 and row["p_adjusted"] >= row["p"]
+    twin = metrics[metrics["model"] == "good"]
+    both = fairness.audit(pd.concat([twin, twin.assign(model="twin")]), cohort, NUMBERS, ["age"], 1).model_gaps
+    assert (both[["difference", "low", "high"]].abs() < 1e-12).all(axis=None) and (both["p"] == 1).all()
+
+
+def test_models_without_any_gap_are_seldom_told_apart(rng):
+    cohort = make_cohort(age=list(rng.permutation(["young", "middle", "old"] * 20)))
+    parts = []
+    for organ in range(100):
+        shared = rng.normal(0, 0.04, 60)
+        for model in ("a", "b"):
+            dice = 0.8 + shared + rng.normal(0, 0.03, 60)
+            parts.append(cohort[["subject", "scan"]].assign(model=model, organ=f"o{organ}", dice=dice))
+    settings = Fairness(metrics=["dice"], min_group=5, bootstrap=300, correction="none")
+    found = fairness.audit(pd.concat(parts), cohort, settings, ["age"], 1).model_gaps
+    assert (found["p"] < 0.05).mean() < 0.08
+
+
+def test_a_gap_of_size_alone_is_explained_and_its_millimetres_are_equal(study):
+    *_, found = study
+    row = pick(found.disparity, model="good", organ="liver", metric="dice", attribute="sex").iloc[0]
+    assert row["gap_low"] > 0 and row["worst_group"] == "female"
+    assert row["excess_low"] < 0 < row["excess_high"] and row["expected_gap"] == pytest.approx(row["gap"], abs=0.006)
+    millimetres = pick(found.disparity, model="good", organ="liver", metric="boundary_error_mm", attribute="sex").iloc[
+        0
+    ]
+    assert millimetres["gap_low"] < 0 and np.isnan(millimetres["excess_gap"])
+    metrics, cohort, _ = study
+    held = NUMBERS.model_copy(update={"adjust_for_volume": True})
+    adjusted = fairness.audit(metrics, cohort, held, ["sex", "age"], 1)
+    again = pick(adjusted.disparity, model="good", organ="liver", metric="dice", attribute="sex").iloc[0]
+    assert row["adjusted_low"] > 0 and again["adjusted_low"] < 0 < again["adjusted_high"] and again["gap"] == row["gap"]
+    assert adjusted.adjusted_notes["covariates"].str.contains("log organ volume").all()
+    assert any("log volume" in note for note in adjusted.notes)
+
+
+def test_volume_as_a_covariate_needs_the_volumes():
+    metrics, cohort = make_six()
+    with pytest.raises(SegfairError, match="volume_ref_ml"):
+        fairness.audit(metrics, cohort, SIX.model_copy(update={"adjust_for_volume": True}), ["sex"], 1)
+
+
+def test_an_attribute_is_never_its_own_covariate(study):
+    *_, found = study
+    for attribute, used in (("sex", "age; site"), ("age", "sex; site")):
+        assert set(pick(found.adjusted_notes, attribute=attribute)["covariates"]) == {used}
+        assert set(pick(found.balance, attribute=attribute)["covariate"]) == set(used.split("; "))
+
+
+def test_matching_lets_go_of_what_the_confounder_explains():
+    metrics, cohort = make_confounded(3, people=400)
+    settings = Fairness(metrics=["dice"], min_group=10, bootstrap=300)
+    found = fairness.audit(metrics, cohort, settings, ["age"], 1, confounders=["bmi"])
+    gap, [row] = found.disparity["gap"].iloc[0], found.matching.to_dict("records")
+    assert (row["group_a"], row["group_b"]) == ("younger", "older")
+    assert 2 * row["n_pairs"] + row["n_lost"] == 400
+    assert abs(row["gap"]) < 0.4 * gap and row["low"] < row["gap"] < row["high"]
+    [balance] = found.balance.to_dict("records")
+    assert abs(balance["smd_after"]) < 0.2 < abs(balance["smd_before"])
+
+
+def test_matched_gaps_point_from_the_best_to_the_worst_group():
+    rng = np.random.default_rng(2)
+    cohort = make_cohort(sex=["female", "male"] * 40).assign(site=list(rng.permutation(["a", "b"] * 40)))
+    parts = [
+        cohort[["subject", "scan"]].assign(model="m", organ=organ, dice=0.8 + sign * np.tile([0.05, 0.0], 40) + rng.normal(0, 0.01, 80))
+        for organ, sign in (("liver", 1), ("spleen", -1))
+    ]  # fmt: skip
+    found = fairness.audit(
+        pd.concat(parts), cohort, Fairness(metrics=["dice"], bootstrap=200), ["sex"], 1, confounders=["site"]
+    )
+    rows = found.matching.set_index("organ")
+    assert rows.loc[["liver", "spleen"], "group_a"].tolist() == ["female", "male"]
+    assert rows.loc[["liver", "spleen"], "gap"].tolist() == pytest.approx([0.05, 0.05], abs=0.01)
+    assert (rows.loc[["liver", "spleen"], "low"] > 0.03).all() and (rows["low"] < rows["high"]).all()
+
+
+def test_a_trend_is_told_per_ten_years(study):
+    *_, found = study
+    rows = pick(found.trend_tests, organ="liver", metric="boundary_error_mm").set_index("model")
+    assert rows.loc["worse", "slope"] == pytest.approx(0.10, abs=0.03) and rows.loc["worse", "p_trend"] < 1e-6
+    assert rows.loc["good", "slope_low"] < 0 < rows.loc["good", "slope_high"]
+    assert set(found.trend_tests["unit"]) == {"per 10 years"} and set(found.trends["attribute"]) == {"age"}
+    assert (found.trends["band_low"] <= found.trends["low"]).all()
+
+
+def test_a_trend_of_too_few_people_is_not_shown():
+    metrics, cohort = make_study(people=30)
+    settings = NUMBERS.model_copy(update={"min_group": 16})
+    found = fairness.audit(metrics, cohort, settings, ["sex", "age"], 1)
+    assert found.trends.empty and found.trend_tests["slope"].isna().all()
+    assert found.trend_tests["note"].str.contains("a trend needs 32").all()
+
+
+def test_max_t_counts_the_same_test_once():
+    rng = np.random.default_rng(8)
+    cohort = make_cohort(sex=["female", "male"] * 30)
+    noise = rng.normal(0, 0.03, (30, 2))
+    noise -= noise.mean(axis=0)
+    metrics = make_metrics(cohort, liver=list((0.8 + noise + [0.02, 0.0]).ravel()))
+    metrics = metrics.assign(nsd=metrics["dice"], iou=metrics["dice"])
+    names = ["dice", "nsd", "iou"]
+    settings = Fairness(metrics=names, bootstrap=100, margin=dict.fromkeys(names, 0.02), permutations=4000)
+    plain = fairness.audit(metrics, cohort, settings, ["sex"], 1).disparity
+    found = fairness.audit(metrics, cohort, settings.model_copy(update={"correction": "max_t"}), ["sex"], 1)
+    assert 0.001 < plain["p"].iloc[0] < 0.05 and (found.disparity["p"] == plain["p"]).all()
+    assert plain["p_adjusted"].tolist() == pytest.approx([3 * plain["p"].iloc[0]] * 3)
+    assert (found.disparity["p_adjusted"] >= plain["p"]).all()
+    assert found.disparity["p_adjusted"].tolist() == pytest.approx([plain["p"].iloc[0]] * 3, rel=0.4)
+    assert "Westfall" in found.notes[-1] and found.describe()["value"].str.contains("max-T").any()
+
+
+def test_order_of_rows_changes_no_table(study):
+    metrics, cohort, found = study
+    order = metrics.assign(place=range(len(metrics))).sample(frac=1, random_state=3)
+    order = order.sort_values(["model", "organ"], kind="stable").drop(columns="place")
+    again = fairness.audit(
+        order, cohort.sample(frac=1, random_state=4), NUMBERS, ["sex", "age"], 1, confounders=["site"]
+    )
+    for name in (*TABLES, "intersections"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(found, name), rtol=1e-9)
+
+
+def test_a_small_group_is_in_no_table_but_as_suppressed():
+    metrics, cohort = make_study()
+    sex = cohort["group_sex"].astype(object).where(cohort.index >= 5, "other")
+    cohort["group_sex"] = pd.Categorical(sex, ["female", "male", "other"], ordered=True)
+    found = fairness.audit(metrics, cohort, NUMBERS, ["sex", "age"], 1)
+    hidden = pick(found.groups, group="other")
+    assert hidden["suppressed"].all() and hidden[["mean", "ci_low", "ci_high"]].isna().all(axis=None)
+    assert "other" not in set(found.contrasts["group"]) | set(found.adjusted_means["group"])
+    assert not ({"other"} & set(found.matching[["group_a", "group_b"]].to_numpy().ravel()))
+    assert not ({"other"} & set(found.pairs[["group_a", "group_b"]].to_numpy().ravel()))
+    cells = found.intersections[found.intersections["sex"] == "other"]
+    assert cells["suppressed"].all() and cells[["mean", "pooled", "low", "high"]].isna().all(axis=None)
+    assert not found.intersections.loc[found.intersections["suppressed"], "n"].str.isdigit().any()
+
+
+@pytest.mark.parametrize(
+    "case", ["nobody known", "one group", "too few", "all missing", "a model failed", "an organ is perfect"]
+)
+def test_dull_studies_give_tables_with_their_columns(case):
+    metrics, cohort = make_study(people=40)
+    if case == "nobody known":
+        cohort = cohort.assign(group_sex=pd.Categorical([None] * 40, ["female", "male"]), group_age=None, age=np.nan)
+    if case == "one group":
+        cohort = cohort.assign(group_sex="female", group_age="old", age=70.0)
+    if case == "too few":
+        metrics, cohort = metrics[metrics["subject"].isin(cohort["subject"][:5])], cohort[:5]
+    measures = ["dice", "boundary_error_mm", "dice_expected", "volume_ref_ml"]
+    if case in ("all missing", "a model failed"):
+        metrics.loc[metrics["model"] != ("good" if case == "a model failed" else ""), measures] = np.nan
+    if case == "an organ is perfect":
+        metrics.loc[metrics["organ"] == "liver", measures] = [1.0, 0.0, 1.0, 100.0]
+    for held in (False, True):
+        settings = NUMBERS.model_copy(update={"adjust_for_volume": held, "correction": "max_t", "permutations": 100})
+        found = fairness.audit(metrics, cohort, settings, ["sex", "age"], 1, confounders=["site"])
+        for name, columns in TABLES.items():
+            assert getattr(found, name).columns.tolist() == list(columns), name
+        assert len(found.disparity) == 24 and found.disparity["adjusted_gap"].shape == (24,)
+        if case not in ("a model failed", "an organ is perfect"):
+            assert set(found.disparity["verdict"]) == {"not compared"}
+            assert found.tests.empty and found.contrasts.empty and found.matching.empty and found.model_gaps.empty
+            assert any("no test was made" in note for note in found.notes)
+        else:
+            told = found.disparity[found.disparity["p"].isna()]
+            assert len(told) and (told["note"] != "").all()
+            assert found.disparity["p"].notna().any()
+
+
+def test_intersections_leave_out_attributes_that_are_too_many(study):
+    metrics, cohort, found = study
+    assert found.intersections["n"].map(type).eq(str).all() and found.variances["vpc"].notna().any()
+    rng = np.random.default_rng(1)
+    wide = cohort.assign(group_site=rng.choice(list("abcdefghijkl"), len(cohort)))
+    again = fairness.audit(metrics, wide, NUMBERS, ["sex", "age", "site"], 1)
+    assert "site" not in again.intersections and any(
+        "site is left out of the intersections" in note for note in again.notes
+    )
+    alone = fairness.audit(metrics, cohort, NUMBERS, ["sex"], 1)
+    assert alone.intersections.empty and any("no intersections were made" in note for note in alone.notes)
+
+
+def test_an_attribute_named_like_a_column_makes_no_intersections(study):
+    metrics, cohort, _ = study
+    renamed = cohort.rename(columns={"group_sex": "group_mean"})
+    found = fairness.audit(metrics, renamed, NUMBERS, ["mean", "age"], 1)
+    assert found.intersections.empty and any("an attribute is called mean" in note for note in found.notes)
+
+
+def test_nothing_measured_is_refused():
+    metrics, cohort = make_six()
+    with pytest.raises(SegfairError, match="no rows"):
+        fairness.audit(metrics[:0], cohort, SIX, ["sex"], 1)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from helpers.errors import SegfairError
-from helpers.fairness.groups import average_subjects, list_groups, summarise_group
+from helpers.fairness.groups import average_subjects, list_groups, read_covariates, summarise_group
 
 
 def make_cohort(**groups) -> pd.DataFrame:
@@ -106,6 +106,17 @@ def test_missing_columns_are_named(attributes, names, lost):
     cohort = make_cohort(sex=["female", "male"])
     with pytest.raises(SegfairError, match=lost):
         average_subjects(make_metrics(cohort, liver=[0.9, 0.7]), cohort, attributes, names)
+
+
+def test_covariates_are_those_of_the_first_scan_where_they_are_known():
+    cohort = make_cohort(sex=["female", "female", "male"]).assign(
+        subject=["a", "a", "b"], number=[2, 1, 3], age=[50.0, np.nan, 40.0], scanner=["x", "y", None]
+    )
+    found = read_covariates(cohort, ["b", "a"], ["age", "scanner"])
+    assert found["age"].to_dict() == {"b": 40.0, "a": 50.0}
+    assert found["scanner"].fillna("?").to_dict() == {"b": "?", "a": "y"}
+    with pytest.raises(SegfairError, match="bmi"):
+        read_covariates(cohort, ["a"], ["bmi"])
 
 
 def test_summary_of_six_values_by_hand():

@@ -46,6 +46,13 @@ def test_small_file_is_read_with_its_defaults(write):
     assert parameters.cohort.organ_ids() == {"liver": 1}
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("alpha", 0.5), ("power", 0.4), ("power", 1.0), ("permutations", 10), ("interval", "normal")]
+)
+def test_settings_of_the_statistics_have_limits(write, key, value):
+    assert f"fairness.{key}: must be" in fail(write(SMALL), {f"fairness.{key}": value})
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_file_is_valid(path):
     assert read_parameters(path).name
@@ -57,7 +64,10 @@ def test_shipped_files_are_the_four_the_readme_names():
 
 def test_unknown_key_names_key_file_and_what_is_allowed(write):
     message = fail(write(SMALL | {"fairness": {"alpa": 0.01}}))
-    assert "study.yaml: fairness.alpa: unknown key; allowed under fairness: alpha, bootstrap, correction" in message
+    assert (
+        "study.yaml: fairness.alpa: unknown key; allowed under fairness: adjust_for_volume, alpha, bootstrap, correction, "
+        in message
+    )
 
 
 def test_unknown_key_in_a_list_entry_and_in_a_mapping_entry(write):
@@ -75,7 +85,9 @@ def test_every_fault_is_listed_at_once_with_the_value_that_came(write):
     lines = fail(write(SMALL | {"seed": -1, "fairness": {"alpha": 3, "correction": "bonferoni"}})).splitlines()
     assert len(lines) == 3
     assert any("seed: must be greater than or equal to 0; got -1" in line for line in lines)
-    assert any("fairness.correction: must be 'holm', 'fdr_bh' or 'none'; got 'bonferoni'" in line for line in lines)
+    assert any(
+        "fairness.correction: must be 'holm', 'fdr_bh', 'max_t' or 'none'; got 'bonferoni'" in line for line in lines
+    )
 
 
 def test_branches_of_a_union_are_one_line(write):

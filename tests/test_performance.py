@@ -211,6 +211,34 @@ def test_the_audit_is_written(study):
     assert {"number", "scans", "dice", "group_sex"} <= set(people) and "all" in set(people["organ"])
 
 
+def test_every_table_of_the_audit_is_read_as_it_was_written(study):
+    performance.measure_performance(study)
+    found = performance.write_audit(study)
+    for name, attribute in performance.AUDIT_TABLES.items():
+        table = getattr(found, attribute)
+        again = performance.read_audit_table(study, name)
+        assert again.columns.tolist() == table.columns.tolist()
+        if len(table):
+            pd.testing.assert_frame_equal(again, table, check_dtype=False)
+            assert again.isna().sum().to_dict() == table.isna().sum().to_dict(), "empty words stay words"
+    disparity = performance.read_audit_table(study, "disparity")
+    assert (disparity["worst_group"] == "").any() and "not compared" in set(disparity["verdict"])
+
+
+def test_a_group_of_an_odd_name_keeps_it(study):
+    cohort = study.read("cohort")
+    names = np.where(cohort["group_sex"] == "female", "1", "NA")
+    storage.write_table(cohort.assign(group_sex=pd.Categorical(names, ["1", "NA"])), study.path("cohort"))
+    performance.measure_performance(study)
+    performance.write_audit(study)
+    assert set(performance.read_audit_table(study, "groups")["group"]) == {"1", "NA"}
+
+
+def test_without_an_audit_the_stage_to_run_is_named(study):
+    with pytest.raises(StageError, match="03_performance"):
+        performance.read_audit_table(study, "tests")
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", r"ignore:\s*Port:UserWarning")
 def test_work_on_local_processes_gives_the_same(study):
     here = performance.measure_performance(study)

@@ -245,19 +245,30 @@ class Metrics(Section):
 
 
 class Fairness(Section):
-    """How groups are compared."""
+    """How groups are compared.
+
+    ``margin`` is the largest gap that does not matter, per metric in its own unit. ``correction`` is over all tests of the
+    study: ``holm``, ``fdr_bh``, ``max_t`` (by ``permutations`` of people: allows for tests that go together) or ``none``.
+    ``bootstrap`` draws of people stand behind every ``interval``, bias-corrected and accelerated or plain percentiles.
+    Groups under ``min_group`` people are neither compared nor shown. ``power`` is what a detectable difference is stated
+    for. ``adjust_for_volume`` holds the size of the organ (log volume of the reference) equal in adjusted gaps too.
+    """
 
     metrics: list[MetricName] = Field(default=["dice", "nsd", "hd95_mm", "boundary_error_mm"], min_length=1)
-    alpha: float = Field(default=0.05, gt=0, lt=1)
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
     margin: dict[str, Annotated[float, Field(gt=0)]] = {
         "dice": 0.02,
         "nsd": 0.02,
         "hd95_mm": 1.0,
         "boundary_error_mm": 0.5,
     }
-    correction: Literal["holm", "fdr_bh", "none"] = "holm"
+    correction: Literal["holm", "fdr_bh", "max_t", "none"] = "holm"
+    permutations: int = Field(default=5000, ge=100)
     bootstrap: int = Field(default=2000, ge=100)
+    interval: Literal["bca", "percentile"] = "bca"
     min_group: int = Field(default=10, ge=2)
+    power: float = Field(default=0.8, ge=0.5, lt=1)
+    adjust_for_volume: bool = False
 
 
 class Spatial(Section):

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from helpers import fairness, storage, volumes
 from helpers.compute import CaseFailure, map_cases
-from helpers.errors import SegfairError
+from helpers.errors import SegfairError, StageError
 from helpers.metrics import MEASURES, compare_masks, mark_missing, predict_dice
 from helpers.parameters import Organ
 from helpers.study import Study
@@ -25,6 +25,29 @@ STATUSES = {
     "both_empty": "neither mask holds the organ: nothing is scored",
     "prediction_missing": "there is no prediction (inference failed): nothing is scored",
     "failed": "the masks could not be compared (see `error`): nothing is scored",
+}
+
+# The audit's tables: their short name in `helpers.study.TABLES`, and the attribute of `helpers.fairness.Audit`.
+AUDIT_TABLES = {
+    **{
+        name: name
+        for name in (
+            "groups",
+            "disparity",
+            "tests",
+            "pairs",
+            "contrasts",
+            "adjusted_means",
+            "adjusted_notes",
+            "matching",
+            "balance",
+            "trends",
+            "trend_tests",
+            "intersections",
+            "model_gaps",
+        )
+    },
+    "intersection_variance": "variances",
 }
 
 
@@ -142,7 +165,7 @@ def add_expected_dice(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_audit(study: Study) -> fairness.Audit:
-    """Compare the groups and write ``fairness/groups.csv``, ``disparity.csv`` and ``notes.json``.
+    """Compare the groups and write every table of the audit to ``fairness/``, with ``notes.json``.
 
     Parameters
     ----------
@@ -159,19 +182,45 @@ def write_audit(study: Study) -> fairness.Audit:
     StageError
         01_cohort or 03_performance has not run.
     """
+    cohort = study.parameters.cohort
     found = fairness.audit(
         study.read("metrics"),
         study.read_included(),
         study.parameters.fairness,
-        list(study.parameters.cohort.attributes),
+        list(cohort.attributes),
         study.seed_for("fairness"),
-        confounders=study.parameters.cohort.confounders,
+        confounders=cohort.confounders,
+        units={name: attribute.unit for name, attribute in cohort.attributes.items() if attribute is not None},
     )
-    storage.write_table(found.groups, study.path("groups"))
-    storage.write_table(found.disparity, study.path("disparity"))
+    for name, attribute in AUDIT_TABLES.items():
+        storage.write_table(getattr(found, attribute), study.path(name))
     notes = {"notes": found.notes, "family": [" · ".join(test) for test in found.family]}
     storage.write_json(notes, study.path("groups").with_name("notes.json"))
     return found
+
+
+def read_audit_table(study: Study, name: str) -> pd.DataFrame:
+    """Read a table of the audit just as it was: empty words stay words, and a group called "1" or "NA" keeps its name.
+
+    Parameters
+    ----------
+    study : Study
+        After :func:`write_audit`.
+    name : str
+        A key of :data:`AUDIT_TABLES`.
+
+    Raises
+    ------
+    StageError
+        03_performance has not run.
+    """
+    path = study.path(name)
+    if not path.exists():
+        raise StageError(
+            f"{path.name} is missing for study {study.name!r}: run 03_performance or `segfair run {study.source} --until 03`"
+        )
+    words = [*study.parameters.cohort.attributes, "n"] if name == "intersections" else []
+    return fairness.parse_table(pd.read_csv(path, dtype=str, keep_default_na=False), words)
 
 
 def load_people(study: Study) -> pd.DataFrame:

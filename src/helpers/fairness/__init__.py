@@ -12,6 +12,7 @@ from helpers.fairness.disparity import (
     measure_skewed_error_ratio,
 )
 from helpers.fairness.groups import POOLED, average_subjects
+from helpers.fairness.tables import parse_table
 
 __all__ = [
     "HIGHER_IS_BETTER",
@@ -22,4 +23,5 @@ __all__ = [
     "average_subjects",
     "measure_equity_scaled",
     "measure_skewed_error_ratio",
+    "parse_table",
 ]

@@ -88,6 +88,40 @@ def average_subjects(
     return people[["model", "organ", "subject", "number", "scans", "organs_measured", *kept, *groups]], notes
 
 
+def read_covariates(cohort: pd.DataFrame, subjects: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
+    """Return what is known of every subject: one row each, from the first scan where it is known, as groups are.
+
+    Parameters
+    ----------
+    cohort : DataFrame
+        One row per scan: subject, number and the columns in `names`.
+    subjects : sequence of str
+    names : sequence of str
+
+    Returns
+    -------
+    DataFrame, (subjects, names)
+        Indexed by subject; missing where unknown.
+
+    Raises
+    ------
+    SegfairError
+        A column is missing.
+    """
+    names = list(dict.fromkeys(names))
+    _check_columns(cohort, ["subject", "number", *names], "cohort")
+    ordered = cohort.sort_values("number", kind="stable")
+    ordered = ordered.assign(subject=ordered["subject"].astype(str))
+    first = {
+        name: ordered.loc[ordered[name].notna(), ["subject", name]]
+        .drop_duplicates("subject")
+        .set_index("subject")[name]
+        for name in names
+    }
+    index = pd.Index(subjects, name="subject")
+    return pd.DataFrame({name: column.reindex(index) for name, column in first.items()}, index=index)
+
+
 def list_groups(column: pd.Series) -> list[str]:
     """Return a column's groups in their order: the categories, or the sorted values."""
     if isinstance(column.dtype, pd.CategoricalDtype):

@@ -29,7 +29,12 @@ METRIC_NAMES = {
     "volume_error_ml": "volume error",
     "boundary_error_mm": "boundary error",
 }
-CORRECTIONS = {"holm": "Holm's method", "fdr_bh": "the Benjamini-Hochberg method", "none": "no correction"}
+CORRECTIONS = {
+    "holm": "Holm's method",
+    "fdr_bh": "the Benjamini-Hochberg method",
+    "max_t": "the max-T permutation method",
+    "none": "no correction",
+}
 STATUSES = {
     "reference_empty": "the organ is not in the expert's mask: nothing to compare, not counted",
     "prediction_empty": "the model drew nothing where the expert drew the organ: Dice 0, distances undefined",

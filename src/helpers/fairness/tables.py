@@ -1,0 +1,97 @@
+"""The audit's tables: their columns, and how rows become one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+KEY_COLUMNS = ("model", "organ", "metric", "attribute")
+GROUP_COLUMNS = (
+    *KEY_COLUMNS, "group", "n", "mean", "sd", "median", "q1", "q3", "ci_low", "ci_high", "suppressed",
+)  # fmt: skip
+SIZE_COLUMNS = ("expected_gap", "excess_gap", "excess_low", "excess_high")
+DISPARITY_COLUMNS = (
+    *KEY_COLUMNS, "n", "groups", "worst_group", "best_group", "gap", "gap_low", "gap_high", "es", "es_low", "es_high", "ser", "ser_low",
+    "ser_high", "es_fairmedfm", "es_fairmedfm_low", "es_fairmedfm_high", "sd_groups", "sd_groups_low", "sd_groups_high", "test", "p",
+    "p_adjusted", "anova_p", "effect", "effect_size", "effect_low", "effect_high", "adjusted_gap", "adjusted_low", "adjusted_high",
+    "adjusted_p", "adjusted_n", *SIZE_COLUMNS, "margin", "detectable", "verdict", "note",
+)  # fmt: skip
+TEST_COLUMNS = (*KEY_COLUMNS, "test", "statistic", "p")
+PAIR_COLUMNS = (*KEY_COLUMNS, "group_a", "group_b", "test", "difference", "low", "high", "p")
+CONTRAST_COLUMNS = (*KEY_COLUMNS, "group", "n", "n_rest", "difference", "low", "high")
+MODEL_GAP_COLUMNS = (
+    "organ", "metric", "attribute", "model_a", "model_b", "n", "gap_a", "gap_b", "difference", "low", "high", "p", "p_adjusted",
+)  # fmt: skip
+ADJUSTED_MEAN_COLUMNS = (*KEY_COLUMNS, "group", "n", "mean", "low", "high")
+ADJUSTED_NOTE_COLUMNS = (*KEY_COLUMNS, "covariates", "dropped", "n_missing", "n_rare", "p_logit", "warnings", "note")
+MATCHING_COLUMNS = (*KEY_COLUMNS, "group_a", "group_b", "n_pairs", "n_lost", "gap", "low", "high", "p", "note")
+BALANCE_COLUMNS = (
+    "attribute", "group_a", "group_b", "covariate", "level", "mean_a", "mean_b", "mean_a_after", "mean_b_after", "smd_before", "smd_after",
+    "variance_ratio_before", "variance_ratio_after", "suppressed",
+)  # fmt: skip
+TREND_COLUMNS = (*KEY_COLUMNS, "value", "estimate", "low", "high", "band_low", "band_high", "nearby")
+TREND_TEST_COLUMNS = (
+    *KEY_COLUMNS, "n", "slope", "slope_low", "slope_high", "unit", "p_trend", "p_nonlinear", "covariates", "dropped", "note",
+)  # fmt: skip
+CELL_COLUMNS = ("n", "mean", "additive", "pooled", "low", "high", "weight", "suppressed")
+VARIANCE_COLUMNS = (
+    "model", "organ", "metric", "n", "cells", "empty_cells", "suppressed_cells", "between_variance", "between_variance_null",
+    "within_variance", "vpc", "vpc_null", "unexplained_share", "f", "df_cells", "df_within", "p_interaction", "note",
+)  # fmt: skip
+
+# Columns that hold words in whichever table they occur: empty where there is nothing to say, never missing.
+TEXT_COLUMNS = (
+    "model", "organ", "metric", "attribute", "group", "worst_group", "best_group", "group_a", "group_b", "model_a", "model_b", "test", "effect",
+    "verdict", "covariate", "level", "covariates", "dropped", "warnings", "unit", "note",
+)  # fmt: skip
+
+
+def make_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Return rows as a table of just these columns; words that were not said are empty text, numbers missing."""
+    table = pd.DataFrame(list(rows), columns=list(columns))
+    for name in TEXT_COLUMNS:
+        if name in table:
+            table[name] = table[name].astype(object).where(table[name].notna(), "")
+    return table
+
+
+def join_tables(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """Return tables of the same columns below each other; an empty one where there is none."""
+    filled = [part for part in parts if len(part)]
+    return pd.concat(filled, ignore_index=True) if filled else make_table([], columns)
+
+
+def parse_table(table: pd.DataFrame, words: Sequence[str] = ()) -> pd.DataFrame:
+    """Return a table whose cells are text, as a CSV file has them, with its numbers as numbers.
+
+    Parameters
+    ----------
+    table : DataFrame of str
+        Every cell as it stands in the file, empty ones as empty text: a group called "NA" or "1" is no number, and an empty note is not missing.
+    words : sequence of str
+        Columns of words besides :data:`TEXT_COLUMNS`.
+
+    Returns
+    -------
+    DataFrame
+    """
+    parsed = {}
+    for name in table:
+        column = table[name]
+        if name in words or name in TEXT_COLUMNS:
+            parsed[name] = column.astype(object)
+        elif len(column) and column.isin(["True", "False"]).all():
+            parsed[name] = column == "True"
+        else:
+            numbers = column.mask(column == "", "nan").astype(float)
+            whole = len(column) > 0 and column.str.fullmatch(r"-?\d+").all()
+            parsed[name] = numbers.astype(np.int64) if whole else numbers
+    return pd.DataFrame(parsed, columns=table.columns)
+
+
+def show(value: Any) -> Any:
+    """Return a number of numpy as one of Python, anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
