@@ -334,19 +334,21 @@ def _measure_to_nearest(
     margin = np.abs(offsets).max(axis=0)
     padded = tuple(int(side + 2 * more) for side, more in zip(shape, margin, strict=True))
     strides = np.array([padded[1] * padded[2], padded[2], 1])
-    steps = offsets @ strides
+    # Where the grid begins in the padded one, and where it would begin one step away.
+    origins = margin @ strides + offsets @ strides
     taken = np.zeros(int(np.prod(padded)), bool)
-    taken[_move_to_grid(others, shape, strides) + margin @ strides] = True
+    taken[margin @ strides :][_move_to_grid(others, shape, strides)] = True
     distances = np.empty(len(points))
-    places, left = _move_to_grid(points, shape, strides) + margin @ strides, np.arange(len(points))
+    places, left = _move_to_grid(points, shape, strides), np.arange(len(points))
     for start, stop in pairwise(starts):
         if start >= NEAR_OFFSETS and len(left) > FAR_SHARE * len(points):
             break
-        found = taken[places + steps[start]]
-        for step in steps[start + 1 : stop]:
-            found |= taken[places + step]
+        found = taken[origins[start] :][places]
+        for origin in origins[start + 1 : stop]:
+            found |= taken[origin:][places]
         distances[left[found]] = lengths_mm[start]
-        places, left = places[~found], left[~found]
+        rest = np.flatnonzero(~found)
+        places, left = places[rest], left[rest]
         if not len(left):
             return distances
     distances[left] = _measure_far(points[left], others, shape, spacing_zyx_mm)
@@ -364,61 +366,66 @@ def _measure_far(
     points: np.ndarray, others: np.ndarray, shape: tuple[int, int, int], spacing_zyx_mm: tuple[float, float, float]
 ) -> np.ndarray:
     """Return the distances of points without a near neighbour: by layers, or by a k-d tree where points are few."""
-    ours, theirs = (np.stack(np.unravel_index(flat, shape), axis=1) for flat in (points, others))
-    low, high = np.minimum(ours.min(axis=0), theirs.min(axis=0)), np.maximum(ours.max(axis=0), theirs.max(axis=0))
-    extent = high + 1 - low
+    ours, theirs = (np.stack(np.unravel_index(flat, shape)) for flat in (points, others))
+    low = np.minimum(ours.min(axis=1), theirs.min(axis=1))
+    extent = np.maximum(ours.max(axis=1), theirs.max(axis=1)) + 1 - low
     # The share of the box in layers that hold any of the others, by the axis across the layers.
-    shares = (np.ptp(theirs, axis=0) + 1) / extent
+    shares = (np.ptp(theirs, axis=1) + 1) / extent
     square = [axis for axis in range(3) if len({spacing_zyx_mm[other] for other in range(3) if other != axis}) == 1]
     if square and extent.max() <= LARGEST_EXACT_SIDE:
         axis = min(square, key=lambda axis: shares[axis])
-        if len(ours) * VOXELS_PER_TREE_SEARCH > np.prod(extent) * shares[axis]:
-            return _search_layers(ours - low, theirs - low, extent, axis, spacing_zyx_mm)
+        if len(points) * VOXELS_PER_TREE_SEARCH > np.prod(extent) * shares[axis]:
+            return _search_layers(ours - low[:, None], theirs - low[:, None], extent, axis, spacing_zyx_mm)
     spacing = np.asarray(spacing_zyx_mm)
-    tree = cKDTree(theirs * spacing, balanced_tree=False, compact_nodes=False)
-    nearest = tree.query(ours * spacing)[1]
+    tree = cKDTree(theirs.T * spacing, balanced_tree=False, compact_nodes=False)
+    nearest = tree.query(ours.T * spacing)[1]
     # From whole steps, not from the tree's own distances: a tolerance that is a multiple of the spacing
     # must not be missed by a rounding error in the coordinates.
-    return _measure_lengths(ours - theirs[nearest], spacing_zyx_mm)
+    return _measure_lengths((ours - theirs[:, nearest]).T, spacing_zyx_mm)
 
 
 def _search_layers(
     points: np.ndarray, others: np.ndarray, extent: np.ndarray, axis: int, spacing_zyx_mm: tuple[float, float, float]
 ) -> np.ndarray:
-    """Return the distance of each point to the nearest of the others: a transform within layers, then a search across them.
+    """Return the distance of each point to the nearest of the others, indices (3, n): a transform within layers, a search across them.
 
     Pixels of a layer are square, so squared distances within it are whole numbers of pixels, which `edt` gives without
-    error. From its own layer each point looks up and down until the layers are further away than the nearest found.
+    error. Across layers, none is looked at that is further away than the furthest point of a layer has to look.
     """
     import edt
 
-    across_mm, pixel_mm = spacing_zyx_mm[axis], spacing_zyx_mm[(axis + 1) % 3]
+    across_mm, pixel_mm = spacing_zyx_mm[axis], spacing_zyx_mm[axis - 1]
     order = [axis, *(other for other in range(3) if other != axis)]
-    points, others = points[:, order], others[:, order]
     layers, rows, columns = (int(extent[place]) for place in order)
-    empty = np.ones((layers, rows, columns), bool)
-    empty[tuple(others.T)] = False
-    squared = np.full((layers, rows, columns), np.inf, np.float32)
-    for layer in np.unique(others[:, 0]):
-        squared[layer] = edt.edt2dsq(empty[layer])
-    squared = squared.reshape(layers, -1)
-    layer, place = points[:, 0], points[:, 1] * columns + points[:, 2]
-    # The root before the spacing: of a straight step it is exact, as in `_measure_lengths`.
-    best = (np.sqrt(squared[layer, place], dtype=np.float64) * pixel_mm) ** 2
-    result, left = best.copy(), np.arange(len(points))
-    for step in range(1, layers):
-        away = (step * across_mm) ** 2
-        active = best > away
-        result[left[~active]] = best[~active]
-        best, left, layer, place = best[active], left[active], layer[active], place[active]
-        if not len(left):
-            break
-        for there in (layer - step, layer + step):
-            within = np.flatnonzero((there >= 0) & (there < layers))
-            found = (np.sqrt(squared[there[within], place[within]], dtype=np.float64) * pixel_mm) ** 2 + away
-            best[within] = np.minimum(best[within], found)
-    result[left] = best
-    return np.sqrt(result)
+    there, *place = others[order]
+    first, last = int(there.min()), int(there.max())
+    empty = np.ones((last + 1 - first, rows, columns), bool)
+    empty[there - first, *place] = False
+    pixels = np.full(empty.shape, np.inf, np.float32)
+    for layer in np.unique(there - first):
+        pixels[layer] = edt.edt2dsq(empty[layer])
+    pixels = pixels.reshape(len(pixels), -1)
+
+    here, *place = points[order]
+    by_layer = np.argsort(here, kind="stable")
+    places = (place[0] * columns + place[1])[by_layer]
+    bounds = np.searchsorted(here[by_layer], np.arange(layers + 1))
+    squared = np.empty(points.shape[1])
+    for layer, (start, stop) in enumerate(pairwise(bounds)):
+        if start == stop:
+            continue
+        near = min(max(layer, first), last)
+        furthest = np.hypot(
+            np.sqrt(pixels[near - first, places[start:stop]].max()) * pixel_mm, (layer - near) * across_mm
+        )
+        reach = int(min(furthest / across_mm, layers)) + 1
+        looked = np.arange(max(first, layer - reach), min(last, layer + reach) + 1)
+        # The root before the spacing: of a straight step it is exact, as in `_measure_lengths`.
+        within_mm = (
+            np.sqrt(pixels[looked[0] - first : looked[-1] + 1 - first, places[start:stop]], dtype=np.float64) * pixel_mm
+        )
+        squared[by_layer[start:stop]] = (within_mm**2 + ((looked - layer) * across_mm)[:, None] ** 2).min(axis=0)
+    return np.sqrt(squared)
 
 
 def _measure_lengths(steps_zyx: np.ndarray, spacing_zyx_mm: tuple[float, float, float]) -> np.ndarray:
@@ -445,7 +452,7 @@ def _list_offsets(spacing_zyx_mm: tuple[float, float, float]) -> tuple[np.ndarra
 
 
 def _find_weighted_percentile(values: np.ndarray, weights: np.ndarray, percent: float) -> float:
-    order = np.argsort(values)
+    order = np.argsort(values, kind="stable")
     cumulative = np.cumsum(weights[order])
     cumulative /= cumulative[-1]
     limits = percent / 100.0 + np.array([-_ROUNDING, _ROUNDING])

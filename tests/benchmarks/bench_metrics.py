@@ -25,9 +25,6 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_variable] = "1"
-
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
@@ -213,6 +210,8 @@ def check_same(side: str, case: Case, ours: Numbers, theirs: Numbers) -> None:
 
 
 def main() -> None:
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"  # for the processes: each has one core
     sides = [side for side, package in SIDES.items() if find_spec(package)]
     with tempfile.TemporaryDirectory() as folder:
         cases = draw_phantom_cases(Path(folder)) + load_kidney_cases(Path(folder)) + draw_far_cases(Path(folder))

@@ -10,6 +10,26 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from helpers.figures.panels import (
+    MARGIN_COLOUR,
+    UNITS,
+    add_footnote,
+    count_columns,
+    draw_nothing,
+    finish_panels,
+    format_interval,
+    format_p,
+    jitter,
+    label_organ,
+    lower_first,
+    make_bars,
+    make_panels,
+    name_not_compared,
+    name_organ,
+    name_person,
+    spread_rows,
+    wrap_label,
+)
 from helpers.figures.style import (
     METRIC_LABELS,
     PALETTE,
@@ -18,10 +38,6 @@ from helpers.figures.style import (
     name_for_people,
     style_figure,
 )
-
-_UNITS = {"hd95_mm": "mm", "assd_mm": "mm", "boundary_error_mm": "mm", "volume_error_ml": "ml"}
-_MARGIN_COLOUR = "rgba(120, 120, 120, 0.16)"
-_POOLED = "all"
 
 
 def plot_group_dots(
@@ -59,14 +75,14 @@ def plot_group_dots(
     )
     title = f"{METRIC_LABELS[metric].split(' (')[0]} of {model}, by {name_for_people(attribute)}: one dot per person"
     if part.empty or not organs or not groups:
-        return _draw_nothing(title, "No person with a known group was scored.")
-    columns = min(len(organs), 3 if len(groups) < 4 else 2)
+        return draw_nothing(title, "No person with a known group was scored.")
+    columns = count_columns(len(groups), len(organs))
     rows = -(-len(organs) // columns)
     height = 110 + 300 * rows
     figure = make_subplots(
         rows=rows,
         cols=columns,
-        subplot_titles=[_name_organ(organ) for organ in organs],
+        subplot_titles=[name_organ(organ) for organ in organs],
         shared_yaxes="all",
         vertical_spacing=0.36 / rows if rows > 1 else 0,
         horizontal_spacing=0.03,
@@ -82,7 +98,7 @@ def plot_group_dots(
             labels.append(f"{name}<br>n = {len(chosen)}")
             if len(chosen) < min_group:
                 labels[-1] = f"{name}<br>n < {min_group}"
-                hidden.setdefault(group, []).append(_name_organ(organ))
+                hidden.setdefault(group, []).append(name_organ(organ))
                 continue
             figure.add_trace(
                 go.Box(
@@ -99,11 +115,11 @@ def plot_group_dots(
             )
             figure.add_trace(
                 go.Scatter(
-                    x=position + _jitter(chosen["number"].to_numpy()),
+                    x=position + jitter(chosen["number"].to_numpy()),
                     y=chosen[metric],
                     mode="markers",
                     marker={"color": colours[group], "symbol": symbols[group], "size": 6, "opacity": 0.6},
-                    text=[_name_person(row.number, row.scans) for row in chosen.itertuples(index=False)],
+                    text=[name_person(row.number, row.scans) for row in chosen.itertuples(index=False)],
                     hovertemplate="%{text}: %{y:.4g}<extra>" + group + "</extra>",
                     showlegend=False,
                 ),
@@ -119,14 +135,14 @@ def plot_group_dots(
         )
     style_figure(figure, title=title, height=height)
     for row in range(1, rows + 1):
-        figure.update_yaxes(title=_wrap_label(METRIC_LABELS[metric]), row=row, col=1)
+        figure.update_yaxes(title=wrap_label(METRIC_LABELS[metric]), row=row, col=1)
     figure.update_yaxes(zeroline=False)
     if hidden:
         figure.update_layout(height=height + 40, margin={"b": 110})
         names = [
             group if len(found) == len(organs) else f"{group} ({', '.join(found)})" for group, found in hidden.items()
         ]
-        _add_footnote(figure, f"Not drawn (fewer than {min_group} people): {'; '.join(names)}")
+        add_footnote(figure, f"Not drawn (fewer than {min_group} people): {'; '.join(names)}")
     return figure
 
 
@@ -150,15 +166,15 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str, attribute: str | None 
     if attribute is not None:
         part = part[part["attribute"] == attribute]
     short = METRIC_LABELS[metric].split(" (")[0]
-    title = f"Gap in {_lower_first(short)} between the best and the worst group"
+    title = f"Gap in {lower_first(short)} between the best and the worst group"
     drawn = part[part["gap"].notna()]
     if drawn.empty:
-        return _draw_nothing(title, "No groups are large enough to be compared.")
+        return draw_nothing(title, "No groups are large enough to be compared.")
     attributes = list(dict.fromkeys(drawn["attribute"]))
     organs, models = list(dict.fromkeys(part["organ"])), list(dict.fromkeys(part["model"]))
-    figure, height = _make_panels(attributes, len(organs), len(models))
+    figure, height = make_panels(attributes, len(organs), len(models))
     colours, symbols = colour_groups(models), mark_groups(models)
-    offsets = _spread_rows(len(models))
+    offsets = spread_rows(len(models))
     for row, name in enumerate(attributes, start=1):
         here = drawn[drawn["attribute"] == name]
         for model, offset in zip(models, offsets, strict=True):
@@ -167,7 +183,7 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str, attribute: str | None 
                 go.Scatter(
                     x=chosen["gap"],
                     y=[organs.index(organ) + offset for organ in chosen["organ"]],
-                    error_x=_make_bars(chosen["gap"], chosen["gap_low"], chosen["gap_high"]),
+                    error_x=make_bars(chosen["gap"], chosen["gap_low"], chosen["gap_high"]),
                     mode="markers",
                     name=model,
                     legendgroup=model,
@@ -175,15 +191,15 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str, attribute: str | None 
                     marker={"color": colours[model], "symbol": symbols[model], "size": 9},
                     customdata=np.stack(
                         [
-                            [_name_organ(organ) for organ in chosen["organ"]],
+                            [name_organ(organ) for organ in chosen["organ"]],
                             chosen["best_group"],
                             chosen["worst_group"],
                             chosen["n"].astype(str),
                             [
-                                _format_interval(*pair)
+                                format_interval(*pair)
                                 for pair in zip(chosen["gap_low"], chosen["gap_high"], strict=True)
                             ],
-                            [_format_p(value) for value in chosen["p_adjusted"]],
+                            [format_p(value) for value in chosen["p_adjusted"]],
                         ],
                         axis=-1,
                     ).astype(object)
@@ -201,7 +217,7 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str, attribute: str | None 
             figure.add_vrect(
                 x0=-float(margins.iloc[0]),
                 x1=float(margins.iloc[0]),
-                fillcolor=_MARGIN_COLOUR,
+                fillcolor=MARGIN_COLOUR,
                 line_width=0,
                 layer="below",
                 row=row,
@@ -210,15 +226,15 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str, attribute: str | None 
         figure.add_vline(x=0, line={"color": "#444444", "width": 1}, row=row, col=1)
         figure.update_yaxes(
             tickvals=list(range(len(organs))),
-            ticktext=[_label_organ(here, organ) for organ in organs],
+            ticktext=[label_organ(here, organ) for organ in organs],
             range=[len(organs) - 0.4, -0.6],
             row=row,
             col=1,
         )
-    unit = f" ({_UNITS[metric]})" if metric in _UNITS else ""
+    unit = f" ({UNITS[metric]})" if metric in UNITS else ""
     style_figure(figure, title=f"{title}<br><sup>95 % intervals; shaded: within the margin</sup>", height=height)
-    _name_not_compared(figure, part)
-    _finish_panels(figure, f"gap in {_lower_first(short)}{unit}", len(attributes), legend=len(models) > 1)
+    name_not_compared(figure, part)
+    finish_panels(figure, f"gap in {lower_first(short)}{unit}", len(attributes), legend=len(models) > 1)
     return figure
 
 
@@ -237,11 +253,11 @@ def plot_size_explained(disparity: pd.DataFrame) -> go.Figure:
     """
     title = "Dice gap: what organ size explains, and what it does not"
     if "excess_gap" not in disparity:
-        return _draw_nothing(title, "Dice is not among the metrics that this study compares.")
+        return draw_nothing(title, "Dice is not among the metrics that this study compares.")
     part = disparity[disparity["metric"] == "dice"]
     drawn = part[part["excess_gap"].notna()]
     if drawn.empty:
-        return _draw_nothing(title, "No groups are large enough to be compared.")
+        return draw_nothing(title, "No groups are large enough to be compared.")
     attributes, models = list(dict.fromkeys(drawn["attribute"])), list(dict.fromkeys(drawn["model"]))
     organs = list(dict.fromkeys(part["organ"]))
     kinds = (
@@ -249,8 +265,8 @@ def plot_size_explained(disparity: pd.DataFrame) -> go.Figure:
         ("expected from organ size", "expected_gap", None, None, "diamond-open", PALETTE[5]),
         ("excess: not explained by size", "excess_gap", "excess_low", "excess_high", "square", PALETTE[0]),
     )
-    figure, height = _make_panels(attributes, len(organs), len(kinds), columns=models)
-    offsets = _spread_rows(len(kinds))
+    figure, height = make_panels(attributes, len(organs), len(kinds), columns=models)
+    offsets = spread_rows(len(kinds))
     for row, attribute in enumerate(attributes, start=1):
         for column, model in enumerate(models, start=1):
             chosen = drawn[(drawn["attribute"] == attribute) & (drawn["model"] == model)]
@@ -259,14 +275,14 @@ def plot_size_explained(disparity: pd.DataFrame) -> go.Figure:
                     go.Scatter(
                         x=chosen[value],
                         y=[organs.index(organ) + offset for organ in chosen["organ"]],
-                        error_x=_make_bars(chosen[value], chosen[low], chosen[high], colour) if low else None,
+                        error_x=make_bars(chosen[value], chosen[low], chosen[high], colour) if low else None,
                         mode="markers",
                         name=name,
                         legendgroup=name,
                         showlegend=row == column == 1,
                         marker={"color": colour, "symbol": symbol, "size": 8, "line": {"width": 2, "color": colour}},
                         text=[
-                            f"{_name_organ(item.organ)}, n = {item.n}<br>best: {item.best_group}, worst: {item.worst_group}"
+                            f"{name_organ(item.organ)}, n = {item.n}<br>best: {item.best_group}, worst: {item.worst_group}"
                             for item in chosen.itertuples(index=False)
                         ],
                         hovertemplate="%{text}<br>" + name + " %{x:.3f}<extra>" + model + "</extra>",
@@ -278,156 +294,12 @@ def plot_size_explained(disparity: pd.DataFrame) -> go.Figure:
             here = drawn[drawn["attribute"] == attribute]
             figure.update_yaxes(
                 tickvals=list(range(len(organs))),
-                ticktext=[_label_organ(here, organ) for organ in organs],
+                ticktext=[label_organ(here, organ) for organ in organs],
                 range=[len(organs) - 0.4, -0.6],
                 row=row,
                 col=column,
             )
     style_figure(figure, title=f"{title}<br><sup>best − worst group; lines: 95 % intervals</sup>", height=height)
-    _name_not_compared(figure, part)
-    _finish_panels(figure, "gap in Dice", len(attributes), legend=True)
-    return figure
-
-
-def _make_panels(
-    attributes: Sequence[str], organs: int, marks: int, *, columns: Sequence[str] = ("",)
-) -> tuple[go.Figure, int]:
-    """Return stacked panels, a row per attribute, tall enough for `marks` marks per organ, and the height."""
-    panel = 40 + organs * max(42, 17 * marks)
-    height = 200 + len(attributes) * panel + 46 * (len(attributes) - 1)
-    gap = 46 / (height - 200) if len(attributes) > 1 else 0
-    titles = [f"{name_for_people(name)}{f' · {column}' if column else ''}" for name in attributes for column in columns]
-    return (
-        make_subplots(
-            rows=len(attributes),
-            cols=len(columns),
-            subplot_titles=titles,
-            shared_xaxes="all",
-            shared_yaxes=len(columns) > 1,
-            vertical_spacing=gap,
-            horizontal_spacing=0.03,
-        ),
-        height,
-    )
-
-
-def _finish_panels(figure: go.Figure, axis_title: str, rows: int, *, legend: bool) -> None:
-    height = figure.layout.height
-    figure.update_xaxes(title=axis_title, row=rows)
-    figure.update_xaxes(zeroline=False, showticklabels=True)
-    figure.update_yaxes(zeroline=False, automargin=True, showgrid=True)
-    figure.update_layout(
-        margin={"t": 130 if legend else 100, "b": figure.layout.margin.b + 10},
-        title={"yref": "container", "y": 1 - 14 / height, "yanchor": "top"},
-        showlegend=legend,
-        legend={
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            # In pixels from the top: below the subtitle whatever the figure's height.
-            "yref": "container",
-            "y": 1 - 66 / height,
-            "yanchor": "top",
-        },
-    )
-
-
-def _name_not_compared(figure: go.Figure, part: pd.DataFrame) -> None:
-    """Name beneath the figure what has no gap, so that an absent mark is not read as no difference."""
-    absent = part[part["gap"].isna()]
-    if absent.empty:
-        return
-    every = set(zip(part["model"], part["organ"], strict=True))
-    names = []
-    for attribute, rows in absent.groupby("attribute", sort=False):
-        missing = list(dict.fromkeys(zip(rows["model"], rows["organ"], strict=True)))
-        name = name_for_people(str(attribute))
-        if set(missing) == every:
-            names.append(name)
-        else:
-            names.append(f"{name} ({', '.join(f'{model} on {_name_organ(organ)}' for model, organ in missing)})")
-    figure.update_layout(height=figure.layout.height + 50, margin={"b": 120})
-    _add_footnote(figure, f"Not compared, too few people: {'; '.join(names)}")
-
-
-def _add_footnote(figure: go.Figure, text: str) -> None:
-    lines = textwrap.wrap(text, 130)
-    if len(lines) > 3:
-        lines = [*lines[:3], "…"]
-    figure.add_annotation(
-        text="<br>".join(lines),
-        x=0,
-        y=0,
-        yshift=-58,
-        xref="paper",
-        yref="paper",
-        xanchor="left",
-        yanchor="top",
-        align="left",
-        showarrow=False,
-        font={"size": 12, "color": "#555555"},
-    )
-
-
-def _make_bars(value: pd.Series, low: pd.Series, high: pd.Series, colour: str | None = None) -> dict[str, object]:
-    bars: dict[str, object] = {
-        "type": "data",
-        "symmetric": False,
-        "array": (high - value).to_numpy(),
-        "arrayminus": (value - low).to_numpy(),
-        "thickness": 1.6,
-        "width": 3,
-    }
-    return bars if colour is None else bars | {"color": colour}
-
-
-def _spread_rows(count: int) -> list[float]:
-    """Return offsets that keep `count` marks of one row apart."""
-    return [0.0] if count == 1 else list(np.linspace(-0.3, 0.3, count))
-
-
-def _jitter(numbers: np.ndarray) -> np.ndarray:
-    """Return a sideways shift per scan number, always the same (multiples of the golden ratio spread evenly)."""
-    return (np.asarray(numbers, float) * 0.6180339887 % 1.0 - 0.5) * 0.5
-
-
-def _name_person(number: int, scans: int) -> str:
-    return f"scan {number:03d}" + (f" (mean of {scans} scans)" if scans > 1 else "")
-
-
-def _name_organ(organ: str) -> str:
-    return "all organs" if organ == _POOLED else name_for_people(organ)
-
-
-def _label_organ(rows: pd.DataFrame, organ: str) -> str:
-    found = rows.loc[rows["organ"] == organ, "n"]
-    if found.empty:
-        return f"{_name_organ(organ)}<br>not compared"
-    low, high = int(found.min()), int(found.max())
-    return f"{_name_organ(organ)}<br>n = {low if low == high else f'{low}–{high}'}"
-
-
-def _lower_first(text: str) -> str:
-    return text if text.startswith(("Dice", "IoU")) or text[:1].isdigit() else text[:1].lower() + text[1:]
-
-
-def _wrap_label(label: str) -> str:
-    return label.replace(" (", "<br>(")
-
-
-def _format_interval(low: float, high: float) -> str:
-    return f"{low:.3g} to {high:.3g}"
-
-
-def _format_p(value: float) -> str:
-    if not np.isfinite(value):
-        return "not tested"
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
-
-
-def _draw_nothing(title: str, why: str) -> go.Figure:
-    figure = style_figure(go.Figure(), title=title, height=180)
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    figure.add_annotation(text=why, x=0, y=0.5, xref="paper", yref="paper", xanchor="left", showarrow=False)
+    name_not_compared(figure, part)
+    finish_panels(figure, "gap in Dice", len(attributes), legend=True)
     return figure
