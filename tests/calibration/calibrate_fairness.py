@@ -1,0 +1,189 @@
+"""Audit the audit: planted cohorts with a known truth through ``helpers.fairness.audit``, and how often it is right.
+
+``python -m tests.calibration.calibrate_fairness`` writes docs/validity.md and exits with 1 where a limit is broken beyond Monte-Carlo error.
+``--scale 0.1`` draws a tenth of the cohorts, ``--seed`` other ones. The same code with few cohorts is tests/test_calibration.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import multiprocessing
+import os
+import platform
+import sys
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from helpers.fairness import audit
+from helpers.fairness.bootstrap import make_generator
+from helpers.storage import write_text
+from tests.calibration.cohorts import Truth, draw_cohort, find_truth
+from tests.calibration.masks import list_mask_questions, list_mask_runs, see_mask_cohort
+from tests.calibration.questions import DRAWS, PERMUTATIONS, Check, Question, Run, Seen, list_questions, list_runs
+
+REPORT = Path(__file__).resolve().parents[2] / "docs" / "validity.md"
+# A limit is broken where 99.5 % of the estimate's own distribution lies beyond it.
+BEYOND = float(special.ndtri(0.995))
+CHUNK = 10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over cohorts: number of cohorts with a value, the mean, and its Monte-Carlo standard error."""
+
+    cohorts: int
+    mean: float
+    error: float
+
+
+@lru_cache(maxsize=32)
+def list_all_runs() -> dict[str, Run]:
+    """Return the runs, made once per process."""
+    return list_runs()
+
+
+def run_cohorts(name: str, truth: Truth, first: int, count: int, seed: int) -> list[Seen]:
+    """Draw and audit some of a run's cohorts; cohort k depends on the seed, the plan and k alone."""
+    warnings.simplefilter("error")
+    run = list_all_runs()[name]
+    found = []
+    for number in range(first, first + count):
+        generator = make_generator(seed, f"{run.plan} {number}")
+        metrics, cohort = draw_cohort(run.plan, generator)
+        # Without an attribute's own numbers no trends are fitted: they are not looked at, and take longest.
+        cohort = cohort.drop(columns=[name for name in run.attributes if name != "sex"])
+        audited = audit(
+            metrics, cohort, run.settings, list(run.attributes), int(generator.integers(2**31)), confounders=run.confounders
+        )  # fmt: skip
+        found.append(run.observe(audited, truth))
+    return found
+
+
+def summarise(seen: list[Seen]) -> dict[str, Estimate]:
+    """Average what was looked at over cohorts. What is seen as a unit ("unit x") divides the rest by its spread."""
+    table = pd.DataFrame(seen)
+    for name in [column for column in table if column.startswith("unit ")]:
+        spread = table.pop(name).std()
+        numbers = [column for column in table if column != "covered"]
+        table[numbers] = table[numbers] / spread
+    return {
+        name: Estimate(int(column.count()), float(column.mean()), float(column.std() / np.sqrt(max(column.count(), 1))))
+        for name, column in table.items()
+    }
+
+
+def calibrate(seed: int, scale: float, workers: int, runs: list[str] | None = None) -> dict[str, dict[str, Estimate]]:
+    """Run the cohorts of every run, or of some, and average.
+
+    Parameters
+    ----------
+    seed : int
+    scale : float
+        Share of the cohorts of the full calibration; at least two are drawn.
+    workers : int
+        Processes; 0 runs in this one. Results do not depend on it.
+    runs : list of str, optional
+        Names of the runs on metrics tables and on masks; all by default.
+
+    Returns
+    -------
+    dict of dict of Estimate
+        By run and by what was looked at.
+    """
+    chosen = {name: run for name, run in list_all_runs().items() if runs is None or name in runs}
+    masks = {name: run for name, run in list_mask_runs().items() if runs is None or name in runs}
+    jobs = []
+    for name, run in masks.items():
+        jobs += [(see_mask_cohort, (name, number, seed)) for number in range(max(2, round(scale * run.cohorts)))]
+    for name, run in chosen.items():
+        truth = find_truth(run.plan, run.metrics, run.attributes)
+        count = max(2, round(scale * run.cohorts))
+        jobs += [
+            (run_cohorts, (name, truth, first, min(CHUNK, count - first), seed)) for first in range(0, count, CHUNK)
+        ]
+    if workers:
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(variable, "1")  # for the processes: each has one core
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            futures = [pool.submit(call, *given) for call, given in jobs]
+            results = [future.result() for future in futures]
+    else:
+        results = [call(*given) for call, given in jobs]
+    seen: dict[str, list[Seen]] = {}
+    for (_, given), found in zip(jobs, results, strict=True):
+        seen.setdefault(given[0], []).extend(found)
+    return {name: summarise(found) for name, found in seen.items()}
+
+
+def judge(check: Check, estimate: Estimate) -> str:
+    """Say whether an estimate keeps its limit: yes, within Monte-Carlo error, or NO."""
+    if not (np.isfinite(check.low) or np.isfinite(check.high)):
+        return "–"
+    if check.low <= estimate.mean <= check.high:
+        return "yes"
+    distance = max(check.low - estimate.mean, estimate.mean - check.high)
+    return "within Monte-Carlo error" if distance <= BEYOND * estimate.error else "**NO**"
+
+
+def write_report(
+    questions: list[Question], found: dict[str, dict[str, Estimate]], seed: int, seconds: float, path: Path
+) -> list[str]:
+    """Write the tables as Markdown; return the lines whose limit is broken."""
+    lines, broken = [], []
+    for number, question in enumerate(questions, start=1):
+        lines += [f"## {number}. {question.title}", "", question.text, ""]
+        lines += ["| what | cohorts | estimate | Monte-Carlo s.e. | limit | kept |", "|---|---:|---:|---:|---|---|"]
+        for check in question.checks:
+            estimate = found[check.run][check.seen]
+            verdict = judge(check, estimate)
+            error = f"{100 * estimate.error:.1f}" if check.percent else f"{estimate.error:.2g}"
+            lines.append(
+                f"| {check.text} | {estimate.cohorts} | {check.format(estimate.mean)} | {error} | {check.limit} | {verdict} |"
+            )
+            if verdict == "**NO**":
+                broken.append(f"{question.title}: {check.text}: {check.format(estimate.mean)}, limit {check.limit}")
+        lines.append("")
+    packages = ", ".join(f"{name} {version(name)}" for name in ("segfair", "numpy", "scipy", "pandas"))
+    kept = "every limit is kept" if not broken else f"{len(broken)} limits are broken"
+    head = [
+        "# Validity: the audit, audited",
+        "",
+        "Cohorts are drawn whose truth is known, and put through the same `helpers.fairness.audit` that a study is put through. The tables say how often it "
+        "raises a false alarm, how often its intervals hold the truth, what it finds and what it misses. A limit counts as broken where it is "
+        "missed by more than 2.6 Monte-Carlo standard errors; what has no limit is there for comparison. Written by `make calibrate`, which fails where a limit is broken.",
+        "",
+        f"Made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} in {seconds / 60:.0f} minutes: {kept}. Seed {seed}; {DRAWS} bootstrap draws where intervals are looked at, "
+        f"{PERMUTATIONS} permutations. Python {platform.python_version()}, {packages}.",
+        "",
+    ]  # fmt: skip
+    write_text("\n".join([*head, *lines]).rstrip() + "\n", path)
+    return broken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=20240618)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the full number of cohorts")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--report", type=Path, default=REPORT)
+    chosen = parser.parse_args()
+    start = time.perf_counter()
+    found = calibrate(chosen.seed, chosen.scale, chosen.workers)
+    seconds = time.perf_counter() - start
+    broken = write_report([*list_questions(), *list_mask_questions()], found, chosen.seed, seconds, chosen.report)
+    print(f"{chosen.report}: {seconds / 60:.1f} minutes")
+    sys.exit("\n".join(broken) if broken else 0)
+
+
+if __name__ == "__main__":
+    main()

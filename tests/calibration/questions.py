@@ -1,0 +1,391 @@
+"""The questions put to the audit: which cohorts are drawn, what is looked at in each, and what is asked of it over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from helpers.fairness import Audit
+from helpers.fairness.equivalence import DISPARITY, EQUIVALENT, NEGLIGIBLE, POWER, find_detectable_difference
+from helpers.parameters import Fairness
+from tests.calibration.cohorts import Plan, Truth, draw_people, draw_scores
+
+ALPHA = 0.05
+DRAWS, PERMUTATIONS = 1000, 500
+BOUNDARY = "boundary_error_mm"
+MARGIN_MM = 0.5
+ALL_METRICS = ("dice", "hd95_mm", BOUNDARY)
+
+Seen = dict[str, float]
+Observe = Callable[[Audit, Truth], Seen]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Many cohorts of one plan.
+
+    Attributes
+    ----------
+    plan : Plan
+    observe : callable
+        What is looked at in one audit: numbers by name, averaged over cohorts; NaN does not count.
+    cohorts : int
+        In the full calibration.
+    metrics, attributes, confounders : tuple of str
+    margin : dict
+    correction : str
+    draws : int
+        Bootstrap resamples.
+    """
+
+    plan: Plan
+    observe: Observe
+    cohorts: int
+    metrics: tuple[str, ...] = (BOUNDARY,)
+    attributes: tuple[str, ...] = ("sex",)
+    confounders: tuple[str, ...] = ()
+    margin: dict[str, float] = field(default_factory=lambda: {"dice": 0.02, "hd95_mm": 1.0, BOUNDARY: MARGIN_MM})
+    correction: str = "holm"
+    draws: int = DRAWS
+
+    @property
+    def settings(self) -> Fairness:
+        """The audit's parameters."""
+        return Fairness(
+            metrics=list(self.metrics), margin=self.margin, correction=self.correction, bootstrap=self.draws,
+            permutations=PERMUTATIONS, alpha=ALPHA,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a table: a number looked at in a run, and the limits it has to keep; none: it is shown for comparison."""
+
+    run: str
+    seen: str
+    text: str
+    low: float = -np.inf
+    high: float = np.inf
+    percent: bool = True
+
+    @property
+    def limit(self) -> str:
+        """The limits in words."""
+        low, high = (self.format(value) for value in (self.low, self.high))
+        if np.isfinite(self.low) and np.isfinite(self.high):
+            return f"{low} to {high}"
+        return f"at most {high}" if np.isfinite(self.high) else f"at least {low}" if np.isfinite(self.low) else "–"
+
+    def format(self, value: float) -> str:
+        """Return a number of this line as text."""
+        return f"{100 * value:.1f} %" if self.percent else f"{value:.3g}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, why it is asked, and its table."""
+
+    title: str
+    text: str
+    checks: list[Check]
+
+
+def lies_in(low: pd.Series, high: pd.Series, value: float | pd.Series) -> float:
+    """Return in which share of the intervals a value lies; those without one do not count."""
+    known = low.notna() & high.notna()
+    return float(((low <= value) & (value <= high))[known].mean()) if known.any() else np.nan
+
+
+def find_true_gaps(rows: pd.DataFrame, truth: Truth, metric: str | None = None) -> pd.Series:
+    """Return the true difference between each row's two named groups, best − worst, positive where best is better."""
+    gaps = []
+    for row in rows.itertuples(index=False):
+        means = truth[row.model, row.organ, metric or row.metric, row.attribute]
+        sign = 1.0 if row.metric == "dice" else -1.0
+        gaps.append(sign * (means[row.best_group] - means[row.worst_group]))
+    return pd.Series(gaps, index=rows.index, dtype=float)
+
+
+def see_alarms(audit: Audit, truth: Truth) -> Seen:
+    table = audit.disparity
+    return {
+        "tests": float(len(audit.family)),
+        "any test": float((table["p"] <= ALPHA).any()),
+        "any corrected test": float((table["p_adjusted"] <= ALPHA).any()),
+        "any verdict": float((table["verdict"] == DISPARITY).any()),
+        "any model gap": float((audit.model_gaps["p_adjusted"] <= ALPHA).any()) if len(audit.model_gaps) else np.nan,
+    }
+
+
+def see_size(audit: Audit, truth: Truth) -> Seen:
+    rows = audit.disparity.set_index("metric")
+    dice, boundary = rows.loc[["dice"]], rows.loc[[BOUNDARY]]
+    return {
+        "crude": 1.0 - lies_in(dice["gap_low"], dice["gap_high"], 0.0),
+        "excess": 1.0 - lies_in(dice["excess_low"], dice["excess_high"], 0.0),
+        "boundary": 1.0 - lies_in(boundary["gap_low"], boundary["gap_high"], 0.0),
+        "boundary test": float((boundary["p"] <= ALPHA).mean()),
+        "boundary verdict": float((boundary["verdict"] == DISPARITY).mean()),
+    }
+
+
+def see_adjusted(audit: Audit, truth: Truth) -> Seen:
+    rows = audit.disparity
+    matching = audit.matching
+    return {
+        "crude": 1.0 - lies_in(rows["gap_low"], rows["gap_high"], 0.0),
+        "adjusted": 1.0 - lies_in(rows["adjusted_low"], rows["adjusted_high"], 0.0),
+        "adjusted test": float((rows["adjusted_p"] <= ALPHA).mean()),
+        "crude gap": float(rows["gap"].mean()),
+        "adjusted gap": float(rows["adjusted_gap"].mean()),
+        "matched": 1.0 - lies_in(matching["low"], matching["high"], 0.0) if len(matching) else np.nan,
+    }
+
+
+def see_coverage(audit: Audit, truth: Truth) -> Seen:
+    seen: Seen = {}
+    groups = audit.groups.assign(
+        true=[truth[row.model, row.organ, row.metric, row.attribute][row.group] for row in audit.groups.itertuples()]
+    )
+    disparity = audit.disparity.assign(true=find_true_gaps(audit.disparity, truth))
+    for metric in audit.settings.metrics:
+        part = groups[groups["metric"] == metric]
+        seen[f"means {metric}"] = lies_in(part["ci_low"], part["ci_high"], part["true"])
+        rows = disparity[disparity["metric"] == metric]
+        seen[f"gap {metric}"] = lies_in(rows["gap_low"], rows["gap_high"], rows["true"])
+        seen[f"adjusted {metric}"] = lies_in(rows["adjusted_low"], rows["adjusted_high"], rows["true"])
+        if metric == "dice":
+            true = find_true_gaps(rows, truth, "excess")
+            seen["excess dice"] = lies_in(rows["excess_low"], rows["excess_high"], true)
+    return seen
+
+
+def see_bias(audit: Audit, truth: Truth) -> Seen:
+    """Return the errors of the gap in units of what :func:`summarise` divides by: the spread over cohorts of a plain difference."""
+    [row] = audit.disparity[audit.disparity["organ"] == "liver"].to_dict("records")
+    means = audit.groups[audit.groups["organ"] == "liver"].set_index("group")["mean"]
+    true = truth[row["model"], "liver", BOUNDARY, row["attribute"]]
+    first, *_, last = true
+    difference = means[first] - means[last] - (true[first] - true[last])
+    return {
+        "difference": difference,
+        "gap": row["gap"] - (max(true.values()) - min(true.values())),
+        "covered": float(row["gap_low"] <= true[row["worst_group"]] - true[row["best_group"]] <= row["gap_high"]),
+        "unit difference": difference,
+    }
+
+
+def see_power(audit: Audit, truth: Truth) -> Seen:
+    [row] = audit.disparity[audit.disparity["organ"] == "liver"].to_dict("records")
+    tests = audit.tests[audit.tests["organ"] == "liver"].set_index("test")["p"]
+    return {
+        "Welch": float(tests["Welch's t"] <= ALPHA),
+        "interval": float(not row["gap_low"] <= 0 <= row["gap_high"]),
+        "test": float(row["p"] <= ALPHA),
+        "corrected": float(row["p_adjusted"] <= ALPHA),
+        "detectable": row["detectable"],
+    }
+
+
+def see_verdicts(audit: Audit, truth: Truth) -> Seen:
+    verdicts = audit.disparity["verdict"]
+    return {
+        "inside": float(verdicts.isin([EQUIVALENT, NEGLIGIBLE]).mean()),
+        "equivalent": float((verdicts == EQUIVALENT).mean()),
+        "beyond": float((verdicts == DISPARITY).mean()),
+    }
+
+
+NULL = Plan(120, models=("first", "second"))
+SMALLER = Plan(160, women_size=0.8)
+CONFOUNDED = Plan(200, correlation=0.6, bmi_mm=0.8)
+PLANTED = Plan(200, women_size=0.85, women_mm=0.3, bmi_mm=0.2)
+POWERED = Plan(120, organs=("liver",))
+AT_MARGIN = Plan(300, women_mm=MARGIN_MM)
+NEGLIGIBLE_MARGIN = {"dice": 1e-5, "hd95_mm": 1e-3, BOUNDARY: 1e-4}
+POWER_STEPS = (0.5, 1.0, 1.5)
+
+
+@lru_cache(maxsize=4)
+def predict_detectable(plan: Plan) -> tuple[float, float]:
+    """Return the difference between women and men that the audit's own formula says is found with 80 % power, and its degrees of freedom.
+
+    From the population's spread, in place of a cohort's, and groups of equal size.
+    """
+    generator = np.random.default_rng(1)
+    people = draw_people(plan, 200_000, generator)
+    [(_, _, measures)] = draw_scores(plan, people, generator)
+    error = np.sqrt(4.0 * measures[BOUNDARY].var() / plan.subjects)
+    df = float(plan.subjects - 2)
+    return float(find_detectable_difference(np.array([error]), np.array([df]), alpha=ALPHA, power=POWER)[0]), df
+
+
+def predict_power(share: float, df: float) -> float:
+    """Return the power of a two-sided t test against a share of the difference that it finds with 80 % power."""
+    centre = find_detectable_difference(np.array([1.0]), np.array([df]), alpha=ALPHA, power=POWER)[0] * share
+    critical = special.stdtrit(df, 1.0 - ALPHA / 2.0)
+    return float(1.0 - special.nctdtr(df, centre, critical) + np.nan_to_num(special.nctdtr(df, centre, -critical)))
+
+
+def list_runs() -> dict[str, Run]:
+    """Return every run by name; the planted gaps of the power runs follow from the audit's own formula."""
+    three = ("sex", "age", "bmi")
+    null = Run(NULL, see_alarms, 500, ("dice", BOUNDARY), three, margin=NEGLIGIBLE_MARGIN, draws=200)
+    coverage = Run(PLANTED, see_coverage, 800, ALL_METRICS, confounders=("age", "bmi"))
+    power = Run(POWERED, see_power, 600)
+    detectable_mm, _ = predict_detectable(POWERED)
+    runs = {
+        "null": null,
+        "null max_t": replace(null, correction="max_t"),
+        "size": Run(SMALLER, see_size, 1000, ("dice", BOUNDARY)),
+        "confounded": Run(CONFOUNDED, see_adjusted, 800, attributes=("age",), confounders=("bmi", "sex")),
+        "coverage": coverage,
+        "coverage small": replace(coverage, plan=replace(PLANTED, subjects=60)),
+        "coverage skewed": replace(coverage, plan=replace(PLANTED, spread=0.6, distance_spread=0.7)),
+        "bias": Run(replace(POWERED, women_mm=0.4), see_bias, 500),
+        "bias null": Run(POWERED, see_bias, 500),
+        "bias three": Run(POWERED, see_bias, 500, attributes=("age",)),
+        "margin": Run(AT_MARGIN, see_verdicts, 800, draws=200),
+        "margin skewed": Run(replace(AT_MARGIN, spread=0.7), see_verdicts, 800, draws=200),
+        "margin three": Run(
+            replace(AT_MARGIN, women_mm=0.0, old_mm=MARGIN_MM), see_verdicts, 600, attributes=("age",), draws=200
+        ),
+        "no gap": Run(replace(AT_MARGIN, women_mm=0.0), see_verdicts, 300, draws=200),
+    }
+    for step in POWER_STEPS:
+        runs[f"power {step}"] = replace(power, plan=replace(POWERED, women_mm=step * detectable_mm))
+    return runs
+
+
+def list_questions() -> list[Question]:
+    """Return every question with its limits."""
+    at_most = {"high": ALPHA}
+    covered = {"low": 0.93, "high": 0.97}
+    words = {"dice": "Dice", "hd95_mm": "HD95", BOUNDARY: "boundary error"}
+    sizes = {
+        "coverage": "100 people per group",
+        "coverage small": "30 people per group",
+        "coverage skewed": "100 people per group, very skewed",
+    }
+    detectable_mm, df = predict_detectable(POWERED)
+    coverage = [
+        Check(run, f"{kind} {metric}", f"{text}, {words[metric]}, {size}", **covered)
+        for run, size in sizes.items()
+        for kind, text, metrics in (
+            ("means", "group means", ALL_METRICS),
+            ("gap", "gap between two named groups", ALL_METRICS),
+            ("excess", "excess gap", ("dice",)),
+            ("adjusted", "adjusted gap", ALL_METRICS),
+        )
+        for metric in metrics
+    ]
+    power = []
+    for step in POWER_STEPS:
+        predicted = predict_power(step, df)
+        text = (
+            f"true gap {step * detectable_mm:.2f} mm ({step:g} × the detectable one), {100 * predicted:.0f} % predicted"
+        )
+        limits = {"low": predicted - 0.05, "high": predicted + 0.05}
+        power += [
+            Check(f"power {step}", "Welch", f"{text}: found by Welch's t", **limits),
+            Check(f"power {step}", "interval", f"{text}: interval leaves out 0"),
+            Check(f"power {step}", "test", f"{text}: found by Mann–Whitney's test"),
+        ]
+    power.append(
+        Check(
+            "power 1.0", "detectable", f"detectable difference as reported, mm (from the population's spread: {detectable_mm:.3g})",
+            0.95 * detectable_mm, 1.05 * detectable_mm, percent=False,
+        )
+    )  # fmt: skip
+    return [
+        Question(
+            "False alarms where nobody is treated worse",
+            "Two models, two organs and both pooled, Dice and boundary error, by sex, age and BMI; 120 people. An alarm is a single one anywhere in the "
+            "family of a cohort. Verdicts are asked for with margins of next to nothing: with the usual ones there is none.",
+            [
+                Check("null", "any corrected test", "any corrected p-value (Holm) at most 0.05", **at_most),
+                Check("null", "any verdict", 'any verdict "disparity" (Holm)', **at_most),
+                Check("null max_t", "any corrected test", "any corrected p-value (max-T) at most 0.05", **at_most),
+                Check("null max_t", "any verdict", 'any verdict "disparity" (max-T)', **at_most),
+                Check("null", "any model gap", "any two models said to differ in their gaps", **at_most),
+                Check("null", "any test", "for comparison: any p-value at most 0.05 without correction"),
+            ],
+        ),
+        Question(
+            "Women's organs are smaller, the boundary error is the same",
+            "Women's volumes are 0.8 of men's; 160 people. Dice is lower for women without any fault of the model.",
+            [
+                Check("size", "excess", "interval of the excess gap leaves out 0", **at_most),
+                Check("size", "boundary", "interval of the gap in boundary error leaves out 0", **at_most),
+                Check(
+                    "size", "boundary test", "Mann–Whitney's test of boundary error at 0.05, not corrected", **at_most
+                ),
+                Check("size", "boundary verdict", 'boundary error: verdict "disparity"', **at_most),
+                Check("size", "crude", "for comparison: interval of the gap in Dice leaves out 0"),
+            ],
+        ),
+        Question(
+            "Age and BMI go together, only BMI matters",
+            "Correlation 0.6, and 0.8 mm more for every 10 kg/m²; three groups of age, 200 people; BMI and sex held equal.",
+            [
+                Check("confounded", "adjusted", "interval of the adjusted gap of age leaves out 0", **at_most),
+                Check("confounded", "adjusted test", "test of the adjusted groups of age at 0.05", **at_most),
+                Check("confounded", "matched", "interval of the gap among matched people leaves out 0", **at_most),
+                Check("confounded", "crude", "for comparison: interval of the gap of age as it is leaves out 0"),
+                Check("confounded", "crude gap", "for comparison: gap of age as it is, mm", percent=False),
+                Check("confounded", "adjusted gap", "adjusted gap of age, mm", -0.05, 0.05, percent=False),
+            ],
+        ),
+        Question(
+            "How often 95 % intervals hold the truth",
+            "Women have smaller organs and 0.3 mm more of boundary error. Errors are lognormal (skewness 1.3; "
+            '"very skewed": 2.3, and HD95 4.6). The adjusted gap is that of sex, age and BMI held equal.',
+            coverage,
+        ),
+        Question(
+            "Bias of the gap",
+            "In units of the standard error of a difference between two groups; boundary error of the liver, 120 people. best − worst is never negative: where "
+            "the truth is 0 it has to be above, by 0.80 for two groups; and the two of three groups are chosen by looking.",
+            [
+                Check(
+                    "bias",
+                    "difference",
+                    "difference between two named groups, true gap 0.4 mm",
+                    -0.1,
+                    0.1,
+                    percent=False,
+                ),
+                Check("bias", "gap", "best − worst of two groups, true gap 0.4 mm", -0.1, 0.1, percent=False),
+                Check("bias null", "gap", "for comparison: best − worst of two groups, no true gap", percent=False),
+                Check("bias three", "gap", "for comparison: best − worst of three groups, no true gap", percent=False),
+                Check("bias three", "covered", "for comparison: interval of best − worst of three holds the truth"),
+            ],
+        ),
+        Question(
+            "Power, and the power that the audit predicts",
+            "Boundary error of one organ by sex, 120 people. The detectable difference that the audit states is for Welch's test at 80 % power, not corrected.",
+            power,
+        ),
+        Question(
+            "Wrong verdicts where the true gap is just the margin",
+            f"{MARGIN_MM:g} mm of boundary error, 300 people; two organs and both pooled, each verdict counted for itself.",
+            [
+                Check(run, seen, f"{text}, {size}", **at_most)
+                for run, size in (
+                    ("margin", "two groups"),
+                    ("margin skewed", "two groups, very skewed"),
+                    ("margin three", "three groups, one apart"),
+                )
+                for seen, text in (
+                    ("inside", 'said to be "equivalent" or "negligible"'),
+                    ("beyond", 'said to be a "disparity"'),
+                )
+            ]
+            + [Check("no gap", "equivalent", 'for comparison: "equivalent" where there is no gap')],
+        ),
+    ]
