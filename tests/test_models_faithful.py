@@ -19,9 +19,9 @@ from helpers.models.sam import SamSegmenter
 from helpers.models.sam_demo import SmallSam, build_small_sam, load_small_sam
 from helpers.models.sam_encoder import FastImageEncoder, attend_with_positions
 from helpers.models.sam_frames import MedSamFrame
-from helpers.models.synthetic import draw_slice
 from helpers.models.torchvision_fix import import_segment_anything
 from helpers.prompts import Prompts
+from helpers.training.synthetic import draw_slice
 
 Logits = tuple[np.ndarray, np.ndarray]  # low-resolution logits (n, a, a) and what is thresholded at 0 (n, y, x)
 

@@ -24,11 +24,11 @@ ORGANS = ("liver", "kidney_right", "kidney_left", "spleen", "lung_right", "lung_
 EMPTY_ORGAN = "empty organ"  # the fault of a person whose spleen is missing from image and mask
 OVERSAMPLING = 2
 
-_TISSUES = (
+TISSUES = (
     "air", "table", "skin", "fat", "muscle", "bone", "marrow", "disc", "csf", "lung", "airway", "blood", "vein", "liver", "spleen",
     "cortex", "medulla", "bowel", "fluid", "gas",
 )  # fmt: skip
-_INDEX = {name: place for place, name in enumerate(_TISSUES)}
+_INDEX = {name: place for place, name in enumerate(TISSUES)}
 
 # Mean intensities by protocol. CT in Hounsfield units; MR in arbitrary units, of the order in which clinical
 # sequences show the tissues.
@@ -36,7 +36,7 @@ _COMMON_CT = {
     "air": -1000, "table": -350, "skin": 20, "fat": -100, "muscle": 55, "bone": 480, "marrow": 200, "disc": 85, "csf": 15, "lung": -810,
     "airway": -990, "bowel": 35, "fluid": 8, "gas": -900,
 }  # fmt: skip
-_PROTOCOLS = {
+PROTOCOLS = {
     "CT native": _COMMON_CT | {"blood": 42, "vein": 42, "liver": 58, "spleen": 50, "cortex": 34, "medulla": 30},
     "CT arterial": _COMMON_CT | {"blood": 290, "vein": 80, "liver": 75, "spleen": 135, "cortex": 190, "medulla": 85},
     "CT portal": _COMMON_CT | {"blood": 150, "vein": 150, "liver": 108, "spleen": 120, "cortex": 185, "medulla": 165},
@@ -253,20 +253,10 @@ def draw_torso(
     -------
     Drawing
     """
-    rng = np.random.default_rng([scan_seed, 1])
-    build = _measure_build(sex, age_years, bmi, np.random.default_rng([anatomy_seed, 0]))
-    spacing = np.asarray(spacing_mm, float) * rng.uniform([0.93, 0.93, 0.9], [1.07, 1.07, 1.1])
-    spacing[1] = spacing[0] * spacing_mm[1] / spacing_mm[0]
-    low, high = _frame(build, rng)
-    size = np.maximum(np.ceil((high - low) / spacing).astype(int), 8)
-    z, y, x = (
-        (start + (np.arange(count * OVERSAMPLING) + 0.5) * step / OVERSAMPLING).astype(np.float32)
-        for start, count, step in zip(low[::-1], size[::-1], spacing[::-1], strict=True)
+    canvas, build, spacing, low, rng = _paint_torso(
+        sex, age_years, bmi, modality, anatomy_seed, scan_seed, spacing_mm, without
     )
-    canvas = _Canvas(z, y, x, anatomy_seed)
-    _paint_body(canvas, build, table=modality == "CT" and rng.random() < 0.7)
-    _paint_organs(canvas, build, without)
-    protocol = str(rng.choice([name for name in _PROTOCOLS if name.startswith(modality)]))
+    protocol = str(rng.choice([name for name in PROTOCOLS if name.startswith(modality)]))
     image = _scan(canvas, build, protocol, rng, spacing)
     labels = np.zeros(image.shape, np.uint8)
     for value in range(1, len(ORGANS) + 1):
@@ -281,6 +271,57 @@ def draw_torso(
         tuple(float(start + step / 2) for start, step in zip(low, spacing, strict=True)),
         protocol,
     )
+
+
+def draw_tissues(
+    *, sex: str, age_years: float, bmi: float, seed: int, spacing_mm: tuple[float, float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw what a torso is made of, without a scanner.
+
+    Parameters
+    ----------
+    sex, age_years, bmi, spacing_mm
+        As in :func:`draw_torso`.
+    seed : int
+        Of anatomy and field of view.
+
+    Returns
+    -------
+    tissues : ndarray of uint8, (z, y, x)
+        Places in :data:`TISSUES`, on a grid :data:`OVERSAMPLING` times as fine as `spacing_mm`, axes towards superior, posterior
+        and left.
+    labels : ndarray of uint8, (z, y, x)
+        1 + the organ's place in :data:`ORGANS`; 0 outside of all.
+    """
+    canvas = _paint_torso(sex, age_years, bmi, "CT", seed, seed, spacing_mm, ())[0]
+    return canvas.tissues, canvas.labels
+
+
+def _paint_torso(
+    sex: str,
+    age_years: float,
+    bmi: float,
+    modality: str,
+    anatomy_seed: int,
+    scan_seed: int,
+    spacing_mm: tuple[float, float, float],
+    without: Sequence[str],
+) -> tuple[_Canvas, _Build, np.ndarray, np.ndarray, np.random.Generator]:
+    """Return the painted canvas, the build, spacing and low corner (x, y, z) in mm, and the scan's generator as it stands then."""
+    rng = np.random.default_rng([scan_seed, 1])
+    build = _measure_build(sex, age_years, bmi, np.random.default_rng([anatomy_seed, 0]))
+    spacing = np.asarray(spacing_mm, float) * rng.uniform([0.93, 0.93, 0.9], [1.07, 1.07, 1.1])
+    spacing[1] = spacing[0] * spacing_mm[1] / spacing_mm[0]
+    low, high = _frame(build, rng)
+    size = np.maximum(np.ceil((high - low) / spacing).astype(int), 8)
+    z, y, x = (
+        (start + (np.arange(count * OVERSAMPLING) + 0.5) * step / OVERSAMPLING).astype(np.float32)
+        for start, count, step in zip(low[::-1], size[::-1], spacing[::-1], strict=True)
+    )
+    canvas = _Canvas(z, y, x, anatomy_seed)
+    _paint_body(canvas, build, table=modality == "CT" and rng.random() < 0.7)
+    _paint_organs(canvas, build, without)
+    return canvas, build, spacing, low, rng
 
 
 def _measure_build(sex: str, age: float, bmi: float, rng: np.random.Generator) -> _Build:
@@ -574,7 +615,7 @@ def _scan(
 ) -> np.ndarray:
     """Return the image: tissue means averaged over the fine grid, texture, blur, bias field (MR) and noise, int16."""
     modality = protocol.split()[0]
-    means = {name: float(value) for name, value in _PROTOCOLS[protocol].items()}
+    means = {name: float(value) for name, value in PROTOCOLS[protocol].items()}
     if modality == "CT":
         spreads = {"fat": 5, "muscle": 5, "bone": 70, "marrow": 35, "lung": 35, "gas": 30, "bowel": 15}
         contrast = rng.normal(1, 0.12)
@@ -586,7 +627,7 @@ def _scan(
     else:
         gain = rng.uniform(0.75, 1.3)
         means = {name: value * gain * float(np.exp(rng.normal(0, 0.08))) for name, value in means.items()}
-    lookup = np.array([means[name] for name in _TISSUES], np.float32)
+    lookup = np.array([means[name] for name in TISSUES], np.float32)
     image = _average_down(lookup[canvas.tissues])
     step = OVERSAMPLING
     coarse = [axis.reshape(-1, step).mean(axis=1) for axis in (canvas.z, canvas.y, canvas.x)]

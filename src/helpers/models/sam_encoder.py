@@ -69,6 +69,8 @@ class FastImageEncoder:
         x = encoder.patch_embed(images)
         if encoder.pos_embed is not None:
             x = x + encoder.pos_embed
+        # The patches come channels first in memory; left so, every normalisation would copy them.
+        x = x.contiguous()
         for block, relative in zip(encoder.blocks, self._relative, strict=True):
             x += self._attend_block(block, block.norm1(x).to(self.dtype), relative)
             x += block.mlp(block.norm2(x).to(self.dtype))
@@ -118,11 +120,14 @@ class FastImageEncoder:
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sides: tuple[int, int], relative: Any
     ) -> torch.Tensor:
         """Return softmax(query·keyᵀ/√d + relative positions)·value, over (n, heads, places, d)."""
+        import torch
         from torch.nn import functional
 
         if relative is None:
             return functional.scaled_dot_product_attention(query, key, value)
         along_y, along_x = _score_positions(query, sides, relative)
+        if query.device.type == "cpu" and query.dtype != torch.float32:
+            return _attend_with_longer_vectors(query, key, value, along_y, along_x)
         if query.shape[2] < _LONG:
             bias = (along_y[..., :, None] + along_x[..., None, :]).flatten(-2)
             return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
@@ -228,6 +233,31 @@ def _score_positions(
         run = scores.as_strided((n, heads, side_y, side_x, side), strides, storage_offset=side - 1)
         found.append(run.reshape(n, heads, side_y * side_x, side))
     return found[0], found[1]
+
+
+def _attend_with_longer_vectors(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, along_y: torch.Tensor, along_x: torch.Tensor
+) -> torch.Tensor:
+    """Attend with the positions as further parts of the vectors: plain attention, nothing as large as the scores.
+
+    A query carries what it adds to each row and column, a key a one where its own row and column stand, so their product is
+    query·key + along_y + along_x, summed in float32. Three times the products, which a processor with bfloat16 hardly feels;
+    in float32 they would cost more than the additions they save.
+    """
+    import torch
+    from torch.nn import functional
+
+    n, heads, places, depth = query.shape
+    side_y, side_x = along_y.shape[-1], along_x.shape[-1]
+    place = torch.arange(places)
+    where = torch.zeros((places, side_y + side_x), dtype=key.dtype)
+    where[place, place // side_x] = 1
+    where[place, side_y + place % side_x] = 1
+    longer_query = torch.cat([query * depth**-0.5, along_y, along_x], dim=-1)
+    longer_key = torch.cat([key, where.expand(n, heads, -1, -1)], dim=-1)
+    longer_value = functional.pad(value, (0, side_y + side_x))
+    out = functional.scaled_dot_product_attention(longer_query, longer_key, longer_value, scale=1.0)
+    return out[..., :depth]
 
 
 def _attend_by_pieces(

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from helpers.cohort.anatomy import ORGANS, TISSUES
 from helpers.errors import SegfairError
 from helpers.models.sam_demo import SmallSam, build_small_sam, load_small_sam
-from helpers.models.synthetic import draw_slice
-from helpers.models.training import Cycle, Recipe, _rate_at, resize_weights, train_small_sam
+from helpers.training import synthetic
+from helpers.training.synthetic import draw_slice
+from helpers.training.torsos import Torsos, draw_torsos
+from helpers.training.train import Cycle, Recipe, _rate_at, resize_weights, train_small_sam
 
 TINY = SmallSam(
     image_size=48,
@@ -79,7 +82,7 @@ def test_without_jitter_boxes_are_tight_up_to_the_scans_own_pixels() -> None:
 
 
 def test_training_lowers_the_loss_of_one_batch() -> None:
-    from helpers.models.training import HELPER_CHANNELS, compute_loss
+    from helpers.training.train import HELPER_CHANNELS, compute_loss
 
     torch.manual_seed(0)
     sam, helper = build_small_sam(TINY).train(), torch.nn.Conv2d(TINY.prompt_width, HELPER_CHANNELS, 1)
@@ -147,3 +150,40 @@ def test_the_rate_restarts_with_each_cycle() -> None:
 def test_weights_are_written_at_the_size_that_ships(tmp_path: Path) -> None:
     train_small_sam(RECIPE, tmp_path / "a.safetensors", state=tmp_path / "a.pt")
     assert load_small_sam(tmp_path / "a.safetensors").image_encoder.img_size == 32
+
+
+@pytest.fixture(scope="module")
+def torsos() -> Torsos:
+    return draw_torsos(1)
+
+
+def test_torsos_hold_every_organ_in_its_own_tissues(torsos: Torsos) -> None:
+    labels, tissues = np.divmod(np.concatenate([codes.ravel() for codes in torsos.slices]), len(TISSUES))
+    assert set(np.unique(labels)) == set(range(len(ORGANS) + 1))
+    lung = ORGANS.index("lung_right") + 1
+    assert {TISSUES[place] for place in np.unique(tissues[labels == lung])} == {"lung", "vein"}
+
+
+def test_slices_of_torsos_have_organs_as_targets(torsos: Torsos, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scene of one torso slice: a target's outline is an organ's or another tissue's, bent alike."""
+    monkeypatch.setattr(synthetic, "_TORSOS", 1.0)
+    liver = ORGANS.index("liver") + 1
+    places = [k for k, codes in enumerate(torsos.slices) if (codes // len(TISSUES) == liver).sum() > 2000]
+    only = Torsos([torsos.slices[places[0]]])
+    share = (only.slices[0] // len(TISSUES) == liver).mean()
+    for seed in range(5):
+        drawn = draw_slice(np.random.default_rng(seed), 96, targets=20, torsos=only)
+        # The liver is the largest target by far; up to a fifth of the slice may be cut off on each axis.
+        area = max(mask.sum() for mask in drawn.masks) / (drawn.image.any(axis=1).sum() * 96)
+        assert 0.5 * share < area < 2.0 * share
+    again = draw_slice(np.random.default_rng(4), 96, targets=20, torsos=only)
+    np.testing.assert_array_equal(drawn.image, again.image)
+
+
+def test_a_cycle_may_learn_from_torsos_drawn_once(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, cycles=(Cycle(1, TINY), Cycle(1, FINE, torsos=True)), people=1)
+    drawn = []
+    train_small_sam(recipe, tmp_path / "a.safetensors", state=tmp_path / "a.pt", showing=drawn.append, limit_seconds=0)
+    history = train_small_sam(recipe, tmp_path / "a.safetensors", state=tmp_path / "a.pt", showing=drawn.append)
+    assert drawn == [1]
+    assert history["step"].tolist() == [1, 2]

@@ -2,8 +2,8 @@
 
 In the manner of SynthSeg (Billot et al., Medical Image Analysis 2023): shapes are drawn at random, every
 shape gets a random grey, and contrast, texture, blur, resolution, bias field, noise and window are drawn
-anew for each slice, so that a network has nothing to learn but outlines. Three kinds of scene: torso-like
-arrangements, free shapes, and partitions of the plane.
+anew for each slice, so that a network has nothing to learn but outlines. Four kinds of scene: slices of drawn
+torsos (:mod:`helpers.training.torsos`), torso-like arrangements, free shapes, and partitions of the plane.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ import cc3d
 import numpy as np
 from scipy import ndimage
 
+from helpers.training.torsos import Torsos, paint_torso_slice
+
 # Components smaller than this are no targets: 4 × 4 pixels.
 _MIN_TARGET_PIXELS = 16
+# Share of the slices that are of drawn torsos, where there are any.
+_TORSOS = 0.45
 
 
 @dataclass(frozen=True)
@@ -47,25 +51,36 @@ class Slice:
     owners: np.ndarray
 
 
-def draw_slice(rng: np.random.Generator, size: int, *, targets: int = 6, jitter: float = 0.10) -> Slice:
+def draw_slice(
+    rng: np.random.Generator, size: int, *, targets: int = 6, jitter: float = 0.10, torsos: Torsos | None = None
+) -> Slice:
     """Draw a slice and the boxes of up to `targets` of its shapes.
 
     Parameters
     ----------
     rng : numpy Generator
-        The slice depends on nothing else.
+        The slice depends on nothing else but `torsos`.
     size : int
         Side of the frame in pixels.
     targets : int
         At most this many boxes.
     jitter : float
         Each side of a box moves by up to U(0, jitter) of the box's size, the bound drawn per slice.
+    torsos : Torsos, optional
+        Drawn torsos that some of the slices are taken from.
     """
-    short = size if rng.random() < 0.1 else round(size * rng.uniform(0.55, 1.0))
-    height, width = (short, size) if rng.random() < 0.8 else (size, short)
-    scene = _Scene(rng, height, width)
+    codes = None
+    if torsos is not None and rng.random() < _TORSOS:
+        codes = torsos.slices[int(rng.integers(len(torsos.slices)))]
+        height, width = (max(8, round(size * side / max(codes.shape))) for side in codes.shape)
+    else:
+        short = size if rng.random() < 0.1 else round(size * rng.uniform(0.55, 1.0))
+        height, width = (short, size) if rng.random() < 0.8 else (size, short)
+    scene = Scene(rng, height, width)
     kind = rng.random()
-    if kind < 0.6:
+    if codes is not None:
+        paint_torso_slice(scene, codes, _draw_palette(rng))
+    elif kind < 0.6:
         _draw_torso(scene)
     elif kind < 0.85:
         _draw_free_shapes(scene)
@@ -84,7 +99,7 @@ def draw_slice(rng: np.random.Generator, size: int, *, targets: int = 6, jitter:
 
 
 @dataclass
-class _Scene:
+class Scene:
     """A drawing in progress: which grey (`ink`) and which target (`owner`, 0 none) each pixel has."""
 
     rng: np.random.Generator
@@ -133,7 +148,7 @@ class _Scene:
         return owner
 
 
-def _draw_torso(scene: _Scene) -> None:
+def _draw_torso(scene: Scene) -> None:
     """Body, fat, muscle, spine, ribs, large and small organs, gut with gas, sometimes lungs."""
     rng = scene.rng
     centre_x, centre_y = (
@@ -290,7 +305,7 @@ def _draw_torso(scene: _Scene) -> None:
         scene.paint(rib & body, palette("bone"), target=False)
 
 
-def _draw_free_shapes(scene: _Scene) -> None:
+def _draw_free_shapes(scene: Scene) -> None:
     """Blobs, bars, crescents, discs and rings anywhere, nested, touching and overlapping."""
     rng = scene.rng
     side = max(scene.width, scene.height)
@@ -316,7 +331,7 @@ def _draw_free_shapes(scene: _Scene) -> None:
             _add_details(scene, shape, owner, rng.integers(1, 5), _draw_palette(rng), radius=radius * 0.2)
 
 
-def _draw_partition(scene: _Scene) -> None:
+def _draw_partition(scene: Scene) -> None:
     """Divide the plane by whichever of several smooth fields is highest: every boundary is shared."""
     rng = scene.rng
     cells = int(rng.integers(3, 8))
@@ -327,7 +342,7 @@ def _draw_partition(scene: _Scene) -> None:
 
 
 def _blob(
-    scene: _Scene,
+    scene: Scene,
     x: float,
     y: float,
     radius: float,
@@ -368,7 +383,7 @@ def _blob(
 
 
 def _add_details(
-    scene: _Scene, organ: np.ndarray, owner: int, count: int, palette: Callable[[str], float], *, radius: float = 0.02
+    scene: Scene, organ: np.ndarray, owner: int, count: int, palette: Callable[[str], float], *, radius: float = 0.02
 ) -> None:
     """Paint vessels or lesions into an organ; they stay part of it."""
     places = np.argwhere(organ)
@@ -442,7 +457,7 @@ def _find_edges(owner: np.ndarray) -> np.ndarray:
     return edges
 
 
-def _render(scene: _Scene) -> tuple[np.ndarray, np.ndarray, int]:
+def _render(scene: Scene) -> tuple[np.ndarray, np.ndarray, int]:
     """Turn inks into an 8-bit image as a scanner of random resolution and a random window would show it.
 
     Returns the image, the same without texture, blur and noise, and the number of pixels the scan's longer
@@ -482,7 +497,7 @@ def _render(scene: _Scene) -> tuple[np.ndarray, np.ndarray, int]:
     return show(image), show(flat), native
 
 
-def _choose_targets(scene: _Scene, size: int, native: int, count: int, jitter: float) -> tuple[np.ndarray, np.ndarray]:
+def _choose_targets(scene: Scene, size: int, native: int, count: int, jitter: float) -> tuple[np.ndarray, np.ndarray]:
     """Return masks and jittered boxes of up to `count` components, organs before other shapes."""
     rng = scene.rng
     components = cc3d.connected_components(np.maximum(scene.owner, 0).astype(np.uint16), connectivity=8)

@@ -16,8 +16,9 @@ from helpers import storage
 from helpers.errors import SegfairError
 from helpers.models.sam import choose_device, has_fast_bfloat16
 from helpers.models.sam_demo import SmallSam, build_small_sam, save_small_sam
-from helpers.models.synthetic import Slice, draw_slice
 from helpers.study import REPOSITORY
+from helpers.training.synthetic import Slice, draw_slice
+from helpers.training.torsos import Torsos, draw_torsos
 
 if TYPE_CHECKING:
     import torch
@@ -46,12 +47,15 @@ class Cycle:
         Highest learning rate (AdamW), reached after the recipe's `warmup` steps.
     cosine : int or None
         Steps the rate's cosine would take to reach nothing; None: `steps`. Longer: the cycle ends early.
+    torsos : bool
+        Whether slices of drawn torsos are among what is learnt from.
     """
 
     steps: int
     size: SmallSam = field(default_factory=SmallSam)
     rate: float = 1e-3
     cosine: int | None = None
+    torsos: bool = False
 
 
 COARSE = SmallSam(image_size=144, patch_size=6, window=8)
@@ -70,6 +74,8 @@ class Recipe:
     shipped : SmallSam
         What the averaged weights are resized to when they are written: fewer places than they were trained
         with, where the demo is to be quick.
+    people : int
+        Torsos drawn for the cycles that learn from them.
     slices, targets : int
         Slices per step and boxes per slice.
     average : float
@@ -80,9 +86,11 @@ class Recipe:
         Cycle(4200, COARSE),
         Cycle(5700, COARSE, cosine=8000),
         Cycle(1600, FINE, rate=6e-4, cosine=2200),
+        Cycle(8000, FINE, rate=8e-4, torsos=True),
     )
     shipped: SmallSam = field(default_factory=SmallSam)
     seed: int = 1
+    people: int = 160
     slices: int = 4
     targets: int = 8
     warmup: int = 200
@@ -112,6 +120,7 @@ def train_small_sam(
     device: str = "cpu",
     save_every: int = 250,
     report: Callable[[int, float], None] | None = None,
+    showing: Callable[[int], None] | None = None,
     limit_seconds: float = math.inf,
 ) -> pd.DataFrame:
     """Train, writing the averaged weights to `out` and everything needed to go on to `state`.
@@ -128,6 +137,8 @@ def train_small_sam(
         The checkpoint to go on from.
     report : callable, optional
         Called with (step, mean loss since the last call) at each save.
+    showing : callable, optional
+        Called with the number of torsos drawn so far, before the first step.
     limit_seconds : float
         Stop (with a checkpoint) after this long.
 
@@ -160,6 +171,7 @@ def train_small_sam(
         helper, optimiser = _start_cycle(sam, recipe, begin, cycle, device)
         helper.load_state_dict(kept["helper"])
         optimiser.load_state_dict(kept["optimiser"])
+    torsos = _keep_torsos(recipe, state.with_suffix(".torsos.npz"), showing)
     began = time.monotonic()
     losses: list[tuple[float, float]] = []
     for step in range(start, recipe.steps):
@@ -174,7 +186,7 @@ def train_small_sam(
         rate = _rate_at(step - begin, cycle, recipe)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        loss, dice = compute_loss(sam, helper, _draw_batch(recipe, cycle, step), device)
+        loss, dice = compute_loss(sam, helper, _draw_batch(recipe, cycle, step, torsos), device)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
@@ -207,7 +219,7 @@ def run_training(*, seed: int, out: str, device: str = "auto", shorten: int = 1)
     out : str
         The weights file, relative to the repository; the state to go on from lies beside it.
     shorten : int
-        Divides the steps of every cycle, for a quick look.
+        Divides the steps of every cycle and the torsos, for a quick look.
 
     Returns
     -------
@@ -221,8 +233,11 @@ def run_training(*, seed: int, out: str, device: str = "auto", shorten: int = 1)
     path = REPOSITORY / out
     whole = Recipe(seed=seed)
     cycles = tuple(replace(cycle, steps=max(1, cycle.steps // shorten)) for cycle in whole.cycles)
-    recipe = replace(whole, cycles=cycles)
-    with tqdm(total=recipe.steps, desc="sam_demo", file=sys.stdout, unit="step", ncols=100) as bar:
+    recipe = replace(whole, cycles=cycles, people=max(1, whole.people // shorten))
+    with (
+        tqdm(total=recipe.people, desc="torsos", file=sys.stdout, unit="torso", ncols=100, leave=False) as drawing,
+        tqdm(total=recipe.steps, desc="sam_demo", file=sys.stdout, unit="step", ncols=100) as bar,
+    ):
 
         def show(step: int, loss: float) -> None:
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
@@ -235,6 +250,7 @@ def run_training(*, seed: int, out: str, device: str = "auto", shorten: int = 1)
             device=choose_device(device),
             save_every=max(1, min(100, recipe.steps // 10)),
             report=show,
+            showing=lambda count: drawing.update(count - drawing.n),
         )
 
 
@@ -350,13 +366,26 @@ def _choose_frequencies(size: SmallSam) -> torch.Tensor:
     return frequencies
 
 
-def _draw_batch(recipe: Recipe, cycle: Cycle, step: int) -> list[Slice]:
+def _keep_torsos(recipe: Recipe, path: Path, report: Callable[[int], None] | None) -> Torsos | None:
+    """Return the torsos a recipe asks for, drawn once and kept beside the state."""
+    if not any(cycle.torsos for cycle in recipe.cycles):
+        return None
+    if not path.exists():
+        drawn = draw_torsos(recipe.people, report=report)
+        with storage.write_atomically(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, *drawn.slices)
+    with np.load(path) as kept:
+        return Torsos([kept[f"arr_{place}"] for place in range(len(kept.files))])
+
+
+def _draw_batch(recipe: Recipe, cycle: Cycle, step: int, torsos: Torsos | None) -> list[Slice]:
     batch = []
+    options: dict[str, Any] = {"targets": recipe.targets, "torsos": torsos if cycle.torsos else None}
     for index in range(recipe.slices):
         rng = np.random.default_rng([recipe.seed, step, index])
-        drawn = draw_slice(rng, cycle.size.image_size, targets=recipe.targets)
+        drawn = draw_slice(rng, cycle.size.image_size, **options)
         while not len(drawn.boxes):
-            drawn = draw_slice(rng, cycle.size.image_size, targets=recipe.targets)
+            drawn = draw_slice(rng, cycle.size.image_size, **options)
         batch.append(drawn)
     return batch
 
