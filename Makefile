@@ -61,7 +61,7 @@ bench-fairness: $(INSTALLED)  ## Group statistics against pingouin, scipy and fa
 bench-spatial: $(INSTALLED)  ## Surface permutation tests against nilearn
 	@$(BIN)/python tests/benchmarks/bench_spatial.py
 
-train-demo: $(INSTALLED)  ## Train the demo's small SAM again (about three hours on one core)
+train-demo: $(INSTALLED)  ## Train the demo's small SAM again (about four hours on one core)
 	@$(BIN)/papermill notebooks/extras/train_sam_demo.ipynb outputs/train_sam_demo.ipynb --cwd .
 
 images: demo  ## Make the README's picture again from the demo's report (needs chromium)

@@ -269,7 +269,7 @@ def has_fast_bfloat16(device: str) -> bool:
     return device == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and "bf16" in _read_cpu_flags()
 
 
-def make_segmenter(sam: Any, spec: Spec, *, frame: Frame | None = None, precision: str | None = None) -> SamSegmenter:
+def make_segmenter(sam: Any, spec: Spec, *, frame: Frame | None = None) -> SamSegmenter:
     """Put a loaded SAM on the device a spec asks for, with as many threads as it allows."""
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
@@ -279,7 +279,7 @@ def make_segmenter(sam: Any, spec: Spec, *, frame: Frame | None = None, precisio
     return SamSegmenter(
         sam,
         device,
-        precision=precision or choose_precision(spec.precision, device),
+        precision=choose_precision(spec.precision, device),
         batch=spec.batch,
         frame=frame,
         windows=spec.windows,

@@ -28,7 +28,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "sam_demo.safetensors"
 class SmallSam:
     """The numbers that make a small SAM.
 
-    With a patch of 4 pixels in an image of 112 the embedding has 28×28 places and the low-resolution masks
+    With a patch of 4 pixels in an image of 128 the embedding has 32×32 places and the low-resolution masks
     are as fine as the input: a patch of 16, as in the published models, would be far too coarse for organs of
     10 to 60 pixels. The cost is one that two CPU cores carry.
 
@@ -44,12 +44,12 @@ class SmallSam:
         Channels of the image embedding, the prompt encoder and the mask decoder.
     """
 
-    image_size: int = 112
+    image_size: int = 128
     patch_size: int = 4
     width: int = 128
     depth: int = 6
     heads: int = 4
-    window: int = 7
+    window: int = 8
     global_blocks: tuple[int, ...] = (2, 5)
     prompt_width: int = 96
     mlp_ratio: float = 2.0
@@ -154,10 +154,5 @@ def save_small_sam(
 
 
 def load(spec: Spec) -> SamSegmenter:
-    """Load the small SAM with the weights that ship with the package.
-
-    In float32 unless another precision is asked for: half precision gains nothing at its size, and the demo
-    is then the same everywhere.
-    """
-    precision = "float32" if spec.precision == "auto" else spec.precision
-    return make_segmenter(load_small_sam(spec.checkpoint or WEIGHTS), spec, precision=precision)
+    """Load the small SAM with the weights that ship with the package."""
+    return make_segmenter(load_small_sam(spec.checkpoint or WEIGHTS), spec)

@@ -59,7 +59,7 @@ class Cycle:
 
 
 COARSE = SmallSam(image_size=144, patch_size=6, window=8)
-FINE = SmallSam(image_size=128, patch_size=4, window=8)
+FINE = SmallSam()
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Recipe:
         Cycle(4200, COARSE),
         Cycle(5700, COARSE, cosine=8000),
         Cycle(1600, FINE, rate=6e-4, cosine=2200),
-        Cycle(8000, FINE, rate=8e-4, torsos=True),
+        Cycle(2000, FINE, rate=8e-4, torsos=True),
     )
     shipped: SmallSam = field(default_factory=SmallSam)
     seed: int = 1
