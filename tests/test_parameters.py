@@ -58,8 +58,10 @@ def test_every_shipped_file_is_valid(path):
     assert read_parameters(path).name
 
 
-def test_shipped_files_are_the_four_the_readme_names():
-    assert {path.stem for path in SHIPPED} == {"demo", "kits23_annotators", "template", "totalsegmentator_example"}
+def test_shipped_files_are_those_the_documents_name():
+    assert {path.stem for path in SHIPPED} == {
+        "amos", "demo", "kits23", "kits23_annotators", "template", "totalsegmentator", "totalsegmentator_example",
+    }  # fmt: skip
 
 
 def test_unknown_key_names_key_file_and_what_is_allowed(write):

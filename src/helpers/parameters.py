@@ -144,7 +144,7 @@ class Phantoms(Section):
 class Cohort(Section):
     """Who is studied: the source of scans, the organs, the attributes and the confounders."""
 
-    source: Literal["table", "phantoms", "totalsegmentator"]
+    source: str
     path: str | None = None
     phantoms: Phantoms = Phantoms()
     columns: dict[str, str] = {}

@@ -21,6 +21,7 @@ import cc3d
 import numpy as np
 import SimpleITK as sitk
 
+from helpers import dicom
 from helpers.errors import VolumeError
 from helpers.parameters import Organ
 from helpers.storage import write_atomically
@@ -81,14 +82,17 @@ class LabelMap:
 
 
 def read_volume(path: Path) -> sitk.Image:
-    """Read a 3D scalar image or mask with its geometry.
+    """Read a 3D scalar image or mask with its geometry: a file, or a folder with the slices of one DICOM series.
 
     Raises
     ------
     VolumeError
-        The file is missing, unreadable, truncated, not three-dimensional or not scalar.
+        The file is missing, unreadable, truncated, not three-dimensional or not scalar; or what
+        :func:`helpers.dicom.find_series` says of a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        return dicom.read_series(path)
     grid_of(path)
     try:
         _check_complete(path)
@@ -108,8 +112,13 @@ def grid_of(path: Path) -> Grid:
         As :func:`read_volume`, as far as a header tells.
     """
     path = Path(path)
+    if path.is_dir():
+        series = dicom.find_series(path)
+        return Grid(series.size, series.spacing, series.origin, series.direction)
     if not path.is_file():
         raise VolumeError(f"{path}: no such file: correct its path in the participants table")
+    if path.suffix.lower() in dicom.SLICE_SUFFIXES:
+        raise VolumeError(f"{path.name}: is a single DICOM file: give the folder that holds the whole series")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -163,6 +172,23 @@ def to_axial(image: sitk.Image) -> sitk.Image:
     Voxels keep their values and places in the world; only their order in memory changes.
     """
     return sitk.DICOMOrient(image, "LPS")
+
+
+def orient_grid(grid: Grid) -> Grid:
+    """Return the grid on which :func:`to_axial` puts an image that lies on `grid`."""
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(grid.direction)
+    columns = np.reshape(grid.direction, (3, 3))
+    axes = [next(axis for axis, letter in enumerate(code) if letter in pair) for pair in ("LR", "PA", "SI")]
+    signs = np.array([1.0 if code[axis] in "LPS" else -1.0 for axis in axes])
+    size, spacing = np.asarray(grid.size)[axes], np.asarray(grid.spacing)[axes]
+    # An axis that is turned round begins at its former end.
+    lengths = np.where(signs < 0, spacing * (size - 1), 0.0)
+    return Grid(
+        tuple(size.tolist()),
+        tuple(spacing.tolist()),
+        tuple((np.asarray(grid.origin) + columns[:, axes] @ lengths).tolist()),
+        tuple((columns[:, axes] * signs).ravel().tolist()),
+    )
 
 
 def from_axial(image: sitk.Image, grid: Grid) -> sitk.Image:

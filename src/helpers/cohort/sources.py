@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from helpers.cohort.amos import read_amos
+from helpers.cohort.kits23 import read_kits23
 from helpers.cohort.phantoms import write_phantoms
-from helpers.errors import SegfairError
+from helpers.cohort.table_files import read_table_file
+from helpers.cohort.totalsegmentator import read_totalsegmentator
+from helpers.errors import ParameterError, SegfairError
 from helpers.parameters import Cohort
 from helpers.study import Study
-from helpers.volumes import SUFFIXES
 
-REQUIRED = ("subject", "modality", "reference")
 # Words that stand for a missing value, except in names of people and scans.
 _MISSING = ("NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None", "#N/A")
 CONTRACT = ("subject", "scan", "sex", "age", "bmi", "modality", "reference", "image")
@@ -23,14 +24,15 @@ CONTRACT = ("subject", "scan", "sex", "age", "bmi", "modality", "reference", "im
 
 @dataclass(frozen=True)
 class Source:
-    """One layout of a dataset.
+    """One layout of a dataset. A new one is a function and a line in :data:`SOURCES`.
 
     Attributes
     ----------
     description : str
         One line for `segfair sources`.
     read : callable
-        Study → (raw table with the contract's column names, the folder its paths are relative to).
+        Study → (table with the contract's column names and every value as text, the folder its paths are relative to). A direct
+        identifier that the reader needs (a birth date) must not be a column of the table.
     """
 
     description: str
@@ -51,139 +53,25 @@ def read_source(study: Study) -> tuple[pd.DataFrame, Path]:
     Raises
     ------
     SegfairError
-        The table is missing, empty, unreadable, or lacks a column.
+        There is no such source; the table is missing, empty, unreadable, or lacks a column.
     """
     cohort = study.parameters.cohort
+    if cohort.source not in SOURCES:
+        raise ParameterError(
+            f"{study.source}: cohort.source: must be one of {', '.join(SOURCES)}; got {cohort.source!r}"
+        )
     raw, base = SOURCES[cohort.source].read(study)
     return _take_declared(raw, cohort, study), base
 
 
 def _read_phantoms(study: Study) -> tuple[pd.DataFrame, Path]:
     table = write_phantoms(study)
-    return _read_file(table), table.parent
+    return read_table_file(table), table.parent
 
 
 def _read_table(study: Study) -> tuple[pd.DataFrame, Path]:
     path = study.resolve(str(study.parameters.cohort.path))
-    return _read_file(path), path.parent
-
-
-def _read_totalsegmentator(study: Study) -> tuple[pd.DataFrame, Path]:
-    """Read the TotalSegmentator dataset's layout: sXXXX/ct.nii.gz or mri.nii.gz, sXXXX/segmentations/, meta.csv."""
-    folder = study.resolve(str(study.parameters.cohort.path))
-    if not folder.is_dir():
-        raise SegfairError(f"{folder}: no such folder: cohort.path must be the TotalSegmentator dataset's folder")
-    rows = []
-    for scan in sorted(entry for entry in folder.iterdir() if (entry / "segmentations").is_dir()):
-        for name, modality in (("ct", "CT"), ("mri", "MR")):
-            image = next(
-                (f"{scan.name}/{name}{suffix}" for suffix in SUFFIXES if (scan / f"{name}{suffix}").exists()), None
-            )
-            if image is not None:
-                rows.append(
-                    {
-                        "subject": scan.name,
-                        "modality": modality,
-                        "image": image,
-                        "reference": f"{scan.name}/segmentations",
-                    }
-                )
-                break
-        else:
-            rows.append({"subject": scan.name, "reference": f"{scan.name}/segmentations"})
-    if not rows:
-        raise SegfairError(
-            f"{folder}: holds no scan: folders such as s0001 with a folder segmentations in each are expected"
-        )
-    table = pd.DataFrame(rows, columns=["subject", "modality", "image", "reference"])
-    meta = folder / "meta.csv"
-    if meta.exists():
-        people = _read_file(meta).rename(columns={"image_id": "subject", "gender": "sex"})
-        absent = [name for name, ours in (("image_id", "subject"), ("gender", "sex")) if ours not in people]
-        if absent:
-            raise SegfairError(
-                f"{meta}: has no column {' or '.join(absent)}: the TotalSegmentator dataset's own meta.csv is expected"
-            )
-        people["sex"] = people["sex"].replace({"m": "male", "f": "female"})
-        people = people.drop(columns=[column for column in ("modality", "image", "reference") if column in people])
-        if people["subject"].duplicated().any():
-            raise SegfairError(
-                f"{meta}: image_id names a scan twice ({people.loc[people['subject'].duplicated(), 'subject'].iloc[0]}): remove one of the rows"
-            )
-        table = table.merge(people, on="subject", how="left", validate="one_to_one")
-    return table, folder
-
-
-def _read_file(path: Path) -> pd.DataFrame:
-    """Read a participants table of any of four kinds with every value as text: ids keep their zeros."""
-    if not path.is_file():
-        raise SegfairError(f"{path}: no such participants table: correct cohort.path")
-    kind = path.suffix.lower()
-    try:
-        if kind in (".csv", ".tsv", ".txt"):
-            table = _read_text(path)
-        elif kind in (".xlsx", ".xlsm"):
-            table = pd.read_excel(path, dtype="str", keep_default_na=False)
-        elif kind == ".parquet":
-            table = pd.read_parquet(path)
-            table = table.map(_write_out)
-        else:
-            raise SegfairError(f"{path.name}: a participants table must be .csv, .tsv, .xlsx or .parquet")
-    except pd.errors.EmptyDataError:
-        raise SegfairError(
-            f"{path.name}: the participants table is empty: it needs a header and one row per scan"
-        ) from None
-    except (ValueError, OSError, KeyError, UnicodeDecodeError) as error:
-        if isinstance(error, SegfairError):
-            raise
-        raise SegfairError(
-            f"{path.name}: the participants table cannot be read ({' '.join(str(error).split())[:120]})"
-        ) from error
-    table.columns = [str(column).strip() for column in table.columns]
-    twice = table.columns[table.columns.duplicated()]
-    if len(twice):
-        raise SegfairError(
-            f"{path.name}: the participants table has two columns named {twice[0]!r}: rename one of them"
-        )
-    # Spaces around a word are typing, not data; what is then empty is missing.
-    table = table.map(lambda value: value.strip() if isinstance(value, str) else value)
-    table = table.mask(table == "")
-    if table.empty:
-        raise SegfairError(f"{path.name}: the participants table has no rows: it needs one row per scan")
-    return table
-
-
-def _read_text(path: Path) -> pd.DataFrame:
-    """Read a text table as text; a row longer than the header would shift its columns, so it is refused."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        try:
-            return pd.read_csv(
-                path,
-                sep=_find_separator(path),
-                dtype="str",
-                encoding="utf-8-sig",
-                keep_default_na=False,
-                index_col=False,
-            )
-        except pd.errors.ParserWarning:
-            raise SegfairError(
-                f"{path.name}: has rows with more fields than its header: remove separators at the ends of lines, quote values that hold one"
-            ) from None
-
-
-def _write_out(value: object) -> object:
-    """Return a value of a typed table as text: 1.0 reads 1, as it would in a CSV file."""
-    if value is None or value is pd.NA or value != value:
-        return None
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _find_separator(path: Path) -> str:
-    """Tell comma, semicolon and tab apart by the header line."""
-    with path.open(encoding="utf-8-sig", errors="replace") as stream:
-        header = stream.readline()
-    return max("\t;,", key=header.count)
+    return read_table_file(path), path.parent
 
 
 def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFrame:
@@ -196,8 +84,11 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
             recorded = raw[column] if name in ("subject", "scan") else raw[column].mask(raw[column].isin(_MISSING))
             table[name] = recorded.replace(cohort.values[name]) if name in cohort.values else recorded  # noqa: PD011
             continue
-        optional = name in ("scan", "image", "sex", "age", "bmi") or (cohort.source != "table" and name not in REQUIRED)
-        if name in cohort.columns or not optional or (cohort.source == "table" and name in cohort.attributes):
+        # A dataset's own table need not be there, or know everything; a table of one's own that is asked for sex must have it.
+        optional = name in ("scan", "image") or (
+            name in ("sex", "age", "bmi") and not (cohort.source == "table" and name in cohort.attributes)
+        )
+        if name in cohort.columns or not optional:
             what = "attribute " if name in cohort.attributes else "confounder " if name in cohort.confounders else ""
             raise SegfairError(
                 f"the participants table has no column {column!r} for {what}{name!r}; it has {', '.join(map(str, raw.columns))}: "
@@ -217,7 +108,12 @@ SOURCES: dict[str, Source] = {
     "table": Source("a CSV, TSV, XLSX or Parquet table with one row per scan", _read_table),
     "totalsegmentator": Source(
         "the TotalSegmentator dataset's folders (sXXXX/ct.nii.gz or mri.nii.gz, segmentations/) and its meta.csv",
-        _read_totalsegmentator,
+        read_totalsegmentator,
+    ),
+    "kits23": Source("the KiTS23 challenge's folder dataset: case_XXXXX/segmentation.nii.gz, kits23.json", read_kits23),
+    "amos": Source(
+        "the AMOS22 challenge's folders (labelsTr, imagesTr, …) with labeled_data_meta_0000_0599.csv beside them",
+        read_amos,
     ),
     "phantoms": Source("torso phantoms drawn here, with known truth", _read_phantoms),
 }

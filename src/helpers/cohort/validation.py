@@ -13,7 +13,7 @@ from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Cohort, Organ
 from helpers.study import Study
-from helpers.volumes import find_grid, grid_of, grid_of_image, read_label_map
+from helpers.volumes import find_grid, grid_of, grid_of_image, orient_grid, read_label_map
 
 MODALITIES = ("CT", "MR")
 
@@ -180,7 +180,10 @@ def _open_files(case: _Files) -> _Found:
     if case.image is not None:
         try:
             grid = grid_of(case.image)
-            differences = grid_of_image(labels.image).differences(grid) if labels is not None else []
+            # The same voxels in another order are the same place: DICOM and NIfTI store rows the other way round.
+            differences = (
+                orient_grid(grid_of_image(labels.image)).differences(orient_grid(grid)) if labels is not None else []
+            )
             if differences:
                 reasons.append(f"mask and image lie on different grids: {'; '.join(differences)}")
         except VolumeError as error:

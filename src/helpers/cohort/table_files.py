@@ -1,0 +1,82 @@
+"""A participants table of any of four kinds, read as text."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.errors import SegfairError
+
+
+def read_table_file(path: Path) -> pd.DataFrame:
+    """Read a participants table of any of four kinds with every value as text: ids keep their zeros."""
+    if not path.is_file():
+        raise SegfairError(f"{path}: no such participants table: correct cohort.path")
+    kind = path.suffix.lower()
+    try:
+        if kind in (".csv", ".tsv", ".txt"):
+            table = _read_text(path)
+        elif kind in (".xlsx", ".xlsm"):
+            table = pd.read_excel(path, dtype="str", keep_default_na=False)
+        elif kind == ".parquet":
+            table = pd.read_parquet(path)
+            table = table.map(_write_out)
+        else:
+            raise SegfairError(f"{path.name}: a participants table must be .csv, .tsv, .xlsx or .parquet")
+    except pd.errors.EmptyDataError:
+        raise SegfairError(
+            f"{path.name}: the participants table is empty: it needs a header and one row per scan"
+        ) from None
+    except (ValueError, OSError, KeyError, UnicodeDecodeError) as error:
+        if isinstance(error, SegfairError):
+            raise
+        raise SegfairError(
+            f"{path.name}: the participants table cannot be read ({' '.join(str(error).split())[:120]})"
+        ) from error
+    table.columns = [str(column).strip() for column in table.columns]
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise SegfairError(
+            f"{path.name}: the participants table has two columns named {twice[0]!r}: rename one of them"
+        )
+    # Spaces around a word are typing, not data; what is then empty is missing.
+    table = table.map(lambda value: value.strip() if isinstance(value, str) else value)
+    table = table.mask(table == "")
+    if table.empty:
+        raise SegfairError(f"{path.name}: the participants table has no rows: it needs one row per scan")
+    return table
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    """Read a text table as text; a row longer than the header would shift its columns, so it is refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(
+                path,
+                sep=_find_separator(path),
+                dtype="str",
+                encoding="utf-8-sig",
+                keep_default_na=False,
+                index_col=False,
+            )
+        except pd.errors.ParserWarning:
+            raise SegfairError(
+                f"{path.name}: has rows with more fields than its header: remove separators at the ends of lines, quote values that hold one"
+            ) from None
+
+
+def _write_out(value: object) -> object:
+    """Return a value of a typed table as text: 1.0 reads 1, as it would in a CSV file."""
+    if value is None or value is pd.NA or value != value:
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _find_separator(path: Path) -> str:
+    """Tell comma, semicolon and tab apart by the header line."""
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
+        header = stream.readline()
+    return max("\t;,", key=header.count)

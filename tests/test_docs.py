@@ -1,0 +1,142 @@
+"""The documents say what the code does: examples are run, messages and links are looked up."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import re
+
+import pytest
+
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/DESIGN.md",
+    "docs/METHODS.md",
+    "docs/YOUR_DATA.md",
+    "docs/CLUSTER.md",
+)
+
+
+def list_blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_examples_of_methods_give_the_numbers_shown(repository):
+    text = (repository / "docs" / "METHODS.md").read_text("utf-8")
+    session = "\n".join(list_blocks(text, "python"))
+    test = doctest.DocTestParser().get_doctest(session, {}, "METHODS.md", "docs/METHODS.md", 0)
+    assert len(test.examples) > 20
+    said: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert runner.run(test, out=said.append).failed == 0, "".join(said)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(repository, name):
+    path = repository / name
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
+        assert target.startswith("https://") or (path.parent / target).exists(), f"{name} links {target}"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_modules_commands_and_files_exist(repository, name):
+    """`helpers.x.y` is importable by path, `make x` is a target, `params/x.yaml` is a file."""
+    text = (repository / name).read_text("utf-8")
+    for module in re.findall(r"`helpers\.([\w.]+)`", text):
+        parts = module.split(".")
+        places = [repository / "src" / "helpers" / "/".join(parts[: len(parts) - cut]) for cut in (0, 1)]
+        assert any(place.is_dir() or place.with_suffix(".py").exists() for place in places), f"{name}: helpers.{module}"
+    targets = set(re.findall(r"^([a-z-]+):", (repository / "Makefile").read_text("utf-8"), re.MULTILINE))
+    for target in re.findall(r"`make ([a-z-]+)", text):
+        assert target in targets, f"{name}: make {target}"
+    for file in re.findall(r"`((?:params|docs|tests|notebooks)/[\w/.-]+\.\w+)`", text):
+        assert (repository / file).exists() or "mine" in file, f"{name}: {file}"
+
+
+# Modules whose sentences a user meets on the way from files to a report, and calls in them that add a sentence.
+USED = (
+    "parameters.py", "study.py", "storage.py", "volumes.py", "dicom.py", "compute.py", "pipeline.py", "cohort/*.py", "inference/*.py",
+    "models/*.py", "performance.py",
+)  # fmt: skip
+# Sentences for whoever calls the functions from Python, and for training: no study ends in them.
+NOT_MET = (
+    "path must end in .parquet or .csv", "does not fit a grid of", "ids must name each of the", "the mask does not fit the scan's grid",
+    "medsam needs a checkpoint", "sam needs a checkpoint", "organ must be one of", "step must lie below", "was made by another recipe",
+    "only image and patch may differ", "must have the axes (z, y, x)", "the connection was closed early", "the answer does not continue",
+    "more are missing", "more are unknown", "more are of another shape", " against ", "has no architecture in its metadata",
+    "its tensors do not fit the architecture", "is moved", "variant must be one of",
+)  # fmt: skip
+
+
+def read_sentence(node: ast.expr) -> str:
+    """Return a text or f-text with … for what differs."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def list_sentences(folder, patterns) -> list[str]:
+    """Return every sentence that is raised as an error, or added to a list of reasons or problems."""
+    found = []
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(call, ast.Call) and call.args:
+                name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+                sentence = read_sentence(call.args[0])
+                if (name.endswith("Error") or name == "append") and len(sentence) > 12:
+                    found.append(sentence)
+    return found
+
+
+def list_texts(folder) -> list[str]:
+    texts = []
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if sentence := read_sentence(node):
+                texts.append(plain(sentence))
+    return texts
+
+
+def plain(text: str) -> str:
+    return " ".join(text.replace("`", "").split())
+
+
+def quoted_messages(repository) -> list[str]:
+    text = (repository / "docs" / "YOUR_DATA.md").read_text("utf-8").split("## Messages")[1]
+    return [plain(row) for row in re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE)]
+
+
+def pieces(sentence: str) -> list[str]:
+    return [piece.strip() for piece in sentence.split("…") if len(piece.strip()) > 2]
+
+
+def holds(text: str, sentence: str) -> bool:
+    """Tell whether all fixed parts of a sentence stand in a text, in their order."""
+    return re.search(".*".join(re.escape(piece) for piece in pieces(sentence)), text) is not None
+
+
+def specific(message: str) -> bool:
+    return sum(map(len, pieces(message))) >= 25
+
+
+def test_every_quoted_message_is_in_the_code(repository):
+    texts = list_texts(repository / "src" / "helpers")
+    quoted = quoted_messages(repository)
+    assert len(quoted) > 100 and len(quoted) == len(set(quoted))
+    for message in quoted:
+        assert any(holds(text, message) for text in texts), f"no sentence of the code reads: {message}"
+
+
+def test_every_message_a_user_meets_is_explained(repository):
+    quoted = quoted_messages(repository)
+    missing = []
+    for sentence in list_sentences(repository / "src" / "helpers", USED):
+        if any(part in sentence for part in NOT_MET):
+            continue
+        if not any(
+            holds(message, plain(sentence)) or (specific(message) and holds(plain(sentence), message))
+            for message in quoted
+        ):
+            missing.append(sentence)
+    assert not missing, "docs/YOUR_DATA.md lacks:\n" + "\n".join(missing)
