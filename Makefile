@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PARAMS ?= params/demo.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo run lab test lint format calibrate bench bench-inference bench-metrics bench-fairness bench-spatial \
+.PHONY: help install demo run lab test coverage lint format calibrate bench bench-inference bench-metrics bench-fairness bench-spatial \
 	train-demo images clean
 
 help:  ## Show this list
@@ -34,9 +34,13 @@ lab: $(INSTALLED)  ## Open JupyterLab on the notebooks
 test: $(INSTALLED)  ## Run the tests
 	@$(BIN)/python -m pytest -n auto --dist loadgroup
 
-lint: $(INSTALLED)  ## Check code, notebooks, import contracts and spelling
+coverage: $(INSTALLED)  ## Run the tests and count the lines of helpers they reach; fails under 90 %
+	@$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term:skip-covered --cov-report=html
+
+lint: $(INSTALLED)  ## Check code, types, notebooks, import contracts and spelling
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell
 	@git ls-files -z '*.ipynb' | xargs -0 -r $(BIN)/nbstripout --verify --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"

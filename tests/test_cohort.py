@@ -307,11 +307,37 @@ def test_scans_of_one_person_that_disagree_are_noted(project):
 
 def test_check_lists_problems_and_writes_nothing(project):
     project.add("x", age=150)
-    study = project.load()
-    assert cohort.check_cohort(study) == [
-        "scan 'x' (row 3) would be left out: age 150 years is outside the plausible 0 to 120"
+    study = project.load(**{"fairness.min_group": 2})
+    found = cohort.check_cohort(study)
+    assert found.problems == ["scan 'x' (row 3) would be left out: age 150 years is outside the plausible 0 to 120"]
+    assert sorted(found.remarks) == [
+        "age: fewer than 2 people in 18–44 0, 45–64 1, 65 and over 1: not compared (fairness.min_group)",
+        "bmi: fewer than 2 people in underweight 0, normal weight 1, overweight 0, obese 1: not compared (fairness.min_group)",
+        "sex: fewer than 2 people in female 1, male 1: not compared (fairness.min_group)",
     ]
     assert not study.folder.exists()
+
+
+def test_check_tells_scans_of_one_reason_together(project):
+    for place in range(7):
+        project.add(f"x{place}", modality="XA")
+    (problem,) = cohort.check_cohort(project.load()).problems
+    assert problem.startswith("7 scans ('x0', 'x1', 'x2', 'x3', 'x4', …) would be left out: modality must be CT or MR")
+
+
+def test_check_says_when_an_attribute_has_no_known_value(project):
+    for row in project.rows:
+        row["sex"] = {"female": "F", "male": "M"}[row["sex"]]
+    project.add("c", sex="F", age=17)
+    found = cohort.check_cohort(project.load())
+    assert found.problems == [
+        "sex: none of the recorded values ('F', 'M') belongs to a group of this study (female, male): "
+        "map them under cohort.values, or name your groups under cohort.attributes"
+    ]
+    assert "age: 1 scan has a value without a group (17): no part in the comparison by age" in found.remarks
+    mapped = cohort.check_cohort(project.load(**{"cohort.values": {"sex": {"F": "female"}}}))
+    assert mapped.problems == []
+    assert "sex: 1 scan has a value without a group ('M'): no part in the comparison by sex" in mapped.remarks
 
 
 @pytest.mark.parametrize(

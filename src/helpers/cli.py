@@ -63,7 +63,8 @@ def check(params: Params, override: Override = None) -> None:
     from helpers.study import load_study
 
     study = load_study(params, override or [])
-    problems = check_cohort(study)
+    found = check_cohort(study)
+    problems = list(found.problems)
     for model in study.parameters.models:
         problems += check_model(model, study)
     try:
@@ -72,6 +73,8 @@ def check(params: Params, override: Override = None) -> None:
         problems.append(str(error))
     for problem in problems:
         typer.echo(f"- {problem}")
+    for remark in found.remarks:
+        typer.echo(f"  worth knowing: {remark}")
     if problems:
         typer.echo(
             f"{len(problems)} problem{'s' if len(problems) > 1 else ''} found in {_relative(study.source)}", err=True

@@ -401,7 +401,7 @@ def _search_layers(
     first, last = int(there.min()), int(there.max())
     empty = np.ones((last + 1 - first, rows, columns), bool)
     empty[there - first, *place] = False
-    pixels = np.full(empty.shape, np.inf, np.float32)
+    pixels: np.ndarray = np.full(empty.shape, np.inf, np.float32)
     for layer in np.unique(there - first):
         pixels[layer] = edt.edt2dsq(empty[layer])
     pixels = pixels.reshape(len(pixels), -1)

@@ -222,8 +222,8 @@ def _poll_for_messages() -> Iterator[None]:
             if deadline is not None and time.monotonic() >= deadline:
                 raise Empty
 
-    AsyncZMQSocketChannel.get_msg = get_msg
+    AsyncZMQSocketChannel.get_msg = get_msg  # type: ignore[method-assign]
     try:
         yield
     finally:
-        AsyncZMQSocketChannel.get_msg = original
+        AsyncZMQSocketChannel.get_msg = original  # type: ignore[method-assign]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import cc3d
 import numpy as np
@@ -196,7 +197,7 @@ def _draw_boxes_in_space(
     )
 
 
-def _find_components(mask: np.ndarray, *, connectivity: int) -> Iterator[_Component]:
+def _find_components(mask: np.ndarray, *, connectivity: Literal[8, 26]) -> Iterator[_Component]:
     components = cc3d.connected_components(np.ascontiguousarray(mask, dtype=np.uint8), connectivity=connectivity)
     statistics = cc3d.statistics(components)
     for label in range(1, len(statistics["voxel_counts"])):
@@ -206,7 +207,7 @@ def _find_components(mask: np.ndarray, *, connectivity: int) -> Iterator[_Compon
 
 def _is_small(shape: np.ndarray, plane_mm: tuple[float, ...], prompt: Prompt) -> bool:
     # A component that fills less than the limit by rounding alone is kept.
-    return np.count_nonzero(shape) * plane_mm[0] * plane_mm[1] < prompt.min_area_mm2 * (1 - 1e-9)
+    return bool(np.count_nonzero(shape) * plane_mm[0] * plane_mm[1] < prompt.min_area_mm2 * (1 - 1e-9))
 
 
 def _join(components: list[_Component]) -> _Component:

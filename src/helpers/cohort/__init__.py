@@ -1,12 +1,12 @@
 """Who is studied: sources of scans, validation, grouping, phantoms."""
 
-from helpers.cohort.build import Cohort, build_cohort, check_cohort, name_reason
+from helpers.cohort.build import Cohort, CohortCheck, build_cohort, check_cohort, name_reason
 from helpers.cohort.description import count_missing, count_overlaps, describe_cohort, keep_people
 from helpers.cohort.grouping import find_bins, group_attribute
 from helpers.cohort.phantoms import tell_truth
 from helpers.cohort.sources import SOURCES
 
 __all__ = [
-    "SOURCES", "Cohort", "build_cohort", "check_cohort", "count_missing", "count_overlaps", "describe_cohort",
+    "SOURCES", "Cohort", "CohortCheck", "build_cohort", "check_cohort", "count_missing", "count_overlaps", "describe_cohort",
     "find_bins", "group_attribute", "keep_people", "name_reason", "tell_truth",
 ]  # fmt: skip

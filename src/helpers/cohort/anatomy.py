@@ -89,8 +89,8 @@ class Drawing:
 
     image: np.ndarray
     labels: np.ndarray
-    spacing_xyz_mm: tuple[float, float, float]
-    origin_xyz_mm: tuple[float, float, float]
+    spacing_xyz_mm: tuple[float, ...]
+    origin_xyz_mm: tuple[float, ...]
     protocol: str
 
 
@@ -121,7 +121,7 @@ class _Canvas:
         y: np.ndarray,
         x: np.ndarray,
         seed: int,
-        whole: tuple[slice, slice, slice] | None = None,
+        whole: tuple[slice, ...] | None = None,
         parent: _Canvas | None = None,
     ) -> None:
         self.z, self.y, self.x, self.seed = z, y, x, seed
@@ -159,7 +159,12 @@ class _Canvas:
         self.tissues[inside] = _INDEX[tissue]
 
     def ellipsoid(
-        self, centre_xyz: Sequence[float], radii_xyz: Sequence[float], *, lean: float = 0.0, turn: float = 0.0
+        self,
+        centre_xyz: Sequence[float] | np.ndarray,
+        radii_xyz: Sequence[float] | np.ndarray,
+        *,
+        lean: float = 0.0,
+        turn: float = 0.0,
     ) -> np.ndarray:
         """Return roughly the distance (mm, negative inside) to an ellipsoid, leaning in the coronal and turned in the axial plane."""
         x, y, z = self.wx - centre_xyz[0], self.wy - centre_xyz[1], self.wz - centre_xyz[2]
@@ -525,8 +530,8 @@ def _paint_organs(canvas: _Canvas, build: _Build, without: Sequence[str]) -> Non
     right = part.ellipsoid(
         np.array([-(wide - 62 * s), 4, -52 * s]) + move, np.array([66, 88, 84]) * s * rng.normal(1, 0.05, 3)
     )
-    reach = rng.normal(0, 14)
-    left = part.ellipsoid(np.array([0 + reach, -0.50 * build.half_y, -32 * s]) + move, np.array([70, 36, 36]) * s * rng.normal(1, 0.08, 3), lean=rng.normal(0.15, 0.1))  # fmt: skip
+    shift = rng.normal(0, 14)
+    left = part.ellipsoid(np.array([0 + shift, -0.50 * build.half_y, -32 * s]) + move, np.array([70, 36, 36]) * s * rng.normal(1, 0.08, 3), lean=rng.normal(0.15, 0.1))  # fmt: skip
     porta = part.ellipsoid(np.array([-8, 22, -84 * s]) + rng.normal(0, 5, 3), np.array([38, 46, 46]) * s)
     shape = _cut(_join(right, left, 22.0), porta, 14.0)
     gallbladder = part.ellipsoid(

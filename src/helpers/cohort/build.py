@@ -16,6 +16,8 @@ from helpers.cohort.validation import validate_rows
 from helpers.errors import SegfairError, StageError
 from helpers.study import Study
 
+_NAMED = 5  # scans or values named in a sentence that speaks of many
+
 
 @dataclass(frozen=True)
 class Cohort:
@@ -102,18 +104,65 @@ def build_cohort(study: Study) -> Cohort:
     return Cohort(table, exclusions, count_flow(table), notes)
 
 
-def check_cohort(study: Study) -> list[str]:
-    """List everything that is wrong with a study's table and files, without writing anything."""
+@dataclass(frozen=True)
+class CohortCheck:
+    """What :func:`check_cohort` found, in sentences: what is wrong, and what is only worth knowing."""
+
+    problems: list[str]
+    remarks: list[str]
+
+
+def check_cohort(study: Study) -> CohortCheck:
+    """List everything that is wrong with a study's table and files, and who could not be compared; nothing is written.
+
+    Scans that would be left out for one reason are told together. An attribute whose recorded values are all foreign to
+    its groups is a problem; a group too small to be compared, or a value without a group, is a remark.
+    """
     try:
         if study.parameters.cohort.source == "phantoms":
             check_recipe(study)
-            return []
+            return CohortCheck([], [])
         raw, base = read_source(study)
         table = validate_rows(raw, base, study)
     except SegfairError as error:
-        return [str(error)]
+        return CohortCheck([str(error)], [])
     excluded = table[~table["included"]]
-    return [f"scan {row.scan!r} (row {row.number}) would be left out: {row.reason}" for row in excluded.itertuples()]
+    problems = [_tell_excluded(part, reason) for reason, part in excluded.groupby("reason", sort=False)]
+    remarks = []
+    for name, attribute in study.parameters.cohort.attributes.items():
+        groups = group_attribute(table[name], name, attribute)
+        recorded = table.loc[table[name].notna(), name]
+        foreign = table.loc[table["included"] & table[name].notna() & groups.isna(), name]
+        names = list(groups.cat.categories)
+        if len(recorded) and groups.isna().all():
+            problems.append(
+                f"{name}: none of the recorded values ({_list_values(recorded)}) belongs to a group of this study ({', '.join(names)}): "
+                f"map them under cohort.values, or name your groups under cohort.attributes"
+            )
+            continue
+        if len(foreign):
+            remarks.append(
+                f"{name}: {_count(len(foreign), 'scan has', 'scans have')} a value without a group ({_list_values(foreign)}): no part in the comparison by {name}"
+            )
+        people = table[table["included"]].assign(group=groups).drop_duplicates("subject")["group"].value_counts()
+        small = [f"{group} {people[group]}" for group in names if people[group] < study.parameters.fairness.min_group]
+        if small:
+            remarks.append(
+                f"{name}: fewer than {study.parameters.fairness.min_group} people in {', '.join(small)}: not compared (fairness.min_group)"
+            )
+    return CohortCheck(problems, remarks)
+
+
+def _tell_excluded(scans: pd.DataFrame, reason: str) -> str:
+    if len(scans) == 1:
+        return f"scan {scans['scan'].iloc[0]!r} (row {scans['number'].iloc[0]}) would be left out: {reason}"
+    named = ", ".join(repr(name) for name in scans["scan"].head(_NAMED))
+    return f"{len(scans)} scans ({named}{', …' if len(scans) > _NAMED else ''}) would be left out: {reason}"
+
+
+def _list_values(values: pd.Series) -> str:
+    found = list(dict.fromkeys(repr(value) if isinstance(value, str) else f"{value:g}" for value in values))
+    return ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
 
 
 def count_flow(table: pd.DataFrame) -> pd.DataFrame:

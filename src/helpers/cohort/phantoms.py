@@ -142,7 +142,8 @@ def _add_faults(people: list[Person], phantoms: Phantoms) -> list[Person]:
         changed[7] = replace(changed[7], fault=MOVED_MASK)
     if len(changed) >= 3:
         first = changed[2]
-        other = phantoms.modalities[(phantoms.modalities.index(first.modality) + 1) % len(phantoms.modalities)]
+        modalities: list[str] = list(phantoms.modalities)
+        other = modalities[(modalities.index(first.modality) + 1) % len(modalities)]
         changed.append(replace(first, scan=f"{first.subject}_b", modality=other, fault="repeated subject"))
     return changed
 

@@ -499,7 +499,7 @@ def select_and_add(
     base_name: str,
     labels: np.ndarray | None = None,
     min_group: int = 1,
-) -> tuple[Selection, np.ndarray, Block]:
+) -> tuple[Selection, np.ndarray | None, Block]:
     """Select subjects and covariates together, so that nobody is left out for a covariate that is not used.
 
     Parameters
@@ -583,7 +583,7 @@ def _fit_pattern(
     p_logit = _test_logits(part, [metrics[place] for place in places], solver, chosen, steps)
     crude = (base / base.sum(axis=0)).T @ part
     reach = stats.t.ppf(0.5 + CONFIDENCE / 2, solver.df_residual)
-    results = []
+    results: list[tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]] = []
     for index, place in enumerate(places):
         note = ""
         if flat[index]:

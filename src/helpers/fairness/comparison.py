@@ -350,7 +350,7 @@ def find_largest(values: np.ndarray) -> np.ndarray:
 def _estimate(scores: Scores, groups: Groups, drawn: np.ndarray, settings: Fairness) -> tuple[Intervals, Disparities]:
     """Return the groups' means and every measure of disparity with intervals, a part of the columns at a time."""
     metrics = np.array(scores.metrics, dtype=object)
-    options = {"method": settings.interval, "smallest_group": settings.min_group}
+    options: dict[str, Any] = {"method": settings.interval, "smallest_group": settings.min_group}
     # Codes are those of `groups`, but a last group may hold nobody: the draws have a place for it, the values' codes do not.
     used = int(groups.codes.max(initial=-1)) + 1
     size = max(_CHUNK_BYTES // (8 * max(drawn.shape[0], 1) * (len(groups.names) + 7)), 1)

@@ -88,7 +88,7 @@ def average_subjects(
     return people[["model", "organ", "subject", "number", "scans", "organs_measured", *kept, *groups]], notes
 
 
-def read_covariates(cohort: pd.DataFrame, subjects: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
+def read_covariates(cohort: pd.DataFrame, subjects: Sequence[str] | np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """Return what is known of every subject: one row each, from the first scan where it is known, as groups are.
 
     Parameters

@@ -145,7 +145,7 @@ def run_max_t(
             found, permuted = _rescale(found, permuted)
         single, down = correct_by_maximum(found, permuted)
         results[1][tested], results[2][tested] = single, down
-    return FamilyTests(statistic, np.exp(-observed), *results, permutations)
+    return FamilyTests(statistic, np.exp(-observed), results[0], results[1], results[2], permutations)
 
 
 def correct_by_maximum(observed: np.ndarray, permuted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

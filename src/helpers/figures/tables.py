@@ -54,7 +54,8 @@ def style_table(table: pd.DataFrame, columns: Sequence[str] | None = None, *, ca
     absent = [name for name in columns or () if name not in table]
     if absent:
         raise SegfairError(f"columns must be among {', '.join(table.columns)}; got {', '.join(absent)}")
-    shown, absorbed = {}, set()
+    shown: dict[str, Any] = {}
+    absorbed: set[str] = set()
     wanted = list(table.columns) if columns is None else list(columns)
     rows = table.to_dict("records")
     for name in wanted:

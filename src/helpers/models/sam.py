@@ -169,11 +169,14 @@ class SamSegmenter:
             stacked = torch.stack(tensors)
             return stacked.pin_memory() if self.device.startswith("cuda") else stacked
 
+        if not groups:
+            return
         with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(prepare, groups[0]) if groups else None
+            ahead = pool.submit(prepare, groups[0])
             for place, group in enumerate(groups):
                 prepared = ahead.result()
-                ahead = pool.submit(prepare, groups[place + 1]) if place + 1 < len(groups) else None
+                if place + 1 < len(groups):
+                    ahead = pool.submit(prepare, groups[place + 1])
                 yield group, prepared
 
     def _encode(self, prepared: torch.Tensor) -> torch.Tensor:

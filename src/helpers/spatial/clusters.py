@@ -134,7 +134,7 @@ def _enhance(maps: np.ndarray, graph: MeshGraph, height_power: float, extent_pow
     order = np.argsort(heights, axis=1)
     offsets = count * np.arange(shape[0])[:, None]
     flat_order = (order + offsets).ravel()
-    places = np.empty(maps.size, np.int32)
+    places: np.ndarray = np.empty(maps.size, np.int32)
     places[flat_order] = np.arange(maps.size, dtype=np.int32)
     places = places.reshape(shape)
 

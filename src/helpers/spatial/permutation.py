@@ -237,8 +237,10 @@ def _check_shapes(
         raise SegfairError(
             f"covariates must be of shape ({len(errors)}, n_covariates), a row per scan; got {np.shape(covariates)}"
         )
-    if subjects is not None and np.shape(subjects) != (len(errors),):
-        raise SegfairError(f"subjects must name the person of each of {len(errors)} scans; got {np.shape(subjects)}")
+    if subjects is not None and np.asarray(subjects).shape != (len(errors),):
+        raise SegfairError(
+            f"subjects must name the person of each of {len(errors)} scans; got {np.asarray(subjects).shape}"
+        )
     if mesh is not None and len(mesh.areas_mm2) != errors.shape[1]:
         raise SegfairError(
             f"the mesh has {len(mesh.areas_mm2)} vertices, errors_mm has {errors.shape[1]}: give the template's own mesh"
@@ -460,15 +462,15 @@ class _PermutedStatistic:
     """The squared statistic under batches of permutations, at vertices that all scans have and at the others."""
 
     def __init__(self, fit: _Fit, known: np.ndarray, design: _Design, dtype: type) -> None:
-        self.columns = np.ascontiguousarray(design.columns.T.astype(dtype))
+        self.columns: np.ndarray = np.ascontiguousarray(design.columns.T.astype(dtype))
         self.tested = design.tested
         complete = known.all(axis=0)
         self.complete, self.partial = np.flatnonzero(complete), np.flatnonzero(~complete)
-        self.residuals = np.ascontiguousarray(fit.residuals[:, self.complete].astype(dtype))
-        self.partial_residuals = np.ascontiguousarray(fit.residuals[:, self.partial].astype(dtype))
+        self.residuals: np.ndarray = np.ascontiguousarray(fit.residuals[:, self.complete].astype(dtype))
+        self.partial_residuals: np.ndarray = np.ascontiguousarray(fit.residuals[:, self.partial].astype(dtype))
         patterns, self.pattern = np.unique(known[:, self.partial], axis=1, return_inverse=True)
-        self.patterns = np.ascontiguousarray(patterns.astype(dtype))
-        self.factor = (fit.degrees / design.tested).astype(dtype)
+        self.patterns: np.ndarray = np.ascontiguousarray(patterns.astype(dtype))
+        self.factor: np.ndarray = (fit.degrees / design.tested).astype(dtype)
         self.tiny = 100 * np.finfo(dtype).eps
         width, vertices = len(self.columns), len(self.factor)
         pairs = width * (width + 1) // 2
@@ -560,7 +562,5 @@ def _spread(values: np.ndarray, fitted: np.ndarray, count: int) -> np.ndarray:
 
 
 def _give_nothing(name: str, present: np.ndarray, notes: list[str]) -> SurfaceEffect:
-    nothing = np.full(len(present), np.nan)
-    return SurfaceEffect(
-        *(nothing.copy() for _ in range(3)), name, *(nothing.copy() for _ in range(4)), present, 0, False, tuple(notes)
-    )
+    effect, error, statistic, p, p_fwer, p_tfce, p_fdr = np.full((7, len(present)), np.nan)
+    return SurfaceEffect(effect, error, statistic, name, p, p_fwer, p_tfce, p_fdr, present, 0, False, tuple(notes))

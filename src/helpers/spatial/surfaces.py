@@ -93,7 +93,7 @@ class Occupancy:
         last = np.asarray(self.values.shape[::-1]) - 1
         low = self.cut[:, 0] & (index <= slack)
         high = self.cut[:, 1] & (index >= last - slack)
-        return (low | high).any(axis=1)
+        return np.asarray((low | high).any(axis=1))
 
     def as_image(self) -> sitk.Image:
         """Return the occupancy as a SimpleITK image in its place."""

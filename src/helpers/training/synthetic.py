@@ -193,7 +193,7 @@ def _draw_torso(scene: Scene) -> None:
                     roughness=0.25,
                 )
                 owner = scene.paint(lung, palette("lung"), preferred=True, texture=0.08)
-                _add_details(scene, lung, owner, rng.integers(0, 8), palette, radius=0.012)
+                _add_details(scene, lung, owner, int(rng.integers(0, 8)), palette, radius=0.012)
     # Gut first, so that organs lie upon it.
     for _ in range(int(rng.integers(0, 6))):
         x, y = centre_x + inner_x * rng.uniform(-0.8, 0.8), centre_y + inner_y * rng.uniform(-0.9, 0.5)
@@ -234,7 +234,7 @@ def _draw_torso(scene: Scene) -> None:
                 angle=rng.normal(0.2, 0.3),
             )
         owner = scene.paint(liver, palette("organ"), preferred=True)
-        _add_details(scene, liver, owner, rng.integers(0, 7), palette)
+        _add_details(scene, liver, owner, int(rng.integers(0, 7)), palette)
     if rng.random() < 0.75:
         spleen = place(
             _blob,
@@ -246,7 +246,7 @@ def _draw_torso(scene: Scene) -> None:
             bend=rng.uniform(-2, 2),
         )
         owner = scene.paint(spleen, palette("organ"), preferred=True)
-        _add_details(scene, spleen, owner, rng.integers(0, 3), palette)
+        _add_details(scene, spleen, owner, int(rng.integers(0, 3)), palette)
     for side in (-1, 1):
         if rng.random() < 0.7:
             x = spine_x + side * inner_x * rng.uniform(0.3, 0.6)
@@ -328,7 +328,7 @@ def _draw_free_shapes(scene: Scene) -> None:
             shape &= ~_blob(scene, x + rng.normal(0, radius), y + rng.normal(0, radius), radius * rng.uniform(0.3, 0.8))
         owner = scene.paint(shape, rng.uniform(), preferred=True, texture=rng.choice([0.02, 0.05, 0.15]))
         if rng.random() < 0.4:
-            _add_details(scene, shape, owner, rng.integers(1, 5), _draw_palette(rng), radius=radius * 0.2)
+            _add_details(scene, shape, owner, int(rng.integers(1, 5)), _draw_palette(rng), radius=radius * 0.2)
 
 
 def _draw_partition(scene: Scene) -> None:
@@ -521,7 +521,7 @@ def _choose_targets(scene: Scene, size: int, native: int, count: int, jitter: fl
     for place, label in enumerate(order):
         rows, columns = statistics["bounding_boxes"][label][:2]
         masks[place, : scene.height, : scene.width] = components == label
-        edges = np.array([columns.start, rows.start, columns.stop, rows.stop], np.float32)
+        edges: np.ndarray = np.array([columns.start, rows.start, columns.stop, rows.stop], np.float32)
         edges = np.round(edges / pixel) * pixel  # boxes are drawn on the scan's own pixels
         extent = np.maximum(edges[2:] - edges[:2], pixel)
         edges[2:] = edges[:2] + extent

@@ -41,7 +41,7 @@ class Torsos:
     slices: list[np.ndarray]
 
 
-def draw_torsos(people: int, *, report: Callable[[int], None] | None = None) -> Torsos:
+def draw_torsos(people: int, *, report: Callable[[int], object] | None = None) -> Torsos:
     """Draw the slices of a number of people, the same ones each time.
 
     Parameters

@@ -120,7 +120,7 @@ def train_small_sam(
     device: str = "cpu",
     save_every: int = 250,
     report: Callable[[int, float], None] | None = None,
-    showing: Callable[[int], None] | None = None,
+    showing: Callable[[int], object] | None = None,
     limit_seconds: float = math.inf,
 ) -> pd.DataFrame:
     """Train, writing the averaged weights to `out` and everything needed to go on to `state`.
@@ -254,9 +254,7 @@ def run_training(*, seed: int, out: str, device: str = "auto", shorten: int = 1)
         )
 
 
-def compute_loss(
-    sam: torch.nn.Module, helper: torch.nn.Module, batch: list[Slice], device: str
-) -> tuple[torch.Tensor, float]:
+def compute_loss(sam: Any, helper: torch.nn.Module, batch: list[Slice], device: str) -> tuple[torch.Tensor, float]:
     """Return the loss of a batch and its mean soft Dice.
 
     The helper, a single convolution that is thrown away after training, reads the clean image, the edges
@@ -366,7 +364,7 @@ def _choose_frequencies(size: SmallSam) -> torch.Tensor:
     return frequencies
 
 
-def _keep_torsos(recipe: Recipe, path: Path, report: Callable[[int], None] | None) -> Torsos | None:
+def _keep_torsos(recipe: Recipe, path: Path, report: Callable[[int], object] | None) -> Torsos | None:
     """Return the torsos a recipe asks for, drawn once and kept beside the state."""
     if not any(cycle.torsos for cycle in recipe.cycles):
         return None
@@ -439,7 +437,7 @@ def _start_sam(recipe: Recipe, cycle: Cycle) -> torch.nn.Module:
     import torch
 
     torch.manual_seed(recipe.seed)
-    sam = build_small_sam(cycle.size)
+    sam: Any = build_small_sam(cycle.size)
     with torch.no_grad():
         sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.copy_(_choose_frequencies(cycle.size))
     return sam
@@ -464,7 +462,8 @@ def _start_cycle(
 
 def _group_parameters(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Decay matrices and kernels only: biases, norms, positions and learnt tokens stay free."""
-    decayed, free = [], []
+    decayed: list[torch.nn.Parameter] = []
+    free: list[torch.nn.Parameter] = []
     for name, parameter in network.named_parameters():
         plain = parameter.ndim < 2 or "pos" in name or "token" in name or "embeddings" in name
         (free if plain else decayed).append(parameter)
