@@ -231,7 +231,7 @@ class CaseBrowser:
         grey = None if scan.image is None else self._cut(scan.image, view.slice_index, axis)
         step_v, step_h = (scan.spacing_mm[other] for other in range(3) if other != axis)
         if self._zoom:
-            extent = self._measure_extent(view.number, view.model, view.organ)
+            extent = self._measure_organ(view.number, view.model, view.organ, scan)
             window = self._find_window(extent.box, scan.labels.shape[0], axis)
             reference = reference[window]
             prediction = None if prediction is None else prediction[window]
@@ -255,7 +255,7 @@ class CaseBrowser:
         label = self.study.organ_ids[view.organ]
         predicted = self._load_prediction(view.model, view.number, scan)
         reference, prediction = scan.labels == label, None if predicted is None else predicted == label
-        window = self._measure_extent(view.number, view.model, view.organ).box
+        window = self._measure_organ(view.number, view.model, view.organ, scan).box
         if np.isfinite(view.dice):
             title += f", Dice {view.dice:.2f}"
         return plot_slices(
@@ -284,8 +284,9 @@ class CaseBrowser:
         Kept for the last few, since it looks at every voxel and a slider asks at every step.
         """
         scan = self._load_scan(number) if number else ""
-        if isinstance(scan, str):
-            return None
+        return None if isinstance(scan, str) else self._measure_organ(number, model, organ, scan)
+
+    def _measure_organ(self, number: int, model: str, organ: str, scan: _Scan) -> _Extent:
         key = (number, model, organ)
         if key not in self._extents:
             label = self.study.organ_ids[organ]
@@ -311,7 +312,7 @@ class CaseBrowser:
         if isinstance(scan, str):
             return scan
         parts = [f"scan {number:03d}"]
-        extent = self._measure_extent(number, model, organ)
+        extent = self._measure_organ(number, model, organ, scan)
         if not extent.in_reference:
             parts.append(f"the reference shows no {name_for_people(organ)}")
         if self._load_prediction(model, number, scan) is None:

@@ -7,6 +7,7 @@ nothing is to be expected of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -79,16 +80,17 @@ def measure_excess(
     slopes are averaged over their organs.
     """
     signs, count = np.ones(len(scores.places)), drawn_expected.shape[1]
-    expected_gap = take_gaps(_average_groups(scores.expected, groups, count), gaps.best, gaps.worst, signs)
+    expected = cast(np.ndarray, scores.expected)
+    expected_gap = take_gaps(_average_groups(expected, groups, count), gaps.best, gaps.worst, signs)
     draws = gaps.drawn - take_gaps(drawn_expected, gaps.best, gaps.worst, signs)
-    influence = gaps.influence - find_gap_influence(scores.expected, groups, gaps.best, gaps.worst, signs)
+    influence = gaps.influence - find_gap_influence(expected, groups, gaps.best, gaps.worst, signs)
     if drawn_boundary is not None:
-        mean, own, shift = _resample_mean(scores.boundary, groups, drawn_boundary)
-        slope = np.divide(scores.expected - 1.0, mean, out=np.zeros_like(scores.expected), where=mean > 0)
-        slope[scores.expected <= 0] = 0.0  # already as low as Dice goes: no error makes it lower
+        mean, own, shift = _resample_mean(cast(np.ndarray, scores.boundary), groups, drawn_boundary)
+        slope = np.divide(expected - 1.0, mean, out=np.zeros_like(expected), where=mean > 0)
+        slope[expected <= 0] = 0.0  # already as low as Dice goes: no error makes it lower
         for place in range(len(scores.places)):
             organs = scores.list_organs(place)
-            known = np.isfinite(scores.expected[:, organs])
+            known = np.isfinite(expected[:, organs])
             weight = 1.0 / np.maximum(known.sum(axis=1, keepdims=True), 1)
             parts = np.where(known, slope[:, organs] * weight, np.nan)
             if len(organs) > 1:  # an organ that a person lacks does not move their mean, but they count

@@ -234,7 +234,7 @@ def plot_slices(
 def find_middle(mask: np.ndarray) -> tuple[int, int, int]:
     """Return the slice (z, y, x) through a mask's median voxel; the array's middle when it is empty."""
     if not mask.any():
-        return tuple(size // 2 for size in mask.shape)  # type: ignore[return-value]
+        return tuple(size // 2 for size in mask.shape)
     middle = []
     for axis in range(3):
         counts = mask.sum(axis=tuple(other for other in range(3) if other != axis)).cumsum()

@@ -774,8 +774,8 @@ def _figures_people(outputs: Outputs, metric: str) -> list[Block]:
     ]
     pairs = dict.fromkeys((row["model"], row["attribute"]) for row in sorted(told, key=lambda row: -row["gap"]))
     for model, attribute in list(pairs)[:_MOST_DOTS]:
-        organs = {row["organ"] for row in told if (row["model"], row["attribute"]) == (model, attribute)} | {"all"}
-        organs = [organ for organ in dict.fromkeys(people["organ"]) if organ in organs]
+        wanted = {row["organ"] for row in told if (row["model"], row["attribute"]) == (model, attribute)} | {"all"}
+        organs = [organ for organ in dict.fromkeys(people["organ"]) if organ in wanted]
         blocks.append(
             Figure(
                 plot_group_dots(people, metric, attribute, model=model, organs=organs, min_group=min_group),
@@ -852,6 +852,8 @@ def _figures_surface(outputs: Outputs, first: list[tuple[str, str]]) -> list[Blo
     from helpers.figures.spatial import plot_error_surface
 
     maps, groups = outputs.maps, outputs.spatial_groups
+    if maps is None:
+        return []
     every = maps[["model", "organ"]].drop_duplicates().itertuples(index=False, name=None)
     blocks: list[Block] = []
     pairs = [(model, organ) for model, organ in dict.fromkeys([*first, *every]) if organ in outputs.templates]

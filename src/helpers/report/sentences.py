@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeGuard
 
 import pandas as pd
 
@@ -315,7 +315,9 @@ def describe_model(
     found = sorted(by_outcome[Outcome.SHOWN] + by_outcome[Outcome.SMALL], key=lambda row: -abs(float(row["gap"])))
     metric = METRIC_NAMES[str(compared[0]["metric"])]
     open_rows = by_outcome[Outcome.NOT_SHOWN]
-    widest = max((row for row in open_rows if _reach(row) is not None), key=_reach, default=None)
+    widest = max(
+        (row for row in open_rows if _reach(row) is not None), key=lambda row: _reach(row) or 0.0, default=None
+    )
     tried = count(len(compared), "comparison")
     if not found:
         sentence = f"{model}: no difference in {metric} was shown in {tried}"
@@ -536,7 +538,7 @@ def _reach(row: Mapping[str, Any]) -> float | None:
     return max(ends) if len(ends) == 2 else None
 
 
-def _known(value: Any) -> bool:
+def _known(value: Any) -> TypeGuard[Any]:
     if value is None:
         return False
     if isinstance(value, str):

@@ -391,7 +391,7 @@ def _measure_scans(
     for row in cohort.itertuples():
         predictions = {
             model: study.prediction_path(model, row.scan)
-            if finished[model] is None or row.scan in finished[model]
+            if (done := finished[model]) is None or row.scan in done
             else Path()
             for model in models
         }

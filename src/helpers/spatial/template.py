@@ -154,7 +154,7 @@ def build_template(fields: Sequence[Field], register: Register, *, vertices: int
         if not kept:
             break
         shapes = [shapes[place] for place in kept]
-        alignments = remove_mean_alignment([found[place] for place in kept])
+        alignments = remove_mean_alignment([alignment for alignment in found if alignment is not None])
         mean = average_fields(shapes, alignments, scale)
     surface = mesh_field(mean, vertices=vertices)
     middle = np.average(surface.vertices_mm, axis=0, weights=measure_vertex_areas(surface.vertices_mm, surface.faces))
@@ -198,9 +198,9 @@ def average_fields(fields: Sequence[Field], alignments: Sequence[AffineAlignment
             weight += 1
         else:
             known = sitk.Resample(field.known_as_image(), canvas, transform, sitk.sitkNearestNeighbor, 0)
-            known = sitk.GetArrayFromImage(known) > 0
-            total += np.where(known, values, 0)
-            weight += known
+            seen = sitk.GetArrayFromImage(known) > 0
+            total += np.where(seen, values, 0)
+            weight += seen
     mean = np.where(weight > 0, total / np.maximum(weight, 1), clip_mm).astype(np.float32)
     return Field(mean, grid_mm, low, np.zeros(3), scale_mm, np.zeros((3, 2), bool))
 
@@ -219,13 +219,14 @@ def mesh_field(field: Field, *, vertices: int) -> Surface:
     values = np.pad(field.values_mm, 1, constant_values=CLIP_STEPS * field.grid_mm)
     if not values.min() < 0:
         raise ValueError("the mean shape is empty: the organs do not overlap after alignment")
-    step, surface = field.grid_mm, None
-    for _ in range(5):
-        surface, count = _march(values, field, step), 0
+    step = field.grid_mm
+    surface = _march(values, field, step)
+    for _ in range(4):
         count = len(surface.vertices_mm)
         if abs(count - vertices) <= 0.03 * vertices:
             break
         step *= float(np.sqrt(count / vertices))
+        surface = _march(values, field, step)
     return smooth_surface(surface)
 
 
