@@ -247,6 +247,23 @@ def test_missing_column_says_how_to_map_it(project):
         project.build(**{"cohort.columns": {"sex": "gender", "agee": "age"}})
 
 
+def test_all_missing_columns_are_told_at_once(project):
+    project.rows = [
+        {
+            "Patient": row["subject"],
+            "Gender": row["sex"],
+            **{name: row[name] for name in ("age", "bmi", "modality", "reference")},
+        }
+        for row in project.rows
+    ]
+    with pytest.raises(SegfairError) as error:
+        project.build()
+    assert "no column 'subject' for 'subject', 'sex' for attribute 'sex'; it has Patient, Gender, age" in str(
+        error.value
+    )
+    assert str(error.value).endswith("under cohort.columns (subject: your column, sex: your column)")
+
+
 @pytest.mark.parametrize("name", ["people.tsv", "people.xlsx", "people.parquet", "semicolons.csv"])
 def test_four_kinds_of_table_are_read(project, tmp_path, name):
     table = pd.DataFrame(project.rows)

@@ -6,7 +6,16 @@ import ast
 import doctest
 import re
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
+
+from helpers import cohort
+from helpers.models import check_model
+from helpers.study import load_study
+
+from .test_cohort import save
+from .test_dicom import write_series
 
 DOCUMENTS = (
     "README.md",
@@ -30,6 +39,40 @@ def test_the_examples_of_methods_give_the_numbers_shown(repository):
     said: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     assert runner.run(test, out=said.append).failed == 0, "".join(said)
+
+
+@pytest.mark.parametrize(("table", "image"), [(0, "images/{}.nii.gz"), (1, "dicom/{}")])
+def test_the_walk_through_of_your_data(repository, tmp_path, table, image):
+    """The page's table and parameters, with masks and scans where the table says, pass the check."""
+    text = (repository / "docs" / "YOUR_DATA.md").read_text("utf-8")
+    people = list_blocks(text, "csv")[table]
+    parameters = list_blocks(text, "yaml")[0]
+    assert parameters.count("/data/mine/participants.csv") == 1
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params" / "mine.yaml").write_text(
+        parameters.replace("/data/mine/participants.csv", str(tmp_path / "mine" / "participants.csv")), "utf-8"
+    )
+    mask = np.zeros((5, 8, 9), np.uint8)
+    mask[1:4, 2:6, 2:4], mask[1:4, 2:6, 6:8] = 1, 2
+    for name in ("p001", "p002"):
+        save(mask, tmp_path / "mine" / "masks" / f"{name}.nii.gz")
+        if table == 0:
+            save(np.zeros(mask.shape, np.int16), tmp_path / "mine" / image.format(name))
+        else:
+            scan = sitk.GetImageFromArray(np.zeros(mask.shape, np.int16))
+            scan.SetSpacing((0.8, 0.9, 2.5))
+            write_series(scan, tmp_path / "mine" / image.format(name))
+            stored = sitk.GetImageFromArray(mask)
+            stored.CopyInformation(scan)
+            sitk.WriteImage(
+                sitk.Flip(stored, [False, True, False]), str(tmp_path / "mine" / "masks" / f"{name}.nii.gz")
+            )
+    (tmp_path / "mine" / "participants.csv").write_text(people, "utf-8")
+    study = load_study(tmp_path / "params" / "mine.yaml", {"compute.workers": 0})
+    found = cohort.check_cohort(study)
+    assert found.problems == []
+    assert len(found.remarks) == 3 and all("fewer than 10 people" in remark for remark in found.remarks)
+    assert [problem for model in study.parameters.models for problem in check_model(model, study)] == []
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

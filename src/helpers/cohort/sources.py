@@ -78,6 +78,7 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
     declared = [*CONTRACT, *cohort.attributes, *cohort.confounders]
     declared = list(dict.fromkeys(declared))
     table = pd.DataFrame(index=raw.index)
+    absent: dict[str, str] = {}
     for name in declared:
         column = cohort.columns.get(name, name)
         if column in raw:
@@ -90,11 +91,14 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
         )
         if name in cohort.columns or not optional:
             what = "attribute " if name in cohort.attributes else "confounder " if name in cohort.confounders else ""
-            raise SegfairError(
-                f"the participants table has no column {column!r} for {what}{name!r}; it has {', '.join(map(str, raw.columns))}: "
-                f"map it in {study.source.name} under cohort.columns ({name}: your column)"
-            )
+            absent[name] = f"{column!r} for {what}{name!r}"
+            continue
         table[name] = pd.NA
+    if absent:
+        raise SegfairError(
+            f"the participants table has no column {', '.join(absent.values())}; it has {', '.join(map(str, raw.columns))}: "
+            f"map it in {study.source.name} under cohort.columns ({', '.join(f'{name}: your column' for name in absent)})"
+        )
     unknown = sorted(set(cohort.columns) - set(declared))
     if unknown:
         raise SegfairError(
