@@ -179,6 +179,21 @@ def test_changed_input_makes_the_cohort_out_of_date(study, tmp_path):
     assert not provenance.stage_is_current(study, "01_cohort")
 
 
+@pytest.mark.parametrize(
+    ("override", "current"),
+    [
+        ({"windows.mr_percentiles": [1, 99]}, False),
+        ({"compute.precision": "float32"}, False),
+        ({"compute.workers": 1, "fairness.alpha": 0.01}, True),
+    ],
+)
+def test_what_changes_masks_makes_inference_out_of_date(study, override, current):
+    storage.write_table(pd.DataFrame({"scan": ["a"], "status": ["failed"]}), study.inference_path("ellipse"))
+    provenance.record_stage(study, "02_inference", status="finished", seconds=1.0)
+    assert provenance.stage_is_current(study, "02_inference")
+    assert provenance.stage_is_current(load_study(study.source, override), "02_inference") == current
+
+
 def test_damaged_run_record_counts_as_none(tmp_path):
     (tmp_path / "run.json").write_text("{half")
     assert provenance.read_run(tmp_path) == {}

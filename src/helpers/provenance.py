@@ -20,7 +20,7 @@ from helpers.study import REPOSITORY, STAGES, Study, choose_checkpoints_folder
 # The parts of the parameter file that a stage's results depend on, and the stages it reads from.
 _SECTIONS = {
     "01_cohort": ("name", "seed", "cohort"),
-    "02_inference": ("models",),
+    "02_inference": ("models", "windows"),
     "03_performance": ("metrics", "fairness"),
     "04_spatial": ("spatial", "fairness"),
     "05_report": ("title",),
@@ -57,6 +57,8 @@ def fingerprint_stage(study: Study, stage: str) -> str:
             "parameters": {key: parameters[key] for key in _SECTIONS[stage]},
             "code": _hash_code(stage),
             "inputs": _stamp_inputs(study, stage),
+            # Of where the work runs, this alone changes masks.
+            "precision": parameters["compute"]["precision"] if stage == "02_inference" else None,
             "upstream": [fingerprint_stage(study, upstream) for upstream in _UPSTREAM[stage]],
         }
     )
