@@ -122,9 +122,12 @@ def corrupt(path) -> None:
         (lambda p: p.add("x", reference=None), "reference is missing"),
         (
             lambda p: p.add("x", origin=(10.0, 0.0, 0.0)),
-            "mask and image lie on different grids: origin (10, 0, 0) against (0, 0, 0)",
+            "the image lies on another grid than the reference (origin (0, 0, 0) against (10, 0, 0))",
         ),
-        (lambda p: p.add("x", mask=np.zeros((7, 8, 10), np.uint8) + 1), "mask and image lie on different grids: size"),
+        (
+            lambda p: p.add("x", mask=np.zeros((7, 8, 10), np.uint8) + 1),
+            "the image lies on another grid than the reference (size",
+        ),
         (lambda p: p.add("x", mask=np.zeros(SHAPE, np.uint8)), "the mask holds none of the study's organs"),
         (lambda p: p.add("x", mask=p.mask * 9), "none of the study's organs"),
         (lambda p: p.add("x", mask=np.where(p.mask == 1, 1, 7).astype(np.uint8)), "labels that no organ names (7)"),

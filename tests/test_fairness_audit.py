@@ -23,12 +23,12 @@ from helpers.fairness.tables import (
     MODEL_GAP_COLUMNS,
     PAIR_COLUMNS,
     TEST_COLUMNS,
-    TEXT_COLUMNS,
     TREND_COLUMNS,
     TREND_TEST_COLUMNS,
     VARIANCE_COLUMNS,
 )
 from helpers.parameters import Fairness
+from helpers.storage import TEXT_COLUMNS
 from tests.test_fairness_groups import make_cohort, make_metrics
 
 SIX = Fairness(metrics=["dice"], min_group=3, bootstrap=500)

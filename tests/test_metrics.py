@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from helpers import metrics
-from helpers.metrics import EMPTY_CASES, MEASURES, compare_masks
+from helpers.metrics import EMPTY_CASES, MEASURED, MEASURES, SYMMETRIC_MEASURES, compare_masks, compare_observers
 
 SHAPE = (7, 8, 9)
 
@@ -51,9 +51,9 @@ def check_against_deepmind(reference, prediction, spacing, tolerance_mm) -> None
     for name in ("nsd", "hd95_mm", "dice", "surface_ref_cm2"):
         assert getattr(ours, name) == pytest.approx(theirs[name], abs=1e-6, rel=0), name
     surfaces = metrics.measure_surface_distances(reference, prediction, spacing)
-    assert metrics.measure_directed_averages(surfaces) == pytest.approx(
-        (theirs["there_mm"], theirs["back_mm"]), abs=1e-6, rel=0
-    )
+    there_mm = np.average(surfaces.reference_to_prediction_mm, weights=surfaces.reference_areas_mm2)
+    back_mm = np.average(surfaces.prediction_to_reference_mm, weights=surfaces.prediction_areas_mm2)
+    assert (there_mm, back_mm) == pytest.approx((theirs["there_mm"], theirs["back_mm"]), abs=1e-6, rel=0)
     both = theirs["area_ref"] * theirs["there_mm"] + theirs["area_pred"] * theirs["back_mm"]
     assert ours.assd_mm == pytest.approx(both / (theirs["area_ref"] + theirs["area_pred"]), abs=1e-6, rel=0)
 
@@ -112,20 +112,25 @@ def test_identical_masks_are_perfect():
     assert (found.hd95_mm, found.assd_mm, found.volume_error_ml, found.boundary_error_mm) == (0, 0, 0, 0)
 
 
-@pytest.mark.parametrize("status", EMPTY_CASES)
+@pytest.mark.parametrize("status", ["reference_empty", "prediction_empty", "both_empty"])
 def test_empty_masks_follow_the_table(status):
     full, empty = mask_of((3, 4, 5), (3, 4, 6)), np.zeros(SHAPE, bool)
     reference = empty if status in ("reference_empty", "both_empty") else full
     prediction = empty if status in ("prediction_empty", "both_empty") else full
     found = compare_masks(reference, prediction, (1.0, 1.0, 10.0), tolerance_mm=2.0)
     assert found.status == status
-    measured = EMPTY_CASES[status].copy()
     # What can be measured on the mask that is not empty stays measured: two voxels of 10 mm³.
-    if status == "reference_empty":
-        measured["volume_pred_ml"] = 0.02
-    if status == "prediction_empty":
-        measured |= {"volume_ref_ml": 0.02, "volume_error_ml": -0.02, "surface_ref_cm2": found.surface_ref_cm2}
-        assert found.surface_ref_cm2 > 0
+    by_hand = {
+        "reference_empty": {"volume_pred_ml": 0.02},
+        "prediction_empty": {
+            "volume_ref_ml": 0.02,
+            "volume_error_ml": -0.02,
+            "surface_ref_cm2": found.surface_ref_cm2,
+        },
+    }.get(status, {})
+    assert status != "prediction_empty" or found.surface_ref_cm2 > 0
+    assert {name for name, value in EMPTY_CASES[status].items() if value is MEASURED} == set(by_hand)
+    measured = EMPTY_CASES[status] | by_hand
     for name in MEASURES:
         value = getattr(found, name)
         if name in measured:
@@ -220,3 +225,37 @@ def test_dice_and_boundary_error_are_each_others_inverse():
     assert metrics.predict_dice(1.0, 1.0, 6.0) == pytest.approx(0.7)
     assert metrics.convert_dice_to_boundary_error(0.7, 1.0, 6.0) == pytest.approx(1.0)
     assert metrics.predict_dice(10.0, 1.0, 6.0) == 0.0
+
+
+def test_two_observers_by_hand():
+    # Two voxels and one of them, as above: neither is the reference, so volume and surface are their means.
+    first, second = mask_of((3, 4, 4), (3, 4, 5)), mask_of((3, 4, 4))
+    found = compare_observers(first, second, (2.0, 3.0, 4.0), tolerance_mm=3.9)
+    assert (found.status, found.dice, found.volume_error_ml) == ("ok", pytest.approx(2 / 3), pytest.approx(-0.024))
+    surface_mm2 = (_area(first) + _area(second)) / 2
+    assert found.boundary_error_mm == pytest.approx(2 * 36 * (1 / 3) / surface_mm2)
+
+
+def test_observers_can_be_exchanged(rng):
+    first, second = (rng.random((9, 10, 11)) > 0.5 for _ in range(2))
+    spacing = (1.5, 0.8, 2.5)
+    there = compare_observers(first, second, spacing, tolerance_mm=1.0)
+    back = compare_observers(second, first, spacing, tolerance_mm=1.0)
+    against = compare_masks(first, second, spacing, tolerance_mm=1.0)
+    for name in SYMMETRIC_MEASURES:
+        sign = -1 if name == "volume_error_ml" else 1
+        assert getattr(there, name) == pytest.approx(sign * getattr(back, name), rel=1e-12), name
+        if name != "boundary_error_mm":
+            assert getattr(there, name) == pytest.approx(getattr(against, name), rel=1e-12), name
+
+
+def test_an_organ_that_one_observer_alone_has_drawn_is_a_full_disagreement():
+    full, empty = mask_of((3, 4, 5), (3, 4, 6)), np.zeros(SHAPE, bool)
+    for first, second, volume_ml in ((full, empty, -0.02), (empty, full, 0.02)):
+        found = compare_observers(first, second, (1.0, 1.0, 10.0), tolerance_mm=2.0)
+        assert (found.status, found.dice, found.iou, found.nsd) == ("one_empty", 0.0, 0.0, 0.0)
+        assert found.volume_error_ml == pytest.approx(volume_ml)
+        assert all(math.isnan(getattr(found, name)) for name in ("hd95_mm", "assd_mm", "boundary_error_mm"))
+    neither = compare_observers(empty, empty, (1.0, 1.0, 10.0), tolerance_mm=2.0)
+    assert neither.status == "both_empty"
+    assert all(math.isnan(getattr(neither, name)) for name in SYMMETRIC_MEASURES)

@@ -140,6 +140,15 @@ def test_each_rule_fires(write, change, expected):
     assert expected in fail(write(SMALL), change)
 
 
+def test_annotators_are_people_and_at_least_two(write):
+    people = [{"name": name, "kind": "precomputed", "path": "{scan}.nii.gz", "annotator": True} for name in "ab"]
+    assert [model.annotator for model in read_parameters(write(SMALL | {"models": people})).models] == [True, True]
+    alone = fail(write(SMALL | {"models": [people[0], *SMALL["models"]]}))
+    assert "a alone is marked `annotator: true`" in alone and "two or more" in alone
+    drawn_by_a_model = {"name": "ellipse", "kind": "prompt_only", "annotator": True}
+    assert "needs kind precomputed" in fail(write(SMALL | {"models": [*people, drawn_by_a_model]}))
+
+
 def test_overrides_reach_sections_that_the_file_leaves_out_and_models_by_name(write):
     parameters = read_parameters(write(SMALL), {"fairness.alpha": 0.01, "models.ellipse.prompt.jitter": 0.1})
     assert parameters.fairness.alpha == 0.01

@@ -13,6 +13,7 @@ import yaml
 from helpers import performance, storage
 from helpers.compute import close_client
 from helpers.errors import StageError
+from helpers.metrics import MEASURES
 from helpers.study import Study, load_study
 
 SHAPE = (7, 8, 9)
@@ -127,7 +128,7 @@ def test_what_is_missing_is_told_and_never_zero(study):
     lost = metrics[(metrics["model"] == "other") & (metrics["scan"] == "s4")]
     assert set(lost["status"]) == {"prediction_missing"}
     assert set(lost["error"]) == {"the GPU was out of memory"}
-    measures = [*performance.MEASURES, "dice_expected"]
+    measures = [*MEASURES, "dice_expected"]
     assert pd.concat([moved, lost])[measures].isna().all(axis=None)
     absent = pick(metrics, "exact", "s4", "spleen")
     assert absent["status"] == "both_empty" and np.isnan(absent["dice"])
@@ -216,12 +217,12 @@ def test_every_table_of_the_audit_is_read_as_it_was_written(study):
     found = performance.write_audit(study)
     for name, attribute in performance.AUDIT_TABLES.items():
         table = getattr(found, attribute)
-        again = performance.read_audit_table(study, name)
+        again = study.read(name)
         assert again.columns.tolist() == table.columns.tolist()
         if len(table):
             pd.testing.assert_frame_equal(again, table, check_dtype=False)
             assert again.isna().sum().to_dict() == table.isna().sum().to_dict(), "empty words stay words"
-    disparity = performance.read_audit_table(study, "disparity")
+    disparity = study.read("disparity")
     assert (disparity["worst_group"] == "").any() and "not compared" in set(disparity["verdict"])
 
 
@@ -231,12 +232,12 @@ def test_a_group_of_an_odd_name_keeps_it(study):
     storage.write_table(cohort.assign(group_sex=pd.Categorical(names, ["1", "NA"])), study.path("cohort"))
     performance.measure_performance(study)
     performance.write_audit(study)
-    assert set(performance.read_audit_table(study, "groups")["group"]) == {"1", "NA"}
+    assert set(study.read("groups")["group"]) == {"1", "NA"}
 
 
 def test_without_an_audit_the_stage_to_run_is_named(study):
     with pytest.raises(StageError, match="03_performance"):
-        performance.read_audit_table(study, "tests")
+        study.read("tests")
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", r"ignore:\s*Port:UserWarning")
@@ -247,3 +248,85 @@ def test_work_on_local_processes_gives_the_same(study):
     finally:
         close_client()
     pd.testing.assert_frame_equal(here, there)
+
+
+@pytest.fixture
+def annotated(study) -> Study:
+    """The same study with its two models as people; `other` is at fault as before."""
+    models = [{"name": name, "kind": "precomputed", "annotator": True} for name in ("exact", "other")]
+    return load_study(
+        study.source,
+        {
+            "models": models,
+            "fairness.metrics": ["dice", "precision"],
+            "fairness.margin": {"dice": 0.02, "precision": 0.02},
+        },
+    )
+
+
+def test_each_two_annotators_are_compared_organ_by_organ(annotated):
+    performance.measure_performance(annotated)
+    pairs = annotated.read("annotators").set_index(["scan", "organ"])
+    assert len(pairs) == 4 * 2
+    assert set(pairs["annotator_a"]) == {"exact"} and set(pairs["annotator_b"]) == {"other"}
+    # As with the reference, which `exact` is: 36 voxels and 27 of them.
+    assert pairs.loc[("s1", "liver"), "dice"] == pytest.approx(2 * 27 / (36 + 27))
+    missed = pairs.loc[("s2", "spleen")]
+    assert (missed["status"], missed["dice"]) == ("one_empty", 0.0) and np.isnan(missed["hd95_mm"])
+    absent = pairs.loc["s3"]
+    assert set(absent["status"]) == {"prediction_missing"} and absent["error"].str.contains("another grid").all()
+    assert absent["dice"].isna().all() and pairs.loc["s4", "error"].eq("the GPU was out of memory").all()
+
+
+def test_an_unreadable_reference_fails_its_annotators_too(annotated, tmp_path):
+    (tmp_path / "masks" / "s1.nii.gz").write_bytes(b"no image")
+    performance.measure_performance(annotated)
+    pairs = annotated.read("annotators").set_index("scan")
+    assert set(pairs.loc["s1", "status"]) == {"failed"} and pairs.loc["s1", "dice"].isna().all()
+    assert set(pairs.loc["s2", "status"]) == {"ok", "one_empty"}
+
+
+def test_agreement_is_written_per_group(annotated):
+    performance.measure_performance(annotated)
+    found = performance.write_agreement(annotated)
+    groups = annotated.read("agreement_groups")
+    pd.testing.assert_frame_equal(groups, found.groups, check_dtype=False)
+    liver = groups[(groups["organ"] == "liver") & (groups["group"] == "female")]
+    assert set(groups["metric"]) == {"dice"}, "precision needs a reference"
+    assert liver["n"].tolist() == [1] and liver["suppressed"].all(), "one woman with two scans, shown to nobody"
+    assert annotated.read("agreement").empty is False and annotated.read("against_agreement").empty
+
+
+def test_without_annotators_and_repeated_prompts_agreement_has_no_rows(study):
+    storage.write_table(pd.DataFrame({"scan": ["s1"]}), study.path("annotators"))
+    performance.measure_performance(study)
+    assert not study.path("annotators").exists(), "of a former run with other parameters"
+    found = performance.write_agreement(study)
+    assert found.disparity.empty and found.groups.empty and found.against.empty
+    assert study.read("agreement").columns.tolist() == found.disparity.columns.tolist()
+
+
+def test_repeated_prompts_are_compared_per_group(study):
+    prompts = {"type": "box", "draws": 2}
+    models = [{"name": "exact", "kind": "precomputed"}, {"name": "other", "kind": "prompt_only", "prompt": prompts}]
+    drawn = load_study(study.source, {"models": models})
+    for name, agreement in (("exact", np.nan), ("other", 0.9)):
+        table = pd.DataFrame({"model": name, "scan": ["s1", "s3", "s4"], "organ": "liver", "agreement": agreement})
+        storage.write_table(table, drawn.inference_path(name).with_name("organs.parquet"))
+    performance.measure_performance(drawn)
+    groups = performance.write_agreement(drawn).groups
+    assert set(groups["kind"]) == {"prompts"} and set(groups["model"]) == {"other"}
+    assert groups.set_index("group")["n"].to_dict() == {"female": 1, "male": 2}
+    assert groups.set_index("group")["mean"]["male"] == pytest.approx(0.9)
+
+
+def test_what_became_of_empty_masks_is_counted_per_organ(study):
+    performance.measure_performance(study)
+    counts = study.read("statuses").set_index(["model", "organ", "status"])
+    assert counts.loc[("other", "spleen", "prediction_empty"), "scans"] == 1
+    assert counts.loc[("other", "spleen", "prediction_empty"), "share"] == pytest.approx(0.25)
+    said = counts.loc[("other", "spleen", "prediction_empty"), "measures"]
+    assert "dice = 0" in said and "volume_ref_ml measured" in said and "hd95_mm" not in said
+    assert counts.loc[("exact", "liver", "ok"), ["scans", "measures"]].tolist() == [4, "all"]
+    assert counts.groupby(["model", "organ"])["scans"].sum().eq(4).all()
+    assert counts.loc[("other", "liver", "failed"), "measures"] == "none"

@@ -194,6 +194,18 @@ def test_what_changes_masks_makes_inference_out_of_date(study, override, current
     assert provenance.stage_is_current(load_study(study.source, override), "02_inference") == current
 
 
+def test_each_stage_is_fingerprinted_once_until_it_has_run(study, monkeypatch):
+    asked, stamp = [], provenance._stamp_inputs
+    monkeypatch.setattr(provenance, "_stamp_inputs", lambda study, stage: asked.append(stage) or stamp(study, stage))
+    fingerprints = provenance.Fingerprints(study)
+    before = {stage: fingerprints.find(stage) for stage in reversed(STAGES)}
+    assert sorted(asked) == sorted(STAGES), "05 reads from 03 and 04, both from 02: still each is asked for once"
+    asked.clear()
+    fingerprints.forget("03_performance")
+    assert {stage: fingerprints.find(stage) for stage in STAGES} == before
+    assert asked == ["03_performance", "05_report"], "what was run and what reads from it, nothing before it"
+
+
 def test_damaged_run_record_counts_as_none(tmp_path):
     (tmp_path / "run.json").write_text("{half")
     assert provenance.read_run(tmp_path) == {}

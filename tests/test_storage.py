@@ -92,3 +92,25 @@ def test_tables_come_back_as_written(tmp_path, name):
 def test_hash_of_a_value_ignores_key_order_and_sees_changes():
     assert storage.hash_value({"a": 1, "b": 2}) == storage.hash_value({"b": 2, "a": 1})
     assert storage.hash_value({"a": 1}) != storage.hash_value({"a": 2})
+
+
+def test_a_csv_table_is_read_as_it_was_written(tmp_path):
+    table = pd.DataFrame(
+        {
+            "scan": ["001", "2", "NA"],
+            "group": ["1", "NA", ""],
+            "site": ["x", "", "1"],
+            "n": [3, 4, 5],
+            "gap": [0.5, float("nan"), 2.0],
+            "suppressed": [True, False, True],
+            "empty": [float("nan")] * 3,
+        }
+    )
+    storage.write_table(table, tmp_path / "table.csv")
+    read = storage.read_table(tmp_path / "table.csv", made_by="03_performance")
+    pd.testing.assert_frame_equal(read, table, check_dtype=False)
+    assert read["group"].tolist() == ["1", "NA", ""] and read["n"].dtype == "int64" and read["suppressed"].dtype == bool
+    sizes = pd.DataFrame({"sex": ["1", "2"], "n": ["7", "<3"]})
+    storage.write_table(sizes, tmp_path / "cells.csv")
+    read = storage.read_table(tmp_path / "cells.csv", made_by="03_performance", words=["sex", "n"])
+    assert read.to_dict("list") == sizes.to_dict("list")

@@ -221,3 +221,24 @@ def test_real_kidneys_have_two_sides_of_plausible_size(data_folder):
         np.bincount(sitk.GetArrayFromImage(label_map.image).ravel()) * np.prod(label_map.image.GetSpacing()) / 1000
     )
     assert 150 < millilitres[1] < 300 and 150 < millilitres[2] < 300
+
+
+def test_another_grid_is_refused_with_what_differs_and_what_to_do(image, tmp_path):
+    path = save(image, tmp_path / "x.nii.gz")
+    grid = volumes.grid_of_image(make_image(np.zeros(SHAPE, np.int16), origin=(10.0, 20.0, 40.0)))
+    with pytest.raises(
+        VolumeError, match=r"the image lies on another grid than the reference \(origin .*\): resample it"
+    ):
+        volumes.read_on_grid(path, grid, advice="resample it")
+    same = volumes.read_on_grid(path, volumes.grid_of_image(image))
+    assert np.array_equal(sitk.GetArrayFromImage(same), sitk.GetArrayFromImage(image))
+
+
+def test_the_same_voxels_in_another_order_are_on_the_axial_grid(image, tmp_path):
+    path = save(sitk.DICOMOrient(image, "RSA"), tmp_path / "x.nii.gz")
+    axial = volumes.to_axial(image)
+    grid = volumes.grid_of_image(axial)
+    with pytest.raises(VolumeError, match="another grid"):
+        volumes.read_on_grid(path, grid)
+    found = volumes.read_on_grid(path, grid, axial=True)
+    assert np.array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(axial))

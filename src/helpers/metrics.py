@@ -32,14 +32,30 @@ MEASURES = (
     "boundary_error_mm",
 )
 
-# status -> the measures that have a value all the same; every other one is missing (NaN).
+MEASURED = None  # in :data:`EMPTY_CASES`: the measure is what the masks give
+
+# status -> the measures that have a value all the same, and which; every other one is missing (NaN).
 # An organ that is not in the reference cannot be segmented well or badly, so nothing is scored; an organ
 # that the prediction misses altogether overlaps by 0, but has no distance: any number would be invented.
-EMPTY_CASES: dict[str, dict[str, float]] = {
-    "reference_empty": {"volume_ref_ml": 0.0},
-    "prediction_empty": {"dice": 0.0, "iou": 0.0, "nsd": 0.0, "recall": 0.0, "volume_pred_ml": 0.0},
+# Of two observers, neither is the reference: an organ that one of them alone has drawn is a full disagreement.
+EMPTY_CASES: dict[str, dict[str, float | None]] = {
+    "reference_empty": {"volume_ref_ml": 0.0, "volume_pred_ml": MEASURED},
+    "prediction_empty": {
+        "dice": 0.0,
+        "iou": 0.0,
+        "nsd": 0.0,
+        "recall": 0.0,
+        "volume_ref_ml": MEASURED,
+        "volume_pred_ml": 0.0,
+        "volume_error_ml": MEASURED,
+        "surface_ref_cm2": MEASURED,
+    },
     "both_empty": {"volume_ref_ml": 0.0, "volume_pred_ml": 0.0},
+    "one_empty": {"dice": 0.0, "iou": 0.0, "nsd": 0.0, "volume_error_ml": MEASURED},
 }
+
+# The measures that do not depend on which of two masks is called the reference.
+SYMMETRIC_MEASURES = ("dice", "iou", "nsd", "hd95_mm", "assd_mm", "volume_error_ml", "boundary_error_mm")
 
 
 # How many of the shortest lattice steps are tried; after the near ones only where most points have found their neighbour.
@@ -91,6 +107,32 @@ class MaskComparison:
     volume_pred_ml: float = np.nan
     volume_error_ml: float = np.nan
     surface_ref_cm2: float = np.nan
+    boundary_error_mm: float = np.nan
+    status: str = "ok"
+
+
+@dataclass(frozen=True)
+class ObserverAgreement:
+    """How far two observers' masks of one organ are from each other; NaN where a measure is not defined.
+
+    Attributes
+    ----------
+    dice, iou, nsd, hd95_mm, assd_mm : float
+        As in :class:`MaskComparison`, of which these are the same whichever mask is called the reference.
+    volume_error_ml : float
+        Second − first: compare its absolute value.
+    boundary_error_mm : float
+        2V(1 − Dice)/S with the means of both volumes and both surfaces.
+    status : str
+        ``"ok"``, ``"one_empty"`` or ``"both_empty"`` (:data:`EMPTY_CASES`).
+    """
+
+    dice: float = np.nan
+    iou: float = np.nan
+    nsd: float = np.nan
+    hd95_mm: float = np.nan
+    assd_mm: float = np.nan
+    volume_error_ml: float = np.nan
     boundary_error_mm: float = np.nan
     status: str = "ok"
 
@@ -155,23 +197,23 @@ def compare_masks(
     voxel_ml = float(np.prod(spacing)) / 1000.0
     box = _find_box(reference, prediction)
     if box is None:
-        return MaskComparison(status="both_empty", **EMPTY_CASES["both_empty"])
+        return MaskComparison(status="both_empty", **_state_empty("both_empty"))
     reference, prediction = reference[box], prediction[box]
     in_reference, in_prediction = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
     common = int(np.count_nonzero(reference & prediction))
     if in_reference == 0:
-        volume = in_prediction * voxel_ml
-        return MaskComparison(status="reference_empty", volume_pred_ml=volume, **EMPTY_CASES["reference_empty"])
+        known = _state_empty("reference_empty", volume_pred_ml=in_prediction * voxel_ml)
+        return MaskComparison(status="reference_empty", **known)
     volume_ml = in_reference * voxel_ml
     if in_prediction == 0:
         _, areas = _find_surfels(reference, spacing)
-        return MaskComparison(
-            status="prediction_empty",
+        known = _state_empty(
+            "prediction_empty",
             volume_ref_ml=volume_ml,
             volume_error_ml=-volume_ml,
             surface_ref_cm2=float(areas.sum()) / 100.0,
-            **EMPTY_CASES["prediction_empty"],
         )
+        return MaskComparison(status="prediction_empty", **known)
     surfaces = measure_surface_distances(reference, prediction, spacing)
     dice = 2.0 * common / (in_reference + in_prediction)
     surface_cm2 = float(surfaces.reference_areas_mm2.sum()) / 100.0
@@ -188,6 +230,57 @@ def compare_masks(
         volume_error_ml=(in_prediction - in_reference) * voxel_ml,
         surface_ref_cm2=surface_cm2,
         boundary_error_mm=float(convert_dice_to_boundary_error(dice, volume_ml, surface_cm2)),
+    )
+
+
+def compare_observers(
+    first: np.ndarray, second: np.ndarray, spacing_zyx_mm: tuple[float, float, float], *, tolerance_mm: float
+) -> ObserverAgreement:
+    """Measure how far two observers' masks of one organ are from each other, neither being the reference.
+
+    Parameters
+    ----------
+    first, second : ndarray of bool, (z, y, x)
+        The masks, on one grid.
+    spacing_zyx_mm : tuple of float
+        Voxel spacing in mm, in the order of the arrays' axes.
+    tolerance_mm : float
+        The surface distance that does not count as a disagreement (NSD), in mm.
+
+    Returns
+    -------
+    ObserverAgreement
+        Measures as in :data:`EMPTY_CASES` where a mask is empty.
+
+    Raises
+    ------
+    ValueError
+        As :func:`compare_masks`.
+    """
+    spacing = _check_arguments(first, second, spacing_zyx_mm, tolerance_mm)
+    box = _find_box(first, second)
+    if box is None:
+        return ObserverAgreement(status="both_empty")
+    first, second = first[box], second[box]
+    in_first, in_second = int(np.count_nonzero(first)), int(np.count_nonzero(second))
+    voxel_ml = float(np.prod(spacing)) / 1000.0
+    difference_ml = (in_second - in_first) * voxel_ml
+    if in_first == 0 or in_second == 0:
+        return ObserverAgreement(status="one_empty", **_state_empty("one_empty", volume_error_ml=difference_ml))
+    common = int(np.count_nonzero(first & second))
+    dice = 2.0 * common / (in_first + in_second)
+    surfaces = measure_surface_distances(first, second, spacing)
+    surface_cm2 = float(surfaces.reference_areas_mm2.sum() + surfaces.prediction_areas_mm2.sum()) / 200.0
+    return ObserverAgreement(
+        dice=dice,
+        iou=common / (in_first + in_second - common),
+        nsd=measure_surface_dice(surfaces, tolerance_mm),
+        hd95_mm=measure_robust_hausdorff(surfaces, 95.0),
+        assd_mm=measure_average_distance(surfaces),
+        volume_error_ml=difference_ml,
+        boundary_error_mm=float(
+            convert_dice_to_boundary_error(dice, (in_first + in_second) / 2 * voxel_ml, surface_cm2)
+        ),
     )
 
 
@@ -255,17 +348,14 @@ def measure_average_distance(surfaces: SurfaceDistances) -> float:
     return float(total / (surfaces.reference_areas_mm2.sum() + surfaces.prediction_areas_mm2.sum()))
 
 
-def measure_directed_averages(surfaces: SurfaceDistances) -> tuple[float, float]:
-    """Return the area-weighted mean distances reference → prediction and back, in mm."""
-    return (
-        float(np.average(surfaces.reference_to_prediction_mm, weights=surfaces.reference_areas_mm2)),
-        float(np.average(surfaces.prediction_to_reference_mm, weights=surfaces.prediction_areas_mm2)),
-    )
-
-
 def mark_missing(status: str) -> MaskComparison:
     """Return a comparison that holds nothing but the reason why it was not made."""
     return MaskComparison(status=status)
+
+
+def _state_empty(status: str, **measured: float) -> dict[str, float]:
+    """Return the measures that a case of :data:`EMPTY_CASES` leaves, with those that the masks give."""
+    return {name: measured[name] if value is MEASURED else value for name, value in EMPTY_CASES[status].items()}
 
 
 def _check_arguments(

@@ -11,6 +11,7 @@ from helpers import provenance
 from helpers.compute import close_client
 from helpers.errors import StageError
 from helpers.figures.style import use_safe_renderer
+from helpers.figures.tables import use_saved_tables
 from helpers.storage import write_atomically
 from helpers.study import STAGES, Study, load_study
 
@@ -37,6 +38,7 @@ def open_stage(stage: str, params: str, overrides: dict[str, Any] | list[str] | 
     if stage not in STAGES:
         raise StageError(f"stage must be one of {', '.join(STAGES)}; got {stage!r}")
     use_safe_renderer()
+    use_saved_tables()
     pd.set_option("display.max_colwidth", 200)  # reasons are sentences; cut off they explain nothing
     study = load_study(params, overrides or {})
     check_output_folder(study)

@@ -202,14 +202,27 @@ class Prompt(Section):
 
 
 class Model(Section):
-    """One segmenter of the study."""
+    """One segmenter of the study.
+
+    ``annotator: true`` says that the ready-made masks of this one were drawn by a person: with two or more such, their
+    agreement with each other is measured, per group too, so that a model's gap can be read against the humans'.
+    """
 
     name: Name
     kind: str
     path: str | None = None
     checkpoint: str | None = None
     variant: str | None = None
+    annotator: bool = False
     prompt: Prompt = Prompt()
+
+    @model_validator(mode="after")
+    def _people_have_masks(self) -> Model:
+        if self.annotator and self.kind != "precomputed":
+            raise ValueError(
+                f"annotator: true needs kind precomputed (masks that a person drew); got kind {self.kind!r}"
+            )
+        return self
 
 
 class Windows(Section):
@@ -316,6 +329,11 @@ class Parameters(Section):
         names = [model.name for model in self.models]
         if len(names) != len(set(names)):
             raise ValueError("two models share one name")
+        people = [model.name for model in self.models if model.annotator]
+        if len(people) == 1:
+            raise ValueError(
+                f"models: {people[0]} alone is marked `annotator: true`: mark two or more, whose agreement can be measured, or none"
+            )
         for key, named in (
             ("metrics.tolerances_mm", self.metrics.tolerances_mm),
             ("spatial.organs", self.spatial.organs),

@@ -60,15 +60,17 @@ def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str],
         A stage failed (its half-run notebook is kept), or another process is running this study.
     """
     check_output_folder(study)
+    fingerprints = provenance.Fingerprints(study)
     with _lock_study(study):
         for place, stage in enumerate(stages, start=1):
             heading = f"[{place}/{len(stages)}] {stage}"
-            if not force and provenance.stage_is_current(study, stage):
+            if not force and provenance.stage_is_current(study, stage, fingerprints):
                 say(f"{heading}: up to date")
                 continue
             say(f"{heading}: running")
             started = time.monotonic()
             run_notebook(study, stage, overrides=overrides)
+            fingerprints.forget(stage)
             say(f"{heading}: finished in {time.monotonic() - started:.0f} s")
     return study.folder / "report.html"
 

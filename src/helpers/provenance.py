@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,32 +46,59 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def fingerprint_stage(study: Study, stage: str) -> str:
-    """Return a hash of everything a stage's results depend on.
+class Fingerprints:
+    """The stages' fingerprints, each computed once, and only when asked for.
 
-    That is: its part of the parameters, the helpers' and the notebook's source, the stamps (size and
-    time) of the input files, and the fingerprints of the stages it reads from.
+    A fingerprint is a hash of everything a stage's results depend on: its part of the parameters, the helpers' and the
+    notebook's source, the stamps (size and time) of the input files, and the fingerprints of the stages it reads from.
+
+    Parameters
+    ----------
+    study : Study
     """
-    parameters = study.parameters.model_dump(mode="json")
-    return storage.hash_value(
-        {
-            "parameters": {key: parameters[key] for key in _SECTIONS[stage]},
-            "code": _hash_code(stage),
-            "inputs": _stamp_inputs(study, stage),
-            # Of where the work runs, this alone changes masks.
-            "precision": parameters["compute"]["precision"] if stage == "02_inference" else None,
-            "upstream": [fingerprint_stage(study, upstream) for upstream in _UPSTREAM[stage]],
-        }
-    )
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._known: dict[str, str] = {}
+
+    @cached_property
+    def _package(self) -> str:
+        return _hash_package()
+
+    def find(self, stage: str) -> str:
+        """Return a stage's fingerprint as of the first time it was asked for."""
+        if stage not in self._known:
+            parameters = self._study.parameters.model_dump(mode="json")
+            self._known[stage] = storage.hash_value(
+                {
+                    "parameters": {key: parameters[key] for key in _SECTIONS[stage]},
+                    "code": [self._package, _hash_notebook(stage)],
+                    "inputs": _stamp_inputs(self._study, stage),
+                    # Of where the work runs, this alone changes masks.
+                    "precision": parameters["compute"]["precision"] if stage == "02_inference" else None,
+                    "upstream": [self.find(upstream) for upstream in _UPSTREAM[stage]],
+                }
+            )
+        return self._known[stage]
+
+    def forget(self, stage: str) -> None:
+        """Forget a stage that has just run, and those that read from it: they know more of their inputs now."""
+        self._known.pop(stage, None)
+        for other, upstream in _UPSTREAM.items():
+            if stage in upstream:
+                self.forget(other)
 
 
-def stage_is_current(study: Study, stage: str) -> bool:
-    """Tell whether a stage finished with exactly what it would run with now, and its files are there."""
+def stage_is_current(study: Study, stage: str, fingerprints: Fingerprints | None = None) -> bool:
+    """Tell whether a stage finished with exactly what it would run with now, and its files are there.
+
+    Several stages in a row share their `fingerprints`.
+    """
     record = read_run(study.folder).get("stages", {}).get(stage, {})
     return (
         record.get("status") == "finished"
         and _outputs_exist(study, stage)
-        and record.get("fingerprint") == fingerprint_stage(study, stage)
+        and record.get("fingerprint") == (fingerprints or Fingerprints(study)).find(stage)
     )
 
 
@@ -115,7 +143,7 @@ def record_stage(
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
         "failures": failures or {},
-        "fingerprint": fingerprint_stage(study, stage) if status == "finished" else None,
+        "fingerprint": Fingerprints(study).find(stage) if status == "finished" else None,
         **facts,
     }
     run["stages"] = {name: run["stages"][name] for name in STAGES if name in run["stages"]}
@@ -189,21 +217,19 @@ def _stamp(path: Path) -> list[Any]:
     return [str(path), status.st_size, status.st_mtime_ns]
 
 
-def _hash_code(stage: str) -> str:
-    """Hash the helpers' source and the stage's notebook: an edit makes results out of date."""
+def _hash_package() -> str:
+    """Hash the helpers' source: an edit makes results out of date."""
     package = Path(__file__).parent
-    files = [
-        *sorted(package.rglob("*.py")),
-        *sorted(package.rglob("*.safetensors")),
-        *sorted(package.rglob("*.j2")),
-        *sorted(package.rglob("*.css")),
-    ]
+    files = [file for kind in ("*.py", "*.safetensors", "*.j2", "*.css") for file in sorted(package.rglob(kind))]
+    return storage.hash_value([storage.hash_file(file) for file in files])
+
+
+def _hash_notebook(stage: str) -> str | None:
+    """Hash what a stage's notebook says."""
     notebook = REPOSITORY / "notebooks" / f"{stage}.ipynb"
-    parts = [storage.hash_file(file) for file in files]
-    if notebook.exists():
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-        parts.append(storage.hash_value([cell["source"] for cell in cells]))
-    return storage.hash_value(parts)
+    if not notebook.exists():
+        return None
+    return storage.hash_value([cell["source"] for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]])
 
 
 def _read_commit() -> str | None:

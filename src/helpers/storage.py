@@ -7,14 +7,22 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from helpers.errors import SegfairError, StageError
+
+# Columns that hold words in whichever table they occur: empty where there is nothing to say, never missing.
+TEXT_COLUMNS = (
+    "subject", "scan", "reason", "status", "error", "kind", "meaning", "measures",
+    "model", "organ", "metric", "attribute", "group", "worst_group", "best_group", "group_a", "group_b", "model_a", "model_b", "test", "effect",
+    "verdict", "covariate", "level", "covariates", "dropped", "warnings", "unit", "note",
+)  # fmt: skip
 
 
 @contextmanager
@@ -85,8 +93,8 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
             raise ValueError(f"path must end in .parquet or .csv; got {path.name!r}")
 
 
-def read_table(path: Path, *, made_by: str) -> pd.DataFrame:
-    """Read a .parquet or .csv table that an earlier stage wrote.
+def read_table(path: Path, *, made_by: str, words: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a .parquet or .csv table that an earlier stage wrote, just as it was.
 
     Parameters
     ----------
@@ -94,6 +102,14 @@ def read_table(path: Path, *, made_by: str) -> pd.DataFrame:
         The table.
     made_by : str
         The stage that writes it (``"03_performance"``), named when the table is missing.
+    words : sequence of str
+        Columns of words besides :data:`TEXT_COLUMNS`, for a CSV file, which does not say so itself.
+
+    Returns
+    -------
+    DataFrame
+        Of a CSV file: columns of words hold text, empty where there is none (a group called "NA" or "1" keeps its name);
+        others hold numbers or True and False where every filled cell is one, missing where empty; else text.
 
     Raises
     ------
@@ -104,7 +120,28 @@ def read_table(path: Path, *, made_by: str) -> pd.DataFrame:
         raise StageError(
             f"{path.name} is missing in {path.parent}: run {made_by} or `segfair run PARAMS --until {made_by[:2]}`"
         )
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    return _parse_table(pd.read_csv(path, dtype=str, keep_default_na=False), words)
+
+
+def _parse_table(table: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
+    """Return a table whose cells are text, as a CSV file has them, with its numbers as numbers."""
+    parsed = {}
+    for name in table:
+        column = table[name]
+        filled = column[column != ""]
+        if name in words or name in TEXT_COLUMNS:
+            parsed[name] = column.astype(object)
+        elif len(column) and column.isin(["True", "False"]).all():
+            parsed[name] = column == "True"
+        elif pd.to_numeric(filled, errors="coerce").notna().all():
+            numbers = column.mask(column == "", "nan").astype(float)
+            whole = len(column) > 0 and column.str.fullmatch(r"-?\d+").all()
+            parsed[name] = numbers.astype(np.int64) if whole else numbers
+        else:
+            parsed[name] = column.astype(object)
+    return pd.DataFrame(parsed, columns=table.columns)
 
 
 def hash_file(path: Path) -> str:

@@ -36,6 +36,11 @@ TABLES = {
     "intersections": ("fairness/intersections.csv", "03_performance"),
     "intersection_variance": ("fairness/intersection_variance.csv", "03_performance"),
     "model_gaps": ("fairness/model_gaps.csv", "03_performance"),
+    "statuses": ("fairness/statuses.csv", "03_performance"),
+    "annotators": ("annotators.parquet", "03_performance"),
+    "agreement": ("fairness/agreement.csv", "03_performance"),
+    "agreement_groups": ("fairness/agreement_groups.csv", "03_performance"),
+    "against_agreement": ("fairness/against_agreement.csv", "03_performance"),
     "maps": ("spatial/maps.parquet", "04_spatial"),
     "spatial_summary": ("spatial/summary.csv", "04_spatial"),
 }
@@ -115,7 +120,7 @@ class Study:
         return self.folder / TABLES[table][0]
 
     def read(self, table: str) -> pd.DataFrame:
-        """Read a table an earlier stage wrote.
+        """Read a table an earlier stage wrote, just as it was (:func:`helpers.storage.read_table`).
 
         Raises
         ------
@@ -128,7 +133,9 @@ class Study:
             raise StageError(
                 f"{relative} is missing for study {self.name!r}: run {stage} or `segfair run {self.source} --until {stage[:2]}`"
             )
-        return storage.read_table(path, made_by=stage)
+        # The columns of this one are named by the study; its numbers of people may read "< 10".
+        words = [*self.parameters.cohort.attributes, "n"] if table == "intersections" else []
+        return storage.read_table(path, made_by=stage, words=words)
 
     def read_included(self) -> pd.DataFrame:
         """Read the cohort's included scans, one row each, index 0…n−1.

@@ -103,6 +103,47 @@ def read_volume(path: Path) -> sitk.Image:
         ) from error
 
 
+def read_on_grid(
+    path: Path, grid: Grid, *, what: str = "the image", advice: str = "", axial: bool = False
+) -> sitk.Image:
+    """Read an image or mask that must lie on a given grid.
+
+    Parameters
+    ----------
+    path : Path
+    grid : Grid
+        Where its voxels must lie.
+    what, advice : str
+        What the message calls it, and what it says to do.
+    axial : bool
+        Bring it to the study orientation first, which `grid` is then in: the file may be stored in any axis order.
+
+    Raises
+    ------
+    VolumeError
+        As :func:`read_volume`; or it lies on another grid.
+    """
+    image = read_volume(path)
+    if axial:
+        image = to_axial(image)
+    check_grid(grid_of_image(image), grid, what=what, advice=advice)
+    return image
+
+
+def check_grid(found: Grid, wanted: Grid, *, what: str = "the image", advice: str = "") -> None:
+    """Refuse an image that does not lie on the reference's grid.
+
+    Raises
+    ------
+    VolumeError
+        It does not; the message names what differs.
+    """
+    differences = found.differences(wanted)
+    if differences:
+        message = f"{what} lies on another grid than the reference ({'; '.join(differences)})"
+        raise VolumeError(f"{message}: {advice}" if advice else message)
+
+
 def grid_of(path: Path) -> Grid:
     """Read an image's grid from its header, without the voxels.
 

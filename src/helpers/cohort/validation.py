@@ -13,7 +13,7 @@ from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Cohort, Organ
 from helpers.study import Study
-from helpers.volumes import find_grid, grid_of, grid_of_image, orient_grid, read_label_map
+from helpers.volumes import Grid, check_grid, find_grid, grid_of, grid_of_image, orient_grid, read_label_map
 
 MODALITIES = ("CT", "MR")
 
@@ -180,14 +180,10 @@ def _open_files(case: _Files) -> _Found:
     if case.image is not None:
         try:
             grid = grid_of(case.image)
-            # The same voxels in another order are the same place: DICOM and NIfTI store rows the other way round.
-            differences = (
-                orient_grid(grid_of_image(labels.image)).differences(orient_grid(grid)) if labels is not None else []
-            )
-            if differences:
-                reasons.append(f"mask and image lie on different grids: {'; '.join(differences)}")
         except VolumeError as error:
             reasons.append(f"image {error}")
+        else:
+            reasons += [] if labels is None else _compare_grids(orient_grid(grid), orient_grid(grid_of_image(labels.image)))
     if labels is not None:
         present = set(np.unique(sitk.GetArrayViewFromImage(labels.image)).tolist()) - {0}
         absent = [name for name, value in case.organ_ids.items() if value not in present]
@@ -202,3 +198,15 @@ def _open_files(case: _Files) -> _Found:
             )
         notes += labels.notes
     return _Found(reasons, notes)
+
+
+def _compare_grids(image: Grid, reference: Grid) -> list[str]:
+    """Return why an image and a mask, both on oriented grids, do not lie on one grid.
+
+    The same voxels in another order are the same place: DICOM and NIfTI store rows the other way round.
+    """
+    try:
+        check_grid(image, reference)
+    except VolumeError as error:
+        return [str(error)]
+    return []

@@ -4,6 +4,7 @@ Knows nothing of images, models or files: tables in, tables out. The *subject* i
 throughout: several scans of one person are averaged first, and subjects are what is resampled.
 """
 
+from helpers.fairness.agreement import ANNOTATORS, Agreement, audit_agreement
 from helpers.fairness.audit import Audit, audit
 from helpers.fairness.disparity import (
     HIGHER_IS_BETTER,
@@ -12,16 +13,17 @@ from helpers.fairness.disparity import (
     measure_skewed_error_ratio,
 )
 from helpers.fairness.groups import POOLED, average_subjects
-from helpers.fairness.tables import parse_table
 
 __all__ = [
+    "ANNOTATORS",
     "HIGHER_IS_BETTER",
     "POOLED",
     "UNIT_INTERVAL_METRICS",
+    "Agreement",
     "Audit",
     "audit",
+    "audit_agreement",
     "average_subjects",
     "measure_equity_scaled",
     "measure_skewed_error_ratio",
-    "parse_table",
 ]

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from helpers.storage import TEXT_COLUMNS
+
 KEY_COLUMNS = ("model", "organ", "metric", "attribute")
 GROUP_COLUMNS = (
     *KEY_COLUMNS, "group", "n", "mean", "sd", "median", "q1", "q3", "ci_low", "ci_high", "suppressed",
@@ -36,16 +38,17 @@ TREND_COLUMNS = (*KEY_COLUMNS, "value", "estimate", "low", "high", "band_low", "
 TREND_TEST_COLUMNS = (
     *KEY_COLUMNS, "n", "slope", "slope_low", "slope_high", "unit", "p_trend", "p_nonlinear", "covariates", "dropped", "note",
 )  # fmt: skip
+# Agreement of annotators ("annotators") and of repeated prompts ("prompts"): the columns of groups.csv and disparity.csv, by kind.
+AGREEMENT_GROUP_COLUMNS = ("kind", *GROUP_COLUMNS)
+AGREEMENT_COLUMNS = ("kind", *(name for name in DISPARITY_COLUMNS if name not in SIZE_COLUMNS))
+AGAINST_COLUMNS = (
+    *KEY_COLUMNS, "n", "best_group", "worst_group", "gap", "gap_low", "gap_high", "annotators_gap", "annotators_low", "annotators_high",
+    "difference", "low", "high", "p", "p_adjusted",
+)  # fmt: skip
 CELL_COLUMNS = ("n", "mean", "additive", "pooled", "low", "high", "weight", "suppressed")
 VARIANCE_COLUMNS = (
     "model", "organ", "metric", "n", "cells", "empty_cells", "suppressed_cells", "between_variance", "between_variance_null",
     "within_variance", "vpc", "vpc_null", "unexplained_share", "f", "df_cells", "df_within", "p_interaction", "note",
-)  # fmt: skip
-
-# Columns that hold words in whichever table they occur: empty where there is nothing to say, never missing.
-TEXT_COLUMNS = (
-    "model", "organ", "metric", "attribute", "group", "worst_group", "best_group", "group_a", "group_b", "model_a", "model_b", "test", "effect",
-    "verdict", "covariate", "level", "covariates", "dropped", "warnings", "unit", "note",
 )  # fmt: skip
 
 
@@ -62,34 +65,6 @@ def join_tables(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.Dat
     """Return tables of the same columns below each other; an empty one where there is none."""
     filled = [part for part in parts if len(part)]
     return pd.concat(filled, ignore_index=True) if filled else make_table([], columns)
-
-
-def parse_table(table: pd.DataFrame, words: Sequence[str] = ()) -> pd.DataFrame:
-    """Return a table whose cells are text, as a CSV file has them, with its numbers as numbers.
-
-    Parameters
-    ----------
-    table : DataFrame of str
-        Every cell as it stands in the file, empty ones as empty text: a group called "NA" or "1" is no number, and an empty note is not missing.
-    words : sequence of str
-        Columns of words besides :data:`TEXT_COLUMNS`.
-
-    Returns
-    -------
-    DataFrame
-    """
-    parsed = {}
-    for name in table:
-        column = table[name]
-        if name in words or name in TEXT_COLUMNS:
-            parsed[name] = column.astype(object)
-        elif len(column) and column.isin(["True", "False"]).all():
-            parsed[name] = column == "True"
-        else:
-            numbers = column.mask(column == "", "nan").astype(float)
-            whole = len(column) > 0 and column.str.fullmatch(r"-?\d+").all()
-            parsed[name] = numbers.astype(np.int64) if whole else numbers
-    return pd.DataFrame(parsed, columns=table.columns)
 
 
 def show(value: Any) -> Any:

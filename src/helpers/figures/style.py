@@ -7,6 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 import plotly.io as pio
+from plotly.io.base_renderers import ExternalRenderer
 
 # Okabe & Ito (2008), readable with every common colour-vision deficiency; yellow is left out (too pale on white).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -15,8 +16,25 @@ FIXED_COLOURS = {"female": "#D55E00", "male": "#0072B2"}
 # Over- and under-segmentation: blue to red through a light neutral, symmetrical about zero.
 DIVERGING = [[0.0, "#2166AC"], [0.25, "#92C5DE"], [0.5, "#F7F7F7"], [0.75, "#F4A582"], [1.0, "#B2182B"]]
 
-# `showSendToCloud: False` takes away plotly's upload button: patient data stays where it is.
-CONFIG: dict[str, Any] = {"displaylogo": False, "responsive": True, "showSendToCloud": False}
+# `showSendToCloud: False` takes away plotly's upload button: patient data stays where it is. The camera saves a PNG of
+# twice the size on the screen.
+CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "responsive": True,
+    "showSendToCloud": False,
+    "toImageButtonOptions": {"format": "png", "filename": "segfair", "scale": 2},
+}
+# A second button of every figure of a page saves it as SVG, under its title. To be run once, after plotly.js and before any
+# figure is drawn; a button of one's own needs a function, which a configuration in JSON cannot hold.
+SVG_BUTTON_SCRIPT = """\
+Plotly.setPlotConfig({modeBarButtonsToAdd: [{
+  name: "toSvg", title: "Download plot as an SVG", icon: Plotly.Icons.disk,
+  click: function (figure) {
+    var title = (figure.layout.title && figure.layout.title.text || "").split("<br>")[0];
+    var name = title.replace(/<[^>]*>/g, "").replace(/[^A-Za-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 60);
+    Plotly.downloadImage(figure, {format: "svg", filename: name || "segfair"});
+  }
+}]});"""
 
 METRIC_LABELS = {
     "dice": "Dice (0–1, higher is better)",
@@ -59,7 +77,29 @@ def style_figure(figure: go.Figure, *, title: str, height: int = 420) -> go.Figu
     return figure
 
 
+SVG_LINK = "segfair_svg_link"  # marks the link's output in a notebook: an exported page has a button instead
+_SVG_LINK = """\
+<p style="margin: 0; font-size: 12px; text-align: right"><a href="#" onclick="
+  var figure = [...document.querySelectorAll('.js-plotly-plot')].find(
+    figure => this.compareDocumentPosition(figure) &amp; Node.DOCUMENT_POSITION_FOLLOWING);
+  var options = figure._context.toImageButtonOptions, format = options.format;
+  options.format = 'svg';
+  figure._fullLayout._modeBar.element.querySelector('.modebar-btn').click();
+  options.format = format;
+  return false;">save as SVG</a></p>"""
+
+
+class _SvgLink(ExternalRenderer):
+    """Puts a link above a figure in JupyterLab that saves it as SVG: Lab takes no button of one's own into a figure."""
+
+    def render(self, fig: dict[str, Any]) -> None:
+        from IPython.display import display
+
+        display({"text/html": _SVG_LINK, "text/plain": ""}, raw=True, metadata={SVG_LINK: True})
+
+
 def use_safe_renderer() -> None:
-    """Make JupyterLab's plotly figures leave out the upload button."""
+    """Make JupyterLab's plotly figures leave out the upload button, and offer themselves as SVG too."""
     pio.renderers["plotly_mimetype"].config = dict(CONFIG)
-    pio.renderers.default = "plotly_mimetype"
+    pio.renderers["segfair_svg_link"] = _SvgLink()
+    pio.renderers.default = "plotly_mimetype+segfair_svg_link"

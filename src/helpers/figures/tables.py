@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import html
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,8 +30,48 @@ _INTERVALS = {
 }  # fmt: skip
 
 
-def style_table(table: pd.DataFrame, columns: Sequence[str] | None = None, *, caption: str = "") -> Styler:
-    """Return a table of the audit as a reader wants it; the CSV keeps every digit.
+class ShownTable(Styler):
+    """A styled table with a link beneath that saves its rows as CSV: inside the page itself, so it works offline."""
+
+    def __init__(self, *arguments: Any, csv: str = "", file: str = "table", **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._csv, self._file = csv, file
+
+    def _repr_html_(self) -> str:
+        """Return the table and the link, as Jupyter and the exported notebook show it."""
+        return super().to_html() + link_csv(self._csv, self._file)
+
+
+def link_csv(csv: str, file: str) -> str:
+    """Return a link that saves a CSV text as ``<file>.csv``, the text being in the link."""
+    # With a byte-order mark, without which spreadsheets take the text for Latin-1.
+    data = base64.b64encode(("\ufeff" + csv).encode()).decode()
+    saved = html.escape(f"{file}.csv", quote=True)
+    link = f'<a download="{saved}" href="data:text/csv;charset=utf-8;base64,{data}">save as {saved}</a>'
+    return f'<p style="margin: 2px 0 10px; font-size: 12px">{link}</p>'
+
+
+def use_saved_tables() -> None:
+    """Make Jupyter show every DataFrame with a link that saves it as CSV; outside of Jupyter nothing happens."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is not None:
+        shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, _show_frame)
+
+
+def _show_frame(table: pd.DataFrame) -> str | None:
+    shown = table._repr_html_()
+    if shown is None or table.empty:
+        return shown
+    named = any(name is not None for name in table.index.names)
+    return shown + link_csv(table.to_csv(index=named), "table")
+
+
+def style_table(
+    table: pd.DataFrame, columns: Sequence[str] | None = None, *, caption: str = "", file: str = "table"
+) -> ShownTable:
+    """Return a table of the audit as a reader wants it; the CSV it offers keeps every column and digit.
 
     Parameters
     ----------
@@ -40,10 +82,12 @@ def style_table(table: pd.DataFrame, columns: Sequence[str] | None = None, *, ca
         columns need not be named and are not shown by themselves.
     caption : str
         Stands above the table.
+    file : str
+        Name of the CSV file that the link beneath the table saves: all columns of `table`, shown or not.
 
     Returns
     -------
-    Styler
+    ShownTable
         Numbers rounded, with their units; p-values never "0"; missing values "–"; each verdict with its sign, word and colour.
 
     Raises
@@ -65,7 +109,7 @@ def style_table(table: pd.DataFrame, columns: Sequence[str] | None = None, *, ca
     kept = [name for name in wanted if name not in absorbed]
     words = pd.DataFrame({name: shown[name] for name in kept}, index=range(len(rows)), columns=kept, dtype=object)
     digest = hashlib.sha256(f"{caption}{words.to_csv()}".encode()).hexdigest()[:10]
-    styler = Styler(words, uuid=digest, cell_ids=False)
+    styler = ShownTable(words, uuid=digest, cell_ids=False, csv=table.to_csv(index=False), file=file)
     numeric = [name for name in kept if pd.api.types.is_numeric_dtype(table[name])]
     styler = (
         styler.format(escape="html")

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from helpers import models, storage, volumes
 from helpers.compute import CaseFailure, map_cases
-from helpers.errors import SegfairError, StageError, VolumeError
+from helpers.errors import SegfairError, StageError
 from helpers.inference.agreement import measure_overlap
 from helpers.models import ScanCase, Segmentation, Segmenter, Spec
 from helpers.parameters import Model, Prompt
@@ -429,12 +429,7 @@ def _read_case(job: _Job) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
     grid = volumes.grid_of_image(reference)
     image = None
     if job.image is not None:
-        oriented = volumes.to_axial(volumes.read_volume(job.image))
-        differences = volumes.grid_of_image(oriented).differences(grid)
-        if differences:
-            raise VolumeError(
-                f"image and reference lie on different grids ({'; '.join(differences)}): resample the reference to the image"
-            )
+        oriented = volumes.read_on_grid(job.image, grid, advice="resample the reference to the image", axial=True)
         image = sitk.GetArrayFromImage(oriented)
     elif models.KINDS[job.spec.kind].needs_image:
         raise SegfairError(

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from helpers import volumes
-from helpers.errors import SegfairError, VolumeError
+from helpers.errors import SegfairError
 from helpers.models.protocol import ScanCase, Segmentation, Spec
 
 
@@ -38,12 +38,12 @@ class Precomputed:
         path = find_mask(str(self.spec.template), case.scan, case.subject)
         label_map = volumes.read_label_map(path, self.spec.organs, case.organ_ids, midline_x_mm=case.midline_x_mm)
         axial = volumes.to_axial(label_map.image)
-        differences = volumes.grid_of_image(axial).differences(case.grid)
-        if differences:
-            raise VolumeError(
-                f"the mask of {self.spec.name} lies on another grid than the reference ({'; '.join(differences)}): "
-                "resample it to the reference with nearest neighbours"
-            )
+        volumes.check_grid(
+            volumes.grid_of_image(axial),
+            case.grid,
+            what=f"the mask of {self.spec.name}",
+            advice="resample it to the reference with nearest neighbours",
+        )
         labels = sitk.GetArrayFromImage(axial)
         return Segmentation(labels, int(np.any(labels, axis=(1, 2)).sum()), 0)
 

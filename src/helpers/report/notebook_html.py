@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from helpers import storage
 from helpers.errors import StageError
-from helpers.figures.style import CONFIG
+from helpers.figures.style import CONFIG, SVG_BUTTON_SCRIPT, SVG_LINK
 from helpers.report.page import clean_texts
 
 _PLOTLY = "application/vnd.plotly.v1+json"
@@ -33,6 +33,7 @@ _TEMPLATE = """\
 {%- if resources.plotlyjs -%}
 <script>window.PlotlyConfig = {MathJaxConfig: 'local'};</script>
 <script data-library>{{ resources.plotlyjs }}</script>
+<script>{{ resources.svg_button }}</script>
 {%- endif -%}
 {%- endblock -%}
 {%- block input_group -%}
@@ -93,7 +94,9 @@ def export_notebook(executed: Path, target: Path) -> Path:
         mathjax_url="",
     )
     exporter.register_preprocessor(TagRemovePreprocessor(config=config), enabled=True)
-    page, _ = exporter.from_notebook_node(notebook, resources={"plotlyjs": get_plotlyjs() if drawn else ""})
+    page, _ = exporter.from_notebook_node(
+        notebook, resources={"plotlyjs": get_plotlyjs() if drawn else "", "svg_button": SVG_BUTTON_SCRIPT}
+    )
     storage.write_text(page, target)
     return target
 
@@ -109,6 +112,8 @@ def _draw_outputs(notebook: Any) -> int:
         kept = []
         for output in cell.outputs:
             data = output.get("data", {})
+            if output.get("metadata", {}).get(SVG_LINK):
+                continue
             if _PLOTLY in data:
                 drawn += 1
                 output = new_output("display_data", {"text/html": _draw_figure(data[_PLOTLY], f"figure-{drawn}")})

@@ -237,7 +237,10 @@ def _read(path: Path, problems: list[str]) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=_TEXT_COLUMNS)
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path)
+        # A group may be called NA: empty cells alone are missing.
+        return pd.read_csv(path, dtype=_TEXT_COLUMNS, keep_default_na=False, na_values=[""])
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except Exception as error:  # any fault of a file: the rest of the report is still worth having

@@ -19,7 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from helpers import storage
 from helpers.errors import StageError
-from helpers.figures.style import CONFIG
+from helpers.figures.style import CONFIG, SVG_BUTTON_SCRIPT
 from helpers.report.blocks import Block, Figure, Report, Section
 from helpers.report.sections import compose_report
 
@@ -58,6 +58,7 @@ def render_report(report: Report) -> str:
             report=report,
             plotlyjs=get_plotlyjs() if any(_figures(section) for section in report.sections) else "",
             config=CONFIG,
+            svg_button=SVG_BUTTON_SCRIPT,
             numbers=_number_figures(report),
         )
     )

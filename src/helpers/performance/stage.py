@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,18 @@ from scipy import ndimage
 
 from helpers import fairness, storage, volumes
 from helpers.compute import CaseFailure, map_cases
-from helpers.errors import SegfairError, StageError
-from helpers.metrics import MEASURES, compare_masks, mark_missing, predict_dice
+from helpers.errors import SegfairError
+from helpers.metrics import (
+    EMPTY_CASES,
+    MEASURED,
+    MEASURES,
+    SYMMETRIC_MEASURES,
+    ObserverAgreement,
+    compare_masks,
+    compare_observers,
+    mark_missing,
+    predict_dice,
+)
 from helpers.parameters import Organ
 from helpers.study import Study
 
@@ -61,10 +72,24 @@ class _Job:
     organs: dict[str, Organ]
     organ_ids: dict[str, int]
     tolerances_mm: dict[str, float]
+    annotators: tuple[str, ...]  # the models that are people, to be compared with each other too
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One scan's rows of metrics.parquet and of annotators.parquet, without the scan's own columns."""
+
+    models: list[dict[str, object]]
+    annotators: list[dict[str, object]]
 
 
 def measure_performance(study: Study) -> pd.DataFrame:
     """Compare every prediction with its reference and write ``metrics.parquet``.
+
+    Where several models are human annotators (``annotator: true``), each two of them are compared with each other
+    too, while their masks are at hand, and ``annotators.parquet`` is written: one row per scan × organ × pair, with
+    ``annotator_a``, ``annotator_b``, the measures of :class:`helpers.metrics.ObserverAgreement`, ``status`` and ``error``.
+    Without annotators it is absent.
 
     Parameters
     ----------
@@ -86,6 +111,7 @@ def measure_performance(study: Study) -> pd.DataFrame:
     included = study.read_included()
     parameters = study.parameters
     models = [model.name for model in parameters.models]
+    annotators = tuple(model.name for model in parameters.models if model.annotator)
     tolerances = {
         organ: parameters.metrics.tolerances_mm.get(organ, parameters.metrics.tolerance_mm) for organ in study.organ_ids
     }
@@ -101,6 +127,7 @@ def measure_performance(study: Study) -> pd.DataFrame:
             organs=dict(parameters.cohort.organs),
             organ_ids=study.organ_ids,
             tolerances_mm=tolerances,
+            annotators=annotators,
         )
         for row in included.itertuples(index=False)
     ]
@@ -111,20 +138,23 @@ def measure_performance(study: Study) -> pd.DataFrame:
         compute=parameters.compute,
         label="comparing masks",
     )
-    rows = []
-    for row, result in zip(included.itertuples(index=False), results, strict=True):
+    rows, pairs = [], []
+    for row, job, result in zip(included.itertuples(index=False), jobs, results, strict=True):
         if isinstance(result, CaseFailure):
-            missing = asdict(mark_missing("failed"))
-            result = [
-                {"model": model, "organ": organ, **missing, "error": result.error}
-                for model in models
-                for organ in study.organ_ids
-            ]
-        rows += [{"subject": row.subject, "scan": row.scan, "number": int(row.number), **values} for values in result]
+            result = _mark_failed(job, result.error)
+        head = {"subject": row.subject, "scan": row.scan, "number": int(row.number)}
+        rows += [head | values for values in result.models]
+        pairs += [head | values for values in result.annotators]
     metrics = add_expected_dice(pd.DataFrame(rows))
     columns = ["subject", "scan", "number", "model", "organ", *MEASURES, "dice_expected", "status", "error"]
     metrics = metrics[columns]
     storage.write_table(metrics, study.path("metrics"))
+    storage.write_table(tabulate_statuses(metrics), study.path("statuses"))
+    if pairs:
+        columns = ["subject", "scan", "number", "organ", "annotator_a", "annotator_b", *SYMMETRIC_MEASURES]
+        storage.write_table(pd.DataFrame(pairs)[[*columns, "status", "error"]], study.path("annotators"))
+    else:
+        study.path("annotators").unlink(missing_ok=True)
     return metrics
 
 
@@ -199,30 +229,6 @@ def write_audit(study: Study) -> fairness.Audit:
     return found
 
 
-def read_audit_table(study: Study, name: str) -> pd.DataFrame:
-    """Read a table of the audit just as it was: empty words stay words, and a group called "1" or "NA" keeps its name.
-
-    Parameters
-    ----------
-    study : Study
-        After :func:`write_audit`.
-    name : str
-        A key of :data:`AUDIT_TABLES`.
-
-    Raises
-    ------
-    StageError
-        03_performance has not run.
-    """
-    path = study.path(name)
-    if not path.exists():
-        raise StageError(
-            f"{path.name} is missing for study {study.name!r}: run 03_performance or `segfair run {study.source} --until 03`"
-        )
-    words = [*study.parameters.cohort.attributes, "n"] if name == "intersections" else []
-    return fairness.parse_table(pd.read_csv(path, dtype=str, keep_default_na=False), words)
-
-
 def load_people(study: Study) -> pd.DataFrame:
     """Read the metrics as one row per subject, model and organ, with the subject's groups.
 
@@ -240,18 +246,42 @@ def load_people(study: Study) -> pd.DataFrame:
     return people
 
 
-def count_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Count the rows of ``metrics.parquet`` by model, organ and status, with what each status means.
+def tabulate_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Count how often each case of :data:`STATUSES` occurred, and state what it leaves of the measures.
+
+    Parameters
+    ----------
+    metrics : DataFrame
+        metrics.parquet.
 
     Returns
     -------
     DataFrame
-        Columns status, meaning, and one per model; only statuses that occur, and always ``ok``.
+        statuses.csv: model, organ, status, scans, share (of the model's scans with this organ), meaning, and measures: those that
+        have a value all the same and which (:data:`helpers.metrics.EMPTY_CASES`), "all" for ``ok``. Only what occurred.
+    """
+    keys = ["model", "organ"]
+    counts = metrics.groupby([*keys, "status"], sort=False, observed=True).size().rename("scans").reset_index()
+    counts["share"] = counts["scans"] / counts.groupby(keys, sort=False)["scans"].transform("sum")
+    counts["meaning"] = counts["status"].map(STATUSES)
+    counts["measures"] = counts["status"].map(_say_measures)
+    return counts
+
+
+def count_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Count the rows of ``metrics.parquet`` by model and status over all organs, with what each status means.
+
+    Returns
+    -------
+    DataFrame
+        Columns status, meaning, measures (as in :func:`tabulate_statuses`), and one per model; only statuses that occur, and
+        always ``ok``.
     """
     counts = pd.crosstab(metrics["status"], metrics["model"])
     present = [status for status in STATUSES if status in counts.index or status == "ok"]
     counts = counts.reindex(index=present, columns=list(dict.fromkeys(metrics["model"])), fill_value=0)
     counts.insert(0, "meaning", [STATUSES[status] for status in present])
+    counts.insert(1, "measures", [_say_measures(status) for status in present])
     return counts.rename_axis(index="status", columns=None).reset_index()
 
 
@@ -279,7 +309,30 @@ def _find_predictions(study: Study, model: str) -> dict[str, Path | str]:
     return found
 
 
-def _measure_scan(job: _Job) -> list[dict[str, object]]:
+def _say_measures(status: str) -> str:
+    """Say which measures have a value in a case, and which value where it is by convention."""
+    if status == "ok":
+        return "all"
+    known = EMPTY_CASES.get(status, {})
+    said = [f"{name} = {value:g}" if value is not MEASURED else f"{name} measured" for name, value in known.items()]
+    return ", ".join(said) or "none"
+
+
+def _mark_failed(job: _Job, error: str) -> _Measured:
+    """Return the rows of a scan that could not be worked on."""
+    missing = {**asdict(mark_missing("failed")), "error": error}
+    pair = {**asdict(ObserverAgreement(status="failed")), "error": error}
+    return _Measured(
+        [{"model": model, "organ": organ, **missing} for model in job.predictions for organ in job.organ_ids],
+        [
+            {"organ": organ, "annotator_a": first, "annotator_b": second, **pair}
+            for first, second in combinations(job.annotators, 2)
+            for organ in job.organ_ids
+        ],
+    )
+
+
+def _measure_scan(job: _Job) -> _Measured:
     """Measure every model and organ of one scan; the reference is read once, each prediction once."""
     image = volumes.read_label_map(job.reference, job.organs, job.organ_ids).image
     grid = volumes.grid_of_image(image)
@@ -287,6 +340,7 @@ def _measure_scan(job: _Job) -> list[dict[str, object]]:
     reference = sitk.GetArrayViewFromImage(image)
     boxes = _find_boxes(reference, job.organ_ids)
     rows: list[dict[str, object]] = []
+    kept: dict[str, _Drawn | str] = {}
     for model, source in job.predictions.items():
         prediction, status, error = None, "prediction_missing", ""
         if isinstance(source, str):
@@ -306,17 +360,43 @@ def _measure_scan(job: _Job) -> list[dict[str, object]]:
                     reference[box] == label, prediction[box] == label, spacing, tolerance_mm=job.tolerances_mm[organ]
                 )
             rows.append({"model": model, "organ": organ, **asdict(comparison), "error": error})
+        if model in job.annotators:
+            kept[model] = error if prediction is None else _Drawn(prediction, predicted_boxes)
+    return _Measured(rows, _compare_annotators(job, kept, spacing))
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """An annotator's label map (z, y, x), and the box around each organ in it."""
+
+    labels: np.ndarray
+    boxes: dict[str, tuple[slice, ...]]
+
+
+def _compare_annotators(
+    job: _Job, drawn: dict[str, _Drawn | str], spacing: tuple[float, float, float]
+) -> list[dict[str, object]]:
+    """Compare each two annotators of one scan, organ by organ; an annotator without a mask is the reason why."""
+    rows: list[dict[str, object]] = []
+    for first, second in combinations(drawn, 2):
+        one, other = drawn[first], drawn[second]
+        for organ, label in job.organ_ids.items():
+            error = ""
+            if isinstance(one, str) or isinstance(other, str):
+                found = ObserverAgreement(status="prediction_missing")
+                error = "; ".join(text for text in (one, other) if isinstance(text, str))
+            else:
+                box = _join_boxes(one.boxes.get(organ), other.boxes.get(organ))
+                found = compare_observers(
+                    one.labels[box] == label, other.labels[box] == label, spacing, tolerance_mm=job.tolerances_mm[organ]
+                )
+            rows.append({"organ": organ, "annotator_a": first, "annotator_b": second, **asdict(found), "error": error})
     return rows
 
 
 def _read_prediction(path: Path, grid: volumes.Grid) -> np.ndarray:
     """Return a prediction's label map (z, y, x); a SegfairError where it does not lie on the reference's grid."""
-    image = volumes.read_volume(path)
-    differences = volumes.grid_of_image(image).differences(grid)
-    if differences:
-        raise SegfairError(
-            f"the prediction lies on another grid than the reference ({'; '.join(differences)}): run 02_inference again"
-        )
+    image = volumes.read_on_grid(path, grid, what="the prediction", advice="run 02_inference again")
     labels = sitk.GetArrayFromImage(image)
     if labels.dtype.kind not in "ui":
         raise SegfairError(f"the prediction must hold whole numbers (organ ids); it holds {labels.dtype}")

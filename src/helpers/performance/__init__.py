@@ -1,0 +1,27 @@
+"""A cohort's masks → metrics.parquet, the fairness tables, and how far annotators and repeated prompts agree."""
+
+from helpers.performance.agreement import write_agreement
+from helpers.performance.stage import (
+    AUDIT_TABLES,
+    STATUSES,
+    add_expected_dice,
+    count_statuses,
+    list_failures,
+    load_people,
+    measure_performance,
+    tabulate_statuses,
+    write_audit,
+)
+
+__all__ = [
+    "AUDIT_TABLES",
+    "STATUSES",
+    "add_expected_dice",
+    "count_statuses",
+    "list_failures",
+    "load_people",
+    "measure_performance",
+    "tabulate_statuses",
+    "write_agreement",
+    "write_audit",
+]
