@@ -56,6 +56,7 @@ bench-inference: $(INSTALLED)  ## SAM over a volume against the official loop (a
 	@$(BIN)/python tests/benchmarks/bench_inference.py
 
 bench-metrics: $(INSTALLED)  ## Mask metrics against the field's packages
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,benchmark]'
 	@$(BIN)/python tests/benchmarks/bench_metrics.py
 
 bench-fairness: $(INSTALLED)  ## Group statistics against pingouin, scipy and fairlearn

@@ -7,7 +7,7 @@ cropped to the organ with a margin of two voxels, which favours the others (MedP
 Each side runs in a process of its own, on one core, and computes what it can of Dice, NSD, HD95, ASSD, volumes and surface. Times are of the processor,
 not of the clock, the shortest of several runs; memory is the peak above what the process held with the masks loaded. Before a time
 counts, the answers are compared: with surface-distance all numbers to 1e-6, with the others Dice (and MONAI's NSD, which has the same definition).
-MONAI and MedPy are optional (``pip install -e '.[benchmark]' -c constraints.txt``); without them their columns are left out.
+MONAI and MedPy are optional (``make bench-metrics`` installs them: the extra ``benchmark``); without them their columns are left out.
 """
 
 from __future__ import annotations

@@ -80,8 +80,8 @@ def style_figure(figure: go.Figure, *, title: str, height: int = 420) -> go.Figu
 SVG_LINK = "segfair_svg_link"  # marks the link's output in a notebook: an exported page has a button instead
 _SVG_LINK = """\
 <p style="margin: 0; font-size: 12px; text-align: right"><a href="#" onclick="
-  var figure = [...document.querySelectorAll('.js-plotly-plot')].find(
-    figure => this.compareDocumentPosition(figure) &amp; Node.DOCUMENT_POSITION_FOLLOWING);
+  var figure = [...document.querySelectorAll('.js-plotly-plot')].findLast(
+    figure => this.compareDocumentPosition(figure) &amp; Node.DOCUMENT_POSITION_PRECEDING);
   var options = figure._context.toImageButtonOptions, format = options.format;
   options.format = 'svg';
   figure._fullLayout._modeBar.element.querySelector('.modebar-btn').click();
@@ -90,7 +90,7 @@ _SVG_LINK = """\
 
 
 class _SvgLink(ExternalRenderer):
-    """Puts a link above a figure in JupyterLab that saves it as SVG: Lab takes no button of one's own into a figure."""
+    """Puts a link beneath a figure in JupyterLab that saves it as SVG: Lab takes no button of one's own into a figure."""
 
     def render(self, fig: dict[str, Any]) -> None:
         from IPython.display import display
