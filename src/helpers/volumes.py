@@ -13,13 +13,14 @@ import math
 import shutil
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import cc3d
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from helpers import dicom
 from helpers.errors import VolumeError
@@ -28,6 +29,7 @@ from helpers.storage import write_atomically
 
 GRID_TOLERANCE_MM = 0.01
 DIRECTION_TOLERANCE = 1e-3
+LARGEST_LABEL = 65535
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
 
 
@@ -297,9 +299,21 @@ def read_label_map(
         (other than by less than 0.1 % of the smaller; then the first named keeps the voxels).
     """
     path = Path(path)
-    image, masks, unknown = _read_masks(path, organs)
+    if path.is_dir():
+        image, masks = _read_folder(path, organs)
+        unknown: tuple[int, ...] = ()
+    else:
+        image = read_volume(path)
+        array, boxes = _find_labels(image, path.name)
+        named = {label for organ in organs.values() for label in organ.labels}
+        unknown = tuple(sorted(set(boxes) - named))
+        tables = _make_tables(organs, organ_ids, boxes)
+        if tables is not None:
+            result, midline_x_mm, notes = _relabel(array, boxes, grid_of_image(image), organs, tables, midline_x_mm)
+            return LabelMap(image_from_array(result, grid_of_image(image)), midline_x_mm, unknown, tuple(notes))
+        masks = {name: np.isin(array, organ.labels) for name, organ in organs.items()}
     grid = grid_of_image(image)
-    notes: list[str] = []
+    notes = []
     sided = [name for name, organ in organs.items() if organ.side is not None]
     left_of_midline = None
     if sided:
@@ -327,7 +341,9 @@ def read_label_map(
     return LabelMap(image_from_array(result, grid), midline_x_mm, unknown, tuple(notes))
 
 
-def find_midline(mask: np.ndarray, grid: Grid) -> tuple[float | None, str | None]:
+def find_midline(
+    mask: np.ndarray, grid: Grid, *, start_zyx: tuple[int, int, int] = (0, 0, 0)
+) -> tuple[float | None, str | None]:
     """Find the sagittal plane that parts the left from the right one of paired organs.
 
     Connected components of at least 5 % of the largest are ordered by the LPS x of their centroids;
@@ -340,7 +356,9 @@ def find_midline(mask: np.ndarray, grid: Grid) -> tuple[float | None, str | None
     mask : ndarray of bool, (z, y, x)
         Both organs.
     grid : Grid
-        Its grid.
+        The grid of the whole image.
+    start_zyx : tuple of int
+        Where in the image the mask begins: a part that holds both organs is enough.
 
     Returns
     -------
@@ -355,7 +373,7 @@ def find_midline(mask: np.ndarray, grid: Grid) -> tuple[float | None, str | None
     statistics = cc3d.statistics(components)
     counts = statistics["voxel_counts"][1:]
     large = np.flatnonzero(counts >= 0.05 * counts.max()) + 1
-    centroids_zyx = statistics["centroids"][large]
+    centroids_zyx = statistics["centroids"][large] + np.asarray(start_zyx)
     x = np.sort(_index_to_x_mm(grid, centroids_zyx[:, ::-1]))
     steps = np.diff(x)
     if len(steps) and steps.max() > 40.0:
@@ -434,22 +452,87 @@ def window_image(array: np.ndarray, modality: str, *, center: float = 40.0, widt
     return find_levels(array, modality, center=center, width=width).apply(array)
 
 
-def _read_masks(path: Path, organs: Mapping[str, Organ]) -> tuple[sitk.Image, dict[str, np.ndarray], tuple[int, ...]]:
-    """Return one image for its grid, a boolean array per organ, and the ids no organ names."""
-    if not path.is_dir():
-        image = read_volume(path)
-        array = sitk.GetArrayViewFromImage(image)
-        if array.dtype.kind == "f" and not np.array_equal(array, np.round(array)):
+def _find_labels(image: sitk.Image, name: str) -> tuple[np.ndarray, dict[int, tuple[slice, ...]]]:
+    """Return a label map as whole numbers (z, y, x), and the box around each label in it."""
+    array = sitk.GetArrayViewFromImage(image)
+    if array.dtype.kind == "f":
+        if not np.array_equal(array, np.round(array)):
             raise VolumeError(
-                f"{path.name}: a mask must hold whole numbers (organ ids); it holds fractions: give the label map, not an image or a probability map"
+                f"{name}: a mask must hold whole numbers (organ ids); it holds fractions: give the label map, not an image or a probability map"
             )
-        labels = set(np.unique(array).astype(int).tolist()) - {0}
-        named = {label for organ in organs.values() for label in organ.labels}
-        masks = {
-            name: np.isin(array, organ.labels) if labels & set(organ.labels) else np.zeros(array.shape, bool)
-            for name, organ in organs.items()
-        }
-        return image, masks, tuple(sorted(labels - named))
+        array = array.astype(np.int64)
+    if array.dtype.kind == "i" and array.min() < 0:
+        raise VolumeError(
+            f"{name}: a mask must hold organ ids, 0 for none; it holds {array.min()}: give the label map, not an image"
+        )
+    if array.max() > LARGEST_LABEL:
+        raise VolumeError(
+            f"{name}: a mask must hold organ ids up to {LARGEST_LABEL}; it holds {array.max()}: give the label map, not an image"
+        )
+    boxes = ndimage.find_objects(array.view(f"u{array.dtype.itemsize}"))
+    return array, {label: box for label, box in enumerate(boxes, start=1) if box is not None}
+
+
+def _make_tables(
+    organs: Mapping[str, Organ], organ_ids: Mapping[str, int], labels: Collection[int]
+) -> dict[str, np.ndarray] | None:
+    """Return, for either side of the body, each label's organ id; None where a label is named by two organs of one side."""
+    size = max([0, *labels]) + 1
+    tables = {side: np.zeros(size, np.uint8) for side in ("left", "right")}
+    for name, organ in organs.items():
+        for side in tables if organ.side is None else (organ.side,):
+            for label in set(organ.labels) & set(labels):
+                if tables[side][label]:
+                    return None
+                tables[side][label] = organ_ids[name]
+    return tables
+
+
+def _relabel(
+    array: np.ndarray,
+    boxes: Mapping[int, tuple[slice, ...]],
+    grid: Grid,
+    organs: Mapping[str, Organ],
+    tables: Mapping[str, np.ndarray],
+    midline_x_mm: float | None,
+) -> tuple[np.ndarray, float | None, list[str]]:
+    """Return the organ ids of a label map by table, the midline and notes: one pass over the box of the organs."""
+    result = np.zeros(array.shape, np.uint8)
+    notes: list[str] = []
+    box = _join(boxes[label] for label in boxes if tables["left"][label] or tables["right"][label])
+    _look_up(tables["left"], array[box], result[box])
+    sided = {label for organ in organs.values() if organ.side is not None for label in organ.labels} & set(boxes)
+    if sided:
+        box = _join(boxes[label] for label in sided)
+        table = np.zeros(len(tables["left"]), np.uint8)
+        table[sorted(sided)] = 1
+        part = np.zeros(array[box].shape, np.uint8)
+        if midline_x_mm is None:
+            _look_up(table, array[box], part)
+            midline_x_mm, note = find_midline(part, grid, start_zyx=tuple(side.start for side in box))
+            notes += [note] if note else []
+        right = _x_coordinates_mm(grid, box) <= midline_x_mm
+        _look_up(tables["right"], array[box], part)
+        np.copyto(result[box], part, where=right)
+    return result, midline_x_mm, notes
+
+
+def _look_up(table: np.ndarray, labels: np.ndarray, result: np.ndarray) -> None:
+    """Write ``table[labels]`` into `result`, slice by slice: an index as large as the scan would take eight times its memory."""
+    for one, into in zip(labels, result, strict=True):
+        into[...] = table[one]
+
+
+def _join(boxes: Iterable[tuple[slice, ...]]) -> tuple[slice, ...]:
+    """Return the smallest box around all; an empty one where there is none."""
+    sides = list(zip(*boxes, strict=True))
+    if not sides:
+        return (slice(0, 0),) * 3
+    return tuple(slice(min(part.start for part in side), max(part.stop for part in side)) for side in sides)
+
+
+def _read_folder(path: Path, organs: Mapping[str, Organ]) -> tuple[sitk.Image, dict[str, np.ndarray]]:
+    """Return one image for its grid, and a boolean array per organ."""
     found = {
         stem.name[: -len(suffix)]: stem for suffix in reversed(SUFFIXES) for stem in sorted(path.glob(f"*{suffix}"))
     }
@@ -469,7 +552,7 @@ def _read_masks(path: Path, organs: Mapping[str, Organ]) -> tuple[sitk.Image, di
                 raise VolumeError(f"{file.name}: lies on another grid than {first.name} ({'; '.join(differences)})")
             mask |= sitk.GetArrayViewFromImage(part) > 0
         masks[name] = mask
-    return image, masks, ()
+    return image, masks
 
 
 def _check_complete(path: Path) -> None:
@@ -524,10 +607,11 @@ def _index_to_x_mm(grid: Grid, index_xyz: np.ndarray) -> np.ndarray:
     return grid.origin[0] + (index_xyz * np.asarray(grid.spacing)) @ np.asarray(grid.direction[:3])
 
 
-def _x_coordinates_mm(grid: Grid) -> np.ndarray:
-    """Return the LPS x (mm) of every voxel, (z, y, x)."""
+def _x_coordinates_mm(grid: Grid, box: tuple[slice, ...] | None = None) -> np.ndarray:
+    """Return the LPS x (mm) of every voxel of a box, by default of all, (z, y, x)."""
     steps = np.asarray(grid.spacing) * np.asarray(grid.direction[:3])
-    x, y, z = (np.arange(count) * step for count, step in zip(grid.size, steps, strict=True))
+    sides = [(0, count) for count in grid.size] if box is None else [(side.start, side.stop) for side in box[::-1]]
+    x, y, z = (np.arange(*side) * step for side, step in zip(sides, steps, strict=True))
     return grid.origin[0] + z[:, None, None] + y[None, :, None] + x[None, None, :]
 
 
