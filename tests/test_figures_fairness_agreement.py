@@ -53,7 +53,7 @@ def list_marks(figure, name: str) -> list[tuple[float, str]]:
     return [
         (x, labels[round(y)])
         for trace in figure.data
-        if trace.name == name
+        if trace.name.startswith(name)
         for x, y in zip(trace.x, trace.y, strict=True)
     ]
 
@@ -66,7 +66,7 @@ def test_agreement_shows_every_group_and_names_what_is_too_small():
     ]
     assert list_marks(figure, "age: old") == [] and list_marks(figure, "age: young")
     assert "age old" in figure.layout.annotations[-1].text
-    assert "n = 20" in figure.data[0].customdata[0]
+    assert "n = 20" in figure.data[0].customdata[0] and figure.data[0].name == "sex: female, n = 20"
     json.loads(figure.to_json())
 
 
@@ -95,6 +95,7 @@ def test_models_gaps_stand_beside_the_annotators():
     figure = plot_against_annotators(make_against(), "dice")
     assert [x for x, _ in list_marks(figure, "the model's gap")] == pytest.approx([0.02, 0.03, 0.04, 0.05])
     assert [x for x, _ in list_marks(figure, "the annotators' gap, same two groups")] == pytest.approx([-0.01] * 4)
+    assert figure.layout.annotations[0].text == "sex, n = 40"
     first = next(trace for trace in figure.data if trace.name == "the model's gap")
     assert list(first.error_x.array) == pytest.approx([0.01] * 4)
     assert "best: male, worst: female" in first.customdata[0] and "corrected p = 0.040" in first.customdata[0]

@@ -187,7 +187,9 @@ def _compare_attribute(scores: Scores, groups: Groups, settings: Fairness, seed:
     for gap, draw, influence in zip(gaps, draws, influences, strict=True):
         found.append(find_difference(draw, gap, influence, codes, method=settings.interval))
     adjusted = adjust_p_values(found[2].p, "holm" if settings.correction == "max_t" else settings.correction)
-    both = np.isfinite(scores.matrix[:, asked]) & np.isfinite(scores.matrix[:, people]) & (codes >= 0)[:, None]
+    # People in a group that is compared, in both.
+    compared = np.vstack([(sizes[:, asked] > 0) & (sizes[:, people] > 0), np.zeros((1, len(asked)), bool)])[codes]
+    both = np.isfinite(scores.matrix[:, asked]) & np.isfinite(scores.matrix[:, people]) & compared
     rows = []
     for place, column in enumerate(asked):
         model, organ, metric = scores.keys[column]

@@ -23,6 +23,7 @@ from helpers.figures.panels import (
     name_organ,
     spread_rows,
     title_lowest,
+    wrap_label,
 )
 from helpers.figures.style import METRIC_LABELS, PALETTE, colour_groups, mark_groups, name_for_people
 
@@ -32,7 +33,7 @@ _TITLES = {
 }
 _ABSENT = {
     "annotators": "Fewer than two models are marked as human annotators (annotator: true): there is no agreement to compare.",
-    "prompts": "Every prompt was drawn once (models.….prompt.draws: 1): there is nothing to compare.",
+    "prompts": "Every prompt was drawn once (prompt.draws: 1): there is nothing to compare.",
 }
 _COLUMNS = 3
 
@@ -68,7 +69,8 @@ def plot_agreement(groups: pd.DataFrame, kind: str, metric: str = "dice") -> go.
         here = part[part["attribute"] == attribute]
         names = list(dict.fromkeys(here["group"]))
         colours, symbols = colour_groups(names), mark_groups(names)
-        for name, offset in zip(names, spread_rows(len(names)), strict=True):
+        # Nearer to each other than to the next row's.
+        for name, offset in zip(names, 0.75 * np.array(spread_rows(len(names))), strict=True):
             chosen = here[(here["group"] == name) & here["mean"].notna()]
             if chosen.empty:
                 continue
@@ -78,7 +80,7 @@ def plot_agreement(groups: pd.DataFrame, kind: str, metric: str = "dice") -> go.
                     y=[rows.index(row) + offset for row in chosen["row"]],
                     error_x=make_bars(chosen["mean"], chosen["ci_low"], chosen["ci_high"], colours[name]),
                     mode="markers",
-                    name=f"{name_for_people(attribute)}: {name}",
+                    name=f"{name_for_people(attribute)}: {name}, {_count(chosen['n'])}",
                     legendgroup=attribute,
                     showlegend=True,
                     marker={"color": colours[name], "symbol": symbols[name], "size": 9},
@@ -92,12 +94,8 @@ def plot_agreement(groups: pd.DataFrame, kind: str, metric: str = "dice") -> go.
                 **where,
             )
     _label_rows(figure, rows)
-    title_lowest(
-        figure,
-        break_words(METRIC_LABELS[metric].replace("higher is", "1 is same mask; higher is"), 30),
-        len(attributes),
-        columns,
-    )
+    axis = METRIC_LABELS[metric].replace("is better", "is more alike").replace("is best", "is alike")
+    title_lowest(figure, wrap_label(axis), len(attributes), columns)
     small = part[part["mean"].isna()]
     absent = list(
         dict.fromkeys(f"{name_for_people(row.attribute)} {row.group}" for row in small.itertuples(index=False))
@@ -159,6 +157,7 @@ def plot_against_annotators(against: pd.DataFrame, metric: str) -> go.Figure:
                 **where,
             )
         figure.add_vline(x=0, line=ZERO_LINE, **where)
+        figure.layout.annotations[place].text += f", {_count(here['n'])}"
     _label_rows(figure, rows)
     title_lowest(figure, break_words(label_gap(metric), 26), len(attributes), columns)
     return frame_figure(
@@ -169,6 +168,11 @@ def plot_against_annotators(against: pd.DataFrame, metric: str) -> go.Figure:
         below=74,
         left=110,
     )
+
+
+def _count(numbers: pd.Series) -> str:
+    low, high = int(numbers.min()), int(numbers.max())
+    return f"n = {low}" if low == high else f"n = {low}–{high}"
 
 
 def _name_rows(part: pd.DataFrame) -> list[str]:

@@ -54,7 +54,7 @@ def finish_panels(figure: go.Figure, axis_title: str, rows: int, *, legend: bool
     figure.update_yaxes(zeroline=False, automargin=True, showgrid=True)
     figure.update_layout(
         margin={"t": 130 if legend else 100, "b": figure.layout.margin.b + 10},
-        title={"yref": "container", "y": 1 - 14 / height, "yanchor": "top"},
+        title={"yref": "container", "y": 1 - 22 / height, "yanchor": "top"},
         showlegend=legend,
         legend={
             "orientation": "h",
@@ -113,7 +113,7 @@ def frame_figure(
     style_figure(figure, title=f"{title}<br><sup>{subtitle}</sup>" if subtitle else title, height=height)
     figure.update_layout(
         margin={"t": top, "b": bottom, "l": left},
-        title={"yref": "container", "y": 1 - 12 / height, "yanchor": "top"},
+        title={"yref": "container", "y": 1 - 20 / height, "yanchor": "top"},
         showlegend=bool(names),
         legend={
             "orientation": "h",
