@@ -104,3 +104,24 @@ def test_the_percentile_is_that_of_a_full_sort(values, seed, percent):
     share = np.cumsum(weights[order]) / weights[order].sum()
     expected = values[order][min(np.searchsorted(share, percent / 100.0), len(values) - 1)]
     assert metrics._find_weighted_percentile(values, weights, percent) == expected
+
+
+def test_others_out_of_reach_of_few_points_change_nothing(rng, monkeypatch):
+    shape, spacing = (40, 90, 85), (2.5, 0.7, 0.9)
+    others = np.flatnonzero(rng.random(shape) < 0.02)
+    others = others[others % shape[2] > 12]  # a strip without any: its points look far
+    for points in (np.array([0]), np.array([5, 305_999]), rng.choice(np.prod(shape), 60, replace=False)):
+        kept = []
+        keep = metrics._keep_reachable
+        monkeypatch.setattr(
+            metrics, "_keep_reachable", lambda *given, keep=keep, kept=kept: kept.append(keep(*given)) or kept[0]
+        )
+        found = metrics._measure_far(points, others, shape, spacing)
+        monkeypatch.setattr(metrics, "_keep_reachable", keep)
+        assert 0 < kept[0].shape[1] <= len(others)
+        assert len(points) > 2 or kept[0].shape[1] < len(others) / 4
+        steps = (
+            np.stack(np.unravel_index(points, shape))[:, :, None] - np.stack(np.unravel_index(others, shape))[:, None]
+        ).T
+        expected = np.sqrt(((steps * np.array(spacing)) ** 2).sum(axis=2)).min(axis=0)
+        assert found == pytest.approx(expected, rel=1e-12)

@@ -62,6 +62,10 @@ SYMMETRIC_MEASURES = ("dice", "iou", "nsd", "hd95_mm", "assd_mm", "volume_error_
 SEARCHED_OFFSETS = 512
 NEAR_OFFSETS = 96
 FAR_SHARE = 0.5
+# With fewer points than one per so many others, those out of reach are left out of the tree: by blocks of so many voxels a side.
+OTHERS_PER_POINT = 16
+SAMPLED_OTHERS = 32
+BLOCK_SIDE = 8
 # A search in the k-d tree takes as long as the transform of so many voxels.
 VOXELS_PER_TREE_SEARCH = 100
 # Up to this side, in voxels, `edt` computes with whole numbers that float32 holds.
@@ -467,11 +471,30 @@ def _measure_far(
         if len(points) * VOXELS_PER_TREE_SEARCH > np.prod(extent) * shares[axis]:
             return _search_layers(ours - low[:, None], theirs - low[:, None], extent, axis, spacing_zyx_mm)
     spacing = np.asarray(spacing_zyx_mm)
+    if len(points) * OTHERS_PER_POINT < len(others):
+        theirs = _keep_reachable(ours, theirs, spacing)
     tree = cKDTree(theirs.T * spacing, balanced_tree=False, compact_nodes=False)
     nearest = tree.query(ours.T * spacing)[1]
     # From whole steps, not from the tree's own distances: a tolerance that is a multiple of the spacing
     # must not be missed by a rounding error in the coordinates.
     return _measure_lengths((ours - theirs[:, nearest]).T, spacing_zyx_mm)
+
+
+def _keep_reachable(points: np.ndarray, others: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Return those of the others, indices (3, n), that may be the nearest of a point: a tree of all takes longer than few points need.
+
+    The distance to the nearest of every few of the others bounds that to the nearest of all; blocks of voxels that lie within
+    that bound of a point are marked, and others in no marked block are left out.
+    """
+    some = cKDTree(others[:, ::SAMPLED_OTHERS].T * spacing, balanced_tree=False, compact_nodes=False)
+    bound_mm = some.query(points.T * spacing)[0]
+    reach = np.ceil(bound_mm / spacing[:, None]).astype(np.int64) + 1
+    first, last = np.maximum(points - reach, 0) // BLOCK_SIDE, (points + reach) // BLOCK_SIDE + 1
+    blocks = others // BLOCK_SIDE
+    near = np.zeros(blocks.max(axis=1) + 1, bool)
+    for (z, y, x), (z_end, y_end, x_end) in zip(first.T.tolist(), last.T.tolist(), strict=True):
+        near[z:z_end, y:y_end, x:x_end] = True
+    return others[:, near[tuple(blocks)]]
 
 
 def _search_layers(
@@ -542,7 +565,7 @@ def _list_offsets(spacing_zyx_mm: tuple[float, float, float]) -> tuple[np.ndarra
 
 
 def _find_weighted_percentile(values: np.ndarray, weights: np.ndarray, percent: float) -> float:
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     cumulative = np.cumsum(weights[order])
     cumulative /= cumulative[-1]
     limits = percent / 100.0 + np.array([-_ROUNDING, _ROUNDING])

@@ -21,7 +21,7 @@ QUIET = "#555555"
 POOLED = "all"
 
 _WIDTH, _RIGHT = 884, 40  # pixels: of a figure in a page 900 wide, and of its right margin with some to spare
-_TITLE, _SUBTITLE, _MENU, _LEGEND_LINE = 36, 20, 42, 22  # heights in pixels of what stands above the panels
+_TITLE, _SUBTITLE, _MENU, _LEGEND_LINE = 44, 20, 42, 22  # heights in pixels of what stands above the panels
 
 
 def make_panels(
