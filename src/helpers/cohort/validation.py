@@ -183,7 +183,9 @@ def _open_files(case: _Files) -> _Found:
         except VolumeError as error:
             reasons.append(f"image {error}")
         else:
-            reasons += [] if labels is None else _compare_grids(orient_grid(grid), orient_grid(grid_of_image(labels.image)))
+            reasons += (
+                [] if labels is None else _compare_grids(orient_grid(grid), orient_grid(grid_of_image(labels.image)))
+            )
     if labels is not None:
         present = set(np.unique(sitk.GetArrayViewFromImage(labels.image)).tolist()) - {0}
         absent = [name for name, value in case.organ_ids.items() if value not in present]
