@@ -50,6 +50,11 @@ format: $(INSTALLED)  ## Format code and notebooks, strip notebook outputs
 	@$(BIN)/ruff format .
 	@git ls-files -z '*.ipynb' | xargs -0 -r $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"
 
+calibrate: $(INSTALLED)  ## Audit the audit with planted cohorts; writes docs/validity*.md, fails where a limit is broken
+	@status=0; for part in fairness spatial; do \
+		test ! -f tests/calibration/calibrate_$$part.py || $(BIN)/python -m tests.calibration.calibrate_$$part || status=1; \
+	done; exit $$status
+
 bench: bench-metrics bench-fairness bench-spatial bench-inference  ## Run every benchmark (docs/benchmarks.md keeps the last output)
 
 bench-inference: $(INSTALLED)  ## SAM over a volume against the official loop (about 25 minutes without a GPU)

@@ -56,6 +56,18 @@ class Plan:
         Added to the boundary errors of women, of people of 65 and over.
     bmi_mm : float
         Added for every 10 kg/m² above 15.
+    women_share : float
+        Of women among all.
+    women_spread : float
+        Log sd of women's boundary errors, as a multiple of men's: the same mean, other variance and skewness.
+    errors : float
+        All boundary errors, as a multiple of the usual ones.
+    dice_step : float
+        Dice is rounded to whole multiples of it; 0: not at all.
+    missing : float
+        Share of the scores that are missing, by chance.
+    repeated : float
+        Share of the people who have a second scan.
     """
 
     subjects: int
@@ -69,18 +81,24 @@ class Plan:
     women_mm: float = 0.0
     old_mm: float = 0.0
     bmi_mm: float = 0.0
+    women_share: float = 0.5
+    women_spread: float = 1.0
+    errors: float = 1.0
+    dice_step: float = 0.0
+    missing: float = 0.0
+    repeated: float = 0.0
 
 
 Columns = Iterator[tuple[str, str, dict[str, np.ndarray]]]
 
 
 def draw_people(plan: Plan, subjects: int, generator: np.random.Generator) -> pd.DataFrame:
-    """Draw sex, age, BMI and modality: women and men equally often, ages from 20 to 85, the cohort's groups attached."""
+    """Draw sex, age, BMI and modality: ages from 20 to 85, the cohort's groups attached."""
     first, second = generator.standard_normal((2, subjects))
     mixed = plan.correlation * first + np.sqrt(1 - plan.correlation**2) * second
     people = pd.DataFrame(
         {
-            "sex": np.where(generator.random(subjects) < 0.5, "female", "male"),
+            "sex": np.where(generator.random(subjects) < plan.women_share, "female", "male"),
             "age": np.clip(54 + 15 * first, 20, 85),
             "bmi": np.clip(27 + 4.5 * mixed, 16, 45),
             "modality": np.where(generator.random(subjects) < 0.5, "CT", "MR"),
@@ -90,27 +108,31 @@ def draw_people(plan: Plan, subjects: int, generator: np.random.Generator) -> pd
     return people.assign(**groups)
 
 
-def draw_scores(plan: Plan, people: pd.DataFrame, generator: np.random.Generator) -> Columns:
-    """Yield model, organ and the measures of every person, one array each."""
-    subjects = len(people)
+def draw_scores(
+    plan: Plan, people: pd.DataFrame, generator: np.random.Generator, who: np.ndarray | None = None
+) -> Columns:
+    """Yield model, organ and the measures of every scan, one array each; ``who`` is the person of each scan, each person once by default."""
+    who = np.arange(len(people)) if who is None else who
     women, old = (people["sex"] == "female").to_numpy(), (people["age"] >= 65).to_numpy()
     planted = plan.women_mm * women + plan.old_mm * old + plan.bmi_mm * (people["bmi"].to_numpy() - 15.0) / 10.0
-    person = generator.standard_normal(subjects)
+    spread = plan.spread * np.where(women, plan.women_spread, 1.0)[who]
+    person = generator.standard_normal(len(people))[who]
     for organ in plan.organs:
         volume, volume_sd, shape, error_mm = ORGANS[organ]
-        volumes = (
-            volume * np.where(women, plan.women_size, 1.0) * np.exp(volume_sd * generator.standard_normal(subjects))
-        )
-        surfaces = shape * volumes ** (2 / 3) * np.exp(SURFACE_SD * generator.standard_normal(subjects))
+        sizes = np.where(women, plan.women_size, 1.0) * np.exp(volume_sd * generator.standard_normal(len(people)))
+        volumes = volume * sizes[who]
+        surfaces = shape * volumes ** (2 / 3) * np.exp(SURFACE_SD * generator.standard_normal(len(people)))[who]
         for model in plan.models:
-            own = generator.standard_normal(subjects)
-            log = plan.spread * (np.sqrt(plan.shared) * person + np.sqrt(1 - plan.shared) * own)
-            errors = error_mm * np.exp(log - plan.spread**2 / 2) + planted
-            dice = predict_dice(errors, volumes, surfaces) + DICE_NOISE * generator.standard_normal(subjects)
+            own = generator.standard_normal(len(who))
+            log = spread * (np.sqrt(plan.shared) * person + np.sqrt(1 - plan.shared) * own)
+            errors = plan.errors * (error_mm * np.exp(log - spread**2 / 2) + planted[who])
+            dice = predict_dice(errors, volumes, surfaces) + DICE_NOISE * generator.standard_normal(len(who))
+            if plan.dice_step:
+                dice = plan.dice_step * np.round(dice / plan.dice_step)
             dice = np.clip(dice, 0.0, 1.0)
             yield model, organ, {
                 "dice": dice,
-                "hd95_mm": 2.5 * errors * np.exp(plan.distance_spread * generator.standard_normal(subjects)),
+                "hd95_mm": 2.5 * errors * np.exp(plan.distance_spread * generator.standard_normal(len(who))),
                 "boundary_error_mm": convert_dice_to_boundary_error(dice, volumes, surfaces),
                 "volume_ref_ml": volumes,
                 "surface_ref_cm2": surfaces,
@@ -120,13 +142,18 @@ def draw_scores(plan: Plan, people: pd.DataFrame, generator: np.random.Generator
 def draw_cohort(plan: Plan, generator: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Draw metrics.parquet and the included rows of cohort.parquet."""
     people = draw_people(plan, plan.subjects, generator)
-    names = [f"p{number:05d}" for number in range(plan.subjects)]
-    cohort = people.assign(subject=names, scan=names, number=range(1, plan.subjects + 1))
+    again = np.flatnonzero(generator.random(plan.subjects) < plan.repeated)
+    who = np.concatenate([np.arange(plan.subjects), again])
+    scans = [f"s{number:05d}" for number in range(len(who))]
+    subjects = [f"p{number:05d}" for number in who]
+    cohort = people.iloc[who].assign(subject=subjects, scan=scans, number=range(1, len(who) + 1)).reset_index(drop=True)
     parts = [
-        pd.DataFrame({"subject": names, "scan": names, "model": model, "organ": organ} | measures)
-        for model, organ, measures in draw_scores(plan, people, generator)
+        pd.DataFrame({"subject": subjects, "scan": scans, "model": model, "organ": organ} | measures)
+        for model, organ, measures in draw_scores(plan, people, generator, who)
     ]
-    return add_expected_dice(pd.concat(parts, ignore_index=True)), cohort
+    table = pd.concat(parts, ignore_index=True)
+    table = table[generator.random(len(table)) >= plan.missing].reset_index(drop=True)
+    return add_expected_dice(table), cohort
 
 
 Truth = dict[tuple[str, str, str, str], dict[str, float]]

@@ -202,11 +202,22 @@ def see_verdicts(audit: Audit, truth: Truth) -> Seen:
 
 
 NULL = Plan(120, models=("first", "second"))
-SMALLER = Plan(160, women_size=0.8)
+SMALLER = Plan(200, women_size=0.8)
 CONFOUNDED = Plan(200, correlation=0.6, bmi_mm=0.8)
 PLANTED = Plan(200, women_size=0.85, women_mm=0.3, bmi_mm=0.2)
 POWERED = Plan(120, organs=("liver",))
 AT_MARGIN = Plan(300, women_mm=MARGIN_MM)
+# Settings in which the same questions are put, as changes of a plan of 100 people per group.
+UNEQUAL = {"women_share": 0.08, "women_spread": 1.5}
+SETTINGS: dict[str, tuple[str, dict[str, float]]] = {
+    "100": ("100 people per group", {}),
+    "30": ("30 people per group", {"subjects": 60}),
+    "15": ("15 people per group", {"subjects": 30}),
+    "skewed": ("100 per group, very skewed", {"spread": 0.6, "distance_spread": 0.7}),
+    "unequal": ("16 women with the wider spread, 184 men", UNEQUAL),
+    "ceiling": ("30 per group, Dice near 1 in steps of 0.01", {"subjects": 60, "errors": 0.2, "dice_step": 0.01}),
+    "repeated": ("50 per group, half with a second scan, a fifth of the scores missing", {"subjects": 100, "repeated": 0.5, "missing": 0.2}),
+}  # fmt: skip
 NEGLIGIBLE_MARGIN = {"dice": 1e-5, "hd95_mm": 1e-3, BOUNDARY: 1e-4}
 POWER_STEPS = (0.5, 1.0, 1.5)
 
@@ -236,17 +247,14 @@ def list_runs() -> dict[str, Run]:
     """Return every run by name; the planted gaps of the power runs follow from the audit's own formula."""
     three = ("sex", "age", "bmi")
     null = Run(NULL, see_alarms, 500, ("dice", BOUNDARY), three, margin=NEGLIGIBLE_MARGIN, draws=200)
+    size = Run(SMALLER, see_size, 1200, ("dice", BOUNDARY))
     coverage = Run(PLANTED, see_coverage, 800, ALL_METRICS, confounders=("age", "bmi"))
     power = Run(POWERED, see_power, 600)
     detectable_mm, _ = predict_detectable(POWERED)
     runs = {
         "null": null,
         "null max_t": replace(null, correction="max_t"),
-        "size": Run(SMALLER, see_size, 1000, ("dice", BOUNDARY)),
         "confounded": Run(CONFOUNDED, see_adjusted, 800, attributes=("age",), confounders=("bmi", "sex")),
-        "coverage": coverage,
-        "coverage small": replace(coverage, plan=replace(PLANTED, subjects=60)),
-        "coverage skewed": replace(coverage, plan=replace(PLANTED, spread=0.6, distance_spread=0.7)),
         "bias": Run(replace(POWERED, women_mm=0.4), see_bias, 500),
         "bias null": Run(POWERED, see_bias, 500),
         "bias three": Run(POWERED, see_bias, 500, attributes=("age",)),
@@ -257,6 +265,10 @@ def list_runs() -> dict[str, Run]:
         ),
         "no gap": Run(replace(AT_MARGIN, women_mm=0.0), see_verdicts, 300, draws=200),
     }
+    for name, (_, changes) in SETTINGS.items():
+        runs[f"coverage {name}"] = replace(coverage, plan=replace(PLANTED, **changes))
+        if name != "ceiling":  # there Dice is cut off at 1, and more so of large organs: the true excess gap is not 0
+            runs[f"size {name}"] = replace(size, plan=replace(SMALLER, **changes))
     for step in POWER_STEPS:
         runs[f"power {step}"] = replace(power, plan=replace(POWERED, women_mm=step * detectable_mm))
     return runs
@@ -267,15 +279,10 @@ def list_questions() -> list[Question]:
     at_most = {"high": ALPHA}
     covered = {"low": 0.93, "high": 0.97}
     words = {"dice": "Dice", "hd95_mm": "HD95", BOUNDARY: "boundary error"}
-    sizes = {
-        "coverage": "100 people per group",
-        "coverage small": "30 people per group",
-        "coverage skewed": "100 people per group, very skewed",
-    }
     detectable_mm, df = predict_detectable(POWERED)
     coverage = [
-        Check(run, f"{kind} {metric}", f"{text}, {words[metric]}, {size}", **covered)
-        for run, size in sizes.items()
+        Check(f"coverage {name}", f"{kind} {metric}", f"{setting}: {text}, {words[metric]}", **covered)
+        for name, (setting, _) in SETTINGS.items()
         for kind, text, metrics in (
             ("means", "group means", ALL_METRICS),
             ("gap", "gap between two named groups", ALL_METRICS),
@@ -318,15 +325,22 @@ def list_questions() -> list[Question]:
         ),
         Question(
             "Women's organs are smaller, the boundary error is the same",
-            "Women's volumes are 0.8 of men's; 160 people. Dice is lower for women without any fault of the model.",
+            "Women's volumes are 0.8 of men's. Dice is lower for women without any fault of the model. Two organs and both pooled, each counted for itself, not corrected.",
             [
-                Check("size", "excess", "interval of the excess gap leaves out 0", **at_most),
-                Check("size", "boundary", "interval of the gap in boundary error leaves out 0", **at_most),
-                Check(
-                    "size", "boundary test", "Mann–Whitney's test of boundary error at 0.05, not corrected", **at_most
-                ),
-                Check("size", "boundary verdict", 'boundary error: verdict "disparity"', **at_most),
-                Check("size", "crude", "for comparison: interval of the gap in Dice leaves out 0"),
+                Check(f"size {name}", seen, f"{setting}: {text}", **limits)
+                for name, (setting, _) in SETTINGS.items()
+                if name != "ceiling"
+                for seen, text, limits in (
+                    ("excess", "interval of the excess gap leaves out 0", at_most),
+                    ("boundary", "interval of the gap in boundary error leaves out 0", at_most),
+                    (
+                        "boundary test",
+                        "Mann–Whitney's test of boundary error at 0.05",
+                        at_most if name != "unequal" else {},
+                    ),
+                    ("boundary verdict", 'boundary error: verdict "disparity"', at_most),
+                    ("crude", "for comparison: interval of the gap in Dice leaves out 0", {}),
+                )
             ],
         ),
         Question(

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import sparse
 
 from helpers.errors import SegfairError
 
 CONFIDENCE = 0.95
 
-_CHUNK_BYTES = 2**25
+_CHUNK_BYTES = 2**23
 
 
 def make_generator(seed: int, stream: str) -> np.random.Generator:
@@ -36,9 +37,7 @@ def draw_counts(subjects: int, draws: int, *, seed: int, stream: str) -> np.ndar
     ndarray of float64, (draws, subjects)
         Whole numbers; each row sums to `subjects`.
     """
-    generator = make_generator(seed, stream)
-    counts = generator.multinomial(subjects, np.full(subjects, 1.0 / subjects), size=draws)
-    return counts.astype(np.float64)
+    return _count_drawn(make_generator(seed, stream), subjects, draws)
 
 
 def resample_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -54,16 +53,16 @@ def resample_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float64, (draws, columns)
-        NaN where a resample holds no value.
+        NaN where a resample holds no value. A column's draws lie side by side in memory, which is what quantiles need.
     """
     known = np.isfinite(values)
-    sums = counts @ np.where(known, values, 0.0)
-    complete = known.all(axis=0)
-    weights = np.empty_like(sums)
-    weights[:, complete] = len(values)
-    if not complete.all():
-        weights[:, ~complete] = counts @ known[:, ~complete].astype(np.float64)
-    return np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0)
+    sums = np.where(known, values, 0.0).T @ counts.T
+    total = counts.sum(axis=1)
+    if known.all():
+        return (sums / total).T
+    # Few values are missing: what the resample lacks is counted, not what it has.
+    weights = total - sparse.csr_array(~known.T, dtype=np.float64) @ counts.T
+    return np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0).T
 
 
 def draw_group_means(
@@ -94,7 +93,7 @@ def draw_group_means(
     """
     if len(groups) and groups.max() >= len(streams):
         raise SegfairError(f"streams must name every group; got {len(streams)} names and the group {groups.max()}")
-    means = np.full((draws, len(streams), values.shape[1]), np.nan)
+    means = np.full((len(streams), values.shape[1], draws), np.nan).transpose(2, 0, 1)
     for group, stream in enumerate(streams):
         part = values[groups == group]
         if not len(part):
@@ -103,8 +102,7 @@ def draw_group_means(
         chunk = max(_CHUNK_BYTES // (8 * len(part)), 1)
         for start in range(0, draws, chunk):
             size = min(chunk, draws - start)
-            counts = generator.multinomial(len(part), np.full(len(part), 1.0 / len(part)), size=size)
-            means[start : start + size, group] = resample_means(part, counts.astype(np.float64))
+            means[start : start + size, group] = resample_means(part, _count_drawn(generator, len(part), size))
     return means
 
 
@@ -129,3 +127,11 @@ def find_percentile_interval(draws: np.ndarray, *, confidence: float = CONFIDENC
     if partial.any():
         bounds[:, partial] = np.nanquantile(draws[:, partial], [tail, 1.0 - tail], axis=0)
     return bounds[0], bounds[1]
+
+
+def _count_drawn(generator: np.random.Generator, subjects: int, draws: int) -> np.ndarray:
+    """Draw subjects with replacement and count them, (draws, subjects); the same whatever the draws are split into."""
+    drawn = generator.integers(0, subjects, (draws, subjects), dtype=np.int32)
+    places = drawn + subjects * np.arange(draws, dtype=np.int64)[:, None]
+    counts = np.bincount(places.ravel(), minlength=draws * subjects)
+    return counts.reshape(draws, subjects).astype(np.float64)

@@ -143,19 +143,73 @@ def accelerate(
     return np.divide(cubes, 6.0 * squares**1.5, out=np.zeros_like(squares), where=squares > 0)
 
 
+@dataclass(frozen=True)
+class SortedDraws:
+    """Resamples of many things, those of each in order: what quantiles and shares are read from.
+
+    Attributes
+    ----------
+    ordered : ndarray of float64, (..., draws)
+        Draws without a value come last, as NaN.
+    number : ndarray of int64, (...)
+        Draws with a value.
+    """
+
+    ordered: np.ndarray
+    number: np.ndarray
+
+    @classmethod
+    def sort(cls, draws: np.ndarray) -> SortedDraws:
+        """Sort draws, float64, (draws, ...)."""
+        ordered = np.array(np.moveaxis(draws, 0, -1), np.float64, order="C")
+        ordered.sort(axis=-1)
+        number = np.full(ordered.shape[:-1], ordered.shape[-1])
+        if ordered.size and not np.isfinite(ordered[..., [0, -1]]).all():
+            ordered = np.where(np.isfinite(ordered), ordered, np.nan)
+            ordered.sort(axis=-1)
+            number = np.isfinite(ordered).sum(axis=-1)
+        return cls(ordered, number)
+
+    def find_share(self, value: np.ndarray) -> np.ndarray:
+        """Return which share of the draws lies below a value, (...), those equal to it counting half; NaN where there is no draw."""
+        flat = self.ordered.reshape(-1, self.ordered.shape[-1])
+        below = np.array(
+            [
+                np.searchsorted(row[:number], one, "left") + np.searchsorted(row[:number], one, "right")
+                for row, number, one in zip(flat, self.number.ravel(), value.ravel(), strict=True)
+            ],
+            np.float64,
+        ).reshape(value.shape)
+        return np.divide(below, 2.0 * self.number, out=np.full(value.shape, np.nan), where=self.number > 0)
+
+    def find_quantile(self, level: np.ndarray) -> np.ndarray:
+        """Return the quantile of each thing at its own level, (...), linear between draws; NaN where there is no draw."""
+        if not self.ordered.shape[-1]:
+            return np.full(level.shape, np.nan)
+        place = np.nan_to_num(level) * np.maximum(self.number - 1, 0)
+        below = np.floor(place).astype(np.int64)
+        above = np.minimum(below + 1, np.maximum(self.number - 1, 0))
+        lower, upper = (np.take_along_axis(self.ordered, at[..., None], axis=-1)[..., 0] for at in (below, above))
+        return lower + (place - below) * (upper - lower)
+
+
 def find_bca_interval(
-    draws: np.ndarray, estimate: np.ndarray, acceleration: np.ndarray | None, *, confidence: float = CONFIDENCE
+    draws: np.ndarray | SortedDraws,
+    estimate: np.ndarray,
+    acceleration: np.ndarray | None,
+    *,
+    confidence: float | np.ndarray = CONFIDENCE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the bias-corrected and accelerated interval of everything drawn.
 
     Parameters
     ----------
-    draws : ndarray of float64, (draws, ...)
+    draws : ndarray of float64, (draws, ...), or SortedDraws
         Draws without a value are left out.
     estimate : ndarray of float64, (...)
     acceleration : ndarray of float64, (...), or None
         None gives the percentile interval.
-    confidence : float
+    confidence : float, or ndarray of float64, (...)
 
     Returns
     -------
@@ -170,30 +224,18 @@ def find_bca_interval(
     ----------
     Efron 1987, *JASA* 82:171; Efron & Tibshirani 1993, *An Introduction to the Bootstrap*, section 14.3.
     """
-    ordered = np.sort(np.where(np.isfinite(draws), draws, np.nan), axis=0)  # NaN come last
-    number = np.isfinite(ordered).sum(axis=0)
-    tail = special.ndtri((1.0 - confidence) / 2.0)
-    levels = []
+    drawn = draws if isinstance(draws, SortedDraws) else SortedDraws.sort(draws)
+    number = drawn.number
+    tail = special.ndtri((1.0 - np.asarray(confidence)) / 2.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         if acceleration is None:
-            levels = [np.full(estimate.shape, special.ndtr(z)) for z in (tail, -tail)]
+            levels = [np.broadcast_to(special.ndtr(z), estimate.shape) for z in (tail, -tail)]
         else:
-            share = ((draws < estimate).sum(axis=0) + (draws <= estimate).sum(axis=0)) / (2.0 * number)
-            bias = special.ndtri(np.clip(share, 0.5 / number, 1.0 - 0.5 / number))
+            least = 0.5 / number
+            bias = special.ndtri(np.clip(drawn.find_share(estimate), least, 1.0 - least))
             levels = [
                 special.ndtr(bias + (bias + z) / (1.0 - acceleration * (bias + z))) for z in (tail, -tail)
             ]  # fmt: skip
     missing = ~np.isfinite(estimate) | (number == 0)
-    low, high = (np.where(missing, np.nan, _interpolate(ordered, number, level)) for level in levels)
+    low, high = (np.where(missing, np.nan, drawn.find_quantile(level)) for level in levels)
     return low, high
-
-
-def _interpolate(ordered: np.ndarray, number: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """Return the quantile of each column of sorted draws, linear between draws, each at its own level."""
-    if not len(ordered):
-        return np.full(level.shape, np.nan)
-    place = np.nan_to_num(level) * np.maximum(number - 1, 0)
-    below = np.floor(place).astype(np.int64)
-    above = np.minimum(below + 1, np.maximum(number - 1, 0))
-    lower, upper = (np.take_along_axis(ordered, at[None], axis=0)[0] for at in (below, above))
-    return lower + (place - below) * (upper - lower)

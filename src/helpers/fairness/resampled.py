@@ -9,7 +9,7 @@ from scipy import special
 
 from helpers.fairness.bootstrap import CONFIDENCE
 from helpers.fairness.hypothesis_tests import summarise_columns
-from helpers.fairness.intervals import find_bca_interval
+from helpers.fairness.intervals import SortedDraws, find_bca_interval
 
 
 def take_gaps(means: np.ndarray, best: np.ndarray, worst: np.ndarray, sign: np.ndarray) -> np.ndarray:
@@ -125,21 +125,20 @@ def find_difference(
     df, factor = _find_degrees(influence, groups)
     acceleration = accelerate_influence(influence) if method == "bca" else None
     reach = special.stdtrit(df, (1.0 + CONFIDENCE) / 2.0) * factor
-    low, high = find_bca_interval(draws, estimate, acceleration, confidence=1.0 - 2.0 * special.ndtr(-reach))
-    number = np.isfinite(draws).sum(axis=0)
+    drawn = SortedDraws.sort(draws)
+    low, high = find_bca_interval(drawn, estimate, acceleration, confidence=1.0 - 2.0 * special.ndtr(-reach))
     with np.errstate(invalid="ignore", divide="ignore"):
-        least = 1.0 / (number + 1.0)
+        least = 1.0 / (drawn.number + 1.0)
 
-        def share(of: np.ndarray) -> np.ndarray:
-            beyond = ((draws < of).sum(axis=0) + (draws <= of).sum(axis=0)) / (2.0 * number)
-            return special.ndtri(np.clip(beyond, least, 1.0 - least))
+        def place(value: np.ndarray) -> np.ndarray:
+            return special.ndtri(np.clip(drawn.find_share(value), least, 1.0 - least))
 
-        z = share(np.zeros(draws.shape[1]))
+        z = place(np.zeros(len(estimate)))
         if acceleration is not None:
-            bias = share(estimate)
+            bias = place(estimate)
             z = (z - bias) / (1.0 + acceleration * (z - bias)) - bias
         p = 2.0 * special.stdtr(df, -np.abs(z) / factor)
-    return Found(low, high, np.where(np.isfinite(estimate) & (number > 0), p, np.nan))
+    return Found(low, high, np.where(np.isfinite(estimate) & (drawn.number > 0), p, np.nan))
 
 
 def _find_degrees(influence: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
