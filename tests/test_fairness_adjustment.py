@@ -12,7 +12,7 @@ import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import special
+from scipy import special, stats
 
 from helpers.errors import SegfairError
 from helpers.fairness.adjustment import (
@@ -22,6 +22,7 @@ from helpers.fairness.adjustment import (
     build_natural_spline,
     place_knots,
 )
+from helpers.fairness.choice import widen_for_choice
 
 
 def make_cohort(rng, n=160):
@@ -93,8 +94,11 @@ def test_gap_interval_and_tests_equal_statsmodels(rng):
     test = fit.t_test(contrast)
     assert (row["best_group"], row["worst_group"]) == (names[best], names[worst])
     assert row["adjusted_gap"] == pytest.approx(test.effect.item(), abs=1e-8)
-    assert row[["low", "high"]].tolist() == pytest.approx(test.conf_int()[0].tolist(), abs=1e-8)
-    assert row["p"] == pytest.approx(float(test.pvalue), rel=1e-6)
+    # Picked among three groups: as much wider as the choice asks for.
+    widened = widen_for_choice(np.array([3]), np.array([row["p_groups"]]), np.array([float(fit.df_resid)]))[0]
+    reach = widened * stats.t.ppf(0.975, fit.df_resid) * test.sd.item()
+    assert [row["adjusted_gap"] - row["low"], row["high"] - row["adjusted_gap"]] == pytest.approx([reach] * 2, abs=1e-8)
+    assert row["p"] == pytest.approx(2 * stats.t.sf(abs(test.tvalue.item()) / widened, fit.df_resid), rel=1e-6)
     whole = fit.f_test(np.eye(design.shape[1])[1:3])
     assert row["f"] == pytest.approx(float(whole.fvalue), rel=1e-8)
     assert row["p_groups"] == pytest.approx(float(whole.pvalue), rel=1e-6)

@@ -48,11 +48,14 @@ def test_six_people_by_eye():
     assert groups["median"].to_dict() == pytest.approx({"female": 0.8, "male": 0.95})
     assert groups["q1"].to_dict() == pytest.approx({"female": 0.75, "male": 0.925})
     assert not groups["suppressed"].any()
-    assert groups.loc["female", "ci_low"] == pytest.approx(0.7)  # 1 draw in 27 is the lowest person three times
+    # 1 draw in 27 is one end's person three times, without any spread: the limit, twice Student's 4.303 with 2 degrees of freedom.
+    assert groups.loc["female", "ci_low"] == pytest.approx(0.8 - 2 * 4.303 * 0.1 / np.sqrt(3), abs=1e-3)
+    assert groups.loc["female", "ci_high"] == 1.0  # Dice ends there
     [row] = found.disparity.to_dict("records")
     assert (row["n"], row["groups"], row["best_group"], row["worst_group"]) == (6, 2, "male", "female")
     assert row["gap"] == pytest.approx(0.15)
-    assert 0 <= row["gap_low"] < 0.15 < row["gap_high"]
+    # Symmetric; Welch's interval of so few is ±0.207.
+    assert row["gap_high"] - 0.15 == pytest.approx(0.15 - row["gap_low"]) and 0.15 < row["gap_high"] - 0.15 < 0.42
     assert row["es"] == pytest.approx(0.875 / 1.15)
     assert row["ser"] == pytest.approx(0.2 / 0.05)
     # 9 pairs: male wins 8, one tie at 0.90.

@@ -35,7 +35,7 @@ def make_people(rng, women: int, men: int, organs: int, *, spread=(0.5, 0.5)):
     return pd.concat(parts, ignore_index=True), cohort
 
 
-def compare(metrics, cohort, *, bootstrap=2000, boundary=True, interval="bca"):
+def compare(metrics, cohort, *, bootstrap=2000, boundary=True, interval="student"):
     metrics = metrics if boundary else metrics.drop(columns="boundary_error_mm")
     people, _ = average_subjects(metrics, cohort, ["sex"], ["dice"])
     people = people[people["organ"] != "all"] if metrics["organ"].nunique() > 30 else people

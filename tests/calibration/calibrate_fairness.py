@@ -131,7 +131,7 @@ def judge(check: Check, estimate: Estimate) -> str:
         return "–"
     if check.low <= estimate.mean <= check.high:
         return "yes"
-    distance = max(check.low - estimate.mean, estimate.mean - check.high)
+    distance = max(check.low - estimate.mean, estimate.mean - check.high)  # NaN where nothing was seen: not kept
     return "within Monte-Carlo error" if distance <= BEYOND * estimate.error else "**NO**"
 
 
@@ -154,13 +154,16 @@ def write_report(
                 broken.append(f"{question.title}: {check.text}: {check.format(estimate.mean)}, limit {check.limit}")
         lines.append("")
     packages = ", ".join(f"{name} {version(name)}" for name in ("segfair", "numpy", "scipy", "pandas"))
-    kept = "every limit is kept" if not broken else f"{len(broken)} limits are broken"
+    many = "1 limit is broken" if len(broken) == 1 else f"{len(broken)} limits are broken"
+    kept = many if broken else "every limit is kept"
+    spatial = path.with_name("validity_spatial.md")
+    also = f" Maps on surfaces are audited in [{spatial.name}]({spatial.name})." if spatial.exists() else ""
     head = [
         "# Validity: the audit, audited",
         "",
         "Cohorts are drawn whose truth is known, and put through the same `helpers.fairness.audit` that a study is put through. The tables say how often it "
         "raises a false alarm, how often its intervals hold the truth, what it finds and what it misses. A limit counts as broken where it is "
-        "missed by more than 2.6 Monte-Carlo standard errors; what has no limit is there for comparison. Written by `make calibrate`, which fails where a limit is broken.",
+        "missed by more than 2.6 Monte-Carlo standard errors; what has no limit is there for comparison. Written by `make calibrate`, which fails where a limit is broken." + also,
         "",
         f"Made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} in {seconds / 60:.0f} minutes: {kept}. Seed {seed}; {DRAWS} bootstrap draws where intervals are looked at, "
         f"{PERMUTATIONS} permutations. Python {platform.python_version()}, {packages}.",

@@ -37,6 +37,7 @@ from scipy import linalg, special, stats
 
 from helpers.errors import SegfairError
 from helpers.fairness.bootstrap import CONFIDENCE
+from helpers.fairness.choice import widen_for_choice
 from helpers.fairness.disparity import UNIT_INTERVAL_METRICS, find_extremes, sign_metric
 
 LARGEST_INFLATION = 10.0  # of the variance, above which a covariate is left out as collinear
@@ -68,7 +69,8 @@ class Adjustment:
     gaps : DataFrame
         One row per column of the response (:data:`GAP_COLUMNS`): ``n`` subjects in the fit, ``crude_gap`` the difference of the same
         two groups' plain means over the same subjects, ``adjusted_gap`` best − worst adjusted mean in the metric's unit (positive where
-        the group called best is better) with its 95 % interval ``low`` to ``high`` and ``p``; ``f`` on (``df_groups``,
+        the group called best is better) with its 95 % interval ``low`` to ``high`` and ``p``, which allow for two of several groups having been
+        picked (:func:`helpers.fairness.choice.widen_for_choice`); ``f`` on (``df_groups``,
         ``df_residual``) degrees of freedom and ``p_groups``, the Wald test over all groups; ``p_logit``; ``parameters`` of the model;
         ``covariates`` used and ``dropped`` (with the reason), joined by "; "; ``n_missing``, subjects left out for an unknown covariate;
         ``n_rare``, subjects left out because hardly anyone shares their level; ``warnings`` on overlap and on groups left out as too small; ``note``, why there is no number.
@@ -233,7 +235,6 @@ def adjust_gaps(
         Groups with fewer subjects in the fit take no part.
     pairs : sequence of (best, worst) or None, optional
         The groups between which each column's gap is stated, say those of the crude gap; None: the best and the worst adjusted mean.
-        An interval between groups picked by their means does not allow for the choice.
 
     Returns
     -------
@@ -583,6 +584,9 @@ def _fit_pattern(
     p_logit = _test_logits(part, [metrics[place] for place in places], solver, chosen, steps)
     crude = (base / base.sum(axis=0)).T @ part
     reach = stats.t.ppf(0.5 + CONFIDENCE / 2, solver.df_residual)
+    widened = widen_for_choice(
+        np.full(len(places), len(names)), p_groups, np.full(len(places), float(solver.df_residual))
+    )
     results: list[tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]] = []
     for index, place in enumerate(places):
         note = ""
@@ -613,7 +617,7 @@ def _fit_pattern(
             names,
             metrics[place],
             pairs[place] if pairs else None,
-            reach,
+            reach * widened[index],
             solver,
         )
         if not gap["note"] and np.isnan(p_groups[index]):
@@ -657,7 +661,10 @@ def _state_gap(
     return stated | {
         "low": gap - reach * error,
         "high": gap + reach * error,
-        "p": 2 * stats.t.sf(abs(gap) / error, solver.df_residual),
+        "p": 2
+        * stats.t.sf(
+            abs(gap) / error * stats.t.ppf(0.5 + CONFIDENCE / 2, solver.df_residual) / reach, solver.df_residual
+        ),
         "note": "",
     }
 

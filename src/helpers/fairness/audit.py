@@ -72,7 +72,11 @@ _HOW = {
     "max_t": "corrected together by permuting people (Westfall and Young's step-down method)",
     "none": "made and not corrected",
 }
-_INTERVALS = {"bca": "bias-corrected and accelerated bootstrap", "percentile": "percentile bootstrap"}
+_INTERVALS = {
+    "student": "studentised bootstrap (bootstrap-t)",
+    "bca": "bias-corrected and accelerated bootstrap",
+    "percentile": "percentile bootstrap",
+}
 
 
 def _make_empty(*columns: Sequence[str]) -> pd.DataFrame:
@@ -176,7 +180,8 @@ def audit(
         :func:`helpers.fairness.disparity.measure_disparities`. ``p`` is Mann–Whitney's or Kruskal–Wallis', ``p_adjusted`` the same corrected over
         the family. ``adjusted_gap`` is the gap between the same two groups with all other attributes and the confounders held equal
         (:mod:`helpers.fairness.adjustment`), ``adjusted_p`` its test over all groups, not corrected for the family. ``expected_gap`` is what
-        the organs' size explains of a Dice gap, ``excess_gap`` the rest; absent where Dice or its expectation is not among the metrics.
+        the organs' size explains of a Dice gap, ``excess_gap`` the rest, ``excess_p`` the level at which a bound of its interval is 0 and
+        ``excess_p_adjusted`` the same corrected over all excess gaps; absent where Dice or its expectation is not among the metrics.
         The gap of ``boundary_error_mm`` needs neither: it is free of size as it stands. ``detectable`` is the smallest true difference between any
         two of the groups that a test at alpha (of one pair, not corrected) finds with the power asked for; ``verdict`` as in
         :mod:`helpers.fairness.equivalence`, "not compared" where there are no two groups. ``note`` says why there is no number.
@@ -283,6 +288,9 @@ def _tabulate(
         rows += part
         pairs.append(compare_pairs(scores, one, p, settings))
     table = make_table(rows, DISPARITY_COLUMNS)
+    # Permutations do not keep two parts of one gap equal: Holm's in place of max-T.
+    correction = "holm" if settings.correction == "max_t" else settings.correction
+    table["excess_p_adjusted"] = adjust_p_values(table["excess_p"].to_numpy(float), correction)
     words = ("model", "organ", "metric", "attribute", "worst_group", "best_group", "test", "effect", "verdict", "note")
     numbers = [name for name in DISPARITY_COLUMNS if name not in (*words, "n", "groups")]
     return table.astype(dict.fromkeys(numbers, float)), join_tables(pairs, PAIR_COLUMNS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
@@ -94,39 +95,69 @@ def draw_group_means(
     if len(groups) and groups.max() >= len(streams):
         raise SegfairError(f"streams must name every group; got {len(streams)} names and the group {groups.max()}")
     means = np.full((len(streams), values.shape[1], draws), np.nan).transpose(2, 0, 1)
-    for group, stream in enumerate(streams):
-        part = values[groups == group]
-        if not len(part):
-            continue
-        generator = make_generator(seed, stream)
-        chunk = max(_CHUNK_BYTES // (8 * len(part)), 1)
-        for start in range(0, draws, chunk):
-            size = min(chunk, draws - start)
-            means[start : start + size, group] = resample_means(part, _count_drawn(generator, len(part), size))
+    for group, rows, part, counts in Resamples(groups, draws, seed, tuple(streams)).draw(values):
+        means[rows, group] = resample_means(part, counts)
     return means
 
 
-def find_percentile_interval(draws: np.ndarray, *, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
-    """Return the percentile bootstrap interval of each column (Efron & Tibshirani 1993, chapter 13).
+@dataclass(frozen=True)
+class Resamples:
+    """Resamples of subjects within groups, drawn anew whenever they are asked for: too large to keep, and the same every time.
 
-    Parameters
+    Attributes
     ----------
-    draws : ndarray, (draws, columns)
-        Draws without a value are left out; a column without any gets NaN.
-
-    Returns
-    -------
-    low, high : ndarray, (columns,)
+    groups : ndarray of int, (subjects,)
+        0, 1, …; −1 for no group.
+    draws, seed : int
+    streams : tuple of str
+        Names each group's draws, in order of the codes.
     """
-    tail = (1.0 - confidence) / 2.0
-    bounds = np.full((2, draws.shape[1]), np.nan)
-    known = np.isfinite(draws)
-    complete, partial = known.all(axis=0), known.any(axis=0) & ~known.all(axis=0)
-    if complete.any():
-        bounds[:, complete] = np.quantile(draws[:, complete], [tail, 1.0 - tail], axis=0)
-    if partial.any():
-        bounds[:, partial] = np.nanquantile(draws[:, partial], [tail, 1.0 - tail], axis=0)
-    return bounds[0], bounds[1]
+
+    groups: np.ndarray
+    draws: int
+    seed: int
+    streams: tuple[str, ...]
+
+    def draw(self, values: np.ndarray) -> Iterator[tuple[int, slice, np.ndarray, np.ndarray]]:
+        """Yield the group's code, which draws, the group's rows of `values` and how often each occurs, (some draws, rows)."""
+        for group, stream in enumerate(self.streams):
+            part = values[self.groups == group]
+            if not len(part):
+                continue
+            generator = make_generator(self.seed, stream)
+            chunk = max(_CHUNK_BYTES // (8 * len(part)), 1)
+            for start in range(0, self.draws, chunk):
+                size = min(chunk, self.draws - start)
+                yield group, slice(start, start + size), part, _count_drawn(generator, len(part), size)
+
+    def draw_squared_errors(self, influence: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield each group's share of the squared standard error of a sum over subjects, in every resample.
+
+        Parameters
+        ----------
+        influence : ndarray of float64, (subjects, columns)
+            Each subject's share of what is estimated, with mean 0 in every group; 0 for a subject without a value.
+
+        Yields
+        ------
+        group : int
+        squared : ndarray of float64, (draws, columns)
+            n / (n − 1) Σ (influence − its mean in the resample)², n the group's subjects with a value. Groups that do not bear on a column
+            have 0.
+        """
+        squared, current = np.empty(0), -1
+        for group, rows, part, counts in self.draw(influence):
+            if group != current:
+                if current >= 0:
+                    yield current, squared
+                squared, current = np.zeros((part.shape[1], self.draws)).T, group
+            number = (part != 0).sum(axis=0)
+            several = number > 1
+            spread = (part**2).T @ counts.T - (part.T @ counts.T) ** 2 / np.maximum(number, 1)[:, None]
+            factor = np.where(several, number / np.maximum(number - 1, 1), 0.0)
+            squared[rows] = (np.maximum(spread, 0.0) * factor[:, None]).T
+        if current >= 0:
+            yield current, squared
 
 
 def _count_drawn(generator: np.random.Generator, subjects: int, draws: int) -> np.ndarray:

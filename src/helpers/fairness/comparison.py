@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from helpers.fairness.bootstrap import CONFIDENCE, draw_group_means
-from helpers.fairness.disparity import Disparities, estimate_disparities
+from helpers.fairness.bootstrap import Resamples, draw_group_means
+from helpers.fairness.choice import find_range_quantile
+from helpers.fairness.disparity import UNIT_INTERVAL_METRICS, Disparities, estimate_disparities
 from helpers.fairness.effects import measure_cliffs_delta, measure_epsilon_squared
 from helpers.fairness.equivalence import Verdicts, judge_columns
 from helpers.fairness.groups import summarise_group
@@ -33,7 +32,14 @@ from helpers.fairness.hypothesis_tests import (
 )
 from helpers.fairness.intervals import Intervals, find_intervals, take_means
 from helpers.fairness.models_compared import compare_models
-from helpers.fairness.resampled import find_difference, find_gap_influence, take_gaps
+from helpers.fairness.resampled import (
+    Choice,
+    find_difference,
+    find_gap_influence,
+    find_mean_intervals,
+    find_rest_influence,
+    take_gaps,
+)
 from helpers.fairness.scores import Groups, Scores
 from helpers.fairness.size import DiceGaps, SizeGaps, measure_excess
 from helpers.fairness.tables import (
@@ -52,8 +58,6 @@ WELCH_T = "Welch's t"
 BRUNNER_MUNZEL = "Brunner–Munzel"
 GAMES_HOWELL = "Games–Howell"
 DUNN = "Dunn"
-
-FEWEST_DEGREES = 5.0  # below that, quantiles of the studentised range are computed one by one
 
 _CHUNK_BYTES = 2**26
 
@@ -148,27 +152,34 @@ def compare_attribute(scores: Scores, groups: Groups, settings: Fairness, seed: 
     streams = [f"{groups.attribute}\x1f{name}" for name in (*groups.names, "")]
     others = [part for part in (scores.expected, scores.boundary) if part is not None]
     everything = np.hstack([scores.matrix, *others])
+    resamples = Resamples(strata, settings.bootstrap, seed, tuple(streams))
     drawn = draw_group_means(everything, strata, draws=settings.bootstrap, seed=seed, streams=streams)
     places = len(scores.places)
     measured = drawn[:, :count, : len(scores.keys)]
     intervals, found = _estimate(scores, groups, measured, settings)
+    if settings.interval == "student":
+        intervals, against = _studentise(scores, kept, measured, resamples, found, intervals)
+        found = replace(found, against_rest=against)
     gap_draws = take_gaps(measured, found.best, found.worst, scores.sign)
     influence = find_gap_influence(scores.matrix, codes, found.best, found.worst, scores.sign)
     gap = found.measures["gap"].estimate
-    sure = find_difference(gap_draws, gap, influence, codes, method=settings.interval)
+    shown = _hide_small(scores.matrix, codes, kept)
+    choice = Choice(kept.sum(axis=0), run_welch_anova(shown, codes).p)
+    sure = find_difference(gap_draws, gap, influence, resamples, method=settings.interval, choice=choice)
     size = None
     if scores.expected is not None:
         dice = np.flatnonzero([metric == "dice" for metric in scores.metrics])
         gaps = DiceGaps(
-            gap[dice], influence[:, dice], gap_draws[:, dice], found.best[dice], found.worst[dice]
+            gap[dice], influence[:, dice], gap_draws[:, dice], found.best[dice], found.worst[dice],
+            Choice(choice.number[dice], run_welch_anova(shown[:, dice] - scores.expected, codes).p),
         )  # fmt: skip
         start = len(scores.keys)
         boundary = drawn[:, :, start + places :] if scores.boundary is not None else None
         size = measure_excess(
-            scores, strata, gaps, drawn[:, :, start : start + places], boundary, method=settings.interval
+            scores, resamples, gaps, drawn[:, :, start : start + places], boundary, method=settings.interval
         )
     model_gaps = compare_models(
-        scores, groups, gap, gap_draws, influence, correction=settings.correction, method=settings.interval
+        scores, groups, gap, gap_draws, influence, resamples, correction=settings.correction, method=settings.interval
     )  # fmt: skip
     tested = _run_tests(scores, codes, kept, found.best, found.worst)
     return Compared(
@@ -239,6 +250,7 @@ def describe_disparity(scores: Scores, compared: Compared, settings: Fairness) -
                 "excess_gap": show(size.excess_gap[place]),
                 "excess_low": show(size.low[place]),
                 "excess_high": show(size.high[place]),
+                "excess_p": show(size.p[place]),
             }
         row["note"] = "; ".join(notes)
     return rows
@@ -308,7 +320,7 @@ def compare_pairs(scores: Scores, compared: Compared, p_adjusted: np.ndarray, se
     squared, df = find_squared_error(
         moments.n[howell.first], moments.variance[howell.first], moments.n[howell.second], moments.variance[howell.second]
     )  # fmt: skip
-    reach = _find_range_quantile(np.broadcast_to(compared.number[asked], df.shape), df) * np.sqrt(squared / 2.0)
+    reach = find_range_quantile(np.broadcast_to(compared.number[asked], df.shape), df) * np.sqrt(squared / 2.0)
     rows = []
     for place, column in enumerate(asked):
         model, organ, metric = scores.keys[column]
@@ -350,7 +362,9 @@ def find_largest(values: np.ndarray) -> np.ndarray:
 def _estimate(scores: Scores, groups: Groups, drawn: np.ndarray, settings: Fairness) -> tuple[Intervals, Disparities]:
     """Return the groups' means and every measure of disparity with intervals, a part of the columns at a time."""
     metrics = np.array(scores.metrics, dtype=object)
-    options: dict[str, Any] = {"method": settings.interval, "smallest_group": settings.min_group}
+    # What is no difference of means has no standard error of its own to divide by: BCa.
+    method = "bca" if settings.interval == "student" else settings.interval
+    options: dict[str, Any] = {"method": method, "smallest_group": settings.min_group}
     # Codes are those of `groups`, but a last group may hold nobody: the draws have a place for it, the values' codes do not.
     used = int(groups.codes.max(initial=-1)) + 1
     size = max(_CHUNK_BYTES // (8 * max(drawn.shape[0], 1) * (len(groups.names) + 7)), 1)
@@ -380,6 +394,36 @@ def _estimate(scores: Scores, groups: Groups, drawn: np.ndarray, settings: Fairn
         np.concatenate([one.best for one in found]),
         np.concatenate([one.worst for one in found]),
     )
+
+
+def _studentise(
+    scores: Scores, kept: np.ndarray, drawn: np.ndarray, resamples: Resamples, found: Disparities, intervals: Intervals
+) -> tuple[Intervals, Intervals]:
+    """Return the groups' means, and each group against the rest, with bootstrap-t intervals."""
+    low, high = find_mean_intervals(scores.matrix, drawn, resamples)
+    highest = np.where(np.isin(scores.metrics, UNIT_INTERVAL_METRICS), 1.0, np.inf)
+    shown = np.isfinite(intervals.estimate)
+    means = Intervals(
+        intervals.estimate,
+        np.where(shown, np.maximum(low, 0.0), np.nan),  # no metric is below 0
+        np.where(shown, np.minimum(high, highest), np.nan),
+    )
+    bounds = np.full((2, *kept.shape), np.nan)
+    sizes = np.array([np.isfinite(scores.matrix[resamples.groups == code]).sum(axis=0) for code in range(len(kept))])
+    sizes = sizes.reshape(kept.shape) * kept
+    filled = np.where(kept, drawn, 0.0)
+    for code in range(len(kept)):
+        rest = np.delete(sizes, code, axis=0)
+        others = (np.delete(filled, code, axis=1) * rest).sum(axis=1) / np.maximum(rest.sum(axis=0), 1)
+        sure = find_difference(
+            scores.sign * (filled[:, code] - others),
+            found.against_rest.estimate[code],
+            find_rest_influence(scores.matrix, resamples.groups, kept, code, scores.sign),
+            resamples,
+            method="student",
+        )
+        bounds[:, code] = sure.low, sure.high
+    return means, Intervals(found.against_rest.estimate, *bounds)
 
 
 def _run_tests(
@@ -414,29 +458,6 @@ def _hide_small(values: np.ndarray, codes: np.ndarray, kept: np.ndarray) -> np.n
     """Return the values with those of groups that are not compared in a column missing."""
     shown = np.vstack([kept, np.zeros((1, values.shape[1]), bool)])[codes]  # code −1: the last row
     return np.where(shown, values, np.nan)
-
-
-def _find_range_quantile(number: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Return the quantile of the studentised range at :data:`CONFIDENCE`, NaN where there are no degrees of freedom."""
-    result = np.full(df.shape, np.nan)
-    for count in np.unique(number):
-        usual = (number == count) & (df >= FEWEST_DEGREES)
-        few = (number == count) & (df > 0) & (df < FEWEST_DEGREES)
-        if usual.any():
-            result[usual] = np.exp(_fit_range_quantile(int(count))(1.0 / df[usual]))
-        if few.any():
-            result[few] = stats.studentized_range.ppf(CONFIDENCE, count, df[few])
-    return result
-
-
-@lru_cache(maxsize=16)
-def _fit_range_quantile(count: int) -> np.polynomial.Chebyshev:
-    """Return the log of the quantile as a polynomial in 1 / df, to 1e-5: the exact one takes a tenth of a second each."""
-    return np.polynomial.Chebyshev.interpolate(
-        lambda inverse: np.log(stats.studentized_range.ppf(CONFIDENCE, count, 1.0 / inverse)),
-        6,
-        domain=[0.0, 1.0 / FEWEST_DEGREES],
-    )
 
 
 def _show_interval(name: str, intervals: Intervals, column: int) -> dict[str, float]:

@@ -7,6 +7,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from helpers.fairness.bootstrap import Resamples
 from helpers.fairness.hypothesis_tests import adjust_p_values
 from helpers.fairness.resampled import find_difference
 from helpers.fairness.scores import Groups, Scores
@@ -19,9 +20,10 @@ def compare_models(
     gaps: np.ndarray,
     drawn: np.ndarray,
     influence: np.ndarray,
+    resamples: Resamples,
     *,
     correction: str = "holm",
-    method: str = "bca",
+    method: str = "student",
 ) -> pd.DataFrame:
     """Compare the gaps of every two models in the same organ and metric.
 
@@ -35,9 +37,11 @@ def compare_models(
         The same two groups' gap in each resample, the same people in all columns.
     influence : ndarray of float64, (subjects, columns)
         Each person's bearing on the gap (:func:`helpers.fairness.resampled.find_gap_influence`).
+    resamples : Resamples
+        What `drawn` comes from.
     correction : {"holm", "fdr_bh", "max_t", "none"}
         Over all rows of the attribute; Holm's in place of max-T, whose permutations do not keep two models' gaps equal.
-    method : {"bca", "percentile"}
+    method : {"student", "bca", "percentile"}
 
     Returns
     -------
@@ -80,7 +84,7 @@ def compare_models(
     draws = drawn[:, first] - drawn[:, second]
     difference = gaps[first] - gaps[second]
     bearing = influence[:, first] - influence[:, second]
-    found = find_difference(draws, difference, bearing, groups.codes, method=method)
+    found = find_difference(draws, difference, bearing, resamples, method=method)
     table = make_table(rows, MODEL_GAP_COLUMNS)
     adjusted = adjust_p_values(found.p, "holm" if correction == "max_t" else correction)
     return table.assign(low=found.low, high=found.high, p=found.p, p_adjusted=adjusted)

@@ -11,18 +11,20 @@ from typing import cast
 
 import numpy as np
 
-from helpers.fairness.resampled import find_difference, find_gap_influence, take_gaps
+from helpers.fairness.bootstrap import Resamples
+from helpers.fairness.resampled import Choice, find_difference, find_gap_influence, take_gaps
 from helpers.fairness.scores import Scores
 
 
 @dataclass(frozen=True)
 class SizeGaps:
-    """The gap in expected Dice, and the excess over it with its interval: ndarray of float64, (columns of Dice,)."""
+    """The gap in expected Dice, and the excess over it with its interval and p-value: ndarray of float64, (columns of Dice,)."""
 
     expected_gap: np.ndarray
     excess_gap: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    p: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class DiceGaps:
     gap, influence, drawn : ndarray of float64, (columns,), (subjects, columns) and (draws, columns)
         The gap, each person's bearing on it (:func:`helpers.fairness.resampled.find_gap_influence`), and the gap in each resample.
     best, worst : ndarray of int64, (columns,)
+    choice : Choice
+        With the p-value of what is left of Dice, over all groups.
     """
 
     gap: np.ndarray
@@ -41,11 +45,12 @@ class DiceGaps:
     drawn: np.ndarray
     best: np.ndarray
     worst: np.ndarray
+    choice: Choice
 
 
 def measure_excess(
     scores: Scores,
-    groups: np.ndarray,
+    resamples: Resamples,
     gaps: DiceGaps,
     drawn_expected: np.ndarray,
     drawn_boundary: np.ndarray | None,
@@ -58,14 +63,14 @@ def measure_excess(
     ----------
     scores : Scores
         With ``expected``.
-    groups : ndarray of int64, (subjects,)
-        Codes; those without a known group have one of their own here, since they too bear on the cohort's mean boundary error.
+    resamples : Resamples
+        Those without a known group have one of their own here, since they too bear on the cohort's mean boundary error.
     gaps : DiceGaps
     drawn_expected : ndarray of float64, (draws, groups, places)
         Group means of the expected Dice in the resamples that `gaps` was drawn in.
     drawn_boundary : ndarray of float64, (draws, groups, places), or None
         The same of the boundary error; None where it was not measured: the cohort's mean is then held fixed.
-    method : {"bca", "percentile"}
+    method : {"student", "bca", "percentile"}
 
     Returns
     -------
@@ -79,7 +84,7 @@ def measure_excess(
     variance of the excess would be too large by the share (r₁ − r₂)² / (r₁ + r₂)². Pooled organs: each organ has its own δ̄, and a subject's
     slopes are averaged over their organs.
     """
-    signs, count = np.ones(len(scores.places)), drawn_expected.shape[1]
+    signs, count, groups = np.ones(len(scores.places)), drawn_expected.shape[1], resamples.groups
     expected = cast(np.ndarray, scores.expected)
     expected_gap = take_gaps(_average_groups(expected, groups, count), gaps.best, gaps.worst, signs)
     draws = gaps.drawn - take_gaps(drawn_expected, gaps.best, gaps.worst, signs)
@@ -100,8 +105,8 @@ def measure_excess(
             draws[:, place] -= shift[:, organs] @ change
             influence[:, place] -= own[:, organs] @ change
     excess = gaps.gap - expected_gap
-    found = find_difference(draws, excess, influence, groups, method=method)
-    return SizeGaps(expected_gap, excess, found.low, found.high)
+    found = find_difference(draws, excess, influence, resamples, method=method, choice=gaps.choice)
+    return SizeGaps(expected_gap, excess, found.low, found.high, found.p)
 
 
 def _average_groups(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:

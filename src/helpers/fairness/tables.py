@@ -14,7 +14,7 @@ KEY_COLUMNS = ("model", "organ", "metric", "attribute")
 GROUP_COLUMNS = (
     *KEY_COLUMNS, "group", "n", "mean", "sd", "median", "q1", "q3", "ci_low", "ci_high", "suppressed",
 )  # fmt: skip
-SIZE_COLUMNS = ("expected_gap", "excess_gap", "excess_low", "excess_high")
+SIZE_COLUMNS = ("expected_gap", "excess_gap", "excess_low", "excess_high", "excess_p", "excess_p_adjusted")
 DISPARITY_COLUMNS = (
     *KEY_COLUMNS, "n", "groups", "worst_group", "best_group", "gap", "gap_low", "gap_high", "es", "es_low", "es_high", "ser", "ser_low",
     "ser_high", "es_fairmedfm", "es_fairmedfm_low", "es_fairmedfm_high", "sd_groups", "sd_groups_low", "sd_groups_high", "test", "p",
