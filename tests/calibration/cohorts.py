@@ -68,6 +68,9 @@ class Plan:
         Share of the scores that are missing, by chance.
     repeated : float
         Share of the people who have a second scan.
+    alike : bool
+        What a person's errors share, they share over organs and models; else over the organs of each model alone: several models are then
+        as good as several cohorts, and cost less.
     """
 
     subjects: int
@@ -87,6 +90,7 @@ class Plan:
     dice_step: float = 0.0
     missing: float = 0.0
     repeated: float = 0.0
+    alike: bool = True
 
 
 Columns = Iterator[tuple[str, str, dict[str, np.ndarray]]]
@@ -116,13 +120,14 @@ def draw_scores(
     women, old = (people["sex"] == "female").to_numpy(), (people["age"] >= 65).to_numpy()
     planted = plan.women_mm * women + plan.old_mm * old + plan.bmi_mm * (people["bmi"].to_numpy() - 15.0) / 10.0
     spread = plan.spread * np.where(women, plan.women_spread, 1.0)[who]
-    person = generator.standard_normal(len(people))[who]
+    persons = generator.standard_normal((len(plan.models), len(people)))[:, who]
     for organ in plan.organs:
         volume, volume_sd, shape, error_mm = ORGANS[organ]
         sizes = np.where(women, plan.women_size, 1.0) * np.exp(volume_sd * generator.standard_normal(len(people)))
         volumes = volume * sizes[who]
         surfaces = shape * volumes ** (2 / 3) * np.exp(SURFACE_SD * generator.standard_normal(len(people)))[who]
-        for model in plan.models:
+        for number, model in enumerate(plan.models):
+            person = persons[0 if plan.alike else number]
             own = generator.standard_normal(len(who))
             log = spread * (np.sqrt(plan.shared) * person + np.sqrt(1 - plan.shared) * own)
             errors = plan.errors * (error_mm * np.exp(log - spread**2 / 2) + planted[who])

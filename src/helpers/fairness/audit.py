@@ -206,11 +206,12 @@ def audit(
     -----
     *Intervals.* Subjects are resampled with replacement within each group. One set of draws per attribute and group
     serves all models, organs and metrics, so what is measured on the same people stays paired (a gap and its
-    expected part, two models' gaps).
+    expected part, two models' gaps). With ``student`` those of means and of differences of means are studentised
+    (:func:`helpers.fairness.resampled.find_difference`) and all other measures' BCa. How often they hold the truth: docs/validity.md.
 
     *More than two groups.* The two groups of a gap are chosen by what is to be estimated, so the largest gap is biased upwards
-    (:func:`helpers.fairness.disparity.find_extremes`), and its interval does not allow for the choice: rely on the test and the verdict,
-    which are over all groups.
+    (:func:`helpers.fairness.disparity.find_extremes`). The intervals of the gap, the excess gap and the adjusted gap allow for the choice
+    (:func:`helpers.fairness.choice.widen_for_choice`); that of the matched gap does not.
 
     *Family.* Every Mann–Whitney or Kruskal–Wallis test made, pooled rows included, over all models, organs, metrics
     and attributes, is one family: whatever row a reader picks is covered by the correction. With ``max_t`` the corrected p-value is that of the

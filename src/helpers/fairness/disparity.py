@@ -262,7 +262,7 @@ def estimate_disparities(
     Notes
     -----
     The gap is that between the two groups found best and worst in the data, in every draw: its interval may cross 0. With more than two groups
-    it does not allow for their choice (:mod:`helpers.fairness.equivalence` does). ``sd``, ``ser`` and Σ|overall − group mean| are never
+    this one does not allow for their choice (:func:`helpers.fairness.resampled.find_difference` and :mod:`helpers.fairness.equivalence` do). ``sd``, ``ser`` and Σ|overall − group mean| are never
     below what equal groups have and so are biased upwards by chance; the bias correction of BCa removes a part of it, percentiles double it.
 
     References
