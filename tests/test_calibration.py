@@ -97,10 +97,10 @@ def test_power_is_that_asked_for_at_the_detectable_difference():
 
 
 def test_few_cohorts_pass_and_do_not_depend_on_how_they_are_split(monkeypatch):
-    found = calibrate(3, 0.05, 0, ["coverage 30"])
+    found = calibrate(3, 0.02, 0, ["coverage 30"])
     assert judge(COVERED, found["coverage 30"][COVERED.seen]) != "**NO**"
-    monkeypatch.setattr(calibrate_fairness, "CHUNK", 7)
-    assert calibrate(3, 0.05, 0, ["coverage 30"]) == found
+    monkeypatch.setattr(calibrate_fairness, "CHUNK", 4)
+    assert calibrate(3, 0.02, 0, ["coverage 30"]) == found
 
 
 def test_intervals_that_are_too_narrow_are_caught(monkeypatch):
@@ -112,7 +112,7 @@ def test_intervals_that_are_too_narrow_are_caught(monkeypatch):
         return replace(found, low=middle - half, high=middle + half)
 
     monkeypatch.setattr(comparison, "find_difference", halve)
-    found = calibrate(3, 0.05, 0, ["coverage 30"])
+    found = calibrate(3, 0.02, 0, ["coverage 30"])
     assert judge(COVERED, found["coverage 30"][COVERED.seen]) == "**NO**"
 
 

@@ -16,6 +16,7 @@ from helpers.fairness.resampled import Choice, find_difference, find_gap_influen
 def test_ranges_are_those_of_the_tables():
     # Miller 1981, table: 3 groups and 20 degrees of freedom 3.578, 4 and 10: 4.327, 3 and 3: 5.910.
     found = find_range_quantile(np.array([3, 4, 3, 3]), np.array([20.0, 10.0, 3.0, 0.0]))
+    assert find_range_quantile(np.array([2]), np.array([20.0]))[0] == pytest.approx(np.sqrt(2) * stats.t.ppf(0.975, 20))
     assert found[:3] == pytest.approx([3.578, 4.327, 5.910], abs=1e-3) and np.isnan(found[3])
 
 

@@ -7,7 +7,7 @@ person's organs and models have in common, plus what is planted for the person's
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -175,17 +175,19 @@ def find_truth(plan: Plan, metrics: tuple[str, ...], attributes: tuple[str, ...]
     codes = {name: people[f"group_{name}"].cat.codes.to_numpy() for name in attributes}
     groups = {name: people[f"group_{name}"].cat.categories for name in attributes}
     truth: Truth = {}
-    for model, organ, measures in draw_scores(plan, people, generator):
+    for _, organ, measures in draw_scores(replace(plan, models=plan.models[:1]), people, generator):
         expected = predict_dice(
             measures["boundary_error_mm"].mean(), measures["volume_ref_ml"], measures["surface_ref_cm2"]
         )
         measures["excess"] = measures["dice"] - expected
         for metric in (*metrics, "excess"):
             for attribute in attributes:
-                truth[model, organ, metric, attribute] = {
+                means = {
                     str(name): float(measures[metric][codes[attribute] == code].mean())
                     for code, name in enumerate(groups[attribute])
                 }
+                # All models are drawn from the same distribution.
+                truth |= {(model, organ, metric, attribute): means for model in plan.models}
     if len(plan.organs) > 1:
         for model in plan.models:
             for metric in (*metrics, "excess"):

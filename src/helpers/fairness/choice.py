@@ -27,7 +27,9 @@ def find_range_quantile(number: np.ndarray, df: np.ndarray) -> np.ndarray:
         To 1e-5; NaN where there are no degrees of freedom.
     """
     result = np.full(df.shape, np.nan)
-    for count in np.unique(number):
+    two = (number == 2) & (df > 0)
+    result[two] = np.sqrt(2.0) * special.stdtrit(df[two], (1.0 + CONFIDENCE) / 2.0)
+    for count in np.unique(number[number > 2]):
         usual = (number == count) & (df >= FEWEST_DEGREES)
         few = (number == count) & (df > 0) & (df < FEWEST_DEGREES)
         if usual.any():
