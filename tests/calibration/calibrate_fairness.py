@@ -136,9 +136,14 @@ def judge(check: Check, estimate: Estimate) -> str:
 
 
 def write_report(
-    questions: list[Question], found: dict[str, dict[str, Estimate]], seed: int, seconds: float, path: Path
+    questions: list[Question],
+    found: dict[str, dict[str, Estimate]],
+    seed: int,
+    seconds: float,
+    path: Path,
+    scale: float = 1.0,
 ) -> list[str]:
-    """Write the tables as Markdown; return the lines whose limit is broken."""
+    """Write the tables as Markdown; return the lines whose limit is broken. ``scale`` is the share of the full number of cohorts."""
     lines, broken = [], []
     for number, question in enumerate(questions, start=1):
         lines += [f"## {number}. {question.title}", "", question.text, ""]
@@ -153,6 +158,7 @@ def write_report(
             if verdict == "**NO**":
                 broken.append(f"{question.title}: {check.text}: {check.format(estimate.mean)}, limit {check.limit}")
         lines.append("")
+    share = "" if scale == 1 else f" with {100 * scale:g} % of the usual number of cohorts"
     packages = ", ".join(f"{name} {version(name)}" for name in ("segfair", "numpy", "scipy", "pandas"))
     many = "1 limit is broken" if len(broken) == 1 else f"{len(broken)} limits are broken"
     kept = many if broken else "every limit is kept"
@@ -165,7 +171,7 @@ def write_report(
         "raises a false alarm, how often its intervals hold the truth, what it finds and what it misses. A limit counts as broken where it is "
         "missed by more than 2.6 Monte-Carlo standard errors; what has no limit is there for comparison. Written by `make calibrate`, which fails where a limit is broken." + also,
         "",
-        f"Made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} in {seconds / 60:.0f} minutes: {kept}. Seed {seed}; {DRAWS} bootstrap draws where intervals are looked at, "
+        f"Made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} in {seconds / 60:.0f} minutes{share}: {kept}. Seed {seed}; {DRAWS} bootstrap draws where intervals are looked at, "
         f"{PERMUTATIONS} permutations. Python {platform.python_version()}, {packages}.",
         "",
     ]  # fmt: skip
@@ -183,7 +189,9 @@ def main() -> None:
     start = time.perf_counter()
     found = calibrate(chosen.seed, chosen.scale, chosen.workers)
     seconds = time.perf_counter() - start
-    broken = write_report([*list_questions(), *list_mask_questions()], found, chosen.seed, seconds, chosen.report)
+    broken = write_report(
+        [*list_questions(), *list_mask_questions()], found, chosen.seed, seconds, chosen.report, chosen.scale
+    )
     print(f"{chosen.report}: {seconds / 60:.1f} minutes")
     sys.exit("\n".join(broken) if broken else 0)
 
