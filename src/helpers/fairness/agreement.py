@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from helpers.fairness.audit import audit
-from helpers.fairness.bootstrap import draw_group_means
+from helpers.fairness.bootstrap import Resamples, draw_group_means
 from helpers.fairness.disparity import find_best_and_worst
 from helpers.fairness.groups import average_subjects
-from helpers.fairness.hypothesis_tests import adjust_p_values, summarise_columns
-from helpers.fairness.resampled import find_difference, find_gap_influence, take_gaps
+from helpers.fairness.hypothesis_tests import adjust_p_values, run_welch_anova, summarise_columns
+from helpers.fairness.resampled import Choice, find_difference, find_gap_influence, take_gaps
 from helpers.fairness.scores import Groups, Scores
 from helpers.fairness.tables import (
     AGAINST_COLUMNS,
@@ -173,7 +173,13 @@ def _compare_attribute(scores: Scores, groups: Groups, settings: Fairness, seed:
     count = len(groups.names)
     strata = np.where(codes < 0, count, codes)
     streams = [f"{groups.attribute}\x1f{name}" for name in (*groups.names, "")]
+    resamples = Resamples(strata, settings.bootstrap, seed, tuple(streams))
     drawn = draw_group_means(scores.matrix, strata, draws=settings.bootstrap, seed=seed, streams=streams)
+    large = np.vstack([sizes[:, asked] > 0, np.zeros((1, len(asked)), bool)])
+    p = run_welch_anova(np.where(large[codes], scores.matrix[:, asked], np.nan), codes).p
+    picked = Choice(
+        large.sum(axis=0), p
+    )  # the model's own gap is between the best and the worst; the people's is not theirs
     found: list[Any] = []
     gaps, draws, influences = [], [], []
     for columns in (asked, people):
@@ -184,8 +190,8 @@ def _compare_attribute(scores: Scores, groups: Groups, settings: Fairness, seed:
     gaps.append(gaps[0] - gaps[1])
     draws.append(draws[0] - draws[1])
     influences.append(influences[0] - influences[1])
-    for gap, draw, influence in zip(gaps, draws, influences, strict=True):
-        found.append(find_difference(draw, gap, influence, codes, method=settings.interval))
+    for gap, draw, influence, choice in zip(gaps, draws, influences, (picked, None, None), strict=True):
+        found.append(find_difference(draw, gap, influence, resamples, method=settings.interval, choice=choice))
     adjusted = adjust_p_values(found[2].p, "holm" if settings.correction == "max_t" else settings.correction)
     # People in a group that is compared, in both.
     compared = np.vstack([(sizes[:, asked] > 0) & (sizes[:, people] > 0), np.zeros((1, len(asked)), bool)])[codes]

@@ -145,7 +145,7 @@ class Resamples:
             n / (n − 1) Σ (influence − its mean in the resample)², n the group's subjects with a value. Groups that do not bear on a column
             have 0.
         """
-        squared, current = np.empty(0), -1
+        squared, current = np.empty((0, 0)), -1
         for group, rows, part, counts in self.draw(influence):
             if group != current:
                 if current >= 0:
