@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,17 @@ from helpers.errors import StageError
 from helpers.figures.style import use_safe_renderer
 from helpers.figures.tables import use_saved_tables
 from helpers.storage import write_atomically
-from helpers.study import STAGES, Study, load_study
+from helpers.study import STAGES, TABLES, Study, load_study
+
+# The tables of earlier stages without which a notebook can do nothing; the masks of 02_inference come beside them.
+_NEEDS = {
+    "01_cohort": (),
+    "02_inference": ("cohort",),
+    "03_performance": ("cohort",),
+    "04_spatial": ("cohort",),
+    "05_report": ("cohort", "metrics", "disparity"),
+}
+_NEED_MASKS = ("03_performance", "04_spatial")
 
 _started: dict[str, float] = {}
 
@@ -33,17 +44,47 @@ def open_stage(stage: str, params: str, overrides: dict[str, Any] | list[str] | 
     Raises
     ------
     SegfairError
-        The parameters are wrong, or the output folder cannot be written.
+        The parameters are wrong, an earlier stage has not run, or the output folder cannot be written.
     """
     if stage not in STAGES:
         raise StageError(f"stage must be one of {', '.join(STAGES)}; got {stage!r}")
+    study = open_study(params, overrides, needs=_NEEDS[stage], masks=stage in _NEED_MASKS)
+    check_output_folder(study)
+    provenance.write_snapshot(study)
+    _started[stage] = time.monotonic()
+    return study
+
+
+def open_study(
+    params: str, overrides: dict[str, Any] | list[str] | None = None, *, needs: Sequence[str] = (), masks: bool = False
+) -> Study:
+    """Load a study to look at what its stages wrote; nothing is written.
+
+    Parameters
+    ----------
+    params : str
+        The parameter file.
+    overrides : dict or list of str, optional
+        Laid over the file, as in :func:`helpers.study.load_study`.
+    needs : sequence of str
+        Tables, by their short name in :data:`helpers.study.TABLES`, that must be there.
+    masks : bool
+        Whether every model must have gone over the cohort.
+
+    Raises
+    ------
+    SegfairError
+        The parameters are wrong, or a table is missing: the message names the stages to run.
+    """
     use_safe_renderer()
     use_saved_tables()
     pd.set_option("display.max_colwidth", 200)  # reasons are sentences; cut off they explain nothing
     study = load_study(params, overrides or {})
-    check_output_folder(study)
-    provenance.write_snapshot(study)
-    _started[stage] = time.monotonic()
+    files = dict(TABLES[name] for name in needs)
+    if masks:
+        paths = [study.inference_path(model.name) for model in study.parameters.models]
+        files |= {str(path.relative_to(study.folder)): "02_inference" for path in paths}
+    study.require(files)
     return study
 
 

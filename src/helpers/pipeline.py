@@ -90,7 +90,7 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
     source = find_notebook(study, stage)
     target = study.folder / "notebooks" / source.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    parameters = {"params": _shorten(study.source, study.root), "overrides": overrides}
+    parameters = {"params": study.source_name, "overrides": overrides}
     _refuse_unknown(papermill.inspect_notebook(str(source)), parameters, source)
     started = time.monotonic()
     try:
@@ -164,11 +164,6 @@ def _own_errors() -> set[str]:
         found.add(kind.__name__)
         kinds += kind.__subclasses__()
     return found
-
-
-def _shorten(path: Path, root: Path) -> str:
-    """Return `path` relative to `root` where it lies below: executed notebooks get shared."""
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
 def _forget_machine(executed: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,11 @@ class Study:
         return self.parameters.title or self.name
 
     @property
+    def source_name(self) -> str:
+        """The parameter file as one would type it in the project folder: relative to it where it lies below."""
+        return str(self.source.relative_to(self.root)) if self.source.is_relative_to(self.root) else str(self.source)
+
+    @property
     def organ_ids(self) -> dict[str, int]:
         """Each organ's id in the label maps this study writes."""
         return self.parameters.cohort.organ_ids()
@@ -128,14 +134,31 @@ class Study:
             It is missing; the message names the stage to run.
         """
         relative, stage = TABLES[table]
-        path = self.folder / relative
-        if not path.exists():
-            raise StageError(
-                f"{relative} is missing for study {self.name!r}: run {stage} or `segfair run {self.source} --until {stage[:2]}`"
-            )
+        self.require({relative: stage})
         # The columns of this one are named by the study; its numbers of people may read "< 10".
         words = [*self.parameters.cohort.attributes, "n"] if table == "intersections" else []
-        return storage.read_table(path, made_by=stage, words=words)
+        return storage.read_table(self.folder / relative, made_by=stage, words=words)
+
+    def require(self, files: Mapping[str, str]) -> None:
+        """Check that files of earlier stages are there.
+
+        Parameters
+        ----------
+        files : mapping of str to str
+            Paths under the study's folder, in the order of stages, and the stage that writes each.
+
+        Raises
+        ------
+        StageError
+            One is missing; the message names the first, every stage to run, and the one command for all.
+        """
+        missing = {relative: stage for relative, stage in files.items() if not (self.folder / relative).exists()}
+        if missing:
+            stages = list(dict.fromkeys(missing.values()))
+            raise StageError(
+                f"{next(iter(missing))} is missing for study {self.name!r}: run {' and '.join(stages)} "
+                f"or `segfair run {self.source_name} --until {stages[-1][:2]}`"
+            )
 
     def read_included(self) -> pd.DataFrame:
         """Read the cohort's included scans, one row each, index 0…n−1.

@@ -258,7 +258,7 @@ def adjust_gaps(
     Columns in which the same subjects have a value share one decomposition.
     """
     values = np.asarray(values, float)
-    labels = _to_labels(groups)
+    labels = read_labels(groups)
     _check_shapes(values, labels, covariates, metrics, pairs)
     encoded = encode_covariates(covariates)
     gap_rows: dict[int, dict[str, Any]] = {}
@@ -534,6 +534,18 @@ def select_and_add(
         remaining = [one for one in remaining if one.name not in costly]
 
 
+def code_groups(labels: np.ndarray) -> np.ndarray | None:
+    """Return one column of zeros and ones per group, float64 (subjects, groups), by name; None for fewer than two groups.
+
+    Parameters
+    ----------
+    labels : ndarray of object, (subjects,)
+        Names, none missing.
+    """
+    names = np.unique(labels.astype(str))
+    return (labels[:, None] == names[None, :]).astype(float) if len(names) > 1 else None
+
+
 def _fit_pattern(
     values: np.ndarray,
     labels: np.ndarray,
@@ -547,11 +559,9 @@ def _fit_pattern(
     """Fit the columns that the same subjects have a value in: per column its gap, means and covariates."""
     grouped = known & np.array([label is not None for label in labels], bool)
 
-    def make_base(rows: np.ndarray) -> np.ndarray | None:
-        names = np.unique(labels[rows].astype(str))
-        return (labels[rows][:, None] == names[None, :]).astype(float) if len(names) > 1 else None
-
-    selection, base, block = select_and_add(grouped, encoded, make_base, "the groups", labels, min_group)
+    selection, base, block = select_and_add(
+        grouped, encoded, lambda rows: code_groups(labels[rows]), "the groups", labels, min_group
+    )
     rows = selection.rows
     common: dict[str, Any] = {
         "n": int(rows.sum()),
@@ -786,8 +796,8 @@ def _describe_use(name: str, *, inflation: float = np.nan, reason: str) -> dict[
     }
 
 
-def _to_labels(groups: np.ndarray) -> np.ndarray:
-    """Return group names as text, None where unknown."""
+def read_labels(groups: np.ndarray) -> np.ndarray:
+    """Return group names as text, None where unknown: object, (subjects,)."""
     column = pd.Series(np.asarray(groups, object), dtype=object)
     return np.array([str(name) if known else None for name, known in zip(column, column.notna(), strict=True)], object)
 

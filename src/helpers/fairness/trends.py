@@ -157,12 +157,12 @@ def _fit_pattern(
 
     def make_base(rows: np.ndarray) -> np.ndarray | None:
         chosen = attribute[rows]
-        return None if _explain_dull(chosen, min_group) else _Axis.place(chosen, df).build(chosen)
+        return None if explain_dull(chosen, min_group) else SplineAxis.place(chosen, df).build(chosen)
 
     selection, base, block = select_and_add(start, encoded, make_base, "the attribute", None, 1)
     common: dict[str, Any] = _describe(selection, block)
     if base is None:
-        why = _explain_dull(attribute[selection.rows], min_group)
+        why = explain_dull(attribute[selection.rows], min_group)
         return [common | {"note": f"nothing was fitted: {why}"}] * columns, [None] * columns
     design = np.column_stack([base, block.columns])
     common |= {"df_spline": base.shape[1] - 1, "df_residual": len(design) - design.shape[1]}
@@ -170,7 +170,7 @@ def _fit_pattern(
         why = f"{len(design)} subjects are too few for {design.shape[1]} parameters"
         return [common | {"note": f"nothing was fitted: {why}"}] * columns, [None] * columns
     chosen, part = attribute[selection.rows], values[selection.rows]
-    axis = _Axis.place(chosen, df)
+    axis = SplineAxis.place(chosen, df)
     solver = LeastSquares.decompose(design)
     own = np.eye(base.shape[1], design.shape[1])
     estimates, covariance = solver.estimate(part, own)
@@ -235,7 +235,7 @@ def _fit_pattern(
 
 
 @dataclass(frozen=True)
-class _Axis:
+class SplineAxis:
     """The attribute's scale: what it is standardised by, and the spline's knots."""
 
     centre: float
@@ -243,7 +243,7 @@ class _Axis:
     knots: np.ndarray
 
     @classmethod
-    def place(cls, attribute: np.ndarray, df: int | None) -> _Axis:
+    def place(cls, attribute: np.ndarray, df: int | None) -> SplineAxis:
         """Place the knots for these subjects: as many as their number and distinct values bear."""
         wanted = df or next(number for number, subjects in SUBJECTS_BY_DF.items() if len(attribute) >= subjects)
         axis = cls(float(attribute.mean()), float(attribute.std()), np.empty(0))
@@ -259,6 +259,7 @@ class _Axis:
         return axis
 
     def standardise(self, attribute: np.ndarray) -> np.ndarray:
+        """Return values of the attribute in standard deviations from the mean."""
         return (attribute - self.centre) / self.scale
 
     def build(self, attribute: np.ndarray) -> np.ndarray:
@@ -266,7 +267,7 @@ class _Axis:
         return np.column_stack([np.ones(len(attribute)), build_natural_spline(self.standardise(attribute), self.knots)])
 
 
-def _explain_dull(attribute: np.ndarray, min_group: int) -> str:
+def explain_dull(attribute: np.ndarray, min_group: int) -> str:
     """Return why these subjects bear no curve, or nothing."""
     if len(attribute) < max(min_group, 2 * SUBJECTS_PER_PARAMETER):
         return f"{len(attribute)} subjects are too few"

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from helpers import models, storage, volumes
 from helpers.compute import CaseFailure, map_cases
-from helpers.errors import SegfairError, StageError
+from helpers.errors import SegfairError
 from helpers.inference.agreement import measure_overlap
 from helpers.models import ScanCase, Segmentation, Segmenter, Spec
 from helpers.parameters import Model, Prompt
@@ -126,11 +126,7 @@ def read_inference(study: Study) -> pd.DataFrame:
     tables = []
     for model in study.parameters.models:
         path = study.inference_path(model.name)
-        if not path.exists():
-            raise StageError(
-                f"inference.parquet of {model.name} is missing for study {study.name!r}: run 02_inference or "
-                f"`segfair run {study.source} --until 02`"
-            )
+        study.require({str(path.relative_to(study.folder)): "02_inference"})
         tables.append(pd.read_parquet(path))
     return pd.concat(tables, ignore_index=True)
 
@@ -153,11 +149,7 @@ def read_organs(study: Study) -> pd.DataFrame:
     tables = []
     for model in study.parameters.models:
         path = _organs_path(study, model)
-        if not path.exists():
-            raise StageError(
-                f"organs.parquet of {model.name} is missing for study {study.name!r}: run 02_inference or "
-                f"`segfair run {study.source} --until 02`"
-            )
+        study.require({str(path.relative_to(study.folder)): "02_inference"})
         tables.append(pd.read_parquet(path))
     return pd.concat(tables, ignore_index=True)
 

@@ -1,0 +1,128 @@
+"""Each person's score with covariates held equal: what the points of an adjusted figure are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from helpers.errors import SegfairError
+from helpers.fairness.adjustment import (
+    SUBJECTS_PER_PARAMETER,
+    LeastSquares,
+    code_groups,
+    encode_covariates,
+    read_labels,
+    select_and_add,
+)
+from helpers.fairness.trends import SplineAxis, explain_dull
+
+
+@dataclass(frozen=True)
+class PartialResiduals:
+    """What :func:`measure_partial_residuals` found.
+
+    Attributes
+    ----------
+    values : ndarray of float64, (subjects,)
+        Scores with the covariates held at the cohort's own mix, in the metric's unit; NaN for whoever takes no part in the fit.
+    covariates, dropped : str
+        Covariates used, and those that are not with the reason; joined by "; ".
+    n : int
+        Subjects in the fit.
+    n_missing : int
+        Subjects left out because a covariate of theirs is unknown.
+    note : str
+        Why nothing was fitted; empty where it was.
+    """
+
+    values: np.ndarray
+    covariates: str
+    dropped: str
+    n: int
+    n_missing: int
+    note: str
+
+
+def measure_partial_residuals(
+    scores: np.ndarray, attribute: pd.Series, covariates: pd.DataFrame, *, min_group: int = 10
+) -> PartialResiduals:
+    """Take from every person's score what their covariates account for.
+
+    Parameters
+    ----------
+    scores : ndarray of float, (subjects,)
+        NaN where a subject has no value.
+    attribute : Series, (subjects,)
+        What the scores are shown against. Floats are followed as a curve, anything else is groups; missing where unknown.
+    covariates : DataFrame, (subjects, covariates)
+        As in :func:`helpers.fairness.adjustment.adjust_gaps`.
+    min_group : int
+        Smaller groups take no part, nor does a curve of fewer subjects.
+
+    Returns
+    -------
+    PartialResiduals
+
+    Raises
+    ------
+    SegfairError
+        The inputs have different numbers of subjects.
+
+    Notes
+    -----
+    The model is that of :func:`helpers.fairness.adjustment.adjust_gaps` for groups and that of :func:`helpers.fairness.trends.fit_trends` for a number:
+    score = f(attribute) + Zγ + residual, with every column of Z of mean 0. Returned is score − Zγ̂ = f̂(attribute) + residual (component plus
+    residual: Ezekiel 1924; Larsen & McCleary 1972). A group's mean of it *is* the group's adjusted mean, since least squares leaves residuals of
+    mean 0 within each group.
+
+    References
+    ----------
+    Larsen & McCleary 1972, *The use of partial residual plots in regression analysis*, Technometrics 14.
+    """
+    scores = np.asarray(scores, float)
+    if scores.ndim != 1 or not len(scores) == len(attribute) == len(covariates):
+        raise SegfairError(
+            f"scores, attribute and covariates must have one row per subject; got {scores.shape}, {len(attribute)} and {len(covariates)} rows"
+        )
+    numeric = pd.api.types.is_float_dtype(attribute)
+    numbers = attribute.to_numpy(float, na_value=np.nan) if numeric else np.empty(0)
+    labels = None if numeric else read_labels(attribute.to_numpy(object))
+    placed = np.isfinite(numbers) if labels is None else np.array([label is not None for label in labels], bool)
+
+    def make_base(rows: np.ndarray) -> np.ndarray | None:
+        if labels is not None:
+            return code_groups(labels[rows])
+        chosen = numbers[rows]
+        return None if explain_dull(chosen, min_group) else SplineAxis.place(chosen, None).build(chosen)
+
+    selection, base, block = select_and_add(
+        np.isfinite(scores) & placed,
+        encode_covariates(covariates),
+        make_base,
+        "the attribute" if numeric else "the groups",
+        labels,
+        1 if numeric else min_group,
+    )
+    rows = selection.rows
+    values, note = np.full(len(scores), np.nan), ""
+    if base is None:
+        why = explain_dull(numbers[rows], min_group) if numeric else "fewer than two groups are large enough"
+        note = f"nothing was fitted: {why}"
+    else:
+        design = np.column_stack([base, block.columns])
+        if len(design) < SUBJECTS_PER_PARAMETER * design.shape[1]:
+            note = f"nothing was fitted: {len(design)} subjects are too few for {design.shape[1]} parameters"
+        else:
+            own = np.eye(design.shape[1])[base.shape[1] :]
+            slopes, _ = LeastSquares.decompose(design).estimate(scores[rows][:, None], own)
+            values[rows] = scores[rows] - block.columns @ slopes[0]
+    return PartialResiduals(
+        values,
+        "; ".join(use["covariate"] for use in block.uses if use["used"]),
+        "; ".join(f"{use['covariate']}: {use['reason']}" for use in block.uses if not use["used"]),
+        int(rows.sum()),
+        selection.n_missing,
+        note,
+    )
