@@ -1,0 +1,412 @@
+"""What the exploration shows for which choices; no widgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from helpers import fairness
+from helpers.errors import SegfairError
+from helpers.fairness.adjustment import adjust_gaps
+from helpers.fairness.confounding import UNITS, is_numeric
+from helpers.fairness.disparity import HIGHER_IS_BETTER, sign_metric
+from helpers.fairness.groups import list_groups, read_covariates
+from helpers.fairness.partial_residuals import PartialResiduals, measure_partial_residuals
+from helpers.fairness.trends import fit_trends
+from helpers.figures.explore import MARKS, OTHERS, plot_people
+from helpers.figures.panels import format_range, format_value, name_metric, name_organ
+from helpers.figures.style import METRIC_LABELS, name_for_people
+from helpers.study import Study, load_study
+
+NOTHING = "nothing"
+SIZE = "organ volume"
+_GROUPS = "group:"  # marks the choice of an attribute's groups, where its numbers are a choice too
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown now.
+
+    Attributes
+    ----------
+    model, organ, metric : str
+    across : str
+        What lies on the x axis: a key of :attr:`Explorer.dimensions`.
+    colour : str
+        A key of :attr:`Explorer.colours`.
+    covariates : tuple of str
+        What is held equal, in the order of :meth:`Explorer.list_covariates`.
+    selected : tuple of int
+        Numbers of the people brushed; empty when nobody is.
+    points : DataFrame
+        One row per person drawn: number, scans, place, colour, measured (the metric), score (the metric, or what is left of it with the covariates
+        held equal).
+    adjusted : bool
+        Whether ``score`` has the covariates held equal: not where that was not possible.
+    summary : DataFrame or None
+        The means of groups, or the curve: place, estimate, low, high.
+    message, footnote : str
+        What is to be said of it in a sentence or two; who is not drawn.
+    """
+
+    model: str
+    organ: str
+    metric: str
+    across: str
+    colour: str
+    covariates: tuple[str, ...]
+    selected: tuple[int, ...] = ()
+    points: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False, compare=False)
+    adjusted: bool = False
+    message: str = field(default="", compare=False)
+    summary: pd.DataFrame | None = field(default=None, repr=False, compare=False)
+    footnote: str = field(default="", compare=False)
+
+
+class Explorer:
+    """A study's people and their scores, to be looked at from all sides.
+
+    Parameters
+    ----------
+    study : Study
+        After 03_performance.
+
+    Attributes
+    ----------
+    dimensions : dict of str
+        What may lie on the x axis, and its name with its unit.
+    colours : dict of str
+        What people may be coloured by, and its name.
+
+    Raises
+    ------
+    StageError
+        01_cohort or 03_performance has not run.
+    SegfairError
+        Nothing was measured.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._metrics, self._cohort = study.read("metrics"), study.read_included()
+        parameters = study.parameters
+        self._attributes = list(parameters.cohort.attributes)
+        self.metrics = [name for name in METRIC_LABELS if name in HIGHER_IS_BETTER and name in self._metrics]
+        # The study's own metrics first: the first one of them is its main one.
+        chosen = parameters.fairness.metrics
+        self.metrics.sort(key=lambda name: chosen.index(name) if name in chosen else len(chosen))
+        self._people, _ = fairness.average_subjects(self._metrics, self._cohort, self._attributes, self.metrics)
+        if self._people[self.metrics].notna().sum().sum() == 0:
+            raise SegfairError(f"nothing was measured in study {study.name!r}: see the reasons in 02_inference and 03")
+        self.models, self.organs = (list(dict.fromkeys(self._people[name])) for name in ("model", "organ"))
+        confounders = [name for name in parameters.cohort.confounders if name in self._cohort]
+        first = self._people.drop_duplicates("subject").set_index("subject")
+        self._subjects = first.index
+        self._columns = read_covariates(
+            self._cohort, first.index, [name for name in (*self._attributes, *confounders) if name in self._cohort]
+        )
+        self._groups = first[[f"group_{name}" for name in self._attributes]]
+        self._names = list(dict.fromkeys([*self._attributes, *confounders]))
+        self.dimensions = self._list_dimensions()
+        self.colours = {NOTHING: NOTHING} | {
+            key: name.removesuffix(", in groups")
+            for key, name in self.dimensions.items()
+            if key != SIZE and not self._is_number(key)
+        }
+        across = next(iter(self.dimensions))
+        self._view = View(
+            self.models[-1], self.organs[0], self.metrics[0], across, across if across in self.colours else NOTHING, ()
+        )
+        self.show()
+
+    @property
+    def view(self) -> View:
+        """What is shown now."""
+        return self._view
+
+    def list_covariates(self, across: str) -> list[str]:
+        """Return what can be held equal beside what lies on the x axis."""
+        taken = across.removeprefix(_GROUPS)
+        return [name for name in (*self._names, SIZE) if name != taken]
+
+    def show(
+        self,
+        *,
+        model: str | None = None,
+        organ: str | None = None,
+        metric: str | None = None,
+        across: str | None = None,
+        colour: str | None = None,
+        covariates: Sequence[str] | None = None,
+        selected: Sequence[int] | None = None,
+    ) -> View:
+        """Change what is shown; what is not given stays, as far as it fits.
+
+        A covariate that comes to lie on the x axis is no longer held equal; people who are not drawn are no longer selected.
+
+        Raises
+        ------
+        ValueError
+            A value is not among the choices.
+        """
+        old = self._view
+        across = _choose("across", across or old.across, self.dimensions)
+        possible = self.list_covariates(across)
+        if covariates is not None:
+            for name in covariates:
+                _choose("covariates", name, [*self._names, SIZE])
+        wanted = old.covariates if covariates is None else covariates
+        view = View(
+            _choose("model", model or old.model, self.models),
+            _choose("organ", organ or old.organ, self.organs),
+            _choose("metric", metric or old.metric, self.metrics),
+            across,
+            _choose("colour", colour or old.colour, self.colours),
+            tuple(name for name in possible if name in wanted),
+        )
+        view = self._fill(view)
+        drawn = set(view.points["number"])
+        wished = old.selected if selected is None else selected
+        self._view = replace(view, selected=tuple(int(number) for number in wished if number in drawn))
+        return self._view
+
+    def list_scans(self) -> pd.DataFrame:
+        """Return the scans of the people selected, worst first: number, the metric's value as ``score``, status.
+
+        With all organs pooled a scan's score is the mean of its organs.
+        """
+        view = self._view
+        subjects = self._cohort.loc[self._cohort["number"].isin(view.selected), "subject"]
+        rows = self._metrics[(self._metrics["model"] == view.model) & self._metrics["subject"].isin(subjects)]
+        if view.organ != fairness.POOLED:
+            rows = rows[rows["organ"] == view.organ]
+        by_scan = rows.groupby("number").agg(score=(view.metric, "mean"), status=("status", "first")).reset_index()
+        badness = by_scan["score"] * sign_metric(view.metric)
+        if view.metric == "volume_error_ml":
+            badness = -by_scan["score"].abs()
+        order = pd.DataFrame({"bad": badness, "number": by_scan["number"]}).sort_values(["bad", "number"])
+        return by_scan.loc[order.index].reset_index(drop=True)
+
+    def find_worst(self, count: int) -> tuple[int, ...]:
+        """Return the numbers of the people with the worst scores among those drawn."""
+        points = self._view.points
+        order = (points["score"] * sign_metric(self._view.metric)).sort_values(kind="stable").index
+        return tuple(int(number) for number in points.loc[order[:count], "number"])
+
+    def figure(self) -> go.Figure:
+        """Return the view as a figure."""
+        view = self._view
+        colours = [name for name in self._find_colours(view) if (view.points["colour"] == name).any()]
+        return plot_people(
+            view.points,
+            metric=view.metric,
+            across=self.dimensions[view.across],
+            colours=colours,
+            summary=view.summary,
+            adjusted_for=[name_covariate(name) for name in view.covariates] if view.adjusted else (),
+            title=f"{METRIC_LABELS[view.metric].split(' (')[0]} of {view.model}: {name_organ(view.organ)}",
+            footnote=view.footnote,
+            selected=view.selected,
+        )
+
+    def tabulate(self) -> pd.DataFrame:
+        """Return the view's data for a file: study-local numbers, no names of people or scans."""
+        view = self._view
+        table = view.points
+        place = view.across.removeprefix(_GROUPS).replace(" ", "_") + ("_ml" if view.across == SIZE else "")
+        columns = {
+            "number": table["number"],
+            "scans": table["scans"],
+            "model": view.model,
+            "organ": view.organ,
+            place: table["place"],
+            view.metric: table["measured"],
+        }
+        if view.adjusted:
+            columns[f"{view.metric}_adjusted"] = table["score"]
+            columns["held_equal"] = "; ".join(view.covariates)
+        if view.colour != NOTHING and view.colour != view.across:
+            columns["colour_" + view.colour.removeprefix(_GROUPS)] = table["colour"]
+        if view.selected:
+            columns["selected"] = table["number"].isin(view.selected)
+        return pd.DataFrame(columns)
+
+    def _list_dimensions(self) -> dict[str, str]:
+        dimensions = {}
+        for name in self._names:
+            words = name_for_people(name)
+            if self._has_numbers(name):
+                unit = self._find_unit(name)
+                dimensions[name] = f"{words} ({unit})" if unit else words
+            if name in self._attributes and self._has_numbers(name):
+                dimensions[_GROUPS + name] = f"{words}, in groups"
+            elif not self._has_numbers(name):
+                dimensions[_GROUPS + name] = words
+        return dimensions | {SIZE: "organ volume (ml)"}
+
+    def _find_unit(self, name: str) -> str:
+        attribute = self.study.parameters.cohort.attributes.get(name)
+        return (attribute.unit if attribute is not None else "") or UNITS.get(name, "")
+
+    def _has_numbers(self, name: str) -> bool:
+        return name in self._columns and is_numeric(self._columns[name])
+
+    def _is_number(self, key: str) -> bool:
+        return key == SIZE or not key.startswith(_GROUPS)
+
+    def _read(self, key: str, organ: str) -> pd.Series:
+        """Return a dimension's value of every subject: floats, or an ordered category."""
+        if key == SIZE:
+            rows = self._metrics if organ == fairness.POOLED else self._metrics[self._metrics["organ"] == organ]
+            by_scan = rows[rows["volume_ref_ml"] > 0].drop_duplicates(["subject", "scan", "organ"])
+            total = by_scan.groupby(["subject", "scan"])["volume_ref_ml"].sum()
+            return total.groupby("subject").mean().reindex(self._subjects).astype(float)
+        name = key.removeprefix(_GROUPS)
+        if not key.startswith(_GROUPS):
+            return self._columns[name].astype(float)
+        column = self._groups[f"group_{name}"] if name in self._attributes else self._columns[name]
+        names = list_groups(column)
+        return pd.Series(
+            pd.Categorical(column.astype(object).where(column.notna(), None), names, ordered=True), index=self._subjects
+        )
+
+    def _read_covariates(self, names: Sequence[str], organ: str) -> pd.DataFrame:
+        """Return covariates as the audit takes them: numbers where there are any, else groups; the organ's size by its logarithm."""
+        columns = {}
+        for name in names:
+            if name == SIZE:
+                columns[name] = np.log(self._read(SIZE, organ))
+            else:
+                column = self._read(name if self._has_numbers(name) else _GROUPS + name, organ)
+                columns[name] = column if self._has_numbers(name) else column.astype(object)
+        return pd.DataFrame(columns, index=self._subjects)
+
+    def _fill(self, view: View) -> View:
+        """Return the view with its points, its means or curve, and what is to be said."""
+        smallest = self.study.parameters.fairness.min_group
+        rows = self._people[(self._people["model"] == view.model) & (self._people["organ"] == view.organ)]
+        rows = rows.set_index("subject").reindex(self._subjects)
+        place = self._read(view.across, view.organ)
+        measured = rows[view.metric].astype(float)
+        drawn = measured.notna() & place.notna()
+        footnotes = []
+        if isinstance(place.dtype, pd.CategoricalDtype):
+            counts = place[drawn].value_counts(sort=False)
+            few = [str(name) for name, count in counts.items() if 0 < count < smallest]
+            drawn &= ~place.astype(object).isin(few)
+            place = place.cat.set_categories([name for name, count in counts.items() if count >= smallest])
+            if few:
+                footnotes.append(f"Not drawn (fewer than {smallest} people): {', '.join(few)}.")
+        score, notes = measured, []
+        if view.covariates:
+            held = measure_partial_residuals(
+                measured.to_numpy(), place, self._read_covariates(view.covariates, view.organ), min_group=smallest
+            )
+            notes += _describe_adjustment(held)
+            if not held.note:
+                score = pd.Series(held.values, index=measured.index)
+                drawn &= score.notna()
+                view = replace(view, adjusted=True)
+        absent = int((measured.notna() & ~drawn).sum())
+        summary, words = self._summarise(view, measured.where(drawn), place, smallest)
+        notes += words
+        colour = self._read(view.colour, view.organ) if view.colour != NOTHING else None
+        points = pd.DataFrame(
+            {
+                "number": rows["number"],
+                "scans": rows["scans"],
+                "place": place,
+                "colour": "" if colour is None else self._name_colours(view, colour, drawn),
+                "measured": measured,
+                "score": score,
+            }
+        )[drawn.to_numpy()].reset_index(drop=True)
+        points = points.astype({"number": int, "scans": int})
+        if isinstance(points["place"].dtype, pd.CategoricalDtype):
+            points["place"] = points["place"].cat.remove_unused_categories()
+        said = f"{len(points)} people" + (f", {absent} not drawn" if absent else "")
+        return replace(
+            view, points=points, message=". ".join([said, *notes]) + ".", summary=summary, footnote=" ".join(footnotes)
+        )
+
+    def _summarise(
+        self, view: View, measured: pd.Series, place: pd.Series, smallest: int
+    ) -> tuple[pd.DataFrame | None, list[str]]:
+        """Return the groups' means or the curve, with the covariates held equal, and what they say."""
+        covariates = self._read_covariates(view.covariates, view.organ)
+        values = measured.to_numpy()[:, None]
+        if not isinstance(place.dtype, pd.CategoricalDtype):
+            found = fit_trends(
+                values, place.to_numpy(float), covariates, seed=self.study.seed_for("explore"), min_group=smallest
+            )
+            note = found.tests["note"].iloc[0]
+            curve = found.curves.rename(columns={"value": "place"})[["place", "estimate", "low", "high"]]
+            return (curve if len(curve) else None), [note[0].upper() + note[1:]] if note else []
+        found = adjust_gaps(values, place.to_numpy(object), covariates, [view.metric], min_group=smallest)
+        means = found.means.rename(columns={"group": "place", "adjusted_mean": "estimate"})
+        gap = found.gaps.iloc[0]
+        if means.empty or pd.isna(gap["low"]):
+            return (means if len(means) else None), [str(gap["note"])] if gap["note"] else []
+        held = f", with {', '.join(map(name_covariate, view.covariates))} held equal" if view.covariates else ""
+        said = (
+            f"Gap in {name_metric(view.metric)} between {gap['best_group']} (best) and {gap['worst_group']}{held}: "
+            f"{format_value(gap['adjusted_gap'], view.metric)} (95 % interval {format_range(gap['low'], gap['high'], view.metric)})"
+        )
+        return means[["place", "estimate", "low", "high"]], [said]
+
+    def _find_colours(self, view: View) -> list[str]:
+        return (
+            [] if view.colour == NOTHING else [str(name) for name in self._read(view.colour, view.organ).cat.categories]
+        )
+
+    def _name_colours(self, view: View, colour: pd.Series, drawn: pd.Series) -> pd.Series:
+        """Return everyone's colour by name; small groups, unknown ones and those beyond the palette share one."""
+        counts = colour[drawn].value_counts(sort=False)
+        smallest = self.study.parameters.fairness.min_group
+        largest = sorted((name for name in counts.index if counts[name] >= smallest), key=lambda name: -counts[name])
+        return colour.astype(object).where(colour.isin(largest[: MARKS - 1]).to_numpy(), OTHERS)
+
+
+def _describe_adjustment(held: PartialResiduals) -> list[str]:
+    """Return what is to be said of the covariates, in sentences without their full stops."""
+    if held.note:
+        return [f"Shown as measured: {held.note}"]
+    notes = [f"Not held equal: {held.dropped}"] if held.dropped else []
+    if held.n_missing:
+        notes.append(f"{held.n_missing} people are left out because a covariate of theirs is unknown")
+    return notes
+
+
+def name_covariate(name: str) -> str:
+    """Return a covariate's name for people."""
+    return name if name == SIZE else name_for_people(name)
+
+
+def list_studies(study: Study) -> dict[str, Study]:
+    """Return the studies that can be explored: this one, and those of the parameter files beside its own.
+
+    Returns
+    -------
+    dict of Study
+        By name; `study` first. Files that cannot be read, and studies before 03_performance, are passed over.
+    """
+    found = {study.name: study}
+    for path in sorted(study.source.parent.glob("*.yaml")):
+        try:
+            other = load_study(path)
+        except SegfairError:
+            continue
+        if other.name not in found and other.path("cohort").exists() and other.path("metrics").exists():
+            found[other.name] = other
+    return found
+
+
+def _choose(name: str, value: Any, choices: Any) -> Any:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
+    return value

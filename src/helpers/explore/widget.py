@@ -1,0 +1,239 @@
+"""The exploration's controls, its figure to brush, and the scans behind the brush."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+import ipywidgets
+import plotly.graph_objects as go
+
+from helpers.errors import SegfairError
+from helpers.explore.explorer import Explorer, list_studies, name_covariate
+from helpers.explore.export import export_view
+from helpers.figures.explore import MARKS
+from helpers.figures.panels import format_value, name_organ
+from helpers.figures.style import CONFIG, METRIC_LABELS
+from helpers.study import Study
+from helpers.widgets import EVERYONE, browse_cases
+
+_SHOWN_FIRST = 10  # people who are selected when the exploration opens: the worst ones
+
+
+class ExplorerWidget(ipywidgets.VBox):
+    """Controls, figure, the scans of the people brushed and the case browser, each following the others.
+
+    Parameters
+    ----------
+    study : Study
+        After 03_performance.
+
+    Attributes
+    ----------
+    explorer : Explorer
+        What the controls drive; another one after another study is picked.
+    plot : FigureWidget
+    cases : CaseBrowserWidget
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._studies = list_studies(study)
+        wide = {"description_width": "64px"}
+        box = {"width": "270px"}
+        self.study = ipywidgets.Dropdown(options=list(self._studies), description="study", style=wide, layout=box)
+        self.model = ipywidgets.Dropdown(description="model", style=wide, layout=box)
+        self.organ = ipywidgets.Dropdown(description="organ", style=wide, layout=box)
+        self.metric = ipywidgets.Dropdown(description="metric", style=wide, layout=box)
+        self.across = ipywidgets.Dropdown(description="across", style=wide, layout=box)
+        self.colour = ipywidgets.Dropdown(description="colour", style=wide, layout=box)
+        self.covariates: dict[str, ipywidgets.Checkbox] = {}
+        self._held = ipywidgets.HBox(layout={"flex_flow": "row wrap", "align_items": "center"})
+        self.plot = go.FigureWidget(layout={"height": 480})
+        self.plot._config = {**self.plot._config, **CONFIG, "modeBarButtonsToAdd": ["select2d", "lasso2d"]}
+        self.message = ipywidgets.HTML()
+        self.scans = ipywidgets.Select(rows=14, layout={"width": "250px"})
+        self.chosen = ipywidgets.HTML()
+        self.save = ipywidgets.Button(description="Export data and figure", icon="download", layout={"width": "210px"})
+        self.saved = ipywidgets.HTML()
+        self._cases = ipywidgets.VBox()
+        self._controls = {
+            "model": self.model, "organ": self.organ, "metric": self.metric, "across": self.across, "colour": self.colour,
+        }  # fmt: skip
+        self._refreshing = False
+        self._brushed: dict[int, list[int]] = {}
+        self._open(study)
+        self.study.observe(lambda change: self._open(self._studies[change["new"]]), names="value")
+        for name, control in self._controls.items():
+            control.observe(lambda change, name=name: self._change(**{name: change["new"]}), names="value")
+        self.scans.observe(lambda change: self._show_case(change["new"]), names="value")
+        self.save.on_click(lambda _: self._export())
+        controls = ipywidgets.HBox([self.study, *self._controls.values()], layout={"flex_flow": "row wrap"})
+        self.plot.layout.autosize = True
+        side = ipywidgets.VBox([self.chosen, self.scans], layout={"flex": "0 0 262px", "padding": "40px 0 0 8px"})
+        stage = ipywidgets.Box([self.plot], layout={"flex": "1 1 auto", "min_width": "0"})
+        super().__init__(
+            [
+                controls,
+                self._held,
+                ipywidgets.HBox([stage, side], layout={"width": "100%"}),
+                self.message,
+                ipywidgets.HBox([self.save, self.saved], layout={"flex_flow": "row wrap", "align_items": "center"}),
+                self._cases,
+            ]
+        )
+
+    def figure(self) -> go.Figure:
+        """Return the view as a figure that needs no kernel."""
+        return self.explorer.figure()
+
+    def brush(self, numbers: list[int]) -> None:
+        """Select people by their number, as drawing a box around them does."""
+        self._change(selected=numbers)
+
+    def _open(self, study: Study) -> None:
+        """Show another study."""
+        try:
+            self.explorer = Explorer(study)
+        except SegfairError as error:
+            self.message.value = _say(str(error))
+            return
+        explorer = self.explorer
+        explorer.show(selected=explorer.find_worst(_SHOWN_FIRST))
+        self.cases = browse_cases(study)
+        self._cases.children = [ipywidgets.HTML("<b>The scan</b>"), self.cases]
+        names = {name: name_covariate(name) for name in (*explorer.list_covariates(""),)}
+        self.covariates = {
+            name: ipywidgets.Checkbox(
+                value=False, description=words, indent=False, layout={"width": "auto", "margin": "0 14px 0 0"}
+            )
+            for name, words in names.items()
+        }
+        for box in self.covariates.values():
+            box.observe(lambda _: self._change(covariates=self._list_held()), names="value")
+        self._held.children = [
+            ipywidgets.HTML("<span style='margin: 0 10px 0 12px'>hold equal</span>"),
+            *self.covariates.values(),
+        ]
+        self._refreshing = True
+        try:
+            self.model.options = explorer.models
+            self.organ.options = [(name_organ(organ), organ) for organ in explorer.organs]
+            self.metric.options = [(METRIC_LABELS[name].split(" (")[0], name) for name in explorer.metrics]
+            self.across.options = [(words, key) for key, words in explorer.dimensions.items()]
+            self.colour.options = [(words, key) for key, words in explorer.colours.items()]
+        finally:
+            self._refreshing = False
+        self._refresh()
+
+    def _list_held(self) -> list[str]:
+        return [name for name, box in self.covariates.items() if box.value and not box.disabled]
+
+    def _change(self, **choices: Any) -> None:
+        if self._refreshing or None in choices.values():
+            return
+        self.saved.value = ""
+        self.explorer.show(**choices)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Bring every control, the figure and the list in line with the view, without answering their changes."""
+        view = self.explorer.view
+        self._refreshing = True
+        try:
+            for name, control in self._controls.items():
+                control.value = getattr(view, name)
+            possible = self.explorer.list_covariates(view.across)
+            for name, box in self.covariates.items():
+                box.disabled = name not in possible
+                box.value = name in view.covariates
+            self._redraw()
+            self.message.value = _say(view.message)
+            listed = self.explorer.list_scans()
+            self.scans.options = [
+                (f"scan {row.number:03d}   {format_value(row.score, view.metric)}", row.number)
+                for row in listed.itertuples(index=False)
+            ]
+            count = len(view.selected)
+            self.chosen.value = (
+                f"<b>{count} {'person' if count == 1 else 'people'} selected</b>, worst first<br>draw a box or a loop around dots"
+                if count
+                else "<b>Nobody selected</b><br>draw a box or a loop around dots"
+            )
+            if len(listed):
+                self.scans.value = int(listed["number"].iloc[0])
+        finally:
+            self._refreshing = False
+        self._show_case(self.scans.value)
+
+    def _redraw(self) -> None:
+        """Bring the figure in line; the same traces with other contents, so that nothing has to be sent twice."""
+        wanted = self.explorer.figure()
+        with self.plot.batch_update():
+            if not self.plot.data:
+                self.plot.add_traces(wanted.data)
+                for trace in self.plot.data[:MARKS]:
+                    trace.on_selection(self._brush)
+                    trace.on_deselect(lambda *_: self.brush([]))
+                    trace.on_click(lambda _, points, __: self._click(points))
+            else:
+                for trace, new in zip(self.plot.data, wanted.data, strict=True):
+                    contents = new.to_plotly_json()
+                    contents.pop("type")
+                    trace.update(contents | {"selectedpoints": contents.get("selectedpoints")}, overwrite=True)
+            self.plot.layout.update(wanted.layout.to_plotly_json() | {"selections": []}, overwrite=True)
+
+    def _brush(self, trace: Any, points: Any, selector: Any) -> None:
+        """Take what was brushed: told trace by trace, those without a dot in the box too."""
+        numbers = [] if trace.customdata is None else [int(trace.customdata[place][0]) for place in points.point_inds]
+        self._brushed[points.trace_index] = numbers
+        if points.trace_index == MARKS - 1:
+            self.brush([number for part in self._brushed.values() for number in part])
+            self._brushed = {}
+
+    def _click(self, points: Any) -> None:
+        """Select the one person who was clicked."""
+        if points.point_inds:
+            trace = self.plot.data[points.trace_index]
+            self.brush([int(trace.customdata[points.point_inds[0]][0])])
+
+    def _show_case(self, number: int | None) -> None:
+        """Open a scan in the case browser, among everyone's."""
+        if self._refreshing or number is None:
+            return
+        view, cases = self.explorer.view, self.cases
+        cases.model.value = view.model
+        if view.organ in {value for _, value in cases.organ.options}:
+            cases.organ.value = view.organ
+        cases.attribute.value = EVERYONE
+        cases.number.value = number
+
+    def _export(self) -> None:
+        self.save.disabled, self.saved.value = True, "writing …"
+        try:
+            self.saved.value = _say(export_view(self.explorer).message)
+        except SegfairError as error:
+            self.saved.value = _say(str(error))
+        finally:
+            self.save.disabled = False
+
+
+def explore_study(study: Study) -> ExplorerWidget:
+    """Return the exploration of a study: choices, a figure to brush, the scans behind it, and an export.
+
+    Needs a kernel to move; ``explore_study(study).figure()`` is the view as a figure that does not. Shows study-local numbers only.
+
+    Parameters
+    ----------
+    study : Study
+        After 03_performance.
+
+    Raises
+    ------
+    StageError
+        01_cohort or 03_performance has not run.
+    """
+    return ExplorerWidget(study)
+
+
+def _say(text: str) -> str:
+    return html.escape(text, quote=False)

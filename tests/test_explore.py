@@ -1,0 +1,272 @@
+"""The exploration without a browser: which people are drawn for which choices, what is said, what is exported."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from helpers.errors import StageError
+from helpers.explore import Explorer, explore_study, export_view, list_studies
+from helpers.explore.explorer import NOTHING, SIZE
+from helpers.fairness.adjustment import adjust_gaps
+from helpers.figures.explore import MARKS, OTHERS
+from helpers.report.page import find_leaks
+from helpers.study import load_study
+from tests import report_study
+
+PEOPLE = 60
+
+
+def make_study(folder, *, name="synthetic", cohort=None, metrics=None, min_group=10):
+    """Write parameters, cohort.parquet and metrics.parquet of a study whose masks are not there."""
+    cohort = report_study.make_cohort(PEOPLE) if cohort is None else cohort
+    metrics = report_study.make_metrics(cohort) if metrics is None else metrics
+    parameters = report_study.make_parameters(name=name, fairness={"min_group": min_group})
+    path = folder / "params" / f"{name}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(parameters))
+    study = load_study(path)
+    study.folder.mkdir(parents=True)
+    cohort.to_parquet(study.path("cohort"))
+    metrics.to_parquet(study.path("metrics"))
+    return study
+
+
+@pytest.fixture
+def study(tmp_path):
+    return make_study(tmp_path)
+
+
+@pytest.fixture
+def explorer(study):
+    return Explorer(study)
+
+
+def test_choices_are_those_of_the_study(explorer):
+    assert explorer.models == ["sam_demo", "annotator"]
+    assert explorer.organs == ["liver", "kidney_left", "all"]
+    assert explorer.metrics[:4] == ["dice", "nsd", "hd95_mm", "boundary_error_mm"]
+    assert explorer.dimensions == {
+        "group:sex": "sex", "bmi": "BMI (kg/m²)", "group:bmi": "BMI, in groups", "group:scanner": "scanner", SIZE: "organ volume (ml)",
+    }  # fmt: skip
+    assert explorer.colours == {NOTHING: NOTHING, "group:sex": "sex", "group:bmi": "BMI", "group:scanner": "scanner"}
+    assert explorer.list_covariates("bmi") == explorer.list_covariates("group:bmi") == ["sex", "scanner", SIZE]
+
+
+def test_everyone_is_drawn_once_with_the_mean_of_their_scans(explorer, study):
+    view = explorer.show(model="sam_demo", organ="liver", metric="dice", across="group:sex")
+    assert len(view.points) == PEOPLE and view.points["number"].is_unique
+    repeated = view.points[view.points["scans"] == 2]
+    metrics = study.read("metrics")
+    mine = metrics[(metrics["subject"] == "PATIENT-0000-Quux") & (metrics["model"] == "sam_demo") & (metrics["organ"] == "liver")]
+    assert len(repeated) == 1 and repeated["score"].iloc[0] == pytest.approx(mine["dice"].mean(), abs=1e-12)
+    assert view.points["measured"].equals(view.points["score"]) and not view.adjusted
+
+
+def test_gap_is_said_in_words_and_is_the_difference_of_the_means_drawn(explorer):
+    view = explorer.show(model="sam_demo", organ="liver", metric="dice", across="group:sex")
+    means = view.points.groupby("place", observed=True)["score"].mean()
+    gap = means["male"] - means["female"]
+    assert 0.03 < gap < 0.07, "0.05 is planted"
+    assert f"between male (best) and female: {gap:.3f} (95 % interval" in view.message
+    assert view.summary.set_index("place")["estimate"].to_dict() == pytest.approx(means.to_dict(), abs=1e-12)
+
+
+def test_holding_equal_shows_the_points_of_the_audit_s_ancova(explorer, study):
+    view = explorer.show(model="sam_demo", organ="liver", metric="dice", across="group:sex", covariates=["bmi"])
+    assert view.adjusted and not view.points["measured"].equals(view.points["score"])
+    cohort = study.read_included().sort_values("number").drop_duplicates("subject").set_index("number")
+    people = view.points.set_index("number")
+    rows = cohort.loc[people.index]
+    expected = adjust_gaps(
+        people["measured"].to_numpy()[:, None], rows["sex"].to_numpy(object), rows[["bmi"]], ["dice"], min_group=10
+    )
+    shown = people.groupby("place", observed=True)["score"].mean()
+    assert shown.to_dict() == pytest.approx(expected.means.set_index("group")["adjusted_mean"].to_dict(), abs=1e-12)
+    assert "with BMI held equal" in view.message
+
+
+def test_what_lies_across_is_not_held_equal_too(explorer):
+    explorer.show(covariates=["bmi", SIZE], across="group:sex")
+    assert explorer.show(across="bmi").covariates == (SIZE,)
+    assert explorer.show(across="group:sex").covariates == (SIZE,)
+
+
+def test_constant_covariate_is_named_as_not_held_equal(explorer):
+    view = explorer.show(across="group:sex", covariates=["scanner"])
+    assert "Not held equal: scanner: constant" in view.message
+
+
+def test_number_across_gives_a_curve(explorer):
+    view = explorer.show(model="sam_demo", organ="liver", across="bmi")
+    assert list(view.summary) == ["place", "estimate", "low", "high"] and view.summary["place"].is_monotonic_increasing
+    assert (view.summary["low"] < view.summary["estimate"]).all()
+    figure = explorer.figure()
+    assert len(figure.data) == MARKS + 4
+    assert figure.layout.xaxis.title.text == "BMI (kg/m²)"
+
+
+def test_curve_that_cannot_be_fitted_is_said(explorer):
+    assert "Nothing was fitted: nearly every subject has the same value" in explorer.show(across=SIZE, organ="liver").message
+
+
+def test_group_of_few_people_is_named_and_not_drawn(tmp_path):
+    study = make_study(tmp_path, cohort=report_study.make_cohort(PEOPLE, few="female"))
+    explorer = Explorer(study)
+    view = explorer.show(across="group:sex")
+    assert set(view.points["place"]) == {"male"}
+    assert view.footnote == "Not drawn (fewer than 10 people): female."
+    assert "3 not drawn" in view.message
+    coloured = explorer.show(across="bmi", colour="group:sex").points["colour"].value_counts().to_dict()
+    assert coloured == {"male": PEOPLE - 3, OTHERS: 3}
+
+
+def test_person_without_a_value_is_counted(tmp_path):
+    cohort = report_study.make_cohort(PEOPLE)
+    cohort.loc[4, ["bmi", "group_bmi"]] = None
+    explorer = Explorer(make_study(tmp_path, cohort=cohort))
+    assert explorer.show(across="bmi").message.startswith(f"{PEOPLE - 1} people, 1 not drawn")
+    held = explorer.show(across="group:sex", covariates=["bmi"])
+    assert "1 people are left out because a covariate of theirs is unknown" in held.message
+    assert len(held.points) == PEOPLE - 1
+
+
+@pytest.mark.parametrize(("metric", "worst_is_low"), [("dice", True), ("hd95_mm", False)])
+def test_scans_of_the_brushed_are_listed_worst_first(explorer, metric, worst_is_low):
+    view = explorer.show(model="sam_demo", organ="liver", metric=metric, across="bmi")
+    brushed = view.points["number"].iloc[:6].tolist()
+    explorer.show(selected=brushed)
+    scans = explorer.list_scans()
+    assert len(scans) == 7, "one of the six has two scans"
+    assert scans["score"].is_monotonic_increasing if worst_is_low else scans["score"].is_monotonic_decreasing
+    worst = explorer.find_worst(1)[0]
+    scores = view.points.set_index("number")["score"]
+    assert scores[worst] == (scores.min() if worst_is_low else scores.max())
+
+
+def test_selection_stays_as_far_as_it_is_drawn(tmp_path):
+    cohort = report_study.make_cohort(PEOPLE)
+    cohort.loc[4, "group_sex"] = None
+    explorer = Explorer(make_study(tmp_path, cohort=cohort))
+    explorer.show(across="bmi", selected=[5, 6])
+    assert explorer.show(across="group:sex").selected == (6,)
+
+
+def test_figure_has_units_numbers_and_symbols_beside_colours(explorer):
+    explorer.show(model="sam_demo", organ="liver", metric="dice", across="group:sex", colour="group:bmi", selected=[1, 2])
+    figure = explorer.figure()
+    assert figure.layout.yaxis.title.text.startswith("Dice")
+    assert all("n = " in text for text in figure.layout.xaxis.ticktext)
+    shown = [trace for trace in figure.data[:MARKS] if trace.visible]
+    assert len({trace.marker.symbol for trace in shown}) == len({trace.marker.color for trace in shown}) == 3
+    assert all("n = " in trace.name for trace in shown)
+    marked = [int(trace.customdata[place][0]) for trace in shown for place in trace.selectedpoints]
+    assert sorted(marked) == [1, 2]
+
+
+def test_wrong_choices_are_refused(explorer):
+    with pytest.raises(ValueError, match="across must be one of group:sex, bmi"):
+        explorer.show(across="height")
+    with pytest.raises(ValueError, match="covariates must be one of"):
+        explorer.show(covariates=["height"])
+    assert explorer.view.across == "group:sex"
+
+
+def test_export_is_whole_and_names_nobody(explorer, study, monkeypatch):
+    monkeypatch.setenv("PATH", "")  # without a Chromium
+    explorer.show(model="sam_demo", organ="liver", across="bmi", colour="group:sex", covariates=["sex"], selected=[1])
+    exported = export_view(explorer)
+    assert [path.name for path in exported.files] == [
+        "sam_demo-liver-dice-by-bmi-colour-sex-held-sex.csv", "sam_demo-liver-dice-by-bmi-colour-sex-held-sex.html",
+    ]  # fmt: skip
+    assert "outputs/synthetic/exports" in exported.message and "camera" in exported.message
+    table = pd.read_csv(exported.files[0])
+    assert list(table) == [
+        "number", "scans", "model", "organ", "bmi", "dice", "dice_adjusted", "held_equal", "colour_sex", "selected",
+    ]  # fmt: skip
+    points = explorer.view.points
+    np.testing.assert_allclose(table["dice_adjusted"], points["score"])
+    assert table.loc[table["selected"], "number"].tolist() == [1]
+    cohort = study.read("cohort")
+    planted = [*cohort["subject"], *cohort["scan"], str(study.root), "secret_place"]
+    assert find_leaks(exported.files[1].read_text(encoding="utf-8"), planted) == []
+    assert not [name for name in planted if name in exported.files[0].read_text()]
+
+
+def test_exploration_before_the_metrics_names_the_stage(study):
+    study.path("metrics").unlink()
+    with pytest.raises(StageError, match=r"metrics\.parquet is missing .* run 03_performance or `segfair run params/"):
+        Explorer(study)
+
+
+def test_other_studies_of_the_folder_can_be_picked(study, tmp_path):
+    other = make_study(tmp_path, name="other")
+    (tmp_path / "params" / "broken.yaml").write_text("name: 3\n")
+    unrun = yaml.safe_dump(report_study.make_parameters(name="unrun"))
+    (tmp_path / "params" / "unrun.yaml").write_text(unrun)
+    assert list(list_studies(study)) == ["synthetic", "other"]
+    widget = explore_study(study)
+    widget.study.value = "other"
+    assert widget.explorer.study.folder == other.folder
+
+
+def brush(widget, trace_points):
+    """Tell the widget what the browser tells it when a box is drawn: points by trace."""
+    flat = [(trace, point) for trace, points in trace_points.items() for point in points]
+    widget.plot._js2py_pointsCallback = {
+        "event_type": "plotly_selected",
+        "points": {
+            "trace_indexes": [trace for trace, _ in flat],
+            "point_indexes": [point for _, point in flat],
+            "xs": [0.0] * len(flat),
+            "ys": [0.0] * len(flat),
+        },
+        "selector": {"type": "box", "selector_state": {"xrange": [0, 1], "yrange": [0, 1]}},
+        "device_state": None,
+    }
+
+
+def test_widget_opens_with_the_worst_and_follows_the_brush(study):
+    widget = explore_study(study)
+    assert len(widget.explorer.view.selected) == 10
+    widget.colour.value = "group:sex"
+    women, men = (widget.plot.data[place].customdata[:, 0] for place in (0, 1))
+    brush(widget, {0: [3, 4], 1: [5]})
+    assert widget.explorer.view.selected == (women[3], women[4], men[5])
+    assert "3 people selected" in widget.chosen.value
+    assert {number for _, number in widget.scans.options} == {women[3], women[4], men[5]}
+    assert widget.scans.value == widget.cases.number.value == widget.explorer.list_scans()["number"].iloc[0]
+    widget.scans.value = men[5]
+    assert widget.cases.browser.view.number == men[5]
+    brush(widget, {})
+    assert widget.explorer.view.selected == () and "Nobody selected" in widget.chosen.value
+
+
+def test_widget_s_figure_changes_in_place(study):
+    widget = explore_study(study)
+    plot, before = widget.plot, widget.plot.data[0].y.copy()
+    widget.metric.value = "hd95_mm"
+    assert widget.plot is plot and not np.array_equal(plot.data[0].y, before)
+    assert plot.layout.yaxis.title.text.startswith("95 % Hausdorff")
+    widget.across.value = "bmi"
+    assert plot.layout.xaxis.title.text == "BMI (kg/m²)" and plot.layout.xaxis.ticktext is None
+    assert widget.covariates["bmi"].disabled and not widget.covariates["sex"].disabled
+    before = plot.data[0].y.copy()
+    widget.covariates["sex"].value = True
+    assert widget.explorer.view.adjusted and not np.array_equal(plot.data[0].y, before)
+    static = widget.figure()
+    for ours, theirs in zip(plot.data, static.data, strict=True):
+        np.testing.assert_array_equal(np.asarray(ours.y, float), np.asarray(theirs.y, float))
+        assert ours.visible == theirs.visible
+
+
+def test_widget_says_where_it_has_exported_to(study, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    widget = explore_study(study)
+    widget.save.click()
+    assert "outputs/synthetic/exports" in widget.saved.value and not widget.save.disabled
+    assert len(list((study.folder / "exports").iterdir())) == 2
+    widget.organ.value = "kidney_left"
+    assert widget.saved.value == "", "the message is about a view that is no longer shown"
