@@ -32,7 +32,7 @@ def test_by_hand_in_eight_rows():
         pd.DataFrame({"x": x}),
         min_group=2,
     )
-    np.testing.assert_allclose(found.values, np.where(old, 0.65, 0.45), atol=1e-12)
+    np.testing.assert_allclose(found.scores, np.where(old, 0.65, 0.45), atol=1e-12)
     assert (found.covariates, found.dropped, found.n, found.note) == ("x", "", 8, "")
 
 
@@ -40,7 +40,7 @@ def test_mean_of_a_group_is_its_adjusted_mean(people):
     held = people[["age", "scanner"]]
     found = measure_partial_residuals(people["score"].to_numpy(), people["sex"], held, min_group=5)
     expected = adjust_gaps(people[["score"]].to_numpy(), people["sex"].to_numpy(), held, ["dice"], min_group=5).means
-    shown = pd.Series(found.values).groupby(people["sex"]).mean()
+    shown = pd.Series(found.scores).groupby(people["sex"]).mean()
     assert shown.to_dict() == pytest.approx(expected.set_index("group")["adjusted_mean"].to_dict(), abs=1e-12)
 
 
@@ -51,9 +51,9 @@ def test_number_against_statsmodels_component_plus_residual(people):
     fit = sm.OLS(people["score"], design).fit()
     expected = fit.resid + fit.params["age"] * people["age"]
     np.testing.assert_allclose(
-        found.values - found.values.mean(), expected - expected.mean(), atol=1e-10
+        found.scores - found.scores.mean(), expected - expected.mean(), atol=1e-10
     )  # a constant is free
-    assert found.values.mean() == pytest.approx(people["score"].mean(), abs=1e-12)
+    assert found.scores.mean() == pytest.approx(people["score"].mean(), abs=1e-12)
 
 
 def test_who_takes_no_part_is_missing(people):
@@ -61,13 +61,13 @@ def test_who_takes_no_part_is_missing(people):
     people.loc[5, "score"] = np.nan
     people.loc[7, "sex"] = None
     found = measure_partial_residuals(people["score"].to_numpy(), people["sex"], people[["age"]], min_group=5)
-    assert np.flatnonzero(np.isnan(found.values)).tolist() == [3, 5, 7]
+    assert np.flatnonzero(np.isnan(found.scores)).tolist() == [3, 5, 7]
     assert (found.n, found.n_missing) == (21, 1)
 
 
 def test_too_few_groups_and_too_few_people_are_said(people):
     found = measure_partial_residuals(people["score"].to_numpy(), people["sex"], people[["age"]], min_group=13)
-    assert found.note == "nothing was fitted: fewer than two groups are large enough" and np.isnan(found.values).all()
+    assert found.note == "nothing was fitted: fewer than two groups are large enough" and np.isnan(found.scores).all()
     few = people.iloc[:8]
     found = measure_partial_residuals(few["score"].to_numpy(), few["age"], few[["sex"]], min_group=10)
     assert found.note.endswith("8 subjects are too few")

@@ -186,19 +186,22 @@ def describe_planted(planted: Planted) -> list[str]:
     sentences = [
         f"Every outline wanders at random by {planted.boundary_error_mm:g} mm (standard deviation), smoothly over {planted.smoothness_mm:g} mm."
     ]
+    return sentences + [describe_effect(effect) for effect in planted.effects]
+
+
+def describe_effect(effect: PlantedEffect) -> str:
+    """Return in a sentence what one effect does to whom."""
     units = {"age": " years", "bmi": " kg/m²"}
     names = {"age": "age", "bmi": "BMI", "sex": "sex"}
-    for effect in planted.effects:
-        who = (
-            f"{names[effect.attribute]} is {effect.group}"
-            if effect.group is not None
-            else f"{names[effect.attribute]} is {effect.above:g}{units[effect.attribute]} or more"
-        )
-        organs = " and ".join(name.replace("_", " ") for name in effect.organs) or "every organ"
-        way = "inwards" if effect.erosion_mm > 0 else "outwards"
-        where = "everywhere" if effect.region == "everywhere" else f"on its {effect.region.replace('_', '-')} side"
-        sentences.append(f"Where {who}, the surface of {organs} is moved {abs(effect.erosion_mm):g} mm {way} {where}.")
-    return sentences
+    who = (
+        f"{names[effect.attribute]} is {effect.group}"
+        if effect.group is not None
+        else f"{names[effect.attribute]} is {effect.above:g}{units[effect.attribute]} or more"
+    )
+    organs = " and ".join(name.replace("_", " ") for name in effect.organs) or "every organ"
+    way = "inwards" if effect.erosion_mm > 0 else "outwards"
+    where = "everywhere" if effect.region == "everywhere" else f"on its {effect.region.replace('_', '-')} side"
+    return f"Where {who}, the surface of {organs} is moved {abs(effect.erosion_mm):g} mm {way} {where}."
 
 
 def _find_surface(mask: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -309,9 +309,9 @@ class Explorer:
             )
             notes += _describe_adjustment(held)
             if not held.note:
-                score = pd.Series(held.values, index=measured.index)
+                score = pd.Series(held.scores, index=measured.index)
                 drawn &= score.notna()
-                view = replace(view, adjusted=True)
+                view = replace(view, adjusted=bool(held.covariates))
         absent = int((measured.notna() & ~drawn).sum())
         summary, words = self._summarise(view, measured.where(drawn), place, smallest)
         notes += words

@@ -25,8 +25,8 @@ class PartialResiduals:
 
     Attributes
     ----------
-    values : ndarray of float64, (subjects,)
-        Scores with the covariates held at the cohort's own mix, in the metric's unit; NaN for whoever takes no part in the fit.
+    scores : ndarray of float64, (subjects,)
+        With the covariates held at the cohort's own mix, in the metric's unit; NaN for whoever takes no part in the fit.
     covariates, dropped : str
         Covariates used, and those that are not with the reason; joined by "; ".
     n : int
@@ -37,7 +37,7 @@ class PartialResiduals:
         Why nothing was fitted; empty where it was.
     """
 
-    values: np.ndarray
+    scores: np.ndarray
     covariates: str
     dropped: str
     n: int
@@ -106,7 +106,7 @@ def measure_partial_residuals(
         1 if numeric else min_group,
     )
     rows = selection.rows
-    values, note = np.full(len(scores), np.nan), ""
+    held, note = np.full(len(scores), np.nan), ""
     if base is None:
         why = explain_dull(numbers[rows], min_group) if numeric else "fewer than two groups are large enough"
         note = f"nothing was fitted: {why}"
@@ -115,11 +115,10 @@ def measure_partial_residuals(
         if len(design) < SUBJECTS_PER_PARAMETER * design.shape[1]:
             note = f"nothing was fitted: {len(design)} subjects are too few for {design.shape[1]} parameters"
         else:
-            own = np.eye(design.shape[1])[base.shape[1] :]
-            slopes, _ = LeastSquares.decompose(design).estimate(scores[rows][:, None], own)
-            values[rows] = scores[rows] - block.columns @ slopes[0]
+            slopes = LeastSquares.decompose(design).projection[base.shape[1] :] @ scores[rows]
+            held[rows] = scores[rows] - block.columns @ slopes
     return PartialResiduals(
-        values,
+        held,
         "; ".join(use["covariate"] for use in block.uses if use["used"]),
         "; ".join(f"{use['covariate']}: {use['reason']}" for use in block.uses if not use["used"]),
         int(rows.sum()),

@@ -1,0 +1,154 @@
+"""JupyterLab as people use it: run all cells, move a widget, brush a cloud of people, read an error; no network."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests import lab
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("lab"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, repository):
+    folder = tmp_path_factory.mktemp("project")
+    return folder, lab.write_project(folder, repository / "notebooks")
+
+
+@pytest.fixture(scope="module")
+def address(project, repository, tmp_path_factory):
+    with lab.start_lab(project[0], repository, tmp_path_factory.mktemp("jupyter")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=lab.FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open a notebook in Lab; afterwards nothing may have been asked of the network, or complained of in the console."""
+    opened = []
+
+    def open_notebook(name: str) -> lab.LabPage:
+        opened.append(lab.LabPage(browser, address, name))
+        return opened[-1]
+
+    yield open_notebook
+    for page in opened:
+        page.close()
+        assert page.list_foreign_requests() == []
+        assert page.complaints == []
+
+
+@pytest.fixture(scope="module")
+def measured(project, address, browser):
+    """03 run in Lab, for the tests that read what it wrote."""
+    page = lab.LabPage(browser, address, "notebooks/03_performance.ipynb")
+    page.run_all()
+    yield page
+    page.close()
+
+
+def check_run(page: lab.LabPage) -> list[list[dict]]:
+    outputs = page.read_outputs()
+    assert lab.list_errors(outputs) == {}
+    return outputs
+
+
+def test_03_runs_and_its_menus_change_the_figure(measured):
+    outputs = check_run(measured)
+    bars = lab.list_bars(outputs)
+    assert bars and all("100%|" in bar for bar in bars), "a bar that ends"
+    page = measured.page
+    menus = page.locator(".jp-Cell .js-plotly-plot .updatemenu-header")
+    menus.first.scroll_into_view_if_needed()
+    figure = page.locator(".jp-Cell .js-plotly-plot", has=page.locator(".updatemenu-header")).first
+    before = figure.locator(".gtitle").text_content()
+    menus.first.click()
+    figure.locator(".updatemenu-dropdown-button").nth(1).click()
+    page.wait_for_function(
+        "([figure, before]) => figure.querySelector('.gtitle').textContent !== before",
+        arg=[figure.element_handle(), before],
+    )
+    assert measured.list_foreign_requests() == [] and measured.complaints == []
+
+
+def test_04_runs_and_its_slider_changes_the_picture(measured, visit):
+    lab_page = visit("notebooks/04_spatial.ipynb")
+    lab_page.run_all()
+    bars = lab.list_bars(check_run(lab_page))
+    assert bars and all("100%|" in bar for bar in bars)
+    page = lab_page.page
+    slider = page.locator(".jp-OutputArea-output .jupyter-widgets [role=slider]:visible").first
+    slider.scroll_into_view_if_needed()
+    picture = page.locator(".jp-OutputArea-output img.widget-image:visible").first
+    before = picture.get_attribute("src")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "([picture, before]) => picture.getAttribute('src') !== before", arg=[picture.element_handle(), before]
+    )
+
+
+def test_explore_can_be_brushed_changed_and_exported(measured, visit, project):
+    lab_page = visit("notebooks/explore.ipynb")
+    lab_page.run_all()
+    check_run(lab_page)
+    page = lab_page.page
+    # No code in sight.
+    assert page.locator(".jp-CodeCell .jp-InputArea:not(.lm-mod-hidden) .cm-content:visible").count() == 0
+    output = page.locator(".jp-OutputArea-output", has=page.locator(".widget-select-multiple, .widget-select")).first
+    plot = output.locator(".js-plotly-plot").first
+    plot.scroll_into_view_if_needed()
+    plot.locator(".points path").first.wait_for()
+    drag = plot.locator(".nsewdrag").bounding_box()
+    page.mouse.move(drag["x"] + 5, drag["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(drag["x"] + drag["width"] / 2, drag["y"] + drag["height"] / 2, steps=5)
+    page.mouse.move(drag["x"] + drag["width"] - 5, drag["y"] + drag["height"] - 5, steps=5)
+    page.mouse.up()
+    said = output.get_by_text(re.compile(r"\d+ people selected"))
+    people = len(project[1].read_included()["subject"].unique())
+    page.wait_for_function(
+        "([said, count]) => said.textContent.startsWith(`${count} people`)", arg=[said.element_handle(), people]
+    )
+    listed = output.locator("select[size] option, .widget-select select option").all_text_contents()
+    assert sum(option.startswith("scan ") for option in listed) >= people
+    # Another metric: another axis.
+    title = plot.locator(".ytitle")
+    before = title.text_content()
+    output.get_by_label("metric").first.select_option("Boundary error")
+    page.wait_for_function(
+        "([title, before]) => document.contains(title) ? title.textContent !== before : true",
+        arg=[title.element_handle(), before],
+    )
+    assert plot.locator(".ytitle").text_content().startswith("Boundary error")
+    output.get_by_role("button", name="Export data and figure").click()
+    output.get_by_text("Written to outputs/small/exports").wait_for(timeout=90_000)
+    written = {path.suffix for path in (project[1].folder / "exports").iterdir()}
+    assert written == {".csv", ".html", ".svg", ".png"}
+
+
+def test_notebook_without_its_inputs_says_what_to_run(visit):
+    lab_page = visit("unrun/03_performance.ipynb")
+    lab_page.run_all()
+    errors = lab.list_errors(lab_page.read_outputs())
+    assert list(errors) == [1], "the cell that loads the study fails, and nothing after it is tried"
+    assert errors[1] == (
+        "StageError: cohort.parquet is missing for study 'unrun': run 01_cohort and 02_inference or "
+        "`segfair run params/unrun.yaml --until 02`"
+    )
