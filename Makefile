@@ -28,9 +28,9 @@ demo: $(INSTALLED)  ## Run the demo study and print the path of its report
 run: $(INSTALLED)  ## Run another study: make run PARAMS=params/my_study.yaml
 	@$(BIN)/segfair run $(PARAMS)
 
-# No news, no look-ups of new versions, no extension store: Lab is not to ask anything of the internet beside patient data.
+# .jupyter turns off news, look-ups of new versions and the extension store: Lab asks nothing of the internet beside patient data.
 lab: $(INSTALLED)  ## Open JupyterLab on the notebooks
-	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate --LabApp.extension_manager=readonly $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
+	@JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter $(BIN)/jupyter lab --ServerApp.root_dir=. $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
 
 test: $(INSTALLED)  ## Run the tests
 	@$(BIN)/python -m pytest -n auto --dist loadgroup

@@ -30,12 +30,13 @@ PARAMETERS = {
         "source": "phantoms",
         "phantoms": {
             "subjects": 12,
-            "spacing_mm": [6.0, 6.0, 8.0],
+            "spacing_mm": [7.0, 7.0, 9.0],
+            "faults": False,
             "planted": {
                 "effects": [{"attribute": "sex", "group": "female", "organs": ["liver"], "erosion_mm": 6.0}],
             },
         },
-        "organs": {"liver": {"labels": [1]}, "spleen": {"labels": [4]}},
+        "organs": {"liver": {"labels": [1]}, "spleen": {"labels": [2]}},
         "attributes": {
             "sex": {"categories": ["female", "male"]},
             "age": {"bins": [18, 45, 65, 120], "unit": "years"},
@@ -70,7 +71,7 @@ def write_project(folder: Path, notebooks: Path) -> Study:
     """
     (folder / "params").mkdir()
     for name in ("small", "unrun"):
-        text = yaml.safe_dump(PARAMETERS | {"name": name}, allow_unicode=True)
+        text = yaml.safe_dump(PARAMETERS | {"name": name}, allow_unicode=True, sort_keys=False)
         (folder / "params" / f"{name}.yaml").write_text(text, encoding="utf-8")
         copies = folder / ("notebooks" if name == "small" else name)
         copies.mkdir()
@@ -89,7 +90,9 @@ def start_lab(folder: Path, repository: Path, scratch: Path) -> Iterator[str]:
     printed = subprocess.run(
         ["make", "-n", "lab"], cwd=repository, capture_output=True, text=True, check=True
     ).stdout.splitlines()[-1]
-    command = shlex.split(printed)
+    words = shlex.split(printed)
+    settings = dict(word.split("=", 1) for word in words if re.match(r"[A-Z_]+=", word))
+    command = words[len(settings) :]
     assert command[0].endswith("/jupyter"), printed
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -103,7 +106,12 @@ def start_lab(folder: Path, repository: Path, scratch: Path) -> Iterator[str]:
     own |= {"JUPYTERLAB_SETTINGS_DIR": str(scratch / "settings"), "PYTHONPATH": str(repository / "src")}
     with (scratch / "lab.log").open("w") as log:
         server = subprocess.Popen(
-            command, cwd=folder, env=os.environ | own, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=folder,
+            env=os.environ | settings | own,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             address = f"http://127.0.0.1:{port}"

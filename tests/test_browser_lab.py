@@ -114,7 +114,7 @@ def test_explore_can_be_brushed_changed_and_exported(measured, visit, project):
     output = page.locator(".jp-OutputArea-output", has=page.locator(".widget-select-multiple, .widget-select")).first
     plot = output.locator(".js-plotly-plot").first
     plot.scroll_into_view_if_needed()
-    plot.locator(".points path").first.wait_for()
+    plot.locator(".point").first.wait_for()
     drag = plot.locator(".nsewdrag").bounding_box()
     page.mouse.move(drag["x"] + 5, drag["y"] + 5)
     page.mouse.down()

@@ -11,7 +11,7 @@ from helpers.errors import StageError
 from helpers.explore import Explorer, explore_study, export_view, list_studies
 from helpers.explore.explorer import NOTHING, SIZE
 from helpers.fairness.adjustment import adjust_gaps
-from helpers.figures.explore import MARKS, OTHERS
+from helpers.figures.explore import OTHERS
 from helpers.report.page import find_leaks
 from helpers.study import load_study
 from tests import report_study
@@ -102,11 +102,11 @@ def test_constant_covariate_is_named_as_not_held_equal(explorer):
 
 
 def test_number_across_gives_a_curve(explorer):
-    view = explorer.show(model="sam_demo", organ="liver", across="bmi")
+    view = explorer.show(model="sam_demo", organ="liver", across="bmi", colour="group:sex")
     assert list(view.summary) == ["place", "estimate", "low", "high"] and view.summary["place"].is_monotonic_increasing
     assert (view.summary["low"] < view.summary["estimate"]).all()
     figure = explorer.figure()
-    assert len(figure.data) == MARKS + 4
+    assert [trace.mode for trace in figure.data] == ["markers"] * 2 + ["lines"] * 3, "women, men, band and curve"
     assert figure.layout.xaxis.title.text == "BMI (kg/m²)"
 
 
@@ -166,7 +166,7 @@ def test_figure_has_units_numbers_and_symbols_beside_colours(explorer):
     figure = explorer.figure()
     assert figure.layout.yaxis.title.text.startswith("Dice")
     assert all("n = " in text for text in figure.layout.xaxis.ticktext)
-    shown = [trace for trace in figure.data[:MARKS] if trace.visible]
+    shown = [trace for trace in figure.data if trace.customdata is not None]
     assert len({trace.marker.symbol for trace in shown}) == len({trace.marker.color for trace in shown}) == 3
     assert all("n = " in trace.name for trace in shown)
     marked = [int(trace.customdata[place][0]) for trace in shown for place in trace.selectedpoints]
@@ -219,54 +219,38 @@ def test_other_studies_of_the_folder_can_be_picked(study, tmp_path):
     assert widget.explorer.study.folder == other.folder
 
 
-def brush(widget, trace_points):
-    """Tell the widget what the browser tells it when a box is drawn: points by trace."""
-    flat = [(trace, point) for trace, points in trace_points.items() for point in points]
-    widget.plot._js2py_pointsCallback = {
-        "event_type": "plotly_selected",
-        "points": {
-            "trace_indexes": [trace for trace, _ in flat],
-            "point_indexes": [point for _, point in flat],
-            "xs": [0.0] * len(flat),
-            "ys": [0.0] * len(flat),
-        },
-        "selector": {"type": "box", "selector_state": {"xrange": [0, 1], "yrange": [0, 1]}},
-        "device_state": None,
-    }
+def brush(widget, numbers):
+    """Tell the widget what the browser tells it when a box is drawn."""
+    widget.plot._handle_custom_msg({"brushed": numbers}, [])
 
 
 def test_widget_opens_with_the_worst_and_follows_the_brush(study):
     widget = explore_study(study)
     assert len(widget.explorer.view.selected) == 10
-    widget.colour.value = "group:sex"
-    women, men = (widget.plot.data[place].customdata[:, 0] for place in (0, 1))
-    brush(widget, {0: [3, 4], 1: [5]})
-    assert widget.explorer.view.selected == (women[3], women[4], men[5])
+    brush(widget, [5, 8, 11])
+    assert widget.explorer.view.selected == (5, 8, 11)
     assert "3 people selected" in widget.chosen.value
-    assert {number for _, number in widget.scans.options} == {women[3], women[4], men[5]}
+    assert {number for _, number in widget.scans.options} == {5, 8, 11}
     assert widget.scans.value == widget.cases.number.value == widget.explorer.list_scans()["number"].iloc[0]
-    widget.scans.value = men[5]
-    assert widget.cases.browser.view.number == men[5]
-    brush(widget, {})
+    widget.scans.value = 8
+    assert widget.cases.browser.view.number == 8
+    brush(widget, [])
     assert widget.explorer.view.selected == () and "Nobody selected" in widget.chosen.value
+    assert (widget.cases.model.value, widget.cases.organ.value) == ("annotator", "liver")
 
 
-def test_widget_s_figure_changes_in_place(study):
+def test_widget_s_figure_is_the_view_s(study):
     widget = explore_study(study)
-    plot, before = widget.plot, widget.plot.data[0].y.copy()
+    before = widget.plot.figure
     widget.metric.value = "hd95_mm"
-    assert widget.plot is plot and not np.array_equal(plot.data[0].y, before)
-    assert plot.layout.yaxis.title.text.startswith("95 % Hausdorff")
+    assert widget.plot.figure != before and "95 % Hausdorff" in widget.plot.figure
     widget.across.value = "bmi"
-    assert plot.layout.xaxis.title.text == "BMI (kg/m²)" and plot.layout.xaxis.ticktext is None
     assert widget.covariates["bmi"].disabled and not widget.covariates["sex"].disabled
-    before = plot.data[0].y.copy()
+    before = widget.plot.figure
     widget.covariates["sex"].value = True
-    assert widget.explorer.view.adjusted and not np.array_equal(plot.data[0].y, before)
-    static = widget.figure()
-    for ours, theirs in zip(plot.data, static.data, strict=True):
-        np.testing.assert_array_equal(np.asarray(ours.y, float), np.asarray(theirs.y, float))
-        assert ours.visible == theirs.visible
+    assert widget.explorer.view.adjusted and widget.plot.figure != before
+    assert widget.plot.figure == widget.figure().to_json()
+    assert widget.plot.config["showSendToCloud"] is False
 
 
 def test_widget_says_where_it_has_exported_to(study, monkeypatch):

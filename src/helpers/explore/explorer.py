@@ -18,7 +18,7 @@ from helpers.fairness.disparity import HIGHER_IS_BETTER, sign_metric
 from helpers.fairness.groups import list_groups, read_covariates
 from helpers.fairness.partial_residuals import PartialResiduals, measure_partial_residuals
 from helpers.fairness.trends import fit_trends
-from helpers.figures.explore import MARKS, OTHERS, plot_people
+from helpers.figures.explore import MOST_COLOURS, OTHERS, plot_people
 from helpers.figures.panels import format_range, format_value, name_metric, name_organ
 from helpers.figures.style import METRIC_LABELS, name_for_people
 from helpers.study import Study, load_study
@@ -346,12 +346,12 @@ class Explorer:
             )
             note = found.tests["note"].iloc[0]
             curve = found.curves.rename(columns={"value": "place"})[["place", "estimate", "low", "high"]]
-            return (curve if len(curve) else None), [note[0].upper() + note[1:]] if note else []
+            return (curve if len(curve) else None), [_capitalise(note)] if note else []
         found = adjust_gaps(values, place.to_numpy(object), covariates, [view.metric], min_group=smallest)
         means = found.means.rename(columns={"group": "place", "adjusted_mean": "estimate"})
         gap = found.gaps.iloc[0]
         if means.empty or pd.isna(gap["low"]):
-            return (means if len(means) else None), [str(gap["note"])] if gap["note"] else []
+            return (means if len(means) else None), [_capitalise(str(gap["note"]))] if gap["note"] else []
         held = f", with {', '.join(map(name_covariate, view.covariates))} held equal" if view.covariates else ""
         said = (
             f"Gap in {name_metric(view.metric)} between {gap['best_group']} (best) and {gap['worst_group']}{held}: "
@@ -369,7 +369,7 @@ class Explorer:
         counts = colour[drawn].value_counts(sort=False)
         smallest = self.study.parameters.fairness.min_group
         largest = sorted((name for name in counts.index if counts[name] >= smallest), key=lambda name: -counts[name])
-        return colour.astype(object).where(colour.isin(largest[: MARKS - 1]).to_numpy(), OTHERS)
+        return colour.astype(object).where(colour.isin(largest[:MOST_COLOURS]).to_numpy(), OTHERS)
 
 
 def _describe_adjustment(held: PartialResiduals) -> list[str]:
@@ -380,6 +380,10 @@ def _describe_adjustment(held: PartialResiduals) -> list[str]:
     if held.n_missing:
         notes.append(f"{held.n_missing} people are left out because a covariate of theirs is unknown")
     return notes
+
+
+def _capitalise(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def name_covariate(name: str) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from typing import Any
 
 import ipywidgets
 import plotly.graph_objects as go
 
 from helpers.errors import SegfairError
+from helpers.explore.brush import BrushedFigure
 from helpers.explore.explorer import Explorer, list_studies, name_covariate
 from helpers.explore.export import export_view
-from helpers.figures.explore import MARKS
 from helpers.figures.panels import format_value, name_organ
-from helpers.figures.style import CONFIG, METRIC_LABELS
+from helpers.figures.style import METRIC_LABELS
 from helpers.study import Study
 from helpers.widgets import EVERYONE, browse_cases
 
@@ -32,7 +33,7 @@ class ExplorerWidget(ipywidgets.VBox):
     ----------
     explorer : Explorer
         What the controls drive; another one after another study is picked.
-    plot : FigureWidget
+    plot : BrushedFigure
     cases : CaseBrowserWidget
     """
 
@@ -48,8 +49,7 @@ class ExplorerWidget(ipywidgets.VBox):
         self.colour = ipywidgets.Dropdown(description="colour", style=wide, layout=box)
         self.covariates: dict[str, ipywidgets.Checkbox] = {}
         self._held = ipywidgets.HBox(layout={"flex_flow": "row wrap", "align_items": "center"})
-        self.plot = go.FigureWidget(layout={"height": 480})
-        self.plot._config = {**self.plot._config, **CONFIG, "modeBarButtonsToAdd": ["select2d", "lasso2d"]}
+        self.plot = BrushedFigure(self.brush)
         self.message = ipywidgets.HTML()
         self.scans = ipywidgets.Select(rows=14, layout={"width": "250px"})
         self.chosen = ipywidgets.HTML()
@@ -60,7 +60,6 @@ class ExplorerWidget(ipywidgets.VBox):
             "model": self.model, "organ": self.organ, "metric": self.metric, "across": self.across, "colour": self.colour,
         }  # fmt: skip
         self._refreshing = False
-        self._brushed: dict[int, list[int]] = {}
         self._open(study)
         self.study.observe(lambda change: self._open(self._studies[change["new"]]), names="value")
         for name, control in self._controls.items():
@@ -68,14 +67,13 @@ class ExplorerWidget(ipywidgets.VBox):
         self.scans.observe(lambda change: self._show_case(change["new"]), names="value")
         self.save.on_click(lambda _: self._export())
         controls = ipywidgets.HBox([self.study, *self._controls.values()], layout={"flex_flow": "row wrap"})
-        self.plot.layout.autosize = True
         side = ipywidgets.VBox([self.chosen, self.scans], layout={"flex": "0 0 262px", "padding": "40px 0 0 8px"})
-        stage = ipywidgets.Box([self.plot], layout={"flex": "1 1 auto", "min_width": "0"})
+        self.plot.layout = {"flex": "1 1 auto", "min_width": "0"}
         super().__init__(
             [
                 controls,
                 self._held,
-                ipywidgets.HBox([stage, side], layout={"width": "100%"}),
+                ipywidgets.HBox([self.plot, side], layout={"width": "100%"}),
                 self.message,
                 ipywidgets.HBox([self.save, self.saved], layout={"flex_flow": "row wrap", "align_items": "center"}),
                 self._cases,
@@ -86,7 +84,7 @@ class ExplorerWidget(ipywidgets.VBox):
         """Return the view as a figure that needs no kernel."""
         return self.explorer.figure()
 
-    def brush(self, numbers: list[int]) -> None:
+    def brush(self, numbers: Sequence[int]) -> None:
         """Select people by their number, as drawing a box around them does."""
         self._change(selected=numbers)
 
@@ -146,7 +144,7 @@ class ExplorerWidget(ipywidgets.VBox):
             for name, box in self.covariates.items():
                 box.disabled = name not in possible
                 box.value = name in view.covariates
-            self._redraw()
+            self.plot.draw(self.explorer.figure())
             self.message.value = _say(view.message)
             listed = self.explorer.list_scans()
             self.scans.options = [
@@ -165,47 +163,17 @@ class ExplorerWidget(ipywidgets.VBox):
             self._refreshing = False
         self._show_case(self.scans.value)
 
-    def _redraw(self) -> None:
-        """Bring the figure in line; the same traces with other contents, so that nothing has to be sent twice."""
-        wanted = self.explorer.figure()
-        with self.plot.batch_update():
-            if not self.plot.data:
-                self.plot.add_traces(wanted.data)
-                for trace in self.plot.data[:MARKS]:
-                    trace.on_selection(self._brush)
-                    trace.on_deselect(lambda *_: self.brush([]))
-                    trace.on_click(lambda _, points, __: self._click(points))
-            else:
-                for trace, new in zip(self.plot.data, wanted.data, strict=True):
-                    contents = new.to_plotly_json()
-                    contents.pop("type")
-                    trace.update(contents | {"selectedpoints": contents.get("selectedpoints")}, overwrite=True)
-            self.plot.layout.update(wanted.layout.to_plotly_json() | {"selections": []}, overwrite=True)
-
-    def _brush(self, trace: Any, points: Any, selector: Any) -> None:
-        """Take what was brushed: told trace by trace, those without a dot in the box too."""
-        numbers = [] if trace.customdata is None else [int(trace.customdata[place][0]) for place in points.point_inds]
-        self._brushed[points.trace_index] = numbers
-        if points.trace_index == MARKS - 1:
-            self.brush([number for part in self._brushed.values() for number in part])
-            self._brushed = {}
-
-    def _click(self, points: Any) -> None:
-        """Select the one person who was clicked."""
-        if points.point_inds:
-            trace = self.plot.data[points.trace_index]
-            self.brush([int(trace.customdata[points.point_inds[0]][0])])
-
     def _show_case(self, number: int | None) -> None:
-        """Open a scan in the case browser, among everyone's."""
-        if self._refreshing or number is None:
+        """Have the case browser show the view's model and organ, and a scan among everyone's."""
+        if self._refreshing:
             return
         view, cases = self.explorer.view, self.cases
         cases.model.value = view.model
         if view.organ in {value for _, value in cases.organ.options}:
             cases.organ.value = view.organ
-        cases.attribute.value = EVERYONE
-        cases.number.value = number
+        if number is not None:
+            cases.attribute.value = EVERYONE
+            cases.number.value = number
 
     def _export(self) -> None:
         self.save.disabled, self.saved.value = True, "writing …"

@@ -9,7 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from helpers.figures.panels import (
+    QUIET,
     break_words,
+    draw_nothing,
     format_range,
     format_value,
     jitter,
@@ -19,9 +21,7 @@ from helpers.figures.panels import (
 )
 from helpers.figures.style import METRIC_LABELS, PALETTE, SYMBOLS, colour_groups, style_figure
 
-# Marks of people come first, one trace per colour; a figure always has as many traces, hidden where there is nothing,
-# so that one that is shown can be changed in place.
-MARKS = len(PALETTE)
+MOST_COLOURS = len(PALETTE) - 1  # one more is for whoever has no colour of their own
 OTHERS = "too few or unknown"
 _QUIET_COLOUR, _QUIET_SYMBOL = "#8C8C8C", "circle-open"
 _SUMMARY = "#222222"
@@ -51,7 +51,7 @@ def plot_people(
     across : str
         Title of the x axis, with its unit.
     colours : sequence of str
-        Names in their order, at most :data:`MARKS` less one.
+        Names in their order, at most :data:`MOST_COLOURS`.
     summary : DataFrame, optional
         For a number a curve: ``place, estimate, low, high`` in order of place; for groups their means: the same with one row per group.
     adjusted_for : sequence of str
@@ -63,23 +63,25 @@ def plot_people(
     Returns
     -------
     Figure
-        Traces 0 to :data:`MARKS` − 1 are people, with their number as the first of ``customdata``; the others are the summary.
+        The first of a dot's ``customdata`` is the person's number; the summary has no ``customdata``.
     """
     grouped = isinstance(points["place"].dtype, pd.CategoricalDtype)
     names = [*colours, OTHERS] if colours else [""]
     shades, symbols = _look_up(colours)
-    label = METRIC_LABELS[metric]
+    held = f"<br><sup>held equal: {', '.join(adjusted_for)}</sup>" if adjusted_for else ""
+    if points.empty:
+        return draw_nothing(title, " ".join(["There is nobody to draw.", footnote]).strip())
     figure = go.Figure()
-    for slot in range(MARKS):
-        name = names[slot] if slot < len(names) else None
-        rows = points[points["colour"] == name] if name is not None else points.iloc[:0]
+    for name in names:
+        rows = points[points["colour"] == name]
+        if rows.empty:
+            continue
         figure.add_trace(
             go.Scatter(
                 x=_spread(rows) if grouped else rows["place"].to_numpy(float),
                 y=rows["score"].to_numpy(float),
                 mode="markers",
                 name=f"{break_words(name, 24)} (n = {len(rows)})" if name else "people",
-                visible=len(rows) > 0,
                 showlegend=bool(name),
                 marker={
                     "color": shades.get(name, PALETTE[0]),
@@ -106,13 +108,10 @@ def plot_people(
             range=[-0.6, len(counts) - 0.4],
             showgrid=False,
         )
-    else:
-        figure.update_xaxes(tickmode="auto", tickvals=None, ticktext=None, showgrid=True, autorange=True)
-    held = f"<br><sup>held equal: {', '.join(adjusted_for)}</sup>" if adjusted_for else ""
     lines = wrap_note(footnote) if footnote else []
     style_figure(figure, title=f"{title}{held}", height=480 + 17 * len(lines))
     figure.update_xaxes(title=across, zeroline=False)
-    figure.update_yaxes(title=wrap_label(label), zeroline=False, automargin=True)
+    figure.update_yaxes(title=wrap_label(METRIC_LABELS[metric]), zeroline=False, automargin=True)
     figure.update_layout(
         dragmode="select",
         hovermode="closest",
@@ -120,13 +119,21 @@ def plot_people(
         margin={"t": 96, "b": 84 + 17 * len(lines), "l": 80, "r": 24},
         title={"yref": "container", "y": 0.97, "yanchor": "top"},
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom", "itemsizing": "constant"},
-        annotations=[
-            {
-                "text": "<br>".join(lines), "x": 0, "y": 0, "yshift": -72, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "top",
-                "align": "left", "showarrow": False, "font": {"size": 12, "color": "#555555"},
-            }
-        ],
-    )  # fmt: skip
+    )
+    if lines:
+        figure.add_annotation(
+            text="<br>".join(lines),
+            x=0,
+            y=0,
+            yshift=-72,
+            xref="paper",
+            yref="paper",
+            xanchor="left",
+            yanchor="top",
+            align="left",
+            showarrow=False,
+            font={"size": 12, "color": QUIET},
+        )
     return figure
 
 
@@ -149,34 +156,33 @@ def _describe(row: tuple, metric: str, *, grouped: bool) -> str:
 
 
 def _draw_summary(summary: pd.DataFrame | None, metric: str, places: pd.Series, *, grouped: bool) -> list[go.Scatter]:
-    """Return the mean's traces, always four: lower and upper end of the band, the curve, the means of groups."""
-    shown = summary if summary is not None else pd.DataFrame(columns=["place", "estimate", "low", "high"], dtype=float)
-    curve = shown.iloc[:0] if grouped else shown
-    means = shown if grouped else shown.iloc[:0]
-    quiet = {"mode": "lines", "hoverinfo": "skip", "showlegend": False, "visible": len(curve) > 0}
-    at = [list(places.cat.categories).index(name) for name in means["place"]] if grouped else []
-    words = [
-        f"mean {format_value(row.estimate, metric)} ({format_range(row.low, row.high, metric)})"
-        for row in means.itertuples(index=False)
-    ]
+    """Return the traces of a curve with its band, or of the groups' means with their intervals."""
+    if summary is None or summary.empty:
+        return []
     label = "mean and its 95 % interval"
+    if not grouped:
+        edge = {"mode": "lines", "line": {"width": 0, "color": _SUMMARY}, "hoverinfo": "skip", "showlegend": False}
+        return [
+            go.Scatter(x=summary["place"], y=summary["low"], **edge),
+            go.Scatter(x=summary["place"], y=summary["high"], fill="tonexty", fillcolor="rgba(34, 34, 34, 0.12)", **edge),
+            go.Scatter(
+                x=summary["place"], y=summary["estimate"], mode="lines", line={"width": 2.5, "color": _SUMMARY}, name=label,
+                hoverinfo="skip", showlegend=True,
+            ),
+        ]  # fmt: skip
+    names = list(places.cat.categories)
+    words = [
+        f"{row.place}: mean {format_value(row.estimate, metric)} ({format_range(row.low, row.high, metric)})"
+        for row in summary.itertuples(index=False)
+    ]
     return [
-        go.Scatter(x=curve["place"], y=curve["low"], line={"width": 0, "color": _SUMMARY}, **quiet),
         go.Scatter(
-            x=curve["place"], y=curve["high"], line={"width": 0, "color": _SUMMARY}, fill="tonexty",
-            fillcolor="rgba(34, 34, 34, 0.12)", **quiet,
-        ),
-        go.Scatter(
-            x=curve["place"], y=curve["estimate"], line={"width": 2.5, "color": _SUMMARY}, **(quiet | {"showlegend": True}),
-            name=label,
-        ),
-        go.Scatter(
-            x=at, y=means["estimate"], mode="markers", name=label, visible=len(means) > 0, showlegend=True,
+            x=[names.index(name) for name in summary["place"]], y=summary["estimate"], mode="markers", name=label, showlegend=True,
             marker={"symbol": "diamond", "size": 11, "color": _SUMMARY, "line": {"width": 1, "color": "white"}},
             error_y={
-                "type": "data", "symmetric": False, "array": (means["high"] - means["estimate"]).to_numpy(float),
-                "arrayminus": (means["estimate"] - means["low"]).to_numpy(float), "thickness": 2, "width": 6, "color": _SUMMARY,
+                "type": "data", "symmetric": False, "array": (summary["high"] - summary["estimate"]).to_numpy(float),
+                "arrayminus": (summary["estimate"] - summary["low"]).to_numpy(float), "thickness": 2, "width": 6, "color": _SUMMARY,
             },
             text=words, hovertemplate="%{text}<extra></extra>", unselected={"marker": {"opacity": 1.0}},
-        ),
+        )
     ]  # fmt: skip
