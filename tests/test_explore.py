@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from helpers import pipeline
 from helpers.errors import StageError
 from helpers.explore import Explorer, explore_study, export_view, list_studies
 from helpers.explore.explorer import NOTHING, SIZE
@@ -261,3 +263,13 @@ def test_widget_says_where_it_has_exported_to(study, monkeypatch):
     assert len(list((study.folder / "exports").iterdir())) == 2
     widget.organ.value = "kidney_left"
     assert widget.saved.value == "", "the message is about a view that is no longer shown"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore:.*kernel.*:RuntimeWarning")
+def test_notebook_runs_through_papermill_and_its_copy_shows_the_view(study):
+    executed = pipeline.run_notebook(study, "explore", overrides={})
+    outputs = [output for cell in nbformat.read(executed, as_version=4).cells for output in cell.get("outputs", [])]
+    assert "application/vnd.plotly.v1+json" in outputs[-1]["data"]
+    assert "widgets" not in nbformat.read(executed, as_version=4).metadata
+    assert "Dice of annotator: liver" in executed.with_suffix(".html").read_text(encoding="utf-8")

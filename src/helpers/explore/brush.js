@@ -27,7 +27,8 @@ async function render({ model, el }) {
   await draw();
   place.on("plotly_selected", (event) => event?.points && tell(event.points));
   place.on("plotly_click", (event) => tell(event.points));
-  place.on("plotly_deselect", () => tell([]));
+  // Not on plotly_deselect: taking the drawn box away, once the dots are marked, sends that too.
+  place.on("plotly_doubleclick", () => tell([]));
   model.on("change:figure", draw);
   const observer = new ResizeObserver(() => place.offsetWidth && Plotly.Plots.resize(place));
   observer.observe(el);

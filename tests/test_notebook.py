@@ -1,0 +1,75 @@
+"""A notebook's first call: what is missing is said in one sentence, in the first second, and shown without a traceback."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from IPython.core.interactiveshell import InteractiveShell
+
+from helpers import storage
+from helpers.errors import ParameterError, SegfairError, StageError
+from helpers.notebook import open_stage, open_study
+from helpers.study import TABLES, load_study
+from tests.test_parameters import SMALL
+
+# Per notebook: what the study already has, and the beginning and the end of the sentence.
+UNREADY = [
+    ("02_inference", [], "cohort.parquet is missing", "run 01_cohort or `segfair run params/small.yaml --until 01`"),
+    (
+        "03_performance", [], "cohort.parquet is missing",
+        "run 01_cohort and 02_inference or `segfair run params/small.yaml --until 02`",
+    ),
+    (
+        "03_performance", ["cohort"], "predictions/ellipse/inference.parquet is missing",
+        "run 02_inference or `segfair run params/small.yaml --until 02`",
+    ),
+    (
+        "04_spatial", ["cohort"], "predictions/ellipse/inference.parquet is missing",
+        "run 02_inference or `segfair run params/small.yaml --until 02`",
+    ),
+    (
+        "05_report", ["cohort"], "metrics.parquet is missing",
+        "run 03_performance or `segfair run params/small.yaml --until 03`",
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture
+def params(tmp_path):
+    path = tmp_path / "params" / "small.yaml"
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(SMALL))
+    return path
+
+
+@pytest.mark.parametrize(("stage", "present", "begins", "ends"), UNREADY)
+def test_notebook_before_its_inputs_names_what_to_run(params, stage, present, begins, ends):
+    study = load_study(params)
+    for name in present:
+        storage.write_text("", study.folder / TABLES[name][0])
+    with pytest.raises(StageError) as raised:
+        open_stage(stage, str(params))
+    assert str(raised.value) == f"{begins} for study 'small': {ends}"
+    assert not (study.folder / "study.yaml").exists(), "nothing is written by a stage that cannot begin"
+
+
+def test_first_notebook_needs_nothing(params):
+    assert open_stage("01_cohort", str(params)).folder.joinpath("study.yaml").exists()
+
+
+def test_looking_at_a_study_writes_nothing(params):
+    study = open_study(str(params))
+    assert not study.folder.exists()
+    with pytest.raises(StageError, match=r"metrics\.parquet is missing"):
+        open_study(str(params), needs=("metrics",))
+
+
+@pytest.mark.parametrize("kind", [SegfairError, ParameterError, StageError])
+def test_error_for_people_is_shown_without_a_traceback(kind, capsys):
+    shell = InteractiveShell.instance()
+    try:
+        shell.run_cell(f"from helpers.errors import {kind.__name__}\nraise {kind.__name__}('do this')")
+    finally:
+        InteractiveShell.clear_instance()
+    shown = capsys.readouterr()
+    assert [line for line in (shown.out + shown.err).splitlines() if line.strip()] == [f"{kind.__name__}: do this"]
