@@ -105,6 +105,7 @@ def test_equal_seeds_give_equal_scans_and_storage_order_varies():
 
 def test_people_are_balanced_and_faults_are_on_fixed_members():
     people = draw_people(Phantoms(subjects=200, faults=False), 1)
+    assert [person.recorded_age for person in people] == [person.age for person in people]
     assert sum(person.sex == "female" for person in people) == 100
     age, bmi = np.array([person.age for person in people]), np.array([person.bmi for person in people])
     assert age.min() >= 20 and age.max() <= 85 and 0.05 < np.corrcoef(age, bmi)[0, 1] < 0.5

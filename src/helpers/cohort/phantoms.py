@@ -56,7 +56,7 @@ def draw_people(phantoms: Phantoms, seed: int) -> list[Person]:
         bmi = float(np.clip(np.round(rng.normal(26.5 + 0.05 * (age - 50), 4.8), 1), 17, 42))
         modality = phantoms.modalities[(number // 2) % len(phantoms.modalities)]
         name = f"phantom_{number + 1:04d}"
-        people.append(Person(name, name, sex, age, bmi, modality, int(rng.integers(2**62))))
+        people.append(Person(name, name, sex, age, bmi, modality, int(rng.integers(2**62)), recorded_age=age))
     if phantoms.faults:
         people = _add_faults(people, phantoms)
     return people
@@ -133,7 +133,7 @@ def check_recipe(study: Study) -> None:
 
 def _add_faults(people: list[Person], phantoms: Phantoms) -> list[Person]:
     """Give fixed members a fault, as far as the cohort is large enough for it."""
-    changed = [replace(person, recorded_age=person.age) for person in people]
+    changed = list(people)
     if len(changed) >= 4:
         changed[3] = replace(changed[3], fault="missing age", recorded_age=None)
     if len(changed) >= 6:
