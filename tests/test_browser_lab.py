@@ -131,7 +131,8 @@ def test_explore_can_be_brushed_changed_and_exported(measured, visit, project):
     # Another metric: another axis.
     title = plot.locator(".ytitle")
     before = title.text_content()
-    output.get_by_label("metric").first.select_option("Boundary error")
+    metric = output.locator(".widget-dropdown", has=page.get_by_text("metric", exact=True)).first
+    metric.locator("select").select_option("Boundary error")
     page.wait_for_function(
         "([title, before]) => document.contains(title) ? title.textContent !== before : true",
         arg=[title.element_handle(), before],
