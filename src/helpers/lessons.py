@@ -21,7 +21,12 @@ TRUTH_COLUMNS = (
 
 
 def tabulate_same_error(
-    metrics: pd.DataFrame, cohort: pd.DataFrame, attribute: str, *, error_mm: float = 1.0, min_group: int = 10
+    metrics: pd.DataFrame,
+    cohort: pd.DataFrame,
+    attribute: str | None = None,
+    *,
+    error_mm: float = 1.0,
+    min_group: int = 10,
 ) -> pd.DataFrame:
     """Work out which Dice everybody's organs would get if every outline were off by the same distance.
 
@@ -31,7 +36,8 @@ def tabulate_same_error(
         metrics.parquet: subject, scan, organ, volume_ref_ml, surface_ref_cm2.
     cohort : DataFrame
         The included scans: subject, scan, ``group_<attribute>``.
-    attribute : str
+    attribute : str, optional
+        By default sex where the cohort has it, else its first attribute.
     error_mm : float
         How far every outline is off, everywhere and for everyone.
     min_group : int
@@ -42,17 +48,19 @@ def tabulate_same_error(
     DataFrame
         One row per organ, the one that loses most last: ``organ``; of each group the mean ``volume, <group> (ml)`` and ``Dice, <group>``; ``gap``, the
         difference between the groups' highest and lowest mean Dice. To be read, hence rounded to millilitres and thousandths. A subject with several
-        scans counts once, with their mean.
+        scans counts once, with their mean. Where no group is large enough, a single column ``note``.
 
     Raises
     ------
     SegfairError
-        The attribute has no groups in the cohort, or no group is large enough.
+        The attribute has no groups in the cohort.
 
     Notes
     -----
     Dice = 1 − δS/(2V) with the organ's own volume V and surface S (:func:`helpers.metrics.predict_dice`). No model has any part in it.
     """
+    known = [name.removeprefix("group_") for name in cohort if name.startswith("group_")]
+    attribute = attribute or ("sex" if "sex" in known else next(iter(known), None))
     column = f"group_{attribute}"
     if column not in cohort:
         raise SegfairError(f"attribute must be one of the study's; got {attribute!r}: run 01_cohort again")
@@ -66,7 +74,7 @@ def tabulate_same_error(
     means = people[size >= min_group].pivot_table(index="organ", columns="group", values=["dice", "volume"])
     names = [name for name in _list_names(groups) if name in means.columns.get_level_values("group")]
     if not names:
-        raise SegfairError(f"no group of {attribute} has {min_group} people: lower fairness.min_group")
+        return pd.DataFrame({"note": [f"No group of {attribute} has {min_group} people: nothing is compared."]})
     table = pd.DataFrame({"organ": list(dict.fromkeys(people["organ"]))}).set_index("organ")
     scores, volumes = (means[name].reindex(index=table.index, columns=names) for name in ("dice", "volume"))
     for name in names:

@@ -25,9 +25,9 @@ async function render({ model, el }) {
     model.send({ brushed: points.filter((point) => point.customdata).map((point) => point.customdata[0]) });
   };
   await draw();
-  place.on("plotly_selected", (event) => event?.points && tell(event.points));
+  // plotly tells of a selection, of nobody and without an outline, when the drawn box is taken away as well.
+  place.on("plotly_selected", (event) => (event?.range || event?.lassoPoints) && tell(event.points));
   place.on("plotly_click", (event) => tell(event.points));
-  // Not on plotly_deselect: taking the drawn box away, once the dots are marked, sends that too.
   place.on("plotly_doubleclick", () => tell([]));
   model.on("change:figure", draw);
   const observer = new ResizeObserver(() => place.offsetWidth && Plotly.Plots.resize(place));

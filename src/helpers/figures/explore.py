@@ -111,14 +111,25 @@ def plot_people(
     lines = wrap_note(footnote) if footnote else []
     style_figure(figure, title=f"{title}{held}", height=480 + 17 * len(lines))
     figure.update_xaxes(title=across, zeroline=False)
-    figure.update_yaxes(title=wrap_label(METRIC_LABELS[metric]), zeroline=False, automargin=True)
+    axis = wrap_label(METRIC_LABELS[metric])
+    if adjusted_for:  # what is left of a score can lie beyond the bounds of the metric: they are not named
+        axis = f"{METRIC_LABELS[metric].split(' (')[0]}, adjusted<br>(others held equal)"
+    figure.update_yaxes(title=axis, zeroline=False, automargin=True)
     figure.update_layout(
         dragmode="select",
         hovermode="closest",
         selectdirection="any",
-        margin={"t": 96, "b": 84 + 17 * len(lines), "l": 80, "r": 24},
+        margin={"t": 96, "b": 70 + 17 * len(lines), "l": 80, "r": 24},
         title={"yref": "container", "y": 0.97, "yanchor": "top"},
-        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom", "itemsizing": "constant"},
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1.0,
+            "yanchor": "bottom",
+            "itemsizing": "constant",
+            "traceorder": "normal",
+        },
     )
     if lines:
         figure.add_annotation(
