@@ -119,7 +119,11 @@ def start_lab(folder: Path, repository: Path, scratch: Path) -> Iterator[str]:
             yield address
         finally:
             os.killpg(server.pid, signal.SIGTERM)
-            server.wait(timeout=30)
+            try:
+                server.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
 
 
 def _wait_for(server: subprocess.Popen, address: str, log: Path) -> None:
