@@ -347,9 +347,9 @@ class Explorer:
             note = found.tests["note"].iloc[0]
             curve = found.curves.rename(columns={"value": "place"})[["place", "estimate", "low", "high"]]
             return (curve if len(curve) else None), [_capitalise(note)] if note else []
-        found = adjust_gaps(values, place.to_numpy(object), covariates, [view.metric], min_group=smallest)
-        means = found.means.rename(columns={"group": "place", "adjusted_mean": "estimate"})
-        gap = found.gaps.iloc[0]
+        adjusted = adjust_gaps(values, place.to_numpy(object), covariates, [view.metric], min_group=smallest)
+        means = adjusted.means.rename(columns={"group": "place", "adjusted_mean": "estimate"})
+        gap = adjusted.gaps.iloc[0]
         if means.empty or pd.isna(gap["low"]):
             return (means if len(means) else None), [_capitalise(str(gap["note"]))] if gap["note"] else []
         held = f", with {', '.join(map(name_covariate, view.covariates))} held equal" if view.covariates else ""

@@ -26,7 +26,7 @@ from helpers.metrics import (
     predict_dice,
 )
 from helpers.parameters import Organ
-from helpers.study import TABLES, Study
+from helpers.study import Study
 
 # What a row of metrics.parquet can be, and what that means for its measures.
 STATUSES = {
