@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -160,7 +161,7 @@ def _spread(rows: pd.DataFrame) -> np.ndarray:
     return rows["place"].cat.codes.to_numpy(float) + 1.2 * jitter(rows["number"].to_numpy())
 
 
-def _describe(row: tuple, metric: str, *, grouped: bool) -> str:
+def _describe(row: Any, metric: str, *, grouped: bool) -> str:
     place = row.place if grouped else f"{row.place:.4g}"
     parts = [name_person(row.number, row.scans), f"{place}", format_value(row.score, metric)]
     return "<br>".join([*parts, row.colour] if row.colour and row.colour != row.place else parts)
