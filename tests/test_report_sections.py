@@ -10,7 +10,7 @@ import pytest
 
 from helpers.report import compose_report
 from helpers.report.blocks import Bullets, Figure, Matrix, Note, Report, Section, Table, Text
-from helpers.report.sections import escape_for_plotly
+from helpers.report.escaping import escape_for_plotly
 from tests import report_study as study
 
 KEYS = ["answers", "people", "losses", "performance", "spatial", "limits", "glossary", "methods"]

@@ -18,7 +18,7 @@ ROW = {
     "worst_group": "female",
     "best_group": "male",
     "gap": 0.041,
-    "gap_low": 0.020,
+    "gap_low": 0.022,
     "gap_high": 0.062,
     "p": 0.0001,
     "p_adjusted": 0.002,
@@ -26,11 +26,19 @@ ROW = {
     "excess_gap": 0.029,
     "excess_low": 0.009,
     "excess_high": 0.049,
+    "adjusted_gap": 0.038,
+    "adjusted_low": 0.017,
+    "adjusted_high": 0.059,
     "margin": 0.02,
+    "detectable": 0.031,
+    "verdict": "disparity",
 }
 LEVELS = {"female": 0.871, "male": 0.912}
 BOUNDARY = {"female": 2.61, "male": 1.58}
+VOLUME = {"female": 84.2, "male": 40.1}
 FORBIDDEN = ("fair", "equal", "unbiased", "equivalent", "no bias")
+OPEN = {"verdict": "inconclusive", "p_adjusted": 0.31, "gap_low": -0.01, "gap_high": 0.035}
+WITHIN = {"verdict": "equivalent", "p_adjusted": 0.6, "gap": 0.004, "gap_low": -0.004, "gap_high": 0.011}
 
 
 def change(**values):
@@ -40,63 +48,78 @@ def change(**values):
 @pytest.mark.parametrize(
     ("row", "outcome"),
     [
-        (ROW, Outcome.SHOWN),
-        (change(gap=0.012), Outcome.SMALL),
-        (change(gap=0.012, margin=np.nan), Outcome.SHOWN),
-        (change(p_adjusted=0.05), Outcome.NOT_SHOWN),
-        (change(p=0.001, p_adjusted=0.2), Outcome.NOT_SHOWN),
-        (change(p_adjusted=np.nan), Outcome.NOT_SHOWN),
+        (ROW, Outcome.DISPARITY),
+        (change(verdict="negligible", gap=0.012), Outcome.NEGLIGIBLE),
+        (change(**WITHIN), Outcome.EQUIVALENT),
+        (change(**OPEN), Outcome.INCONCLUSIVE),
+        (change(verdict="inconclusive"), Outcome.SIZE_OPEN),
+        (change(verdict="inconclusive", p_adjusted=0.05), Outcome.SIZE_OPEN),
+        (change(verdict="inconclusive", p=0.001, p_adjusted=0.2), Outcome.INCONCLUSIVE),
+        (change(verdict="inconclusive", p_adjusted=np.nan), Outcome.INCONCLUSIVE),
+        (change(verdict=""), Outcome.SIZE_OPEN),
         (change(gap=np.nan), Outcome.NOT_COMPARED),
         (change(worst_group=""), Outcome.NOT_COMPARED),
         (change(best_group=np.nan), Outcome.NOT_COMPARED),
     ],
 )
-def test_a_gap_is_judged_by_its_adjusted_p(row, outcome):
+def test_a_comparison_is_judged_by_its_verdict(row, outcome):
     assert sentences.judge_gap(row, 0.05) is outcome
 
 
-def test_p_stands_in_only_where_there_is_no_adjusted_column():
-    without = {key: value for key, value in ROW.items() if key != "p_adjusted"}
-    assert sentences.judge_gap(without, 0.05) is Outcome.SHOWN
-    assert sentences.judge_gap(without | {"p": 0.3}, 0.05) is Outcome.NOT_SHOWN
+def test_p_stands_in_only_where_there_is_no_corrected_column():
+    without = {key: value for key, value in ROW.items() if key not in ("p_adjusted", "verdict")}
+    assert sentences.judge_gap(without, 0.05) is Outcome.SIZE_OPEN
+    assert sentences.judge_gap(without | {"p": 0.3}, 0.05) is Outcome.INCONCLUSIVE
 
 
-def test_shown_gap_says_points_mm_size_interval_and_adjusted_p():
-    said = sentences.describe_gap(ROW, alpha=0.05, levels=LEVELS, boundary_mm=BOUNDARY)
+def test_a_disparity_says_points_interval_corrected_p_and_margin():
+    said = sentences.describe_gap(ROW, alpha=0.05, levels=LEVELS)
     assert said == (
         "Liver by sex: Dice is 4.1 points lower for “female” (0.871) than for “male” (0.912); "
-        "95 % interval of the gap 2.0 to 6.2 points, adjusted p = 0.002. "
-        "As a distance, outlines are off by 2.6 mm for “female” and 1.6 mm for “male” on average: 1.0 mm more. "
-        "Organ size alone would give a gap of 1.2 points; the rest is 2.9 points (95 % interval 0.9 to 4.9 points), "
-        "so organ size does not explain all of it."
+        "95 % interval of the gap 2.2 to 6.2 points, corrected p = 0.002. "
+        "It is more than the 2.0 points that this study set as the largest difference of no consequence."
     )
+    assert sentences.describe_gap(ROW, alpha=0.05, name_model=True).startswith("sam, liver by sex: Dice is")
 
 
-def test_distance_gap_is_higher_for_the_worse_group_and_in_mm():
-    row = change(metric="hd95_mm", gap=3.2, gap_low=1.0, gap_high=5.4, margin=1.0)
+def test_a_distance_gap_is_higher_for_the_worse_group_and_in_mm():
+    row = change(metric="hd95_mm", gap=3.2, gap_low=1.2, gap_high=5.4, margin=1.0)
     said = sentences.describe_gap(row, alpha=0.05)
     assert "95 % Hausdorff distance is 3.2 mm higher for “female” than for “male”" in said
-    assert "1.0 to 5.4 mm" in said and "Organ size" not in said
+    assert "1.2 to 5.4 mm" in said and "more than the 1.0 mm" in said
 
 
-def test_gap_below_the_margin_is_said_to_be_small():
-    said = sentences.describe_gap(change(gap=0.012), alpha=0.05)
-    assert "less than the 2.0 points this study set as the smallest gap of consequence" in said
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"verdict": "negligible", "gap": 0.012}, "less than the 2.0 points"),
+        ({"verdict": "negligible", "gap": 0.012}, "real, but small"),
+        ({"verdict": "inconclusive"}, "whether by more than 2.0 points, the margin of this study, is open"),
+        ({"verdict": "inconclusive", "margin": np.nan}, "by how much is open"),
+        ({"verdict": "inconclusive", "gap_low": -0.001}, "it is open which of them has the worse mean"),
+    ],
+)
+def test_how_a_difference_compares_with_the_margin_is_said(values, words):
+    assert words in sentences.describe_gap(change(**values), alpha=0.05)
 
 
-def test_no_difference_shown_names_the_gap_that_cannot_be_ruled_out():
-    row = change(p_adjusted=0.31, gap_low=-0.01, gap_high=0.035)
-    said = sentences.describe_gap(row, alpha=0.05)
+def test_an_inconclusive_comparison_names_what_cannot_be_ruled_out_and_what_would_have_been_found():
+    said = sentences.describe_gap(change(**OPEN), alpha=0.05)
     assert said == (
-        "Liver by sex: no difference in Dice was shown (adjusted p = 0.31); "
-        "with this many people a gap of up to 3.5 points cannot be ruled out."
+        "Liver by sex: the data cannot tell. No difference in Dice was shown (corrected p = 0.31); with this many people a gap of "
+        "up to 3.5 points cannot be ruled out, and only a true one of 3.1 points or more would probably have been found."
     )
     assert not any(word in said.lower() for word in FORBIDDEN)
 
 
+def test_equivalence_is_said_with_its_margin_and_never_called_fair():
+    said = sentences.describe_gap(change(**WITHIN), alpha=0.05)
+    assert "differ by less than 2.0 points in Dice" in said and "fair" not in said
+
+
 def test_the_gap_left_open_may_lie_in_either_direction():
-    row = change(p_adjusted=0.9, gap=0.001, gap_low=-0.052, gap_high=0.035)
-    assert "up to 5.2 points" in sentences.describe_open_gap(row)
+    row = change(p_adjusted=0.9, gap=0.001, gap_low=-0.052, gap_high=0.035, detectable=np.nan)
+    assert sentences.describe_open_gap(row) == "with this many people a gap of up to 5.2 points cannot be ruled out."
 
 
 def test_without_an_interval_nothing_is_ruled_out():
@@ -109,18 +132,24 @@ def test_too_few_people_is_said():
 
 
 @pytest.mark.parametrize(
-    ("female", "male", "words"),
+    ("boundary", "volume", "words"),
     [
-        (2.0, 1.0, "1.0 mm more"),
-        (1.0, 1.4, "the group with the lower Dice has the smaller boundary error"),
-        (1.02, 1.04, "to a tenth of a millimetre the same"),
-        (np.nan, 1.0, ""),
-        (None, 1.0, ""),
+        (BOUNDARY, None, "On average the outline is off by 2.6 mm for “female” and 1.6 mm for “male”, 1.0 mm more."),
+        (None, VOLUME, "On average the volume is off by 84.2 ml for “female” and 40.1 ml for “male”, 44.1 ml more."),
+        (
+            None,
+            {"female": 130.4, "male": 90.2},
+            "the volume is off by 130 ml for “female” and 90 ml for “male”, 40 ml more",
+        ),
+        ({"female": 1.0, "male": 1.4}, None, "0.4 mm less, unlike the gap in Dice"),
+        ({"female": 1.02, "male": 1.04}, None, "to a tenth of a mm the same"),
+        ({"female": np.nan, "male": 1.0}, None, ""),
+        (None, None, ""),
     ],
 )
-def test_distance_may_tell_another_story_than_dice(female, male, words):
-    said = sentences.describe_distance("female", "male", {"female": female, "male": male})
-    assert said.endswith(f"{words}.") if words else said == ""
+def test_a_gap_is_told_in_mm_and_ml(boundary, volume, words):
+    said = sentences.describe_plain_units("female", "male", boundary, volume)
+    assert words in said if words else said == ""
 
 
 @pytest.mark.parametrize(
@@ -131,6 +160,7 @@ def test_distance_may_tell_another_story_than_dice(female, male, words):
         ({"excess_gap": -0.02, "excess_low": -0.03, "excess_high": -0.01}, "this group does better than expected"),
         ({"excess_low": np.nan}, "how sure that rest is was not computed"),
         ({"expected_gap": -0.01}, "Organ size does not explain it"),
+        ({"expected_gap": -0.01, "excess_low": -0.01}, "Size alone would give a gap of −1.0 points"),
     ],
 )
 def test_the_share_of_organ_size_is_said_with_its_certainty(values, words):
@@ -142,50 +172,200 @@ def test_the_share_of_organ_size_is_left_out_where_it_was_not_computed():
     assert sentences.describe_size_share(change(excess_gap=np.nan)) == ""
 
 
-def describe_model(rows, **values):
-    table = pd.DataFrame(rows)
-    return sentences.describe_model("sam", table, alpha=0.05, levels={}, boundary_mm={}, **values)
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {},
+            "With age and BMI held equal the gap is 3.8 points instead of 4.1 points (95 % interval 1.7 to 5.9 points): these do not explain it.",
+        ),
+        ({"adjusted_gap": 0.015, "adjusted_low": 0.004}, "these explain part of it"),
+        ({"adjusted_gap": 0.012, "adjusted_low": -0.01}, "these may explain it"),
+        ({"adjusted_gap": 0.030, "adjusted_low": -0.01}, "may or may not explain it"),
+        ({"adjusted_gap": -0.03, "adjusted_low": -0.05, "adjusted_high": -0.01}, "the direction turns round"),
+        ({"adjusted_low": np.nan}, "how sure that is was not computed"),
+        ({"adjusted_gap": np.nan}, "could not be computed"),
+    ],
+)
+def test_what_others_held_equal_leave_of_a_gap_is_said(values, words):
+    assert words in sentences.describe_adjustment(change(**values), ["age", "BMI"])
 
 
-def test_model_with_nothing_found_says_the_largest_open_gap_and_where():
-    rows = [change(p_adjusted=0.4), change(p_adjusted=0.8, organ="kidney_left", attribute="bmi", gap_high=0.09)]
-    assert describe_model(rows) == [
-        "sam: no difference in Dice was shown in 2 comparisons; "
-        "with this many people a gap of up to 9.0 points (in kidney left by BMI) cannot be ruled out."
-    ]
+def test_that_nothing_could_be_held_equal_is_said():
+    assert "Nothing else that was recorded could be held equal" in sentences.describe_adjustment(ROW, [])
 
 
-def test_model_tells_the_largest_gaps_first_and_no_more_than_asked():
-    rows = [change(gap=0.03, organ="spleen"), change(gap=0.05), change(gap=0.04, organ="aorta"), change(p_adjusted=0.9)]
-    said = describe_model(rows, most=2)
-    assert said[0].startswith("sam: a difference in Dice was shown in 3 of 4 comparisons. The two largest:")
-    assert said[1].startswith("Liver by sex: Dice is 5.0 points") and said[2].startswith("Aorta")
+def test_matched_pairs_are_told_beside_the_gap():
+    match = {"metric": "dice", "gap": 0.039, "low": 0.01, "high": 0.06, "n_pairs": 20.0}
+    said = sentences.describe_match(match, 0.041)
     assert (
-        said[3]
-        == "In the other 1 comparison no difference was shown; there a gap of up to 6.2 points (liver by sex) cannot be ruled out."
+        said
+        == "Among 20 pairs of people matched one by one it is 3.9 points (95 % interval 1.0 to 6.0 points), instead of 4.1 points."
+    )
+    assert sentences.describe_match(match | {"gap": np.nan}, 0.041) == ""
+
+
+def describe_model(rows, **values):
+    return sentences.describe_model("sam", pd.DataFrame(rows), alpha=0.05, **values)
+
+
+def test_a_model_with_nothing_found_says_the_largest_open_gap_and_where():
+    rows = [change(**OPEN), change(**OPEN | {"gap_high": 0.09}, organ="kidney_left", attribute="bmi"), change(**WITHIN)]
+    assert describe_model(rows) == (
+        "sam: no difference in Dice was shown in 3 comparisons: 1 within the margin of 2.0 points and 2 in which the data cannot tell "
+        "(a gap of up to 9.0 points (kidney left by BMI) cannot be ruled out)."
     )
 
 
-def test_model_that_failed_everywhere_or_has_no_rows_is_not_compared():
-    assert describe_model([change(gap=np.nan)]) == ["sam: no groups could be compared."]
-    empty = pd.DataFrame(columns=list(ROW))
-    assert sentences.describe_model("sam", empty, alpha=0.05, levels={}, boundary_mm={}) == [
-        "sam: no groups could be compared."
+def test_a_model_tells_the_gravest_first_in_plain_units_and_no_more_than_asked():
+    key = ("liver", "sex")
+    rows = [
+        change(gap=0.03, organ="spleen"),
+        change(gap=0.06, organ="all"),
+        change(gap=0.05),
+        change(gap=0.09, organ="aorta", verdict="inconclusive"),
+        change(**OPEN, attribute="bmi"),
     ]
+    said = describe_model(rows, most=2, boundary_mm={key: BOUNDARY}, volume_ml={key: VOLUME})
+    assert said.startswith(
+        "sam: a difference in Dice was shown in 4 of 5 comparisons: liver, worse for “female” than for “male” (Dice 5.0 points lower, "
+        "outline 1.0 mm further off, volume 44.1 ml further off); spleen, worse for"
+    )
+    assert "; two more in the picture. In the others: 1 in which the data cannot tell" in said
+    assert describe_model(rows, most=4).index("all organs") < describe_model(rows, most=4).index("aorta")
+
+
+def test_a_model_without_any_comparison_says_so():
+    assert describe_model([change(gap=np.nan)]) == "sam: no groups could be compared."
+    assert (
+        sentences.describe_model("sam", pd.DataFrame(columns=list(ROW)), alpha=0.05)
+        == "sam: no groups could be compared."
+    )
 
 
 def test_pooled_organs_are_named_as_such():
     assert sentences.describe_gap(change(organ="all"), alpha=0.05).startswith("All organs by sex")
 
 
+def test_other_measures_are_told_where_the_first_one_shows_nothing():
+    others = {"metric": "hd95_mm", "gap": 3.0, "margin": 1.0}
+    table = pd.DataFrame([change(**OPEN), change(**others), change(organ="spleen"), change(**others, organ="spleen")])
+    said = sentences.describe_other_measures(table, "dice", 0.05)
+    assert said == (
+        "Other measures show a disparity where Dice does not: sam, liver by sex (“female”: 95 % Hausdorff distance 3.0 mm)."
+    )
+    assert sentences.describe_other_measures(table.iloc[2:], "dice", 0.05) == ""
+
+
 def test_certainty_counts_tests_before_and_after_correction():
     table = pd.DataFrame({"p": [0.001, 0.03, 0.5, np.nan], "p_adjusted": [0.003, 0.06, 0.5, np.nan]})
-    said = sentences.describe_certainty(table, alpha=0.05, correction="holm")
+    words = sentences.CORRECTIONS
+    said = sentences.describe_certainty(table, alpha=0.05, correction="holm", words=words)
     assert said.startswith("3 tests were made") and "1 difference remains" in said and "2 would have counted" in said
-    said = sentences.describe_certainty(table, alpha=0.05, correction="none")
+    said = sentences.describe_certainty(table, alpha=0.05, correction="none", words=words)
     assert "not corrected" in said
-    empty = sentences.describe_certainty(table.iloc[3:], alpha=0.05, correction="holm")
+    empty = sentences.describe_certainty(table.iloc[3:], alpha=0.05, correction="holm", words=words)
     assert empty == "No statistical test could be made."
+
+
+def test_what_would_have_been_found_is_said_with_its_extent():
+    rows = pd.DataFrame(
+        [change(detectable=0.01), change(detectable=0.02), change(detectable=0.05), change(detectable=np.nan)]
+    )
+    said = sentences.describe_power(rows, 0.8)
+    assert (
+        "a true difference in Dice of 2.0 points (1.0 to 5.0 points, by comparison) would have been found in 80 of 100"
+        in said
+    )
+    assert "of 2.0 points would" in sentences.describe_power(rows.iloc[[1]], 0.8)
+    assert sentences.describe_power(rows.iloc[[3]], 0.8) == "" == sentences.describe_power(rows[["metric"]], 0.8)
+
+
+def test_what_is_left_open_is_counted_by_kind():
+    said = sentences.describe_unknowns(pd.DataFrame([ROW, change(**OPEN), change(**WITHIN), change(gap=np.nan)]), 0.05)
+    assert len(said) == 3
+    assert (
+        said[0].startswith("In 1 of 3 comparisons in Dice the data cannot tell")
+        and "3.5 points (sam, liver by sex)" in said[0]
+    )
+    assert (
+        said[1].startswith("In 1 of 3 comparisons the groups' means lie within 2.0 points")
+        and "single persons" in said[1]
+    )
+    assert said[2].startswith("1 comparison in Dice could not be made")
+
+
+def test_nothing_is_left_open_where_everything_is_shown_or_nothing_compared():
+    assert sentences.describe_unknowns(pd.DataFrame([ROW]), 0.05) == []
+    assert sentences.describe_unknowns(pd.DataFrame([change(gap=np.nan)]), 0.05) == []
+    assert (
+        "do not say how large"
+        in sentences.describe_unknowns(pd.DataFrame([change(**OPEN | {"gap_low": np.nan})]), 0.05)[0]
+    )
+
+
+def test_models_are_compared_by_their_gaps():
+    row = {
+        "model_a": "a",
+        "model_b": "b",
+        "organ": "liver",
+        "attribute": "sex",
+        "metric": "dice",
+        "difference": -0.03,
+        "p_adjusted": 0.01,
+    }
+    said = sentences.describe_model_gaps(pd.DataFrame([row, row | {"organ": "spleen", "p_adjusted": 0.4}]), 0.05)
+    assert said == (
+        "In 1 of 2 comparisons of two models one has a smaller gap in Dice: liver by sex, the gap of a is 3.0 points smaller than that of b."
+    )
+    turned = sentences.describe_model_gaps(pd.DataFrame([row | {"difference": 0.03}]), 0.05)
+    assert "the gap of b is 3.0 points smaller than that of a" in turned
+    assert "no model was shown" in sentences.describe_model_gaps(pd.DataFrame([row | {"p_adjusted": 0.2}]), 0.05)
+    assert sentences.describe_model_gaps(pd.DataFrame([row | {"difference": np.nan}]), 0.05) == ""
+
+
+@pytest.mark.parametrize(
+    ("row", "cell"),
+    [
+        (ROW, (Outcome.DISPARITY, "worse: female", "4.1 points (2.2 to 6.2)")),
+        (change(verdict="inconclusive"), (Outcome.SIZE_OPEN, "worse: female", "how much is open: 2.2 to 6.2 points")),
+        (
+            change(verdict="negligible", gap=0.01),
+            (Outcome.NEGLIGIBLE, "small: female", "1.0 points, within 2.0 points"),
+        ),
+        (change(**WITHIN), (Outcome.EQUIVALENT, "within 2.0 points", "")),
+        (change(**OPEN), (Outcome.INCONCLUSIVE, "cannot tell", "up to 3.5 points")),
+        (change(gap=np.nan), (Outcome.NOT_COMPARED, "not compared", "")),
+        (None, (Outcome.NOT_COMPARED, "not compared", "")),
+    ],
+)
+def test_a_cell_of_the_picture_says_it_in_words(row, cell):
+    assert sentences.describe_cell(row, 0.05) == cell
+
+
+PLACE = {"organ": "liver", "model": "sam", "attribute": "sex", "group_a": "female", "group_b": "male"}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "Not tested."),
+        ({"significant_fraction": 0.12, "min_p_fwer": 0.002}, "Beyond chance on 12 % of the surface (p = 0.002)."),
+        (
+            {"significant_fraction": 0.0, "min_p_fwer": 0.3, "p_adjusted": 0.9},
+            "Nowhere shown to be beyond chance (p = 0.30, all maps of the study together p = 0.90).",
+        ),
+    ],
+)
+def test_a_place_is_told_with_its_certainty(values, words):
+    row = PLACE | values
+    assert sentences.describe_place(row, "back") == f"Liver (sam) by sex, “female” against “male”: back. {words}"
+    assert sentences.describe_place_of_gap("liver", row, "back") == f"Back (“female” against “male”). {words}"
+
+
+def test_an_organ_without_a_map_has_no_place():
+    assert "was not mapped" in sentences.describe_place_of_gap("liver", None, "")
+    assert "one by one" in sentences.describe_place_of_gap("all", None, "")
 
 
 @pytest.mark.parametrize(
@@ -274,19 +454,6 @@ def test_p_is_written_as_clinicians_read_it(p, text):
     assert sentences.format_p(p) == text
 
 
-@pytest.mark.parametrize(
-    ("row", "cell"),
-    [
-        (ROW, (Outcome.SHOWN, "worse: female", "4.1 points, p = 0.002")),
-        (change(p_adjusted=0.5), (Outcome.NOT_SHOWN, "not shown", "up to 6.2 points")),
-        (change(gap=np.nan), (Outcome.NOT_COMPARED, "not compared", "")),
-        (None, (Outcome.NOT_COMPARED, "not compared", "")),
-    ],
-)
-def test_a_cell_of_the_picture_says_it_in_words(row, cell):
-    assert sentences.describe_cell(row, 0.05) == cell
-
-
 def test_prompts_are_owned_up_to():
     said = sentences.describe_prompts({"sam": Prompt(jitter=0.05), "ours": None})
     assert "sam is given a box" in said and "5 %" in said and "upper bound" in said
@@ -319,10 +486,18 @@ def test_a_prompt_is_put_in_words(prompt, text):
     assert sentences.describe_prompt(Prompt(**prompt)) == text
 
 
-def test_confounders_are_named_as_not_allowed_for():
-    said = sentences.describe_confounders(["sex", "bmi"], ["scanner"])
-    assert "sex and BMI may go together" in said and "not allowed for: scanner" in said
-    assert "may go together" not in sentences.describe_confounders(["sex"], [])
+def test_what_is_allowed_for_and_what_is_not_is_named():
+    said = sentences.describe_confounders(["sex", "BMI"], ["scanner"])
+    assert "what was recorded (sex and BMI)" in said and said.endswith("not allowed for: scanner.")
+    assert "Gaps are not adjusted" in sentences.describe_confounders([], [])
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [(0.041, 0.02, 0.062, "4.1 (2.0 to 6.2)"), (0.041, np.nan, 0.062, "4.1"), (np.nan, 0.0, 1.0, "–")],
+)
+def test_an_estimate_in_a_table_carries_its_interval(value, low, high, text):
+    assert sentences.format_estimate(value, low, high, "dice") == text
 
 
 @pytest.mark.parametrize(

@@ -88,11 +88,17 @@ def report(
     output_dir: Annotated[
         Path, typer.Argument(help="A study's output folder, such as outputs/demo.", show_default=False)
     ],
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Print it to report.pdf too, by a Chromium on this machine.")
+    ] = False,
 ) -> None:
     """Write report.html again from what lies in an output folder."""
-    from helpers.report import build_report
+    from helpers.report import build_report, print_report
 
-    typer.echo(f"report: {_relative(build_report(output_dir))}")
+    page = build_report(output_dir)
+    typer.echo(f"report: {_relative(page)}")
+    if pdf:
+        typer.echo(f"printed: {_relative(print_report(page))}")
 
 
 @app.command()

@@ -1,12 +1,14 @@
 """An output folder → one offline HTML report; an executed notebook → offline HTML.
 
-`outputs` reads a folder and forgets who is who, `sentences` turns rows into words, `sections` puts the
-report together, `page` renders it. None of them tests a difference or fits a model.
+`outputs` reads a folder and forgets who is who (`scrubbing`, `suppression`), `sentences` turns rows into words, `sections` puts the
+report together, `page` renders it, `pdf` prints it, `leaks` searches what came out. None of them tests a difference or fits a model.
 """
 
 from helpers.report.blocks import Report, Section
+from helpers.report.leaks import find_leaks
 from helpers.report.notebook_html import export_notebook
-from helpers.report.page import build_report, find_leaks, render_report, show_section
+from helpers.report.page import build_report, render_report, show_section
+from helpers.report.pdf import print_report
 from helpers.report.sections import compose_report
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "compose_report",
     "export_notebook",
     "find_leaks",
+    "print_report",
     "render_report",
     "show_section",
 ]

@@ -8,7 +8,9 @@ from typing import Literal, TypeAlias
 import pandas as pd
 import plotly.graph_objects as go
 
-Tone: TypeAlias = Literal["shown", "small", "open", "blank"]
+Tone: TypeAlias = Literal["shown", "unsized", "small", "within", "open", "blank"]
+# What carries a tone besides its colour.
+SIGNS: dict[Tone, str] = {"shown": "▲", "unsized": "△", "small": "▽", "within": "=", "open": "?", "blank": "–"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a matrix: what is found, in words, and a tone that colour repeats."""
+    """One cell of a matrix: what is found, in words, and a tone that a sign and a colour repeat."""
 
     headline: str
     detail: str
@@ -92,13 +94,39 @@ class Matrix:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """One difference that is shown, told in full: a headline, and the answer to each question."""
+
+    headline: str
+    tone: Tone
+    answers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A small picture of our own: SVG without any text from data, and the same in words."""
+
+    svg: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Term:
+    """One entry of the glossary: a word, what it means, and a drawing where one helps."""
+
+    name: str
+    meaning: str
+    drawing: Drawing | None = None
+
+
+@dataclass(frozen=True)
 class Terms:
-    """A glossary: term and meaning."""
+    """A glossary."""
 
-    items: tuple[tuple[str, str], ...]
+    items: tuple[Term, ...]
 
 
-Block: TypeAlias = Heading | Text | Bullets | Note | Table | Figure | Matrix | Terms
+Block: TypeAlias = Heading | Text | Bullets | Note | Table | Figure | Matrix | Finding | Terms
 
 
 @dataclass(frozen=True)

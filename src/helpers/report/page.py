@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from helpers import storage
 from helpers.errors import StageError
 from helpers.figures.style import CONFIG, SVG_BUTTON_SCRIPT
-from helpers.report.blocks import Block, Figure, Report, Section
+from helpers.report.blocks import SIGNS, Block, Figure, Report, Section
 from helpers.report.sections import compose_report
 
 # What plotly may take as markup in a figure's text; everything else that looks like a tag is text.
 _FOREIGN_TAG = re.compile(r"<(?!/?(?:br|b|i|em|strong|sub|sup|extra|span)\s*/?>|span style=(['\"])[\w:;#%. -]+\1>)")
 _KEPT_KEYS = ("dtype", "bdata", "shape")
-_LIBRARY = re.compile(r"<script data-library[^>]*>.*?</script>", re.DOTALL)
 
 
 def build_report(folder: Path) -> Path:
@@ -110,38 +105,6 @@ def clean_figure(figure: go.Figure) -> dict[str, Any]:
     return clean_texts(json.loads(figure.to_json()))
 
 
-def find_leaks(page: str, planted: Iterable[str]) -> list[str]:
-    """Return which of the `planted` texts can be read from an HTML page.
-
-    Looks into the source, the text with entities resolved, every JSON string of the figures, base64
-    data (typed arrays, images) as bytes, and the numbers in typed arrays; plotly.js itself is passed over.
-
-    Parameters
-    ----------
-    page : str
-    planted : iterable of str
-        Identifiers, paths or names that must not be there.
-    """
-    page = _LIBRARY.sub("", page)
-    haystack = [page, html.unescape(page)]
-    numbers: set[str] = set()
-    for match in re.finditer(r"<script type=\"application/json\"[^>]*>(.*?)</script>", page, re.DOTALL):
-        value = json.loads(match.group(1))
-        for text in _walk_texts(value):
-            haystack += [text, html.unescape(text)]
-        for array in _walk_arrays(value):
-            numbers |= {f"{number:g}" for number in np.unique(array).tolist()}
-            numbers |= {str(int(number)) for number in np.unique(array).tolist() if float(number).is_integer()}
-    for match in re.finditer(r"base64,([A-Za-z0-9+/=]{16,})|\"bdata\":\s*\"([^\"]{16,})\"", page):
-        try:
-            encoded = (match.group(1) or match.group(2)).replace("\\u002f", "/").replace("\\u002b", "+")
-            haystack.append(base64.b64decode(encoded, validate=False).decode("latin-1"))
-        except (binascii.Error, ValueError):
-            continue
-    everything = "\n".join(haystack).casefold()
-    return sorted({text for text in map(str, planted) if text.casefold() in everything or text in numbers})
-
-
 def dump_json(value: Any) -> str:
     """Return `value` as JSON that can stand inside a script element, whatever its strings hold."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -160,6 +123,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals["css"] = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
+    environment.globals["signs"] = SIGNS
     environment.filters["kind"] = lambda block: type(block).__name__
     environment.filters["plot"] = lambda block: dump_json(clean_figure(block.figure))
     environment.filters["height"] = lambda block: int(block.figure.layout.height or 450)
@@ -193,31 +157,3 @@ def clean_texts(value: Any) -> Any:
     if isinstance(value, dict):
         return {clean_texts(key): item if key in _KEPT_KEYS else clean_texts(item) for key, item in value.items()}
     return value
-
-
-def _walk_texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for item in value:
-            yield from _walk_texts(item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield str(key)
-            if key != "bdata":
-                yield from _walk_texts(item)
-
-
-def _walk_arrays(value: Any) -> Iterator[np.ndarray]:
-    if isinstance(value, dict):
-        if "bdata" in value and "dtype" in value:
-            yield np.frombuffer(base64.b64decode(value["bdata"]), dtype=value["dtype"])
-        else:
-            for item in value.values():
-                yield from _walk_arrays(item)
-    elif isinstance(value, list):
-        numbers = [item for item in value if isinstance(item, (int, float)) and not isinstance(item, bool)]
-        if numbers:
-            yield np.asarray(numbers, dtype=float)
-        for item in value:
-            yield from _walk_arrays(item)

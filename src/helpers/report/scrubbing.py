@@ -1,0 +1,138 @@
+"""Messages and page texts without ids, paths, addresses and dates."""
+
+from __future__ import annotations
+
+import getpass
+import html
+import platform
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+_QUOTED_PATH = re.compile(r"(['\"`])[^'\"`\n]*[/\\][^'\"`\n]*\1")
+_PATH = re.compile(
+    r"""(?:[A-Za-z][A-Za-z0-9+.-]*://\S+)            # s3://…, file://…, tcp://host
+      | (?:(?<![\w.)])(?:~|\.{1,2}|[A-Za-z]:)?[/\\][^\s'",;:|()]+(?:[/\\][^\s'",;:|()]*)*)   # /a/b, ../a, C:\a
+      | (?:[^\s'",;:|()]+(?:[/\\][^\s'",;:|()]+){2,})  # a/b/c
+      | (?:[^\s'",;:|()]+\.(?:nii(?:\.gz)?|nrrd|mha|mhd|dcm|csv|tsv|xlsx|parquet|json|ya?ml|pth|pt|safetensors|npz|py)\b)
+    """,
+    re.VERBOSE,
+)
+_ADDRESS = re.compile(r"\b[\w.+-]+@[\w.-]+\b")
+# What a person's own value was is nobody's business: "age 103 years is outside the plausible 18 to 90".
+_IMPLAUSIBLE = re.compile(r"\b(\w+) -?\d+(?:\.\d+)?((?: \S+)? is outside)")
+# What is no text to be read: tags, comments, and what stands in styles and scripts.
+_MARKUP = re.compile(
+    r"(<style\b.*?</style>|<script\b.*?</script>|<!--.*?-->|</?[A-Za-z][^<>]*>)", re.DOTALL | re.IGNORECASE
+)
+_TELLING_NOTHING = ("root", "user", "users", "admin", "localhost", "jovyan", "runner", "home")
+_DATE = re.compile(r"\b(?:19|20)\d{2}(?:-\d{2}-\d{2}|(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))\b")
+
+
+class Scrubber:
+    """Takes ids, paths, addresses and dates out of messages.
+
+    Parameters
+    ----------
+    numbers : dict of str to int
+        Study-local number of each scan id.
+    subjects : iterable of str
+        Ids of people.
+    paths : iterable of str
+        Known paths; their file names are known too.
+
+    Notes
+    -----
+    An id that is a number of up to three digits cannot be told from any other number: it is replaced only
+    after a word such as "scan" or "subject".
+    """
+
+    def __init__(
+        self, numbers: dict[str, int] | None = None, subjects: Iterable[str] = (), paths: Iterable[str] = ()
+    ) -> None:
+        numbers = numbers or {}
+        self._words = dict.fromkeys(map(str, subjects), "the person")
+        self._words |= {scan: f"scan {number:03d}" for scan, number in numbers.items()}
+        files: dict[str, str] = {}
+        for path in map(str, paths):
+            files[path] = "the file"
+            files[Path(path).name] = "the file"
+            files[str(Path(path).parent)] = "the folder"
+        files = {text: word for text, word in files.items() if len(text) > 3}
+        self._files = sorted(files.items(), key=lambda item: len(item[0]), reverse=True)
+        free = sorted((key for key in self._words if not re.fullmatch(r"\d{1,3}", key)), key=len, reverse=True)
+        bound = sorted((key for key in self._words if re.fullmatch(r"\d{1,3}", key)), key=len, reverse=True)
+        self._free_words = free
+        self._free = _compile_any(free)
+        self._bound = _compile_any(
+            bound, after=r"(\b(?:scan|subject|case|patient|person|participant|id)s?[ #:=]*['\"]?)"
+        )
+        self._machine = _compile_any(name_machine())
+
+    def __call__(self, message: Any) -> str:
+        """Return `message` on one line, without ids, paths, addresses and dates."""
+        if message is None or (not isinstance(message, str) and pd.isna(message)):
+            return ""
+        return self.clean(" ".join(str(message).split())).strip()
+
+    def clean(self, text: str) -> str:
+        """Return a plain text, its lines and spaces as they are, without ids, paths, addresses and dates."""
+        if "/" in text or "\\" in text:
+            # Whole paths first, bare file names last: a name replaced within a path would break the path up.
+            for path, word in self._files:
+                if "/" in path or "\\" in path:
+                    text = text.replace(path, word)
+            text = _QUOTED_PATH.sub("the file", text)
+        text = _PATH.sub("the file", text)
+        for name, word in self._files:
+            if name in text:
+                text = text.replace(name, word)
+        # Looking for each id by itself is far faster than a pattern of thousands, and mostly there is none.
+        if self._free is not None and any(word in text for word in self._free_words):
+            text = self._free.sub(lambda match: self._words[match.group(1)], text)
+        if self._bound is not None:
+            text = self._bound.sub(lambda match: self._words[match.group(2)], text)
+        if self._machine is not None:
+            text = self._machine.sub("[machine]", text)
+        text = _ADDRESS.sub("[address]", text)
+        text = _DATE.sub("[date]", text)
+        text = _IMPLAUSIBLE.sub(r"\1 …\2", text)
+        text = re.sub(
+            r"\b(scan|subject|case|person|file|patient) (?=(?:scan \d|the (?:person|file|folder)\b))", "", text
+        )
+        return re.sub(r"(the (?:file|folder))(?:[/\\ ]+the (?:file|folder))+", r"\1", text)
+
+    def clean_markup(self, text: str) -> str:
+        """Return HTML, or a text of plotly's, with its words cleaned and its tags, styles and scripts as they are."""
+        parts = _MARKUP.split(text)
+        for place in range(0, len(parts), 2):
+            if parts[place].strip():
+                plain = html.unescape(parts[place])
+                cleaned = self.clean(plain)
+                if cleaned != plain:
+                    parts[place] = html.escape(cleaned, quote=False)
+        return "".join(parts)
+
+
+def name_machine() -> list[str]:
+    """Return the names of this machine and its user where they are telling: ``root`` and the like are not."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may have no name for its user
+        user = ""
+    names = {user, platform.node(), platform.node().partition(".")[0]}
+    return sorted(name for name in names if len(name) > 3 and name.lower() not in _TELLING_NOTHING)
+
+
+def _compile_any(words: list[str], *, after: str = "()") -> re.Pattern[str] | None:
+    if not words:
+        return None
+    any_of = "|".join(re.escape(word) for word in words)
+    # Ids stand alone or within longer tokens joined by _ - or . (`case_7_left`), never within a word.
+    pattern = rf"(?<![A-Za-z0-9])({any_of})(?![A-Za-z0-9])"
+    return re.compile(
+        pattern if after == "()" else after + rf"({any_of})(?![A-Za-z0-9])", re.IGNORECASE if after != "()" else 0
+    )

@@ -1,0 +1,56 @@
+"""Put the report together: a module per part of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from helpers import __version__
+from helpers.figures.style import name_for_people
+from helpers.report.blocks import Report, Section
+from helpers.report.outputs import Outputs, read_outputs
+from helpers.report.sections.answers import compose_answers
+from helpers.report.sections.checklist import compose_checklist
+from helpers.report.sections.glossary import compose_glossary
+from helpers.report.sections.limits import compose_limits
+from helpers.report.sections.losses import compose_losses
+from helpers.report.sections.methods import compose_methods, read_date
+from helpers.report.sections.people import compose_people
+from helpers.report.sections.performance import compose_performance
+from helpers.report.sections.spatial import compose_spatial
+
+_COMPOSERS: tuple[Callable[[Outputs], Section], ...] = (
+    compose_answers,
+    compose_people,
+    compose_losses,
+    compose_performance,
+    compose_spatial,
+    compose_limits,
+    compose_glossary,
+    compose_methods,
+    compose_checklist,
+)
+
+
+def compose_report(folder: Path) -> Report:
+    """Put together the report of an output folder, from the tables in it.
+
+    A stage that has not been run is said so in its section.
+
+    Parameters
+    ----------
+    folder : Path
+        A study's output folder.
+
+    Raises
+    ------
+    StageError
+        It is no study's output folder.
+    """
+    outputs = read_outputs(Path(folder))
+    parameters = outputs.parameters
+    return Report(
+        title=parameters.title or name_for_people(parameters.name),
+        subtitle=f"For whom do the segmentation models work worse? · {read_date(outputs)} · segfair {__version__}",
+        sections=tuple(compose(outputs) for compose in _COMPOSERS),
+    )

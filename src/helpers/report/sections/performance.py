@@ -1,0 +1,245 @@
+"""How well each model does, and for whom worse: every comparison, the people behind it, and what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from helpers.figures import fairness as figures
+from helpers.figures.fairness_gaps import plot_gap_ladder
+from helpers.figures.fairness_overview import VERDICT_LOOKS, plot_model_gaps
+from helpers.figures.fairness_people import plot_intersections, plot_trend_curves
+from helpers.figures.style import name_for_people
+from helpers.report import sentences
+from helpers.report.blocks import Block, Figure, Heading, Note, Section, Table, Text
+from helpers.report.escaping import escape_for_plotly
+from helpers.report.outputs import Outputs
+from helpers.report.sections.overall import tabulate_overall
+from helpers.report.sections.questions import (
+    average_people,
+    choose_metric,
+    is_compared,
+    list_found,
+    make_missing,
+    make_section,
+)
+from helpers.report.sentences import Outcome
+
+_PLACE = ("performance", "How well each model does, and for whom worse", "Performance")
+_MOST_DOTS = 9
+
+
+def compose_performance(outputs: Outputs) -> Section:
+    """Compose performance overall and per group, with the figures of the fairness room."""
+    if outputs.metrics is None:
+        return make_missing(_PLACE, "Performance has not been measured: 03_performance has not been run.")
+    blocks: list[Block] = [tabulate_overall(outputs)]
+    if outputs.disparity is None or outputs.groups is None:
+        blocks.append(Note("Groups have not been compared: 03_performance has not been finished."))
+        return make_section(_PLACE, blocks)
+    if not is_compared(outputs):
+        smallest = outputs.parameters.fairness.min_group
+        blocks.append(Note(sentences.describe_no_statistics(len(outputs.included), smallest)))
+        return make_section(_PLACE, blocks)
+    blocks += _draw_gaps(outputs)
+    blocks += _draw_people(outputs)
+    blocks += _draw_trends(outputs)
+    blocks += _draw_intersections(outputs)
+    blocks += _compare_models(outputs)
+    blocks += [Heading("Every comparison in numbers"), _tabulate_gaps(outputs)]
+    pairs = _tabulate_pairs(outputs)
+    if pairs is not None:
+        blocks.append(pairs)
+    return make_section(_PLACE, blocks)
+
+
+def _draw_gaps(outputs: Outputs) -> list[Block]:
+    disparity, metric = escape_for_plotly(outputs.disparity), choose_metric(outputs)
+    name = sentences.METRIC_NAMES[metric]
+    blocks: list[Block] = [
+        Heading("How far apart the groups are"),
+        Figure(
+            figures.plot_gap_forest(disparity, metric),
+            f"Each mark is the gap in {name} between the best and the worst group; the line is its 95 % interval, the shaded band is "
+            "the margin below which a gap is of no consequence. A line that crosses zero means that no gap is shown, not that there is "
+            "none: its far end is how large it may be. Among three groups or more the largest gap is above zero by chance alone.",
+        ),
+    ]
+    if metric == "dice" and "boundary_error_mm" in set(disparity["metric"]):
+        blocks.append(
+            Figure(
+                figures.plot_gap_forest(disparity, "boundary_error_mm"),
+                "The same in millimetres: how much further off the outline is in the worst group. This does not depend on organ size. "
+                "The worst group may be another one than for Dice.",
+            )
+        )
+    if any(name in disparity and disparity[name].notna().any() for name in ("excess_gap", "adjusted_gap")):
+        blocks += [
+            Heading("What the gaps are made of"),
+            Figure(
+                plot_gap_ladder(disparity, metric),
+                "One model at a time; the menu chooses it. For each organ from top to bottom: the gap as found; the gap that organ size alone would "
+                "give if everyone had the same error at the outline; what is left of it; and the gap with the other recorded differences between the "
+                "groups held equal. A gap that moves to zero on the way is owed to what was allowed for. Lines are 95 % intervals.",
+            ),
+        ]
+    return blocks
+
+
+def _draw_people(outputs: Outputs) -> list[Block]:
+    """Return the people of every shown difference as dots; of the largest gap where none is shown."""
+    metric = choose_metric(outputs)
+    if outputs.metrics is None or metric not in outputs.metrics:
+        return []
+    compared = outputs.disparity[(outputs.disparity["metric"] == metric) & outputs.disparity["gap"].notna()]
+    rows = compared.to_dict("records")
+    shown = list_found(outputs)
+    if not rows:
+        return []
+    told = shown or [max(rows, key=lambda row: row["gap"])]
+    people = escape_for_plotly(average_people(outputs, [metric]))
+    blocks: list[Block] = [
+        Heading("The people behind the differences shown" if shown else "The people behind the largest gap")
+    ]
+    pairs = dict.fromkeys((row["model"], row["attribute"]) for row in sorted(told, key=lambda row: -row["gap"]))
+    for model, attribute in list(pairs)[:_MOST_DOTS]:
+        organs = {row["organ"] for row in told if (row["model"], row["attribute"]) == (model, attribute)} | {"all"}
+        organs = [organ for organ in dict.fromkeys(people["organ"]) if organ in organs]
+        blocks.append(
+            Figure(
+                figures.plot_group_dots(
+                    people,
+                    metric,
+                    attribute,
+                    model=model,
+                    organs=organs,
+                    min_group=outputs.parameters.fairness.min_group,
+                ),
+                "Each dot is one person, the box holds the middle half of the group, the line in it is the median. See how far the "
+                "groups overlap, and whether a few people or all of them make the difference.",
+            )
+        )
+    if len(pairs) > _MOST_DOTS:
+        blocks.append(Text(f"{len(pairs) - _MOST_DOTS} more such figures are in the notebook 03_performance."))
+    return blocks
+
+
+def _draw_trends(outputs: Outputs) -> list[Block]:
+    trends, tests, metric = outputs.trends, outputs.trend_tests, choose_metric(outputs)
+    if trends is None or tests is None or trends.empty or not (trends["metric"] == metric).any():
+        return []
+    return [
+        Heading("Without cutting numbers into groups"),
+        Figure(
+            plot_trend_curves(escape_for_plotly(trends), escape_for_plotly(tests), metric),
+            f"A smooth curve of {sentences.METRIC_NAMES[metric]} through everyone, with the other recorded differences held equal; the menu chooses what "
+            "is along the axis and the organ. The band is where the whole curve lies with 95 % confidence: if a level line fits into it, no trend is shown.",
+        ),
+    ]
+
+
+def _draw_intersections(outputs: Outputs) -> list[Block]:
+    cells, metric = outputs.intersections, choose_metric(outputs)
+    if cells is None or cells.empty or "pooled" not in cells or cells["pooled"].isna().all():
+        return []
+    return [
+        Heading("Where groups meet"),
+        Figure(
+            plot_intersections(escape_for_plotly(cells), metric),
+            "Somebody can belong to two groups that are each served well, and be served badly. Each cell is the mean of the people in it, "
+            "steadied by the others where they are few, with its 95 % interval; hatched cells have too few people to be shown. "
+            "None of these is tested one by one.",
+        ),
+    ]
+
+
+def _compare_models(outputs: Outputs) -> list[Block]:
+    gaps, metric = outputs.model_gaps, choose_metric(outputs)
+    if gaps is None or gaps.empty:
+        return []
+    rows = gaps[gaps["metric"] == metric]
+    said = sentences.describe_model_gaps(rows, outputs.parameters.fairness.alpha)
+    if not said:
+        return []
+    return [
+        Heading("Is one model fairer than another?"),
+        Text(said),
+        Figure(
+            plot_model_gaps(escape_for_plotly(gaps), metric),
+            "Each mark is the gap of the first model named less that of the second, on the same people: left of zero the first has the smaller gap. "
+            "Where the line, a 95 % interval, crosses zero, neither is shown to be fairer. Of many lines some miss zero by chance: point at a mark for "
+            "its corrected p-value. A smaller gap is no gain where both groups are served worse.",
+        ),
+    ]
+
+
+def _tabulate_gaps(outputs: Outputs) -> Table:
+    """Return every comparison that could be made, as numbers."""
+    rows = [
+        _tabulate_gap(row, outputs.parameters.fairness.alpha)
+        for row in outputs.disparity.to_dict("records")
+        if sentences.judge_gap(row, outputs.parameters.fairness.alpha) is not Outcome.NOT_COMPARED
+    ]
+    frame = pd.DataFrame(rows)
+    numeric = (
+        "Gap (95 % interval)", "Margin", "Size alone", "Excess", "Adjusted", "Would have been found", "Corrected p",
+    )  # fmt: skip
+    frame = frame.loc[:, [name for name in frame if name not in numeric or not frame[name].isin(["–", ""]).all()]]
+    return Table("Every comparison", frame, numeric=numeric, folded=True)
+
+
+def _tabulate_gap(row: Mapping[str, Any], alpha: float) -> dict[str, str]:
+    metric = str(row["metric"])
+    look = VERDICT_LOOKS.get(str(row.get("verdict")), VERDICT_LOOKS["inconclusive"])
+    unsized = sentences.judge_gap(row, alpha) is Outcome.SIZE_OPEN
+    unit = "points" if metric in sentences.SCORES else metric.rpartition("_")[2]
+    return {
+        "Model": row["model"],
+        "Organ": sentences.name_organ(row["organ"]),
+        "By": name_for_people(str(row["attribute"])),
+        "Measure": f"{sentences.METRIC_NAMES.get(metric, metric)}, {unit}",
+        "Verdict": f"{look.sign} {look.word}" + (" (a difference is shown, its size is open)" if unsized else ""),
+        "Worse than": f"“{row['worst_group']}” than “{row['best_group']}”",
+        "Gap (95 % interval)": sentences.format_estimate(row["gap"], row.get("gap_low"), row.get("gap_high"), metric),
+        "Margin": sentences.format_estimate(row.get("margin"), None, None, metric),
+        "Size alone": sentences.format_estimate(row.get("expected_gap"), None, None, metric),
+        "Excess": sentences.format_estimate(
+            row.get("excess_gap"), row.get("excess_low"), row.get("excess_high"), metric
+        ),
+        "Adjusted": sentences.format_estimate(
+            row.get("adjusted_gap"), row.get("adjusted_low"), row.get("adjusted_high"), metric
+        ),
+        "Would have been found": sentences.format_estimate(row.get("detectable"), None, None, metric),
+        "Corrected p": sentences.format_p(row["p_adjusted"] if "p_adjusted" in row else row.get("p")).removeprefix(
+            "p "
+        ),
+    }
+
+
+def _tabulate_pairs(outputs: Outputs) -> Table | None:
+    """Return which groups differ from which, where there are more than two and they differ at all."""
+    pairs = outputs.pairs
+    if pairs is None or pairs.empty or not {"group_a", "test", "p"} <= set(pairs):
+        return None
+    rows = [
+        {
+            "Model": row["model"],
+            "Organ": sentences.name_organ(row["organ"]),
+            "By": name_for_people(str(row["attribute"])),
+            "Measure": sentences.METRIC_NAMES.get(str(row["metric"]), str(row["metric"])),
+            "Groups": f"“{row['group_a']}” and “{row['group_b']}”",
+            "Test": row["test"],
+            "p, pairs corrected": sentences.format_p(row["p"]).removeprefix("p "),
+        }
+        for row in pairs[pairs["p"].notna()].to_dict("records")
+    ]
+    if not rows:
+        return None
+    return Table(
+        "Which groups differ from which, where there are more than two",
+        pd.DataFrame(rows),
+        numeric=("p, pairs corrected",),
+        folded=True,
+    )

@@ -1,0 +1,153 @@
+"""Where on the organ groups differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from helpers.figures.spatial import plot_error_surface
+from helpers.figures.style import name_for_people
+from helpers.report import sentences
+from helpers.report.blocks import Block, Bullets, Figure, Note, Section, Table, Text
+from helpers.report.escaping import escape_for_plotly
+from helpers.report.outputs import Outputs
+from helpers.report.sections.questions import list_found, make_missing, make_section
+from helpers.spatial import describe_location
+
+_PLACE = ("spatial", "Where in the organ", "Where")
+# A browser draws at most 16 WebGL scenes in one page; beyond these the table tells the rest.
+_MOST_SURFACES = 8
+_MOST_PLACES = 3
+_HOW_SURFACE = (
+    "The organ's mean shape in 3D: drag to turn it, or choose a side; R and L are the person's right and left. The menu chooses between the "
+    "difference of two groups and each group by itself. Red: drawn too large (in a difference: larger in the first group named), blue: too "
+    "small, white: no error; point at a place to read it in mm. Grey: no value."
+)
+
+
+def compose_spatial(outputs: Outputs) -> Section:
+    """Compose where on the organ groups differ."""
+    if outputs.maps is None or outputs.spatial_summary is None:
+        return make_missing(_PLACE, "The spatial analysis has not been run (04_spatial).")
+    if outputs.maps.empty:
+        return make_missing(_PLACE, "No organ could be mapped: too few people have it, or no group is large enough.")
+    return make_section(_PLACE, _tell_places(outputs))
+
+
+def locate_differences(outputs: Outputs) -> dict[tuple[str, str, str], tuple[Mapping[str, Any], str]]:
+    """Return, by (model, organ, attribute), the row of spatial/summary.csv and where the two groups differ, in words."""
+    summary, maps = outputs.spatial_summary, outputs.maps
+    if summary is None or summary.empty or maps is None or maps.empty:
+        return {}
+    found = {}
+    for row in summary[summary["peak_difference_mm"].notna()].to_dict("records"):
+        told = row.get("location")
+        found[_place(row)] = row, told if isinstance(told, str) and told else _locate(outputs, row)
+    return found
+
+
+def _locate(outputs: Outputs, row: Mapping[str, Any]) -> str:
+    part = _select_map(outputs.maps, row["model"], row["organ"])
+    part = part[part["attribute"] == row["attribute"]].sort_values("vertex")
+    template = outputs.templates.get(row["organ"])
+    return describe_location(
+        part[["x", "y", "z"]].to_numpy(float),
+        part["difference"].to_numpy(float),
+        template.faces if template is not None and len(template.vertices_mm) == len(part) else None,
+        positive=f"larger for “{row['group_a']}”",
+        negative=f"smaller for “{row['group_a']}”",
+    )
+
+
+def _tell_places(outputs: Outputs) -> list[Block]:
+    """Return where groups differ on each organ, in words, then each organ's surface."""
+    shown = {_place(row) for row in list_found(outputs)}
+    rows = sorted(
+        locate_differences(outputs).values(),
+        key=lambda item: (_place(item[0]) not in shown, -abs(item[0]["peak_difference_mm"])),
+    )
+    tested = any(sentences.is_known(row.get("significant_fraction")) for row, _ in rows)
+    blocks: list[Block] = [
+        Text(
+            "At each place of a common organ shape, the error is how far the model's outline lies outside (+) or inside (−) the expert's, in mm, "
+            "averaged over a group. The difference of two groups shows where one of them is drawn larger or smaller than the other. "
+            + (
+                "“Beyond chance” is corrected for all the places of the organ at once."
+                if tested
+                else "Nothing here is tested: where the organ as a whole shows no difference, take a place for a hint at most."
+            )
+        )
+    ]
+    if rows:
+        blocks.append(Bullets(tuple(sentences.describe_place(row, place) for row, place in rows[:_MOST_PLACES])))
+    else:
+        blocks.append(Note("No two groups were large enough to compare their errors on an organ."))
+    blocks += _figures_surface(outputs, [(row["model"], row["organ"]) for row, _ in rows])
+    if rows:
+        table = pd.DataFrame([_tabulate_place(row, place, tested=tested) for row, place in rows])
+        blocks.append(
+            Table(
+                "Where groups differ on the organ's surface",
+                table,
+                numeric=("Largest difference",),
+                folded=len(table) > 12,
+            )
+        )
+    return blocks
+
+
+def _tabulate_place(row: Mapping[str, Any], place: str, *, tested: bool) -> dict[str, str]:
+    cells = {
+        "Model": row["model"],
+        "Organ": sentences.name_organ(row["organ"]),
+        "By": name_for_people(row["attribute"]),
+        "Compared (people)": f"“{row['group_a']}” ({row['n_a']:.0f}) against “{row['group_b']}” ({row['n_b']:.0f})",
+        "Largest difference": sentences.format_size(row["peak_difference_mm"], "boundary_error_mm", signed=True),
+        "Where": place,
+    }
+    if tested:
+        fraction = row.get("significant_fraction")
+        cells["Beyond chance"] = (
+            f"{100 * fraction:.0f} % of the surface" if sentences.is_known(fraction) else "not tested"
+        )
+    return cells
+
+
+def _figures_surface(outputs: Outputs, first: list[tuple[str, str]]) -> list[Block]:
+    """Return a surface per model and organ, those in `first` before the others."""
+    maps, groups = outputs.maps, outputs.spatial_groups
+    every = maps[["model", "organ"]].drop_duplicates().itertuples(index=False, name=None)
+    blocks: list[Block] = []
+    pairs = [(model, organ) for model, organ in dict.fromkeys([*first, *every]) if organ in outputs.templates]
+    for model, organ in pairs[:_MOST_SURFACES]:
+        template, part = outputs.templates[organ], _select_map(maps, model, organ)
+        if (part.groupby("attribute", sort=False).size() != len(template.vertices_mm)).any():
+            blocks.append(
+                Note(
+                    f"The maps of {sentences.name_organ(organ)} do not fit its template: run 04_spatial again.",
+                    "warning",
+                )
+            )
+            continue
+        counts = escape_for_plotly(_select_map(groups, model, organ)) if groups is not None and len(groups) else None
+        figure = plot_error_surface(
+            template.vertices_mm,
+            template.faces,
+            escape_for_plotly(part),
+            groups=counts,
+            title=f"{sentences.name_organ(organ).capitalize()}: where the outlines of {model} lie",
+        )
+        blocks.append(Figure(figure, _HOW_SURFACE))
+    if len(pairs) > _MOST_SURFACES:
+        blocks.append(Text(f"{len(pairs) - _MOST_SURFACES} more such surfaces are in the notebook 04_spatial."))
+    return blocks
+
+
+def _select_map(table: pd.DataFrame, model: str, organ: str) -> pd.DataFrame:
+    return table[(table["model"] == model) & (table["organ"] == organ)]
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["model"], row["organ"], row["attribute"]

@@ -1,0 +1,199 @@
+"""Whose scans, what was left out, what failed, and what the models were given: rules from counts to sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from helpers.figures.style import name_for_people
+from helpers.parameters import Prompt
+from helpers.report.sentences.words import count, list_words
+
+# What an empty or absent mask counts as; `helpers.metrics.EMPTY_CASES` holds the values.
+STATUSES = {
+    "reference_empty": (
+        "the organ is not in the expert's mask, but in the model's",
+        "nothing to compare: left out of every mean",
+    ),
+    "prediction_empty": (
+        "the model drew nothing where the expert drew the organ",
+        "Dice and surface Dice 0; it has no distance",
+    ),
+    "both_empty": ("the organ is in neither mask", "nothing to compare: left out of every mean"),
+    "prediction_missing": (
+        "there is no mask: the model failed on the scan",
+        "left out of every mean, never counted as 0",
+    ),
+    "failed": ("the masks could not be compared", "left out of every mean, never counted as 0"),
+}
+
+
+def describe_people(people: int, scans: int, models: Sequence[str], *, phantoms: bool) -> str:
+    """Say which models were tried on whose scans."""
+    whom = count(people, "phantom") if phantoms else count(people, "person", "people")
+    verb = "was" if len(models) == 1 else "were"
+    return (
+        f"{count(len(models), 'model').capitalize()} ({list_words(models)}) {verb} compared with the expert's masks "
+        f"on {count(scans, 'scan')} of {whom}."
+    )
+
+
+def describe_groups(
+    attribute: str, counts: Mapping[str, int | None], missing: int, *, min_group: int, unit: str = ""
+) -> str:
+    """Say how many people each group has.
+
+    Parameters
+    ----------
+    attribute : str
+    counts : mapping of str to int or None
+        People per group; None where there are fewer than `min_group`; empty where nobody has a group.
+    missing : int
+        People for whom the attribute is not recorded.
+    """
+    shown = [f"“{group}” {number}" for group, number in counts.items() if number is not None]
+    small = [f"“{group}”" for group, number in counts.items() if number is None]
+    parts = shown + ([f"fewer than {min_group} each in {list_words(small)}"] if len(small) > 1 else [])
+    parts += [f"fewer than {min_group} in {small[0]}"] if len(small) == 1 else []
+    parts += [f"not recorded for {_hide_few(missing, min_group)}"] if missing else []
+    name = name_for_people(attribute)
+    heading = f"{name[0].upper()}{name[1:]}{f' ({unit})' if unit else ''}"
+    if not counts and missing:
+        return f"{heading}: not recorded for anyone."
+    return f"{heading}: {', '.join(parts)}." if parts else f"{heading}: no groups."
+
+
+def describe_no_statistics(scans: int, min_group: int, *, groups: int = 0) -> str:
+    """Say that the study is too small, or too uniform, to compare groups."""
+    if groups == 1:
+        return (
+            f"Only one group has at least {min_group} people, so there is nothing to compare it with: "
+            f"{count(scans, 'scan')} of one group allow no group statistics."
+        )
+    verb = "allows" if scans == 1 else "allow"
+    return (
+        f"{count(scans, 'scan').capitalize()} {verb} no group statistics: no two groups with at least {min_group} people could be compared. "
+        "The results describe these scans and say nothing about groups of people."
+    )
+
+
+def describe_failures(inference: pd.DataFrame) -> list[str]:
+    """Say, model by model, how many scans failed."""
+    said = []
+    for model, rows in inference.groupby("model", sort=False):
+        failed = int((rows["status"] != "ok").sum())
+        if failed == len(rows):
+            said.append(f"{model} failed on every one of {count(len(rows), 'scan')}: it has no results.")
+        elif failed:
+            said.append(
+                f"{model} failed on {failed} of {count(len(rows), 'scan')}; these are missing from its results, not counted as zero."
+            )
+    return said or ["No model failed on any scan."]
+
+
+def describe_exclusions(total: int, excluded: int) -> str:
+    """Say how many scans were left out before anything was measured."""
+    if total == 0:
+        return "The cohort holds no scans."
+    if excluded == 0:
+        return f"None of {count(total, 'scan')} was left out."
+    if excluded == total:
+        return f"Every one of {count(total, 'scan')} was left out: nothing could be measured."
+    return f"{excluded} of {count(total, 'scan')} {'was' if excluded == 1 else 'were'} left out before anything was measured."
+
+
+def merge_reasons(reasons: Iterable[str]) -> list[tuple[str, int]]:
+    """Count equal reasons, the commonest first; reasons that differ in numbers alone are one, with … for the numbers.
+
+    A value that belongs to one person (an age of 103) so is told only where a single scan has that reason.
+    """
+    kinds: dict[str, list[str]] = {}
+    for reason in reasons:
+        text = reason or "no reason recorded"
+        kinds.setdefault(re.sub(r"-?\d+(?:\.\d+)?", "#", text), []).append(text)
+    merged = []
+    for texts in kinds.values():
+        words = [re.split(r"(-?\d+(?:\.\d+)?)", text) for text in texts]
+        same = [part if all(other[place] == part for other in words) else "…" for place, part in enumerate(words[0])]
+        merged.append(("".join(same), len(texts)))
+    return sorted(merged, key=lambda pair: -pair[1])
+
+
+def describe_prompts(prompts: Mapping[str, Prompt | None]) -> str:
+    """Say where the models' prompts came from.
+
+    Parameters
+    ----------
+    prompts : mapping of str to Prompt or None
+        Of each model; None where its masks were made elsewhere.
+    """
+    ready = [model for model, prompt in prompts.items() if prompt is None]
+    alike: dict[str, list[str]] = {}
+    for model, prompt in prompts.items():
+        if prompt is not None:
+            alike.setdefault(describe_prompt(prompt), []).append(model)
+    said = []
+    if alike:
+        each = [
+            f"{list_words(models)} {'is' if len(models) == 1 else 'are'} given {what}" for what, models in alike.items()
+        ]
+        said.append(
+            f"The prompts are simulated from the expert's own mask: {'; '.join(each)}. They know where the organ is, "
+            "so the results are an upper bound: a clinician's prompts would do worse."
+        )
+    if ready:
+        said.append(f"The masks of {list_words(ready)} were made elsewhere; how is not known to this report.")
+    return " ".join(said)
+
+
+def describe_prompt(prompt: Prompt) -> str:
+    """Say in words what a model is shown of where the organ is."""
+    part = "each separate part of the organ" if prompt.per == "component" else "the organ"
+    where = f"{part} in every slice"
+    moved = ""
+    if prompt.jitter_mm is not None:
+        moved = f", each side moved at random by up to {prompt.jitter_mm:g} mm" if prompt.jitter_mm else ""
+    elif prompt.jitter:
+        moved = f", each side moved at random by up to {100 * prompt.jitter:g} % of the box"
+    box = f"a box around {where}{moved}" if prompt.type != "box3d" else f"one box in space around {part}{moved}"
+    points = _describe_points(prompt)
+    said = {"points": f"{points} for {where}", "box_points": f"{box}, and {points}"}.get(prompt.type, box)
+    if prompt.min_area_mm2:
+        said += f" (parts under {prompt.min_area_mm2:g} mm² get none)"
+    return said
+
+
+def _describe_points(prompt: Prompt) -> str:
+    inside = count(prompt.positive, "point") + " inside" if prompt.positive else ""
+    if prompt.positive and prompt.placement == "center":
+        inside += " (the first at its centre)" if prompt.positive > 1 else " (at its centre)"
+    beside = count(prompt.negative, "point") + " beside it" if prompt.negative else ""
+    return " and ".join(part for part in (inside, beside) if part)
+
+
+def _hide_few(number: int, min_group: int) -> str:
+    return str(number) if number >= min_group else f"fewer than {min_group}"
+
+
+def describe_confounders(held: Sequence[str], missed: Sequence[str]) -> str:
+    """Say what the adjusted gaps allow for, and what they do not.
+
+    Parameters
+    ----------
+    held : sequence of str
+        What was held equal in one comparison or another, for people.
+    missed : sequence of str
+        What was recorded as a confounder, and held equal in none.
+    """
+    if held:
+        said = (
+            f"Adjusted gaps hold equal what was recorded ({list_words(held)}), as far as the groups overlap in it. What was not recorded, such as "
+            "disease, scanner or who drew the mask, is not allowed for: it can cause a gap, or hide one."
+        )
+    else:
+        said = "Gaps are not adjusted, for nothing else could be held equal: what goes together with an attribute can cause its gap, or hide one."
+    if missed:
+        said += f" Recorded as possible confounders, and not allowed for: {list_words(missed)}."
+    return said
