@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,16 @@ def make_cohort(
     return table
 
 
-def make_metrics(cohort: pd.DataFrame, *, gap: float = 0.05, models: tuple[str, ...] = MODELS) -> pd.DataFrame:
+def make_metrics(
+    cohort: pd.DataFrame, *, gap: float = 0.05, models: tuple[str, ...] = MODELS, organs: tuple[str, ...] = ORGANS
+) -> pd.DataFrame:
     """Return metrics in which the first sex scores `gap` Dice less, for the first model and liver alone."""
     rng = np.random.default_rng(11)
     rows = []
     first = next(iter(cohort["group_sex"].cat.categories))
     for scan in cohort[cohort["included"]].itertuples():
         for model in models:
-            for organ in ORGANS:
+            for organ in organs:
                 planted = gap if (model, organ, scan.sex) == (models[0], "liver", first) else 0.0
                 dice = float(np.clip(0.93 - planted + rng.normal(0, 0.02), 0, 0.999))
                 volume, surface = (1500.0, 900.0) if organ == "liver" else (160.0, 180.0)
@@ -139,7 +142,7 @@ def make_fairness(
     return audit(
         metrics,
         included,
-        Fairness(min_group=min_group, bootstrap=200, **settings),
+        Fairness(min_group=min_group, bootstrap=100, **settings),
         list(attributes),
         7,
         confounders=[name for name in ("scanner", "modality") if name in included],
@@ -258,18 +261,25 @@ def write_study(
     return folder
 
 
+@lru_cache(maxsize=4)
+def make_whole(people: int = 60, few: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame, Audit]:
+    """Return cohort, metrics and audit of a study; made once, for it takes seconds, and never to be changed."""
+    cohort = make_cohort(people, few=few)
+    metrics = make_metrics(cohort)
+    return cohort, metrics, make_fairness(metrics, cohort)
+
+
 def write_whole_study(
     folder: Path, *, people: int = 60, few: str | None = None, parameters: dict[str, Any] | None = None
 ) -> Path:
     """Write a study with every stage finished."""
-    cohort = make_cohort(people, few=few)
-    metrics = make_metrics(cohort)
+    cohort, metrics, fairness = make_whole(people, few)
     write_template(folder)
     return write_study(
         folder,
         cohort=cohort,
         metrics=metrics,
-        fairness=make_fairness(metrics, cohort),
+        fairness=fairness,
         maps=make_maps(cohort),
         failing=2,
         parameters=parameters,

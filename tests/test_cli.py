@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 
+from tests import report_study as study
 from tests.test_parameters import SMALL
 
 
@@ -74,6 +75,14 @@ def test_a_wrong_parameter_is_one_message_and_status_2(params):
 def test_report_of_a_folder_that_is_none(tmp_path):
     done = segfair("report", str(tmp_path / "nothing"))
     assert done.returncode == 2 and "nothing" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_report_is_written_even_where_it_cannot_be_printed(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGFAIR_CHROMIUM", "no-such-browser")
+    study.write_study(tmp_path)
+    done = segfair("report", str(tmp_path), "--pdf")
+    assert done.returncode == 2 and "no Chromium, Chrome or Edge" in done.stderr and "Traceback" not in done.stderr
+    assert (tmp_path / "report.html").exists() and not (tmp_path / "report.pdf").exists()
 
 
 def test_checkpoints_are_listed(tmp_path, monkeypatch):

@@ -9,7 +9,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers.errors import SegfairError
-from helpers.report import export_notebook
+from helpers.report import export_notebook, find_leaks, make_scrubber
+from tests import report_study as study
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:nbconvert", "ignore::DeprecationWarning:traitlets")
 
@@ -95,3 +96,68 @@ def test_what_is_no_notebook_is_refused(tmp_path):
     with pytest.raises(SegfairError, match="is not a notebook"):
         export_notebook(tmp_path / "bad.ipynb", tmp_path / "x.html")
     assert not (tmp_path / "x.html").exists()
+
+
+def test_formulas_become_mathml_and_load_nothing(tmp_path):
+    prose = "# F\n\nA shift of $\\delta$ costs\n\n$$\\frac{\\delta S}{2V}$$\n\nand *emphasis*, `code`, $5."
+    source = write_notebook(tmp_path / "a.ipynb", new_markdown_cell(prose))
+    page = export_notebook(source, tmp_path / "a.html").read_text(encoding="utf-8")
+    assert page.count("<math") == 2 and "<mfrac>" in page and 'display="block"' in page
+    assert "<em>emphasis</em>" in page and "<code>code</code>" in page and "$5." in page
+    assert "mathjax" not in page.lower()
+
+
+def test_a_formula_that_cannot_be_translated_stays_as_it_was_written(tmp_path):
+    source = write_notebook(tmp_path / "a.ipynb", new_markdown_cell(r"$\frac{1$"))
+    assert r"<code>\frac{1</code>" in export_notebook(source, tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+def test_outputs_lose_ids_paths_machine_and_dates_of_the_study(tmp_path, monkeypatch):
+    monkeypatch.setattr("platform.node", lambda: "ward7-pc")
+    cohort = study.make_cohort(4)
+    study.write_study(tmp_path / "study", cohort=cohort)
+    person, scan, path = cohort.loc[1, ["subject", "scan", "reference"]]
+    secrets = [person, scan, path, "secret_place", "ward7-pc", "1958-03-11", "anna"]
+    words = f"{person} {scan} on ward7-pc born 1958-03-11 {path}"
+    source = write_notebook(
+        tmp_path / "a.ipynb",
+        new_code_cell("run()", outputs=[new_output("stream", text=f"comparing: 3/4 [00:01, {scan}]\n")]),
+        new_code_cell(
+            "t", outputs=[new_output("execute_result", {"text/html": f"<td>{words}</td>", "text/plain": words})]
+        ),
+        new_code_cell(
+            "boom()",
+            outputs=[
+                new_output(
+                    "error", ename="VolumeError", evalue=f"{path}: truncated", traceback=[f"File /home/anna/{scan}.py"]
+                )
+            ],
+        ),
+        new_code_cell(
+            "plot()", outputs=[new_output("display_data", {"application/vnd.plotly.v1+json": make_figure(words)})]
+        ),
+    )
+    page = export_notebook(source, tmp_path / "a.html", scrub=make_scrubber(tmp_path / "study")).read_text("utf-8")
+    assert find_leaks(page, secrets) == []
+    assert "comparing: 3/4 [00:01, scan 002]" in page and "VolumeError: the file: truncated" in page
+    assert page.count("the person scan 002 on [machine] born [date] the file") >= 2
+
+
+def test_images_and_numbers_of_figures_are_left_as_they_are(tmp_path):
+    figure = {
+        "data": [
+            {"type": "scatter", "x": {"dtype": "f8", "bdata": "AAAAAAAA8D8="}, "hovertemplate": "%{x}<extra></extra>"}
+        ],
+        "layout": {
+            "images": [{"source": "data:image/png;base64,iVBO/Rw0/KGgo"}],
+            "template": {"layout": {"font": {"family": "a/b/c/d"}}},
+        },
+        "frames": [{"name": "female", "data": []}],
+    }
+    source = write_notebook(
+        tmp_path / "a.ipynb",
+        new_code_cell("plot()", outputs=[new_output("display_data", {"application/vnd.plotly.v1+json": figure})]),
+    )
+    page = export_notebook(source, tmp_path / "a.html").read_text(encoding="utf-8")
+    for kept in ("AAAAAAAA8D8=", "iVBO", "a/b/c/d", "female"):
+        assert kept in page.replace("\\u002f", "/")

@@ -27,7 +27,7 @@ from tests import report_study as study
         ("written by anna@host.example", "written by [address]"),
         ("born 1980-05-09 or 19800509", "born [date] or [date]"),
         ("CT.nii.gz differs\nfrom its mask", "the file differs from its mask"),
-        ("BMI 12 kg/m² is outside 15 to 60", "BMI 12 kg/m² is outside 15 to 60"),
+        ("bmi 12.5 kg/m² is outside the plausible 15 to 60", "bmi … kg/m² is outside the plausible 15 to 60"),
         ("origin differs by 10 mm, spacing (1.0, 1.0, 3.0)", "origin differs by 10 mm, spacing (1.0, 1.0, 3.0)"),
         (np.nan, ""),
         (None, ""),
@@ -88,7 +88,7 @@ def test_a_group_that_is_small_for_one_organ_alone_is_suppressed_there(tmp_path)
     )
     outputs = read_outputs(folder)
     gaps = outputs.disparity[outputs.disparity["attribute"] == "sex"].groupby("organ")["gap"]
-    assert gaps.count().to_dict() == {"kidney_left": 8, "liver": 0}
+    assert gaps.count().to_dict() == {"all": 8, "kidney_left": 8, "liver": 0}
 
 
 def test_group_names_that_look_like_numbers_stay_names(tmp_path):
@@ -130,3 +130,57 @@ def test_missing_ids_of_excluded_scans_do_no_harm(tmp_path):
     outputs = read_outputs(study.write_study(tmp_path, cohort=cohort))
     assert pd.isna(outputs.cohort["person"].iloc[20])
     assert "nan" not in " ".join(outputs.cohort["reason"])
+
+
+def test_every_table_of_the_audit_that_names_a_small_group_loses_it(tmp_path):
+    cohort = study.make_cohort(60, few="male")
+    metrics = study.make_metrics(cohort)
+    fairness = study.make_fairness(metrics, cohort, min_group=3)
+    outputs = read_outputs(study.write_study(tmp_path, cohort=cohort, metrics=metrics, fairness=fairness))
+    assert (fairness.matching["group_a"] == "male").any() or (fairness.matching["group_b"] == "male").any()
+    for table in (outputs.pairs, outputs.matching):
+        assert not (table[["group_a", "group_b"]] == "male").any(axis=None)
+    cells = outputs.intersections[outputs.intersections["sex"] == "male"]
+    assert len(cells) and cells["suppressed"].all() and cells[["mean", "pooled", "low", "high"]].isna().all(axis=None)
+    assert set(cells["n"]) <= {"0", "< 3", "< 10", "< 6"} and not pd.to_numeric(cells["n"], errors="coerce").gt(0).any()
+    by_sex = outputs.model_gaps[outputs.model_gaps["attribute"] == "sex"]
+    assert len(by_sex) and by_sex[["difference", "gap_a", "n"]].isna().all(axis=None)
+    assert outputs.model_gaps.loc[outputs.model_gaps["attribute"] == "bmi", "difference"].notna().any()
+
+
+def test_columns_of_maps_that_belong_to_a_small_group_are_emptied(tmp_path):
+    cohort = study.make_cohort(60, few="male")
+    maps, summary = study.make_maps(cohort)
+    maps = maps.assign(absolute_male=1.0, miss_male=0.5, absolute_female=1.0, p_fwer=0.01, absolute_difference=1.0)
+    outputs = read_outputs(study.write_study(tmp_path, cohort=cohort, maps=(maps, summary)))
+    gone = ["error_male", "absolute_male", "miss_male", "p_fwer", "absolute_difference", "difference"]
+    assert outputs.maps[gone].isna().all(axis=None)
+    assert outputs.maps[["absolute_female", "error_female", "x"]].notna().all(axis=None)
+
+
+def test_tables_without_verdicts_are_told(tmp_path):
+    cohort, metrics, fairness = study.make_whole(60, None)
+    folder = study.write_study(tmp_path, cohort=cohort, metrics=metrics, fairness=fairness)
+    table = pd.read_csv(folder / "fairness" / "disparity.csv").drop(columns="verdict")
+    table.to_csv(folder / "fairness" / "disparity.csv", index=False)
+    assert "has no verdicts" in read_outputs(folder).problems[0]
+
+
+def test_markup_is_scrubbed_and_its_tags_are_kept():
+    scrub = Scrubber({"SCAN_7": 12}, ["P-1"], ["/srv/masks/a b.nii.gz"])
+    page = '<style>td { a: url("x/y/z") }</style><td class="SCAN_7">P-1 &amp; SCAN_7<br>/home/anna/x.nii.gz</td> 3 < 4'
+    assert scrub.clean_markup(page) == (
+        '<style>td { a: url("x/y/z") }</style><td class="SCAN_7">the person &amp; scan 012<br>the file</td> 3 < 4'
+    )
+    assert scrub.clean("line 1\n  SCAN_7  kept\n") == "line 1\n  scan 012  kept\n"
+
+
+def test_the_names_of_machine_and_user_are_scrubbed(monkeypatch):
+    monkeypatch.setattr("platform.node", lambda: "ward7-pc.example")
+    monkeypatch.setattr("getpass.getuser", lambda: "annalena")
+    assert (
+        Scrubber()("written on WARD7-PC by annalena, ward7-pc.example")
+        == "written on [machine] by [machine], [machine]"
+    )
+    monkeypatch.setattr("getpass.getuser", lambda: "root")
+    assert Scrubber()("the root of the tree") == "the root of the tree"

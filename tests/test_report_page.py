@@ -107,7 +107,8 @@ def test_every_text_of_every_block_is_escaped():
         blocks.Note(EVIL),
         blocks.Table(EVIL, pd.DataFrame({EVIL: [EVIL], "b": [EVIL]}), numeric=(EVIL,), folded=True),
         blocks.Matrix(EVIL, (panel,), (("shown", EVIL),), EVIL),
-        blocks.Terms(((EVIL, EVIL),)),
+        blocks.Finding(EVIL, "shown", ((EVIL, EVIL),)),
+        blocks.Terms((blocks.Term(EVIL, EVIL),)),
         blocks.Figure(figure, EVIL),
         title=EVIL,
     )
@@ -140,6 +141,77 @@ def test_no_planted_identifier_is_in_the_page(page):
     assert find_leaks(page, planted) == []
 
 
+def test_host_user_address_and_birth_dates_of_messages_and_columns_stay_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("platform.node", lambda: "ward7-pc")
+    monkeypatch.setattr("getpass.getuser", lambda: "annalena")
+    folder = study.write_whole_study(tmp_path)
+    table = pd.read_parquet(folder / "predictions" / "sam_demo" / "inference.parquet")
+    told = "/home/annalena/x.nii.gz on ward7-pc: annalena born 1958-03-11 of SCAN_0005_XYZ, mail a.b@clinic.example"
+    table.loc[table["status"] == "failed", "error"] = told
+    table.to_parquet(folder / "predictions" / "sam_demo" / "inference.parquet")
+    cohort = pd.read_parquet(folder / "cohort.parquet")
+    cohort["birth_date"], cohort["reason"] = "1961-07-23", cohort["reason"].where(cohort["reason"] == "", told)
+    cohort.to_parquet(folder / "cohort.parquet")
+    page = build_report(folder).read_text(encoding="utf-8")
+    planted = [
+        "annalena",
+        "ward7",
+        "1958-03-11",
+        "1961-07-23",
+        "SCAN_0005",
+        "clinic.example",
+        str(tmp_path),
+        tmp_path.name,
+    ]
+    assert find_leaks(page, planted) == []
+    assert "scan 006" in page, "the message itself is told, with the study's own number"
+
+
+def test_a_small_group_has_no_numbers_in_any_figure(tmp_path):
+    page = build_report(study.write_whole_study(tmp_path, few="male")).read_text(encoding="utf-8")
+    told = []
+    for data in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.DOTALL):
+        told += [text for text in walk(json.loads(data)) if re.search(r"\bmale\b", text)]
+    for text in told:
+        without = re.sub(r"n < 10|fewer than 10", "", re.sub(r"<[^>]*>", " ", text))
+        assert not re.search(r"\bmale\b\D{0,30}\d", without), text
+
+
+def walk(value):
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from walk(item)
+    elif isinstance(value, dict):
+        yield from walk([*value, *value.values()])
+
+
+@pytest.mark.slow
+def test_five_organs_by_four_models_stay_below_forty_megabytes(tmp_path):
+    organs, models = ("liver", "kidney_left", "kidney_right", "spleen", "aorta"), ("a", "b", "c", "d")
+    cohort = study.make_cohort(60)
+    metrics = study.make_metrics(cohort, models=models, organs=organs)
+    parameters = study.make_parameters(
+        models=[{"name": m, "kind": "precomputed", "path": "{scan}.nii.gz"} for m in models]
+    )
+    parameters["cohort"]["organs"] = {organ: {"labels": [place]} for place, organ in enumerate(organs, start=1)}
+    maps = [study.make_maps(cohort, model=model, organ=organ, vertices=2500) for organ in organs for model in models]
+    folder = study.write_study(
+        tmp_path,
+        cohort=cohort,
+        metrics=metrics,
+        fairness=study.make_fairness(metrics, cohort, metrics=["dice", "boundary_error_mm"]),
+        maps=tuple(pd.concat(part, ignore_index=True) for part in zip(*maps, strict=True)),
+        parameters=parameters,
+        run=study.make_run(),
+    )
+    for organ in organs:
+        study.write_template(folder, organ=organ, vertices=2500)
+    page = build_report(folder)
+    assert 5e6 < page.stat().st_size < 40e6
+
+
 @pytest.mark.parametrize(
     "hidden",
     [
@@ -151,6 +223,7 @@ def test_no_planted_identifier_is_in_the_page(page):
         f'<script type="application/json">{dump_json({"customdata": [["SECRET-1"]]})}</script>',
         f'<script type="application/json">{dump_json({"x": {"SECRET-1": 1}})}</script>',
         '<script type="application/json">{"t":"SECRET\\u002d1"}</script>',
+        '<script>Plotly.newPlot("x", [{"text": ["SECRET\\u002d1"]}])</script>',
     ],
 )
 def test_leaks_are_found_wherever_they_hide(hidden):

@@ -13,7 +13,7 @@ from typing import Any
 from helpers import provenance
 from helpers.errors import SegfairError, StageError
 from helpers.notebook import check_output_folder
-from helpers.report import export_notebook
+from helpers.report import export_notebook, make_scrubber
 from helpers.study import REPOSITORY, STAGES, Study
 
 Say = Callable[[str], None]
@@ -121,7 +121,7 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
     finally:
         if target.exists():
             _forget_machine(target)
-    export_notebook(target, target.with_suffix(".html"))
+    export_notebook(target, target.with_suffix(".html"), scrub=make_scrubber(study.folder))
     return target
 
 

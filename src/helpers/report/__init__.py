@@ -7,6 +7,7 @@ report together, `page` renders it, `pdf` prints it, `leaks` searches what came 
 from helpers.report.blocks import Report, Section
 from helpers.report.leaks import find_leaks
 from helpers.report.notebook_html import export_notebook
+from helpers.report.outputs import make_scrubber
 from helpers.report.page import build_report, render_report, show_section
 from helpers.report.pdf import print_report
 from helpers.report.sections import compose_report
@@ -18,6 +19,7 @@ __all__ = [
     "compose_report",
     "export_notebook",
     "find_leaks",
+    "make_scrubber",
     "print_report",
     "render_report",
     "show_section",

@@ -11,7 +11,10 @@ from plotly.offline import get_plotlyjs
 from helpers import storage
 from helpers.errors import StageError
 from helpers.figures.style import CONFIG, SVG_BUTTON_SCRIPT, SVG_LINK
+from helpers.report.notebook_cleaning import clean_figure_words, clean_notebook
+from helpers.report.notebook_formulas import make_exporter_class
 from helpers.report.page import clean_texts
+from helpers.report.scrubbing import Scrubber
 
 _PLOTLY = "application/vnd.plotly.v1+json"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -44,12 +47,13 @@ _TEMPLATE = """\
 """
 
 
-def export_notebook(executed: Path, target: Path) -> Path:
+def export_notebook(executed: Path, target: Path, *, scrub: Scrubber | None = None) -> Path:
     """Write an executed notebook as one offline HTML file and return its path.
 
-    Figures stay interactive with plotly.js inside, once; code is folded away under "code"; widgets, which
-    need a kernel, leave a line that says so; cells tagged ``parameters``, ``injected-parameters`` or
-    ``remove-cell`` are left out. Nothing is loaded from the network.
+    Figures stay interactive with plotly.js inside, once; code is folded away under "code"; formulas become MathML, which
+    browsers draw by themselves; widgets, which need a kernel, leave a line that says so; cells tagged ``parameters``,
+    ``injected-parameters`` or ``remove-cell`` are left out. Ids, paths, machine names and dates are taken out of outputs, and
+    an error keeps its message alone. Nothing is loaded from the network.
 
     Parameters
     ----------
@@ -57,6 +61,8 @@ def export_notebook(executed: Path, target: Path) -> Path:
         The notebook with its outputs.
     target : Path
         The HTML file.
+    scrub : Scrubber, optional
+        Knows the study's ids (:func:`helpers.report.outputs.make_scrubber`); without it paths, addresses and dates are found.
 
     Raises
     ------
@@ -67,7 +73,6 @@ def export_notebook(executed: Path, target: Path) -> Path:
     """
     import nbformat
     from jinja2 import DictLoader
-    from nbconvert import HTMLExporter
     from nbconvert.preprocessors import TagRemovePreprocessor
     from traitlets.config import Config
 
@@ -80,10 +85,12 @@ def export_notebook(executed: Path, target: Path) -> Path:
         raise StageError(f"{executed}: is not a notebook ({type(error).__name__}): run its stage again") from error
     notebook.metadata.pop("widgets", None)
     notebook.metadata["title"] = _find_title(notebook, executed)
-    drawn = _draw_outputs(notebook)
+    scrub = scrub or Scrubber()
+    clean_notebook(notebook, scrub)
+    drawn = _draw_outputs(notebook, scrub)
     config = Config()
     config.TagRemovePreprocessor.remove_cell_tags = set(_HIDDEN_TAGS)
-    exporter = HTMLExporter(
+    exporter = make_exporter_class()(
         config=config,
         extra_loaders=[DictLoader({"segfair.html.j2": _TEMPLATE})],
         template_file="segfair.html.j2",
@@ -101,7 +108,7 @@ def export_notebook(executed: Path, target: Path) -> Path:
     return target
 
 
-def _draw_outputs(notebook: Any) -> int:
+def _draw_outputs(notebook: Any, scrub: Scrubber) -> int:
     """Turn figures into live HTML and widgets into a line of text, in place; return the number of figures."""
     from nbformat.v4 import new_output
 
@@ -116,7 +123,9 @@ def _draw_outputs(notebook: Any) -> int:
                 continue
             if _PLOTLY in data:
                 drawn += 1
-                output = new_output("display_data", {"text/html": _draw_figure(data[_PLOTLY], f"figure-{drawn}")})
+                output = new_output(
+                    "display_data", {"text/html": _draw_figure(data[_PLOTLY], f"figure-{drawn}", scrub)}
+                )
             elif _WIDGET in data:
                 output = new_output("display_data", {"text/html": _WIDGET_TEXT})
             kept.append(output)
@@ -124,8 +133,9 @@ def _draw_outputs(notebook: Any) -> int:
     return drawn
 
 
-def _draw_figure(figure: dict[str, Any], place: str) -> str:
-    figure = clean_texts({key: figure.get(key, {}) for key in ("data", "layout")})
+def _draw_figure(figure: dict[str, Any], place: str, scrub: Scrubber) -> str:
+    kept = {key: figure[key] for key in ("data", "layout", "frames") if key in figure}
+    figure = clean_texts(clean_figure_words({"layout": {}, **kept}, scrub))
     return pio.to_html(
         figure,
         config=CONFIG,
@@ -133,6 +143,7 @@ def _draw_figure(figure: dict[str, Any], place: str) -> str:
         include_mathjax=False,
         full_html=False,
         validate=False,
+        auto_play=False,
         div_id=place,
         default_height=f"{figure['layout'].get('height') or 450}px",
     )

@@ -23,7 +23,7 @@ _PATH = re.compile(
 )
 _ADDRESS = re.compile(r"\b[\w.+-]+@[\w.-]+\b")
 # What a person's own value was is nobody's business: "age 103 years is outside the plausible 18 to 90".
-_IMPLAUSIBLE = re.compile(r"\b(\w+) -?\d+(?:\.\d+)?((?: \S+)? is outside)")
+_IMPLAUSIBLE = re.compile(r"\b(\w+) -?\d+(?:\.\d+)?((?: \S+)? is outside (?:the plausible )?-?\d)")
 # What is no text to be read: tags, comments, and what stands in styles and scripts.
 _MARKUP = re.compile(
     r"(<style\b.*?</style>|<script\b.*?</script>|<!--.*?-->|</?[A-Za-z][^<>]*>)", re.DOTALL | re.IGNORECASE
@@ -68,9 +68,9 @@ class Scrubber:
         self._free_words = free
         self._free = _compile_any(free)
         self._bound = _compile_any(
-            bound, after=r"(\b(?:scan|subject|case|patient|person|participant|id)s?[ #:=]*['\"]?)"
+            bound, after=r"(\b(?:scan|subject|case|patient|person|participant|id)s?[ #:=]*['\"]?)", ignore_case=True
         )
-        self._machine = _compile_any(name_machine())
+        self._machine = _compile_any(name_machine(), ignore_case=True)
 
     def __call__(self, message: Any) -> str:
         """Return `message` on one line, without ids, paths, addresses and dates."""
@@ -124,15 +124,14 @@ def name_machine() -> list[str]:
     except (KeyError, OSError):  # a container may have no name for its user
         user = ""
     names = {user, platform.node(), platform.node().partition(".")[0]}
-    return sorted(name for name in names if len(name) > 3 and name.lower() not in _TELLING_NOTHING)
+    telling = [name for name in names if len(name) > 3 and name.lower() not in _TELLING_NOTHING]
+    return sorted(telling, key=len, reverse=True)
 
 
-def _compile_any(words: list[str], *, after: str = "()") -> re.Pattern[str] | None:
+def _compile_any(words: list[str], *, after: str = "", ignore_case: bool = False) -> re.Pattern[str] | None:
     if not words:
         return None
     any_of = "|".join(re.escape(word) for word in words)
     # Ids stand alone or within longer tokens joined by _ - or . (`case_7_left`), never within a word.
-    pattern = rf"(?<![A-Za-z0-9])({any_of})(?![A-Za-z0-9])"
-    return re.compile(
-        pattern if after == "()" else after + rf"({any_of})(?![A-Za-z0-9])", re.IGNORECASE if after != "()" else 0
-    )
+    before = after or r"(?<![A-Za-z0-9])"
+    return re.compile(before + rf"({any_of})(?![A-Za-z0-9])", re.IGNORECASE if ignore_case else 0)

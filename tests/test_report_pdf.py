@@ -1,0 +1,65 @@
+"""The report as PDF, through a Chromium where there is one."""
+
+from __future__ import annotations
+
+import re
+import stat
+
+import pytest
+
+from helpers.errors import StageError
+from helpers.report import build_report, print_report
+from helpers.report.pdf import find_browser
+from tests import report_study as study
+
+
+def write_browser(folder, script: str) -> str:
+    path = folder / "browser"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+@pytest.fixture
+def page(tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("<!DOCTYPE html><title>t</title>words")
+    return page
+
+
+def test_without_a_browser_the_message_says_what_to_do(page, monkeypatch):
+    monkeypatch.setenv("SEGFAIR_CHROMIUM", "no-such-browser")
+    assert find_browser() is None
+    with pytest.raises(StageError, match=r"no Chromium, Chrome or Edge.*SEGFAIR_CHROMIUM.*print it from there"):
+        print_report(page)
+    assert page.exists() and not page.with_suffix(".pdf").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "message"), [("exit 3", "stopped"), ("exit 0", "wrote no file"), ("sleep 5", "took more than 1 s")]
+)
+def test_a_browser_that_fails_is_told_and_leaves_the_former_file(page, monkeypatch, script, message):
+    monkeypatch.setenv("SEGFAIR_CHROMIUM", write_browser(page.parent, script))
+    page.with_suffix(".pdf").write_text("former")
+    with pytest.raises(StageError, match=message):
+        print_report(page, seconds=1)
+    assert page.with_suffix(".pdf").read_text() == "former"
+
+
+def test_the_browser_is_given_a_copy_whose_path_says_nothing(page, monkeypatch):
+    script = 'for a in "$@"; do case $a in --print-to-pdf=*) out=${a#--print-to-pdf=};; esac; done; echo "$@" > "$out"'
+    monkeypatch.setenv("SEGFAIR_CHROMIUM", write_browser(page.parent, script))
+    told = print_report(page).read_text()
+    assert str(page.parent) not in told and "--no-pdf-header-footer" in told and "report.html#print" in told
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_report_is_printed_whole(chromium, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGFAIR_CHROMIUM", chromium)
+    folder = study.write_whole_study(tmp_path / "annalena")
+    printed = print_report(build_report(folder))
+    data = printed.read_bytes()
+    assert data.startswith(b"%PDF") and len(data) > 100_000
+    assert len(re.findall(rb"/Type\s*/Page\b", data)) >= 8
+    assert b"annalena" not in data and str(tmp_path).encode() not in data and b"file://" not in data
