@@ -135,14 +135,14 @@ def make_fairness(
     *,
     min_group: int = 10,
     attributes: tuple[str, ...] = ("sex", "bmi"),
-    **settings: Any,
+    measures: tuple[str, ...] = ("dice", "nsd", "hd95_mm", "boundary_error_mm"),
 ) -> Audit:
     """Return the audit of `metrics`, as 03_performance makes it, from fewer draws of people."""
     included = cohort[cohort["included"]].reset_index(drop=True)
     return audit(
         metrics,
         included,
-        Fairness(min_group=min_group, bootstrap=100, **settings),
+        Fairness(metrics=list(measures), min_group=min_group, bootstrap=100),
         list(attributes),
         7,
         confounders=[name for name in ("scanner", "modality") if name in included],

@@ -108,8 +108,8 @@ def test_formulas_become_mathml_and_load_nothing(tmp_path):
 
 
 def test_a_formula_that_cannot_be_translated_stays_as_it_was_written(tmp_path):
-    source = write_notebook(tmp_path / "a.ipynb", new_markdown_cell(r"$\frac{1$"))
-    assert r"<code>\frac{1</code>" in export_notebook(source, tmp_path / "a.html").read_text(encoding="utf-8")
+    source = write_notebook(tmp_path / "a.ipynb", new_markdown_cell("$a^b^c$"))
+    assert "<code>a^b^c</code>" in export_notebook(source, tmp_path / "a.html").read_text(encoding="utf-8")
 
 
 def test_outputs_lose_ids_paths_machine_and_dates_of_the_study(tmp_path, monkeypatch):
@@ -140,7 +140,7 @@ def test_outputs_lose_ids_paths_machine_and_dates_of_the_study(tmp_path, monkeyp
     page = export_notebook(source, tmp_path / "a.html", scrub=make_scrubber(tmp_path / "study")).read_text("utf-8")
     assert find_leaks(page, secrets) == []
     assert "comparing: 3/4 [00:01, scan 002]" in page and "VolumeError: the file: truncated" in page
-    assert page.count("the person scan 002 on [machine] born [date] the file") >= 2
+    assert page.count("the scan 002 on [machine] born [date] the file") >= 2
 
 
 def test_images_and_numbers_of_figures_are_left_as_they_are(tmp_path):

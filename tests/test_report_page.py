@@ -201,7 +201,7 @@ def test_five_organs_by_four_models_stay_below_forty_megabytes(tmp_path):
         tmp_path,
         cohort=cohort,
         metrics=metrics,
-        fairness=study.make_fairness(metrics, cohort, metrics=["dice", "boundary_error_mm"]),
+        fairness=study.make_fairness(metrics, cohort, measures=("dice", "boundary_error_mm")),
         maps=tuple(pd.concat(part, ignore_index=True) for part in zip(*maps, strict=True)),
         parameters=parameters,
         run=study.make_run(),

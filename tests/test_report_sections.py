@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
@@ -137,7 +138,6 @@ def test_performance_shows_gaps_people_and_every_comparison(whole):
         "are made of",
         "one dot per person",
         "over BMI",
-        "where groups meet",
         "Is one model fairer",
     ):
         assert any(words in title for title in titles), (words, titles)
@@ -248,7 +248,7 @@ def test_all_metrics_missing_is_a_result(tmp_path):
     report = compose_report(folder)
     text = read_text(report)
     assert "Nothing could be measured" in text and "failed on every one of 31 scans" in text
-    assert "nan" not in text.lower()
+    assert not re.search(r"\bnan\b", text.lower())
 
 
 def test_every_scan_excluded_is_a_result(tmp_path):
