@@ -122,6 +122,20 @@ def test_every_text_of_every_block_is_escaped():
     assert data["data"][0]["hovertemplate"].count("<extra>") == 1
 
 
+def test_what_would_not_fit_a_printed_page_is_told_and_made_smaller():
+    rows = pd.DataFrame({"a": range(80)}).astype(str)
+    page = render(
+        blocks.Table("many", rows, folded=True),
+        blocks.Table("few", rows.head(3), folded=True),
+        blocks.Figure(go.Figure(layout={"height": 1680}), "how"),
+        blocks.Figure(go.Figure(layout={"height": 400}), "how"),
+    )
+    assert (
+        "many (80 rows, on screen only)" in page and "few (3 rows)" in page and page.count('class="scroll long"') == 1
+    )
+    assert "--print-zoom: 0.50" in page and "--print-zoom: 1.00" in page
+
+
 def test_script_ends_in_data_cannot_close_the_script_element():
     text = dump_json({"a": "</script><script>alert(1)</script>", "b": "\u2028 & >"})
     assert not set("<>&\u2028") & set(text)

@@ -321,6 +321,8 @@ def test_models_are_compared_by_their_gaps():
     turned = sentences.describe_model_gaps(pd.DataFrame([row | {"difference": 0.03}]), 0.05)
     assert "the gap of b is 3.0 points smaller than that of a" in turned
     assert "no model was shown" in sentences.describe_model_gaps(pd.DataFrame([row | {"p_adjusted": 0.2}]), 0.05)
+    hint = sentences.describe_model_gaps(pd.DataFrame([row | {"p_adjusted": 0.2, "low": -0.05, "high": -0.01}]), 0.05)
+    assert hint.endswith("In 1 of them the 95 % interval by itself leaves zero out: a hint, not a proof.")
     assert sentences.describe_model_gaps(pd.DataFrame([row | {"difference": np.nan}]), 0.05) == ""
 
 

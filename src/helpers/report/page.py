@@ -21,6 +21,9 @@ from helpers.report.sections import compose_report
 
 # What plotly may take as markup in a figure's text; everything else that looks like a tag is text.
 _FOREIGN_TAG = re.compile(r"<(?!/?(?:br|b|i|em|strong|sub|sup|extra|span)\s*/?>|span style=(['\"])[\w:;#%. -]+\1>)")
+# Pixels of a printed page that a figure may take, its caption left room for; rows that a folded table may have to be printed.
+_PRINTED_PX = 840
+_MOST_PRINTED = 60
 _KEPT_KEYS = ("dtype", "bdata", "shape")
 
 
@@ -124,9 +127,11 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals["css"] = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
     environment.globals["signs"] = SIGNS
+    environment.globals["most_printed"] = _MOST_PRINTED
     environment.filters["kind"] = lambda block: type(block).__name__
     environment.filters["plot"] = lambda block: dump_json(clean_figure(block.figure))
     environment.filters["height"] = lambda block: int(block.figure.layout.height or 450)
+    environment.filters["zoom"] = lambda block: f"{min(1.0, _PRINTED_PX / (block.figure.layout.height or 450)):.2f}"
     environment.filters["title"] = lambda block: _read_title(block.figure)
     environment.filters["script_json"] = dump_json
     environment.filters["identity"] = id

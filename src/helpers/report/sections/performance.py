@@ -14,7 +14,7 @@ from helpers.figures.fairness_people import plot_intersections, plot_trend_curve
 from helpers.figures.style import name_for_people
 from helpers.report import sentences
 from helpers.report.blocks import Block, Figure, Heading, Note, Section, Table, Text
-from helpers.report.escaping import escape_for_plotly
+from helpers.report.escaping import escape_for_plotly, escape_text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.overall import tabulate_overall
 from helpers.report.sections.questions import (
@@ -75,11 +75,12 @@ def _draw_gaps(outputs: Outputs) -> list[Block]:
                 "The worst group may be another one than for Dice.",
             )
         )
+    found = list_found(outputs)
     if any(name in disparity and disparity[name].notna().any() for name in ("excess_gap", "adjusted_gap")):
         blocks += [
             Heading("What the gaps are made of"),
             Figure(
-                plot_gap_ladder(disparity, metric),
+                plot_gap_ladder(disparity, metric, escape_text(str(found[0]["model"])) if found else None),
                 "One model at a time; the menu chooses it. For each organ from top to bottom: the gap as found; the gap that organ size alone would "
                 "give if everyone had the same error at the outline; what is left of it; and the gap with the other recorded differences between the "
                 "groups held equal. A gap that moves to zero on the way is owed to what was allowed for. Lines are 95 % intervals.",
@@ -135,7 +136,7 @@ def _draw_trends(outputs: Outputs) -> list[Block]:
         Figure(
             plot_trend_curves(escape_for_plotly(trends), escape_for_plotly(tests), metric),
             f"A smooth curve of {sentences.METRIC_NAMES[metric]} through everyone, with the other recorded differences held equal; the menu chooses what "
-            "is along the axis and the organ. The band is where the whole curve lies with 95 % confidence: if a level line fits into it, no trend is shown.",
+            "is along the axis and the organ. Between the dotted lines the whole curve lies with 95 % confidence: if a level line fits between them, no trend is shown.",
         ),
     ]
 
@@ -177,11 +178,11 @@ def _compare_models(outputs: Outputs) -> list[Block]:
 
 def _tabulate_gaps(outputs: Outputs) -> Table:
     """Return every comparison that could be made, as numbers."""
-    rows = [
-        _tabulate_gap(row, outputs.parameters.fairness.alpha)
-        for row in outputs.disparity.to_dict("records")
-        if sentences.judge_gap(row, outputs.parameters.fairness.alpha) is not Outcome.NOT_COMPARED
-    ]
+    alpha = outputs.parameters.fairness.alpha
+    judged = [(sentences.judge_gap(row, alpha), row) for row in outputs.disparity.to_dict("records")]
+    # The gravest first; within a kind in the order of the study's file.
+    judged.sort(key=lambda pair: list(Outcome).index(pair[0]))
+    rows = [_tabulate_gap(row, alpha) for outcome, row in judged if outcome is not Outcome.NOT_COMPARED]
     frame = pd.DataFrame(rows)
     numeric = (
         "Gap (95 % interval)", "Margin", "Size alone", "Excess", "Adjusted", "Would have been found", "Corrected p",

@@ -507,7 +507,11 @@ def describe_model_gaps(rows: pd.DataFrame, alpha: float, *, most: int = 3) -> s
     shown = known[known["p_adjusted"] <= alpha].sort_values("size", ascending=False)
     of = count(len(known), "comparison of two models", "comparisons of two models")
     if shown.empty:
-        return f"In {of} no model was shown to have a smaller gap in {METRIC_NAMES[metric]} than another."
+        said = f"In {of} no model was shown to have a smaller gap in {METRIC_NAMES[metric]} than another, corrected for their number."
+        alone = int(((known["low"] > 0) | (known["high"] < 0)).sum()) if {"low", "high"} <= set(known) else 0
+        if alone:
+            said += f" In {alone} of them the 95 % interval by itself leaves zero out: a hint, not a proof."
+        return said
     said = []
     for row in shown.head(most).to_dict("records"):
         smaller, larger = (
