@@ -115,15 +115,12 @@ def _draw_surface_dice() -> Drawing:
 def _draw_distance(*, worst: bool) -> Drawing:
     expert, model = _outline((104, 50), (62, 34)), _outline((104, 50), (68, 40), bump=20, at=0.0)
     places = range(0, 72, 6)
-    rungs = [
-        _line(
-            *expert[place],
-            *model[place],
-            _ERROR if not worst or place == 0 else "#b8c0c7",
-            3 if worst and place == 0 else 1.5,
-        )
-        for place in places
-    ]
+    rungs = []
+    for place in places:
+        (x1, y1), (x2, y2) = expert[place], model[place]
+        longest = worst and place == 0
+        colour = _ERROR if longest or not worst else "#b8c0c7"
+        rungs.append(_line(x1, y1, x2, y2, colour, 3 if longest else 1.5))
     name = "hd95" if worst else "assd"
     said = "red: the worst 5 %" if worst else "mean of all lengths"
     return _finish(

@@ -83,7 +83,7 @@ def suppress_cells(
     """Empty the intersections of too few people, and those that lie in a group that is small by itself."""
     if table is None or table.empty or "n" not in table:
         return table
-    # Where people are too few their number is already words ("< 10").
+    # Where people are too few their number is already words ("<10").
     people = pd.to_numeric(table["n"].astype(str), errors="coerce")
     hidden = people.isna() | (people < min_group)
     if "suppressed" in table:
@@ -91,7 +91,8 @@ def suppress_cells(
     for attribute in (name for name in attributes if name in table):
         hidden |= table[attribute].astype(str).isin(small.get(attribute, set()))
     numbers = [name for name in ("mean", "additive", "pooled", "low", "high", "weight") if name in table]
-    text = table["n"].astype(str).mask(hidden & people.notna(), f"< {min_group}")
+    text = table["n"].astype(str)
+    text = text.mask(hidden & (people.notna() | text.str.startswith("<")), f"<{min_group}")
     table = table.assign(suppressed=hidden, n=text)
     table[numbers] = table[numbers].astype(float).mask(hidden)
     return table

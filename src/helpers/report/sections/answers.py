@@ -37,6 +37,7 @@ from helpers.report.sections.questions import (
     list_levels,
     list_prompts,
     make_section,
+    select_comparisons,
     tell_failures,
     tell_groups,
 )
@@ -128,7 +129,7 @@ def _tell_who(outputs: Outputs) -> list[Block]:
 
 def _tell_answers(outputs: Outputs) -> list[Block]:
     fairness, metric = outputs.parameters.fairness, choose_metric(outputs)
-    rows = outputs.disparity[outputs.disparity["metric"] == metric]
+    rows = select_comparisons(outputs, metric)
     boundary, volume = list_levels(outputs, "boundary_error_mm"), list_levels(outputs, "volume_error_ml")
     told = [
         sentences.describe_model(

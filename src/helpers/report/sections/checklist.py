@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from helpers import __version__
@@ -128,7 +130,7 @@ def _answer_metrics_reloaded(outputs: Outputs) -> list[tuple[str, str]]:
     ]
 
 
-def _name_metrics(names: list[str]) -> str:
+def _name_metrics(names: Sequence[str]) -> str:
     return sentences.list_words(METRIC_LABELS[name].partition(" (")[0] for name in names) or "none"
 
 

@@ -24,6 +24,7 @@ from helpers.report.sections.questions import (
     list_found,
     make_missing,
     make_section,
+    select_comparisons,
 )
 from helpers.report.sentences import Outcome
 
@@ -48,7 +49,7 @@ def compose_performance(outputs: Outputs) -> Section:
     blocks += _draw_trends(outputs)
     blocks += _draw_intersections(outputs)
     blocks += _compare_models(outputs)
-    blocks += [Heading("Every comparison in numbers"), _tabulate_gaps(outputs)]
+    blocks += [Heading("Every comparison in numbers"), _tabulate_gaps(outputs, outputs.disparity)]
     pairs = _tabulate_pairs(outputs)
     if pairs is not None:
         blocks.append(pairs)
@@ -94,8 +95,8 @@ def _draw_people(outputs: Outputs) -> list[Block]:
     metric = choose_metric(outputs)
     if outputs.metrics is None or metric not in outputs.metrics:
         return []
-    compared = outputs.disparity[(outputs.disparity["metric"] == metric) & outputs.disparity["gap"].notna()]
-    rows = compared.to_dict("records")
+    compared = select_comparisons(outputs, metric)
+    rows = compared[compared["gap"].notna()].to_dict("records")
     shown = list_found(outputs)
     if not rows:
         return []
@@ -106,8 +107,8 @@ def _draw_people(outputs: Outputs) -> list[Block]:
     ]
     pairs = dict.fromkeys((row["model"], row["attribute"]) for row in sorted(told, key=lambda row: -row["gap"]))
     for model, attribute in list(pairs)[:_MOST_DOTS]:
-        organs = {row["organ"] for row in told if (row["model"], row["attribute"]) == (model, attribute)} | {"all"}
-        organs = [organ for organ in dict.fromkeys(people["organ"]) if organ in organs]
+        wanted = {row["organ"] for row in told if (row["model"], row["attribute"]) == (model, attribute)} | {"all"}
+        organs = [organ for organ in dict.fromkeys(people["organ"]) if organ in wanted]
         blocks.append(
             Figure(
                 figures.plot_group_dots(
@@ -176,10 +177,10 @@ def _compare_models(outputs: Outputs) -> list[Block]:
     ]
 
 
-def _tabulate_gaps(outputs: Outputs) -> Table:
+def _tabulate_gaps(outputs: Outputs, disparity: pd.DataFrame) -> Table:
     """Return every comparison that could be made, as numbers."""
     alpha = outputs.parameters.fairness.alpha
-    judged = [(sentences.judge_gap(row, alpha), row) for row in outputs.disparity.to_dict("records")]
+    judged = [(sentences.judge_gap(row, alpha), row) for row in disparity.to_dict("records")]
     # The gravest first; within a kind in the order of the study's file.
     judged.sort(key=lambda pair: list(Outcome).index(pair[0]))
     rows = [_tabulate_gap(row, alpha) for outcome, row in judged if outcome is not Outcome.NOT_COMPARED]

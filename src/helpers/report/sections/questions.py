@@ -54,6 +54,14 @@ def is_compared(outputs: Outputs) -> bool:
     return not (disparity is None or disparity.empty or disparity["gap"].isna().all())
 
 
+def select_comparisons(outputs: Outputs, metric: str) -> pd.DataFrame:
+    """Return the rows of disparity.csv for one metric; no rows where there is no such table."""
+    disparity = outputs.disparity
+    if disparity is None or disparity.empty:
+        return pd.DataFrame(columns=["model", "organ", "metric", "attribute", "gap"])
+    return disparity[disparity["metric"] == metric]
+
+
 def name_unit(outputs: Outputs, attribute: str) -> str:
     """Return an attribute's unit, empty where it has none."""
     rule = outputs.parameters.cohort.attributes.get(attribute)
@@ -178,9 +186,7 @@ def find_match(outputs: Outputs, row: Mapping[str, Any]) -> Mapping[str, Any] | 
 
 def list_found(outputs: Outputs) -> list[Mapping[str, Any]]:
     """Return the comparisons in which the first page's metric shows a difference, the gravest first."""
-    if not is_compared(outputs):
-        return []
-    rows = outputs.disparity[outputs.disparity["metric"] == choose_metric(outputs)].to_dict("records")
+    rows = select_comparisons(outputs, choose_metric(outputs)).to_dict("records")
     return sentences.rank_rows(rows, outputs.parameters.fairness.alpha)
 
 

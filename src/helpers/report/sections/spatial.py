@@ -110,7 +110,7 @@ def _tabulate_place(row: Mapping[str, Any], place: str, *, tested: bool) -> dict
     if tested:
         fraction = row.get("significant_fraction")
         cells["Beyond chance"] = (
-            f"{100 * fraction:.0f} % of the surface" if sentences.is_known(fraction) else "not tested"
+            f"{100 * float(fraction):.0f} % of the surface" if sentences.is_known(fraction) else "not tested"
         )
     return cells
 
@@ -118,6 +118,8 @@ def _tabulate_place(row: Mapping[str, Any], place: str, *, tested: bool) -> dict
 def _figures_surface(outputs: Outputs, first: list[tuple[str, str]]) -> list[Block]:
     """Return a surface per model and organ, those in `first` before the others."""
     maps, groups = outputs.maps, outputs.spatial_groups
+    if maps is None:
+        return []
     every = maps[["model", "organ"]].drop_duplicates().itertuples(index=False, name=None)
     blocks: list[Block] = []
     pairs = [(model, organ) for model, organ in dict.fromkeys([*first, *every]) if organ in outputs.templates]

@@ -467,7 +467,11 @@ def describe_unknowns(rows: pd.DataFrame, alpha: float) -> list[str]:
     said = []
     unclear = [row for row, kind in zip(records, kinds, strict=True) if kind is Outcome.INCONCLUSIVE]
     if unclear:
-        widest = max((row for row in unclear if find_reach(row) is not None), key=find_reach, default=None)
+        widest = max(
+            (row for row in unclear if find_reach(row) is not None),
+            key=lambda row: find_reach(row) or 0.0,
+            default=None,
+        )
         open_ = (
             "the data do not say how large a difference may be hidden there"
             if widest is None
@@ -507,11 +511,11 @@ def describe_model_gaps(rows: pd.DataFrame, alpha: float, *, most: int = 3) -> s
     shown = known[known["p_adjusted"] <= alpha].sort_values("size", ascending=False)
     of = count(len(known), "comparison of two models", "comparisons of two models")
     if shown.empty:
-        said = f"In {of} no model was shown to have a smaller gap in {METRIC_NAMES[metric]} than another, corrected for their number."
+        nothing = f"In {of} no model was shown to have a smaller gap in {METRIC_NAMES[metric]} than another, corrected for their number."
         alone = int(((known["low"] > 0) | (known["high"] < 0)).sum()) if {"low", "high"} <= set(known) else 0
         if alone:
-            said += f" In {alone} of them the 95 % interval by itself leaves zero out: a hint, not a proof."
-        return said
+            nothing += f" In {alone} of them the 95 % interval by itself leaves zero out: a hint, not a proof."
+        return nothing
     said = []
     for row in shown.head(most).to_dict("records"):
         smaller, larger = (
@@ -553,7 +557,11 @@ def _tell_rest(compared: Sequence[Mapping[str, Any]], found: Sequence[Mapping[st
     if within:
         said.append(f"{len(within)} within the margin of {format_size(within[0].get('margin'), metric)}")
     if unclear:
-        widest = max((row for row in unclear if find_reach(row) is not None), key=find_reach, default=None)
+        widest = max(
+            (row for row in unclear if find_reach(row) is not None),
+            key=lambda row: find_reach(row) or 0.0,
+            default=None,
+        )
         hidden = (
             "the data do not say how large a gap may be hidden"
             if widest is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 import pandas as pd
 
@@ -32,7 +32,7 @@ CORRECTIONS = {
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
-def is_known(value: Any) -> bool:
+def is_known(value: Any) -> TypeGuard[Any]:
     """Tell whether a cell of a table says something: neither missing, nor infinite, nor empty text."""
     if value is None:
         return False
