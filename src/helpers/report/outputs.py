@@ -14,9 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from helpers import provenance
+from helpers import provenance, storage
 from helpers.errors import StageError
-from helpers.fairness import parse_table
 from helpers.parameters import Parameters, read_parameters
 from helpers.report import suppression
 from helpers.report.scrubbing import Scrubber
@@ -177,11 +176,7 @@ def _read(path: Path, problems: list[str], words: Sequence[str] = ()) -> pd.Data
     if not path.exists():
         return None
     try:
-        if path.suffix == ".parquet":
-            return pd.read_parquet(path)
-        # Every cell as text first: a group called "1" or "NA" is neither a number nor missing.
-        raw = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return parse_table(raw, [*_WORDS, *words, *(name for name in raw if not _holds_numbers(raw[name]))])
+        return storage.read_table(path, made_by="its stage", words=[*_WORDS, *words])
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except Exception as error:  # any fault of a file: the rest of the report is still worth having
@@ -189,12 +184,6 @@ def _read(path: Path, problems: list[str], words: Sequence[str] = ()) -> pd.Data
             f"{path.parent.name + '/' if path.parent.name in ('fairness', 'spatial') else ''}{path.name} cannot be read ({type(error).__name__}): run its stage again."
         )
         return None
-
-
-def _holds_numbers(column: pd.Series) -> bool:
-    """Tell whether a column of a CSV file, all text, holds nothing but numbers (or True and False) and empty cells."""
-    filled = column[column != ""]
-    return bool(pd.to_numeric(filled, errors="coerce").notna().all() or filled.isin(["True", "False"]).all())
 
 
 def _read_inference(folder: Path, problems: list[str]) -> pd.DataFrame | None:
