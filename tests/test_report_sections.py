@@ -373,7 +373,7 @@ def test_the_methods_paragraph_cites_what_was_used(whole):
     text = read_text(whole["methods"])
     for words in (
         "Mann-Whitney",
-        "bias-corrected and accelerated bootstrap",
+        "studentised bootstrap",
         "Schuirmann",
         "Holm S.",
         "arXiv:2406.12646",

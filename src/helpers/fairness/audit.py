@@ -72,7 +72,7 @@ _HOW = {
     "max_t": "corrected together by permuting people (Westfall and Young's step-down method)",
     "none": "made and not corrected",
 }
-_INTERVALS = {
+INTERVALS = {
     "student": "studentised bootstrap (bootstrap-t)",
     "bca": "bias-corrected and accelerated bootstrap",
     "percentile": "percentile bootstrap",
@@ -129,7 +129,7 @@ class Audit:
             ("smallest group compared", f"{self.settings.min_group} subjects"),
             (
                 "intervals",
-                f"{CONFIDENCE:.0%} {_INTERVALS[self.settings.interval]}, {self.settings.bootstrap} resamples of subjects within groups",
+                f"{CONFIDENCE:.0%} {INTERVALS[self.settings.interval]}, {self.settings.bootstrap} resamples of subjects within groups",
             ),
         ]
         rows += [("note", note) for note in self.notes]

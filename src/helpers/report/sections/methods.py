@@ -7,6 +7,7 @@ from datetime import date
 import pandas as pd
 
 from helpers import __version__
+from helpers.fairness.audit import INTERVALS
 from helpers.figures.style import METRIC_LABELS, name_for_people
 from helpers.report import sentences
 from helpers.report.blocks import Block, Bullets, Heading, Section, Table, Text
@@ -96,14 +97,13 @@ def _write_paragraph(outputs: Outputs) -> str:
         if held
         else ""
     )
-    intervals = {"bca": "bias-corrected and accelerated bootstrap", "percentile": "percentile bootstrap"}
     prompts = f" {sentences.describe_prompts(list_prompts(outputs))}" if is_prompted(outputs) else ""
     return (
         f"Masks were compared with segfair {__version__}{f' ({told})' if told else ''}.{prompts} Per person, model and organ we computed "
         f"{sentences.list_words(METRIC_LABELS[metric].partition(' (')[0] for metric in fairness.metrics)}; surface Dice used a tolerance of {parameters.metrics.tolerance_mm:g} mm. "
         "Several scans of one person were averaged first; the person is the unit of all statistics. "
         f"Groups by {sentences.list_words(label_attribute(outputs, name) for name in outputs.attributes)} with at least {fairness.min_group} people were compared. "
-        f"Gaps between group means carry 95 % {intervals[fairness.interval]} intervals over people ({fairness.bootstrap} draws, seed {parameters.seed}); "
+        f"Gaps between group means carry 95 % {INTERVALS[fairness.interval]} intervals over people ({fairness.bootstrap} draws, seed {parameters.seed}); "
         f"p-values (Mann-Whitney for two groups, Kruskal-Wallis for more) are {correction}, at {fairness.alpha:g}. Gaps up to {margins or 'no margin'} were set beforehand as of no "
         "consequence; a disparity needs a significant test and an interval of a difference beyond that margin, equivalence two one-sided Welch tests of every pair of groups. "
         "The part of a Dice gap owed to organ size is the gap in the Dice each person would have under the cohort's mean boundary error."
