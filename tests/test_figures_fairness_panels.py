@@ -84,3 +84,14 @@ def test_numbers_are_said_with_their_units():
     assert format_range(-0.5, 11.0, "hd95_mm") == "−0.50 to 11.0 mm"
     assert format_range(0.1, 0.2, "nsd") == "0.100 to 0.200"
     assert [format_p(value) for value in (0.0004, 0.04, np.nan)] == ["< 0.001", "= 0.040", "not tested"]
+
+
+def test_a_menu_finds_room_above_panels_of_one_low_row():
+    figures = {
+        name: frame_figure(
+            go.Figure([go.Scatter(x=[0], y=[0], name=name, showlegend=True)]), title=name, body=24, head=60, menu=True
+        )
+        for name in ("one", "two")
+    }
+    figure = offer_choices(figures)
+    assert 1 < figure.layout.updatemenus[0].y <= 3

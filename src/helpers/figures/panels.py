@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ POOLED = "all"
 
 _WIDTH, _RIGHT = 884, 40  # pixels: of a figure in a page 900 wide, and of its right margin with some to spare
 _TITLE, _SUBTITLE, _MENU, _LEGEND_LINE = 44, 20, 42, 22  # heights in pixels of what stands above the panels
+_HIGHEST_MENU = 1.95  # plotly takes a menu's place up to 3 panel heights from below: two above the panels
 
 
 def make_panels(
@@ -109,6 +111,9 @@ def frame_figure(
     top = above_legend + lines * _LEGEND_LINE + head
     notes = wrap_note(footnote) if footnote else []
     bottom = below + 17 * len(notes) + (12 if notes else 0)
+    above_menu = top - _TITLE - _SUBTITLE * bool(subtitle)
+    if menu:
+        body = max(body, math.ceil(above_menu / _HIGHEST_MENU))
     height = top + body + bottom
     style_figure(figure, title=f"{title}<br><sup>{subtitle}</sup>" if subtitle else title, height=height)
     figure.update_layout(
@@ -132,7 +137,7 @@ def frame_figure(
         _write_beneath(figure, notes, below + 4)
     if menu:
         # The place for the menu, in the panels' own coordinates: menus know no others.
-        figure.update_layout(meta={"menu_y": 1 + (top - _TITLE - _SUBTITLE * bool(subtitle)) / body})
+        figure.update_layout(meta={"menu_y": 1 + above_menu / body})
     return figure
 
 
