@@ -14,7 +14,7 @@ from helpers.explore import Explorer, explore_study, export_view, list_studies
 from helpers.explore.explorer import NOTHING, SIZE
 from helpers.fairness.adjustment import adjust_gaps
 from helpers.figures.explore import OTHERS
-from helpers.report.page import find_leaks
+from helpers.report import find_leaks
 from helpers.study import load_study
 from tests import report_study
 
