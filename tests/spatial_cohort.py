@@ -60,7 +60,7 @@ def make_study(folder: Path, **changes: object) -> Study:
             {"name": "exact", "kind": "precomputed", "path": "b"},
         ],
         "fairness": {"min_group": 2},
-        "spatial": {"organs": ["organ"], "grid_mm": 5.0, "vertices": 400},
+        "spatial": {"organs": ["organ"], "grid_mm": 5.0, "vertices": 400, "permutations": 200},
         "compute": {"workers": 0},
     }
     path = folder / "params" / "ellipsoids.yaml"

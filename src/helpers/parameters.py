@@ -286,11 +286,17 @@ class Fairness(Section):
 
 
 class Spatial(Section):
-    """Where on the organ: which organs, and how fine."""
+    """Where on the organ: which organs, how fine, and how many permutations stand behind a p-value.
+
+    ``template`` is the folder ``spatial`` of another study's outputs, whose templates are used instead of
+    this cohort's own mean shapes.
+    """
 
     organs: list[str] = []
+    template: str | None = None
     grid_mm: float = Field(default=4.0, gt=0)
-    vertices: int = Field(default=2000, ge=100, le=20000)
+    vertices: int = Field(default=2500, ge=100, le=20000)
+    permutations: int = Field(default=2000, ge=100)
 
 
 class Compute(Section):

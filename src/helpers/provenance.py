@@ -23,7 +23,7 @@ _SECTIONS = {
     "01_cohort": ("name", "seed", "cohort"),
     "02_inference": ("models", "windows"),
     "03_performance": ("metrics", "fairness"),
-    "04_spatial": ("spatial", "fairness"),
+    "04_spatial": ("spatial", "fairness", "metrics"),
     "05_report": ("title",),
 }
 _UPSTREAM = {
@@ -37,7 +37,7 @@ _OUTPUTS = {
     "01_cohort": ("cohort.parquet", "exclusions.csv"),
     "02_inference": (),  # one table per model, see _outputs_exist
     "03_performance": ("metrics.parquet", "fairness/groups.csv", "fairness/disparity.csv"),
-    "04_spatial": ("spatial/maps.parquet", "spatial/summary.csv"),
+    "04_spatial": ("spatial/maps.parquet", "spatial/summary.csv", "spatial/slopes.parquet", "spatial/volumes.csv"),
     "05_report": ("report.html",),
 }
 _PACKAGES = (
@@ -201,6 +201,9 @@ def _stamp_inputs(study: Study, stage: str) -> str:
                 paths.append(study.resolve(model.checkpoint))
             elif model.path is None:  # it may use published weights
                 paths.append(choose_checkpoints_folder())
+    template = study.parameters.spatial.template
+    if stage == "04_spatial" and template is not None:
+        paths += sorted(study.resolve(template).glob("*/template.npz"))
     return storage.hash_value([_stamp(path) for path in paths])
 
 

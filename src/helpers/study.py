@@ -43,7 +43,11 @@ TABLES = {
     "agreement_groups": ("fairness/agreement_groups.csv", "03_performance"),
     "against_agreement": ("fairness/against_agreement.csv", "03_performance"),
     "maps": ("spatial/maps.parquet", "04_spatial"),
+    "slopes": ("spatial/slopes.parquet", "04_spatial"),
     "spatial_summary": ("spatial/summary.csv", "04_spatial"),
+    "slope_summary": ("spatial/slopes.csv", "04_spatial"),
+    "spatial_groups": ("spatial/groups.csv", "04_spatial"),
+    "spatial_volumes": ("spatial/volumes.csv", "04_spatial"),
 }
 
 

@@ -252,7 +252,7 @@ def fit_attribute(
         Rows of trends.csv and trend_tests.csv; nothing but a note for fewer than twice `min_group` people.
     """
     values = numbers.to_numpy(float, na_value=np.nan)
-    step = STEPS.get(attribute) or _round_step(float(np.nanstd(values)))
+    step = choose_step(attribute, values)
     unit = f"per {step:g} {units.get(attribute) or UNITS.get(attribute, '')}".strip()
     least = 2 * settings.min_group
     curves, tests = {}, {}
@@ -296,8 +296,11 @@ def _split_organs(
     ]
 
 
-def _round_step(spread: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, near a standard deviation."""
+def choose_step(attribute: str, values: np.ndarray) -> float:
+    """Return what an effect along a number is stated per: 10 years, 5 kg/m², else 1, 2 or 5 times a power of ten near a standard deviation."""
+    if attribute in STEPS:
+        return STEPS[attribute]
+    spread = float(np.nanstd(values)) if np.isfinite(values).any() else 0.0
     if not np.isfinite(spread) or spread <= 0:
         return 1.0
     power = 10.0 ** np.floor(np.log10(spread))

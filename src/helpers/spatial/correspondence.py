@@ -1,12 +1,13 @@
 """Which point of a person's organ each template vertex stands for.
 
-Two steps: an alignment carries the template's vertices into the scan (affine registration of
-signed-distance fields), and each carried vertex is snapped to the closest point of the person's own
-reference surface. A finer alignment (deformable) needs only another class with `map_points`.
+Three steps: an affine registration of signed-distance fields, a deformable one of what it leaves
+(:mod:`helpers.spatial.deformation`), and each vertex so carried is snapped to the closest point of the person's own
+reference surface.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,6 +67,20 @@ class Field:
     cut: np.ndarray
     known: np.ndarray | None = None
     name: str = ""
+
+    @property
+    def extent_mm(self) -> np.ndarray:
+        """Where the organ begins and ends along x, y, z, (3, 2), in organ-centred mm, to a voxel."""
+        inside = self.values_mm < 0
+        ends = [np.flatnonzero(inside.any(axis=other))[[0, -1]] for other in ((0, 1), (0, 2), (1, 2))]
+        return self.origin_mm[:, None] + self.grid_mm * np.asarray(ends, float)
+
+    def hash_content(self) -> str:
+        """Return a hash of the shape, wherever in its scan it lies: SHA-256 in hex."""
+        digest = hashlib.sha256(repr((self.grid_mm, self.values_mm.shape)).encode())
+        for part in (self.values_mm, self.origin_mm, self.cut, self.known):
+            digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
 
     def as_image(self) -> sitk.Image:
         """Return the field as a SimpleITK image in organ-centred mm."""
@@ -211,13 +226,22 @@ def measure_field(occupancy: Occupancy, *, grid_mm: float, name: str = "") -> Fi
     return Field(distance.astype(np.float32), grid_mm, origin, centre, scale, occupancy.cut, known, name)
 
 
-def guess_alignment(field: Field, template_scale_mm: np.ndarray) -> AffineAlignment:
+def guess_alignment(
+    field: Field, template_scale_mm: np.ndarray, template_extent_mm: np.ndarray | None = None
+) -> AffineAlignment:
     """Return the alignment that matches centroid and size along each axis: where registration starts.
 
-    Along an axis on which the organ is cut its size cannot be known and is taken as the template's.
+    Along an axis on which the organ is cut its size cannot be known and is taken as the template's; where it is
+    cut at one end, its other end is put on the template's (`template_extent_mm`, :attr:`Field.extent_mm`).
     """
-    factors = np.where(field.cut.any(axis=1), 1.0, field.scale_mm / template_scale_mm)
-    return AffineAlignment(np.diag(factors), np.zeros(3), field.centre_mm)
+    cut = field.cut.any(axis=1)
+    factors = np.where(cut, 1.0, field.scale_mm / template_scale_mm)
+    offset = np.zeros(3)
+    if template_extent_mm is not None:
+        for axis in np.flatnonzero(field.cut.sum(axis=1) == 1):
+            end = int(field.cut[axis, 0])  # the one that is not cut
+            offset[axis] = field.extent_mm[axis, end] - template_extent_mm[axis, end]
+    return AffineAlignment(np.diag(factors), offset, field.centre_mm)
 
 
 def register_affine(template: Field, field: Field, start: AffineAlignment) -> AffineAlignment:

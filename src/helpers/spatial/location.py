@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from helpers.spatial.surfaces import measure_vertex_areas
@@ -15,6 +17,76 @@ NAMED_FRACTION = 0.5
 # Below this, relative to the organ's own extent, the region has no side.
 MIN_ECCENTRICITY = 0.25
 MOST_OF_SURFACE = 0.6
+# The size stated of a region: what a twentieth of its surface exceeds. A single vertex may be an artefact.
+PEAK_QUANTILE = 0.95
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The height of a map.
+
+    Attributes
+    ----------
+    value_mm : float
+        With its sign.
+    vertex : int
+        Where the map stands out most.
+    region : ndarray of bool, (n,)
+        What the value speaks of.
+    """
+
+    value_mm: float
+    vertex: int
+    region: np.ndarray
+
+
+def find_peak(
+    values_mm: np.ndarray, areas_mm2: np.ndarray, *, region: np.ndarray | None = None, prominence: np.ndarray
+) -> Peak:
+    """Say how high a map rises, not by its one largest vertex but by what 5 % of the region's surface exceeds.
+
+    Parameters
+    ----------
+    values_mm : ndarray, (n,)
+        NaN where missing.
+    areas_mm2 : ndarray, (n,)
+        The area each vertex stands for.
+    region : ndarray of bool, (n,), optional
+        Where to look: of positive and negative values in it, those count that cover more of it. Without a region, those
+        of the most prominent vertex's sign, anywhere.
+    prominence : ndarray, (n,)
+        What decides where the map stands out most: the size of the statistic, or of the value.
+
+    Raises
+    ------
+    ValueError
+        There is no value in the region.
+    """
+    values = np.asarray(values_mm, float)
+    candidates = np.isfinite(values) if region is None else np.isfinite(values) & region
+    if not candidates.any():
+        raise ValueError("values_mm must have a value in the region")
+    rank = np.where(candidates & np.isfinite(prominence), prominence, -np.inf)
+    if region is None:
+        sign = np.sign(values[int(rank.argmax())])
+    else:
+        sign = np.sign(np.sum(np.sign(values[candidates]) * areas_mm2[candidates]))
+    sign = sign or 1.0
+    part = candidates & (np.where(candidates, values, 0.0) * sign > 0)
+    part = part if part.any() else candidates
+    return Peak(
+        float(sign * measure_quantile(np.abs(values[part]), areas_mm2[part], PEAK_QUANTILE)),
+        int(np.where(part, rank, -np.inf).argmax()),
+        part,
+    )
+
+
+def measure_quantile(values: np.ndarray, weights: np.ndarray, quantile: float) -> float:
+    """Return the smallest value that at least a share `quantile` of the weight does not exceed."""
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order])
+    place = np.searchsorted(reached, quantile * reached[-1] * (1 - 1e-12))
+    return float(values[order][min(int(place), len(values) - 1)])
 
 
 def describe_location(
@@ -22,6 +94,7 @@ def describe_location(
     values_mm: np.ndarray,
     faces: np.ndarray | None = None,
     *,
+    region: np.ndarray | None = None,
     positive: str = "too large",
     negative: str = "too small",
     smallest_mm: float = 0.1,
@@ -36,11 +109,13 @@ def describe_location(
         A map: mean signed error, or a difference of two; NaN for missing vertices.
     faces : ndarray of int, (m, 3), optional
         Weighs vertices by area; without it all weigh alike.
+    region : ndarray of bool, (n,), optional
+        Describe this part of the surface (say, where a difference is beyond chance) rather than the part around the peak.
     positive, negative : str
         What values above and below zero mean: for a difference of two groups say for example
         ``"larger in women"`` and ``"smaller in women"``.
     smallest_mm : float
-        A peak below this is not worth a place.
+        A peak below this is not worth a place (where no region is given).
 
     Returns
     -------
@@ -53,17 +128,22 @@ def describe_location(
     centre, each axis divided by the organ's extent along it, gives the direction: axes at least half
     as strong as the strongest are named (left or right, then front or back, then down or up). A centre
     near the middle has no side: "several sides", or from 60 % of the surface on "most of the surface".
+    Of a given region, the size is the one of :func:`find_peak`.
     """
     values = np.asarray(values_mm, float)
     finite = np.isfinite(values)
     if not finite.any():
         return "no value anywhere on the surface"
     weights = np.ones(len(values)) if faces is None else measure_vertex_areas(vertices_mm, faces)
-    peak = float(values[finite][np.abs(values[finite]).argmax()])
-    if abs(peak) < smallest_mm:
-        return f"nowhere over {smallest_mm:g} mm"
-    with np.errstate(invalid="ignore"):
-        region = finite & (values * np.sign(peak) >= REGION_FRACTION * abs(peak))
+    if region is not None and (finite & region).any():
+        found = find_peak(values, weights, region=region, prominence=np.abs(values))
+        peak, region = found.value_mm, found.region
+    else:
+        peak = float(values[finite][np.abs(values[finite]).argmax()])
+        if abs(peak) < smallest_mm:
+            return f"nowhere over {smallest_mm:g} mm"
+        with np.errstate(invalid="ignore"):
+            region = finite & (values * np.sign(peak) >= REGION_FRACTION * abs(peak))
     fraction = weights[region].sum() / weights[finite].sum()
     percent = f"{100 * fraction:.0f}" if fraction >= 0.01 else "under 1"
     size = f"up to {abs(peak):.1f} mm {positive if peak > 0 else negative}"

@@ -1,101 +1,143 @@
-"""Signed errors per scan and vertex become a map per group, and the difference of two groups."""
+"""Signed errors per scan and vertex become a row per person, a map per group, and the difference of two groups."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-SUMMARY_COLUMNS = [
-    "model", "organ", "attribute", "group_a", "group_b", "n", "n_a", "n_b", "vertices",
-    "peak_difference_mm", "peak_x", "peak_y", "peak_z",
-]  # fmt: skip
-GROUP_COLUMNS = ["model", "organ", "attribute", "group", "n", "prediction_empty", "suppressed"]
 ATTRIBUTE_PREFIX = "group_"
 
 
 @dataclass(frozen=True)
-class GroupMaps:
-    """The maps of one attribute.
+class PeopleErrors:
+    """Errors of one model on one organ, a row per person: the mean over their scans.
 
     Attributes
     ----------
-    means_mm : dict of str to ndarray, (n_vertices,)
-        Mean signed error per group; NaN throughout for a suppressed one.
+    subjects : Index
+        In order of first appearance; first those with a surface to measure to, then those missed in every scan.
+    signed_mm, absolute_mm : ndarray of float32, (n_people, n_vertices)
+        NaN where no scan of the person has the vertex, or all of them missed the organ.
+    miss : ndarray of float32, (n_people, n_vertices)
+        The share of the person's scans in which the error exceeds the tolerance. A missed organ exceeds it everywhere.
+    """
+
+    subjects: pd.Index
+    signed_mm: np.ndarray
+    absolute_mm: np.ndarray
+    miss: np.ndarray
+
+    @property
+    def measured(self) -> np.ndarray:
+        """Who has a surface error anywhere: bool, (n_people,)."""
+        return np.isfinite(self.signed_mm).any(axis=1)
+
+
+@dataclass(frozen=True)
+class GroupMaps:
+    """The maps of one attribute and one measure.
+
+    Attributes
+    ----------
+    means : dict of str to ndarray, (n_vertices,)
+        Mean per group; NaN throughout for a suppressed one.
     counts : dict of str to int
-        Subjects per group.
+        People per group.
     group_a, group_b : str or None
         The groups compared; None where there are not two.
-    difference_mm : ndarray, (n_vertices,)
+    difference : ndarray, (n_vertices,)
         a − b; NaN where there are not two.
     """
 
-    means_mm: dict[str, np.ndarray]
+    means: dict[str, np.ndarray]
     counts: dict[str, int]
     group_a: str | None
     group_b: str | None
-    difference_mm: np.ndarray
+    difference: np.ndarray
 
 
-def average_subjects(errors_mm: np.ndarray, subjects: pd.Series) -> tuple[np.ndarray, pd.Index]:
+def average_people(
+    errors_mm: np.ndarray,
+    subjects: Sequence[str],
+    missed: np.ndarray,
+    missed_subjects: Sequence[str],
+    *,
+    tolerance_mm: float,
+) -> PeopleErrors:
     """Average the scans of each person, vertex by vertex, over the scans that have the vertex.
 
     Parameters
     ----------
-    errors_mm : ndarray, (n_scans, n_vertices)
-        NaN where missing.
-    subjects : Series of str, (n_scans,)
-
-    Returns
-    -------
-    means : ndarray, (n_subjects, n_vertices)
-        NaN where no scan of the person has the vertex.
-    subjects : Index
-        In order of first appearance.
+    errors_mm : ndarray of float, (n_scans, n_vertices)
+        Signed errors of the scans with a prediction; NaN where missing.
+    subjects : sequence of str, (n_scans,)
+    missed : ndarray of bool, (n_missed, n_vertices)
+        Of the scans with an empty prediction: which vertices they show.
+    missed_subjects : sequence of str, (n_missed,)
+    tolerance_mm : float
+        An error beyond it, either way, is a miss.
     """
-    codes, names = pd.factorize(subjects)
-    total, count = np.zeros((len(names), errors_mm.shape[1])), np.zeros((len(names), errors_mm.shape[1]))
-    np.add.at(total, codes, np.nan_to_num(errors_mm, nan=0.0))
-    np.add.at(count, codes, np.isfinite(errors_mm))
-    return _divide(total, count), pd.Index(names)
+    codes, names = pd.factorize(np.asarray([*subjects, *missed_subjects], object))
+    with np.errstate(invalid="ignore"):
+        beyond = np.where(np.isfinite(errors_mm), np.abs(errors_mm) > tolerance_mm, np.nan)
+    lost = np.where(missed, 1.0, np.nan).reshape(len(missed), errors_mm.shape[1])
+    blank = np.full(lost.shape, np.nan)
+    return PeopleErrors(
+        pd.Index(names, dtype=object),
+        *(
+            _average_rows(np.concatenate([seen, unseen]), codes, len(names))
+            for seen, unseen in ((errors_mm, blank), (np.abs(errors_mm), blank), (beyond, lost))
+        ),
+    )
 
 
-def average_groups(errors_mm: np.ndarray, groups: pd.Series, *, min_group: int) -> GroupMaps:
-    """Average subjects per group and subtract two groups.
+def average_groups(
+    errors: np.ndarray, groups: pd.Series, *, min_group: int, pair: tuple[str | None, str | None] | None = None
+) -> GroupMaps:
+    """Average people per group and subtract two groups.
 
     Parameters
     ----------
-    errors_mm : ndarray, (n_subjects, n_vertices)
-        One row per person; NaN where missing.
-    groups : Series of Categorical, (n_subjects,)
+    errors : ndarray, (n_people, n_vertices)
+        One row per person; NaN where missing. People without a single value do not count.
+    groups : Series of Categorical, (n_people,)
         Its categories, in their order; missing values belong to no group.
     min_group : int
-        Groups of fewer subjects are suppressed; so is a vertex that fewer of a group's subjects have.
-
-    Notes
-    -----
-    Of two categories the difference is the first minus the second. Of more, it is the last minus the
-    first of those that are large enough (oldest minus youngest), so that it reads as "with growing".
+        Groups of fewer people are suppressed; so is a vertex that fewer of a group's people have.
+    pair : tuple of str, optional
+        Which groups to subtract; :func:`choose_pair` when not given.
     """
     categories = [str(category) for category in groups.cat.categories]
     codes = groups.cat.codes.to_numpy()
     means, counts = {}, {}
     for code, group in enumerate(categories):
-        rows = errors_mm[codes == code]
-        counts[group] = len(rows)
-        seen = np.isfinite(rows).sum(axis=0)
-        mean = _divide(np.nansum(rows, axis=0), seen)
-        mean[seen < min_group] = np.nan
+        known = np.isfinite(errors[codes == code])
+        counts[group] = int(known.any(axis=1).sum())
+        mean = _divide(np.nansum(errors[codes == code], axis=0, dtype=float), known.sum(axis=0))
+        mean[known.sum(axis=0) < min_group] = np.nan
+        if counts[group] < min_group:
+            mean[:] = np.nan
         means[group] = mean
-    large = [group for group in categories if counts[group] >= min_group]
-    pair: tuple[str | None, str | None] = (None, None)
-    if len(large) >= 2:
-        pair = (large[0], large[1]) if len(categories) == 2 else (large[-1], large[0])
-    difference = np.full(errors_mm.shape[1], np.nan)
-    if pair[0] is not None and pair[1] is not None:
-        difference = means[pair[0]] - means[pair[1]]
-    return GroupMaps(means, counts, pair[0], pair[1], difference)
+    first, second = choose_pair(counts, min_group=min_group) if pair is None else pair
+    difference = np.full(errors.shape[1], np.nan)
+    if first is not None and second is not None:
+        difference = means[first] - means[second]
+    return GroupMaps(means, counts, first, second, difference)
+
+
+def choose_pair(counts: dict[str, int], *, min_group: int) -> tuple[str | None, str | None]:
+    """Return the two groups to compare, by their order alone: what the errors look like must not decide.
+
+    Of two categories the first is compared with the second. Of more, the last with the first of those that are large
+    enough (oldest against youngest), so that a difference reads as "with growing".
+    """
+    large = [group for group, count in counts.items() if count >= min_group]
+    if len(large) < 2:
+        return None, None
+    return (large[0], large[1]) if len(counts) == 2 else (large[-1], large[0])
 
 
 def list_attributes(cohort: pd.DataFrame) -> list[str]:
@@ -113,73 +155,11 @@ def group_subjects(cohort: pd.DataFrame, attribute: str, subjects: pd.Index) -> 
     return groups
 
 
-def list_error_columns(cohort: pd.DataFrame) -> list[str]:
-    """Return the ``error_<group>`` columns of maps.parquet: every group of every attribute, once."""
-    columns: dict[str, None] = {}
-    for attribute in list_attributes(cohort):
-        groups = cohort[f"{ATTRIBUTE_PREFIX}{attribute}"].astype("category")
-        columns |= dict.fromkeys(f"error_{group}" for group in groups.cat.categories)
-    return list(columns)
-
-
-def list_map_columns(cohort: pd.DataFrame) -> list[str]:
-    """Return the columns of maps.parquet for a cohort."""
-    head = ["model", "organ", "attribute", "vertex", "x", "y", "z"]
-    return [*head, *list_error_columns(cohort), "group_a", "group_b", "difference"]
-
-
-def tabulate_maps(
-    model: str, organ: str, attribute: str, vertices_mm: np.ndarray, maps: GroupMaps, columns: list[str]
-) -> pd.DataFrame:
-    """Return one attribute's rows of maps.parquet, with `columns` (see :func:`list_map_columns`)."""
-    count = len(vertices_mm)
-    table = {
-        "model": [model] * count,
-        "organ": [organ] * count,
-        "attribute": [attribute] * count,
-        "vertex": np.arange(count, dtype=np.int32),
-        **{axis: vertices_mm[:, place].astype(np.float32) for place, axis in enumerate("xyz")},
-        **{
-            column: maps.means_mm.get(column.removeprefix("error_"), np.full(count, np.nan)).astype(np.float32)
-            for column in columns
-            if column.startswith("error_")
-        },
-        "group_a": [maps.group_a] * count,
-        "group_b": [maps.group_b] * count,
-        "difference": maps.difference_mm.astype(np.float32),
-    }
-    return type_maps(pd.DataFrame(table)[columns])
-
-
-def type_maps(table: pd.DataFrame) -> pd.DataFrame:
-    """Give maps.parquet its column types, also when it has no rows."""
-    words = ["model", "organ", "attribute", "group_a", "group_b"]
-    types = {column: "str" if column in words else "float32" for column in table.columns} | {"vertex": "int32"}
-    return table.astype({column: kind for column, kind in types.items() if column in table.columns})
-
-
-def summarise_maps(
-    model: str, organ: str, attribute: str, vertices_mm: np.ndarray, maps: GroupMaps
-) -> dict[str, object]:
-    """Return one attribute's row of summary.csv: how many, and where the difference is largest.
-
-    ``n`` counts the subjects in any group, ``vertices`` those with a difference; the peak is the
-    difference of largest size, with its sign.
-    """
-    finite = np.isfinite(maps.difference_mm)
-    row: dict[str, object] = {
-        "model": model, "organ": organ, "attribute": attribute, "group_a": maps.group_a, "group_b": maps.group_b,
-        "n": sum(maps.counts.values()),
-        "n_a": maps.counts.get(maps.group_a) if maps.group_a else None,
-        "n_b": maps.counts.get(maps.group_b) if maps.group_b else None,
-        "vertices": int(finite.sum()),
-        "peak_difference_mm": np.nan, "peak_x": np.nan, "peak_y": np.nan, "peak_z": np.nan,
-    }  # fmt: skip
-    if finite.any():
-        peak = int(np.argmax(np.where(finite, np.abs(maps.difference_mm), -1.0)))
-        row["peak_difference_mm"] = round(float(maps.difference_mm[peak]), 3)
-        row |= {f"peak_{axis}": round(float(vertices_mm[peak, place]), 1) for place, axis in enumerate("xyz")}
-    return row
+def _average_rows(rows: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray:
+    total, number = (np.zeros((count, rows.shape[1])) for _ in range(2))
+    np.add.at(total, codes, np.nan_to_num(rows, nan=0.0))
+    np.add.at(number, codes, np.isfinite(rows))
+    return _divide(total, number).astype(np.float32)
 
 
 def _divide(total: np.ndarray, count: np.ndarray) -> np.ndarray:

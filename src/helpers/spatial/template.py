@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,7 +20,9 @@ from helpers.spatial.correspondence import (
     AffineAlignment,
     Field,
     guess_alignment,
+    register_affine,
 )
+from helpers.spatial.deformation import DeformableAlignment, deform, remove_mean_displacement
 from helpers.spatial.surfaces import (
     Surface,
     keep_largest_part,
@@ -27,11 +32,12 @@ from helpers.spatial.surfaces import (
 )
 from helpers.storage import write_atomically
 
-ROUNDS = 2
+AFFINE_ROUNDS = 2
+DEFORMABLE_ROUNDS = 2
 MIN_SHAPES = 3
 
-# Called with a template and, per shape, a field and where to start; returns an alignment per shape, None where it failed.
-Register = Callable[[Field, Sequence[Field], Sequence[AffineAlignment]], list[AffineAlignment | None]]
+# How shapes are brought to the mean so far: as they were placed before, by a new affine registration, or deformed as well.
+Step = Literal["place", "affine", "deform"]
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,15 @@ class Template:
         The mean signed-distance field in the same millimetres.
     subjects : int
         How many shapes were averaged.
+    made_from : str
+        A hash of the shapes and settings it was made from; empty where not recorded.
     """
 
     vertices_mm: np.ndarray
     faces: np.ndarray
     field: Field
     subjects: int
+    made_from: str = ""
 
     @property
     def radius_mm(self) -> float:
@@ -64,6 +73,11 @@ class Template:
     def areas_mm2(self) -> np.ndarray:
         """The area each vertex stands for, (n,)."""
         return measure_vertex_areas(self.vertices_mm, self.faces)
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of the mean field, which registrations to this template depend on."""
+        return self.field.hash_content()
 
     def save(self, path: Path) -> None:
         """Write the template as .npz (vertices, faces in LPS mm; the field and its grid), atomically."""
@@ -77,6 +91,7 @@ class Template:
                 field_grid=np.float64(self.field.grid_mm),
                 field_scale=self.field.scale_mm,
                 subjects=np.int32(self.subjects),
+                made_from=self.made_from,
             )
 
     @classmethod
@@ -99,7 +114,11 @@ class Template:
                     np.zeros((3, 2), bool),
                 )
                 return cls(
-                    stored["vertices"].astype(float), stored["faces"].astype(np.int64), field, int(stored["subjects"])
+                    stored["vertices"].astype(float),
+                    stored["faces"].astype(np.int64),
+                    field,
+                    int(stored["subjects"]),
+                    str(stored["made_from"]) if "made_from" in stored else "",
                 )
         except FileNotFoundError:
             raise StageError(f"{path} is missing: run 04_spatial") from None
@@ -107,19 +126,95 @@ class Template:
             raise StageError(f"{path} is not a template: delete it and run 04_spatial again") from error
 
 
-def build_template(fields: Sequence[Field], register: Register, *, vertices: int, rounds: int = ROUNDS) -> Template:
+@dataclass(frozen=True)
+class Part:
+    """What some shapes add to a mean.
+
+    Attributes
+    ----------
+    total_mm, weight : ndarray, (z, y, x)
+        On the canvas: the sum of the shapes' fields where their scans can say, and how many those are.
+    alignments : list of AffineAlignment or None
+        Per shape; None where it could not be registered.
+    displacement_mm : ndarray, (z, y, x, 3), or None
+        The sum of the shapes' displacements.
+    """
+
+    total_mm: np.ndarray
+    weight: np.ndarray
+    alignments: list[AffineAlignment | None]
+    displacement_mm: np.ndarray | None = None
+
+
+# Adds shapes up on a canvas (how and where is the caller's), in parts that together are all of them, in their order.
+AddAll = Callable[[Field, Sequence[Field], Sequence[AffineAlignment], Step], list[Part]]
+
+
+def add_shapes(canvas: Field, fields: Sequence[Field], starts: Sequence[AffineAlignment], step: Step) -> Part:
+    """Bring shapes to the mean so far and add them up there.
+
+    Parameters
+    ----------
+    canvas : Field
+        The mean so far, or (for "place") any field on the grid to add up on.
+    fields, starts : sequence of Field, AffineAlignment
+        The shapes and how they lie.
+    step : {"place", "affine", "deform"}
+        Which registration is made before.
+    """
+    total, weight = np.zeros(canvas.values_mm.shape), np.zeros(canvas.values_mm.shape, np.int32)
+    moved = np.zeros((*canvas.values_mm.shape, 3)) if step == "deform" else None
+    found: list[AffineAlignment | None] = []
+    image, clip_mm = canvas.as_image(), CLIP_STEPS * canvas.grid_mm
+    for field, start in zip(fields, starts, strict=True):
+        alignment: AffineAlignment | DeformableAlignment = start
+        try:
+            if step == "affine":
+                alignment = register_affine(canvas, field, start)
+        except ValueError:
+            found.append(None)
+            continue
+        found.append(alignment if step == "affine" else start)
+        if moved is not None:
+            alignment = deform(canvas, field, start)
+            moved += alignment.displacement_mm
+        transform = alignment.as_transform()
+        # Linear interpolation would pull the convex surface inwards, by a third of a millimetre at an organ's poles.
+        values = sitk.GetArrayFromImage(sitk.Resample(field.as_image(), image, transform, sitk.sitkBSpline, clip_mm))
+        if field.known is None:
+            total += values
+            weight += 1
+        else:
+            known = sitk.Resample(field.known_as_image(), image, transform, sitk.sitkNearestNeighbor, 0)
+            known = sitk.GetArrayFromImage(known) > 0
+            total += np.where(known, values, 0)
+            weight += known
+    return Part(total, weight, found, moved)
+
+
+def build_template(
+    fields: Sequence[Field],
+    add_all: AddAll,
+    *,
+    vertices: int,
+    affine_rounds: int = AFFINE_ROUNDS,
+    deformable_rounds: int = DEFORMABLE_ROUNDS,
+    made_from: str = "",
+) -> Template:
     """Average organs to a shape that favours none of them.
 
     Parameters
     ----------
     fields : sequence of Field
         One per person. Organs cut by the field of view are left out where at least three whole ones remain.
-    register : callable
-        Registers fields to a template (how and where is the caller's).
+    add_all : callable
+        Calls :func:`add_shapes` on all shapes, in parts.
     vertices : int
         About how many vertices the mesh gets.
-    rounds : int
+    affine_rounds, deformable_rounds : int
         How often shapes are registered to the mean and averaged again.
+    made_from : str
+        Kept with the template, see :func:`hash_ingredients`.
 
     Returns
     -------
@@ -133,76 +228,72 @@ def build_template(fields: Sequence[Field], register: Register, *, vertices: int
     Notes
     -----
     The first mean matches only centroids and sizes along the axes. In each round every shape is
-    registered to the mean by an affine alignment, the mean of all alignments is taken out (so that
-    the template keeps the cohort's mean place, size and proportions; Guimond et al. 2000), and the
-    fields are averaged in template space, each where its scan can say.
+    registered to the mean, first affinely, then deformably as well, and the fields are averaged in template space, each
+    where its scan can say. Then the mean of all alignments is taken out, so that the template keeps the cohort's mean
+    place, size and proportions, and its mean form (Guimond et al. 2000).
 
     References
     ----------
     Guimond, Meunier, Thirion, Average brain models: a convergence study, CVIU 77:192-210, 2000.
     """
-    whole = [field for field in fields if not field.cut.any()]
-    shapes = whole if len(whole) >= MIN_SHAPES else list(fields)
+    shapes = choose_shapes(fields)
     if not shapes:
         raise ValueError("a template needs at least one shape")
     scale = np.exp(np.mean([np.log(field.scale_mm) for field in shapes], axis=0))
     alignments = [guess_alignment(field, scale) for field in shapes]
-    mean = average_fields(shapes, alignments, scale)
-    for _ in range(rounds):
-        found = register(mean, shapes, alignments)
+    mean, _ = _average(_enclose(shapes, alignments, scale), add_all, shapes, alignments, "place")
+    mean = _crop(mean)
+    for step in ["affine"] * affine_rounds + ["deform"] * deformable_rounds:
+        averaged, parts = _average(mean, add_all, shapes, alignments, step)
+        found = [alignment for part in parts for alignment in part.alignments]
         kept = [place for place, alignment in enumerate(found) if alignment is not None]
         if not kept:
             break
         shapes = [shapes[place] for place in kept]
-        alignments = remove_mean_alignment([alignment for alignment in found if alignment is not None])
-        mean = average_fields(shapes, alignments, scale)
+        alignments = [alignment for alignment in found if alignment is not None]
+        if step == "affine":
+            mean = _crop(_remove_mean_affine(averaged, alignments))
+            alignments = remove_mean_alignment(alignments)
+        else:
+            displacement = np.sum([part.displacement_mm for part in parts], axis=0) / len(shapes)
+            mean = remove_mean_displacement(averaged, displacement)
     surface = mesh_field(mean, vertices=vertices)
     middle = np.average(surface.vertices_mm, axis=0, weights=measure_vertex_areas(surface.vertices_mm, surface.faces))
     return Template(
-        surface.vertices_mm - middle, surface.faces, replace(mean, origin_mm=mean.origin_mm - middle), len(shapes)
+        surface.vertices_mm - middle,
+        surface.faces,
+        replace(mean, origin_mm=mean.origin_mm - middle),
+        len(shapes),
+        made_from,
     )
+
+
+def choose_shapes(fields: Sequence[Field]) -> list[Field]:
+    """Return the shapes a template is made of: the whole ones, where there are at least three, else all."""
+    whole = [field for field in fields if not field.cut.any()]
+    return whole if len(whole) >= MIN_SHAPES else list(fields)
+
+
+def hash_ingredients(fields: Sequence[Field], *, vertices: int) -> str:
+    """Return a hash of what a template is made from: the shapes in their order, and the settings."""
+    digest = hashlib.sha256(repr((vertices, AFFINE_ROUNDS, DEFORMABLE_ROUNDS)).encode())
+    for field in fields:
+        digest.update(field.hash_content().encode())
+    return digest.hexdigest()
 
 
 def remove_mean_alignment(alignments: Sequence[AffineAlignment]) -> list[AffineAlignment]:
     """Move the template so that, over all shapes, each of its points is carried to itself on average."""
-    mean_matrix = np.mean([alignment.matrix for alignment in alignments], axis=0)
-    mean_offset = np.mean([alignment.offset_mm for alignment in alignments], axis=0)
-    inverse = np.linalg.inv(mean_matrix)
+    matrix, offset = _find_mean_affine(alignments)
+    inverse = np.linalg.inv(matrix)
     return [
         AffineAlignment(
             alignment.matrix @ inverse,
-            alignment.offset_mm - alignment.matrix @ inverse @ mean_offset,
+            alignment.offset_mm - alignment.matrix @ inverse @ offset,
             alignment.centre_mm,
         )
         for alignment in alignments
     ]
-
-
-def average_fields(fields: Sequence[Field], alignments: Sequence[AffineAlignment], scale_mm: np.ndarray) -> Field:
-    """Average fields in template space, each where its scan can say; elsewhere the clipped outside value."""
-    grid_mm = fields[0].grid_mm
-    clip_mm = CLIP_STEPS * grid_mm
-    low, high = _enclose(fields, alignments)
-    size = (np.ceil((high - low) / grid_mm).astype(int) + 1).tolist()
-    canvas = sitk.Image(size, sitk.sitkFloat32)
-    canvas.SetSpacing([grid_mm] * 3)
-    canvas.SetOrigin(low.tolist())
-    total, weight = np.zeros(size[::-1]), np.zeros(size[::-1])
-    for field, alignment in zip(fields, alignments, strict=True):
-        transform = alignment.as_transform()
-        # Linear interpolation would pull the convex surface inwards, by a third of a millimetre at an organ's poles.
-        # Copies, not views: a view does not keep the image it looks into alive.
-        values = sitk.GetArrayFromImage(sitk.Resample(field.as_image(), canvas, transform, sitk.sitkBSpline, clip_mm))
-        if field.known is None:
-            total += values
-            weight += 1
-        else:
-            known = sitk.Resample(field.known_as_image(), canvas, transform, sitk.sitkNearestNeighbor, 0)
-            seen = sitk.GetArrayFromImage(known) > 0
-            total += np.where(seen, values, 0)
-            weight += seen
-    mean = np.where(weight > 0, total / np.maximum(weight, 1), clip_mm).astype(np.float32)
-    return Field(mean, grid_mm, low, np.zeros(3), scale_mm, np.zeros((3, 2), bool))
 
 
 def mesh_field(field: Field, *, vertices: int) -> Surface:
@@ -230,6 +321,48 @@ def mesh_field(field: Field, *, vertices: int) -> Surface:
     return smooth_surface(surface)
 
 
+def _average(
+    canvas: Field, add_all: AddAll, shapes: Sequence[Field], alignments: Sequence[AffineAlignment], step: Step
+) -> tuple[Field, list[Part]]:
+    """Average shapes on a canvas, each where its scan can say; elsewhere the clipped outside value."""
+    parts = add_all(canvas, shapes, alignments, step)
+    total = np.sum([part.total_mm for part in parts], axis=0)
+    weight = np.sum([part.weight for part in parts], axis=0)
+    mean = np.where(weight > 0, total / np.maximum(weight, 1), CLIP_STEPS * canvas.grid_mm)
+    return replace(canvas, values_mm=mean.astype(np.float32)), parts
+
+
+def _find_mean_affine(alignments: Sequence[AffineAlignment]) -> tuple[np.ndarray, np.ndarray]:
+    matrix = np.mean([alignment.matrix for alignment in alignments], axis=0)
+    return matrix, np.mean([alignment.offset_mm for alignment in alignments], axis=0)
+
+
+def _remove_mean_affine(field: Field, alignments: Sequence[AffineAlignment]) -> Field:
+    """Return a mean field as it would be, had the shapes been added up with the mean of their alignments taken out."""
+    matrix, offset = _find_mean_affine(alignments)
+    inverse = np.linalg.inv(matrix)
+    transform = AffineAlignment(inverse, -inverse @ offset, np.zeros(3)).as_transform()
+    outside_mm = CLIP_STEPS * field.grid_mm
+    moved = sitk.Resample(field.as_image(), field.as_image(), transform, sitk.sitkBSpline, outside_mm)
+    return replace(field, values_mm=sitk.GetArrayFromImage(moved))
+
+
+def _crop(field: Field) -> Field:
+    """Return a field without the margins in which it says nothing but "far outside"."""
+    near = np.argwhere(field.values_mm < 0)
+    if not len(near):
+        return field
+    margin = CLIP_STEPS + 1
+    low = np.maximum(near.min(axis=0) - margin, 0)
+    high = np.minimum(near.max(axis=0) + margin + 1, field.values_mm.shape)
+    window = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
+    return replace(
+        field,
+        values_mm=np.ascontiguousarray(field.values_mm[window]),
+        origin_mm=field.origin_mm + field.grid_mm * low[::-1],
+    )
+
+
 def _march(values: np.ndarray, field: Field, step: float) -> Surface:
     """Return the zero level of the padded field, sampled every `step` mm."""
     sizes = [int((size - 1) * field.grid_mm / step) + 1 for size in values.shape]
@@ -243,11 +376,15 @@ def _march(values: np.ndarray, field: Field, step: float) -> Surface:
     return keep_largest_part(Surface(placed, faces.astype(np.int64)))
 
 
-def _enclose(fields: Sequence[Field], alignments: Sequence[AffineAlignment]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the box in template mm that holds every field's box."""
+def _enclose(fields: Sequence[Field], alignments: Sequence[AffineAlignment], scale_mm: np.ndarray) -> Field:
+    """Return an empty canvas in template mm that holds every field's box."""
     corners = []
     for field, alignment in zip(fields, alignments, strict=True):
         last = field.origin_mm + field.grid_mm * (np.asarray(field.values_mm.shape[::-1]) - 1)
         box = np.stack(np.meshgrid(*np.stack([field.origin_mm, last], axis=1), indexing="ij"), axis=-1).reshape(-1, 3)
         corners.append((box - alignment.offset_mm) @ np.linalg.inv(alignment.matrix).T)
-    return np.concatenate(corners).min(axis=0), np.concatenate(corners).max(axis=0)
+    grid_mm = fields[0].grid_mm
+    low, high = np.concatenate(corners).min(axis=0), np.concatenate(corners).max(axis=0)
+    shape = (np.ceil((high - low) / grid_mm).astype(int) + 1)[::-1]
+    empty = np.full(shape, CLIP_STEPS * grid_mm, np.float32)
+    return Field(empty, grid_mm, low, np.zeros(3), scale_mm, np.zeros((3, 2), bool))

@@ -1,0 +1,231 @@
+"""What is tested on a surface: two groups, all groups, or a slope, with the study's other attributes held equal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers.fairness.adjustment import (
+    SUBJECTS_PER_PARAMETER,
+    Block,
+    Selection,
+    encode_covariates,
+    select_and_add,
+)
+from helpers.spatial.clusters import MeshGraph, link_vertices
+from helpers.spatial.permutation import SurfaceEffect, infer_effect
+from helpers.spatial.surfaces import measure_vertex_areas
+from helpers.spatial.template import Template
+
+SIGNED, ABSOLUTE, MISS, ANY_GROUP = "signed", "absolute", "miss", "any_group"
+
+
+@dataclass(frozen=True)
+class Design:
+    """Who takes part in a test, and what is fitted to their errors.
+
+    Attributes
+    ----------
+    rows : ndarray of int, (n,)
+        Places among the people of the model and organ.
+    tested : ndarray of float64, (n,)
+        Two groups: 1 in the first, else 0. A slope: the number in steps.
+    others : ndarray of float64, (n, k)
+        What is held equal: covariates, and the groups that are not compared.
+    groups : ndarray of int, (n,)
+        Each one's group, in the order of `names`; 0 for a slope.
+    names : tuple of str
+    covariates : tuple of str
+        Those held equal.
+    left_out : int
+        People left out because a covariate is unknown, or their level of one is nearly unshared.
+    dropped : str
+        Covariates that are not held equal, and why.
+    note : str
+        Why nothing is tested; empty where something is.
+    """
+
+    rows: np.ndarray
+    tested: np.ndarray
+    others: np.ndarray
+    groups: np.ndarray
+    names: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()
+    left_out: int = 0
+    dropped: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SurfaceTest:
+    """One test to make: paths and small arrays, so that it can be made anywhere.
+
+    Attributes
+    ----------
+    folder : Path
+        With signed.npy, absolute.npy and miss.npy, each (n_people, n_vertices).
+    template : Path
+    designs : dict of str to Design
+        By measure ("signed", "absolute", "miss"); "any_group" tests all groups' signed errors together.
+    min_group : int
+        A vertex that fewer of any compared group have is not tested; of a slope, fewer than twice as many in all.
+    permutations, seed : int
+    """
+
+    folder: Path
+    template: Path
+    designs: dict[str, Design] = field(default_factory=dict)
+    min_group: int = 10
+    permutations: int = 2000
+    seed: int = 0
+
+
+def design_groups(
+    present: np.ndarray, groups: pd.Series, pair: tuple[str, str], covariates: pd.DataFrame, *, min_group: int
+) -> Design:
+    """Design the comparison of two groups, with covariates held equal.
+
+    Parameters
+    ----------
+    present : ndarray of bool, (n_people,)
+        Who has errors.
+    groups : Series of Categorical, (n_people,)
+    pair : tuple of str
+        The two compared: the effect is first − second.
+    covariates : DataFrame, (n_people, n_covariates)
+        As :func:`helpers.fairness.confounding.choose_covariates` chooses them.
+    min_group : int
+        Smaller groups take no part.
+
+    Returns
+    -------
+    Design
+        People of other groups take part as well: they help to tell the covariates' effects.
+    """
+    labels = np.array([None if name is pd.NA or pd.isna(name) else str(name) for name in groups], object)
+    known = present & np.array([label is not None for label in labels], bool)
+    order = [str(name) for name in groups.cat.categories]
+
+    def list_names(rows: np.ndarray) -> list[str]:
+        found = set(labels[rows])
+        return [name for name in order if name in found]
+
+    def make_base(rows: np.ndarray) -> np.ndarray | None:
+        names = list_names(rows)
+        if not set(pair) <= set(names):
+            return None
+        return (labels[rows][:, None] == np.array(names, object)[None, :]).astype(float)
+
+    encoded = encode_covariates(covariates)
+    selection, base, block = select_and_add(known, encoded, make_base, "the groups", labels, min_group)
+    if base is None:
+        return _design_nothing(
+            selection, f"{pair[0]} and {pair[1]}: fewer than {min_group} people with all covariates known"
+        )
+    names = list_names(selection.rows)
+    codes = base.argmax(axis=1)
+    apart = [place for place, name in enumerate(names) if name not in pair]
+    others = np.column_stack([base[:, apart], block.columns])
+    return _finish(selection, block, base[:, names.index(pair[0])], others, codes, tuple(names))
+
+
+def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFrame, *, min_group: int) -> Design:
+    """Design the slope along a number, with covariates held equal.
+
+    Parameters
+    ----------
+    present : ndarray of bool, (n_people,)
+    steps : ndarray of float, (n_people,)
+        The number in the unit the slope is stated per (decades of age); NaN where unknown.
+    covariates : DataFrame, (n_people, n_covariates)
+    min_group : int
+        Nothing is fitted to fewer than twice as many people.
+    """
+
+    def make_base(rows: np.ndarray) -> np.ndarray | None:
+        if rows.sum() < 2 * min_group or np.ptp(steps[rows]) == 0:
+            return None
+        return np.column_stack([np.ones(rows.sum()), steps[rows]])
+
+    encoded = encode_covariates(covariates)
+    known = present & np.isfinite(steps)
+    selection, base, block = select_and_add(known, encoded, make_base, "the attribute", None, 1)
+    if base is None:
+        return _design_nothing(selection, f"fewer than {2 * min_group} people, or all alike: no slope")
+    steps = base[:, 1] - base[:, 1].mean()
+    return _finish(selection, block, steps, block.columns, np.zeros(len(base), int), ())
+
+
+def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
+    """Make the tests of one contrast.
+
+    Returns
+    -------
+    dict of str to SurfaceEffect
+        By measure. Clusters are enhanced for signed errors alone; the others are corrected by the largest statistic.
+    """
+    template = Template.load(case.template)
+    mesh = link_vertices(template.faces, measure_vertex_areas(template.vertices_mm, template.faces))
+    found = {}
+    for measure, design in case.designs.items():
+        if design.note:
+            continue
+        path = case.folder / f"{SIGNED if measure == ANY_GROUP else measure}.npy"
+        errors = np.load(path, mmap_mode="r")[design.rows]
+        tested, others = design.tested, design.others
+        if measure == ANY_GROUP:
+            tested = (design.groups[:, None] == np.arange(1, len(design.names))).astype(float)
+            others = others[:, len(design.names) - 2 :]  # without the groups that are not compared: here they are
+        graph: MeshGraph | None = mesh if measure == SIGNED else None
+        found[measure] = infer_effect(
+            _hide_sparse(errors, design, case.min_group),
+            tested,
+            seed=case.seed,
+            covariates=others,
+            mesh=graph,
+            permutations=case.permutations,
+        )
+    return found
+
+
+def _hide_sparse(errors: np.ndarray, design: Design, min_group: int) -> np.ndarray:
+    """Return the errors without the vertices that too few people of a group have."""
+    known = np.isfinite(errors)
+    if design.names:
+        enough = np.all(
+            [known[design.groups == code].sum(axis=0) >= min_group for code in range(len(design.names))], axis=0
+        )
+    else:
+        enough = known.sum(axis=0) >= 2 * min_group
+    return np.where(enough, errors, np.nan)
+
+
+def _design_nothing(selection: Selection, note: str) -> Design:
+    nothing = np.zeros(0, int)
+    return Design(nothing, np.zeros(0), np.zeros((0, 0)), nothing, left_out=selection.n_missing, note=note)
+
+
+def _finish(
+    selection: Selection,
+    block: Block,
+    tested: np.ndarray,
+    others: np.ndarray,
+    groups: np.ndarray,
+    names: tuple[str, ...],
+) -> Design:
+    parameters = 2 + others.shape[1]
+    few = len(tested) < SUBJECTS_PER_PARAMETER * parameters
+    return Design(
+        np.flatnonzero(selection.rows),
+        tested,
+        others,
+        groups,
+        names,
+        covariates=tuple(use["covariate"] for use in block.uses if use["used"]),
+        left_out=selection.n_missing + selection.n_rare,
+        dropped="; ".join(f"{use['covariate']}: {use['reason']}" for use in block.uses if not use["used"]),
+        note=f"nothing was tested: {len(tested)} people are too few for {parameters} parameters" if few else "",
+    )

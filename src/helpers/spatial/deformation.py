@@ -1,0 +1,167 @@
+"""From an affine alignment to a deformable one: what the whole organ's shape leaves over, place by place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from helpers.spatial.correspondence import AffineAlignment, Field
+
+# Coarse to fine: by how much the grid is thinned, and how many steps are made there.
+LEVELS = ((2, 25), (1, 20))
+# The Gaussian (in steps of the level's grid) that keeps the deformation smooth, as a thin tissue would.
+ELASTICITY_STEPS = 1.0
+# Displacements are kept as whole hundredths of a millimetre: far below a voxel, and small on disk.
+STORED_MM = 0.01
+
+
+@dataclass(frozen=True)
+class DeformableAlignment:
+    """``scan = affine(template + displacement(template))``, all in LPS mm.
+
+    Attributes
+    ----------
+    affine : AffineAlignment
+    displacement_mm : ndarray of float32, (z, y, x, 3)
+        Along x, y, z, on the template's grid; nothing beyond it.
+    grid_mm : float
+    origin_mm : ndarray, (3,)
+        Where the first voxel lies (x, y, z) in template mm.
+    """
+
+    affine: AffineAlignment
+    displacement_mm: np.ndarray
+    grid_mm: float
+    origin_mm: np.ndarray
+
+    def displace(self, points_mm: np.ndarray) -> np.ndarray:
+        """Return where template points (n, 3) lie after the deformation, before the affine alignment."""
+        places = ((points_mm - self.origin_mm) / self.grid_mm)[:, ::-1].T
+        moved = [
+            ndimage.map_coordinates(self.displacement_mm[..., axis], places, order=1, mode="constant")
+            for axis in range(3)
+        ]
+        return points_mm + np.stack(moved, axis=1)
+
+    def map_points(self, points_mm: np.ndarray) -> np.ndarray:
+        """Return where template points (n, 3) lie in the scan, LPS mm."""
+        return self.affine.map_points(self.displace(points_mm))
+
+    def as_transform(self) -> sitk.CompositeTransform:
+        """Return the part from template mm to organ-centred mm as a SimpleITK transform."""
+        # A composite applies what was added last first. The transform takes its image over: it must be one of its own.
+        deform = sitk.DisplacementFieldTransform(self._as_image())
+        return sitk.CompositeTransform([self.affine.as_transform(), deform])
+
+    def measure_volume_change(self, points_mm: np.ndarray) -> np.ndarray:
+        """Return how much the deformation swells (> 1) or shrinks (< 1) at template points; folded where not positive.
+
+        The determinant of the deformation's Jacobian at the nearest voxel; 1 beyond the grid.
+        """
+        change = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(self._as_image()))
+        places = np.rint((points_mm - self.origin_mm) / self.grid_mm)[:, ::-1].T
+        return ndimage.map_coordinates(change, places, order=0, mode="constant", cval=1.0)
+
+    def _as_image(self) -> sitk.Image:
+        return _as_vector_image(self.displacement_mm, self.grid_mm, self.origin_mm)
+
+
+def deform(template: Field, field: Field, affine: AffineAlignment) -> DeformableAlignment:
+    """Find the smooth deformation that takes a template, after its affine alignment, to a scan's organ.
+
+    Parameters
+    ----------
+    template, field : Field
+        Signed-distance fields, clipped alike.
+    affine : AffineAlignment
+        From :func:`helpers.spatial.correspondence.register_affine`.
+
+    Returns
+    -------
+    DeformableAlignment
+        Displacements rounded to 0.01 mm, so that a stored alignment is the same as a new one.
+
+    Notes
+    -----
+    Diffeomorphic demons with symmetric forces (SimpleITK), coarse to fine: the two fields agree where their
+    surfaces do, and their difference, in mm, is how far a surface has still to move. What the scan cannot show (organs
+    cut by the field of view) pulls at nothing. Deterministic.
+
+    References
+    ----------
+    Vercauteren, Pennec, Perchant & Ayache, Diffeomorphic demons: efficient non-parametric image registration,
+    NeuroImage 45:S61-S72, 2009.
+    """
+    fixed = template.as_image()
+    beyond_mm = float(template.values_mm.max())
+    aligned = affine.as_transform()
+    moving = sitk.Resample(field.as_image(), fixed, aligned, sitk.sitkLinear, beyond_mm)
+    if field.known is not None:
+        known = sitk.Resample(field.known_as_image(), fixed, aligned, sitk.sitkNearestNeighbor, 1)
+        mixed = np.where(sitk.GetArrayViewFromImage(known) > 0, sitk.GetArrayViewFromImage(moving), template.values_mm)
+        moving = _like(mixed, fixed)
+    displacement: sitk.Image | None = None
+    for thinning, steps in LEVELS:
+        if min(fixed.GetSize()) < 8 * thinning and thinning > 1:
+            continue
+        coarse_fixed, coarse_moving = (_thin(image, thinning) for image in (fixed, moving))
+        demons = sitk.DiffeomorphicDemonsRegistrationFilter()
+        demons.SetNumberOfThreads(1)
+        demons.SetNumberOfIterations(steps)
+        demons.SetUseGradientType(demons.Symmetric)
+        demons.SmoothDisplacementFieldOn()
+        demons.SetStandardDeviations(ELASTICITY_STEPS)
+        if displacement is None:
+            displacement = demons.Execute(coarse_fixed, coarse_moving)
+        else:
+            start = sitk.Resample(displacement, coarse_fixed, sitk.Transform(), sitk.sitkLinear, 0.0)
+            displacement = demons.Execute(coarse_fixed, coarse_moving, start)
+    found = sitk.GetArrayFromImage(displacement)
+    return DeformableAlignment(
+        affine, quantise(found) * np.float32(STORED_MM), template.grid_mm, np.asarray(template.origin_mm)
+    )
+
+
+def quantise(displacement_mm: np.ndarray) -> np.ndarray:
+    """Return displacements as int16 in steps of 0.01 mm (up to ±327 mm)."""
+    return np.clip(np.rint(displacement_mm / STORED_MM), -32767, 32767).astype(np.int16)
+
+
+def remove_mean_displacement(field: Field, displacement_mm: np.ndarray) -> Field:
+    """Move a template so that, on average over the shapes, each of its points is carried to itself.
+
+    Parameters
+    ----------
+    field : Field
+        The mean of the shapes in template space.
+    displacement_mm : ndarray, (z, y, x, 3)
+        The mean of their displacements, on the field's grid.
+    """
+    grid = field.as_image()
+    mean = _as_vector_image(displacement_mm, field.grid_mm, field.origin_mm)
+    inverse = sitk.InvertDisplacementField(mean, maximumNumberOfIterations=20)
+    outside_mm = float(field.values_mm.max())
+    moved = sitk.Resample(grid, grid, sitk.DisplacementFieldTransform(inverse), sitk.sitkBSpline, outside_mm)
+    return replace(field, values_mm=sitk.GetArrayFromImage(moved))
+
+
+def _as_vector_image(displacement_mm: np.ndarray, grid_mm: float, origin_mm: np.ndarray) -> sitk.Image:
+    image = sitk.GetImageFromArray(displacement_mm.astype(np.float64), isVector=True)
+    image.SetSpacing([grid_mm] * 3)
+    image.SetOrigin(origin_mm.tolist())
+    return image
+
+
+def _thin(image: sitk.Image, factor: int) -> sitk.Image:
+    if factor == 1:
+        return image
+    return sitk.BinShrink(image, [factor] * image.GetDimension())
+
+
+def _like(values: np.ndarray, image: sitk.Image) -> sitk.Image:
+    made = sitk.GetImageFromArray(values.astype(np.float32))
+    made.CopyInformation(image)
+    return made

@@ -1,0 +1,191 @@
+"""Where in an organ's space models draw too much and too little: frequencies over people, as volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from helpers.spatial.correspondence import CLIP_STEPS
+from helpers.spatial.deformation import DeformableAlignment
+from helpers.spatial.surfaces import Frame
+from helpers.spatial.template import Template
+from helpers.storage import write_atomically
+
+# Volumes are so many times finer than the template's field ...
+FINENESS = 2
+# ... and reach this part of the field's clip outside of the organ: beyond, nothing is counted.
+REACH = 0.75
+KINDS = ("false_positive", "false_negative")
+
+
+@dataclass(frozen=True)
+class TemplateGrid:
+    """The voxels of template space in which errors are counted.
+
+    Attributes
+    ----------
+    shape : tuple of int, (z, y, x)
+    origin_mm : ndarray, (3,)
+        Where the first voxel lies (x, y, z), template LPS mm.
+    spacing_mm : float
+    places : ndarray of int, (n,)
+        The flat indices of the voxels that are counted.
+    inside : ndarray of bool, (z, y, x)
+        The mean organ.
+    """
+
+    shape: tuple[int, int, int]
+    origin_mm: np.ndarray
+    spacing_mm: float
+    places: np.ndarray
+    inside: np.ndarray
+
+    @classmethod
+    def of(cls, template: Template) -> TemplateGrid:
+        """Return the grid that belongs to a template."""
+        field = template.field
+        step = field.grid_mm / FINENESS
+        size = [FINENESS * (count - 1) + 1 for count in field.values_mm.shape[::-1]]
+        identity = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+        fine = sitk.GetArrayFromImage(
+            sitk.Resample(
+                field.as_image(), size, sitk.Transform(), sitk.sitkLinear, field.origin_mm.tolist(), [step] * 3, identity,
+                float(field.values_mm.max()),
+            )
+        )  # fmt: skip
+        places = np.flatnonzero(fine < REACH * CLIP_STEPS * field.grid_mm)
+        return cls(fine.shape, np.asarray(field.origin_mm), step, places, fine < 0)
+
+    def list_points(self) -> np.ndarray:
+        """Return where the counted voxels lie, (n, 3), template LPS mm."""
+        z, y, x = np.unravel_index(self.places, self.shape)
+        return self.origin_mm + self.spacing_mm * np.stack([x, y, z], axis=1)
+
+    def as_image(self, values: np.ndarray) -> sitk.Image:
+        """Return values of the counted voxels (n,), or of all (z, y, x), as an image; what is not counted is 0."""
+        if values.shape != self.shape:
+            whole = np.zeros(int(np.prod(self.shape)), values.dtype)
+            whole[self.places] = values
+            values = whole.reshape(self.shape)
+        image = sitk.GetImageFromArray(values)
+        image.SetSpacing([self.spacing_mm] * 3)
+        image.SetOrigin(self.origin_mm.tolist())
+        return image
+
+
+@dataclass(frozen=True)
+class Frequencies:
+    """How often people's masks are wrong, by place.
+
+    Attributes
+    ----------
+    false_positive, false_negative : ndarray of float32, (n,)
+        0 to 1, over the people whose scans show the voxel; 0 where fewer than asked for do.
+    people : int
+    """
+
+    false_positive: np.ndarray
+    false_negative: np.ndarray
+    people: int
+
+
+def compare_in_template(
+    grid: TemplateGrid,
+    alignment: DeformableAlignment,
+    frame: Frame,
+    reference: np.ndarray,
+    predictions: Mapping[str, np.ndarray],
+    label: int,
+) -> dict[str, np.ndarray]:
+    """Return which counted voxels models draw too much and too little in, carried into one scan.
+
+    Parameters
+    ----------
+    grid : TemplateGrid
+    alignment : DeformableAlignment
+        Template to scan.
+    frame : Frame
+        Where the label maps lie.
+    reference : ndarray of uint8, (z, y, x)
+    predictions : mapping of str to ndarray of uint8, (z, y, x)
+        By model, on the same grid.
+    label : int
+        The organ's.
+
+    Returns
+    -------
+    dict of str to ndarray of bool
+        ``seen`` (n,): the scan shows the voxel. By ``model:<name>`` (2, n): false positive, false negative (nearest voxel).
+        A missed organ is false negative throughout.
+    """
+    index = np.rint(frame.to_index(alignment.map_points(grid.list_points()))).astype(np.int32)[:, ::-1]
+    seen = ((index >= 0) & (index < np.asarray(reference.shape))).all(axis=1)
+    z, y, x = index[seen].T
+    there = reference[z, y, x] == label
+    found = {"seen": seen}
+    for model, prediction in predictions.items():
+        drawn = prediction[z, y, x] == label
+        wrong = np.zeros((2, len(seen)), bool)
+        wrong[0, seen], wrong[1, seen] = drawn & ~there, there & ~drawn
+        found[f"model:{model}"] = wrong
+    return found
+
+
+def write_comparison(compared: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write what :func:`compare_in_template` found, bit by bit, atomically."""
+    with write_atomically(path) as temporary:
+        np.savez_compressed(temporary, **{name: np.packbits(bits, axis=-1) for name, bits in compared.items()})
+
+
+def count_errors(
+    paths: Sequence[Path],
+    weights: np.ndarray,
+    groups: np.ndarray,
+    model: str,
+    grid: TemplateGrid,
+    *,
+    min_people: int,
+) -> list[Frequencies]:
+    """Add up scans, one after the other, to frequencies over people.
+
+    Parameters
+    ----------
+    paths : sequence of Path, (n_scans,)
+        From :func:`write_comparison`.
+    weights : ndarray of float, (n_scans,)
+        One over the number of the person's scans, so that everybody counts once.
+    groups : ndarray of bool, (n_groups, n_scans)
+        Who belongs to what.
+    model : str
+    grid : TemplateGrid
+    min_people : int
+        A voxel that fewer people's scans show gets 0.
+
+    Returns
+    -------
+    list of Frequencies
+        Per group.
+    """
+    count = len(grid.places)
+    sums = np.zeros((len(groups), 2, count), np.float32)
+    seen = np.zeros((len(groups), count), np.float32)
+    for scan, path in enumerate(paths):
+        members = np.flatnonzero(groups[:, scan])
+        if not members.size:
+            continue
+        with np.load(path, allow_pickle=False) as stored:
+            there = np.unpackbits(stored["seen"], count=count).astype(np.float32)
+            wrong = np.unpackbits(stored[f"model:{model}"], axis=-1, count=count)
+        for group in members:
+            seen[group] += np.float32(weights[scan]) * there
+            sums[group] += np.float32(weights[scan]) * wrong
+    found = []
+    for group, members in enumerate(groups):
+        enough = seen[group] > min_people - 1e-3
+        rates = np.where(enough, sums[group] / np.maximum(seen[group], 1e-6), 0).astype(np.float32)
+        found.append(Frequencies(rates[0], rates[1], round(float(weights[members].sum()))))
+    return found

@@ -1,0 +1,94 @@
+"""Registrations made once: kept by content, and found again whatever else of a study changes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from helpers.spatial.correspondence import AffineAlignment, Field, guess_alignment, register_affine
+from helpers.spatial.deformation import ELASTICITY_STEPS, LEVELS, STORED_MM, DeformableAlignment, deform, quantise
+from helpers.spatial.template import Template
+from helpers.storage import write_atomically
+
+# Raised when a registration of the same field to the same template would come out otherwise.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One organ's alignment, and the name it is kept under."""
+
+    alignment: DeformableAlignment
+    key: str
+
+
+def register_organ(template: Template, field: Field, folder: Path | None = None) -> Registration:
+    """Register a template to a scan's organ, or take the registration that was made before.
+
+    Parameters
+    ----------
+    template : Template
+    field : Field
+        The scan's organ.
+    folder : Path, optional
+        Where registrations are kept, as ``<key>.npz``; without it nothing is kept.
+
+    Returns
+    -------
+    Registration
+        The same to the last digit, found or made.
+
+    Raises
+    ------
+    ValueError
+        The organ cannot be registered.
+    """
+    key = name_registration(template, field)
+    path = None if folder is None else folder / f"{key}.npz"
+    kept = None if path is None else _read(path, template, field)
+    if kept is not None:
+        return Registration(kept, key)
+    start = guess_alignment(field, template.field.scale_mm, template.field.extent_mm)
+    alignment = deform(template.field, field, register_affine(template.field, field, start))
+    if path is not None:
+        _write(alignment, path)
+    return Registration(alignment, key)
+
+
+def name_registration(template: Template, field: Field) -> str:
+    """Return the key of a registration: a hash of the template, the organ's shape and what the method depends on."""
+    parts = (VERSION, LEVELS, ELASTICITY_STEPS, template.key, field.hash_content())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def forget_registrations(folder: Path, *, keep: Collection[str]) -> None:
+    """Delete the registrations of a folder that are not among those to keep."""
+    wanted = set(keep)
+    for path in folder.glob("*.npz"):
+        if path.stem not in wanted:
+            path.unlink(missing_ok=True)
+
+
+def _write(alignment: DeformableAlignment, path: Path) -> None:
+    with write_atomically(path) as temporary:
+        np.savez_compressed(
+            temporary, matrix=alignment.affine.matrix, offset=alignment.affine.offset_mm,
+            displacement=quantise(alignment.displacement_mm),
+        )  # fmt: skip
+
+
+def _read(path: Path, template: Template, field: Field) -> DeformableAlignment | None:
+    """Return a kept alignment; None where there is none, or none that can be read (it is made again)."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            displacement = stored["displacement"] * np.float32(STORED_MM)
+            affine = AffineAlignment(stored["matrix"], stored["offset"], field.centre_mm)
+    except (OSError, KeyError, ValueError, EOFError):
+        return None
+    if displacement.shape != (*template.field.values_mm.shape, 3):
+        return None
+    return DeformableAlignment(affine, displacement, template.field.grid_mm, np.asarray(template.field.origin_mm))

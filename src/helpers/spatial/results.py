@@ -1,0 +1,193 @@
+"""What stage 04 leaves behind, and how it is read back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from helpers import storage
+from helpers.errors import StageError
+from helpers.spatial.tables import (
+    GROUP_COLUMNS,
+    QUALITY_COLUMNS,
+    SLOPE_SUMMARY_COLUMNS,
+    SUMMARY_COLUMNS,
+    VOLUME_COLUMNS,
+    type_table,
+)
+from helpers.spatial.template import Template
+from helpers.study import Study
+
+
+@dataclass(frozen=True)
+class SpatialMaps:
+    """What stage 04 found.
+
+    Attributes
+    ----------
+    maps, slopes : DataFrame
+        maps.parquet: per model, organ, attribute and vertex the groups' means, the difference of two groups and its test.
+        slopes.parquet: the slope along attributes that are numbers, and its test.
+    summary, slope_summary : DataFrame
+        summary.csv, slopes.csv: per model, organ and attribute how much of the surface is beyond chance, and where.
+    groups : DataFrame
+        groups.csv: per model, organ, attribute and group the people behind the map, how many of the group had
+        an empty prediction in some scan, whether the map is suppressed, and means over the surface.
+    quality : DataFrame
+        Per organ and scan: how well the organ was registered, status (ok, poor, reference_empty, failed, no_template) and
+        reason; models with an empty or missing prediction.
+    volumes : DataFrame
+        volumes.csv: the NIfTI files of error frequencies, and what each shows.
+    templates : dict of str to Template
+        By organ; organs without enough subjects are absent.
+    notes : list of str
+        What was left out, and why.
+    """
+
+    maps: pd.DataFrame
+    slopes: pd.DataFrame
+    summary: pd.DataFrame
+    slope_summary: pd.DataFrame
+    groups: pd.DataFrame
+    quality: pd.DataFrame
+    volumes: pd.DataFrame
+    templates: dict[str, Template]
+    notes: list[str]
+
+    def select(self, model: str, organ: str) -> pd.DataFrame:
+        """Return the maps of one model and organ, all attributes."""
+        return self.maps[(self.maps["model"] == model) & (self.maps["organ"] == organ)].reset_index(drop=True)
+
+    def choose_view(self, model: str | None = None, organ: str | None = None) -> dict[str, Any]:
+        """Return what :func:`helpers.figures.spatial.plot_error_surface` needs to draw one model and organ.
+
+        Left open, they are those of the smallest family-wise p-value, then of the largest difference between groups.
+        Without any map, a view that leads to a figure which says so.
+        """
+        rows = self.summary
+        rows = rows[rows["model"] == model] if model is not None else rows
+        rows = rows[rows["organ"] == organ] if organ is not None else rows
+        if rows.empty or rows["organ"].iloc[0] not in self.templates:
+            return {"vertices_mm": np.empty((0, 3)), "faces": np.empty((0, 3), int), "maps": self.maps.iloc[:0]}
+        order = pd.DataFrame(
+            {"p": rows["min_p_fwer"].fillna(2.0), "size": -rows["peak_difference_mm"].abs().fillna(0.0)}
+        ).sort_values(["p", "size"], kind="stable")
+        model, organ = rows.loc[order.index[0], ["model", "organ"]]
+        template = self.templates[organ]
+        groups = self.groups[(self.groups["model"] == model) & (self.groups["organ"] == organ)]
+        title = f"Where {model} draws the {name_organ(organ)} too large or too small"
+        return {
+            "vertices_mm": template.vertices_mm,
+            "faces": template.faces,
+            "maps": self.select(model, organ),
+            "groups": groups.reset_index(drop=True),
+            "title": title,
+        }
+
+    def list_failures(self) -> dict[str, str]:
+        """Return the reason per organ and scan that is in no map, for run.json."""
+        left_out = self.quality[self.quality["status"].isin(["poor", "failed"])]
+        return {f"{row.organ}, {name_scan(row.number)}": row.reason for row in left_out.itertuples()}
+
+
+def list_organs(study: Study) -> list[str]:
+    """Return the organs that are looked at: those of ``spatial.organs``, else the study's first."""
+    return list(study.parameters.spatial.organs) or list(study.parameters.cohort.organs)[:1]
+
+
+def write_maps(study: Study, result: SpatialMaps) -> None:
+    """Write the tables of a study (the templates, errors and volumes are written where they are made)."""
+    folder = study.folder / "spatial"
+    storage.write_json(result.notes, folder / "notes.json")
+    for organ in list_organs(study):
+        rows = result.quality[result.quality["organ"] == organ]
+        storage.write_table(rows[QUALITY_COLUMNS], folder / organ / "quality.csv")
+    for name, table in (
+        ("spatial_groups", result.groups),
+        ("spatial_summary", result.summary),
+        ("slope_summary", result.slope_summary),
+        ("spatial_volumes", result.volumes),
+        ("slopes", result.slopes),
+        ("maps", result.maps),
+    ):
+        storage.write_table(table, study.path(name))
+
+
+def read_maps(study: Study) -> SpatialMaps:
+    """Read what :func:`helpers.spatial.map_errors` wrote.
+
+    Raises
+    ------
+    StageError
+        04_spatial has not run.
+    """
+    folder = study.folder / "spatial"
+    maps = study.read("maps")
+    quality = [
+        type_table(
+            storage.read_table(folder / organ / "quality.csv", made_by="04_spatial").assign(organ=organ),
+            ["organ", *QUALITY_COLUMNS],
+        )
+        for organ in list_organs(study)
+    ]
+    notes_path = folder / "notes.json"
+    if not notes_path.exists():
+        raise StageError(f"{notes_path} is missing: run 04_spatial again")
+    return SpatialMaps(
+        maps=maps,
+        slopes=study.read("slopes"),
+        summary=type_table(study.read("spatial_summary"), SUMMARY_COLUMNS),
+        slope_summary=type_table(study.read("slope_summary"), SLOPE_SUMMARY_COLUMNS),
+        groups=type_table(study.read("spatial_groups"), GROUP_COLUMNS),
+        quality=pd.concat(quality, ignore_index=True),
+        volumes=type_table(study.read("spatial_volumes"), VOLUME_COLUMNS),
+        templates={organ: Template.load(folder / organ / "template.npz") for organ in maps["organ"].unique()},
+        notes=json.loads(notes_path.read_text(encoding="utf-8")),
+    )
+
+
+def read_errors(study: Study, organ: str, model: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read the signed errors of one model and organ.
+
+    Returns
+    -------
+    numbers : ndarray of int, (n_scans,)
+        Study-local scan numbers, ascending.
+    errors_mm : ndarray of float32, (n_scans, n_vertices)
+        NaN for vertices outside a scan's field of view.
+    """
+    table = storage.read_table(study.folder / "spatial" / organ / f"errors_{model}.parquet", made_by="04_spatial")
+    numbers = table["number"].unique()  # written scan by scan, vertex by vertex
+    return numbers, table["error_mm"].to_numpy(np.float32).reshape(len(numbers), -1)
+
+
+def write_errors(study: Study, organ: str, model: str, numbers: np.ndarray, errors_mm: np.ndarray) -> None:
+    """Write the signed errors of one model and organ: a row per scan and vertex."""
+    scans, vertices = errors_mm.shape
+    table = pd.DataFrame(
+        {
+            "number": np.repeat(numbers.astype(np.int32), vertices),
+            "vertex": np.tile(np.arange(vertices, dtype=np.int32), scans),
+            "error_mm": errors_mm.ravel(),
+        }
+    )
+    storage.write_table(table, study.folder / "spatial" / organ / f"errors_{model}.parquet")
+
+
+def name_scans(cohort: pd.DataFrame) -> list[str]:
+    """Return the scans' names for people."""
+    return [name_scan(number) for number in cohort["number"]]
+
+
+def name_scan(number: int) -> str:
+    """Return a scan's name for people: its number in the study."""
+    return f"scan {number:03d}"
+
+
+def name_organ(organ: str) -> str:
+    """Return an organ's name for people."""
+    return organ.replace("_", " ")
