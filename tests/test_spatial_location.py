@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.spatial import describe_location
+from helpers.spatial.location import find_peak, measure_quantile
 
 # 20 × 20 × 20 directions evenly over a ball of radius 30 mm.
 PLACES = np.arange(2000) + 0.5
@@ -75,3 +76,33 @@ def test_area_weighs_when_triangles_are_given():
     vertices = np.concatenate([upper, lower])
     assert "50 % of the surface" in describe_location(vertices, values)
     assert "10 % of the surface" in describe_location(vertices, values, faces)
+
+
+def test_a_given_region_is_described_instead_of_the_peak_s():
+    values = cap((0, 0, 1), 3.0) + cap((0, 1, 0), -1.0)
+    region = cap((0, 1, 0), 1.0) > 0
+    said = describe_location(BALL, values, region=region)
+    assert said == "posterior surface, 10 % of the surface, up to 1.0 mm too small"
+    assert describe_location(BALL, values, region=np.zeros(2000, bool)).startswith("superior")
+
+
+def test_peak_is_what_a_twentieth_of_the_surface_exceeds():
+    values = np.r_[np.linspace(-1, -2, 99), -50.0]  # one vertex far out
+    peak = find_peak(values, np.ones(100), region=np.ones(100, bool), prominence=np.arange(100.0))
+    assert peak.value_mm == pytest.approx(np.sort(values)[5], abs=0.02) and peak.vertex == 99
+    assert peak.region.all()
+
+
+def test_the_sign_that_covers_more_of_the_region_counts():
+    values, areas = np.array([5.0, 5.0, -2.0, np.nan]), np.array([1.0, 1.0, 3.0, 9.0])
+    peak = find_peak(values, areas, region=np.ones(4, bool), prominence=np.abs(values))
+    assert (peak.value_mm, peak.vertex, peak.region.tolist()) == (-2.0, 2, [False, False, True, False])
+    anywhere = find_peak(values, areas, prominence=np.abs(values))
+    assert anywhere.value_mm == 5.0
+    with pytest.raises(ValueError, match="a value in the region"):
+        find_peak(values, areas, region=np.array([False] * 3 + [True]), prominence=values)
+
+
+def test_quantile_is_weighted():
+    values, weights = np.array([3.0, 1.0, 2.0]), np.array([1.0, 8.0, 1.0])
+    assert [measure_quantile(values, weights, part) for part in (0.5, 0.8, 0.85, 0.95, 1.0)] == [1, 1, 2, 3, 3]

@@ -1,0 +1,152 @@
+"""Rows of stage 04's tables, by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers.spatial.contrasts import Design
+from helpers.spatial.maps import average_groups
+from helpers.spatial.permutation import SurfaceEffect
+from helpers.spatial.tables import (
+    GROUP_COLUMNS,
+    QUALITY_COLUMNS,
+    SUMMARY_COLUMNS,
+    adjust_over_maps,
+    list_groups,
+    list_map_columns,
+    summarise_maps,
+    summarise_slopes,
+    tabulate_maps,
+    tabulate_slopes,
+    type_table,
+)
+
+NAN = np.nan
+KEY = ("sam", "liver", "sex")
+# An upper square of 1 mm² and a lower one of 9 mm²: their corners stand for 0.25 and 2.25 mm² on average.
+VERTICES = np.array([[0.0, 0, 5], [1, 0, 5], [1, 1, 5], [0, 1, 5], [0, 0, -5], [3, 0, -5], [3, 3, -5], [0, 3, -5]])
+FACES = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
+GROUPS = pd.Series(pd.Categorical(["female", "female", "male", "male"], ["female", "male"]))
+
+
+def make_effect(effect, t, p_fwer, **changes):
+    blank = np.full(8, NAN)
+    made = SurfaceEffect(
+        np.array(effect, float), blank, np.array(t, float), "t", np.array(p_fwer, float), np.array(p_fwer, float),
+        np.array(p_fwer, float), np.array(p_fwer, float), np.full(8, 4), 99, False, (),
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+@pytest.fixture
+def maps():
+    errors = np.array([[1.0] * 8, [2.0] * 8, [5.0] * 8, [6.0] * 8])
+    return {name: average_groups(errors, GROUPS, min_group=2) for name in ("signed", "absolute", "miss")}
+
+
+@pytest.fixture
+def design():
+    people = np.arange(3)
+    return Design(people, np.ones(3), np.zeros((3, 1)), people, ("female", "male"), ("age",), 1, "bmi: constant")
+
+
+# Half a square's surface: vertices 4, 5 and 7 of the lower one share its 9 mm² with 6 as 3, 1.5, 3, 1.5.
+LOWER = [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_map_table_has_a_column_per_group_of_all_attributes(maps):
+    cohort = pd.DataFrame({"group_sex": GROUPS, "group_age": pd.Categorical(["young", "old"] * 2, ["young", "old"])})
+    columns = list_map_columns(cohort)
+    assert [name for name in columns if name.startswith("error_")] == [
+        "error_female", "error_male", "error_young", "error_old",
+    ]  # fmt: skip
+    effect = make_effect([-4.0] * 8, [-3.0] * 8, [0.02] * 8)
+    table = tabulate_maps(KEY, VERTICES, maps, {"signed": effect}, columns)
+    assert list(table.columns) == columns and len(table) == 8
+    row = table.iloc[1]
+    assert (row["x"], row["y"], row["z"], row["vertex"], row["n"]) == (1.0, 0.0, 5.0, 1, 4)
+    assert (row["error_female"], row["error_male"], row["difference"]) == (1.5, 5.5, -4.0)
+    assert (row["miss_female"], row["adjusted_difference"], row["t"]) == (1.5, -4.0, -3.0)
+    assert row["p_fwer"] == np.float32(0.02) and np.isnan(row["f"]) and np.isnan(row["absolute_p_fwer"])
+    assert np.isnan(row["error_young"]) and table["difference"].dtype == np.float32
+
+
+def test_without_a_test_the_map_has_means_alone(maps):
+    columns = list_map_columns(pd.DataFrame({"group_sex": GROUPS}))
+    table = tabulate_maps(KEY, VERTICES, maps, {}, columns)
+    assert table["p_fwer"].isna().all() and (table["n"] == 0).all() and (table["difference"] == -4.0).all()
+
+
+def test_summary_speaks_of_the_significant_surface(maps, design):
+    values = np.where(LOWER, [0, 0, 0, 0, -2.0, -3.0, -2.5, 0.5], 9.0)  # the upper square is not significant
+    p = np.where(LOWER, 0.01, 0.4)
+    effect = make_effect(values, [1, 1, 1, 1, -3, -9, -4, 2], p)
+    row = summarise_maps(KEY, VERTICES, FACES, maps, {"signed": effect}, design, alpha=0.05)
+    assert set(row) | {"p_adjusted"} == set(SUMMARY_COLUMNS)
+    assert (row["n"], row["n_a"], row["n_b"], row["n_tested"], row["vertices"]) == (4, 2, 2, 3, 8)
+    assert row["significant_fraction"] == 0.9 and row["min_p_fwer"] == 0.01
+    # Below −2 lies all of it but one twentieth and more; of the negative part −3 covers more than 5 %.
+    assert (row["peak_difference_mm"], row["region"]) == (-3.0, "significant")
+    assert (row["peak_x"], row["peak_y"], row["peak_z"]) == (3.0, 0.0, -5.0)
+    assert row["location"].endswith("up to 3.0 mm smaller in female") and row["location"].startswith("most of the")
+    assert (row["covariates"], row["left_out"], row["permutations"]) == ("age", 1, 99)
+    assert row["note"] == "not held equal: bmi: constant"
+    assert np.isnan(row["f_significant_fraction"])
+
+
+def test_summary_without_significance_speaks_of_the_whole_surface(maps, design):
+    effect = make_effect(np.linspace(0.1, 0.8, 8), [1] * 7 + [3], [0.5] * 8)
+    row = summarise_maps(KEY, VERTICES, FACES, maps, {"signed": effect}, design, alpha=0.05)
+    assert (row["significant_fraction"], row["region"]) == (0.0, "surface")
+    assert row["peak_difference_mm"] == pytest.approx(0.8) and row["peak_x"] == 0.0
+
+
+def test_summary_without_a_difference_is_empty_not_zero():
+    alone = {name: average_groups(np.zeros((4, 8)), GROUPS, min_group=3) for name in ("signed", "absolute", "miss")}
+    row = summarise_maps(KEY, VERTICES, FACES, alone, {}, None, alpha=0.05)
+    assert row["group_a"] is None and row["n_a"] is None and np.isnan(row["peak_difference_mm"])
+    assert (row["vertices"], row["n_tested"], row["location"]) == (0, 0, "")
+
+
+def test_slopes_are_stated_per_step(design):
+    effect = make_effect([0.3] * 8, [3] * 8, [0.01] * 8)
+    table = tabulate_slopes(("sam", "liver", "age"), VERTICES, 10.0, "years", {"signed": effect, "absolute": effect})
+    assert (
+        table["slope"].iloc[0] == np.float32(0.3) and table["step"].iloc[0] == 10 and table["unit"].iloc[0] == "years"
+    )
+    row = summarise_slopes(
+        ("sam", "liver", "age"), VERTICES, FACES, 10.0, "years", {"signed": effect}, design, alpha=0.05
+    )
+    assert row["peak_slope_mm"] == 0.3 and row["location"].endswith("up to 0.3 mm larger per 10 years")
+
+
+def test_p_is_corrected_over_all_maps_by_holm():
+    summary, slopes = adjust_over_maps(pd.DataFrame({"min_p_fwer": [0.01, NAN]}), pd.DataFrame({"min_p_fwer": [0.04]}))
+    assert summary["p_adjusted"].iloc[0] == pytest.approx(0.02) and np.isnan(summary["p_adjusted"].iloc[1])
+    assert slopes["p_adjusted"].tolist() == pytest.approx([0.04])
+
+
+def test_group_means_are_over_the_surface_by_area(maps):
+    areas = np.array([1.0] * 4 + [9.0] * 4)
+    errors = np.array([[0.0] * 4 + [1.0] * 4] * 4)
+    by_area = {name: average_groups(errors, GROUPS, min_group=2) for name in ("signed", "absolute", "miss")}
+    rows = list_groups(KEY, areas, by_area, {"female": 1, "male": 0}, min_group=2)
+    assert [row["error_mm"] for row in rows] == [0.9, 0.9]
+    assert [(row["group"], row["n"], row["prediction_empty"], row["suppressed"]) for row in rows] == [
+        ("female", 2, 1, False), ("male", 2, 0, False),
+    ]  # fmt: skip
+
+
+def test_tables_survive_being_written(tmp_path):
+    quality = type_table(
+        pd.DataFrame({"number": [1], "distance_mm": [0.5], "status": ["ok"], "cut": [True]}), QUALITY_COLUMNS
+    )
+    quality.to_csv(tmp_path / "quality.csv", index=False)
+    pd.testing.assert_frame_equal(type_table(pd.read_csv(tmp_path / "quality.csv"), QUALITY_COLUMNS), quality)
+    assert quality["prediction_empty"].tolist() == [""]
+    groups = type_table(pd.DataFrame(columns=GROUP_COLUMNS), GROUP_COLUMNS)
+    assert groups.empty and str(groups["prediction_empty"].dtype) == "Int64"
