@@ -92,7 +92,7 @@ def test_volume_change_of_a_known_stretch():
 
 def test_what_the_scan_does_not_show_pulls_at_nothing():
     bulged = draw_ball(bump_mm=8.0)
-    z, y, x = np.meshgrid(*PLACES[::-1], indexing="ij")
+    y = np.meshgrid(*PLACES[::-1], indexing="ij")[1]
     hidden = replace(bulged, known=y < 0, cut=np.array([[0, 0], [0, 1], [0, 0]], bool))
     moved = deform(draw_ball(), hidden, IDENTITY)
     at_back = np.array([[0.0, 19.0, 0.0]])

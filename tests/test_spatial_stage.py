@@ -113,6 +113,12 @@ def test_empty_and_missing_predictions_are_missing_and_counted(ellipsoids):
     assert counts["prediction_empty"].to_dict() == {"female": 0, "male": 1}
     assert counts["n"].to_dict() == {"female": 6, "male": 4}
     assert any("1 scans with an empty prediction" in note for note in result.notes)
+    # The missed man is one of five who were looked at; everybody else's masks are exact.
+    by_sex = result.select("exact", "organ").query("attribute == 'sex'")
+    np.testing.assert_allclose(by_sex["miss_male"], 0.2, atol=1e-6)
+    np.testing.assert_allclose(by_sex["miss_female"], 0.0)
+    volumes_of = result.volumes.query("model == 'exact' and group == 'male' and kind == 'false_negative'")
+    assert volumes_of["n"].tolist() == [5]
 
 
 def test_template_is_built_from_people_and_errors_averaged_over_their_scans(ellipsoids):
@@ -208,8 +214,16 @@ def test_prediction_on_another_grid_or_damaged_is_missing(ellipsoids, tmp_path):
     assert result.prediction_missing == ("other", "broken", "absent")
 
 
-def test_another_run_suppresses_small_groups_and_leaves_out_failed_predictions(ellipsoids, tmp_path):
+def test_another_run_suppresses_small_groups_and_leaves_out_failed_predictions(ellipsoids, tmp_path, monkeypatch):
     study, cohort, _ = ellipsoids
+
+    def refuse(*_):
+        raise AssertionError("registered again")
+
+    # Neither templates nor registrations are made again: their ingredients are the same.
+    monkeypatch.setattr("helpers.spatial.template.add_shapes", refuse)
+    monkeypatch.setattr("helpers.spatial.cohort_template.add_shapes", refuse)
+    monkeypatch.setattr("helpers.spatial.registrations.deform", refuse)
     strict = make_study(tmp_path, **{"fairness.min_group": 4})
     shutil.copytree(study.folder, strict.folder)
     table = pd.DataFrame({"scan": cohort["scan"], "status": ["ok"] * 12 + ["failed"]})
@@ -222,6 +236,42 @@ def test_another_run_suppresses_small_groups_and_leaves_out_failed_predictions(e
     suppressed = result.groups.query("model == 'eroded' and attribute == 'age'").set_index("group")["suppressed"]
     assert suppressed.to_dict() == {"18 to 50": False, "50 to 65": False, "65 and over": True}
     assert result.quality.set_index("number").loc[13, "prediction_missing"] == "eroded"
+
+
+def test_organs_cut_by_the_field_of_view_lack_what_it_does_not_show(ellipsoids, tmp_path):
+    source, _, whole = ellipsoids
+    template = whole.templates["organ"]
+    study = make_study(tmp_path, **{"spatial.template": str(source.folder / "spatial")})
+    rows, top = [], 8  # slices of 4 mm above the organ's middle that are not cut away
+    for number in range(5):
+        image = draw_ellipsoid((21.0 + number, 20.0, 27.0))
+        middle = image.GetSize()[2] // 2
+        rows.append(
+            {"subject": f"p{number}", "sex": "female" if number < 3 else "male",
+             "reference": image if number == 0 else image[:, :, : middle + top // 4 + 1]}
+        )  # fmt: skip
+    write_cohort(study, rows)
+    for number, row in enumerate(rows, start=1):
+        write_prediction(study, "exact", number, row["reference"])
+    result = map_errors(study)
+    np.testing.assert_allclose(result.templates["organ"].vertices_mm, template.vertices_mm, atol=1e-4)
+    quality = result.quality.set_index("number")
+    assert (quality["status"] == "ok").all() and quality["cut"].tolist() == [False] + [True] * 4
+    assert quality.loc[1, "in_view"] == 1.0 and (quality.loc[2:, "in_view"] < 0.8).all()
+    errors = read_errors(study, "organ", "exact")[1]
+    above, below = template.vertices_mm[:, 2] > 16, template.vertices_mm[:, 2] < 4
+    assert np.isnan(errors[1:][:, above]).all() and np.isfinite(errors[:, below]).all()
+    by_sex = result.select("exact", "organ").query("attribute == 'sex'")
+    assert by_sex["error_male"][above].isna().all(), "not without error: not known"
+    assert any("cuts the organ in 4 of 5 scans" in note for note in result.notes)
+    assert any("another study's" in note for note in result.notes)
+
+
+def test_a_template_that_is_not_there_is_named(tmp_path):
+    study = make_study(tmp_path, **{"spatial.template": "nowhere/spatial"})
+    write_cohort(study, [{"subject": "p", "sex": "female", "reference": draw_ellipsoid((20.0,) * 3)}])
+    with pytest.raises(StageError, match="whose templates include organ"):
+        map_errors(study)
 
 
 def test_two_people_give_a_note_and_empty_tables(tmp_path):
