@@ -93,7 +93,7 @@ def list_members(scans: pd.DataFrame) -> tuple[list[tuple[str, str]], np.ndarray
 
 def _name_file(parts: Sequence[str], taken: set[str]) -> str:
     """Return a file name made of words that any system takes, unlike those there are."""
-    stem = "_".join(re.sub(r"[^A-Za-z0-9-]+", "-", part).strip("-") or "x" for part in parts if part)
+    stem = "_".join(re.sub(r"[^A-Za-z0-9_-]+", "-", part).strip("-") or "x" for part in parts if part)
     number, name = 1, f"{stem}.nii.gz"
     while name in taken:
         number += 1
