@@ -12,7 +12,7 @@ from helpers.spatial.deformation import DeformableAlignment
 from helpers.spatial.frequencies import TemplateGrid, compare_in_template, count_errors, write_comparison
 from helpers.spatial.surfaces import Frame
 from helpers.spatial.template import Template
-from helpers.spatial.volume_maps import list_members, tabulate_volumes, write_volumes
+from helpers.spatial.volume_maps import list_members, write_volumes
 from tests.spatial_cohort import make_study
 from tests.test_spatial_deformation import draw_ball
 
@@ -109,8 +109,10 @@ def test_volumes_are_written_in_template_space_and_named(template, grid, files, 
     cohort = pd.DataFrame(
         {"subject": ["a", "a", "b"], "group_sex": pd.Categorical(["female", "female", "male"], ["female", "male"])}
     )
-    rows = write_volumes(study, cohort, "organ", template, {"m": list(enumerate(files)), "nobody": []})
-    table = tabulate_volumes(rows)
+    template.save(study.folder / "spatial" / "organ" / "template.npz")
+    comparisons = {("organ", "m"): list(enumerate(files)), ("organ", "nobody"): []}
+    table = write_volumes(study, cohort, {"organ": template}, comparisons)
+    assert table["file"].tolist()[1] == "organ/volumes/m/false_positive.nii.gz"
     assert table[["model", "group", "kind", "n"]].to_numpy().tolist() == [
         ["", "", "template", 7], ["m", "", "false_positive", 2], ["m", "", "false_negative", 2],
     ], "groups of one person are not written"  # fmt: skip

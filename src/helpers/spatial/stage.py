@@ -20,7 +20,7 @@ from helpers.spatial.registrations import forget_registrations
 from helpers.spatial.results import SpatialMaps, list_organs, name_organ, name_scans, write_errors, write_maps
 from helpers.spatial.tables import QUALITY_COLUMNS, type_table
 from helpers.spatial.template import Template
-from helpers.spatial.volume_maps import tabulate_volumes, write_volumes
+from helpers.spatial.volume_maps import write_volumes
 from helpers.study import Study
 
 # A registration that folds on more than this part of the surface is not a correspondence.
@@ -45,6 +45,7 @@ def map_errors(study: Study) -> SpatialMaps:
         01_cohort has not run, or no scan is included.
     """
     cohort = study.read_included()
+    cohort = cohort.assign(subject=cohort["subject"].astype(str))
     organs, models = list_organs(study), [model.name for model in study.parameters.models]
     folder = study.folder / "spatial"
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +53,8 @@ def map_errors(study: Study) -> SpatialMaps:
     templates = make_templates(study, cohort, organs, notes)
     paths = {organ: folder / organ / "template.npz" for organ in templates}
     wanted: list[Wanted] = []
-    quality, volume_rows = [], []
+    quality: list[pd.DataFrame] = []
+    comparisons: dict[tuple[str, str], list[tuple[int, Path]]] = {}
     with tempfile.TemporaryDirectory(prefix=".measured-", dir=folder) as scratch:
         work = Path(scratch)
         results = _measure_scans(study, cohort, templates, models, work)
@@ -62,24 +64,21 @@ def map_errors(study: Study) -> SpatialMaps:
             _note_left_out(organ, found, notes)
             if organ in templates:
                 forget_registrations(folder / organ / "registrations", keep={one.registration for one in found})
-                comparisons = {
-                    model: [
-                        (place, _name_comparison(work, organ, place))
-                        for place, one in enumerate(found)
-                        if one.status == "ok" and (model in one.errors_mm or model in one.prediction_empty)
-                    ]
-                    for model in models
-                }
-                volume_rows += write_volumes(study, cohort, organ, templates[organ], comparisons)
             for model in models:
+                comparisons[organ, model] = [
+                    (place, _name_comparison(work, organ, place))
+                    for place, one in enumerate(found)
+                    if one.status == "ok" and (model in one.errors_mm or model in one.prediction_empty)
+                ]
                 _note_missed(model, organ, found, notes)
                 wanted += _plan(study, cohort, model, organ, templates.get(organ), found, work)
+        volumes = write_volumes(study, cohort, templates, comparisons)
         make_tests(study, wanted, paths, notes)
     notes += list_notes(wanted, study.parameters.fairness.min_group)
     result = SpatialMaps(
         **tabulate_tests(study, cohort, wanted, templates),
         quality=type_table(pd.concat(quality, ignore_index=True), ["organ", *QUALITY_COLUMNS]),
-        volumes=tabulate_volumes(volume_rows),
+        volumes=volumes,
         templates=templates,
         notes=list(dict.fromkeys(notes)),
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from helpers import volumes
+from helpers.compute import CaseFailure, map_cases
 from helpers.spatial.frequencies import KINDS, TemplateGrid, count_errors
 from helpers.spatial.maps import ATTRIBUTE_PREFIX, list_attributes
 from helpers.spatial.tables import VOLUME_COLUMNS, type_table
@@ -19,13 +21,42 @@ from helpers.study import Study
 FOLDER = "volumes"
 
 
+@dataclass(frozen=True)
+class ModelVolumes:
+    """The volumes of one model and organ that are to be written.
+
+    Attributes
+    ----------
+    organ, model : str
+    folder : Path
+        The study's ``spatial`` folder.
+    files : tuple of Path
+        A comparison per scan, see :func:`helpers.spatial.frequencies.write_comparison`.
+    weights : ndarray of float, (n_scans,)
+        One over the number of the person's scans.
+    names : tuple of (str, str)
+        Attribute and group; ("", "") for everybody.
+    members : ndarray of bool, (n_groups, n_scans)
+    min_group : int
+        Smaller groups get no volume; a voxel that fewer people's scans show is 0.
+    """
+
+    organ: str
+    model: str
+    folder: Path
+    files: tuple[Path, ...]
+    weights: np.ndarray
+    names: tuple[tuple[str, str], ...]
+    members: np.ndarray
+    min_group: int
+
+
 def write_volumes(
     study: Study,
     cohort: pd.DataFrame,
-    organ: str,
-    template: Template,
-    comparisons: Mapping[str, Sequence[tuple[int, Path]]],
-) -> list[dict[str, object]]:
+    templates: Mapping[str, Template],
+    comparisons: Mapping[tuple[str, str], Sequence[tuple[int, Path]]],
+) -> pd.DataFrame:
     """Write how often models draw too much and too little, over everybody and per group that is large enough.
 
     Parameters
@@ -33,51 +64,70 @@ def write_volumes(
     study : Study
     cohort : DataFrame
         The included scans.
-    organ : str
-    template : Template
-    comparisons : mapping of str to sequence of (int, Path)
-        By model: the place of a scan in the cohort, and its file of :func:`helpers.spatial.frequencies.write_comparison`.
+    templates : mapping of str to Template
+        By organ.
+    comparisons : mapping of (organ, model) to sequence of (int, Path)
+        The place of a scan in the cohort, and its file of :func:`helpers.spatial.frequencies.write_comparison`.
 
     Returns
     -------
-    list of dict
-        Rows of volumes.csv.
+    DataFrame
+        volumes.csv: a row per file.
     """
-    folder, min_group = study.folder / "spatial", study.parameters.fairness.min_group
-    for stale in (folder / organ / FOLDER).glob("*.nii.gz"):
-        stale.unlink()
-    grid = TemplateGrid.of(template)
-    path = folder / organ / FOLDER / "template.nii.gz"
-    volumes.write_volume(grid.as_image(grid.inside.astype(np.uint8)), path)
-    rows: list[dict[str, object]] = [
-        {"organ": organ, "kind": "template", "n": template.subjects, "file": str(path.relative_to(folder))}
-    ]
-    taken: set[str] = {path.name}
-    for model, found in comparisons.items():
+    folder, rows = study.folder / "spatial", []
+    for organ, template in templates.items():
+        for stale in (folder / organ / FOLDER).rglob("*.nii.gz"):
+            stale.unlink()
+        grid = TemplateGrid.of(template)
+        path = folder / organ / FOLDER / "template.nii.gz"
+        volumes.write_volume(grid.as_image(grid.inside.astype(np.uint8)), path)
+        rows.append(
+            {"organ": organ, "kind": "template", "n": template.subjects, "file": path.relative_to(folder).as_posix()}
+        )
+    cases = []
+    for (organ, model), found in comparisons.items():
         if not found:
             continue
         scans = cohort.iloc[[place for place, _ in found]]
         names, members = list_members(scans)
         weights = 1 / scans.groupby("subject")["subject"].transform("size").to_numpy(float)
-        counted = count_errors([file for _, file in found], weights, members, model, grid, min_people=min_group)
-        for (attribute, group), frequencies in zip(names, counted, strict=True):
-            if frequencies.people < min_group:
-                continue
-            for kind in KINDS:
-                path = folder / organ / FOLDER / _name_file([model, attribute, group, kind], taken)
-                volumes.write_volume(grid.as_image(getattr(frequencies, kind)), path)
-                rows.append(
-                    {
-                        "organ": organ, "model": model, "attribute": attribute, "group": group, "kind": kind,
-                        "n": frequencies.people, "file": str(path.relative_to(folder)),
-                    }
-                )  # fmt: skip
+        files = tuple(file for _, file in found)
+        cases.append(
+            ModelVolumes(
+                organ, model, folder, files, weights, tuple(names), members, study.parameters.fairness.min_group
+            )
+        )
+    written = map_cases(
+        write_model_volumes,
+        cases,
+        ids=[f"{case.model}, {case.organ}" for case in cases],
+        compute=study.parameters.compute,
+        label="error volumes",
+    )
+    for part in written:
+        rows += [] if isinstance(part, CaseFailure) else part
+    return type_table(pd.DataFrame(rows, columns=VOLUME_COLUMNS), VOLUME_COLUMNS)
+
+
+def write_model_volumes(case: ModelVolumes) -> list[dict[str, object]]:
+    """Write the volumes of one model and organ; return their rows of volumes.csv."""
+    grid = TemplateGrid.of(Template.load(case.folder / case.organ / "template.npz"))
+    counted = count_errors(case.files, case.weights, case.members, case.model, grid, min_people=case.min_group)
+    rows: list[dict[str, object]] = []
+    taken: set[str] = set()
+    for (attribute, group), frequencies in zip(case.names, counted, strict=True):
+        if frequencies.people < case.min_group:
+            continue
+        for kind in KINDS:
+            path = case.folder / case.organ / FOLDER / case.model / _name_file([attribute, group, kind], taken)
+            volumes.write_volume(grid.as_image(getattr(frequencies, kind)), path)
+            rows.append(
+                {
+                    "organ": case.organ, "model": case.model, "attribute": attribute, "group": group, "kind": kind,
+                    "n": frequencies.people, "file": path.relative_to(case.folder).as_posix(),
+                }
+            )  # fmt: skip
     return rows
-
-
-def tabulate_volumes(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
-    """Return volumes.csv."""
-    return type_table(pd.DataFrame(list(rows), columns=VOLUME_COLUMNS), VOLUME_COLUMNS)
 
 
 def list_members(scans: pd.DataFrame) -> tuple[list[tuple[str, str]], np.ndarray]:
