@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from helpers.spatial.contrasts import SurfaceTest, design_groups, design_slope, run_test
+from helpers.spatial.contrasts import SurfaceTest, design_groups, design_slope, run_test, warn_of_spread
 from helpers.spatial.correspondence import Field
 from helpers.spatial.template import Template
 
@@ -109,3 +109,19 @@ def test_a_vertex_too_few_of_a_group_have_is_not_tested(tetrahedron, tmp_path, r
     design = design_groups(EVERYBODY, three_groups(), ("old", "young"), NO_COVARIATES, min_group=5)
     found = run_test(SurfaceTest(tmp_path, tetrahedron, {"signed": design}, min_group=5, permutations=100, seed=1))
     assert np.isfinite(found["signed"].statistic).tolist() == [True, True, False, True]
+
+
+def test_a_smaller_group_with_wider_errors_is_said(rng):
+    groups = pd.Series(pd.Categorical(["a"] * 10 + ["b"] * 20, ["a", "b"]))
+    design = design_groups(EVERYBODY, groups, ("a", "b"), NO_COVARIATES, min_group=5)
+    wide = np.repeat([2.0, 1.0], [10, 20])[:, None]
+    errors = rng.normal(size=(30, 3000)) * wide
+    errors[:9, 0] = np.nan
+    said = warn_of_spread(errors, design, ("a", "b"))
+    assert said.startswith("errors of a, the smaller group, spread 2.0 times as wide as those of b")
+    assert warn_of_spread(errors / wide**2, design, ("a", "b")) == "", (
+        "a larger group with wider errors errs on the safe side"
+    )
+    equal = pd.Series(pd.Categorical(["a"] * 15 + ["b"] * 15, ["a", "b"]))
+    alike = design_groups(EVERYBODY, equal, ("a", "b"), NO_COVARIATES, min_group=5)
+    assert warn_of_spread(errors, alike, ("a", "b")) == ""
