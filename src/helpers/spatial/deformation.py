@@ -103,7 +103,8 @@ def deform(template: Field, field: Field, affine: AffineAlignment) -> Deformable
         known = sitk.Resample(field.known_as_image(), fixed, aligned, sitk.sitkNearestNeighbor, 1)
         mixed = np.where(sitk.GetArrayViewFromImage(known) > 0, sitk.GetArrayViewFromImage(moving), template.values_mm)
         moving = _like(mixed, fixed)
-    displacement: sitk.Image | None = None
+    displacement = sitk.Image(fixed.GetSize(), sitk.sitkVectorFloat64, 3)
+    displacement.CopyInformation(fixed)
     for thinning, steps in LEVELS:
         if min(fixed.GetSize()) < 8 * thinning and thinning > 1:
             continue
@@ -114,11 +115,8 @@ def deform(template: Field, field: Field, affine: AffineAlignment) -> Deformable
         demons.SetUseGradientType(demons.Symmetric)
         demons.SmoothDisplacementFieldOn()
         demons.SetStandardDeviations(ELASTICITY_STEPS)
-        if displacement is None:
-            displacement = demons.Execute(coarse_fixed, coarse_moving)
-        else:
-            start = sitk.Resample(displacement, coarse_fixed, sitk.Transform(), sitk.sitkLinear, 0.0)
-            displacement = demons.Execute(coarse_fixed, coarse_moving, start)
+        start = sitk.Resample(displacement, coarse_fixed, sitk.Transform(), sitk.sitkLinear, 0.0)
+        displacement = demons.Execute(coarse_fixed, coarse_moving, start)
     found = sitk.GetArrayFromImage(displacement)
     return DeformableAlignment(
         affine, quantise(found) * np.float32(STORED_MM), template.grid_mm, np.asarray(template.origin_mm)

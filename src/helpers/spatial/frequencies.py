@@ -138,7 +138,8 @@ def compare_in_template(
 def write_comparison(compared: Mapping[str, np.ndarray], path: Path) -> None:
     """Write what :func:`compare_in_template` found, bit by bit, atomically."""
     with write_atomically(path) as temporary:
-        np.savez_compressed(temporary, **{name: np.packbits(bits, axis=-1) for name, bits in compared.items()})
+        packed = {name: np.packbits(bits, axis=-1) for name, bits in compared.items()}
+        np.savez_compressed(temporary, **packed)  # type: ignore[arg-type]
 
 
 def count_errors(
@@ -184,8 +185,8 @@ def count_errors(
             seen[group] += np.float32(weights[scan]) * there
             sums[group] += np.float32(weights[scan]) * wrong
     found = []
-    for group, members in enumerate(groups):
-        enough = seen[group] > min_people - 1e-3
-        rates = np.where(enough, sums[group] / np.maximum(seen[group], 1e-6), 0).astype(np.float32)
-        found.append(Frequencies(rates[0], rates[1], round(float(weights[members].sum()))))
+    for wrong_of_group, seen_of_group, of_group in zip(sums, seen, groups, strict=True):
+        enough = seen_of_group > min_people - 1e-3
+        rates = np.where(enough, wrong_of_group / np.maximum(seen_of_group, 1e-6), 0).astype(np.float32)
+        found.append(Frequencies(rates[0], rates[1], round(float(weights[of_group].sum()))))
     return found

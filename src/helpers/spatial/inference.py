@@ -118,7 +118,7 @@ def plan_tests(
     wanted = []
     for attribute, groups in grouped.items():
         signed = average_groups(people.signed_mm, groups, min_group=min_group)
-        pair = (signed.group_a, signed.group_b)
+        first, second = pair = (signed.group_a, signed.group_b)
         maps = {SIGNED: signed} | {
             measure: average_groups(arrays[measure], groups, min_group=min_group, pair=pair)
             for measure in (ABSOLUTE, MISS)
@@ -130,11 +130,11 @@ def plan_tests(
         covariates = choose_covariates(attribute, attributes, confounders, known, labels)
         if parameters.fairness.adjust_for_volume:
             covariates = covariates.assign(**{VOLUME: np.log(volumes_ml.reindex(subjects).to_numpy(float))})
-        if pair[0] is not None and pair[1] is not None:
+        if first is not None and second is not None:
             for measure, present in ((SIGNED, has_error), (ABSOLUTE, has_error), (MISS, has_any)):
-                one.designs[measure] = design_groups(present, groups, pair, covariates, min_group=min_group)
+                one.designs[measure] = design_groups(present, groups, (first, second), covariates, min_group=min_group)
             design = one.designs[SIGNED]
-            one.designs[SIGNED] = replace(design, warning=warn_of_spread(people.signed_mm, design, pair))
+            one.designs[SIGNED] = replace(design, warning=warn_of_spread(people.signed_mm, design, (first, second)))
             if len(one.designs[SIGNED].names) > 2:
                 one.designs[ANY_GROUP] = one.designs[SIGNED]
         if attribute in known and is_numeric(known[attribute]):

@@ -217,7 +217,11 @@ def type_table(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
             kinds[column] = "float64"
     plain = {column: "" for column, kind in kinds.items() if kind == "str" and column not in _NULLABLE}
     words = {column: "object" for column, kind in kinds.items() if kind == "str"}
-    return table.astype(words).fillna(plain).astype(kinds)
+    table = table.astype(words).fillna(plain)
+    # A file says "none" by an empty cell.
+    for column in _NULLABLE & set(columns):
+        table[column] = table[column].replace("", None)
+    return table.astype(kinds)
 
 
 def type_map(table: pd.DataFrame) -> pd.DataFrame:

@@ -167,16 +167,15 @@ def add_shapes(canvas: Field, fields: Sequence[Field], starts: Sequence[AffineAl
     found: list[AffineAlignment | None] = []
     image, clip_mm = canvas.as_image(), CLIP_STEPS * canvas.grid_mm
     for field, start in zip(fields, starts, strict=True):
-        alignment: AffineAlignment | DeformableAlignment = start
         try:
-            if step == "affine":
-                alignment = register_affine(canvas, field, start)
+            affine = register_affine(canvas, field, start) if step == "affine" else start
         except ValueError:
             found.append(None)
             continue
-        found.append(alignment if step == "affine" else start)
+        found.append(affine)
+        alignment: AffineAlignment | DeformableAlignment = affine
         if moved is not None:
-            alignment = deform(canvas, field, start)
+            alignment = deform(canvas, field, affine)
             moved += alignment.displacement_mm
         transform = alignment.as_transform()
         # Linear interpolation would pull the convex surface inwards, by a third of a millimetre at an organ's poles.
@@ -186,9 +185,9 @@ def add_shapes(canvas: Field, fields: Sequence[Field], starts: Sequence[AffineAl
             weight += 1
         else:
             known = sitk.Resample(field.known_as_image(), image, transform, sitk.sitkNearestNeighbor, 0)
-            known = sitk.GetArrayFromImage(known) > 0
-            total += np.where(known, values, 0)
-            weight += known
+            seen = sitk.GetArrayFromImage(known) > 0
+            total += np.where(seen, values, 0)
+            weight += seen
     return Part(total, weight, found, moved)
 
 
@@ -243,7 +242,8 @@ def build_template(
     alignments = [guess_alignment(field, scale) for field in shapes]
     mean, _ = _average(_enclose(shapes, alignments, scale), add_all, shapes, alignments, "place")
     mean = _crop(mean)
-    for step in ["affine"] * affine_rounds + ["deform"] * deformable_rounds:
+    steps: list[Step] = [*["affine"] * affine_rounds, *["deform"] * deformable_rounds]  # type: ignore[list-item]
+    for step in steps:
         averaged, parts = _average(mean, add_all, shapes, alignments, step)
         found = [alignment for part in parts for alignment in part.alignments]
         kept = [place for place, alignment in enumerate(found) if alignment is not None]
@@ -255,7 +255,8 @@ def build_template(
             mean = _crop(_remove_mean_affine(averaged, alignments))
             alignments = remove_mean_alignment(alignments)
         else:
-            displacement = np.sum([part.displacement_mm for part in parts], axis=0) / len(shapes)
+            sums = [part.displacement_mm for part in parts if part.displacement_mm is not None]
+            displacement = np.sum(sums, axis=0) / len(shapes)
             mean = remove_mean_displacement(averaged, displacement)
     surface = mesh_field(mean, vertices=vertices)
     middle = np.average(surface.vertices_mm, axis=0, weights=measure_vertex_areas(surface.vertices_mm, surface.faces))
