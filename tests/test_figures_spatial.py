@@ -1,191 +1,278 @@
-"""Figures of surfaces and slices: what is drawn is what the tables say."""
+"""The figure of all error maps: what is drawn, said and offered is what the tables say."""
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import pytest
+from plotly.basedatatypes import BaseFigure
 
-from helpers.figures.spatial import (
-    CAMERAS,
-    ERROR_TITLE,
-    MISSING_COLOUR,
-    find_middle,
-    plot_error_surface,
-    plot_slices,
-    trace_outline,
-)
+from helpers.figures.spatial import plot_error_maps
+from helpers.figures.style import DIVERGING
+from helpers.spatial import describe_places
 
-# An octahedron: L, R, P, A, S, I.
-VERTICES = 20.0 * np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
-FACES = np.array([[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]])
+EVIL = "<a href='http://evil'>x</a>"
+
+
+class Octahedron:
+    """A template whose vertices are its L, R, P, A, S and I ends."""
+
+    vertices_mm = 20.0 * np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
+    faces = np.array([[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]])
+
+
+TEMPLATES = {"liver": Octahedron(), "spleen": Octahedron()}
+GROUPS = pd.DataFrame(
+    {
+        "model": "sam", "organ": "liver", "attribute": "sex", "group": ["female", "male"], "n": [21, 33],
+        "suppressed": False,
+    }
+)  # fmt: skip
 
 
 def make_maps(**changes):
+    """Women's livers 1.8 mm too small on the left, significantly; no value at the upper end."""
     table = pd.DataFrame(
         {
             "model": "sam", "organ": "liver", "attribute": "sex", "vertex": range(6),
-            "x": VERTICES[:, 0], "y": VERTICES[:, 1], "z": VERTICES[:, 2],
             "error_female": [-1.8, 0, 0, 0, np.nan, 0.5], "error_male": [0.0, 0, 0, 0, np.nan, 0.5],
             "error_young": np.nan, "group_a": "female", "group_b": "male",
-            "difference": [-1.8, 0, 0, 0, np.nan, 0],
+            "difference": [-1.8, 0, 0, 0, np.nan, 0], "p_fwer": [0.01, 0.3, 0.4, 0.5, np.nan, 1.0],
         }
     )  # fmt: skip
     return table.assign(**changes)
 
 
-GROUPS = pd.DataFrame({"attribute": ["sex", "sex"], "group": ["female", "male"], "n": [21, 33]})
+def make_slopes():
+    return pd.DataFrame(
+        {
+            "model": "sam", "organ": "liver", "attribute": "age", "vertex": range(6), "step": 10.0, "unit": "years",
+            "slope": [0.4, 0, 0, 0, 0, 0], "p_fwer": [0.04, 1, 1, 1, 1, 1],
+        }
+    )  # fmt: skip
 
 
-def test_menu_offers_difference_and_groups_with_their_numbers():
-    figure = plot_error_surface(VERTICES, FACES, make_maps(), groups=GROUPS, title="liver, sam")
-    labels = [button.label for button in figure.layout.updatemenus[0].buttons]
-    assert labels == [
-        "sex: female (n = 21) − male (n = 33); above 0: further out in female",
-        "sex: female (n = 21)",
-        "sex: male (n = 33)",
+def show(figure: BaseFigure, name: str | None = None):
+    """Return traces and layout as plotly shows them: at the start, or once the frame `name` was asked for."""
+    value = decode(json.loads(figure.to_json()))
+    traces, layout = value["data"], value["layout"]
+    frames = {frame["name"]: frame for frame in value["frames"]}
+    chain = []
+    while name is not None:
+        chain.insert(0, frames[name])
+        name = frames[name].get("baseframe")
+    for frame in chain:
+        for place, trace in zip(frame["traces"], frame["data"], strict=True):
+            traces[place] = merge(traces[place], trace)
+        layout = merge(layout, {key: part for key, part in frame.get("layout", {}).items() if key != "updatemenus"})
+        for place, menu in enumerate(frame.get("layout", {}).get("updatemenus", ())):
+            layout["updatemenus"] = list(layout["updatemenus"])
+            layout["updatemenus"][place] = {**layout["updatemenus"][place], **menu}
+    return traces, layout
+
+
+def decode(value):
+    """Return a figure's JSON value with typed arrays as arrays, as plotly.js reads them."""
+    if isinstance(value, dict) and "bdata" in value:
+        array = np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"])
+        return array.reshape([int(size) for size in value.get("shape", str(len(array))).split(",")])
+    if isinstance(value, dict):
+        return {key: decode(part) for key, part in value.items()}
+    return [decode(part) for part in value] if isinstance(value, list) else value
+
+
+def merge(under, over):
+    merged = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def offers(layout, noun):
+    """Return label → frame of the menu whose entries begin with `noun`."""
+    for menu in layout["updatemenus"]:
+        if menu["buttons"][0]["label"].startswith(f"{noun}: "):
+            return {button["label"].removeprefix(f"{noun}: "): button["args"][0][0] for button in menu["buttons"]}
+    raise AssertionError(f"no menu of {noun}")
+
+
+def test_menu_offers_difference_significance_and_groups_with_their_numbers():
+    traces, layout = show(plot_error_maps(make_maps(), TEMPLATES, groups=GROUPS))
+    assert list(offers(layout, "map")) == [
+        "difference: “female” minus “male”",
+        "significance: “female” minus “male”",
+        "“female” (n = 21)",
+        "“male” (n = 33)",
     ], "a group without values has no entry"
-    assert figure.layout.title.text.startswith("liver, sam<br>")
-    assert labels[0] in figure.layout.title.text
+    assert layout["title"]["text"].startswith("Liver, drawn by sam, by sex<br>")
+    assert "“female” (n = 21) minus “male” (n = 33), mean signed error" in layout["title"]["text"]
+    assert [trace["type"] for trace in traces] == ["mesh3d", "mesh3d", "scatter3d", "scatter3d"]
 
 
-def test_colour_and_hover_follow_the_values():
-    mesh = plot_error_surface(VERTICES, FACES, make_maps()).data[0]
-    assert isinstance(mesh, go.Mesh3d)
-    assert list(mesh.text) == ["−1.80 mm", "+0.00 mm", "+0.00 mm", "+0.00 mm", "no value", "+0.00 mm"]
-    assert mesh.vertexcolor[1] == "#f7f7f7", "no error is the neutral middle"
-    assert mesh.vertexcolor[4] == MISSING_COLOUR
-    red, _, blue = (int(mesh.vertexcolor[0][k : k + 2], 16) for k in (1, 3, 5))
-    assert blue > red, "too small is blue"
+def test_surface_carries_the_values_on_a_scale_symmetrical_about_zero():
+    surface = show(plot_error_maps(make_maps(), TEMPLATES))[0][0]
+    np.testing.assert_allclose(surface["intensity"], [-1.8, 0, 0, 0, 0, 0], atol=1e-6)
+    assert (surface["cmin"], surface["cmax"]) == (-2.0, 2.0), "1.8 rounded up"
+    assert [list(step) for step in surface["colorscale"]] == DIVERGING
+    assert surface["colorbar"]["title"]["text"] == "mm: + larger in “female”, − larger in “male”"
+    assert surface["colorbar"]["ticksuffix"] == " mm"
 
 
-def test_menu_entries_carry_the_other_maps():
-    figure = plot_error_surface(VERTICES, FACES, make_maps())
-    change, title, traces = figure.layout.updatemenus[0].buttons[2].args
-    assert list(traces) == [0] and "male" in title["title.text"]
-    assert change["text"][0][0] == "+0.00 mm" and change["text"][0][5] == "+0.50 mm"
+def test_triangles_without_a_value_are_grey():
+    surface, missing = show(plot_error_maps(make_maps(), TEMPLATES))[0][:2]
+    corners = np.stack([surface[key] for key in "ijk"], axis=1)
+    np.testing.assert_array_equal(corners, Octahedron.faces[4:]), "the lower half"
+    assert missing["visible"] and len(missing["i"]) == 4
+    whole = show(plot_error_maps(make_maps(difference=1.0), TEMPLATES))[0]
+    assert len(whole[0]["i"]) == 8 and whole[1]["visible"] is False
 
 
-def test_scale_is_symmetrical_and_says_its_unit():
-    figure = plot_error_surface(VERTICES, FACES, make_maps())
-    marker = figure.data[1].marker
-    assert (marker.cmin, marker.cmax) == (-2.0, 2.0), "1.8 rounded up"
-    assert marker.colorbar.title.text == ERROR_TITLE == "mm (+ too large, − too small)"
-    assert plot_error_surface(VERTICES, FACES, make_maps(), limit_mm=5.0).data[1].marker.cmax == 5.0
+def test_hover_tells_millimetres_and_p():
+    surface = show(plot_error_maps(make_maps(), TEMPLATES))[0][0]
+    assert surface["hovertemplate"] == (
+        "%{customdata[0]:+.2f} mm<br>p = %{customdata[1]:.3f}, corrected for the whole surface<extra></extra>"
+    )
+    np.testing.assert_allclose(surface["customdata"][0], [-1.8, 0.01], atol=1e-6)
+    untested = show(plot_error_maps(make_maps().drop(columns="p_fwer"), TEMPLATES))
+    assert untested[0][0]["hovertemplate"] == "%{customdata[0]:+.2f} mm<extra></extra>"
+    assert not any("significance" in label for label in offers(untested[1], "map"))
 
 
-def test_marks_lie_at_the_ends_of_the_body_s_axes():
-    marks = plot_error_surface(VERTICES, FACES, make_maps()).data[2]
-    places = {text[3:-4]: np.array(p) for text, *p in zip(marks.text, marks.x, marks.y, marks.z, strict=True)}
-    assert set(places) == set("RLAPIS")
-    assert places["L"][0] > 20 and places["R"][0] < -20
-    assert places["P"][1] > 20 and places["A"][1] < -20
-    assert places["S"][2] > 20 and places["I"][2] < -20
+def test_significant_places_are_outlined():
+    line = show(plot_error_maps(make_maps(), TEMPLATES))[0][2]
+    assert line["visible"] and line["mode"] == "lines"
+    x = np.asarray(line["x"], float)
+    assert np.nanmin(x) > 0 and np.isnan(x[-1]), "around the left end, closed"
+    assert len(x) == 6
+    nothing = show(plot_error_maps(make_maps(p_fwer=0.2), TEMPLATES))[0][2]
+    assert nothing["visible"] is False
+    stricter = show(plot_error_maps(make_maps(), TEMPLATES, alpha=0.005))[0][2]
+    assert stricter["visible"] is False
 
 
-@pytest.mark.parametrize("side", CAMERAS)
-def test_camera_looks_from_the_side_it_names(side):
-    buttons = {
-        button.label: button
-        for button in plot_error_surface(VERTICES, FACES, make_maps()).layout.updatemenus[1].buttons
-    }
-    camera = buttons[side].args[0]["scene.camera"]
-    eye, up = (np.array([camera[key][axis] for axis in "xyz"]) for key in ("eye", "up"))
-    axis, sign = {"Left": (0, 1), "Right": (0, -1), "Posterior": (1, 1), "Anterior": (1, -1), "Superior": (2, 1), "Inferior": (2, -1)}[side]  # fmt: skip
-    assert np.sign(eye).tolist() == [sign if place == axis else 0 for place in range(3)]
-    to_the_right = np.cross(-eye, up)  # of the screen
-    if side in ("Anterior", "Inferior"):
-        assert to_the_right[0] > 0, "the person's left on the right, as radiologists look"
+def test_menu_leads_to_the_other_maps():
+    figure = plot_error_maps(make_maps(), TEMPLATES, groups=GROUPS)
+    maps = offers(show(figure)[1], "map")
+    traces, layout = show(figure, maps["“male” (n = 33)"])
+    np.testing.assert_allclose(traces[0]["intensity"], [0, 0, 0, 0, 0, 0.5])
+    assert traces[0]["hovertemplate"] == "%{intensity:+.2f} mm<extra></extra>"
+    assert traces[0]["colorbar"]["title"]["text"] == "mm: + too large, − too small"
+    assert traces[2]["visible"], "the groups' maps show where they differ"
+    assert "“male” (n = 33): mean signed error" in layout["title"]["text"]
+    active = layout["updatemenus"][3]
+    assert active["buttons"][active["active"]]["label"] == "map: “male” (n = 33)"
+
+
+def test_significance_leaves_only_what_is_significant():
+    maps = make_maps(difference=[-1.8, 0.9, 0, 0, np.nan, 0.3])
+    figure = plot_error_maps(maps, TEMPLATES)
+    traces, layout = show(figure, offers(show(figure)[1], "map")["significance: “female” minus “male”"])
+    np.testing.assert_allclose(traces[0]["intensity"], [-1.8, 0, 0, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose([row[0] for row in traces[0]["customdata"]], [-1.8, 0.9, 0, 0, 0, 0.3], atol=1e-6)
+    assert "where it is significant (p ≤ 0.05" in layout["title"]["text"].replace("<br>", " ")
+    none = plot_error_maps(make_maps(p_fwer=0.2), TEMPLATES)
+    layout = show(none, offers(show(none)[1], "map")["significance: “female” minus “male”"])[1]
+    assert "no place is significant" in layout["title"]["text"]
+
+
+def test_adjusted_difference_is_what_is_drawn_where_it_was_tested():
+    maps = make_maps(adjusted_difference=[-1.5, 0, 0, 0, np.nan, 0])
+    traces, layout = show(plot_error_maps(maps, TEMPLATES))
+    assert traces[0]["intensity"][0] == pytest.approx(-1.5)
+    assert "other characteristics held equal" in layout["title"]["text"]
+    same = show(plot_error_maps(make_maps(adjusted_difference=make_maps()["difference"]), TEMPLATES))[1]
+    assert "held equal" not in same["title"]["text"]
+
+
+def test_slopes_are_maps_too():
+    figure = plot_error_maps(make_maps(), TEMPLATES, slopes=make_slopes())
+    age = offers(show(figure)[1], "attribute")["age"]
+    traces, layout = show(figure, age)
+    assert list(offers(layout, "map")) == ["slope: per 10 years"]
+    assert traces[0]["intensity"][0] == pytest.approx(0.4) and traces[0]["cmax"] == 0.5
+    assert traces[0]["hovertemplate"].startswith("%{customdata[0]:+.2f} mm per 10 years<br>p = ")
+    assert "change of the signed error with every 10 years of age" in layout["title"]["text"]
+    assert traces[2]["visible"]
+
+
+def test_menus_keep_what_they_can_when_one_is_changed():
+    other = make_maps(model="medsam", p_fwer=0.2)
+    spleen = make_maps(organ="spleen", error_male=np.nan, group_b=None, difference=np.nan, p_fwer=np.nan)
+    figure = plot_error_maps(pd.concat([make_maps(), other, spleen]), TEMPLATES)
+    start = show(figure)[1]
+    assert start["title"]["text"].startswith("Liver, drawn by sam"), "where something is significant"
+    male = show(figure, offers(start, "map")["“male”"])[1]
+    medsam = show(figure, offers(male, "model")["medsam"])[1]
+    assert medsam["title"]["text"].startswith("Liver, drawn by medsam") and "“male”" in medsam["title"]["text"]
+    # medsam has no spleen: sam's is shown, and of it the only map there is.
+    last = show(figure, offers(medsam, "organ")["spleen"])[1]
+    assert last["title"]["text"].startswith("Spleen, drawn by sam")
+    assert list(offers(last, "map")) == ["“female”"]
+    assert set(offers(last, "organ")) == {"liver", "spleen"} and set(offers(last, "model")) == {"sam", "medsam"}
+
+
+def test_start_can_be_chosen():
+    figure = plot_error_maps(
+        pd.concat([make_maps(), make_maps(model="medsam")]), TEMPLATES, first=("medsam", "liver", "sex")
+    )
+    assert show(figure)[1]["title"]["text"].startswith("Liver, drawn by medsam")
+
+
+def test_it_starts_looking_at_what_is_significant():
+    start = plot_error_maps(make_maps(), TEMPLATES).layout.scene.camera.eye
+    assert (start.x, start.y, start.z) == (2.0, 0.0, 0.0), "from the left"
+    assert [button.label for button in plot_error_maps(make_maps(), TEMPLATES).layout.updatemenus[4].buttons] == [
+        "Anterior", "Posterior", "Right", "Left", "Superior", "Inferior",
+    ]  # fmt: skip
+
+
+def test_sentence_stands_below_the_title():
+    places = describe_places(make_maps(), TEMPLATES, groups=GROUPS)
+    title = show(plot_error_maps(make_maps(), TEMPLATES, places=places))[1]["title"]["text"]
+    words = re.sub(r"<[^>]+>", " ", title)
+    assert "Left surface" in words and "under-segmented in “female”" in words and "p = 0.010" in words
+
+
+def test_frames_share_the_organ_and_stay_small():
+    three = [make_maps(), make_maps(model="medsam"), make_maps(model="sat")]
+    figure = plot_error_maps(pd.concat(three), TEMPLATES)
+    frames = figure.to_plotly_json()["frames"]
+    assert sum(frame["data"][0]["type"] == "mesh3d" and "x" in frame["data"][0] for frame in frames) == 1
+    views = [frame for frame in frames if "title" in frame.get("layout", {})]
+    assert len(views) == 12
+    assert all(
+        set(view["data"][0]) <= {"type", "intensity", "customdata", "cmin", "cmax", "colorbar", "hovertemplate"}
+        for view in views
+    )
+
+
+def test_frames_are_not_played_by_themselves():
+    assert "Plotly.animate" not in plot_error_maps(make_maps(), TEMPLATES).to_html(include_plotlyjs=False)
 
 
 def test_figure_is_json_without_nan():
-    text = plot_error_surface(VERTICES, FACES, make_maps()).to_json()
+    text = plot_error_maps(make_maps(), TEMPLATES, slopes=make_slopes(), groups=GROUPS).to_json()
     json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} in the figure"))
-
-
-def test_start_with_a_group():
-    figure = plot_error_surface(VERTICES, FACES, make_maps(), start="groups")
-    assert figure.layout.updatemenus[0].active == 1 and figure.data[0].text[5] == "+0.50 mm"
 
 
 def test_maps_without_values_say_so():
     nothing = make_maps(error_female=np.nan, error_male=np.nan, difference=np.nan)
-    for table in (nothing, nothing.iloc[:0]):
-        figure = plot_error_surface(VERTICES, FACES, table)
-        assert "No map" in figure.layout.annotations[0].text
+    for maps, templates in ((nothing, TEMPLATES), (nothing.iloc[:0], TEMPLATES), (make_maps(), {})):
+        assert "No map" in plot_error_maps(maps, templates).layout.annotations[0].text
 
 
 def test_maps_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="must hold one model"):
-        plot_error_surface(VERTICES, FACES, pd.concat([make_maps(), make_maps(model="other")]))
-    with pytest.raises(ValueError, match="maps has 5 vertices for sex, the surface has 6"):
-        plot_error_surface(VERTICES, FACES, make_maps().iloc[:5])
+    with pytest.raises(ValueError, match="maps of sam, liver, sex have 5 vertices, the template has 6"):
+        plot_error_maps(make_maps().iloc[:5], TEMPLATES)
 
 
-def test_text_from_data_is_escaped_in_the_title():
-    figure = plot_error_surface(VERTICES, FACES, make_maps(), title="<script>alert(1)</script>")
-    assert "<script>" not in figure.layout.title.text
-
-
-def make_mask():
-    mask = np.zeros((7, 8, 9), bool)
-    mask[2:5, 3:6, 1:7] = True
-    return mask
-
-
-def test_slices_outline_reference_solid_and_prediction_dashed():
-    figure = plot_slices(make_mask(), make_mask(), (3.0, 2.0, 1.0))
-    lines = [trace for trace in figure.data if isinstance(trace, go.Scatter)]
-    assert [line.name for line in lines] == ["reference", "prediction"] * 3
-    assert {line.line.dash for line in lines if line.name == "reference"} == {"solid"}
-    assert {line.line.dash for line in lines if line.name == "prediction"} == {"dash"}
-    assert not any(isinstance(trace, go.Heatmap) for trace in figure.data)
-    # Axial: x from voxel 1 to 6 (1 mm), y from 3 to 5 (2 mm), each with half a voxel more.
-    assert (np.nanmin(lines[0].x), np.nanmax(lines[0].x)) == (0.5, 6.5)
-    assert (np.nanmin(lines[0].y), np.nanmax(lines[0].y)) == (5.0, 11.0)
-    # Coronal: upwards z from voxel 2 to 4 (3 mm).
-    assert (np.nanmin(lines[2].y), np.nanmax(lines[2].y)) == (4.5, 13.5)
-
-
-def test_slices_show_the_image_where_there_is_one():
-    image = np.arange(7 * 8 * 9, dtype=np.uint8).reshape(7, 8, 9) % 200
-    figure = plot_slices(make_mask(), None, (3.0, 2.0, 1.0), image=image, centre=(3, 4, 5))
-    heat = [trace for trace in figure.data if isinstance(trace, go.Heatmap)]
-    np.testing.assert_array_equal(heat[0].z, image[3])
-    np.testing.assert_array_equal(heat[1].z, image[:, 4])
-    np.testing.assert_array_equal(heat[2].z, image[:, :, 5])
-    assert (heat[1].dx, heat[1].dy) == (1.0, 3.0)
-    assert [trace.name for trace in figure.data if isinstance(trace, go.Scatter)] == ["reference"] * 3
-
-
-def test_axial_slice_has_the_front_up_and_the_person_s_right_on_the_left():
-    figure = plot_slices(make_mask(), None, (3.0, 2.0, 1.0))
-    assert (
-        figure.layout.xaxis.range[0] < figure.layout.xaxis.range[1] and figure.layout.xaxis.title.text == "R → L (mm)"
-    )
-    assert (
-        figure.layout.yaxis.range[0] > figure.layout.yaxis.range[1] and figure.layout.yaxis.title.text == "P → A (mm)"
-    )
-    assert (
-        figure.layout.yaxis2.range[0] < figure.layout.yaxis2.range[1]
-        and figure.layout.yaxis2.title.text == "I → S (mm)"
-    )
-
-
-def test_middle_is_the_median_slice():
-    assert find_middle(make_mask()) == (3, 4, 3)
-    assert find_middle(np.zeros((7, 8, 9), bool)) == (3, 4, 4)
-
-
-def test_outline_of_nothing_is_nothing():
-    across, along = trace_outline(np.zeros((4, 5), bool), 1.0, 1.0)
-    assert np.isnan(across).all() and np.isnan(along).all()
-
-
-def test_outline_at_the_border_is_closed():
-    across, along = trace_outline(np.ones((4, 5), bool), 2.0, 1.0)
-    assert (np.nanmin(across), np.nanmax(across)) == (-0.5, 4.5)
-    assert (np.nanmin(along), np.nanmax(along)) == (-1.0, 7.0)
+def test_names_from_data_are_text():
+    maps = make_maps(model=EVIL, group_a=EVIL).rename(columns={"error_female": f"error_{EVIL}"})
+    slopes = make_slopes().assign(unit=EVIL)
+    text = plot_error_maps(maps, TEMPLATES, slopes=slopes).to_json()
+    assert "<a " not in text and "&lt;a href" in text

@@ -1,337 +1,443 @@
-"""Error maps on an organ's surface, and slices with outlines."""
+"""Error maps on the organs' template surfaces: one figure for every model, organ, attribute and map."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
-from plotly.subplots import make_subplots
-from skimage.measure import find_contours
 
+from helpers.figures.framed import Frames, dress_menus, escape, list_menus
 from helpers.figures.style import DIVERGING, name_for_people, style_figure
+from helpers.figures.surface_geometry import (
+    CAMERAS,
+    SCENE_ZOOM,
+    frame_scene,
+    mark_sides,
+    outline_region,
+    place_camera,
+    round_up,
+)
 
 MISSING_COLOUR = "#8C8C8C"
-REFERENCE_COLOUR = "#009E73"
-PREDICTION_COLOUR = "#D55E00"
-ERROR_TITLE = "mm (+ too large, − too small)"
-# Seen from each side; the template's axes are x to the person's left, y posterior, z superior.
-CAMERAS = {
-    "Anterior": ((0, -1, 0), (0, 0, 1)),
-    "Posterior": ((0, 1, 0), (0, 0, 1)),
-    "Right": ((-1, 0, 0), (0, 0, 1)),
-    "Left": ((1, 0, 0), (0, 0, 1)),
-    "Superior": ((0, 0, 1), (0, -1, 0)),
-    "Inferior": ((0, 0, -1), (0, -1, 0)),
-}
-SCENE_ZOOM = 1.75
-# From the organ to its R, L, A, P, S, I marks, as a part of its length.
-MARK_GAP = 0.1
+OUTLINE_COLOUR = "#000000"
+# The colour scale ends where this part of a map's places, in percent, is reached; a spike does not pale the rest.
+SCALE_PERCENTILE = 99.5
+SENTENCE_COLUMNS = 100
+DIFFERENCE, SIGNIFICANCE, SLOPE = "difference", "significance", "slope"
+# The figure's traces: coloured triangles, grey ones (no value), the line around what is significant, side marks.
+_SURFACE, _MISSING, _OUTLINE, _MARKS = range(4)
+_KINDS = ("mesh3d", "mesh3d", "scatter3d", "scatter3d")
+_LIGHT = {"ambient": 0.95, "diffuse": 0.2, "specular": 0.02, "roughness": 0.9, "fresnel": 0.0}
+_MENU_ROWS = (1.255, 1.155)
 
 
-def plot_error_surface(
-    vertices_mm: np.ndarray,
-    faces: np.ndarray,
+class TemplateSurface(Protocol):
+    """What a template must offer: :class:`helpers.spatial.Template` does."""
+
+    @property
+    def vertices_mm(self) -> np.ndarray:
+        """Vertices (n, 3), LPS mm."""
+
+    @property
+    def faces(self) -> np.ndarray:
+        """Triangles (m, 3) of vertex numbers."""
+
+
+@dataclass(frozen=True)
+class _View:
+    """One map on one surface, and what is said about it."""
+
+    model: str
+    organ: str
+    attribute: str
+    key: str
+    label: str
+    heading: str
+    scale: str
+    values_mm: np.ndarray
+    hover: str
+    family: str
+    details: np.ndarray | None = None
+    significant: np.ndarray | None = None
+    sentence: str = ""
+
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        return self.model, self.organ, self.attribute, self.key
+
+
+def plot_error_maps(
     maps: pd.DataFrame,
+    templates: Mapping[str, TemplateSurface],
     *,
+    slopes: pd.DataFrame | None = None,
     groups: pd.DataFrame | None = None,
-    title: str = "Signed error on the surface",
-    limit_mm: float | None = None,
-    start: str = "difference",
+    places: pd.DataFrame | None = None,
+    alpha: float = 0.05,
+    first: tuple[str, str, str] | None = None,
+    title: str = "Where on the organ",
 ) -> go.Figure:
-    """Draw an organ's template surface coloured by mean signed error, with a control for the map shown.
+    """Draw the organs' template surfaces coloured by signed error, with menus for model, organ, attribute and map.
 
     Parameters
     ----------
-    vertices_mm : ndarray, (n, 3)
-        Template vertices, LPS mm.
-    faces : ndarray of int, (m, 3)
     maps : DataFrame
-        Rows of maps.parquet of one model and one organ: any number of attributes.
+        Rows of maps.parquet: any number of models, organs and attributes.
+    templates : mapping of str to template
+        Vertices (LPS mm) and triangles of each organ; organs without one are left out.
+    slopes : DataFrame, optional
+        Rows of slopes.parquet: change of the error with a numeric attribute.
     groups : DataFrame, optional
-        Rows of spatial/groups.csv of the same model and organ, for the number of subjects.
+        Rows of spatial/groups.csv, for the number of people in each group.
+    places : DataFrame, optional
+        From :func:`helpers.spatial.describe_places`: model, organ, attribute, map, sentence.
+    alpha : float
+        Places with a corrected p (``p_fwer``) up to this are outlined.
+    first : tuple of str, optional
+        Model, organ and attribute shown first. When not given, those with the largest significant
+        difference, else the largest difference.
     title : str
-    limit_mm : float, optional
-        The colour scale's end on both sides; the largest size of any map, rounded up, when not given.
-    start : {"difference", "groups"}
-        Which kind of map is shown first.
+        Of the figure when there is nothing to draw.
 
     Returns
     -------
     go.Figure
-        Works without a kernel: a menu chooses attribute and map, buttons the side looked from. Grey is
-        where there is no value. A table without rows gives a figure that says so.
+        Works without a kernel. Menus choose what is shown, buttons the side looked from. Each group's map is its
+        mean signed error; the difference is that of two groups (with covariates held equal where there are any); in
+        "significance" it is drawn only where it is significant. Blue is below zero, red above, on a scale symmetrical
+        about zero in mm; the black line runs around the places where the groups' difference (on a slope's map, the slope)
+        is significant; grey is where there is no value. Without any map, a figure that says so.
+
+        Every map is a frame that the menus show; frames share what they have in common. Names are escaped
+        here: give the tables as they are.
 
     Raises
     ------
     ValueError
-        `maps` holds several models or organs, or does not fit the vertices.
+        Maps do not fit their template.
     """
-    for column in ("model", "organ"):
-        found = sorted(set(maps[column]))
-        if len(found) > 1:
-            raise ValueError(f"maps must hold one {column}; got {', '.join(found)}")
-    views = _list_views(maps, groups, len(vertices_mm))
+    views = _list_views(maps, templates, groups, alpha)
+    if slopes is not None:
+        views += _list_slopes(slopes, templates, alpha)
+    views = _add_sentences(_order_views(views), places)
     if not views:
         return _say_nothing_to_show(title)
-    if limit_mm is None:
-        limit_mm = _round_up(max(float(np.nanmax(np.abs(values))) for _, _, values in views))
-    first = next((place for place, view in enumerate(views) if view[1] == start), 0)
-    x, y, z = np.round(vertices_mm.T, 1)
-    i, j, k = faces.T
-    figure = go.Figure(
-        [
-            go.Mesh3d(
-                x=x, y=y, z=z, i=i, j=j, k=k,
-                vertexcolor=_colour(views[first][2], limit_mm), text=_label(views[first][2]),
-                hovertemplate="%{text}<extra></extra>", flatshading=False, name="error",
-                lighting={"ambient": 0.95, "diffuse": 0.2, "specular": 0.02, "roughness": 0.9, "fresnel": 0.0},
-            ),
-            go.Scatter3d(  # carries the colour bar: a mesh coloured per vertex has none
-                x=[x[0]] * 2, y=[y[0]] * 2, z=[z[0]] * 2, mode="markers", hoverinfo="skip", showlegend=False,
-                marker={
-                    "size": 0.1, "opacity": 0, "color": [-limit_mm, limit_mm], "cmin": -limit_mm, "cmax": limit_mm, "colorscale": DIVERGING,
-                    "showscale": True,
-                    "colorbar": {"title": {"text": ERROR_TITLE, "side": "right"}, "thickness": 16, "len": 0.8, "ticksuffix": " mm"},
-                },
-            ),
-            _mark_axes(vertices_mm),
-        ]
-    )  # fmt: skip
-    menu = [
-        {
-            "label": label,
-            "method": "update",
-            "args": [
-                {"vertexcolor": [_colour(values, limit_mm)], "text": [_label(values)]},
-                {"title.text": _title(title, label)},
-                [0],
-            ],
-        }
-        for label, _, values in views
-    ]
-    style_figure(figure, title=_title(title, views[first][0]), height=620)
-    low, high = vertices_mm.min(axis=0), vertices_mm.max(axis=0)
-    half = (0.5 + 1.4 * MARK_GAP) * float((high - low).max())
-    axes = {
-        f"{name}axis": {"visible": False, "range": [middle - half, middle + half]}
-        for name, middle in zip("xyz", (low + high) / 2, strict=True)
-    }
+    limits = _choose_limits(views)
+    frames = Frames(_KINDS)
+    labels = {view.place: (view.model, *map(name_for_people, view.place[1:3]), view.label) for view in views}
+    for view in views:
+        menus = list_menus(view.place, labels, ("model", "organ", "attribute", "map"), frames)
+        frames.add(
+            view.place,
+            {_SURFACE: _colour_surface(view, limits)},
+            base=_frame_outline(frames, view, templates[view.organ]),
+            layout={"title": {"text": _write_title(view)}, "updatemenus": menus},
+        )
+    start = _choose_first(views, first)
+    figure, layout = frames.draw(frames.name(start.place))
+    figure.layout.updatemenus = [*dress_menus(layout["updatemenus"], _MENU_ROWS), _list_cameras()]
+    style_figure(figure, title=layout["title"]["text"], height=820)
     figure.update_layout(
-        margin={"l": 10, "r": 10, "t": 150, "b": 10},
-        title={"y": 0.965, "yanchor": "top"},
+        margin={"l": 10, "r": 10, "t": 235, "b": 60},
+        title={"y": 0.985, "yanchor": "top"},
         scene={
-            **axes, "aspectmode": "manual", "aspectratio": dict.fromkeys("xyz", SCENE_ZOOM),
-            "camera": _camera("Anterior"), "dragmode": "orbit",
+            **layout["scene"],
+            "aspectmode": "manual",
+            "aspectratio": dict.fromkeys("xyz", SCENE_ZOOM),
+            "camera": place_camera(_choose_side(start, templates[start.organ])),
+            "dragmode": "orbit",
         },
-        updatemenus=[
-            {
-                "buttons": menu, "active": first, "direction": "down", "showactive": True,
-                "x": 0.0, "xanchor": "left", "y": 1.12, "yanchor": "bottom",
-                "bgcolor": "#FFFFFF",
-            },
-            {
-                "type": "buttons", "direction": "right", "showactive": False,
-                "buttons": [
-                    {"label": side, "method": "relayout", "args": [{"scene.camera": _camera(side)}]}
-                    for side in CAMERAS
-                ],
-                "x": 0.0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "bgcolor": "#FFFFFF",
-            },
-        ],
-    )  # fmt: skip
-    return figure
-
-
-def plot_slices(
-    reference: np.ndarray,
-    prediction: np.ndarray | None,
-    spacing_mm: tuple[float, float, float],
-    *,
-    image: np.ndarray | None = None,
-    centre: tuple[int, int, int] | None = None,
-    title: str = "",
-) -> go.Figure:
-    """Draw an axial, a coronal and a sagittal slice with the outlines of reference and prediction.
-
-    Parameters
-    ----------
-    reference, prediction : ndarray of bool, (z, y, x)
-        One organ, in axial order (:func:`helpers.volumes.to_axial`); prediction None when there is none.
-    spacing_mm : tuple of float
-        (z, y, x).
-    image : ndarray of uint8, (z, y, x), optional
-        Windowed grey values on the same grid; blank without.
-    centre : tuple of int, optional
-        Which slices (z, y, x); through the reference's middle when not given.
-    title : str
-
-    Returns
-    -------
-    go.Figure
-        Seen as radiologists do: the person's right on the left of the axial and coronal slice. Solid line: reference; dashed:
-        prediction.
-    """
-    if centre is None:
-        centre = find_middle(reference if reference.any() or prediction is None else prediction)
-    planes = (("Axial", 0, "A", "P"), ("Coronal", 1, "S", "I"), ("Sagittal", 2, "S", "I"))
-    sizes = np.asarray(reference.shape) * np.asarray(spacing_mm)
-    figure = make_subplots(
-        cols=3,
-        subplot_titles=[name for name, *_ in planes],
-        column_widths=[sizes[2], sizes[2], sizes[1]],
-        horizontal_spacing=0.07,
-    )
-    for column, (name, axis, up, down) in enumerate(planes, start=1):
-        rows, columns = (other for other in range(3) if other != axis)
-        step_v, step_h = spacing_mm[rows], spacing_mm[columns]
-        if image is not None:
-            grey = np.take(image, centre[axis], axis=axis).astype(np.uint8)
-            figure.add_trace(
-                go.Heatmap(
-                    z=grey, x0=0, dx=step_h, y0=0, dy=step_v, zmin=0, zmax=255, colorscale="gray", showscale=False,
-                    hoverinfo="skip",
-                ),
-                row=1, col=column,
-            )  # fmt: skip
-        outlines = (
-            ("reference", reference, REFERENCE_COLOUR, "solid"),
-            ("prediction", prediction, PREDICTION_COLOUR, "dash"),
-        )
-        for label, mask, colour, dash in outlines:
-            if mask is None:
-                continue
-            across, along = trace_outline(np.take(mask, centre[axis], axis=axis), step_v, step_h)
-            figure.add_trace(
-                go.Scatter(
-                    x=across, y=along, mode="lines", line={"color": colour, "dash": dash, "width": 2.5}, name=label,
-                    legendgroup=label, showlegend=column == 1, hoverinfo="skip",
-                ),
-                row=1, col=column,
-            )  # fmt: skip
-        sides = ("A", "P") if name == "Sagittal" else ("R", "L")
-        extent_h, extent_v = step_h * (reference.shape[columns] - 1), step_v * (reference.shape[rows] - 1)
-        ends = {"range": [extent_v, 0]} if name == "Axial" else {"range": [0, extent_v]}
-        figure.update_xaxes(
-            range=[0, extent_h], title_text=f"{sides[0]} → {sides[1]} (mm)", constrain="domain", row=1, col=column
-        )
-        figure.update_yaxes(
-            **ends, title_text=f"{down} → {up} (mm)", scaleanchor=f"x{'' if column == 1 else column}", constrain="domain",
-            row=1, col=column,
-        )  # fmt: skip
-    style_figure(figure, title=title, height=440)
-    figure.update_xaxes(showgrid=False, zeroline=False)
-    figure.update_yaxes(showgrid=False, zeroline=False)
-    figure.update_layout(
-        legend={"orientation": "h", "x": 1.0, "xanchor": "right", "y": 1.1, "yanchor": "bottom"}, margin={"t": 90}
     )
     return figure
 
 
-def find_middle(mask: np.ndarray) -> tuple[int, int, int]:
-    """Return the slice (z, y, x) through a mask's median voxel; the array's middle when it is empty."""
-    if not mask.any():
-        return tuple(size // 2 for size in mask.shape)
-    middle = []
-    for axis in range(3):
-        counts = mask.sum(axis=tuple(other for other in range(3) if other != axis)).cumsum()
-        middle.append(int(np.searchsorted(counts, counts[-1] / 2)))
-    return tuple(middle)  # type: ignore[return-value]
-
-
-def trace_outline(mask: np.ndarray, step_v_mm: float, step_h_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return a 2D mask's outlines as one broken line: x and y in mm, NaN between the parts."""
-    lines = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
-    if not lines:
-        return np.full(1, np.nan), np.full(1, np.nan)
-    broken = np.concatenate([part for line in lines for part in (line - 1, np.full((1, 2), np.nan))])
-    return np.round(broken[:, 1] * step_h_mm, 2), np.round(broken[:, 0] * step_v_mm, 2)
-
-
-def _list_views(maps: pd.DataFrame, groups: pd.DataFrame | None, vertices: int) -> list[tuple[str, str, np.ndarray]]:
-    """Return (label, kind, values) of every map that has a value, attribute by attribute."""
+def _list_views(
+    maps: pd.DataFrame, templates: Mapping[str, TemplateSurface], groups: pd.DataFrame | None, alpha: float
+) -> list[_View]:
+    """Return the groups' maps, the difference and what of it is significant, wherever there is a value."""
     views = []
-    for attribute, rows in maps.groupby("attribute", sort=False):
-        if len(rows) != vertices:
-            raise ValueError(f"maps has {len(rows)} vertices for {attribute}, the surface has {vertices}")
-        rows = rows.sort_values("vertex")
-        counts = {}
-        if groups is not None:
-            of_attribute = groups[groups["attribute"] == attribute]
-            counts = dict(zip(of_attribute["group"], of_attribute["n"], strict=True))
-        words = name_for_people(str(attribute))
-
-        def name(group: str, counts: dict[str, int] = counts) -> str:
-            return f"{group} (n = {counts[group]})" if group in counts else group
-
-        a, b = rows["group_a"].iloc[0], rows["group_b"].iloc[0]
-        values = rows["difference"].to_numpy(float)
-        if isinstance(a, str) and isinstance(b, str) and np.isfinite(values).any():
-            views.append((f"{words}: {name(a)} − {name(b)}; above 0: further out in {a}", "difference", values))
-        for column in (column for column in rows if str(column).startswith("error_")):
+    for (model, organ, attribute), rows in maps.groupby(["model", "organ", "attribute"], sort=False, observed=True):
+        if organ not in templates:
+            continue
+        rows = _sort_vertices(rows, templates[organ])
+        counts = _count_people(groups, model, organ, attribute)
+        words = (str(model), str(organ), str(attribute))
+        significant = _find_significant(rows, alpha)
+        for column in (str(column) for column in rows if str(column).startswith("error_")):
             values = rows[column].to_numpy(float)
             if np.isfinite(values).any():
-                views.append((f"{words}: {name(column.removeprefix('error_'))}", "groups", values))
+                group = column.removeprefix("error_")
+                named = _name_group(group, counts)
+                views.append(
+                    _View(
+                        *words, group, named, f"{named}: mean signed error", "mm: + too large, − too small", values,
+                        "%{intensity:+.2f} mm", "error", significant=significant,
+                    )
+                )  # fmt: skip
+        a, b = rows["group_a"].iloc[0], rows["group_b"].iloc[0]
+        values, adjusted = _choose_difference(rows)
+        if not (isinstance(a, str) and isinstance(b, str) and np.isfinite(values).any()):
+            continue
+        pair = f"“{a}” minus “{b}”"
+        held = ", other characteristics held equal" if adjusted else ""
+        heading = f"{_name_group(a, counts)} minus {_name_group(b, counts)}, mean signed error{held}"
+        scale = f"mm: + larger in “{a}”, − larger in “{b}”"
+        p = _read_p(rows)
+        details = np.column_stack([values, p])
+        hover = "%{customdata[0]:+.2f} mm"
+        if np.isfinite(p).any():
+            hover += "<br>p = %{customdata[1]:.3f}, corrected for the whole surface"
+        views.append(
+            _View(*words, DIFFERENCE, f"difference: {pair}", heading, scale, values, hover, "contrast", details, significant)
+        )  # fmt: skip
+        if significant is not None:
+            shown = np.where(np.isfinite(values), np.where(significant, values, 0.0), np.nan)
+            about = f"{heading}, where it is significant (p ≤ {alpha:g}, corrected for the whole surface)"
+            if not significant.any():
+                about = f"{pair}: no place is significant (p ≤ {alpha:g}, corrected for the whole surface)"
+            views.append(
+                _View(*words, SIGNIFICANCE, f"significance: {pair}", about, scale, shown, hover, "contrast", details, significant)
+            )  # fmt: skip
     return views
 
 
-def _colour(values: np.ndarray, limit_mm: float) -> list[str]:
-    """Return a hex colour per vertex."""
-    fine = sample_colorscale(DIVERGING, np.linspace(0, 1, 101), colortype="tuple")
-    table = [f"#{''.join(f'{round(255 * part):02x}' for part in colour)}" for colour in fine]
-    steps = np.clip(np.nan_to_num(values, nan=0.0) / limit_mm, -1, 1)
-    places = np.rint(50 * (steps + 1)).astype(int)
-    return [table[place] if known else MISSING_COLOUR for place, known in zip(places, np.isfinite(values), strict=True)]
+def _list_slopes(slopes: pd.DataFrame, templates: Mapping[str, TemplateSurface], alpha: float) -> list[_View]:
+    views = []
+    for (model, organ, attribute), rows in slopes.groupby(["model", "organ", "attribute"], sort=False, observed=True):
+        if organ not in templates:
+            continue
+        rows = _sort_vertices(rows, templates[organ])
+        values = rows["slope"].to_numpy(float)
+        if not np.isfinite(values).any():
+            continue
+        step = f"{rows['step'].iloc[0]:g} {rows['unit'].iloc[0]}".strip()
+        p = _read_p(rows)
+        hover = f"%{{customdata[0]:+.2f}} mm per {escape(step)}"
+        if np.isfinite(p).any():
+            hover += "<br>p = %{customdata[1]:.3f}, corrected for the whole surface"
+        views.append(
+            _View(
+                str(model), str(organ), str(attribute), SLOPE, f"slope: per {step}",
+                f"change of the signed error with every {step} of {name_for_people(str(attribute))}, other characteristics held equal",
+                f"mm per {step}: + outwards, − inwards", values, hover, "slope", np.column_stack([values, p]),
+                _find_significant(rows, alpha),
+            )
+        )  # fmt: skip
+    return views
 
 
-def _label(values: np.ndarray) -> list[str]:
-    """Return the hover text of each vertex."""
-    return [f"{value:+.2f} mm".replace("-", "−") if np.isfinite(value) else "no value" for value in values]
+def _sort_vertices(rows: pd.DataFrame, template: TemplateSurface) -> pd.DataFrame:
+    if len(rows) != len(template.vertices_mm):
+        model, organ, attribute = rows[["model", "organ", "attribute"]].iloc[0]
+        raise ValueError(
+            f"maps of {model}, {organ}, {attribute} have {len(rows)} vertices, the template has {len(template.vertices_mm)}"
+        )
+    return rows.sort_values("vertex")
 
 
-def _mark_axes(vertices_mm: np.ndarray) -> go.Scatter3d:
-    """Return R/L, A/P and I/S at the ends of three lines through the organ's middle."""
-    low, high = vertices_mm.min(axis=0), vertices_mm.max(axis=0)
-    middle = (low + high) / 2
-    gap = MARK_GAP * float((high - low).max())
-    points, texts = [], []
-    for axis, names in enumerate(("RL", "AP", "IS")):
-        for name, end in zip(names, (low[axis] - gap, high[axis] + gap), strict=True):
-            point = middle.copy()
-            point[axis] = end
-            points.append(point)
-            texts.append(f"<b>{name}</b>")
-    x, y, z = np.round(np.asarray(points).T, 1)
-    return go.Scatter3d(
-        x=x, y=y, z=z, mode="text", text=texts, textposition="middle center", textfont={"size": 17, "color": "#222222"}, hoverinfo="skip", showlegend=False
+def _count_people(groups: pd.DataFrame | None, model: str, organ: str, attribute: str) -> dict[str, int]:
+    if groups is None or groups.empty:
+        return {}
+    here = (groups["model"] == model) & (groups["organ"] == organ) & (groups["attribute"] == attribute)
+    known = groups[here & groups["n"].notna()]
+    return dict(zip(known["group"].astype(str), known["n"].astype(int), strict=True))
+
+
+def _name_group(group: str, counts: Mapping[str, int]) -> str:
+    return f"“{group}” (n = {counts[group]})" if group in counts else f"“{group}”"
+
+
+def _choose_difference(rows: pd.DataFrame) -> tuple[np.ndarray, bool]:
+    """Return the difference that was tested, and whether covariates were held equal in it."""
+    plain = rows["difference"].to_numpy(float)
+    if "adjusted_difference" not in rows:
+        return plain, False
+    adjusted = rows["adjusted_difference"].to_numpy(float)
+    if not np.isfinite(adjusted).any():
+        return plain, False
+    return adjusted, not np.allclose(adjusted, plain, atol=5e-4, equal_nan=True)
+
+
+def _read_p(rows: pd.DataFrame) -> np.ndarray:
+    return rows["p_fwer"].to_numpy(float) if "p_fwer" in rows else np.full(len(rows), np.nan)
+
+
+def _find_significant(rows: pd.DataFrame, alpha: float) -> np.ndarray | None:
+    """Return where p is up to `alpha`; None where nothing was tested."""
+    p = _read_p(rows)
+    return np.nan_to_num(p, nan=1.0) <= alpha if np.isfinite(p).any() else None
+
+
+def _order_views(views: Sequence[_View]) -> list[_View]:
+    """Bring views of one model, organ and attribute together, differences first, in order of appearance."""
+    order: dict[tuple[str, str, str], list[_View]] = {}
+    for view in views:
+        order.setdefault(view.place[:3], []).append(view)
+    ranks = {DIFFERENCE: 0, SIGNIFICANCE: 1, SLOPE: 3}
+    return [view for part in order.values() for view in sorted(part, key=lambda view: ranks.get(view.key, 2))]
+
+
+def _add_sentences(views: Sequence[_View], places: pd.DataFrame | None) -> list[_View]:
+    if places is None or places.empty:
+        return list(views)
+    columns = places[["model", "organ", "attribute", "map"]].astype(str).itertuples(index=False, name=None)
+    said = dict(zip(columns, places["sentence"], strict=True))
+    return [
+        _View(**{**view.__dict__, "sentence": said.get((*view.place[:3], DIFFERENCE if view.key == SIGNIFICANCE else view.key), "")})
+        for view in views
+    ]  # fmt: skip
+
+
+def _choose_limits(views: Sequence[_View]) -> dict[tuple[str, str, str], float]:
+    """Return the end of the colour scale (mm) per model, organ and family of maps."""
+    largest: dict[tuple[str, str, str], float] = {}
+    for view in views:
+        key = (view.model, view.organ, view.family)
+        size = float(np.nanpercentile(np.abs(view.values_mm), SCALE_PERCENTILE))
+        largest[key] = max(largest.get(key, 0.0), size)
+    return {key: round_up(size) for key, size in largest.items()}
+
+
+def _choose_first(views: Sequence[_View], first: tuple[str, str, str] | None) -> _View:
+    """Return the view to start with: a difference if there is one."""
+    wanted = [view for view in views if view.place[:3] == first] or list(views)
+    differences = [view for view in wanted if view.key == DIFFERENCE]
+
+    def weigh(view: _View) -> tuple[bool, float]:
+        found = view.significant is not None and bool(view.significant.any())
+        where = view.significant if found else np.ones(len(view.values_mm), bool)
+        return found, float(np.nanmax(np.abs(view.values_mm[where]), initial=0.0))
+
+    return max(differences, key=weigh) if differences else wanted[0]
+
+
+def _choose_side(view: _View, template: TemplateSurface) -> str:
+    """Return the side from which the view's significant part, else its largest values, are seen best."""
+    sizes = np.abs(np.nan_to_num(view.values_mm, nan=0.0))
+    if view.significant is not None and view.significant.any():
+        sizes = np.where(view.significant, sizes, 0.0)
+    vertices = template.vertices_mm
+    outwards = (vertices - vertices.mean(axis=0)) / np.ptp(vertices, axis=0)
+    pull = (sizes**2) @ outwards
+    return max(CAMERAS, key=lambda side: float(pull @ np.asarray(CAMERAS[side][0])))
+
+
+def _frame_outline(frames: Frames, view: _View, template: TemplateSurface) -> str:
+    """Return the frame under a view: the outline, on the triangles that have values, on the organ."""
+    triangles = _frame_triangles(frames, view, template)
+    has_line = view.significant is not None and bool(view.significant.any())
+    line = view.significant.tobytes() if has_line else b""
+    key = (triangles, line)
+    name = frames.find(key)
+    if name is not None:
+        return name
+    if not has_line:
+        trace: dict[str, Any] = {"visible": False}
+    else:
+        points = outline_region(template.vertices_mm, template.faces, view.significant)
+        trace = {"visible": True} | dict(zip("xyz", np.round(points, 1).astype(np.float32).T, strict=True))
+    return frames.add(key, {_OUTLINE: trace}, base=triangles)
+
+
+def _frame_triangles(frames: Frames, view: _View, template: TemplateSurface) -> str:
+    """Return the frame that parts the organ's triangles: with a value at every corner, and grey ones."""
+    known = np.isfinite(view.values_mm)
+    key = (view.organ, known.tobytes())
+    name = frames.find(key)
+    if name is not None:
+        return name
+    organ = _frame_organ(frames, view.organ, template)
+    whole = known[template.faces].all(axis=1)
+    if whole.all():
+        missing: dict[str, Any] = {"visible": False}
+    else:
+        missing = {"visible": True, **_index_triangles(template.faces[~whole])}
+    return frames.add(key, {_SURFACE: _index_triangles(template.faces[whole]), _MISSING: missing}, base=organ)
+
+
+def _frame_organ(frames: Frames, organ: str, template: TemplateSurface) -> str:
+    """Return the frame of an organ: its vertices, its sides' names, where the axes end."""
+    name = frames.find(organ)
+    if name is not None:
+        return name
+    vertices = dict(zip("xyz", np.round(template.vertices_mm, 1).astype(np.float32).T, strict=True))
+    points, names = mark_sides(template.vertices_mm)
+    return frames.add(
+        organ,
+        {
+            _SURFACE: {
+                **vertices, "colorscale": DIVERGING, "flatshading": False, "lighting": _LIGHT,
+                "colorbar": {"thickness": 16, "len": 0.8, "ticksuffix": " mm", "title": {"side": "right"}},
+            },
+            _MISSING: {
+                **vertices, "color": MISSING_COLOUR, "lighting": _LIGHT, "hovertemplate": "no value here<extra></extra>",
+            },
+            _OUTLINE: {
+                "mode": "lines", "line": {"color": OUTLINE_COLOUR, "width": 6}, "hoverinfo": "skip", "showlegend": False,
+            },
+            _MARKS: {
+                "mode": "text", "text": [f"<b>{name}</b>" for name in names], "textposition": "middle center",
+                "textfont": {"size": 17, "color": "#222222"}, "hoverinfo": "skip", "showlegend": False,
+                **dict(zip("xyz", np.round(points, 1).astype(np.float32).T, strict=True)),
+            },
+        },
+        layout={"scene": frame_scene(template.vertices_mm)},
     )  # fmt: skip
 
 
-def _camera(side: str) -> dict[str, dict[str, object]]:
-    towards, up = CAMERAS[side]
-    return {
-        "eye": dict(zip("xyz", (2.0 * part for part in towards), strict=True)),
-        "up": dict(zip("xyz", map(float, up), strict=True)),
-        "center": {"x": 0.0, "y": 0.0, "z": 0.0},
-        "projection": {"type": "orthographic"},
+def _index_triangles(faces: np.ndarray) -> dict[str, np.ndarray]:
+    kind = np.uint16 if faces.max(initial=0) < 2**16 else np.uint32
+    return dict(zip("ijk", faces.astype(kind).T, strict=True))
+
+
+def _colour_surface(view: _View, limits: Mapping[tuple[str, str, str], float]) -> dict[str, Any]:
+    """Return what a view changes on the surface: values, hover and scale."""
+    limit = limits[view.model, view.organ, view.family]
+    trace: dict[str, Any] = {
+        "intensity": _shorten(view.values_mm),
+        "cmin": -limit,
+        "cmax": limit,
+        "colorbar": {"title": {"text": escape(view.scale)}},
+        "hovertemplate": f"{view.hover}<extra></extra>",
     }
+    if view.details is not None:
+        trace["customdata"] = np.column_stack([_shorten(view.details[:, 0]), np.round(view.details[:, 1], 4)]).astype(
+            np.float32
+        )
+    return trace
 
 
-def _title(title: str, label: str) -> str:
-    return f"{html.escape(title)}<br><span style='font-size:13px'>{html.escape(label)}</span>"
+def _shorten(values_mm: np.ndarray) -> np.ndarray:
+    """Return values to 0.001 mm; places without one, which no coloured triangle touches, become 0."""
+    return np.round(np.nan_to_num(values_mm, nan=0.0), 3).astype(np.float32)
 
 
-def _round_up(value: float) -> float:
-    """Return the next of 0.25, 0.5, 1, 1.5, 2, 3, 4, 5 … mm."""
-    steps: Sequence[float] = (0.25, 0.5, 1.0, 1.5, 2.0)
-    return next((step for step in steps if value <= step), float(np.ceil(value)))
+def _write_title(view: _View) -> str:
+    """Return title, what is drawn, and the sentence about where it lies."""
+    organ = name_for_people(view.organ)
+    top = f"{organ[:1].upper()}{organ[1:]}, drawn by {view.model}, by {name_for_people(view.attribute)}"
+    lines = textwrap.wrap(view.heading, SENTENCE_COLUMNS) + textwrap.wrap(view.sentence, SENTENCE_COLUMNS)
+    below = "<br>".join(escape(line) for line in lines)
+    return f"{escape(top)}<br><span style='font-size:13px'>{below}</span>"
+
+
+def _list_cameras() -> dict[str, Any]:
+    return {
+        "type": "buttons", "direction": "right", "showactive": False, "bgcolor": "#FFFFFF",
+        "buttons": [
+            {"label": side, "method": "relayout", "args": [{"scene.camera": place_camera(side)}]} for side in CAMERAS
+        ],
+        "x": 0.0, "xanchor": "left", "y": -0.02, "yanchor": "top",
+    }  # fmt: skip
 
 
 def _say_nothing_to_show(title: str) -> go.Figure:
-    figure = style_figure(go.Figure(), title=title, height=240)
+    figure = style_figure(go.Figure(), title=escape(title), height=240)
     figure.add_annotation(
         text="No map: too few subjects per group, or no prediction to compare.", showarrow=False, xref="paper", yref="paper",
         x=0.5, y=0.5,

@@ -7,23 +7,21 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.figures.spatial import plot_error_surface
+from helpers.figures.spatial import plot_error_maps
 from helpers.figures.style import name_for_people
 from helpers.report import sentences
 from helpers.report.blocks import Block, Bullets, Figure, Note, Section, Table, Text
-from helpers.report.escaping import escape_for_plotly
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import list_found, make_missing, make_section
-from helpers.spatial import describe_location
+from helpers.spatial import describe_location, describe_places
 
 _PLACE = ("spatial", "Where in the organ", "Where")
-# A browser draws at most 16 WebGL scenes in one page; beyond these the table tells the rest.
-_MOST_SURFACES = 8
 _MOST_PLACES = 3
 _HOW_SURFACE = (
-    "The organ's mean shape in 3D: drag to turn it, or choose a side; R and L are the person's right and left. The menu chooses between the "
-    "difference of two groups and each group by itself. Red: drawn too large (in a difference: larger in the first group named), blue: too "
-    "small, white: no error; point at a place to read it in mm. Grey: no value."
+    "The organ's mean shape in 3D: drag to turn it, or choose a side; R and L are the person's right and left. The menus choose model, organ, "
+    "attribute and map: a group by itself (red: drawn too large, blue: too small), the difference of two groups (red: larger in the first one "
+    "named), what of it is significant, or the change with a number such as age. White: zero. Grey: no value. A black line runs around the places "
+    "where the difference is significant. Point at a place to read it in mm. The text above the menus says where the map is largest."
 )
 
 
@@ -84,7 +82,7 @@ def _tell_places(outputs: Outputs) -> list[Block]:
         blocks.append(Bullets(tuple(sentences.describe_place(row, place) for row, place in rows[:_MOST_PLACES])))
     else:
         blocks.append(Note("No two groups were large enough to compare their errors on an organ."))
-    blocks += _figures_surface(outputs, [(row["model"], row["organ"]) for row, _ in rows])
+    blocks += _figures_surface(outputs)
     if rows:
         table = pd.DataFrame([_tabulate_place(row, place, tested=tested) for row, place in rows])
         blocks.append(
@@ -115,36 +113,28 @@ def _tabulate_place(row: Mapping[str, Any], place: str, *, tested: bool) -> dict
     return cells
 
 
-def _figures_surface(outputs: Outputs, first: list[tuple[str, str]]) -> list[Block]:
-    """Return a surface per model and organ, those in `first` before the others."""
-    maps, groups = outputs.maps, outputs.spatial_groups
-    if maps is None:
+def _figures_surface(outputs: Outputs) -> list[Block]:
+    """Return one figure of every model's and organ's surface."""
+    if outputs.maps is None:
         return []
-    every = maps[["model", "organ"]].drop_duplicates().itertuples(index=False, name=None)
     blocks: list[Block] = []
-    pairs = [(model, organ) for model, organ in dict.fromkeys([*first, *every]) if organ in outputs.templates]
-    for model, organ in pairs[:_MOST_SURFACES]:
-        template, part = outputs.templates[organ], _select_map(maps, model, organ)
-        if (part.groupby("attribute", sort=False).size() != len(template.vertices_mm)).any():
+    templates = dict(outputs.templates)
+    for organ, part in outputs.maps.groupby("organ", sort=False, observed=True):
+        sizes = part.groupby(["model", "attribute"], sort=False, observed=True).size()
+        if organ in templates and (sizes != len(templates[organ].vertices_mm)).any():
+            del templates[organ]
             blocks.append(
                 Note(
                     f"The maps of {sentences.name_organ(organ)} do not fit its template: run 04_spatial again.",
                     "warning",
                 )
             )
-            continue
-        counts = escape_for_plotly(_select_map(groups, model, organ)) if groups is not None and len(groups) else None
-        figure = plot_error_surface(
-            template.vertices_mm,
-            template.faces,
-            escape_for_plotly(part),
-            groups=counts,
-            title=f"{sentences.name_organ(organ).capitalize()}: where the outlines of {model} lie",
-        )
-        blocks.append(Figure(figure, _HOW_SURFACE))
-    if len(pairs) > _MOST_SURFACES:
-        blocks.append(Text(f"{len(pairs) - _MOST_SURFACES} more such surfaces are in the notebook 04_spatial."))
-    return blocks
+    groups, alpha = outputs.spatial_groups, outputs.parameters.fairness.alpha
+    places = describe_places(outputs.maps, templates, groups=groups, alpha=alpha)
+    if places.empty:
+        return blocks
+    figure = plot_error_maps(outputs.maps, templates, groups=groups, places=places, alpha=alpha)
+    return [*blocks, Figure(figure, _HOW_SURFACE)]
 
 
 def _select_map(table: pd.DataFrame, model: str, organ: str) -> pd.DataFrame:

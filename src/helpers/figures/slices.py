@@ -1,0 +1,151 @@
+"""Slices through a scan, with outlines and the error along them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+from skimage.measure import find_contours
+
+from helpers.figures.style import DIVERGING, style_figure
+
+ERROR_TITLE = "mm (+ too large, − too small)"
+REFERENCE_COLOUR = "#009E73"
+PREDICTION_COLOUR = "#D55E00"
+
+
+def plot_slices(
+    reference: np.ndarray,
+    prediction: np.ndarray | None,
+    spacing_mm: tuple[float, float, float],
+    *,
+    image: np.ndarray | None = None,
+    centre: tuple[int, int, int] | None = None,
+    measure: Callable[[np.ndarray], np.ndarray] | None = None,
+    limit_mm: float = 5.0,
+    title: str = "",
+) -> go.Figure:
+    """Draw an axial, a coronal and a sagittal slice with the outlines of reference and prediction.
+
+    Parameters
+    ----------
+    reference, prediction : ndarray of bool, (z, y, x)
+        One organ, in axial order (:func:`helpers.volumes.to_axial`); prediction None when there is none.
+    spacing_mm : tuple of float
+        (z, y, x).
+    image : ndarray of uint8, (z, y, x), optional
+        Windowed grey values on the same grid; blank without.
+    centre : tuple of int, optional
+        Which slices (z, y, x); through the reference's middle when not given.
+    measure : callable, optional
+        Gives the signed error (mm) at points (n, 3), in mm (z, y, x) from the first voxel's centre, as
+        :meth:`helpers.spatial.boundary.MaskBoundary.measure` does; with it, dots along the reference's outline show the error.
+    limit_mm : float
+        Where the error's colours end on both sides.
+    title : str
+
+    Returns
+    -------
+    go.Figure
+        Seen as radiologists do: the person's right on the left of the axial and coronal slice. Solid line: reference; dashed:
+        prediction.
+    """
+    if centre is None:
+        centre = find_middle(reference if reference.any() or prediction is None else prediction)
+    planes = (("Axial", 0, "A", "P"), ("Coronal", 1, "S", "I"), ("Sagittal", 2, "S", "I"))
+    sizes = np.asarray(reference.shape) * np.asarray(spacing_mm)
+    figure = make_subplots(
+        cols=3,
+        subplot_titles=[name for name, *_ in planes],
+        column_widths=[sizes[2], sizes[2], sizes[1]],
+        horizontal_spacing=0.07,
+    )
+    for column, (name, axis, up, down) in enumerate(planes, start=1):
+        rows, columns = (other for other in range(3) if other != axis)
+        step_v, step_h = spacing_mm[rows], spacing_mm[columns]
+        if image is not None:
+            grey = np.take(image, centre[axis], axis=axis).astype(np.uint8)
+            figure.add_trace(
+                go.Heatmap(
+                    z=grey, x0=0, dx=step_h, y0=0, dy=step_v, zmin=0, zmax=255, colorscale="gray", showscale=False,
+                    hoverinfo="skip",
+                ),
+                row=1, col=column,
+            )  # fmt: skip
+        outlines = (
+            ("reference", reference, REFERENCE_COLOUR, "solid"),
+            ("prediction", prediction, PREDICTION_COLOUR, "dash"),
+        )
+        dots = None
+        for label, mask, colour, dash in outlines:
+            if mask is None:
+                continue
+            across, along = trace_outline(np.take(mask, centre[axis], axis=axis), step_v, step_h)
+            if label == "reference" and measure is not None:
+                points = np.empty((len(across), 3))
+                points[:, axis], points[:, rows], points[:, columns] = centre[axis] * spacing_mm[axis], along, across
+                dots = _dot_errors(across, along, measure(points), limit_mm, showscale=column == 3)
+            figure.add_trace(
+                go.Scatter(
+                    x=across, y=along, mode="lines", line={"color": colour, "dash": dash, "width": 2.5}, name=label,
+                    legendgroup=label, showlegend=column == 1, hoverinfo="skip",
+                ),
+                row=1, col=column,
+            )  # fmt: skip
+        if dots is not None:
+            figure.add_trace(dots, row=1, col=column)
+        sides = ("A", "P") if name == "Sagittal" else ("R", "L")
+        extent_h, extent_v = step_h * (reference.shape[columns] - 1), step_v * (reference.shape[rows] - 1)
+        ends = {"range": [extent_v, 0]} if name == "Axial" else {"range": [0, extent_v]}
+        figure.update_xaxes(
+            range=[0, extent_h], title_text=f"{sides[0]} → {sides[1]} (mm)", constrain="domain", row=1, col=column
+        )
+        figure.update_yaxes(
+            **ends, title_text=f"{down} → {up} (mm)", scaleanchor=f"x{'' if column == 1 else column}", constrain="domain",
+            row=1, col=column,
+        )  # fmt: skip
+    style_figure(figure, title=title, height=440)
+    figure.update_xaxes(showgrid=False, zeroline=False)
+    figure.update_yaxes(showgrid=False, zeroline=False)
+    figure.update_layout(
+        legend={"orientation": "h", "x": 1.0, "xanchor": "right", "y": 1.1, "yanchor": "bottom"}, margin={"t": 90}
+    )
+    return figure
+
+
+def _dot_errors(
+    across: np.ndarray, along: np.ndarray, errors_mm: np.ndarray, limit_mm: float, *, showscale: bool
+) -> go.Scatter:
+    """Return the error as coloured dots along an outline."""
+    known = np.isfinite(errors_mm)
+    return go.Scatter(
+        x=across[known], y=along[known], mode="markers", showlegend=False, name="error",
+        customdata=np.round(errors_mm[known], 2), hovertemplate="%{customdata:+.1f} mm<extra></extra>",
+        marker={
+            "size": 6, "color": np.round(errors_mm[known], 2), "cmin": -limit_mm, "cmax": limit_mm, "colorscale": DIVERGING,
+            "line": {"width": 0.5, "color": "#444444"}, "showscale": showscale,
+            "colorbar": {"title": {"text": ERROR_TITLE, "side": "right"}, "thickness": 14, "len": 0.9, "ticksuffix": " mm"},
+        },
+    )  # fmt: skip
+
+
+def find_middle(mask: np.ndarray) -> tuple[int, int, int]:
+    """Return the slice (z, y, x) through a mask's median voxel; the array's middle when it is empty."""
+    if not mask.any():
+        return tuple(size // 2 for size in mask.shape)
+    middle = []
+    for axis in range(3):
+        counts = mask.sum(axis=tuple(other for other in range(3) if other != axis)).cumsum()
+        middle.append(int(np.searchsorted(counts, counts[-1] / 2)))
+    return tuple(middle)  # type: ignore[return-value]
+
+
+def trace_outline(mask: np.ndarray, step_v_mm: float, step_h_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return a 2D mask's outlines as one broken line: x and y in mm, NaN between the parts."""
+    lines = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
+    if not lines:
+        return np.full(1, np.nan), np.full(1, np.nan)
+    broken = np.concatenate([part for line in lines for part in (line - 1, np.full((1, 2), np.nan))])
+    return np.round(broken[:, 1] * step_h_mm, 2), np.round(broken[:, 0] * step_v_mm, 2)

@@ -1,0 +1,182 @@
+"""What each map says, in one sentence: where, on how much of the organ, how much, for whom, how surely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from helpers.spatial.location import describe_location
+from helpers.spatial.template import Template
+
+PLACE_COLUMNS = ["model", "organ", "attribute", "map", "group", "p", "significant", "sentence"]
+DIFFERENCE, SLOPE = "difference", "slope"
+# Below this, in mm, a difference or a slope is not worth a place on the organ.
+SMALLEST_MM = 0.05
+
+
+def describe_places(
+    maps: pd.DataFrame,
+    templates: Mapping[str, Template],
+    *,
+    slopes: pd.DataFrame | None = None,
+    groups: pd.DataFrame | None = None,
+    alpha: float = 0.05,
+) -> pd.DataFrame:
+    """Say of every map where on the organ it peaks, in a plain sentence made from the map itself.
+
+    Parameters
+    ----------
+    maps : DataFrame
+        Rows of maps.parquet.
+    templates : mapping of str to Template
+        By organ.
+    slopes : DataFrame, optional
+        Rows of slopes.parquet.
+    groups : DataFrame, optional
+        Rows of spatial/groups.csv, to say which groups are suppressed or alone.
+    alpha : float
+        Up to this a corrected p is significant.
+
+    Returns
+    -------
+    DataFrame
+        One row per model, organ, attribute and `map`: "difference", "slope", or a group's name (then also in
+        `group`), with the smallest corrected `p` on the surface (NaN for a group), whether it is `significant`, and the
+        `sentence`. Attributes that could not be compared have a row "difference" that says why.
+
+    Notes
+    -----
+    A significant difference is told of the group whose own mean error in that place is larger: "under-segmented" where
+    its outline lies further inside the expert's than the other group's, "over-segmented" where it lies further outside.
+    """
+    rows = list(_describe_maps(maps, templates, groups, alpha))
+    if slopes is not None:
+        rows += _describe_slopes(slopes, templates, alpha)
+    return pd.DataFrame(rows, columns=PLACE_COLUMNS).astype({"p": float, "significant": bool})
+
+
+def _describe_maps(
+    maps: pd.DataFrame, templates: Mapping[str, Template], groups: pd.DataFrame | None, alpha: float
+) -> Iterator[tuple[Any, ...]]:
+    for key, part in maps.groupby(["model", "organ", "attribute"], sort=False, observed=True):
+        template = templates.get(str(key[1]))
+        if template is None:
+            continue
+        part = part.sort_values("vertex")
+        p, significant, sentence = _describe_difference(part, template, _find_groups(groups, key), alpha)
+        yield *key, DIFFERENCE, "", p, significant, sentence
+        for column in (str(column) for column in part if str(column).startswith("error_")):
+            values = part[column].to_numpy(float)
+            if np.isfinite(values).any():
+                group = column.removeprefix("error_")
+                said = describe_location(template.vertices_mm, values, template.faces)
+                yield *key, group, group, np.nan, False, f"In “{group}”: {said}."
+
+
+def _describe_difference(
+    part: pd.DataFrame, template: Template, groups: pd.DataFrame | None, alpha: float
+) -> tuple[float, bool, str]:
+    """Return the smallest corrected p, whether it is significant, and the sentence."""
+    a, b = part["group_a"].iloc[0], part["group_b"].iloc[0]
+    values = _read(part, "adjusted_difference")
+    if not np.isfinite(values).any():
+        values = _read(part, "difference")
+    if not (isinstance(a, str) and isinstance(b, str) and np.isfinite(values).any()):
+        return np.nan, False, _say_why_not(groups)
+    p = _read(part, "p_fwer")
+    where = template.vertices_mm, values, template.faces
+    smallest = float(np.nanmin(p)) if np.isfinite(p).any() else np.nan
+    found = np.nan_to_num(p, nan=1.0) <= alpha
+    if found.any():
+        words = _name_failure(part, values, found, a, b)
+        said = describe_location(*where, region=found, smallest_mm=0.0, positive=words, negative=words)
+        return smallest, True, f"{_open(said)} ({_write_p(smallest)}, corrected)."
+    said = describe_location(
+        *where, positive=f"larger in “{a}” than in “{b}”", negative=f"larger in “{b}” than in “{a}”", smallest_mm=SMALLEST_MM
+    )  # fmt: skip
+    if np.isnan(smallest):
+        return smallest, False, f"The difference was not tested. It is largest here: {said}."
+    return (
+        smallest,
+        False,
+        f"No place differs beyond chance (smallest corrected {_write_p(smallest)}). Largest difference: {said}.",
+    )
+
+
+def _describe_slopes(slopes: pd.DataFrame, templates: Mapping[str, Template], alpha: float) -> list[tuple[Any, ...]]:
+    rows = []
+    for key, part in slopes.groupby(["model", "organ", "attribute"], sort=False, observed=True):
+        template = templates.get(str(key[1]))
+        values = _read(part := part.sort_values("vertex"), "slope")
+        if template is None or not np.isfinite(values).any():
+            continue
+        step = f"every {part['step'].iloc[0]:g} {part['unit'].iloc[0]}".strip()
+        p = _read(part, "p_fwer")
+        smallest = float(np.nanmin(p)) if np.isfinite(p).any() else np.nan
+        found = np.nan_to_num(p, nan=1.0) <= alpha
+        said = describe_location(
+            template.vertices_mm, values, template.faces, region=found if found.any() else None,
+            positive=f"further out with {step}", negative=f"further in with {step}",
+            smallest_mm=0.0 if found.any() else SMALLEST_MM,
+        )  # fmt: skip
+        if found.any():
+            sentence = f"{_open(said)} ({_write_p(smallest)}, corrected)."
+        elif np.isnan(smallest):
+            sentence = f"The slope was not tested. It is steepest here: {said}."
+        else:
+            sentence = f"No place changes beyond chance (smallest corrected {_write_p(smallest)}). Steepest: {said}."
+        rows.append((*key, SLOPE, "", smallest, bool(found.any()), sentence))
+    return rows
+
+
+def _name_failure(part: pd.DataFrame, values: np.ndarray, found: np.ndarray, a: str, b: str) -> str:
+    """Say for which of two groups a place is drawn too small or too large, against the other."""
+    peak = values[found & np.isfinite(values)]
+    sign = np.sign(peak[np.abs(peak).argmax()])
+    place = found & (np.nan_to_num(values, nan=0.0) * sign > 0)
+    mean_a, mean_b = (_average(_read(part, f"error_{group}"), place) for group in (a, b))
+    # a − b < 0: either a is drawn too small there or b too large; told of the one that is further off.
+    of_a = not abs(mean_b) > abs(mean_a)
+    worse, other = (a, b) if of_a else (b, a)
+    outwards = (sign > 0) == of_a
+    return f"{'over' if outwards else 'under'}-segmented in “{worse}”, compared with “{other}”"
+
+
+def _say_why_not(groups: pd.DataFrame | None) -> str:
+    """Say why two groups were not compared."""
+    if groups is None or groups.empty:
+        return "Not compared: fewer than two groups are large enough."
+    present = groups[~groups["suppressed"].astype(bool)]["group"].astype(str).tolist()
+    hidden = groups[groups["suppressed"].astype(bool)]["group"].astype(str).tolist()
+    few = f" Too few people in {', '.join(f'“{group}”' for group in hidden)}." if hidden else ""
+    if not present:
+        return f"Not compared: no group is large enough.{few}"
+    if len(present) == 1:
+        return f"Not compared: only “{present[0]}” is large enough.{few}"
+    return f"Not compared: no place has values of both groups.{few}"
+
+
+def _find_groups(groups: pd.DataFrame | None, key: tuple[Any, ...]) -> pd.DataFrame | None:
+    if groups is None:
+        return None
+    return groups[(groups["model"] == key[0]) & (groups["organ"] == key[1]) & (groups["attribute"] == key[2])]
+
+
+def _read(part: pd.DataFrame, column: str) -> np.ndarray:
+    return part[column].to_numpy(float) if column in part else np.full(len(part), np.nan)
+
+
+def _average(values: np.ndarray, where: np.ndarray) -> float:
+    known = values[where & np.isfinite(values)]
+    return float(known.mean()) if known.size else 0.0
+
+
+def _write_p(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _open(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

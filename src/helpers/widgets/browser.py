@@ -1,0 +1,392 @@
+"""What the case browser shows for which choices, without widgets."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from PIL import Image
+
+from helpers import storage
+from helpers.fairness import HIGHER_IS_BETTER
+from helpers.figures.slices import plot_slices, trace_outline
+from helpers.figures.style import METRIC_LABELS, name_for_people
+from helpers.figures.surface_geometry import round_up
+from helpers.study import Study
+from helpers.widgets.pictures import PLANES, Plane, SliceView, draw_slice, draw_text
+from helpers.widgets.scans import OrganCase, OrganSurface, Scan, ScanStore
+
+EVERYONE = "everyone"
+# The colours end where this part of a surface's errors, in percent, is reached.
+SCALE_PERCENTILE = 98.0
+
+
+@dataclass(frozen=True)
+class View:
+    """What the browser shows now.
+
+    Attributes
+    ----------
+    model, organ, attribute, group : str
+        `attribute` and `group` are "everyone" where nobody is left out.
+    sort_by : str
+        The metric that orders the scans, worst first; "number" where there are no metrics.
+    number : int
+        The study-local scan number; 0 when there is no scan to show.
+    position : tuple of int
+        The slices shown: axial, coronal, sagittal.
+    shape : tuple of int
+        How many slices there are of each.
+    score : float
+        This scan's value of `sort_by`; NaN where not known.
+    limit_mm : float
+        Where the error's colours end on both sides.
+    scans : tuple of (str, int)
+        A label and the number of every scan of the group, worst first.
+    message : str
+        One sentence about the scan: its score, its largest error, what is missing.
+    """
+
+    model: str
+    organ: str
+    attribute: str
+    group: str
+    sort_by: str
+    number: int
+    position: tuple[int, int, int]
+    shape: tuple[int, int, int]
+    score: float
+    limit_mm: float
+    scans: tuple[tuple[str, int], ...]
+    message: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which scan is to be shown, before it is read."""
+
+    model: str
+    organ: str
+    attribute: str
+    group: str
+    sort_by: str
+    number: int
+    scans: pd.DataFrame
+
+
+class CaseBrowser:
+    """Steps through the scans of a study, worst first; the logic of :func:`helpers.widgets.browse_cases`, without widgets.
+
+    Scans are sorted by a metric, worst first, where metrics.parquet is there (scans without a value last), else by number.
+
+    Parameters
+    ----------
+    study : Study
+        With a cohort; predictions, images and metrics are used where present.
+
+    Raises
+    ------
+    StageError
+        01_cohort has not run, or no scan is included.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._cohort = study.read_included().set_index("number", drop=False)
+        path = study.path("metrics")
+        self._metrics = storage.read_table(path, made_by="03_performance") if path.exists() else None
+        self._store = ScanStore(study, self._cohort)
+        self.models = [model.name for model in study.parameters.models]
+        self.organs = list(study.parameters.spatial.organs) + [
+            organ for organ in study.parameters.cohort.organs if organ not in study.parameters.spatial.organs
+        ]
+        columns = [column for column in self._cohort.columns if column.startswith("group_")]
+        self.attributes = [EVERYONE, *(column.removeprefix("group_") for column in columns)]
+        known = [] if self._metrics is None else [metric for metric in HIGHER_IS_BETTER if metric in self._metrics]
+        self.orders = known or ["number"]
+        self._zoom = True
+        self._view = View(
+            self.models[0], self.organs[0], EVERYONE, EVERYONE, self.orders[0], 0, (0, 0, 0), (1, 1, 1), np.nan, 1.0, (), ""
+        )  # fmt: skip
+        self.show()
+
+    @property
+    def view(self) -> View:
+        """What is shown now."""
+        return self._view
+
+    @property
+    def zoom(self) -> bool:
+        """Whether pictures are cut to the organ's surroundings."""
+        return self._zoom
+
+    @property
+    def surface(self) -> OrganSurface | None:
+        """The reference's surface with its errors; None for a scan that cannot be read."""
+        case = self._find_case()
+        return None if case is None else case.surface
+
+    def list_groups(self, attribute: str) -> list[str]:
+        """Return "everyone" and the groups of an attribute that have scans."""
+        if attribute == EVERYONE:
+            return [EVERYONE]
+        groups = self._cohort[f"group_{attribute}"].astype("category")
+        present = set(groups.dropna())
+        return [EVERYONE, *(str(group) for group in groups.cat.categories if group in present)]
+
+    def list_scans(
+        self, model: str, organ: str, attribute: str = EVERYONE, group: str = EVERYONE, sort_by: str | None = None
+    ) -> pd.DataFrame:
+        """Return the scans of a group, worst first: columns number, score (of `sort_by`), status."""
+        sort_by = sort_by or self.orders[0]
+        rows = self._cohort
+        if attribute != EVERYONE and group != EVERYONE:
+            rows = rows[rows[f"group_{attribute}"].astype(str) == group]
+        table = pd.DataFrame({"number": rows["number"].to_numpy(), "score": np.nan, "status": ""})
+        if self._metrics is None or sort_by == "number":
+            return table.sort_values("number", ignore_index=True)
+        here = self._metrics[(self._metrics["model"] == model) & (self._metrics["organ"] == organ)]
+        scores = here[["number", "status"]].assign(score=here[sort_by].astype(float))
+        table = table[["number"]].merge(scores, on="number", how="left", validate="one_to_one")
+        table["status"] = table["status"].fillna("")
+        # A volume error is worst where it is farthest from 0, on either side.
+        badness = -table["score"] if HIGHER_IS_BETTER[sort_by] else table["score"].abs()
+        # A distance of a missed organ is missing, and nothing is worse; other missing values come last.
+        badness = badness.mask(table["score"].isna() & (table["status"] == "prediction_empty"), np.inf)
+        order = pd.DataFrame({"bad": -badness, "number": table["number"]}).sort_values(["bad", "number"]).index
+        return table.loc[order, ["number", "score", "status"]].reset_index(drop=True)
+
+    def resolve(
+        self,
+        *,
+        model: str | None = None,
+        organ: str | None = None,
+        attribute: str | None = None,
+        group: str | None = None,
+        sort_by: str | None = None,
+        number: int | None = None,
+    ) -> Choice:
+        """Return what a change leads to, without reading a scan; what is not given stays, as far as it fits.
+
+        A scan that is not in the chosen group gives way to the group's worst.
+
+        Raises
+        ------
+        ValueError
+            A value is not among the choices.
+        """
+        old = self._view
+        model = _choose("model", model or old.model, self.models)
+        organ = _choose("organ", organ or old.organ, self.organs)
+        if attribute is not None and attribute != old.attribute and group is None:
+            group = EVERYONE
+        attribute = _choose("attribute", attribute or old.attribute, self.attributes)
+        group = _choose("group", group or old.group, self.list_groups(attribute))
+        sort_by = _choose("sort_by", sort_by or old.sort_by, self.orders)
+        scans = self.list_scans(model, organ, attribute, group, sort_by)
+        numbers = scans["number"].tolist()
+        if number is not None:
+            number = _choose("number", number, numbers)
+        else:
+            number = old.number if old.number in numbers else (numbers[0] if numbers else 0)
+        return Choice(model, organ, attribute, group, sort_by, number, scans)
+
+    def is_prepared(self, choice: Choice) -> bool:
+        """Return whether a choice can be shown without reading or measuring anything."""
+        return not choice.number or self._store.is_measured(choice.model, choice.organ, choice.number)
+
+    def prepare(self, choice: Choice) -> None:
+        """Read and measure what a choice shows; may be called from another thread."""
+        if choice.number:
+            self._store.measure_organ(choice.model, choice.organ, choice.number)
+
+    def list_likely(self) -> list[Choice]:
+        """Return what is likely to be asked for next: the next scan of the list, this scan by the other models."""
+        view = self._view
+        numbers = [number for _, number in view.scans]
+        now = self.resolve()
+        after = numbers[numbers.index(view.number) + 1 :][:1] if view.number in numbers else []
+        others = [model for model in self.models if model != view.model]
+        return [replace(now, number=number) for number in after] + [replace(now, model=model) for model in others]
+
+    def show(
+        self,
+        *,
+        axial: int | None = None,
+        coronal: int | None = None,
+        sagittal: int | None = None,
+        zoom: bool | None = None,
+        **choices: Any,
+    ) -> View:
+        """Change what is shown; what is not given stays, as far as it fits.
+
+        Parameters
+        ----------
+        axial, coronal, sagittal : int, optional
+            Which slices; clipped to the scan. A new scan or organ is shown through the organ's middle.
+        zoom : bool, optional
+            Cut the pictures to the organ's surroundings.
+        **choices
+            model, organ, attribute, group, sort_by, number: as in :meth:`resolve`.
+
+        Raises
+        ------
+        ValueError
+            A value is not among the choices.
+        """
+        old, choice = self._view, self.resolve(**choices)
+        self._zoom = self._zoom if zoom is None else zoom
+        number = choice.number
+        scan = self._store.load_scan(number) if number else "There is no scan in this group."
+        case = self._store.measure_organ(choice.model, choice.organ, number) if number else None
+        row = choice.scans[choice.scans["number"] == number]
+        score = float(row["score"].iloc[0]) if len(row) else np.nan
+        if isinstance(scan, str) or case is None:
+            position, shape, limit_mm, message = (0, 0, 0), (1, 1, 1), 1.0, str(scan)
+        else:
+            shape = scan.labels.shape
+            stays = (number, choice.organ) == (old.number, old.organ) and old.shape == shape
+            position = old.position if stays else case.middle
+            wanted = (axial, coronal, sagittal)
+            position = tuple(
+                int(np.clip(here if place is None else place, 0, size - 1))
+                for here, place, size in zip(position, wanted, shape, strict=True)
+            )
+            limit_mm = _choose_limit(case.surface.errors_mm)
+            message = self._describe(choice, scan, case, score)
+        self._view = View(
+            choice.model, choice.organ, choice.attribute, choice.group, choice.sort_by, number,
+            position, shape, score, limit_mm,
+            tuple((_label_scan(one.number, choice.sort_by, one.score), one.number) for one in choice.scans.itertuples()),
+            message,
+        )  # fmt: skip
+        return self._view
+
+    def show_worst_place(self) -> View:
+        """Move all three slices to the place of the largest error; nothing moves where no error is known."""
+        case = self._find_case()
+        if case is None or case.worst is None:
+            return self._view
+        axial, coronal, sagittal = case.worst
+        return self.show(axial=axial, coronal=coronal, sagittal=sagittal)
+
+    def draw(self, plane: Plane) -> np.ndarray:
+        """Return one of the three slices now shown as an RGB picture, (height, width, 3) uint8.
+
+        Square millimetres; the reference's outline coloured by the signed error in mm, the prediction's dashed; grey values only
+        where the study has images; dotted lines where the other two slices run. See :func:`helpers.widgets.pictures.draw_slice`.
+        """
+        axis = PLANES.index(_choose("plane", plane, PLANES))
+        view = self._view
+        scan = self._store.load_scan(view.number) if view.number else "no scan in this group"
+        case = self._find_case()
+        if isinstance(scan, str) or case is None:
+            return draw_text(str(scan))
+        window = tuple(case.box) if self._zoom else tuple(slice(0, size) for size in scan.labels.shape)
+        label = self.study.organ_ids[view.organ]
+        predicted = self._store.load_prediction(view.model, view.number)
+        index = view.position[axis]
+        rows, columns = (other for other in range(3) if other != axis)
+        cut = (*window[:axis], index, *window[axis + 1 :])
+        # Coronal and sagittal slices have the head up: their rows run from the top.
+        flip = slice(None, None, -1 if axis else 1)
+        reference = scan.labels[cut][flip] == label
+        steps = scan.spacing_mm[rows], scan.spacing_mm[columns]
+        across, down = trace_outline(reference, *steps)
+        height = (window[rows].stop - window[rows].start - 1) * steps[0]
+        points = np.empty((len(across), 3))
+        points[:, axis] = index * scan.spacing_mm[axis]
+        points[:, rows] = window[rows].start * steps[0] + (height - down if axis else down)
+        points[:, columns] = window[columns].start * steps[1] + across
+        place = view.position[rows] - window[rows].start
+        last = window[rows].stop - window[rows].start - 1
+        slice_view = SliceView(
+            plane,
+            None if scan.image is None else scan.image[cut][flip],
+            reference,
+            None if predicted is None else predicted.labels[cut][flip] == label,
+            *steps,
+            (last - place if axis else place, view.position[columns] - window[columns].start),
+        )
+        return draw_slice(slice_view, (across, down), case.measure(points, scan.spacing_mm), view.limit_mm)
+
+    def draw_png(self, plane: Plane) -> bytes:
+        """Return :meth:`draw` as PNG bytes."""
+        stream = io.BytesIO()
+        Image.fromarray(self.draw(plane)).save(stream, format="png", compress_level=1)
+        return stream.getvalue()
+
+    def figure(self) -> go.Figure:
+        """Return the scan now shown as a plotly figure of three slices, for readers without a kernel."""
+        view = self._view
+        scan = self._store.load_scan(view.number) if view.number else "no scan to show"
+        case = self._find_case()
+        if isinstance(scan, str) or case is None:
+            return plot_slices(np.zeros((2, 2, 2), bool), None, (1.0, 1.0, 1.0), title=str(scan))
+        title = f"scan {view.number:03d}: {name_for_people(view.organ)}, {view.model}"
+        if np.isfinite(view.score):
+            title += f", {_write_score(view.sort_by, view.score)}"
+        label = self.study.organ_ids[view.organ]
+        predicted = self._store.load_prediction(view.model, view.number)
+        corner = np.asarray([part.start for part in case.box])
+        centre = np.clip(np.asarray(view.position) - corner, 0, [part.stop - part.start - 1 for part in case.box])
+        return plot_slices(
+            scan.labels[case.box] == label,
+            None if predicted is None else predicted.labels[case.box] == label,
+            scan.spacing_mm,
+            image=None if scan.image is None else scan.image[case.box],
+            centre=tuple(int(place) for place in centre),
+            measure=None if case.boundary is None else case.boundary.measure,
+            limit_mm=view.limit_mm,
+            title=title,
+        )
+
+    def _find_case(self) -> OrganCase | None:
+        view = self._view
+        return self._store.measure_organ(view.model, view.organ, view.number) if view.number else None
+
+    def _describe(self, choice: Choice, scan: Scan, case: OrganCase, score: float) -> str:
+        parts = []
+        organ = name_for_people(choice.organ)
+        if not case.in_reference:
+            parts.append(f"the reference shows no {organ}")
+        if not case.has_prediction:
+            parts.append(f"{choice.model} has no prediction")
+        elif not case.in_prediction:
+            parts.append(f"{choice.model} found no {organ}")
+        if np.isfinite(score):
+            parts.append(_write_score(choice.sort_by, score))
+        if np.isfinite(case.largest_mm):
+            size = f"{abs(case.largest_mm):.1f} mm too {'large' if case.largest_mm > 0 else 'small'}"
+            parts.append(f"largest error about {size}")
+        if scan.image is None:
+            parts.append("masks only, no image")
+        return f"scan {choice.number:03d}: {'; '.join(parts)}" if parts else f"scan {choice.number:03d}"
+
+
+def _choose(name: str, value: Any, choices: Any) -> Any:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
+    return value
+
+
+def _choose_limit(errors_mm: np.ndarray) -> float:
+    known = np.abs(errors_mm[np.isfinite(errors_mm)])
+    return round_up(float(np.percentile(known, SCALE_PERCENTILE))) if known.size else 1.0
+
+
+def _label_scan(number: int, metric: str, score: float) -> str:
+    return f"scan {number:03d}, {_write_score(metric, score)}" if np.isfinite(score) else f"scan {number:03d}"
+
+
+def _write_score(metric: str, score: float) -> str:
+    """Return a metric's name and value: ``Dice 0.512``, ``Boundary error 3.1 mm``."""
+    name = METRIC_LABELS[metric].split(" (")[0]
+    for ending, unit in (("_mm", "mm"), ("_ml", "ml")):
+        if metric.endswith(ending):
+            return f"{name} {score:.1f} {unit}"
+    return f"{name} {score:.3f}"

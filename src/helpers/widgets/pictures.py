@@ -1,0 +1,166 @@
+"""Slices as pictures: grey values, outlines, the error along them, and where the other slices run."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, get_args
+
+import numpy as np
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+from plotly.colors import sample_colorscale
+
+from helpers.figures.slices import PREDICTION_COLOUR, REFERENCE_COLOUR, trace_outline
+from helpers.figures.style import DIVERGING
+
+Plane = Literal["axial", "coronal", "sagittal"]
+PLANES: tuple[Plane, ...] = get_args(Plane)
+# The picture's longer side, in pixels.
+PICTURE_PIXELS = 400
+BACKGROUND = (20, 20, 20)
+CROSS_COLOUR = (120, 120, 120)
+DASH_PIXELS = 6.0
+_SIDES = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}
+_STEPS = 64
+_COLOURS = [
+    tuple(round(255 * part) for part in colour)
+    for colour in sample_colorscale(DIVERGING, np.linspace(0, 1, _STEPS + 1), colortype="tuple")
+]
+
+
+@dataclass(frozen=True)
+class SliceView:
+    """One slice to draw, rows from the front or the head downwards, columns from the person's right or front.
+
+    Attributes
+    ----------
+    plane : {"axial", "coronal", "sagittal"}
+    grey : ndarray of uint8, (rows, columns) or None
+    reference, prediction : ndarray of bool, (rows, columns)
+        Prediction None where there is none.
+    step_v_mm, step_h_mm : float
+        Between rows, between columns.
+    cross : tuple of float
+        Row and column where the other two slices run.
+    """
+
+    plane: Plane
+    grey: np.ndarray | None
+    reference: np.ndarray
+    prediction: np.ndarray | None
+    step_v_mm: float
+    step_h_mm: float
+    cross: tuple[float, float]
+
+
+def draw_slice(
+    view: SliceView, outline_mm: tuple[np.ndarray, np.ndarray], errors_mm: np.ndarray, limit_mm: float
+) -> np.ndarray:
+    """Draw one slice to scale.
+
+    Parameters
+    ----------
+    view : SliceView
+    outline_mm : tuple of ndarray
+        The reference's outline, across and down in mm, NaN between its parts
+        (:func:`helpers.figures.slices.trace_outline`).
+    errors_mm : ndarray
+        The signed error at each of its points; NaN where unknown.
+    limit_mm : float
+        Where the colours end on both sides.
+
+    Returns
+    -------
+    ndarray of uint8, (height, width, 3)
+        The longer side 400 pixels. The reference's outline is thick: coloured by the error from blue (too small) to red
+        (too large), green where no error is known; the prediction's is dashed orange.
+    """
+    height_mm, width_mm = view.reference.shape[0] * view.step_v_mm, view.reference.shape[1] * view.step_h_mm
+    scale = PICTURE_PIXELS / max(height_mm, width_mm)
+    size = max(round(width_mm * scale), 2), max(round(height_mm * scale), 2)
+    if view.grey is None:
+        picture = Image.new("RGB", size, BACKGROUND)
+    else:
+        grey = Image.fromarray(np.ascontiguousarray(view.grey))
+        picture = grey.resize(size, Image.Resampling.BILINEAR).convert("RGB")
+    pen = ImageDraw.Draw(picture)
+    _draw_cross(pen, view, scale, size)
+    _draw_errors(pen, _to_pixels(*outline_mm, view, scale), errors_mm, limit_mm)
+    if view.prediction is not None and view.prediction.any():
+        across, down = trace_outline(view.prediction, view.step_v_mm, view.step_h_mm)
+        for line in _part_lines(_to_pixels(across, down, view, scale)):
+            _draw_dashes(pen, line, ImageColor.getrgb(PREDICTION_COLOUR))
+    _draw_sides(pen, view.plane, size)
+    return np.asarray(picture)
+
+
+def draw_text(text: str) -> np.ndarray:
+    """Return a dark picture that says something."""
+    picture = Image.new("RGB", (PICTURE_PIXELS, 120), BACKGROUND)
+    pen = ImageDraw.Draw(picture)
+    pen.multiline_text(
+        (12, 60),
+        "\n".join(textwrap.wrap(text, 48)),
+        fill=(255, 255, 255),
+        font=ImageFont.load_default(size=15),
+        anchor="lm",
+    )
+    return np.asarray(picture)
+
+
+def _to_pixels(across_mm: np.ndarray, down_mm: np.ndarray, view: SliceView, scale: float) -> np.ndarray:
+    # Outlines are in mm from the first voxel's centre, which lies half a voxel inside the picture.
+    return np.stack([(across_mm + view.step_h_mm / 2) * scale, (down_mm + view.step_v_mm / 2) * scale], axis=1)
+
+
+def _part_lines(points: np.ndarray) -> list[np.ndarray]:
+    parts = np.split(points, np.flatnonzero(np.isnan(points[:, 0])))
+    return [part[np.isfinite(part[:, 0])] for part in parts]
+
+
+def _draw_errors(pen: ImageDraw.ImageDraw, points: np.ndarray, errors_mm: np.ndarray, limit_mm: float) -> None:
+    """Draw a broken line, each stretch of one colour at once."""
+    known = np.isfinite(errors_mm)
+    steps = np.where(known, np.rint((np.clip(np.nan_to_num(errors_mm) / limit_mm, -1, 1) + 1) / 2 * _STEPS), -1)
+    steps = np.where(np.isnan(points[:, 0]), -2, steps).astype(int)
+    # A stretch ends where the colour changes; it runs on to the next point, so that no gap is left.
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(steps)) + 1, [len(steps)]])
+    for start, stop in pairwise(starts):
+        if steps[start] == -2:
+            continue
+        runs_on = stop < len(steps) and steps[stop] != -2
+        stretch = points[start : stop + 1] if runs_on else points[start:stop]
+        if len(stretch) > 1:
+            colour = ImageColor.getrgb(REFERENCE_COLOUR) if steps[start] == -1 else _COLOURS[steps[start]]
+            pen.line([tuple(point) for point in stretch.tolist()], fill=colour, width=3)
+
+
+def _draw_dashes(pen: ImageDraw.ImageDraw, points: np.ndarray, colour: tuple[int, ...]) -> None:
+    if len(points) < 2:
+        return
+    length = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    starts = np.arange(0.0, length[-1], 2 * DASH_PIXELS)
+    stops = np.minimum(starts[:, None] + DASH_PIXELS * np.array([0.0, 0.5, 1.0]), length[-1])
+    dashes = np.stack([np.interp(stops, length, points[:, place]) for place in range(2)], axis=2)
+    for dash in dashes.tolist():
+        pen.line([tuple(point) for point in dash], fill=colour, width=2)
+
+
+def _draw_cross(pen: ImageDraw.ImageDraw, view: SliceView, scale: float, size: tuple[int, int]) -> None:
+    width, height = size
+    y, x = (
+        (place + 0.5) * step * scale for place, step in zip(view.cross, (view.step_v_mm, view.step_h_mm), strict=True)
+    )
+    for start in range(0, width, 8):
+        pen.line([(start, y), (start + 2, y)], fill=CROSS_COLOUR)
+    for start in range(0, height, 8):
+        pen.line([(x, start), (x, start + 2)], fill=CROSS_COLOUR)
+
+
+def _draw_sides(pen: ImageDraw.ImageDraw, plane: Plane, size: tuple[int, int]) -> None:
+    width, height = size
+    font = ImageFont.load_default(size=16)
+    places = ((6, height / 2, "lm"), (width - 6, height / 2, "rm"), (width / 2, 4, "ma"), (width / 2, height - 4, "md"))
+    for mark, (x, y, anchor) in zip(_SIDES[plane], places, strict=True):
+        pen.text((x, y), mark, fill=(255, 255, 255), font=font, anchor=anchor, stroke_width=1, stroke_fill=(0, 0, 0))
