@@ -1,0 +1,181 @@
+"""The browser's controls: they and the pictures follow each other, also while a scan is being read."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers.widgets import EVERYONE, browse_cases, controls
+from tests.browsed_study import write_metrics, write_study
+from tests.spatial_cohort import draw_ellipsoid, make_study, write_cohort, write_prediction
+
+
+@pytest.fixture
+def study(tmp_path):
+    study = write_study(tmp_path)
+    write_metrics(study)
+    return study
+
+
+def decode(png):
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def wait_until(holds, *, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_controls_and_pictures_follow_each_other(study):
+    widget = browse_cases(study)
+    assert widget.number.value == 2 and widget.number.options[0] == ("scan 002, Dice 0.500", 2)
+    before = {plane: picture.value for plane, picture in widget.pictures.items()}
+    widget.slices["axial"].value = 4
+    assert widget.browser.view.position == (4, 12, 14)
+    assert all(widget.pictures[plane].value != before[plane] for plane in before), "the others show where it runs"
+    widget.attribute.value = "sex"
+    assert widget.group.options == (EVERYONE, "female", "male")
+    widget.group.value = "female"
+    wait_until(lambda: widget.number.value == 1)
+    assert [number for _, number in widget.number.options] == [1, 3]
+    assert [slider.max for slider in widget.slices.values()] == [18, 24, 29]
+    widget.zoom.value = False
+    for plane, picture in widget.pictures.items():
+        np.testing.assert_array_equal(decode(picture.value), widget.browser.draw(plane))
+
+
+def test_sorting_changes_the_list_and_keeps_the_scan(study):
+    widget = browse_cases(study)
+    assert widget.sort_by.options == (("Dice", "dice"), ("95 % Hausdorff distance", "hd95_mm"))
+    widget.sort_by.value = "hd95_mm"
+    assert [number for _, number in widget.number.options] == [4, 3, 2, 1] and widget.number.value == 2
+
+
+def test_surface_is_coloured_by_the_scan_s_error(study):
+    widget = browse_cases(study)
+    mesh, marks = widget.surface.data
+    expected = widget.browser.surface
+    np.testing.assert_allclose(mesh.intensity, expected.errors_mm, atol=0.006)
+    assert len(mesh.i) == len(expected.faces) and (mesh.cmin, mesh.cmax) == (
+        -widget.browser.view.limit_mm,
+        widget.browser.view.limit_mm,
+    )
+    assert {text[3:-4] for text in marks.text} == set("RLAPIS")
+    widget.number.value = 3  # without a prediction
+    wait_until(lambda: "no prediction" in widget.message.value)
+    assert mesh.hovertemplate.startswith("error unknown") and {colour for _, colour in mesh.colorscale} == {"#8C8C8C"}
+
+
+def test_surface_offers_no_upload(study):
+    assert browse_cases(study).surface._config["showSendToCloud"] is False
+
+
+def test_worst_place_moves_the_sliders(study):
+    widget = browse_cases(study)
+    widget.worst_place.click()
+    assert tuple(slider.value for slider in widget.slices.values()) == widget.browser.view.position
+    assert widget.browser.view.position != (9, 12, 14)
+
+
+def hold_reading(widget):
+    """Make the browser wait before it reads, until the returned event is set."""
+    released, prepare = threading.Event(), widget.browser.prepare
+
+    def prepare_slowly(choice):
+        assert released.wait(20.0)
+        prepare(choice)
+
+    widget.browser.prepare = prepare_slowly
+    return released
+
+
+def test_a_scan_that_takes_long_is_read_aside(study, monkeypatch):
+    monkeypatch.setattr(controls, "PATIENCE_SECONDS", 0.02)
+    widget = browse_cases(study)
+    released = hold_reading(widget)
+    picture = widget.pictures["axial"].value
+    widget.number.value = 1
+    assert widget.message.value == "scan 001: reading …" and widget.browser.view.number == 2
+    widget.slices["axial"].value = 5  # the shown scan still answers
+    assert widget.browser.view.position[0] == 5 and widget.pictures["axial"].value != picture
+    released.set()
+    wait_until(lambda: widget.browser.view.number == 1 and widget.message.value.startswith("scan 001: Dice"))
+    np.testing.assert_array_equal(decode(widget.pictures["axial"].value), widget.browser.draw("axial"))
+
+
+def test_only_the_last_choice_arrives(study, monkeypatch):
+    monkeypatch.setattr(controls, "PATIENCE_SECONDS", 0.02)
+    widget = browse_cases(study)
+    released, arrived = hold_reading(widget), []
+    show = widget.browser.show
+    widget.browser.show = lambda **choices: (arrived.append(choices["number"]), show(**choices))[1]
+    widget.number.value = 1
+    widget.number.value = 4
+    released.set()
+    wait_until(lambda: widget.browser.view.number == 4)
+    assert arrived == [4]
+
+
+def test_in_a_kernel_the_scan_arrives_on_its_loop(study, monkeypatch):
+    monkeypatch.setattr(controls, "PATIENCE_SECONDS", 0.02)
+
+    async def run():
+        widget = browse_cases(study)
+        threads = []
+        arrive = widget._arrive
+        widget._arrive = lambda *args: (threads.append(threading.current_thread()), arrive(*args))[1]
+        released = hold_reading(widget)
+        widget.number.value = 1
+        released.set()
+        for _ in range(2000):
+            await asyncio.sleep(0.01)
+            if widget.browser.view.number == 1:
+                return threads
+        return []
+
+    assert asyncio.run(run()) == [threading.main_thread()]
+
+
+def test_after_a_change_the_next_scan_is_read_ahead(study):
+    widget = browse_cases(study)
+    widget.number.value = 4
+    wait_until(lambda: widget.browser.view.number == 4)
+    wait_until(lambda: all(widget.browser.is_prepared(choice) for choice in widget.browser.list_likely()))
+    assert {(choice.number, choice.model) for choice in widget.browser.list_likely()} == {(1, "eroded"), (4, "exact")}
+
+
+def test_a_failure_is_told(study, monkeypatch):
+    monkeypatch.setattr(controls, "PATIENCE_SECONDS", 0.02)
+    widget = browse_cases(study)
+
+    def fail(choice):
+        time.sleep(0.1)
+        raise MemoryError
+
+    widget.browser.prepare = fail
+    widget.number.value = 1
+    wait_until(lambda: widget.message.value == "scan 001 cannot be shown: MemoryError")
+    assert widget.browser.view.number == 2
+
+
+def test_a_change_of_slice_feels_live_on_a_large_scan(tmp_path):
+    study = make_study(tmp_path)
+    large = draw_ellipsoid((100.0, 80.0, 100.0), size_mm=360.0, spacing_xyz_mm=(0.75, 0.75, 3.0))
+    write_cohort(study, [{"subject": "p", "sex": "male", "reference": large}])
+    write_prediction(study, "eroded", 1, large)
+    widget = browse_cases(study)
+    assert widget.browser.view.shape == (120, 480, 480)
+    seconds = []
+    for plane, place in (("axial", 30), ("coronal", 200), ("sagittal", 260), ("axial", 70)):
+        started = time.perf_counter()
+        widget.slices[plane].value = place
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.3
