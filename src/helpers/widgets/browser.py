@@ -22,7 +22,7 @@ from helpers.widgets.scans import OrganCase, OrganSurface, Scan, ScanStore
 
 EVERYONE = "everyone"
 # The colours end where this part of a surface's errors, in percent, is reached.
-SCALE_PERCENTILE = 98.0
+SCALE_PERCENTILE = 95.0
 
 
 @dataclass(frozen=True)
