@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.spatial.location import describe_location
+from helpers.spatial.location import describe_location, find_peak
+from helpers.spatial.surfaces import measure_vertex_areas
 from helpers.spatial.template import Template
 
 PLACE_COLUMNS = ["model", "organ", "attribute", "map", "group", "p", "significant", "sentence"]
@@ -89,9 +90,9 @@ def _describe_difference(
     p = _read(part, "p_fwer")
     where = template.vertices_mm, values, template.faces
     smallest = float(np.nanmin(p)) if np.isfinite(p).any() else np.nan
-    found = np.nan_to_num(p, nan=1.0) <= alpha
+    found = (np.nan_to_num(p, nan=1.0) <= alpha) & np.isfinite(values)
     if found.any():
-        words = _name_failure(part, values, found, a, b)
+        words = _name_failure(part, values, found, template, a, b)
         said = describe_location(*where, region=found, smallest_mm=0.0, positive=words, negative=words)
         return smallest, True, f"{_open(said)} ({_write_p(smallest)}, corrected)."
     said = describe_location(
@@ -116,7 +117,7 @@ def _describe_slopes(slopes: pd.DataFrame, templates: Mapping[str, Template], al
         step = f"every {part['step'].iloc[0]:g} {part['unit'].iloc[0]}".strip()
         p = _read(part, "p_fwer")
         smallest = float(np.nanmin(p)) if np.isfinite(p).any() else np.nan
-        found = np.nan_to_num(p, nan=1.0) <= alpha
+        found = (np.nan_to_num(p, nan=1.0) <= alpha) & np.isfinite(values)
         said = describe_location(
             template.vertices_mm, values, template.faces, region=found if found.any() else None,
             positive=f"further out with {step}", negative=f"further in with {step}",
@@ -132,16 +133,15 @@ def _describe_slopes(slopes: pd.DataFrame, templates: Mapping[str, Template], al
     return rows
 
 
-def _name_failure(part: pd.DataFrame, values: np.ndarray, found: np.ndarray, a: str, b: str) -> str:
+def _name_failure(part: pd.DataFrame, values: np.ndarray, found: np.ndarray, template: Template, a: str, b: str) -> str:
     """Say for which of two groups a place is drawn too small or too large, against the other."""
-    peak = values[found & np.isfinite(values)]
-    sign = np.sign(peak[np.abs(peak).argmax()])
-    place = found & (np.nan_to_num(values, nan=0.0) * sign > 0)
-    mean_a, mean_b = (_average(_read(part, f"error_{group}"), place) for group in (a, b))
+    areas = measure_vertex_areas(template.vertices_mm, template.faces)
+    peak = find_peak(values, areas, region=found, prominence=np.abs(values))
+    mean_a, mean_b = (_average(_read(part, f"error_{group}"), peak.region) for group in (a, b))
     # a − b < 0: either a is drawn too small there or b too large; told of the one that is further off.
     of_a = not abs(mean_b) > abs(mean_a)
     worse, other = (a, b) if of_a else (b, a)
-    outwards = (sign > 0) == of_a
+    outwards = (peak.value_mm > 0) == of_a
     return f"{'over' if outwards else 'under'}-segmented in “{worse}”, compared with “{other}”"
 
 

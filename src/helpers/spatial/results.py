@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,32 +60,6 @@ class SpatialMaps:
     def select(self, model: str, organ: str) -> pd.DataFrame:
         """Return the maps of one model and organ, all attributes."""
         return self.maps[(self.maps["model"] == model) & (self.maps["organ"] == organ)].reset_index(drop=True)
-
-    def choose_view(self, model: str | None = None, organ: str | None = None) -> dict[str, Any]:
-        """Return what :func:`helpers.figures.spatial.plot_error_surface` needs to draw one model and organ.
-
-        Left open, they are those of the smallest family-wise p-value, then of the largest difference between groups.
-        Without any map, a view that leads to a figure which says so.
-        """
-        rows = self.summary
-        rows = rows[rows["model"] == model] if model is not None else rows
-        rows = rows[rows["organ"] == organ] if organ is not None else rows
-        if rows.empty or rows["organ"].iloc[0] not in self.templates:
-            return {"vertices_mm": np.empty((0, 3)), "faces": np.empty((0, 3), int), "maps": self.maps.iloc[:0]}
-        order = pd.DataFrame(
-            {"p": rows["min_p_fwer"].fillna(2.0), "size": -rows["peak_difference_mm"].abs().fillna(0.0)}
-        ).sort_values(["p", "size"], kind="stable")
-        model, organ = rows.loc[order.index[0], ["model", "organ"]]
-        template = self.templates[organ]
-        groups = self.groups[(self.groups["model"] == model) & (self.groups["organ"] == organ)]
-        title = f"Where {model} draws the {name_organ(organ)} too large or too small"
-        return {
-            "vertices_mm": template.vertices_mm,
-            "faces": template.faces,
-            "maps": self.select(model, organ),
-            "groups": groups.reset_index(drop=True),
-            "title": title,
-        }
 
     def list_failures(self) -> dict[str, str]:
         """Return the reason per organ and scan that is in no map, for run.json."""

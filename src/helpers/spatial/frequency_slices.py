@@ -1,0 +1,107 @@
+"""Slices through the volumes of error frequencies, where errors are most frequent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+from scipy import ndimage
+
+from helpers import volumes
+from helpers.errors import StageError
+from helpers.spatial.frequencies import KINDS
+from helpers.study import Study
+
+# A single voxel is noise: the place shown is where the frequency, smoothed by so many voxels, is highest.
+SMOOTHING_VOXELS = 1.0
+
+
+@dataclass(frozen=True)
+class FrequencySlices:
+    """Three slices through one volume.
+
+    Attributes
+    ----------
+    model, organ, attribute, group : str
+        `attribute` and `group` are empty for everybody.
+    kind : {"false_positive", "false_negative"}
+    people : int
+    percent : tuple of ndarray of uint8
+        Axial (y, x), coronal (z, x) and sagittal (z, y): in how many of 100 people the voxel is wrong.
+    inside : tuple of ndarray of bool
+        The mean organ in the same slices.
+    position_mm : tuple of float
+        Where the slices lie (z, y, x), template mm.
+    origin_mm : tuple of float
+        The first voxel's centre (z, y, x).
+    spacing_mm : tuple of float
+        (z, y, x).
+    """
+
+    model: str
+    organ: str
+    attribute: str
+    group: str
+    kind: str
+    people: int
+    percent: tuple[np.ndarray, np.ndarray, np.ndarray]
+    inside: tuple[np.ndarray, np.ndarray, np.ndarray]
+    position_mm: tuple[float, float, float]
+    origin_mm: tuple[float, float, float]
+    spacing_mm: tuple[float, float, float]
+
+
+def read_frequency_slices(study: Study, table: pd.DataFrame) -> list[FrequencySlices]:
+    """Read every volume of a study and keep the three slices through the place where errors are most frequent.
+
+    Parameters
+    ----------
+    study : Study
+    table : DataFrame
+        Rows of volumes.csv.
+
+    Returns
+    -------
+    list of FrequencySlices
+        In the table's order; one volume is in memory at a time.
+
+    Raises
+    ------
+    StageError
+        The table names no template of an organ.
+    VolumeError
+        A volume is missing or damaged.
+    """
+    folder = study.folder / "spatial"
+    templates = table[table["kind"] == "template"].set_index("organ")["file"]
+    found = []
+    for organ, rows in table[table["kind"].isin(KINDS)].groupby("organ", sort=False):
+        if organ not in templates.index:
+            raise StageError(f"volumes.csv names no template of {organ}: run 04_spatial again")
+        inside = sitk.GetArrayFromImage(_read(folder / templates[organ])) > 0
+        found += [_cut(row, _read(folder / row.file), inside) for row in rows.itertuples()]
+    return found
+
+
+def _read(path: Path) -> sitk.Image:
+    return volumes.to_axial(volumes.read_volume(path))
+
+
+def _cut(row: object, image: sitk.Image, inside: np.ndarray) -> FrequencySlices:
+    values = sitk.GetArrayFromImage(image)
+    smooth = ndimage.gaussian_filter(values.astype(np.float32), SMOOTHING_VOXELS)
+    # Without any error the middle of the organ is shown.
+    weights = smooth if smooth.max() > 0 else ndimage.distance_transform_edt(inside)
+    place = np.unravel_index(int(weights.argmax()), values.shape)
+    percent = np.rint(100 * np.clip(values, 0, 1)).astype(np.uint8)
+    origin, spacing = image.GetOrigin()[::-1], volumes.spacing_zyx_mm(image)
+    return FrequencySlices(
+        row.model, row.organ, row.attribute, row.group, row.kind, int(row.n),  # type: ignore[attr-defined]
+        tuple(np.take(percent, place[axis], axis=axis) for axis in range(3)),  # type: ignore[arg-type]
+        tuple(np.take(inside, place[axis], axis=axis) for axis in range(3)),  # type: ignore[arg-type]
+        tuple(float(first + step * index) for first, step, index in zip(origin, spacing, place, strict=True)),  # type: ignore[arg-type]
+        tuple(map(float, origin)), spacing,  # type: ignore[arg-type]
+    )  # fmt: skip
