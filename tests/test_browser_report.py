@@ -41,6 +41,7 @@ class Visit:
         self.context = browser.new_context(viewport={"width": width, "height": 900})
         self.context.set_default_timeout(120_000)  # drawing in three dimensions without a GPU takes its time
         self.page = self.context.new_page()
+        self.page.set_default_timeout(120_000)  # a busy machine is slow to start, and not wrong for it
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))
