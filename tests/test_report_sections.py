@@ -152,8 +152,10 @@ def test_where_in_the_organ_is_said_in_words(whole):
     assert "Liver (sam_demo) by sex, “female” against “male”: posterior-inferior surface" in text
     assert "3.0 mm smaller for “female”" in text
     (figure,) = find(whole["spatial"], Figure)
-    labels = [button.label for button in figure.figure.layout.updatemenus[0].buttons]
-    assert len(labels) == 3 and all(label.startswith("sex: ") for label in labels)
+    menus = [[button.label for button in menu.buttons] for menu in figure.figure.layout.updatemenus[:4]]
+    assert menus[:3] == [["model: sam_demo"], ["organ: liver"], ["attribute: sex"]]
+    assert len(menus[3]) == 3 and all(label.startswith("map: ") for label in menus[3])
+    assert "The difference was not tested" in figure.figure.layout.title.text
 
 
 def test_limits_own_up_to_prompts_confounders_and_small_groups(whole):

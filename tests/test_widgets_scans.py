@@ -26,7 +26,9 @@ def store(study):
 def test_scan_is_read_once(store):
     assert store.load_scan(1) is store.load_scan(1)
     assert store.load_scan(1).labels.shape == (19, 25, 30)
-    assert store.load_scan(1).image.dtype == np.uint8 and store.load_scan(2).image is None
+    part = (slice(0, 2), 3)
+    assert store.load_scan(1).window(part).dtype == np.uint8 and store.load_scan(1).window(part).shape == (2, 30)
+    assert store.load_scan(2).image is None and store.load_scan(2).window(part) is None
 
 
 def test_organ_is_measured_in_place(store):

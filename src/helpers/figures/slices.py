@@ -60,7 +60,7 @@ def plot_slices(
         cols=3,
         subplot_titles=[name for name, *_ in planes],
         column_widths=[sizes[2], sizes[2], sizes[1]],
-        horizontal_spacing=0.07,
+        horizontal_spacing=0.1,
     )
     for column, (name, axis, up, down) in enumerate(planes, start=1):
         rows, columns = (other for other in range(3) if other != axis)

@@ -26,14 +26,14 @@ from helpers.figures.surface_geometry import (
 MISSING_COLOUR = "#8C8C8C"
 OUTLINE_COLOUR = "#000000"
 # The colour scale ends where this part of a map's places, in percent, is reached; a spike does not pale the rest.
-SCALE_PERCENTILE = 99.5
+SCALE_PERCENTILE = 98.0
 SENTENCE_COLUMNS = 100
 DIFFERENCE, SIGNIFICANCE, SLOPE = "difference", "significance", "slope"
 # The figure's traces: coloured triangles, grey ones (no value), the line around what is significant, side marks.
 _SURFACE, _MISSING, _OUTLINE, _MARKS = range(4)
 _KINDS = ("mesh3d", "mesh3d", "scatter3d", "scatter3d")
 _LIGHT = {"ambient": 0.95, "diffuse": 0.2, "specular": 0.02, "roughness": 0.9, "fresnel": 0.0}
-_MENU_ROWS = (1.255, 1.155)
+_MENU_ROWS = (1.265, 1.165)
 
 
 class TemplateSurface(Protocol):
@@ -143,7 +143,7 @@ def plot_error_maps(
     figure.layout.updatemenus = [*dress_menus(layout["updatemenus"], _MENU_ROWS), _list_cameras()]
     style_figure(figure, title=layout["title"]["text"], height=820)
     figure.update_layout(
-        margin={"l": 10, "r": 10, "t": 235, "b": 60},
+        margin={"l": 10, "r": 10, "t": 245, "b": 60},
         title={"y": 0.985, "yanchor": "top"},
         scene={
             **layout["scene"],
@@ -197,7 +197,7 @@ def _list_views(
         )  # fmt: skip
         if significant is not None:
             shown = np.where(np.isfinite(values), np.where(significant, values, 0.0), np.nan)
-            about = f"{heading}, where it is significant (p ≤ {alpha:g}, corrected for the whole surface)"
+            about = f"{pair}, where it is significant (p ≤ {alpha:g}, corrected for the whole surface)"
             if not significant.any():
                 about = f"{pair}: no place is significant (p ≤ {alpha:g}, corrected for the whole surface)"
             views.append(

@@ -160,7 +160,7 @@ def _say_why_not(groups: pd.DataFrame | None) -> str:
 
 
 def _find_groups(groups: pd.DataFrame | None, key: tuple[Any, ...]) -> pd.DataFrame | None:
-    if groups is None:
+    if groups is None or groups.empty:
         return None
     return groups[(groups["model"] == key[0]) & (groups["organ"] == key[1]) & (groups["attribute"] == key[2])]
 

@@ -306,7 +306,7 @@ class CaseBrowser:
         last = window[rows].stop - window[rows].start - 1
         slice_view = SliceView(
             plane,
-            None if scan.image is None else scan.image[cut][flip],
+            None if scan.image is None else scan.window(cut)[flip],
             reference,
             None if predicted is None else predicted.labels[cut][flip] == label,
             *steps,
@@ -338,7 +338,7 @@ class CaseBrowser:
             scan.labels[case.box] == label,
             None if predicted is None else predicted.labels[case.box] == label,
             scan.spacing_mm,
-            image=None if scan.image is None else scan.image[case.box],
+            image=scan.window(case.box),
             centre=tuple(int(place) for place in centre),
             measure=None if case.boundary is None else case.boundary.measure,
             limit_mm=view.limit_mm,

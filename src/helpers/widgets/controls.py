@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 
 from helpers.figures.slices import PREDICTION_COLOUR, REFERENCE_COLOUR
 from helpers.figures.style import CONFIG, DIVERGING, METRIC_LABELS, name_for_people
-from helpers.figures.surface_geometry import CAMERAS, SCENE_ZOOM, frame_scene, mark_sides, place_camera
+from helpers.figures.surface_geometry import CAMERAS, frame_scene, mark_sides, place_camera
 from helpers.study import Study
 from helpers.widgets.browser import EVERYONE, CaseBrowser, Choice
 from helpers.widgets.pictures import PICTURE_PIXELS, PLANES
@@ -24,6 +24,8 @@ from helpers.widgets.scans import OrganSurface
 # A change that takes longer is answered by "reading …" and shown when it is ready.
 PATIENCE_SECONDS = 0.2
 UNKNOWN_COLOUR = "#8C8C8C"
+# In a square the marks at the sides need more room than in a wide figure.
+SQUARE_ZOOM = 1.7
 
 
 class CaseBrowserWidget(ipywidgets.VBox):
@@ -94,7 +96,17 @@ class CaseBrowserWidget(ipywidgets.VBox):
             slider.observe(lambda change, plane=plane: self._change(plane, change["new"]), names="value")
         self.worst_place.on_click(lambda _: self._go_to_worst_place())
         left = ipywidgets.VBox(
-            [self.model, self.organ, self.attribute, self.group, self.sort_by, self.number, self.zoom, self.worst_place]
+            [
+                self.model,
+                self.organ,
+                self.attribute,
+                self.group,
+                self.sort_by,
+                self.number,
+                self.zoom,
+                self.worst_place,
+            ],
+            layout={"flex": "0 0 330px", "padding": "0 12px 0 0"},
         )
         views = [ipywidgets.VBox([self.slices[plane], self.pictures[plane]]) for plane in PLANES]
         right = ipywidgets.VBox(
@@ -213,10 +225,10 @@ def _write_legend(limit_mm: float) -> str:
     colours = ", ".join(colour for _, colour in DIVERGING)
     return (
         "<div style='display:flex; gap:8px; align-items:center; flex-wrap:wrap'>"
-        f"<b>━ reference</b>, coloured by the error: <span>−{limit_mm:g} mm too small</span>"
+        f"<span><b>━ reference</b>, coloured by the error:</span> <span>−{limit_mm:g} mm too small</span>"
         f"<span style='display:inline-block; width:140px; height:12px; border:1px solid #888; background:linear-gradient(to right, {colours})'></span>"
-        f"<span>+{limit_mm:g} mm too large</span>; <b style='color:{REFERENCE_COLOUR}'>━</b> error unknown; "
-        f"<b style='color:{PREDICTION_COLOUR}'>╍ prediction</b>; dotted: the other two slices</div>"
+        f"<span>+{limit_mm:g} mm too large</span> <span><b style='color:{REFERENCE_COLOUR}'>━</b> error unknown</span>"
+        f"<span><b style='color:{PREDICTION_COLOUR}'>╍ prediction</b></span> <span>dotted: the other two slices</span></div>"
     )
 
 
@@ -249,9 +261,9 @@ def _draw_empty_surface() -> go.FigureWidget:
         },
     )  # fmt: skip
     figure.update_scenes(
-        aspectmode="manual", aspectratio=dict.fromkeys("xyz", SCENE_ZOOM), camera=place_camera("Anterior")
+        aspectmode="manual", aspectratio=dict.fromkeys("xyz", SQUARE_ZOOM), camera=place_camera("Anterior")
     )
-    figure._config = {**figure._config, **CONFIG}
+    figure._config = {**figure._config, **CONFIG, "displayModeBar": False}
     return figure
 
 

@@ -24,8 +24,8 @@ from helpers.study import Study
 
 # How much is kept around an organ that is zoomed to.
 ZOOM_MARGIN_MM = 25.0
-# A scan of 512 × 512 × 300 takes 160 MB with its image, a prediction of it 80 MB.
-KEPT_SCANS = 3
+# A scan of 512 × 512 × 300 takes 240 MB with its image, a prediction of it 80 MB.
+KEPT_SCANS = 2
 KEPT_PREDICTIONS = 4
 KEPT_ORGANS = 12
 SURFACE_VERTICES = 4000
@@ -37,12 +37,17 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan in axial order (z, y, x): label map, grey values (None without image), spacing in mm."""
+    """One scan in axial order (z, y, x): label map, intensities (None without image) and how to show them, spacing in mm."""
 
     labels: np.ndarray
     image: np.ndarray | None
+    levels: volumes.Levels | None
     spacing_mm: tuple[float, float, float]
     boxes: dict[int, Box]
+
+    def window(self, part: tuple[slice | int, ...]) -> np.ndarray | None:
+        """Return a part's grey values, uint8; None without image. A whole scan would take seconds."""
+        return None if self.image is None or self.levels is None else self.levels.apply(self.image[part])
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,8 @@ class ScanStore:
 
     def is_measured(self, model: str, organ: str, number: int) -> bool:
         """Return whether all that is shown of an organ is at hand."""
-        return (model, organ, number) in self._organs and number in self._scans
+        key = (model, organ, number)
+        return key in self._organs and number in self._scans and (model, number) in self._predictions
 
     def _read_scan(self, number: int) -> Scan | str:
         row = self._cohort.loc[number]
@@ -140,14 +146,14 @@ class ScanStore:
             label_map = volumes.read_label_map(Path(row["reference"]), organs, self._study.organ_ids).image
             axial = volumes.to_axial(label_map)
             labels = sitk.GetArrayFromImage(axial)
-            image = None
+            image = levels = None
             if isinstance(row["image"], str) and row["image"]:
                 grey = sitk.GetArrayFromImage(volumes.to_axial(volumes.read_volume(Path(row["image"]))))
                 if grey.shape == labels.shape:
-                    image = volumes.window_image(grey, str(row["modality"]))
+                    image, levels = grey, volumes.find_levels(grey, str(row["modality"]))
         except SegfairError:  # its text names files: not for a screen that others see
             return f"scan {number:03d} cannot be read: see 01_cohort for the reason"
-        return Scan(labels, image, volumes.spacing_zyx_mm(axial), _find_boxes(labels))
+        return Scan(labels, image, levels, volumes.spacing_zyx_mm(axial), _find_boxes(labels))
 
     def _read_prediction(self, model: str, number: int) -> Prediction | None:
         scan = self.load_scan(number)
