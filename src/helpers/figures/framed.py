@@ -111,7 +111,8 @@ def list_menus(
     menus = []
     for level, noun in enumerate(nouns):
         within = [other for other in labels if level < 2 or other[:level] == place[:level]]
-        buttons, active, seen = [], 0, set()
+        buttons: list[dict[str, Any]] = []
+        active, seen = 0, set()
         for other in within:
             choice = other[level]
             if choice in seen:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from helpers.figures.framed import Frames, dress_menus, escape, list_menus
+from helpers.figures.framed import Frames, Place, dress_menus, escape, list_menus
 from helpers.figures.style import DIVERGING, name_for_people, style_figure
 from helpers.figures.surface_geometry import (
     CAMERAS,
@@ -67,7 +67,7 @@ class _View:
     sentence: str = ""
 
     @property
-    def place(self) -> tuple[str, str, str, str]:
+    def place(self) -> Place:
         return self.model, self.organ, self.attribute, self.key
 
 
@@ -275,7 +275,7 @@ def _find_significant(rows: pd.DataFrame, alpha: float) -> np.ndarray | None:
 
 def _order_views(views: Sequence[_View]) -> list[_View]:
     """Bring views of one model, organ and attribute together, differences first, in order of appearance."""
-    order: dict[tuple[str, str, str], list[_View]] = {}
+    order: dict[Place, list[_View]] = {}
     for view in views:
         order.setdefault(view.place[:3], []).append(view)
     ranks = {DIFFERENCE: 0, SIGNIFICANCE: 1, SLOPE: 3}
@@ -330,16 +330,15 @@ def _choose_side(view: _View, template: TemplateSurface) -> str:
 def _frame_outline(frames: Frames, view: _View, template: TemplateSurface) -> str:
     """Return the frame under a view: the outline, on the triangles that have values, on the organ."""
     triangles = _frame_triangles(frames, view, template)
-    has_line = view.significant is not None and bool(view.significant.any())
-    line = view.significant.tobytes() if has_line else b""
-    key = (triangles, line)
+    region = view.significant if view.significant is not None and view.significant.any() else None
+    key = (triangles, b"" if region is None else region.tobytes())
     name = frames.find(key)
     if name is not None:
         return name
-    if not has_line:
+    if region is None:
         trace: dict[str, Any] = {"visible": False}
     else:
-        points = outline_region(template.vertices_mm, template.faces, view.significant)
+        points = outline_region(template.vertices_mm, template.faces, region)
         trace = {"visible": True} | dict(zip("xyz", np.round(points, 1).astype(np.float32).T, strict=True))
     return frames.add(key, {_OUTLINE: trace}, base=triangles)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,7 +91,7 @@ def _read(path: Path) -> sitk.Image:
     return volumes.to_axial(volumes.read_volume(path))
 
 
-def _cut(row: object, image: sitk.Image, inside: np.ndarray) -> FrequencySlices:
+def _cut(row: Any, image: sitk.Image, inside: np.ndarray) -> FrequencySlices:
     values = sitk.GetArrayFromImage(image)
     smooth = ndimage.gaussian_filter(values.astype(np.float32), SMOOTHING_VOXELS)
     # Without any error the middle of the organ is shown.
@@ -98,10 +99,10 @@ def _cut(row: object, image: sitk.Image, inside: np.ndarray) -> FrequencySlices:
     place = np.unravel_index(int(weights.argmax()), values.shape)
     percent = np.rint(100 * np.clip(values, 0, 1)).astype(np.uint8)
     origin, spacing = image.GetOrigin()[::-1], volumes.spacing_zyx_mm(image)
+    z, y, x = (float(first + step * index) for first, step, index in zip(origin, spacing, place, strict=True))
     return FrequencySlices(
-        row.model, row.organ, row.attribute, row.group, row.kind, int(row.n),  # type: ignore[attr-defined]
-        tuple(np.take(percent, place[axis], axis=axis) for axis in range(3)),  # type: ignore[arg-type]
-        tuple(np.take(inside, place[axis], axis=axis) for axis in range(3)),  # type: ignore[arg-type]
-        tuple(float(first + step * index) for first, step, index in zip(origin, spacing, place, strict=True)),  # type: ignore[arg-type]
-        tuple(map(float, origin)), spacing,  # type: ignore[arg-type]
+        row.model, row.organ, row.attribute, row.group, row.kind, int(row.n),
+        (percent[place[0]], percent[:, place[1]], percent[:, :, place[2]]),
+        (inside[place[0]], inside[:, place[1]], inside[:, :, place[2]]),
+        (z, y, x), (float(origin[0]), float(origin[1]), float(origin[2])), spacing,
     )  # fmt: skip

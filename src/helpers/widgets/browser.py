@@ -252,10 +252,11 @@ class CaseBrowser:
             stays = (number, choice.organ) == (old.number, old.organ) and old.shape == shape
             position = old.position if stays else case.middle
             wanted = (axial, coronal, sagittal)
-            position = tuple(
+            z, y, x = (
                 int(np.clip(here if place is None else place, 0, size - 1))
                 for here, place, size in zip(position, wanted, shape, strict=True)
             )
+            position = (z, y, x)
             limit_mm = _choose_limit(case.surface.errors_mm)
             message = self._describe(choice, scan, case, score)
         self._view = View(
@@ -304,9 +305,10 @@ class CaseBrowser:
         points[:, columns] = window[columns].start * steps[1] + across
         place = view.position[rows] - window[rows].start
         last = window[rows].stop - window[rows].start - 1
+        grey = scan.window(cut)
         slice_view = SliceView(
             plane,
-            None if scan.image is None else scan.window(cut)[flip],
+            None if grey is None else grey[flip],
             reference,
             None if predicted is None else predicted.labels[cut][flip] == label,
             *steps,
@@ -333,13 +335,14 @@ class CaseBrowser:
         label = self.study.organ_ids[view.organ]
         predicted = self._store.load_prediction(view.model, view.number)
         corner = np.asarray([part.start for part in case.box])
-        centre = np.clip(np.asarray(view.position) - corner, 0, [part.stop - part.start - 1 for part in case.box])
+        inside = np.clip(np.asarray(view.position) - corner, 0, [part.stop - part.start - 1 for part in case.box])
+        z, y, x = inside.tolist()
         return plot_slices(
             scan.labels[case.box] == label,
             None if predicted is None else predicted.labels[case.box] == label,
             scan.spacing_mm,
             image=scan.window(case.box),
-            centre=tuple(int(place) for place in centre),
+            centre=(z, y, x),
             measure=None if case.boundary is None else case.boundary.measure,
             limit_mm=view.limit_mm,
             title=title,

@@ -222,7 +222,7 @@ def browse_cases(study: Study) -> CaseBrowserWidget:
 
 
 def _write_legend(limit_mm: float) -> str:
-    colours = ", ".join(colour for _, colour in DIVERGING)
+    colours = ", ".join(str(colour) for _, colour in DIVERGING)
     return (
         "<div style='display:flex; gap:8px; align-items:center; flex-wrap:wrap'>"
         f"<span><b>━ reference</b>, coloured by the error:</span> <span>−{limit_mm:g} mm too small</span>"

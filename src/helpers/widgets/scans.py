@@ -245,7 +245,8 @@ def _find_corner(box: Box, spacing_mm: tuple[float, float, float]) -> np.ndarray
 
 
 def _move(index: tuple[int, int, int], box: Box) -> tuple[int, int, int]:
-    return tuple(int(place) + part.start for place, part in zip(index, box, strict=True))  # type: ignore[return-value]
+    z, y, x = (int(place) + part.start for place, part in zip(index, box, strict=True))
+    return z, y, x
 
 
 def _measure_surface(
