@@ -129,6 +129,14 @@ def test_each_group_has_a_sentence_of_its_own():
     assert "old" not in said.index, "a group without values is not told"
 
 
+def test_a_spike_does_not_speak_for_the_map():
+    spike = np.zeros(2000)
+    spike[BALL[:, 2].argmax()] = 13.0
+    places = describe_places(make_maps(np.where(LOW_BACK, -3.1, 0.0) + spike, NOTHING, 0.21), TEMPLATES)
+    said = places.set_index("group")["sentence"]["female"]
+    assert said == "In “female”: posterior-inferior surface, 10 % of the surface, up to 3.1 mm too small."
+
+
 def test_slopes_are_told_per_step():
     slopes = pd.DataFrame(
         {

@@ -144,7 +144,7 @@ def plot_error_maps(
     style_figure(figure, title=layout["title"]["text"], height=820)
     figure.update_layout(
         margin={"l": 10, "r": 10, "t": 245, "b": 60},
-        title={"y": 0.985, "yanchor": "top"},
+        title={"y": 0.975, "yanchor": "top"},
         scene={
             **layout["scene"],
             "aspectmode": "manual",

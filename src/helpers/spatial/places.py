@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.spatial.location import describe_location, find_peak
+from helpers.spatial.location import describe_location, find_peak, measure_quantile
 from helpers.spatial.surfaces import measure_vertex_areas
 from helpers.spatial.template import Template
 
@@ -16,6 +16,8 @@ PLACE_COLUMNS = ["model", "organ", "attribute", "map", "group", "p", "significan
 DIFFERENCE, SLOPE = "difference", "slope"
 # Below this, in mm, a difference or a slope is not worth a place on the organ.
 SMALLEST_MM = 0.05
+# What a fiftieth of the surface exceeds is called the height of a map.
+HEIGHT_QUANTILE = 0.98
 
 
 def describe_places(
@@ -73,7 +75,7 @@ def _describe_maps(
             values = part[column].to_numpy(float)
             if np.isfinite(values).any():
                 group = column.removeprefix("error_")
-                said = describe_location(template.vertices_mm, values, template.faces)
+                said = _describe_height(template, values)
                 yield *key, group, group, np.nan, False, f"In “{group}”: {said}."
 
 
@@ -88,16 +90,15 @@ def _describe_difference(
     if not (isinstance(a, str) and isinstance(b, str) and np.isfinite(values).any()):
         return np.nan, False, _say_why_not(groups)
     p = _read(part, "p_fwer")
-    where = template.vertices_mm, values, template.faces
     smallest = float(np.nanmin(p)) if np.isfinite(p).any() else np.nan
     found = (np.nan_to_num(p, nan=1.0) <= alpha) & np.isfinite(values)
     if found.any():
         words = _name_failure(part, values, found, template, a, b)
-        said = describe_location(*where, region=found, smallest_mm=0.0, positive=words, negative=words)
+        where = template.vertices_mm, values, template.faces
+        said = describe_location(*where, region=found, positive=words, negative=words)
         return smallest, True, f"{_open(said)} ({_write_p(smallest)}, corrected)."
-    said = describe_location(
-        *where, positive=f"larger in “{a}” than in “{b}”", negative=f"larger in “{b}” than in “{a}”", smallest_mm=SMALLEST_MM
-    )  # fmt: skip
+    words_a, words_b = f"larger in “{a}” than in “{b}”", f"larger in “{b}” than in “{a}”"
+    said = _describe_height(template, values, positive=words_a, negative=words_b, smallest_mm=SMALLEST_MM)
     if np.isnan(smallest):
         return smallest, False, f"The difference was not tested. It is largest here: {said}."
     return (
@@ -118,11 +119,12 @@ def _describe_slopes(slopes: pd.DataFrame, templates: Mapping[str, Template], al
         p = _read(part, "p_fwer")
         smallest = float(np.nanmin(p)) if np.isfinite(p).any() else np.nan
         found = (np.nan_to_num(p, nan=1.0) <= alpha) & np.isfinite(values)
-        said = describe_location(
-            template.vertices_mm, values, template.faces, region=found if found.any() else None,
-            positive=f"further out with {step}", negative=f"further in with {step}",
-            smallest_mm=0.0 if found.any() else SMALLEST_MM,
-        )  # fmt: skip
+        out, inwards = f"further out with {step}", f"further in with {step}"
+        if found.any():
+            where = template.vertices_mm, values, template.faces
+            said = describe_location(*where, region=found, positive=out, negative=inwards)
+        else:
+            said = _describe_height(template, values, positive=out, negative=inwards, smallest_mm=SMALLEST_MM)
         if found.any():
             sentence = f"{_open(said)} ({_write_p(smallest)}, corrected)."
         elif np.isnan(smallest):
@@ -131,6 +133,28 @@ def _describe_slopes(slopes: pd.DataFrame, templates: Mapping[str, Template], al
             sentence = f"No place changes beyond chance (smallest corrected {_write_p(smallest)}). Steepest: {said}."
         rows.append((*key, SLOPE, "", smallest, bool(found.any()), sentence))
     return rows
+
+
+def _describe_height(
+    template: Template,
+    values: np.ndarray,
+    *,
+    positive: str = "too large",
+    negative: str = "too small",
+    smallest_mm: float = 0.1,
+) -> str:
+    """Say where a map that is not known to be significant is high: at least half of what a fiftieth of the surface exceeds.
+
+    One vertex at a thin edge, where distances are wild, would otherwise speak for the whole map.
+    """
+    areas = measure_vertex_areas(template.vertices_mm, template.faces)
+    sizes = np.abs(np.nan_to_num(values, nan=0.0))
+    known = np.isfinite(values)
+    height_mm = measure_quantile(sizes[known], areas[known], HEIGHT_QUANTILE)
+    region = sizes >= 0.5 * height_mm if height_mm >= smallest_mm else None
+    return describe_location(
+        template.vertices_mm, values, template.faces, region=region, positive=positive, negative=negative, smallest_mm=smallest_mm
+    )  # fmt: skip
 
 
 def _name_failure(part: pd.DataFrame, values: np.ndarray, found: np.ndarray, template: Template, a: str, b: str) -> str:
