@@ -124,6 +124,17 @@ def test_only_the_last_choice_arrives(study, monkeypatch):
     assert arrived == [4]
 
 
+def test_a_choice_made_while_reading_adds_to_the_one_before(study, monkeypatch):
+    monkeypatch.setattr(controls, "PATIENCE_SECONDS", 0.02)
+    widget = browse_cases(study)
+    released = hold_reading(widget)
+    widget.model.value = "exact"
+    widget.number.value = 4
+    released.set()
+    wait_until(lambda: widget.browser.view.number == 4)
+    assert widget.browser.view.model == "exact" == widget.model.value
+
+
 def test_in_a_kernel_the_scan_arrives_on_its_loop(study, monkeypatch):
     monkeypatch.setattr(controls, "PATIENCE_SECONDS", 0.02)
 

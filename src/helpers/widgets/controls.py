@@ -126,7 +126,7 @@ class CaseBrowserWidget(ipywidgets.VBox):
                 self.browser.show(**{name: value})
                 self._refresh()
                 return
-            choice = self._waiting = self.browser.resolve(**{name: value})
+            choice = self._waiting = self.browser.resolve(**(self._list_pending(name) | {name: value}))
             if self.browser.is_prepared(choice):
                 self._arrive(choice)
                 return
@@ -138,6 +138,16 @@ class CaseBrowserWidget(ipywidgets.VBox):
             working.add_done_callback(lambda done: self._call_back(choice, done))
         else:
             self._arrive(choice)
+
+    def _list_pending(self, name: str) -> dict[str, Any]:
+        """Return what was chosen before and is still being read, as far as a change of `name` leaves it."""
+        if self._waiting is None:
+            return {}
+        kept = {
+            key: getattr(self._waiting, key) for key in ("model", "organ", "attribute", "group", "sort_by", "number")
+        }
+        gone = {"attribute": ("group", "number"), "group": ("number",)}.get(name, ())
+        return {key: value for key, value in kept.items() if key not in gone and value}
 
     def _call_back(self, choice: Choice, done: Future[None]) -> None:
         """Hand a choice that was read aside to the kernel's own thread, where controls are answered one by one."""
