@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from helpers.errors import SegfairError
+from helpers.report import suppression
 from helpers.report.outputs import read_outputs
 from helpers.report.scrubbing import Scrubber
 from tests import report_study as study
@@ -184,3 +185,16 @@ def test_the_names_of_machine_and_user_are_scrubbed(monkeypatch):
     )
     monkeypatch.setattr("getpass.getuser", lambda: "root")
     assert Scrubber()("the root of the tree") == "the root of the tree"
+
+
+def test_slopes_rest_on_as_many_people_as_a_group_needs():
+    slopes = pd.DataFrame(
+        {
+            "model": "m", "organ": "liver", "attribute": "age", "vertex": [0, 1], "x": 1.0, "y": 2.0, "z": 3.0, "step": 10.0, "unit": "years",
+            "slope": [0.4, 0.5], "p_fwer": [0.01, 0.02], "n": [12, 9],
+        }
+    )  # fmt: skip
+    shown = suppression.suppress_slopes(slopes, 10)
+    assert shown["slope"].tolist()[0] == 0.4 and shown.loc[1, ["slope", "p_fwer", "n"]].isna().all()
+    assert shown.loc[1, "unit"] == "years" and slopes["slope"].notna().all()
+    assert suppression.suppress_slopes(None, 10) is None

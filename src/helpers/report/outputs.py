@@ -28,7 +28,7 @@ _IDENTIFYING = ("subject", "scan", "reference", "image", "path")
 _SPATIAL_GROUPS = "spatial/groups.csv"
 _READ = (
     "cohort", "exclusions", "metrics", "groups", "disparity", "pairs", "matching", "adjusted_notes", "trends", "trend_tests", "intersections",
-    "model_gaps", "maps", "spatial_summary",
+    "model_gaps", "maps", "slopes", "spatial_summary",
 )  # fmt: skip
 # Columns of words in the tables of other stages than the audit.
 _WORDS = ("scan", "subject", "reason", "status", "location", "region")
@@ -58,6 +58,8 @@ class Outputs:
     adjusted_notes, trends, trend_tests : DataFrame or None
     maps : DataFrame or None
         Errors of groups that reach `min_group`; the others' are missing, and so are differences with them.
+    slopes : DataFrame or None
+        Changes of the error with age and the like, where at least `min_group` people stand behind them.
     spatial_summary : DataFrame or None
         Only comparisons whose groups both reach `min_group`.
     spatial_groups : DataFrame or None
@@ -86,6 +88,7 @@ class Outputs:
     intersections: pd.DataFrame | None = None
     model_gaps: pd.DataFrame | None = None
     maps: pd.DataFrame | None = None
+    slopes: pd.DataFrame | None = None
     spatial_summary: pd.DataFrame | None = None
     spatial_groups: pd.DataFrame | None = None
     templates: dict[str, Template] = field(default_factory=dict)
@@ -152,6 +155,7 @@ def read_outputs(folder: Path) -> Outputs:
         intersections=suppression.suppress_cells(tables["intersections"], attributes, small, min_group),
         model_gaps=suppression.suppress_model_gaps(tables["model_gaps"], disparity),
         maps=suppression.suppress_maps(tables["maps"], few),
+        slopes=suppression.suppress_slopes(tables["slopes"], min_group),
         spatial_summary=suppression.suppress_summary(tables["spatial_summary"], few),
         spatial_groups=spatial_groups,
         templates=_read_templates(folder, problems),

@@ -162,6 +162,16 @@ def suppress_maps(table: pd.DataFrame | None, few: Few) -> pd.DataFrame | None:
     return table
 
 
+def suppress_slopes(table: pd.DataFrame | None, min_group: int) -> pd.DataFrame | None:
+    """Empty the slopes at the places that fewer people than a group needs were measured at."""
+    if table is None or table.empty or "n" not in table:
+        return table
+    resting = [name for name in table if name not in (*_PLACE, "step", "unit")]
+    table = table.copy()
+    table[resting] = table[resting].mask(table["n"] < min_group)
+    return table
+
+
 def suppress_summary(table: pd.DataFrame | None, few: Few) -> pd.DataFrame | None:
     """Keep the comparisons of two groups that are large enough."""
     if table is None or table.empty or "group_a" not in table:

@@ -130,10 +130,10 @@ def _figures_surface(outputs: Outputs) -> list[Block]:
                 )
             )
     groups, alpha = outputs.spatial_groups, outputs.parameters.fairness.alpha
-    places = describe_places(outputs.maps, templates, groups=groups, alpha=alpha)
+    places = describe_places(outputs.maps, templates, slopes=outputs.slopes, groups=groups, alpha=alpha)
     if places.empty:
         return blocks
-    figure = plot_error_maps(outputs.maps, templates, groups=groups, places=places, alpha=alpha)
+    figure = plot_error_maps(outputs.maps, templates, slopes=outputs.slopes, groups=groups, places=places, alpha=alpha)
     return [*blocks, Figure(figure, _HOW_SURFACE)]
 
 
