@@ -51,10 +51,14 @@ def test_choices_are_those_of_the_study(explorer):
     assert explorer.organs == ["liver", "kidney_left", "all"]
     assert explorer.metrics[:4] == ["dice", "nsd", "hd95_mm", "boundary_error_mm"]
     assert explorer.dimensions == {
-        "group:sex": "sex", "bmi": "BMI (kg/m²)", "group:bmi": "BMI, in groups", "group:scanner": "scanner", SIZE: "organ volume (ml)",
+        "group:sex": "sex", "bmi": "BMI (kg/m²)", "group:bmi": "BMI, in groups", "group:scanner": "scanner", "group:modality": "modality",
+        SIZE: "organ volume (ml)",
     }  # fmt: skip
-    assert explorer.colours == {NOTHING: NOTHING, "group:sex": "sex", "group:bmi": "BMI", "group:scanner": "scanner"}
-    assert explorer.list_covariates("bmi") == explorer.list_covariates("group:bmi") == ["sex", "scanner", SIZE]
+    grouped = {"group:sex": "sex", "group:bmi": "BMI", "group:scanner": "scanner", "group:modality": "modality"}
+    assert explorer.colours == {NOTHING: NOTHING, **grouped}
+    assert (
+        explorer.list_covariates("bmi") == explorer.list_covariates("group:bmi") == ["sex", "scanner", "modality", SIZE]
+    )
 
 
 def test_everyone_is_drawn_once_with_the_mean_of_their_scans(explorer, study):

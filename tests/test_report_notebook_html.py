@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 
 import nbformat
@@ -9,6 +10,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from helpers.errors import SegfairError
+from helpers.figures.tables import link_csv
 from helpers.report import export_notebook, find_leaks, make_scrubber
 from tests import report_study as study
 
@@ -126,6 +128,12 @@ def test_outputs_lose_ids_paths_machine_and_dates_of_the_study(tmp_path, monkeyp
             "t", outputs=[new_output("execute_result", {"text/html": f"<td>{words}</td>", "text/plain": words})]
         ),
         new_code_cell(
+            "table",
+            outputs=[
+                new_output("execute_result", {"text/html": link_csv(f'scan,note\n{scan},"{words}"\n', "failures")})
+            ],
+        ),
+        new_code_cell(
             "boom()",
             outputs=[
                 new_output(
@@ -141,6 +149,8 @@ def test_outputs_lose_ids_paths_machine_and_dates_of_the_study(tmp_path, monkeyp
     assert find_leaks(page, secrets) == []
     assert "comparing: 3/4 [00:01, scan 002]" in page and "VolumeError: the file: truncated" in page
     assert page.count("the scan 002 on [machine] born [date] the file") >= 2
+    saved = re.search(r"data:text/csv;charset=utf-8;base64,([^\"]+)\">save as failures.csv<", page)
+    assert base64.b64decode(saved[1]).decode("utf-8-sig").startswith("scan,note\nscan 002,the scan 002 on [machine]")
 
 
 def test_images_and_numbers_of_figures_are_left_as_they_are(tmp_path):

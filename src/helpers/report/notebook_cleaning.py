@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import io
 import re
 from typing import Any
 
@@ -11,6 +14,8 @@ from helpers.report.scrubbing import Scrubber
 _PLAIN = ("text/plain", "text/markdown", "text/latex")
 _MARKUP = ("text/html", "image/svg+xml")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+# A link of :func:`helpers.figures.tables.link_csv`: the table stands in it once more, with all its columns.
+_SAVED = re.compile(r'(<a download="[^"]*" href="data:text/csv;charset=utf-8;base64,)([A-Za-z0-9+/=]*)(">[^<]*</a>)')
 # Parts of a figure that are data or names of plotly's own, never words for people.
 _NO_WORDS = ("bdata", "dtype", "shape", "type", "uid", "source", "path", "template")
 
@@ -54,5 +59,23 @@ def _clean_output(output: Any, scrub: Scrubber) -> Any:
             if kind in _PLAIN:
                 output["data"][kind] = scrub.clean(text)
             elif kind in _MARKUP:
-                output["data"][kind] = scrub.clean_markup(text)
+                output["data"][kind] = _clean_page(text, scrub)
     return output
+
+
+def _clean_page(text: str, scrub: Scrubber) -> str:
+    """Return HTML with its words cleaned, and those of the tables that its links save."""
+    parts = _SAVED.split(text)
+    for place in range(0, len(parts), 4):
+        parts[place] = scrub.clean_markup(parts[place])
+    for place in range(2, len(parts), 4):
+        parts[place] = _clean_saved(parts[place], scrub)
+    return "".join(parts)
+
+
+def _clean_saved(data: str, scrub: Scrubber) -> str:
+    """Return a CSV file in base64 with its cells cleaned."""
+    rows = csv.reader(io.StringIO(base64.b64decode(data).decode("utf-8-sig"), newline=""))
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n").writerows([scrub.clean(cell) for cell in row] for row in rows)
+    return base64.b64encode(("\ufeff" + out.getvalue()).encode()).decode()
