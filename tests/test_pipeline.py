@@ -26,7 +26,7 @@ WRITES = {
     "04_spatial": ["spatial/maps.parquet", "spatial/summary.csv"],
     "05_report": ["report.html"],
 }
-TABLE = 'pd.DataFrame({"scan": ["a"], "subject": ["a"], "reference": [None], "image": [None], "included": [True], "status": ["failed"]})'
+TABLE = 'pd.DataFrame({"scan": ["a"], "number": [1], "subject": ["a"], "reference": [None], "image": [None], "included": [True], "status": ["failed"]})'
 
 
 def write_notebook(path, stage: str, body: str = "") -> None:
