@@ -32,11 +32,12 @@ run: $(INSTALLED)  ## Run another study: make run PARAMS=params/my_study.yaml
 lab: $(INSTALLED)  ## Open JupyterLab on the notebooks
 	@JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter $(BIN)/jupyter lab --ServerApp.root_dir=. $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
 
+# A file's tests share what is costly to make (a study, a JupyterLab), so they stay in one process.
 test: $(INSTALLED)  ## Run the tests
-	@$(BIN)/python -m pytest -n auto --dist loadgroup
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 coverage: $(INSTALLED)  ## Run the tests and count the lines of helpers they reach; fails under 90 %
-	@$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term:skip-covered --cov-report=html
+	@$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered --cov-report=html
 
 lint: $(INSTALLED)  ## Check code, types, notebooks, import contracts and spelling
 	@$(BIN)/ruff check .

@@ -9,7 +9,6 @@ from tests import lab
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.xdist_group("lab"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 

@@ -1,16 +1,14 @@
-"""Whole studies through papermill: the demo on a small cohort, and the real data where it is at hand."""
+"""The demo on a small cohort, from cohort to report through papermill."""
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from helpers import pipeline
-from helpers.study import STAGES, Study, load_study
+from helpers.study import STAGES
+from tests.whole_study import check_contracts, check_report, run
 
 pytestmark = [
     pytest.mark.slow,
@@ -18,81 +16,6 @@ pytestmark = [
         "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore:.*kernel.*:RuntimeWarning"
     ),
 ]
-
-# These share one run of the demo, which is not to be made once per worker.
-ONE_WORKER = pytest.mark.xdist_group("demo")
-
-
-def run(params, overrides, stages=STAGES) -> tuple[Study, list[str]]:
-    said: list[str] = []
-    study = load_study(params, overrides)
-    pipeline.run_study(study, overrides=overrides, stages=stages, force=False, say=said.append)
-    return study, said
-
-
-def check_contracts(study: Study) -> None:
-    """Check the columns that other tools rely on, and that no stage left half a file behind."""
-    cohort, metrics = study.read("cohort"), study.read("metrics")
-    attributes = list(study.parameters.cohort.attributes)
-    assert {"subject", "scan", "number", "included", "reason", *(f"group_{name}" for name in attributes)} <= set(cohort)
-    scans, models, organs = len(study.read_included()), len(study.parameters.models), len(study.organ_ids)
-    assert len(metrics) == scans * models * organs
-    wanted = [
-        "dice",
-        "iou",
-        "nsd",
-        "hd95_mm",
-        "assd_mm",
-        "precision",
-        "recall",
-        "volume_ref_ml",
-        "volume_pred_ml",
-        "surface_ref_cm2",
-        "boundary_error_mm",
-        "dice_expected",
-        "status",
-    ]
-    assert set(wanted) <= set(metrics)
-    assert metrics.loc[metrics["status"] == "ok", "dice"].between(0, 1).all()
-    assert not metrics.loc[metrics["status"].isin(["reference_empty", "both_empty"]), "dice"].notna().any(), (
-        "an organ that is not there has no score"
-    )
-    groups = {
-        "model",
-        "organ",
-        "metric",
-        "attribute",
-        "group",
-        "n",
-        "mean",
-        "sd",
-        "median",
-        "q1",
-        "q3",
-        "ci_low",
-        "ci_high",
-    }
-    assert groups <= set(study.read("groups"))
-    assert {"worst_group", "best_group", "gap", "gap_low", "gap_high", "test", "p", "p_adjusted"} <= set(
-        study.read("disparity")
-    )
-    assert {"model", "organ", "attribute", "vertex", "x", "y", "z", "difference"} <= set(study.read("maps"))
-    assert not list(study.folder.rglob(".partial-*"))
-    record = json.loads((study.folder / "run.json").read_text())
-    assert [record["stages"][stage]["status"] for stage in STAGES] == ["finished"] * 5
-    for stage in STAGES:
-        assert (study.folder / "notebooks" / f"{stage}.html").stat().st_size > 10_000
-
-
-def check_report(study: Study) -> str:
-    """Check that the report is one offline file that names nobody; return its text."""
-    html = (study.folder / "report.html").read_text(encoding="utf-8")
-    assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=[\"'](https?:)?//", html)
-    assert len(html) < 20e6
-    assert str(study.root) not in html
-    for scan in study.read("cohort")["scan"]:
-        assert not re.search(rf"\b{re.escape(scan)}\b", html), f"the report names scan {scan}"
-    return html
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +27,12 @@ def demo(tmp_path_factory, repository):
         "fairness.min_group": 3,
         "fairness.bootstrap": 200,
         "spatial.organs": ["liver"],
+        "spatial.permutations": 200,
     }
     study, said = run(repository / "params" / "demo.yaml", overrides)
     return study, said, overrides
 
 
-@ONE_WORKER
 def test_demo_runs_from_cohort_to_report(demo):
     study, said, _ = demo
     assert [line.split()[1] for line in said if "finished in" in line] == [f"{stage}:" for stage in STAGES]
@@ -118,7 +41,6 @@ def test_demo_runs_from_cohort_to_report(demo):
     assert "phantom" in html.lower()
 
 
-@ONE_WORKER
 def test_demo_faults_are_found_and_told(demo):
     study, _, _ = demo
     cohort = study.read("cohort")
@@ -133,7 +55,6 @@ def test_demo_faults_are_found_and_told(demo):
     assert set(empty["organ"]) == {"spleen"} and len(set(empty["scan"])) == 1, "one person has no spleen"
 
 
-@ONE_WORKER
 def test_planted_disparity_is_where_it_was_planted(demo):
     study, _, _ = demo
     metrics = study.read("metrics").merge(study.read("cohort")[["scan", "sex"]], on="scan", validate="many_to_one")
@@ -143,14 +64,12 @@ def test_planted_disparity_is_where_it_was_planted(demo):
     assert abs(other["male"] - other["female"]) < 0.02
 
 
-@ONE_WORKER
 def test_second_run_takes_nothing(demo, repository):
     _, _, overrides = demo
     _, said = run(repository / "params" / "demo.yaml", overrides)
     assert said == [f"[{n}/5] {stage}: up to date" for n, stage in enumerate(STAGES, 1)]
 
 
-@ONE_WORKER
 def test_one_broken_scan_does_not_stop_the_study(demo, repository):
     study, _, overrides = demo
     included = study.read_included()
@@ -171,36 +90,3 @@ def test_one_broken_scan_does_not_stop_the_study(demo, repository):
         assert (metrics.loc[metrics["scan"] != victim["scan"], "status"] != "prediction_missing").all()
     finally:
         image.write_bytes(whole)
-
-
-def test_kits23_annotators_from_cohort_to_report(data_folder, repository, tmp_path, monkeypatch):
-    monkeypatch.setenv("SEGFAIR_DATA", str(data_folder))
-    study, _ = run(
-        repository / "params" / "kits23_annotators.yaml", {"outputs": str(tmp_path), "fairness.bootstrap": 500}
-    )
-    check_contracts(study)
-    html = check_report(study)
-    cohort = study.read("cohort")
-    assert len(cohort) == 60
-    assert set(cohort.loc[~cohort["included"], "age"]) == {0}
-    metrics = study.read("metrics")
-    by_model = metrics.groupby("model")["dice"].mean()
-    assert (by_model > 0.9).all() and (by_model < 1).all(), "annotators agree with their majority, but not wholly"
-    assert {"kidney right", "kidney left"} <= set(re.findall(r"kidney (?:right|left)", html))
-
-
-def test_totalsegmentator_example_says_that_two_scans_allow_no_statistics(
-    data_folder, repository, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("SEGFAIR_DATA", str(data_folder))
-    study, _ = run(repository / "params" / "totalsegmentator_example.yaml", {"outputs": str(tmp_path)})
-    check_contracts(study)
-    html = check_report(study)
-    assert re.search(r"(two|2) scans allow no group statistics", html, re.IGNORECASE)
-    metrics = study.read("metrics")
-    ok = metrics[
-        (metrics["status"] == "ok") & metrics["organ"].isin(["liver", "spleen", "kidney_right", "kidney_left"])
-    ]
-    dice = ok.groupby("model")["dice"].mean()
-    assert dice["sam_demo"] >= 0.87
-    assert dice["sam_demo"] - dice["prompt_only"] >= 0.06
