@@ -23,7 +23,7 @@ WRITES = {
     "01_cohort": ["cohort.parquet", "exclusions.csv"],
     "02_inference": ["predictions/ellipse/inference.parquet"],
     "03_performance": ["metrics.parquet", "fairness/groups.csv", "fairness/disparity.csv"],
-    "04_spatial": ["spatial/maps.parquet", "spatial/summary.csv"],
+    "04_spatial": ["spatial/maps.parquet", "spatial/summary.csv", "spatial/slopes.parquet", "spatial/volumes.csv"],
     "05_report": ["report.html"],
 }
 TABLE = 'pd.DataFrame({"scan": ["a"], "number": [1], "subject": ["a"], "reference": [None], "image": [None], "included": [True], "status": ["failed"]})'
