@@ -52,16 +52,6 @@ PARAMETERS = {
     "spatial": {"organs": ["spleen"], "vertices": 300},
     "compute": {"workers": 0},
 }
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def write_project(folder: Path, notebooks: Path) -> Study:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import lab
+from tests.test_browser_report import FLAGS
 
 pytestmark = [
     pytest.mark.browser,
@@ -30,7 +31,7 @@ def browser(chromium):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=lab.FLAGS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser
         browser.close()
 

@@ -6,7 +6,7 @@ large a difference the interval leaves open. Nothing is ever called fair.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -467,11 +467,7 @@ def describe_unknowns(rows: pd.DataFrame, alpha: float) -> list[str]:
     said = []
     unclear = [row for row, kind in zip(records, kinds, strict=True) if kind is Outcome.INCONCLUSIVE]
     if unclear:
-        widest = max(
-            (row for row in unclear if find_reach(row) is not None),
-            key=lambda row: find_reach(row) or 0.0,
-            default=None,
-        )
+        widest = _find_widest(unclear)
         open_ = (
             "the data do not say how large a difference may be hidden there"
             if widest is None
@@ -557,11 +553,7 @@ def _tell_rest(compared: Sequence[Mapping[str, Any]], found: Sequence[Mapping[st
     if within:
         said.append(f"{len(within)} within the margin of {format_size(within[0].get('margin'), metric)}")
     if unclear:
-        widest = max(
-            (row for row in unclear if find_reach(row) is not None),
-            key=lambda row: find_reach(row) or 0.0,
-            default=None,
-        )
+        widest = _find_widest(unclear)
         hidden = (
             "the data do not say how large a gap may be hidden"
             if widest is None
@@ -591,3 +583,9 @@ def _drop_unit(text: str) -> str:
 
 def _place(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return str(row["model"]), str(row["organ"]), str(row["attribute"])
+
+
+def _find_widest(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the comparison that may hide the largest gap; None where none says how large."""
+    known = (row for row in rows if find_reach(row) is not None)
+    return max(known, key=lambda row: find_reach(row) or 0.0, default=None)
