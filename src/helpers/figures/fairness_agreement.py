@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from helpers.figures.panels import (
     ZERO_LINE,
@@ -19,6 +18,7 @@ from helpers.figures.panels import (
     frame_figure,
     label_gap,
     make_bars,
+    make_grid,
     name_metric,
     name_organ,
     spread_rows,
@@ -35,7 +35,6 @@ _ABSENT = {
     "annotators": "Fewer than two models are marked as human annotators (annotator: true): there is no agreement to compare.",
     "prompts": "Every prompt was drawn once (prompt.draws: 1): there is nothing to compare.",
 }
-_COLUMNS = 3
 
 
 def plot_agreement(groups: pd.DataFrame, kind: str, metric: str = "dice") -> go.Figure:
@@ -63,7 +62,7 @@ def plot_agreement(groups: pd.DataFrame, kind: str, metric: str = "dice") -> go.
     part = part.assign(row=_name_rows(part))
     rows, attributes = list(dict.fromkeys(part["row"])), list(dict.fromkeys(drawn["attribute"]))
     most = max(part[part["attribute"] == name]["group"].nunique() for name in attributes)
-    figure, body, columns = _make_grid(attributes, len(rows) * max(40, 15 * most))
+    figure, body, columns = make_grid(attributes, len(rows) * max(40, 15 * most))
     for place, attribute in enumerate(attributes):
         where = {"row": place // columns + 1, "col": place % columns + 1}
         here = part[part["attribute"] == attribute]
@@ -132,7 +131,7 @@ def plot_against_annotators(against: pd.DataFrame, metric: str) -> go.Figure:
         return draw_nothing(title, few if len(against) else _ABSENT["annotators"])
     part = part.assign(row=_name_rows(part))
     rows, attributes = list(dict.fromkeys(part["row"])), list(dict.fromkeys(part["attribute"]))
-    figure, body, columns = _make_grid(attributes, len(rows) * 42)
+    figure, body, columns = make_grid(attributes, len(rows) * 42)
     kinds = (
         ("the model's gap", "gap", ("gap_low", "gap_high"), "circle", PALETTE[6], -0.17),
         ("the annotators' gap, same two groups", "annotators_gap", ("annotators_low", "annotators_high"), "diamond-open", PALETTE[1], 0.17),
@@ -182,23 +181,6 @@ def _name_rows(part: pd.DataFrame) -> list[str]:
         f"{name_organ(row.organ)}<br>{row.model}" if several else name_organ(row.organ)
         for row in part.itertuples(index=False)
     ]
-
-
-def _make_grid(attributes: list[str], panel: int) -> tuple[go.Figure, int, int]:
-    """Return panels, one per attribute, side by side, their height in pixels and the number of columns."""
-    columns = min(_COLUMNS, len(attributes))
-    lines, between = -(-len(attributes) // columns), 66
-    body = panel * lines + between * (lines - 1)
-    figure = make_subplots(
-        rows=lines,
-        cols=columns,
-        subplot_titles=[name_for_people(name) for name in attributes],
-        shared_xaxes="all",
-        shared_yaxes="all",
-        horizontal_spacing=0.025,
-        vertical_spacing=between / body if lines > 1 else 0,
-    )
-    return figure, body, columns
 
 
 def _label_rows(figure: go.Figure, rows: list[str]) -> None:

@@ -22,6 +22,7 @@ from helpers.figures.panels import (
     label_organ,
     list_not_compared,
     make_bars,
+    make_grid,
     name_metric,
     name_organ,
     offer_choices,
@@ -39,7 +40,6 @@ _KINDS = (
     ("excess over organ size", "excess_gap", ("excess_low", "excess_high"), "square", PALETTE[0]),
     ("adjusted for the other attributes", "adjusted_gap", ("adjusted_low", "adjusted_high"), "triangle-up", PALETTE[2]),
 )
-_COLUMNS = 3
 
 
 def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = None) -> go.Figure:
@@ -90,19 +90,7 @@ def _draw_ladder(
     *,
     menu: bool,
 ) -> go.Figure:
-    columns = min(_COLUMNS, len(attributes))
-    rows = -(-len(attributes) // columns)
-    panel, between = len(organs) * max(44, 16 * len(kinds)), 66
-    body = panel * rows + between * (rows - 1)
-    figure = make_subplots(
-        rows=rows,
-        cols=columns,
-        subplot_titles=[name_for_people(name) for name in attributes],
-        shared_xaxes="all",
-        shared_yaxes="all",
-        horizontal_spacing=0.025,
-        vertical_spacing=between / body if rows > 1 else 0,
-    )
+    figure, body, columns = make_grid(attributes, len(organs) * max(44, 16 * len(kinds)))
     drawn = part[part["gap"].notna()]
     for place, attribute in enumerate(attributes):
         where = {"row": place // columns + 1, "col": place % columns + 1}

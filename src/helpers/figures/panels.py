@@ -23,6 +23,7 @@ POOLED = "all"
 
 _WIDTH, _RIGHT = 884, 40  # pixels: of a figure in a page 900 wide, and of its right margin with some to spare
 _TITLE, _SUBTITLE, _MENU, _LEGEND_LINE = 44, 20, 42, 22  # heights in pixels of what stands above the panels
+_GRID_COLUMNS = 3  # panels side by side
 _HIGHEST_MENU = 1.95  # plotly takes a menu's place up to 3 panel heights from below: two above the panels
 
 
@@ -46,6 +47,23 @@ def make_panels(
         ),
         height,
     )
+
+
+def make_grid(attributes: Sequence[str], panel: int) -> tuple[go.Figure, int, int]:
+    """Return panels, one per attribute, side by side, their height in pixels and the number of columns."""
+    columns = min(_GRID_COLUMNS, len(attributes))
+    lines, between = -(-len(attributes) // columns), 66
+    body = panel * lines + between * (lines - 1)
+    figure = make_subplots(
+        rows=lines,
+        cols=columns,
+        subplot_titles=[name_for_people(name) for name in attributes],
+        shared_xaxes="all",
+        shared_yaxes="all",
+        horizontal_spacing=0.025,
+        vertical_spacing=between / body if lines > 1 else 0,
+    )
+    return figure, body, columns
 
 
 def finish_panels(figure: go.Figure, axis_title: str, rows: int, *, legend: bool) -> None:
