@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PARAMS ?= params/demo.yaml
+# Packages of others read their own files in the machine's encoding, which is ASCII where no locale is set.
+export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo run lab test coverage lint format calibrate bench bench-inference bench-metrics bench-fairness bench-spatial \

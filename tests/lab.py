@@ -78,7 +78,7 @@ def write_project(folder: Path, notebooks: Path) -> Study:
 def start_lab(folder: Path, repository: Path, scratch: Path) -> Iterator[str]:
     """Start JupyterLab on a folder by the command of `make lab`, and yield its address."""
     printed = subprocess.run(
-        ["make", "-n", "lab"], cwd=repository, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "-n", "lab"], cwd=repository, capture_output=True, check=True, encoding="utf-8"
     ).stdout.splitlines()[-1]
     words = shlex.split(printed)
     settings = dict(word.split("=", 1) for word in words if re.match(r"[A-Z_]+=", word))
@@ -119,13 +119,13 @@ def start_lab(folder: Path, repository: Path, scratch: Path) -> Iterator[str]:
 def _wait_for(server: subprocess.Popen, address: str, log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        assert server.poll() is None, log.read_text()
+        assert server.poll() is None, log.read_text(encoding="utf-8")
         try:
             with urllib.request.urlopen(f"{address}/api/status", timeout=2):
                 return
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             time.sleep(0.2)
-    raise AssertionError(log.read_text())
+    raise AssertionError(log.read_text(encoding="utf-8"))
 
 
 class LabPage:
@@ -204,4 +204,4 @@ def list_errors(outputs: list[list[dict]]) -> dict[int, str]:
 
 def save(page: LabPage, path: Path) -> None:
     """Keep what the page has complained of, for whoever looks at a failure."""
-    path.write_text(json.dumps({"requests": page.requests, "complaints": page.complaints}, indent=2))
+    path.write_text(json.dumps({"requests": page.requests, "complaints": page.complaints}, indent=2), encoding="utf-8")

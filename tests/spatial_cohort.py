@@ -65,7 +65,7 @@ def make_study(folder: Path, **changes: object) -> Study:
     }
     path = folder / "params" / "ellipsoids.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(parameters))
+    path.write_text(yaml.safe_dump(parameters), encoding="utf-8")
     return load_study(path, dict(changes))
 
 

@@ -100,7 +100,7 @@ def test_jupyterlab_saves_tables_and_figures(browser, tmp_path):
         port = free.getsockname()[1]
     settings = tmp_path / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
-    settings.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    settings.write_text('{"fetchNews": "false", "checkForUpdates": false}', encoding="utf-8")
     folders = {f"JUPYTER_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")} | {
         "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "spaces"),

@@ -56,5 +56,5 @@ def test_a_planted_effect_on_the_mesh_is_found_and_reported(tmp_path, monkeypatc
     again = calibrate(seed=3, scale=0.01, workers=0, runs=["effect"])
     pd.testing.assert_frame_equal(found["effect"], again["effect"])
     broken = write_report(found, 3, 1.0, tmp_path / "validity.md")
-    text = (tmp_path / "validity.md").read_text()
+    text = (tmp_path / "validity.md").read_text(encoding="utf-8")
     assert "on the mesh" in text and "every limit is kept" in text and not broken

@@ -15,7 +15,12 @@ from tests.test_parameters import SMALL
 def segfair(*arguments: str, cwd=None) -> subprocess.CompletedProcess[str]:
     code = "from helpers.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        timeout=120,
+        check=False,
+        encoding="utf-8",
     )
 
 
@@ -23,7 +28,7 @@ def segfair(*arguments: str, cwd=None) -> subprocess.CompletedProcess[str]:
 def params(tmp_path):
     path = tmp_path / "params" / "small.yaml"
     path.parent.mkdir()
-    path.write_text(yaml.safe_dump(SMALL))
+    path.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
     return path
 
 
@@ -41,7 +46,8 @@ def test_check_of_a_good_study(params, tmp_path):
 
 def test_check_lists_everything_that_is_wrong_at_once(params, tmp_path):
     (tmp_path / "people.csv").write_text(
-        "subject,sex,modality,reference,image\na,female,CT,none.nii.gz,none_ct.nii.gz\nb,male,XX,none.nii.gz,none_ct.nii.gz\n"
+        "subject,sex,modality,reference,image\na,female,CT,none.nii.gz,none_ct.nii.gz\nb,male,XX,none.nii.gz,none_ct.nii.gz\n",
+        encoding="utf-8",
     )
     models = "models=[{name: a, kind: nonsense}, {name: b, kind: sam, checkpoint: nowhere.pth, variant: vit_b}]"
     done = segfair(

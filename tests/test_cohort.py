@@ -67,7 +67,7 @@ class Project:
             "compute": {"workers": 0},
         }
         parameters = self.folder / "tiny.yaml"
-        parameters.write_text(yaml.safe_dump(raw))
+        parameters.write_text(yaml.safe_dump(raw), encoding="utf-8")
         return load_study(parameters, overrides)
 
     def build(self, **overrides) -> cohort.Cohort:
@@ -219,10 +219,10 @@ def test_every_scan_excluded_is_one_sentence_and_the_reasons_are_kept(project):
 
 def test_missing_empty_and_unreadable_tables(project, tmp_path):
     study = project.load()
-    (tmp_path / "people.csv").write_text("")
+    (tmp_path / "people.csv").write_text("", encoding="utf-8")
     with pytest.raises(SegfairError, match="table is empty"):
         cohort.build_cohort(study)
-    (tmp_path / "people.csv").write_text("subject,reference,modality,sex,age,bmi\n")
+    (tmp_path / "people.csv").write_text("subject,reference,modality,sex,age,bmi\n", encoding="utf-8")
     with pytest.raises(SegfairError, match="has no rows"):
         cohort.build_cohort(study)
     (tmp_path / "people.csv").unlink()
@@ -307,10 +307,12 @@ def test_numbers_in_a_typed_table_are_mapped_like_words(project, tmp_path):
 
 def test_rows_longer_than_the_header_are_refused(project, tmp_path):
     text = pd.DataFrame(project.rows).to_csv(index=False).splitlines()
-    (tmp_path / "shifted.csv").write_text("\n".join([text[0], *(line + "," for line in text[1:])]) + "\n")
+    (tmp_path / "shifted.csv").write_text(
+        "\n".join([text[0], *(line + "," for line in text[1:])]) + "\n", encoding="utf-8"
+    )
     with pytest.raises(SegfairError, match="more fields than its header"):
         project.build(name="shifted.csv")
-    (tmp_path / "twice.csv").write_text("subject,sex,sex \na,female,male\n")
+    (tmp_path / "twice.csv").write_text("subject,sex,sex \na,female,male\n", encoding="utf-8")
     with pytest.raises(SegfairError, match="two columns named 'sex'"):
         project.build(name="twice.csv")
 
@@ -449,6 +451,6 @@ def test_totalsegmentator_meta_is_joined_by_id(tmp_path, project):
         "modality must be CT or MR; got nothing"
         in project.build(**overrides).table.set_index("scan").loc["s0001", "reason"]
     )
-    (tmp_path / "ts" / "meta.csv").write_text("id;age\ns0001;70\n")
+    (tmp_path / "ts" / "meta.csv").write_text("id;age\ns0001;70\n", encoding="utf-8")
     with pytest.raises(SegfairError, match="has no column image_id or gender"):
         project.build(**overrides)

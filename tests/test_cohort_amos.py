@@ -36,13 +36,13 @@ def folder(tmp_path):
     save(mask, tmp_path / "amos" / "labelsTr" / "amos_0011.nii.gz")  # no image of it
     save(np.zeros(SHAPE, np.int16), tmp_path / "amos" / "imagesTr" / "amos_0012.nii.gz")  # no labels of it
     save(np.zeros(SHAPE, np.int16), tmp_path / "amos" / "imagesTs" / "amos_0300.nii.gz")  # labels are not published
-    (tmp_path / "amos" / "labelsTr" / ".DS_Store").write_text("")
+    (tmp_path / "amos" / "labelsTr" / ".DS_Store").write_text("", encoding="utf-8")
     write_people(tmp_path / "amos", ROWS)
     return tmp_path / "amos"
 
 
 def write_people(folder, rows, header=HEADER) -> None:
-    (folder / "labeled_data_meta_0000_0599.csv").write_text("\n".join([header, *rows]) + "\n")
+    (folder / "labeled_data_meta_0000_0599.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
 
 
 def load(folder, **cohort_section):
@@ -60,7 +60,7 @@ def load(folder, **cohort_section):
         "compute": {"workers": 0},
     }
     path = folder.parent / "amos.yaml"
-    path.write_text(json.dumps(parameters))
+    path.write_text(json.dumps(parameters), encoding="utf-8")
     return load_study(path)
 
 
@@ -83,7 +83,7 @@ def test_no_date_leaves_the_reader(folder, capsys):
     shown = raw.to_csv() + " ".join(raw.columns)
     cohort.build_cohort(study)
     written = b"".join(path.read_bytes() for path in study.folder.rglob("*") if path.is_file())
-    shown += written.decode("latin-1") + capsys.readouterr().out + study.path("exclusions").read_text()
+    shown += written.decode("latin-1") + capsys.readouterr().out + study.path("exclusions").read_text(encoding="utf-8")
     assert "amos_0007" in shown
     for planted in ("1961", "20190102", "20200402", "Birth"):
         assert planted not in shown, planted

@@ -34,7 +34,7 @@ def folder(tmp_path):
 
 
 def write_people(folder, people) -> None:
-    (folder / "kits23.json").write_text(json.dumps(people))
+    (folder / "kits23.json").write_text(json.dumps(people), encoding="utf-8")
 
 
 def load(folder, **cohort_section):
@@ -52,7 +52,7 @@ def load(folder, **cohort_section):
         "compute": {"workers": 0},
     }
     path = folder.parent / "kits.yaml"
-    path.write_text(json.dumps(parameters))  # JSON is YAML
+    path.write_text(json.dumps(parameters), encoding="utf-8")  # JSON is YAML
     return load_study(path)
 
 
@@ -82,7 +82,7 @@ def test_a_confounder_the_dataset_does_not_know_is_an_error(folder):
         (lambda folder: (folder / "kits23.json").unlink(), "holds no kits23.json"),
         (lambda folder: write_people(folder, PEOPLE[:1] * 2), r"names a case twice \(case_00002\)"),
         (lambda folder: write_people(folder, [{"case_id": "case_00001"}]), "has no key gender or age_at_nephrectomy"),
-        (lambda folder: (folder / "kits23.json").write_text("{"), "is not a list of people"),
+        (lambda folder: (folder / "kits23.json").write_text("{", encoding="utf-8"), "is not a list of people"),
         (lambda folder: write_people(folder, {"case_id": 1}), "is not a list of people"),
         (lambda folder: [case.rename(folder.parent / case.name) for case in folder.glob("case_*")], "holds no case"),
     ],
@@ -103,7 +103,7 @@ def test_the_challenge_own_folder(data_folder, repository, tmp_path, monkeypatch
     table = cohort.build_cohort(study).table.set_index("scan")
     people = {
         one["case_id"]: one
-        for one in json.loads((study.resolve(study.parameters.cohort.path) / "kits23.json").read_text())
+        for one in json.loads((study.resolve(study.parameters.cohort.path) / "kits23.json").read_text(encoding="utf-8"))
     }
     assert len(table) and table["included"].all()
     for scan, row in table.iterrows():

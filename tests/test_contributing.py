@@ -45,7 +45,7 @@ def make_study(folder, source: str, path: str, model: dict):
         "models": [model],
         "compute": {"workers": 0},
     }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(parameters))
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(parameters), encoding="utf-8")
     return load_study(folder / "recipe.yaml")
 
 
@@ -108,7 +108,7 @@ def test_add_a_dataset(recipes, tmp_path, monkeypatch):
     monkeypatch.setitem(SOURCES, "two_folders", eval(entry, place))
     for name in ("b", "a"):
         write_scan(tmp_path / "data", name, masks="masks", scans="scans")
-    (tmp_path / "data" / "people.csv").write_text("id,gender,years\nb,w,61\nc,m,1\na,m,\n")
+    (tmp_path / "data" / "people.csv").write_text("id,gender,years\nb,w,61\nc,m,1\na,m,\n", encoding="utf-8")
     study = make_study(tmp_path, "two_folders", "data", {"name": "ellipse", "kind": "prompt_only"})
     table = cohort.build_cohort(study).table.set_index("scan")
     assert table["included"].all() and table["sex"].to_dict() == {"a": "male", "b": "female"}

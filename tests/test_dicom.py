@@ -64,7 +64,7 @@ def image(rng):
 
 def test_a_series_is_the_volume_it_was_made_from(image, tmp_path):
     write_series(image, tmp_path / "ct")
-    (tmp_path / "ct" / "notes.txt").write_text("not a slice")
+    (tmp_path / "ct" / "notes.txt").write_text("not a slice", encoding="utf-8")
     found = volumes.read_volume(tmp_path / "ct")
     assert np.array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(image))
     assert volumes.grid_of_image(found).differences(volumes.grid_of_image(image)) == []

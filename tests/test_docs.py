@@ -50,7 +50,8 @@ def test_the_walk_through_of_your_data(repository, tmp_path, table, image):
     assert parameters.count("/data/mine/participants.csv") == 1
     (tmp_path / "params").mkdir()
     (tmp_path / "params" / "mine.yaml").write_text(
-        parameters.replace("/data/mine/participants.csv", str(tmp_path / "mine" / "participants.csv")), "utf-8"
+        parameters.replace("/data/mine/participants.csv", str(tmp_path / "mine" / "participants.csv")),
+        encoding="utf-8",
     )
     mask = np.zeros((5, 8, 9), np.uint8)
     mask[1:4, 2:6, 2:4], mask[1:4, 2:6, 6:8] = 1, 2
@@ -67,7 +68,7 @@ def test_the_walk_through_of_your_data(repository, tmp_path, table, image):
             sitk.WriteImage(
                 sitk.Flip(stored, [False, True, False]), str(tmp_path / "mine" / "masks" / f"{name}.nii.gz")
             )
-    (tmp_path / "mine" / "participants.csv").write_text(people, "utf-8")
+    (tmp_path / "mine" / "participants.csv").write_text(people, encoding="utf-8")
     study = load_study(tmp_path / "params" / "mine.yaml", {"compute.workers": 0})
     found = cohort.check_cohort(study)
     assert found.problems == []

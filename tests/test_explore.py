@@ -28,7 +28,7 @@ def make_study(folder, *, name="synthetic", cohort=None, metrics=None, min_group
     parameters = report_study.make_parameters(name=name, fairness={"min_group": min_group})
     path = folder / "params" / f"{name}.yaml"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump(parameters, sort_keys=False))
+    path.write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
     study = load_study(path)
     study.folder.mkdir(parents=True)
     cohort.to_parquet(study.path("cohort"))
@@ -205,7 +205,7 @@ def test_export_is_whole_and_names_nobody(explorer, study, monkeypatch):
     cohort = study.read("cohort")
     planted = [*cohort["subject"], *cohort["scan"], str(study.root), "secret_place"]
     assert find_leaks(exported.files[1].read_text(encoding="utf-8"), planted) == []
-    assert not [name for name in planted if name in exported.files[0].read_text()]
+    assert not [name for name in planted if name in exported.files[0].read_text(encoding="utf-8")]
 
 
 def test_exploration_before_the_metrics_names_the_stage(study):
@@ -216,9 +216,9 @@ def test_exploration_before_the_metrics_names_the_stage(study):
 
 def test_other_studies_of_the_folder_can_be_picked(study, tmp_path):
     other = make_study(tmp_path, name="other")
-    (tmp_path / "params" / "broken.yaml").write_text("name: 3\n")
+    (tmp_path / "params" / "broken.yaml").write_text("name: 3\n", encoding="utf-8")
     unrun = yaml.safe_dump(report_study.make_parameters(name="unrun"))
-    (tmp_path / "params" / "unrun.yaml").write_text(unrun)
+    (tmp_path / "params" / "unrun.yaml").write_text(unrun, encoding="utf-8")
     assert list(list_studies(study)) == ["synthetic", "other"]
     widget = explore_study(study)
     widget.study.value = "other"

@@ -65,7 +65,7 @@ def make_study(tmp_path: Path) -> MakeStudy:
             }
         )  # fmt: skip
     rows.append({**rows[0], "scan": "d4", "number": 4, "included": False, "reason": "left out"})
-    (data / "participants.tsv").write_text("scan\n")
+    (data / "participants.tsv").write_text("scan\n", encoding="utf-8")
 
     def make(models: list[dict], **overrides: object) -> Study:
         parameters = {
@@ -82,7 +82,7 @@ def make_study(tmp_path: Path) -> MakeStudy:
         }
         path = tmp_path / "params" / "small.yaml"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(yaml.safe_dump(parameters))
+        path.write_text(yaml.safe_dump(parameters), encoding="utf-8")
         study = load_study(path, overrides)
         study.folder.mkdir(parents=True, exist_ok=True)
         if not study.path("cohort").exists():
@@ -166,7 +166,7 @@ def test_a_scan_without_its_record_or_with_half_a_file_is_done_again(make_study:
     content = study.prediction_path("ellipse", "a1").read_bytes()
     study.prediction_path("ellipse", "a1").write_bytes(content[: len(content) // 2])
     study.prediction_path("ellipse", "b2").with_name("b2.json").unlink()
-    study.prediction_path("ellipse", "c3").with_name("c3.json").write_text('{"scan": "c3", "finger')
+    study.prediction_path("ellipse", "c3").with_name("c3.json").write_text('{"scan": "c3", "finger', encoding="utf-8")
     assert inference.run_inference(study)["reused"].tolist() == [False, False, False]
     assert study.prediction_path("ellipse", "a1").read_bytes() == content
 
@@ -373,7 +373,7 @@ def test_progress_and_records_hold_no_paths(
     shown = capsys.readouterr().out
     assert "scan 001" in shown
     assert str(tmp_path) not in shown
-    record = json.loads(study.prediction_path("ellipse", "a1").with_name("a1.json").read_text())
+    record = json.loads(study.prediction_path("ellipse", "a1").with_name("a1.json").read_text(encoding="utf-8"))
     assert str(tmp_path) not in json.dumps(record)
 
 
@@ -470,7 +470,9 @@ def test_two_processes_on_one_study_take_turns(make_study: MakeStudy, tmp_path: 
         f"table = inference.run_inference(load_study({str(study.source)!r}))\n"
         "sys.stdout.write('reused %d' % table['reused'].sum())\n"
     )
-    both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, encoding="utf-8") for _ in range(2)
+    ]
     said = sorted(process.communicate(timeout=300)[0].split()[-1] for process in both)
     assert said == ["0", "3"]
     assert not list(study.inference_path("demo").parent.glob("*.tmp*"))
@@ -552,7 +554,8 @@ def test_a_new_family_is_one_module_and_one_line(
         "        labels = np.where(case.image > 0, first, 0).astype(np.uint8)\n"
         "        return Segmentation(labels, slices=len(labels), prompts=0)\n"
         "def load(spec):\n"
-        "    return Threshold()\n"
+        "    return Threshold()\n",
+        encoding="utf-8",
     )
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
     kind = models.Kind("threshold", "all that is bright", "threshold", prompt_types=())
@@ -580,7 +583,7 @@ def test_a_long_scan_stays_below_three_gigabytes(tmp_path: Path) -> None:
         "for name, array in (('mask', labels), ('image', image)):\n"
         "    sitk.WriteImage(sitk.GetImageFromArray(array), str(folder / f'{name}.nii.gz'))\n"
     )
-    write = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    write = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, encoding="utf-8")
     assert write.returncode == 0, write.stderr
     parameters = {
         "name": "long",
@@ -592,9 +595,9 @@ def test_a_long_scan_stays_below_three_gigabytes(tmp_path: Path) -> None:
         "models": [DEMO],
         "compute": {"workers": 0, "device": "cpu"},
     }  # fmt: skip
-    (tmp_path / "participants.tsv").write_text("scan\n")
+    (tmp_path / "participants.tsv").write_text("scan\n", encoding="utf-8")
     path = tmp_path / "long.yaml"
-    path.write_text(yaml.safe_dump(parameters))
+    path.write_text(yaml.safe_dump(parameters), encoding="utf-8")
     study = load_study(path)
     study.folder.mkdir(parents=True, exist_ok=True)
     row = {
@@ -610,6 +613,6 @@ def test_a_long_scan_stays_below_three_gigabytes(tmp_path: Path) -> None:
         "assert table['status'].tolist() == ['ok'], table['error'].tolist()\n"
         "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )
-    done = subprocess.run([sys.executable, "-c", run, str(path)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", run, str(path)], capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) < 3 * 2**20  # kilobytes

@@ -68,7 +68,7 @@ def test_person_counts_once_and_small_groups_do_not_show():
 def study(tmp_path):
     """A study of phantoms in which the livers of women were moved, by the parameter file alone."""
     path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(lab.PARAMETERS, allow_unicode=True))
+    path.write_text(yaml.safe_dump(lab.PARAMETERS, allow_unicode=True), encoding="utf-8")
     return load_study(path)
 
 

@@ -325,7 +325,7 @@ def test_a_part_without_a_sound_note_is_begun_anew(folder: Path, server: Server,
     folder.mkdir()
     (folder / (FILE + ".part")).write_bytes(b"x" * 1000)
     if note is not None:
-        (folder / (FILE + ".part.json")).write_text(note)
+        (folder / (FILE + ".part.json")).write_text(note, encoding="utf-8")
     fetch()
     assert server.requests == [(None, None)]
 
@@ -439,7 +439,7 @@ def test_only_http_is_fetched(folder: Path, url: str) -> None:
 
 
 def test_a_folder_that_cannot_be_made(folder: Path, tmp_path: Path, server: Server) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(SegfairError, match=r"cannot be written .* SEGFAIR_CHECKPOINTS"):
         fetch_checkpoint("sam_vit_b", tmp_path / "file" / "below", progress=False)
     assert not server.requests
@@ -541,7 +541,9 @@ def test_processes_that_fetch_at_once_share_one_download(folder: Path, server: S
         f"checkpoints.CHECKPOINTS['sam_vit_b'] = replace(entry, size={entry.size}, sha256={entry.sha256!r}, url={entry.url!r})\n"
         "download.fetch_checkpoint('sam_vit_b')\n"
     )
-    running = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, encoding="utf-8") for _ in range(2)
+    ]
     said = [process.communicate(timeout=60)[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], said
     assert (folder / FILE).read_bytes() == CONTENT and len(server.requests) == 1

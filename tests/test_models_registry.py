@@ -29,7 +29,7 @@ def make_study(tmp_path: Path, model: dict, **cohort: object) -> Study:
     }
     path = tmp_path / "params" / "small.yaml"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump(parameters))
+    path.write_text(yaml.safe_dump(parameters), encoding="utf-8")
     return load_study(path)
 
 
@@ -163,7 +163,8 @@ def test_a_new_family_is_a_module_and_a_line(tmp_path: Path, monkeypatch: pytest
         "    def segment(self, case):\n"
         "        return Segmentation(np.ones(case.shape, np.uint8), case.shape[0], 0)\n"
         "def load(spec):\n"
-        "    return Everything()\n"
+        "    return Everything()\n",
+        encoding="utf-8",
     )
     from helpers import models
 

@@ -197,7 +197,7 @@ def test_segment_anything_imports_beside_a_cpu_only_torch() -> None:
         "assert package.SamPredictor\n"
         "import torchvision\n"
     )
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert finished.returncode == 0, finished.stderr
 
 
@@ -209,5 +209,5 @@ def test_without_the_declarations_the_import_fails_there() -> None:
         "torch.ops.load_library = refuse\n"
         "import segment_anything\n"
     )
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert "operator torchvision::nms does not exist" in finished.stderr

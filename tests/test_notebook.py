@@ -38,7 +38,7 @@ UNREADY = [
 def params(tmp_path):
     path = tmp_path / "params" / "small.yaml"
     path.parent.mkdir()
-    path.write_text(yaml.safe_dump(SMALL))
+    path.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
     return path
 
 

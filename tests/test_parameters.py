@@ -28,7 +28,7 @@ SMALL = {
 def write(tmp_path):
     def write_file(raw) -> Path:
         path = tmp_path / "study.yaml"
-        path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw))
+        path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw), encoding="utf-8")
         return path
 
     return write_file

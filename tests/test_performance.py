@@ -55,7 +55,7 @@ def study(tmp_path) -> Study:
     }
     source = tmp_path / "params" / "tiny.yaml"
     source.parent.mkdir()
-    source.write_text(yaml.safe_dump(parameters))
+    source.write_text(yaml.safe_dump(parameters), encoding="utf-8")
     study = load_study(source)
     scans = ["s1", "s2", "s3", "s4"]
     for scan in scans:
@@ -207,7 +207,7 @@ def test_the_audit_is_written(study):
     assert study.read("groups").columns.tolist() == found.groups.columns.tolist()
     disparity = study.read("disparity")
     assert len(disparity) == 2 * 3 and "excess_gap" in disparity
-    assert (study.folder / "fairness" / "notes.json").read_text().count("several scans") == 1
+    assert (study.folder / "fairness" / "notes.json").read_text(encoding="utf-8").count("several scans") == 1
     people = performance.load_people(study)
     assert {"number", "scans", "dice", "group_sex"} <= set(people) and "all" in set(people["organ"])
 

@@ -213,7 +213,7 @@ def test_cohort_is_written_resumed_and_equal_byte_for_byte(study, monkeypatch):
     folder = study.folder / "phantoms"
     files = {path: path.read_bytes() for path in folder.rglob("*.nii.gz")}
     assert len(files) == 27
-    truth = json.loads((folder / "truth.json").read_text())
+    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     assert truth["faults"]["phantom_0006"] == "empty organ" and any(
         "liver is moved 4 mm inwards" in line for line in truth["in_words"]
     )

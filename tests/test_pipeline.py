@@ -55,7 +55,7 @@ def write_notebook(path, stage: str, body: str = "") -> None:
 def study(tmp_path):
     path = tmp_path / "params" / "small.yaml"
     path.parent.mkdir()
-    path.write_text(yaml.safe_dump(SMALL))
+    path.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
     for stage in STAGES:
         write_notebook(tmp_path / "notebooks" / f"{stage}.ipynb", stage)
     return load_study(path)
@@ -109,7 +109,7 @@ def test_a_run_skips_what_is_up_to_date_and_reruns_what_a_change_touches(study, 
     assert [line.split()[1] for line in run(study) if line.endswith("running")] == ["03_performance:"]
     assert [line for line in run(study, stages=["01_cohort"], force=True) if line.endswith("running")]
 
-    record = json.loads((study.folder / "run.json").read_text())
+    record = json.loads((study.folder / "run.json").read_text(encoding="utf-8"))
     assert list(record["stages"]) == list(STAGES)
     assert (
         record["stages"]["03_performance"]["status"] == "finished" and record["stages"]["03_performance"]["seconds"] > 0
@@ -160,7 +160,7 @@ def test_two_runs_of_one_study_do_not_meet(study):
 
 
 def test_output_folder_that_cannot_be_written_fails_before_anything_runs(study):
-    (study.root / "outputs").write_text("a file in the way")
+    (study.root / "outputs").write_text("a file in the way", encoding="utf-8")
     with pytest.raises(SegfairError, match="cannot be written"):
         run(study)
 
@@ -207,5 +207,5 @@ def test_each_stage_is_fingerprinted_once_until_it_has_run(study, monkeypatch):
 
 
 def test_damaged_run_record_counts_as_none(tmp_path):
-    (tmp_path / "run.json").write_text("{half")
+    (tmp_path / "run.json").write_text("{half", encoding="utf-8")
     assert provenance.read_run(tmp_path) == {}

@@ -94,7 +94,7 @@ def test_a_notebook_without_figures_carries_no_library(tmp_path):
 def test_what_is_no_notebook_is_refused(tmp_path):
     with pytest.raises(SegfairError, match="no such notebook"):
         export_notebook(tmp_path / "none.ipynb", tmp_path / "x.html")
-    (tmp_path / "bad.ipynb").write_text("not json")
+    (tmp_path / "bad.ipynb").write_text("not json", encoding="utf-8")
     with pytest.raises(SegfairError, match="is not a notebook"):
         export_notebook(tmp_path / "bad.ipynb", tmp_path / "x.html")
     assert not (tmp_path / "x.html").exists()

@@ -108,7 +108,7 @@ def test_group_names_that_look_like_numbers_stay_names(tmp_path):
 def test_a_damaged_table_is_told_and_the_rest_is_read(tmp_path):
     folder = study.write_whole_study(tmp_path)
     (folder / "metrics.parquet").write_bytes(b"no parquet")
-    (folder / "fairness" / "groups.csv").write_text("")
+    (folder / "fairness" / "groups.csv").write_text("", encoding="utf-8")
     outputs = read_outputs(folder)
     assert outputs.metrics is None and outputs.cohort is not None and outputs.groups.empty
     assert outputs.problems[0].startswith("metrics.parquet cannot be read")

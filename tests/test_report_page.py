@@ -286,11 +286,11 @@ def test_a_folder_that_is_none_is_refused_in_one_sentence(tmp_path):
 
 def test_a_failed_build_leaves_the_former_report(tmp_path):
     folder = study.write_whole_study(tmp_path)
-    (folder / "report.html").write_text("former")
-    (folder / "study.yaml").write_text("name: [")
+    (folder / "report.html").write_text("former", encoding="utf-8")
+    (folder / "study.yaml").write_text("name: [", encoding="utf-8")
     with pytest.raises(SegfairError):
         build_report(folder)
-    assert (folder / "report.html").read_text() == "former"
+    assert (folder / "report.html").read_text(encoding="utf-8") == "former"
 
 
 def test_a_notebook_shows_the_same_section(monkeypatch):

@@ -15,7 +15,7 @@ from tests import report_study as study
 
 def write_browser(folder, script: str) -> str:
     path = folder / "browser"
-    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     return str(path)
 
@@ -23,7 +23,7 @@ def write_browser(folder, script: str) -> str:
 @pytest.fixture
 def page(tmp_path):
     page = tmp_path / "report.html"
-    page.write_text("<!DOCTYPE html><title>t</title>words")
+    page.write_text("<!DOCTYPE html><title>t</title>words", encoding="utf-8")
     return page
 
 
@@ -40,16 +40,16 @@ def test_without_a_browser_the_message_says_what_to_do(page, monkeypatch):
 )
 def test_a_browser_that_fails_is_told_and_leaves_the_former_file(page, monkeypatch, script, message):
     monkeypatch.setenv("SEGFAIR_CHROMIUM", write_browser(page.parent, script))
-    page.with_suffix(".pdf").write_text("former")
+    page.with_suffix(".pdf").write_text("former", encoding="utf-8")
     with pytest.raises(StageError, match=message):
         print_report(page, seconds=1)
-    assert page.with_suffix(".pdf").read_text() == "former"
+    assert page.with_suffix(".pdf").read_text(encoding="utf-8") == "former"
 
 
 def test_the_browser_is_given_a_copy_whose_path_says_nothing(page, monkeypatch):
     script = 'for a in "$@"; do case $a in --print-to-pdf=*) out=${a#--print-to-pdf=};; esac; done; echo "$@" > "$out"'
     monkeypatch.setenv("SEGFAIR_CHROMIUM", write_browser(page.parent, script))
-    told = print_report(page).read_text()
+    told = print_report(page).read_text(encoding="utf-8")
     assert str(page.parent) not in told and "--no-pdf-header-footer" in told and "report.html#print" in told
 
 

@@ -300,7 +300,7 @@ def test_whatever_is_missing_the_report_says_so_and_stands(tmp_path, given):
 def test_empty_tables_stand_too(tmp_path):
     folder = study.write_whole_study(tmp_path)
     for name in ("fairness/groups.csv", "fairness/disparity.csv", "spatial/summary.csv"):
-        (folder / name).write_text("")
+        (folder / name).write_text("", encoding="utf-8")
     report = compose_report(folder)
     assert "allow no group statistics" in read_text(report["answers"])
 

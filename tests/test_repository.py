@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -16,12 +17,12 @@ TEXT = (".py", ".ipynb", ".md", ".yaml", ".yml", ".toml", ".txt", ".j2", ".css",
 
 @pytest.fixture(scope="module")
 def project(repository):
-    return tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    return tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @pytest.fixture(scope="module")
 def pins(repository):
-    lines = (repository / "constraints.txt").read_text().splitlines()
+    lines = (repository / "constraints.txt").read_text(encoding="utf-8").splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
@@ -29,7 +30,7 @@ def list_tracked(repository) -> list[str]:
     if not (repository / ".git").exists():
         pytest.skip("not a git checkout")
     return subprocess.run(
-        ["git", "ls-files"], cwd=repository, capture_output=True, text=True, check=True
+        ["git", "ls-files"], cwd=repository, capture_output=True, check=True, encoding="utf-8"
     ).stdout.splitlines()
 
 
@@ -47,10 +48,10 @@ def test_every_dependency_is_pinned(project, pins):
 
 
 def test_conda_users_get_the_same_packages_from_the_same_pins(repository):
-    environment = yaml.safe_load((repository / "environment.yml").read_text())
+    environment = yaml.safe_load((repository / "environment.yml").read_text(encoding="utf-8"))
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
     assert pip == ["-c constraints.txt", "-e .[test]"]
-    makefile = (repository / "Makefile").read_text()
+    makefile = (repository / "Makefile").read_text(encoding="utf-8")
     assert "pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'" in makefile
     conda = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     assert conda == ["python=3.11", "pip"], "conda itself installs nothing that pip pins"
@@ -91,8 +92,29 @@ def test_no_image_data_is_committed(repository):
     ]
 
 
+def find_locale_text(path):
+    """Return the line of every call that reads or writes text in the machine's own encoding, which need not be UTF-8."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        given = {keyword.arg for keyword in node.keywords}
+        on_path = node.func.attr in ("read_text", "write_text") and getattr(node.func.value, "id", "") != "storage"
+        if on_path and len(node.args) > (node.func.attr == "write_text"):
+            continue
+        as_text = node.func.attr in ("run", "Popen", "check_output") and given & {"text", "universal_newlines"}
+        if (on_path or as_text) and "encoding" not in given:
+            yield f"{path.name}:{node.lineno}"
+
+
+def test_text_is_utf_8_whatever_the_machine_speaks(repository):
+    # What ruff's PLW1514 does not see: paths whose type it cannot infer, and the pipes of subprocess.
+    sources = [repository / name for name in list_tracked(repository) if name.endswith(".py")]
+    assert len(sources) > 200
+    assert not [where for path in sources for where in find_locale_text(path)]
+
+
 def test_help_lists_the_commands_of_the_readme(repository):
-    shown = subprocess.run(["make", "help"], cwd=repository, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(["make", "help"], cwd=repository, capture_output=True, check=True, encoding="utf-8").stdout
     for command in ("make demo", "make test", "make lab", "make lint"):
         assert command in shown
-    assert subprocess.run(["make"], cwd=repository, capture_output=True, text=True, check=True).stdout == shown
+    assert subprocess.run(["make"], cwd=repository, capture_output=True, check=True, encoding="utf-8").stdout == shown

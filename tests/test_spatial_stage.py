@@ -167,7 +167,7 @@ def test_files_follow_the_contract(ellipsoids):
     assert (quality["status"] == "ok").all() and (quality["distance_mm"] < 1.5).all()
     for file in folder.rglob("*"):
         if file.suffix in (".csv", ".json"):
-            assert "secret" not in file.read_text(), f"{file.name} names a scan"
+            assert "secret" not in file.read_text(encoding="utf-8"), f"{file.name} names a scan"
 
 
 def test_maps_are_read_back_as_they_were_written(ellipsoids):

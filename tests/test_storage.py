@@ -16,11 +16,11 @@ from helpers.errors import SegfairError, StageError
 
 def test_a_failed_write_leaves_the_former_file_and_no_debris(tmp_path):
     path = tmp_path / "table.csv"
-    path.write_text("former")
+    path.write_text("former", encoding="utf-8")
     with pytest.raises(RuntimeError), storage.write_atomically(path) as temporary:
-        temporary.write_text("half")
+        temporary.write_text("half", encoding="utf-8")
         raise RuntimeError("killed half-way")
-    assert path.read_text() == "former"
+    assert path.read_text(encoding="utf-8") == "former"
     assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
 
 
@@ -51,7 +51,7 @@ def test_full_disk_is_one_sentence_and_loses_nothing(tmp_path, monkeypatch):
     with pytest.raises(SegfairError, match=r"run\.json: the disk is full: free some space"):
         storage.write_json({"new": 2}, path)
     monkeypatch.undo()
-    assert path.read_text() == '{\n  "kept": 1\n}\n'
+    assert path.read_text(encoding="utf-8") == '{\n  "kept": 1\n}\n'
 
 
 def test_really_full_device_is_reported(tmp_path):
@@ -60,14 +60,14 @@ def test_really_full_device_is_reported(tmp_path):
     with (
         pytest.raises(SegfairError, match="disk is full"),
         storage.write_atomically(tmp_path / "x.txt"),
-        Path("/dev/full").open("w") as stream,
+        Path("/dev/full").open("w", encoding="utf-8") as stream,
     ):
         stream.write("x" * 100_000)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_folder_that_cannot_be_made_is_one_sentence(tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(SegfairError, match="cannot be written"):
         storage.write_text("x", tmp_path / "file" / "x.txt")
 

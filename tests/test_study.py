@@ -16,7 +16,7 @@ from tests.test_parameters import SMALL
 def study(tmp_path):
     path = tmp_path / "project" / "params" / "small.yaml"
     path.parent.mkdir(parents=True)
-    path.write_text(yaml.safe_dump(SMALL))
+    path.write_text(yaml.safe_dump(SMALL), encoding="utf-8")
     return load_study(path)
 
 

@@ -64,7 +64,7 @@ def check_contracts(study: Study) -> None:
     )
     assert {"model", "organ", "attribute", "vertex", "x", "y", "z", "difference"} <= set(study.read("maps"))
     assert not list(study.folder.rglob(".partial-*"))
-    record = json.loads((study.folder / "run.json").read_text())
+    record = json.loads((study.folder / "run.json").read_text(encoding="utf-8"))
     assert [record["stages"][stage]["status"] for stage in STAGES] == ["finished"] * 5
     for stage in STAGES:
         assert (study.folder / "notebooks" / f"{stage}.html").stat().st_size > 10_000

@@ -240,7 +240,7 @@ def _read_commit() -> str | None:
 
     def ask(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=True, timeout=10
+            ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, check=True, timeout=10, encoding="utf-8"
         ).stdout.strip()
 
     try:

@@ -177,13 +177,15 @@ RUNS = {"segfair": run_segfair, "surface-distance": run_surface_distance, "MONAI
 
 
 def read_memory_mb(what: str) -> float:
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(what)]
+    [line] = [
+        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith(what)
+    ]
     return int(line.split()[1]) / 1024
 
 
 def reset_peak_mb() -> float:
     """Begin the peak of memory (VmHWM) anew and return what is in use: a process would else begin with its parent's, or with its imports'."""
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     return read_memory_mb("VmRSS")
 
 

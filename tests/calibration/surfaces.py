@@ -123,7 +123,7 @@ def draw_mask_study(plan: MaskStudy, folder: Path, seed: int, permutations: int)
     }
     path = folder / "params" / "planted.yaml"
     path.parent.mkdir(parents=True)
-    path.write_text(yaml.safe_dump(parameters))
+    path.write_text(yaml.safe_dump(parameters), encoding="utf-8")
     study = load_study(path)
     sexes = np.array(["female", "male"])[np.arange(plan.people) % 2]
     ages = np.clip(np.where(sexes == "female", 57, 52) + 12 * generator.standard_normal(plan.people), 20, 90)

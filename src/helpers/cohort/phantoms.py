@@ -153,7 +153,7 @@ def _is_drawn(case: _Case) -> bool:
     files = [case.folder / kind / f"{case.person.scan}.nii.gz" for kind in ("images", "references", "planted")]
     if not all(file.exists() for file in [record, *files]):
         return False
-    return json.loads(record.read_text())["recipe"] == _hash_recipe(case)
+    return json.loads(record.read_text(encoding="utf-8"))["recipe"] == _hash_recipe(case)
 
 
 def _hash_recipe(case: _Case) -> str:
