@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from helpers.spatial.contrasts import SurfaceTest, design_groups, design_slope, run_test, warn_of_spread
+from helpers.spatial.contrasts import SurfaceTest, design_groups, design_slope, run_test
 from helpers.spatial.correspondence import Field
 from helpers.spatial.template import Template
 
@@ -85,7 +85,12 @@ def test_effect_is_the_difference_of_means_and_f_that_of_all_groups(tetrahedron,
     np.testing.assert_allclose(found["signed"].effect, old.mean(axis=0) - young.mean(axis=0), atol=1e-6)
     absolute = np.abs(old).mean(axis=0) - np.abs(young).mean(axis=0)
     np.testing.assert_allclose(found["absolute"].effect, absolute, atol=1e-6)
-    np.testing.assert_allclose(found["any_group"].statistic, stats.f_oneway(old, middle, young).statistic, rtol=1e-5)
+    # The numerator of Welch's F: groups' means weighed by n / s².
+    weights = np.array([len(part) / part.var(axis=0, ddof=1) for part in (old, middle, young)])
+    means = np.array([part.mean(axis=0) for part in (old, middle, young)])
+    middle_of_all = (weights * means).sum(axis=0) / weights.sum(axis=0)
+    expected = (weights * (means - middle_of_all) ** 2).sum(axis=0) / 2
+    np.testing.assert_allclose(found["any_group"].statistic, expected, rtol=1e-5)
     assert np.isfinite(found["signed"].p_tfce).all() and np.isnan(found["absolute"].p_tfce).all()
 
 
@@ -111,17 +116,14 @@ def test_a_vertex_too_few_of_a_group_have_is_not_tested(tetrahedron, tmp_path, r
     assert np.isfinite(found["signed"].statistic).tolist() == [True, True, False, True]
 
 
-def test_a_smaller_group_with_wider_errors_is_said(rng):
+def test_distances_of_groups_have_variances_of_their_own_and_misses_do_not(tetrahedron, tmp_path, rng):
     groups = pd.Series(pd.Categorical(["a"] * 10 + ["b"] * 20, ["a", "b"]))
+    errors = rng.normal(size=(30, 4)) * np.repeat([3.0, 1.0], [10, 20])[:, None]
+    save_errors(tmp_path, errors)
     design = design_groups(EVERYBODY, groups, ("a", "b"), NO_COVARIATES, min_group=5)
-    wide = np.repeat([2.0, 1.0], [10, 20])[:, None]
-    errors = rng.normal(size=(30, 3000)) * wide
-    errors[:9, 0] = np.nan
-    said = warn_of_spread(errors, design, ("a", "b"))
-    assert said.startswith("errors of a, the smaller group, spread 2.0 times as wide as those of b")
-    assert warn_of_spread(errors / wide**2, design, ("a", "b")) == "", (
-        "a larger group with wider errors errs on the safe side"
-    )
-    equal = pd.Series(pd.Categorical(["a"] * 15 + ["b"] * 15, ["a", "b"]))
-    alike = design_groups(EVERYBODY, equal, ("a", "b"), NO_COVARIATES, min_group=5)
-    assert warn_of_spread(errors, alike, ("a", "b")) == ""
+    designs = {"signed": design, "absolute": design, "miss": design}
+    found = run_test(SurfaceTest(tmp_path, tetrahedron, designs, min_group=5, permutations=50, seed=1))
+    for name, equal in (("signed", False), ("absolute", False), ("miss", True)):
+        values = np.load(tmp_path / f"{name}.npy")
+        expected = stats.ttest_ind(values[:10], values[10:], equal_var=equal).statistic
+        np.testing.assert_allclose(found[name].statistic, expected, rtol=1e-5)

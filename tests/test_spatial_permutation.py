@@ -14,6 +14,7 @@ from scipy import stats
 
 from helpers.errors import SegfairError
 from helpers.spatial.clusters import enhance_clusters, link_vertices
+from helpers.spatial.linear_model import MIN_DEGREES
 from helpers.spatial.permutation import infer_effect
 from helpers.spatial.surfaces import measure_vertex_areas
 from tests.test_spatial_clusters import sphere
@@ -51,6 +52,28 @@ def square_by_definition(values, tested, covariates):
     return (before - after) / tested.shape[1] / (after / (len(values) - full.shape[1]))
 
 
+def vary_by_group(values, design, groups):
+    """Return everybody's variance: their group's squared residuals over its degrees of freedom, by the hat matrix."""
+    hat = design @ np.linalg.inv(design.T @ design) @ design.T
+    squares, leverage = (values - hat @ values) ** 2, np.diag(hat)
+    pooled = squares.sum() / (len(values) - design.shape[1])
+    variances = np.empty(len(values))
+    for group in set(groups):
+        degrees = (1 - leverage[groups == group]).sum()
+        variances[groups == group] = squares[groups == group].sum() / degrees if degrees >= MIN_DEGREES else pooled
+    return variances
+
+
+def square_of_groups(values, tested, covariates, groups):
+    """Return Wald's statistic with a variance per group, from the sandwich of full least squares."""
+    design = np.column_stack([np.ones(len(values)), covariates, tested])
+    inverse = np.linalg.inv(design.T @ design)
+    coefficients = inverse @ design.T @ values
+    covariance = inverse @ design.T @ np.diag(vary_by_group(values, design, groups)) @ design @ inverse
+    last = tested.shape[1]
+    return float(coefficients[-last:] @ np.linalg.solve(covariance[-last:, -last:], coefficients[-last:])) / last
+
+
 def test_two_groups_by_hand():
     # Means 3 and 1; pooled variance (2 + 2) / 4 = 1; standard error sqrt(1/3 + 1/3); t = 2 / 0.8165 = 2.449.
     errors = np.array([[2.0], [3.0], [4.0], [0.0], [1.0], [2.0]])
@@ -80,9 +103,30 @@ def test_exhaustive_p_equals_scipy():
     np.testing.assert_allclose(found.p_uncorrected, exact.pvalue)
 
 
+def test_a_variance_per_group_gives_welchs_t():
+    generator = np.random.default_rng(1)
+    errors = np.repeat([[2.0], [1.0]], [6, 12], axis=0) * generator.standard_normal((18, 4))
+    group = np.repeat([1.0, 0.0], [6, 12])
+    found = infer_effect(errors, group, variance_groups=group, seed=0, permutations=10)
+    np.testing.assert_allclose(found.statistic, stats.ttest_ind(errors[:6], errors[6:], equal_var=False).statistic)
+    np.testing.assert_allclose(found.standard_error, found.effect / found.statistic)
+    with pytest.raises(SegfairError, match="variance_groups"):
+        infer_effect(errors, group, variance_groups=group[1:], seed=0)
+
+
+def test_a_group_without_any_spread_is_compared_all_the_same():
+    errors = np.random.default_rng(2).standard_normal((20, 5))
+    errors[:8] = 0.0
+    found = infer_effect(errors, np.repeat([1.0, 0.0], [8, 12]), variance_groups=[1] * 8 + [0] * 12, seed=0)
+    assert np.isfinite(found.p_fwer).all()
+    assert (infer_effect(errors + np.repeat([[5.0], [0]], [8, 12], axis=0), np.repeat([1.0, 0.0], [8, 12]),
+                         variance_groups=[1] * 8 + [0] * 12, seed=0).p_fwer < 0.01).all()  # fmt: skip
+
+
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("columns", [1, 2])
-def test_equals_freedman_and_lane_by_brute_force(columns, missing):
+@pytest.mark.parametrize("groups", [None, [0, 1, 0, 1, 1, 0, 1], [0, 1, 2, 1, 1, 0, 2]])
+def test_equals_freedman_and_lane_by_brute_force(columns, missing, groups):
     generator = np.random.default_rng(columns)
     count, width = 7, 3
     errors = generator.standard_normal((count, width)) + 1.0
@@ -99,14 +143,25 @@ def test_equals_freedman_and_lane_by_brute_force(columns, missing):
             reduced = np.column_stack([np.ones(count), covariates])
             weights = np.linalg.lstsq(reduced[here], errors[here, vertex])[0]
             residuals = errors[:, vertex] - reduced @ weights
-            permuted = residuals[rows] + reduced @ weights
             there = here[rows]
-            squares[number, vertex] = square_by_definition(permuted[there], tested[there], covariates[there])
+            if groups is None:
+                permuted = residuals[rows] + reduced @ weights
+                squares[number, vertex] = square_by_definition(permuted[there], tested[there], covariates[there])
+                continue
+            # A residual takes the spread of the group it comes to.
+            labels = np.array(groups)
+            full = np.column_stack([reduced, tested])
+            variances = vary_by_group(errors[here, vertex], full[here], labels[here])
+            spread = dict(zip(labels[here], np.sqrt(variances), strict=True))
+            to, off = (np.array([spread.get(group, 1.0) for group in names]) for names in (labels, labels[rows]))
+            permuted = residuals[rows] * to / off + reduced @ weights
+            squares[number, vertex] = square_of_groups(permuted[there], tested[there], covariates[there], labels[there])
     expected = (squares >= squares[0] * (1 - 1e-8)).mean(axis=0)
     corrected = (squares.max(axis=1)[:, None] >= squares[0] * (1 - 1e-8)).mean(axis=0)
     found = infer_effect(
-        np.where(known, errors, NAN), tested, covariates=covariates, seed=0, permutations=6000, min_subjects=1
-    )
+        np.where(known, errors, NAN), tested, covariates=covariates, variance_groups=groups, seed=0,
+        permutations=6000, min_subjects=1,
+    )  # fmt: skip
     assert found.exhaustive and found.permutations == 5039
     np.testing.assert_allclose(found.statistic**2 if columns == 1 else found.statistic, squares[0])
     np.testing.assert_allclose(found.p_uncorrected, expected)
@@ -455,6 +510,22 @@ def test_false_alarms_are_about_as_rare_as_promised():
     low, high = stats.binom.interval(0.999, studies, 0.05)
     assert low <= alarms <= high
     assert low <= enhanced_alarms <= high
+
+
+def test_a_small_group_with_wide_errors_does_not_look_different():
+    points, _ = ball(80)
+    near = smoothing(points, 0.3)
+    generator = np.random.default_rng(11)
+    group, studies = np.repeat([1.0, 0.0], [15, 45]), 200
+    alarms = {None: 0, "sex": 0}
+    for number in range(studies):
+        errors = (generator.standard_normal((60, len(points))) @ near) * np.where(group, 2.0, 1.0)[:, None]
+        for name in alarms:
+            groups = None if name is None else group
+            found = infer_effect(errors, group, variance_groups=groups, seed=number, permutations=99)
+            alarms[name] += found.p_fwer.min() <= 0.05
+    assert alarms["sex"] <= stats.binom.ppf(0.999, studies, 0.05)
+    assert alarms[None] >= 0.25 * studies
 
 
 def test_a_planted_region_is_found():

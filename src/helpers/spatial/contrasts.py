@@ -21,9 +21,6 @@ from helpers.spatial.surfaces import measure_vertex_areas
 from helpers.spatial.template import Template
 
 SIGNED, ABSOLUTE, MISS, ANY_GROUP = "signed", "absolute", "miss", "any_group"
-# Permutation of the ordinary t takes the groups' errors to spread alike. Where a group this much smaller has errors this much
-# wider, false alarms exceed alpha (docs/validity_spatial.md): it is said beside the p-value.
-SMALLER, WIDER = 0.7, 1.2
 
 
 @dataclass(frozen=True)
@@ -49,8 +46,6 @@ class Design:
         Covariates that are not held equal, and why.
     note : str
         Why nothing is tested; empty where something is.
-    warning : str
-        What makes a p-value less sure than it looks.
     """
 
     rows: np.ndarray
@@ -62,7 +57,6 @@ class Design:
     left_out: int = 0
     dropped: str = ""
     note: str = ""
-    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,41 +159,6 @@ def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFram
     return _finish(selection, block, steps, block.columns, np.zeros(len(base), int), ())
 
 
-def warn_of_spread(errors_mm: np.ndarray, design: Design, pair: tuple[str, str]) -> str:
-    """Say where the smaller of two groups has the wider spread of errors, which makes chance differences look sure.
-
-    Parameters
-    ----------
-    errors_mm : ndarray, (n_people, n_vertices)
-        NaN where missing.
-    design : Design
-        Of the comparison.
-    pair : tuple of str
-        The two groups compared.
-
-    Returns
-    -------
-    str
-        Empty where groups are about equally large, or the smaller one's errors do not spread more.
-    """
-    if design.note:
-        return ""
-    members = [errors_mm[design.rows[design.groups == design.names.index(name)]] for name in pair]
-    spreads = []
-    for rows in members:
-        known = np.isfinite(rows)
-        several = known.sum(axis=0) > 1
-        values, there = np.where(known, rows, 0.0)[:, several], known[:, several]
-        deviations = np.where(there, values - values.sum(axis=0) / there.sum(axis=0), 0.0)
-        variance = (deviations**2).sum(axis=0) / (there.sum(axis=0) - 1)
-        spreads.append(float(np.sqrt(variance.mean())) if several.any() else 0.0)
-    small = int(len(members[1]) < len(members[0]))
-    if len(members[small]) > SMALLER * len(members[1 - small]) or spreads[small] < WIDER * spreads[1 - small]:
-        return ""
-    ratio = f"{spreads[small] / spreads[1 - small]:.1f} times" if spreads[1 - small] > 0 else "much"
-    return f"errors of {pair[small]}, the smaller group, spread {ratio} as wide as those of {pair[1 - small]}: p-values of this pair may be too small"
-
-
 def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
     """Make the tests of one contrast.
 
@@ -207,6 +166,7 @@ def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
     -------
     dict of str to SurfaceEffect
         By measure. Clusters are enhanced for signed errors alone; the others are corrected by the largest statistic.
+        Between groups, distances have a variance per group; misses, which are 0 or 1, have the one that equal means imply.
     """
     template = Template.load(case.template)
     mesh = link_vertices(template.faces, measure_vertex_areas(template.vertices_mm, template.faces))
@@ -226,6 +186,7 @@ def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
             tested,
             seed=case.seed,
             covariates=others,
+            variance_groups=design.groups if design.names and measure != MISS else None,
             mesh=graph,
             permutations=case.permutations,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,6 @@ from helpers.spatial.contrasts import (
     design_groups,
     design_slope,
     run_test,
-    warn_of_spread,
 )
 from helpers.spatial.maps import (
     GroupMaps,
@@ -133,8 +132,6 @@ def plan_tests(
         if first is not None and second is not None:
             for measure, present in ((SIGNED, has_error), (ABSOLUTE, has_error), (MISS, has_any)):
                 one.designs[measure] = design_groups(present, groups, (first, second), covariates, min_group=min_group)
-            design = one.designs[SIGNED]
-            one.designs[SIGNED] = replace(design, warning=warn_of_spread(people.signed_mm, design, (first, second)))
             if len(one.designs[SIGNED].names) > 2:
                 one.designs[ANY_GROUP] = one.designs[SIGNED]
         if attribute in known and is_numeric(known[attribute]):
@@ -223,8 +220,6 @@ def list_notes(wanted: Sequence[Wanted], min_group: int) -> list[str]:
             notes.append(
                 f"{model}, {name_organ(organ)}, {attribute}: {design.left_out} people are in no test, because a covariate is not known of them"
             )
-        if design is not None and design.warning:
-            notes.append(f"{model}, {name_organ(organ)}, {attribute}: {design.warning}")
         for found in (design, one.slope_designs.get(SIGNED)):
             if found is not None and found.note:
                 notes.append(f"{model}, {name_organ(organ)}, {attribute}: {found.note}")

@@ -299,9 +299,7 @@ def _measure_share(p: np.ndarray, areas: np.ndarray, alpha: float) -> float:
 
 def _describe_design(design: Design | None, effects: Mapping[str, SurfaceEffect]) -> dict[str, object]:
     signed = effects.get(SIGNED)
-    said = (
-        [] if design is None else [design.note, design.warning, design.dropped and f"not held equal: {design.dropped}"]
-    )
+    said = [] if design is None else [design.note, design.dropped and f"not held equal: {design.dropped}"]
     said += [] if signed is None else list(signed.notes)
     return {
         "permutations": None if signed is None else signed.permutations,
