@@ -73,7 +73,7 @@ def test_mesh_is_closed_faces_outwards_and_has_about_the_number_asked_for(templa
 
 
 def test_radius_of_a_ball_is_its_radius():
-    ball = build_template([measure((25, 25, 25))] * 3, add_here, vertices=500, affine_rounds=0, deformable_rounds=0)
+    ball = build_template([measure((25, 25, 25))] * 3, add_here, vertices=500, rounds=())
     assert ball.radius_mm == pytest.approx(25.0, abs=0.7)
 
 
@@ -99,10 +99,8 @@ def test_cut_organs_do_not_shape_the_template_when_three_are_whole(fields):
     image = draw_ellipsoid((20, 16, 28), size_mm=90.0)
     cut = image[:, :, : image.GetSize()[2] // 2]
     half = measure_field(smooth_mask(sitk.GetArrayFromImage(cut), Frame.of_image(cut)), grid_mm=5.0)
-    assert build_template([*fields, half], add_here, vertices=300, affine_rounds=1, deformable_rounds=0).subjects == 4
-    assert (
-        build_template([*fields[:2], half], add_here, vertices=300, affine_rounds=0, deformable_rounds=0).subjects == 3
-    )
+    assert build_template([*fields, half], add_here, vertices=300, rounds=["affine"]).subjects == 4
+    assert build_template([*fields[:2], half], add_here, vertices=300, rounds=()).subjects == 3
 
 
 def test_shapes_that_cannot_be_registered_are_left_out(fields):
@@ -111,7 +109,7 @@ def test_shapes_that_cannot_be_registered_are_left_out(fields):
             starts = [replace(starts[0], offset_mm=np.full(3, 1e4)), *starts[1:]]
         return add_here(canvas, shapes, starts, step)
 
-    assert build_template(fields, lose_first, vertices=300, affine_rounds=1, deformable_rounds=0).subjects == 3
+    assert build_template(fields, lose_first, vertices=300, rounds=["affine"]).subjects == 3
 
 
 def test_no_shape_is_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from helpers.spatial.correspondence import AffineAlignment, Field
 
 # Coarse to fine: by how much the grid is thinned, and how many steps are made there.
 LEVELS = ((2, 25), (1, 20))
+COARSE = LEVELS[:1]
 # The Gaussian (in steps of the level's grid) that keeps the deformation smooth, as a thin tissue would.
 ELASTICITY_STEPS = 1.0
 # Displacements are kept as whole hundredths of a millimetre: far below a voxel, and small on disk.
@@ -69,7 +71,9 @@ class DeformableAlignment:
         return _as_vector_image(self.displacement_mm, self.grid_mm, self.origin_mm)
 
 
-def deform(template: Field, field: Field, affine: AffineAlignment) -> DeformableAlignment:
+def deform(
+    template: Field, field: Field, affine: AffineAlignment, *, levels: Sequence[tuple[int, int]] = LEVELS
+) -> DeformableAlignment:
     """Find the smooth deformation that takes a template, after its affine alignment, to a scan's organ.
 
     Parameters
@@ -78,6 +82,8 @@ def deform(template: Field, field: Field, affine: AffineAlignment) -> Deformable
         Signed-distance fields, clipped alike.
     affine : AffineAlignment
         From :func:`helpers.spatial.correspondence.register_affine`.
+    levels : sequence of (int, int)
+        By how much the grid is thinned and how many steps are made there, coarse to fine.
 
     Returns
     -------
@@ -105,7 +111,7 @@ def deform(template: Field, field: Field, affine: AffineAlignment) -> Deformable
         moving = _like(mixed, fixed)
     displacement = sitk.Image(fixed.GetSize(), sitk.sitkVectorFloat64, 3)
     displacement.CopyInformation(fixed)
-    for thinning, steps in LEVELS:
+    for thinning, steps in levels:
         if min(fixed.GetSize()) < 8 * thinning and thinning > 1:
             continue
         coarse_fixed, coarse_moving = (_thin(image, thinning) for image in (fixed, moving))
@@ -117,7 +123,8 @@ def deform(template: Field, field: Field, affine: AffineAlignment) -> Deformable
         demons.SetStandardDeviations(ELASTICITY_STEPS)
         start = sitk.Resample(displacement, coarse_fixed, sitk.Transform(), sitk.sitkLinear, 0.0)
         displacement = demons.Execute(coarse_fixed, coarse_moving, start)
-    found = sitk.GetArrayFromImage(displacement)
+    # The last level may have been a coarse one.
+    found = sitk.GetArrayFromImage(sitk.Resample(displacement, fixed, sitk.Transform(), sitk.sitkLinear, 0.0))
     return DeformableAlignment(
         affine, quantise(found) * np.float32(STORED_MM), template.grid_mm, np.asarray(template.origin_mm)
     )

@@ -22,7 +22,7 @@ from helpers.spatial.correspondence import (
     guess_alignment,
     register_affine,
 )
-from helpers.spatial.deformation import DeformableAlignment, deform, remove_mean_displacement
+from helpers.spatial.deformation import COARSE, LEVELS, DeformableAlignment, deform, remove_mean_displacement
 from helpers.spatial.surfaces import (
     Surface,
     keep_largest_part,
@@ -32,12 +32,12 @@ from helpers.spatial.surfaces import (
 )
 from helpers.storage import write_atomically
 
-AFFINE_ROUNDS = 2
-DEFORMABLE_ROUNDS = 2
 MIN_SHAPES = 3
 
 # How shapes are brought to the mean so far: as they were placed before, by a new affine registration, or deformed as well.
-Step = Literal["place", "affine", "deform"]
+Step = Literal["place", "affine", "coarse", "fine"]
+# The first deformation is to a mean that is still blurred, in which fine steps would find nothing to follow.
+ROUNDS: tuple[Step, ...] = ("affine", "affine", "coarse", "fine")
 
 
 @dataclass(frozen=True)
@@ -159,11 +159,11 @@ def add_shapes(canvas: Field, fields: Sequence[Field], starts: Sequence[AffineAl
         The mean so far, or (for "place") any field on the grid to add up on.
     fields, starts : sequence of Field, AffineAlignment
         The shapes and how they lie.
-    step : {"place", "affine", "deform"}
+    step : {"place", "affine", "coarse", "fine"}
         Which registration is made before.
     """
     total, weight = np.zeros(canvas.values_mm.shape), np.zeros(canvas.values_mm.shape, np.int32)
-    moved = np.zeros((*canvas.values_mm.shape, 3)) if step == "deform" else None
+    moved = np.zeros((*canvas.values_mm.shape, 3)) if step in ("coarse", "fine") else None
     found: list[AffineAlignment | None] = []
     image, clip_mm = canvas.as_image(), CLIP_STEPS * canvas.grid_mm
     for field, start in zip(fields, starts, strict=True):
@@ -175,7 +175,7 @@ def add_shapes(canvas: Field, fields: Sequence[Field], starts: Sequence[AffineAl
         found.append(affine)
         alignment: AffineAlignment | DeformableAlignment = affine
         if moved is not None:
-            alignment = deform(canvas, field, affine)
+            alignment = deform(canvas, field, affine, levels=COARSE if step == "coarse" else LEVELS)
             moved += alignment.displacement_mm
         transform = alignment.as_transform()
         # Linear interpolation would pull the convex surface inwards, by a third of a millimetre at an organ's poles.
@@ -196,8 +196,7 @@ def build_template(
     add_all: AddAll,
     *,
     vertices: int,
-    affine_rounds: int = AFFINE_ROUNDS,
-    deformable_rounds: int = DEFORMABLE_ROUNDS,
+    rounds: Sequence[Step] = ROUNDS,
     made_from: str = "",
 ) -> Template:
     """Average organs to a shape that favours none of them.
@@ -210,8 +209,8 @@ def build_template(
         Calls :func:`add_shapes` on all shapes, in parts.
     vertices : int
         About how many vertices the mesh gets.
-    affine_rounds, deformable_rounds : int
-        How often shapes are registered to the mean and averaged again.
+    rounds : sequence of {"affine", "coarse", "fine"}
+        How shapes are registered to the mean, each time they are averaged again.
     made_from : str
         Kept with the template, see :func:`hash_ingredients`.
 
@@ -242,8 +241,7 @@ def build_template(
     alignments = [guess_alignment(field, scale) for field in shapes]
     mean, _ = _average(_enclose(shapes, alignments, scale), add_all, shapes, alignments, "place")
     mean = _crop(mean)
-    steps: list[Step] = [*["affine"] * affine_rounds, *["deform"] * deformable_rounds]  # type: ignore[list-item]
-    for step in steps:
+    for step in rounds:
         averaged, parts = _average(mean, add_all, shapes, alignments, step)
         found = [alignment for part in parts for alignment in part.alignments]
         kept = [place for place, alignment in enumerate(found) if alignment is not None]
@@ -277,7 +275,7 @@ def choose_shapes(fields: Sequence[Field]) -> list[Field]:
 
 def hash_ingredients(fields: Sequence[Field], *, vertices: int) -> str:
     """Return a hash of what a template is made from: the shapes in their order, and the settings."""
-    digest = hashlib.sha256(repr((vertices, AFFINE_ROUNDS, DEFORMABLE_ROUNDS)).encode())
+    digest = hashlib.sha256(repr((vertices, ROUNDS)).encode())
     for field in fields:
         digest.update(field.hash_content().encode())
     return digest.hexdigest()
