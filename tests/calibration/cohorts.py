@@ -64,6 +64,8 @@ class Plan:
         All boundary errors, as a multiple of the usual ones.
     dice_step : float
         Dice is rounded to whole multiples of it; 0: not at all.
+    failures : float
+        Share of the scans in which an organ is missed altogether: Dice 0.
     missing : float
         Share of the scores that are missing, by chance.
     repeated : float
@@ -88,6 +90,7 @@ class Plan:
     women_spread: float = 1.0
     errors: float = 1.0
     dice_step: float = 0.0
+    failures: float = 0.0
     missing: float = 0.0
     repeated: float = 0.0
     alike: bool = True
@@ -135,6 +138,8 @@ def draw_scores(
             if plan.dice_step:
                 dice = plan.dice_step * np.round(dice / plan.dice_step)
             dice = np.clip(dice, 0.0, 1.0)
+            if plan.failures:
+                dice[generator.random(len(who)) < plan.failures] = 0.0
             yield model, organ, {
                 "dice": dice,
                 "hd95_mm": 2.5 * errors * np.exp(plan.distance_spread * generator.standard_normal(len(who))),
