@@ -189,6 +189,38 @@ def test_adjusted_difference_is_what_is_drawn_where_it_was_tested():
     assert "held equal" not in same["title"]["text"]
 
 
+def test_size_and_misses_are_shown_where_asked_for():
+    further = {
+        "absolute_female": [1.9, 0.2, 0, 0, np.nan, 0.5], "absolute_male": [0.4, 0.2, 0, 0, np.nan, 0.5],
+        "absolute_difference": [1.5, 0, 0, 0, np.nan, 0], "absolute_p_fwer": [0.02, 1, 1, 1, np.nan, 1],
+        "miss_female": [0.4, 0, 0, 0, np.nan, 0], "miss_male": [0.1, 0, 0, 0, np.nan, 0],
+        "miss_difference": [0.3, 0, 0, 0, np.nan, 0], "miss_p_fwer": [0.2, 1, 1, 1, np.nan, 1],
+    }  # fmt: skip
+    maps = make_maps(**further)
+    few = offers(show(plot_error_maps(maps, TEMPLATES, groups=GROUPS))[1], "map")
+    figure = plot_error_maps(maps, TEMPLATES, groups=GROUPS, every_measure=True)
+    every = offers(show(figure)[1], "map")
+    assert list(every)[: len(few)] == list(few)
+    assert list(every)[len(few) :] == [
+        "size of the error, “female” (n = 21)",
+        "size of the error, “male” (n = 33)",
+        "size of the error, difference: “female” minus “male”",
+        "misses, “female” (n = 21)",
+        "misses, “male” (n = 33)",
+        "misses, difference: “female” minus “male”",
+    ]
+    traces, layout = show(figure, every["misses, difference: “female” minus “male”"])
+    np.testing.assert_allclose(traces[0]["intensity"], [30, 0, 0, 0, 0, 0], atol=1e-4)
+    assert (traces[0]["cmin"], traces[0]["cmax"]) == (-28, 28), "where nearly all places end, rounded up"
+    assert traces[0]["colorbar"]["ticksuffix"] == " %"
+    assert traces[0]["hovertemplate"].startswith("%{customdata[0]:+.0f} %<br>p = ")
+    assert traces[2]["visible"] is False and "beyond the tolerance" in layout["title"]["text"].replace("<br>", " ")
+    traces, layout = show(figure, every["size of the error, difference: “female” minus “male”"])
+    np.testing.assert_allclose(traces[0]["intensity"], [1.5, 0, 0, 0, 0, 0], atol=1e-4)
+    assert traces[2]["visible"], "its own test"
+    assert traces[0]["colorbar"]["title"]["text"] == "mm: + further off in “female”, − in “male”"
+
+
 def test_slopes_are_maps_too():
     figure = plot_error_maps(make_maps(), TEMPLATES, slopes=make_slopes())
     age = offers(show(figure)[1], "attribute")["age"]

@@ -1,0 +1,267 @@
+"""What the tables of stage 04 say of a surface, map by map: values, how they are named, and what is significant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from helpers.figures.framed import Place, escape
+from helpers.figures.style import name_for_people
+
+DIFFERENCE, SIGNIFICANCE, SLOPE = "difference", "significance", "slope"
+
+
+class TemplateSurface(Protocol):
+    """What a template must offer: :class:`helpers.spatial.Template` does."""
+
+    @property
+    def vertices_mm(self) -> np.ndarray:
+        """Vertices (n, 3), LPS mm."""
+
+    @property
+    def faces(self) -> np.ndarray:
+        """Triangles (m, 3) of vertex numbers."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What of the errors a map shows.
+
+    Attributes
+    ----------
+    column : str
+        What the names of the groups' columns begin with.
+    label : str
+        Before a map's name in the menu.
+    heading, unit, scale : str
+        In words: what is averaged; the unit; what the colours of a group's map mean.
+    pair_scale : str
+        What the colours of a difference mean; {a} and {b} are the two groups.
+    digits : str
+        How a group's number is written.
+    factor : float
+        From the table's numbers to the unit.
+    """
+
+    column: str
+    label: str
+    heading: str
+    unit: str
+    scale: str
+    pair_scale: str
+    digits: str
+    factor: float = 1.0
+
+    def name(self, key: str) -> str:
+        """Return the key of one of this measure's maps."""
+        return key if self is SIGNED else f"{self.column}: {key}"
+
+
+SIGNED = Measure(
+    "error", "", "mean signed error", "mm", "mm: + too large, − too small", "mm: + larger in “{a}”, − larger in “{b}”", "+.2f"
+)  # fmt: skip
+OTHERS = (
+    Measure(
+        "absolute", "size of the error, ", "mean distance, outside or inside", "mm", "mm, outside or inside",
+        "mm: + further off in “{a}”, − in “{b}”", ".2f",
+    ),
+    Measure(
+        "miss", "misses, ", "people whose error is beyond the tolerance, or who were missed altogether", "%", "% of the people",
+        "percentage points: + more often in “{a}”, − in “{b}”", ".0f", 100.0,
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class View:
+    """One map on one surface, and what is said about it."""
+
+    model: str
+    organ: str
+    attribute: str
+    key: str
+    label: str
+    heading: str
+    scale: str
+    values_mm: np.ndarray
+    hover: str
+    family: str
+    details: np.ndarray | None = None
+    significant: np.ndarray | None = None
+    sentence: str = ""
+    unit: str = "mm"
+
+    @property
+    def place(self) -> Place:
+        """Where the menus find it."""
+        return self.model, self.organ, self.attribute, self.key
+
+
+def list_views(
+    maps: pd.DataFrame,
+    templates: Mapping[str, TemplateSurface],
+    groups: pd.DataFrame | None,
+    alpha: float,
+    measures: Sequence[Measure],
+) -> list[View]:
+    """Return the groups' maps, the difference and what of it is significant, wherever there is a value."""
+    views = []
+    for (model, organ, attribute), rows in maps.groupby(["model", "organ", "attribute"], sort=False, observed=True):
+        if organ not in templates:
+            continue
+        rows = _sort_vertices(rows, templates[organ])
+        counts = _count_people(groups, model, organ, attribute)
+        for measure in measures:
+            views += _list_measure((str(model), str(organ), str(attribute)), rows, counts, alpha, measure)
+    return views
+
+
+def _list_measure(
+    words: tuple[str, str, str], rows: pd.DataFrame, counts: Mapping[str, int], alpha: float, measure: Measure
+) -> list[View]:
+    views = []
+    p = _read_p(rows, measure)
+    significant = _find_significant(p, alpha)
+    prefix = f"{measure.column}_"
+    # Its difference and its test have columns that begin alike.
+    others = {f"{prefix}difference", f"{prefix}p_fwer"}
+    for column in (str(column) for column in rows if str(column).startswith(prefix) and column not in others):
+        values = measure.factor * rows[column].to_numpy(float)
+        if np.isfinite(values).any():
+            group = column.removeprefix(prefix)
+            named = _name_group(group, counts)
+            views.append(
+                View(
+                    *words, measure.name(group), f"{measure.label}{named}", f"{named}: {measure.heading}", measure.scale, values,
+                    f"%{{intensity:{measure.digits}}} {measure.unit}", measure.column, None, significant, unit=measure.unit,
+                )
+            )  # fmt: skip
+    a, b = rows["group_a"].iloc[0], rows["group_b"].iloc[0]
+    values, adjusted = _choose_difference(rows, measure)
+    if not (isinstance(a, str) and isinstance(b, str) and np.isfinite(values).any()):
+        return views
+    pair = f"“{a}” minus “{b}”"
+    held = ", other characteristics held equal" if adjusted else ""
+    heading = f"{_name_group(a, counts)} minus {_name_group(b, counts)}, {measure.heading}{held}"
+    scale, family = measure.pair_scale.format(a=a, b=b), f"{measure.column} contrast"
+    details = np.column_stack([values, p])
+    hover = f"%{{customdata[0]:+{measure.digits.lstrip('+')}}} {measure.unit}"
+    if np.isfinite(p).any():
+        hover += "<br>p = %{customdata[1]:.3f}, corrected for the whole surface"
+    views.append(
+        View(
+            *words, measure.name(DIFFERENCE), f"{measure.label}difference: {pair}", heading, scale, values, hover, family, details,
+            significant, unit=measure.unit,
+        )
+    )  # fmt: skip
+    if significant is not None and measure is SIGNED:
+        shown = np.where(np.isfinite(values), np.where(significant, values, 0.0), np.nan)
+        about = f"{pair}, where it is significant (p ≤ {alpha:g}, corrected for the whole surface)"
+        if not significant.any():
+            about = f"{pair}: no place is significant (p ≤ {alpha:g}, corrected for the whole surface)"
+        views.append(
+            View(
+                *words, SIGNIFICANCE, f"significance: {pair}", about, scale, shown, hover, family, details, significant
+            )
+        )
+    return views
+
+
+def list_slopes(slopes: pd.DataFrame, templates: Mapping[str, TemplateSurface], alpha: float) -> list[View]:
+    """Return the slope along each attribute that is a number."""
+    views = []
+    for (model, organ, attribute), rows in slopes.groupby(["model", "organ", "attribute"], sort=False, observed=True):
+        if organ not in templates:
+            continue
+        rows = _sort_vertices(rows, templates[organ])
+        values = rows["slope"].to_numpy(float)
+        if not np.isfinite(values).any():
+            continue
+        step = f"{rows['step'].iloc[0]:g} {rows['unit'].iloc[0]}".strip()
+        p = _read_p(rows, SIGNED)
+        hover = f"%{{customdata[0]:+.2f}} mm per {escape(step)}"
+        if np.isfinite(p).any():
+            hover += "<br>p = %{customdata[1]:.3f}, corrected for the whole surface"
+        views.append(
+            View(
+                str(model), str(organ), str(attribute), SLOPE, f"slope: per {step}",
+                f"change of the signed error with every {step} of {name_for_people(str(attribute))}, other characteristics held equal",
+                f"mm per {step}: + outwards, − inwards", values, hover, "slope", np.column_stack([values, p]),
+                _find_significant(p, alpha),
+            )
+        )  # fmt: skip
+    return views
+
+
+def _sort_vertices(rows: pd.DataFrame, template: TemplateSurface) -> pd.DataFrame:
+    if len(rows) != len(template.vertices_mm):
+        model, organ, attribute = rows[["model", "organ", "attribute"]].iloc[0]
+        raise ValueError(
+            f"maps of {model}, {organ}, {attribute} have {len(rows)} vertices, the template has {len(template.vertices_mm)}"
+        )
+    return rows.sort_values("vertex")
+
+
+def _count_people(groups: pd.DataFrame | None, model: str, organ: str, attribute: str) -> dict[str, int]:
+    if groups is None or groups.empty:
+        return {}
+    here = (groups["model"] == model) & (groups["organ"] == organ) & (groups["attribute"] == attribute)
+    known = groups[here & groups["n"].notna()]
+    return dict(zip(known["group"].astype(str), known["n"].astype(int), strict=True))
+
+
+def _name_group(group: str, counts: Mapping[str, int]) -> str:
+    return f"“{group}” (n = {counts[group]})" if group in counts else f"“{group}”"
+
+
+def _choose_difference(rows: pd.DataFrame, measure: Measure) -> tuple[np.ndarray, bool]:
+    """Return the difference that was tested, and whether covariates were held equal in it."""
+    if measure is not SIGNED:  # of these the tables hold the plain difference
+        return measure.factor * rows[f"{measure.column}_difference"].to_numpy(float), False
+    plain = rows["difference"].to_numpy(float)
+    if "adjusted_difference" not in rows:
+        return plain, False
+    adjusted = rows["adjusted_difference"].to_numpy(float)
+    if not np.isfinite(adjusted).any():
+        return plain, False
+    return adjusted, not np.allclose(adjusted, plain, atol=5e-4, equal_nan=True)
+
+
+def _read_p(rows: pd.DataFrame, measure: Measure) -> np.ndarray:
+    column = "p_fwer" if measure is SIGNED else f"{measure.column}_p_fwer"
+    return rows[column].to_numpy(float) if column in rows else np.full(len(rows), np.nan)
+
+
+def _find_significant(p: np.ndarray, alpha: float) -> np.ndarray | None:
+    """Return where p is up to `alpha`; None where nothing was tested."""
+    return np.nan_to_num(p, nan=1.0) <= alpha if np.isfinite(p).any() else None
+
+
+def order_views(views: Sequence[View]) -> list[View]:
+    """Bring views of one model, organ and attribute together, differences first, in order of appearance."""
+    order: dict[Place, list[View]] = {}
+    for view in views:
+        order.setdefault(view.place[:3], []).append(view)
+    ranks = {DIFFERENCE: 0, SIGNIFICANCE: 1, SLOPE: 3}
+    last = {measure.column: 4 + place for place, measure in enumerate(OTHERS)}
+
+    def rank(view: View) -> int:
+        return ranks.get(view.key, last.get(view.family.removesuffix(" contrast"), 2))
+
+    return [view for part in order.values() for view in sorted(part, key=rank)]
+
+
+def add_sentences(views: Sequence[View], places: pd.DataFrame | None) -> list[View]:
+    """Return the views with what is said of where they lie; what is significant shares the difference's sentence."""
+    if places is None or places.empty:
+        return list(views)
+    columns = places[["model", "organ", "attribute", "map"]].astype(str).itertuples(index=False, name=None)
+    said = dict(zip(columns, places["sentence"], strict=True))
+    return [
+        replace(view, sentence=said.get((*view.place[:3], DIFFERENCE if view.key == SIGNIFICANCE else view.key), ""))
+        for view in views
+    ]
