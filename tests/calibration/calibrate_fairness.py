@@ -6,15 +6,9 @@
 
 from __future__ import annotations
 
-import argparse
 import datetime
-import multiprocessing
-import os
 import platform
-import sys
-import time
 import warnings
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -22,18 +16,29 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from helpers.fairness import audit
 from helpers.fairness.bootstrap import make_generator
 from helpers.storage import write_text
 from tests.calibration.cohorts import Truth, draw_cohort, find_truth
 from tests.calibration.masks import list_mask_questions, list_mask_runs, see_mask_cohort
-from tests.calibration.questions import DRAWS, PERMUTATIONS, Check, Question, Run, Seen, list_questions, list_runs
+from tests.calibration.questions import (
+    ALL_METRICS,
+    DRAWS,
+    EXTREME,
+    FAILURES,
+    PERMUTATIONS,
+    SETTINGS,
+    Check,
+    Question,
+    Run,
+    Seen,
+    list_questions,
+    list_runs,
+)
+from tests.calibration.running import BEYOND, Job, run_command, run_jobs
 
 REPORT = Path(__file__).resolve().parents[2] / "docs" / "validity.md"
-# A limit is broken where 99.5 % of the estimate's own distribution lies beyond it.
-BEYOND = float(special.ndtri(0.995))
 CHUNK = 10
 
 
@@ -102,7 +107,7 @@ def calibrate(seed: int, scale: float, workers: int, runs: list[str] | None = No
     """
     chosen = {name: run for name, run in list_all_runs().items() if runs is None or name in runs}
     masks = {name: run for name, run in list_mask_runs().items() if runs is None or name in runs}
-    jobs = []
+    jobs: list[Job] = []
     for name, run in masks.items():
         jobs += [(see_mask_cohort, (name, number, seed)) for number in range(max(2, round(scale * run.cohorts)))]
     for name, run in chosen.items():
@@ -111,14 +116,7 @@ def calibrate(seed: int, scale: float, workers: int, runs: list[str] | None = No
         jobs += [
             (run_cohorts, (name, truth, first, min(CHUNK, count - first), seed)) for first in range(0, count, CHUNK)
         ]
-    if workers:
-        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ.setdefault(variable, "1")  # for the processes: each has one core
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            futures = [pool.submit(call, *given) for call, given in jobs]
-            results = [future.result() for future in futures]
-    else:
-        results = [call(*given) for call, given in jobs]
+    results = run_jobs(jobs, workers)
     seen: dict[str, list[Seen]] = {}
     for (_, given), found in zip(jobs, results, strict=True):
         seen.setdefault(given[0], []).extend(found)
@@ -148,7 +146,7 @@ def write_report(
     for number, question in enumerate(questions, start=1):
         lines += [f"## {number}. {question.title}", "", question.text, ""]
         lines += ["| what | cohorts | estimate | Monte-Carlo s.e. | limit | kept |", "|---|---:|---:|---:|---|---|"]
-        for check in question.checks:
+        for check in (check for check in question.checks if check.run in found):
             estimate = found[check.run][check.seen]
             verdict = judge(check, estimate)
             error = f"{100 * estimate.error:.1f}" if check.percent else f"{estimate.error:.2g}"
@@ -179,22 +177,29 @@ def write_report(
     return broken
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=20240618)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the full number of cohorts")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--report", type=Path, default=REPORT)
-    chosen = parser.parse_args()
-    start = time.perf_counter()
-    found = calibrate(chosen.seed, chosen.scale, chosen.workers)
-    seconds = time.perf_counter() - start
-    broken = write_report(
-        [*list_questions(), *list_mask_questions()], found, chosen.seed, seconds, chosen.report, chosen.scale
-    )
-    print(f"{chosen.report}: {seconds / 60:.1f} minutes")
-    sys.exit("\n".join(broken) if broken else 0)
+def write_tables(
+    found: dict[str, dict[str, Estimate]], seed: int, seconds: float, path: Path, scale: float
+) -> list[str]:
+    """Write every question's table; return the lines whose limit is broken."""
+    return write_report([*list_questions(), *list_mask_questions()], found, seed, seconds, path, scale)
+
+
+def list_numbers(found: dict[str, dict[str, Estimate]]) -> dict[str, float]:
+    """Return what reports quote: false alarms, the coverage of intervals of gaps from lowest to highest, wrong "equivalent" verdicts."""
+    covered = [
+        found[f"coverage {name}"][seen].mean
+        for name in SETTINGS
+        if name not in (*EXTREME, *FAILURES)
+        for seen in (*(f"{kind} {metric}" for kind in ("gap", "adjusted") for metric in ALL_METRICS), "excess dice")
+    ]
+    wrong = [found[run]["inside"].mean for run in ("margin", "margin skewed", "margin three")]
+    return {
+        "false_alarms": round(found["null"]["any verdict"].mean, 4),
+        "covered_least": round(min(covered), 4),
+        "covered_most": round(max(covered), 4),
+        "wrong_equivalent": round(max(wrong), 4),
+    }
 
 
 if __name__ == "__main__":
-    main()
+    run_command(__doc__.splitlines()[0], REPORT, calibrate, write_tables, "fairness", list_numbers)

@@ -6,16 +6,10 @@ Monte-Carlo error. ``--scale 0.1`` draws a tenth of the cohorts, ``--seed`` othe
 
 from __future__ import annotations
 
-import argparse
 import datetime
-import multiprocessing
-import os
 import platform
-import sys
 import tempfile
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -30,6 +24,7 @@ from helpers.spatial.contrasts import design_groups
 from helpers.spatial.permutation import infer_effect
 from helpers.spatial.surfaces import measure_vertex_areas
 from helpers.storage import write_text
+from tests.calibration.running import BEYOND, run_command, run_jobs
 from tests.calibration.surfaces import (
     ORGAN,
     MaskStudy,
@@ -41,8 +36,6 @@ from tests.calibration.surfaces import (
 
 REPORT = Path(__file__).resolve().parents[2] / "docs" / "validity_spatial.md"
 ALPHA, PERMUTATIONS = 0.05, 499
-# A limit is broken where 99.5 % of the estimate's own distribution lies beyond it.
-BEYOND = 2.576
 CHUNK = 20
 
 Seen = dict[str, float]
@@ -117,6 +110,8 @@ MASK_PLANS = {
         1,
     ),
 }  # fmt: skip
+NULL_MASKS = tuple(name for name, (plan, _) in MASK_PLANS.items() if not plan.erosion_mm)
+ERODED_MASKS = tuple(name for name, (plan, _) in MASK_PLANS.items() if plan.erosion_mm)
 CHECKS = [
     ("False alarms on a mesh", "Smooth random errors (sd 1 mm, 12 mm) at the vertices of an ellipsoid, nothing planted. How often is anything called significant?", [
         Check("plain", "fwer", "60 people: max-T", high=ALPHA),
@@ -247,13 +242,7 @@ def calibrate(seed: int, scale: float, workers: int, runs: list[str] | None = No
             (name, see_mesh_cohorts, (name, first, min(CHUNK, count - first), seed)) for first in range(0, count, CHUNK)
         ]
     jobs = [job for job in jobs if runs is None or job[0] in runs]
-    if workers:
-        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ.setdefault(variable, "1")  # for the processes: each has one core
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            results = [future.result() for future in [pool.submit(call, *given) for _, call, given in jobs]]
-    else:
-        results = [call(*given) for _, call, given in jobs]
+    results = run_jobs([(call, given) for _, call, given in jobs], workers)
     seen: dict[str, list[Seen]] = {}
     for (name, _, _), found in zip(jobs, results, strict=True):
         seen.setdefault(name, []).extend(found)
@@ -274,15 +263,15 @@ def judge(check: Check, values: pd.Series) -> tuple[str, float]:
     return ("within Monte-Carlo error" if distance <= BEYOND * error else "**NO**"), error
 
 
-def write_report(found: dict[str, pd.DataFrame], seed: int, seconds: float, path: Path) -> list[str]:
+def write_report(
+    found: dict[str, pd.DataFrame], seed: int, seconds: float, path: Path, scale: float = 1.0
+) -> list[str]:
     """Write the tables as Markdown; return the lines whose limit is broken."""
     lines, broken = [], []
     for number, (title, text, checks) in enumerate(CHECKS, start=1):
         lines += [f"## {number}. {title}", "", text, ""]
         lines += ["| what | cohorts | estimate | Monte-Carlo s.e. | limit | kept |", "|---|---:|---:|---:|---|---|"]
-        for check in checks:
-            if check.run not in found:
-                continue
+        for check in (check for check in checks if check.run in found):
             values = found[check.run][check.seen].dropna()
             verdict, error = judge(check, values)
             said = f"{100 * error:.1f}" if check.percent else f"{error:.2g}"
@@ -293,6 +282,7 @@ def write_report(found: dict[str, pd.DataFrame], seed: int, seconds: float, path
                 broken.append(f"{title}: {check.text}: {check.format(float(values.mean()))}, limit {check.limit}")
         lines.append("")
     packages = ", ".join(f"{name} {version(name)}" for name in ("segfair", "numpy", "scipy", "SimpleITK"))
+    share = "" if scale == 1 else f" with {100 * scale:g} % of the usual number of cohorts"
     kept = "every limit is kept" if not broken else f"{len(broken)} limits are broken"
     head = [
         "# Validity: the surface tests, tested",
@@ -301,28 +291,20 @@ def write_report(found: dict[str, pd.DataFrame], seed: int, seconds: float, path
         "where it was planted? A limit counts as broken where it is missed by more than 2.6 Monte-Carlo standard errors; what has no limit is there for comparison. "
         "Written by `make calibrate`, which fails where a limit is broken.",
         "",
-        f"Made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} in {seconds / 60:.0f} minutes: {kept}. Seed {seed}; {PERMUTATIONS} permutations. Python {platform.python_version()}, {packages}.",
+        f"Made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} in {seconds / 60:.0f} minutes{share}: {kept}. Seed {seed}; {PERMUTATIONS} permutations. Python {platform.python_version()}, {packages}.",
         "",
     ]  # fmt: skip
     write_text("\n".join([*head, *lines]).rstrip() + "\n", path)
     return broken
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=20240618)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the full number of cohorts")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--report", type=Path, default=REPORT)
-    parser.add_argument("--runs", nargs="*", help="only these")
-    chosen = parser.parse_args()
-    start = time.perf_counter()
-    found = calibrate(chosen.seed, chosen.scale, chosen.workers, chosen.runs)
-    seconds = time.perf_counter() - start
-    broken = write_report(found, chosen.seed, seconds, chosen.report)
-    print(f"{chosen.report}: {seconds / 60:.1f} minutes")
-    sys.exit("\n".join(broken) if broken else 0)
+def list_numbers(found: dict[str, pd.DataFrame]) -> dict[str, float]:
+    """Return what reports quote: false alarms from masks, and how much of a planted place is found (Dice)."""
+    return {
+        "false_alarms": round(float(max(found[run]["fwer"].mean() for run in NULL_MASKS)), 4),
+        "overlap": round(float(min(found[run]["dice"].mean() for run in ERODED_MASKS)), 4),
+    }
 
 
 if __name__ == "__main__":
-    main()
+    run_command(__doc__.splitlines()[0], REPORT, calibrate, write_report, "spatial", list_numbers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from helpers.figures.style import name_for_people
 from helpers.report import sentences
 from helpers.report.blocks import Bullets, Section, Text
+from helpers.report.calibration import describe_calibration
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import (
     is_compared,
@@ -15,10 +16,8 @@ from helpers.report.sections.questions import (
 )
 
 _PLACE = ("limits", "What this report cannot tell you", "Limits")
-CALIBRATION = (
-    "The audit itself was tried on cohorts whose truth is known: how often it finds a difference that is not there, how often its intervals hold "
-    "the truth, and how well it finds the place. The numbers are in docs/validity.md of the segfair repository; they are not repeated here."
-)
+# Below this Dice an organ was missed all but completely.
+FAILED_DICE = 0.1
 
 
 def compose_limits(outputs: Outputs) -> Section:
@@ -35,7 +34,11 @@ def compose_limits(outputs: Outputs) -> Section:
         "given; where one group alone is small, its number of people follows from the others'.",
         "The results hold for people like those studied, scanned as they were.",
     ]
-    if outputs.maps is not None and not outputs.maps.empty:
+    if outputs.metrics is not None and "dice" in outputs.metrics:
+        dice = outputs.metrics["dice"].dropna()
+        items.append(sentences.describe_total_failures(int((dice < FAILED_DICE).sum()), len(dice)))
+    places = outputs.maps is not None and not outputs.maps.empty
+    if places:
         items.append("A place on the common organ shape is as exact as its alignment: read regions, not single points.")
     if is_phantoms(outputs):
         items.insert(0, "The scans are computer-drawn phantoms: nothing here holds for people.")
@@ -49,5 +52,9 @@ def compose_limits(outputs: Outputs) -> Section:
     if scans and not is_compared(outputs):
         items.insert(0, sentences.describe_no_statistics(scans, parameters.fairness.min_group))
     return make_section(
-        _PLACE, [Bullets(tuple(item for item in items if item)), Text(CALIBRATION, lead="How well does the audit do?")]
+        _PLACE,
+        [
+            Bullets(tuple(item for item in items if item)),
+            Text(describe_calibration(places=places), lead="How well does the audit do?"),
+        ],
     )

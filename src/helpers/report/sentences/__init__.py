@@ -33,6 +33,7 @@ from helpers.report.sentences.study import (
     describe_people,
     describe_prompt,
     describe_prompts,
+    describe_total_failures,
     merge_reasons,
 )
 from helpers.report.sentences.words import (
@@ -81,6 +82,7 @@ __all__ = [
     "describe_prompt",
     "describe_prompts",
     "describe_size_share",
+    "describe_total_failures",
     "describe_unknowns",
     "describe_verdict",
     "format_estimate",

@@ -93,6 +93,16 @@ def describe_failures(inference: pd.DataFrame) -> list[str]:
     return said or ["No model failed on any scan."]
 
 
+def describe_total_failures(failed: int, compared: int) -> str:
+    """Say what complete failures do to means over few people; nothing where there are none."""
+    if not failed:
+        return ""
+    return (
+        f"In {failed:,} of {compared:,} comparisons a model missed the organ all but completely (Dice below 0.1). Whether such a rare failure turns up among few "
+        "people is luck: the interval of a group of fewer than about 30 cannot know of those that did not. Count the failures as well as the means."
+    )
+
+
 def describe_exclusions(total: int, excluded: int) -> str:
     """Say how many scans were left out before anything was measured."""
     if total == 0:
