@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.visiting import FLAGS
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -40,6 +42,17 @@ def chromium() -> str:
     if path is None:
         skip_unless_required("browser", "no Chromium on this machine: install it to run the browser tests")
     return str(path)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    """A running Chromium, driven by Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from helpers.figures.tables import style_table
 from helpers.report import export_notebook
-from tests.test_browser_report import FLAGS, Visit
+from tests.visiting import Visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -33,16 +33,6 @@ from helpers.figures.tables import style_table, use_saved_tables
 use_safe_renderer()
 use_saved_tables()
 """
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def save(page, link) -> tuple[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests import lab
-from tests.test_browser_report import FLAGS
 
 pytestmark = [
     pytest.mark.browser,
@@ -24,16 +23,6 @@ def project(tmp_path_factory, repository):
 def address(project, repository, tmp_path_factory):
     with lab.start_lab(project[0], repository, tmp_path_factory.mktemp("jupyter")) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
