@@ -11,15 +11,15 @@ import pytest
 from helpers.figures.frequencies import plot_frequency_slices
 from helpers.figures.spatial import plot_error_maps
 from helpers.report import export_notebook
-from tests.test_browser_report import Visit, browser  # noqa: F401 (a fixture)
 from tests.test_figures_frequencies import ADDED, MISSED
 from tests.test_figures_spatial import TEMPLATES, make_maps, make_slopes
+from tests.visiting import Visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def visit(browser, tmp_path_factory):  # noqa: F811
+def visit(browser, tmp_path_factory):
     import nbformat
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
