@@ -28,10 +28,10 @@ _IDENTIFYING = ("subject", "scan", "reference", "image", "path")
 _SPATIAL_GROUPS = "spatial/groups.csv"
 _READ = (
     "cohort", "exclusions", "metrics", "groups", "disparity", "pairs", "matching", "adjusted_notes", "trends", "trend_tests", "intersections",
-    "model_gaps", "maps", "slopes", "spatial_summary",
+    "model_gaps", "agreement", "agreement_groups", "against_agreement", "maps", "slopes", "spatial_summary",
 )  # fmt: skip
 # Columns of words in the tables of other stages than the audit.
-_WORDS = ("scan", "subject", "reason", "status", "location", "region")
+_WORDS = ("scan", "subject", "reason", "status", "location", "region", "kind")
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class Outputs:
         As the table, with person for subject and without scan.
     groups, disparity, intersections, model_gaps : DataFrame or None
         Rows of groups below `min_group` carry no numbers.
+    agreement, against_agreement : DataFrame or None
+        The same of annotators and of repeated prompts; only rows whose groups reach `min_group`.
     pairs, matching : DataFrame or None
         Without rows that name a group below `min_group`.
     adjusted_notes, trends, trend_tests : DataFrame or None
@@ -87,6 +89,8 @@ class Outputs:
     trend_tests: pd.DataFrame | None = None
     intersections: pd.DataFrame | None = None
     model_gaps: pd.DataFrame | None = None
+    agreement: pd.DataFrame | None = None
+    against_agreement: pd.DataFrame | None = None
     maps: pd.DataFrame | None = None
     slopes: pd.DataFrame | None = None
     spatial_summary: pd.DataFrame | None = None
@@ -134,6 +138,7 @@ def read_outputs(folder: Path) -> Outputs:
     disparity = suppression.suppress_disparity(tables["disparity"], groups, small)
     if disparity is not None and len(disparity) and "verdict" not in disparity:
         problems.append("fairness/disparity.csv has no verdicts, so that none is given: run 03_performance again.")
+    agreed = suppression.suppress_groups(tables["agreement_groups"], min_group, small)
     spatial_groups = _read(folder / _SPATIAL_GROUPS, problems)
     few = suppression.find_few(tables["spatial_summary"], spatial_groups, min_group, small)
     if spatial_groups is not None and len(spatial_groups):
@@ -154,6 +159,8 @@ def read_outputs(folder: Path) -> Outputs:
         trend_tests=tables["trend_tests"],
         intersections=suppression.suppress_cells(tables["intersections"], attributes, small, min_group),
         model_gaps=suppression.suppress_model_gaps(tables["model_gaps"], disparity),
+        agreement=suppression.suppress_disparity(tables["agreement"], agreed, small),
+        against_agreement=suppression.suppress_against(tables["against_agreement"], agreed, small),
         maps=suppression.suppress_maps(tables["maps"], few),
         slopes=suppression.suppress_slopes(tables["slopes"], min_group),
         spatial_summary=suppression.suppress_summary(tables["spatial_summary"], few),

@@ -38,7 +38,8 @@ def suppress_groups(table: pd.DataFrame | None, min_group: int, small: dict[str,
     hidden = (table["n"].fillna(0) < min_group) | is_small(table, "group", small)
     if "suppressed" in table:
         hidden |= table["suppressed"].fillna(False).astype(bool)
-    numbers = [name for name in table if name not in ("model", "organ", "metric", "attribute", "group", "suppressed")]
+    words = ("kind", "model", "organ", "metric", "attribute", "group", "suppressed")
+    numbers = [name for name in table if name not in words]
     table = table.assign(suppressed=hidden)
     table[numbers] = table[numbers].astype("Float64").astype("float64").mask(hidden)
     return table
@@ -58,7 +59,7 @@ def suppress_disparity(
         for side in ("worst_group", "best_group"):
             rows = table[[*keys, side]].astype(str).itertuples(index=False, name=None)
             hidden |= pd.Series([row in few for row in rows], index=table.index)
-    keep = {"model", "organ", "metric", "attribute", "margin", "note"}
+    keep = {"kind", "model", "organ", "metric", "attribute", "margin", "note"}
     for name in table:
         if name not in keep:
             table[name] = table[name].where(~hidden)
@@ -75,6 +76,24 @@ def suppress_pairs(table: pd.DataFrame | None, small: dict[str, set[str]], min_g
         few = kept["n_pairs"].fillna(0) < min_group
         kept[numbers] = kept[numbers].astype(float).mask(few)
     return kept
+
+
+def suppress_against(
+    table: pd.DataFrame | None, agreed: pd.DataFrame | None, small: dict[str, set[str]]
+) -> pd.DataFrame | None:
+    """Drop rows of against_agreement.csv that rest on a group too small to be shown, in the study or among those annotated."""
+    if table is None or table.empty:
+        return table
+    keys = ["organ", "metric", "attribute"]
+    few: set[tuple[str, ...]] = set()
+    if agreed is not None and not agreed.empty:
+        hidden = agreed.loc[agreed["suppressed"] & (agreed["kind"] == "annotators"), [*keys, "group"]]
+        few = set(hidden.astype(str).itertuples(index=False, name=None))
+    hide = pd.Series(False, index=table.index)
+    for side in ("best_group", "worst_group"):
+        rows = table[[*keys, side]].astype(str).itertuples(index=False, name=None)
+        hide |= is_small(table, side, small) | pd.Series([row in few for row in rows], index=table.index)
+    return table[~hide].reset_index(drop=True)
 
 
 def suppress_cells(

@@ -16,6 +16,7 @@ from helpers.report import sentences
 from helpers.report.blocks import Block, Figure, Heading, Note, Section, Table, Text
 from helpers.report.escaping import escape_for_plotly, escape_text
 from helpers.report.outputs import Outputs
+from helpers.report.sections.agreement import compose_agreement
 from helpers.report.sections.overall import tabulate_overall
 from helpers.report.sections.questions import (
     average_people,
@@ -49,6 +50,7 @@ def compose_performance(outputs: Outputs) -> Section:
     blocks += _draw_trends(outputs)
     blocks += _draw_intersections(outputs)
     blocks += _compare_models(outputs)
+    blocks += compose_agreement(outputs)
     blocks += [Heading("Every comparison in numbers"), _tabulate_gaps(outputs, outputs.disparity)]
     pairs = _tabulate_pairs(outputs)
     if pairs is not None:

@@ -1,5 +1,6 @@
 """Tables → sentences for a clinician, by rules that are tested one by one."""
 
+from helpers.report.sentences.agreement import describe_against_agreement, describe_agreement
 from helpers.report.sentences.gaps import (
     FOUND,
     Outcome,
@@ -60,6 +61,8 @@ __all__ = [
     "Outcome",
     "count",
     "describe_adjustment",
+    "describe_against_agreement",
+    "describe_agreement",
     "describe_amount",
     "describe_cell",
     "describe_certainty",
