@@ -398,6 +398,8 @@ def test_small_groups_are_told_as_fewer_than():
 def test_people_scans_and_phantoms_are_counted_in_words():
     said = sentences.describe_people(1, 2, ["sam"], phantoms=False)
     assert said == "1 model (sam) was compared with the expert's masks on 2 scans of 1 person."
+    mixed = sentences.describe_people(5, 5, ["sam", "x", "y"], phantoms=False, annotators=["x", "y"])
+    assert mixed.startswith("1 model (sam) and 2 human annotators (x and y) were compared")
     assert "of 48 phantoms" in sentences.describe_people(48, 49, ["a", "b"], phantoms=True)
 
 

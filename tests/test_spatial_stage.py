@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import SimpleITK as sitk
 
 from helpers import volumes
 from helpers.errors import StageError
-from helpers.spatial import Template, describe_location, map_errors, read_errors, read_maps
+from helpers.spatial import Template, describe_location, describe_places, map_errors, read_errors, read_maps
 from helpers.spatial.measuring import ScanCase, measure_errors, measure_shapes
 from helpers.spatial.tables import QUALITY_COLUMNS, SUMMARY_COLUMNS
 from tests.spatial_cohort import draw_ellipsoid, make_study, write_cohort, write_prediction
@@ -87,6 +88,19 @@ def test_summary_points_at_the_back(ellipsoids):
     assert row["min_p_fwer"] < 0.05 and row["region"] == "significant"
     assert row["location"].startswith("posterior surface") and "smaller in female" in row["location"]
     assert row["peak_difference_mm"] < -3.0 and row["peak_y"] > 8.0
+
+
+def test_summary_and_sentences_speak_of_the_same_place(ellipsoids):
+    _, _, result = ellipsoids
+    places = describe_places(result.maps, result.templates, groups=result.groups, alpha=0.05)
+    sentences = places[places["map"] == "difference"].set_index(["model", "organ", "attribute"])["sentence"]
+    told = 0
+    for row in result.summary[result.summary["location"] != ""].itertuples():
+        where = re.search(r"\d+ % of the surface, up to [\d.]+ mm|\(\d+ %\), up to [\d.]+ mm", row.location)
+        if where:
+            told += 1
+            assert where[0] in sentences[row.model, row.organ, row.attribute]
+    assert told > 1
 
 
 def test_of_three_groups_the_oldest_are_compared_with_the_youngest(ellipsoids):

@@ -10,13 +10,17 @@ from helpers.spatial.surfaces import measure_vertex_areas
 
 # LPS axes: x grows to the person's left, y to the back, z to the head.
 DIRECTIONS = (("right", "left"), ("anterior", "posterior"), ("inferior", "superior"))
-# A region is the part of the surface where the value is at least this part of its peak.
+# Where no region is given, it is the part of the surface where the value is at least this part of its height.
 REGION_FRACTION = 0.5
+# The height: what a fiftieth of the surface exceeds. One vertex at a thin edge, where distances are wild, must not speak for a map.
+HEIGHT_QUANTILE = 0.98
 # A direction is named when the region's centre lies this far out along it, relative to the strongest.
 NAMED_FRACTION = 0.5
 # Below this, relative to the organ's own extent, the region has no side.
 MIN_ECCENTRICITY = 0.25
 MOST_OF_SURFACE = 0.6
+# Below this, in mm, a difference or a slope is not worth a place on the organ.
+SMALLEST_DIFFERENCE_MM = 0.05
 # The size stated of a region: what a twentieth of its surface exceeds. A single vertex may be an artefact.
 PEAK_QUANTILE = 0.95
 
@@ -81,6 +85,22 @@ def find_peak(
     )
 
 
+def find_high_part(values_mm: np.ndarray, areas_mm2: np.ndarray, *, smallest_mm: float = 0.1) -> np.ndarray | None:
+    """Return where a map is high: at least half of what a fiftieth of its surface exceeds; None where that is under `smallest_mm`.
+
+    Parameters
+    ----------
+    values_mm : ndarray, (n,)
+        NaN where missing; at least one value.
+    areas_mm2 : ndarray, (n,)
+    smallest_mm : float
+    """
+    known = np.isfinite(values_mm)
+    sizes = np.abs(np.nan_to_num(values_mm, nan=0.0))
+    height_mm = measure_quantile(sizes[known], areas_mm2[known], HEIGHT_QUANTILE)
+    return sizes >= REGION_FRACTION * height_mm if height_mm >= smallest_mm else None
+
+
 def measure_quantile(values: np.ndarray, weights: np.ndarray, quantile: float) -> float:
     """Return the smallest value that at least a share `quantile` of the weight does not exceed."""
     order = np.argsort(values)
@@ -110,12 +130,12 @@ def describe_location(
     faces : ndarray of int, (m, 3), optional
         Weighs vertices by area; without it all weigh alike.
     region : ndarray of bool, (n,), optional
-        Describe this part of the surface (say, where a difference is beyond chance) rather than the part around the peak.
+        Describe this part of the surface (say, where a difference is beyond chance) rather than where the map is high.
     positive, negative : str
         What values above and below zero mean: for a difference of two groups say for example
         ``"larger in women"`` and ``"smaller in women"``.
     smallest_mm : float
-        A peak below this is not worth a place (where no region is given).
+        A height below this is not worth a place (where no region is given).
 
     Returns
     -------
@@ -124,26 +144,23 @@ def describe_location(
 
     Notes
     -----
-    The region is where the value has the peak's sign and at least half its height. Its area-weighted
+    Without a region it is that of :func:`find_high_part`; of positive and negative values in it those count that cover more. Its area-weighted
     centre, each axis divided by the organ's extent along it, gives the direction: axes at least half
     as strong as the strongest are named (left or right, then front or back, then down or up). A centre
     near the middle has no side: "several sides", or from 60 % of the surface on "most of the surface".
-    Of a given region, the size is the one of :func:`find_peak`.
+    The size is the one of :func:`find_peak`.
     """
     values = np.asarray(values_mm, float)
     finite = np.isfinite(values)
     if not finite.any():
         return "no value anywhere on the surface"
     weights = np.ones(len(values)) if faces is None else measure_vertex_areas(vertices_mm, faces)
-    if region is not None and (finite & region).any():
-        found = find_peak(values, weights, region=region, prominence=np.abs(values))
-        peak, region = found.value_mm, found.region
-    else:
-        peak = float(values[finite][np.abs(values[finite]).argmax()])
-        if abs(peak) < smallest_mm:
-            return f"nowhere over {smallest_mm:g} mm"
-        with np.errstate(invalid="ignore"):
-            region = finite & (values * np.sign(peak) >= REGION_FRACTION * abs(peak))
+    if region is None or not (finite & region).any():
+        region = find_high_part(values, weights, smallest_mm=smallest_mm)
+    if region is None:
+        return f"nowhere over {smallest_mm:g} mm"
+    found = find_peak(values, weights, region=region, prominence=np.abs(values))
+    peak, region = found.value_mm, found.region
     fraction = weights[region].sum() / weights[finite].sum()
     percent = f"{100 * fraction:.0f}" if fraction >= 0.01 else "under 1"
     size = f"up to {abs(peak):.1f} mm {positive if peak > 0 else negative}"

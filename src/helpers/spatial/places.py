@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.spatial.location import describe_location, find_peak, measure_quantile
+from helpers.spatial.location import SMALLEST_DIFFERENCE_MM, describe_location, find_peak
 from helpers.spatial.surfaces import measure_vertex_areas
 from helpers.spatial.template import Template
 
 PLACE_COLUMNS = ["model", "organ", "attribute", "map", "group", "p", "significant", "sentence"]
 DIFFERENCE, SLOPE = "difference", "slope"
-# Below this, in mm, a difference or a slope is not worth a place on the organ.
-SMALLEST_MM = 0.05
-# What a fiftieth of the surface exceeds is called the height of a map.
-HEIGHT_QUANTILE = 0.98
 
 
 def describe_places(
@@ -75,7 +71,7 @@ def _describe_maps(
             values = part[column].to_numpy(float)
             if np.isfinite(values).any():
                 group = column.removeprefix("error_")
-                said = _describe_height(template, values)
+                said = describe_location(template.vertices_mm, values, template.faces)
                 yield *key, group, group, np.nan, False, f"In “{group}”: {said}."
 
 
@@ -98,7 +94,7 @@ def _describe_difference(
         said = describe_location(*where, region=found, positive=words, negative=words)
         return smallest, True, f"{_open(said)} ({_write_p(smallest)}, corrected)."
     words_a, words_b = f"larger in “{a}” than in “{b}”", f"larger in “{b}” than in “{a}”"
-    said = _describe_height(template, values, positive=words_a, negative=words_b, smallest_mm=SMALLEST_MM)
+    said = _describe_height(template, values, words_a, words_b)
     if np.isnan(smallest):
         return smallest, False, f"The difference was not tested. It is largest here: {said}."
     return (
@@ -124,7 +120,7 @@ def _describe_slopes(slopes: pd.DataFrame, templates: Mapping[str, Template], al
             where = template.vertices_mm, values, template.faces
             said = describe_location(*where, region=found, positive=out, negative=inwards)
         else:
-            said = _describe_height(template, values, positive=out, negative=inwards, smallest_mm=SMALLEST_MM)
+            said = _describe_height(template, values, out, inwards)
         if found.any():
             sentence = f"{_open(said)} ({_write_p(smallest)}, corrected)."
         elif np.isnan(smallest):
@@ -135,26 +131,16 @@ def _describe_slopes(slopes: pd.DataFrame, templates: Mapping[str, Template], al
     return rows
 
 
-def _describe_height(
-    template: Template,
-    values: np.ndarray,
-    *,
-    positive: str = "too large",
-    negative: str = "too small",
-    smallest_mm: float = 0.1,
-) -> str:
-    """Say where a map that is not known to be significant is high: at least half of what a fiftieth of the surface exceeds.
-
-    One vertex at a thin edge, where distances are wild, would otherwise speak for the whole map.
-    """
-    areas = measure_vertex_areas(template.vertices_mm, template.faces)
-    sizes = np.abs(np.nan_to_num(values, nan=0.0))
-    known = np.isfinite(values)
-    height_mm = measure_quantile(sizes[known], areas[known], HEIGHT_QUANTILE)
-    region = sizes >= 0.5 * height_mm if height_mm >= smallest_mm else None
+def _describe_height(template: Template, values: np.ndarray, positive: str, negative: str) -> str:
+    """Say where a difference or a slope that is not known to be significant is high."""
     return describe_location(
-        template.vertices_mm, values, template.faces, region=region, positive=positive, negative=negative, smallest_mm=smallest_mm
-    )  # fmt: skip
+        template.vertices_mm,
+        values,
+        template.faces,
+        positive=positive,
+        negative=negative,
+        smallest_mm=SMALLEST_DIFFERENCE_MM,
+    )
 
 
 def _name_failure(part: pd.DataFrame, values: np.ndarray, found: np.ndarray, template: Template, a: str, b: str) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from helpers.fairness.hypothesis_tests import adjust_p_values
 from helpers.spatial.contrasts import ABSOLUTE, ANY_GROUP, MISS, SIGNED, Design
-from helpers.spatial.location import describe_location, find_peak
+from helpers.spatial.location import SMALLEST_DIFFERENCE_MM, describe_location, find_high_part, find_peak
 from helpers.spatial.maps import ATTRIBUTE_PREFIX, GroupMaps, list_attributes
 from helpers.spatial.permutation import SurfaceEffect
 from helpers.spatial.surfaces import measure_vertex_areas
@@ -270,12 +270,14 @@ def _summarise(
         with np.errstate(invalid="ignore"):
             beyond = effect.p_fwer <= alpha
     weights = np.abs(values) if effect is None else np.abs(effect.statistic)
-    peak = find_peak(values, areas, region=beyond if beyond.any() else None, prominence=weights)
+    region = beyond if beyond.any() else find_high_part(values, areas, smallest_mm=SMALLEST_DIFFERENCE_MM)
+    peak = find_peak(values, areas, region=region, prominence=weights)
     row |= {
         peak_name: round(peak.value_mm, 3),
         "region": "significant" if beyond.any() else "surface",
         "location": describe_location(
-            vertices_mm, values, faces, region=peak.region if beyond.any() else None, positive=words[0], negative=words[1]
+            vertices_mm, values, faces, region=None if region is None else peak.region, positive=words[0], negative=words[1],
+            smallest_mm=SMALLEST_DIFFERENCE_MM,
         ),
     }  # fmt: skip
     return row | {f"peak_{axis}": round(float(vertices_mm[peak.vertex, place]), 1) for place, axis in enumerate("xyz")}

@@ -119,7 +119,10 @@ def _warn(outputs: Outputs) -> list[Block]:
 def _tell_who(outputs: Outputs) -> list[Block]:
     included = outputs.included
     models = [model.name for model in outputs.parameters.models]
-    whom = sentences.describe_people(included["person"].nunique(), len(included), models, phantoms=is_phantoms(outputs))
+    annotators = [model.name for model in outputs.parameters.models if model.annotator]
+    whom = sentences.describe_people(
+        included["person"].nunique(), len(included), models, phantoms=is_phantoms(outputs), annotators=annotators
+    )
     blocks: list[Block] = [Text(whom, lead="Which models, whose scans?"), Bullets(tuple(tell_groups(outputs)))]
     prompts = sentences.describe_prompts(list_prompts(outputs))
     if prompts:

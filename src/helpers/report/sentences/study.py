@@ -30,14 +30,22 @@ STATUSES = {
 }
 
 
-def describe_people(people: int, scans: int, models: Sequence[str], *, phantoms: bool) -> str:
-    """Say which models were tried on whose scans."""
+def describe_people(
+    people: int, scans: int, models: Sequence[str], *, phantoms: bool, annotators: Sequence[str] = ()
+) -> str:
+    """Say which models were tried on whose scans; those named in `annotators` are people."""
     whom = count(people, "phantom") if phantoms else count(people, "person", "people")
     verb = "was" if len(models) == 1 else "were"
-    return (
-        f"{count(len(models), 'model').capitalize()} ({list_words(models)}) {verb} compared with the expert's masks "
-        f"on {count(scans, 'scan')} of {whom}."
-    )
+    kinds = [
+        f"{count(len(names), noun)} ({list_words(names)})"
+        for noun, names in (
+            ("model", [name for name in models if name not in annotators]),
+            ("human annotator", [name for name in models if name in annotators]),
+        )
+        if names
+    ]
+    who = list_words(kinds)
+    return f"{who[:1].upper()}{who[1:]} {verb} compared with the expert's masks on {count(scans, 'scan')} of {whom}."
 
 
 def describe_groups(
