@@ -30,30 +30,22 @@ class PermutedStatistic:
         self.tested = design.tested
         complete = known.all(axis=0)
         self.complete, self.partial = np.flatnonzero(complete), np.flatnonzero(~complete)
-        self.residuals: np.ndarray = np.ascontiguousarray(fit.residuals[:, self.complete].astype(dtype))
-        self.partial_residuals: np.ndarray = np.ascontiguousarray(fit.residuals[:, self.partial].astype(dtype))
+        residuals = fit.residuals if design.groups is None else fit.residuals / fit.spreads[design.groups]
+        self.residuals: np.ndarray = np.ascontiguousarray(residuals[:, self.complete].astype(dtype))
+        self.partial_residuals: np.ndarray = np.ascontiguousarray(residuals[:, self.partial].astype(dtype))
+        self.spreads: np.ndarray = fit.spreads.astype(dtype)
         patterns, self.pattern = np.unique(known[:, self.partial], axis=1, return_inverse=True)
         self.patterns: np.ndarray = np.ascontiguousarray(patterns.astype(dtype))
         self.degrees: np.ndarray = fit.degrees.astype(dtype)
         self.tiny = 100 * float(np.finfo(dtype).eps)
-        self.groups = self._prepare_groups(fit, design, dtype)
+        members = [] if design.groups is None else [design.groups == code for code in range(len(fit.spreads))]
+        self.groups = [rows.astype(dtype) for rows in members]
+        self.whole = [_describe_group(design.columns[rows], dtype) for rows in members]
         width, vertices, scans = len(self.columns), len(self.degrees), len(design.columns)
         pairs, parts = width * (width + 1) // 2, 1 + len(self.groups)
         numbers = 2 * width * scans * parts + (width * parts + 6) * vertices
         numbers += pairs * (scans + 2 * patterns.shape[1] * parts) if len(self.partial) else 0
         self.bytes_each = numbers * np.dtype(dtype).itemsize
-
-    def _prepare_groups(self, fit: SurfaceFit, design: SurfaceDesign, dtype: type) -> np.ndarray:
-        """Keep what a variance per group needs; return who is in which group, (n_groups, n_scans)."""
-        if design.groups is None:
-            return np.zeros((0, len(design.columns)), dtype)
-        codes = np.arange(len(fit.spreads))
-        standard = (fit.residuals / fit.spreads[design.groups]).astype(dtype)
-        self.residuals = np.ascontiguousarray(standard[:, self.complete])
-        self.partial_residuals = np.ascontiguousarray(standard[:, self.partial])
-        self.spreads: np.ndarray = fit.spreads.astype(dtype)
-        self.whole = [_describe_group(design.columns[design.groups == code], dtype) for code in codes]
-        return (design.groups == codes[:, None]).astype(dtype)
 
     def measure(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return F (or t²) and the sign of the first tested column, each (n_orders, n_vertices).
@@ -64,10 +56,8 @@ class PermutedStatistic:
             Which row of the design each scan gets.
         """
         design = self.columns[:, rows]
-        squared, sign = (
-            np.empty((len(rows), len(self.degrees)), design.dtype),
-            np.ones((len(rows), len(self.degrees)), np.int8),
-        )
+        shape = (len(rows), len(self.degrees))
+        squared, sign = np.empty(shape, design.dtype), np.ones(shape, np.int8)
         if len(self.groups):
             self._assign(squared, sign, self.complete, *self._vary(design, rows))
         else:
