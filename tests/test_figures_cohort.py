@@ -95,3 +95,20 @@ def test_overlap_writes_every_count_into_its_own_cell():
 def test_one_attribute_alone_has_nothing_to_overlap():
     figure = plot_overlap(pd.DataFrame(columns=["attribute_a", "group_a", "attribute_b", "group_b", "n"]))
     assert not figure.data and "one attribute alone" in figure.layout.annotations[0].text
+
+
+@pytest.mark.parametrize("attributes", [2, 4, 7])
+def test_any_number_of_attributes_has_its_pairs_drawn(attributes):
+    names = [f"attribute {number}" for number in range(attributes)]
+    rows = [
+        (first, level, second, other, 4)
+        for place, first in enumerate(names)
+        for second in names[place + 1 :]
+        for level in ("low", "high")
+        for other in ("yes", "no")
+    ]
+    overlaps = pd.DataFrame(rows, columns=["attribute_a", "group_a", "attribute_b", "group_b", "n"])
+    figure = plot_overlap(overlaps)
+    assert len(figure.data) == attributes * (attributes - 1) // 2
+    bottoms = {axis.domain for axis in figure.select_yaxes()}
+    assert len(bottoms) == -(-len(figure.data) // 3), "three abreast, then the next row"

@@ -8,6 +8,10 @@ from plotly.subplots import make_subplots
 
 from helpers.figures.style import colour_groups, mark_groups, name_for_people, style_figure
 
+# Pairs of attributes are drawn in rows of so many; each row takes so much, of it between rows for titles and labels.
+_MOST_PAIRS_ABREAST = 3
+_PAIR_HEIGHT_PX, _PAIR_SPACING_PX = 320, 110
+
 
 def plot_flow(flow: pd.DataFrame) -> go.Figure:
     """Draw the exclusion flow: scans found, out by reason, included.
@@ -95,9 +99,14 @@ def plot_overlap(overlaps: pd.DataFrame) -> go.Figure:
             yref="paper",
         )
         return style_figure(figure, title="People in each pair of groups", height=200)
-    figure = make_subplots(rows=1, cols=len(pairs), horizontal_spacing=0.12)
+    columns = min(len(pairs), _MOST_PAIRS_ABREAST)
+    rows = -(-len(pairs) // columns)
+    figure = make_subplots(
+        rows=rows, cols=columns, horizontal_spacing=0.15, vertical_spacing=_PAIR_SPACING_PX / (_PAIR_HEIGHT_PX * rows)
+    )
     largest = int(overlaps["n"].max())
-    for place, (first, second) in enumerate(pairs, start=1):
+    for place, (first, second) in enumerate(pairs):
+        at = {"row": place // columns + 1, "col": place % columns + 1}
         part = overlaps[(overlaps["attribute_a"] == first) & (overlaps["attribute_b"] == second)]
         grid = part.pivot_table(index="group_b", columns="group_a", values="n", sort=False)
         figure.add_trace(
@@ -106,11 +115,11 @@ def plot_overlap(overlaps: pd.DataFrame) -> go.Figure:
                 colorscale=[[0, "#FFFFFF"], [1, "#5BA3D0"]], zmin=0, zmax=max(largest, 1), showscale=False, xgap=2, ygap=2,
                 hovertemplate=f"{name_for_people(first)}: %{{x}}<br>{name_for_people(second)}: %{{y}}<br>%{{z:.0f}} people<extra></extra>",
             ),
-            row=1, col=place,
+            **at,
         )  # fmt: skip
-        figure.update_xaxes(title=name_for_people(first), type="category", row=1, col=place)
-        figure.update_yaxes(title=name_for_people(second), type="category", automargin=True, row=1, col=place)
-    return style_figure(figure, title="People in each pair of groups", height=340)
+        figure.update_xaxes(title=name_for_people(first), type="category", **at)
+        figure.update_yaxes(title=name_for_people(second), type="category", automargin=True, **at)
+    return style_figure(figure, title="People in each pair of groups", height=20 + _PAIR_HEIGHT_PX * rows)
 
 
 def _wrap(text: str, width: int = 44) -> str:
