@@ -7,6 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies
+from scipy import stats
 
 from helpers.errors import SegfairError
 from helpers.fairness.bootstrap import draw_group_means
@@ -173,19 +174,13 @@ def test_a_perfect_group_has_no_ratio():
     assert np.isnan(found["ser"][0]) and found["gap"][0] == 0.5
 
 
-def test_intervals_of_all_measures_are_those_of_a_slow_loop(rng):
+def test_intervals_of_plain_differences_are_those_of_a_slow_loop(rng):
     values, codes, metrics = make_columns(rng)
     drawn = draw_group_means(values, codes, draws=400, seed=1, streams="abc")
     found = estimate_disparities(values, codes, metrics, drawn, method="percentile")
-    sizes = np.array([np.isfinite(values[codes == group]).sum(axis=0) for group in range(3)])
     for column, metric in enumerate(metrics[:3]):
-        loop = {"sd": [], "ser": [], "es_fairseg": [], "es_fairmedfm": [], "gap": [], "worst_mean": []}
+        loop = {"gap": [], "worst_mean": []}
         for means in drawn[:, :, column]:
-            overall = np.average(means, weights=sizes[:, column])
-            loop["sd"].append(means.std())
-            loop["ser"].append(measure_skewed_error_ratio(means))
-            loop["es_fairseg"].append(measure_equity_scaled(overall, means))
-            loop["es_fairmedfm"].append(overall / (1 + means.std()))
             loop["gap"].append(means[found.best[column]] - means[found.worst[column]])
             loop["worst_mean"].append(means.min())
         for name, drawn_slowly in loop.items():
@@ -194,6 +189,58 @@ def test_intervals_of_all_measures_are_those_of_a_slow_loop(rng):
             assert (ours.low[column], ours.high[column]) == pytest.approx(tuple(expected), rel=1e-10), (metric, name)
     bca = estimate_disparities(values, codes, metrics, drawn).measures["gap"]
     assert (bca.low < bca.estimate).all() and (bca.estimate < bca.high).all()
+
+
+def test_intervals_of_spreads_are_made_of_the_deviations_by_a_slow_loop(rng):
+    values, codes, metrics = make_columns(rng)
+    drawn = draw_group_means(values, codes, draws=400, seed=1, streams="abc")
+    found = estimate_disparities(values, codes, metrics, drawn).measures
+    for column in range(3):
+        known = [values[(codes == group) & np.isfinite(values[:, column]), column] for group in range(3)]
+        means, sizes = np.array([part.mean() for part in known]), np.array([len(part) for part in known])
+        overall, wider = np.average(means, weights=sizes), np.sqrt(sizes / (sizes - 1))
+        moved = [wider * (row - means) for row in drawn[:, :, column]]
+        logs = [wider * (np.log(1 - row) - np.log(1 - means)) for row in drawn[:, :, column]]
+
+        def reach(sizes, share):
+            return np.sort(sizes)[int(np.ceil(share * len(sizes))) - 1]
+
+        off = reach([row.std() for row in moved], 0.95)
+        assert found["sd"].low[column] == pytest.approx(max(means.std() - off, 0))
+        assert found["sd"].high[column] == pytest.approx(means.std() + off)
+        off = reach([np.ptp(row) for row in logs], 0.95)
+        ratio = measure_skewed_error_ratio(means)
+        assert found["ser"].low[column] == pytest.approx(max(ratio / np.exp(off), 1))
+        assert found["ser"].high[column] == pytest.approx(ratio * np.exp(off))
+        shift = reach([abs(np.average(row, weights=sizes)) for row in moved], 0.975)
+        spread = np.abs(overall - means).sum()
+        off = reach([np.abs(row - np.average(row, weights=sizes)).sum() for row in moved], 0.975)
+        assert found["es_fairseg"].low[column] == pytest.approx((overall - shift) / (1 + spread + off))
+        assert found["es_fairseg"].high[column] == pytest.approx(min(overall + shift, 1) / (1 + max(spread - off, 0)))
+        off = reach([row.std() for row in moved], 0.975)
+        expected = min(overall + shift, 1) / (1 + max(means.std() - off, 0))
+        assert found["es_fairmedfm"].high[column] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.03])
+def test_intervals_of_spreads_hold_the_truth_with_and_without_a_disparity(apart):
+    generator = np.random.default_rng(5)
+    codes, metrics, cohorts = np.repeat([0, 1, 2], 30), ["dice"] * 40, 5
+    truth = np.array([0.9, 0.9, 0.9 - apart])
+    expected = {
+        "sd": truth.std(), "ser": measure_skewed_error_ratio(truth), "es_fairseg": measure_equity_scaled(truth.mean(), truth),
+        "es_fairmedfm": truth.mean() / (1 + truth.std()),
+    }  # fmt: skip
+    held = dict.fromkeys(expected, 0)
+    for cohort in range(cohorts):
+        # Skewed, as Dice is: errors are lognormal.
+        errors = (1 - truth)[codes][:, None] * np.exp(0.6 * generator.standard_normal((90, 40)) - 0.18)
+        drawn = draw_group_means(1 - errors, codes, draws=300, seed=cohort, streams="abc")
+        found = estimate_disparities(1 - errors, codes, metrics, drawn).measures
+        for name, value in expected.items():
+            held[name] += int(((found[name].low <= value + 1e-12) & (value - 1e-12 <= found[name].high)).sum())
+    # 95 % but for the Monte-Carlo error of 200 columns.
+    assert all(count >= stats.binom.ppf(0.005, 40 * cohorts, 0.95) for count in held.values()), held
 
 
 def test_wrong_metrics_say_what_to_do(rng):

@@ -221,6 +221,17 @@ def test_names_of_groups_and_direction_do_not_matter(seed, groups):
     assert (expected.low <= expected.low_equivalence).all() and (expected.high >= expected.high_equivalence).all()
 
 
+def test_groups_with_a_value_of_their_own_each_differ_but_are_never_equivalent():
+    codes = np.repeat([0, 1], 10)
+    values = np.column_stack(
+        [np.where(codes, 0.95, 0.80), np.where(codes, 0.95, 0.80), np.where(codes, 0.80, 0.81), np.ones(20)]
+    )
+    found = judge_columns(values, codes, np.array([0.02, 0.02, 0.02, 0.02]), np.array([1e-6, 0.3, 1e-6, np.nan]))
+    assert found.verdict.tolist() == [DISPARITY, INCONCLUSIVE, INCONCLUSIVE, INCONCLUSIVE]
+    assert found.low[0, 0] == found.high[0, 0] == pytest.approx(-0.15)
+    assert np.isnan(found.low[0, 3]) and np.isnan(found.p_equivalence).all()
+
+
 def test_dull_columns():
     nan = np.nan
     codes = np.array([0, 0, 0, 1, 1, 1, 2])

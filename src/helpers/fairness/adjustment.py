@@ -251,7 +251,8 @@ def adjust_gaps(
     freedom where there are at least :data:`SUBJECTS_PER_SPLINE_PARAMETER` subjects per parameter, else as lines. Levels held by fewer than
     :data:`SMALLEST_LEVEL` subjects are pooled; if the pool is as small, its subjects are left out: compared among themselves alone they say
     next to nothing of the gap.
-    A covariate is dropped where it is constant, unknown for more than half of the subjects, or where the variance inflation factor of its
+    A covariate is dropped where it is constant, unknown for more than half of the subjects (one after the other, the least known first, where
+    several together would leave fewer than half, or no two groups that are large enough), or where the variance inflation factor of its
     worst direction (1 / (1 − largest squared canonical correlation with what is in the model)) exceeds :data:`LARGEST_INFLATION`. If it
     is the groups that it cannot be told from, the gap stays confounded with it, and ``warnings`` says so.
 
@@ -521,6 +522,15 @@ def select_and_add(
     while True:
         selection = select_subjects(rows, remaining, labels, min_group)
         base = make_base(selection.rows)
+        unknown = [one for one in remaining if one.name not in selection.dropped and not one.known[rows].all()]
+        if unknown and (base is None or selection.rows.sum() < SMALLEST_KNOWN * rows.sum()):
+            # Together the unknown values cost too many people: better one covariate less than most of the cohort, or all of it.
+            costliest = min(unknown, key=lambda one: one.known[rows].sum())
+            share = costliest.known[rows].mean()
+            reason = f"known for {share:.0%} of the subjects: too few would be left with everything known"
+            reasons[costliest.name] = _describe_use(costliest.name, reason=reason)
+            remaining = [one for one in remaining if one is not costliest]
+            continue
         if base is None:
             return selection, base, Block(np.empty((0, 0)), list(reasons.values()))
         block = add_covariates(base, base_name, selection)
@@ -668,9 +678,10 @@ def _state_gap(
     # Both groups without any spread of their own: an interval of no width would be a silent falsehood.
     if error <= _ROUNDING**0.5 * max(abs(means[best]), abs(means[worst])):
         return stated | {"note": "no interval: neither of the two groups varies"}
+    widest = 1.0 if metric in UNIT_INTERVAL_METRICS else np.inf
     return stated | {
-        "low": gap - reach * error,
-        "high": gap + reach * error,
+        "low": max(gap - reach * error, -widest),
+        "high": min(gap + reach * error, widest),
         "p": 2
         * stats.t.sf(
             abs(gap) / error * stats.t.ppf(0.5 + CONFIDENCE / 2, solver.df_residual) / reach, solver.df_residual

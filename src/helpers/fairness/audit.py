@@ -234,7 +234,7 @@ def audit(
     adjusted_p = _correct(scores, found, fairness, seed)
     disparity, verdict_tables = _tabulate(scores, found, adjusted_p, fairness)
     explained = _explain(metrics, cohort, scores, found, fairness, seed, attributes, confounders, units or {}, notes)
-    disparity = _fill(disparity, explained.pop("gaps"), explained["adjusted_notes"]["warnings"])
+    disparity = _fill(disparity, explained.pop("gaps"), explained["adjusted_notes"])
     if EXPECTED not in people or "dice" not in names:
         disparity = disparity.drop(columns=list(SIZE_COLUMNS))
     intersections = _cross(scores, groups, fairness, notes)
@@ -358,9 +358,14 @@ def _explain(
     }
 
 
-def _fill(disparity: pd.DataFrame, gaps: pd.DataFrame, warnings: pd.Series) -> pd.DataFrame:
+def _fill(disparity: pd.DataFrame, gaps: pd.DataFrame, adjusted_notes: pd.DataFrame) -> pd.DataFrame:
     """Return the table with the adjusted gaps, and what is to be said of them, whose rows are in the same order."""
-    notes = ["; ".join(filter(None, pair)) for pair in zip(disparity["note"], warnings, strict=True)]
+    reasons = [
+        f"no adjusted gap: {note}" if note and np.isfinite(gap) else ""
+        for note, gap in zip(adjusted_notes["note"], disparity["gap"], strict=True)
+    ]
+    said = zip(disparity["note"], adjusted_notes["warnings"], reasons, strict=True)
+    notes = ["; ".join(filter(None, parts)) for parts in said]
     return disparity.assign(**{name: gaps[name].to_numpy(float) for name in gaps}, note=notes)
 
 

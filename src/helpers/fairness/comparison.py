@@ -182,9 +182,10 @@ def compare_attribute(scores: Scores, groups: Groups, settings: Fairness, seed: 
         scores, groups, gap, gap_draws, influence, resamples, correction=settings.correction, method=settings.interval
     )  # fmt: skip
     tested = _run_tests(scores, codes, kept, found.best, found.worst)
-    return Compared(
-        groups, summaries, kept, intervals, found, Intervals(gap, sure.low, sure.high), size, model_gaps, *tested
-    )
+    # No gap of a score from 0 to 1 is larger than 1, however little the data say.
+    widest = np.where(np.isin(scores.metrics, UNIT_INTERVAL_METRICS), 1.0, np.inf)
+    shown_gap = Intervals(gap, np.maximum(sure.low, -widest), np.minimum(sure.high, widest))
+    return Compared(groups, summaries, kept, intervals, found, shown_gap, size, model_gaps, *tested)
 
 
 def describe_groups(scores: Scores, compared: Compared) -> pd.DataFrame:

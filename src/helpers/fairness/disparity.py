@@ -262,8 +262,13 @@ def estimate_disparities(
     Notes
     -----
     The gap is that between the two groups found best and worst in the data, in every draw: its interval may cross 0. With more than two groups
-    this one does not allow for their choice (:func:`helpers.fairness.resampled.find_difference` and :mod:`helpers.fairness.equivalence` do). ``sd``, ``ser`` and Σ|overall − group mean| are never
-    below what equal groups have and so are biased upwards by chance; the bias correction of BCa removes a part of it, percentiles double it.
+    this one does not allow for their choice (:func:`helpers.fairness.resampled.find_difference` and :mod:`helpers.fairness.equivalence` do).
+
+    ``sd``, ``ser`` and Σ|overall − group mean| are never below what equal groups have: they are biased upwards by chance, and no interval made of the same
+    measure in resamples reaches what equal groups have. Theirs is made of the resamples' *deviations*: each is a seminorm of the vector of means (``ser`` by its
+    logarithm, of the log errors), and |s(mean*) − s(mean)| ≤ s(mean* − mean), whose quantile is taken to both sides. It holds the truth at least as often as asked
+    for, and more often where groups are alike. Deviations are widened by √(n / (n − 1)) per group. Both equity-scaled measures combine two such ranges,
+    each at half of the error allowed (Bonferroni).
 
     References
     ----------
@@ -282,12 +287,69 @@ def estimate_disparities(
         values, groups, drawn, measure, confidence=confidence, method=method, smallest_group=smallest_group
     )
     number = len(DISPARITY_MEASURES)
+    measures = {name: _take(found, place) for place, name in enumerate(DISPARITY_MEASURES)}
+    spreads = _surround_spreads(measures, moments.mean, sizes, drawn, 1.0 - confidence)
     return Disparities(
-        {name: _take(found, place) for place, name in enumerate(DISPARITY_MEASURES)},
+        measures | spreads,
         _take(found, slice(number, None)),
         best,
         worst,
     )
+
+
+def _surround_spreads(
+    measures: dict[str, Intervals], means: np.ndarray, sizes: np.ndarray, drawn: np.ndarray, error: float
+) -> dict[str, Intervals]:
+    """Return sd, ser and both equity-scaled measures with intervals made of the resamples' deviations; see :func:`estimate_disparities`.
+
+    Parameters
+    ----------
+    measures : dict of str to Intervals
+        Their estimates, and that of ``overall``.
+    means, sizes : ndarray, (groups, columns)
+    drawn : ndarray, (draws, groups, columns)
+    error : float
+        How often an interval may miss.
+    """
+    kept = sizes > 0
+    number, people = kept.sum(axis=0), sizes.sum(axis=0)
+    overall = measures["overall"].estimate
+    # A group of one does not vary in resamples, and widening does not help it.
+    wider = np.where(kept, np.sqrt(sizes / np.maximum(sizes - 1, 1)), 0.0)
+
+    def deviate(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return np.where(kept, wider * (values - centre), 0.0)
+
+    def reach(sizes_of_deviations: np.ndarray, error: float) -> np.ndarray:
+        return np.quantile(sizes_of_deviations, 1.0 - error, axis=0, method="inverted_cdf")
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moved = deviate(drawn, means)
+        middle = (moved * sizes).sum(axis=1) / people
+        about = moved - moved.sum(axis=1, keepdims=True) / number
+        sd = np.sqrt(np.where(kept, about**2, 0.0).sum(axis=1) / number)
+        distance = np.where(kept, np.abs(moved - middle[:, None, :]), 0.0).sum(axis=1)
+        logs = deviate(np.log(1.0 - drawn), np.log(1.0 - means))
+        highest = np.where(kept, logs, -np.inf).max(axis=1, initial=-np.inf)
+        ratio = highest - np.where(kept, logs, np.inf).min(axis=1, initial=np.inf)
+        at = {name: measures[name].estimate for name in ("sd", "ser", "es_fairseg", "es_fairmedfm")}
+        off, around = reach(sd, error), {}
+        around["sd"] = np.maximum(at["sd"] - off, 0.0), at["sd"] + off
+        off = reach(ratio, error)
+        around["ser"] = np.maximum(at["ser"] * np.exp(-off), 1.0), at["ser"] * np.exp(off)
+        shift = reach(np.abs(middle), error / 2.0)
+        for name, spread, found in (
+            ("es_fairseg", overall / at["es_fairseg"] - 1.0, distance),
+            ("es_fairmedfm", at["sd"], sd),
+        ):
+            off = reach(found, error / 2.0)
+            around[name] = (
+                np.maximum(overall - shift, 0.0) / (1.0 + spread + off),
+                np.minimum(overall + shift, 1.0) / (1.0 + np.maximum(spread - off, 0.0)),
+            )
+    known = {name: np.where(np.isfinite(estimate), 0.0, np.nan) for name, estimate in at.items()}
+    return {name: Intervals(at[name], low + known[name], high + known[name]) for name, (low, high) in around.items()}
 
 
 def _sign_metrics(metrics: Sequence[str]) -> np.ndarray:

@@ -188,10 +188,13 @@ def judge_columns(
         moments.n[first], moments.variance[first], moments.n[second], moments.variance[second]
     )
     difference = np.where(compared, moments.mean[first] - moments.mean[second], np.nan)
-    # Without any variation there is no standard error: nothing is known of how sure the difference is.
+    # Without any variation there is no standard error, and nothing can be shown to be equivalent. Groups of which each has a value of its own
+    # do differ, though, as far as the test over all groups says so.
     error = np.where(compared & (squared > 0), np.sqrt(squared), np.nan)
     together = 1.0 - (1.0 - alpha) ** (1.0 / np.maximum(compared.sum(axis=0), 1))
     low, high = _surround(difference, error, df, together / 2.0)
+    apart = compared & (squared == 0) & (difference != 0)
+    low, high = np.where(apart, difference, low), np.where(apart, difference, high)
     low_equivalence, high_equivalence = _surround(difference, error, df, alpha)
     return Verdicts(
         judge(low, high, low_equivalence, high_equivalence, margin, p_adjusted, alpha=alpha, compared=compared),

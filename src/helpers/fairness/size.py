@@ -106,7 +106,8 @@ def measure_excess(
             influence[:, place] -= own[:, organs] @ change
     excess = gaps.gap - expected_gap
     found = find_difference(draws, excess, influence, resamples, method=method, choice=gaps.choice)
-    return SizeGaps(expected_gap, excess, found.low, found.high, found.p)
+    # No gap in Dice is larger than 1.
+    return SizeGaps(expected_gap, excess, np.maximum(found.low, -1.0), np.minimum(found.high, 1.0), found.p)
 
 
 def _average_groups(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:

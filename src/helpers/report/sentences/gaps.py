@@ -82,9 +82,9 @@ def find_p(row: Mapping[str, Any]) -> Any:
 
 
 def find_reach(row: Mapping[str, Any]) -> float | None:
-    """Return the size of the largest gap inside the interval, either way; None without an interval."""
-    ends = [abs(float(row[end])) for end in ("gap_low", "gap_high") if is_known(row.get(end))]
-    return max(ends) if len(ends) == 2 else None
+    """Return the size of the largest gap inside the interval, either way; None without an interval, or where nobody varies and it has no width."""
+    ends = [float(row[end]) for end in ("gap_low", "gap_high") if is_known(row.get(end))]
+    return max(map(abs, ends)) if len(ends) == 2 and ends[0] < ends[1] else None
 
 
 def rank_rows(rows: Sequence[Mapping[str, Any]], alpha: float) -> list[Mapping[str, Any]]:
@@ -120,7 +120,13 @@ def describe_cell(row: Mapping[str, Any] | None, alpha: float) -> tuple[Outcome,
     if outcome is Outcome.EQUIVALENT:
         return outcome, f"within {format_size(margin, metric)}", ""
     reach = find_reach(row)
-    return outcome, "cannot tell", "" if reach is None else f"up to {format_size(reach, metric)}"
+    if reach is None:
+        return (
+            outcome,
+            "cannot tell",
+            "everyone has the same value" if row.get("gap_low") == row.get("gap_high") == 0 else "",
+        )
+    return outcome, "cannot tell", f"up to {format_size(reach, metric)}"
 
 
 def describe_model(
