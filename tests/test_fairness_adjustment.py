@@ -267,6 +267,36 @@ def test_nobody_is_left_out_for_a_covariate_that_is_not_used(rng):
     assert "collinear with other covariates" in reasons["twin"]
 
 
+def test_covariates_that_together_cost_most_people_are_dropped_one_by_one(rng):
+    people = make_cohort(rng)
+    people.loc[rng.random(160) < 0.35, "bmi"] = np.nan
+    people.loc[rng.random(160) < 0.40, "site"] = None
+    found = adjust_gaps(rng.uniform(size=(160, 1)), people["sex"].to_numpy(), people[["age", "bmi", "site"]], ["dice"])
+    row, reasons = found.gaps.iloc[0], found.covariates.set_index("covariate")["reason"]
+    assert row["covariates"] == "age; bmi" and row["n"] == people["bmi"].notna().sum()
+    share = people["site"].notna().mean()
+    assert reasons["site"] == f"known for {share:.0%} of the subjects: too few would be left with everything known"
+
+
+def test_half_unknown_and_small_groups_still_leave_an_adjusted_gap(rng):
+    people = make_cohort(rng, 32)
+    people["sex"] = ["female", "male"] * 16
+    people.loc[people.index[::2][:9].union(people.index[1::2][:7]), "bmi"] = np.nan
+    values = rng.uniform(size=(32, 1))
+    found = adjust_gaps(values, people["sex"].to_numpy(), people[["age", "bmi"]], ["dice"], min_group=10)
+    row = found.gaps.iloc[0]
+    assert (row["n"], row["covariates"], row["note"]) == (32, "age", "") and np.isfinite(row["adjusted_gap"])
+    assert "bmi: known for 50% of the subjects" in row["dropped"]
+
+
+def test_no_interval_of_a_score_is_wider_than_its_range(rng):
+    people = make_cohort(rng, 16)
+    people["sex"] = ["female", "male"] * 8
+    values = np.column_stack([rng.integers(0, 2, 16), 100.0 * rng.integers(0, 2, 16)]).astype(float)
+    gaps = adjust_gaps(values, people["sex"].to_numpy(), people[["age", "bmi"]], ["dice", "hd95_mm"], min_group=5).gaps
+    assert gaps["low"][0] >= -1 and gaps["high"][0] <= 1 and gaps["high"][1] - gaps["low"][1] > 2
+
+
 def test_a_confounder_that_is_the_group_is_dropped_with_a_warning(rng):
     people = make_cohort(rng)
     people["scanner"] = people["sex"].map({"female": "one", "male": "two"})

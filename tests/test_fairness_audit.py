@@ -66,6 +66,18 @@ def test_six_people_by_eye():
     assert found.family == [("m", "liver", "dice", "sex")]
 
 
+def test_no_gap_of_a_score_is_said_to_be_possible_beyond_its_range():
+    found = fairness.audit(*make_six(liver=(0.0, 0.9, 0.0, 0.9, 0.9, 1.0)), SIX, ["sex"], 1)
+    [row] = found.disparity.to_dict("records")
+    assert -1 <= row["gap_low"] <= row["gap_high"] <= 1
+
+
+def test_why_there_is_no_adjusted_gap_is_said():
+    constant = fairness.audit(*make_six(liver=(0.8, 0.8, 0.8, 0.9, 0.9, 0.9)), SIX, ["sex"], 1)
+    [row] = constant.disparity.to_dict("records")
+    assert np.isnan(row["adjusted_gap"]) and "no adjusted gap: nothing was tested" in row["note"]
+
+
 def test_lower_is_better_turns_the_gap_round():
     metrics, cohort = make_six()
     metrics["hd95_mm"] = [9.0, 8.0, 7.0, 1.0, 2.0, 3.0]

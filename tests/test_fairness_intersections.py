@@ -73,12 +73,28 @@ def test_interaction_test_equals_the_comparison_of_two_linear_models(rng):
     score = add_effects(people, rng, 0.005, 0.09)
     row = pool_intersections(score[:, None], people, min_group=2).variances.iloc[0]
     table = people.assign(score=score, cell=people.agg("/".join, axis=1))
+    # Cells of fewer than five people are pooled, and take no part in the test.
+    table = table[table.groupby("cell")["score"].transform("size") >= 5]
+    assert 0 < len(table) < 400
     additive = smf.ols("score ~ sex + age + bmi", table).fit()
     saturated = smf.ols("score ~ C(cell)", table).fit()
     compared = sm.stats.anova_lm(additive, saturated).iloc[1]
     assert row["f"] == pytest.approx(compared["F"])
     assert row["p_interaction"] == pytest.approx(compared["Pr(>F)"])
     assert (row["df_cells"], row["df_within"]) == (compared["df_diff"], saturated.df_resid)
+
+
+def test_skewed_scores_in_many_tiny_cells_are_no_interaction(rng):
+    codes = rng.integers(0, [5, 3, 2], (90, 3))
+    people = pd.DataFrame({name: codes[:, place].astype(str) for place, name in enumerate(("ethnicity", "age", "sex"))})
+    cells = people.agg("/".join, axis=1)
+    assert cells.nunique() > 25 and (cells.value_counts() < 5).sum() > 15
+    errors = np.exp(rng.standard_normal((90, 400)))
+    found = pool_intersections(errors, people, min_group=2).variances
+    tested = found["p_interaction"].dropna()
+    assert (tested < 0.05).mean() < 0.08
+    few = pool_intersections(errors[:30, :1], people[:30], min_group=2).variances.iloc[0]
+    assert np.isnan(few["p_interaction"]) and "interactions were not tested" in few["note"]
 
 
 def test_tiny_cells_go_to_the_additive_prediction_and_big_ones_stay(rng):

@@ -198,3 +198,13 @@ def test_slopes_rest_on_as_many_people_as_a_group_needs():
     assert shown["slope"].tolist()[0] == 0.4 and shown.loc[1, ["slope", "p_fwer", "n"]].isna().all()
     assert shown.loc[1, "unit"] == "years" and slopes["slope"].notna().all()
     assert suppression.suppress_slopes(None, 10) is None
+
+
+def test_people_with_scans_in_two_groups_count_once_in_that_of_their_first():
+    included = pd.DataFrame(
+        {
+            "person": [1, 1, 2, 3, 3], "number": [2, 1, 3, 4, 5],
+            "group_age": pd.Categorical(["old", "young", "old", None, "old"], ["young", "old"]),
+        }
+    )  # fmt: skip
+    assert suppression.count_people(included, "group_age", "person") == {"young": 1, "old": 2}

@@ -509,3 +509,18 @@ def test_an_estimate_in_a_table_carries_its_interval(value, low, high, text):
 )
 def test_words_are_listed(words, text):
     assert sentences.list_words(words) == text
+
+
+def test_a_gap_without_any_spread_is_no_gap_that_cannot_be_ruled_out():
+    row = {
+        "metric": "dice",
+        "gap": 0.0,
+        "gap_low": 0.0,
+        "gap_high": 0.0,
+        "verdict": "inconclusive",
+        "worst_group": "a",
+        "best_group": "b",
+    }
+    assert sentences.describe_cell(row, 0.05)[1:] == ("cannot tell", "everyone has the same value")
+    wide = row | {"gap_low": -0.01, "gap_high": 0.03}
+    assert sentences.describe_cell(wide, 0.05)[1:] == ("cannot tell", "up to 3.0 points")

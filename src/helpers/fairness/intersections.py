@@ -20,6 +20,7 @@ from helpers.errors import SegfairError
 from helpers.fairness.adjustment import split_by_missing
 from helpers.fairness.bootstrap import CONFIDENCE
 
+SMALLEST_TESTED = 5  # subjects of a cell that takes part in the test of interactions
 FEW_CELLS = 5  # more cells than main effects by fewer than this, and the variance between cells is hardly known
 WITHHELD = "withheld"
 
@@ -46,7 +47,8 @@ class Intersections:
         One row per column of the response (:data:`VARIANCE_COLUMNS`): ``between_variance`` (τ²) and ``within_variance`` (σ²); ``vpc`` = τ² / (τ² + σ²),
         the variance partition coefficient; ``between_variance_null`` and ``vpc_null``, the same without main effects; ``unexplained_share`` = τ² /
         ``between_variance_null``, the share of the variance between cells that the attributes do not explain one by one (at most 1); ``f`` and
-        ``p_interaction``, the F test of any interaction on ``df_cells`` and ``df_within`` degrees of freedom; ``note``.
+        ``p_interaction``, the F test of any interaction among cells of at least
+        :data:`SMALLEST_TESTED` subjects, on ``df_cells`` and ``df_within`` degrees of freedom; ``note``.
     """
 
     cells: pd.DataFrame
@@ -256,7 +258,8 @@ class _Pattern:
         met = self.counts > 0
         sums = np.bincount(cell, values, minlength=len(self.counts))
         every_mean = np.divide(sums, self.counts, out=np.full(len(met), np.nan), where=met)
-        within = float(((values - every_mean[cell]) ** 2).sum())
+        squares = np.bincount(cell, (values - every_mean[cell]) ** 2, minlength=len(self.counts))
+        within = float(squares.sum())
         counts, means = self.counts[met], every_mean[met]
         shown = {name: np.full(len(met), np.nan) for name in (*_SHOWN, "raw_mean")}
         shown |= {"n": self.text, "suppressed": self.hidden}
@@ -270,7 +273,7 @@ class _Pattern:
         if why:
             return shown, row | {"note": "; ".join([why, *self.notes])}
         notes = []
-        df_cells, df_within = len(counts) - self.main_effects.shape[1], int(counts.sum()) - len(counts)
+        df_cells = len(counts) - self.main_effects.shape[1]
         pooled = null = _Pooled.fit(counts, means, within, np.ones((len(counts), 1)))
         row |= {"within_variance": null.within, "between_variance_null": null.between, "vpc_null": null.share}
         if df_cells < 1 or not self.several:
@@ -280,13 +283,9 @@ class _Pattern:
             row |= {"within_variance": pooled.within, "between_variance": pooled.between, "vpc": pooled.share}
             if null.between > 0:
                 row["unexplained_share"] = min(pooled.between / null.between, 1.0)
-            f = _test_interaction(counts, means, within, self.main_effects)
-            row |= {
-                "f": f,
-                "df_cells": df_cells,
-                "df_within": df_within,
-                "p_interaction": stats.f.sf(f, df_cells, df_within),
-            }
+            row |= _test_interaction(counts, means, squares[met], self.main_effects)
+            if "f" not in row:
+                notes.append(f"interactions were not tested: too few cells have {SMALLEST_TESTED} subjects")
         if len(counts) - pooled.parameters < FEW_CELLS:
             notes.append("there are few cells: the variance between them is hardly known")
         visible = met & ~self.hidden
@@ -312,13 +311,33 @@ def _explain_dull(counts: np.ndarray, means: np.ndarray, within: float) -> str:
     return ""
 
 
-def _test_interaction(counts: np.ndarray, means: np.ndarray, within: float, design: np.ndarray) -> float:
-    """Return F of the cells' departure from additive means: exact for normal scores of equal variance."""
-    root = np.sqrt(counts)[:, None]
-    basis = np.linalg.qr(root * design)[0]
-    scaled = root[:, 0] * means
+def _test_interaction(
+    counts: np.ndarray, means: np.ndarray, squares: np.ndarray, design: np.ndarray
+) -> dict[str, float]:
+    """Return F of the cells' departure from additive means, with its degrees of freedom and p; nothing where too few cells are large enough.
+
+    Exact for normal scores of equal variance. Cells of one or two people are left out: there one skewed value is a cell's whole mean, and F takes it for an interaction.
+    """
+    large = counts >= SMALLEST_TESTED
+    root = np.sqrt(counts[large])
+    sizes, directions = np.linalg.svd(root[:, None] * design[large])[1::-1]
+    rank = int((sizes > 1e-9 * max(sizes.max(initial=0.0), 1.0)).sum())
+    df_cells, df_within = int(large.sum()) - rank, int((counts[large] - 1).sum())
+    if df_cells < 1:
+        return {}
+    basis = directions[:, :rank]
+    scaled = root * means[large]
     departure = scaled - basis @ (basis.T @ scaled)
-    return float((departure**2).sum() / (len(counts) - design.shape[1]) / (within / (counts.sum() - len(counts))))
+    within = float(squares[large].sum()) / df_within
+    if within <= 0:
+        return {}
+    f = float((departure**2).sum()) / df_cells / within
+    return {
+        "f": f,
+        "df_cells": df_cells,
+        "df_within": df_within,
+        "p_interaction": float(stats.f.sf(f, df_cells, df_within)),
+    }
 
 
 @dataclass(frozen=True)

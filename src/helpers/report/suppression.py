@@ -17,10 +17,16 @@ def find_small_groups(cohort: pd.DataFrame | None, min_group: int) -> dict[str, 
     small = {}
     for column in (name for name in cohort if name.startswith("group_")):
         groups = list_groups(cohort[column])
-        counts = included.drop_duplicates(["subject", column]).groupby(included[column].astype(str), observed=True)
-        people = counts["subject"].nunique().to_dict()
+        people = count_people(included, column, "subject")
         small[column.removeprefix("group_")] = {group for group in groups if people.get(group, 0) < min_group}
     return small
+
+
+def count_people(included: pd.DataFrame, column: str, person: str) -> dict[str, int]:
+    """Return how many people are in each group: everybody in that of their first scan in which it is known, as in the audit."""
+    known = included[included[column].notna()]
+    first = (known.sort_values("number", kind="stable") if "number" in known else known).drop_duplicates(person)
+    return first[column].astype(str).value_counts().to_dict()
 
 
 def list_groups(column: pd.Series) -> list[str]:

@@ -13,7 +13,7 @@ from helpers.figures.style import name_for_people
 from helpers.report import sentences
 from helpers.report.blocks import Block, Bullets, Note, Section, Table
 from helpers.report.outputs import Outputs
-from helpers.report.suppression import list_groups
+from helpers.report.suppression import count_people, list_groups
 
 
 def make_section(place: tuple[str, str, str], blocks: list[Block]) -> Section:
@@ -80,7 +80,7 @@ def count_groups(outputs: Outputs, attribute: str) -> dict[str, int | None]:
     included = outputs.included
     if column not in included or included[column].isna().all():
         return {}
-    counts = included.assign(**{column: included[column].astype(str)}).groupby(column)["person"].nunique()
+    counts = count_people(included, column, "person")
     numbers = {group: int(counts.get(group, 0)) for group in list_groups(included[column])}
     return {
         group: number if number >= outputs.parameters.fairness.min_group else None for group, number in numbers.items()
@@ -91,7 +91,9 @@ def count_missing(outputs: Outputs, attribute: str) -> int:
     """Return for how many people an attribute's group is not known."""
     column = f"group_{attribute}"
     included = outputs.included
-    return int(included.loc[included[column].isna(), "person"].nunique()) if column in included else 0
+    if column not in included:
+        return 0
+    return int(included["person"].nunique() - included.loc[included[column].notna(), "person"].nunique())
 
 
 def tell_groups(outputs: Outputs) -> list[str]:
