@@ -119,6 +119,22 @@ def test_missing_file_says_where_to_start(tmp_path):
         ({"cohort.attributes.age": {"bins": [0, 40, 90], "labels": ["one"]}}, "labels must name 2 groups"),
         ({"cohort.attributes.age": {"bins": [0, 40], "categories": ["x"]}}, "either `categories` or `bins`"),
         ({"cohort.attributes.site": None}, "attribute 'site' has no default groups"),
+        ({"cohort.attributes.sex": {"categories": []}}, "categories must name at least one group"),
+        ({"cohort.attributes.sex": {"categories": ["a", "b", "a"]}}, "categories names a more than once: give every"),
+        ({"cohort.attributes.age": {"bins": [0, 40, 90], "labels": ["x", "x"]}}, "labels names x more than once"),
+        ({"cohort.attributes.bmi": {"bins": "who", "labels": ["x", "y"]}}, "'bmi': labels must name 4 groups, one for"),
+        ({"cohort.attributes.age": {"bins": "who", "labels": list("wxyz")}}, "'age': labels must name 5 groups, one"),
+        ({"cohort.attributes.egfr": {"bins": "who"}}, "'egfr': bins: who is for age and bmi alone: give the edges"),
+        ({"cohort.attributes.number": {"categories": ["x"]}}, "attributes: 'number' is a column of segfair's own"),
+        ({"cohort.attributes.reference": {"categories": ["x"]}}, "'reference' is a column of segfair's own"),
+        ({"cohort.confounders": ["note"]}, "map it under cohort.columns (note_recorded: note)"),
+        ({"cohort.confounders": ["group_sex"]}, "confounders: 'group_sex' is a column of segfair's own"),
+        ({"cohort.organs.all": {"labels": [2]}}, "an organ cannot be called 'all', which names all organs pooled"),
+        ({"fairness.metrics": ["dice", "nsd", "dice"]}, "metrics names dice more than once: name every metric once"),
+        ({"cohort.attributes.sex": {"categories": [1, False]}}, "categories.0: must be text; got 1: put it in quotes"),
+        ({"cohort.attributes.sex": {"categories": [1, False]}}, "categories.1: must be text; got False: put it in"),
+        ({"cohort.values": {"sex": {1: "male"}}}, "cohort.values.sex.1: must be text; got 1: put it in quotes"),
+        ({"cohort.attributes.sex": {"categories": [["a"]]}}, "categories.0: must be a valid string; got ['a']"),
         ({"cohort.source": "table"}, "`path` is required"),
         ({"models": [{"name": "a", "kind": "x"}, {"name": "a", "kind": "x"}]}, "two models share one name"),
         ({"metrics.tolerances_mm": {"spleen": 1.0}}, "names spleen, not among cohort.organs (liver)"),
@@ -167,6 +183,16 @@ def test_parse_override_reads_yaml_values():
         parse_override("fairness.alpha")
     with pytest.raises(ParameterError, match="not valid YAML"):
         parse_override("a=[1")
+
+
+def test_names_and_labels_that_fit_are_allowed(write):
+    attributes = {
+        "modality": {"categories": ["CT", "MR"]},
+        "age": {"bins": "who", "labels": ["a", "b", "c", "d", "e"]},
+        "bmi": {"bins": "who", "labels": ["a", "b", "c", "d"]},
+        "centre": {"categories": ["one"]},
+    }
+    assert list(read_parameters(write(SMALL), {"cohort.attributes": attributes}).cohort.attributes) == list(attributes)
 
 
 def test_infinite_bins_are_allowed(write):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,10 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 WHO_BMI_BINS = (0.0, 18.5, 25.0, 30.0, math.inf)
 WHO_BMI_LABELS = ("underweight", "normal weight", "overweight", "obese")
 WHO_AGE_BINS = (0.0, 18.0, 45.0, 60.0, 75.0, math.inf)
+
+# Columns of cohort.parquet that are not the user's, the places of a scan's files among them, and the organ's name in rows that pool organs.
+RESERVED_COLUMNS = ("number", "subject", "person", "scan", "reference", "image", "included", "reason", "note")
+RESERVED_ORGAN = "all"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 MetricName = Literal[
@@ -40,6 +45,11 @@ def _check_increasing(bins: list[float] | Literal["who"] | None) -> list[float] 
     if isinstance(bins, list) and (len(bins) < 2 or any(b <= a for a, b in pairwise(bins))):
         raise ValueError("bins must be at least two strictly increasing edges")
     return bins
+
+
+def _find_repeated(names: Sequence[str]) -> list[str]:
+    """Return the names that a list holds more than once."""
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 class Organ(Section):
@@ -77,11 +87,29 @@ class Attribute(Section):
     def _one_kind(self) -> Attribute:
         if (self.categories is None) == (self.bins is None):
             raise ValueError("an attribute needs either `categories` or `bins`")
+        if self.categories is not None and not self.categories:
+            raise ValueError("categories must name at least one group")
+        for key, names in (("categories", self.categories), ("labels", self.labels)):
+            if repeated := _find_repeated(names or []):
+                raise ValueError(
+                    f"{key} names {', '.join(repeated)} more than once: give every group a name of its own"
+                )
         if self.labels is not None and isinstance(self.bins, list) and len(self.labels) != len(self.bins) - 1:
             raise ValueError(
                 f"labels must name {len(self.bins) - 1} groups, one between each two bin edges; got {len(self.labels)}"
             )
         return self
+
+
+def _check_who(name: str, attribute: Attribute) -> None:
+    """Refuse `bins: who` where the World Health Organization has no bands, and labels that do not fit them."""
+    bands = {"age": len(WHO_AGE_BINS) - 1, "bmi": len(WHO_BMI_LABELS)}
+    if name not in bands:
+        raise ValueError(f"attribute {name!r}: bins: who is for age and bmi alone: give the edges as a list")
+    if attribute.labels is not None and len(attribute.labels) != bands[name]:
+        raise ValueError(
+            f"attribute {name!r}: labels must name {bands[name]} groups, one for each of the WHO's bands; got {len(attribute.labels)}"
+        )
 
 
 class Plausible(Section):
@@ -164,9 +192,25 @@ class Cohort(Section):
             raise ValueError("two organs share one `id`")
         if ids and len(ids) != len(self.organs):
             raise ValueError("give every organ an `id`, or none")
+        if RESERVED_ORGAN in self.organs:
+            raise ValueError(
+                f"an organ cannot be called {RESERVED_ORGAN!r}, which names all organs pooled: call it otherwise"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_fit_columns(self) -> Cohort:
+        for key, names in (("attributes", self.attributes), ("confounders", self.confounders)):
+            for name in names:
+                if name in RESERVED_COLUMNS or name.startswith("group_"):
+                    raise ValueError(
+                        f"{key}: {name!r} is a column of segfair's own: choose another name and map it under cohort.columns ({name}_recorded: {name})"
+                    )
         for name, attribute in self.attributes.items():
             if attribute is None and name not in ("sex", "age", "bmi"):
                 raise ValueError(f"attribute {name!r} has no default groups: give `categories` or `bins`")
+            if attribute is not None and attribute.bins == "who":
+                _check_who(name, attribute)
         return self
 
     def organ_ids(self) -> dict[str, int]:
@@ -283,6 +327,12 @@ class Fairness(Section):
     min_group: int = Field(default=10, ge=2)
     power: float = Field(default=0.8, ge=0.5, lt=1)
     adjust_for_volume: bool = False
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Fairness:
+        if repeated := _find_repeated(self.metrics):
+            raise ValueError(f"metrics names {', '.join(repeated)} more than once: name every metric once")
+        return self
 
 
 class Spatial(Section):
@@ -492,6 +542,9 @@ def _describe(path: Path, fault: Any) -> str:
         return f"{path}: {where}: {message}"
     if fault["type"] == "string_pattern_mismatch":
         message = f"text that matches {fault['ctx']['pattern']}"
+    if fault["type"] == "string_type" and isinstance(fault["input"], (bool, int, float)):
+        # YAML reads a bare 1 as a number, and a bare No as false.
+        return f"{path}: {where}: must be text; got {fault['input']!r}: put it in quotes, as the table has it"
     return f"{path}: {where}: must be {message}; got {fault['input']!r}"
 
 

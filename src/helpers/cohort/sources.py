@@ -17,7 +17,7 @@ from helpers.errors import ParameterError, SegfairError
 from helpers.parameters import Cohort
 from helpers.study import Study
 
-# Words that stand for a missing value, except in names of people and scans.
+# Words that stand for a missing value, except in names of people and scans, and where the study gives them a meaning.
 _MISSING = ("NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None", "#N/A")
 CONTRACT = ("subject", "scan", "sex", "age", "bmi", "modality", "reference", "image")
 
@@ -82,7 +82,7 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
     for name in declared:
         column = cohort.columns.get(name, name)
         if column in raw:
-            recorded = raw[column] if name in ("subject", "scan") else raw[column].mask(raw[column].isin(_MISSING))
+            recorded = raw[column].mask(raw[column].isin(_list_missing(name, cohort)))
             table[name] = recorded.replace(cohort.values[name]) if name in cohort.values else recorded  # noqa: PD011
             continue
         # A dataset's own table need not be there, or know everything; a table of one's own that is asked for sex must have it.
@@ -106,6 +106,16 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
         )
     table["scan"] = table["scan"].fillna(table["subject"])
     return table
+
+
+def _list_missing(name: str, cohort: Cohort) -> list[str]:
+    """Return the words that stand for a missing value in a column: not those that are a group, or are mapped, there."""
+    if name in ("subject", "scan"):
+        return []
+    attribute = cohort.attributes.get(name)
+    groups = (attribute.categories if attribute is not None else None) or []
+    declared = {*groups, *cohort.values.get(name, {})}  # noqa: PD011
+    return [word for word in _MISSING if word not in declared]
 
 
 SOURCES: dict[str, Source] = {
