@@ -97,8 +97,23 @@ def test_a_scan_unknown_to_the_cohort_is_refused():
 
 def test_a_scan_listed_twice_is_refused():
     cohort = make_cohort(sex=["female", "male"])
-    with pytest.raises(ValueError, match="many-to-one"):
+    with pytest.raises(
+        SegfairError, match=r"cohort has more than one row for a scan \(2 too many; the first: c0\): keep one"
+    ):
         average_subjects(make_metrics(cohort, liver=[0.9, 0.7]), pd.concat([cohort, cohort]), ["sex"], ["dice"])
+
+
+def test_infinite_values_are_missing_and_counted():
+    # Two organs: with an infinite value the mean of the organ, and so everybody's pooled value, would be lost.
+    cohort = make_cohort(sex=["female", "male", "male"])
+    metrics = make_metrics(cohort, liver=[0.9, 0.8, 1.0], aorta=[0.5, 0.4, 0.6])
+    metrics["hd95_mm"] = [np.inf, 2.0, 4.0, 6.0, 7.0, 8.0]
+    people, notes = average_subjects(metrics, cohort, ["sex"], ["dice", "hd95_mm"])
+    pooled = people[people["organ"] == "all"].set_index("subject")["hd95_mm"]
+    # Means: liver 3, aorta 7, together 5. The first person is 1 below the aorta's mean.
+    assert pooled.to_dict() == pytest.approx({"p0": 4.0, "p1": 4.5, "p2": 6.0})
+    assert "hd95_mm: 1 infinite value counts as missing" in notes
+    assert np.isinf(metrics["hd95_mm"][0]), "the table given is left as it was"
 
 
 @pytest.mark.parametrize(("attributes", "names", "lost"), [(["bmi"], ["dice"], "group_bmi"), (["sex"], ["nsd"], "nsd")])

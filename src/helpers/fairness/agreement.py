@@ -102,6 +102,7 @@ def audit_agreement(
             seed,
             confounders=confounders,
             units=units,
+            repeated=True,
         )
         disparity.append(found.disparity.assign(kind=kind))
         groups.append(found.groups.assign(kind=kind))

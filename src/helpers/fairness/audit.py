@@ -31,6 +31,7 @@ from helpers.fairness.confounding import (
 )
 from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_covariates
 from helpers.fairness.hypothesis_tests import adjust_p_values
+from helpers.fairness.inputs import refuse_repeated_scores
 from helpers.fairness.intersections import pool_intersections
 from helpers.fairness.permutation import run_max_t
 from helpers.fairness.scores import Groups, Scores
@@ -145,6 +146,7 @@ def audit(
     *,
     confounders: Sequence[str] = (),
     units: Mapping[str, str] | None = None,
+    repeated: bool = False,
 ) -> Audit:
     """Compare the groups of every attribute on every metric, organ and model.
 
@@ -164,6 +166,8 @@ def audit(
         Columns of the cohort that may explain a difference: held equal, besides the other attributes, in adjusted gaps.
     units : mapping of str, optional
         Units by attribute, for the slopes of trends.
+    repeated : bool
+        Whether a scan, model and organ may have several rows (pairs of annotators), which are averaged; else they are refused.
 
     Returns
     -------
@@ -200,7 +204,7 @@ def audit(
     Raises
     ------
     SegfairError
-        A column is missing.
+        A column is missing, or rows cannot be matched (:mod:`helpers.fairness.inputs`).
 
     Notes
     -----
@@ -228,6 +232,8 @@ def audit(
     if metrics.empty:
         raise SegfairError("metrics has no rows: run 03_performance again, after 01_cohort has included somebody")
     people, notes = average_subjects(metrics, cohort, attributes, names)
+    if not repeated:
+        refuse_repeated_scores(metrics)
     scores = Scores.spread(people, names)
     groups = [Groups.read(people, attribute, scores.subjects) for attribute in attributes]
     found = [compare_attribute(scores, one, fairness, seed) for one in groups]

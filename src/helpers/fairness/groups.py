@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from helpers.errors import SegfairError
+from helpers.fairness.inputs import check_keys, drop_infinite
+from helpers.parameters import RESERVED_ORGAN
 
-POOLED = "all"  # the organ's name in rows that pool a subject's organs
+POOLED = RESERVED_ORGAN  # the organ's name in rows that pool a subject's organs
 EXPECTED = "dice_expected"
 
 
@@ -40,7 +42,7 @@ def average_subjects(
     Raises
     ------
     SegfairError
-        A column is missing, or a scan of `metrics` is not in `cohort`.
+        A column is missing; a scan of `metrics` is not in `cohort`, or twice there; ids are numbers in one table and text in the other.
 
     Notes
     -----
@@ -54,7 +56,8 @@ def average_subjects(
     _check_columns(metrics, ["subject", "scan", "model", "organ", *names], "metrics")
     _check_columns(cohort, ["subject", "scan", "number", *groups], "cohort")
     kept = list(dict.fromkeys([*names, *(name for name in (EXPECTED, "boundary_error_mm") if name in metrics)]))
-    scored = metrics[["subject", "scan", "model", "organ", *kept]].copy()
+    check_keys(metrics, cohort)
+    scored, infinite = drop_infinite(metrics[["subject", "scan", "model", "organ", *kept]].copy(), kept)
     if "volume_error_ml" in kept:
         scored["volume_error_ml"] = scored["volume_error_ml"].abs()
     known = cohort[["subject", "scan"]]
@@ -63,6 +66,7 @@ def average_subjects(
     if lost:
         raise SegfairError(f"metrics has {lost} scans that the cohort does not have: run 03_performance again")
     subjects, notes = _group_subjects(cohort, attributes)
+    notes = [*infinite, *notes]
     keys = ["model", "organ", "subject"]
     # Order of models and organs as first met, so that tables and figures keep the parameter file's.
     models, organs = list(dict.fromkeys(scored["model"])), list(dict.fromkeys(scored["organ"]))
