@@ -236,6 +236,8 @@ def test_small_groups_appear_nowhere_but_as_fewer_than(tmp_path):
     assert "No two groups were large enough to compare" in read_text(report["spatial"])
     (matrix,) = find(report["answers"], Matrix)
     assert {row[0].tone for row in matrix.panels[0].cells} == {"blank"}
+    # An attribute of one group has people enough, and nobody to compare them with.
+    assert dict(matrix.legend)["blank"] == "not compared: fewer than two groups with enough people, or nothing measured"
 
 
 def test_all_metrics_missing_is_a_result(tmp_path):

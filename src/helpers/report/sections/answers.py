@@ -291,7 +291,7 @@ def _draw_picture(outputs: Outputs, rows: pd.DataFrame, metric: str) -> Matrix:
         ("small", f"a difference is shown, and it is less than {margin}"),
         ("within", f"the groups lie within {margin} of each other"),
         ("open", "the data cannot tell; the largest gap that cannot be ruled out"),
-        ("blank", "not compared: too few people"),
+        ("blank", "not compared: fewer than two groups with enough people, or nothing measured"),
     )
     used = {cell.tone for panel in panels for line in panel.cells for cell in line}
     return Matrix(
