@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
 from tests import report_study as study
+from tests.test_cohort import save
 from tests.test_parameters import SMALL
 
 
@@ -66,6 +68,25 @@ def test_check_lists_everything_that_is_wrong_at_once(params, tmp_path):
         assert expected in done.stdout
     assert "problems found" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_check_looks_for_ready_made_masks(params, tmp_path):
+    mask = np.zeros((7, 8, 9), np.uint8)
+    mask[2:5, 2:6, 2:5] = 1
+    for name in "ab":
+        save(mask, tmp_path / "masks" / f"{name}.nii.gz")
+    save(mask, tmp_path / "ours" / "a.nii.gz")
+    (tmp_path / "people.csv").write_text(
+        "subject,sex,modality,reference\na,female,CT,masks/a.nii.gz\nb,male,CT,masks/b.nii.gz\n", encoding="utf-8"
+    )
+    overrides = (
+        "cohort.source=table",
+        f"cohort.path={tmp_path / 'people.csv'}",
+        "models=[{name: ours, kind: precomputed, path: 'ours/{scan}.nii.gz'}]",
+    )
+    done = segfair("check", str(params), *(part for text in overrides for part in ("-o", text)), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "- models.ours: scan 'b' (row 2) would count as failed: there is no mask for this scan" in done.stdout
 
 
 def test_a_wrong_parameter_is_one_message_and_status_2(params):

@@ -362,6 +362,136 @@ def test_check_says_when_an_attribute_has_no_known_value(project):
     assert "sex: 1 scan has a value without a group ('M'): no part in the comparison by sex" in mapped.remarks
 
 
+EGFR = {"cohort.attributes": {"egfr": {"bins": [0, 60, 200]}}}
+
+
+def record(project, name: str, values: list[str]) -> None:
+    for row, value in zip(project.rows, values, strict=True):
+        row[name] = value
+
+
+def test_decimal_commas_are_read_where_the_whole_column_has_them(project, tmp_path):
+    record(project, "egfr", ["64,4", "58"])
+    record(project, "thickness", ["0,625", "1,250"])
+    record(project, "bmi", ["24,5", "31,0"])
+    text = pd.DataFrame(project.rows).to_csv(sep=";", index=False, lineterminator="\r\n")
+    (tmp_path / "german.csv").write_text(text, encoding="utf-8-sig", newline="")
+    overrides = {**EGFR, "cohort.confounders": ["thickness", "bmi"], "fairness.min_group": 2}
+    table = project.build(name="german.csv", **overrides).table
+    assert table["egfr"].tolist() == [64.4, 58.0] and table["bmi"].tolist() == [24.5, 31.0]
+    assert table["thickness"].tolist() == [0.625, 1.25], "held equal as a number, not by levels"
+    assert table["group_egfr"].tolist() == ["60 to 200", "under 60"]
+    assert cohort.check_cohort(project.load(name="german.csv", **overrides)).problems == []
+
+
+@pytest.mark.parametrize(
+    ("values", "read", "told"),
+    [
+        (["64,4", "58.1"], [np.nan, 58.1], "egfr is recorded as '64,4' in 1 scan, which is not a number: write digits"),
+        (["64", "54 y"], [64, np.nan], "egfr is recorded as '54 y' in 1 scan, which is not a number: write digits"),
+        # Thousands or thousandths? Nobody but the writer knows.
+        (["1,234", "2,500"], [np.nan] * 2, "egfr is recorded as '1,234', '2,500' in 2 scans, which is not a number"),
+    ],
+)
+def test_a_number_that_cannot_be_read_is_told_and_not_called_missing(project, values, read, told):
+    record(project, "egfr", values)
+    built = project.build(**EGFR)
+    np.testing.assert_array_equal(built.table["egfr"], read)
+    assert built.table["included"].all()
+    assert built.table.loc[np.isnan(read), "note"].eq("egfr is not a number").all()
+    (note,) = [note for note in built.notes if "not a number" in note]
+    assert note.startswith(f"egfr: {np.isnan(read).sum()} scan") and values[0] not in note
+    (problem,) = cohort.check_cohort(project.load(**EGFR)).problems
+    assert problem.startswith(told)
+
+
+def test_a_confounder_of_numbers_and_other_values_is_told(project):
+    record(project, "thickness", ["2.5", "5 mm"])
+    overrides = {"cohort.confounders": ["thickness"], "fairness.min_group": 2}
+    built = project.build(**overrides)
+    assert built.table["thickness"].tolist() == ["2.5", "5 mm"]
+    assert any(note.startswith("thickness: some values are decimal numbers") for note in built.notes)
+    found = cohort.check_cohort(project.load(**overrides))
+    assert found.problems == [] and any("no numbers ('5 mm'): held equal as words" in text for text in found.remarks)
+    record(project, "thickness", ["site 1", "2"])
+    (project.folder / "people.csv").unlink()
+    assert not any("thickness" in text for text in cohort.check_cohort(project.load(**overrides)).remarks)
+
+
+def test_an_age_nobody_asks_for_costs_nobody_their_place(project):
+    record(project, "age", ["54 y", "70"])
+    unasked = {"cohort.attributes": {"sex": None}}
+    table = project.build(**unasked).table
+    assert table["included"].all() and table["note"].tolist() == ["age is not a number", ""]
+    found = cohort.check_cohort(project.load(**unasked))
+    assert found.problems == [] and any(text.startswith("age is recorded as '54 y'") for text in found.remarks)
+    for asked in ({"cohort.confounders": ["age"]}, {"cohort.exclusions.plausible.age": [18, 90]}):
+        assert reason_of(project.build(**unasked, **asked), "a").startswith("age is not a number: write digits alone")
+        problems = cohort.check_cohort(project.load(**unasked, **asked)).problems
+        assert len(problems) == 2 and problems[1].startswith("age is recorded as '54 y' in 1 scan")
+
+
+def test_words_for_missing_that_are_groups_or_mapped_keep_their_meaning(project):
+    record(project, "smoking", ["None", "NA"])
+    record(project, "site", ["NA", "EU"])
+    record(project, "alcohol", ["None", "null"])
+    attributes = {
+        "smoking": {"categories": ["None", "Current"]},
+        "site": {"categories": ["NA", "EU"]},
+        "alcohol": {"categories": ["never"]},
+    }
+    table = project.build(**{"cohort.attributes": attributes, "cohort.values": {"alcohol": {"None": "never"}}}).table
+    assert table["group_site"].tolist() == ["NA", "EU"]
+    assert table["group_smoking"][0] == "None" and table["smoking"].isna().tolist() == [False, True]
+    assert table["group_alcohol"][0] == "never" and table["alcohol"].isna().tolist() == [False, True]
+
+
+def check_masks(project, template: str) -> list[str]:
+    return cohort.check_cohort(project.load(), {"ours": str(project.folder / template)}).problems
+
+
+def test_check_looks_for_every_ready_made_mask(project):
+    project.add("c")
+    for name in "abc":
+        save(project.mask, project.folder / "ours" / f"{name}.nii.gz")
+        save((project.mask == 1).astype(np.uint8), project.folder / "folders" / name / "liver.nii.gz")
+    assert check_masks(project, "ours/{scan}.nii.gz") == []
+    assert check_masks(project, "folders/{subject}") == []
+    save(project.mask.astype(np.float32), project.folder / "ours" / "a.nii.gz")
+    flipped = sitk.DICOMOrient(sitk.ReadImage(str(project.folder / "ours" / "b.nii.gz")), "RAS")
+    sitk.WriteImage(flipped, str(project.folder / "ours" / "b.nii.gz"))
+    assert check_masks(project, "ours/{scan}.nii.gz") == [], (
+        "whole numbers as floats, and another order of the same voxels"
+    )
+    assert check_masks(project, "nowhere/{scan}.nii.gz") == [
+        "models.ours: 3 scans ('a', 'b', 'c') would count as failed: there is no mask for this scan where the model's path says "
+        "({scan}.nii.gz): add it or correct models.*.path"
+    ]
+    save(project.mask * 0.5, project.folder / "ours" / "a.nii.gz")
+    save(project.mask[:, :-1], project.folder / "ours" / "b.nii.gz")
+    (project.folder / "ours" / "c.nii.gz").write_bytes(b"no image")
+    fractions, grid, damaged = check_masks(project, "ours/{scan}.nii.gz")
+    assert fractions.startswith("models.ours: scan 'a' (row 1) would count as failed: a mask must hold whole numbers")
+    assert "'b' (row 2) would count as failed: the mask lies on another grid than the reference (size (9, 7, 7)" in grid
+    assert "'c' (row 3) would count as failed: is not an image that can be opened" in damaged
+
+
+def test_masks_of_scans_that_are_out_are_not_asked_for(project):
+    project.rows[0]["modality"] = "US"
+    save(project.mask, project.folder / "ours" / "b.nii.gz")
+    (problem,) = check_masks(project, "ours/{scan}.nii.gz")
+    assert "modality must be" in problem
+
+
+def test_check_names_organs_that_masks_lack(project):
+    project.add("c", mask=(project.mask == 1).astype(np.uint8))
+    found = cohort.check_cohort(project.load(**{"cohort.organs.pancreas": {"labels": [3]}}))
+    assert found.problems == [
+        "cohort.organs.pancreas: no mask holds it (labels [3]): correct where it is found, or leave the organ out"
+    ]
+    assert "spleen: not in the mask of scan 'c' (row 3): scored where it is there" in found.remarks
+
+
 @pytest.mark.parametrize(
     ("value", "group"),
     [

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from helpers.errors import SegfairError
-from helpers.models import KINDS, check_model, hash_checkpoint, make_spec, registry
+from helpers.models import KINDS, check_model, hash_checkpoint, list_templates, make_spec, registry
 from helpers.models.registry import Kind, load_segmenter
 from helpers.study import Study, load_study
 
@@ -137,6 +137,18 @@ def test_paths_of_masks_are_relative_to_the_participants_table(tmp_path: Path) -
     assert folder.table_folder == tmp_path / "data"
     absolute = make_study(tmp_path, {"name": "m", "kind": "precomputed", "path": "/elsewhere/{scan}.nii.gz"})
     assert make_spec(absolute.parameters.models[0], absolute).template == "/elsewhere/{scan}.nii.gz"
+
+
+def test_places_of_masks_are_listed_where_they_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for model, expected in (
+        ({"kind": "precomputed", "path": "a/{scan}.nii.gz"}, {"m": str(tmp_path / "data" / "a" / "{scan}.nii.gz")}),
+        ({"kind": "precomputed", "path": "a/{case}.nii.gz"}, {}),
+        ({"kind": "precomputed"}, {}),
+        ({"kind": "prompt_only"}, {}),
+        ({"kind": "nonsense", "path": "a/{scan}.nii.gz"}, {}),
+    ):
+        assert list_templates(make_study(tmp_path, {"name": "m", **model})) == expected
 
 
 def test_the_hash_of_a_checkpoint_follows_its_content(tmp_path: Path) -> None:

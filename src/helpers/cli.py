@@ -58,12 +58,12 @@ def run(
 def check(params: Params, override: Override = None) -> None:
     """Check parameters, table, paths, geometry and checkpoints without running anything."""
     from helpers.cohort import check_cohort
-    from helpers.models import check_model
+    from helpers.models import check_model, list_templates
     from helpers.notebook import check_output_folder
     from helpers.study import load_study
 
     study = load_study(params, override or [])
-    found = check_cohort(study)
+    found = check_cohort(study, list_templates(study))
     problems = list(found.problems)
     for model in study.parameters.models:
         problems += check_model(model, study)

@@ -23,7 +23,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from helpers import dicom
-from helpers.errors import VolumeError
+from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Organ
 from helpers.storage import write_atomically
 
@@ -201,6 +201,51 @@ def find_grid(reference: Path) -> Grid:
             raise VolumeError(f"{reference}: the folder holds no mask ({', '.join(SUFFIXES)})")
         return grid_of(masks[0])
     return grid_of(reference)
+
+
+def find_mask(template: str, scan: str, subject: str) -> Path:
+    """Return a scan's ready-made mask: a file or a folder of masks.
+
+    Parameters
+    ----------
+    template : str
+        Its place, with ``{scan}`` or ``{subject}``.
+    scan, subject : str
+
+    Raises
+    ------
+    SegfairError
+        It does not exist.
+    """
+    path = Path(template.format(scan=scan, subject=subject))
+    if not path.exists():
+        raise SegfairError(
+            f"there is no mask for this scan where the model's path says ({Path(template).name}): add it or correct models.*.path"
+        )
+    return path
+
+
+def check_whole(path: Path) -> None:
+    """Refuse a label map that holds fractions; its voxels are read only where they are stored as floats.
+
+    Parameters
+    ----------
+    path : Path
+        A label map; a folder of binary masks passes, in which whatever is above 0 is the organ.
+
+    Raises
+    ------
+    VolumeError
+        It cannot be read, or is no label map.
+    """
+    if path.is_dir():
+        return
+    grid_of(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    if reader.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
+        _find_labels(read_volume(path), path.name)
 
 
 def spacing_zyx_mm(image: sitk.Image) -> tuple[float, float, float]:

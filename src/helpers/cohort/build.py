@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from helpers import storage
 from helpers.cohort.grouping import group_attribute
+from helpers.cohort.numbers import find_unreadable, is_half_numeric
 from helpers.cohort.phantoms import check_recipe
 from helpers.cohort.sources import read_source
-from helpers.cohort.validation import validate_rows
+from helpers.cohort.validation import Inspected, inspect_rows, is_asked, validate_rows
 from helpers.errors import SegfairError, StageError
+from helpers.parameters import Cohort as CohortParameters
 from helpers.study import Study
 
 _NAMED = 5  # scans or values named in a sentence that speaks of many
@@ -69,7 +72,7 @@ def build_cohort(study: Study) -> Cohort:
     """
     raw, base = read_source(study)
     table = validate_rows(raw, base, study)
-    notes = []
+    notes = _note_unreadable(raw, study.parameters.cohort)
     for name, attribute in study.parameters.cohort.attributes.items():
         groups = group_attribute(table[name], name, attribute)
         table[f"group_{name}"] = groups
@@ -112,23 +115,36 @@ class CohortCheck:
     remarks: list[str]
 
 
-def check_cohort(study: Study) -> CohortCheck:
+def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> CohortCheck:
     """List everything that is wrong with a study's table and files, and who could not be compared; nothing is written.
 
-    Scans that would be left out for one reason are told together. An attribute whose recorded values are all foreign to
-    its groups is a problem; a group too small to be compared, or a value without a group, is a remark.
+    Scans that would be left out for one reason are told together, and so are those on which a model would fail. An attribute whose
+    recorded values are all foreign to its groups, values that should be numbers and are not, and an organ in no mask are problems; a group
+    too small to be compared, a value without a group, or an organ that some masks lack is a remark.
+
+    Parameters
+    ----------
+    study : Study
+    masks : mapping of str to str, optional
+        Where the ready-made masks of models lie (:func:`helpers.models.list_templates`): each scan's is checked too.
     """
     try:
         if study.parameters.cohort.source == "phantoms":
             check_recipe(study)
             return CohortCheck([], [])
         raw, base = read_source(study)
-        table = validate_rows(raw, base, study)
+        inspected = inspect_rows(raw, base, study, masks=masks)
     except SegfairError as error:
         return CohortCheck([str(error)], [])
+    table = inspected.table
     excluded = table[~table["included"]]
-    problems = [_tell_excluded(part, reason) for reason, part in excluded.groupby("reason", sort=False)]
-    remarks = []
+    problems = [
+        f"{_name_scans(part)} would be left out: {reason}" for reason, part in excluded.groupby("reason", sort=False)
+    ]
+    problems += _tell_unusable(inspected)
+    remarks: list[str] = []
+    _tell_unreadable(raw, study.parameters.cohort, problems, remarks)
+    _tell_absent(inspected, study.parameters.cohort, problems, remarks)
     for name, attribute in study.parameters.cohort.attributes.items():
         groups = group_attribute(table[name], name, attribute)
         recorded = table.loc[table[name].notna(), name]
@@ -153,11 +169,85 @@ def check_cohort(study: Study) -> CohortCheck:
     return CohortCheck(problems, remarks)
 
 
-def _tell_excluded(scans: pd.DataFrame, reason: str) -> str:
+def _list_numeric(cohort: CohortParameters) -> list[str]:
+    """Return the columns that must hold numbers."""
+    binned = [name for name, one in cohort.attributes.items() if one is not None and one.bins is not None]
+    return list(dict.fromkeys(["age", "bmi", *binned]))
+
+
+def _list_half_numeric(raw: pd.DataFrame, cohort: CohortParameters) -> list[str]:
+    """Return the confounders that hold decimal numbers beside other values, and so count as words."""
+    names = [name for name in cohort.confounders if name not in cohort.attributes and name not in ("age", "bmi")]
+    return [name for name in names if is_half_numeric(raw[name])]
+
+
+def _note_unreadable(raw: pd.DataFrame, cohort: CohortParameters) -> list[str]:
+    """Say which attributes hold values that are no numbers; the values themselves are `segfair check`'s to show."""
+    notes = []
+    for name in _list_numeric(cohort):
+        bad = find_unreadable(raw[name])
+        # Scans without a readable age or BMI are out, with that reason.
+        if len(bad) and name not in ("age", "bmi"):
+            notes.append(
+                f"{name}: {_count(len(bad), 'scan has', 'scans have')} a value that is not a number and no part in the comparison by {name} (segfair check shows it)"
+            )
+    for name in _list_half_numeric(raw, cohort):
+        notes.append(
+            f"{name}: some values are decimal numbers and others are no numbers: held equal as words (segfair check shows them)"
+        )
+    return notes
+
+
+def _tell_unreadable(raw: pd.DataFrame, cohort: CohortParameters, problems: list[str], remarks: list[str]) -> None:
+    for name in _list_numeric(cohort):
+        bad = find_unreadable(raw[name])
+        if len(bad) and (name not in ("age", "bmi") or is_asked(name, cohort)):
+            problems.append(
+                f"{name} is recorded as {_list_values(bad)} in {_count(len(bad), 'scan', 'scans')}, which is not a number: "
+                f"write digits alone with a decimal point, such as 64.4, or map the values under cohort.values"
+            )
+        elif len(bad):
+            remarks.append(
+                f"{name} is recorded as {_list_values(bad)}, which is not a number; this study does not ask for it"
+            )
+    for name in _list_half_numeric(raw, cohort):
+        remarks.append(
+            f"{name}: some values are decimal numbers and others are no numbers ({_list_values(find_unreadable(raw[name]))}): "
+            f"held equal as words; write all alike to have it held equal as a number"
+        )
+
+
+def _tell_absent(inspected: Inspected, cohort: CohortParameters, problems: list[str], remarks: list[str]) -> None:
+    """Tell which organs no mask holds, and which ones some lack."""
+    table = inspected.table
+    for name, organ in cohort.organs.items():
+        lacking = table[[name in absent for absent in inspected.absent]]
+        if len(lacking) and len(lacking) == table["included"].sum():
+            place = f"labels {organ.labels}" if organ.labels else f"files {organ.files}"
+            problems.append(
+                f"cohort.organs.{name}: no mask holds it ({place}): correct where it is found, or leave the organ out"
+            )
+        elif len(lacking):
+            remarks.append(f"{name}: not in the mask of {_name_scans(lacking)}: scored where it is there")
+
+
+def _tell_unusable(inspected: Inspected) -> list[str]:
+    """Tell on which scans a model would fail for want of a mask that can be used."""
+    scans: dict[tuple[str, str], list[int]] = {}
+    for row, faults in enumerate(inspected.unusable):
+        for fault in faults.items():
+            scans.setdefault(fault, []).append(row)
+    return [
+        f"models.{model}: {_name_scans(inspected.table.iloc[rows])} would count as failed: {fault}"
+        for (model, fault), rows in scans.items()
+    ]
+
+
+def _name_scans(scans: pd.DataFrame) -> str:
     if len(scans) == 1:
-        return f"scan {scans['scan'].iloc[0]!r} (row {scans['number'].iloc[0]}) would be left out: {reason}"
+        return f"scan {scans['scan'].iloc[0]!r} (row {scans['number'].iloc[0]})"
     named = ", ".join(repr(name) for name in scans["scan"].head(_NAMED))
-    return f"{len(scans)} scans ({named}{', …' if len(scans) > _NAMED else ''}) would be left out: {reason}"
+    return f"{len(scans)} scans ({named}{', …' if len(scans) > _NAMED else ''})"
 
 
 def _list_values(values: pd.Series) -> str:

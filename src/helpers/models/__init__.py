@@ -8,6 +8,7 @@ from helpers.models.registry import (
     find_checkpoint,
     find_kind,
     hash_checkpoint,
+    list_templates,
     load_segmenter,
     make_spec,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "find_kind",
     "find_levels",
     "hash_checkpoint",
+    "list_templates",
     "load_segmenter",
     "make_spec",
 ]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import SimpleITK as sitk
 
 from helpers import volumes
-from helpers.errors import SegfairError
 from helpers.models.protocol import ScanCase, Segmentation, Spec
 
 
@@ -35,7 +32,7 @@ class Precomputed:
         VolumeError
             It lies on another grid than the reference.
         """
-        path = find_mask(str(self.spec.template), case.scan, case.subject)
+        path = volumes.find_mask(str(self.spec.template), case.scan, case.subject)
         label_map = volumes.read_label_map(path, self.spec.organs, case.organ_ids, midline_x_mm=case.midline_x_mm)
         axial = volumes.to_axial(label_map.image)
         volumes.check_grid(
@@ -46,22 +43,6 @@ class Precomputed:
         )
         labels = sitk.GetArrayFromImage(axial)
         return Segmentation(labels, int(np.any(labels, axis=(1, 2)).sum()), 0)
-
-
-def find_mask(template: str, scan: str, subject: str) -> Path:
-    """Return a scan's mask file or folder of masks.
-
-    Raises
-    ------
-    SegfairError
-        It does not exist.
-    """
-    path = Path(template.format(scan=scan, subject=subject))
-    if not path.exists():
-        raise SegfairError(
-            f"there is no mask for this scan where the model's path says ({Path(template).name}): add it or correct models.*.path"
-        )
-    return path
 
 
 def load(spec: Spec) -> Precomputed:

@@ -150,6 +150,16 @@ def check_model(model: Model, study: Study) -> list[str]:
     return problems
 
 
+def list_templates(study: Study) -> dict[str, str]:
+    """Return where the ready-made masks of a study's models lie, by the model's name; a place that cannot be read is left out."""
+    named = [model for model in study.parameters.models if model.kind in KINDS and KINDS[model.kind].needs_path]
+    return {
+        model.name: _find_template(model, study)
+        for model in named
+        if model.path is not None and not _check_template(model, study)
+    }
+
+
 def make_spec(model: Model, study: Study) -> Spec:
     """Return what a worker process needs to load a model.
 
@@ -167,7 +177,7 @@ def make_spec(model: Model, study: Study) -> Spec:
         kind=model.kind,
         organs=study.parameters.cohort.organs,
         checkpoint=find_checkpoint(model, study),
-        template=None if model.path is None else str(study.table_folder / Path(_expand(model.path, study))),
+        template=None if model.path is None else _find_template(model, study),
         variant=_choose_variant(model, kind),
         device=study.parameters.compute.device,
         precision=study.parameters.compute.precision,
@@ -207,6 +217,10 @@ def hash_checkpoint(path: Path) -> str:
 
 
 _hashes: dict[tuple[str, int, int], str] = {}
+
+
+def _find_template(model: Model, study: Study) -> str:
+    return str(study.table_folder / Path(_expand(str(model.path), study)))
 
 
 def _expand(path: str, study: Study) -> str:

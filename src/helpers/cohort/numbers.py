@@ -1,0 +1,52 @@
+"""A column of the participants table, recorded as text → numbers."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+# A number with a comma in it, and one whose comma cannot part thousands: other than three digits behind it, or a bare 0 before it.
+_COMMA = r"[+-]?\d+(?:,\d+)?"
+_DECIMAL_COMMA = r"[+-]?(?:0,\d+|\d+,(?!\d{3}$)\d+|\d{4,},\d+)"
+_DECIMAL = r"[+-]?\d+[.,]\d+"
+
+
+def read_numbers(recorded: pd.Series) -> pd.Series:
+    """Read a column of text as numbers.
+
+    Parameters
+    ----------
+    recorded : Series of str
+        As recorded; missing values are NA.
+
+    Returns
+    -------
+    Series of float64, the same index
+        NaN where nothing is recorded, or what is recorded is not a number.
+
+    Notes
+    -----
+    A decimal comma is read where the whole column has it: every value is digits with at most one comma, and the comma of at least one
+    of them cannot part thousands. A column that mixes points and commas, or in which "1,234" could be either, is not guessed at.
+
+    Examples
+    --------
+    >>> read_numbers(pd.Series(["64,4", "58", None])).tolist()
+    [64.4, 58.0, nan]
+    >>> read_numbers(pd.Series(["64,4", "58.1", "54 y"])).tolist()
+    [nan, 58.1, nan]
+    """
+    known = recorded.dropna().astype(str)
+    if known.str.fullmatch(_COMMA).all() and known.str.fullmatch(_DECIMAL_COMMA).any():
+        recorded = known.str.replace(",", ".", regex=False).reindex(recorded.index)
+    return pd.to_numeric(recorded, errors="coerce").astype(float)
+
+
+def find_unreadable(recorded: pd.Series) -> pd.Series:
+    """Return what a column of numbers holds that :func:`read_numbers` cannot read, as recorded."""
+    return recorded[recorded.notna() & read_numbers(recorded).isna()]
+
+
+def is_half_numeric(recorded: pd.Series) -> bool:
+    """Tell whether a column that may hold words or numbers has decimal numbers beside values that are none: likely a slip."""
+    decimal = recorded.dropna().astype(str).str.fullmatch(_DECIMAL)
+    return bool(decimal.any() and len(find_unreadable(recorded)))
