@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import locale
 
 import numpy as np
 import pytest
@@ -31,6 +32,8 @@ def make_volume(rng) -> sitk.Image:
 def write_series(image: sitk.Image, folder, *, uid="1.2.826.0.1.3680043.2.1125.1", shifts=None, names=None) -> None:
     """Write one file per slice, with the tags that tell a series; `shifts` moves slices by (x, y, z) mm."""
     folder.mkdir(parents=True, exist_ok=True)
+    # Writing DICOM leaves the process in the C locale, in which Python takes text for ASCII, in every test that follows.
+    before = locale.setlocale(locale.LC_ALL)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     turn = image.GetDirection()
@@ -55,6 +58,7 @@ def write_series(image: sitk.Image, folder, *, uid="1.2.826.0.1.3680043.2.1125.1
         name = names[place] if names else f"{(place * 3) % image.GetDepth()}.dcm"
         writer.SetFileName(str(folder / name))
         writer.Execute(part)
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @pytest.fixture
