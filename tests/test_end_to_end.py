@@ -28,6 +28,8 @@ def demo(tmp_path_factory, repository):
         "fairness.bootstrap": 200,
         "spatial.organs": ["liver"],
         "spatial.permutations": 200,
+        "spatial.vertices": 1000,
+        "spatial.grid_mm": 6.0,
     }
     study, said = run(repository / "params" / "demo.yaml", overrides)
     return study, said, overrides

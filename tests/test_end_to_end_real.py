@@ -22,7 +22,7 @@ def test_kits23_annotators_from_cohort_to_report(data_folder, repository, tmp_pa
         repository / "params" / "kits23_annotators.yaml",
         {
             "outputs": str(tmp_path), "fairness.bootstrap": 500,
-            "spatial.organs": ["kidney_right"], "spatial.permutations": 200,
+            "spatial.organs": ["kidney_right"], "spatial.permutations": 200, "spatial.vertices": 1000,
         },
     )  # fmt: skip
     check_contracts(study)
