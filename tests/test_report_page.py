@@ -313,3 +313,12 @@ def test_an_unchanged_folder_gives_the_same_report(tmp_path):
     folder = study.write_whole_study(tmp_path)
     first = build_report(folder).read_bytes()
     assert build_report(folder).read_bytes() == first
+
+
+@pytest.mark.parametrize(("attributes", "stacked"), [(4, False), (5, True)])
+def test_tables_of_many_attributes_stand_one_above_the_other(attributes, stacked):
+    names = tuple(f"attribute {number}" for number in range(attributes))
+    cells = (tuple(blocks.Cell("not compared", "", "blank") for _ in names),)
+    panels = tuple(blocks.Panel(model, ("liver",), names, cells) for model in ("a", "b"))
+    page = render(blocks.Matrix("Caption", panels, (), "How"))
+    assert ('<div class="panels wide">' in page) is stacked
