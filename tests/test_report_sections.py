@@ -273,6 +273,20 @@ def test_an_attribute_nobody_has_is_told(tmp_path):
     assert (table.frame["Group"] == "not recorded").any()
 
 
+def test_a_model_that_failed_on_one_group_is_not_told_as_a_mere_number(tmp_path):
+    cohort = study.make_cohort(60)
+    cohort = cohort.sort_values("sex", kind="stable").reset_index(
+        drop=True
+    )  # the first scans, on which it fails, are women's
+    metrics = study.make_metrics(cohort)
+    folder = study.write_study(
+        tmp_path, cohort=cohort, metrics=metrics, fairness=study.make_fairness(metrics, cohort), failing=20
+    )
+    text = read_text({section.key: section for section in compose_report(folder).sections}["losses"])
+    told = re.search(r"by sex: it failed on (\d+) of \d+ scans in “female”, and on 0 of \d+ in “male”", text)
+    assert told and int(told[1]) in (19, 20), "the scans it failed on, but for those that were left out before"
+
+
 STAGES = ("cohort", "metrics", "fairness", "maps", "failing", "run")
 
 

@@ -524,3 +524,13 @@ def test_a_gap_without_any_spread_is_no_gap_that_cannot_be_ruled_out():
     assert sentences.describe_cell(row, 0.05)[1:] == ("cannot tell", "everyone has the same value")
     wide = row | {"gap_low": -0.01, "gap_high": 0.03}
     assert sentences.describe_cell(wide, 0.05)[1:] == ("cannot tell", "up to 3.0 points")
+
+
+def test_failures_that_fall_on_one_group_are_told():
+    said = sentences.describe_uneven_failures("sam", "severity", {"low": (14, 14), "high": (0, 26)})
+    assert said.startswith("sam, by severity: it failed on 14 of 14 scans in “low”, and on 0 of 26 in “high”.")
+    assert "nothing is known of how it does there" in said
+    part = sentences.describe_uneven_failures("sam", "sex", {"female": (6, 20), "male": (1, 20)})
+    assert "may not speak for the rest" in part
+    assert sentences.describe_uneven_failures("sam", "sex", {"female": (2, 20), "male": (1, 20)}) == ""
+    assert sentences.describe_uneven_failures("sam", "sex", {"female": (5, 20)}) == ""

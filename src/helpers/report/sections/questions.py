@@ -197,7 +197,7 @@ def tell_failures(outputs: Outputs) -> list[Block]:
     inference = outputs.inference
     if inference is None or inference.empty:
         return [Note("The models have not been run (02_inference).")]
-    blocks: list[Block] = [Bullets(tuple(sentences.describe_failures(inference)))]
+    blocks: list[Block] = [Bullets((*sentences.describe_failures(inference), *_tell_uneven_failures(outputs)))]
     failed = inference[inference["status"] != "ok"]
     rows = [
         {"Model": model, "Reason": reason, "Scans": str(number)}
@@ -207,6 +207,23 @@ def tell_failures(outputs: Outputs) -> list[Block]:
     if rows:
         blocks.append(Table("Failures by model and reason", pd.DataFrame(rows), numeric=("Scans",)))
     return blocks
+
+
+def _tell_uneven_failures(outputs: Outputs) -> list[str]:
+    """Return sentences on models that failed in one group far more often than in another."""
+    inference, included = outputs.inference, outputs.included
+    if inference is None or "number" not in inference or included.empty:
+        return []
+    said = []
+    for attribute in (name for name in outputs.attributes if f"group_{name}" in included):
+        groups = included.dropna(subset=f"group_{attribute}").set_index("number")[f"group_{attribute}"].astype(str)
+        groups = groups[~groups.isin(outputs.small.get(attribute, set()))]
+        for model, rows in inference.groupby("model", sort=False):
+            of_group = rows["number"].map(groups)
+            failed = (rows["status"] != "ok").groupby(of_group)
+            counts = {str(group): (int(part.sum()), len(part)) for group, part in failed}
+            said.append(sentences.describe_uneven_failures(str(model), attribute, counts))
+    return [text for text in said if text]
 
 
 def tabulate_reasons(caption: str, reasons: pd.Series) -> Table:

@@ -35,6 +35,7 @@ from helpers.report.sentences.study import (
     describe_prompt,
     describe_prompts,
     describe_total_failures,
+    describe_uneven_failures,
     merge_reasons,
 )
 from helpers.report.sentences.words import (
@@ -86,6 +87,7 @@ __all__ = [
     "describe_prompts",
     "describe_size_share",
     "describe_total_failures",
+    "describe_uneven_failures",
     "describe_unknowns",
     "describe_verdict",
     "format_estimate",

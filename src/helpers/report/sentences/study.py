@@ -11,6 +11,8 @@ from helpers.figures.style import name_for_people
 from helpers.parameters import Prompt
 from helpers.report.sentences.words import count, list_words
 
+# By how much the shares of failed scans in two groups differ (0 to 1) before that is told.
+UNEVEN_FAILURES = 0.1
 # What an empty or absent mask counts as; `helpers.metrics.EMPTY_CASES` holds the values.
 STATUSES = {
     "reference_empty": (
@@ -99,6 +101,31 @@ def describe_failures(inference: pd.DataFrame) -> list[str]:
                 f"{model} failed on {failed} of {count(len(rows), 'scan')}; these are missing from its results, not counted as zero."
             )
     return said or ["No model failed on any scan."]
+
+
+def describe_uneven_failures(model: str, attribute: str, counts: Mapping[str, tuple[int, int]]) -> str:
+    """Say in which group a model failed most often, where that is far more often than in another; else nothing.
+
+    Parameters
+    ----------
+    model, attribute : str
+    counts : mapping of str to (int, int)
+        Per group: scans it failed on, and all scans.
+    """
+    shares = {group: failed / scans for group, (failed, scans) in counts.items() if scans}
+    if len(shares) < 2 or max(shares.values()) - min(shares.values()) < UNEVEN_FAILURES:
+        return ""
+    most, least = max(shares, key=lambda group: shares[group]), min(shares, key=lambda group: shares[group])
+    (failed, scans), (fewest, others) = counts[most], counts[least]
+    left = (
+        "nothing is known of how it does there"
+        if failed == scans
+        else "what it was able to draw there may not speak for the rest"
+    )
+    return (
+        f"{model}, by {name_for_people(attribute)}: it failed on {failed} of {scans} scans in “{most}”, and on {fewest} of {others} in “{least}”. "
+        f"Its means leave these out: {left}."
+    )
 
 
 def describe_total_failures(failed: int, compared: int) -> str:
