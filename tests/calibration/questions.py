@@ -346,14 +346,19 @@ def list_questions() -> list[Question]:
         Question(
             "Women's organs are smaller, the boundary error is the same",
             "Women's volumes are 0.8 of men's. Dice is lower for women without any fault of the model. Two organs and both pooled, each counted for itself and not corrected "
-            "where nothing else is said. Of 16 women whose errors are wide and very skewed (skewness 2.3) no method knows the tail that it has not seen: there 8 % is allowed. "
+            "where nothing else is said. Of 16 women whose errors are wide and very skewed (skewness 2.3) no method knows the tail that it has not seen: there 8 % is allowed, and the corrected p-values of "
+            "excess gaps, which rest on the far end of that tail, have no limit: do not rely on them there. "
             "Mann–Whitney's test is one of equal distributions, which these are not, only their means.",
             [
                 Check(f"size {name}", seen, f"{setting}: {text}", **limits)
                 for name, setting in ((name, SETTINGS[name][0]) for name in SIZED)
                 for seen, text, limits in (
                     ("excess", "interval of the excess gap leaves out 0", alarms(name)),
-                    ("any excess", "any corrected p-value of an excess gap in a cohort at most 0.05", alarms(name)),
+                    (
+                        "any excess",
+                        "any corrected p-value of an excess gap in a cohort at most 0.05",
+                        {} if name in EXTREME else at_most,
+                    ),
                     ("boundary", "interval of the gap in boundary error leaves out 0", alarms(name)),
                     (
                         "boundary test",
