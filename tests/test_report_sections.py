@@ -268,7 +268,7 @@ def test_an_attribute_nobody_has_is_told(tmp_path):
     metrics = study.make_metrics(cohort)
     folder = study.write_study(tmp_path, cohort=cohort, metrics=metrics, fairness=study.make_fairness(metrics, cohort))
     report = compose_report(folder)
-    assert "BMI (kg/m²): not recorded for anyone." in read_text(report["answers"])
+    assert "BMI (kg/m²): not known for anyone." in read_text(report["answers"])
     (table,) = find(report["people"], Table)
     assert (table.frame["Group"] == "not recorded").any()
 

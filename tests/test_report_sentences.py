@@ -388,11 +388,11 @@ def test_a_study_of_one_group_is_said_plainly():
 
 def test_small_groups_are_told_as_fewer_than():
     said = sentences.describe_groups("sex", {"female": 30, "male": None}, 3, min_group=10)
-    assert said == "Sex: “female” 30, fewer than 10 in “male”, not recorded for fewer than 10."
+    assert said == "Sex: “female” 30, fewer than 10 in “male”, not known for fewer than 10."
     said = sentences.describe_groups("bmi", {"a": None, "b": None, "c": 12}, 0, min_group=10, unit="kg/m²")
     assert said == "BMI (kg/m²): “c” 12, fewer than 10 each in “a” and “b”."
     assert sentences.describe_groups("age", {}, 0, min_group=10) == "Age: no groups."
-    assert sentences.describe_groups("age", {}, 2, min_group=10) == "Age: not recorded for anyone."
+    assert sentences.describe_groups("age", {}, 2, min_group=10) == "Age: not known for anyone."
 
 
 def test_people_scans_and_phantoms_are_counted_in_words():

@@ -61,17 +61,17 @@ def describe_groups(
     counts : mapping of str to int or None
         People per group; None where there are fewer than `min_group`; empty where nobody has a group.
     missing : int
-        People for whom the attribute is not recorded.
+        People whose group is not known: nothing recorded, nothing readable, or in no group.
     """
     shown = [f"“{group}” {number}" for group, number in counts.items() if number is not None]
     small = [f"“{group}”" for group, number in counts.items() if number is None]
     parts = shown + ([f"fewer than {min_group} each in {list_words(small)}"] if len(small) > 1 else [])
     parts += [f"fewer than {min_group} in {small[0]}"] if len(small) == 1 else []
-    parts += [f"not recorded for {_hide_few(missing, min_group)}"] if missing else []
+    parts += [f"not known for {_hide_few(missing, min_group)}"] if missing else []
     name = name_for_people(attribute)
     heading = f"{name[0].upper()}{name[1:]}{f' ({unit})' if unit else ''}"
     if not counts and missing:
-        return f"{heading}: not recorded for anyone."
+        return f"{heading}: not known for anyone."
     return f"{heading}: {', '.join(parts)}." if parts else f"{heading}: no groups."
 
 
