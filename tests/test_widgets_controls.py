@@ -189,4 +189,4 @@ def test_a_change_of_slice_feels_live_on_a_large_scan(tmp_path):
         started = time.perf_counter()
         widget.slices[plane].value = place
         seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 0.3
+    assert np.median(seconds) < 0.3

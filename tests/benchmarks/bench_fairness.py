@@ -345,7 +345,7 @@ def main() -> None:
     for what, key, part, other in rows:
         print(f"| {what} | {describe(ours[key])} | {describe(other)} | {part} | {other / ours[key]:,.0f} |")
     number = COLUMNS * sum(7 + groups for groups in GROUPS)
-    what = f"{number} BCa intervals of all measures of disparity, and {tests} verdicts"
+    what = f"{number} intervals of all measures of disparity, and {tests} verdicts"
     print(f"| {what} | {describe(ours['disparities'])} | | | |")
     whole = sum(ours[name] for name in ("tests", "permutations", "bootstrap", "disparities"))
     print(f"\nOurs all together: {whole:.1f} s, peak memory {ours['peak_mb']:,.0f} MB.")
