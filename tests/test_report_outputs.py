@@ -208,3 +208,21 @@ def test_people_with_scans_in_two_groups_count_once_in_that_of_their_first():
         }
     )  # fmt: skip
     assert suppression.count_people(included, "group_age", "person") == {"young": 1, "old": 2}
+
+
+@pytest.mark.parametrize("name", ["demo", "mine", "liver", "ours"])
+def test_the_name_of_a_study_is_no_secret_and_changes_no_other_word(tmp_path, name):
+    folder = tmp_path / name
+    scrub = Scrubber(
+        {}, ["anna"], [str(tmp_path / "masks" / "liver.nii.gz"), str(tmp_path / "series" / "ours")], [str(folder)]
+    )
+    text = "sam_demo, demographics, determined: the liver, drawn by ours_v2 and my-ours"
+    assert scrub(text) == text
+    assert str(tmp_path) not in scrub(f"cannot read {folder}/metrics.parquet") and "liver.nii" not in scrub(
+        "liver.nii.gz is broken"
+    )
+    assert scrub("ours: cannot be read") == "the file: cannot be read", (
+        "a folder of DICOM slices that was given as an image"
+    )
+    assert scrub("see spatial/liver/quality.csv") == "see spatial/liver/quality.csv"
+    assert scrub("see data/liver/quality.csv") == "see the file"

@@ -219,12 +219,12 @@ def _read_templates(folder: Path, problems: list[str]) -> dict[str, Template]:
 def _forget_names(cohort: pd.DataFrame | None, folder: Path) -> tuple[Scrubber, dict[str, int], dict[str, int]]:
     """Return the scrubber, and study-local numbers of people and scans."""
     if cohort is None or cohort.empty:
-        return Scrubber(paths=[str(folder.resolve())]), {}, {}
+        return Scrubber(folders=[str(folder.resolve())]), {}, {}
     named = cohort[cohort["scan"].notna()]
     numbers = dict(zip(named["scan"].astype(str), named["number"].astype(int), strict=True))
     people = {subject: place for place, subject in enumerate(cohort["subject"].dropna().astype(str).unique(), start=1)}
     paths = [str(path) for column in ("reference", "image") if column in cohort for path in cohort[column].dropna()]
-    return Scrubber(numbers, people, [*paths, str(folder.resolve())]), people, numbers
+    return Scrubber(numbers, people, paths, [str(folder.resolve())]), people, numbers
 
 
 def _replace_names(table: pd.DataFrame | None, people: dict[str, int], numbers: dict[str, int]) -> pd.DataFrame | None:

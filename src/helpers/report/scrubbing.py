@@ -21,6 +21,8 @@ _PATH = re.compile(
     """,
     re.VERBOSE,
 )
+# A table of the study itself, which a reader is sent to.
+_OWN_TABLE = re.compile(r"(?:spatial|fairness)/(?:\w+/)?\w+\.csv")
 _ADDRESS = re.compile(r"\b[\w.+-]+@[\w.-]+\b")
 # What a person's own value was is nobody's business: "age 103 years is outside the plausible 18 to 90".
 _IMPLAUSIBLE = re.compile(r"\b(\w+) -?\d+(?:\.\d+)?((?: \S+)? is outside (?:the plausible )?-?\d)")
@@ -43,6 +45,8 @@ class Scrubber:
         Ids of people.
     paths : iterable of str
         Known paths; their file names are known too.
+    folders : iterable of str
+        Known folders, of which only the whole path tells something: the last part of a study's own is the study's name.
 
     Notes
     -----
@@ -51,7 +55,11 @@ class Scrubber:
     """
 
     def __init__(
-        self, numbers: dict[str, int] | None = None, subjects: Iterable[str] = (), paths: Iterable[str] = ()
+        self,
+        numbers: dict[str, int] | None = None,
+        subjects: Iterable[str] = (),
+        paths: Iterable[str] = (),
+        folders: Iterable[str] = (),
     ) -> None:
         numbers = numbers or {}
         self._words = dict.fromkeys(map(str, subjects), "the person")
@@ -61,8 +69,15 @@ class Scrubber:
             files[path] = "the file"
             files[Path(path).name] = "the file"
             files[str(Path(path).parent)] = "the folder"
+        files |= dict.fromkeys(map(str, folders), "the folder")
         files = {text: word for text, word in files.items() if len(text) > 3}
         self._files = sorted(files.items(), key=lambda item: len(item[0]), reverse=True)
+        # A file's name by itself stands alone: within a longer word (a model, an organ) the same letters are no file.
+        self._names = [
+            (name, re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])"))
+            for name, _ in self._files
+            if "/" not in name and "\\" not in name
+        ]
         free = sorted((key for key in self._words if not re.fullmatch(r"\d{1,3}", key)), key=len, reverse=True)
         bound = sorted((key for key in self._words if re.fullmatch(r"\d{1,3}", key)), key=len, reverse=True)
         self._free_words = free
@@ -86,10 +101,10 @@ class Scrubber:
                 if "/" in path or "\\" in path:
                     text = text.replace(path, word)
             text = _QUOTED_PATH.sub("the file", text)
-        text = _PATH.sub("the file", text)
-        for name, word in self._files:
+        text = _PATH.sub(lambda match: match[0] if _OWN_TABLE.fullmatch(match[0]) else "the file", text)
+        for name, alone in self._names:
             if name in text:
-                text = text.replace(name, word)
+                text = alone.sub("the file", text)
         # Looking for each id by itself is far faster than a pattern of thousands, and mostly there is none.
         if self._free is not None and any(word in text for word in self._free_words):
             text = self._free.sub(lambda match: self._words[match.group(1)], text)
