@@ -465,7 +465,7 @@ def test_check_looks_for_every_ready_made_mask(project):
     )
     assert check_masks(project, "nowhere/{scan}.nii.gz") == [
         "models.ours: 3 scans ('a', 'b', 'c') would count as failed: there is no mask for this scan where the model's path says "
-        "({scan}.nii.gz): add it or correct models.*.path"
+        "(nowhere/{scan}.nii.gz): add it or correct models.*.path"
     ]
     save(project.mask * 0.5, project.folder / "ours" / "a.nii.gz")
     save(project.mask[:, :-1], project.folder / "ours" / "b.nii.gz")

@@ -534,3 +534,35 @@ def test_failures_that_fall_on_one_group_are_told():
     assert "may not speak for the rest" in part
     assert sentences.describe_uneven_failures("sam", "sex", {"female": (2, 20), "male": (1, 20)}) == ""
     assert sentences.describe_uneven_failures("sam", "sex", {"female": (5, 20)}) == ""
+
+
+def test_a_difference_of_ranks_alone_names_nobody_as_worse():
+    row = {
+        "model": "ours", "organ": "spleen", "attribute": "sex", "metric": "dice", "gap": 0.038, "gap_low": -0.054, "gap_high": 0.13,
+        "p_adjusted": 0.03, "verdict": "inconclusive", "worst_group": "female", "best_group": "male", "margin": 0.02,
+        "adjusted_gap": 0.03, "adjusted_low": -0.06, "adjusted_high": 0.12,
+    }  # fmt: skip
+    _, headline, detail = sentences.describe_cell(row, 0.05)
+    assert (headline, detail) == ("groups differ", "which is worse on average is open: −5.4 to 13.0 points")
+    told = sentences.describe_model("ours", pd.DataFrame([row]), alpha=0.05)
+    assert "worse for" not in told and "“female” and “male” differ by their ranks" in told
+    assert "no longer" not in sentences.describe_adjustment(row, ["age"])
+    sure = row | {"gap_low": 0.004}
+    assert sentences.describe_cell(sure, 0.05)[1] == "worse: female"
+    assert "zero is no longer left out" in sentences.describe_adjustment(sure, ["age"])
+    assert "is still 3.0 points" in sentences.describe_adjustment(sure | {"gap": 0.0301}, ["age"])
+
+
+def test_the_summary_subtracts_the_numbers_that_the_card_shows():
+    row = {
+        "model": "ours", "organ": "liver", "attribute": "sex", "metric": "dice", "gap": 0.05, "gap_low": 0.046, "gap_high": 0.054,
+        "p_adjusted": 0.001, "verdict": "disparity", "worst_group": "female", "best_group": "male", "margin": 0.02,
+    }  # fmt: skip
+    key = ("liver", "sex")
+    boundary, volume = {"female": 1.842, "male": 0.584}, {"female": 143.2, "male": 5.6}
+    told = sentences.describe_model(
+        "ours", pd.DataFrame([row]), alpha=0.05, boundary_mm={key: boundary}, volume_ml={key: volume}
+    )
+    card = sentences.describe_plain_units("female", "male", boundary, volume)
+    assert "outline 1.2 mm further off, volume 137 ml further off" in told
+    assert "1.2 mm more" in card and "137 ml more" in card

@@ -219,8 +219,10 @@ def find_mask(template: str, scan: str, subject: str) -> Path:
     """
     path = Path(template.format(scan=scan, subject=subject))
     if not path.exists():
+        # The end of the place tells what is wrong with it; what comes before may name people and machines.
+        place = "/".join(Path(template).parts[-2:])
         raise SegfairError(
-            f"there is no mask for this scan where the model's path says ({Path(template).name}): add it or correct models.*.path"
+            f"there is no mask for this scan where the model's path says ({place}): add it or correct models.*.path"
         )
     return path
 

@@ -160,7 +160,10 @@ def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> Cohort
             remarks.append(
                 f"{name}: {_count(len(foreign), 'scan has', 'scans have')} a value without a group ({_list_values(foreign)}): no part in the comparison by {name}"
             )
-        people = table[table["included"]].assign(group=groups).drop_duplicates("subject")["group"].value_counts()
+        included = table["included"]
+        if not included.any():
+            continue
+        people = table[included].assign(group=groups[included]).drop_duplicates("subject")["group"].value_counts()
         small = [f"{group} {people[group]}" for group in names if people[group] < study.parameters.fairness.min_group]
         if small:
             remarks.append(

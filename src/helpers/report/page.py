@@ -41,7 +41,8 @@ def build_report(folder: Path) -> Path:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise StageError(f"{folder}: no such folder: give a study's output folder, such as outputs/demo")
+        what = "a file, not a folder" if folder.exists() else "no such folder"
+        raise StageError(f"{folder}: {what}: give a study's output folder, such as outputs/demo")
     path = folder / "report.html"
     storage.write_text(render_report(compose_report(folder)), path)
     return path

@@ -215,9 +215,12 @@ def _tell_findings(outputs: Outputs, found: list[Mapping[str, Any]], boundary: L
         ]
         what = sentences.name_comparison(row)
         outcome = sentences.judge_gap(row, alpha)
+        told = f"worse for “{worst}” than for “{best}”"
+        if outcome is sentences.Outcome.SIZE_OPEN and sentences.is_direction_open(row):
+            told = f"“{worst}” and “{best}” differ, which is worse on average is open"
         blocks.append(
             Finding(
-                f"{row['model']}, {what}: worse for “{worst}” than for “{best}”",
+                f"{row['model']}, {what}: {told}",
                 TONES[outcome],
                 tuple((question, answer) for question, answer in answers if answer),
             )
@@ -287,7 +290,10 @@ def _draw_picture(outputs: Outputs, rows: pd.DataFrame, metric: str) -> Matrix:
     name = sentences.METRIC_NAMES[metric]
     legend: tuple[tuple[Tone, str], ...] = (
         ("shown", f"disparity: the group named does worse by more than {margin}; in brackets the 95 % interval"),
-        ("unsized", f"the group named does worse, but whether by more than {margin} is open"),
+        (
+            "unsized",
+            f"the groups are shown to differ, but whether by more than {margin}, or which is worse on average, is open",
+        ),
         ("small", f"a difference is shown, and it is less than {margin}"),
         ("within", f"the groups lie within {margin} of each other"),
         ("open", "the data cannot tell; the largest gap that cannot be ruled out"),
@@ -302,7 +308,8 @@ def _draw_picture(outputs: Outputs, rows: pd.DataFrame, metric: str) -> Matrix:
             f"One table per model. Each cell compares the groups of one attribute for one organ: it names the group with the worst mean {name} "
             "and the distance to the best group. Signs and words say what the colours say. "
             + ("One point is 0.01 Dice. " if metric in sentences.SCORES else "")
-            + f"{margin} is the margin: the largest difference that this study set beforehand as of no consequence."
+            + f"{margin} is the margin: the largest difference that this study set beforehand as of no consequence. "
+            f"Within it (=) is a group whose difference two one-sided tests at 5 % place there: the 95 % intervals elsewhere may reach a little beyond {margin}."
         ),
     )
 

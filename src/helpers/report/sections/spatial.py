@@ -16,7 +16,8 @@ from helpers.report.sections.questions import list_found, make_missing, make_sec
 from helpers.spatial import describe_location, describe_places
 
 _PLACE = ("spatial", "Where in the organ", "Where")
-_MOST_PLACES = 3
+# Places told in words: every one beyond chance up to the second number, and at least the first.
+_FEWEST_PLACES, _MOST_PLACES = 3, 8
 _HOW_SURFACE = (
     "The organ's mean shape in 3D: drag to turn it, or choose a side; R and L are the person's right and left. The menus choose model, organ, "
     "attribute and map: a group by itself (red: drawn too large, blue: too small), the difference of two groups (red: larger in the first one "
@@ -61,11 +62,16 @@ def _locate(outputs: Outputs, row: Mapping[str, Any]) -> str:
 
 def _tell_places(outputs: Outputs) -> list[Block]:
     """Return where groups differ on each organ, in words, then each organ's surface."""
-    shown = {_place(row) for row in list_found(outputs)}
-    rows = sorted(
-        locate_differences(outputs).values(),
-        key=lambda item: (_place(item[0]) not in shown, -abs(item[0]["peak_difference_mm"])),
-    )
+    shown, alpha = {_place(row) for row in list_found(outputs)}, outputs.parameters.fairness.alpha
+
+    def rank(item: tuple[Mapping[str, Any], str]) -> tuple[bool, bool, float]:
+        """First what belongs to a difference in the score, then what is beyond chance over all maps, the largest first."""
+        row, p = item[0], item[0].get("p_adjusted")
+        beyond = sentences.is_known(p) and float(p) <= alpha
+        return _place(row) not in shown, not beyond, -abs(row["peak_difference_mm"])
+
+    rows = sorted(locate_differences(outputs).values(), key=rank)
+    told = min(max(_FEWEST_PLACES, sum(not all(rank(item)[:2]) for item in rows)), _MOST_PLACES)
     tested = any(sentences.is_known(row.get("significant_fraction")) for row, _ in rows)
     blocks: list[Block] = [
         Text(
@@ -79,7 +85,7 @@ def _tell_places(outputs: Outputs) -> list[Block]:
         )
     ]
     if rows:
-        blocks.append(Bullets(tuple(sentences.describe_place(row, place) for row, place in rows[:_MOST_PLACES])))
+        blocks.append(Bullets(tuple(sentences.describe_place(row, place) for row, place in rows[:told])))
     else:
         blocks.append(Note("No two groups were large enough to compare their errors on an organ."))
     blocks += _figures_surface(outputs)

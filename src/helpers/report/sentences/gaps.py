@@ -87,6 +87,12 @@ def find_reach(row: Mapping[str, Any]) -> float | None:
     return max(map(abs, ends)) if len(ends) == 2 and ends[0] < ends[1] else None
 
 
+def is_direction_open(row: Mapping[str, Any]) -> bool:
+    """Tell whether the interval of a gap holds zero: a difference that the ranks show, and the means do not."""
+    low, high = row.get("gap_low"), row.get("gap_high")
+    return is_known(low) and is_known(high) and float(low) <= 0 <= float(high)
+
+
 def rank_rows(rows: Sequence[Mapping[str, Any]], alpha: float) -> list[Mapping[str, Any]]:
     """Return the comparisons in which a difference is shown: the gravest verdict first, then the largest gap.
 
@@ -114,6 +120,8 @@ def describe_cell(row: Mapping[str, Any] | None, alpha: float) -> tuple[Outcome,
     if outcome is Outcome.DISPARITY:
         return outcome, f"worse: {row['worst_group']}", f"{size} ({_drop_unit(interval)})"
     if outcome is Outcome.SIZE_OPEN:
+        if is_direction_open(row):
+            return outcome, "groups differ", f"which is worse on average is open: {interval}"
         return outcome, f"worse: {row['worst_group']}", f"how much is open: {interval}"
     if outcome is Outcome.NEGLIGIBLE:
         return outcome, f"small: {row['worst_group']}", f"{size}, within {format_size(margin, metric)}"
@@ -236,8 +244,7 @@ def describe_verdict(row: Mapping[str, Any], alpha: float) -> str:
         return f"It is less than the {margin} that this study set as the largest difference of no consequence: real, but small."
     if outcome is not Outcome.SIZE_OPEN:
         return ""
-    low, high = row.get("gap_low"), row.get("gap_high")
-    if is_known(low) and is_known(high) and float(low) <= 0 <= float(high):
+    if is_direction_open(row):
         return (
             "That the groups differ is shown by their ranks; the interval of the means reaches zero, so that it is open which of them has "
             "the worse mean."
@@ -339,7 +346,10 @@ def describe_adjustment(row: Mapping[str, Any], covariates: Sequence[str]) -> st
     low, high = row.get("adjusted_low"), row.get("adjusted_high")
     size = format_size(adjusted, metric, signed=adjusted < 0)
     interval = format_interval(low, high, metric)
-    said = f"With {held} held equal the gap is {size} instead of {format_size(raw, metric)}"
+    before = format_size(raw, metric)
+    said = f"With {held} held equal the gap is " + (
+        f"still {size}" if size == before else f"{size} instead of {before}"
+    )
     if not (is_known(low) and is_known(high)):
         return f"{said}; how sure that is was not computed."
     said += f" (95 % interval {interval})"
@@ -350,7 +360,8 @@ def describe_adjustment(row: Mapping[str, Any], covariates: Sequence[str]) -> st
         return f"{said}: the direction turns round, so these explain it."
     if adjusted < raw / 2:
         return f"{said}: these may explain it."
-    return f"{said}: zero is no longer left out, so that these may or may not explain it."
+    zero = "zero is not left out, as it was not before" if is_direction_open(row) else "zero is no longer left out"
+    return f"{said}: {zero}, so that these may or may not explain it."
 
 
 def describe_match(row: Mapping[str, Any], gap: float) -> str:
@@ -541,10 +552,19 @@ def _tell_briefly(
     for what, levels, unit in (("outline", boundary_mm, "mm"), ("volume", volume_ml, "ml")):
         at_worst, at_best = (levels or {}).get(worst), (levels or {}).get(best)
         if is_known(at_worst) and is_known(at_best) and unit != metric.rpartition("_")[2]:
-            difference = float(at_worst) - float(at_best)
+            # Of the numbers as the finding's own card shows them, so that the two agree.
+            digits = 0 if unit == "ml" and _is_large(levels, worst, best) else 1
+            difference = round(float(at_worst), digits) - round(float(at_best), digits)
             if abs(difference) >= 0.05:
-                sizes.append(f"{what} {abs(difference):.1f} {unit} {'further off' if difference > 0 else 'nearer'}")
+                sizes.append(
+                    f"{what} {abs(difference):.{digits}f} {unit} {'further off' if difference > 0 else 'nearer'}"
+                )
     outcome = judge_gap(row, alpha)
+    if outcome is Outcome.SIZE_OPEN and is_direction_open(row):
+        return (
+            f"{name_organ(row['organ'])}, “{worst}” and “{best}” differ by their ranks ({', '.join(sizes)} on average for “{worst}”, but which of "
+            "them has the worse mean is open)"
+        )
     tail = {Outcome.NEGLIGIBLE: ": small, within the margin", Outcome.SIZE_OPEN: ": how much is open"}.get(outcome, "")
     return f"{name_organ(row['organ'])}, worse for “{worst}” than for “{best}” ({', '.join(sizes)}{tail})"
 
