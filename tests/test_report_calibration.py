@@ -75,6 +75,6 @@ def test_one_calibration_keeps_the_others_numbers(tmp_path):
 
 
 def test_complete_failures_are_said_and_their_absence_is_not():
-    assert describe_total_failures(0, 500) == ""
-    said = describe_total_failures(7, 1021)
+    assert describe_total_failures(0, 500, below=0.1) == ""
+    said = describe_total_failures(7, 1021, below=0.1)
     assert said.startswith("In 7 of 1,021 comparisons") and "luck" in said

@@ -162,14 +162,7 @@ def grid_of(path: Path) -> Grid:
         raise VolumeError(f"{path}: no such file: correct its path in the participants table")
     if path.suffix.lower() in dicom.SLICE_SUFFIXES:
         raise VolumeError(f"{path.name}: is a single DICOM file: give the folder that holds the whole series")
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise VolumeError(
-            f"{path.name}: is not an image that can be opened (NIfTI, NRRD or MetaImage expected)"
-        ) from error
+    reader = _read_header(path)
     size = tuple(reader.GetSize())
     if len(size) == 4 and size[3] == 1:
         raise VolumeError(f"{path.name}: has a fourth axis of length 1: store it as a 3D image")
@@ -180,6 +173,18 @@ def grid_of(path: Path) -> Grid:
     if reader.GetNumberOfComponents() != 1:
         raise VolumeError(f"{path.name}: must have one value per voxel; it has {reader.GetNumberOfComponents()}")
     return Grid(size, tuple(reader.GetSpacing()), tuple(reader.GetOrigin()), tuple(reader.GetDirection()))
+
+
+def _read_header(path: Path) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise VolumeError(
+            f"{path.name}: is not an image that can be opened (NIfTI, NRRD or MetaImage expected)"
+        ) from error
+    return reader
 
 
 def grid_of_image(image: sitk.Image) -> Grid:
@@ -243,10 +248,7 @@ def check_whole(path: Path) -> None:
     if path.is_dir():
         return
     grid_of(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    if reader.GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
+    if _read_header(path).GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
         _find_labels(read_volume(path), path.name)
 
 

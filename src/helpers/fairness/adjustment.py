@@ -38,7 +38,7 @@ from scipy import linalg, special, stats
 from helpers.errors import SegfairError
 from helpers.fairness.bootstrap import CONFIDENCE
 from helpers.fairness.choice import widen_for_choice
-from helpers.fairness.disparity import UNIT_INTERVAL_METRICS, find_extremes, sign_metric
+from helpers.fairness.disparity import UNIT_INTERVAL_METRICS, find_extremes, limit_gap, sign_metric
 
 LARGEST_INFLATION = 10.0  # of the variance, above which a covariate is left out as collinear
 SMALLEST_LEVEL = 5  # subjects; rarer levels of a categorical covariate are pooled
@@ -678,10 +678,10 @@ def _state_gap(
     # Both groups without any spread of their own: an interval of no width would be a silent falsehood.
     if error <= _ROUNDING**0.5 * max(abs(means[best]), abs(means[worst])):
         return stated | {"note": "no interval: neither of the two groups varies"}
-    widest = 1.0 if metric in UNIT_INTERVAL_METRICS else np.inf
+    low, high = limit_gap(gap - reach * error, gap + reach * error, metric)
     return stated | {
-        "low": max(gap - reach * error, -widest),
-        "high": min(gap + reach * error, widest),
+        "low": float(low),
+        "high": float(high),
         "p": 2
         * stats.t.sf(
             abs(gap) / error * stats.t.ppf(0.5 + CONFIDENCE / 2, solver.df_residual) / reach, solver.df_residual

@@ -10,7 +10,7 @@ import pandas as pd
 
 from helpers.fairness.bootstrap import Resamples, draw_group_means
 from helpers.fairness.choice import find_range_quantile
-from helpers.fairness.disparity import UNIT_INTERVAL_METRICS, Disparities, estimate_disparities
+from helpers.fairness.disparity import UNIT_INTERVAL_METRICS, Disparities, estimate_disparities, limit_gap
 from helpers.fairness.effects import measure_cliffs_delta, measure_epsilon_squared
 from helpers.fairness.equivalence import Verdicts, judge_columns
 from helpers.fairness.groups import summarise_group
@@ -182,9 +182,7 @@ def compare_attribute(scores: Scores, groups: Groups, settings: Fairness, seed: 
         scores, groups, gap, gap_draws, influence, resamples, correction=settings.correction, method=settings.interval
     )  # fmt: skip
     tested = _run_tests(scores, codes, kept, found.best, found.worst)
-    # No gap of a score from 0 to 1 is larger than 1, however little the data say.
-    widest = np.where(np.isin(scores.metrics, UNIT_INTERVAL_METRICS), 1.0, np.inf)
-    shown_gap = Intervals(gap, np.maximum(sure.low, -widest), np.minimum(sure.high, widest))
+    shown_gap = Intervals(gap, *limit_gap(sure.low, sure.high, scores.metrics))
     return Compared(groups, summaries, kept, intervals, found, shown_gap, size, model_gaps, *tested)
 
 

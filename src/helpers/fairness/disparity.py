@@ -37,6 +37,8 @@ DISPARITY_MEASURES = (
     "es_fairseg",
     "es_fairmedfm",
 )
+# Of these, what is never below (equity-scaled: above) what equal groups have.
+SPREADS = ("sd", "ser", "es_fairseg", "es_fairmedfm")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,21 @@ class Extremes:
 def sign_metric(metric: str) -> float:
     """Return +1 where higher values of a metric are better, −1 where lower ones are."""
     return 1.0 if HIGHER_IS_BETTER[metric] else -1.0
+
+
+def limit_gap(
+    low: np.ndarray | float, high: np.ndarray | float, metric: str | Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the interval of a gap inside −1 to 1 where the metric lies between 0 and 1: no gap is larger, however little the data say.
+
+    Parameters
+    ----------
+    low, high : ndarray of float64, (columns,), or float
+    metric : sequence of str, or str
+        Each column's.
+    """
+    widest = np.where(np.isin(metric, UNIT_INTERVAL_METRICS), 1.0, np.inf)
+    return np.maximum(low, -widest), np.minimum(high, widest)
 
 
 def find_extremes(means: np.ndarray, metric: str) -> Extremes:
@@ -280,32 +297,38 @@ def estimate_disparities(
     sizes = np.where(moments.n >= max(smallest_group, 1), moments.n, 0)
     best, worst = find_best_and_worst(moments.mean, sizes, metrics)
 
+    # Measures of spread have intervals of another kind, so that resamples of them are not looked at.
+    number = len(DISPARITY_MEASURES)
+    plain = [place for place, name in enumerate(DISPARITY_MEASURES) if name not in SPREADS]
+
     def measure(means: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        return measure_disparities(means, sizes, metrics, best, worst)
+        measured = measure_disparities(means, sizes, metrics, best, worst)
+        return np.concatenate([measured[..., plain, :], measured[..., number:, :]], axis=-2)
 
     found = find_intervals(
         values, groups, drawn, measure, confidence=confidence, method=method, smallest_group=smallest_group
     )
-    number = len(DISPARITY_MEASURES)
-    measures = {name: _take(found, place) for place, name in enumerate(DISPARITY_MEASURES)}
-    spreads = _surround_spreads(measures, moments.mean, sizes, drawn, 1.0 - confidence)
+    estimates = dict(
+        zip(DISPARITY_MEASURES, measure_disparities(moments.mean, sizes, metrics, best, worst), strict=False)
+    )
+    spreads = _surround_spreads(estimates, moments.mean, sizes, drawn, 1.0 - confidence)
     return Disparities(
-        measures | spreads,
-        _take(found, slice(number, None)),
+        {DISPARITY_MEASURES[place]: _take(found, row) for row, place in enumerate(plain)} | spreads,
+        _take(found, slice(len(plain), None)),
         best,
         worst,
     )
 
 
 def _surround_spreads(
-    measures: dict[str, Intervals], means: np.ndarray, sizes: np.ndarray, drawn: np.ndarray, error: float
+    estimates: dict[str, np.ndarray], means: np.ndarray, sizes: np.ndarray, drawn: np.ndarray, error: float
 ) -> dict[str, Intervals]:
     """Return sd, ser and both equity-scaled measures with intervals made of the resamples' deviations; see :func:`estimate_disparities`.
 
     Parameters
     ----------
-    measures : dict of str to Intervals
-        Their estimates, and that of ``overall``.
+    estimates : dict of str to ndarray, (columns,)
+        Of these measures, and of ``overall``.
     means, sizes : ndarray, (groups, columns)
     drawn : ndarray, (draws, groups, columns)
     error : float
@@ -313,13 +336,12 @@ def _surround_spreads(
     """
     kept = sizes > 0
     number, people = kept.sum(axis=0), sizes.sum(axis=0)
-    overall = measures["overall"].estimate
+    overall, at = estimates["overall"], {name: estimates[name] for name in SPREADS}
     # A group of one does not vary in resamples, and widening does not help it.
     wider = np.where(kept, np.sqrt(sizes / np.maximum(sizes - 1, 1)), 0.0)
 
     def deviate(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore"):
-            return np.where(kept, wider * (values - centre), 0.0)
+        return np.where(kept, wider * (values - centre), 0.0)
 
     def reach(sizes_of_deviations: np.ndarray, error: float) -> np.ndarray:
         return np.quantile(sizes_of_deviations, 1.0 - error, axis=0, method="inverted_cdf")
@@ -333,7 +355,6 @@ def _surround_spreads(
         logs = deviate(np.log(1.0 - drawn), np.log(1.0 - means))
         highest = np.where(kept, logs, -np.inf).max(axis=1, initial=-np.inf)
         ratio = highest - np.where(kept, logs, np.inf).min(axis=1, initial=np.inf)
-        at = {name: measures[name].estimate for name in ("sd", "ser", "es_fairseg", "es_fairmedfm")}
         off, around = reach(sd, error), {}
         around["sd"] = np.maximum(at["sd"] - off, 0.0), at["sd"] + off
         off = reach(ratio, error)

@@ -12,6 +12,7 @@ from typing import cast
 import numpy as np
 
 from helpers.fairness.bootstrap import Resamples
+from helpers.fairness.disparity import limit_gap
 from helpers.fairness.resampled import Choice, find_difference, find_gap_influence, take_gaps
 from helpers.fairness.scores import Scores
 
@@ -106,8 +107,7 @@ def measure_excess(
             influence[:, place] -= own[:, organs] @ change
     excess = gaps.gap - expected_gap
     found = find_difference(draws, excess, influence, resamples, method=method, choice=gaps.choice)
-    # No gap in Dice is larger than 1.
-    return SizeGaps(expected_gap, excess, np.maximum(found.low, -1.0), np.minimum(found.high, 1.0), found.p)
+    return SizeGaps(expected_gap, excess, *limit_gap(found.low, found.high, "dice"), found.p)
 
 
 def _average_groups(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:

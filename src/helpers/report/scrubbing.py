@@ -72,12 +72,6 @@ class Scrubber:
         files |= dict.fromkeys(map(str, folders), "the folder")
         files = {text: word for text, word in files.items() if len(text) > 3}
         self._files = sorted(files.items(), key=lambda item: len(item[0]), reverse=True)
-        # A file's name by itself stands alone: within a longer word (a model, an organ) the same letters are no file.
-        self._names = [
-            (name, re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])"))
-            for name, _ in self._files
-            if "/" not in name and "\\" not in name
-        ]
         free = sorted((key for key in self._words if not re.fullmatch(r"\d{1,3}", key)), key=len, reverse=True)
         bound = sorted((key for key in self._words if re.fullmatch(r"\d{1,3}", key)), key=len, reverse=True)
         self._free_words = free
@@ -102,9 +96,10 @@ class Scrubber:
                     text = text.replace(path, word)
             text = _QUOTED_PATH.sub("the file", text)
         text = _PATH.sub(lambda match: match[0] if _OWN_TABLE.fullmatch(match[0]) else "the file", text)
-        for name, alone in self._names:
+        for name, word in self._files:
             if name in text:
-                text = alone.sub("the file", text)
+                # Alone: within a longer word (a model, an organ) the same letters are no file. Patterns are made on a hit: names are many.
+                text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", word, text)
         # Looking for each id by itself is far faster than a pattern of thousands, and mostly there is none.
         if self._free is not None and any(word in text for word in self._free_words):
             text = self._free.sub(lambda match: self._words[match.group(1)], text)

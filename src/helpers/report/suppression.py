@@ -25,7 +25,7 @@ def find_small_groups(cohort: pd.DataFrame | None, min_group: int) -> dict[str, 
 def count_people(included: pd.DataFrame, column: str, person: str) -> dict[str, int]:
     """Return how many people are in each group: everybody in that of their first scan in which it is known, as in the audit."""
     known = included[included[column].notna()]
-    first = (known.sort_values("number", kind="stable") if "number" in known else known).drop_duplicates(person)
+    first = known.sort_values("number", kind="stable").drop_duplicates(person)
     return first[column].astype(str).value_counts().to_dict()
 
 
@@ -58,13 +58,7 @@ def suppress_disparity(
     if table is None or table.empty or "worst_group" not in table:
         return table
     table = table.copy()
-    hidden = is_small(table, "worst_group", small) | is_small(table, "best_group", small)
-    if groups is not None and not groups.empty:
-        keys = ["model", "organ", "metric", "attribute"]
-        few = set(groups.loc[groups["suppressed"], [*keys, "group"]].astype(str).itertuples(index=False, name=None))
-        for side in ("worst_group", "best_group"):
-            rows = table[[*keys, side]].astype(str).itertuples(index=False, name=None)
-            hidden |= pd.Series([row in few for row in rows], index=table.index)
+    hidden = _rests_on_few(table, groups, ("model", "organ", "metric", "attribute"), small)
     keep = {"kind", "model", "organ", "metric", "attribute", "margin", "note"}
     for name in table:
         if name not in keep:
@@ -90,16 +84,8 @@ def suppress_against(
     """Drop rows of against_agreement.csv that rest on a group too small to be shown, in the study or among those annotated."""
     if table is None or table.empty:
         return table
-    keys = ["organ", "metric", "attribute"]
-    few: set[tuple[str, ...]] = set()
-    if agreed is not None and not agreed.empty:
-        hidden = agreed.loc[agreed["suppressed"] & (agreed["kind"] == "annotators"), [*keys, "group"]]
-        few = set(hidden.astype(str).itertuples(index=False, name=None))
-    hide = pd.Series(False, index=table.index)
-    for side in ("best_group", "worst_group"):
-        rows = table[[*keys, side]].astype(str).itertuples(index=False, name=None)
-        hide |= is_small(table, side, small) | pd.Series([row in few for row in rows], index=table.index)
-    return table[~hide].reset_index(drop=True)
+    people = None if agreed is None or agreed.empty else agreed[agreed["kind"] == "annotators"]
+    return table[~_rests_on_few(table, people, ("organ", "metric", "attribute"), small)].reset_index(drop=True)
 
 
 def suppress_cells(
@@ -209,3 +195,18 @@ def is_small(table: pd.DataFrame, column: str, small: dict[str, set[str]]) -> pd
     """Tell, per row, whether the group in `column` is a small one of the row's attribute."""
     pairs = zip(table["attribute"].astype(str), table[column].astype(str), strict=True)
     return pd.Series([group in small.get(attribute, ()) for attribute, group in pairs], index=table.index)
+
+
+def _rests_on_few(
+    table: pd.DataFrame, groups: pd.DataFrame | None, keys: tuple[str, ...], small: dict[str, set[str]]
+) -> pd.Series:
+    """Tell, per row, whether its best or its worst group is small, in the study or among those of its own comparison (`keys`)."""
+    few: set[tuple[str, ...]] = set()
+    if groups is not None and not groups.empty:
+        rows = groups.loc[groups["suppressed"], [*keys, "group"]].astype(str)
+        few = set(rows.itertuples(index=False, name=None))
+    hidden = pd.Series(False, index=table.index)
+    for side in ("worst_group", "best_group"):
+        named = table[[*keys, side]].astype(str).itertuples(index=False, name=None)
+        hidden |= is_small(table, side, small) | pd.Series([row in few for row in named], index=table.index)
+    return hidden

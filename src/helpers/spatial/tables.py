@@ -276,7 +276,7 @@ def _summarise(
         peak_name: round(peak.value_mm, 3),
         "region": "significant" if beyond.any() else "surface",
         "location": describe_location(
-            vertices_mm, values, faces, region=None if region is None else peak.region, positive=words[0], negative=words[1],
+            vertices_mm, values, faces, region=region, positive=words[0], negative=words[1],
             smallest_mm=SMALLEST_DIFFERENCE_MM,
         ),
     }  # fmt: skip

@@ -36,7 +36,7 @@ def compose_agreement(outputs: Outputs) -> list[Block]:
     if not blocks:
         return []
     table = pd.DataFrame(
-        [_tabulate(row, metric, alpha) for row in agreement.to_dict("records") if sentences.is_known(row["gap"])]
+        [_tabulate(row, metric) for row in agreement.to_dict("records") if sentences.is_known(row["gap"])]
     )
     tables: list[Block] = []
     if len(table):
@@ -54,7 +54,7 @@ def compose_agreement(outputs: Outputs) -> list[Block]:
     ]
 
 
-def _tabulate(row: Mapping[str, Any], metric: str, alpha: float) -> dict[str, str]:
+def _tabulate(row: Mapping[str, Any], metric: str) -> dict[str, str]:
     return {
         "Between": "annotators" if row["kind"] == "annotators" else f"prompts of {row['model']}",
         "Organ": sentences.name_organ(row["organ"]),

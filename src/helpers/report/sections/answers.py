@@ -216,7 +216,7 @@ def _tell_findings(outputs: Outputs, found: list[Mapping[str, Any]], boundary: L
         what = sentences.name_comparison(row)
         outcome = sentences.judge_gap(row, alpha)
         told = f"worse for “{worst}” than for “{best}”"
-        if outcome is sentences.Outcome.SIZE_OPEN and sentences.is_direction_open(row):
+        if sentences.differs_by_ranks_alone(row, alpha):
             told = f"“{worst}” and “{best}” differ, which is worse on average is open"
         blocks.append(
             Finding(
@@ -231,15 +231,19 @@ def _tell_findings(outputs: Outputs, found: list[Mapping[str, Any]], boundary: L
 def _tabulate_explanations(outputs: Outputs, found: list[Mapping[str, Any]]) -> Table:
     """Return the gaps side by side: as found, what size gives, what is left, adjusted, and among matched pairs."""
     covariates, metric = list_covariates(outputs), choose_metric(outputs)
+    alpha = outputs.parameters.fairness.alpha
     rows = []
     for row in found:
         held = covariates.get((str(row["model"]), str(row["organ"]), metric, str(row["attribute"])), [])
         match = find_match(outputs, row) or {}
+        worse = f"“{row['worst_group']}” than “{row['best_group']}”"
+        if sentences.differs_by_ranks_alone(row, alpha):
+            worse = f"which is open: “{row['worst_group']}”, “{row['best_group']}”"
         rows.append(
             {
                 "Model": row["model"],
                 "Organ": sentences.name_organ(row["organ"]),
-                "Worse than": f"“{row['worst_group']}” than “{row['best_group']}”",
+                "Worse than": worse,
                 "As found": sentences.format_estimate(row.get("gap"), row.get("gap_low"), row.get("gap_high"), metric),
                 "Size alone": sentences.format_estimate(row.get("expected_gap"), None, None, metric),
                 "Size allowed for": sentences.format_estimate(

@@ -36,7 +36,7 @@ def compose_limits(outputs: Outputs) -> Section:
     ]
     if outputs.metrics is not None and "dice" in outputs.metrics:
         dice = outputs.metrics["dice"].dropna()
-        items.append(sentences.describe_total_failures(int((dice < FAILED_DICE).sum()), len(dice)))
+        items.append(sentences.describe_total_failures(int((dice < FAILED_DICE).sum()), len(dice), below=FAILED_DICE))
     places = outputs.maps is not None and not outputs.maps.empty
     if places:
         items.append("A place on the common organ shape is as exact as its alignment: read regions, not single points.")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from helpers.figures.style import name_for_people
-from helpers.report.sentences.gaps import FOUND, judge_gap, name_comparison
+from helpers.report.sentences.gaps import FOUND, differs_by_ranks_alone, judge_gap, name_comparison
 from helpers.report.sentences.words import (
     METRIC_NAMES,
     count,
@@ -46,6 +46,7 @@ def describe_agreement(rows: pd.DataFrame, alpha: float, *, people: bool) -> str
         )
     said = list_words(
         f"{_tell_gap(row, people=people)} lower in “{row['worst_group']}” than in “{row['best_group']}”"
+        + (" on average, which may be the other way round" if differs_by_ranks_alone(row, alpha) else "")
         for row in shown
     )
     return f"{asked}: beyond chance it is {said}."

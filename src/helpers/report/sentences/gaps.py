@@ -87,10 +87,15 @@ def find_reach(row: Mapping[str, Any]) -> float | None:
     return max(map(abs, ends)) if len(ends) == 2 and ends[0] < ends[1] else None
 
 
-def is_direction_open(row: Mapping[str, Any]) -> bool:
-    """Tell whether the interval of a gap holds zero: a difference that the ranks show, and the means do not."""
+def holds_zero(row: Mapping[str, Any]) -> bool:
+    """Tell whether the interval of a gap holds zero."""
     low, high = row.get("gap_low"), row.get("gap_high")
     return is_known(low) and is_known(high) and float(low) <= 0 <= float(high)
+
+
+def differs_by_ranks_alone(row: Mapping[str, Any], alpha: float) -> bool:
+    """Tell whether groups are shown to differ while it is open which of them has the worse mean."""
+    return judge_gap(row, alpha) is Outcome.SIZE_OPEN and holds_zero(row)
 
 
 def rank_rows(rows: Sequence[Mapping[str, Any]], alpha: float) -> list[Mapping[str, Any]]:
@@ -120,7 +125,7 @@ def describe_cell(row: Mapping[str, Any] | None, alpha: float) -> tuple[Outcome,
     if outcome is Outcome.DISPARITY:
         return outcome, f"worse: {row['worst_group']}", f"{size} ({_drop_unit(interval)})"
     if outcome is Outcome.SIZE_OPEN:
-        if is_direction_open(row):
+        if differs_by_ranks_alone(row, alpha):
             return outcome, "groups differ", f"which is worse on average is open: {interval}"
         return outcome, f"worse: {row['worst_group']}", f"how much is open: {interval}"
     if outcome is Outcome.NEGLIGIBLE:
@@ -244,7 +249,7 @@ def describe_verdict(row: Mapping[str, Any], alpha: float) -> str:
         return f"It is less than the {margin} that this study set as the largest difference of no consequence: real, but small."
     if outcome is not Outcome.SIZE_OPEN:
         return ""
-    if is_direction_open(row):
+    if holds_zero(row):
         return (
             "That the groups differ is shown by their ranks; the interval of the means reaches zero, so that it is open which of them has "
             "the worse mean."
@@ -272,14 +277,11 @@ def describe_plain_units(
 ) -> str:
     """Say a gap as a distance and a volume: how far off outlines and volumes are in both groups. Empty when not measured."""
     said = []
-    for what, levels, unit, digits in (
-        ("the outline", boundary_mm, "mm", 1),
-        ("the volume", volume_ml, "ml", 0 if _is_large(volume_ml, worst, best) else 1),
-    ):
-        at_worst, at_best = (levels or {}).get(worst), (levels or {}).get(best)
-        if not is_known(at_worst) or not is_known(at_best):
+    for what, levels, unit in (("the outline", boundary_mm, "mm"), ("the volume", volume_ml, "ml")):
+        shown = _round_levels(levels, worst, best, unit)
+        if shown is None:
             continue
-        first, second = round(float(at_worst), digits), round(float(at_best), digits)
+        first, second, digits = shown
         step = 10.0**-digits
         if first - second > step / 2:
             tail = f"{first - second:.{digits}f} {unit} more"
@@ -360,7 +362,7 @@ def describe_adjustment(row: Mapping[str, Any], covariates: Sequence[str]) -> st
         return f"{said}: the direction turns round, so these explain it."
     if adjusted < raw / 2:
         return f"{said}: these may explain it."
-    zero = "zero is not left out, as it was not before" if is_direction_open(row) else "zero is no longer left out"
+    zero = "zero is not left out, as it was not before" if holds_zero(row) else "zero is no longer left out"
     return f"{said}: {zero}, so that these may or may not explain it."
 
 
@@ -550,17 +552,17 @@ def _tell_briefly(
     metric, worst, best = str(row["metric"]), str(row["worst_group"]), str(row["best_group"])
     sizes = [f"{METRIC_NAMES[metric]} {format_size(abs(float(row['gap'])), metric)} {_direction(metric)}"]
     for what, levels, unit in (("outline", boundary_mm, "mm"), ("volume", volume_ml, "ml")):
-        at_worst, at_best = (levels or {}).get(worst), (levels or {}).get(best)
-        if is_known(at_worst) and is_known(at_best) and unit != metric.rpartition("_")[2]:
+        shown = _round_levels(levels, worst, best, unit)
+        if shown is not None and unit != metric.rpartition("_")[2]:
             # Of the numbers as the finding's own card shows them, so that the two agree.
-            digits = 0 if unit == "ml" and _is_large(levels, worst, best) else 1
-            difference = round(float(at_worst), digits) - round(float(at_best), digits)
+            first, second, digits = shown
+            difference = first - second
             if abs(difference) >= 0.05:
                 sizes.append(
                     f"{what} {abs(difference):.{digits}f} {unit} {'further off' if difference > 0 else 'nearer'}"
                 )
     outcome = judge_gap(row, alpha)
-    if outcome is Outcome.SIZE_OPEN and is_direction_open(row):
+    if differs_by_ranks_alone(row, alpha):
         return (
             f"{name_organ(row['organ'])}, “{worst}” and “{best}” differ by their ranks ({', '.join(sizes)} on average for “{worst}”, but which of "
             "them has the worse mean is open)"
@@ -596,6 +598,17 @@ def _direction(metric: str) -> str:
 def _tell_level(group: str, levels: Mapping[str, float] | None, metric: str) -> str:
     value = (levels or {}).get(group)
     return f" ({format_level(value, metric)})" if is_known(value) else ""
+
+
+def _round_levels(
+    levels: Mapping[str, float] | None, worst: str, best: str, unit: str
+) -> tuple[float, float, int] | None:
+    """Return two groups' levels in mm or ml as they are shown, and with how many decimals; None where one is not known."""
+    at_worst, at_best = (levels or {}).get(worst), (levels or {}).get(best)
+    if not is_known(at_worst) or not is_known(at_best):
+        return None
+    digits = 0 if unit == "ml" and _is_large(levels, worst, best) else 1
+    return round(float(at_worst), digits), round(float(at_best), digits), digits
 
 
 def _is_large(levels: Mapping[str, float] | None, *groups: str) -> bool:

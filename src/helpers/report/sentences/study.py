@@ -128,12 +128,12 @@ def describe_uneven_failures(model: str, attribute: str, counts: Mapping[str, tu
     )
 
 
-def describe_total_failures(failed: int, compared: int) -> str:
+def describe_total_failures(failed: int, compared: int, *, below: float) -> str:
     """Say what complete failures do to means over few people; nothing where there are none."""
     if not failed:
         return ""
     return (
-        f"In {failed:,} of {compared:,} comparisons a model missed the organ all but completely (Dice below 0.1). Whether such a rare failure turns up among few "
+        f"In {failed:,} of {compared:,} comparisons a model missed the organ all but completely (Dice below {below:g}). Whether such a rare failure turns up among few "
         "people is luck: the interval of a group of fewer than about 30 cannot know of those that did not. Count the failures as well as the means."
     )
 
