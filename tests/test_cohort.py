@@ -347,6 +347,12 @@ def test_check_tells_scans_of_one_reason_together(project):
     assert problem.startswith("7 scans ('x0', 'x1', 'x2', 'x3', 'x4', …) would be left out: modality must be CT or MR")
 
 
+def test_check_counts_nobody_where_every_scan_is_left_out(project):
+    found = cohort.check_cohort(project.load(**{"cohort.exclusions.plausible.age": [18, 20]}))
+    assert "would be left out" in found.problems[0]
+    assert not [remark for remark in found.remarks if "fewer than" in remark]
+
+
 def test_check_says_when_an_attribute_has_no_known_value(project):
     for row in project.rows:
         row["sex"] = {"female": "F", "male": "M"}[row["sex"]]

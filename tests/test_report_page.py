@@ -280,6 +280,9 @@ def test_names_of_groups_columns_and_people_stay_text_through_the_whole_report(t
 def test_a_folder_that_is_none_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(SegfairError, match="nothing: no such folder"):
         build_report(tmp_path / "nothing")
+    (tmp_path / "mine.yaml").write_text("name: mine\n", encoding="utf-8")
+    with pytest.raises(SegfairError, match=r"mine\.yaml: a file, not a folder: give"):
+        build_report(tmp_path / "mine.yaml")
     with pytest.raises(SegfairError, match=r"study\.yaml"):
         build_report(tmp_path)
 
