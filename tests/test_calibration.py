@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.fairness import comparison
-from helpers.fairness.bootstrap import make_generator
+from helpers.fairness import group_comparison as comparison
+from helpers.statistics.bootstrap import make_generator
 from tests.calibration import calibrate_fairness
 from tests.calibration.calibrate_fairness import Estimate, calibrate, judge, summarise, write_report
 from tests.calibration.cohorts import Plan, draw_cohort, find_truth

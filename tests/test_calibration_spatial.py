@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.cohort.planting import weigh_region
+from helpers.demo.planting import weigh_region
 from tests.calibration import calibrate_spatial
 from tests.calibration.calibrate_spatial import Check, MeshPlan, calibrate, judge, overlap, write_report
 from tests.calibration.surfaces import SurfaceNoise, make_ellipsoid_mesh, weigh_direction

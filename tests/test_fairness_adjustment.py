@@ -22,7 +22,7 @@ from helpers.fairness.adjustment import (
     build_natural_spline,
     place_knots,
 )
-from helpers.fairness.choice import widen_for_choice
+from helpers.statistics.selection_adjustment import widen_for_choice
 
 
 def make_cohort(rng, n=160):

@@ -10,7 +10,6 @@ from scipy import stats
 
 from helpers import fairness
 from helpers.errors import SegfairError
-from helpers.fairness.equivalence import VERDICTS
 from helpers.fairness.tables import (
     ADJUSTED_MEAN_COLUMNS,
     ADJUSTED_NOTE_COLUMNS,
@@ -28,6 +27,7 @@ from helpers.fairness.tables import (
     VARIANCE_COLUMNS,
 )
 from helpers.parameters import Fairness
+from helpers.statistics.equivalence import VERDICTS
 from helpers.storage import TEXT_COLUMNS
 from tests.test_fairness_groups import make_cohort, make_metrics
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings, strategies
 from scipy import stats
 
 from helpers.errors import SegfairError
-from helpers.fairness.bootstrap import draw_group_means
 from helpers.fairness.disparity import (
     DISPARITY_MEASURES,
     HIGHER_IS_BETTER,
@@ -20,6 +19,7 @@ from helpers.fairness.disparity import (
     measure_skewed_error_ratio,
 )
 from helpers.parameters import MetricName
+from helpers.statistics.bootstrap import draw_group_means
 
 
 def test_every_metric_that_a_parameter_file_may_name_has_a_direction():

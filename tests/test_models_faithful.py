@@ -13,6 +13,7 @@ import torch
 from skimage import transform
 from torch.nn import functional
 
+from helpers.demo.synthetic import draw_slice
 from helpers.models import Spec, medsam
 from helpers.models import sam as sam_family
 from helpers.models.sam import SamSegmenter
@@ -21,7 +22,6 @@ from helpers.models.sam_encoder import FastImageEncoder, attend_with_positions
 from helpers.models.sam_frames import MedSamFrame
 from helpers.models.torchvision_fix import import_segment_anything
 from helpers.prompts import Prompts
-from helpers.training.synthetic import draw_slice
 
 Logits = tuple[np.ndarray, np.ndarray]  # low-resolution logits (n, a, a) and what is thresholded at 0 (n, y, x)
 

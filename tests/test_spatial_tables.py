@@ -10,7 +10,6 @@ import pytest
 
 from helpers.spatial.contrasts import Design
 from helpers.spatial.maps import average_groups
-from helpers.spatial.permutation import SurfaceEffect
 from helpers.spatial.tables import (
     GROUP_COLUMNS,
     QUALITY_COLUMNS,
@@ -24,6 +23,7 @@ from helpers.spatial.tables import (
     tabulate_slopes,
     type_table,
 )
+from helpers.statistics.freedman_lane import SurfaceEffect
 
 NAN = np.nan
 KEY = ("sam", "liver", "sex")

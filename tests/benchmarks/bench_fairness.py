@@ -21,20 +21,20 @@ import numpy as np
 import pandas as pd
 
 from helpers.fairness import audit
-from helpers.fairness.bootstrap import draw_group_means
 from helpers.fairness.disparity import estimate_disparities, find_best_and_worst
-from helpers.fairness.effects import measure_epsilon_squared, measure_eta_squared
-from helpers.fairness.equivalence import judge_columns
-from helpers.fairness.hypothesis_tests import (
+from helpers.parameters import Fairness
+from helpers.performance import add_expected_dice
+from helpers.statistics.bootstrap import draw_group_means
+from helpers.statistics.effects import measure_epsilon_squared, measure_eta_squared
+from helpers.statistics.equivalence import judge_columns
+from helpers.statistics.hypothesis_tests import (
     run_kruskal_wallis,
     run_one_way_anova,
     run_welch_anova,
     summarise_columns,
 )
-from helpers.fairness.intervals import find_intervals, take_means
-from helpers.fairness.permutation import run_max_t
-from helpers.parameters import Fairness
-from helpers.performance import add_expected_dice
+from helpers.statistics.intervals import find_intervals, take_means
+from helpers.statistics.max_t import run_max_t
 
 SUBJECTS, ORGANS, MODELS, DRAWS, PERMUTATIONS = 1056, 5, 4, 10_000, 5_000
 METRICS = ("dice", "nsd", "iou", "precision", "hd95_mm", "boundary_error_mm")

@@ -28,9 +28,9 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from helpers.cohort.anatomy import ORGANS, draw_torso
-from helpers.cohort.fields import SmoothField
-from helpers.cohort.planting import measure_signed_distance
+from helpers.demo.anatomy import ORGANS, draw_torso
+from helpers.demo.fields import SmoothField
+from helpers.demo.planting import measure_signed_distance
 from helpers.metrics import compare_masks
 
 SIZE_ZYX = (300, 512, 512)

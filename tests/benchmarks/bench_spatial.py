@@ -20,8 +20,8 @@ from importlib.metadata import version
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from helpers.spatial.clusters import MeshGraph, link_vertices
-from helpers.spatial.permutation import infer_effect
+from helpers.statistics.freedman_lane import infer_effect
+from helpers.statistics.tfce import MeshGraph, link_vertices
 
 SUBJECTS, VERTICES, SIDE, WORKERS = 1056, 4000, 16, 2
 

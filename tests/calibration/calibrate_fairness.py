@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.fairness import audit
-from helpers.fairness.bootstrap import make_generator
+from helpers.statistics.bootstrap import make_generator
 from helpers.storage import write_text
 from tests.calibration.cohorts import Truth, draw_cohort, find_truth
 from tests.calibration.masks import list_mask_questions, list_mask_runs, see_mask_cohort

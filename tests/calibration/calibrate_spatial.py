@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 
 from helpers.spatial import map_errors
-from helpers.spatial.clusters import link_vertices
 from helpers.spatial.contrasts import design_groups
-from helpers.spatial.permutation import infer_effect
 from helpers.spatial.surfaces import measure_vertex_areas
+from helpers.statistics.freedman_lane import infer_effect
+from helpers.statistics.tfce import link_vertices
 from helpers.storage import write_text
 from tests.calibration.running import BEYOND, run_command, run_jobs
 from tests.calibration.surfaces import (

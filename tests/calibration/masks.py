@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from helpers.cohort.fields import SmoothField
-from helpers.cohort.planting import plant_errors
+from helpers.demo.fields import SmoothField
+from helpers.demo.planting import plant_errors
 from helpers.fairness import audit
-from helpers.fairness.bootstrap import make_generator
 from helpers.metrics import compare_masks
 from helpers.parameters import Fairness, Planted, PlantedEffect
 from helpers.performance import add_expected_dice
+from helpers.statistics.bootstrap import make_generator
 from tests.calibration.cohorts import ORGANS
 from tests.calibration.questions import BOUNDARY, MARGIN_MM, Check, Question, Seen
 

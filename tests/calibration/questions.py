@@ -11,8 +11,8 @@ import pandas as pd
 from scipy import special
 
 from helpers.fairness import Audit
-from helpers.fairness.equivalence import DISPARITY, EQUIVALENT, NEGLIGIBLE, POWER, find_detectable_difference
 from helpers.parameters import Fairness
+from helpers.statistics.equivalence import DISPARITY, EQUIVALENT, NEGLIGIBLE, POWER, find_detectable_difference
 from tests.calibration.cohorts import Plan, Truth, draw_people, draw_scores
 
 ALPHA = 0.05

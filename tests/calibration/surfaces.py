@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import yaml
 
 from helpers import volumes
-from helpers.cohort.planting import _FADE_DEGREES, _FULL_DEGREES, _TOWARDS, plant_errors
+from helpers.demo.planting import _FADE_DEGREES, _FULL_DEGREES, _TOWARDS, plant_errors
 from helpers.parameters import Planted, PlantedEffect
 from helpers.spatial.correspondence import Field
 from helpers.spatial.surfaces import Surface
@@ -57,7 +57,7 @@ class SurfaceNoise:
 
 
 def weigh_direction(points_mm: np.ndarray, region: str) -> np.ndarray:
-    """Return how much of a planted effect points of a surface get, as :func:`helpers.cohort.planting.weigh_region` gives voxels.
+    """Return how much of a planted effect points of a surface get, as :func:`helpers.demo.planting.weigh_region` gives voxels.
 
     Parameters
     ----------

@@ -3,8 +3,8 @@
 from helpers.cohort.build import Cohort, CohortCheck, build_cohort, check_cohort, name_reason
 from helpers.cohort.description import count_missing, count_overlaps, describe_cohort, keep_people
 from helpers.cohort.grouping import find_bins, group_attribute
-from helpers.cohort.phantoms import tell_truth
 from helpers.cohort.sources import SOURCES
+from helpers.demo.phantoms import tell_truth
 
 __all__ = [
     "SOURCES", "Cohort", "CohortCheck", "build_cohort", "check_cohort", "count_missing", "count_overlaps", "describe_cohort",

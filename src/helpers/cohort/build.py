@@ -12,9 +12,9 @@ import pandas as pd
 from helpers import storage
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.numbers import find_unreadable, is_half_numeric
-from helpers.cohort.phantoms import check_recipe
 from helpers.cohort.sources import read_source
 from helpers.cohort.validation import Inspected, inspect_rows, is_asked, validate_rows
+from helpers.demo.phantoms import check_recipe
 from helpers.errors import SegfairError, StageError
 from helpers.parameters import Cohort as CohortParameters
 from helpers.study import Study

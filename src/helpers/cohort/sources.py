@@ -10,9 +10,9 @@ import pandas as pd
 
 from helpers.cohort.amos import read_amos
 from helpers.cohort.kits23 import read_kits23
-from helpers.cohort.phantoms import write_phantoms
 from helpers.cohort.table_files import read_table_file
 from helpers.cohort.totalsegmentator import read_totalsegmentator
+from helpers.demo.phantoms import write_phantoms
 from helpers.errors import ParameterError, SegfairError
 from helpers.parameters import Cohort
 from helpers.study import Study

@@ -36,9 +36,9 @@ import pandas as pd
 from scipy import linalg, special, stats
 
 from helpers.errors import SegfairError
-from helpers.fairness.bootstrap import CONFIDENCE
-from helpers.fairness.choice import widen_for_choice
 from helpers.fairness.disparity import UNIT_INTERVAL_METRICS, find_extremes, limit_gap, sign_metric
+from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.selection_adjustment import widen_for_choice
 
 LARGEST_INFLATION = 10.0  # of the variance, above which a covariate is left out as collinear
 SMALLEST_LEVEL = 5  # subjects; rarer levels of a categorical covariate are pooled
@@ -70,7 +70,7 @@ class Adjustment:
         One row per column of the response (:data:`GAP_COLUMNS`): ``n`` subjects in the fit, ``crude_gap`` the difference of the same
         two groups' plain means over the same subjects, ``adjusted_gap`` best − worst adjusted mean in the metric's unit (positive where
         the group called best is better) with its 95 % interval ``low`` to ``high`` and ``p``, which allow for two of several groups having been
-        picked (:func:`helpers.fairness.choice.widen_for_choice`); ``f`` on (``df_groups``,
+        picked (:func:`helpers.statistics.selection_adjustment.widen_for_choice`); ``f`` on (``df_groups``,
         ``df_residual``) degrees of freedom and ``p_groups``, the Wald test over all groups; ``p_logit``; ``parameters`` of the model;
         ``covariates`` used and ``dropped`` (with the reason), joined by "; "; ``n_missing``, subjects left out for an unknown covariate;
         ``n_rare``, subjects left out because hardly anyone shares their level; ``warnings`` on overlap and on groups left out as too small; ``note``, why there is no number.

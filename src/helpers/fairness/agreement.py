@@ -10,12 +10,9 @@ import numpy as np
 import pandas as pd
 
 from helpers.fairness.audit import audit
-from helpers.fairness.bootstrap import Resamples, draw_group_means
 from helpers.fairness.disparity import find_best_and_worst
 from helpers.fairness.groups import average_subjects
-from helpers.fairness.hypothesis_tests import adjust_p_values, run_welch_anova, summarise_columns
-from helpers.fairness.resampled import Choice, find_difference, find_gap_influence, take_gaps
-from helpers.fairness.scores import Groups, Scores
+from helpers.fairness.score_matrix import Groups, Scores
 from helpers.fairness.tables import (
     AGAINST_COLUMNS,
     AGREEMENT_COLUMNS,
@@ -25,6 +22,9 @@ from helpers.fairness.tables import (
     show,
 )
 from helpers.parameters import Fairness
+from helpers.statistics.bootstrap import Resamples, draw_group_means
+from helpers.statistics.bootstrap_differences import Choice, find_difference, find_gap_influence, take_gaps
+from helpers.statistics.hypothesis_tests import adjust_p_values, run_welch_anova, summarise_columns
 
 # No model's name can hold a space.
 ANNOTATORS = "between annotators"

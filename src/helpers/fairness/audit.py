@@ -9,8 +9,15 @@ import numpy as np
 import pandas as pd
 
 from helpers.errors import SegfairError
-from helpers.fairness.bootstrap import CONFIDENCE
-from helpers.fairness.comparison import (
+from helpers.fairness.confounding import (
+    adjust_attribute,
+    choose_covariates,
+    fit_attribute,
+    is_numeric,
+    match_attribute,
+    measure_volumes,
+)
+from helpers.fairness.group_comparison import (
     Compared,
     compare_attribute,
     compare_pairs,
@@ -21,20 +28,10 @@ from helpers.fairness.comparison import (
     find_largest,
     judge_attribute,
 )
-from helpers.fairness.confounding import (
-    adjust_attribute,
-    choose_covariates,
-    fit_attribute,
-    is_numeric,
-    match_attribute,
-    measure_volumes,
-)
 from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_covariates
-from helpers.fairness.hypothesis_tests import adjust_p_values
-from helpers.fairness.inputs import refuse_repeated_scores
+from helpers.fairness.input_checks import refuse_repeated_scores
 from helpers.fairness.intersections import pool_intersections
-from helpers.fairness.permutation import run_max_t
-from helpers.fairness.scores import Groups, Scores
+from helpers.fairness.score_matrix import Groups, Scores
 from helpers.fairness.tables import (
     ADJUSTED_MEAN_COLUMNS,
     ADJUSTED_NOTE_COLUMNS,
@@ -56,6 +53,9 @@ from helpers.fairness.tables import (
     make_table,
 )
 from helpers.parameters import Fairness
+from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.hypothesis_tests import adjust_p_values
+from helpers.statistics.max_t import run_max_t
 
 LARGEST_TABLE = 60  # cells of the intersections: with more hardly one of them holds enough people to be shown
 
@@ -188,7 +188,7 @@ def audit(
         ``excess_p_adjusted`` the same corrected over all excess gaps; absent where Dice or its expectation is not among the metrics.
         The gap of ``boundary_error_mm`` needs neither: it is free of size as it stands. ``detectable`` is the smallest true difference between any
         two of the groups that a test at alpha (of one pair, not corrected) finds with the power asked for; ``verdict`` as in
-        :mod:`helpers.fairness.equivalence`, "not compared" where there are no two groups. ``note`` says why there is no number.
+        :mod:`helpers.statistics.equivalence`, "not compared" where there are no two groups. ``note`` says why there is no number.
 
         ``tests``: every test of a row, uncorrected, for comparison with other publications. Statistics of two groups are positive
         where the best group does better. ``pairs``: where the test over more than two groups is significant, all pairs of them.
@@ -204,18 +204,18 @@ def audit(
     Raises
     ------
     SegfairError
-        A column is missing, or rows cannot be matched (:mod:`helpers.fairness.inputs`).
+        A column is missing, or rows cannot be matched (:mod:`helpers.fairness.input_checks`).
 
     Notes
     -----
     *Intervals.* Subjects are resampled with replacement within each group. One set of draws per attribute and group
     serves all models, organs and metrics, so what is measured on the same people stays paired (a gap and its
     expected part, two models' gaps). With ``student`` those of means and of differences of means are studentised
-    (:func:`helpers.fairness.resampled.find_difference`) and all other measures' BCa. How often they hold the truth: docs/validity.md.
+    (:func:`helpers.statistics.bootstrap_differences.find_difference`) and all other measures' BCa. How often they hold the truth: docs/validity.md.
 
     *More than two groups.* The two groups of a gap are chosen by what is to be estimated, so the largest gap is biased upwards
     (:func:`helpers.fairness.disparity.find_extremes`). The intervals of the gap, the excess gap and the adjusted gap allow for the choice
-    (:func:`helpers.fairness.choice.widen_for_choice`); that of the matched gap does not.
+    (:func:`helpers.statistics.selection_adjustment.widen_for_choice`); that of the matched gap does not.
 
     *Family.* Every Mann–Whitney or Kruskal–Wallis test made, pooled rows included, over all models, organs, metrics
     and attributes, is one family: whatever row a reader picks is covered by the correction. With ``max_t`` the corrected p-value is that of the

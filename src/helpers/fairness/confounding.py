@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from helpers.fairness.adjustment import adjust_gaps
-from helpers.fairness.comparison import Compared
+from helpers.fairness.group_comparison import Compared
 from helpers.fairness.groups import POOLED
 from helpers.fairness.matching import match_pairs, measure_matched_gaps
-from helpers.fairness.scores import Scores
+from helpers.fairness.score_matrix import Scores
 from helpers.fairness.tables import (
     ADJUSTED_MEAN_COLUMNS,
     ADJUSTED_NOTE_COLUMNS,

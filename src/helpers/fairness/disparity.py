@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from helpers.errors import SegfairError
-from helpers.fairness.bootstrap import CONFIDENCE
-from helpers.fairness.hypothesis_tests import summarise_columns
-from helpers.fairness.intervals import Intervals, find_intervals
+from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.hypothesis_tests import summarise_columns
+from helpers.statistics.intervals import Intervals, find_intervals
 
 # +1: higher is better, −1: lower is better. The volume error is compared by its absolute value.
 HIGHER_IS_BETTER: dict[str, bool] = {
@@ -261,7 +261,7 @@ def estimate_disparities(
     metrics : sequence of str
         Each column's metric.
     drawn : ndarray of float64, (draws, groups, columns)
-        Group means in resamples: :func:`helpers.fairness.bootstrap.draw_group_means`.
+        Group means in resamples: :func:`helpers.statistics.bootstrap.draw_group_means`.
     confidence : float
     method : {"bca", "percentile"}
     smallest_group : int
@@ -279,7 +279,7 @@ def estimate_disparities(
     Notes
     -----
     The gap is that between the two groups found best and worst in the data, in every draw: its interval may cross 0. With more than two groups
-    this one does not allow for their choice (:func:`helpers.fairness.resampled.find_difference` and :mod:`helpers.fairness.equivalence` do).
+    this one does not allow for their choice (:func:`helpers.statistics.bootstrap_differences.find_difference` and :mod:`helpers.statistics.equivalence` do).
 
     ``sd``, ``ser`` and Σ|overall − group mean| are never below what equal groups have: they are biased upwards by chance, and no interval made of the same
     measure in resamples reaches what equal groups have. Theirs is made of the resamples' *deviations*: each is a seminorm of the vector of means (``ser`` by its
@@ -289,7 +289,7 @@ def estimate_disparities(
 
     References
     ----------
-    See :func:`measure_disparities` and :func:`helpers.fairness.intervals.find_intervals`.
+    See :func:`measure_disparities` and :func:`helpers.statistics.intervals.find_intervals`.
     """
     moments = summarise_columns(values, groups)
     if len(metrics) != moments.n.shape[1]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.errors import SegfairError
-from helpers.fairness.inputs import check_keys, drop_infinite
+from helpers.fairness.input_checks import check_keys, drop_infinite
 from helpers.parameters import RESERVED_ORGAN
 
 POOLED = RESERVED_ORGAN  # the organ's name in rows that pool a subject's organs

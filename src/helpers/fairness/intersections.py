@@ -18,7 +18,7 @@ from scipy import linalg, special, stats
 
 from helpers.errors import SegfairError
 from helpers.fairness.adjustment import split_by_missing
-from helpers.fairness.bootstrap import CONFIDENCE
+from helpers.statistics.bootstrap import CONFIDENCE
 
 SMALLEST_TESTED = 5  # subjects of a cell that takes part in the test of interactions
 FEW_CELLS = 5  # more cells than main effects by fewer than this, and the variance between cells is hardly known

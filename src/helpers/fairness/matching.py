@@ -18,8 +18,8 @@ from scipy import optimize, special, stats
 
 from helpers.errors import SegfairError
 from helpers.fairness.adjustment import Covariate, encode_covariates
-from helpers.fairness.bootstrap import CONFIDENCE
 from helpers.fairness.disparity import sign_metric
+from helpers.statistics.bootstrap import CONFIDENCE
 
 CALIPER = 0.2  # standard deviations of the logit of the propensity score
 LARGEST_DIFFERENCE = 0.1  # standardised, above which a covariate counts as unbalanced

@@ -7,11 +7,11 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from helpers.fairness.bootstrap import Resamples
-from helpers.fairness.hypothesis_tests import adjust_p_values
-from helpers.fairness.resampled import find_difference
-from helpers.fairness.scores import Groups, Scores
+from helpers.fairness.score_matrix import Groups, Scores
 from helpers.fairness.tables import MODEL_GAP_COLUMNS, make_table, show
+from helpers.statistics.bootstrap import Resamples
+from helpers.statistics.bootstrap_differences import find_difference
+from helpers.statistics.hypothesis_tests import adjust_p_values
 
 
 def compare_models(
@@ -36,7 +36,7 @@ def compare_models(
     drawn : ndarray of float64, (draws, columns)
         The same two groups' gap in each resample, the same people in all columns.
     influence : ndarray of float64, (subjects, columns)
-        Each person's bearing on the gap (:func:`helpers.fairness.resampled.find_gap_influence`).
+        Each person's bearing on the gap (:func:`helpers.statistics.bootstrap_differences.find_gap_influence`).
     resamples : Resamples
         What `drawn` comes from.
     correction : {"holm", "fdr_bh", "max_t", "none"}

@@ -29,7 +29,7 @@ from helpers.fairness.adjustment import (
     select_and_add,
     split_by_missing,
 )
-from helpers.fairness.bootstrap import CONFIDENCE
+from helpers.statistics.bootstrap import CONFIDENCE
 
 SHOWN = (0.025, 0.975)  # quantiles of the attribute between which a curve is drawn
 POINTS = 41  # of the curve

@@ -2,7 +2,7 @@
 
 The network is `segment_anything.modeling.Sam` with small numbers; nothing in it is new, so
 ``SamPredictor`` drives it as it drives the published models. It was trained on synthetic slices alone
-(:mod:`helpers.training.synthetic`, :mod:`helpers.training.train`); ``weights/sam_demo.md`` is its model card.
+(:mod:`helpers.demo.synthetic`, :mod:`helpers.demo.train`); ``weights/sam_demo.md`` is its model card.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def load_small_sam(path: Path = WEIGHTS) -> torch.nn.Module:
             f"{path}: the weights of sam_demo are missing or damaged: install the package again"
         ) from error
     if "architecture" not in metadata:
-        raise SegfairError(f"{path}: has no architecture in its metadata: it was not written by helpers.training.train")
+        raise SegfairError(f"{path}: has no architecture in its metadata: it was not written by helpers.demo.train")
     sam = build_small_sam(SmallSam.from_json(metadata["architecture"]))
     try:
         sam.load_state_dict(state, strict=True)

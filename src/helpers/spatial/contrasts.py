@@ -15,10 +15,10 @@ from helpers.fairness.adjustment import (
     encode_covariates,
     select_and_add,
 )
-from helpers.spatial.clusters import MeshGraph, link_vertices
-from helpers.spatial.permutation import SurfaceEffect, infer_effect
 from helpers.spatial.surfaces import measure_vertex_areas
 from helpers.spatial.template import Template
+from helpers.statistics.freedman_lane import SurfaceEffect, infer_effect
+from helpers.statistics.tfce import MeshGraph, link_vertices
 
 SIGNED, ABSOLUTE, MISS, ANY_GROUP = "signed", "absolute", "miss", "any_group"
 

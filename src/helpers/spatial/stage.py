@@ -13,11 +13,11 @@ import pandas as pd
 from helpers.compute import CaseFailure, map_cases
 from helpers.spatial.cohort_template import make_case, make_templates
 from helpers.spatial.correspondence import flag_poor_matches
-from helpers.spatial.inference import Wanted, list_notes, make_tests, plan_tests, tabulate_tests
 from helpers.spatial.maps import average_people
 from helpers.spatial.measuring import OrganErrors, ScanCase, measure_errors
 from helpers.spatial.registrations import forget_registrations
 from helpers.spatial.results import SpatialMaps, list_organs, name_organ, name_scans, write_errors, write_maps
+from helpers.spatial.surface_tests import Wanted, list_notes, make_tests, plan_tests, tabulate_tests
 from helpers.spatial.tables import QUALITY_COLUMNS, type_table
 from helpers.spatial.template import Template
 from helpers.spatial.volume_maps import write_volumes

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from helpers.fairness.hypothesis_tests import adjust_p_values
 from helpers.spatial.contrasts import ABSOLUTE, ANY_GROUP, MISS, SIGNED, Design
 from helpers.spatial.location import SMALLEST_DIFFERENCE_MM, describe_location, find_high_part, find_peak
 from helpers.spatial.maps import ATTRIBUTE_PREFIX, GroupMaps, list_attributes
-from helpers.spatial.permutation import SurfaceEffect
 from helpers.spatial.surfaces import measure_vertex_areas
+from helpers.statistics.freedman_lane import SurfaceEffect
+from helpers.statistics.hypothesis_tests import adjust_p_values
 
 KEY = ("model", "organ", "attribute")
 PLACE = ("vertex", "x", "y", "z")

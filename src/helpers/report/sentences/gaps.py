@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.fairness.equivalence import DISPARITY, EQUIVALENT, NEGLIGIBLE
 from helpers.fairness.groups import POOLED
 from helpers.figures.style import name_for_people
 from helpers.report.sentences.words import (
@@ -28,6 +27,7 @@ from helpers.report.sentences.words import (
     list_words,
     name_organ,
 )
+from helpers.statistics.equivalence import DISPARITY, EQUIVALENT, NEGLIGIBLE
 
 
 class Outcome(StrEnum):

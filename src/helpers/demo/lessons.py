@@ -1,0 +1,152 @@
+"""What the demo teaches: equal errors cost small organs more Dice, and what was found beside what was planted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from helpers.demo.planting import describe_effect
+from helpers.errors import SegfairError
+from helpers.fairness.groups import POOLED
+from helpers.metrics import predict_dice
+from helpers.parameters import PlantedEffect
+from helpers.statistics.equivalence import DISPARITY
+from helpers.study import Study
+
+_PLANTED_MASKS = "planted/"  # where phantoms keep the masks with known errors
+TRUTH_COLUMNS = (
+    "planted", "model", "organ", "metric", "attribute", "verdict", "worst_group", "gap", "gap_low", "gap_high", "excess_gap", "excess_low", "excess_high",
+    "found",
+)  # fmt: skip
+
+
+def tabulate_same_error(
+    metrics: pd.DataFrame,
+    cohort: pd.DataFrame,
+    attribute: str | None = None,
+    *,
+    error_mm: float = 1.0,
+    min_group: int = 10,
+) -> pd.DataFrame:
+    """Work out which Dice everybody's organs would get if every outline were off by the same distance.
+
+    Parameters
+    ----------
+    metrics : DataFrame
+        metrics.parquet: subject, scan, organ, volume_ref_ml, surface_ref_cm2.
+    cohort : DataFrame
+        The included scans: subject, scan, ``group_<attribute>``.
+    attribute : str, optional
+        By default sex where the cohort has it, else its first attribute.
+    error_mm : float
+        How far every outline is off, everywhere and for everyone.
+    min_group : int
+        Groups with fewer people are left out.
+
+    Returns
+    -------
+    DataFrame
+        One row per organ, the one that loses most last: ``organ``; of each group the mean ``volume, <group> (ml)`` and ``Dice, <group>``; ``gap``, the
+        difference between the groups' highest and lowest mean Dice. To be read, hence rounded to millilitres and thousandths. A subject with several
+        scans counts once, with their mean. Where no group is large enough, a single column ``note``.
+
+    Raises
+    ------
+    SegfairError
+        The attribute has no groups in the cohort.
+
+    Notes
+    -----
+    Dice = 1 − δS/(2V) with the organ's own volume V and surface S (:func:`helpers.metrics.predict_dice`). No model has any part in it.
+    """
+    known = [name.removeprefix("group_") for name in cohort if name.startswith("group_")]
+    attribute = attribute or ("sex" if "sex" in known else next(iter(known), None))
+    column = f"group_{attribute}"
+    if column not in cohort:
+        raise SegfairError(f"attribute must be one of the study's; got {attribute!r}: run 01_cohort again")
+    organs = metrics[metrics["volume_ref_ml"] > 0].drop_duplicates(["scan", "organ"])
+    dice = predict_dice(error_mm, organs["volume_ref_ml"].to_numpy(), organs["surface_ref_cm2"].to_numpy())
+    people = organs.assign(dice=dice, volume=organs["volume_ref_ml"])
+    people = people.groupby(["organ", "subject"], as_index=False)[["dice", "volume"]].mean()
+    groups = cohort.drop_duplicates("subject").set_index("subject")[column]
+    people["group"] = people["subject"].map(groups.astype(object))
+    size = people.groupby(["organ", "group"])["subject"].transform("size")
+    means = people[size >= min_group].pivot_table(index="organ", columns="group", values=["dice", "volume"])
+    names = [name for name in _list_names(groups) if name in means.columns.get_level_values("group")]
+    if not names:
+        return pd.DataFrame({"note": [f"No group of {attribute} has {min_group} people: nothing is compared."]})
+    table = pd.DataFrame({"organ": list(dict.fromkeys(people["organ"]))}).set_index("organ")
+    scores, volumes = (means[name].reindex(index=table.index, columns=names) for name in ("dice", "volume"))
+    for name in names:
+        table[f"volume, {name} (ml)"] = volumes[name].round(0)
+        table[f"Dice, {name}"] = scores[name].round(3)
+    table["gap"] = (scores.max(axis=1) - scores.min(axis=1)).round(3)
+    order = scores.mean(axis=1).sort_values(ascending=False).index
+    return table.loc[order].rename(index=lambda organ: organ.replace("_", " ")).reset_index()
+
+
+def compare_with_truth(study: Study, disparity: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Set what the audit found beside what was planted; for real data say that the truth is not known.
+
+    Parameters
+    ----------
+    study : Study
+    disparity : DataFrame
+        ``fairness/disparity.csv``.
+    metric : str
+
+    Returns
+    -------
+    DataFrame
+        :data:`TRUTH_COLUMNS`: one row per planted effect, organ and model that draws the planted masks, then one row per disparity that was found
+        where none was planted. ``found`` says how the two agree. For a study of real people a single column ``truth``.
+
+    Notes
+    -----
+    The truth is the parameter file's own (``cohort.phantoms.planted``), not the result of any measurement. The pooled organ counts as planted where one of its
+    organs is: its gap is theirs, diluted.
+    """
+    if study.parameters.cohort.source != "phantoms":
+        return pd.DataFrame({"truth": ["These are not phantoms: what is true of them is not known."]})
+    models = [model.name for model in study.parameters.models if (model.path or "").startswith(_PLANTED_MASKS)]
+    known = disparity[disparity["metric"] == metric].set_index(["model", "organ", "attribute"])
+    rows, planted = [], set()
+    for effect in study.parameters.cohort.phantoms.planted.effects:
+        organs = effect.organs or list(study.parameters.cohort.organs)
+        planted |= {(organ, effect.attribute) for organ in (*organs, POOLED)}
+        for model in models:
+            for organ in organs:
+                key = (model, organ, effect.attribute)
+                if key in known.index:
+                    row = known.loc[key]
+                    rows.append(_set_beside(key, row, describe_effect(effect), _judge_found(effect, row)))
+    for key, row in known.iterrows():
+        truly = key[0] in models and (key[1], key[2]) in planted
+        if row["verdict"] == DISPARITY and not truly:
+            rows.append(_set_beside(key, row, "nothing", _judge_unplanted(key[0] in models)))
+    return pd.DataFrame(rows, columns=list(TRUTH_COLUMNS)).assign(metric=metric)
+
+
+def _list_names(groups: pd.Series) -> list[str]:
+    if isinstance(groups.dtype, pd.CategoricalDtype):
+        return [str(name) for name in groups.cat.categories]
+    return sorted(str(name) for name in groups.dropna().unique())
+
+
+def _set_beside(key: tuple[str, str, str], row: pd.Series, planted: str, found: str) -> dict[str, object]:
+    model, organ, attribute = key
+    values = {name: row.get(name, np.nan) for name in TRUTH_COLUMNS if name not in ("planted", "found", "metric")}
+    return values | {"planted": planted, "model": model, "organ": organ, "attribute": attribute, "found": found}
+
+
+def _judge_found(effect: PlantedEffect, row: pd.Series) -> str:
+    """Say whether the audit's verdict is that of the truth."""
+    if row["verdict"] != DISPARITY:
+        return "missed: too few people to be sure of it" if row["verdict"] == "inconclusive" else "missed"
+    if effect.group is not None and row["worst_group"] != effect.group:
+        return f"found, but with {row['worst_group']} as the worse group"
+    return "found"
+
+
+def _judge_unplanted(truth_known: bool) -> str:
+    return "a false alarm" if truth_known else "not planted: this model errs by itself"

@@ -1,0 +1,501 @@
+"""Train `sam_demo` on synthetic slices: resumable, seeded, on one CPU core or a GPU."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from helpers import storage
+from helpers.demo.synthetic import Slice, draw_slice
+from helpers.demo.torsos import Torsos, draw_torsos
+from helpers.errors import SegfairError
+from helpers.models.sam import choose_device, has_fast_bfloat16
+from helpers.models.sam_demo import SmallSam, build_small_sam, save_small_sam
+from helpers.study import REPOSITORY
+
+if TYPE_CHECKING:
+    import torch
+
+
+# What the helper reads off each place of the embedding, for each of its 4 × 4 finer places: the clean
+# image, the edges, and a code of the shape.
+_CODE = 8
+HELPER_CHANNELS = (2 + _CODE) * 16
+# Pixels drawn per slice to compare the codes of.
+_PAIRED = 96
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One run of the learning rate from its highest to nothing.
+
+    Attributes
+    ----------
+    steps : int
+        Optimiser steps.
+    size : SmallSam
+        The network's numbers. Where they differ from the cycle before, its weights are resized
+        (:func:`resize_weights`): learning begins coarse, where steps are quick, and ends fine.
+    rate : float
+        Highest learning rate (AdamW), reached after the recipe's `warmup` steps.
+    cosine : int or None
+        Steps the rate's cosine would take to reach nothing; None: `steps`. Longer: the cycle ends early.
+    torsos : bool
+        Whether slices of drawn torsos are among what is learnt from.
+    """
+
+    steps: int
+    size: SmallSam = field(default_factory=SmallSam)
+    rate: float = 1e-3
+    cosine: int | None = None
+    torsos: bool = False
+
+
+COARSE = SmallSam(image_size=144, patch_size=6, window=8)
+FINE = SmallSam()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the small SAM is trained; two runs with equal recipes on one machine agree.
+
+    Attributes
+    ----------
+    cycles : tuple of Cycle
+        With warm restarts of the learning rate (Loshchilov & Hutter, ICLR 2017): a cycle starts from the
+        averaged weights of the one before, with a fresh optimiser.
+    shipped : SmallSam
+        What the averaged weights are resized to when they are written: fewer places than they were trained
+        with, where the demo is to be quick.
+    people : int
+        Torsos drawn for the cycles that learn from them.
+    slices, targets : int
+        Slices per step and boxes per slice.
+    average : float
+        Decay of the exponential average of the weights; the average is what is saved.
+    """
+
+    cycles: tuple[Cycle, ...] = (
+        Cycle(4200, COARSE),
+        Cycle(5700, COARSE, cosine=8000),
+        Cycle(1600, FINE, rate=6e-4, cosine=2200),
+        Cycle(2000, FINE, rate=8e-4, torsos=True),
+    )
+    shipped: SmallSam = field(default_factory=SmallSam)
+    seed: int = 1
+    people: int = 160
+    slices: int = 4
+    targets: int = 8
+    warmup: int = 200
+    weight_decay: float = 0.02
+    average: float = 0.998
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in all."""
+        return sum(cycle.steps for cycle in self.cycles)
+
+    def find_cycle(self, step: int) -> tuple[int, Cycle]:
+        """Return the step its cycle began at and the cycle."""
+        begin = 0
+        for cycle in self.cycles:
+            if step < begin + cycle.steps:
+                return begin, cycle
+            begin += cycle.steps
+        raise ValueError(f"step must lie below {self.steps}; got {step}")
+
+
+def train_small_sam(
+    recipe: Recipe,
+    out: Path,
+    *,
+    state: Path,
+    device: str = "cpu",
+    save_every: int = 250,
+    report: Callable[[int, float], None] | None = None,
+    showing: Callable[[int], object] | None = None,
+    limit_seconds: float = math.inf,
+) -> pd.DataFrame:
+    """Train, writing the averaged weights to `out` and everything needed to go on to `state`.
+
+    A run that was stopped goes on from `state`; slices depend on the recipe's seed and the step alone, so
+    it sees the data it would have seen. Forward passes run in bfloat16 where the processor has it.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    out : Path
+        The weights, safetensors in fp16; replaced every `save_every` steps.
+    state : Path
+        The checkpoint to go on from.
+    report : callable, optional
+        Called with (step, mean loss since the last call) at each save.
+    showing : callable, optional
+        Called with the number of torsos drawn so far, before the first step.
+    limit_seconds : float
+        Stop (with a checkpoint) after this long.
+
+    Returns
+    -------
+    DataFrame
+        step, loss, dice (mean soft Dice of the step's masks), rate: means over `save_every` steps.
+
+    Raises
+    ------
+    SegfairError
+        `state` belongs to another recipe.
+    """
+    import torch
+
+    begin, cycle = recipe.find_cycle(0)
+    sam = _start_sam(recipe, cycle).to(device).train()
+    average = {key: value.detach().clone() for key, value in sam.state_dict().items()}
+    helper, optimiser = _start_cycle(sam, recipe, begin, cycle, device)
+    history: list[dict[str, float]] = []
+    start = 0
+    if state.exists():
+        kept = torch.load(state, map_location=device, weights_only=True)
+        if kept["recipe"] != storage.hash_value(asdict(recipe)):
+            raise SegfairError(f"{state}: was made by another recipe: remove it to train anew")
+        average, history, start = kept["average"], kept["history"], kept["step"]
+        begin, cycle = recipe.find_cycle(max(0, start - 1))
+        sam = build_small_sam(cycle.size).to(device).train()
+        sam.load_state_dict(kept["model"])
+        helper, optimiser = _start_cycle(sam, recipe, begin, cycle, device)
+        helper.load_state_dict(kept["helper"])
+        optimiser.load_state_dict(kept["optimiser"])
+    torsos = _keep_torsos(recipe, state.with_suffix(".torsos.npz"), showing)
+    began = time.monotonic()
+    losses: list[tuple[float, float]] = []
+    for step in range(start, recipe.steps):
+        if step == begin + cycle.steps:
+            # In fp16, as they are saved: a cycle can be begun from shipped weights and end the same.
+            weights = {key: value.to(torch.float16).to(value.dtype) for key, value in average.items()}
+            (begin, cycle), former = recipe.find_cycle(step), cycle
+            sam = build_small_sam(cycle.size).to(device).train()
+            sam.load_state_dict(resize_weights(weights, former.size, cycle.size))
+            average = {key: value.detach().clone() for key, value in sam.state_dict().items()}
+            helper, optimiser = _start_cycle(sam, recipe, begin, cycle, device)
+        rate = _rate_at(step - begin, cycle, recipe)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        loss, dice = compute_loss(sam, helper, _draw_batch(recipe, cycle, step, torsos), device)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
+        optimiser.step()
+        decay = min(recipe.average, (1 + step - begin) / (10 + step - begin))
+        with torch.no_grad():
+            for key, value in sam.state_dict().items():
+                average[key].lerp_(value, 1 - decay) if value.is_floating_point() else average[key].copy_(value)
+        losses.append((float(loss.detach()), float(dice)))
+        last = step + 1 == recipe.steps or time.monotonic() - began > limit_seconds
+        if (step + 1) % save_every == 0 or last:
+            mean_loss, mean_dice = np.mean(losses, axis=0)
+            history.append({"step": step + 1, "loss": float(mean_loss), "dice": float(mean_dice), "rate": rate})
+            losses = []
+            _save(sam, helper, optimiser, average, history, step + 1, recipe, cycle, out, state)
+            if report is not None:
+                report(step + 1, float(mean_loss))
+        if last:
+            break
+    return pd.DataFrame(history, columns=["step", "loss", "dice", "rate"])
+
+
+def run_training(*, seed: int, out: str, device: str = "auto", shorten: int = 1) -> pd.DataFrame:
+    """Train (or go on training) with a progress bar; what the training notebook calls.
+
+    Parameters
+    ----------
+    seed : int
+        Of the recipe; everything else is its default.
+    out : str
+        The weights file, relative to the repository; the state to go on from lies beside it.
+    shorten : int
+        Divides the steps of every cycle and the torsos, for a quick look.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`train_small_sam`.
+    """
+    import sys
+
+    from tqdm import tqdm
+
+    path = REPOSITORY / out
+    whole = Recipe(seed=seed)
+    cycles = tuple(replace(cycle, steps=max(1, cycle.steps // shorten)) for cycle in whole.cycles)
+    recipe = replace(whole, cycles=cycles, people=max(1, whole.people // shorten))
+    with (
+        tqdm(total=recipe.people, desc="torsos", file=sys.stdout, unit="torso", ncols=100, leave=False) as drawing,
+        tqdm(total=recipe.steps, desc="sam_demo", file=sys.stdout, unit="step", ncols=100) as bar,
+    ):
+
+        def show(step: int, loss: float) -> None:
+            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+            bar.update(step - bar.n)
+
+        return train_small_sam(
+            recipe,
+            path,
+            state=path.with_suffix(".state.pt"),
+            device=choose_device(device),
+            save_every=max(1, min(100, recipe.steps // 10)),
+            report=show,
+            showing=lambda count: drawing.update(count - drawing.n),
+        )
+
+
+def compute_loss(sam: Any, helper: torch.nn.Module, batch: list[Slice], device: str) -> tuple[torch.Tensor, float]:
+    """Return the loss of a batch and its mean soft Dice.
+
+    The helper, a single convolution that is thrown away after training, reads the clean image, the edges
+    and which pixels belong together off the image embedding: the encoder learns to see shapes before the
+    decoder asks for them.
+
+    Loss per mask: log(1 + binary cross-entropy per box area) + 1 − soft Dice of the logits enlarged to the input's size, as
+    SamPredictor enlarges them, plus the squared error of the predicted IoU (weight 0.1).
+    """
+    import torch
+    from torch.nn import functional
+
+    kind = torch.device(device).type
+    images = torch.from_numpy(np.stack([drawn.image for drawn in batch])).to(device)
+    pixels = images[:, None].float().expand(-1, 3, -1, -1)
+    with torch.autocast(kind, torch.bfloat16, enabled=has_fast_bfloat16(device)):
+        features = sam.image_encoder((pixels - sam.pixel_mean) / sam.pixel_std)
+        position = sam.prompt_encoder.get_dense_pe()
+        logits, scores = [], []
+        for index, drawn in enumerate(batch):
+            sparse, dense = sam.prompt_encoder(points=None, boxes=torch.from_numpy(drawn.boxes).to(device), masks=None)
+            low, score = sam.mask_decoder(
+                image_embeddings=features[index : index + 1],
+                image_pe=position,
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=False,
+            )
+            logits.append(low)
+            scores.append(score)
+        seen = functional.pixel_shuffle(helper(features), 4)
+    size = images.shape[-1]
+    predicted = functional.interpolate(torch.cat(logits).float(), (size, size), mode="bilinear", align_corners=False)[
+        :, 0
+    ]
+    target = torch.from_numpy(np.concatenate([drawn.masks for drawn in batch])).to(device).float()
+    boxes = torch.from_numpy(np.concatenate([drawn.boxes for drawn in batch])).to(device)
+    probability = predicted.sigmoid()
+    overlap = (probability * target).sum((1, 2))
+    dice = (2 * overlap + 1) / (probability.sum((1, 2)) + target.sum((1, 2)) + 1)
+    # Cross-entropy per box area, not per image: a small organ counts as much as a large one.
+    area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=16.0)
+    entropy = functional.binary_cross_entropy_with_logits(predicted, target, reduction="none").sum((1, 2)) / area
+    with torch.no_grad():
+        hard = predicted > 0
+        union = (hard | (target > 0.5)).sum((1, 2)).clamp(min=1)
+        iou = (hard & (target > 0.5)).sum((1, 2)) / union
+    error = (torch.cat(scores).float()[:, 0] - iou).square()
+    loss = (torch.log1p(entropy) + (1 - dice) + 0.1 * error).mean() + _compare_seen(seen.float(), batch, device)
+    return loss, float(dice.mean().detach())
+
+
+def _compare_seen(seen: torch.Tensor, batch: list[Slice], device: str) -> torch.Tensor:
+    """Return the loss of what the helper sees.
+
+    Squared error of the clean image, cross-entropy of the edges, and for pairs of pixels the cross-entropy
+    of "both of one shape" given exp(−|code − code|²): every pixel teaches, not the prompted shapes alone
+    (associative embedding in the manner of De Brabandere et al., 2017).
+    """
+    import torch
+    from torch.nn import functional
+
+    side = seen.shape[-1]
+    clean = torch.from_numpy(np.stack([drawn.clean for drawn in batch])).to(device).float()[:, None] / 255
+    edges = torch.from_numpy(np.stack([drawn.edges for drawn in batch])).to(device).float()[:, None]
+    clean, edges = (functional.interpolate(target, (side, side), mode="area") for target in (clean, edges))
+    same, distance = _pair_codes(seen[:, 2:], batch, device)
+    affinity = torch.exp(-distance).clamp(1e-4, 1 - 1e-4)
+    return (
+        2 * functional.mse_loss(seen[:, :1], clean)
+        + 0.5 * functional.binary_cross_entropy_with_logits(seen[:, 1:2], edges)
+        + 0.5 * functional.binary_cross_entropy(affinity, same)
+    )
+
+
+def _pair_codes(codes: torch.Tensor, batch: list[Slice], device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return for pairs of pixels of each slice whether they are of one shape, and their codes' squared distance."""
+    import torch
+
+    same, distance = [], []
+    for code, drawn in zip(codes, batch, strict=True):
+        rows, columns = np.nonzero(drawn.owners)
+        # An even walk over the pixels: random enough, for the slices are random, and equal after a resume.
+        chosen = np.linspace(0, len(rows) - 1, _PAIRED).astype(int)
+        finer = drawn.owners.shape[0] / code.shape[-1]
+        y, x = ((place[chosen] / finer).astype(int) for place in (rows, columns))
+        owners = torch.from_numpy(drawn.owners[rows[chosen], columns[chosen]]).to(device)
+        picked = code[:, torch.from_numpy(y).to(device), torch.from_numpy(x).to(device)].T
+        same.append((owners[:, None] == owners[None]).float())
+        distance.append((picked[:, None] - picked[None]).square().sum(-1))
+    return torch.stack(same), torch.stack(distance)
+
+
+def _choose_frequencies(size: SmallSam) -> torch.Tensor:
+    """Return the (2, n) frequencies of SAM's Fourier position code, in cycles per half image.
+
+    SAM draws them at random. Half of them along x alone and half along y, from a quarter cycle (monotonic
+    over the image) to several, let a small network learn "inside the box" in far fewer steps.
+    """
+    import torch
+
+    count = size.prompt_width // 2
+    along_x = count // 2
+    frequencies = torch.zeros(2, count)
+    frequencies[0, :along_x] = torch.logspace(math.log10(0.2), math.log10(6.0), along_x)
+    frequencies[1, along_x:] = torch.logspace(math.log10(0.2), math.log10(6.0), count - along_x)
+    return frequencies
+
+
+def _keep_torsos(recipe: Recipe, path: Path, report: Callable[[int], object] | None) -> Torsos | None:
+    """Return the torsos a recipe asks for, drawn once and kept beside the state."""
+    if not any(cycle.torsos for cycle in recipe.cycles):
+        return None
+    if not path.exists():
+        drawn = draw_torsos(recipe.people, report=report)
+        with storage.write_atomically(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, *drawn.slices)
+    with np.load(path) as kept:
+        return Torsos([kept[f"arr_{place}"] for place in range(len(kept.files))])
+
+
+def _draw_batch(recipe: Recipe, cycle: Cycle, step: int, torsos: Torsos | None) -> list[Slice]:
+    batch = []
+    options: dict[str, Any] = {"targets": recipe.targets, "torsos": torsos if cycle.torsos else None}
+    for index in range(recipe.slices):
+        rng = np.random.default_rng([recipe.seed, step, index])
+        drawn = draw_slice(rng, cycle.size.image_size, **options)
+        while not len(drawn.boxes):
+            drawn = draw_slice(rng, cycle.size.image_size, **options)
+        batch.append(drawn)
+    return batch
+
+
+def resize_weights(state: dict[str, torch.Tensor], old: SmallSam, new: SmallSam) -> dict[str, torch.Tensor]:
+    """Fit weights to another size of image and patch; everything else about the networks must agree.
+
+    The patch's kernel, the absolute and the relative positions are interpolated (as Dosovitskiy et al., ICLR
+    2021, section 3.2, do with positions); a kernel of fewer pixels weighs each of them more.
+
+    Parameters
+    ----------
+    state : dict of str to tensor
+    old, new : SmallSam
+    """
+    import torch
+    from torch.nn import functional
+
+    wanted = build_small_sam(new).state_dict()
+    fitted = {}
+    for key, value in state.items():
+        shape = wanted[key].shape
+        if value.shape == shape:
+            fitted[key] = value
+        elif key.endswith("patch_embed.proj.weight"):
+            kernel = functional.interpolate(value, tuple(shape[2:]), mode="bilinear", antialias=True)
+            fitted[key] = kernel * (old.patch_size / new.patch_size) ** 2
+        elif key.endswith("pos_embed"):
+            grid = functional.interpolate(value.permute(0, 3, 1, 2), tuple(shape[1:3]), mode="bicubic")
+            fitted[key] = grid.permute(0, 2, 3, 1).contiguous()
+        elif "rel_pos" in key:
+            line = functional.interpolate(value.T[None], shape[0], mode="linear", align_corners=True)
+            fitted[key] = line[0].T.contiguous()
+        else:
+            raise ValueError(
+                f"{key} has {tuple(value.shape)} where {tuple(shape)} is wanted: only image and patch may differ"
+            )
+    return {key: torch.as_tensor(value) for key, value in fitted.items()}
+
+
+def _rate_at(step: int, cycle: Cycle, recipe: Recipe) -> float:
+    """Return the learning rate at a step of a cycle."""
+    if step < recipe.warmup:
+        return cycle.rate * (step + 1) / recipe.warmup
+    length = cycle.cosine or cycle.steps
+    progress = (step - recipe.warmup) / max(1, length - recipe.warmup)
+    return cycle.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+def _start_sam(recipe: Recipe, cycle: Cycle) -> torch.nn.Module:
+    import torch
+
+    torch.manual_seed(recipe.seed)
+    sam: Any = build_small_sam(cycle.size)
+    with torch.no_grad():
+        sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.copy_(_choose_frequencies(cycle.size))
+    return sam
+
+
+def _start_cycle(
+    sam: torch.nn.Module, recipe: Recipe, begin: int, cycle: Cycle, device: str
+) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    """Return a new helper and a new optimiser for the cycle that begins at a step."""
+    import torch
+
+    torch.manual_seed(recipe.seed + begin)
+    helper = torch.nn.Conv2d(cycle.size.prompt_width, HELPER_CHANNELS, 1).to(device)
+    optimiser = torch.optim.AdamW(
+        _group_parameters(torch.nn.ModuleList([sam, helper]), recipe.weight_decay),
+        lr=cycle.rate,
+        betas=(0.9, 0.98),
+        fused=False,
+    )
+    return helper, optimiser
+
+
+def _group_parameters(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay matrices and kernels only: biases, norms, positions and learnt tokens stay free."""
+    decayed: list[torch.nn.Parameter] = []
+    free: list[torch.nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        plain = parameter.ndim < 2 or "pos" in name or "token" in name or "embeddings" in name
+        (free if plain else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def _save(
+    sam: torch.nn.Module,
+    helper: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: dict[str, torch.Tensor],
+    history: list[dict[str, float]],
+    step: int,
+    recipe: Recipe,
+    cycle: Cycle,
+    out: Path,
+    state: Path,
+) -> None:
+    import torch
+
+    fitted = resize_weights(average, cycle.size, recipe.shipped)
+    save_small_sam(fitted, recipe.shipped, out, notes={"step": str(step), "recipe": repr(recipe)})
+    with storage.write_atomically(state) as temporary:
+        torch.save(
+            {
+                "model": sam.state_dict(),
+                "helper": helper.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "average": average,
+                "history": history,
+                "step": step,
+                "recipe": storage.hash_value(asdict(recipe)),
+            },
+            temporary,
+        )

@@ -1,0 +1,239 @@
+"""Every test of a study's surfaces: designed here, made wherever the study computes, written as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers.compute import CaseFailure, map_cases
+from helpers.fairness.confounding import UNITS, VOLUME, choose_covariates, choose_step, is_numeric
+from helpers.fairness.groups import read_covariates
+from helpers.spatial import tables
+from helpers.spatial.contrasts import (
+    ABSOLUTE,
+    ANY_GROUP,
+    MISS,
+    SIGNED,
+    Design,
+    SurfaceTest,
+    design_groups,
+    design_slope,
+    run_test,
+)
+from helpers.spatial.maps import (
+    GroupMaps,
+    PeopleErrors,
+    average_groups,
+    group_subjects,
+    list_attributes,
+)
+from helpers.spatial.results import name_organ
+from helpers.spatial.template import Template
+from helpers.statistics.freedman_lane import SurfaceEffect
+from helpers.study import Study
+
+
+@dataclass
+class Wanted:
+    """One model, organ and attribute: its maps, and the tests that are to be made.
+
+    Attributes
+    ----------
+    key : tuple of str
+        Model, organ, attribute.
+    maps : dict of str to GroupMaps
+        By measure.
+    missed : dict of str to int
+        Per group, how many people have a scan in which the organ was missed.
+    designs, slope_designs : dict of str to Design
+        By measure.
+    step, unit : float, str
+        What a slope is stated per; step 0 for an attribute without numbers.
+    effects, slopes : dict of str to SurfaceEffect
+        Filled by :func:`make_tests`.
+    """
+
+    key: tuple[str, str, str]
+    maps: dict[str, GroupMaps]
+    missed: dict[str, int]
+    folder: Path
+    designs: dict[str, Design] = field(default_factory=dict)
+    slope_designs: dict[str, Design] = field(default_factory=dict)
+    step: float = 0.0
+    unit: str = ""
+    effects: dict[str, SurfaceEffect] = field(default_factory=dict)
+    slopes: dict[str, SurfaceEffect] = field(default_factory=dict)
+
+
+def plan_tests(
+    study: Study,
+    cohort: pd.DataFrame,
+    model: str,
+    organ: str,
+    people: PeopleErrors,
+    missed: Sequence[str],
+    volumes_ml: pd.Series,
+    folder: Path,
+) -> list[Wanted]:
+    """Average groups and design the tests of one model and organ.
+
+    Parameters
+    ----------
+    study : Study
+    cohort : DataFrame
+        The included scans.
+    model, organ : str
+    people : PeopleErrors
+    missed : sequence of str
+        Subjects with a scan in which the organ was missed.
+    volumes_ml : Series of float
+        Each subject's reference volume, by subject.
+    folder : Path
+        Takes the people's errors, which the tests read.
+
+    Returns
+    -------
+    list of Wanted
+        One per attribute.
+    """
+    parameters = study.parameters
+    min_group = parameters.fairness.min_group
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {SIGNED: people.signed_mm, ABSOLUTE: people.absolute_mm, MISS: people.miss}
+    for measure, array in arrays.items():
+        np.save(folder / f"{measure}.npy", array)
+    attributes = list_attributes(cohort)
+    confounders = [name for name in parameters.cohort.confounders if name in cohort and name not in attributes]
+    names = [name for name in (*attributes, *confounders) if name in cohort]
+    subjects = pd.Index(people.subjects.astype(str))
+    known = read_covariates(cohort, subjects, names)
+    grouped = {attribute: group_subjects(cohort, attribute, people.subjects) for attribute in attributes}
+    labels = pd.DataFrame({name: groups.to_numpy(object) for name, groups in grouped.items()}, index=known.index)
+    has_error, has_any = people.measured, np.isfinite(people.miss).any(axis=1)
+    wanted = []
+    for attribute, groups in grouped.items():
+        signed = average_groups(people.signed_mm, groups, min_group=min_group)
+        first, second = pair = (signed.group_a, signed.group_b)
+        maps = {SIGNED: signed} | {
+            measure: average_groups(arrays[measure], groups, min_group=min_group, pair=pair)
+            for measure in (ABSOLUTE, MISS)
+        }
+        of_missed = group_subjects(cohort, attribute, pd.Index(sorted(set(missed)))).astype(str)
+        one = Wanted(
+            (model, organ, attribute), maps, {group: int((of_missed == group).sum()) for group in signed.counts}, folder
+        )
+        covariates = choose_covariates(attribute, attributes, confounders, known, labels)
+        if parameters.fairness.adjust_for_volume:
+            covariates = covariates.assign(**{VOLUME: np.log(volumes_ml.reindex(subjects).to_numpy(float))})
+        if first is not None and second is not None:
+            for measure, present in ((SIGNED, has_error), (ABSOLUTE, has_error), (MISS, has_any)):
+                one.designs[measure] = design_groups(present, groups, (first, second), covariates, min_group=min_group)
+            if len(one.designs[SIGNED].names) > 2:
+                one.designs[ANY_GROUP] = one.designs[SIGNED]
+        if attribute in known and is_numeric(known[attribute]):
+            numbers = known[attribute].to_numpy(float, na_value=np.nan)
+            one.step = choose_step(attribute, numbers)
+            settings = parameters.cohort.attributes.get(attribute)
+            one.unit = (settings.unit if settings is not None else "") or UNITS.get(attribute, "")
+            slope = design_slope(has_error, numbers / one.step, covariates, min_group=min_group)
+            one.slope_designs = {SIGNED: slope, ABSOLUTE: slope}
+        wanted.append(one)
+    return wanted
+
+
+def make_tests(study: Study, wanted: Sequence[Wanted], templates: dict[str, Path], notes: list[str]) -> None:
+    """Make all tests, wherever the study computes; what they find is put where it was asked for."""
+    jobs = [(one, kind) for one in wanted for kind in ("groups", "slope") if _list_designs(one, kind)]
+    cases = [
+        SurfaceTest(
+            folder=one.folder,
+            template=templates[one.key[1]],
+            designs=_list_designs(one, kind),
+            min_group=study.parameters.fairness.min_group,
+            permutations=study.parameters.spatial.permutations,
+            seed=study.seed_for("spatial", *one.key, kind),
+        )
+        for one, kind in jobs
+    ]
+    names = [f"{model}, {name_organ(organ)}, {attribute}" for (model, organ, attribute) in (one.key for one, _ in jobs)]
+    found = map_cases(run_test, cases, ids=names, compute=study.parameters.compute, label="surface tests")
+    for (one, kind), name, effects in zip(jobs, names, found, strict=True):
+        if isinstance(effects, CaseFailure):
+            notes.append(f"{name}: the test could not be made ({effects.error})")
+        elif kind == "groups":
+            one.effects = effects
+        else:
+            one.slopes = effects
+
+
+def tabulate_tests(
+    study: Study, cohort: pd.DataFrame, wanted: Sequence[Wanted], templates: dict[str, Template]
+) -> dict[str, pd.DataFrame]:
+    """Return the tables ``maps``, ``slopes``, ``summary``, ``slope_summary`` and ``groups``."""
+    columns, alpha = tables.list_map_columns(cohort), study.parameters.fairness.alpha
+    maps = [tables.type_map(pd.DataFrame(columns=columns))]
+    slopes = [tables.type_map(pd.DataFrame(columns=tables.SLOPE_COLUMNS))]
+    summary, slope_summary, groups = [], [], []
+    for one in wanted:
+        template = templates[one.key[1]]
+        vertices, faces = template.vertices_mm, template.faces
+        maps.append(tables.tabulate_maps(one.key, vertices, one.maps, one.effects, columns))
+        summary.append(
+            tables.summarise_maps(one.key, vertices, faces, one.maps, one.effects, one.designs.get(SIGNED), alpha=alpha)
+        )
+        groups += tables.list_groups(
+            one.key, template.areas_mm2, one.maps, one.missed, min_group=study.parameters.fairness.min_group
+        )
+        if one.step:
+            slopes.append(tables.tabulate_slopes(one.key, vertices, one.step, one.unit, one.slopes))
+            design = one.slope_designs[SIGNED]
+            slope_summary.append(
+                tables.summarise_slopes(one.key, vertices, faces, one.step, one.unit, one.slopes, design, alpha=alpha)
+            )
+    summaries = tables.adjust_over_maps(
+        pd.DataFrame(summary, columns=tables.SUMMARY_COLUMNS),
+        pd.DataFrame(slope_summary, columns=tables.SLOPE_SUMMARY_COLUMNS),
+    )
+    return {
+        "maps": _join(maps),
+        "slopes": _join(slopes),
+        "summary": tables.type_table(summaries[0], tables.SUMMARY_COLUMNS),
+        "slope_summary": tables.type_table(summaries[1], tables.SLOPE_SUMMARY_COLUMNS),
+        "groups": tables.type_table(pd.DataFrame(groups, columns=tables.GROUP_COLUMNS), tables.GROUP_COLUMNS),
+    }
+
+
+def list_notes(wanted: Sequence[Wanted], min_group: int) -> list[str]:
+    """Return sentences on groups without a map and people who take no part in tests."""
+    notes = []
+    for one in wanted:
+        model, organ, attribute = one.key
+        small = [group for group, count in one.maps[SIGNED].counts.items() if count < min_group]
+        if small:
+            notes.append(f"{attribute}: no map for {', '.join(small)} (fewer than {min_group} subjects)")
+        design = one.designs.get(SIGNED)
+        if design is not None and design.left_out:
+            notes.append(
+                f"{model}, {name_organ(organ)}, {attribute}: {design.left_out} people are in no test, because a covariate is not known of them"
+            )
+        for found in (design, one.slope_designs.get(SIGNED)):
+            if found is not None and found.note:
+                notes.append(f"{model}, {name_organ(organ)}, {attribute}: {found.note}")
+        if len(one.maps[SIGNED].counts) > 2 and one.maps[SIGNED].group_a is not None:
+            notes.append(
+                f"{attribute}: of more than two groups, {one.maps[SIGNED].group_a} is compared with {one.maps[SIGNED].group_b}, whatever the errors are; F tests all groups together"
+            )
+    return notes
+
+
+def _list_designs(one: Wanted, kind: str) -> dict[str, Design]:
+    designs = one.designs if kind == "groups" else one.slope_designs
+    return {measure: design for measure, design in designs.items() if not design.note}
+
+
+def _join(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(parts[1:] or parts, ignore_index=True)

@@ -1,0 +1,1 @@
+"""Numbers in, numbers out: tests, effect sizes, resampling, linear models. Knows no people, parameters or tables."""

@@ -1,0 +1,303 @@
+"""Verdicts on differences between groups: never "fair because p > 0.05".
+
+The words
+---------
+A *margin* is the largest difference of means that does not matter in practice, stated before looking. Of every column the verdict is one of
+
+``disparity``
+    A difference beyond the margin is shown, and the test over all groups is significant after correction for all tests of the family.
+``negligible``
+    A difference is real (significant after correction; an interval leaves out 0), but every difference is shown to be inside the margin.
+``equivalent``
+    Every difference is shown to be inside the margin, and none is real.
+``inconclusive``
+    None of these: too few people, or a difference of about the margin. What could have been found is stated beside it.
+
+What is guaranteed
+------------------
+With three groups or more, best − worst is never negative and biased upwards, and a test of the two groups chosen by looking is no test. So all
+pairs are looked at, and nothing is chosen:
+
+* *equivalent* and *negligible* need two one-sided tests (Schuirmann 1987) of **every** pair at level alpha, that is the 1 − 2 alpha interval of every
+  pair inside the margin. Where a true difference of any one pair is as large as the margin or larger, the chance to be called inside is at most
+  alpha, with no correction for the number of pairs: an intersection–union test (Berger 1982).
+* *disparity* needs the interval of **some** pair beyond the margin, with intervals that hold for all pairs together at 1 − alpha: Welch's with
+  Šidák's level (Tamhane's T2), which errs on the safe side. Where no true difference is larger than the margin, the chance to be called a
+  disparity is at most alpha; and the corrected p-value bounds that of a false disparity anywhere in the family where groups do not differ at all.
+
+The guarantees are per column (the second's last part: per family), for means of values not too far from normal for the groups' sizes: each
+holds as far as Welch's t interval covers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+from scipy.optimize import elementwise
+
+from helpers.errors import SegfairError
+from helpers.statistics.hypothesis_tests import find_squared_error, list_pairs, summarise_columns
+
+DISPARITY = "disparity"
+NEGLIGIBLE = "negligible"
+EQUIVALENT = "equivalent"
+INCONCLUSIVE = "inconclusive"
+VERDICTS = (DISPARITY, NEGLIGIBLE, EQUIVALENT, INCONCLUSIVE)
+
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What :func:`judge_columns` found.
+
+    Attributes
+    ----------
+    verdict : ndarray of str, (columns,)
+        One of :data:`VERDICTS`; empty where fewer than two groups are compared or no margin is given.
+    first, second : ndarray of int64, (pairs,)
+        Codes of the groups of each pair.
+    difference : ndarray of float64, (pairs, columns)
+        Mean of the first − mean of the second; NaN for a pair that is not compared.
+    low, high : ndarray of float64, (pairs, columns)
+        Intervals that hold for all pairs of a column together, at 1 − alpha.
+    low_equivalence, high_equivalence : ndarray of float64, (pairs, columns)
+        Intervals of each pair alone, at 1 − 2 alpha.
+    p_equivalence : ndarray of float64, (columns,)
+        Largest p-value of all pairs' one-sided tests against the margin: at most alpha means inside.
+    detectable : ndarray of float64, (pairs, columns)
+        Smallest true difference that Welch's test of this pair alone finds with the power asked for, given the groups' numbers and spread.
+    """
+
+    verdict: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    difference: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    low_equivalence: np.ndarray
+    high_equivalence: np.ndarray
+    p_equivalence: np.ndarray
+    detectable: np.ndarray
+
+
+def judge(
+    low: np.ndarray,
+    high: np.ndarray,
+    low_equivalence: np.ndarray,
+    high_equivalence: np.ndarray,
+    margin: np.ndarray,
+    p_adjusted: np.ndarray,
+    *,
+    alpha: float,
+    compared: np.ndarray | None = None,
+) -> np.ndarray:
+    """Judge every column by the intervals of all its pairs' differences.
+
+    Parameters
+    ----------
+    low, high : ndarray of float64, (pairs, columns)
+        Intervals of the differences that hold for all pairs of a column together, at 1 − alpha.
+    low_equivalence, high_equivalence : ndarray of float64, (pairs, columns)
+        Intervals of each difference alone, at 1 − 2 alpha: narrower.
+    margin : ndarray of float64, (columns,)
+        Above 0, in the values' unit; NaN where none is given.
+    p_adjusted : ndarray of float64, (columns,)
+        Of the test over all groups, corrected for the family; NaN counts as not significant.
+    alpha : float
+    compared : ndarray of bool, (pairs, columns), optional
+        Pairs that count; all by default. A pair that counts and has no interval (NaN) cannot be inside the margin.
+
+    Returns
+    -------
+    ndarray of str, (columns,)
+        One of :data:`VERDICTS`; empty where no pair counts or no margin is given. See the module for what they mean.
+
+    Raises
+    ------
+    SegfairError
+        A margin that is not above 0, or alpha outside of 0 to 0.5.
+    """
+    margin = np.asarray(margin, np.float64)
+    if (margin <= 0).any():
+        raise SegfairError(
+            f"margin must be above 0 in every column; got {np.nanmin(margin):g}: state the largest difference that does not matter"
+        )
+    if not 0 < alpha < 0.5:
+        raise SegfairError(f"alpha must be between 0 and 0.5; got {alpha:g}")
+    compared = np.ones(np.shape(low), bool) if compared is None else compared
+    significant = np.asarray(p_adjusted) <= alpha
+    inside = (~compared | ((low_equivalence > -margin) & (high_equivalence < margin))).all(axis=0)
+    beyond = (compared & ((low > margin) | (high < -margin))).any(axis=0)
+    real = significant & (compared & ((low > 0) | (high < 0))).any(axis=0)
+    verdict = np.select(
+        [~compared.any(axis=0) | np.isnan(margin), significant & beyond & ~inside, inside & real, inside],
+        ["", DISPARITY, NEGLIGIBLE, EQUIVALENT],
+        INCONCLUSIVE,
+    )
+    return verdict.astype(np.str_)
+
+
+def judge_columns(
+    values: np.ndarray,
+    groups: np.ndarray,
+    margin: np.ndarray,
+    p_adjusted: np.ndarray,
+    *,
+    alpha: float = 0.05,
+    power: float = POWER,
+    smallest_group: int = 2,
+) -> Verdicts:
+    """Judge the differences between the groups' means in every column, by Welch's intervals of all pairs.
+
+    Parameters
+    ----------
+    values : ndarray of float64, (subjects, columns)
+        NaN where a subject has no value.
+    groups : ndarray of int, (subjects,)
+        0, 1, …; −1 for no group.
+    margin, p_adjusted : ndarray of float64, (columns,)
+        See :func:`judge`.
+    alpha : float
+    power : float
+        For the detectable difference.
+    smallest_group : int
+        Groups with fewer values in a column are not compared there; at least 2.
+
+    Returns
+    -------
+    Verdicts
+
+    Raises
+    ------
+    SegfairError
+        As :func:`judge`.
+
+    References
+    ----------
+    Schuirmann 1987, *Journal of Pharmacokinetics and Biopharmaceutics* 15:657; Berger 1982, *Technometrics* 24:295; Tamhane 1979, *JASA* 74:471 (T2);
+    Šidák 1967, *JASA* 62:626.
+    """
+    moments = summarise_columns(values, groups)
+    first, second = list_pairs(len(moments.n))
+    kept = moments.n >= max(smallest_group, 2)
+    compared = kept[first] & kept[second]
+    squared, df = find_squared_error(
+        moments.n[first], moments.variance[first], moments.n[second], moments.variance[second]
+    )
+    difference = np.where(compared, moments.mean[first] - moments.mean[second], np.nan)
+    # Without any variation there is no standard error, and nothing can be shown to be equivalent. Groups of which each has a value of its own
+    # do differ, though, as far as the test over all groups says so.
+    error = np.where(compared & (squared > 0), np.sqrt(squared), np.nan)
+    together = 1.0 - (1.0 - alpha) ** (1.0 / np.maximum(compared.sum(axis=0), 1))
+    low, high = _surround(difference, error, df, together / 2.0)
+    apart = compared & (squared == 0) & (difference != 0)
+    low, high = np.where(apart, difference, low), np.where(apart, difference, high)
+    low_equivalence, high_equivalence = _surround(difference, error, df, alpha)
+    return Verdicts(
+        judge(low, high, low_equivalence, high_equivalence, margin, p_adjusted, alpha=alpha, compared=compared),
+        first,
+        second,
+        difference,
+        low,
+        high,
+        low_equivalence,
+        high_equivalence,
+        _combine_equivalence(difference, error, df, np.asarray(margin, np.float64), compared),
+        find_detectable_difference(error, df, alpha=alpha, power=power),
+    )
+
+
+def find_detectable_difference(
+    error: np.ndarray, df: np.ndarray, *, alpha: float = 0.05, power: float = POWER
+) -> np.ndarray:
+    """Return the smallest true difference of means that a two-sided t test finds with a given power.
+
+    Parameters
+    ----------
+    error, df : ndarray of float64, any equal shape
+        Standard error of the difference, and its degrees of freedom: √(s₁²/n₁ + s₂²/n₂) and Satterthwaite's, say.
+    alpha : float
+        Level of the test: smaller where the test is one of many.
+    power : float
+        Above alpha, below 1.
+
+    Returns
+    -------
+    ndarray of float64
+        In the unit of the standard error; NaN where there is none.
+
+    Raises
+    ------
+    SegfairError
+        Power that is not between alpha and 1.
+
+    Notes
+    -----
+    A statement on the sample's size and spread, not on the difference found in it.
+
+    References
+    ----------
+    Cohen 1988, *Statistical Power Analysis*, chapter 2. Equal to `statsmodels.stats.power.TTestIndPower` for equal sizes and variances.
+    """
+    if not alpha < power < 1:
+        raise SegfairError(f"power must be above alpha ({alpha:g}) and below 1; got {power:g}")
+    result = np.full(np.shape(error), np.nan)
+    made = np.isfinite(error) & np.isfinite(df) & (error > 0)
+    free = df[made]
+    critical = special.stdtrit(free, 1.0 - alpha / 2.0)
+
+    def miss(noncentrality: np.ndarray, free: np.ndarray, critical: np.ndarray) -> np.ndarray:
+        # A difference found with the wrong sign: too rare for the library (NaN) once the noncentrality is large.
+        wrong = np.nan_to_num(special.nctdtr(free, noncentrality, -critical), nan=0.0)
+        return special.nctdtr(free, noncentrality, critical) - wrong - (1.0 - power)
+
+    # There both the spread estimated and the mean miss with half the chance that is left: the power is larger than asked for.
+    half = (1.0 - power) / 2.0
+    enough = critical * np.sqrt(special.chdtri(free, half) / free) - special.ndtri(half)
+    found = elementwise.find_root(miss, (np.zeros_like(free), enough), args=(free, critical))
+    result[made] = found.x * error[made]
+    return result
+
+
+def run_equivalence_tests(
+    values: np.ndarray, groups: np.ndarray, margin: np.ndarray, *, smallest_group: int = 2
+) -> np.ndarray:
+    """Test whether all groups' means lie within a margin of each other: two one-sided Welch tests of every pair.
+
+    Parameters
+    ----------
+    values, groups, margin, smallest_group
+        As in :func:`judge_columns`.
+
+    Returns
+    -------
+    ndarray of float64, (columns,)
+        The largest p-value: of the hypothesis that some pair differs by the margin or more. NaN where fewer than two groups are compared,
+        a pair does not vary, or no margin is given.
+
+    References
+    ----------
+    Schuirmann 1987; Berger 1982. For two groups equal to `pingouin.tost(correction=True)` and `statsmodels.stats.weightstats.ttost_ind`.
+    """
+    columns = summarise_columns(values, groups).n.shape[1]
+    return judge_columns(values, groups, margin, np.full(columns, np.nan), smallest_group=smallest_group).p_equivalence
+
+
+def _surround(
+    difference: np.ndarray, error: np.ndarray, df: np.ndarray, tail: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
+    reach = special.stdtrit(df, 1.0 - np.broadcast_to(tail, difference.shape)) * error
+    return difference - reach, difference + reach
+
+
+def _combine_equivalence(
+    difference: np.ndarray, error: np.ndarray, df: np.ndarray, margin: np.ndarray, compared: np.ndarray
+) -> np.ndarray:
+    """Return the largest p-value over the pairs compared of both one-sided tests; NaN if one cannot be made."""
+    # The nearer bound has the larger p-value of the two.
+    p = special.stdtr(df, (np.abs(difference) - margin) / error)
+    largest = np.where(compared, p, -np.inf).max(axis=0, initial=-np.inf)
+    return np.where(compared.any(axis=0), largest, np.nan)

@@ -1,0 +1,374 @@
+"""Whether an effect on surface errors exceeds chance: a linear model per vertex, permuted, the surface accounted for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, islice, product
+
+import numpy as np
+from scipy.stats import false_discovery_control
+
+from helpers.errors import SegfairError
+from helpers.statistics.mass_univariate import SurfaceDesign, SurfaceFit, build_design, count_present, fit_vertices
+from helpers.statistics.permuted_statistic import PermutedStatistic
+from helpers.statistics.tfce import MeshGraph, enhance_clusters
+
+# More permutations at once gain nothing: the products are large enough, and leave the cache.
+MAX_BATCH = 64
+
+
+@dataclass(frozen=True)
+class SurfaceEffect:
+    """An effect at every vertex of a surface, and how sure it is.
+
+    Attributes
+    ----------
+    effect : ndarray of float64, (n_vertices,)
+        Adjusted for the covariates. One tested column: mm per unit of it (of a 0/1 code: mean of 1 minus mean of 0).
+        Several, one-hot: the largest difference between two groups' adjusted means, in mm.
+    standard_error : ndarray of float64, (n_vertices,)
+        Of the effect, mm; NaN for several columns. With repeated scans, robust against the likeness of a person's
+        scans (Liang & Zeger 1986 with the factor G/(G−1)·(n−1)/(n−k)); then `statistic` is not effect over it.
+    statistic : ndarray of float64, (n_vertices,)
+        t (one tested column), with the effect's sign, or F: ordinary least squares', or of `variance_groups`.
+    statistic_name : str
+        "t" or "F".
+    p_uncorrected : ndarray of float64, (n_vertices,)
+        Permutation p at the vertex alone, two-sided.
+    p_fwer : ndarray of float64, (n_vertices,)
+        Family-wise: against the largest statistic anywhere on the surface.
+    p_tfce : ndarray of float64, (n_vertices,)
+        Family-wise, of the enhanced map; NaN without a mesh.
+    p_fdr : ndarray of float64, (n_vertices,)
+        `p_uncorrected` adjusted by Benjamini & Hochberg.
+    subjects : ndarray of int, (n_vertices,)
+        People who have the vertex.
+    permutations : int
+        How many were made besides the identity, which counts in every p as one more.
+    exhaustive : bool
+        Every distinct rearrangement was made once, rather than a random choice.
+    notes : tuple of str
+        What was left out or could not be tested, in sentences.
+    """
+
+    effect: np.ndarray
+    standard_error: np.ndarray
+    statistic: np.ndarray
+    statistic_name: str
+    p_uncorrected: np.ndarray
+    p_fwer: np.ndarray
+    p_tfce: np.ndarray
+    p_fdr: np.ndarray
+    subjects: np.ndarray
+    permutations: int
+    exhaustive: bool
+    notes: tuple[str, ...]
+
+
+def infer_effect(
+    errors_mm: np.ndarray,
+    tested: np.ndarray,
+    *,
+    seed: int,
+    covariates: np.ndarray | None = None,
+    subjects: Sequence[object] | np.ndarray | None = None,
+    variance_groups: Sequence[object] | np.ndarray | None = None,
+    mesh: MeshGraph | None = None,
+    permutations: int = 5000,
+    min_subjects: int | None = None,
+    memory_mb: float = 256.0,
+) -> SurfaceEffect:
+    """Test one variable's effect on the errors at every vertex, given covariates, by permutation.
+
+    Parameters
+    ----------
+    errors_mm : ndarray of float, (n_scans, n_vertices)
+        Signed errors; NaN where a scan lacks the vertex.
+    tested : ndarray of float, (n_scans,) or (n_scans, n_columns)
+        A two-group code or a number in the unit the effect is wanted in (decades of age): t.
+        Several columns, one-hot groups (with or without the reference group): F.
+    seed : int
+        Decides which permutations are drawn.
+    covariates : ndarray of float, (n_scans, n_covariates), optional
+        Nuisance variables, coded; the intercept is added.
+    subjects : sequence, (n_scans,), optional
+        Whose scan each row is; without it every row is another person. Results do not depend on the order of rows
+        where this is given (but a person's scans are taken in their given order).
+    variance_groups : sequence, (n_scans,), optional
+        Groups whose errors may spread differently. With them t (or F) is divided by a standard error made of a variance per
+        group: Welch's t where nothing but two groups is fitted. Without them all errors are taken to spread alike, and
+        where a small group's spread more, chance differences look sure (docs/validity_spatial.md).
+    mesh : MeshGraph, optional
+        The surface, for cluster enhancement.
+    permutations : int
+        As many, or all distinct ones where these are no more.
+    min_subjects : int, optional
+        Vertices that fewer people have are not tested; default half of the people.
+    memory_mb : float
+        About what the permutations may take at a time. It changes nothing but speed.
+
+    Returns
+    -------
+    SurfaceEffect
+        NaN, with a note, wherever there is nothing to test.
+
+    Raises
+    ------
+    SegfairError
+        The inputs' numbers of rows or vertices differ, or `permutations` is below 1.
+
+    Notes
+    -----
+    Freedman & Lane's permutation: residuals of the model without the tested variable are permuted and the full model
+    is fitted again (Winkler et al. 2014, section "Permutation strategies", and algorithm 1). As the covariates' fit
+    drops out of the statistic, this equals moving the rows of the whole design against the residuals; so each batch
+    of permutations is one matrix product, and what remains are sums of squares. People move whole, with all their
+    scans and with the vertices they lack: at such a vertex the model is fitted, in every permutation, to those who
+    are there. Only people with equally many scans change places (Winkler et al. 2015, whole-block exchangeability).
+
+    With `variance_groups` the statistic is Wald's, ``bᵀ V⁻¹ b / columns`` of the tested coefficients b, with
+    ``V = Σ_g σ²_g A_g``: σ²_g is group g's sum of squared residuals over n_g less its leverage, A_g its part of the
+    inverse design's square (Winkler et al. 2014, "variance groups", after Guttman). A residual that changes group is
+    brought to the spread of its new one, σ_new / σ_old, so that permuted errors spread as the observed ones do; the
+    statistic, studentised, makes up for these spreads being estimates (Janssen 1997; Chung & Romano 2013; with covariates,
+    DiCiccio & Romano 2017). The test is then asymptotically exact; how exact, docs/validity_spatial.md measures.
+
+    ``p = (1 + permutations whose statistic reaches the observed one) / (1 + permutations)`` (Phipson & Smyth 2010);
+    family-wise with the largest statistic of each permutation (Westfall & Young 1993), two-sided: the sizes of t,
+    or of positive and negative enhanced clusters. F is enhanced as its square root, which is on the scale of t.
+
+    Random permutations are computed in single precision; a permuted value within 1e-5 (relative) of the observed one
+    counts as reaching it. The smallest adjusted value of `p_fdr` is limited by the number of permutations.
+
+    References
+    ----------
+    Freedman & Lane, A nonstochastic interpretation of reported significance levels, J Bus Econ Stat 1:292-298, 1983.
+    Winkler et al., Permutation inference for the general linear model, NeuroImage 92:381-397, 2014.
+    Winkler et al., Multi-level block permutation, NeuroImage 123:253-268, 2015.
+    Janssen, Studentized permutation tests for non-i.i.d. hypotheses, Stat Probab Lett 36:9-21, 1997.
+    Chung & Romano, Exact and asymptotically robust permutation tests, Ann Stat 41:484-507, 2013.
+    DiCiccio & Romano, Robust permutation tests for correlation and regression coefficients, JASA 112:1211-1220, 2017.
+    Phipson & Smyth, Permutation p-values should never be zero, Stat Appl Genet Mol Biol 9:39, 2010.
+    Liang & Zeger, Longitudinal data analysis using generalized linear models, Biometrika 73:13-22, 1986.
+    """
+    errors, tested = np.asarray(errors_mm), np.asarray(tested, float)
+    groups = None if variance_groups is None else np.unique(np.asarray(variance_groups), return_inverse=True)[1]
+    _check_shapes(errors, tested, covariates, subjects, groups, mesh, permutations)
+    name = "t" if tested.ndim == 1 or tested.shape[1] == 1 else "F"
+    tested = tested[:, None] if tested.ndim == 1 else tested
+    covariates = np.empty((len(errors), 0)) if covariates is None else np.asarray(covariates, float)
+    names = np.arange(len(errors)) if subjects is None else np.asarray(subjects).astype(str)
+    notes: list[str] = []
+
+    usable = _find_usable_rows(errors, tested, covariates, notes)
+    people = np.unique(names[usable], return_inverse=True)[1]
+    rows = np.flatnonzero(usable)[np.argsort(people, kind="stable")]
+    sizes = np.bincount(people) if len(rows) else np.zeros(0, int)
+    known = np.isfinite(errors[rows])
+    blocks = np.concatenate([[0], np.cumsum(sizes)])[:-1]
+    present = count_present(known, blocks)
+    design = build_design(tested[rows], covariates[rows], None if groups is None else groups[rows], notes)
+    if design.tested == 0:
+        return _give_nothing(name, present, notes)
+    at_least = math.ceil(len(sizes) / 2) if min_subjects is None else min_subjects
+    fit = fit_vertices(errors[rows], known, design, sizes, blocks, present >= at_least, name)
+    if not fit.fitted.any():
+        notes.append(
+            f"no vertex could be tested: {len(sizes)} people, {design.columns.shape[1]} parameters; "
+            f"a vertex needs at least {at_least} people, more scans than parameters and errors that vary"
+        )
+        return _give_nothing(name, present, notes)
+    if not fit.fitted.all():
+        notes.append(f"{int((~fit.fitted).sum())} of {len(fit.fitted)} vertices could not be tested")
+
+    alike = design.original if design.groups is None else np.column_stack([design.original, design.groups])
+    orders, made, exhaustive = _list_orders(alike, sizes, blocks, permutations, seed)
+    if made == 0:
+        notes.append("there is no other arrangement of these people to compare with, so every p is 1")
+    elif 1 / (1 + made) > 0.05:
+        notes.append(f"there are only {made + 1} arrangements of these people: no p can be below {1 / (1 + made):.2g}")
+    p_uncorrected, p_fwer, p_tfce = _permute(fit, known, design, orders, made, exhaustive, mesh, memory_mb)
+    count = len(fit.fitted)
+    p_fdr = false_discovery_control(p_uncorrected)
+    return SurfaceEffect(
+        effect=_spread(fit.effect, fit.fitted, count),
+        standard_error=_spread(fit.standard_error, fit.fitted, count),
+        statistic=_spread(fit.sign * np.sqrt(fit.squared) if name == "t" else fit.squared, fit.fitted, count),
+        statistic_name=name,
+        p_uncorrected=_spread(p_uncorrected, fit.fitted, count),
+        p_fwer=_spread(p_fwer, fit.fitted, count),
+        p_tfce=_spread(p_tfce, fit.fitted, count),
+        p_fdr=_spread(p_fdr, fit.fitted, count),
+        subjects=present,
+        permutations=made,
+        exhaustive=exhaustive,
+        notes=tuple(notes),
+    )
+
+
+def _check_shapes(
+    errors: np.ndarray,
+    tested: np.ndarray,
+    covariates: np.ndarray | None,
+    subjects: Sequence[object] | np.ndarray | None,
+    groups: np.ndarray | None,
+    mesh: MeshGraph | None,
+    permutations: int,
+) -> None:
+    if errors.ndim != 2:
+        raise SegfairError(f"errors_mm must be of shape (n_scans, n_vertices); got {errors.shape}")
+    if tested.ndim not in (1, 2) or len(tested) != len(errors):
+        raise SegfairError(f"tested must have a row for each of {len(errors)} scans; got shape {tested.shape}")
+    if covariates is not None and (np.ndim(covariates) != 2 or len(covariates) != len(errors)):
+        raise SegfairError(
+            f"covariates must be of shape ({len(errors)}, n_covariates), a row per scan; got {np.shape(covariates)}"
+        )
+    if subjects is not None and np.asarray(subjects).shape != (len(errors),):
+        raise SegfairError(
+            f"subjects must name the person of each of {len(errors)} scans; got {np.asarray(subjects).shape}"
+        )
+    if groups is not None and groups.shape != (len(errors),):
+        raise SegfairError(f"variance_groups must name the group of each of {len(errors)} scans; got {groups.shape}")
+    if mesh is not None and len(mesh.areas_mm2) != errors.shape[1]:
+        raise SegfairError(
+            f"the mesh has {len(mesh.areas_mm2)} vertices, errors_mm has {errors.shape[1]}: give the template's own mesh"
+        )
+    if permutations < 1:
+        raise SegfairError(f"permutations must be at least 1; got {permutations}")
+
+
+def _find_usable_rows(errors: np.ndarray, tested: np.ndarray, covariates: np.ndarray, notes: list[str]) -> np.ndarray:
+    described = np.isfinite(tested).all(axis=1) & np.isfinite(covariates).all(axis=1)
+    seen = np.isfinite(errors).any(axis=1)
+    if not described.all():
+        notes.append(f"{int((~described).sum())} scans without the tested variable or a covariate are left out")
+    if not seen[described].all():
+        notes.append(f"{int((~seen[described]).sum())} scans without a single vertex are left out")
+    return described & seen
+
+
+def _list_orders(
+    design: np.ndarray, sizes: np.ndarray, blocks: np.ndarray, permutations: int, seed: int
+) -> tuple[Iterator[np.ndarray], int, bool]:
+    """Return the rows of the design in each permuted order, how many orders there are, and whether these are all.
+
+    People with equally many scans change places. Those with the same design are alike: to swap them changes nothing.
+    """
+    classes, alike = [], []
+    for size in np.unique(sizes):
+        members = np.flatnonzero(sizes == size)
+        rows = blocks[members][:, None] + np.arange(size)
+        classes.append(rows)
+        alike.append(np.unique(design[rows].reshape(len(members), -1), axis=0, return_inverse=True)[1].ravel())
+    total = math.prod(
+        math.factorial(len(codes)) // math.prod(math.factorial(int(times)) for times in np.bincount(codes))
+        for codes in alike
+    )
+    if total - 1 <= permutations:
+        return _enumerate_orders(classes, alike, int(sizes.sum())), total - 1, True
+    return _draw_orders(classes, int(sizes.sum()), permutations, seed), permutations, False
+
+
+def _draw_orders(classes: list[np.ndarray], count: int, permutations: int, seed: int) -> Iterator[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    for _ in range(permutations):
+        order = np.empty(count, np.int64)
+        for rows in classes:
+            order[rows] = rows[generator.permutation(len(rows))]
+        yield order
+
+
+def _enumerate_orders(classes: list[np.ndarray], alike: list[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """Yield every distinct order but the first one, in which everybody stays."""
+    sources = []
+    for codes in alike:
+        # Of those alike it does not matter who: each place takes the next one of its code.
+        by_code = np.argsort(codes, kind="stable")
+        arrangements = [codes, *(found for found in _arrange(np.bincount(codes)) if not np.array_equal(found, codes))]
+        sources.append([by_code[np.argsort(np.argsort(found, kind="stable"))] for found in arrangements])
+    for chosen in islice(product(*sources), 1, None):
+        order = np.empty(count, np.int64)
+        for rows, source in zip(classes, chosen, strict=True):
+            order[rows] = rows[source]
+        yield order
+
+
+def _arrange(times: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield every distinct sequence in which each code occurs so many times."""
+    length = int(times.sum())
+    if len(times) == 1:
+        yield np.zeros(length, np.int64)
+        return
+    last = len(times) - 1
+    for places in combinations(range(length), int(times[last])):
+        chosen = np.zeros(length, bool)
+        chosen[list(places)] = True
+        for rest in _arrange(times[:last]):
+            sequence = np.full(length, last)
+            sequence[~chosen] = rest
+            yield sequence
+
+
+def _permute(
+    fit: SurfaceFit,
+    known: np.ndarray,
+    design: SurfaceDesign,
+    orders: Iterator[np.ndarray],
+    made: int,
+    exhaustive: bool,
+    mesh: MeshGraph | None,
+    memory_mb: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return uncorrected, family-wise and enhanced family-wise p at the fitted vertices."""
+    # Ties are common where all arrangements are made, and then there are few: full precision is affordable.
+    dtype, tie = (np.float64, 1e-9) if exhaustive else (np.float32, 1e-5)
+    statistic = PermutedStatistic(fit, known[:, fit.fitted], design, dtype)
+    batch = int(np.clip(memory_mb * 2**20 / statistic.bytes_each, 1, MAX_BATCH))
+    reached = np.zeros(len(fit.squared))
+    limits = (fit.squared * (1 - 2 * tie)).astype(dtype)
+    maxima, enhanced_maxima = np.zeros(made), np.zeros(made)
+    done = 0
+    while rows := list(islice(orders, batch)):
+        squared, sign = statistic.measure(np.array(rows))
+        part = slice(done, done + len(rows))
+        maxima[part] = squared.max(axis=1)
+        reached += (squared >= limits).astype(dtype).sum(axis=0)
+        if mesh is not None:
+            enhanced_maxima[part] = np.abs(_enhance(np.sqrt(squared) * sign, fit.fitted, mesh)).max(axis=1)
+        done += len(rows)
+    p_uncorrected = (1 + reached) / (1 + made)
+    p_fwer = _rank(fit.squared * (1 - 2 * tie), maxima)
+    p_tfce = np.full(len(fit.squared), np.nan)
+    if mesh is not None:
+        sign = fit.sign if design.tested == 1 else np.ones(len(fit.sign))
+        observed = np.abs(_enhance((np.sqrt(fit.squared) * sign)[None], fit.fitted, mesh)[0])
+        p_tfce = _rank(observed * (1 - 10 * tie), enhanced_maxima)
+    return p_uncorrected, p_fwer, p_tfce
+
+
+def _enhance(statistics: np.ndarray, fitted: np.ndarray, mesh: MeshGraph) -> np.ndarray:
+    """Enhance maps of the fitted vertices; no cluster reaches across the others."""
+    if fitted.all():
+        return enhance_clusters(statistics, mesh)
+    whole = np.full((len(statistics), len(fitted)), np.nan, statistics.dtype)
+    whole[:, fitted] = statistics
+    return enhance_clusters(whole, mesh)[:, fitted]
+
+
+def _rank(observed: np.ndarray, maxima: np.ndarray) -> np.ndarray:
+    """Return (1 + maxima that reach each observed value) / (1 + maxima)."""
+    reach = len(maxima) - np.searchsorted(np.sort(maxima), observed, side="left")
+    return (1 + reach) / (1 + len(maxima))
+
+
+def _spread(values: np.ndarray, fitted: np.ndarray, count: int) -> np.ndarray:
+    whole = np.full(count, np.nan)
+    whole[fitted] = values
+    return whole
+
+
+def _give_nothing(name: str, present: np.ndarray, notes: list[str]) -> SurfaceEffect:
+    effect, error, statistic, p, p_fwer, p_tfce, p_fdr = np.full((7, len(present)), np.nan)
+    return SurfaceEffect(effect, error, statistic, name, p, p_fwer, p_tfce, p_fdr, present, 0, False, tuple(notes))

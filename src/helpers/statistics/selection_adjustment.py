@@ -1,0 +1,86 @@
+"""Two groups of several, picked because their means lie furthest apart: how much wider the interval of their difference has to be."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from scipy import special, stats
+
+from helpers.statistics.bootstrap import CONFIDENCE
+
+FEWEST_DEGREES = 5.0  # below that, quantiles of the studentised range are computed one by one
+
+
+def find_range_quantile(number: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Return the quantile of the studentised range at :data:`~helpers.statistics.bootstrap.CONFIDENCE`.
+
+    Parameters
+    ----------
+    number : ndarray of int, any shape
+        Groups, at least 2.
+    df : ndarray of float64, the same shape
+
+    Returns
+    -------
+    ndarray of float64
+        To 1e-5; NaN where there are no degrees of freedom.
+    """
+    result = np.full(df.shape, np.nan)
+    two = (number == 2) & (df > 0)
+    result[two] = np.sqrt(2.0) * special.stdtrit(df[two], (1.0 + CONFIDENCE) / 2.0)
+    for count in np.unique(number[number > 2]):
+        usual = (number == count) & (df >= FEWEST_DEGREES)
+        few = (number == count) & (df > 0) & (df < FEWEST_DEGREES)
+        if usual.any():
+            result[usual] = np.exp(_fit_range_quantile(int(count))(1.0 / df[usual]))
+        if few.any():
+            result[few] = stats.studentized_range.ppf(CONFIDENCE, count, df[few])
+    return result
+
+
+def widen_for_choice(number: np.ndarray, p: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Return by how much to multiply the reach of an interval of the difference between the best and the worst group.
+
+    Parameters
+    ----------
+    number : ndarray of int, (columns,)
+        Groups among which the two were picked.
+    p : ndarray of float64, (columns,)
+        Of the test over all groups; NaN counts as not significant.
+    df : ndarray of float64, (columns,)
+        Of the difference.
+
+    Returns
+    -------
+    ndarray of float64, (columns,)
+        1 for two groups.
+
+    Notes
+    -----
+    Fisher's protected comparison, as Hayter mended it. Where the test over all k groups is not significant at 5 %, any of them may look best or worst by
+    chance: the interval is Tukey's, which holds for whichever two are picked. Where it is significant, for k − 1 groups: with three groups that is Student's
+    own, since only two of them can still be alike. So the interval leaves out 0 in at most 5 % of the studies in which all groups are alike
+    (12 % if the choice is not allowed for, with three groups; 20 % with four), without being too wide where they are not.
+
+    References
+    ----------
+    Hayter 1986, *JASA* 81:1000; Tukey 1953, as in Miller 1981, *Simultaneous Statistical Inference*, section 2.1.
+    """
+    widened = np.ones(len(number))
+    several = (number > 2) & np.isfinite(df) & (df > 0)
+    if several.any():
+        counted = (number - (p <= 1.0 - CONFIDENCE))[several]
+        student = special.stdtrit(df[several], (1.0 + CONFIDENCE) / 2.0)
+        widened[several] = np.maximum(find_range_quantile(counted, df[several]) / (np.sqrt(2.0) * student), 1.0)
+    return widened
+
+
+@lru_cache(maxsize=16)
+def _fit_range_quantile(count: int) -> np.polynomial.Chebyshev:
+    """Return the log of the quantile as a polynomial in 1 / df, to 1e-5: the exact one takes a tenth of a second each."""
+    return np.polynomial.Chebyshev.interpolate(
+        lambda inverse: np.log(stats.studentized_range.ppf(CONFIDENCE, count, 1.0 / inverse)),
+        6,
+        domain=[0.0, 1.0 / FEWEST_DEGREES],
+    )
