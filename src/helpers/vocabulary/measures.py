@@ -1,0 +1,247 @@
+"""What is measured of a predicted mask: one record per measure, from which everything else derives.
+
+Names, units, directions, bounds and default margins are told here alone. To add a measure, add its
+record to :data:`MEASURES` and its value to :func:`helpers.metrics.compare_masks`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from helpers.errors import SegfairError
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number per scan, model and organ.
+
+    Attributes
+    ----------
+    key : str
+        Its column in ``metrics.parquet``.
+    name : str
+        What it is called within a sentence.
+    long_name : str
+        What it is called at the head of an axis or a table.
+    meaning : str
+        Its entry in the glossary; ``{tolerance}`` stands for the study's surface tolerance.
+    unit : str
+        Empty for ratios.
+    higher_is_better : bool or None
+        None for sizes of the organ, which are neither good nor bad and never compared as scores.
+    bounds : tuple of float
+        The lowest and the highest value there can be.
+    symmetric : bool
+        Whether it is the same whichever of two masks is called the reference.
+    signed : bool
+        Whether 0 is best and the sign tells the direction; groups are compared by absolute value.
+    family : str
+        ``"overlap"``, ``"boundary"`` or ``"volume"``, as in Metrics Reloaded.
+    default_margin : float or None
+        The largest difference between groups considered unimportant. A measure that has one is
+        compared unless the study says otherwise.
+    """
+
+    key: str
+    name: str
+    long_name: str
+    meaning: str
+    unit: str = ""
+    higher_is_better: bool | None = None
+    bounds: tuple[float, float] = (0.0, math.inf)
+    symmetric: bool = False
+    signed: bool = False
+    family: str = "overlap"
+    default_margin: float | None = None
+
+    @property
+    def is_score(self) -> bool:
+        """Whether groups can be compared by it."""
+        return self.higher_is_better is not None
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether it lies between two finite bounds, as Dice does."""
+        return math.isfinite(self.bounds[0]) and math.isfinite(self.bounds[1])
+
+    @property
+    def sign(self) -> float:
+        """+1 where higher is better, −1 where lower is."""
+        return 1.0 if self.higher_is_better else -1.0
+
+    @property
+    def worse(self) -> str:
+        """What a worse group's value is, compared with a better one's: ``lower`` or ``higher``."""
+        return "lower" if self.higher_is_better else "higher"
+
+    @property
+    def scale(self) -> str:
+        """The unit, or the range of a bounded ratio."""
+        return self.unit or (f"{self.bounds[0]:g}–{self.bounds[1]:g}" if self.is_bounded else "ratio")
+
+    @property
+    def label(self) -> str:
+        """The title of an axis: name, scale and, of a score, direction."""
+        return f"{self.long_name} ({self.scale}{f', {self.say_best()}' if self.is_score else ''})"
+
+    def say_best(self, best: str = "is better") -> str:
+        """Return which way is better: ``higher is better``; 0 is best where the sign tells the way."""
+        if self.signed:
+            return f"0 {best.replace('better', 'best')}"
+        return f"{'higher' if self.higher_is_better else 'lower'} {best}"
+
+
+_UNIT_INTERVAL = (0.0, 1.0)
+
+MEASURES: dict[str, Measure] = {
+    measure.key: measure
+    for measure in (
+        Measure(
+            "dice",
+            "Dice",
+            "Dice",
+            "How much two masks overlap: 1 is identical, 0 is no overlap. Dice = 2 × both ÷ "
+            "(expert + model). Small organs score lower under the same error.",
+            higher_is_better=True,
+            bounds=_UNIT_INTERVAL,
+            symmetric=True,
+            default_margin=0.02,
+        ),
+        Measure(
+            "iou",
+            "IoU",
+            "IoU",
+            "Intersection over union, another way to state overlap: both ÷ either. IoU = Dice ÷ (2 − Dice).",
+            higher_is_better=True,
+            bounds=_UNIT_INTERVAL,
+            symmetric=True,
+        ),
+        Measure(
+            "nsd",
+            "surface Dice (NSD)",
+            "Surface Dice, NSD",
+            "The share of the two outlines that lies within a tolerance of the other: here {tolerance}. 1 is best.",
+            higher_is_better=True,
+            bounds=_UNIT_INTERVAL,
+            symmetric=True,
+            family="boundary",
+            default_margin=0.02,
+        ),
+        Measure(
+            "hd95_mm",
+            "95 % Hausdorff distance",
+            "95 % Hausdorff distance",
+            "From 95 of 100 places of the outlines the other one is no further away than this (HD95). "
+            "It tells of the worst places.",
+            "mm",
+            higher_is_better=False,
+            symmetric=True,
+            family="boundary",
+            default_margin=1.0,
+        ),
+        Measure(
+            "assd_mm",
+            "average surface distance",
+            "Average surface distance",
+            "How far apart the outlines are, averaged over all their places (ASSD).",
+            "mm",
+            higher_is_better=False,
+            symmetric=True,
+            family="boundary",
+        ),
+        Measure(
+            "precision",
+            "precision",
+            "Precision",
+            "The share of the model's mask that the expert drew too.",
+            higher_is_better=True,
+            bounds=_UNIT_INTERVAL,
+        ),
+        Measure(
+            "recall",
+            "recall",
+            "Recall",
+            "The share of the expert's mask that the model found.",
+            higher_is_better=True,
+            bounds=_UNIT_INTERVAL,
+        ),
+        Measure(
+            "volume_ref_ml",
+            "reference volume",
+            "Reference volume",
+            "The volume of the expert's mask.",
+            "ml",
+            family="volume",
+        ),
+        Measure(
+            "volume_pred_ml",
+            "predicted volume",
+            "Predicted volume",
+            "The volume of the model's mask.",
+            "ml",
+            family="volume",
+        ),
+        Measure(
+            "volume_error_ml",
+            "volume error",
+            "Volume error",
+            "The model's volume less the expert's. Where people are averaged, its size without the "
+            "sign, so that too large and too small do not cancel.",
+            "ml",
+            higher_is_better=False,
+            bounds=(-math.inf, math.inf),
+            symmetric=True,
+            signed=True,
+            family="volume",
+        ),
+        Measure(
+            "surface_ref_cm2",
+            "reference surface",
+            "Reference surface",
+            "The area of the expert's outline.",
+            "cm²",
+            family="volume",
+        ),
+        Measure(
+            "boundary_error_mm",
+            "boundary error",
+            "Boundary error",
+            "The shift of the whole outline that would cause the Dice seen: 2 × volume × (1 − Dice) ÷ "
+            "surface. It does not depend on organ size.",
+            "mm",
+            higher_is_better=False,
+            symmetric=True,
+            family="boundary",
+            default_margin=0.5,
+        ),
+    )
+}
+
+
+def find_measure(key: str) -> Measure:
+    """Return the record of a measure.
+
+    Raises
+    ------
+    SegfairError
+        There is no such measure.
+    """
+    if key not in MEASURES:
+        raise SegfairError(f"metrics must be among {', '.join(list_scores())}; got {key}")
+    return MEASURES[key]
+
+
+def list_scores() -> list[str]:
+    """Return the measures by which groups can be compared."""
+    return [key for key, measure in MEASURES.items() if measure.is_score]
+
+
+def list_symmetric() -> list[str]:
+    """Return the scores that do not depend on which of two masks is called the reference."""
+    return [key for key, measure in MEASURES.items() if measure.is_score and measure.symmetric]
+
+
+def list_default_margins() -> dict[str, float]:
+    """Return the margins of the measures that are compared by default."""
+    return {key: measure.default_margin for key, measure in MEASURES.items() if measure.default_margin is not None}

@@ -1,0 +1,100 @@
+"""What can become of an organ in a scan, and what that leaves of its measures.
+
+An organ that is not in the reference cannot be segmented well or badly, so nothing is scored. An organ
+that the prediction misses altogether overlaps by 0 but has no distance: any number would be invented. Of
+two annotators neither is the reference: an organ that only one of them drew is a full disagreement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from helpers.vocabulary.measures import MEASURES
+
+MEASURED = None  # in :data:`EMPTY_CASES`: the measure is what the masks give
+
+# status -> the measures that have a value all the same, and which; every other one is missing (NaN).
+EMPTY_CASES: dict[str, dict[str, float | None]] = {
+    "reference_empty": {"volume_ref_ml": 0.0, "volume_pred_ml": MEASURED},
+    "prediction_empty": {
+        "dice": 0.0,
+        "iou": 0.0,
+        "nsd": 0.0,
+        "recall": 0.0,
+        "volume_ref_ml": MEASURED,
+        "volume_pred_ml": 0.0,
+        "volume_error_ml": MEASURED,
+        "surface_ref_cm2": MEASURED,
+    },
+    "both_empty": {"volume_ref_ml": 0.0, "volume_pred_ml": 0.0},
+    "one_empty": {"dice": 0.0, "iou": 0.0, "nsd": 0.0, "volume_error_ml": MEASURED},
+}
+
+
+@dataclass(frozen=True)
+class Status:
+    """What one status of ``metrics.parquet`` means.
+
+    Attributes
+    ----------
+    key : str
+    meaning : str
+        What happened.
+    counts_as : str
+        What it counts as in means and gaps.
+    """
+
+    key: str
+    meaning: str
+    counts_as: str
+
+
+def _say_scores(key: str) -> str:
+    """Say what an empty mask leaves of the scores, from :data:`EMPTY_CASES`."""
+    known = EMPTY_CASES[key]
+    fixed: dict[float, list[str]] = {}
+    for name, value in known.items():
+        if MEASURES[name].is_score and value is not MEASURED:
+            fixed.setdefault(value, []).append(MEASURES[name].name)
+    if not fixed:
+        return "nothing is scored: left out of every mean"
+    told = [
+        f"{', '.join(names[:-1])} and {names[-1]} are {value:g}" if len(names) > 1 else f"{names[0]} is {value:g}"
+        for value, names in fixed.items()
+    ]
+    return f"{'; '.join(told)}; distances are not defined"
+
+
+# The statuses in the order in which they are counted and told.
+STATUSES: dict[str, Status] = {
+    status.key: status
+    for status in (
+        Status("ok", "both masks hold the organ", "everything is measured"),
+        Status(
+            "prediction_empty",
+            "the model drew nothing where the expert drew the organ",
+            _say_scores("prediction_empty"),
+        ),
+        Status(
+            "reference_empty",
+            "the organ is not in the expert's mask, but in the model's",
+            _say_scores("reference_empty"),
+        ),
+        Status("both_empty", "the organ is in neither mask", _say_scores("both_empty")),
+        Status(
+            "prediction_missing",
+            "there is no mask: the model failed on the scan",
+            "left out of every mean, never counted as 0",
+        ),
+        Status("failed", "the masks could not be compared (see `error`)", "left out of every mean, never counted as 0"),
+    )
+}
+
+
+def say_measures(status: str) -> str:
+    """Say which measures have a value in a case, and which value where it is by convention."""
+    if status == "ok":
+        return "all"
+    known = EMPTY_CASES.get(status, {})
+    said = [f"{name} = {value:g}" if value is not MEASURED else f"{name} measured" for name, value in known.items()]
+    return ", ".join(said) or "none"

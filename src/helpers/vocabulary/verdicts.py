@@ -1,0 +1,91 @@
+"""What a comparison of groups may be called: one list of verdicts, with sign, word, meaning and colour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from helpers.vocabulary.words import is_known
+
+
+class Verdict(StrEnum):
+    """The verdict on one comparison, gravest first; its value is what the tables hold.
+
+    Attributes
+    ----------
+    sign, word, meaning : str
+        How it is shown: sign and word carry it, the colour repeats it.
+    colour : str
+        A tint light enough for dark text on it (contrast above 7 to 1).
+    tone : str
+        The name of its style in the report's page.
+    """
+
+    sign: str
+    word: str
+    meaning: str
+    colour: str
+    tone: str
+
+    def __new__(cls, value: str, sign: str, word: str, meaning: str, colour: str, tone: str) -> Verdict:
+        """Make a member: the text of the tables, with its looks as attributes."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.sign, member.word, member.meaning, member.colour, member.tone = sign, word, meaning, colour, tone
+        return member
+
+    DISPARITY = (
+        "disparity", "▲", "disparity", "the groups differ by more than the margin", "#F4A582", "shown",
+    )  # fmt: skip
+    DIFFERENCE = (
+        "difference", "△", "difference", "the groups differ; whether by more than the margin is uncertain", "#F9CDB4", "unsized",
+    )  # fmt: skip
+    NEGLIGIBLE = (
+        "negligible", "▽", "negligible", "the groups differ, but by less than the margin", "#FCE4CC", "small",
+    )  # fmt: skip
+    EQUIVALENT = (
+        "equivalent", "=", "equivalent", "the groups are shown to be within the margin of each other", "#A9D3EC", "within",
+    )  # fmt: skip
+    INCONCLUSIVE = (
+        "inconclusive", "?", "inconclusive", "the data cannot tell", "#E4E4E4", "open",
+    )  # fmt: skip
+    NOT_COMPARED = (
+        "", "–", "not compared", "too few people, nothing measured, or no margin", "#FFFFFF", "blank",
+    )  # fmt: skip
+
+    @property
+    def shows_difference(self) -> bool:
+        """Whether the groups are shown to differ, by much or little."""
+        return self in (Verdict.DISPARITY, Verdict.DIFFERENCE, Verdict.NEGLIGIBLE)
+
+
+def read_verdict(row: Mapping[str, Any], alpha: float) -> Verdict:
+    """Return the verdict on one comparison.
+
+    Parameters
+    ----------
+    row : mapping
+        A row of ``disparity.csv``: worst_group, best_group, gap, verdict, p_adjusted (p where absent).
+    alpha : float
+        The error rate allowed over the family of comparisons.
+
+    Returns
+    -------
+    Verdict
+        NOT_COMPARED without a gap (fewer than two groups large enough, or nothing measured). Of the
+        comparisons that the table calls inconclusive, DIFFERENCE are those where the groups are
+        shown to differ (adjusted p at most `alpha`) and only by how much is uncertain.
+    """
+    if not all(is_known(row.get(name)) for name in ("gap", "worst_group", "best_group")):
+        return Verdict.NOT_COMPARED
+    told = row.get("verdict")
+    if told in (Verdict.DISPARITY, Verdict.NEGLIGIBLE, Verdict.EQUIVALENT):
+        return Verdict(told)
+    p = find_p(row)
+    return Verdict.DIFFERENCE if is_known(p) and float(p) <= alpha else Verdict.INCONCLUSIVE
+
+
+def find_p(row: Mapping[str, Any]) -> Any:
+    """Return the p-value adjusted for the family of tests; the test's own where none was adjusted."""
+    return row["p_adjusted"] if "p_adjusted" in row else row.get("p")

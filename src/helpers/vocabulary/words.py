@@ -1,0 +1,118 @@
+"""Names, numbers, units and lists as words: one way to write each, wherever it is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, TypeGuard
+
+import pandas as pd
+
+from helpers.vocabulary.measures import find_measure
+
+# The organ's name in rows that pool all organs.
+POOLED = "all"
+CORRECTIONS = {
+    "holm": "Holm's method",
+    "fdr_bh": "the Benjamini-Hochberg method",
+    "max_t": "the max-T permutation method",
+    "none": "no correction",
+}
+# The units of the attributes that every study may have.
+UNITS = {"age": "years", "bmi": "kg/m²"}
+NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+UNKNOWN = "–"  # a number that is not known, in a table
+
+
+def is_known(value: Any) -> TypeGuard[Any]:
+    """Tell whether a cell of a table holds something: not missing, not infinite, not empty text."""
+    if value is None:
+        return False
+    if isinstance(value, str):
+        return value != ""
+    try:
+        return not math.isnan(float(value)) and not math.isinf(float(value))
+    except (TypeError, ValueError):
+        return not pd.isna(value)
+
+
+def name_for_people(key: str) -> str:
+    """Return a column's or organ's key as words: ``kidney_left`` becomes ``kidney left``."""
+    return {"bmi": "BMI", "sex": "sex", "age": "age"}.get(key, key.replace("_", " "))
+
+
+def name_organ(organ: Any) -> str:
+    """Return an organ's name for people; the pooled rows (``all``) are all organs."""
+    return "all organs" if str(organ) == POOLED else name_for_people(str(organ))
+
+
+def write_number(value: float, digits: int, *, signed: bool = False) -> str:
+    """Return a number with so many decimals and a true minus sign; nothing is ever ``−0.0``."""
+    text = f"{float(value):{'+' if signed else ''}.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def format_number(value: Any, metric: str, *, signed: bool = False) -> str:
+    """Return a value or a difference of a metric without its unit: ``0.041`` for Dice, ``2.60`` for mm.
+
+    Ratios have three decimals; lengths and volumes two, from 10 on one. Unknown values are ``–``.
+    """
+    if not is_known(value):
+        return UNKNOWN
+    digits = (1 if abs(float(value)) >= 10 else 2) if find_measure(metric).unit else 3
+    return write_number(value, digits, signed=signed)
+
+
+def format_value(value: Any, metric: str, *, signed: bool = False) -> str:
+    """Return a value or a difference of a metric with its unit: ``0.041``, ``2.60 mm``, ``not measured``."""
+    if not is_known(value):
+        return "not measured"
+    return f"{format_number(value, metric, signed=signed)} {find_measure(metric).unit}".rstrip()
+
+
+def format_interval(low: Any, high: Any, metric: str) -> str:
+    """Return ``0.020 to 0.062`` or ``0.30 to 2.10 mm``, or that there is no interval."""
+    if not is_known(low) or not is_known(high):
+        return "no interval"
+    return f"{format_number(low, metric)} to {format_value(high, metric)}"
+
+
+def format_estimate(value: Any, low: Any, high: Any, metric: str) -> str:
+    """Return a value and its interval without a unit, for a table: ``0.041 (0.020 to 0.062)``."""
+    middle = format_number(value, metric)
+    if middle == UNKNOWN or not is_known(low) or not is_known(high):
+        return middle
+    return f"{middle} ({format_number(low, metric)} to {format_number(high, metric)})"
+
+
+def format_p(p: Any) -> str:
+    """Return ``p = 0.012``, ``p < 0.001`` or ``p > 0.99``."""
+    return f"p {compare_p(p)}" if is_known(p) else "p not computed"
+
+
+def compare_p(p: Any) -> str:
+    """Return ``= 0.012``, ``< 0.001`` or ``> 0.99``, for a column headed p; unknown ones are ``–``."""
+    if not is_known(p):
+        return UNKNOWN
+    p = float(p)
+    if p < 0.001:
+        return "< 0.001"
+    if p > 0.99:
+        return "> 0.99"
+    return f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
+
+
+def count(number: int, one: str, many: str | None = None) -> str:
+    """Return ``1 scan`` or ``12 scans``; 0 is ``no scans``."""
+    many = many or f"{one}s"
+    return f"{'no' if number == 0 else number} {one if number == 1 else many}"
+
+
+def list_words(words: Iterable[str], *, last: str = "and") -> str:
+    """Return ``a``, ``a and b``, or ``a, b and c``; nothing is an empty string."""
+    words = list(words)
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
