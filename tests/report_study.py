@@ -15,9 +15,9 @@ from helpers import storage
 from helpers.fairness import Audit, audit
 from helpers.parameters import Fairness
 from helpers.performance import AUDIT_TABLES
+from helpers.schema import TABLES
 from helpers.spatial import Template
 from helpers.spatial.correspondence import Field
-from helpers.study import TABLES
 
 MODELS = ("sam_demo", "annotator")
 ORGANS = ("liver", "kidney_left")
@@ -254,7 +254,7 @@ def write_study(
         storage.write_table(metrics, folder / "metrics.parquet")
     if fairness is not None:
         for name, attribute in AUDIT_TABLES.items():
-            storage.write_table(getattr(fairness, attribute), folder / TABLES[name][0])
+            storage.write_table(getattr(fairness, attribute), folder / TABLES[name].path)
     if maps is not None:
         storage.write_table(maps[0], folder / "spatial" / "maps.parquet")
         storage.write_table(maps[1], folder / "spatial" / "summary.csv")

@@ -18,6 +18,8 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from helpers.errors import ParameterError
+from helpers.vocabulary.measures import list_default_margins, list_scores
+from helpers.vocabulary.words import POOLED
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 WHO_BMI_BINS = (0.0, 18.5, 25.0, 30.0, math.inf)
@@ -26,12 +28,18 @@ WHO_AGE_BINS = (0.0, 18.0, 45.0, 60.0, 75.0, math.inf)
 
 # Columns of cohort.parquet that are not the user's, the places of a scan's files among them, and the organ's name in rows that pool organs.
 RESERVED_COLUMNS = ("number", "subject", "person", "scan", "reference", "image", "included", "reason", "note")
-RESERVED_ORGAN = "all"
+RESERVED_ORGAN = POOLED
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-MetricName = Literal[
-    "dice", "iou", "nsd", "hd95_mm", "assd_mm", "precision", "recall", "volume_error_ml", "boundary_error_mm"
-]
+
+
+def _check_metric(name: str) -> str:
+    if name not in list_scores():
+        raise ValueError(f"metrics must be among {', '.join(list_scores())}; got {name!r}")
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_check_metric)]
 
 
 class Section(BaseModel):
@@ -312,14 +320,9 @@ class Fairness(Section):
     for. ``adjust_for_volume`` holds the size of the organ (log volume of the reference) equal in adjusted gaps too.
     """
 
-    metrics: list[MetricName] = Field(default=["dice", "nsd", "hd95_mm", "boundary_error_mm"], min_length=1)
+    metrics: list[MetricName] = Field(default=list(list_default_margins()), min_length=1)
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    margin: dict[str, Annotated[float, Field(gt=0)]] = {
-        "dice": 0.02,
-        "nsd": 0.02,
-        "hd95_mm": 1.0,
-        "boundary_error_mm": 0.5,
-    }
+    margin: dict[str, Annotated[float, Field(gt=0)]] = list_default_margins()
     correction: Literal["holm", "fdr_bh", "max_t", "none"] = "holm"
     permutations: int = Field(default=5000, ge=100)
     bootstrap: int = Field(default=2000, ge=100)

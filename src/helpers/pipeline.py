@@ -14,7 +14,8 @@ from helpers import provenance
 from helpers.errors import SegfairError, StageError
 from helpers.notebook import check_output_folder
 from helpers.report import export_notebook, make_scrubber
-from helpers.study import REPOSITORY, STAGES, Study
+from helpers.schema import STAGES
+from helpers.study import REPOSITORY, Study
 
 Say = Callable[[str], None]
 
@@ -31,11 +32,12 @@ def select_stages(*, first: str | None = None, last: str | None = None, only: st
         if first is not None or last is not None:
             raise StageError("--only cannot be combined with --from or --until")
         first = last = only
+    stages = list(STAGES)
     start = _find_stage(first) if first is not None else 0
-    end = _find_stage(last) if last is not None else len(STAGES) - 1
+    end = _find_stage(last) if last is not None else len(stages) - 1
     if start > end:
-        raise StageError(f"--from {STAGES[start]} comes after --until {STAGES[end]}")
-    return list(STAGES[start : end + 1])
+        raise StageError(f"--from {stages[start]} comes after --until {stages[end]}")
+    return stages[start : end + 1]
 
 
 def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str], force: bool, say: Say) -> Path:

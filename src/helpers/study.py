@@ -14,41 +14,9 @@ import pandas as pd
 from helpers import storage
 from helpers.errors import ParameterError, StageError
 from helpers.parameters import Parameters, parse_override, read_parameters
+from helpers.schema import TABLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-STAGES = ("01_cohort", "02_inference", "03_performance", "04_spatial", "05_report")
-
-# What each stage writes, by a short name: (path under the study's folder, the stage that writes it).
-TABLES = {
-    "cohort": ("cohort.parquet", "01_cohort"),
-    "exclusions": ("exclusions.csv", "01_cohort"),
-    "metrics": ("metrics.parquet", "03_performance"),
-    "groups": ("fairness/groups.csv", "03_performance"),
-    "disparity": ("fairness/disparity.csv", "03_performance"),
-    "tests": ("fairness/tests.csv", "03_performance"),
-    "pairs": ("fairness/pairs.csv", "03_performance"),
-    "contrasts": ("fairness/contrasts.csv", "03_performance"),
-    "adjusted_means": ("fairness/adjusted.csv", "03_performance"),
-    "adjusted_notes": ("fairness/adjusted_notes.csv", "03_performance"),
-    "matching": ("fairness/matching.csv", "03_performance"),
-    "balance": ("fairness/balance.csv", "03_performance"),
-    "trends": ("fairness/trends.csv", "03_performance"),
-    "trend_tests": ("fairness/trend_tests.csv", "03_performance"),
-    "intersections": ("fairness/intersections.csv", "03_performance"),
-    "intersection_variance": ("fairness/intersection_variance.csv", "03_performance"),
-    "model_gaps": ("fairness/model_gaps.csv", "03_performance"),
-    "statuses": ("fairness/statuses.csv", "03_performance"),
-    "annotators": ("annotators.parquet", "03_performance"),
-    "agreement": ("fairness/agreement.csv", "03_performance"),
-    "agreement_groups": ("fairness/agreement_groups.csv", "03_performance"),
-    "against_agreement": ("fairness/against_agreement.csv", "03_performance"),
-    "maps": ("spatial/maps.parquet", "04_spatial"),
-    "slopes": ("spatial/slopes.parquet", "04_spatial"),
-    "spatial_summary": ("spatial/summary.csv", "04_spatial"),
-    "slope_summary": ("spatial/slopes.csv", "04_spatial"),
-    "spatial_groups": ("spatial/groups.csv", "04_spatial"),
-    "spatial_volumes": ("spatial/volumes.csv", "04_spatial"),
-}
 
 
 class Study:
@@ -125,11 +93,22 @@ class Study:
 
         return (self.root / Path(re.sub(r"\$\{(\w+)\}", expand, text)).expanduser()).resolve()
 
-    def path(self, table: str) -> Path:
-        """Return where a table of :data:`TABLES` lies, present or not."""
-        return self.folder / TABLES[table][0]
+    def path(self, table: str, **names: str) -> Path:
+        """Return where a table of :data:`helpers.schema.TABLES` lies, present or not.
 
-    def read(self, table: str) -> pd.DataFrame:
+        Parameters
+        ----------
+        table : str
+            Its key.
+        names
+            What stands for the placeholders of its path: ``model="sam"``, ``organ="liver"``.
+        """
+        relative = TABLES[table].path
+        for name, value in names.items():
+            relative = relative.replace(f"<{name}>", value)
+        return self.folder / relative
+
+    def read(self, table: str, **names: str) -> pd.DataFrame:
         """Read a table an earlier stage wrote, just as it was (:func:`helpers.storage.read_table`).
 
         Raises
@@ -137,11 +116,9 @@ class Study:
         StageError
             It is missing; the message names the stage to run.
         """
-        relative, stage = TABLES[table]
-        self.require({relative: stage})
-        # The columns of this one are named by the study; its numbers of people may read "< 10".
-        words = [*self.parameters.cohort.attributes, "n"] if table == "intersections" else []
-        return storage.read_table(self.folder / relative, made_by=stage, words=words)
+        path = self.path(table, **names)
+        self.require({str(path.relative_to(self.folder)): TABLES[table].made_by})
+        return storage.read_table(path, TABLES[table])
 
     def require(self, files: Mapping[str, str]) -> None:
         """Check that files of earlier stages are there.
@@ -186,7 +163,7 @@ class Study:
 
     def inference_path(self, model: str) -> Path:
         """Return where `model`'s inference table lies."""
-        return self.folder / "predictions" / model / "inference.parquet"
+        return self.path("inference", model=model)
 
     def seed_for(self, *keys: object) -> int:
         """Return a 63-bit seed that depends on the study's seed and `keys` alone.

@@ -296,7 +296,7 @@ def list_failures(metrics: pd.DataFrame) -> dict[str, str]:
 
 def _find_predictions(study: Study, model: str) -> dict[str, Path | str]:
     """Return each scan's predicted mask, or why there is none, as the inference table tells it."""
-    table = storage.read_table(study.inference_path(model), made_by="02_inference")
+    table = study.read("inference", model=model)
     found: dict[str, Path | str] = {}
     for row in table.itertuples(index=False):
         path = study.prediction_path(model, row.scan)

@@ -11,7 +11,6 @@ import pandas as pd
 import plotly.graph_objects as go
 from PIL import Image
 
-from helpers import storage
 from helpers.fairness import HIGHER_IS_BETTER
 from helpers.figures.slices import plot_slices, trace_outline
 from helpers.figures.style import METRIC_LABELS, name_for_people
@@ -97,8 +96,7 @@ class CaseBrowser:
     def __init__(self, study: Study) -> None:
         self.study = study
         self._cohort = study.read_included().set_index("number", drop=False)
-        path = study.path("metrics")
-        self._metrics = storage.read_table(path, made_by="03_performance") if path.exists() else None
+        self._metrics = study.read("metrics") if study.path("metrics").exists() else None
         self._store = ScanStore(study, self._cohort)
         self.models = [model.name for model in study.parameters.models]
         self.organs = list(study.parameters.spatial.organs) + [
