@@ -21,7 +21,7 @@ _started: dict[str, float] = {}
 
 
 def open_stage(stage: str, params: str, overrides: dict[str, Any] | list[str] | None = None) -> Study:
-    """Load the study for a stage; everything that can be known to be wrong fails here, in the first second.
+    """Load the study for a stage; what can be known to be wrong fails here, in the first second.
 
     Parameters
     ----------
@@ -35,7 +35,8 @@ def open_stage(stage: str, params: str, overrides: dict[str, Any] | list[str] | 
     Raises
     ------
     SegfairError
-        The parameters are wrong, an earlier stage has not run, or the output folder cannot be written.
+        The parameters are wrong, an earlier stage has not run, or the output folder cannot be
+        written.
     """
     if stage not in STAGES:
         raise StageError(f"stage must be one of {', '.join(STAGES)}; got {stage!r}")

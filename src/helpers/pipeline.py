@@ -107,7 +107,8 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
                 log_output=False,
                 stdout_file=sys.stdout,
                 coalesce_streams=True,
-                # Sockets in a private folder, not TCP ports that other users of the machine can reach.
+                # Sockets in a private folder, not TCP ports that other users of the machine can
+                # reach.
                 config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
             )
     except PapermillExecutionError as error:
@@ -154,7 +155,8 @@ def _refuse_unknown(known: dict[str, Any], parameters: dict[str, Any], notebook:
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise StageError(
-            f"{notebook.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known)) or 'none (no cell is tagged parameters)'}"
+            f"{notebook.name} has no parameter {', '.join(unknown)}; it has"
+            f" {', '.join(sorted(known)) or 'none (no cell is tagged parameters)'}"
         )
 
 
@@ -169,7 +171,7 @@ def _own_errors() -> set[str]:
 
 
 def _forget_machine(executed: Path) -> None:
-    """Take what papermill and widgets leave in a notebook's metadata: paths, and megabytes of JavaScript."""
+    """Take paths and megabytes of JavaScript out of a notebook's metadata."""
     import nbformat
 
     from helpers.storage import write_text
@@ -203,8 +205,8 @@ def _lock_study(study: Study) -> Iterator[None]:
 def _poll_for_messages() -> Iterator[None]:
     """Keep nbclient from hanging on a lost wake-up of the kernel's shell socket.
 
-    With widgets about one run in four never saw the kernel's reply (nbclient issue 312, papermill issue
-    723). Asking every 0.1 s, instead of waiting for one event, is immune to a lost one.
+    With widgets about one run in four never saw the kernel's reply (nbclient issue 312, papermill
+    issue 723). Asking every 0.1 s, instead of waiting for one event, is immune to a lost one.
     """
     from queue import Empty
 

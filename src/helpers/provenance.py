@@ -23,17 +23,17 @@ from helpers.schema import STAGES, list_outputs
 from helpers.study import REPOSITORY, Study, choose_checkpoints_folder
 
 _PACKAGES = (
-    "dask", "edt", "jupyterlab", "numpy", "pandas", "papermill", "pingouin", "plotly", "pydantic", "scikit-image", "scipy",
-    "segment-anything", "SimpleITK", "statsmodels", "surface-distance", "tableone", "torch",
+    "dask", "edt", "jupyterlab", "numpy", "pandas", "papermill", "pingouin", "plotly", "pydantic", "scikit-image",
+    "scipy", "segment-anything", "SimpleITK", "statsmodels", "surface-distance", "tableone", "torch",
 )  # fmt: skip
 
 
 class Fingerprints:
     """The stages' fingerprints, each computed once, and only when asked for.
 
-    A fingerprint is a hash of everything a stage's results depend on: its part of the parameters, the
-    source of the notebook and of the helpers that make its results, the stamps (size and time) of the
-    input files, and the fingerprints of the stages it works on.
+    A fingerprint is a hash of everything a stage's results depend on: its part of the parameters,
+    the source of the notebook and of the helpers that make its results, the stamps (size and time)
+    of the input files, and the fingerprints of the stages it works on.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Fingerprints:
         return self._known[stage]
 
     def forget(self, stage: str) -> None:
-        """Forget a stage that has just run, and those that read from it: they know more of their inputs now."""
+        """Forget a stage that has just run, and those after it: their inputs have changed."""
         self._known.pop(stage, None)
         for later in STAGES.values():
             if stage in later.after:
@@ -73,7 +73,7 @@ class Fingerprints:
 
 
 def stage_is_current(study: Study, stage: str, fingerprints: Fingerprints | None = None) -> bool:
-    """Tell whether a stage finished with exactly what it would run with now, and its files are there.
+    """Tell whether a stage finished with what it would run with now, and its files are there.
 
     Several stages in a row share their `fingerprints`.
     """
@@ -86,7 +86,7 @@ def stage_is_current(study: Study, stage: str, fingerprints: Fingerprints | None
 
 
 def write_snapshot(study: Study) -> None:
-    """Write the resolved parameters to ``study.yaml``, so that the output folder explains itself."""
+    """Write the resolved parameters to ``study.yaml``: the output folder explains itself."""
     parameters = study.parameters.model_dump(mode="json")
     storage.write_text(yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True), study.folder / "study.yaml")
 
@@ -134,7 +134,7 @@ def record_stage(
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Read run.json of an output folder; an absent or damaged one counts as empty (stages then run again)."""
+    """Read run.json of an output folder; an absent or damaged one counts as empty."""
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):

@@ -1,7 +1,7 @@
-"""The tables are the interface: one record per table and per stage, from which everything else derives.
+"""The tables are the interface: one record per table and per stage; the rest derives.
 
-Paths, column types, what a stage reads and writes, which part of the parameter file and of the code its results
-depend on, and the tables of docs/DESIGN.md and docs/TABLES.md are all taken from here.
+Paths, column types, what a stage reads and writes, which part of the parameter file and of the code
+its results depend on, and the tables of docs/DESIGN.md and docs/TABLES.md are all taken from here.
 """
 
 from __future__ import annotations
@@ -379,7 +379,8 @@ TABLES: dict[str, Table] = {
             "01_cohort",
             "scan",
             _list(
-                "number subject scan sex age bmi modality reference image <attribute> included reason note group_<attribute>"
+                "number subject scan sex age bmi modality reference image <attribute> included reason note"
+                " group_<attribute>"
             ),
             identifying=("subject", "scan", "reference", "image"),
         ),
@@ -392,7 +393,8 @@ TABLES: dict[str, Table] = {
             "02_inference",
             "scan",
             _list(
-                "model scan status error seconds read_seconds encode_seconds decode_seconds write_seconds device precision",
+                "model scan status error seconds read_seconds encode_seconds decode_seconds write_seconds device"
+                " precision",
                 "batch slices prompts",
                 Column("dropped", "count", "components too small for a prompt"),
                 "checkpoint_sha256 fingerprint reused",
@@ -480,7 +482,8 @@ TABLES: dict[str, Table] = {
             "03_performance",
             "two groups × covariate × level",
             _list(
-                "attribute group_a group_b covariate level mean_a mean_b mean_a_after mean_b_after smd_before smd_after",
+                "attribute group_a group_b covariate level mean_a mean_b mean_a_after mean_b_after smd_before"
+                " smd_after",
                 "variance_ratio_before variance_ratio_after suppressed",
             ),
         ),

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writing, and tables whose absence names the stage to run."""
+"""Files that are whole or absent, and tables whose absence names the stage to run."""
 
 from __future__ import annotations
 
@@ -96,14 +96,14 @@ def read_table(path: Path, table: Table) -> pd.DataFrame:
     path : Path
         The file.
     table : Table
-        Its record in :data:`helpers.schema.TABLES`: the columns' types, which a CSV file does not tell, and the stage
-        to name when it is missing.
+        Its record in :data:`helpers.schema.TABLES`: the columns' types, which a CSV file does not
+        tell, and the stage to name when it is missing.
 
     Returns
     -------
     DataFrame
-        Of a CSV file, text is empty where there is none (a group called "NA" or "1" keeps its name), numbers are
-        float64, counts int64 (float64 where one is missing), flags bool.
+        Of a CSV file, text is empty where there is none (a group called "NA" or "1" keeps its
+        name), numbers are float64, counts int64 (float64 where one is missing), flags bool.
 
     Raises
     ------

@@ -53,7 +53,7 @@ class Study:
 
     @property
     def source_name(self) -> str:
-        """The parameter file as one would type it in the project folder: relative to it where it lies below."""
+        """The parameter file as one would type it in the project folder."""
         return str(self.source.relative_to(self.root)) if self.source.is_relative_to(self.root) else str(self.source)
 
     @property
@@ -63,7 +63,7 @@ class Study:
 
     @property
     def table_folder(self) -> Path:
-        """The folder of the participants table: paths in it, and those of ready-made masks, are relative to it."""
+        """What paths in the participants table and of ready-made masks are relative to."""
         cohort = self.parameters.cohort
         if cohort.source == "phantoms":
             return self.folder / "phantoms"
@@ -87,7 +87,8 @@ class Study:
             value = os.environ.get(name) or defaults.get(name)
             if value is None:
                 raise ParameterError(
-                    f"{self.source}: ${{{name}}} in {text!r} is not set: set that environment variable or write the path out"
+                    f"{self.source}: ${{{name}}} in {text!r} is not set: set that environment variable or write the"
+                    " path out"
                 )
             return value
 
@@ -131,7 +132,8 @@ class Study:
         Raises
         ------
         StageError
-            One is missing; the message names the first, every stage to run, and the one command for all.
+            One is missing; the message names the first, every stage to run, and the one command for
+            all.
         """
         missing = {relative: stage for relative, stage in files.items() if not (self.folder / relative).exists()}
         if missing:
@@ -153,7 +155,8 @@ class Study:
         included = cohort[cohort["included"]].reset_index(drop=True)
         if included.empty:
             raise StageError(
-                f"every one of the {len(cohort)} scans of study {self.name!r} is excluded: see the reasons in {self.path('exclusions')}"
+                f"every one of the {len(cohort)} scans of study {self.name!r} is excluded: see the reasons in"
+                f" {self.path('exclusions')}"
             )
         return included
 

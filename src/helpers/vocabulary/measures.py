@@ -72,7 +72,7 @@ class Measure:
 
     @property
     def worse(self) -> str:
-        """What a worse group's value is, compared with a better one's: ``lower`` or ``higher``."""
+        """What a worse group's value is: ``lower`` or ``higher``."""
         return "lower" if self.higher_is_better else "higher"
 
     @property
@@ -86,7 +86,7 @@ class Measure:
         return f"{self.long_name} ({self.scale}{f', {self.say_best()}' if self.is_score else ''})"
 
     def say_best(self, best: str = "is better") -> str:
-        """Return which way is better: ``higher is better``; 0 is best where the sign tells the way."""
+        """Return which way is better: ``higher is better``, or ``0 is best``."""
         if self.signed:
             return f"0 {best.replace('better', 'best')}"
         return f"{'higher' if self.higher_is_better else 'lower'} {best}"

@@ -1,4 +1,4 @@
-"""What a comparison of groups may be called: one list of verdicts, with sign, word, meaning and colour."""
+"""What a comparison of groups may be called, with sign, word, meaning and colour."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Verdict(StrEnum):
         "disparity", "▲", "disparity", "the groups differ by more than the margin", "#F4A582", "shown",
     )  # fmt: skip
     DIFFERENCE = (
-        "difference", "△", "difference", "the groups differ; whether by more than the margin is uncertain", "#F9CDB4", "unsized",
+        "difference", "△", "difference", "the groups differ; whether beyond the margin is uncertain", "#F9CDB4", "unsized",
     )  # fmt: skip
     NEGLIGIBLE = (
         "negligible", "▽", "negligible", "the groups differ, but by less than the margin", "#FCE4CC", "small",
     )  # fmt: skip
     EQUIVALENT = (
-        "equivalent", "=", "equivalent", "the groups are shown to be within the margin of each other", "#A9D3EC", "within",
+        "equivalent", "=", "equivalent", "the groups are shown to be within the margin", "#A9D3EC", "within",
     )  # fmt: skip
     INCONCLUSIVE = (
         "inconclusive", "?", "inconclusive", "the data cannot tell", "#E4E4E4", "open",
@@ -66,7 +66,8 @@ def read_verdict(row: Mapping[str, Any], alpha: float) -> Verdict:
     Parameters
     ----------
     row : mapping
-        A row of ``disparity.csv``: worst_group, best_group, gap, verdict, p_adjusted (p where absent).
+        A row of ``disparity.csv``: worst_group, best_group, gap, verdict, p_adjusted (p where
+        absent).
     alpha : float
         The error rate allowed over the family of comparisons.
 
@@ -87,5 +88,5 @@ def read_verdict(row: Mapping[str, Any], alpha: float) -> Verdict:
 
 
 def find_p(row: Mapping[str, Any]) -> Any:
-    """Return the p-value adjusted for the family of tests; the test's own where none was adjusted."""
+    """Return the adjusted p-value; the test's own where none was adjusted."""
     return row["p_adjusted"] if "p_adjusted" in row else row.get("p")

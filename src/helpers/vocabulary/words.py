@@ -37,7 +37,7 @@ def is_known(value: Any) -> TypeGuard[Any]:
 
 
 def name_for_people(key: str) -> str:
-    """Return a column's or organ's key as words: ``kidney_left`` becomes ``kidney left``."""
+    """Return a key as words: ``kidney_left`` becomes ``kidney left``."""
     return {"bmi": "BMI", "sex": "sex", "age": "age"}.get(key, key.replace("_", " "))
 
 
@@ -47,7 +47,7 @@ def name_organ(organ: Any) -> str:
 
 
 def write_number(value: float, digits: int, *, signed: bool = False) -> str:
-    """Return a number with so many decimals and a true minus sign; nothing is ever ``−0.0``."""
+    """Return a number with so many decimals and a true minus sign."""
     text = f"{float(value):{'+' if signed else ''}.{digits}f}"
     if float(text) == 0:
         text = text.lstrip("+-")
@@ -66,7 +66,7 @@ def format_number(value: Any, metric: str, *, signed: bool = False) -> str:
 
 
 def format_value(value: Any, metric: str, *, signed: bool = False) -> str:
-    """Return a value or a difference of a metric with its unit: ``0.041``, ``2.60 mm``, ``not measured``."""
+    """Return a value or a difference with its unit: ``0.041``, ``2.60 mm``, ``not measured``."""
     if not is_known(value):
         return "not measured"
     return f"{format_number(value, metric, signed=signed)} {find_measure(metric).unit}".rstrip()
@@ -80,7 +80,7 @@ def format_interval(low: Any, high: Any, metric: str) -> str:
 
 
 def format_estimate(value: Any, low: Any, high: Any, metric: str) -> str:
-    """Return a value and its interval without a unit, for a table: ``0.041 (0.020 to 0.062)``."""
+    """Return a value and its interval without a unit: ``0.041 (0.020 to 0.062)``."""
     middle = format_number(value, metric)
     if middle == UNKNOWN or not is_known(low) or not is_known(high):
         return middle
@@ -93,7 +93,7 @@ def format_p(p: Any) -> str:
 
 
 def compare_p(p: Any) -> str:
-    """Return ``= 0.012``, ``< 0.001`` or ``> 0.99``, for a column headed p; unknown ones are ``–``."""
+    """Return ``= 0.012``, ``< 0.001`` or ``> 0.99``, for a column headed p, or ``–``."""
     if not is_known(p):
         return UNKNOWN
     p = float(p)
