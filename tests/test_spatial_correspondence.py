@@ -8,21 +8,21 @@ import SimpleITK as sitk
 
 from helpers.spatial.correspondence import (
     AffineAlignment,
-    Field,
+    DistanceField,
     flag_poor_matches,
     guess_alignment,
     match_vertices,
     measure_field,
     register_affine,
 )
-from helpers.spatial.surfaces import Frame, extract_surface, smooth_mask
+from helpers.spatial.surfaces import VoxelFrame, extract_surface, smooth_mask
 from tests.spatial_cohort import draw_ellipsoid
 
 RADII_MM = np.array([24.0, 18.0, 30.0])
 
 
 def smooth_image(image):
-    return smooth_mask(sitk.GetArrayFromImage(image), Frame.of_image(image))
+    return smooth_mask(sitk.GetArrayFromImage(image), VoxelFrame.of_image(image))
 
 
 def ellipsoid_points(rng, radii_mm, count=300):
@@ -127,7 +127,7 @@ def test_field_is_saved_and_read(tmp_path):
     for number, part in enumerate((image, image[:, :, : image.GetSize()[2] // 2])):
         field = measure_field(smooth_image(part), grid_mm=4.0, name=f"scan {number:03d}")
         field.save(tmp_path / f"{number}.npz")
-        again = Field.load(tmp_path / f"{number}.npz")
+        again = DistanceField.load(tmp_path / f"{number}.npz")
         assert again.name == field.name and again.grid_mm == 4.0
         for part_name in ("values_mm", "origin_mm", "centre_mm", "scale_mm", "cut", "known"):
             np.testing.assert_array_equal(getattr(again, part_name), getattr(field, part_name))

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from helpers import volumes
 from helpers.errors import StageError
 from helpers.spatial import Template, describe_location, describe_places, map_errors, read_errors, read_maps
-from helpers.spatial.measuring import ScanCase, measure_errors, measure_shapes
+from helpers.spatial.measuring import SurfaceCase, measure_errors, measure_shapes
 from helpers.spatial.tables import QUALITY_COLUMNS, SUMMARY_COLUMNS
 from tests.spatial_cohort import draw_ellipsoid, make_study, write_cohort, write_prediction
 
@@ -204,7 +204,7 @@ def test_storage_order_does_not_change_a_single_error(ellipsoids, tmp_path):
         paths = {name: tmp_path / f"{name}_{code}.nii.gz" for name in ("reference", "prediction")}
         volumes.write_volume(sitk.DICOMOrient(straight, code), paths["reference"])
         volumes.write_volume(sitk.DICOMOrient(predicted, code), paths["prediction"])
-        case = ScanCase(
+        case = SurfaceCase(
             "scan 001", paths["reference"], study.parameters.cohort.organs, study.organ_ids, ("organ",), 5.0,
             {"model": paths["prediction"]}, {"organ": study.folder / "spatial" / "organ" / "template.npz"},
         )  # fmt: skip
@@ -218,7 +218,7 @@ def test_prediction_on_another_grid_or_damaged_is_missing(ellipsoids, tmp_path):
     other, broken = tmp_path / "other.nii.gz", tmp_path / "broken.nii.gz"
     volumes.write_volume(draw_ellipsoid((20.0,) * 3, spacing_xyz_mm=(4.0, 4.0, 4.0)), other)
     broken.write_bytes(b"not an image")
-    case = ScanCase(
+    case = SurfaceCase(
         "scan 002", Path(cohort["reference"][1]), study.parameters.cohort.organs, study.organ_ids, ("organ",), 5.0,
         {"other": other, "broken": broken, "absent": tmp_path / "absent.nii.gz"},
         {"organ": study.folder / "spatial" / "organ" / "template.npz"},
@@ -334,7 +334,7 @@ def test_real_kidneys_are_matched_closely(data_folder, tmp_path):
     organs = {"kidney_right": Organ(labels=[1], side="right"), "kidney_left": Organ(labels=[1], side="left")}
     ids = {"kidney_right": 1, "kidney_left": 2}
     cases = [
-        ScanCase(
+        SurfaceCase(
             f"scan {number:03d}", data_folder / "kits23_annotators" / "reference" / f"case_{number:05d}.nii.gz", organs,
             ids, ("kidney_left",), 4.0,
         )
@@ -351,7 +351,7 @@ def test_real_kidneys_are_matched_closely(data_folder, tmp_path):
         reference = volumes.read_label_map(case.reference, organs, ids)
         predicted = volumes.read_label_map(annotator, organs, ids, midline_x_mm=reference.midline_x_mm)
         volumes.write_volume(predicted.image, tmp_path / case.reference.name)
-        full = ScanCase(
+        full = SurfaceCase(
             case.name, case.reference, organs, ids, ("kidney_left",), 4.0,
             {"annotator1": tmp_path / case.reference.name}, {"kidney_left": path},
         )  # fmt: skip

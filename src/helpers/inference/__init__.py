@@ -1,7 +1,7 @@
 """A segmenter × a cohort → masks on disk: resumable, failures kept apart."""
 
 from helpers.inference.agreement import measure_overlap, summarise_sensitivity
-from helpers.inference.montage import Panel, load_montage
+from helpers.inference.montage import MontagePanel, load_montage
 from helpers.inference.stage import (
     checkpoint_hashes,
     list_failures,
@@ -12,7 +12,7 @@ from helpers.inference.stage import (
 )
 
 __all__ = [
-    "Panel",
+    "MontagePanel",
     "checkpoint_hashes",
     "list_failures",
     "load_montage",

@@ -18,7 +18,7 @@ from helpers.study import Study
 
 
 @dataclass(frozen=True)
-class Panel:
+class MontagePanel:
     """One scan's slice with outlines, ready to be drawn.
 
     Attributes
@@ -50,7 +50,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class _Choice:
+class _PanelChoice:
     """One panel to be made."""
 
     model: str
@@ -60,7 +60,7 @@ class _Choice:
     dice: float
 
 
-def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm: float = 30.0) -> list[Panel]:
+def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm: float = 30.0) -> list[MontagePanel]:
     """Prepare the worst, the median and the best scan per organ and model: the slice with most of the organ.
 
     Parameters
@@ -74,7 +74,7 @@ def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm
 
     Returns
     -------
-    list of Panel
+    list of MontagePanel
         Organ by organ, model by model, worst first; a model that finished no scan with an organ has none, nor
         has a scan whose files cannot be read any more. Each scan's files are read once.
 
@@ -96,7 +96,7 @@ def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm
         for model in study.parameters.models
         for choice in _choose_scans(noted[(noted["model"] == model.name) & (noted["organ"] == organ)])
     ]
-    panels: dict[_Choice, Panel] = {}
+    panels: dict[_PanelChoice, MontagePanel] = {}
     for scan in dict.fromkeys(choice.scan for choice in choices):
         mine = [choice for choice in choices if choice.scan == scan]
         try:
@@ -106,7 +106,7 @@ def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm
     return [panels[choice] for choice in choices if choice in panels]
 
 
-def _choose_scans(noted: pd.DataFrame) -> list[_Choice]:
+def _choose_scans(noted: pd.DataFrame) -> list[_PanelChoice]:
     """Return up to three scans of one model and organ."""
     ranked = noted.sort_values(["dice", "scan"])
     if ranked.empty:
@@ -116,13 +116,15 @@ def _choose_scans(noted: pd.DataFrame) -> list[_Choice]:
     for label, place in places.items():
         chosen.setdefault(place, label)
     return [
-        _Choice(row.model, row.organ, row.scan, label, row.dice)
+        _PanelChoice(row.model, row.organ, row.scan, label, row.dice)
         for place, label in chosen.items()
         for row in ranked.iloc[[place]].itertuples(index=False)
     ]
 
 
-def _load_panels(study: Study, row: pd.Series, choices: Sequence[_Choice], margin_mm: float) -> dict[_Choice, Panel]:
+def _load_panels(
+    study: Study, row: pd.Series, choices: Sequence[_PanelChoice], margin_mm: float
+) -> dict[_PanelChoice, MontagePanel]:
     """Return the panels of one scan; an organ the reference lacks has none."""
     image = volumes.to_axial(
         volumes.read_label_map(Path(row["reference"]), study.parameters.cohort.organs, study.organ_ids).image
@@ -150,7 +152,7 @@ def _load_panels(study: Study, row: pd.Series, choices: Sequence[_Choice], margi
                 windows = study.parameters.windows
                 name = models.choose_window(choice.organ, row["modality"], windows)
                 grey = models.find_levels(stored, row["modality"], name, windows).apply(stored[z])
-            panels[choice] = Panel(
+            panels[choice] = MontagePanel(
                 model=model,
                 organ=choice.organ,
                 number=int(row["number"]),

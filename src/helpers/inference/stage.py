@@ -67,7 +67,7 @@ ORGAN_COLUMNS = {
 
 
 @dataclass(frozen=True)
-class _Job:
+class _InferenceJob:
     """One scan for one model: what a worker process is sent."""
 
     spec: Spec
@@ -208,7 +208,7 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
     checkpoint_sha256 = "" if spec.checkpoint is None else models.hash_checkpoint(spec.checkpoint)
     with _take_turn(study, model):
         records: dict[str, dict[str, Any]] = {}
-        jobs: list[_Job] = []
+        jobs: list[_InferenceJob] = []
         for row in cohort.itertuples():
             job = _make_job(study, model, spec, row, checkpoint_sha256)
             kept = _read_record(job)
@@ -262,7 +262,7 @@ def _organs_path(study: Study, model: Model) -> Path:
     return study.inference_path(model.name).with_name("organs.parquet")
 
 
-def _run_jobs(jobs: list[_Job], study: Study, label: str) -> list[Any]:
+def _run_jobs(jobs: list[_InferenceJob], study: Study, label: str) -> list[Any]:
     if not jobs:
         return []
     compute = study.parameters.compute
@@ -273,7 +273,7 @@ def _run_jobs(jobs: list[_Job], study: Study, label: str) -> list[Any]:
     return map_cases(_segment_scan, jobs, ids=[f"scan {job.number:03d}" for job in jobs], compute=compute, label=label)
 
 
-def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha256: str) -> _Job:
+def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha256: str) -> _InferenceJob:
     kind = models.find_kind(model)
     reference = Path(row.reference)
     image = Path(row.image) if isinstance(row.image, str) and row.image else None
@@ -303,7 +303,7 @@ def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha25
         }
     if spec.template is not None:
         depends_on["masks"] = _stamp(Path(spec.template.format(scan=row.scan, subject=row.subject)))
-    return _Job(
+    return _InferenceJob(
         spec=spec,
         scan=row.scan,
         number=int(row.number),
@@ -320,7 +320,7 @@ def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha25
     )
 
 
-def _segment_scan(job: _Job) -> dict[str, Any]:
+def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
     """Segment one scan and write its prediction, then its record, which is returned."""
     segmenter = _open_segmenter(job)
     began = time.monotonic()
@@ -384,7 +384,7 @@ def _round(value: float, digits: int = 3) -> float | None:
 _loaded: tuple[str, Segmenter] | None = None
 
 
-def _open_segmenter(job: _Job) -> Segmenter:
+def _open_segmenter(job: _InferenceJob) -> Segmenter:
     global _loaded
     spec = job.spec
     key = storage.hash_value(
@@ -409,7 +409,7 @@ def _open_segmenter(job: _Job) -> Segmenter:
     return _loaded[1]
 
 
-def _read_case(job: _Job) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
+def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
     """Read a scan into the study orientation and draw its prompts.
 
     Returns the case (which the reference itself stays out of), the reference's labels (z, y, x) and the grid it is
@@ -444,7 +444,7 @@ def _read_case(job: _Job) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
 
 
 def _draw_prompts(
-    labels: np.ndarray, spacing_zyx_mm: tuple[float, float, float], job: _Job, seeds: dict[str, int]
+    labels: np.ndarray, spacing_zyx_mm: tuple[float, float, float], job: _InferenceJob, seeds: dict[str, int]
 ) -> dict[str, Prompts]:
     """Draw one set of prompts; seeds depend on the study's seed, the scan and the organ: every model gets the same."""
     return {
@@ -453,7 +453,7 @@ def _draw_prompts(
     }
 
 
-def _read_record(job: _Job) -> dict[str, Any] | None:
+def _read_record(job: _InferenceJob) -> dict[str, Any] | None:
     """Return the record of a finished scan made from the same inputs; None when it has to be done."""
     try:
         record = json.loads(_record_path(job.prediction).read_text(encoding="utf-8"))
@@ -468,7 +468,7 @@ def _record_path(prediction: Path) -> Path:
     return prediction.with_name(prediction.name.removesuffix(".nii.gz") + ".json")
 
 
-def _record_failure(job: _Job, failure: CaseFailure) -> dict[str, Any]:
+def _record_failure(job: _InferenceJob, failure: CaseFailure) -> dict[str, Any]:
     return {
         "scan": job.scan,
         "status": "failed",

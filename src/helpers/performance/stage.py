@@ -63,7 +63,7 @@ AUDIT_TABLES = {
 
 
 @dataclass(frozen=True)
-class _Job:
+class _ScanJob:
     """One scan's masks: what a worker needs to measure every model on it."""
 
     number: int
@@ -76,7 +76,7 @@ class _Job:
 
 
 @dataclass(frozen=True)
-class _Measured:
+class _ScanRows:
     """One scan's rows of metrics.parquet and of annotators.parquet, without the scan's own columns."""
 
     models: list[dict[str, object]]
@@ -117,7 +117,7 @@ def measure_performance(study: Study) -> pd.DataFrame:
     }
     found = {model: _find_predictions(study, model) for model in models}
     jobs = [
-        _Job(
+        _ScanJob(
             number=int(row.number),
             reference=Path(row.reference),
             predictions={
@@ -318,11 +318,11 @@ def _say_measures(status: str) -> str:
     return ", ".join(said) or "none"
 
 
-def _mark_failed(job: _Job, error: str) -> _Measured:
+def _mark_failed(job: _ScanJob, error: str) -> _ScanRows:
     """Return the rows of a scan that could not be worked on."""
     missing = {**asdict(mark_missing("failed")), "error": error}
     pair = {**asdict(ObserverAgreement(status="failed")), "error": error}
-    return _Measured(
+    return _ScanRows(
         [{"model": model, "organ": organ, **missing} for model in job.predictions for organ in job.organ_ids],
         [
             {"organ": organ, "annotator_a": first, "annotator_b": second, **pair}
@@ -332,7 +332,7 @@ def _mark_failed(job: _Job, error: str) -> _Measured:
     )
 
 
-def _measure_scan(job: _Job) -> _Measured:
+def _measure_scan(job: _ScanJob) -> _ScanRows:
     """Measure every model and organ of one scan; the reference is read once, each prediction once."""
     image = volumes.read_label_map(job.reference, job.organs, job.organ_ids).image
     grid = volumes.grid_of_image(image)
@@ -340,7 +340,7 @@ def _measure_scan(job: _Job) -> _Measured:
     reference = sitk.GetArrayViewFromImage(image)
     boxes = _find_boxes(reference, job.organ_ids)
     rows: list[dict[str, object]] = []
-    kept: dict[str, _Drawn | str] = {}
+    kept: dict[str, _AnnotatorMask | str] = {}
     for model, source in job.predictions.items():
         prediction, status, error = None, "prediction_missing", ""
         if isinstance(source, str):
@@ -361,12 +361,12 @@ def _measure_scan(job: _Job) -> _Measured:
                 )
             rows.append({"model": model, "organ": organ, **asdict(comparison), "error": error})
         if model in job.annotators:
-            kept[model] = error if prediction is None else _Drawn(prediction, predicted_boxes)
-    return _Measured(rows, _compare_annotators(job, kept, spacing))
+            kept[model] = error if prediction is None else _AnnotatorMask(prediction, predicted_boxes)
+    return _ScanRows(rows, _compare_annotators(job, kept, spacing))
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _AnnotatorMask:
     """An annotator's label map (z, y, x), and the box around each organ in it."""
 
     labels: np.ndarray
@@ -374,7 +374,7 @@ class _Drawn:
 
 
 def _compare_annotators(
-    job: _Job, drawn: dict[str, _Drawn | str], spacing: tuple[float, float, float]
+    job: _ScanJob, drawn: dict[str, _AnnotatorMask | str], spacing: tuple[float, float, float]
 ) -> list[dict[str, object]]:
     """Compare each two annotators of one scan, organ by organ; an annotator without a mask is the reason why."""
     rows: list[dict[str, object]] = []

@@ -13,13 +13,13 @@ import pandas as pd
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import StageError
 from helpers.parameters import Compute
-from helpers.spatial.correspondence import AffineAlignment, Field
-from helpers.spatial.measuring import ScanCase, measure_shapes
+from helpers.spatial.correspondence import AffineAlignment, DistanceField
+from helpers.spatial.measuring import SurfaceCase, measure_shapes
 from helpers.spatial.results import name_organ, name_scans
 from helpers.spatial.template import (
     MIN_SHAPES,
-    Part,
-    Step,
+    AlignmentStep,
+    ShapeSum,
     Template,
     add_shapes,
     build_template,
@@ -63,9 +63,9 @@ def make_templates(study: Study, cohort: pd.DataFrame, organs: Sequence[str], no
     return templates
 
 
-def make_case(study: Study, row: object, organs: Sequence[str]) -> ScanCase:
+def make_case(study: Study, row: object, organs: Sequence[str]) -> SurfaceCase:
     """Return what a worker needs to know of one row of the cohort."""
-    return ScanCase(
+    return SurfaceCase(
         name=f"scan {row.number:03d}",  # type: ignore[attr-defined]
         reference=Path(row.reference),  # type: ignore[attr-defined]
         organs=study.parameters.cohort.organs,
@@ -143,15 +143,15 @@ def _find_kept(path: Path, made_from: str) -> Template | None:
 
 
 def add_all_shapes(
-    canvas: Field,
-    fields: Sequence[Field],
+    canvas: DistanceField,
+    fields: Sequence[DistanceField],
     starts: Sequence[AffineAlignment],
-    step: Step,
+    step: AlignmentStep,
     *,
     folder: Path,
     compute: Compute,
     label: str,
-) -> list[Part]:
+) -> list[ShapeSum]:
     """Add shapes up on a canvas, a few at a time, wherever `compute` says; `folder` takes the fields on their way."""
     mean = folder / f"mean{len(list(folder.glob('mean*')))}.npz"
     canvas.save(mean)
@@ -173,11 +173,11 @@ def add_all_shapes(
     return found
 
 
-def _add_some(case: tuple[Path, Sequence[Path], Sequence[AffineAlignment], Step]) -> Part:
+def _add_some(case: tuple[Path, Sequence[Path], Sequence[AffineAlignment], AlignmentStep]) -> ShapeSum:
     mean, paths, starts, step = case
-    return add_shapes(_load_mean(mean), [Field.load(path) for path in paths], starts, step)
+    return add_shapes(_load_mean(mean), [DistanceField.load(path) for path in paths], starts, step)
 
 
 @lru_cache(maxsize=2)
-def _load_mean(path: Path) -> Field:
-    return Field.load(path)
+def _load_mean(path: Path) -> DistanceField:
+    return DistanceField.load(path)

@@ -36,7 +36,7 @@ OUTLIER_ROBUST_SD = 3.0
 
 
 @dataclass(frozen=True)
-class Field:
+class DistanceField:
     """A signed-distance field of one organ on an isotropic grid along the body's axes.
 
     Attributes
@@ -99,7 +99,7 @@ class Field:
             )  # fmt: skip
 
     @classmethod
-    def load(cls, path: Path) -> Field:
+    def load(cls, path: Path) -> DistanceField:
         """Read a field that :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
             return cls(
@@ -160,7 +160,7 @@ class AffineAlignment:
 
 
 @dataclass(frozen=True)
-class Match:
+class SurfaceMatch:
     """A person's surface point for every template vertex.
 
     Attributes
@@ -175,7 +175,7 @@ class Match:
     distance_mm: float
 
 
-def measure_field(occupancy: Occupancy, *, grid_mm: float, name: str = "") -> Field:
+def measure_field(occupancy: Occupancy, *, grid_mm: float, name: str = "") -> DistanceField:
     """Turn an organ's occupancy into a clipped signed-distance field around its centroid.
 
     Parameters
@@ -223,16 +223,16 @@ def measure_field(occupancy: Occupancy, *, grid_mm: float, name: str = "") -> Fi
         z, y, x = np.meshgrid(*axes[::-1], indexing="ij")
         points = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
         known = ~occupancy.is_beyond_cut(points).reshape(nz, ny, nx)
-    return Field(distance.astype(np.float32), grid_mm, origin, centre, scale, occupancy.cut, known, name)
+    return DistanceField(distance.astype(np.float32), grid_mm, origin, centre, scale, occupancy.cut, known, name)
 
 
 def guess_alignment(
-    field: Field, template_scale_mm: np.ndarray, template_extent_mm: np.ndarray | None = None
+    field: DistanceField, template_scale_mm: np.ndarray, template_extent_mm: np.ndarray | None = None
 ) -> AffineAlignment:
     """Return the alignment that matches centroid and size along each axis: where registration starts.
 
     Along an axis on which the organ is cut its size cannot be known and is taken as the template's; where it is
-    cut at one end, its other end is put on the template's (`template_extent_mm`, :attr:`Field.extent_mm`).
+    cut at one end, its other end is put on the template's (`template_extent_mm`, :attr:`DistanceField.extent_mm`).
     """
     cut = field.cut.any(axis=1)
     factors = np.where(cut, 1.0, field.scale_mm / template_scale_mm)
@@ -244,7 +244,7 @@ def guess_alignment(
     return AffineAlignment(np.diag(factors), offset, field.centre_mm)
 
 
-def register_affine(template: Field, field: Field, start: AffineAlignment) -> AffineAlignment:
+def register_affine(template: DistanceField, field: DistanceField, start: AffineAlignment) -> AffineAlignment:
     """Find the affine alignment from a template to a scan's organ.
 
     Mean squared difference of the signed-distance fields within a band around the template's surface,
@@ -304,7 +304,9 @@ def register_affine(template: Field, field: Field, start: AffineAlignment) -> Af
     return AffineAlignment(matrix, offset, field.centre_mm)
 
 
-def match_vertices(vertices_mm: np.ndarray, alignment: Alignment, occupancy: Occupancy, reference: Surface) -> Match:
+def match_vertices(
+    vertices_mm: np.ndarray, alignment: Alignment, occupancy: Occupancy, reference: Surface
+) -> SurfaceMatch:
     """Carry template vertices into a scan and snap them to the person's reference surface.
 
     Parameters
@@ -318,7 +320,7 @@ def match_vertices(vertices_mm: np.ndarray, alignment: Alignment, occupancy: Occ
 
     Returns
     -------
-    Match
+    SurfaceMatch
         A vertex that lands outside the field of view of a cut organ, or on the rim where the surface
         was cut, is missing (NaN): the person's organ has no such place in this scan.
     """
@@ -328,7 +330,7 @@ def match_vertices(vertices_mm: np.ndarray, alignment: Alignment, occupancy: Occ
     distances = np.linalg.norm(carried - snapped, axis=1)[~missing]
     distances = distances[np.isfinite(distances)]
     snapped[missing] = np.nan
-    return Match(snapped, float(distances.mean()) if distances.size else math.nan)
+    return SurfaceMatch(snapped, float(distances.mean()) if distances.size else math.nan)
 
 
 def flag_poor_matches(distances_mm: Sequence[float], *, radius_mm: float) -> list[str]:
@@ -337,7 +339,7 @@ def flag_poor_matches(distances_mm: Sequence[float], *, radius_mm: float) -> lis
     Parameters
     ----------
     distances_mm : sequence of float
-        :attr:`Match.distance_mm` of each scan; NaN for none.
+        :attr:`SurfaceMatch.distance_mm` of each scan; NaN for none.
     radius_mm : float
         The organ's radius: three times the template's volume over its surface.
 

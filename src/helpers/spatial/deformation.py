@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from helpers.spatial.correspondence import AffineAlignment, Field
+from helpers.spatial.correspondence import AffineAlignment, DistanceField
 
 # Coarse to fine: by how much the grid is thinned, and how many steps are made there.
 LEVELS = ((2, 25), (1, 20))
@@ -72,13 +72,17 @@ class DeformableAlignment:
 
 
 def deform(
-    template: Field, field: Field, affine: AffineAlignment, *, levels: Sequence[tuple[int, int]] = LEVELS
+    template: DistanceField,
+    field: DistanceField,
+    affine: AffineAlignment,
+    *,
+    levels: Sequence[tuple[int, int]] = LEVELS,
 ) -> DeformableAlignment:
     """Find the smooth deformation that takes a template, after its affine alignment, to a scan's organ.
 
     Parameters
     ----------
-    template, field : Field
+    template, field : DistanceField
         Signed-distance fields, clipped alike.
     affine : AffineAlignment
         From :func:`helpers.spatial.correspondence.register_affine`.
@@ -135,12 +139,12 @@ def quantise(displacement_mm: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(displacement_mm / STORED_MM), -32767, 32767).astype(np.int16)
 
 
-def remove_mean_displacement(field: Field, displacement_mm: np.ndarray) -> Field:
+def remove_mean_displacement(field: DistanceField, displacement_mm: np.ndarray) -> DistanceField:
     """Move a template so that, on average over the shapes, each of its points is carried to itself.
 
     Parameters
     ----------
-    field : Field
+    field : DistanceField
         The mean of the shapes in template space.
     displacement_mm : ndarray, (z, y, x, 3)
         The mean of their displacements, on the field's grid.

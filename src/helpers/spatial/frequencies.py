@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from helpers.spatial.correspondence import CLIP_STEPS
 from helpers.spatial.deformation import DeformableAlignment
-from helpers.spatial.surfaces import Frame
+from helpers.spatial.surfaces import VoxelFrame
 from helpers.spatial.template import Template
 from helpers.storage import write_atomically
 
@@ -78,7 +78,7 @@ class TemplateGrid:
 
 
 @dataclass(frozen=True)
-class Frequencies:
+class ErrorFrequencies:
     """How often people's masks are wrong, by place.
 
     Attributes
@@ -96,7 +96,7 @@ class Frequencies:
 def compare_in_template(
     grid: TemplateGrid,
     alignment: DeformableAlignment,
-    frame: Frame,
+    frame: VoxelFrame,
     reference: np.ndarray,
     predictions: Mapping[str, np.ndarray],
     label: int,
@@ -108,7 +108,7 @@ def compare_in_template(
     grid : TemplateGrid
     alignment : DeformableAlignment
         Template to scan.
-    frame : Frame
+    frame : VoxelFrame
         Where the label maps lie.
     reference : ndarray of uint8, (z, y, x)
     predictions : mapping of str to ndarray of uint8, (z, y, x)
@@ -150,7 +150,7 @@ def count_errors(
     grid: TemplateGrid,
     *,
     min_people: int,
-) -> list[Frequencies]:
+) -> list[ErrorFrequencies]:
     """Add up scans, one after the other, to frequencies over people.
 
     Parameters
@@ -168,7 +168,7 @@ def count_errors(
 
     Returns
     -------
-    list of Frequencies
+    list of ErrorFrequencies
         Per group.
     """
     count = len(grid.places)
@@ -188,5 +188,5 @@ def count_errors(
     for wrong_of_group, seen_of_group, of_group in zip(sums, seen, groups, strict=True):
         enough = seen_of_group > min_people - 1e-3
         rates = np.where(enough, wrong_of_group / np.maximum(seen_of_group, 1e-6), 0).astype(np.float32)
-        found.append(Frequencies(rates[0], rates[1], round(float(weights[of_group].sum()))))
+        found.append(ErrorFrequencies(rates[0], rates[1], round(float(weights[of_group].sum()))))
     return found

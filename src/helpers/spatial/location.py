@@ -26,7 +26,7 @@ PEAK_QUANTILE = 0.95
 
 
 @dataclass(frozen=True)
-class Peak:
+class MapPeak:
     """The height of a map.
 
     Attributes
@@ -46,7 +46,7 @@ class Peak:
 
 def find_peak(
     values_mm: np.ndarray, areas_mm2: np.ndarray, *, region: np.ndarray | None = None, prominence: np.ndarray
-) -> Peak:
+) -> MapPeak:
     """Say how high a map rises, not by its one largest vertex but by what 5 % of the region's surface exceeds.
 
     Parameters
@@ -78,7 +78,7 @@ def find_peak(
     sign = sign or 1.0
     part = candidates & (np.where(candidates, values, 0.0) * sign > 0)
     part = part if part.any() else candidates
-    return Peak(
+    return MapPeak(
         float(sign * measure_quantile(np.abs(values[part]), areas_mm2[part], PEAK_QUANTILE)),
         int(np.where(part, rank, -np.inf).argmax()),
         part,

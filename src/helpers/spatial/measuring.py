@@ -12,16 +12,16 @@ import SimpleITK as sitk
 from helpers import volumes
 from helpers.errors import VolumeError
 from helpers.parameters import Organ
-from helpers.spatial.correspondence import Field, match_vertices, measure_field
+from helpers.spatial.correspondence import DistanceField, match_vertices, measure_field
 from helpers.spatial.errors_on_surface import measure_signed_errors
 from helpers.spatial.frequencies import TemplateGrid, compare_in_template, write_comparison
 from helpers.spatial.registrations import register_organ
-from helpers.spatial.surfaces import Frame, extract_surface, find_boxes, smooth_mask
+from helpers.spatial.surfaces import VoxelFrame, extract_surface, find_boxes, smooth_mask
 from helpers.spatial.template import Template
 
 
 @dataclass(frozen=True)
-class ScanCase:
+class SurfaceCase:
     """One scan to measure: where its masks lie and what is wanted of it.
 
     Attributes
@@ -98,7 +98,7 @@ class OrganErrors:
     registration: str = ""
 
 
-def measure_shapes(case: ScanCase) -> dict[str, Field]:
+def measure_shapes(case: SurfaceCase) -> dict[str, DistanceField]:
     """Return the signed-distance field of each wanted organ the scan's reference has."""
     labels, frame = _read_reference(case)[:2]
     boxes = find_boxes(labels)
@@ -111,7 +111,7 @@ def measure_shapes(case: ScanCase) -> dict[str, Field]:
     return shapes
 
 
-def measure_errors(case: ScanCase) -> dict[str, OrganErrors]:
+def measure_errors(case: SurfaceCase) -> dict[str, OrganErrors]:
     """Return, for each wanted organ of one scan, the signed error of every model at every template vertex.
 
     The reference is read and each organ registered once, for all models.
@@ -168,7 +168,7 @@ def measure_errors(case: ScanCase) -> dict[str, OrganErrors]:
     return results
 
 
-def _read_reference(case: ScanCase) -> tuple[np.ndarray, Frame, volumes.Grid]:
+def _read_reference(case: SurfaceCase) -> tuple[np.ndarray, VoxelFrame, volumes.Grid]:
     """Return the reference's label map in axial order, its frame, and the file's own grid."""
     try:
         image = volumes.read_label_map(case.reference, case.organs, case.organ_ids).image
@@ -177,7 +177,7 @@ def _read_reference(case: ScanCase) -> tuple[np.ndarray, Frame, volumes.Grid]:
         text = str(error).replace(str(case.reference), "the reference").replace(case.reference.name, "the reference")
         raise VolumeError(text) from error
     axial = volumes.to_axial(image)
-    return sitk.GetArrayFromImage(axial), Frame.of_image(axial), volumes.grid_of_image(image)
+    return sitk.GetArrayFromImage(axial), VoxelFrame.of_image(axial), volumes.grid_of_image(image)
 
 
 def _read_prediction(path: Path, grid: volumes.Grid) -> np.ndarray | None:

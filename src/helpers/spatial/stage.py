@@ -14,10 +14,10 @@ from helpers.compute import CaseFailure, map_cases
 from helpers.spatial.cohort_template import make_case, make_templates
 from helpers.spatial.correspondence import flag_poor_matches
 from helpers.spatial.maps import average_people
-from helpers.spatial.measuring import OrganErrors, ScanCase, measure_errors
+from helpers.spatial.measuring import OrganErrors, SurfaceCase, measure_errors
 from helpers.spatial.registrations import forget_registrations
 from helpers.spatial.results import SpatialMaps, list_organs, name_organ, name_scans, write_errors, write_maps
-from helpers.spatial.surface_tests import Wanted, list_notes, make_tests, plan_tests, tabulate_tests
+from helpers.spatial.surface_tests import AttributeTests, list_notes, make_tests, plan_tests, tabulate_tests
 from helpers.spatial.tables import QUALITY_COLUMNS, type_table
 from helpers.spatial.template import Template
 from helpers.spatial.volume_maps import write_volumes
@@ -52,7 +52,7 @@ def map_errors(study: Study) -> SpatialMaps:
     notes: list[str] = []
     templates = make_templates(study, cohort, organs, notes)
     paths = {organ: folder / organ / "template.npz" for organ in templates}
-    wanted: list[Wanted] = []
+    wanted: list[AttributeTests] = []
     quality: list[pd.DataFrame] = []
     comparisons: dict[tuple[str, str], list[tuple[int, Path]]] = {}
     with tempfile.TemporaryDirectory(prefix=".measured-", dir=folder) as scratch:
@@ -93,7 +93,7 @@ def _measure_scans(
         return [{} for _ in range(len(cohort))]
     folder = study.folder / "spatial"
     finished = {model: _list_finished(study, model) for model in models}
-    cases: list[ScanCase] = []
+    cases: list[SurfaceCase] = []
     for place, row in enumerate(cohort.itertuples()):
         predictions = {
             model: study.prediction_path(model, row.scan)
@@ -163,7 +163,7 @@ def _plan(
     template: Template | None,
     found: Sequence[OrganErrors],
     work: Path,
-) -> list[Wanted]:
+) -> list[AttributeTests]:
     """Write the errors of one model and organ, and design their tests."""
     vertices = 0 if template is None else len(template.vertices_mm)
     measured = [place for place, one in enumerate(found) if one.status == "ok" and model in one.errors_mm]

@@ -38,7 +38,7 @@ from helpers.study import Study
 
 
 @dataclass
-class Wanted:
+class AttributeTests:
     """One model, organ and attribute: its maps, and the tests that are to be made.
 
     Attributes
@@ -78,7 +78,7 @@ def plan_tests(
     missed: Sequence[str],
     volumes_ml: pd.Series,
     folder: Path,
-) -> list[Wanted]:
+) -> list[AttributeTests]:
     """Average groups and design the tests of one model and organ.
 
     Parameters
@@ -97,7 +97,7 @@ def plan_tests(
 
     Returns
     -------
-    list of Wanted
+    list of AttributeTests
         One per attribute.
     """
     parameters = study.parameters
@@ -123,7 +123,7 @@ def plan_tests(
             for measure in (ABSOLUTE, MISS)
         }
         of_missed = group_subjects(cohort, attribute, pd.Index(sorted(set(missed)))).astype(str)
-        one = Wanted(
+        one = AttributeTests(
             (model, organ, attribute), maps, {group: int((of_missed == group).sum()) for group in signed.counts}, folder
         )
         covariates = choose_covariates(attribute, attributes, confounders, known, labels)
@@ -145,7 +145,7 @@ def plan_tests(
     return wanted
 
 
-def make_tests(study: Study, wanted: Sequence[Wanted], templates: dict[str, Path], notes: list[str]) -> None:
+def make_tests(study: Study, wanted: Sequence[AttributeTests], templates: dict[str, Path], notes: list[str]) -> None:
     """Make all tests, wherever the study computes; what they find is put where it was asked for."""
     jobs = [(one, kind) for one in wanted for kind in ("groups", "slope") if _list_designs(one, kind)]
     cases = [
@@ -171,7 +171,7 @@ def make_tests(study: Study, wanted: Sequence[Wanted], templates: dict[str, Path
 
 
 def tabulate_tests(
-    study: Study, cohort: pd.DataFrame, wanted: Sequence[Wanted], templates: dict[str, Template]
+    study: Study, cohort: pd.DataFrame, wanted: Sequence[AttributeTests], templates: dict[str, Template]
 ) -> dict[str, pd.DataFrame]:
     """Return the tables ``maps``, ``slopes``, ``summary``, ``slope_summary`` and ``groups``."""
     columns, alpha = tables.list_map_columns(cohort), study.parameters.fairness.alpha
@@ -207,7 +207,7 @@ def tabulate_tests(
     }
 
 
-def list_notes(wanted: Sequence[Wanted], min_group: int) -> list[str]:
+def list_notes(wanted: Sequence[AttributeTests], min_group: int) -> list[str]:
     """Return sentences on groups without a map and people who take no part in tests."""
     notes = []
     for one in wanted:
@@ -230,7 +230,7 @@ def list_notes(wanted: Sequence[Wanted], min_group: int) -> list[str]:
     return notes
 
 
-def _list_designs(one: Wanted, kind: str) -> dict[str, Design]:
+def _list_designs(one: AttributeTests, kind: str) -> dict[str, Design]:
     designs = one.designs if kind == "groups" else one.slope_designs
     return {measure: design for measure, design in designs.items() if not design.note}
 

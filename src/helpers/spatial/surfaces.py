@@ -23,7 +23,7 @@ CANDIDATE_TRIANGLES = 16
 
 
 @dataclass(frozen=True)
-class Frame:
+class VoxelFrame:
     """Where the voxels of an array lie in the world.
 
     Attributes
@@ -39,7 +39,7 @@ class Frame:
     direction: np.ndarray
 
     @classmethod
-    def of_image(cls, image: sitk.Image) -> Frame:
+    def of_image(cls, image: sitk.Image) -> VoxelFrame:
         """Return the frame of a SimpleITK image."""
         return cls(
             np.asarray(image.GetOrigin()),
@@ -64,7 +64,7 @@ class Occupancy:
     ----------
     values : ndarray of float32, (z, y, x)
         0 to 1; the organ's surface is where it crosses 0.5.
-    frame : Frame
+    frame : VoxelFrame
         Where `values` lie.
     smoothing_mm : float
         Standard deviation of the Gaussian.
@@ -74,7 +74,7 @@ class Occupancy:
     """
 
     values: np.ndarray
-    frame: Frame
+    frame: VoxelFrame
     smoothing_mm: float
     cut: np.ndarray
 
@@ -117,14 +117,16 @@ def find_boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
     return {label: box for label, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
 
 
-def smooth_mask(labels: np.ndarray, frame: Frame, *, label: int = 1, box: tuple[slice, ...] | None = None) -> Occupancy:
+def smooth_mask(
+    labels: np.ndarray, frame: VoxelFrame, *, label: int = 1, box: tuple[slice, ...] | None = None
+) -> Occupancy:
     """Crop a mask to its organ and turn it into a smooth occupancy whose 0.5 level is the surface.
 
     Parameters
     ----------
     labels : ndarray of bool or uint8, (z, y, x)
         A mask, or a label map, of the whole scan.
-    frame : Frame
+    frame : VoxelFrame
         Where it lies.
     label : int
         Which label is the organ.
@@ -166,7 +168,7 @@ def smooth_mask(labels: np.ndarray, frame: Frame, *, label: int = 1, box: tuple[
     if values.max() <= 0.5:  # too thin to survive: better stepped than lost
         values = pooled if pooled.max() > 0.5 else pooled / pooled.max()
     first = (start + (factors - 1) / 2)[::-1]
-    place = Frame(frame.to_mm(first[None])[0], frame.spacing_mm * factors[::-1], frame.direction)
+    place = VoxelFrame(frame.to_mm(first[None])[0], frame.spacing_mm * factors[::-1], frame.direction)
     return Occupancy(np.ascontiguousarray(values), place, smoothing_mm, cut[::-1])
 
 

@@ -18,7 +18,7 @@ from helpers.errors import StageError
 from helpers.spatial.correspondence import (
     CLIP_STEPS,
     AffineAlignment,
-    Field,
+    DistanceField,
     guess_alignment,
     register_affine,
 )
@@ -35,9 +35,9 @@ from helpers.storage import write_atomically
 MIN_SHAPES = 3
 
 # How shapes are brought to the mean so far: as they were placed before, by a new affine registration, or deformed as well.
-Step = Literal["place", "affine", "coarse", "fine"]
+AlignmentStep = Literal["place", "affine", "coarse", "fine"]
 # The first deformation is to a mean that is still blurred, in which fine steps would find nothing to follow.
-ROUNDS: tuple[Step, ...] = ("affine", "affine", "coarse", "fine")
+ROUNDS: tuple[AlignmentStep, ...] = ("affine", "affine", "coarse", "fine")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Template:
     vertices_mm : ndarray, (n, 3)
         LPS millimetres about the mean of the surface: x to the person's left, y posterior, z superior.
     faces : ndarray of int, (m, 3)
-    field : Field
+    field : DistanceField
         The mean signed-distance field in the same millimetres.
     subjects : int
         How many shapes were averaged.
@@ -59,7 +59,7 @@ class Template:
 
     vertices_mm: np.ndarray
     faces: np.ndarray
-    field: Field
+    field: DistanceField
     subjects: int
     made_from: str = ""
 
@@ -105,7 +105,7 @@ class Template:
         """
         try:
             with np.load(path, allow_pickle=False) as stored:
-                field = Field(
+                field = DistanceField(
                     stored["field"],
                     float(stored["field_grid"]),
                     stored["field_origin"],
@@ -127,7 +127,7 @@ class Template:
 
 
 @dataclass(frozen=True)
-class Part:
+class ShapeSum:
     """What some shapes add to a mean.
 
     Attributes
@@ -147,17 +147,19 @@ class Part:
 
 
 # Adds shapes up on a canvas (how and where is the caller's), in parts that together are all of them, in their order.
-AddAll = Callable[[Field, Sequence[Field], Sequence[AffineAlignment], Step], list[Part]]
+AddAll = Callable[[DistanceField, Sequence[DistanceField], Sequence[AffineAlignment], AlignmentStep], list[ShapeSum]]
 
 
-def add_shapes(canvas: Field, fields: Sequence[Field], starts: Sequence[AffineAlignment], step: Step) -> Part:
+def add_shapes(
+    canvas: DistanceField, fields: Sequence[DistanceField], starts: Sequence[AffineAlignment], step: AlignmentStep
+) -> ShapeSum:
     """Bring shapes to the mean so far and add them up there.
 
     Parameters
     ----------
-    canvas : Field
+    canvas : DistanceField
         The mean so far, or (for "place") any field on the grid to add up on.
-    fields, starts : sequence of Field, AffineAlignment
+    fields, starts : sequence of DistanceField, AffineAlignment
         The shapes and how they lie.
     step : {"place", "affine", "coarse", "fine"}
         Which registration is made before.
@@ -188,22 +190,22 @@ def add_shapes(canvas: Field, fields: Sequence[Field], starts: Sequence[AffineAl
             seen = sitk.GetArrayFromImage(known) > 0
             total += np.where(seen, values, 0)
             weight += seen
-    return Part(total, weight, found, moved)
+    return ShapeSum(total, weight, found, moved)
 
 
 def build_template(
-    fields: Sequence[Field],
+    fields: Sequence[DistanceField],
     add_all: AddAll,
     *,
     vertices: int,
-    rounds: Sequence[Step] = ROUNDS,
+    rounds: Sequence[AlignmentStep] = ROUNDS,
     made_from: str = "",
 ) -> Template:
     """Average organs to a shape that favours none of them.
 
     Parameters
     ----------
-    fields : sequence of Field
+    fields : sequence of DistanceField
         One per person. Organs cut by the field of view are left out where at least three whole ones remain.
     add_all : callable
         Calls :func:`add_shapes` on all shapes, in parts.
@@ -267,13 +269,13 @@ def build_template(
     )
 
 
-def choose_shapes(fields: Sequence[Field]) -> list[Field]:
+def choose_shapes(fields: Sequence[DistanceField]) -> list[DistanceField]:
     """Return the shapes a template is made of: the whole ones, where there are at least three, else all."""
     whole = [field for field in fields if not field.cut.any()]
     return whole if len(whole) >= MIN_SHAPES else list(fields)
 
 
-def hash_ingredients(fields: Sequence[Field], *, vertices: int) -> str:
+def hash_ingredients(fields: Sequence[DistanceField], *, vertices: int) -> str:
     """Return a hash of what a template is made from: the shapes in their order, and the settings."""
     digest = hashlib.sha256(repr((vertices, ROUNDS)).encode())
     for field in fields:
@@ -295,7 +297,7 @@ def remove_mean_alignment(alignments: Sequence[AffineAlignment]) -> list[AffineA
     ]
 
 
-def mesh_field(field: Field, *, vertices: int) -> Surface:
+def mesh_field(field: DistanceField, *, vertices: int) -> Surface:
     """Return the zero level of a field as a smooth closed mesh of about `vertices` vertices.
 
     The field is resampled to the spacing at which marching cubes gives that many, largest part kept, then smoothed.
@@ -321,8 +323,12 @@ def mesh_field(field: Field, *, vertices: int) -> Surface:
 
 
 def _average(
-    canvas: Field, add_all: AddAll, shapes: Sequence[Field], alignments: Sequence[AffineAlignment], step: Step
-) -> tuple[Field, list[Part]]:
+    canvas: DistanceField,
+    add_all: AddAll,
+    shapes: Sequence[DistanceField],
+    alignments: Sequence[AffineAlignment],
+    step: AlignmentStep,
+) -> tuple[DistanceField, list[ShapeSum]]:
     """Average shapes on a canvas, each where its scan can say; elsewhere the clipped outside value."""
     parts = add_all(canvas, shapes, alignments, step)
     total = np.sum([part.total_mm for part in parts], axis=0)
@@ -336,7 +342,7 @@ def _find_mean_affine(alignments: Sequence[AffineAlignment]) -> tuple[np.ndarray
     return matrix, np.mean([alignment.offset_mm for alignment in alignments], axis=0)
 
 
-def _remove_mean_affine(field: Field, alignments: Sequence[AffineAlignment]) -> Field:
+def _remove_mean_affine(field: DistanceField, alignments: Sequence[AffineAlignment]) -> DistanceField:
     """Return a mean field as it would be, had the shapes been added up with the mean of their alignments taken out."""
     matrix, offset = _find_mean_affine(alignments)
     inverse = np.linalg.inv(matrix)
@@ -346,7 +352,7 @@ def _remove_mean_affine(field: Field, alignments: Sequence[AffineAlignment]) -> 
     return replace(field, values_mm=sitk.GetArrayFromImage(moved))
 
 
-def _crop(field: Field) -> Field:
+def _crop(field: DistanceField) -> DistanceField:
     """Return a field without the margins in which it says nothing but "far outside"."""
     near = np.argwhere(field.values_mm < 0)
     if not len(near):
@@ -362,7 +368,7 @@ def _crop(field: Field) -> Field:
     )
 
 
-def _march(values: np.ndarray, field: Field, step: float) -> Surface:
+def _march(values: np.ndarray, field: DistanceField, step: float) -> Surface:
     """Return the zero level of the padded field, sampled every `step` mm."""
     sizes = [int((size - 1) * field.grid_mm / step) + 1 for size in values.shape]
     axes = np.meshgrid(*[np.arange(size) * step / field.grid_mm for size in sizes], indexing="ij")
@@ -375,7 +381,9 @@ def _march(values: np.ndarray, field: Field, step: float) -> Surface:
     return keep_largest_part(Surface(placed, faces.astype(np.int64)))
 
 
-def _enclose(fields: Sequence[Field], alignments: Sequence[AffineAlignment], scale_mm: np.ndarray) -> Field:
+def _enclose(
+    fields: Sequence[DistanceField], alignments: Sequence[AffineAlignment], scale_mm: np.ndarray
+) -> DistanceField:
     """Return an empty canvas in template mm that holds every field's box."""
     corners = []
     for field, alignment in zip(fields, alignments, strict=True):
@@ -386,4 +394,4 @@ def _enclose(fields: Sequence[Field], alignments: Sequence[AffineAlignment], sca
     low, high = np.concatenate(corners).min(axis=0), np.concatenate(corners).max(axis=0)
     shape = (np.ceil((high - low) / grid_mm).astype(int) + 1)[::-1]
     empty = np.full(shape, CLIP_STEPS * grid_mm, np.float32)
-    return Field(empty, grid_mm, low, np.zeros(3), scale_mm, np.zeros((3, 2), bool))
+    return DistanceField(empty, grid_mm, low, np.zeros(3), scale_mm, np.zeros((3, 2), bool))
