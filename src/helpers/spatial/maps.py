@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +46,8 @@ class GroupMaps:
         Mean per group; NaN throughout for a suppressed one.
     counts : dict of str to int
         People per group.
+    suppressed : tuple of str
+        Groups of fewer people than `min_group`.
     group_a, group_b : str or None
         The groups compared; None where there are not two.
     difference : ndarray, (n_vertices,)
@@ -54,6 +56,7 @@ class GroupMaps:
 
     means: dict[str, np.ndarray]
     counts: dict[str, int]
+    suppressed: tuple[str, ...]
     group_a: str | None
     group_b: str | None
     difference: np.ndarray
@@ -116,28 +119,27 @@ def average_groups(
     for code, group in enumerate(categories):
         known = np.isfinite(errors[codes == code])
         counts[group] = int(known.any(axis=1).sum())
+        # A group of too few people has no vertex that enough of them have.
         mean = _divide(np.nansum(errors[codes == code], axis=0, dtype=float), known.sum(axis=0))
-        mean[known.sum(axis=0) < min_group] = np.nan
-        if counts[group] < min_group:
-            mean[:] = np.nan
-        means[group] = mean
-    first, second = choose_pair(counts, min_group=min_group) if pair is None else pair
+        means[group] = np.where(known.sum(axis=0) < min_group, np.nan, mean)
+    suppressed = tuple(group for group, count in counts.items() if count < min_group)
+    first, second = choose_pair(categories, suppressed) if pair is None else pair
     difference = np.full(errors.shape[1], np.nan)
     if first is not None and second is not None:
         difference = means[first] - means[second]
-    return GroupMaps(means, counts, first, second, difference)
+    return GroupMaps(means, counts, suppressed, first, second, difference)
 
 
-def choose_pair(counts: dict[str, int], *, min_group: int) -> tuple[str | None, str | None]:
-    """Return the two groups to compare, by their order alone: what the errors look like must not decide.
+def choose_pair(groups: Sequence[str], suppressed: Collection[str]) -> tuple[str | None, str | None]:
+    """Return the two groups to compare, by their order alone: how they err must not decide.
 
-    Of two categories the first is compared with the second. Of more, the last with the first of those that are large
-    enough (oldest against youngest), so that a difference reads as "with growing".
+    Of two groups the first is compared with the second. Of more, the last with the first of those
+    large enough (oldest against youngest), so that a difference reads as "with growing".
     """
-    large = [group for group, count in counts.items() if count >= min_group]
+    large = [group for group in groups if group not in suppressed]
     if len(large) < 2:
         return None, None
-    return (large[0], large[1]) if len(counts) == 2 else (large[-1], large[0])
+    return (large[0], large[1]) if len(groups) == 2 else (large[-1], large[0])
 
 
 def list_attributes(cohort: pd.DataFrame) -> list[str]:

@@ -17,8 +17,8 @@ from helpers.spatial.maps import average_people
 from helpers.spatial.measuring import OrganErrors, SurfaceCase, measure_errors
 from helpers.spatial.registrations import forget_registrations
 from helpers.spatial.results import SpatialMaps, list_organs, name_organ, name_scans, write_errors, write_maps
-from helpers.spatial.surface_tests import AttributeTests, list_notes, make_tests, plan_tests, tabulate_tests
-from helpers.spatial.tables import QUALITY_COLUMNS, type_table
+from helpers.spatial.surface_tests import list_notes, make_tests, plan_tests, tabulate_tests
+from helpers.spatial.tables import QUALITY_COLUMNS, AttributeTests, type_table
 from helpers.spatial.template import Template
 from helpers.spatial.volume_maps import write_volumes
 from helpers.study import Study

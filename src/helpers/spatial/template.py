@@ -66,10 +66,10 @@ class Template:
     @property
     def radius_mm(self) -> float:
         """Three times volume over surface: a ball's radius."""
-        area = measure_vertex_areas(self.vertices_mm, self.faces).sum()
-        return 3 * abs(measure_enclosed_volume(self.vertices_mm, self.faces)) / float(area)
+        volume = abs(measure_enclosed_volume(self.vertices_mm, self.faces))
+        return 3 * volume / float(self.areas_mm2.sum())
 
-    @property
+    @cached_property
     def areas_mm2(self) -> np.ndarray:
         """The area each vertex stands for, (n,)."""
         return measure_vertex_areas(self.vertices_mm, self.faces)
