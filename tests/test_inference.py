@@ -362,7 +362,7 @@ def test_summary_by_hand() -> None:
 
 def test_reading_before_running_names_the_stage(make_study: MakeStudy) -> None:
     with pytest.raises(StageError, match="run 02_inference"):
-        inference.read_inference(make_study([ELLIPSE]))
+        inference.read_organs(make_study([ELLIPSE]))
 
 
 def test_progress_and_records_hold_no_paths(

@@ -5,7 +5,6 @@ from helpers.inference.montage import MontagePanel, load_montage
 from helpers.inference.stage import (
     checkpoint_hashes,
     list_failures,
-    read_inference,
     read_organs,
     run_inference,
     summarise_inference,
@@ -17,7 +16,6 @@ __all__ = [
     "list_failures",
     "load_montage",
     "measure_overlap",
-    "read_inference",
     "read_organs",
     "run_inference",
     "summarise_inference",

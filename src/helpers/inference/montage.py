@@ -61,12 +61,12 @@ class _PanelChoice:
 
 
 def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm: float = 30.0) -> list[MontagePanel]:
-    """Prepare the worst, the median and the best scan per organ and model: the slice with most of the organ.
+    """Prepare the slice with most of the organ in the worst, the median and the best scan.
 
     Parameters
     ----------
     study : Study
-        After 02_inference. Scans are ranked by the Dice it noted (:func:`helpers.inference.read_organs`).
+        After 02_inference. Scans are ranked by the Dice it noted (:func:`read_organs`).
     organs : sequence of str, optional
         Of the study's organs; all when not given.
     margin_mm : float
@@ -75,7 +75,7 @@ def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm
     Returns
     -------
     list of MontagePanel
-        Organ by organ, model by model, worst first; a model that finished no scan with an organ has none, nor
+        By organ and model, worst first; a model that finished no scan with an organ has none, nor
         has a scan whose files cannot be read any more. Each scan's files are read once.
 
     Raises
@@ -126,9 +126,8 @@ def _load_panels(
     study: Study, row: pd.Series, choices: Sequence[_PanelChoice], margin_mm: float
 ) -> dict[_PanelChoice, MontagePanel]:
     """Return the panels of one scan; an organ the reference lacks has none."""
-    image = volumes.to_axial(
-        volumes.read_label_map(Path(row["reference"]), study.parameters.cohort.organs, study.organ_ids).image
-    )
+    organs = study.parameters.cohort.organs
+    image = volumes.to_axial(volumes.read_label_map(Path(row["reference"]), organs, study.organ_ids).image)
     labels = sitk.GetArrayViewFromImage(image)
     spacing = volumes.spacing_zyx_mm(image)[1:]
     stored = None
@@ -176,7 +175,7 @@ def _crop_around(mask: np.ndarray, margin_mm: float, spacing_mm: tuple[float, fl
 
 
 def _trace_outlines(mask: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, ...]:
-    """Return closed outlines as (x, y) in mm; the pixel of index 0 has its centre at half a pixel."""
+    """Return closed outlines as (x, y) in mm; pixel 0 has its centre at half a pixel."""
     padded = np.pad(mask.astype(np.float32), 1)
     outlines = measure.find_contours(padded, 0.5)
     return tuple(

@@ -1,9 +1,9 @@
 """A segmenter × a cohort → masks on disk: resumable, failures kept apart.
 
-Beside every prediction lies a record (``<scan>.json``) of what it was made from and with. A prediction is
-reused when its record's fingerprint is the one it would get now. The record is removed before the
-prediction is replaced and written after it, so a kill at any moment leaves a scan either finished or to be
-done again. ``inference.parquet`` is gathered from the records when a model has gone over the cohort.
+Beside every prediction lies a record (``<scan>.json``) of what it was made from and with. A
+prediction is reused when its record's fingerprint is the one it would get now. The record is
+removed before the prediction is replaced and written after it, so a kill at any moment leaves a
+scan either finished or to be done again. ``inference.parquet`` is gathered from the records.
 """
 
 from __future__ import annotations
@@ -94,41 +94,25 @@ def run_inference(study: Study) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per model and scan: model, scan, status ("ok" or "failed"), error (one sentence, empty when
-        ok), seconds (for the scan), of which read_seconds, encode_seconds (images; NaN for models that do
-        not encode), decode_seconds (prompts) and write_seconds, device, precision, batch (images encoded at a
-        time), slices (worked on), prompts (used, of all draws), dropped (components too small for a prompt),
-        checkpoint_sha256, fingerprint, reused. The rows of a model are also in its ``inference.parquet``;
-        beside it ``organs.parquet`` has one row per scan and organ (:func:`read_organs`).
+        One row per model and scan: model, scan, status ("ok" or "failed"), error (one sentence,
+        empty when ok), seconds (for the scan), of which read_seconds, encode_seconds (images; NaN
+        for models that do not encode), decode_seconds (prompts) and write_seconds, device,
+        precision, batch (images encoded at a time), slices (worked on), prompts (used, of all
+        draws), dropped (components too small for a prompt), checkpoint_sha256, fingerprint, reused.
+        The rows of a model are also in its ``inference.parquet``; beside it ``organs.parquet`` has
+        one row per scan and organ (:func:`read_organs`).
 
     Raises
     ------
     SegfairError
-        A model's parameters or files are wrong (everything that is wrong, at once), or no scan is included.
+        A model's parameters or files are wrong (all faults at once), or no scan is included.
     """
     problems = [problem for model in study.parameters.models for problem in models.check_model(model, study)]
     if problems:
         raise SegfairError("\n".join(problems))
     cohort = study.read_included()
-    return pd.concat([_run_model(study, model, cohort) for model in study.parameters.models], ignore_index=True).astype(
-        COLUMNS
-    )
-
-
-def read_inference(study: Study) -> pd.DataFrame:
-    """Read the inference tables of all models, in the columns of :func:`run_inference`.
-
-    Raises
-    ------
-    StageError
-        02_inference has not gone over the cohort with one of the models.
-    """
-    tables = []
-    for model in study.parameters.models:
-        path = study.inference_path(model.name)
-        study.require({str(path.relative_to(study.folder)): "02_inference"})
-        tables.append(pd.read_parquet(path))
-    return pd.concat(tables, ignore_index=True)
+    tables = [_run_model(study, model, cohort) for model in study.parameters.models]
+    return pd.concat(tables, ignore_index=True).astype(COLUMNS)
 
 
 def read_organs(study: Study) -> pd.DataFrame:
@@ -137,9 +121,10 @@ def read_organs(study: Study) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        model, scan, organ, prompts and dropped (components) of the first draw, dice (with the reference: to
-        choose what to look at; 03_performance measures) and agreement (mean Dice between the masks of each two draws of
-        the prompts; NaN with one draw, or where no draw gave a mask). Finished scans only.
+        model, scan, organ, prompts and dropped (components) of the first draw, dice (with the
+        reference: to choose what to look at; 03_performance measures) and agreement (mean Dice of
+        the masks of each two draws of the prompts; NaN with one draw, or where no draw gave a
+        mask). Finished scans only.
 
     Raises
     ------
@@ -160,14 +145,14 @@ def summarise_inference(table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     table : DataFrame
-        From :func:`run_inference` or :func:`read_inference`.
+        From :func:`run_inference`.
 
     Returns
     -------
     DataFrame
-        model (in the table's order), scans, ok, failed, reused, prompts, dropped, seconds_per_scan (median
-        over finished scans), slices_per_second (slices of finished scans over their seconds, on one worker),
-        device and precision. NaN where no scan finished.
+        model (in the table's order), scans, ok, failed, reused, prompts, dropped, seconds_per_scan
+        (median over finished scans), slices_per_second (slices of finished scans over their
+        seconds, on one worker), device and precision. NaN where no scan finished.
     """
     rows = []
     for model, part in table.groupby("model", sort=False):
@@ -228,14 +213,12 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
         in_order = [records[scan] for scan in cohort["scan"]]
         table = pd.DataFrame([{"model": model.name, **record} for record in in_order])
         table = table.reindex(columns=list(COLUMNS)).astype(COLUMNS)
-        organs = pd.DataFrame(
-            [
-                {"model": model.name, "scan": record["scan"], "organ": organ, **values}
-                for record in in_order
-                for organ, values in record.get("organs", {}).items()
-            ],
-            columns=list(ORGAN_COLUMNS),
-        ).astype(ORGAN_COLUMNS)
+        rows = [
+            {"model": model.name, "scan": record["scan"], "organ": organ, **values}
+            for record in in_order
+            for organ, values in record.get("organs", {}).items()
+        ]
+        organs = pd.DataFrame(rows, columns=list(ORGAN_COLUMNS)).astype(ORGAN_COLUMNS)
         storage.write_table(organs, _organs_path(study, model))
         storage.write_table(table, study.inference_path(model.name))
     return table
@@ -269,7 +252,7 @@ def _run_jobs(jobs: list[_InferenceJob], study: Study, label: str) -> list[Any]:
     if compute.scheduler is None and compute.workers != 0 and len(jobs) > 1:
         # A process per core is enough; threads within them would only get in each other's way.
         jobs = [replace(job, spec=replace(job.spec, threads=1)) for job in jobs]
-    # Progress lines end up in the executed notebook, so they name scans by their study-local number.
+    # Progress lines end up in the executed notebook: they name scans by their number.
     return map_cases(_segment_scan, jobs, ids=[f"scan {job.number:03d}" for job in jobs], compute=compute, label=label)
 
 
@@ -381,39 +364,21 @@ def _round(value: float, digits: int = 3) -> float | None:
 
 
 # The model of this process: loading one takes seconds, and a worker works on one model at a time.
-_loaded: tuple[str, Segmenter] | None = None
+_loaded: tuple[Spec, str, Segmenter] | None = None
 
 
 def _open_segmenter(job: _InferenceJob) -> Segmenter:
     global _loaded
-    spec = job.spec
-    key = storage.hash_value(
-        [
-            spec.name,
-            spec.kind,
-            str(spec.checkpoint),
-            job.checkpoint_sha256,
-            spec.template,
-            spec.variant,
-            spec.device,
-            spec.threads,
-            spec.precision,
-            spec.batch,
-            spec.windows.model_dump(mode="json"),
-            {name: organ.model_dump(mode="json") for name, organ in spec.organs.items()},
-        ]
-    )
-    if _loaded is None or _loaded[0] != key:
+    if _loaded is None or _loaded[:2] != (job.spec, job.checkpoint_sha256):
         _loaded = None  # let go of the former model before the next one takes memory
-        _loaded = (key, models.load_segmenter(spec))
-    return _loaded[1]
+        _loaded = (job.spec, job.checkpoint_sha256, models.load_segmenter(job.spec))
+    return _loaded[2]
 
 
 def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
     """Read a scan into the study orientation and draw its prompts.
 
-    Returns the case (which the reference itself stays out of), the reference's labels (z, y, x) and the grid it is
-    stored on.
+    Returns the case, the reference's labels (z, y, x) and the grid it is stored on.
     """
     label_map = volumes.read_label_map(job.reference, job.spec.organs, job.organ_ids)
     reference = volumes.to_axial(label_map.image)
@@ -425,7 +390,8 @@ def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
         image = sitk.GetArrayFromImage(oriented)
     elif models.KINDS[job.spec.kind].needs_image:
         raise SegfairError(
-            f"{job.spec.kind} needs an image and this scan has none: add its path to the participants table or leave the model out"
+            f"{job.spec.kind} needs an image and this scan has none: "
+            "add its path to the participants table or leave the model out"
         )
     labels = sitk.GetArrayFromImage(reference)
     draws = [_draw_prompts(labels, volumes.spacing_zyx_mm(reference), job, seeds) for seeds in job.prompt_seeds]
@@ -446,7 +412,7 @@ def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
 def _draw_prompts(
     labels: np.ndarray, spacing_zyx_mm: tuple[float, float, float], job: _InferenceJob, seeds: dict[str, int]
 ) -> dict[str, Prompts]:
-    """Draw one set of prompts; seeds depend on the study's seed, the scan and the organ: every model gets the same."""
+    """Draw one set of prompts; the seeds do not depend on the model: every model gets the same."""
     return {
         organ: draw_prompts(labels == job.organ_ids[organ], spacing_zyx_mm, job.prompt, np.random.default_rng(seed))
         for organ, seed in seeds.items()
@@ -454,7 +420,7 @@ def _draw_prompts(
 
 
 def _read_record(job: _InferenceJob) -> dict[str, Any] | None:
-    """Return the record of a finished scan made from the same inputs; None when it has to be done."""
+    """Return the record of a scan finished from the same inputs; None when it has to be done."""
     try:
         record = json.loads(_record_path(job.prediction).read_text(encoding="utf-8"))
         size = job.prediction.stat().st_size
@@ -469,20 +435,13 @@ def _record_path(prediction: Path) -> Path:
 
 
 def _record_failure(job: _InferenceJob, failure: CaseFailure) -> dict[str, Any]:
-    return {
-        "scan": job.scan,
-        "status": "failed",
-        "error": failure.error,
-        "device": "",
-        "precision": "",
-        "checkpoint_sha256": job.checkpoint_sha256,
-        "fingerprint": job.fingerprint,
-        "reused": False,
-    }
+    record = {"scan": job.scan, "status": "failed", "error": failure.error, "device": "", "precision": ""}
+    hashes = {"checkpoint_sha256": job.checkpoint_sha256, "fingerprint": job.fingerprint}
+    return record | hashes | {"reused": False}
 
 
 def _stamp(path: Path | None) -> list[Any] | None:
-    """Return what tells whether a file (or a folder of masks) changed; its place may change freely."""
+    """Return what tells whether a file (or a folder of masks) changed, wherever it lies."""
     if path is None or not path.exists():
         return None
     files = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]

@@ -1,4 +1,4 @@
-"""Where in an organ's space models draw too much and too little: frequencies over people, as volumes."""
+"""Where in an organ's space models draw too much and too little: frequencies over people."""
 
 from __future__ import annotations
 
@@ -50,13 +50,11 @@ class TemplateGrid:
         field = template.field
         step = field.grid_mm / FINENESS
         size = [FINENESS * (count - 1) + 1 for count in field.values_mm.shape[::-1]]
-        identity = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
-        fine = sitk.GetArrayFromImage(
-            sitk.Resample(
-                field.as_image(), size, sitk.Transform(), sitk.sitkLinear, field.origin_mm.tolist(), [step] * 3, identity,
-                float(field.values_mm.max()),
-            )
+        resampled = sitk.Resample(
+            field.as_image(), size, sitk.Transform(), sitk.sitkLinear, field.origin_mm.tolist(), [step] * 3,
+            np.eye(3).ravel().tolist(), float(field.values_mm.max()),
         )  # fmt: skip
+        fine = sitk.GetArrayFromImage(resampled)
         places = np.flatnonzero(fine < REACH * CLIP_STEPS * field.grid_mm)
         return cls(fine.shape, np.asarray(field.origin_mm), step, places, fine < 0)
 
@@ -66,15 +64,12 @@ class TemplateGrid:
         return self.origin_mm + self.spacing_mm * np.stack([x, y, z], axis=1)
 
     def as_image(self, values: np.ndarray) -> sitk.Image:
-        """Return values of the counted voxels (n,), or of all (z, y, x), as an image; what is not counted is 0."""
+        """Return values of the counted voxels (n,), or of all (z, y, x), as an image; else 0."""
         if values.shape != self.shape:
             whole = np.zeros(int(np.prod(self.shape)), values.dtype)
             whole[self.places] = values
             values = whole.reshape(self.shape)
-        image = sitk.GetImageFromArray(values)
-        image.SetSpacing([self.spacing_mm] * 3)
-        image.SetOrigin(self.origin_mm.tolist())
-        return image
+        return VoxelFrame.upright(self.origin_mm, self.spacing_mm).as_image(values)
 
 
 @dataclass(frozen=True)
@@ -112,15 +107,15 @@ def compare_in_template(
         Where the label maps lie.
     reference : ndarray of uint8, (z, y, x)
     predictions : mapping of str to ndarray of uint8, (z, y, x)
-        By model, on the same grid.
+        By model.
     label : int
         The organ's.
 
     Returns
     -------
     dict of str to ndarray of bool
-        ``seen`` (n,): the scan shows the voxel. By ``model:<name>`` (2, n): false positive, false negative (nearest voxel).
-        A missed organ is false negative throughout.
+        ``seen`` (n,): the scan shows the voxel. ``model:<name>`` (2, n): false positive, false
+        negative (nearest voxel). A missed organ is false negative throughout.
     """
     index = np.rint(frame.to_index(alignment.map_points(grid.list_points()))).astype(np.int32)[:, ::-1]
     seen = ((index >= 0) & (index < np.asarray(reference.shape))).all(axis=1)
@@ -160,16 +155,11 @@ def count_errors(
     weights : ndarray of float, (n_scans,)
         One over the number of the person's scans, so that everybody counts once.
     groups : ndarray of bool, (n_groups, n_scans)
-        Who belongs to what.
+        Who belongs to what; one result each.
     model : str
     grid : TemplateGrid
     min_people : int
         A voxel that fewer people's scans show gets 0.
-
-    Returns
-    -------
-    list of ErrorFrequencies
-        Per group.
     """
     count = len(grid.places)
     sums = np.zeros((len(groups), 2, count), np.float32)

@@ -16,7 +16,7 @@ from helpers.errors import StageError
 from helpers.spatial.frequencies import KINDS
 from helpers.study import Study
 
-# A single voxel is noise: the place shown is where the frequency, smoothed by so many voxels, is highest.
+# A single voxel is noise: the frequency is smoothed by so many voxels to find where it is highest.
 SMOOTHING_VOXELS = 1.0
 
 
@@ -31,7 +31,7 @@ class FrequencySlices:
     kind : {"false_positive", "false_negative"}
     people : int
     percent : tuple of ndarray of uint8
-        Axial (y, x), coronal (z, x) and sagittal (z, y): in how many of 100 people the voxel is wrong.
+        Axial (y, x), coronal (z, x), sagittal (z, y): in how many of 100 people the voxel is wrong.
     inside : tuple of ndarray of bool
         The mean organ in the same slices.
     position_mm : tuple of float
@@ -56,13 +56,7 @@ class FrequencySlices:
 
 
 def read_frequency_slices(study: Study, table: pd.DataFrame) -> list[FrequencySlices]:
-    """Read every volume of a study and keep the three slices through the place where errors are most frequent.
-
-    Parameters
-    ----------
-    study : Study
-    table : DataFrame
-        Rows of volumes.csv.
+    """Read the volumes named by rows of volumes.csv; keep slices where errors are most frequent.
 
     Returns
     -------

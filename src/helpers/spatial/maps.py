@@ -1,4 +1,4 @@
-"""Signed errors per scan and vertex become a row per person, a map per group, and the difference of two groups."""
+"""Signed errors per scan and vertex → a row per person, a map per group, a difference of groups."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ class PeopleErrors:
     Attributes
     ----------
     subjects : Index
-        In order of first appearance; first those with a surface to measure to, then those missed in every scan.
+        In order of first appearance; those missed in every scan come last.
     signed_mm, absolute_mm : ndarray of float32, (n_people, n_vertices)
         NaN where no scan of the person has the vertex, or all of them missed the organ.
     miss : ndarray of float32, (n_people, n_vertices)
-        The share of the person's scans in which the error exceeds the tolerance. A missed organ exceeds it everywhere.
+        The share of the person's scans in which the error exceeds the tolerance, as a missed organ
+        does everywhere.
     """
 
     subjects: pd.Index

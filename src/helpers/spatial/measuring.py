@@ -43,7 +43,7 @@ class SurfaceCase:
     registrations : dict of str to Path
         Each organ's folder of kept registrations; may be empty: then none are kept.
     comparisons : dict of str to Path
-        Each organ's file to write where in template space models draw too much and too little; may be empty.
+        Each organ's file to write where in template space models err; may be empty.
     """
 
     name: str
@@ -66,8 +66,8 @@ class OrganErrors:
     ----------
     status, reason : str
     distance_mm, affine_distance_mm : float
-        How far the template's vertices lay from the organ's surface before they were put on it, on average: after the
-        whole registration, and after its affine step alone.
+        How far the template's vertices lay from the organ's surface on average before they were
+        put on it: after the whole registration, and after its affine step alone.
     volume_change : ndarray of float32, (n_vertices,), or None
         Of the deformation, by place; not positive where it folds.
     present : ndarray of bool, (n_vertices,), or None
@@ -112,7 +112,7 @@ def measure_shapes(case: SurfaceCase) -> dict[str, DistanceField]:
 
 
 def measure_errors(case: SurfaceCase) -> dict[str, OrganErrors]:
-    """Return, for each wanted organ of one scan, the signed error of every model at every template vertex.
+    """Return each wanted organ's signed errors in one scan, of all models at all vertices.
 
     The reference is read and each organ registered once, for all models.
     """
@@ -185,15 +185,13 @@ def _read_prediction(path: Path, grid: volumes.Grid) -> np.ndarray | None:
     if not path.is_file():
         return None
     try:
-        image = volumes.read_volume(path)
+        image = volumes.read_on_grid(path, grid)
     except VolumeError:
-        return None
-    if volumes.grid_of_image(image).differences(grid):
         return None
     return sitk.GetArrayFromImage(volumes.to_axial(image)).astype(np.uint8, copy=False)
 
 
 @lru_cache(maxsize=16)
 def _load_template(path: Path, changed: int) -> Template:
-    """Load a template once per process; `changed` (the file's time) makes a rebuilt one be read anew."""
+    """Load a template once per process; a rebuilt one has another time `changed`."""
     return Template.load(path)

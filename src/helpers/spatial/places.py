@@ -1,4 +1,4 @@
-"""What each map says, in one sentence: where, on how much of the organ, how much, for whom, how surely."""
+"""What each map says in a sentence: where, on how much of the organ, how much, how surely."""
 
 from __future__ import annotations
 
@@ -42,14 +42,16 @@ def describe_places(
     Returns
     -------
     DataFrame
-        One row per model, organ, attribute and `map`: "difference", "slope", or a group's name (then also in
-        `group`), with the smallest corrected `p` on the surface (NaN for a group), whether it is `significant`, and the
-        `sentence`. Attributes that could not be compared have a row "difference" that says why.
+        One row per model, organ, attribute and `map`: "difference", "slope", or a group's name
+        (then also in `group`), with the smallest family-wise `p` on the surface (NaN for a group),
+        whether it is `significant`, and the `sentence`. Attributes that could not be compared have
+        a row "difference" that says why.
 
     Notes
     -----
-    A significant difference is told of the group whose own mean error in that place is larger: "under-segmented" where
-    its outline lies further inside the expert's than the other group's, "over-segmented" where it lies further outside.
+    A significant difference is told of the group whose own mean error in that place is larger:
+    "under-segmented" where its outline lies further inside the expert's than the other group's,
+    "over-segmented" where it lies further outside.
     """
     rows = list(_describe_maps(maps, templates, groups, alpha))
     if slopes is not None:
@@ -148,7 +150,7 @@ def _name_failure(part: pd.DataFrame, values: np.ndarray, found: np.ndarray, tem
     areas = measure_vertex_areas(template.vertices_mm, template.faces)
     peak = find_peak(values, areas, region=found, prominence=np.abs(values))
     mean_a, mean_b = (_average(_read(part, f"error_{group}"), peak.region) for group in (a, b))
-    # a − b < 0: either a is drawn too small there or b too large; told of the one that is further off.
+    # a − b < 0: a is drawn too small there or b too large; told of the one further off.
     of_a = not abs(mean_b) > abs(mean_a)
     worse, other = (a, b) if of_a else (b, a)
     outwards = (peak.value_mm > 0) == of_a

@@ -29,18 +29,8 @@ class OrganRegistration:
 def register_organ(template: Template, field: DistanceField, folder: Path | None = None) -> OrganRegistration:
     """Register a template to a scan's organ, or take the registration that was made before.
 
-    Parameters
-    ----------
-    template : Template
-    field : DistanceField
-        The scan's organ.
-    folder : Path, optional
-        Where registrations are kept, as ``<key>.npz``; without it nothing is kept.
-
-    Returns
-    -------
-    OrganRegistration
-        The same to the last digit, found or made.
+    Registrations are kept in `folder` as ``<key>.npz``, the same to the last digit, found or made;
+    without a folder nothing is kept.
 
     Raises
     ------
@@ -60,7 +50,7 @@ def register_organ(template: Template, field: DistanceField, folder: Path | None
 
 
 def name_registration(template: Template, field: DistanceField) -> str:
-    """Return the key of a registration: a hash of the template, the organ's shape and what the method depends on."""
+    """Return the key of a registration: a hash of template, shape and method."""
     parts = (VERSION, LEVELS, ELASTICITY_STEPS, template.key, field.hash_content())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
@@ -82,7 +72,7 @@ def _write(alignment: DeformableAlignment, path: Path) -> None:
 
 
 def _read(path: Path, template: Template, field: DistanceField) -> DeformableAlignment | None:
-    """Return a kept alignment; None where there is none, or none that can be read (it is made again)."""
+    """Return a kept alignment; None where there is none that can be read (it is made again)."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             displacement = stored["displacement"] * np.float32(STORED_MM)

@@ -16,7 +16,7 @@ from helpers.spatial.correspondence import flag_poor_matches
 from helpers.spatial.maps import average_people
 from helpers.spatial.measuring import OrganErrors, SurfaceCase, measure_errors
 from helpers.spatial.registrations import forget_registrations
-from helpers.spatial.results import SpatialMaps, list_organs, name_organ, name_scans, write_errors, write_maps
+from helpers.spatial.results import SpatialMaps, list_organs, name_organ, name_scan, write_errors, write_maps
 from helpers.spatial.surface_tests import list_notes, make_tests, plan_tests, tabulate_tests
 from helpers.spatial.tables import QUALITY_COLUMNS, AttributeTests, type_table
 from helpers.spatial.template import Template
@@ -28,11 +28,12 @@ LARGEST_FOLDED = 0.01
 
 
 def map_errors(study: Study) -> SpatialMaps:
-    """Measure where on each organ each model errs, for which groups, and whether beyond chance: stage 04.
+    """Measure where on each organ each model errs, for which groups, and how surely: stage 04.
 
-    For every organ of ``spatial.organs`` (the study's first, when empty): a template surface from the cohort,
-    every scan's correspondence to it, the signed error of every model at every vertex, group means, tests of groups and slopes,
-    and frequencies of error in template space. Writes the files of ``spatial/`` that docs/DESIGN.md lists.
+    For every organ of ``spatial.organs`` (the study's first, when empty): a template surface from
+    the cohort, every scan's correspondence to it, the signed error of every model at every vertex,
+    group means, tests of groups and slopes, and frequencies of error in template space. Writes the
+    files of ``spatial/`` that docs/DESIGN.md lists.
 
     Returns
     -------
@@ -111,7 +112,11 @@ def _measure_scans(
             )
         )
     return map_cases(
-        measure_errors, cases, ids=name_scans(cohort), compute=study.parameters.compute, label="errors on the surface"
+        measure_errors,
+        cases,
+        ids=[name_scan(number) for number in cohort["number"]],
+        compute=study.parameters.compute,
+        label="errors on the surface",
     )
 
 
@@ -221,7 +226,8 @@ def _note_left_out(organ: str, found: Sequence[OrganErrors], notes: list[str]) -
     cut = sum(one.cut for one in found)
     if cut:
         notes.append(
-            f"{name_organ(organ)}: the field of view cuts the organ in {cut} of {len(found)} scans; what it does not show is missing there, not without error"
+            f"{name_organ(organ)}: the field of view cuts the organ in {cut} of {len(found)} scans; "
+            "what it does not show is missing there, not without error"
         )
 
 
@@ -229,7 +235,8 @@ def _note_missed(model: str, organ: str, found: Sequence[OrganErrors], notes: li
     empty = sum(model in one.prediction_empty for one in found)
     if empty:
         notes.append(
-            f"{model}, {name_organ(organ)}: {empty} scans with an empty prediction have no surface error; maps in mm show the others, maps of misses count them everywhere"
+            f"{model}, {name_organ(organ)}: {empty} scans with an empty prediction have no surface error; "
+            "maps in mm show the others, maps of misses count them everywhere"
         )
     missing = sum(model in one.prediction_missing for one in found)
     if missing:

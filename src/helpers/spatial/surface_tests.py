@@ -1,4 +1,4 @@
-"""Every test of a study's surfaces: designed here, made wherever the study computes, written as tables."""
+"""All tests of a study's surfaces: designed, made wherever the study computes, tabulated."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """A mask's surface at sub-voxel precision: smoothed occupancy, triangles, distances to them.
 
-Points are (n, 3) in physical LPS millimetres: x to the person's left, y posterior, z superior. Arrays are (z, y, x).
+Points are (n, 3) in physical LPS millimetres: x to the person's left, y posterior, z superior.
+Arrays are (z, y, x).
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
-# The Gaussian that rounds off the voxels' steps, as a part of the largest voxel side; the same for a
-# reference and its prediction, which lie on one grid, so that what it does to curved surfaces cancels.
+# The Gaussian that rounds off the voxels' steps, as a part of the largest voxel side. It is the
+# same for a reference and its prediction, so that what it does to curved surfaces cancels.
 SMOOTHING_VOXELS = 0.5
-# Voxels finer than this are pooled first: nothing at issue is smaller, and time goes with the third power.
+# Voxels finer than this are pooled first: nothing at issue is smaller, and it saves time.
 FINEST_MM = 1.5
 # How many triangles, nearest by centroid, are looked at for a point's nearest one.
 CANDIDATE_TRIANGLES = 16
@@ -41,11 +42,13 @@ class VoxelFrame:
     @classmethod
     def of_image(cls, image: sitk.Image) -> VoxelFrame:
         """Return the frame of a SimpleITK image."""
-        return cls(
-            np.asarray(image.GetOrigin()),
-            np.asarray(image.GetSpacing()),
-            np.asarray(image.GetDirection()).reshape(3, 3),
-        )
+        direction = np.asarray(image.GetDirection()).reshape(3, 3)
+        return cls(np.asarray(image.GetOrigin()), np.asarray(image.GetSpacing()), direction)
+
+    @classmethod
+    def upright(cls, origin_mm: np.ndarray, spacing_mm: float) -> VoxelFrame:
+        """Return the frame of a grid along the body's axes with equal steps."""
+        return cls(np.asarray(origin_mm, float), np.full(3, float(spacing_mm)), np.eye(3))
 
     def to_mm(self, index_xyz: np.ndarray) -> np.ndarray:
         """Return points in mm from continuous indices (n, 3)."""
@@ -54,6 +57,14 @@ class VoxelFrame:
     def to_index(self, points_mm: np.ndarray) -> np.ndarray:
         """Return continuous indices (n, 3) in (x, y, z) order from points in mm."""
         return (points_mm - self.origin_mm) @ self.direction / self.spacing_mm
+
+    def as_image(self, values: np.ndarray, *, vectors: bool = False) -> sitk.Image:
+        """Return values (z, y, x), or vectors (z, y, x, 3), as a SimpleITK image in their place."""
+        image = sitk.GetImageFromArray(values, isVector=vectors)
+        image.SetOrigin(self.origin_mm.tolist())
+        image.SetSpacing(self.spacing_mm.tolist())
+        image.SetDirection(self.direction.ravel().tolist())
+        return image
 
 
 @dataclass(frozen=True)
@@ -69,8 +80,8 @@ class Occupancy:
     smoothing_mm : float
         Standard deviation of the Gaussian.
     cut : ndarray of bool, (3, 2)
-        For the axes x, y, z at their low and high end: the organ reaches the end of the scan, so that it
-        may go on outside the field of view. There the surface stays open.
+        Whether the organ reaches the end of the scan, for the axes x, y, z at their low and high
+        end: it may go on outside the field of view. There the surface stays open.
     """
 
     values: np.ndarray
@@ -79,12 +90,12 @@ class Occupancy:
     cut: np.ndarray
 
     def evaluate(self, points_mm: np.ndarray) -> np.ndarray:
-        """Return the occupancy at points, trilinearly; beyond the array the nearest value counts."""
+        """Return the occupancy at points, trilinearly; beyond the array the nearest counts."""
         index = self.frame.to_index(points_mm)
         return ndimage.map_coordinates(self.values, index[:, ::-1].T, order=1, mode="nearest")
 
     def is_beyond_cut(self, points_mm: np.ndarray, *, tolerance_mm: float = 0.0) -> np.ndarray:
-        """Return for each point whether it lies outside the field of view on a side where the organ is cut.
+        """Return whether points lie outside the field of view on a side where the organ is cut.
 
         With a tolerance, points up to that far inside count as well: the rim of an open surface.
         """
@@ -97,23 +108,19 @@ class Occupancy:
 
     def as_image(self) -> sitk.Image:
         """Return the occupancy as a SimpleITK image in its place."""
-        image = sitk.GetImageFromArray(self.values)
-        image.SetOrigin(self.frame.origin_mm.tolist())
-        image.SetSpacing(self.frame.spacing_mm.tolist())
-        image.SetDirection(self.frame.direction.ravel().tolist())
-        return image
+        return self.frame.as_image(self.values)
 
 
 @dataclass(frozen=True)
 class Surface:
-    """Triangles: `vertices_mm` (n, 3) float64, `faces` (m, 3) int, wound so that normals point outwards."""
+    """Triangles: `vertices_mm` (n, 3) float64, `faces` (m, 3) int; normals point outwards."""
 
     vertices_mm: np.ndarray
     faces: np.ndarray
 
 
 def find_boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
-    """Return the bounding box (slices z, y, x) of every label of a label map, in one pass."""
+    """Return the bounding box (slices z, y, x) of each label of a label map, in one pass."""
     return {label: box for label, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
 
 
@@ -125,9 +132,7 @@ def smooth_mask(
     Parameters
     ----------
     labels : ndarray of bool or uint8, (z, y, x)
-        A mask, or a label map, of the whole scan.
-    frame : VoxelFrame
-        Where it lies.
+        A mask, or a label map, of the whole scan, which lies at `frame`.
     label : int
         Which label is the organ.
     box : tuple of slice, optional
@@ -140,10 +145,10 @@ def smooth_mask(
 
     Notes
     -----
-    Voxels are pooled in blocks up to the larger of 1.5 mm and half the largest voxel side: a block's
-    filled fraction keeps the surface's place below the voxel. Then a Gaussian of half the largest
-    voxel side takes away the steps of the voxel grid; it is the same for a reference and its prediction. On a
-    ball of radius R it moves the surface inwards by about σ²/R.
+    Voxels are pooled in blocks up to the larger of 1.5 mm and half the largest voxel side: a
+    block's filled fraction keeps the surface's place below the voxel. Then a Gaussian of half the
+    largest voxel side (σ) takes away the steps of the voxel grid. It moves the surface of a ball of
+    radius R inwards by about σ²/R, of a reference and its prediction alike.
     """
     if box is None:
         box = find_boxes((labels == label).view(np.uint8)).get(1)
@@ -175,7 +180,7 @@ def smooth_mask(
 def extract_surface(occupancy: Occupancy) -> Surface:
     """Return the 0.5 level of an occupancy as triangles (marching cubes, Lewiner's tables).
 
-    Open where the organ is cut by the field of view; zero triangles where the organ fills all there is.
+    Open where the field of view cuts the organ; no triangles where the organ fills all there is.
     """
     if not occupancy.values.min() < 0.5 < occupancy.values.max() or min(occupancy.values.shape) < 2:
         return Surface(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
@@ -186,8 +191,8 @@ def extract_surface(occupancy: Occupancy) -> Surface:
 def find_closest_points(surface: Surface, points_mm: np.ndarray) -> np.ndarray:
     """Return for each point the closest point of a surface, exact on its triangles, (n, 3) in mm.
 
-    NaN where the surface has no triangles or the point is NaN. Candidates are the sixteen triangles of nearest centroid,
-    which is exact for surfaces of evenly sized triangles such as those of marching cubes.
+    NaN where the surface has no triangles or the point is NaN. Candidates are the sixteen triangles
+    of nearest centroid: exact where triangles are of even size, as those of marching cubes are.
     """
     closest = np.full(points_mm.shape, np.nan)
     finite = np.isfinite(points_mm).all(axis=1)
@@ -205,20 +210,20 @@ def find_closest_points(surface: Surface, points_mm: np.ndarray) -> np.ndarray:
 
 
 def measure_vertex_areas(vertices_mm: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Return the area (mm²) each vertex stands for: a third of every triangle it belongs to, (n,)."""
+    """Return the area (mm²) each vertex stands for: a third of each triangle it is in, (n,)."""
     a, b, c = vertices_mm[faces].swapaxes(0, 1)
     thirds = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6
     return np.bincount(faces.ravel(), np.repeat(thirds, 3), minlength=len(vertices_mm))
 
 
 def measure_enclosed_volume(vertices_mm: np.ndarray, faces: np.ndarray) -> float:
-    """Return the volume (mm³) a closed surface encloses; negative where its triangles face inwards."""
+    """Return the volume (mm³) in a closed surface; negative where its triangles face inwards."""
     a, b, c = vertices_mm[faces].swapaxes(0, 1)
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 
 
 def smooth_surface(surface: Surface, *, rounds: int = 10, shrink: float = 0.5, swell: float = -0.53) -> Surface:
-    """Smooth a surface without shrinking it.
+    """Smooth a surface without shrinking it (Taubin).
 
     Each round moves every vertex towards the mean of its neighbours and then back by a little more.
 
@@ -259,7 +264,7 @@ def _average_neighbours(count: int, faces: np.ndarray) -> sparse.csr_matrix:
 def _project_on_triangles(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Return the closest point of each triangle (…, 3, 3) to each point (…, 3).
 
-    The projection on the plane where it falls inside, else the closest of the three edges' points.
+    That is the projection on its plane where it falls inside, else the closest on its three edges.
     """
     a, b, c = (triangles[..., place, :] for place in range(3))
     normal = np.cross(b - a, c - a)

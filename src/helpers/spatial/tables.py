@@ -174,7 +174,7 @@ def list_groups(one: AttributeTests, template: Template) -> list[dict[str, objec
 
 
 def adjust_over_maps(summary: pd.DataFrame, slopes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Fill `p_adjusted`: each map's smallest p_fwer, by Holm's method over all maps of the study."""
+    """Fill `p_adjusted`: each map's smallest p_fwer, by Holm over all maps of the study."""
     p = np.concatenate([summary["min_p_fwer"].to_numpy(float), slopes["min_p_fwer"].to_numpy(float)])
     first, rest = np.split(adjust_p_values(p, "holm"), [len(summary)])
     return summary.assign(p_adjusted=first), slopes.assign(p_adjusted=rest)
@@ -183,7 +183,7 @@ def adjust_over_maps(summary: pd.DataFrame, slopes: pd.DataFrame) -> tuple[pd.Da
 def type_table(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Order a .csv table's columns and type them, also when it has no rows or a column no word."""
     table = table.reindex(columns=list(columns))
-    # groups.csv counts the empty predictions of a group; quality.csv names the models behind those of a scan.
+    # groups.csv counts a group's empty predictions; quality.csv names the models behind them.
     counts = _COUNTS | ({"prediction_empty"} if "group" in columns else set())
     kinds: dict[str, str] = {}
     for column in columns:

@@ -34,9 +34,9 @@ from helpers.storage import write_atomically
 
 MIN_SHAPES = 3
 
-# How shapes are brought to the mean so far: as they were placed before, by a new affine registration, or deformed as well.
+# How shapes are brought to the mean so far: as placed before, affinely anew, or deformed as well.
 AlignmentStep = Literal["place", "affine", "coarse", "fine"]
-# The first deformation is to a mean that is still blurred, in which fine steps would find nothing to follow.
+# The first mean to deform to is still blurred: fine steps would find nothing to follow.
 ROUNDS: tuple[AlignmentStep, ...] = ("affine", "affine", "coarse", "fine")
 
 
@@ -47,7 +47,7 @@ class Template:
     Attributes
     ----------
     vertices_mm : ndarray, (n, 3)
-        LPS millimetres about the mean of the surface: x to the person's left, y posterior, z superior.
+        LPS mm about the mean of the surface: x to the person's left, y posterior, z superior.
     faces : ndarray of int, (m, 3)
     field : DistanceField
         The mean signed-distance field in the same millimetres.
@@ -80,7 +80,7 @@ class Template:
         return self.field.hash_content()
 
     def save(self, path: Path) -> None:
-        """Write the template as .npz (vertices, faces in LPS mm; the field and its grid), atomically."""
+        """Write the template as .npz, atomically."""
         with write_atomically(path) as temporary:
             np.savez_compressed(
                 temporary,
@@ -133,7 +133,7 @@ class ShapeSum:
     Attributes
     ----------
     total_mm, weight : ndarray, (z, y, x)
-        On the canvas: the sum of the shapes' fields where their scans can say, and how many those are.
+        On the canvas: the sum of the shapes' fields where their scans can say, and their number.
     alignments : list of AffineAlignment or None
         Per shape; None where it could not be registered.
     displacement_mm : ndarray, (z, y, x, 3), or None
@@ -146,7 +146,7 @@ class ShapeSum:
     displacement_mm: np.ndarray | None = None
 
 
-# Adds shapes up on a canvas (how and where is the caller's), in parts that together are all of them, in their order.
+# Adds shapes up on a canvas, in parts that together are all of them, in their order.
 AddAll = Callable[[DistanceField, Sequence[DistanceField], Sequence[AffineAlignment], AlignmentStep], list[ShapeSum]]
 
 
@@ -180,7 +180,7 @@ def add_shapes(
             alignment = deform(canvas, field, affine, levels=COARSE if step == "coarse" else LEVELS)
             moved += alignment.displacement_mm
         transform = alignment.as_transform()
-        # Linear interpolation would pull the convex surface inwards, by a third of a millimetre at an organ's poles.
+        # Linear interpolation would pull an organ's poles inwards by a third of a millimetre.
         values = sitk.GetArrayFromImage(sitk.Resample(field.as_image(), image, transform, sitk.sitkBSpline, clip_mm))
         if field.known is None:
             total += values
@@ -206,7 +206,7 @@ def build_template(
     Parameters
     ----------
     fields : sequence of DistanceField
-        One per person. Organs cut by the field of view are left out where at least three whole ones remain.
+        One per person. Organs cut by the field of view are left out where three whole ones remain.
     add_all : callable
         Calls :func:`add_shapes` on all shapes, in parts.
     vertices : int
@@ -228,9 +228,9 @@ def build_template(
     Notes
     -----
     The first mean matches only centroids and sizes along the axes. In each round every shape is
-    registered to the mean, first affinely, then deformably as well, and the fields are averaged in template space, each
-    where its scan can say. Then the mean of all alignments is taken out, so that the template keeps the cohort's mean
-    place, size and proportions, and its mean form (Guimond et al. 2000).
+    registered to the mean, first affinely, then deformably as well, and the fields are averaged in
+    template space, each where its scan can say. Then the mean of all alignments is taken out, so
+    that the template keeps the cohort's mean place, size, proportions and form (Guimond et al.).
 
     References
     ----------
@@ -270,13 +270,13 @@ def build_template(
 
 
 def choose_shapes(fields: Sequence[DistanceField]) -> list[DistanceField]:
-    """Return the shapes a template is made of: the whole ones, where there are at least three, else all."""
+    """Return the shapes a template is made of: the whole ones, where there are three, else all."""
     whole = [field for field in fields if not field.cut.any()]
     return whole if len(whole) >= MIN_SHAPES else list(fields)
 
 
 def hash_ingredients(fields: Sequence[DistanceField], *, vertices: int) -> str:
-    """Return a hash of what a template is made from: the shapes in their order, and the settings."""
+    """Return a hash of what a template is made from: the shapes in order, and the settings."""
     digest = hashlib.sha256(repr((vertices, ROUNDS)).encode())
     for field in fields:
         digest.update(field.hash_content().encode())
@@ -284,7 +284,7 @@ def hash_ingredients(fields: Sequence[DistanceField], *, vertices: int) -> str:
 
 
 def remove_mean_alignment(alignments: Sequence[AffineAlignment]) -> list[AffineAlignment]:
-    """Move the template so that, over all shapes, each of its points is carried to itself on average."""
+    """Move the template so that, on average, each of its points is carried to itself."""
     matrix, offset = _find_mean_affine(alignments)
     inverse = np.linalg.inv(matrix)
     return [
@@ -300,7 +300,8 @@ def remove_mean_alignment(alignments: Sequence[AffineAlignment]) -> list[AffineA
 def mesh_field(field: DistanceField, *, vertices: int) -> Surface:
     """Return the zero level of a field as a smooth closed mesh of about `vertices` vertices.
 
-    The field is resampled to the spacing at which marching cubes gives that many, largest part kept, then smoothed.
+    The field is resampled to the spacing at which marching cubes gives that many; the largest part
+    is kept and smoothed.
 
     Raises
     ------
@@ -329,7 +330,7 @@ def _average(
     alignments: Sequence[AffineAlignment],
     step: AlignmentStep,
 ) -> tuple[DistanceField, list[ShapeSum]]:
-    """Average shapes on a canvas, each where its scan can say; elsewhere the clipped outside value."""
+    """Average shapes on a canvas, each where its scan can say; elsewhere it is outside."""
     parts = add_all(canvas, shapes, alignments, step)
     total = np.sum([part.total_mm for part in parts], axis=0)
     weight = np.sum([part.weight for part in parts], axis=0)
@@ -343,7 +344,7 @@ def _find_mean_affine(alignments: Sequence[AffineAlignment]) -> tuple[np.ndarray
 
 
 def _remove_mean_affine(field: DistanceField, alignments: Sequence[AffineAlignment]) -> DistanceField:
-    """Return a mean field as it would be, had the shapes been added up with the mean of their alignments taken out."""
+    """Return a mean field as if the mean alignment had been taken out before adding up."""
     matrix, offset = _find_mean_affine(alignments)
     inverse = np.linalg.inv(matrix)
     transform = AffineAlignment(inverse, -inverse @ offset, np.zeros(3)).as_transform()

@@ -1,4 +1,4 @@
-"""The volumetric view of stage 04: NIfTI files of where masks are wrong, in template space, and a table that names them."""
+"""The volumes of stage 04: NIfTI files of where masks are wrong, in template space."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ModelVolumes:
     folder : Path
         The study's ``spatial`` folder.
     files : tuple of Path
-        A comparison per scan, see :func:`helpers.spatial.frequencies.write_comparison`.
+        A comparison per scan (:func:`helpers.spatial.frequencies.write_comparison`).
     weights : ndarray of float, (n_scans,)
         One over the number of the person's scans.
     names : tuple of (str, str)
@@ -57,7 +57,7 @@ def write_volumes(
     templates: Mapping[str, Template],
     comparisons: Mapping[tuple[str, str], Sequence[tuple[int, Path]]],
 ) -> pd.DataFrame:
-    """Write how often models draw too much and too little, over everybody and per group that is large enough.
+    """Write how often models draw too much and too little, of everybody and per large enough group.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def write_volumes(
     templates : mapping of str to Template
         By organ.
     comparisons : mapping of (organ, model) to sequence of (int, Path)
-        The place of a scan in the cohort, and its file of :func:`helpers.spatial.frequencies.write_comparison`.
+        The place of a scan in the cohort, and its file.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def write_model_volumes(case: ModelVolumes) -> list[dict[str, object]]:
 
 
 def list_members(scans: pd.DataFrame) -> tuple[list[tuple[str, str]], np.ndarray]:
-    """Return (attribute, group) of everybody ("", "") and of every group, and which scans belong to each."""
+    """Return (attribute, group) of everybody ("", "") and each group, and their scans."""
     names, members = [("", "")], [np.ones(len(scans), bool)]
     for attribute in list_attributes(scans):
         groups = scans[f"{ATTRIBUTE_PREFIX}{attribute}"].astype("category")
