@@ -95,7 +95,7 @@ def test_registration_that_does_not_overlap_is_refused(template_field):
 def test_vertices_are_snapped_to_the_person_s_surface(rng):
     organ = smooth_image(draw_ellipsoid((24.0,) * 3))
     alignment = AffineAlignment(np.eye(3), np.zeros(3), np.zeros(3))
-    match = match_vertices(ellipsoid_points(rng, np.full(3, 27.0)), alignment, organ, extract_surface(organ))
+    match = match_vertices(alignment.map_points(ellipsoid_points(rng, np.full(3, 27.0))), organ, extract_surface(organ))
     np.testing.assert_allclose(np.linalg.norm(match.points_mm, axis=1), 24.0, atol=2.0)  # slices of 4 mm
     assert match.distance_mm == pytest.approx(3.0, abs=0.5)
 
@@ -104,7 +104,7 @@ def test_vertex_outside_the_field_of_view_is_missing(rng):
     image = draw_ellipsoid((24.0,) * 3)
     cut = smooth_image(image[:, :, : image.GetSize()[2] // 2 + 2])  # the upper half was not scanned
     points = ellipsoid_points(rng, np.full(3, 24.0), 500)
-    match = match_vertices(points, AffineAlignment(np.eye(3), np.zeros(3), np.zeros(3)), cut, extract_surface(cut))
+    match = match_vertices(points, cut, extract_surface(cut))
     missing = np.isnan(match.points_mm).any(axis=1)
     top = 4.0  # the last slice's centre: one slice of 4 mm above the middle one
     assert missing[points[:, 2] > top + 0.1].all()

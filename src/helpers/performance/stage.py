@@ -153,8 +153,8 @@ def add_expected_dice(metrics: pd.DataFrame) -> pd.DataFrame:
 
     max(0, 1 − δ̄S/(2V)) with the organ's own reference volume V and surface S, and δ̄ the mean of
     ``boundary_error_mm`` over the cohort's subjects for that model and organ (of several scans,
-    their mean counts once). NaN where the organ is not scored. A missed organ has no boundary error and
-    does not enter δ̄, but its size is known, so its expectation is too.
+    their mean counts once). NaN where the organ is not scored. A missed organ has no boundary error
+    and does not enter δ̄, but its size is known, so its expectation is too.
 
     Parameters
     ----------

@@ -91,13 +91,8 @@ def _build_templates(
             f"templates are the mean of {MAX_TEMPLATE_SUBJECTS} of {cohort['subject'].nunique()} subjects, "
             "drawn by the study's seed"
         )
-    shapes = map_cases(
-        measure_shapes,
-        [make_case(study, row, organs) for row in first.itertuples()],
-        ids=[name_scan(number) for number in first["number"]],
-        compute=compute,
-        label="organ shapes",
-    )
+    cases = [make_case(study, row, organs) for row in first.itertuples()]
+    shapes = map_cases(measure_shapes, cases, ids=[case.name for case in cases], compute=compute, label="organ shapes")
     templates = {}
     for organ in organs:
         of_organ = [found[organ] for found in shapes if not isinstance(found, CaseFailure) and organ in found]

@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import edt
 import numpy as np
@@ -106,30 +105,13 @@ class DistanceField:
         return cls(**(found | {"grid_mm": float(found["grid_mm"]), "known": known, "name": str(found["name"])}))
 
 
-class Alignment(Protocol):
-    """What carries template points to a scan."""
-
-    def map_points(self, points_mm: np.ndarray) -> np.ndarray:
-        """Return where template points (n, 3) lie in the scan, LPS mm."""
-        ...
-
-
 @dataclass(frozen=True)
 class AffineAlignment:
-    """``scan = centre + matrix · template + offset``, all in LPS mm.
+    """``scan = centre + matrix · template + offset``, all in LPS mm."""
 
-    Attributes
-    ----------
-    matrix : ndarray, (3, 3)
-    offset_mm : ndarray, (3,)
-        Relative to the organ's centre.
-    centre_mm : ndarray, (3,)
-        The organ's centroid in the scan.
-    """
-
-    matrix: np.ndarray
-    offset_mm: np.ndarray
-    centre_mm: np.ndarray
+    matrix: np.ndarray  # (3, 3)
+    offset_mm: np.ndarray  # (3,), relative to the organ's centre
+    centre_mm: np.ndarray  # (3,), the organ's centroid in the scan
 
     def map_points(self, points_mm: np.ndarray) -> np.ndarray:
         """Return where template points (n, 3) lie in the scan, LPS mm."""
@@ -145,19 +127,10 @@ class AffineAlignment:
 
 @dataclass(frozen=True)
 class SurfaceMatch:
-    """A person's surface point for every template vertex.
+    """A person's surface point for every template vertex, and how far off these lay before."""
 
-    Attributes
-    ----------
-    points_mm : ndarray, (n, 3)
-        On the person's reference surface; NaN where missing.
-    distance_mm : float
-        How far carried vertices lay from the surface on average before they were snapped; NaN
-        without any.
-    """
-
-    points_mm: np.ndarray
-    distance_mm: float
+    points_mm: np.ndarray  # (n, 3), on the person's reference surface; NaN where missing
+    distance_mm: float  # mean over the vertices carried there; NaN without any
 
 
 def measure_field(occupancy: Occupancy, *, grid_mm: float, name: str = "") -> DistanceField:
@@ -273,39 +246,26 @@ def register_affine(template: DistanceField, field: DistanceField, start: Affine
     return AffineAlignment(matrix, offset, field.centre_mm)
 
 
-def match_vertices(
-    vertices_mm: np.ndarray, alignment: Alignment, occupancy: Occupancy, reference: Surface
-) -> SurfaceMatch:
-    """Carry template vertices (n, 3) into a scan and snap them to the person's reference surface.
+def match_vertices(carried_mm: np.ndarray, occupancy: Occupancy, reference: Surface) -> SurfaceMatch:
+    """Snap template vertices carried into a scan (n, 3) to the person's reference surface.
 
     A vertex that lands outside the field of view of a cut organ, or on the rim where the surface
     was cut, is missing (NaN): the person's organ has no such place in this scan.
     """
-    carried = alignment.map_points(vertices_mm)
-    snapped = find_closest_points(reference, carried)
-    missing = occupancy.is_beyond_cut(carried) | occupancy.is_beyond_cut(snapped, tolerance_mm=1e-3)
-    distances = np.linalg.norm(carried - snapped, axis=1)[~missing]
+    snapped = find_closest_points(reference, carried_mm)
+    missing = occupancy.is_beyond_cut(carried_mm) | occupancy.is_beyond_cut(snapped, tolerance_mm=1e-3)
+    distances = np.linalg.norm(carried_mm - snapped, axis=1)[~missing]
     distances = distances[np.isfinite(distances)]
     snapped[missing] = np.nan
     return SurfaceMatch(snapped, float(distances.mean()) if distances.size else math.nan)
 
 
 def flag_poor_matches(distances_mm: Sequence[float], *, radius_mm: float) -> list[str]:
-    """Say which scans do not fit the template well enough to be used.
+    """Return per scan "" or why it does not fit the template well enough to be used.
 
-    Parameters
-    ----------
-    distances_mm : sequence of float
-        :attr:`SurfaceMatch.distance_mm` of each scan; NaN for none.
-    radius_mm : float
-        The organ's radius: three times the template's volume over its surface.
-
-    Returns
-    -------
-    list of str
-        Per scan "" or the reason. Poor is: no distance; one over a quarter of the radius; or one
-        over a tenth of it and more than three robust SDs (1.4826 times the median absolute
-        deviation) above the median.
+    Poor is a :attr:`SurfaceMatch.distance_mm` of NaN; over a quarter of the organ's radius; or over
+    a tenth of it and more than three robust SDs (1.4826 times the median absolute deviation) above
+    the scans' median.
     """
     distances = np.asarray(distances_mm, float)
     finite = distances[np.isfinite(distances)]

@@ -23,22 +23,12 @@ STORED_MM = 0.01
 
 @dataclass(frozen=True)
 class DeformableAlignment:
-    """``scan = affine(template + displacement(template))``, all in LPS mm.
-
-    Attributes
-    ----------
-    affine : AffineAlignment
-    displacement_mm : ndarray of float32, (z, y, x, 3)
-        Along x, y, z, on the template's grid; nothing beyond it.
-    grid_mm : float
-    origin_mm : ndarray, (3,)
-        Where the first voxel lies (x, y, z) in template mm.
-    """
+    """``scan = affine(template + displacement(template))``, all in LPS mm."""
 
     affine: AffineAlignment
-    displacement_mm: np.ndarray
+    displacement_mm: np.ndarray  # float32, (z, y, x, 3), along x, y, z, on the template's grid
     grid_mm: float
-    origin_mm: np.ndarray
+    origin_mm: np.ndarray  # (3,): where the first voxel lies (x, y, z) in template mm
 
     def displace(self, points_mm: np.ndarray) -> np.ndarray:
         """Return where template points (n, 3) lie deformed, before the affine alignment."""
@@ -83,19 +73,8 @@ def deform(
 ) -> DeformableAlignment:
     """Find the smooth deformation that takes an affinely aligned template to a scan's organ.
 
-    Parameters
-    ----------
-    template, field : DistanceField
-        Signed-distance fields, clipped alike.
-    affine : AffineAlignment
-        From :func:`helpers.spatial.correspondence.register_affine`.
-    levels : sequence of (int, int)
-        By how much the grid is thinned and how many steps are made there, coarse to fine.
-
-    Returns
-    -------
-    DeformableAlignment
-        Displacements rounded to 0.01 mm, so that a stored alignment is the same as a new one.
+    The two fields are clipped alike; `levels` as in :data:`LEVELS`. Displacements are rounded to
+    0.01 mm, so that a stored alignment is the same as a new one.
 
     Notes
     -----
@@ -146,12 +125,8 @@ def quantise(displacement_mm: np.ndarray) -> np.ndarray:
 def remove_mean_displacement(field: DistanceField, displacement_mm: np.ndarray) -> DistanceField:
     """Move a template so that, on average over the shapes, each of its points is carried to itself.
 
-    Parameters
-    ----------
-    field : DistanceField
-        The mean of the shapes in template space.
-    displacement_mm : ndarray, (z, y, x, 3)
-        The mean of their displacements, on the field's grid.
+    `field` is the mean of the shapes in template space, `displacement_mm` (z, y, x, 3) that of their
+    displacements, on the field's grid.
     """
     grid = field.as_image()
     mean = VoxelFrame.upright(field.origin_mm, field.grid_mm).as_image(displacement_mm.astype(np.float64), vectors=True)

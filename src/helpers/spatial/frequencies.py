@@ -24,25 +24,13 @@ KINDS = ("false_positive", "false_negative")
 
 @dataclass(frozen=True)
 class TemplateGrid:
-    """The voxels of template space in which errors are counted.
+    """The voxels of template space in which errors are counted."""
 
-    Attributes
-    ----------
-    shape : tuple of int, (z, y, x)
-    origin_mm : ndarray, (3,)
-        Where the first voxel lies (x, y, z), template LPS mm.
-    spacing_mm : float
-    places : ndarray of int, (n,)
-        The flat indices of the voxels that are counted.
-    inside : ndarray of bool, (z, y, x)
-        The mean organ.
-    """
-
-    shape: tuple[int, int, int]
-    origin_mm: np.ndarray
+    shape: tuple[int, int, int]  # (z, y, x)
+    origin_mm: np.ndarray  # where the first voxel lies (x, y, z), template LPS mm
     spacing_mm: float
-    places: np.ndarray
-    inside: np.ndarray
+    places: np.ndarray  # int, (n,): the flat indices of the voxels that are counted
+    inside: np.ndarray  # bool, (z, y, x): the mean organ
 
     @classmethod
     def of(cls, template: Template) -> TemplateGrid:
@@ -74,13 +62,9 @@ class TemplateGrid:
 
 @dataclass(frozen=True)
 class ErrorFrequencies:
-    """How often people's masks are wrong, by place.
+    """How often people's masks are wrong at each counted voxel: float32, (n,), 0 to 1.
 
-    Attributes
-    ----------
-    false_positive, false_negative : ndarray of float32, (n,)
-        0 to 1, over the people whose scans show the voxel; 0 where fewer than asked for do.
-    people : int
+    Over the people whose scans show the voxel; 0 where fewer than asked for do.
     """
 
     false_positive: np.ndarray
@@ -98,18 +82,8 @@ def compare_in_template(
 ) -> dict[str, np.ndarray]:
     """Return which counted voxels models draw too much and too little in, carried into one scan.
 
-    Parameters
-    ----------
-    grid : TemplateGrid
-    alignment : DeformableAlignment
-        Template to scan.
-    frame : VoxelFrame
-        Where the label maps lie.
-    reference : ndarray of uint8, (z, y, x)
-    predictions : mapping of str to ndarray of uint8, (z, y, x)
-        By model.
-    label : int
-        The organ's.
+    `reference` and, by model, `predictions` are label maps (z, y, x) at `frame`; `label` is the
+    organ's.
 
     Returns
     -------
@@ -146,7 +120,7 @@ def count_errors(
     *,
     min_people: int,
 ) -> list[ErrorFrequencies]:
-    """Add up scans, one after the other, to frequencies over people.
+    """Add up scans, one after the other, to frequencies over the people of each group.
 
     Parameters
     ----------
@@ -155,9 +129,7 @@ def count_errors(
     weights : ndarray of float, (n_scans,)
         One over the number of the person's scans, so that everybody counts once.
     groups : ndarray of bool, (n_groups, n_scans)
-        Who belongs to what; one result each.
-    model : str
-    grid : TemplateGrid
+        Who belongs to what.
     min_people : int
         A voxel that fewer people's scans show gets 0.
     """

@@ -27,21 +27,11 @@ PEAK_QUANTILE = 0.95
 
 @dataclass(frozen=True)
 class MapPeak:
-    """The height of a map.
-
-    Attributes
-    ----------
-    value_mm : float
-        With its sign.
-    vertex : int
-        Where the map stands out most.
-    region : ndarray of bool, (n,)
-        What the value speaks of.
-    """
+    """The height of a map, with its sign; where the map stands out most; what the value speaks of."""
 
     value_mm: float
     vertex: int
-    region: np.ndarray
+    region: np.ndarray  # bool, (n,)
 
 
 def find_peak(

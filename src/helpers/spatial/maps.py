@@ -75,12 +75,10 @@ def average_people(
 
     Parameters
     ----------
-    errors_mm : ndarray of float, (n_scans, n_vertices)
-        Signed errors of the scans with a prediction; NaN where missing.
-    subjects : sequence of str, (n_scans,)
-    missed : ndarray of bool, (n_missed, n_vertices)
-        Of the scans with an empty prediction: which vertices they show.
-    missed_subjects : sequence of str, (n_missed,)
+    errors_mm, subjects : ndarray of float, (n_scans, n_vertices); sequence of str, (n_scans,)
+        Signed errors of the scans with a prediction, NaN where missing, and whose they are.
+    missed, missed_subjects : ndarray of bool, (n_missed, n_vertices); sequence of str, (n_missed,)
+        Of the scans with an empty prediction: which vertices they show, and whose they are.
     tolerance_mm : float
         An error beyond it, either way, is a miss.
     """
@@ -89,13 +87,11 @@ def average_people(
         beyond = np.where(np.isfinite(errors_mm), np.abs(errors_mm) > tolerance_mm, np.nan)
     lost = np.where(missed, 1.0, np.nan).reshape(len(missed), errors_mm.shape[1])
     blank = np.full(lost.shape, np.nan)
-    return PeopleErrors(
-        pd.Index(names, dtype=object),
-        *(
-            _average_rows(np.concatenate([seen, unseen]), codes, len(names))
-            for seen, unseen in ((errors_mm, blank), (np.abs(errors_mm), blank), (beyond, lost))
-        ),
+    signed, absolute, miss = (
+        _average_rows(np.concatenate([seen, unseen]), codes, len(names))
+        for seen, unseen in ((errors_mm, blank), (np.abs(errors_mm), blank), (beyond, lost))
     )
+    return PeopleErrors(pd.Index(names, dtype=object), signed, absolute, miss)
 
 
 def average_groups(

@@ -22,80 +22,40 @@ from helpers.spatial.template import Template
 
 @dataclass(frozen=True)
 class SurfaceCase:
-    """One scan to measure: where its masks lie and what is wanted of it.
+    """One scan to measure: where its masks lie and what is wanted of it."""
 
-    Attributes
-    ----------
-    name : str
-        For people: a number, not the scan's own name.
-    reference : Path
-    organs : dict of str to Organ
-        All organs of the study.
-    organ_ids : dict of str to int
-    wanted : tuple of str
-        The organs to look at.
-    grid_mm : float
-        Of the signed-distance fields, where no template says it.
-    predictions : dict of str to Path
-        By model.
-    templates : dict of str to Path
-        Each organ's template.npz.
-    registrations : dict of str to Path
-        Each organ's folder of kept registrations; may be empty: then none are kept.
-    comparisons : dict of str to Path
-        Each organ's file to write where in template space models err; may be empty.
-    """
-
-    name: str
+    name: str  # for people: a number, not the scan's own name
     reference: Path
-    organs: dict[str, Organ]
+    organs: dict[str, Organ]  # all of the study
     organ_ids: dict[str, int]
-    wanted: tuple[str, ...]
-    grid_mm: float
-    predictions: dict[str, Path] = field(default_factory=dict)
-    templates: dict[str, Path] = field(default_factory=dict)
-    registrations: dict[str, Path] = field(default_factory=dict)
-    comparisons: dict[str, Path] = field(default_factory=dict)
+    wanted: tuple[str, ...]  # the organs to look at
+    grid_mm: float  # of the signed-distance fields, where no template says it
+    predictions: dict[str, Path] = field(default_factory=dict)  # by model
+    templates: dict[str, Path] = field(default_factory=dict)  # by organ
+    registrations: dict[str, Path] = field(default_factory=dict)  # by organ: folders to keep them in
+    comparisons: dict[str, Path] = field(default_factory=dict)  # by organ: files to write
 
 
 @dataclass(frozen=True)
 class OrganErrors:
     """One organ of one scan: errors per model, or why there are none.
 
-    Attributes
-    ----------
-    status, reason : str
-    distance_mm, affine_distance_mm : float
-        How far the template's vertices lay from the organ's surface on average before they were
-        put on it: after the whole registration, and after its affine step alone.
-    volume_change : ndarray of float32, (n_vertices,), or None
-        Of the deformation, by place; not positive where it folds.
-    present : ndarray of bool, (n_vertices,), or None
-        Which vertices the scan shows.
-    cut : bool
-        The field of view cuts the organ.
-    volume_ml : float
-        Of the reference.
-    errors_mm : dict of str to ndarray of float32, (n_vertices,)
-        Signed, by model; NaN where the scan does not show the vertex.
-    prediction_empty, prediction_missing : tuple of str
-        Models that missed the organ; models without a usable prediction.
-    registration : str
-        The name the registration is kept under.
+    Distances are how far the template's vertices lay from the organ's surface on average before
+    they were put on it: after the whole registration, and after its affine step alone.
     """
 
     status: str
     reason: str = ""
     distance_mm: float = np.nan
     affine_distance_mm: float = np.nan
-    volume_change: np.ndarray | None = None
-    present: np.ndarray | None = None
-    cut: bool = False
-    volume_ml: float = np.nan
-    errors_mm: dict[str, np.ndarray] = field(default_factory=dict)
-    prediction_empty: tuple[str, ...] = ()
-    prediction_missing: tuple[str, ...] = ()
-    registration: str = ""
+    volume_change: np.ndarray | None = None  # float32, (n_vertices,); not positive where it folds
+    present: np.ndarray | None = None  # bool, (n_vertices,): which vertices the scan shows
+    cut: bool = False  # by the field of view
+    volume_ml: float = np.nan  # of the reference
+    errors_mm: dict[str, np.ndarray] = field(default_factory=dict)  # signed, float32, (n_vertices,)
+    prediction_empty: tuple[str, ...] = ()  # models that missed the organ
+    prediction_missing: tuple[str, ...] = ()  # models without a usable prediction
+    registration: str = ""  # the name it is kept under
 
 
 def measure_shapes(case: SurfaceCase) -> dict[str, DistanceField]:
@@ -141,7 +101,10 @@ def measure_errors(case: SurfaceCase) -> dict[str, OrganErrors]:
             continue
         alignment = registration.alignment
         reference = extract_surface(occupancy)
-        match = match_vertices(template.vertices_mm, alignment, occupancy, reference)
+        match, affine = (
+            match_vertices(found.map_points(template.vertices_mm), occupancy, reference)
+            for found in (alignment, alignment.affine)
+        )
         errors, empty = {}, []
         for model, array in usable.items():
             if label not in predicted_boxes[model]:
@@ -155,7 +118,7 @@ def measure_errors(case: SurfaceCase) -> dict[str, OrganErrors]:
         results[organ] = OrganErrors(
             status="ok",
             distance_mm=match.distance_mm,
-            affine_distance_mm=match_vertices(template.vertices_mm, alignment.affine, occupancy, reference).distance_mm,
+            affine_distance_mm=affine.distance_mm,
             volume_change=alignment.measure_volume_change(template.vertices_mm).astype(np.float32),
             present=np.isfinite(match.points_mm).all(axis=1),
             cut=bool(occupancy.cut.any()),

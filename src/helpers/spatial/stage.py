@@ -14,7 +14,7 @@ from helpers.compute import CaseFailure, map_cases
 from helpers.spatial.cohort_template import make_case, make_templates
 from helpers.spatial.correspondence import flag_poor_matches
 from helpers.spatial.maps import average_people
-from helpers.spatial.measuring import OrganErrors, SurfaceCase, measure_errors
+from helpers.spatial.measuring import OrganErrors, measure_errors
 from helpers.spatial.registrations import forget_registrations
 from helpers.spatial.results import SpatialMaps, list_organs, name_organ, name_scan, write_errors, write_maps
 from helpers.spatial.surface_tests import list_notes, make_tests, plan_tests, tabulate_tests
@@ -94,30 +94,21 @@ def _measure_scans(
         return [{} for _ in range(len(cohort))]
     folder = study.folder / "spatial"
     finished = {model: _list_finished(study, model) for model in models}
-    cases: list[SurfaceCase] = []
-    for place, row in enumerate(cohort.itertuples()):
-        predictions = {
-            model: study.prediction_path(model, row.scan)
-            if (done := finished[model]) is None or row.scan in done
-            else Path()
-            for model in models
-        }
-        cases.append(
-            replace(
-                make_case(study, row, list(templates)),
-                predictions=predictions,
-                templates={organ: folder / organ / "template.npz" for organ in templates},
-                registrations={organ: folder / organ / "registrations" for organ in templates},
-                comparisons={organ: _name_comparison(work, organ, place) for organ in templates},
-            )
+    cases = [
+        replace(
+            make_case(study, row, list(templates)),
+            predictions={
+                model: study.prediction_path(model, row.scan) if done is None or row.scan in done else Path()
+                for model, done in finished.items()
+            },
+            templates={organ: folder / organ / "template.npz" for organ in templates},
+            registrations={organ: folder / organ / "registrations" for organ in templates},
+            comparisons={organ: _name_comparison(work, organ, place) for organ in templates},
         )
-    return map_cases(
-        measure_errors,
-        cases,
-        ids=[name_scan(number) for number in cohort["number"]],
-        compute=study.parameters.compute,
-        label="errors on the surface",
-    )
+        for place, row in enumerate(cohort.itertuples())
+    ]
+    names = [name_scan(number) for number in cohort["number"]]
+    return map_cases(measure_errors, cases, ids=names, compute=study.parameters.compute, label="errors on the surface")
 
 
 def _name_comparison(work: Path, organ: str, place: int) -> Path:
@@ -215,6 +206,7 @@ def _tabulate_quality(cohort: pd.DataFrame, found: Sequence[OrganErrors]) -> pd.
 
 
 def _note_left_out(organ: str, found: Sequence[OrganErrors], notes: list[str]) -> None:
+    head = name_organ(organ)
     for status, what in (
         ("poor", "fit the template poorly and were left out"),
         ("failed", "could not be measured"),
@@ -222,11 +214,11 @@ def _note_left_out(organ: str, found: Sequence[OrganErrors], notes: list[str]) -
     ):
         count = sum(one.status == status for one in found)
         if count:
-            notes.append(f"{name_organ(organ)}: {count} of {len(found)} scans {what} (see spatial/{organ}/quality.csv)")
+            notes.append(f"{head}: {count} of {len(found)} scans {what} (see spatial/{organ}/quality.csv)")
     cut = sum(one.cut for one in found)
     if cut:
         notes.append(
-            f"{name_organ(organ)}: the field of view cuts the organ in {cut} of {len(found)} scans; "
+            f"{head}: the field of view cuts the organ in {cut} of {len(found)} scans; "
             "what it does not show is missing there, not without error"
         )
 

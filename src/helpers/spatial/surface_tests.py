@@ -40,26 +40,10 @@ def plan_tests(
     volumes_ml: pd.Series,
     folder: Path,
 ) -> list[AttributeTests]:
-    """Average groups and design the tests of one model and organ.
+    """Average groups and design the tests of one model and organ, for each attribute.
 
-    Parameters
-    ----------
-    study : Study
-    cohort : DataFrame
-        The included scans.
-    model, organ : str
-    people : PeopleErrors
-    missed : sequence of str
-        Subjects with a scan in which the organ was missed.
-    volumes_ml : Series of float
-        Each subject's reference volume, by subject.
-    folder : Path
-        Takes the people's errors, which the tests read.
-
-    Returns
-    -------
-    list of AttributeTests
-        One per attribute.
+    `missed` are the subjects with a scan in which the organ was missed; `volumes_ml` is each
+    subject's reference volume, by subject; `folder` takes the people's errors for the tests.
     """
     parameters = study.parameters
     min_group = parameters.fairness.min_group
@@ -107,7 +91,7 @@ def plan_tests(
 
 
 def make_tests(study: Study, wanted: Sequence[AttributeTests], templates: dict[str, Path], notes: list[str]) -> None:
-    """Make all tests, wherever the study computes; what they find is put where it was asked for."""
+    """Make all tests, wherever the study computes, and keep what they find in `wanted`."""
     jobs = [(one, kind) for one in wanted for kind in ("groups", "slope") if _list_designs(one, kind)]
     cases = [
         SurfaceTest(

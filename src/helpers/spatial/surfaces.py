@@ -223,13 +223,9 @@ def measure_enclosed_volume(vertices_mm: np.ndarray, faces: np.ndarray) -> float
 
 
 def smooth_surface(surface: Surface, *, rounds: int = 10, shrink: float = 0.5, swell: float = -0.53) -> Surface:
-    """Smooth a surface without shrinking it (Taubin).
+    """Smooth a surface without shrinking it (Taubin, SIGGRAPH 1995, section 3).
 
-    Each round moves every vertex towards the mean of its neighbours and then back by a little more.
-
-    References
-    ----------
-    Taubin, A signal processing approach to fair surface design, SIGGRAPH 1995, section 3.
+    Each round moves every vertex towards the mean of its neighbours, then back by a little more.
     """
     average = _average_neighbours(len(surface.vertices_mm), surface.faces)
     vertices = surface.vertices_mm
@@ -242,10 +238,8 @@ def smooth_surface(surface: Surface, *, rounds: int = 10, shrink: float = 0.5, s
 def keep_largest_part(surface: Surface) -> Surface:
     """Keep the connected part with most vertices."""
     count = len(surface.vertices_mm)
-    links = sparse.coo_matrix(
-        (np.ones(2 * len(surface.faces)), (surface.faces[:, [0, 1]].ravel(), surface.faces[:, [1, 2]].ravel())),
-        shape=(count, count),
-    )
+    start, end = surface.faces[:, [0, 1]].ravel(), surface.faces[:, [1, 2]].ravel()
+    links = sparse.coo_matrix((np.ones(len(start)), (start, end)), shape=(count, count))
     _, part = sparse.csgraph.connected_components(links, directed=False)
     keep = part == np.bincount(part).argmax()
     number = np.cumsum(keep) - 1

@@ -57,31 +57,17 @@ _NULLABLE = {"group_a", "group_b"}
 class AttributeTests:
     """One model, organ and attribute: its maps, and the tests that are to be made.
 
-    Attributes
-    ----------
-    key : tuple of str
-        Model, organ, attribute.
-    maps : dict of str to GroupMaps
-        By measure: "signed", "absolute", "miss".
-    missed : dict of str to int
-        Per group, how many people have a scan in which the organ was missed.
-    folder : Path
-        Holds the people's errors, which the tests read.
-    designs, slope_designs : dict of str to Design
-        By measure, and "any_group".
-    step, unit : float, str
-        What a slope is stated per; step 0 for an attribute without numbers.
-    effects, slopes : dict of str to SurfaceEffect
-        Filled when the tests are made; absent where nothing was tested.
+    Maps, designs and effects are by measure ("signed", "absolute", "miss"; tests also "any_group").
+    An effect is absent until it is made, and where nothing was tested.
     """
 
-    key: tuple[str, str, str]
+    key: tuple[str, str, str]  # model, organ, attribute
     maps: dict[str, GroupMaps]
-    missed: dict[str, int]
-    folder: Path
+    missed: dict[str, int]  # per group, how many people have a scan in which the organ was missed
+    folder: Path  # holds the people's errors, which the tests read
     designs: dict[str, Design] = field(default_factory=dict)
     slope_designs: dict[str, Design] = field(default_factory=dict)
-    step: float = 0.0
+    step: float = 0.0  # what a slope is stated per; 0 for an attribute without numbers
     unit: str = ""
     effects: dict[str, SurfaceEffect] = field(default_factory=dict)
     slopes: dict[str, SurfaceEffect] = field(default_factory=dict)

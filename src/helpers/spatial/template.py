@@ -15,13 +15,7 @@ from scipy import ndimage
 from skimage.measure import marching_cubes
 
 from helpers.errors import StageError
-from helpers.spatial.correspondence import (
-    CLIP_STEPS,
-    AffineAlignment,
-    DistanceField,
-    guess_alignment,
-    register_affine,
-)
+from helpers.spatial.correspondence import CLIP_STEPS, AffineAlignment, DistanceField, guess_alignment, register_affine
 from helpers.spatial.deformation import COARSE, LEVELS, DeformableAlignment, deform, remove_mean_displacement
 from helpers.spatial.surfaces import (
     Surface,
@@ -83,16 +77,11 @@ class Template:
         """Write the template as .npz, atomically."""
         with write_atomically(path) as temporary:
             np.savez_compressed(
-                temporary,
-                vertices=self.vertices_mm.astype(np.float32),
-                faces=self.faces.astype(np.int32),
-                field=self.field.values_mm.astype(np.float32),
-                field_origin=self.field.origin_mm,
-                field_grid=np.float64(self.field.grid_mm),
-                field_scale=self.field.scale_mm,
-                subjects=np.int32(self.subjects),
-                made_from=self.made_from,
-            )
+                temporary, vertices=self.vertices_mm.astype(np.float32), faces=self.faces.astype(np.int32),
+                field=self.field.values_mm.astype(np.float32), field_origin=self.field.origin_mm,
+                field_grid=np.float64(self.field.grid_mm), field_scale=self.field.scale_mm,
+                subjects=np.int32(self.subjects), made_from=self.made_from,
+            )  # fmt: skip
 
     @classmethod
     def load(cls, path: Path) -> Template:
@@ -105,21 +94,11 @@ class Template:
         """
         try:
             with np.load(path, allow_pickle=False) as stored:
-                field = DistanceField(
-                    stored["field"],
-                    float(stored["field_grid"]),
-                    stored["field_origin"],
-                    np.zeros(3),
-                    stored["field_scale"],
-                    np.zeros((3, 2), bool),
-                )
-                return cls(
-                    stored["vertices"].astype(float),
-                    stored["faces"].astype(np.int64),
-                    field,
-                    int(stored["subjects"]),
-                    str(stored["made_from"]) if "made_from" in stored else "",
-                )
+                grid_mm, origin, scale = float(stored["field_grid"]), stored["field_origin"], stored["field_scale"]
+                field = DistanceField(stored["field"], grid_mm, origin, np.zeros(3), scale, np.zeros((3, 2), bool))
+                vertices, faces = stored["vertices"].astype(float), stored["faces"].astype(np.int64)
+                made_from = str(stored["made_from"]) if "made_from" in stored else ""
+                return cls(vertices, faces, field, int(stored["subjects"]), made_from)
         except FileNotFoundError:
             raise StageError(f"{path} is missing: run 04_spatial") from None
         except (KeyError, ValueError, OSError) as error:
@@ -128,22 +107,12 @@ class Template:
 
 @dataclass(frozen=True)
 class ShapeSum:
-    """What some shapes add to a mean.
+    """What some shapes add to a mean: arrays are on the canvas (z, y, x)."""
 
-    Attributes
-    ----------
-    total_mm, weight : ndarray, (z, y, x)
-        On the canvas: the sum of the shapes' fields where their scans can say, and their number.
-    alignments : list of AffineAlignment or None
-        Per shape; None where it could not be registered.
-    displacement_mm : ndarray, (z, y, x, 3), or None
-        The sum of the shapes' displacements.
-    """
-
-    total_mm: np.ndarray
-    weight: np.ndarray
-    alignments: list[AffineAlignment | None]
-    displacement_mm: np.ndarray | None = None
+    total_mm: np.ndarray  # the sum of the shapes' fields where their scans can say ...
+    weight: np.ndarray  # ... and how many these are
+    alignments: list[AffineAlignment | None]  # None: could not be registered
+    displacement_mm: np.ndarray | None = None  # (z, y, x, 3): the sum of the displacements
 
 
 # Adds shapes up on a canvas, in parts that together are all of them, in their order.
@@ -153,16 +122,9 @@ AddAll = Callable[[DistanceField, Sequence[DistanceField], Sequence[AffineAlignm
 def add_shapes(
     canvas: DistanceField, fields: Sequence[DistanceField], starts: Sequence[AffineAlignment], step: AlignmentStep
 ) -> ShapeSum:
-    """Bring shapes to the mean so far and add them up there.
+    """Bring shapes, which lie as `starts` says, to the mean so far and add them up there.
 
-    Parameters
-    ----------
-    canvas : DistanceField
-        The mean so far, or (for "place") any field on the grid to add up on.
-    fields, starts : sequence of DistanceField, AffineAlignment
-        The shapes and how they lie.
-    step : {"place", "affine", "coarse", "fine"}
-        Which registration is made before.
+    For the step "place" the canvas may be any field on the grid to add up on.
     """
     total, weight = np.zeros(canvas.values_mm.shape), np.zeros(canvas.values_mm.shape, np.int32)
     moved = np.zeros((*canvas.values_mm.shape, 3)) if step in ("coarse", "fine") else None
@@ -216,10 +178,6 @@ def build_template(
     made_from : str
         Kept with the template, see :func:`hash_ingredients`.
 
-    Returns
-    -------
-    Template
-
     Raises
     ------
     ValueError
@@ -260,13 +218,8 @@ def build_template(
             mean = remove_mean_displacement(averaged, displacement)
     surface = mesh_field(mean, vertices=vertices)
     middle = np.average(surface.vertices_mm, axis=0, weights=measure_vertex_areas(surface.vertices_mm, surface.faces))
-    return Template(
-        surface.vertices_mm - middle,
-        surface.faces,
-        replace(mean, origin_mm=mean.origin_mm - middle),
-        len(shapes),
-        made_from,
-    )
+    mean = replace(mean, origin_mm=mean.origin_mm - middle)
+    return Template(surface.vertices_mm - middle, surface.faces, mean, len(shapes), made_from)
 
 
 def choose_shapes(fields: Sequence[DistanceField]) -> list[DistanceField]:
@@ -287,14 +240,8 @@ def remove_mean_alignment(alignments: Sequence[AffineAlignment]) -> list[AffineA
     """Move the template so that, on average, each of its points is carried to itself."""
     matrix, offset = _find_mean_affine(alignments)
     inverse = np.linalg.inv(matrix)
-    return [
-        AffineAlignment(
-            alignment.matrix @ inverse,
-            alignment.offset_mm - alignment.matrix @ inverse @ offset,
-            alignment.centre_mm,
-        )
-        for alignment in alignments
-    ]
+    moved = [(one.matrix @ inverse, one.offset_mm - one.matrix @ inverse @ offset) for one in alignments]
+    return [AffineAlignment(*how, one.centre_mm) for how, one in zip(moved, alignments, strict=True)]
 
 
 def mesh_field(field: DistanceField, *, vertices: int) -> Surface:
@@ -362,11 +309,8 @@ def _crop(field: DistanceField) -> DistanceField:
     low = np.maximum(near.min(axis=0) - margin, 0)
     high = np.minimum(near.max(axis=0) + margin + 1, field.values_mm.shape)
     window = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
-    return replace(
-        field,
-        values_mm=np.ascontiguousarray(field.values_mm[window]),
-        origin_mm=field.origin_mm + field.grid_mm * low[::-1],
-    )
+    values = np.ascontiguousarray(field.values_mm[window])
+    return replace(field, values_mm=values, origin_mm=field.origin_mm + field.grid_mm * low[::-1])
 
 
 def _march(values: np.ndarray, field: DistanceField, step: float) -> Surface:

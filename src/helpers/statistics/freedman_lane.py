@@ -128,9 +128,9 @@ def infer_effect(
     With `variance_groups` the statistic is Wald's, ``bᵀ V⁻¹ b / columns`` of the tested
     coefficients b, with ``V = Σ_g σ²_g A_g``: σ²_g is group g's sum of squared residuals over n_g
     less its leverage, A_g its part of the inverse design's square (Guttman, in Winkler et al.
-    2014). A residual that changes group is scaled by σ_new / σ_old, so that permuted errors spread as the
-    observed ones do. The test is asymptotically exact (Janssen 1997; Chung & Romano 2013; with
-    covariates, DiCiccio & Romano 2017); docs/validity_spatial.md measures how exact.
+    2014). A residual that changes group is scaled by σ_new / σ_old, so that permuted errors spread
+    as the observed ones do. The test is asymptotically exact (Janssen 1997; Chung & Romano 2013;
+    with covariates, DiCiccio & Romano 2017); docs/validity_spatial.md measures how exact.
 
     ``p = (1 + permutations that reach the observed statistic) / (1 + permutations)`` (Phipson &
     Smyth 2010), family-wise with each permutation's largest statistic (Westfall & Young 1993),

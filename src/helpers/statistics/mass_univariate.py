@@ -47,28 +47,16 @@ class SurfaceDesign:
 
 @dataclass(frozen=True)
 class SurfaceFit:
-    """What the unpermuted model gives at the vertices that can be fitted, to permute from.
+    """What the unpermuted model gives at the vertices that can be fitted, to permute from."""
 
-    Attributes
-    ----------
-    effect, standard_error, squared, sign, degrees : ndarray, (n_fitted,)
-        Of the tested effect: in mm, its standard error, the squared statistic, the first column's
-        sign, the degrees of freedom left.
-    residuals : ndarray of float64, (n_scans, n_fitted)
-        Of the model without what is tested, of length 1; 0 where a scan lacks the vertex.
-    spreads : ndarray of float64, (n_groups, n_fitted)
-        SD of each group's errors, in the units of `residuals`; 1 without groups.
-    fitted : ndarray of bool, (n_vertices,)
-    """
-
-    effect: np.ndarray
-    standard_error: np.ndarray
-    squared: np.ndarray
-    sign: np.ndarray
-    degrees: np.ndarray
-    residuals: np.ndarray
-    spreads: np.ndarray
-    fitted: np.ndarray
+    effect: np.ndarray  # mm, (n_fitted,), as all up to `degrees`
+    standard_error: np.ndarray  # of the effect, mm
+    squared: np.ndarray  # the squared statistic
+    sign: np.ndarray  # of the first tested column
+    degrees: np.ndarray  # of freedom left
+    residuals: np.ndarray  # (n_scans, n_fitted), without what is tested, of length 1; 0: no vertex
+    spreads: np.ndarray  # (n_groups, n_fitted), SD in the units of `residuals`; 1 without groups
+    fitted: np.ndarray  # bool, (n_vertices,)
 
 
 def count_present(known: np.ndarray, blocks: np.ndarray) -> np.ndarray:

@@ -98,17 +98,11 @@ class PermutedStatistic:
     def _vary(self, design: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the statistic of a variance per group, and the scores; no scan missing."""
         parts = []
-        for members, spread in zip(self.groups, self.spreads[:, self.complete], strict=True):
+        for members, spread, whole in zip(self.groups, self.spreads[:, self.complete], self.whole, strict=True):
             chosen = members[rows]
-            parts.append(
-                (spread * _multiply(design * chosen, self.residuals), spread**2 * (chosen @ self.residuals**2))
-            )
-        scores = np.sum([sums for sums, _ in parts], axis=0)
-        groups = [
-            (_leave(scores, sums, squares, moments), degrees, moments)
-            for (sums, squares), (degrees, moments) in zip(parts, self.whole, strict=True)
-        ]
-        return self._wald(scores, groups, self.complete), scores
+            sums = spread * _multiply(design * chosen, self.residuals)
+            parts.append((sums, spread**2 * (chosen @ self.residuals**2), *whole))
+        return self._wald(parts, self.complete)
 
     def _vary_partial(self, lower: Entries, design: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the same where scans are missing; `lower` orthonormalises over those present."""
@@ -121,20 +115,20 @@ class PermutedStatistic:
             entries = {pair: moment[:, self.pattern] for pair, moment in moments.items()}
             sums = _solve(lower, spread * _multiply(design * chosen, self.partial_residuals), self.pattern)
             parts.append((sums, spread**2 * (chosen @ self.partial_residuals**2), degrees[:, self.pattern], entries))
-        scores = np.sum([sums for sums, _, _, _ in parts], axis=0)
+        return self._wald(parts, self.partial)
+
+    def _wald(
+        self, parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, Entries]], places: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the tested scores' size against their covariance, and all scores.
+
+        Both add up over groups. Of each: its part of the scores (n_columns, n_orders, n_vertices)
+        at the fitted vertices `places`, squares, degrees of freedom, sums of the columns' products.
+        """
+        scores = np.sum([sums for sums, *_ in parts], axis=0)
         groups = [
             (_leave(scores, sums, squares, moments), degrees, moments) for sums, squares, degrees, moments in parts
         ]
-        return self._wald(scores, groups, self.partial), scores
-
-    def _wald(
-        self, scores: np.ndarray, groups: list[tuple[np.ndarray, np.ndarray, Entries]], places: np.ndarray
-    ) -> np.ndarray:
-        """Return the tested scores' size against their covariance, to which the groups add up.
-
-        `scores` is (n_columns, n_orders, n_vertices), at the fitted vertices `places`. Of each
-        group: squares left, degrees of freedom, sums of products of the columns.
-        """
         pooled = np.sum([squares for squares, _, _ in groups], axis=0) / self.degrees[places]
         pooled = np.maximum(pooled, self.tiny / 100)
         first = len(scores) - self.tested
@@ -148,7 +142,7 @@ class PermutedStatistic:
                     added = variance * moments[first + i, first + j]
                     covariance[i, j] = covariance[i, j] + added if (i, j) in covariance else added
         solved = _solve(_factorise(covariance, 0.0), scores[first:])
-        return np.einsum("kbv,kbv->bv", solved, solved) / self.tested
+        return np.einsum("kbv,kbv->bv", solved, solved) / self.tested, scores
 
 
 def _describe_group(columns: np.ndarray, dtype: type) -> tuple[np.ndarray, Entries]:
