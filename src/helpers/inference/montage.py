@@ -21,30 +21,16 @@ from helpers.study import Study
 class MontagePanel:
     """One scan's slice with outlines, ready to be drawn.
 
-    Attributes
-    ----------
-    model, organ : str
-    number : int
-        The scan's study-local number.
-    label : str
-        Why it was chosen: ``worst``, ``median`` or ``best``.
-    dice : float
-        The scan's Dice for this organ.
-    image : ndarray of uint8, (y, x)
-        The windowed slice around the organ; mid-grey where the scan has no image.
-    spacing_mm : tuple of float
-        (y, x) of a pixel.
-    reference, prediction : tuple of ndarray, (n, 2)
-        Closed outlines as x, y in mm from the panel's top left corner; empty where the mask is.
+    Outlines are closed, (n, 2) as x, y in mm from the panel's top left corner; none of empty masks.
     """
 
     model: str
     organ: str
-    number: int
-    label: str
-    dice: float
-    image: np.ndarray
-    spacing_mm: tuple[float, float]
+    number: int  # the scan's, in the study
+    label: str  # why it was chosen: worst, median or best
+    dice: float  # the scan's, for this organ
+    image: np.ndarray  # uint8, (y, x): windowed, around the organ; mid-grey without an image
+    spacing_mm: tuple[float, float]  # (y, x) of a pixel
     reference: tuple[np.ndarray, ...] = field(default=())
     prediction: tuple[np.ndarray, ...] = field(default=())
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 from tqdm import tqdm
 
 from helpers import models, storage, volumes
@@ -131,12 +129,9 @@ def read_organs(study: Study) -> pd.DataFrame:
     StageError
         02_inference has not gone over the cohort with one of the models.
     """
-    tables = []
-    for model in study.parameters.models:
-        path = _organs_path(study, model)
-        study.require({str(path.relative_to(study.folder)): "02_inference"})
-        tables.append(pd.read_parquet(path))
-    return pd.concat(tables, ignore_index=True)
+    paths = [_organs_path(study, model) for model in study.parameters.models]
+    study.require({str(path.relative_to(study.folder)): "02_inference" for path in paths})
+    return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
 
 
 def summarise_inference(table: pd.DataFrame) -> pd.DataFrame:
@@ -224,21 +219,16 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
     return table
 
 
-@contextmanager
-def _take_turn(study: Study, model: Model) -> Iterator[None]:
+def _take_turn(study: Study, model: Model) -> AcquireReturnProxy:
     """Hold a model's folder: a second process waits, and then finds the scans finished."""
     folder = study.inference_path(model.name).parent
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         tqdm.write(f"{model.name}: another process is at work on this study: waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def _organs_path(study: Study, model: Model) -> Path:

@@ -14,19 +14,11 @@ from skimage.measure import marching_cubes
 
 
 class MaskBoundary:
-    """The boundary of a mask, to measure distances to.
+    """The boundary of a mask, to measure distances to; mask and spacing are in (z, y, x) order.
 
-    Parameters
-    ----------
-    mask : ndarray of bool, (z, y, x)
-    spacing_mm : tuple of float
-        (z, y, x).
-
-    Attributes
-    ----------
-    points_mm : ndarray of float32, (n, 3)
-        The middles of all voxel faces between inside and outside, in mm (z, y, x) from the first
-        voxel's centre. Where the mask reaches the array's edge, that edge is boundary.
+    Its `points_mm`, float32, (n, 3), are the middles of all voxel faces between inside and outside,
+    in mm (z, y, x) from the first voxel's centre. Where the mask reaches the array's edge, that
+    edge is boundary.
     """
 
     def __init__(self, mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> None:
@@ -115,9 +107,8 @@ def mesh_mask(
     factors = np.maximum(1, np.rint(side_mm / spacing)).astype(int)
     while True:
         # One empty block all around closes the surface at the array's edges.
-        padded = np.pad(
-            mask.astype(np.float32), [(int(f), int(f + -size % f)) for size, f in zip(mask.shape, factors, strict=True)]
-        )
+        margins = [(int(f), int(f + -size % f)) for size, f in zip(mask.shape, factors, strict=True)]
+        padded = np.pad(mask.astype(np.float32), margins)
         blocks = [part for size, f in zip(padded.shape, factors, strict=True) for part in (size // f, f)]
         filled = padded.reshape(blocks).mean(axis=(1, 3, 5))
         smooth = gaussian_filter(filled, 0.6)

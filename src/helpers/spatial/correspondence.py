@@ -36,36 +36,16 @@ OUTLIER_ROBUST_SD = 3.0
 
 @dataclass(frozen=True)
 class DistanceField:
-    """A signed-distance field of one organ on an isotropic grid along the body's axes.
+    """A signed-distance field of one organ on an isotropic grid along the body's axes."""
 
-    Attributes
-    ----------
-    values_mm : ndarray of float32, (z, y, x)
-        Distance to the surface, negative inside, clipped.
-    grid_mm : float
-        The grid's spacing.
-    origin_mm : ndarray, (3,)
-        Where its first voxel lies (x, y, z), relative to the organ's centre.
-    centre_mm : ndarray, (3,)
-        The organ's centroid in the scan (LPS).
-    scale_mm : ndarray, (3,)
-        Standard deviation of the organ's volume along x, y, z.
-    cut : ndarray of bool, (3, 2)
-        Sides on which the organ reaches the end of the scan, see :class:`Occupancy`.
-    known : ndarray of bool, (z, y, x), or None
-        Where the scan can say; None for everywhere.
-    name : str
-        Whose organ it is, for progress and failures.
-    """
-
-    values_mm: np.ndarray
-    grid_mm: float
-    origin_mm: np.ndarray
-    centre_mm: np.ndarray
-    scale_mm: np.ndarray
-    cut: np.ndarray
-    known: np.ndarray | None = None
-    name: str = ""
+    values_mm: np.ndarray  # float32, (z, y, x): to the surface, negative inside, clipped
+    grid_mm: float  # the spacing
+    origin_mm: np.ndarray  # (3,): the first voxel (x, y, z), relative to the organ's centre
+    centre_mm: np.ndarray  # (3,): the organ's centroid in the scan (LPS)
+    scale_mm: np.ndarray  # (3,): SD of the organ's volume along x, y, z
+    cut: np.ndarray  # bool, (3, 2): the organ reaches the end of the scan, see Occupancy
+    known: np.ndarray | None = None  # bool, (z, y, x): where the scan can say; None: everywhere
+    name: str = ""  # whose organ it is, for progress and failures
 
     @property
     def extent_mm(self) -> np.ndarray:

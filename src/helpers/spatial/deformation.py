@@ -125,8 +125,8 @@ def quantise(displacement_mm: np.ndarray) -> np.ndarray:
 def remove_mean_displacement(field: DistanceField, displacement_mm: np.ndarray) -> DistanceField:
     """Move a template so that, on average over the shapes, each of its points is carried to itself.
 
-    `field` is the mean of the shapes in template space, `displacement_mm` (z, y, x, 3) that of their
-    displacements, on the field's grid.
+    `field` is the mean of the shapes in template space, `displacement_mm` (z, y, x, 3) that of
+    their displacements, on the field's grid.
     """
     grid = field.as_image()
     mean = VoxelFrame.upright(field.origin_mm, field.grid_mm).as_image(displacement_mm.astype(np.float64), vectors=True)

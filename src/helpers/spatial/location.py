@@ -27,7 +27,7 @@ PEAK_QUANTILE = 0.95
 
 @dataclass(frozen=True)
 class MapPeak:
-    """The height of a map, with its sign; where the map stands out most; what the value speaks of."""
+    """The height of a map, with its sign; where it stands out most; what the value speaks of."""
 
     value_mm: float
     vertex: int

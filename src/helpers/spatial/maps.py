@@ -15,21 +15,14 @@ ATTRIBUTE_PREFIX = "group_"
 class PeopleErrors:
     """Errors of one model on one organ, a row per person: the mean over their scans.
 
-    Attributes
-    ----------
-    subjects : Index
-        In order of first appearance; those missed in every scan come last.
-    signed_mm, absolute_mm : ndarray of float32, (n_people, n_vertices)
-        NaN where no scan of the person has the vertex, or all of them missed the organ.
-    miss : ndarray of float32, (n_people, n_vertices)
-        The share of the person's scans in which the error exceeds the tolerance, as a missed organ
-        does everywhere.
+    Errors are float32, (n_people, n_vertices), NaN where no scan of the person has the vertex. A
+    person whose scans all missed the organ has no distances, and misses everywhere.
     """
 
-    subjects: pd.Index
+    subjects: pd.Index  # in order of first appearance; those missed in every scan come last
     signed_mm: np.ndarray
     absolute_mm: np.ndarray
-    miss: np.ndarray
+    miss: np.ndarray  # the share of the person's scans in which the error exceeds the tolerance
 
     @property
     def measured(self) -> np.ndarray:
@@ -39,28 +32,14 @@ class PeopleErrors:
 
 @dataclass(frozen=True)
 class GroupMaps:
-    """The maps of one attribute and one measure.
+    """The maps of one attribute and one measure, each (n_vertices,)."""
 
-    Attributes
-    ----------
-    means : dict of str to ndarray, (n_vertices,)
-        Mean per group; NaN throughout for a suppressed one.
-    counts : dict of str to int
-        People per group.
-    suppressed : tuple of str
-        Groups of fewer people than `min_group`.
-    group_a, group_b : str or None
-        The groups compared; None where there are not two.
-    difference : ndarray, (n_vertices,)
-        a − b; NaN where there are not two.
-    """
-
-    means: dict[str, np.ndarray]
-    counts: dict[str, int]
-    suppressed: tuple[str, ...]
-    group_a: str | None
+    means: dict[str, np.ndarray]  # per group; NaN throughout for a suppressed one
+    counts: dict[str, int]  # people per group
+    suppressed: tuple[str, ...]  # groups of fewer people than `min_group`
+    group_a: str | None  # the groups compared; None where there are not two
     group_b: str | None
-    difference: np.ndarray
+    difference: np.ndarray  # a − b; NaN where there are not two
 
 
 def average_people(

@@ -25,19 +25,11 @@ CANDIDATE_TRIANGLES = 16
 
 @dataclass(frozen=True)
 class VoxelFrame:
-    """Where the voxels of an array lie in the world.
+    """Where the voxels of an array lie in the world."""
 
-    Attributes
-    ----------
-    origin_mm, spacing_mm : ndarray, (3,)
-        Of the first voxel's centre, and between voxels, in (x, y, z) order.
-    direction : ndarray, (3, 3)
-        Its columns are the array axes x, y, z in LPS.
-    """
-
-    origin_mm: np.ndarray
-    spacing_mm: np.ndarray
-    direction: np.ndarray
+    origin_mm: np.ndarray  # (3,): the first voxel's centre (x, y, z)
+    spacing_mm: np.ndarray  # (3,): between voxels, (x, y, z)
+    direction: np.ndarray  # (3, 3): its columns are the array axes x, y, z in LPS
 
     @classmethod
     def of_image(cls, image: sitk.Image) -> VoxelFrame:
@@ -71,23 +63,14 @@ class VoxelFrame:
 class Occupancy:
     """How full of the organ each place is: the mask cropped, pooled and lightly smoothed.
 
-    Attributes
-    ----------
-    values : ndarray of float32, (z, y, x)
-        0 to 1; the organ's surface is where it crosses 0.5.
-    frame : VoxelFrame
-        Where `values` lie.
-    smoothing_mm : float
-        Standard deviation of the Gaussian.
-    cut : ndarray of bool, (3, 2)
-        Whether the organ reaches the end of the scan, for the axes x, y, z at their low and high
-        end: it may go on outside the field of view. There the surface stays open.
+    Where the organ reaches the end of the scan it may go on outside the field of view: it is cut,
+    and its surface stays open.
     """
 
-    values: np.ndarray
+    values: np.ndarray  # float32, (z, y, x), 0 to 1; the organ's surface is where it crosses 0.5
     frame: VoxelFrame
-    smoothing_mm: float
-    cut: np.ndarray
+    smoothing_mm: float  # SD of the Gaussian
+    cut: np.ndarray  # bool, (3, 2): for the axes x, y, z at their low and high end
 
     def evaluate(self, points_mm: np.ndarray) -> np.ndarray:
         """Return the occupancy at points, trilinearly; beyond the array the nearest counts."""

@@ -36,26 +36,13 @@ ROUNDS: tuple[AlignmentStep, ...] = ("affine", "affine", "coarse", "fine")
 
 @dataclass(frozen=True)
 class Template:
-    """A cohort's mean organ.
+    """A cohort's mean organ, in LPS mm about the mean of its surface (x to the person's left)."""
 
-    Attributes
-    ----------
-    vertices_mm : ndarray, (n, 3)
-        LPS mm about the mean of the surface: x to the person's left, y posterior, z superior.
-    faces : ndarray of int, (m, 3)
-    field : DistanceField
-        The mean signed-distance field in the same millimetres.
-    subjects : int
-        How many shapes were averaged.
-    made_from : str
-        A hash of the shapes and settings it was made from; empty where not recorded.
-    """
-
-    vertices_mm: np.ndarray
-    faces: np.ndarray
-    field: DistanceField
-    subjects: int
-    made_from: str = ""
+    vertices_mm: np.ndarray  # (n, 3)
+    faces: np.ndarray  # int, (m, 3)
+    field: DistanceField  # the mean signed distances
+    subjects: int  # how many shapes were averaged
+    made_from: str = ""  # a hash of the shapes and settings; empty where not recorded
 
     @property
     def radius_mm(self) -> float:

@@ -23,45 +23,25 @@ MAX_BATCH = 64
 class SurfaceEffect:
     """An effect at every vertex of a surface, and how sure it is.
 
-    Attributes
-    ----------
-    effect : ndarray of float64, (n_vertices,)
-        Adjusted for the covariates, mm. One tested column: per unit of it (of a 0/1 code: mean of 1
-        minus mean of 0). Several, one-hot: the largest difference of two groups' adjusted means.
-    standard_error : ndarray of float64, (n_vertices,)
-        Of the effect, mm; NaN for several columns. With repeated scans, robust against the likeness
-        of a person's scans (Liang & Zeger 1986 with the factor G/(G−1)·(n−1)/(n−k)); then
-        `statistic` is not effect over it.
-    statistic : ndarray of float64, (n_vertices,)
-        t (one tested column), with the effect's sign, or F.
-    statistic_name : str
-        "t" or "F".
-    p_uncorrected, p_fwer, p_tfce, p_fdr : ndarray of float64, (n_vertices,)
-        Permutation p, two-sided: at the vertex alone; against the largest statistic anywhere on the
-        surface; the same of the enhanced map (NaN without a mesh); `p_uncorrected` adjusted by
-        Benjamini & Hochberg, which the number of permutations bounds from below.
-    subjects : ndarray of int, (n_vertices,)
-        People who have the vertex.
-    permutations : int
-        How many were made besides the identity, which counts in every p as one more.
-    exhaustive : bool
-        Every distinct rearrangement was made once, rather than a random choice.
-    notes : tuple of str
-        What was left out or could not be tested, in sentences.
+    Maps are float64, (n_vertices,), NaN where nothing was tested. One tested column has an effect
+    in mm per unit of it (of a 0/1 code: mean of 1 minus mean of 0) and t with its sign. Several,
+    one-hot, have the largest difference of two groups' adjusted means, in mm, F, and no standard
+    error. With repeated scans the standard error is robust against the likeness of a person's scans
+    (Liang & Zeger 1986 with the factor G/(G−1)·(n−1)/(n−k)); t is then not effect over it.
     """
 
-    effect: np.ndarray
-    standard_error: np.ndarray
+    effect: np.ndarray  # adjusted for the covariates
+    standard_error: np.ndarray  # of the effect, mm
     statistic: np.ndarray
-    statistic_name: str
-    p_uncorrected: np.ndarray
-    p_fwer: np.ndarray
-    p_tfce: np.ndarray
-    p_fdr: np.ndarray
-    subjects: np.ndarray
-    permutations: int
-    exhaustive: bool
-    notes: tuple[str, ...]
+    statistic_name: str  # t or F
+    p_uncorrected: np.ndarray  # permutation p at the vertex alone, two-sided
+    p_fwer: np.ndarray  # against the largest statistic anywhere on the surface
+    p_tfce: np.ndarray  # the same of the enhanced map; NaN without a mesh
+    p_fdr: np.ndarray  # p_uncorrected by Benjamini & Hochberg; permutations limit how small it gets
+    subjects: np.ndarray  # int: people who have the vertex
+    permutations: int  # made besides the identity, which counts in every p as one more
+    exhaustive: bool  # every distinct rearrangement was made once
+    notes: tuple[str, ...]  # what was left out or could not be tested, in sentences
 
 
 def infer_effect(
@@ -208,8 +188,8 @@ def _check_shapes(
         wanted = f"({scans}, n_covariates), a row per scan"
         raise SegfairError(f"covariates must be of shape {wanted}; got {np.shape(covariates)}")
     for name, word, values in (("subjects", "person", subjects), ("variance_groups", "group", groups)):
-        if values is not None and np.shape(values) != (scans,):
-            raise SegfairError(f"{name} must name the {word} of each of {scans} scans; got {np.shape(values)}")
+        if values is not None and (shape := np.asarray(values).shape) != (scans,):
+            raise SegfairError(f"{name} must name the {word} of each of {scans} scans; got {shape}")
     if mesh is not None and len(mesh.areas_mm2) != errors.shape[1]:
         sizes = f"the mesh has {len(mesh.areas_mm2)} vertices, errors_mm has {errors.shape[1]}"
         raise SegfairError(f"{sizes}: give the template's own mesh")
@@ -345,5 +325,7 @@ def _collect(
     maps: np.ndarray, name: str, present: np.ndarray, notes: list[str], made: int = 0, exhaustive: bool = False
 ) -> SurfaceEffect:
     """Return the seven maps (7, n_vertices) as a result."""
-    effect, error, statistic, *p = maps
-    return SurfaceEffect(effect, error, statistic, name, *p, present, made, exhaustive, tuple(notes))
+    effect, error, statistic, p, p_fwer, p_tfce, p_fdr = maps
+    return SurfaceEffect(
+        effect, error, statistic, name, p, p_fwer, p_tfce, p_fdr, present, made, exhaustive, tuple(notes)
+    )

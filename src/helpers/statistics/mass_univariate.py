@@ -20,24 +20,12 @@ NARROW = 1e-4
 
 @dataclass(frozen=True)
 class SurfaceDesign:
-    """What is fitted; rows sorted by person.
+    """What is fitted, (n_scans, n_columns); rows sorted by person."""
 
-    Attributes
-    ----------
-    columns : ndarray of float64, (n_scans, n_columns)
-        Orthonormal: the intercept and covariates, then what is tested.
-    original : ndarray of float64, (n_scans, n_columns)
-        The same columns in their own units.
-    tested : int
-        How many of the last columns are tested.
-    groups : ndarray of int, (n_scans,), optional
-        Whose errors have a variance of their own, 0, 1, ...; None: all have the same.
-    """
-
-    columns: np.ndarray
-    original: np.ndarray
-    tested: int
-    groups: np.ndarray | None = None
+    columns: np.ndarray  # orthonormal: the intercept and covariates, then what is tested
+    original: np.ndarray  # the same columns in their own units
+    tested: int  # how many of the last columns are tested
+    groups: np.ndarray | None = None  # int, (n_scans,): with a variance each; None: one for all
 
     @property
     def covariates(self) -> int:

@@ -18,23 +18,12 @@ VERTICES_AT_ONCE = 60_000
 
 @dataclass(frozen=True)
 class MeshGraph:
-    """Which vertices of a mesh are neighbours, and how much surface each stands for.
+    """Which vertices of a mesh are neighbours, and how much surface each stands for."""
 
-    Attributes
-    ----------
-    edges : ndarray of int, (n_edges, 2)
-        Every edge once, lower vertex first.
-    neighbours : ndarray of int
-        For one vertex after the other: itself and its neighbours.
-    starts : ndarray of int, (n_vertices,)
-        Where each vertex's part of `neighbours` begins.
-    areas_mm2 : ndarray of float, (n_vertices,)
-    """
-
-    edges: np.ndarray
-    neighbours: np.ndarray
-    starts: np.ndarray
-    areas_mm2: np.ndarray
+    edges: np.ndarray  # int, (n_edges, 2): every edge once, lower vertex first
+    neighbours: np.ndarray  # int: for one vertex after the other, itself and its neighbours
+    starts: np.ndarray  # int, (n_vertices,): where each vertex's part of `neighbours` begins
+    areas_mm2: np.ndarray  # float, (n_vertices,)
 
 
 def link_vertices(faces: np.ndarray, areas_mm2: np.ndarray) -> MeshGraph:
