@@ -326,9 +326,9 @@ def test_local_processes_give_the_same_predictions(make_study: MakeStudy) -> Non
         )
 
 
-def test_checkpoint_hashes_name_models_with_weights(make_study: MakeStudy) -> None:
+def test_hash_checkpoints_names_models_with_weights(make_study: MakeStudy) -> None:
     study = make_study([DEMO, ELLIPSE])
-    hashes = inference.checkpoint_hashes(study)
+    hashes = inference.hash_checkpoints(study)
     assert list(hashes) == ["demo"]
     table = inference.run_inference(study)
     assert set(table.loc[table["model"] == "demo", "checkpoint_sha256"]) == {hashes["demo"]}

@@ -3,7 +3,7 @@
 from helpers.inference.agreement import measure_overlap, summarise_sensitivity
 from helpers.inference.montage import MontagePanel, load_montage
 from helpers.inference.stage import (
-    checkpoint_hashes,
+    hash_checkpoints,
     list_failures,
     read_organs,
     run_inference,
@@ -12,7 +12,7 @@ from helpers.inference.stage import (
 
 __all__ = [
     "MontagePanel",
-    "checkpoint_hashes",
+    "hash_checkpoints",
     "list_failures",
     "load_montage",
     "measure_overlap",

@@ -177,7 +177,7 @@ def list_failures(table: pd.DataFrame) -> dict[str, str]:
     return {f"{row.model} / {row.scan}": row.error for row in failed.itertuples()}
 
 
-def checkpoint_hashes(study: Study) -> dict[str, str]:
+def hash_checkpoints(study: Study) -> dict[str, str]:
     """Return the SHA-256 of the weights file of every model that has one."""
     found = {model.name: models.find_checkpoint(model, study) for model in study.parameters.models}
     return {name: models.hash_checkpoint(path) for name, path in found.items() if path is not None and path.is_file()}
