@@ -36,7 +36,7 @@ ROUNDS: tuple[AlignmentStep, ...] = ("affine", "affine", "coarse", "fine")
 
 @dataclass(frozen=True)
 class Template:
-    """A cohort's mean organ, in LPS mm (x left, y posterior, z superior) about its surface's mean."""
+    """A cohort's mean organ, in LPS mm (x left, y posterior, z superior) about its middle."""
 
     vertices_mm: np.ndarray  # (n, 3)
     faces: np.ndarray  # int, (m, 3)
