@@ -297,5 +297,7 @@ def write_template(folder: Path, *, organ: str = "liver", vertices: int = 162) -
         np.einsum("ij,ij->i", np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), corners[:, 0]) < 0
     )
     faces = np.where(inwards[:, None], hull.simplices[:, ::-1], hull.simplices)
-    field = DistanceField(np.zeros((3, 4, 5), np.float32), 4.0, np.zeros(3), np.zeros(3), np.ones(3), np.zeros((3, 2), bool))
+    field = DistanceField(
+        np.zeros((3, 4, 5), np.float32), 4.0, np.zeros(3), np.zeros(3), np.ones(3), np.zeros((3, 2), bool)
+    )
     Template(points, faces.astype(np.int64), field, 60).save(folder / "spatial" / organ / "template.npz")
