@@ -17,7 +17,7 @@ from helpers.parameters import Fairness
 from helpers.performance import AUDIT_TABLES
 from helpers.schema import TABLES
 from helpers.spatial import Template
-from helpers.spatial.correspondence import Field
+from helpers.spatial.correspondence import DistanceField
 
 MODELS = ("sam_demo", "annotator")
 ORGANS = ("liver", "kidney_left")
@@ -297,5 +297,7 @@ def write_template(folder: Path, *, organ: str = "liver", vertices: int = 162) -
         np.einsum("ij,ij->i", np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), corners[:, 0]) < 0
     )
     faces = np.where(inwards[:, None], hull.simplices[:, ::-1], hull.simplices)
-    field = Field(np.zeros((3, 4, 5), np.float32), 4.0, np.zeros(3), np.zeros(3), np.ones(3), np.zeros((3, 2), bool))
+    field = DistanceField(
+        np.zeros((3, 4, 5), np.float32), 4.0, np.zeros(3), np.zeros(3), np.ones(3), np.zeros((3, 2), bool)
+    )
     Template(points, faces.astype(np.int64), field, 60).save(folder / "spatial" / organ / "template.npz")

@@ -12,16 +12,16 @@ from helpers.figures.inference import (
     plot_throughput,
     plot_training,
 )
-from helpers.inference import Panel
+from helpers.inference import MontagePanel
 
 
-def make_panel(model: str, number: int, **changes: object) -> Panel:
+def make_panel(model: str, number: int, **changes: object) -> MontagePanel:
     square = np.array([[4.0, 4.0], [10.0, 4.0], [10.0, 12.0], [4.0, 12.0], [4.0, 4.0]])
     options = {
         "organ": "kidney_left", "label": "worst", "dice": 0.5, "image": np.full((7, 9), 100, np.uint8),
         "spacing_mm": (2.0, 3.0), "reference": (square,), "prediction": (square + 1, square + 2),
     }  # fmt: skip
-    return Panel(model=model, number=number, **{**options, **changes})
+    return MontagePanel(model=model, number=number, **{**options, **changes})
 
 
 def test_throughput_shows_every_finished_scan_and_counts_the_failed() -> None:

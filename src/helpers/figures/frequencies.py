@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 from helpers.figures.framed import Frames, Place, dress_menus, escape, list_menus
 from helpers.figures.slices import trace_outline
 from helpers.figures.style import name_for_people, style_figure
+from helpers.spatial import FrequencySlices
 
 PLANES = ("axial", "coronal", "sagittal")
 # Missed is blue as "too small" is on the surface maps, added is red as "too large".
@@ -22,24 +23,8 @@ _SIDES = (("R", "L", "A", "P"), ("R", "L", "S", "I"), ("A", "P", "S", "I"))
 _EVERYBODY = "everybody"
 
 
-class Slices(Protocol):
-    """What is drawn: :class:`helpers.spatial.FrequencySlices`."""
-
-    model: str
-    organ: str
-    attribute: str
-    group: str
-    kind: str
-    people: int
-    percent: tuple[np.ndarray, np.ndarray, np.ndarray]
-    inside: tuple[np.ndarray, np.ndarray, np.ndarray]
-    position_mm: tuple[float, float, float]
-    origin_mm: tuple[float, float, float]
-    spacing_mm: tuple[float, float, float]
-
-
 def plot_frequency_slices(
-    slices: Sequence[Slices], *, title: str = "How often the organ is missed or overdrawn"
+    slices: Sequence[FrequencySlices], *, title: str = "How often the organ is missed or overdrawn"
 ) -> go.Figure:
     """Draw in how many people a model misses or adds tissue, in slices through where it does so most.
 
@@ -57,7 +42,7 @@ def plot_frequency_slices(
         lower row: what it draws beyond the organ; each in an axial, a coronal and a sagittal slice, seen as radiologists do,
         in percent of the people, on one scale per organ. The line is the mean organ.
     """
-    views: dict[Place, dict[str, Slices]] = {}
+    views: dict[Place, dict[str, FrequencySlices]] = {}
     for one in slices:
         group = f"{one.attribute}\x1f{one.group}" if one.attribute else ""
         views.setdefault((one.model, one.organ, group), {})[one.kind] = one
@@ -92,7 +77,7 @@ def plot_frequency_slices(
     return figure
 
 
-def _draw_view(kinds: dict[str, Slices], most: int) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
+def _draw_view(kinds: dict[str, FrequencySlices], most: int) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
     """Return the twelve traces of a view and its layout: headings, and where the axes end."""
     traces: dict[int, dict[str, Any]] = {}
     layout: dict[str, Any] = {"annotations": []}
@@ -170,7 +155,7 @@ def _write_heading(word: str, plane: str, position_mm: float, axis: int) -> str:
     return f"<b>{word}</b>, {plane}<br>{where}"
 
 
-def _name_people(one: Slices) -> str:
+def _name_people(one: FrequencySlices) -> str:
     who = f"{name_for_people(one.attribute)}: {one.group}" if one.attribute else _EVERYBODY
     return f"{who} (n = {one.people})"
 
@@ -179,13 +164,13 @@ def _write_title(model: str, organ: str, people: str) -> str:
     return f"{organ[:1].upper()}{organ[1:]}, drawn by {model}, {people}: where it is missed and where too much is drawn"
 
 
-def _find_most(slices: Sequence[Slices], organ: str) -> int:
+def _find_most(slices: Sequence[FrequencySlices], organ: str) -> int:
     """Return the end of an organ's scale: its highest percentage, up to the next ten."""
     highest = max(int(plane.max(initial=0)) for one in slices if one.organ == organ for plane in one.percent)
     return max(10, -10 * (-highest // 10))
 
 
-def _weigh(kinds: dict[str, Slices]) -> int:
+def _weigh(kinds: dict[str, FrequencySlices]) -> int:
     return sum(int(plane.sum(dtype=np.int64)) for one in kinds.values() for plane in one.percent)
 
 

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from helpers.figures.style import PALETTE, colour_groups, mark_groups, name_for_people, style_figure
 
 if TYPE_CHECKING:
-    from helpers.inference import Panel
+    from helpers.inference import MontagePanel
 
 _REFERENCE_COLOUR = PALETTE[4]  # sky blue and orange stay apart on every grey and for every eye
 _PREDICTION_COLOUR = PALETTE[5]
@@ -150,12 +150,12 @@ def plot_sensitivity(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def plot_montage(panels: Sequence[Panel]) -> go.Figure:
+def plot_montage(panels: Sequence[MontagePanel]) -> go.Figure:
     """Plot slices with the reference's outline (solid) and the prediction's (dashed), a row per model.
 
     Parameters
     ----------
-    panels : sequence of Panel
+    panels : sequence of MontagePanel
         From ``load_montage``. Of several organs one is shown at a time, chosen from a menu in the figure
         itself, which needs no kernel.
     """
@@ -204,7 +204,7 @@ def plot_montage(panels: Sequence[Panel]) -> go.Figure:
     return figure
 
 
-def _draw_montage(organ: str, rows: Sequence[Sequence[Panel]], columns: int) -> go.Figure:
+def _draw_montage(organ: str, rows: Sequence[Sequence[MontagePanel]], columns: int) -> go.Figure:
     titles = [_describe_panel(row[place]) if place < len(row) else "" for row in rows for place in range(columns)]
     height = 130 + 300 * len(rows)
     figure = make_subplots(
@@ -271,11 +271,11 @@ def plot_training(history: pd.DataFrame) -> go.Figure:
     return style_figure(figure, title="Training on synthetic slices", height=360)
 
 
-def _describe_panel(panel: Panel) -> str:
+def _describe_panel(panel: MontagePanel) -> str:
     return f"{panel.model} · scan {panel.number:03d} · {panel.label} · Dice {panel.dice:.2f}"
 
 
-def _add_panel(figure: go.Figure, panel: Panel, row: int, column: int, shown: set[str]) -> None:
+def _add_panel(figure: go.Figure, panel: MontagePanel, row: int, column: int, shown: set[str]) -> None:
     height, width = panel.image.shape
     spacing_y, spacing_x = panel.spacing_mm
     figure.add_trace(
