@@ -32,7 +32,7 @@ def plot_slices(
     Parameters
     ----------
     reference, prediction : ndarray of bool, (z, y, x)
-        One organ, in axial order (:func:`helpers.volumes.to_axial`); prediction None when there is none.
+        One organ, in axial order (:func:`helpers.volumes.to_axial`); None without a prediction.
     spacing_mm : tuple of float
         (z, y, x).
     image : ndarray of uint8, (z, y, x), optional
@@ -41,7 +41,8 @@ def plot_slices(
         Which slices (z, y, x); through the reference's middle when not given.
     measure : callable, optional
         Gives the signed error (mm) at points (n, 3), in mm (z, y, x) from the first voxel's centre, as
-        :meth:`helpers.spatial.boundary.MaskBoundary.measure` does; with it, dots along the reference's outline show the error.
+        :meth:`helpers.spatial.boundary.MaskBoundary.measure` does; with it, dots along the
+        reference's outline show the error.
     limit_mm : float
         Where the error's colours end on both sides.
     title : str
@@ -49,8 +50,8 @@ def plot_slices(
     Returns
     -------
     go.Figure
-        Seen as radiologists do: the person's right on the left of the axial and coronal slice. Solid line: reference; dashed:
-        prediction.
+        Seen as radiologists do: the person's right on the left of the axial and coronal slice. Solid
+        line: reference; dashed: prediction.
     """
     if centre is None:
         centre = find_middle(reference if reference.any() or prediction is None else prediction)
