@@ -215,7 +215,8 @@ def test_the_audit_is_written(study):
 def test_people_of_small_groups_have_no_group(study):
     performance.measure_performance(study)
     for smallest in (2, 3):
-        study.parameters.fairness.min_group = smallest
+        settings = study.parameters.fairness.model_copy(update={"min_group": smallest})
+        study.parameters = study.parameters.model_copy(update={"fairness": settings})
         people = performance.load_people(study, "dice", "sex")
         sizes = people[people["dice"].notna()].groupby(["model", "organ", "group_sex"], observed=True).size()
         assert (sizes >= smallest).all()

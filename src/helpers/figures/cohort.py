@@ -46,7 +46,7 @@ def plot_flow(flow: pd.DataFrame) -> go.Figure:
 
 
 def plot_distributions(table: pd.DataFrame) -> go.Figure:
-    """Draw age and BMI of the included people by sex, each person (first scan) as a dot beside the box."""
+    """Draw age and BMI of the included people by sex, each person (first scan) as a dot."""
     people = table[table["included"]].drop_duplicates("subject")
     if "group_sex" in people:
         groups = [name for name in people["group_sex"].cat.categories if (people["group_sex"] == name).any()]
@@ -73,7 +73,7 @@ def plot_distributions(table: pd.DataFrame) -> go.Figure:
 
 
 def plot_missingness(missing: pd.DataFrame) -> go.Figure:
-    """Draw, per attribute, how many included scans have a group, a value without a group, or no value."""
+    """Draw how many included scans have a group, a value without a group, or no value."""
     figure = go.Figure()
     looks = {"in a group": (_BLUE, ""), "value without a group": (_ORANGE, "/"), "missing": (_RED, "x")}
     for column, (colour, pattern) in looks.items():

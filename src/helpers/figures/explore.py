@@ -47,9 +47,9 @@ def plot_people(
     Parameters
     ----------
     points : DataFrame
-        One row per person: ``number``, ``scans``, ``score`` (the metric, or what is left of it once it
-        is adjusted), ``place`` (a number, or a group: an ordered category) and ``colour`` (one of
-        `colours` or :data:`OTHERS`; empty text where nothing is coloured).
+        One row per person: ``number``, ``scans``, ``score`` (the metric, or what is left of it
+        after adjustment), ``place`` (a number, or a group: an ordered category) and ``colour`` (one
+        of `colours` or :data:`OTHERS`; empty text where nothing is coloured).
     metric : str
         A key of :data:`helpers.vocabulary.measures.MEASURES`.
     across : str
@@ -68,7 +68,7 @@ def plot_people(
     Returns
     -------
     Figure
-        The first of a dot's ``customdata`` is the person's number; the summary has no ``customdata``.
+        A dot's ``customdata`` begins with the person's number; the summary has none.
     """
     if points.empty:
         return draw_nothing(title, " ".join(["There is nobody to draw.", footnote]).strip())
@@ -133,7 +133,7 @@ def plot_people(
 
 
 def _spread(rows: pd.DataFrame) -> np.ndarray:
-    """Return where people of a group stand side by side: by their number, so always at the same place."""
+    """Return where people of a group stand: by their number, so always at the same place."""
     return rows["place"].cat.codes.to_numpy(float) + 1.2 * jitter(rows["number"].to_numpy())
 
 

@@ -1,4 +1,4 @@
-"""Agreement: annotators with each other, a model prompted again, models' gaps beside annotators'."""
+"""Agreement: annotators with each other, a model prompted again, models' gaps beside theirs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from helpers.figures.panels import break_words, draw_nothing, frame_figure
+from helpers.figures.panels import break_words, draw_nothing
 from helpers.figures.rows import Mark, count_people, draw_rows, label_gap, list_group_marks
 from helpers.figures.style import PALETTE
 from helpers.vocabulary.measures import find_measure
@@ -67,11 +67,9 @@ def plot_agreement(groups: pd.DataFrame, kind: str, metric: str = "dice") -> go.
     absent = dict.fromkeys(
         f"{name_for_people(name)} {group}" for name, group in zip(small["attribute"], small["group"], strict=True)
     )
-    return frame_figure(
-        grid.figure,
+    return grid.frame(
         title=title,
         subtitle="means over people; lines: 95 % intervals",
-        body=grid.body,
         below=74,
         left=110,
         footnote=f"Not shown, too few people: {', '.join(absent)}" if absent else "",
@@ -79,7 +77,7 @@ def plot_agreement(groups: pd.DataFrame, kind: str, metric: str = "dice") -> go.
 
 
 def plot_against_annotators(against: pd.DataFrame, metric: str) -> go.Figure:
-    """Plot every model's gap beside the gap in the annotators' agreement between the same two groups.
+    """Plot every model's gap beside the annotators' gap between the same two groups.
 
     Parameters
     ----------
@@ -90,7 +88,7 @@ def plot_against_annotators(against: pd.DataFrame, metric: str) -> go.Figure:
     Returns
     -------
     Figure
-        A panel per attribute, a row per organ and model with two marks, each with its 95 % interval.
+        A panel per attribute, a row per organ and model with two marks and their 95 % intervals.
     """
     title = f"Models' gaps beside the annotators': {find_measure(metric).name}"
     part = against[against["metric"] == metric]
@@ -116,11 +114,9 @@ def plot_against_annotators(against: pd.DataFrame, metric: str) -> go.Figure:
     for heading, (_, here) in zip(grid.figure.layout.annotations, part.groupby("attribute", sort=False), strict=False):
         heading.text += f", {count_people(here['n'])}"
     grid.title_axes(break_words(label_gap(metric), 26))
-    return frame_figure(
-        grid.figure,
+    return grid.frame(
         title=title,
         subtitle="best − worst group of the model; annotators left of zero: they agree better on its worst group",
-        body=grid.body,
         below=74,
         left=110,
     )

@@ -12,14 +12,13 @@ from helpers.figures.panels import (
     POINTED_AT,
     break_words,
     draw_nothing,
-    frame_figure,
     list_ticks,
     make_grid,
     offer_choices,
     put_first,
 )
-from helpers.figures.rows import Mark, draw_rows, label_gap, list_not_compared
-from helpers.figures.style import PALETTE, colour_groups, mark_groups
+from helpers.figures.rows import Mark, draw_rows, label_gap, list_marks, list_not_compared
+from helpers.figures.style import PALETTE
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import format_p, format_value, name_for_people, name_organ, state_estimate
 
@@ -31,7 +30,10 @@ _PARTS = (
     _RAW,
     Mark("expected from organ size", "expected_gap", None, PALETTE[5], "diamond-open"),
     Mark("excess over organ size", "excess_gap", ("excess_low", "excess_high"), PALETTE[0], "square"),
-    Mark("adjusted for the other attributes", "adjusted_gap", ("adjusted_low", "adjusted_high"), PALETTE[2], "triangle-up"),
+    Mark(
+        "adjusted for the other attributes", "adjusted_gap", ("adjusted_low", "adjusted_high"), PALETTE[2],
+        "triangle-up",
+    ),
 )  # fmt: skip
 
 
@@ -49,16 +51,14 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str, attribute: str | None 
     Returns
     -------
     Figure
-        The shaded band is the margin on both sides of zero. What could not be compared is named beneath.
+        Shaded: the margin on both sides of zero. What could not be compared is named beneath.
     """
     title = f"Gap in {find_measure(metric).name} between the best and the worst group"
     part = _select(disparity, metric, attribute)
     drawn = part[part["gap"].notna()]
     if drawn.empty:
         return draw_nothing(title, _TOO_SMALL)
-    models = list(dict.fromkeys(part["model"]))
-    colours, symbols = colour_groups(models), mark_groups(models)
-    marks = [Mark(name, _RAW.value, _RAW.ends, colours[name], symbols[name], {"model": name}) for name in models]
+    marks = list_marks("gap", ("gap_low", "gap_high"), {name: {"model": name} for name in part["model"]})
     grid = draw_rows(
         drawn,
         dict.fromkeys(drawn["attribute"], marks),
@@ -67,11 +67,9 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str, attribute: str | None 
         columns=1,
     )
     grid.title_axes(label_gap(metric))
-    return frame_figure(
-        grid.figure,
+    return grid.frame(
         title=title,
         subtitle="best − worst group; lines: 95 % intervals; shaded: within the margin",
-        body=grid.body,
         footnote=list_not_compared(part),
     )
 
@@ -91,8 +89,7 @@ def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = No
     Returns
     -------
     Figure
-        A panel per attribute; per organ a mark of each kind, with 95 % intervals; shaded: within the
-        margin.
+        A panel per attribute; per organ a mark of each kind with its 95 % interval; shaded: margin.
     """
     title = f"What the gaps in {find_measure(metric).name} are made of"
     part = _select(disparity, metric)
@@ -111,11 +108,9 @@ def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = No
         grid = draw_rows(here, marks_of, rows, lambda row, mark: _explain_gap(row, mark, metric))
         grid.title_axes(break_words(label_gap(metric), 26))
         grid.figure.update_xaxes(range=around)
-        figures[name] = frame_figure(
-            grid.figure,
+        figures[name] = grid.frame(
             title=f"{title}: {name}",
             subtitle="best − worst group; lines: 95 % intervals; shaded: within the margin",
-            body=grid.body,
             menu=len(models) > 1,
             below=74,
             left=110,
@@ -136,8 +131,7 @@ def plot_model_gaps(model_gaps: pd.DataFrame, metric: str) -> go.Figure:
     Returns
     -------
     Figure
-        A panel per attribute, a mark per pair of models: left of zero the first named has the smaller
-        gap.
+        A panel per attribute, a mark per pair of models; left of zero the first's gap is smaller.
     """
     title = f"Which model has the smaller gaps? Differences of gaps in {find_measure(metric).name}"
     part = _select(model_gaps, metric)
@@ -151,8 +145,7 @@ def plot_model_gaps(model_gaps: pd.DataFrame, metric: str) -> go.Figure:
         f"{first} − {second}": {"model_a": first, "model_b": second}
         for first, second in zip(drawn["model_a"], drawn["model_b"], strict=True)
     }
-    colours, symbols = colour_groups(list(pairs)), mark_groups(list(pairs))
-    marks = [Mark(name, "gap", ("low", "high"), colours[name], symbols[name], pairs[name]) for name in pairs]
+    marks = list_marks("gap", ("low", "high"), pairs)
     grid = draw_rows(
         drawn,
         dict.fromkeys(drawn["attribute"], marks),
@@ -161,11 +154,9 @@ def plot_model_gaps(model_gaps: pd.DataFrame, metric: str) -> go.Figure:
         columns=1,
     )
     grid.title_axes(f"← smaller gap: first model · {label_gap(metric, 'difference of gaps in')} · second model →")
-    return frame_figure(
-        grid.figure,
+    return grid.frame(
         title=title,
         subtitle="gap of the first model − gap of the second, same people; lines: 95 % intervals",
-        body=grid.body,
         footnote=list_not_compared(part),
     )
 
@@ -183,9 +174,9 @@ def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figu
     Returns
     -------
     Figure
-        A panel per pair of groups, a line per covariate (of categories: per level) from its absolute
-        standardised difference before matching to the one after; left of the dashed line at 0.1
-        groups count as alike.
+        A panel per pair of groups, a line per covariate (of categories: per level) from its
+        absolute standardised difference before matching to the one after; left of the dashed line
+        at 0.1 SD groups count as alike.
     """
     title = "Are matched people alike? Standardised differences of covariates"
     part = balance if attribute is None else balance[balance["attribute"] == attribute]
@@ -236,11 +227,9 @@ def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figu
         figure.update_yaxes(list_ticks([break_words(name, 26) for name in names], down=True), **place)
     figure.update_xaxes(range=[-0.03 * most, max(1.06 * most, 1.5 * UNBALANCED)], showticklabels=True, zeroline=False)
     grid.title_axes("difference (SD)")
-    return frame_figure(
-        figure,
+    return grid.frame(
         title=title,
         subtitle=f"left of the dashed line ({UNBALANCED:g} SD) the two groups count as alike",
-        body=grid.body,
         left=110,
     )
 

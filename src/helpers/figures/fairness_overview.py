@@ -132,6 +132,6 @@ def _draw_points(points: pd.DataFrame, attribute: str, metric: str, title: str, 
 
 
 def _mark_many(names: list[str]) -> dict[str, str]:
-    """Return a marker symbol per name: filled ones, then the same open, for up to fourteen names."""
+    """Return a symbol per name, for up to fourteen: filled ones, then the same open."""
     symbols = [*SYMBOLS, *(f"{symbol}-open" for symbol in SYMBOLS)]
     return {name: symbols[place % len(symbols)] for place, name in enumerate(names)}

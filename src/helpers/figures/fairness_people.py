@@ -1,4 +1,4 @@
-"""The people behind the gaps: everyone's score, curves over age or BMI, every combination of groups."""
+"""The people behind the gaps: everyone's score, curves over age or BMI, combinations of groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from helpers.figures.panels import (
     break_words,
     count_columns,
     draw_nothing,
-    frame_figure,
     jitter,
     list_ticks,
     make_bars,
@@ -102,11 +101,9 @@ def plot_group_people(
     for trace in itertools.islice(grid.figure.select_traces({"name": _MEAN}), 1):
         trace.showlegend = True
     told = [name if len(found) == len(organs) else f"{name} ({', '.join(found)})" for name, found in absent.items()]
-    return frame_figure(
-        grid.figure,
+    return grid.frame(
         title=title,
         subtitle="dots: people; half violin: their distribution",
-        body=grid.body,
         left=80,
         footnote=f"Not drawn, too few people: {'; '.join(told)}" if told else "",
     )
@@ -168,9 +165,9 @@ def plot_trend_curves(
     Returns
     -------
     Figure
-        The inner band holds the curve at any one place with 95 % confidence, the dotted outer one the
-        whole curve. Above each panel: the slope of a straight line with its 95 % interval, and the
-        p-values of a trend and of a bend.
+        The inner band holds the curve at any one place with 95 % confidence, the dotted outer one
+        the whole curve. Above each panel: the slope of a straight line with its 95 % interval, and
+        the p-values of a trend and of a bend.
     """
     short = find_measure(metric).long_name
     curves, tests = (
@@ -239,12 +236,10 @@ def _draw_trends(
     figure.update_xaxes(zeroline=False)
     figure.update_yaxes(zeroline=False)
     grid.title_axes(name_for_people(attribute) + (f" ({unit})" if unit else ""), title_measure(measure))
-    return frame_figure(
-        figure,
+    return grid.frame(
         title=title,
         subtitle="adjusted for the other covariates; above: slope of a straight line; "
         "every panel spans as many units, at its own height",
-        body=grid.body,
         menu=menu,
         head=80,
         left=80,
@@ -266,8 +261,8 @@ def _draw_curve(here: pd.DataFrame, metric: str, colour: str) -> list[go.Scatter
     return [
         *traces,
         go.Scatter(
-            x=here["value"], y=here["estimate"], mode="lines", line=line, name="mean", showlegend=False, customdata=told,
-            hovertemplate=POINTED_AT,
+            x=here["value"], y=here["estimate"], mode="lines", line=line, name="mean", showlegend=False,
+            customdata=told, hovertemplate=POINTED_AT,
         ),
     ]  # fmt: skip
 
@@ -308,7 +303,7 @@ def _fade(colour: str, opacity: float) -> str:
 def plot_intersections(
     intersections: pd.DataFrame, metric: str, organ: str | None = None, model: str | None = None
 ) -> go.Figure:
-    """Plot the mean of every combination of groups (sex × age × BMI), small ones steadied by the others.
+    """Plot the mean of every combination of groups (sex × age × BMI), small ones steadied.
 
     Parameters
     ----------
@@ -321,8 +316,8 @@ def plot_intersections(
     Returns
     -------
     Figure
-        The last attribute lies along x, the one before along y, the ones before that part the panels.
-        A cell holds the partially pooled mean, its 95 % interval and the number of people; cells with
+        The last attribute lies along x, the one before along y, those before part the panels. A
+        cell holds the partially pooled mean, its 95 % interval and the number of people; cells with
         too few of them are hatched and hold no number.
     """
     title = f"{find_measure(metric).long_name} where groups meet"
@@ -385,11 +380,9 @@ def _draw_cells(
     hatched = {"name": "too few people to show, or withheld to protect them", "showlegend": True, "hoverinfo": "skip"}
     grid.figure.add_trace(go.Bar(x=[None], y=[None], marker=_HATCHED, **hatched))
     grid.figure.update_layout(barmode="overlay")
-    return frame_figure(
-        grid.figure,
+    return grid.frame(
         title=title,
         subtitle="mean, 95 % interval and people; small cells are drawn towards what their groups predict one by one",
-        body=grid.body,
         menu=menu,
         head=34,
         left=110,
@@ -427,7 +420,7 @@ def _draw_known(
 
 
 def _draw_hidden(hidden: Sequence[tuple[int, int, dict[str, Any]]]) -> list[go.Bar | go.Scatter]:
-    """Return the hatched cells (row, column, what is known), and what they say instead of a number."""
+    """Return the hatched cells (row, column, what is known) and what they say."""
     x, quiet = [j for _, j, _ in hidden], {"showlegend": False, "hoverinfo": "skip"}
     base, marker = [i - 0.47 for i, _, _ in hidden], _HATCHED | {"line": {"width": 0}}
     words = [f"<b>{_say_hidden(row)}</b>" for _, _, row in hidden]
@@ -452,5 +445,6 @@ def _write_cell(row: dict[str, Any], metric: str) -> str:
 def _explain_cell(row: dict[str, Any], metric: str) -> str:
     return (
         f"pooled mean {state_estimate(row['pooled'], row['low'], row['high'], metric)}"
-        f"<br>raw mean {format_value(row['mean'], metric)}, n = {row['n']}<br>weight of the raw mean {row['weight']:.0%}"
+        f"<br>raw mean {format_value(row['mean'], metric)}, n = {row['n']}"
+        f"<br>weight of the raw mean {row['weight']:.0%}"
     )

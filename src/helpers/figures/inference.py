@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from helpers.figures.panels import draw_nothing, frame_figure, make_grid, offer_choices
+from helpers.figures.panels import draw_nothing, make_grid, offer_choices
 from helpers.figures.rows import draw_rows, list_group_marks
 from helpers.figures.style import PALETTE, colour_groups, mark_groups, style_figure
 from helpers.vocabulary.words import name_for_people, name_organ, state_estimate
@@ -68,7 +68,7 @@ def plot_throughput(table: pd.DataFrame) -> go.Figure:
 
 
 def plot_stage_seconds(table: pd.DataFrame) -> go.Figure:
-    """Plot where a scan's time goes: mean seconds of reading, encoding, decoding and writing, per model.
+    """Plot where a scan's time goes: mean seconds of each step, a bar per model.
 
     Parameters
     ----------
@@ -124,11 +124,11 @@ def plot_sensitivity(table: pd.DataFrame) -> go.Figure:
         zero=False,
     )
     grid.title_axes("mean Dice between draws")
-    return frame_figure(grid.figure, title=title, subtitle="means; lines: 95 % intervals", body=grid.body, left=110)
+    return grid.frame(title=title, subtitle="means; lines: 95 % intervals", left=110)
 
 
 def plot_montage(panels: Sequence[Panel]) -> go.Figure:
-    """Plot slices with the reference's outline (solid) and the prediction's (dashed), a row per model.
+    """Plot slices with the outlines of reference (solid) and prediction (dashed), a row per model.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def _draw_montage(organ: str, rows: Sequence[Sequence[Panel]], columns: int, *, 
         if panel:
             _add_panel(grid.figure, panel, place, shown)
     title = f"{name_for_people(organ).capitalize()}: the slice with most of the organ"
-    frame_figure(grid.figure, title=title, body=grid.body, menu=menu, below=20, left=20)
+    grid.frame(title=title, menu=menu, below=20, left=20)
     grid.figure.update_layout(margin_r=20, plot_bgcolor="white")
     grid.figure.update_xaxes(visible=False)
     grid.figure.update_yaxes(visible=False)

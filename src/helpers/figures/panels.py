@@ -30,20 +30,16 @@ _HIGHEST_MENU = 1.95  # plotly takes a menu's place up to 3 panel heights from b
 
 @dataclass(frozen=True)
 class Grid:
-    """Panels of one figure, side by side in rows.
-
-    Attributes
-    ----------
-    figure : Figure
-    panels, columns : int
-    body : int
-        Height of all panels and what lies between them, pixels.
-    """
+    """Panels of one figure, side by side in rows; `body` is the height of all, in pixels."""
 
     figure: go.Figure
     panels: int
     columns: int
     body: int
+
+    def frame(self, **options: Any) -> go.Figure:
+        """Return the figure with what stands above and below its panels: :func:`frame_figure`."""
+        return frame_figure(self.figure, body=self.body, **options)
 
     @property
     def places(self) -> list[dict[str, int]]:
@@ -51,7 +47,7 @@ class Grid:
         return [{"row": n // self.columns + 1, "col": n % self.columns + 1} for n in range(self.panels)]
 
     def title_axes(self, across: str, down: str = "") -> None:
-        """Write the x axis's title under the lowest panel of every column, the y axis's on the left."""
+        """Write the title of x under the lowest panel of every column, that of y on the left."""
         for place in self.places[-self.columns :]:
             self.figure.update_xaxes(title=across or None, **place)
         for place in self.places[:: self.columns]:
@@ -61,20 +57,11 @@ class Grid:
 def make_grid(
     titles: Sequence[str], panel: int, *, columns: int = 3, between: int = 66, across: float = 0.025, **axes: Any
 ) -> Grid:
-    """Return empty panels.
+    """Return empty panels, one per title, `columns` side by side at most.
 
-    Parameters
-    ----------
-    titles : sequence of str
-        One for each panel.
-    panel, between : int
-        Height of a panel and of the space to the next row, pixels.
-    columns : int
-        The most panels side by side.
-    across : float
-        Space between panels side by side, as a part of the width.
-    **axes
-        ``shared_xaxes`` and ``shared_yaxes`` of plotly; every panel has the same by default.
+    `panel` and `between` are the height of a panel and of the space to the next row, in pixels;
+    `across` is the space beside a panel, as a part of the width. All panels share their axes unless
+    plotly's ``shared_xaxes`` or ``shared_yaxes`` say otherwise.
     """
     columns = min(columns, len(titles))
     rows = -(-len(titles) // columns)
@@ -91,7 +78,7 @@ def make_grid(
 
 
 def list_ticks(names: Sequence[str], *, down: bool = False, room: float = 0.6) -> dict[str, Any]:
-    """Return an axis of names at 0, 1, 2 …, from left to right or `down`, with `room` at both ends."""
+    """Return an axis of names at 0, 1, 2 …, to the right or `down`, with `room` at both ends."""
     ends = [-room, len(names) - 1 + room]
     return {
         "tickvals": list(range(len(names))),
@@ -114,25 +101,11 @@ def frame_figure(
     left: int = 70,
     footnote: str = "",
 ) -> go.Figure:
-    """Stack title, subtitle, menu and legend above the panels and a footnote beneath, none upon another.
+    """Stack title, subtitle, menu and legend above the panels and a footnote beneath.
 
-    Parameters
-    ----------
-    figure : Figure
-        With its traces: those of the legend decide how many lines it takes.
-    title, subtitle, footnote : str
-        The subtitle is one line; the footnote is wrapped.
-    body : int
-        Height of the panels, pixels.
-    menu : bool
-        Leave room for :func:`offer_choices`.
-    below, head, left : int
-        Pixels for the axis beneath the panels, between legend and panels, and on the left.
-
-    Returns
-    -------
-    Figure
-        The same.
+    The figure has its traces already: they decide how many lines the legend takes. `body` is the
+    height of the panels, `below`, `head` and `left` the room for the axis beneath them, between
+    legend and panels, and on the left, all in pixels; `menu` leaves room for :func:`offer_choices`.
     """
     names = [trace.name for trace in figure.data if trace.name and trace.showlegend is True]
     above_legend = _TITLE + _SUBTITLE * bool(subtitle) + _MENU * menu
@@ -168,17 +141,9 @@ def frame_figure(
 
 
 def offer_choices(figures: Mapping[str, go.Figure]) -> go.Figure:
-    """Return one figure with a menu of several, which needs no kernel: the first is shown.
+    """Return one figure with a menu of several, which needs no kernel; the first is shown.
 
-    Parameters
-    ----------
-    figures : mapping of str to Figure
-        What the menu says, and the figure; all on the same grid, framed with room for a menu.
-
-    Returns
-    -------
-    Figure
-        The only one, where there is one.
+    `figures` are, by what the menu says, on the same grid and framed with room for a menu.
     """
     parts = list(figures.values())
     if len(parts) == 1:
@@ -225,8 +190,8 @@ def write_beneath(figure: go.Figure, lines: Sequence[str], pixels: int) -> None:
     """Write lines of a footnote so many pixels below the panels."""
     if lines:
         figure.add_annotation(
-            text="<br>".join(lines), x=0, y=0, yshift=-pixels, xref="paper", yref="paper", xanchor="left", yanchor="top",
-            align="left", showarrow=False, font={"size": 12, "color": QUIET},
+            text="<br>".join(lines), x=0, y=0, yshift=-pixels, xref="paper", yref="paper", xanchor="left",
+            yanchor="top", align="left", showarrow=False, font={"size": 12, "color": QUIET},
         )  # fmt: skip
 
 
@@ -266,7 +231,7 @@ def break_words(text: str, width: int) -> str:
 
 
 def _count_lines(names: Sequence[str], width: int) -> int:
-    """Estimate the lines of a legend: one if all fit, else in columns as wide as the widest entry."""
+    """Estimate a legend's lines: one if all fit, else in columns as wide as the widest entry."""
     if not names:
         return 0
     # Symbol and spaces take 40 pixels, a letter 6.5; tags are not seen.
@@ -275,7 +240,7 @@ def _count_lines(names: Sequence[str], width: int) -> int:
 
 
 def _flatten(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Return a layout's leaves by dotted path, as plotly's ``update`` takes them; lists are leaves."""
+    """Return a layout's leaves by dotted path, as plotly's ``update`` takes them."""
     leaves: dict[str, Any] = {}
     for key, item in value.items():
         if key in ("template", "meta"):

@@ -1,9 +1,9 @@
-"""Estimates with their intervals in rows: a panel per attribute, a row per organ, a mark of each kind."""
+"""Estimates with their intervals in rows: a panel per attribute, a row per organ."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,8 @@ from helpers.vocabulary.words import name_for_people, name_organ
 class Mark:
     """A kind of mark.
 
-    Attributes
-    ----------
-    name : str
-        In the legend.
-    value : str
-        The column that lies along x.
-    ends : tuple of str or None
-        The columns of its interval.
-    colour, symbol : str
-    only : mapping of str to str
-        The rows of the table it is drawn of, by column; all by default.
+    `name` stands in the legend; `value` and `ends` are the columns of an estimate and its interval;
+    `only` says, by column, which rows of the table it is drawn of (all by default).
     """
 
     name: str
@@ -56,20 +47,18 @@ def draw_rows(
     Parameters
     ----------
     table : DataFrame
-        Columns ``attribute``, ``row`` (what stands beside a row), ``n`` and those of the marks;
-        where there is a ``margin``, the band within it is shaded.
+        Columns ``attribute``, ``row`` (what stands beside it), ``n`` and those of the marks; where
+        there is a ``margin``, the band within it is shaded.
     marks : mapping of str to sequence of Mark
         Attribute → kinds of marks.
     rows : sequence of str
         From top to bottom.
     explain : callable
-        Gives the text for who points at a mark, from its row of the table.
+        Gives the text for who points at a mark.
     columns : int
         The most panels side by side.
-    counted : bool
-        Write the number of people beside each row.
-    zero : bool
-        Draw a line at zero.
+    counted, zero : bool
+        Write the number of people beside each row; draw a line at zero.
     """
     most = max(map(len, marks.values()))
     alone = columns == 1  # panels one below the other have rows of their own
@@ -113,27 +102,23 @@ def draw_rows(
     return grid
 
 
-def list_group_marks(table: pd.DataFrame) -> list[Mark]:
-    """Return a mark per group of one attribute, its number of people in the legend.
+def list_marks(value: str, ends: tuple[str, str], kinds: Mapping[str, Mapping[str, str]]) -> list[Mark]:
+    """Return a mark of its own colour and symbol for each kind: name → the rows it is drawn of."""
+    colours, symbols = colour_groups(list(kinds)), mark_groups(list(kinds))
+    return [Mark(name, value, ends, colours[name], symbols[name], only) for name, only in kinds.items()]
 
-    Parameters
-    ----------
-    table : DataFrame
-        attribute, group, n, mean, ci_low, ci_high.
-    """
-    names = list(dict.fromkeys(table["group"]))
-    colours, symbols = colour_groups(names), mark_groups(names)
+
+def list_group_marks(table: pd.DataFrame) -> list[Mark]:
+    """Return a mark per group of one attribute's rows, its number of people in the legend."""
     attribute = name_for_people(str(table["attribute"].iloc[0]))
-    marks = []
-    for name in names:
-        people = table.loc[(table["group"] == name) & table["mean"].notna(), "n"]
-        label = f"{attribute}: {name}" + (f", {count_people(people)}" if len(people) else "")
-        marks.append(Mark(label, "mean", ("ci_low", "ci_high"), colours[name], symbols[name], {"group": name}))
-    return marks
+    people = {name: table.loc[(table["group"] == name) & table["mean"].notna(), "n"] for name in table["group"]}
+    marks = list_marks("mean", ("ci_low", "ci_high"), {name: {"group": name} for name in people})
+    counts = {name: f", {count_people(numbers)}" if len(numbers) else "" for name, numbers in people.items()}
+    return [replace(mark, name=f"{attribute}: {mark.name}{counts[mark.name]}") for mark in marks]
 
 
 def spread_rows(count: int) -> list[float]:
-    """Return offsets that keep `count` marks of one row apart, and nearer to it than to the next."""
+    """Return offsets that keep `count` marks of a row apart, nearer to it than to the next."""
     return [0.0] if count == 1 else list(np.linspace(-0.27, 0.27, count))
 
 
@@ -156,7 +141,7 @@ def label_gap(metric: str, what: str = "gap in") -> str:
 
 
 def list_not_compared(part: pd.DataFrame) -> str:
-    """Return a sentence that names the rows of a disparity table without a gap; empty where all have."""
+    """Return a sentence that names the comparisons without a gap; empty where all have one."""
     absent = part[part["gap"].isna()]
     every = set(zip(part["model"], part["organ"], strict=True))
     names = []

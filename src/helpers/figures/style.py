@@ -75,7 +75,7 @@ _SVG_LINK = """\
 
 
 class _SvgLink(ExternalRenderer):
-    """Puts a link beneath a figure that saves it as SVG: JupyterLab takes no button of one's own."""
+    """Puts a link beneath a figure that saves it as SVG: Lab takes no button of one's own."""
 
     def render(self, fig: dict[str, Any]) -> None:
         from IPython.display import display
@@ -84,7 +84,7 @@ class _SvgLink(ExternalRenderer):
 
 
 def use_safe_renderer() -> None:
-    """Make JupyterLab's plotly figures leave out the upload button, and offer themselves as SVG too."""
+    """Make JupyterLab's figures leave out the upload button, and offer themselves as SVG too."""
     pio.renderers["plotly_mimetype"].config = dict(CONFIG)
     pio.renderers["segfair_svg_link"] = _SvgLink()
     pio.renderers.default = "plotly_mimetype+segfair_svg_link"

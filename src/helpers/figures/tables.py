@@ -1,4 +1,4 @@
-"""Tables for reading: rounded with units, estimate and interval in one cell, verdicts in words and colours."""
+"""Tables for reading: rounded with units, estimate and interval in one cell, verdicts in words."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _INTERVALS = {
 
 
 class ShownTable(Styler):
-    """A styled table with a link that saves its rows as CSV: inside the page, so it works offline."""
+    """A styled table with a link that saves its rows as CSV, from the page itself."""
 
     def __init__(self, *arguments: Any, csv: str = "", file: str = "table", **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -62,7 +62,7 @@ def link_csv(csv: str, file: str) -> str:
 
 
 def use_saved_tables() -> None:
-    """Make Jupyter show every DataFrame with a link that saves it as CSV; outside of Jupyter nothing happens."""
+    """Make Jupyter show every DataFrame with a link that saves it as CSV."""
     from IPython import get_ipython
 
     shell = get_ipython()
@@ -86,15 +86,15 @@ def style_table(
     file: str = "table",
     alpha: float | None = None,
 ) -> ShownTable:
-    """Return a table of the audit as a reader wants it; the CSV it offers keeps every column and digit.
+    """Return a table of the audit as a reader wants it; its CSV keeps every column and digit.
 
     Parameters
     ----------
     table : DataFrame
         Any table of ``fairness/``; a column ``metric`` says which unit a row's measures have.
     columns : sequence of str, optional
-        What to show, in order; all by default. An estimate brings its interval into its own cell; the
-        interval's columns need not be named and are not shown by themselves.
+        What to show, in order; all by default. An estimate brings its interval into its own cell;
+        the interval's columns need not be named and are not shown by themselves.
     caption : str
         Stands above the table.
     file : str
@@ -105,8 +105,8 @@ def style_table(
     Returns
     -------
     ShownTable
-        Numbers rounded, with their units; p-values never "0"; missing values "–"; each verdict with its
-        sign, word and colour.
+        Numbers rounded, with their units; p-values never "0"; missing values "–"; each verdict with
+        its sign, word and colour.
 
     Raises
     ------

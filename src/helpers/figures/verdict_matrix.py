@@ -1,4 +1,4 @@
-"""The verdict on every comparison at one glance: HTML tables, one per model, organs by attributes."""
+"""The verdict on every comparison at one glance: a table per model, organs by attributes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class VerdictMatrix:
 
 
 def show_verdicts(disparity: pd.DataFrame, metric: str | None = None, *, alpha: float) -> VerdictMatrix:
-    """Show the verdict on every comparison: a table per model, a row per organ, a column per attribute.
+    """Show the verdict on every comparison: a table per model, organs by attributes.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def show_verdicts(disparity: pd.DataFrame, metric: str | None = None, *, alpha: 
     -------
     VerdictMatrix
         A cell holds a sign, a word, who does worse and by how much (95 % interval); pointing at it
-        gives the groups, the margin, the minimum detectable difference and the adjusted p. Texts from
-        the table are escaped.
+        gives the groups, the minimum detectable difference and the adjusted p. Texts from the table
+        are escaped: give it as it is.
     """
     metrics = put_first(disparity["metric"], metric)
     if not metrics or metric not in {None, *metrics}:
@@ -95,7 +95,7 @@ def show_verdicts(disparity: pd.DataFrame, metric: str | None = None, *, alpha: 
 def draw_verdicts(
     disparity: pd.DataFrame, metric: str, *, alpha: float, organs: Sequence[str] | None = None
 ) -> VerdictMatrix:
-    """Show the verdicts on one metric, see :func:`show_verdicts`; `organs` gives the rows' order."""
+    """Show the verdicts on one metric; `organs` gives the rows' order, all together come first."""
     part, measure = disparity[disparity["metric"] == metric], find_measure(metric)
     found = {(row["model"], row["organ"], row["attribute"]): row for row in part.to_dict("records")}
     rows = list(dict.fromkeys(part["organ"])) if organs is None else [o for o in organs if o in set(part["organ"])]
