@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +17,7 @@ from helpers.figures.fairness_people import plot_group_people
 from helpers.parameters import Fairness
 from tests.test_fairness_groups import make_cohort, make_metrics
 
+ROOT = Path(__file__).resolve().parents[1]
 ATTRIBUTES = ["sex", "age", "site"]
 
 
@@ -85,6 +90,26 @@ def test_a_group_is_small_where_few_of_it_were_measured(tables):
     figure = plot_group_people(few, "dice", "sex", model="m")
     assert figure.layout.xaxis.ticktext[1] == "male<br>too few"
     assert "Not drawn, too few people: male (liver); other" in list_texts(figure)
+
+
+def list_calls(source: str, name: str) -> list[ast.Call]:
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [call for call in calls if ast.unparse(call.func).split(".")[-1] == name]
+
+
+def test_whoever_draws_people_hides_small_groups_first():
+    """The figure draws what it is given: report and notebooks give tables without small groups."""
+    report = [path.read_text(encoding="utf-8") for path in (ROOT / "src/helpers/report").rglob("*.py")]
+    given = [ast.unparse(call.args[0]) for text in report for call in list_calls(text, "plot_group_people")]
+    assert given and all(table.startswith("hide_small_groups(") for table in given)
+    cells = [
+        cell for path in (ROOT / "notebooks").rglob("*.ipynb") for cell in json.loads(path.read_text("utf-8"))["cells"]
+    ]
+    drawn = ["".join(cell["source"]) for cell in cells if "plot_group_people(" in "".join(cell["source"])]
+    assert any(list_calls(text, "plot_group_people") for text in drawn)
+    for text in drawn:
+        for call in list_calls(text, "plot_group_people"):
+            assert f"{ast.unparse(call.args[0])} = performance.load_people(" in text
 
 
 def test_forest_shows_gap_interval_margin_and_what_is_not_compared(tables):

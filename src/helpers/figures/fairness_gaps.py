@@ -228,9 +228,7 @@ def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figu
     figure.update_xaxes(range=[-0.03 * most, max(1.06 * most, 1.5 * UNBALANCED)], showticklabels=True, zeroline=False)
     grid.title_axes("difference (SD)")
     return grid.frame(
-        title=title,
-        subtitle=f"left of the dashed line ({UNBALANCED:g} SD) the two groups count as alike",
-        left=110,
+        title=title, subtitle=f"left of the dashed line ({UNBALANCED:g} SD) the two groups count as alike", left=110
     )
 
 
@@ -243,11 +241,11 @@ def _select(table: pd.DataFrame, metric: str, attribute: str | None = None) -> p
 
 def _explain_gap(row: dict[str, Any], mark: Mark, metric: str) -> str:
     number = row["adjusted_n"] if mark.value == "adjusted_gap" else row["n"]
-    ends = [row[end] for end in mark.ends or ()] or [None, None]
+    low, high = (row[end] for end in mark.ends) if mark.ends else (None, None)
     return (
         f"<b>{row['model']} · {row['row']}</b>, n = {number:.0f}"
         f"<br>best: {row['best_group']}, worst: {row['worst_group']}"
-        f"<br>{mark.name}: {state_estimate(row[mark.value], *ends, metric)}"
+        f"<br>{mark.name}: {state_estimate(row[mark.value], low, high, metric)}"
     )
 
 

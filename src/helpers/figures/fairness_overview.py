@@ -79,7 +79,7 @@ def _draw_points(points: pd.DataFrame, attribute: str, metric: str, title: str, 
     for model in models:
         chosen, colour = part[part["model"] == model], colours[model]
         bars = make_bars(chosen["gap"], chosen["gap_low"], chosen["gap_high"], colour) | {"thickness": 1, "width": 2}
-        marker = {"symbol": [symbols[organ] for organ in chosen["organ"]], "line": {"width": 1.5, "color": colour}}
+        line, shapes = {"width": 1.5, "color": colour}, [symbols[organ] for organ in chosen["organ"]]
         told = [
             f"<b>{model} · {name_organ(row.organ)}</b>, n = {row.n:.0f}<br>mean {format_value(row.overall, metric)}, "
             f"gap {state_estimate(row.gap, row.gap_low, row.gap_high, metric)}"
@@ -89,21 +89,19 @@ def _draw_points(points: pd.DataFrame, attribute: str, metric: str, title: str, 
         figure.add_trace(
             go.Scatter(
                 x=chosen["overall"], y=chosen["gap"], error_y=bars, mode="markers",
-                marker={"color": colour, "size": 11, **marker}, customdata=told, hovertemplate=POINTED_AT,
-                legendgroup=f"model {model}", showlegend=False,
+                marker={"color": colour, "symbol": shapes, "size": 11, "line": line},
+                customdata=told, hovertemplate=POINTED_AT, legendgroup=f"model {model}", showlegend=False,
             )
         )  # fmt: skip
     for name, colour, symbol in [
         *((model, colours[model], "line-ew") for model in models),
         *((name_organ(organ), "#555555", symbols[organ]) for organ in organs),
     ]:
-        width = 5 if symbol == "line-ew" else 1.5
-        marker = {"color": colour, "symbol": symbol, "size": 12, "line": {"width": width, "color": colour}}
+        line = {"width": 5 if symbol == "line-ew" else 1.5, "color": colour}
+        marker = {"color": colour, "symbol": symbol, "size": 12, "line": line}
         entry = {"mode": "markers", "name": name, "showlegend": True, "hoverinfo": "skip"}
         figure.add_trace(go.Scatter(x=[None], y=[None], marker=marker, **entry))
-    margins = part["margin"].dropna()
-    if len(margins):
-        margin = float(margins.iloc[0])
+    for margin in part["margin"].dropna()[:1]:
         figure.add_hrect(y0=-margin, y1=margin, fillcolor=MARGIN_COLOUR, line_width=0, layer="below")
     figure.add_hline(y=0, line=ZERO_LINE)
     frame_figure(

@@ -144,11 +144,7 @@ def _draw_cloud(
 
 
 def plot_trend_curves(
-    trends: pd.DataFrame,
-    trend_tests: pd.DataFrame,
-    metric: str,
-    attribute: str | None = None,
-    organ: str | None = None,
+    trends: pd.DataFrame, trend_tests: pd.DataFrame, metric: str, attribute: str | None = None, organ: str | None = None
 ) -> go.Figure:
     """Plot a metric as a smooth curve of a continuous attribute, a panel per model.
 
@@ -185,8 +181,10 @@ def plot_trend_curves(
     figures = {}
     for name, where in [first, *(pair for pair in choices if pair != first)]:
         label = f"{name_for_people(name)} · {name_organ(where)}" if several else name_organ(where)
+        here, tested = (table[(table["organ"] == where) & (table["attribute"] == name)] for table in (curves, tests))
         figures[label] = _draw_trends(
-            *(table[(table["organ"] == where) & (table["attribute"] == name)] for table in (curves, tests)),
+            here,
+            tested,
             models,
             name,
             metric,

@@ -74,11 +74,12 @@ def draw_rows(
             if chosen.empty:
                 continue
             x, colour = chosen[mark.value], mark.colour
+            bars = make_bars(x, chosen[mark.ends[0]], chosen[mark.ends[1]], colour) if mark.ends else None
             figure.add_trace(
                 go.Scatter(
                     x=x,
                     y=[rows.index(row) + offset for row in chosen["row"]],
-                    error_x=make_bars(x, *(chosen[end] for end in mark.ends), colour) if mark.ends else None,
+                    error_x=bars,
                     mode="markers",
                     name=mark.name,
                     legendgroup=mark.name,
@@ -90,9 +91,7 @@ def draw_rows(
                 **place,
             )
             named.add(mark.name)
-        margins = here["margin"].dropna() if "margin" in here else ()
-        if len(margins):
-            margin = float(margins.iloc[0])
+        for margin in here["margin"].dropna()[:1] if "margin" in here else ():
             figure.add_vrect(x0=-margin, x1=margin, fillcolor=MARGIN_COLOUR, line_width=0, layer="below", **place)
         if zero:
             figure.add_vline(x=0, line=ZERO_LINE, **place)

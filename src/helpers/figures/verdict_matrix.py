@@ -15,7 +15,6 @@ from helpers.vocabulary.verdicts import Verdict, find_p, find_reach, holds_zero,
 from helpers.vocabulary.words import (
     POOLED,
     format_interval,
-    format_number,
     format_p,
     format_value,
     is_known,
@@ -57,9 +56,11 @@ class VerdictMatrix:
 
     html: str
 
-    def _repr_html_(self) -> str:
-        """Return it with its style, as Jupyter and the report show it."""
+    def to_html(self) -> str:
+        """Return it with its style, for a page."""
         return f"{_STYLE}{self.html}"
+
+    _repr_html_ = to_html  # as Jupyter shows it
 
 
 def show_verdicts(disparity: pd.DataFrame, metric: str | None = None, *, alpha: float) -> VerdictMatrix:
@@ -121,8 +122,8 @@ def draw_verdicts(
         for verdict in Verdict
         if verdict in judged.values()
     )
-    margins = part["margin"].dropna().unique() if "margin" in part else ()
-    margin = f"; margin {format_value(margins[0], metric)}" if len(margins) == 1 else ""
+    margins = {float(margin) for margin in part["margin"].dropna()} if "margin" in part else set()
+    margin = f"; margin {format_value(margins.pop(), metric)}" if len(margins) == 1 else ""
     return VerdictMatrix(
         f'<figure class="verdicts"><figcaption>For whom each model works worse: the gap in {measure.name} between '
         f'groups{margin}</figcaption><div class="models">{"".join(tables)}</div><ul>{key}</ul>{_HOW}</figure>'
@@ -131,20 +132,21 @@ def draw_verdicts(
 
 def describe_cell(row: Mapping[str, Any], verdict: Verdict) -> str:
     """Return who does worse and by how much, short enough for a cell."""
-    metric, worst = str(row["metric"]), row["worst_group"]
-    size, low, high = (format_number(row.get(name), metric) for name in ("gap", "gap_low", "gap_high"))
-    interval = format_interval(row.get("gap_low"), row.get("gap_high"), metric)
-    reach = find_reach(row)
+    metric, low, high = str(row["metric"]), row.get("gap_low"), row.get("gap_high")
+    interval, within = format_interval(low, high, metric), f"within {format_value(row.get('margin'), metric)}"
+    worse = f"{row['worst_group']} worse by {format_value(row['gap'], metric)}"
     if verdict is Verdict.DISPARITY:
-        return f"worse: {worst}, {size} ({low} to {high})"
+        return f"{worse} ({interval})"
     if verdict is Verdict.DIFFERENCE:
-        return f"which is worse is open: {interval}" if holds_zero(row) else f"worse: {worst}, {interval}"
+        which = "which is worse" if holds_zero(row) else f"{row['worst_group']} worse, how much"
+        return f"{which} is uncertain: {interval}"
     if verdict is Verdict.NEGLIGIBLE:
-        return f"worse: {worst}, {format_value(row['gap'], metric)}"
+        return f"{worse}, {within}"
     if verdict is Verdict.EQUIVALENT:
-        return f"within {format_value(row['margin'], metric)}"
+        return within
+    reach = find_reach(row)
     if reach is None:
-        return "everyone has the same value" if row.get("gap_low") == row.get("gap_high") == 0 else ""
+        return "everyone has the same value" if low == high == 0 else ""
     return f"up to {format_value(reach, metric)}"
 
 

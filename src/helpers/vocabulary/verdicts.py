@@ -66,7 +66,7 @@ def read_verdict(row: Mapping[str, Any], alpha: float) -> Verdict:
     Parameters
     ----------
     row : mapping
-        A row of ``disparity.csv``: gap, worst_group, verdict, p_adjusted (p where absent).
+        A row of ``disparity.csv``: worst_group, best_group, gap, verdict, p_adjusted (p where absent).
     alpha : float
         The error rate allowed over the family of comparisons.
 
@@ -77,10 +77,10 @@ def read_verdict(row: Mapping[str, Any], alpha: float) -> Verdict:
         comparisons that the table calls inconclusive, DIFFERENCE are those where the groups are
         shown to differ (adjusted p at most `alpha`) and only by how much is uncertain.
     """
-    if not (is_known(row.get("gap")) and is_known(row.get("worst_group"))):
+    if not all(is_known(row.get(name)) for name in ("gap", "worst_group")):
         return Verdict.NOT_COMPARED
     told = row.get("verdict")
-    if told in (Verdict.DISPARITY, Verdict.DIFFERENCE, Verdict.NEGLIGIBLE, Verdict.EQUIVALENT):
+    if told in (Verdict.DISPARITY, Verdict.NEGLIGIBLE, Verdict.EQUIVALENT):
         return Verdict(told)
     p = find_p(row)
     return Verdict.DIFFERENCE if is_known(p) and float(p) <= alpha else Verdict.INCONCLUSIVE
