@@ -82,7 +82,7 @@ def test_gap_is_said_in_words_and_is_the_difference_of_the_means_drawn(explorer)
     assert view.summary.set_index("place")["estimate"].to_dict() == pytest.approx(means.to_dict(), abs=1e-12)
 
 
-def test_holding_equal_shows_the_points_of_the_audit_s_ancova(explorer, study):
+def test_adjusting_shows_the_points_of_the_audit_s_ancova(explorer, study):
     view = explorer.show(model="sam_demo", organ="liver", metric="dice", across="group:sex", covariates=["bmi"])
     assert view.adjusted and not view.points["measured"].equals(view.points["score"])
     cohort = study.read_included().sort_values("number").drop_duplicates("subject").set_index("number")
@@ -93,18 +93,19 @@ def test_holding_equal_shows_the_points_of_the_audit_s_ancova(explorer, study):
     )
     shown = people.groupby("place", observed=True)["score"].mean()
     assert shown.to_dict() == pytest.approx(expected.means.set_index("group")["adjusted_mean"].to_dict(), abs=1e-12)
-    assert "with BMI held equal" in view.message
+    assert "adjusted for BMI:" in view.message
 
 
-def test_what_lies_across_is_not_held_equal_too(explorer):
+def test_what_lies_across_is_not_adjusted_for_too(explorer):
     explorer.show(covariates=["bmi", SIZE], across="group:sex")
     assert explorer.show(across="bmi").covariates == (SIZE,)
     assert explorer.show(across="group:sex").covariates == (SIZE,)
 
 
-def test_constant_covariate_is_named_as_not_held_equal(explorer):
+def test_constant_covariate_is_named_as_not_adjusted_for(explorer):
     view = explorer.show(across="group:sex", covariates=["scanner"])
-    assert "Not held equal: scanner: constant" in view.message and not view.adjusted
+    assert "Not adjusted for: scanner: constant" in view.message and not view.adjusted
+    assert "adjusted for scanner" not in view.message
 
 
 def test_number_across_gives_a_curve(explorer):

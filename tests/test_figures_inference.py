@@ -68,7 +68,7 @@ def test_montage_has_a_row_per_model_and_names_scans_by_number() -> None:
 
 
 def test_montage_of_nothing_says_so() -> None:
-    assert "No finished scan" in plot_montage([]).layout.title.text
+    assert "No finished scan" in plot_montage([]).layout.annotations[0].text
     assert len(plot_montage([make_panel("a", 1, prediction=())]).data) == 3
 
 
@@ -113,7 +113,7 @@ def test_sensitivity_shows_groups_with_their_size_or_says_that_there_is_nothing(
         }
     )  # fmt: skip
     figure = plot_sensitivity(table)
-    assert [trace.name for trace in figure.data] == ["female", "male", "old"]
-    assert figure.data[0].y[0] == "m · kidney left"
-    assert figure.data[0].customdata.tolist() == [[10]]
-    assert "drawn once" in plot_sensitivity(table.iloc[:0]).layout.title.text
+    assert [trace.name for trace in figure.data] == ["sex: female, n = 10", "sex: male, n = 12", "age: old, n = 9"]
+    assert figure.layout.yaxis.ticktext == ("m · kidney left",)
+    assert figure.data[0].customdata[0] == "female, n = 10: 0.900 (0.838 to 0.962)"
+    assert "drawn once" in plot_sensitivity(table.iloc[:0]).layout.annotations[0].text

@@ -14,14 +14,14 @@ from helpers import fairness
 from helpers.errors import SegfairError
 from helpers.fairness.adjustment import adjust_gaps
 from helpers.fairness.confounding import UNITS, is_numeric
-from helpers.fairness.disparity import HIGHER_IS_BETTER, sign_metric
+from helpers.fairness.disparity import sign_metric
 from helpers.fairness.groups import list_groups, read_covariates
 from helpers.fairness.partial_residuals import PartialResiduals, measure_partial_residuals
 from helpers.fairness.trends import fit_trends
 from helpers.figures.explore import MOST_COLOURS, OTHERS, plot_people
-from helpers.figures.panels import format_range, format_value, name_metric, name_organ
-from helpers.figures.style import METRIC_LABELS, name_for_people
 from helpers.study import Study, load_study
+from helpers.vocabulary.measures import find_measure, list_scores
+from helpers.vocabulary.words import format_interval, format_value, list_words, name_for_people, name_organ
 
 NOTHING = "nothing"
 SIZE = "organ volume"
@@ -40,7 +40,7 @@ class View:
     colour : str
         A key of :attr:`Explorer.colours`.
     covariates : tuple of str
-        What is held equal, in the order of :meth:`Explorer.list_covariates`.
+        What is adjusted for, in the order of :meth:`Explorer.list_covariates`.
     selected : tuple of int
         Numbers of the people brushed; empty when nobody is.
     points : DataFrame
@@ -96,7 +96,7 @@ class Explorer:
         self._metrics, self._cohort = study.read("metrics"), study.read_included()
         parameters = study.parameters
         self._attributes = list(parameters.cohort.attributes)
-        self.metrics = [name for name in METRIC_LABELS if name in HIGHER_IS_BETTER and name in self._metrics]
+        self.metrics = [name for name in list_scores() if name in self._metrics]
         # The study's own metrics first: the first one of them is its main one.
         chosen = parameters.fairness.metrics
         self.metrics.sort(key=lambda name: chosen.index(name) if name in chosen else len(chosen))
@@ -130,7 +130,7 @@ class Explorer:
         return self._view
 
     def list_covariates(self, across: str) -> list[str]:
-        """Return what can be held equal beside what lies on the x axis."""
+        """Return what can be adjusted for beside what lies on the x axis."""
         taken = across.removeprefix(_GROUPS)
         return [name for name in (*self._names, SIZE) if name != taken]
 
@@ -147,7 +147,7 @@ class Explorer:
     ) -> View:
         """Change what is shown; what is not given stays, as far as it fits.
 
-        A covariate that comes to lie on the x axis is no longer held equal; people who are not drawn are no longer selected.
+        A covariate that comes to lie on the x axis is no longer adjusted for; people who are not drawn are no longer selected.
 
         Raises
         ------
@@ -209,7 +209,7 @@ class Explorer:
             colours=colours,
             summary=view.summary,
             adjusted_for=[name_covariate(name) for name in view.covariates] if view.adjusted else (),
-            title=f"{METRIC_LABELS[view.metric].split(' (')[0]} of {view.model}: {name_organ(view.organ)}",
+            title=f"{find_measure(view.metric).long_name} of {view.model}: {name_organ(view.organ)}",
             footnote=view.footnote,
             selected=view.selected,
         )
@@ -337,7 +337,7 @@ class Explorer:
     def _summarise(
         self, view: View, measured: pd.Series, place: pd.Series, smallest: int
     ) -> tuple[pd.DataFrame | None, list[str]]:
-        """Return the groups' means or the curve, with the covariates held equal, and what they say."""
+        """Return the groups' means or the curve, adjusted for the covariates, and what they say."""
         covariates = self._read_covariates(view.covariates, view.organ)
         values = measured.to_numpy()[:, None]
         if not isinstance(place.dtype, pd.CategoricalDtype):
@@ -352,10 +352,11 @@ class Explorer:
         gap = adjusted.gaps.iloc[0]
         if means.empty or pd.isna(gap["low"]):
             return (means if len(means) else None), [_capitalise(str(gap["note"]))] if gap["note"] else []
-        held = f", with {', '.join(map(name_covariate, view.covariates))} held equal" if view.covariates else ""
+        held = f", adjusted for {list_words(map(name_covariate, view.covariates))}" if view.adjusted else ""
         said = (
-            f"Gap in {name_metric(view.metric)} between {gap['best_group']} (best) and {gap['worst_group']}{held}: "
-            f"{format_value(gap['adjusted_gap'], view.metric)} (95 % interval {format_range(gap['low'], gap['high'], view.metric)})"
+            f"Gap in {find_measure(view.metric).name} between {gap['best_group']} (best) and {gap['worst_group']}{held}: "
+            f"{format_value(gap['adjusted_gap'], view.metric)} "
+            f"(95 % interval {format_interval(gap['low'], gap['high'], view.metric)})"
         )
         return means[["place", "estimate", "low", "high"]], [said]
 
@@ -376,7 +377,7 @@ def _describe_adjustment(held: PartialResiduals) -> list[str]:
     """Return what is to be said of the covariates, in sentences without their full stops."""
     if held.note:
         return [f"Shown as measured: {held.note}"]
-    notes = [f"Not held equal: {held.dropped}"] if held.dropped else []
+    notes = [f"Not adjusted for: {held.dropped}"] if held.dropped else []
     if held.n_missing:
         notes.append(f"{held.n_missing} people are left out because a covariate of theirs is unknown")
     return notes

@@ -13,9 +13,9 @@ from helpers.errors import SegfairError
 from helpers.explore.brush import BrushedFigure
 from helpers.explore.explorer import Explorer, list_studies, name_covariate
 from helpers.explore.export import export_view
-from helpers.figures.panels import format_value, name_organ
-from helpers.figures.style import METRIC_LABELS
 from helpers.study import Study
+from helpers.vocabulary.measures import find_measure
+from helpers.vocabulary.words import format_value, name_organ
 from helpers.widgets import EVERYONE, browse_cases
 
 _SHOWN_FIRST = 10  # people who are selected when the exploration opens: the worst ones
@@ -109,14 +109,14 @@ class ExplorerWidget(ipywidgets.VBox):
         for box in self.covariates.values():
             box.observe(lambda _: self._change(covariates=self._list_held()), names="value")
         self._held.children = [
-            ipywidgets.HTML("<span style='margin: 0 10px 0 12px'>hold equal</span>"),
+            ipywidgets.HTML("<span style='margin: 0 10px 0 12px'>adjust for</span>"),
             *self.covariates.values(),
         ]
         self._refreshing = True
         try:
             self.model.options = explorer.models
             self.organ.options = [(name_organ(organ), organ) for organ in explorer.organs]
-            self.metric.options = [(METRIC_LABELS[name].split(" (")[0], name) for name in explorer.metrics]
+            self.metric.options = [(find_measure(name).long_name, name) for name in explorer.metrics]
             self.across.options = [(words, key) for key, words in explorer.dimensions.items()]
             self.colour.options = [(words, key) for key, words in explorer.colours.items()]
         finally:

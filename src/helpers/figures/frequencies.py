@@ -1,4 +1,4 @@
-"""How often people's masks are wrong inside and around an organ: slices through the frequency volumes."""
+"""How often people's masks are wrong inside and around an organ: slices through the volumes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from helpers.figures.framed import Frames, Place, dress_menus, escape, list_menus
+from helpers.figures.panels import draw_nothing
 from helpers.figures.slices import trace_outline
-from helpers.figures.style import name_for_people, style_figure
+from helpers.figures.style import style_figure
 from helpers.spatial import FrequencySlices
+from helpers.vocabulary.words import name_for_people
 
 PLANES = ("axial", "coronal", "sagittal")
 # Missed is blue as "too small" is on the surface maps, added is red as "too large".
@@ -26,7 +28,7 @@ _EVERYBODY = "everybody"
 def plot_frequency_slices(
     slices: Sequence[FrequencySlices], *, title: str = "How often the organ is missed or overdrawn"
 ) -> go.Figure:
-    """Draw in how many people a model misses or adds tissue, in slices through where it does so most.
+    """Draw in how many people a model misses or adds tissue, in slices where it does so most.
 
     Parameters
     ----------
@@ -38,16 +40,17 @@ def plot_frequency_slices(
     Returns
     -------
     go.Figure
-        Works without a kernel: menus choose model, organ and people. Upper row: tissue of the organ that the model leaves out,
-        lower row: what it draws beyond the organ; each in an axial, a coronal and a sagittal slice, seen as radiologists do,
-        in percent of the people, on one scale per organ. The line is the mean organ.
+        Works without a kernel: menus choose model, organ and people. Upper row: tissue of the organ
+        that the model leaves out, lower row: what it draws beyond the organ; each in an axial, a
+        coronal and a sagittal slice, seen as radiologists do, in percent of the people, on one
+        scale per organ. The line is the mean organ.
     """
     views: dict[Place, dict[str, FrequencySlices]] = {}
     for one in slices:
         group = f"{one.attribute}\x1f{one.group}" if one.attribute else ""
         views.setdefault((one.model, one.organ, group), {})[one.kind] = one
     if not views:
-        return _say_nothing_to_show(title)
+        return draw_nothing(escape(title), "No volumes: no organ could be mapped, or too few people.")
     most = {organ: _find_most(slices, organ) for organ in {place[1] for place in views}}
     labels = {
         place: (place[0], name_for_people(place[1]), _name_people(next(iter(kinds.values()))))
@@ -97,7 +100,8 @@ def _draw_view(kinds: dict[str, FrequencySlices], most: int) -> tuple[dict[int, 
             )
             across, along = trace_outline(inside, step_v, step_h)
             traces[2 * place] = {
-                **axes, "visible": True, "z": percent, "x0": round(first_h, 2), "dx": step_h, "y0": round(first_v, 2), "dy": step_v,
+                **axes, "visible": True, "z": percent, "x0": round(first_h, 2), "dx": step_h,
+                "y0": round(first_v, 2), "dy": step_v,
                 "zmin": 0, "zmax": most, "colorscale": [[0.0, "#FFFFFF"], [1.0, colour]], "showscale": column == 2,
                 "hovertemplate": "%{z} % of people<extra></extra>",
                 "colorbar": {
@@ -172,18 +176,3 @@ def _find_most(slices: Sequence[FrequencySlices], organ: str) -> int:
 
 def _weigh(kinds: dict[str, FrequencySlices]) -> int:
     return sum(int(plane.sum(dtype=np.int64)) for one in kinds.values() for plane in one.percent)
-
-
-def _say_nothing_to_show(title: str) -> go.Figure:
-    figure = style_figure(go.Figure(), title=escape(title), height=240)
-    figure.add_annotation(
-        text="No volumes: no organ could be mapped, or too few people.",
-        showarrow=False,
-        xref="paper",
-        yref="paper",
-        x=0.5,
-        y=0.5,
-    )
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    return figure

@@ -204,15 +204,17 @@ def write_audit(study: Study) -> fairness.Audit:
     return found
 
 
-def load_people(study: Study) -> pd.DataFrame:
-    """Read the metrics by subject, as :func:`helpers.fairness.average_subjects` returns them."""
-    people, _ = fairness.average_subjects(
-        study.read("metrics"),
-        study.read_included(),
-        list(study.parameters.cohort.attributes),
-        study.parameters.fairness.metrics,
-    )
-    return people
+def load_people(study: Study, metric: str, attribute: str) -> pd.DataFrame:
+    """Read one metric as one row per subject, model and organ, with the subject's group.
+
+    Returns
+    -------
+    DataFrame
+        From :func:`helpers.fairness.average_subjects`, without groups of fewer than ``min_group``
+        people (:func:`helpers.fairness.hide_small_groups`).
+    """
+    people, _ = fairness.average_subjects(study.read("metrics"), study.read_included(), [attribute], [metric])
+    return fairness.hide_small_groups(people, metric, attribute, study.parameters.fairness.min_group)
 
 
 def tabulate_statuses(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -81,9 +81,14 @@ class Measure:
         return self.unit or (f"{self.bounds[0]:g}–{self.bounds[1]:g}" if self.is_bounded else "ratio")
 
     @property
+    def remark(self) -> str:
+        """The scale and, of a score, the direction: ``0–1, higher is better``."""
+        return f"{self.scale}, {self.say_best()}" if self.is_score else self.scale
+
+    @property
     def label(self) -> str:
         """The title of an axis: name, scale and, of a score, direction."""
-        return f"{self.long_name} ({self.scale}{f', {self.say_best()}' if self.is_score else ''})"
+        return f"{self.long_name} ({self.remark})"
 
     def say_best(self, best: str = "is better") -> str:
         """Return which way is better: ``higher is better``, or ``0 is best``."""

@@ -78,7 +78,7 @@ def read_verdict(row: Mapping[str, Any], alpha: float) -> Verdict:
         comparisons that the table calls inconclusive, DIFFERENCE are those where the groups are
         shown to differ (adjusted p at most `alpha`) and only by how much is uncertain.
     """
-    if not all(is_known(row.get(name)) for name in ("gap", "worst_group", "best_group")):
+    if not all(is_known(row.get(name)) for name in ("gap", "worst_group")):
         return Verdict.NOT_COMPARED
     told = row.get("verdict")
     if told in (Verdict.DISPARITY, Verdict.NEGLIGIBLE, Verdict.EQUIVALENT):
@@ -90,3 +90,18 @@ def read_verdict(row: Mapping[str, Any], alpha: float) -> Verdict:
 def find_p(row: Mapping[str, Any]) -> Any:
     """Return the adjusted p-value; the test's own where none was adjusted."""
     return row["p_adjusted"] if "p_adjusted" in row else row.get("p")
+
+
+def find_reach(row: Mapping[str, Any]) -> float | None:
+    """Return the size of the largest gap inside the interval, either way.
+
+    None without an interval, or where nobody varies and it has no width.
+    """
+    ends = [float(row[end]) for end in ("gap_low", "gap_high") if is_known(row.get(end))]
+    return max(map(abs, ends)) if len(ends) == 2 and ends[0] < ends[1] else None
+
+
+def holds_zero(row: Mapping[str, Any]) -> bool:
+    """Tell whether the interval of a gap holds zero."""
+    low, high = row.get("gap_low"), row.get("gap_high")
+    return is_known(low) and is_known(high) and float(low) <= 0 <= float(high)

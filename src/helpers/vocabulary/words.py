@@ -87,6 +87,12 @@ def format_estimate(value: Any, low: Any, high: Any, metric: str) -> str:
     return f"{middle} ({format_number(low, metric)} to {format_number(high, metric)})"
 
 
+def state_estimate(value: Any, low: Any, high: Any, metric: str) -> str:
+    """Return a value and its interval with units: ``2.60 mm (0.30 to 2.10 mm)``."""
+    interval = f" ({format_interval(low, high, metric)})" if is_known(low) and is_known(high) else ""
+    return format_value(value, metric) + interval
+
+
 def format_p(p: Any) -> str:
     """Return ``p = 0.012``, ``p < 0.001`` or ``p > 0.99``."""
     return f"p {compare_p(p)}" if is_known(p) else "p not computed"

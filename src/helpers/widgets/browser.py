@@ -13,9 +13,10 @@ from PIL import Image
 
 from helpers.fairness import HIGHER_IS_BETTER
 from helpers.figures.slices import plot_slices, trace_outline
-from helpers.figures.style import METRIC_LABELS, name_for_people
 from helpers.figures.surface_geometry import round_up
 from helpers.study import Study
+from helpers.vocabulary.measures import find_measure
+from helpers.vocabulary.words import format_value, name_for_people
 from helpers.widgets.pictures import PLANES, Plane, SliceView, draw_slice, draw_text
 from helpers.widgets.scans import OrganCase, OrganSurface, Scan, ScanStore
 
@@ -385,9 +386,5 @@ def _label_scan(number: int, metric: str, score: float) -> str:
 
 
 def _write_score(metric: str, score: float) -> str:
-    """Return a metric's name and value: ``Dice 0.512``, ``Boundary error 3.1 mm``."""
-    name = METRIC_LABELS[metric].split(" (")[0]
-    for ending, unit in (("_mm", "mm"), ("_ml", "ml")):
-        if metric.endswith(ending):
-            return f"{name} {score:.1f} {unit}"
-    return f"{name} {score:.3f}"
+    """Return a metric's name and value: ``Dice 0.512``, ``Boundary error 3.10 mm``."""
+    return f"{find_measure(metric).long_name} {format_value(score, metric)}"

@@ -14,9 +14,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from helpers.figures.slices import PREDICTION_COLOUR, REFERENCE_COLOUR
-from helpers.figures.style import CONFIG, DIVERGING, METRIC_LABELS, name_for_people
+from helpers.figures.style import CONFIG, DIVERGING
 from helpers.figures.surface_geometry import CAMERAS, frame_scene, mark_sides, place_camera
 from helpers.study import Study
+from helpers.vocabulary.measures import MEASURES
+from helpers.vocabulary.words import name_for_people
 from helpers.widgets.browser import EVERYONE, CaseBrowser, Choice
 from helpers.widgets.pictures import PICTURE_PIXELS, PLANES
 from helpers.widgets.scans import OrganSurface
@@ -54,7 +56,7 @@ class CaseBrowserWidget(ipywidgets.VBox):
         )
         self.group = ipywidgets.Dropdown(options=[EVERYONE], description="group", style=wide)
         self.sort_by = ipywidgets.Dropdown(
-            options=[(METRIC_LABELS.get(order, order).split(" (")[0], order) for order in browser.orders],
+            options=[(MEASURES[order].long_name if order in MEASURES else order, order) for order in browser.orders],
             description="sort by",
             style=wide,
         )

@@ -7,10 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.figures import fairness as figures
-from helpers.figures.fairness_gaps import plot_gap_ladder
-from helpers.figures.fairness_overview import VERDICT_LOOKS, plot_model_gaps
-from helpers.figures.fairness_people import plot_intersections, plot_trend_curves
+from helpers.fairness.groups import hide_small_groups
+from helpers.figures.fairness_gaps import plot_gap_forest, plot_gap_ladder, plot_model_gaps
+from helpers.figures.fairness_people import plot_group_people, plot_intersections, plot_trend_curves
 from helpers.figures.style import name_for_people
 from helpers.report import sentences
 from helpers.report.blocks import Block, Figure, Heading, Note, Section, Table, Text
@@ -28,6 +27,7 @@ from helpers.report.sections.questions import (
     select_comparisons,
 )
 from helpers.report.sentences import Outcome
+from helpers.vocabulary.verdicts import read_verdict
 
 _PLACE = ("performance", "How well each model does, and for whom worse", "Performance")
 _MOST_DOTS = 9
@@ -64,7 +64,7 @@ def _draw_gaps(outputs: Outputs) -> list[Block]:
     blocks: list[Block] = [
         Heading("How far apart the groups are"),
         Figure(
-            figures.plot_gap_forest(disparity, metric),
+            plot_gap_forest(disparity, metric),
             f"Each mark is the gap in {name} between the best and the worst group; the line is its 95 % interval, the shaded band is "
             "the margin below which a gap is of no consequence. A line that crosses zero means that no gap is shown, not that there is "
             "none: its far end is how large it may be. Among three groups or more the largest gap is above zero by chance alone.",
@@ -73,7 +73,7 @@ def _draw_gaps(outputs: Outputs) -> list[Block]:
     if metric == "dice" and "boundary_error_mm" in set(disparity["metric"]):
         blocks.append(
             Figure(
-                figures.plot_gap_forest(disparity, "boundary_error_mm"),
+                plot_gap_forest(disparity, "boundary_error_mm"),
                 "The same in millimetres: how much further off the outline is in the worst group. This does not depend on organ size. "
                 "The worst group may be another one than for Dice.",
             )
@@ -113,16 +113,16 @@ def _draw_people(outputs: Outputs) -> list[Block]:
         organs = [organ for organ in dict.fromkeys(people["organ"]) if organ in wanted]
         blocks.append(
             Figure(
-                figures.plot_group_dots(
-                    people,
+                plot_group_people(
+                    hide_small_groups(people, metric, attribute, outputs.parameters.fairness.min_group),
                     metric,
                     attribute,
                     model=model,
                     organs=organs,
-                    min_group=outputs.parameters.fairness.min_group,
+                    groups=escape_for_plotly(outputs.groups),
                 ),
-                "Each dot is one person, the box holds the middle half of the group, the line in it is the median. See how far the "
-                "groups overlap, and whether a few people or all of them make the difference.",
+                "Each dot is one person, the half violin beside the dots is their distribution, the black mark the group's mean "
+                "with its 95 % interval. See how far the groups overlap, and whether a few people or all of them make the difference.",
             )
         )
     if len(pairs) > _MOST_DOTS:
@@ -196,15 +196,14 @@ def _tabulate_gaps(outputs: Outputs, disparity: pd.DataFrame) -> Table:
 
 def _tabulate_gap(row: Mapping[str, Any], alpha: float) -> dict[str, str]:
     metric = str(row["metric"])
-    look = VERDICT_LOOKS.get(str(row.get("verdict")), VERDICT_LOOKS["inconclusive"])
-    unsized = sentences.judge_gap(row, alpha) is Outcome.SIZE_OPEN
+    look = read_verdict(row, alpha)
     unit = "points" if metric in sentences.SCORES else metric.rpartition("_")[2]
     return {
         "Model": row["model"],
         "Organ": sentences.name_organ(row["organ"]),
         "By": name_for_people(str(row["attribute"])),
         "Measure": f"{sentences.METRIC_NAMES.get(metric, metric)}, {unit}",
-        "Verdict": f"{look.sign} {look.word}" + (" (a difference is shown, its size is open)" if unsized else ""),
+        "Verdict": f"{look.sign} {look.word}",
         "Worse than": f"“{row['worst_group']}” than “{row['best_group']}”",
         "Gap (95 % interval)": sentences.format_estimate(row["gap"], row.get("gap_low"), row.get("gap_high"), metric),
         "Margin": sentences.format_estimate(row.get("margin"), None, None, metric),
