@@ -150,7 +150,7 @@ def plot_montage(panels: Sequence[MontagePanel]) -> go.Figure:
     )
 
 
-def _draw_montage(organ: str, rows: Sequence[Sequence[Panel]], columns: int, *, menu: bool) -> go.Figure:
+def _draw_montage(organ: str, rows: Sequence[Sequence[MontagePanel]], columns: int, *, menu: bool) -> go.Figure:
     padded = [[*row, *[None] * (columns - len(row))] for row in rows]
     titles = [_describe_panel(panel) if panel else " " for row in padded for panel in row]
     own = {"shared_xaxes": False, "shared_yaxes": False}
@@ -191,7 +191,7 @@ def _describe_panel(panel: MontagePanel) -> str:
     return f"{panel.model} · scan {panel.number:03d} · {panel.label} · Dice {panel.dice:.2f}"
 
 
-def _add_panel(figure: go.Figure, panel: Panel, place: dict[str, int], shown: set[str]) -> None:
+def _add_panel(figure: go.Figure, panel: MontagePanel, place: dict[str, int], shown: set[str]) -> None:
     height, width = panel.image.shape
     step_y, step_x = panel.spacing_mm
     grey = {"colorscale": "Greys_r", "zmin": 0, "zmax": 255, "showscale": False, "hoverinfo": "skip"}
