@@ -15,8 +15,8 @@ from helpers.figures.panels import (
     draw_nothing,
     format_range,
     format_value,
-    jitter,
     name_person,
+    shift_sideways,
     wrap_label,
     wrap_note,
 )
@@ -158,7 +158,7 @@ def _look_up(colours: Sequence[str]) -> tuple[Mapping[str, str], Mapping[str, st
 
 def _spread(rows: pd.DataFrame) -> np.ndarray:
     """Return where people of a group stand side by side: by their number, so always at the same place."""
-    return rows["place"].cat.codes.to_numpy(float) + 1.2 * jitter(rows["number"].to_numpy())
+    return rows["place"].cat.codes.to_numpy(float) + 1.2 * shift_sideways(rows["number"].to_numpy())
 
 
 def _describe(row: Any, metric: str, *, grouped: bool) -> str:

@@ -19,7 +19,6 @@ from helpers.figures.panels import (
     finish_panels,
     format_interval,
     format_p,
-    jitter,
     label_organ,
     lower_first,
     make_bars,
@@ -27,6 +26,7 @@ from helpers.figures.panels import (
     name_not_compared,
     name_organ,
     name_person,
+    shift_sideways,
     spread_rows,
     wrap_label,
 )
@@ -115,7 +115,7 @@ def plot_group_dots(
             )
             figure.add_trace(
                 go.Scatter(
-                    x=position + jitter(chosen["number"].to_numpy()),
+                    x=position + shift_sideways(chosen["number"].to_numpy()),
                     y=chosen[metric],
                     mode="markers",
                     marker={"color": colours[group], "symbol": symbols[group], "size": 6, "opacity": 0.6},

@@ -20,11 +20,11 @@ from helpers.figures.panels import (
     format_range,
     format_value,
     frame_figure,
-    jitter,
     name_metric,
     name_organ,
     name_person,
     offer_choices,
+    shift_sideways,
     title_lowest,
     wrap_label,
 )
@@ -150,7 +150,7 @@ def _draw_cloud(
             line={"color": colour, "width": 1.5}, fillcolor=colour, opacity=0.35, hoverinfo="skip", showlegend=False,
         ),
         go.Scatter(
-            x=position - 0.2 + 0.5 * jitter(chosen["number"].to_numpy()),
+            x=position - 0.2 + 0.5 * shift_sideways(chosen["number"].to_numpy()),
             y=chosen[metric],
             mode="markers",
             marker={"color": colour, "symbol": symbol, "size": 5, "opacity": 0.65},

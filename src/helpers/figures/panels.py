@@ -306,7 +306,7 @@ def spread_rows(count: int) -> list[float]:
     return [0.0] if count == 1 else list(np.linspace(-0.3, 0.3, count))
 
 
-def jitter(numbers: np.ndarray) -> np.ndarray:
+def shift_sideways(numbers: np.ndarray) -> np.ndarray:
     """Return a sideways shift per scan number, always the same (multiples of the golden ratio spread evenly)."""
     return (np.asarray(numbers, float) * 0.6180339887 % 1.0 - 0.5) * 0.5
 

@@ -3,7 +3,7 @@
 from helpers.inference.agreement import measure_overlap, summarise_sensitivity
 from helpers.inference.montage import Panel, load_montage
 from helpers.inference.stage import (
-    checkpoint_hashes,
+    hash_checkpoints,
     list_failures,
     read_inference,
     read_organs,
@@ -13,7 +13,7 @@ from helpers.inference.stage import (
 
 __all__ = [
     "Panel",
-    "checkpoint_hashes",
+    "hash_checkpoints",
     "list_failures",
     "load_montage",
     "measure_overlap",

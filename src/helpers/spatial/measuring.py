@@ -177,7 +177,7 @@ def _read_reference(case: ScanCase) -> tuple[np.ndarray, Frame, volumes.Grid]:
         text = str(error).replace(str(case.reference), "the reference").replace(case.reference.name, "the reference")
         raise VolumeError(text) from error
     axial = volumes.to_axial(image)
-    return sitk.GetArrayFromImage(axial), Frame.of_image(axial), volumes.grid_of_image(image)
+    return sitk.GetArrayFromImage(axial), Frame.of_image(axial), volumes.get_grid(image)
 
 
 def _read_prediction(path: Path, grid: volumes.Grid) -> np.ndarray | None:
@@ -188,7 +188,7 @@ def _read_prediction(path: Path, grid: volumes.Grid) -> np.ndarray | None:
         image = volumes.read_volume(path)
     except VolumeError:
         return None
-    if volumes.grid_of_image(image).differences(grid):
+    if volumes.get_grid(image).differences(grid):
         return None
     return sitk.GetArrayFromImage(volumes.to_axial(image)).astype(np.uint8, copy=False)
 

@@ -153,7 +153,7 @@ class ScanStore:
                     image, levels = grey, volumes.find_levels(grey, str(row["modality"]))
         except SegfairError:  # its text names files: not for a screen that others see
             return f"scan {number:03d} cannot be read: see 01_cohort for the reason"
-        return Scan(labels, image, levels, volumes.spacing_zyx_mm(axial), _find_boxes(labels))
+        return Scan(labels, image, levels, volumes.get_spacing_zyx_mm(axial), _find_boxes(labels))
 
     def _read_prediction(self, model: str, number: int) -> Prediction | None:
         scan = self.load_scan(number)
