@@ -101,7 +101,7 @@ def draw_pictures(figure: go.Figure) -> dict[str, bytes]:
 
 
 def _read_pictures(page: str) -> dict[str, bytes]:
-    """Return the pictures that :data:`_DRAWING` has left in a page; none where it has not come to its end."""
+    """Return the pictures that :data:`_DRAWING` left in a page; none where it did not end."""
     found = re.search(r'<pre id="pictures">(.+?)</pre>', page, re.DOTALL)
     if found is None:
         return {}

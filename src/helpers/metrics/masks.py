@@ -166,7 +166,7 @@ def compare_masks(
     reference, prediction = reference[box], prediction[box]
     voxel_ml = float(np.prod(spacing)) / 1000.0
     in_reference, in_prediction = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
-    volumes = {
+    volumes: dict[str, Any] = {
         "volume_ref_ml": in_reference * voxel_ml,
         "volume_pred_ml": in_prediction * voxel_ml,
         "volume_error_ml": (in_prediction - in_reference) * voxel_ml,
@@ -246,7 +246,7 @@ def predict_dice(boundary_error_mm: Any, volume_ml: Any, surface_cm2: Any) -> np
 
 def _measure_both(
     surfaces: SurfaceDistances, common: int, in_first: int, in_second: int, tolerance_mm: float
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Return the measures of overlap and distance in which both masks count alike."""
     return {
         "dice": 2.0 * common / (in_first + in_second),

@@ -13,8 +13,8 @@ from helpers.study import find_mask
 class Precomputed:
     """Reads each scan's mask, with left and right parted by the reference's own midline.
 
-    The file's axes may be stored in another order or direction than the reference's; the voxels must be
-    the same ones. Masks are never resampled.
+    The file's axes may be stored in another order or direction than the reference's; the voxels
+    must be the same ones. Masks are never resampled.
     """
 
     device = "cpu"

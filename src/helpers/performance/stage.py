@@ -20,8 +20,8 @@ from helpers.metrics import (
     MEASURES,
     SYMMETRIC_MEASURES,
     AnnotatorAgreement,
-    compare_masks,
     compare_annotators,
+    compare_masks,
     mark_missing,
     predict_dice,
 )
