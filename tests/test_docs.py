@@ -100,7 +100,7 @@ def test_modules_commands_and_files_exist(repository, name):
 
 # Modules whose sentences a user meets on the way from files to a report, and calls in them that add a sentence.
 USED = (
-    "parameters.py", "study.py", "storage.py", "volumes.py", "dicom.py", "compute.py", "pipeline.py", "cohort/*.py", "inference/*.py",
+    "parameters.py", "study.py", "storage.py", "volumes/*.py", "dicom.py", "compute.py", "pipeline.py", "cohort/*.py", "inference/*.py",
     "models/*.py", "performance/*.py",
 )  # fmt: skip
 # Sentences for whoever calls the functions from Python, and for training: no study ends in them.

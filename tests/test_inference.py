@@ -113,7 +113,7 @@ def test_predictions_lie_on_the_references_own_grid(make_study: MakeStudy) -> No
     cohort = study.read_included()
     for row in cohort.itertuples():
         path = study.prediction_path("ellipse", row.scan)
-        assert not volumes.grid_of(path).differences(volumes.grid_of(Path(row.reference)))
+        assert not volumes.read_grid(path).differences(volumes.read_grid(Path(row.reference)))
         assert sitk.ReadImage(str(path)).GetPixelID() == sitk.sitkUInt8
     # The same anatomy stored in another axis order gives the same mask, voxel by voxel in the body.
     np.testing.assert_array_equal(

@@ -60,11 +60,11 @@ def ellipsoids(tmp_path_factory):
     for number, (row, shape) in enumerate(zip(rows, shapes, strict=True), start=1):
         erosion = EROSION_MM if row["sex"] == "female" and number != 13 else 0.0  # 13: the second scan is right
         prediction = draw_ellipsoid(**shape, posterior_erosion_mm=erosion)
-        code = volumes.grid_of_image(row["reference"])
+        code = volumes.get_grid(row["reference"])
         write_prediction(study, "eroded", number, volumes.from_axial(prediction, code))
         if number not in (4, 6):
             write_prediction(study, "exact", number, row["reference"])
-    write_prediction(study, "exact", 4, volumes.from_axial(draw_empty(), volumes.grid_of_image(rows[3]["reference"])))
+    write_prediction(study, "exact", 4, volumes.from_axial(draw_empty(), volumes.get_grid(rows[3]["reference"])))
     return study, cohort, map_errors(study)
 
 

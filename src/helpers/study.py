@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from helpers import storage
-from helpers.errors import ParameterError, StageError
+from helpers.errors import ParameterError, SegfairError, StageError
 from helpers.parameters import Parameters, parse_override, read_parameters
 from helpers.schema import TABLES
 
@@ -175,6 +175,24 @@ class Study:
         """
         text = "\x1f".join(str(key) for key in (self.parameters.seed, *keys))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def find_mask(template: str, scan: str, subject: str) -> Path:
+    """Return a scan's ready-made mask, a file or a folder; `template` holds {scan} or {subject}.
+
+    Raises
+    ------
+    SegfairError
+        It does not exist.
+    """
+    path = Path(template.format(scan=scan, subject=subject))
+    if not path.exists():
+        # The end of the place tells what is wrong; what comes before may name people and machines.
+        place = "/".join(Path(template).parts[-2:])
+        raise SegfairError(
+            f"there is no mask for this scan where the model's path says ({place}): add it or correct models.*.path"
+        )
+    return path
 
 
 def choose_checkpoints_folder() -> Path:

@@ -14,16 +14,15 @@ from helpers.cohort.numbers import read_numbers
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Cohort, Organ
-from helpers.study import Study
+from helpers.study import Study, find_mask
 from helpers.volumes import (
     Grid,
     check_grid,
     check_whole,
     find_grid,
-    find_mask,
-    grid_of,
-    grid_of_image,
+    get_grid,
     orient_grid,
+    read_grid,
     read_label_map,
 )
 
@@ -256,15 +255,13 @@ def _open_files(case: _Files) -> _Found:
         labels = None
     if case.image is not None:
         try:
-            grid = grid_of(case.image)
+            grid = read_grid(case.image)
         except VolumeError as error:
             reasons.append(f"image {error}")
         else:
-            reasons += (
-                [] if labels is None else _compare_grids(orient_grid(grid), orient_grid(grid_of_image(labels.image)))
-            )
+            reasons += [] if labels is None else _compare_grids(orient_grid(grid), orient_grid(get_grid(labels.image)))
     if labels is not None:
-        unusable = _check_masks(case, orient_grid(grid_of_image(labels.image)))
+        unusable = _check_masks(case, orient_grid(get_grid(labels.image)))
         present = set(np.unique(sitk.GetArrayViewFromImage(labels.image)).tolist()) - {0}
         absent = [name for name, value in case.organ_ids.items() if value not in present]
         if len(absent) == len(case.organ_ids):

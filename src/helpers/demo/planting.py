@@ -68,7 +68,7 @@ def plant_errors(
     """
     result = np.zeros_like(labels)
     deepest = np.zeros(labels.shape, np.float32)
-    effects = [effect for effect in planted.effects if applies(effect, person)]
+    effects = [effect for effect in planted.effects if is_meant_for(effect, person)]
     for name, value in organ_ids.items():
         # Drawn for every organ, present or not, so that one organ's absence does not change the others' errors.
         own = np.random.default_rng(rng.integers(2**62))
@@ -98,7 +98,7 @@ def plant_errors(
     return result
 
 
-def applies(effect: PlantedEffect, person: Mapping[str, Any]) -> bool:
+def is_meant_for(effect: PlantedEffect, person: Mapping[str, Any]) -> bool:
     """Return whether a planted effect is meant for a person: of the group, or at or above the threshold."""
     value = person.get(effect.attribute)
     if value is None or value != value:

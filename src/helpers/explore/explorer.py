@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +21,7 @@ from helpers.figures.explore import MOST_COLOURS, OTHERS, plot_people
 from helpers.study import Study, load_study
 from helpers.vocabulary.measures import find_measure, list_scores
 from helpers.vocabulary.words import format_interval, format_value, list_words, name_for_people, name_organ
+from helpers.widgets.browser import check_choice
 
 NOTHING = "nothing"
 SIZE = "organ volume"
@@ -29,7 +29,7 @@ _GROUPS = "group:"  # marks the choice of an attribute's groups, where its numbe
 
 
 @dataclass(frozen=True)
-class View:
+class PeopleView:
     """What is shown now.
 
     Attributes
@@ -44,8 +44,8 @@ class View:
     selected : tuple of int
         Numbers of the people brushed; empty when nobody is.
     points : DataFrame
-        One row per person drawn: number, scans, place, colour, measured (the metric), score (the metric, or what is left of it with the covariates
-        held equal).
+        One row per person drawn: number, scans, place, colour, measured (the metric), score (the
+        metric, or what is left of it with the covariates held equal).
     adjusted : bool
         Whether ``score`` has the covariates held equal: not where that was not possible.
     summary : DataFrame or None
@@ -69,12 +69,7 @@ class View:
 
 
 class Explorer:
-    """A study's people and their scores, to be looked at from all sides.
-
-    Parameters
-    ----------
-    study : Study
-        After 03_performance.
+    """The people of a study after 03_performance and their scores, to be looked at from all sides.
 
     Attributes
     ----------
@@ -119,13 +114,13 @@ class Explorer:
             if key != SIZE and not self._is_number(key)
         }
         across = next(iter(self.dimensions))
-        self._view = View(
+        self._view = PeopleView(
             self.models[-1], self.organs[0], self.metrics[0], across, across if across in self.colours else NOTHING, ()
         )
         self.show()
 
     @property
-    def view(self) -> View:
+    def view(self) -> PeopleView:
         """What is shown now."""
         return self._view
 
@@ -144,7 +139,7 @@ class Explorer:
         colour: str | None = None,
         covariates: Sequence[str] | None = None,
         selected: Sequence[int] | None = None,
-    ) -> View:
+    ) -> PeopleView:
         """Change what is shown; what is not given stays, as far as it fits.
 
         A covariate that comes to lie on the x axis is no longer adjusted for; people who are not drawn are no longer selected.
@@ -155,18 +150,18 @@ class Explorer:
             A value is not among the choices.
         """
         old = self._view
-        across = _choose("across", across or old.across, self.dimensions)
+        across = check_choice("across", across or old.across, self.dimensions)
         possible = self.list_covariates(across)
         if covariates is not None:
             for name in covariates:
-                _choose("covariates", name, [*self._names, SIZE])
+                check_choice("covariates", name, [*self._names, SIZE])
         wanted = old.covariates if covariates is None else covariates
-        view = View(
-            _choose("model", model or old.model, self.models),
-            _choose("organ", organ or old.organ, self.organs),
-            _choose("metric", metric or old.metric, self.metrics),
+        view = PeopleView(
+            check_choice("model", model or old.model, self.models),
+            check_choice("organ", organ or old.organ, self.organs),
+            check_choice("metric", metric or old.metric, self.metrics),
             across,
-            _choose("colour", colour or old.colour, self.colours),
+            check_choice("colour", colour or old.colour, self.colours),
             tuple(name for name in possible if name in wanted),
         )
         view = self._fill(view)
@@ -176,7 +171,7 @@ class Explorer:
         return self._view
 
     def list_scans(self) -> pd.DataFrame:
-        """Return the scans of the people selected, worst first: number, the metric's value as ``score``, status.
+        """Return the scans of the people selected, worst first: number, score (the metric), status.
 
         With all organs pooled a scan's score is the mean of its organs.
         """
@@ -276,7 +271,7 @@ class Explorer:
         )
 
     def _read_covariates(self, names: Sequence[str], organ: str) -> pd.DataFrame:
-        """Return covariates as the audit takes them: numbers where there are any, else groups; the organ's size by its logarithm."""
+        """Return covariates as the audit takes them: numbers, else groups; an organ's log size."""
         columns = {}
         for name in names:
             if name == SIZE:
@@ -286,7 +281,7 @@ class Explorer:
                 columns[name] = column if self._has_numbers(name) else column.astype(object)
         return pd.DataFrame(columns, index=self._subjects)
 
-    def _fill(self, view: View) -> View:
+    def _fill(self, view: PeopleView) -> PeopleView:
         """Return the view with its points, its means or curve, and what is to be said."""
         smallest = self.study.parameters.fairness.min_group
         rows = self._people[(self._people["model"] == view.model) & (self._people["organ"] == view.organ)]
@@ -335,7 +330,7 @@ class Explorer:
         )
 
     def _summarise(
-        self, view: View, measured: pd.Series, place: pd.Series, smallest: int
+        self, view: PeopleView, measured: pd.Series, place: pd.Series, smallest: int
     ) -> tuple[pd.DataFrame | None, list[str]]:
         """Return the groups' means or the curve, adjusted for the covariates, and what they say."""
         covariates = self._read_covariates(view.covariates, view.organ)
@@ -360,13 +355,13 @@ class Explorer:
         )
         return means[["place", "estimate", "low", "high"]], [said]
 
-    def _find_colours(self, view: View) -> list[str]:
-        return (
-            [] if view.colour == NOTHING else [str(name) for name in self._read(view.colour, view.organ).cat.categories]
-        )
+    def _find_colours(self, view: PeopleView) -> list[str]:
+        if view.colour == NOTHING:
+            return []
+        return [str(name) for name in self._read(view.colour, view.organ).cat.categories]
 
-    def _name_colours(self, view: View, colour: pd.Series, drawn: pd.Series) -> pd.Series:
-        """Return everyone's colour by name; small groups, unknown ones and those beyond the palette share one."""
+    def _name_colours(self, view: PeopleView, colour: pd.Series, drawn: pd.Series) -> pd.Series:
+        """Return everyone's colour by name; small, unknown and too many groups share one."""
         counts = colour[drawn].value_counts(sort=False)
         smallest = self.study.parameters.fairness.min_group
         largest = sorted((name for name in counts.index if counts[name] >= smallest), key=lambda name: -counts[name])
@@ -393,12 +388,13 @@ def name_covariate(name: str) -> str:
 
 
 def list_studies(study: Study) -> dict[str, Study]:
-    """Return the studies that can be explored: this one, and those of the parameter files beside its own.
+    """Return the studies that can be explored: this one and those whose files lie beside its own.
 
     Returns
     -------
     dict of Study
-        By name; `study` first. Files that cannot be read, and studies before 03_performance, are passed over.
+        By name; `study` first. Files that cannot be read, and studies before 03_performance, are
+        passed over.
     """
     found = {study.name: study}
     for path in sorted(study.source.parent.glob("*.yaml")):
@@ -409,9 +405,3 @@ def list_studies(study: Study) -> dict[str, Study]:
         if other.name not in found and other.path("cohort").exists() and other.path("metrics").exists():
             found[other.name] = other
     return found
-
-
-def _choose(name: str, value: Any, choices: Any) -> Any:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
-    return value

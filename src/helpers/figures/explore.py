@@ -12,10 +12,10 @@ import plotly.graph_objects as go
 from helpers.figures.panels import (
     break_words,
     draw_nothing,
-    jitter,
     list_ticks,
     make_bars,
     name_person,
+    shift_sideways,
     title_measure,
     wrap_note,
     write_beneath,
@@ -134,7 +134,7 @@ def plot_people(
 
 def _spread(rows: pd.DataFrame) -> np.ndarray:
     """Return where people of a group stand: by their number, so always at the same place."""
-    return rows["place"].cat.codes.to_numpy(float) + 1.2 * jitter(rows["number"].to_numpy())
+    return rows["place"].cat.codes.to_numpy(float) + 1.2 * shift_sideways(rows["number"].to_numpy())
 
 
 def _describe(row: Any, metric: str, *, grouped: bool) -> str:

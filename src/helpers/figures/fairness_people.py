@@ -17,12 +17,12 @@ from helpers.figures.panels import (
     break_words,
     count_columns,
     draw_nothing,
-    jitter,
     list_ticks,
     make_bars,
     make_grid,
     name_person,
     offer_choices,
+    shift_sideways,
     title_measure,
 )
 from helpers.figures.style import colour_groups, mark_groups
@@ -124,7 +124,7 @@ def _draw_cloud(
             line={"color": colour, "width": 1.5}, fillcolor=colour, opacity=0.35, hoverinfo="skip", showlegend=False,
         ),
         go.Scatter(
-            x=position - 0.2 + 0.5 * jitter(chosen["number"].to_numpy()), y=chosen[metric], mode="markers",
+            x=position - 0.2 + 0.5 * shift_sideways(chosen["number"].to_numpy()), y=chosen[metric], mode="markers",
             marker={"color": colour, "symbol": symbol, "size": 5, "opacity": 0.65},
             text=[name_person(row.number, row.scans) for row in chosen.itertuples(index=False)],
             hovertemplate="%{text}: %{y:.4g}<extra>" + group + "</extra>", showlegend=False,

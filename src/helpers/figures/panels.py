@@ -210,7 +210,7 @@ def make_bars(value: pd.Series, low: pd.Series, high: pd.Series, colour: str) ->
     return {"type": "data", "symmetric": False, **ends, "thickness": 1.6, "width": 3, "color": colour}
 
 
-def jitter(numbers: np.ndarray) -> np.ndarray:
+def shift_sideways(numbers: np.ndarray) -> np.ndarray:
     """Return a sideways shift per scan number, always the same: multiples of the golden ratio."""
     return (np.asarray(numbers, float) * 0.6180339887 % 1.0 - 0.5) * 0.5
 

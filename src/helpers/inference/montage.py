@@ -115,7 +115,7 @@ def _load_panels(
     organs = study.parameters.cohort.organs
     image = volumes.to_axial(volumes.read_label_map(Path(row["reference"]), organs, study.organ_ids).image)
     labels = sitk.GetArrayViewFromImage(image)
-    spacing = volumes.spacing_zyx_mm(image)[1:]
+    spacing = volumes.get_spacing_zyx_mm(image)[1:]
     stored = None
     if isinstance(row["image"], str) and row["image"]:
         stored = sitk.GetArrayFromImage(volumes.to_axial(volumes.read_volume(Path(row["image"]))))

@@ -301,7 +301,7 @@ def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
     read = time.monotonic()
     result = segmenter.segment(case)
     segmented = time.monotonic()
-    prediction = volumes.from_axial(volumes.image_from_array(result.labels, case.grid), reference_grid)
+    prediction = volumes.from_axial(volumes.make_image(result.labels, case.grid), reference_grid)
     record_path = _record_path(job.prediction)
     record_path.unlink(missing_ok=True)
     volumes.write_volume(prediction, job.prediction)
@@ -372,8 +372,8 @@ def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
     """
     label_map = volumes.read_label_map(job.reference, job.spec.organs, job.organ_ids)
     reference = volumes.to_axial(label_map.image)
-    stored_grid = volumes.grid_of_image(label_map.image)
-    grid = volumes.grid_of_image(reference)
+    stored_grid = volumes.get_grid(label_map.image)
+    grid = volumes.get_grid(reference)
     image = None
     if job.image is not None:
         oriented = volumes.read_on_grid(job.image, grid, advice="resample the reference to the image", axial=True)
@@ -384,7 +384,7 @@ def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
             "add its path to the participants table or leave the model out"
         )
     labels = sitk.GetArrayFromImage(reference)
-    draws = [_draw_prompts(labels, volumes.spacing_zyx_mm(reference), job, seeds) for seeds in job.prompt_seeds]
+    draws = [_draw_prompts(labels, volumes.get_spacing_zyx_mm(reference), job, seeds) for seeds in job.prompt_seeds]
     case = ScanCase(
         scan=job.scan,
         subject=job.subject,

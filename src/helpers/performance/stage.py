@@ -18,9 +18,9 @@ from helpers.metrics import (
     MEASURED,
     MEASURES,
     SYMMETRIC_MEASURES,
-    ObserverAgreement,
+    AnnotatorAgreement,
+    compare_annotators,
     compare_masks,
-    compare_observers,
     mark_missing,
     predict_dice,
 )
@@ -88,7 +88,7 @@ def measure_performance(study: Study) -> pd.DataFrame:
 
     Where several models are annotators (``annotator: true``), each two of them are compared too,
     and ``annotators.parquet`` is written (else it is absent): one row per scan × organ × pair, with
-    ``annotator_a``, ``annotator_b``, the measures of :class:`helpers.metrics.ObserverAgreement`,
+    ``annotator_a``, ``annotator_b``, the measures of :class:`helpers.metrics.AnnotatorAgreement`,
     ``status`` and ``error``.
 
     Returns
@@ -288,7 +288,7 @@ def _say_measures(status: str) -> str:
 def _mark_failed(job: _ScanJob, error: str) -> _ScanRows:
     """Return the rows of a scan that could not be worked on."""
     missing = {**asdict(mark_missing("failed")), "error": error}
-    pair = {**asdict(ObserverAgreement(status="failed")), "error": error}
+    pair = {**asdict(AnnotatorAgreement(status="failed")), "error": error}
     return _ScanRows(
         [{"model": model, "organ": organ, **missing} for model in job.predictions for organ in job.organ_ids],
         [
@@ -302,8 +302,8 @@ def _mark_failed(job: _ScanJob, error: str) -> _ScanRows:
 def _measure_scan(job: _ScanJob) -> _ScanRows:
     """Measure every model and organ of one scan; each file is read once."""
     image = volumes.read_label_map(job.reference, job.organs, job.organ_ids).image
-    grid = volumes.grid_of_image(image)
-    spacing = volumes.spacing_zyx_mm(image)
+    grid = volumes.get_grid(image)
+    spacing = volumes.get_spacing_zyx_mm(image)
     reference = sitk.GetArrayViewFromImage(image)
     boxes = find_boxes(reference)
     rows: list[dict[str, object]] = []
@@ -350,11 +350,11 @@ def _compare_annotators(
         for organ, label in job.organ_ids.items():
             error = ""
             if isinstance(one, str) or isinstance(other, str):
-                found = ObserverAgreement(status="prediction_missing")
+                found = AnnotatorAgreement(status="prediction_missing")
                 error = "; ".join(text for text in (one, other) if isinstance(text, str))
             else:
                 box = _join_boxes(one.boxes.get(label), other.boxes.get(label))
-                found = compare_observers(
+                found = compare_annotators(
                     one.labels[box] == label, other.labels[box] == label, spacing, tolerance_mm=job.tolerances_mm[organ]
                 )
             rows.append({"organ": organ, "annotator_a": first, "annotator_b": second, **asdict(found), "error": error})

@@ -74,7 +74,7 @@ def _cut(row: Any, image: sitk.Image, inside: np.ndarray) -> FrequencySlices:
     weights = smooth if smooth.max() > 0 else ndimage.distance_transform_edt(inside)
     place = np.unravel_index(int(weights.argmax()), values.shape)
     percent = np.rint(100 * np.clip(values, 0, 1)).astype(np.uint8)
-    origin, spacing = image.GetOrigin()[::-1], volumes.spacing_zyx_mm(image)
+    origin, spacing = image.GetOrigin()[::-1], volumes.get_spacing_zyx_mm(image)
     z, y, x = (float(first + step * index) for first, step, index in zip(origin, spacing, place, strict=True))
     return FrequencySlices(
         row.model, row.organ, row.attribute, row.group, row.kind, int(row.n),

@@ -140,7 +140,7 @@ def _read_reference(case: SurfaceCase) -> tuple[np.ndarray, VoxelFrame, volumes.
         text = str(error).replace(str(case.reference), "the reference").replace(case.reference.name, "the reference")
         raise VolumeError(text) from error
     axial = volumes.to_axial(image)
-    return sitk.GetArrayFromImage(axial), VoxelFrame.of_image(axial), volumes.grid_of_image(image)
+    return sitk.GetArrayFromImage(axial), VoxelFrame.of_image(axial), volumes.get_grid(image)
 
 
 def _read_prediction(path: Path, grid: volumes.Grid) -> np.ndarray | None:
