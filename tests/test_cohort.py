@@ -385,7 +385,7 @@ def test_decimal_commas_are_read_where_the_whole_column_has_them(project, tmp_pa
     overrides = {**EGFR, "cohort.confounders": ["thickness", "bmi"], "fairness.min_group": 2}
     table = project.build(name="german.csv", **overrides).table
     assert table["egfr"].tolist() == [64.4, 58.0] and table["bmi"].tolist() == [24.5, 31.0]
-    assert table["thickness"].tolist() == [0.625, 1.25], "held equal as a number, not by levels"
+    assert table["thickness"].tolist() == [0.625, 1.25], "adjusted for as a number, not by levels"
     assert table["group_egfr"].tolist() == ["60 to 200", "under 60"]
     assert cohort.check_cohort(project.load(name="german.csv", **overrides)).problems == []
 
@@ -418,7 +418,7 @@ def test_a_confounder_of_numbers_and_other_values_is_told(project):
     assert built.table["thickness"].tolist() == ["2.5", "5 mm"]
     assert any(note.startswith("thickness: some values are decimal numbers") for note in built.notes)
     found = cohort.check_cohort(project.load(**overrides))
-    assert found.problems == [] and any("no numbers ('5 mm'): held equal as words" in text for text in found.remarks)
+    assert found.problems == [] and any("no numbers ('5 mm'): adjusted for as words" in text for text in found.remarks)
     record(project, "thickness", ["site 1", "2"])
     (project.folder / "people.csv").unlink()
     assert not any("thickness" in text for text in cohort.check_cohort(project.load(**overrides)).remarks)
