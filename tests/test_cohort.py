@@ -12,6 +12,7 @@ import yaml
 
 from helpers import cohort
 from helpers.cohort.grouping import group_attribute
+from helpers.cohort.reasons import name_kinds
 from helpers.errors import SegfairError, StageError
 from helpers.parameters import Attribute
 from helpers.study import load_study
@@ -545,6 +546,37 @@ def test_reasons_are_counted_by_kind(project):
     built = project.build()
     assert built.flow["step"].tolist() == ["found", "age is not plausible", "included"]
     assert built.flow["scans"].tolist() == [4, 2, 2]
+
+
+def test_every_reason_has_a_kind_without_values_and_what_was_written_is_read_back_in_words(project):
+    project.add("x", age=150, modality="US")
+    project.add("y", reference="masks/none.nii.gz")
+    project.add("z", mask=np.where(project.mask == 1, 1, 7).astype(np.uint8))
+    project.add("w")
+    built = project.build(**{"cohort.exclusions.scans": {"w": "seen twice, as case 0042"}})
+    written = pd.read_csv(project.load().path("exclusions"))
+    assert written.columns.tolist() == ["number", "scan", "subject", "reason", "kind"]
+    assert written["kind"].tolist() == [
+        "modality_unknown; age_implausible", "reference_no_file", "mask_unknown_labels", "scan_listed",
+    ]  # fmt: skip
+    assert [name_kinds(kind) for kind in written["kind"]] == [
+        "modality must be CT or MR; age is not plausible",
+        "there is no such reference",
+        "the mask holds labels that no organ names",
+        "named under cohort.exclusions.scans",
+    ]
+    assert built.flow["step"].tolist()[-2:] == ["seen twice, as case 0042", "included"]
+    assert "kind" not in built.table
+
+
+def test_a_fault_of_one_mask_in_a_folder_says_that_it_is_the_references(project):
+    project.add("x", reference="folders/x")
+    for organ, shift in (("liver", 0.0), ("spleen", 5.0)):
+        save((project.mask > 0).astype(np.uint8), project.folder / "folders" / "x" / f"{organ}.nii.gz", (shift, 0, 0))
+    organs = {organ: {"files": [organ], "labels": [place]} for place, organ in enumerate(("liver", "spleen"), start=1)}
+    built = project.build(**{"cohort.organs": organs})
+    assert reason_of(built, "x").startswith("reference spleen.nii.gz: lies on another grid than liver.nii.gz (origin")
+    assert built.flow["step"].tolist()[1] == "the reference cannot be used"
 
 
 def test_kits23_table(data_folder, repository, tmp_path, monkeypatch):
