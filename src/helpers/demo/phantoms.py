@@ -38,7 +38,7 @@ class _Case:
 
 
 def read_source(study: Study) -> tuple[pd.DataFrame, Path]:
-    """Draw the study's cohort and read its participants table, with the folder its paths are relative to."""
+    """Draw the study's cohort; return its participants table and the folder that it lies in."""
     table = write_phantoms(study)
     return read_table_file(table), table.parent
 

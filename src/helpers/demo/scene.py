@@ -12,7 +12,7 @@ import numpy as np
 class Scene:
     """A drawing in progress: which grey (`ink`) and which target (`owner`) each pixel has.
 
-    Places are in units of the frame's longer side. A background shape's owner is negative; 0 is none.
+    Places are in units of the frame's longer side. Background has a negative owner; 0 is none.
     """
 
     rng: np.random.Generator
@@ -56,7 +56,7 @@ class Scene:
         preferred: bool = False,
         owner: int | None = None,
     ) -> int:
-        """Give `inside` a new grey, as a target of its own or part of `owner`'s; return the owner."""
+        """Give `inside` a grey, as a target of its own or part of `owner`; return the owner."""
         self.greys.append(grey)
         self.textures.append((self.rng.uniform(0, texture), self.rng.uniform(0, texture)))
         self.ink[inside] = len(self.greys) - 1

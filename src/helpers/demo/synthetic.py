@@ -74,7 +74,7 @@ def draw_slice(
     """
     codes = None
     if torsos is not None and rng.random() < _TORSOS:
-        codes = torsos.slices[int(rng.integers(len(torsos.slices)))]
+        codes = torsos[int(rng.integers(len(torsos)))]
         height, width = (max(8, round(size * side / max(codes.shape))) for side in codes.shape)
     else:
         short = size if rng.random() < 0.1 else round(size * rng.uniform(0.55, 1.0))
@@ -117,9 +117,13 @@ class _Trunk:
         """The smaller half of the cavity, which sizes follow."""
         return min(self.inner_x, self.inner_y)
 
-    def place(self, x: float, y: float, radius: float, **options: float) -> np.ndarray:
-        """Return a blob as far as it lies in the cavity."""
-        return self.scene.draw_blob(x, y, radius, **options) & self.cavity
+    def find(self, across: float, down: float) -> tuple[float, float]:
+        """Return a place given from the middle, in halves of the cavity."""
+        return self.x + self.inner_x * across, self.y + self.inner_y * down
+
+    def place(self, across: float, down: float, size: float, **options: float) -> np.ndarray:
+        """Return a blob as far as it lies in the cavity; its radius is `size` units."""
+        return self.scene.draw_blob(*self.find(across, down), self.unit * size, **options) & self.cavity
 
     def paint_organ(self, inside: np.ndarray, details: int) -> None:
         """Paint an organ with up to so many vessels or lesions."""
@@ -151,15 +155,14 @@ def _draw_torso(scene: Scene) -> None:
     if rng.random() < 0.3:
         _draw_lungs(trunk)
     _draw_gut(trunk)  # first, so that organs lie upon it
-    # A large organ of one side with concavities (the liver's place), one on the other (the spleen's).
+    # A large organ of one side (the liver's place), one on the other (the spleen's).
     flip = 1 if rng.random() < 0.9 else -1
     if rng.random() < 0.85:
         _draw_liver(trunk, flip)
     if rng.random() < 0.75:
-        spleen = trunk.place(
-            x + flip * inner_x * uniform(0.5, 0.8), y + inner_y * uniform(-0.1, 0.5), trunk.unit * uniform(0.15, 0.4),
-            elongation=uniform(1.2, 2.6), angle=uniform(0, np.pi), bend=uniform(-2, 2),
-        )  # fmt: skip
+        across, down, size = flip * uniform(0.5, 0.8), uniform(-0.1, 0.5), uniform(0.15, 0.4)
+        long, angle, bend = uniform(1.2, 2.6), uniform(0, np.pi), uniform(-2, 2)
+        spleen = trunk.place(across, down, size, elongation=long, angle=angle, bend=bend)
         trunk.paint_organ(spleen, 3)
     for side in (-1, 1):
         if rng.random() < 0.7:
@@ -167,10 +170,9 @@ def _draw_torso(scene: Scene) -> None:
     _draw_spine(trunk)
     for _ in range(int(rng.integers(0, 14))):  # ribs in the wall
         angle = uniform(0, 2 * np.pi)
-        rib = scene.draw_blob(
-            x + np.cos(angle) * half_x * (1 - fat - wall / 2), y + np.sin(angle) * half_y * (1 - fat - wall / 2),
-            trunk.unit * uniform(0.03, 0.06), elongation=uniform(1, 3), angle=angle + np.pi / 2,
-        )  # fmt: skip
+        rib_x, rib_y = (half * (1 - fat - wall / 2) for half in (np.cos(angle) * half_x, np.sin(angle) * half_y))
+        size, long = trunk.unit * uniform(0.03, 0.06), uniform(1, 3)
+        rib = scene.draw_blob(x + rib_x, y + rib_y, size, elongation=long, angle=angle + np.pi / 2)
         scene.paint(rib & body, palette("bone"), target=False)
 
 
@@ -178,11 +180,9 @@ def _draw_lungs(trunk: _Trunk) -> None:
     rng, uniform = trunk.scene.rng, trunk.scene.rng.uniform
     for side in (-1, 1):
         if rng.random() < 0.9:
-            lung = trunk.place(
-                trunk.x + side * trunk.inner_x * uniform(0.4, 0.6), trunk.y + trunk.inner_y * uniform(-0.2, 0.2),
-                trunk.unit * uniform(0.45, 0.8), elongation=uniform(1.0, 1.7), angle=rng.normal(np.pi / 2, 0.4),
-                roughness=0.25,
-            )  # fmt: skip
+            across, down, size = side * uniform(0.4, 0.6), uniform(-0.2, 0.2), uniform(0.45, 0.8)
+            long, angle = uniform(1.0, 1.7), rng.normal(np.pi / 2, 0.4)
+            lung = trunk.place(across, down, size, elongation=long, angle=angle, roughness=0.25)
             owner = trunk.scene.paint(lung, trunk.palette("lung"), preferred=True, texture=0.08)
             _add_details(trunk.scene, lung, owner, int(rng.integers(0, 8)), radius=0.012)
 
@@ -190,32 +190,26 @@ def _draw_lungs(trunk: _Trunk) -> None:
 def _draw_gut(trunk: _Trunk) -> None:
     scene, rng, uniform = trunk.scene, trunk.scene.rng, trunk.scene.rng.uniform
     for _ in range(int(rng.integers(0, 6))):
-        x, y = trunk.x + trunk.inner_x * uniform(-0.8, 0.8), trunk.y + trunk.inner_y * uniform(-0.9, 0.5)
-        size = trunk.unit * uniform(0.08, 0.3)
-        gut = trunk.place(x, y, size, elongation=uniform(1, 2.5), angle=uniform(0, np.pi))
+        across, down, size = uniform(-0.8, 0.8), uniform(-0.9, 0.5), uniform(0.08, 0.3)
+        gut = trunk.place(across, down, size, elongation=uniform(1, 2.5), angle=uniform(0, np.pi))
         scene.paint(gut, trunk.palette("organ"), texture=0.08)
         if rng.random() < 0.5:
-            gas = trunk.place(x, y - trunk.unit * 0.05, trunk.unit * uniform(0.04, 0.15)) & gut
+            x, y = trunk.find(across, down)
+            gas = scene.draw_blob(x, y - trunk.unit * 0.05, trunk.unit * uniform(0.04, 0.15)) & gut
             scene.paint(gas, trunk.palette("gas"), target=rng.random() < 0.3, texture=0.01)
 
 
 def _draw_liver(trunk: _Trunk, flip: int) -> None:
-    x, y, inner_x, inner_y, unit = trunk.x, trunk.y, trunk.inner_x, trunk.inner_y, trunk.unit
     rng, uniform = trunk.scene.rng, trunk.scene.rng.uniform
-    liver = trunk.place(
-        x - flip * inner_x * uniform(0.3, 0.6), y + inner_y * uniform(-0.3, 0.15), unit * uniform(0.45, 0.85),
-        elongation=uniform(1.0, 1.5), angle=rng.normal(0, 0.5), roughness=uniform(0.1, 0.35),
-    )  # fmt: skip
+    across, down, size = -flip * uniform(0.3, 0.6), uniform(-0.3, 0.15), uniform(0.45, 0.85)
+    long, angle, roughness = uniform(1.0, 1.5), rng.normal(0, 0.5), uniform(0.1, 0.35)
+    liver = trunk.place(across, down, size, elongation=long, angle=angle, roughness=roughness)
     for _ in range(int(rng.integers(0, 3))):
-        liver &= ~trunk.scene.draw_blob(
-            x - flip * inner_x * uniform(-0.3, 0.4), y + inner_y * uniform(-0.1, 0.6), unit * uniform(0.15, 0.4),
-            roughness=0.3,
-        )  # fmt: skip
+        across, down, size = -flip * uniform(-0.3, 0.4), uniform(-0.1, 0.6), uniform(0.15, 0.4)
+        liver &= ~trunk.place(across, down, size, roughness=0.3)
     if rng.random() < 0.5:  # a left lobe that tapers across the midline
-        liver |= trunk.place(
-            x, y - inner_y * uniform(0.2, 0.5), unit * uniform(0.2, 0.45), elongation=uniform(1.3, 2.5),
-            angle=rng.normal(0.2, 0.3),
-        )  # fmt: skip
+        down, size = -uniform(0.2, 0.5), uniform(0.2, 0.45)
+        liver |= trunk.place(0.0, down, size, elongation=uniform(1.3, 2.5), angle=rng.normal(0.2, 0.3))
     trunk.paint_organ(liver, 7)
 
 
@@ -223,14 +217,12 @@ def _draw_kidney(trunk: _Trunk, side: int) -> None:
     scene, rng, uniform = trunk.scene, trunk.scene.rng, trunk.scene.rng.uniform
     x = trunk.spine_x + side * trunk.inner_x * uniform(0.3, 0.6)
     y = trunk.spine_y - trunk.inner_y * uniform(-0.15, 0.4)
-    radius = trunk.unit * uniform(0.14, 0.3)
-    kidney = trunk.place(
-        x, y, radius, elongation=uniform(1, 1.8), angle=uniform(0, np.pi), bend=uniform(-1.5, 1.5)
-    )  # fmt: skip
+    radius, long = trunk.unit * uniform(0.14, 0.3), uniform(1, 1.8)
+    kidney = scene.draw_blob(x, y, radius, elongation=long, angle=uniform(0, np.pi), bend=uniform(-1.5, 1.5))
+    kidney &= trunk.cavity
     if rng.random() < 0.65:  # the hilum, open towards the spine
-        notch = scene.draw_blob(
-            x - side * radius * uniform(0.4, 1.1), y - radius * uniform(-0.4, 0.6), radius * uniform(0.2, 0.6)
-        )
+        notch_x, notch_y = x - side * radius * uniform(0.4, 1.1), y - radius * uniform(-0.4, 0.6)
+        notch = scene.draw_blob(notch_x, notch_y, radius * uniform(0.2, 0.6))
         if rng.random() < 0.7:
             kidney &= ~notch
     owner = scene.paint(kidney, trunk.palette("organ"), preferred=True)
@@ -241,17 +233,15 @@ def _draw_kidney(trunk: _Trunk, side: int) -> None:
 
 def _draw_spine(trunk: _Trunk) -> None:
     """Draw the spine, its canal, and the great vessels before it."""
-    scene, unit, x, y = trunk.scene, trunk.unit, trunk.spine_x, trunk.spine_y
-    uniform = scene.rng.uniform
+    scene, unit, uniform = trunk.scene, trunk.unit, trunk.scene.rng.uniform
+    x, y = trunk.spine_x, trunk.spine_y
     spine = scene.draw_blob(x, y, unit * uniform(0.15, 0.27), elongation=uniform(1, 1.4), angle=0.0)
     scene.paint(spine, trunk.palette("bone"), texture=0.1)
     canal = scene.draw_blob(x, y + unit * 0.22, unit * uniform(0.05, 0.09))
     scene.paint(canal, trunk.palette("muscle"), target=False)
     for _ in range(int(scene.rng.integers(1, 4))):
-        vessel = scene.draw_blob(
-            x + trunk.inner_x * uniform(-0.25, 0.25), y - unit * uniform(0.2, 0.45), unit * uniform(0.055, 0.14),
-            elongation=uniform(1, 1.25), angle=uniform(0, np.pi), roughness=0.04,
-        )  # fmt: skip
+        place = x + trunk.inner_x * uniform(-0.25, 0.25), y - unit * uniform(0.2, 0.45), unit * uniform(0.055, 0.14)
+        vessel = scene.draw_blob(*place, elongation=uniform(1, 1.25), angle=uniform(0, np.pi), roughness=0.04)
         scene.paint(vessel, trunk.palette("organ"), preferred=True, texture=0.02)
 
 
@@ -262,11 +252,10 @@ def _draw_free_shapes(scene: Scene) -> None:
     for _ in range(int(rng.integers(4, 14))):
         x, y = uniform(0.05, 0.95) * scene.width / scene.side, uniform(0.05, 0.95) * scene.height / scene.side
         radius = float(np.exp(uniform(np.log(0.02), np.log(0.3))))
-        shape = scene.draw_blob(
-            x, y, radius, elongation=uniform(1, 5) if rng.random() < 0.3 else uniform(1, 1.8), angle=uniform(0, np.pi),
-            roughness=uniform(0, 0.4), bend=uniform(-3, 3) if rng.random() < 0.4 else 0.0,
-            power=float(rng.choice([2, 2, 2, 4])),
-        )  # fmt: skip
+        long = uniform(1, 5) if rng.random() < 0.3 else uniform(1, 1.8)
+        angle, roughness = uniform(0, np.pi), uniform(0, 0.4)
+        bend, power = uniform(-3, 3) if rng.random() < 0.4 else 0.0, float(rng.choice([2, 2, 2, 4]))
+        shape = scene.draw_blob(x, y, radius, elongation=long, angle=angle, roughness=roughness, bend=bend, power=power)
         if rng.random() < 0.25:
             shape &= ~scene.draw_blob(x + rng.normal(0, radius), y + rng.normal(0, radius), radius * uniform(0.3, 0.8))
         owner = scene.paint(shape, uniform(), preferred=True, texture=rng.choice([0.02, 0.05, 0.15]))
@@ -277,7 +266,7 @@ def _draw_free_shapes(scene: Scene) -> None:
 
 
 def _draw_partition(scene: Scene) -> None:
-    """Divide the plane by whichever of several smooth fields is highest: every boundary is shared."""
+    """Divide the plane by which of several smooth fields is highest: every boundary is shared."""
     cells = int(scene.rng.integers(3, 8))
     fields = [scene.draw_field(cells) for _ in range(int(scene.rng.integers(3, 8)))]
     winner = np.argmax(fields, axis=0)
@@ -293,10 +282,8 @@ def _add_details(scene: Scene, organ: np.ndarray, owner: int, count: int, *, rad
     rng, uniform, base = scene.rng, scene.rng.uniform, scene.greys[-1]
     for _ in range(count):
         row, column = places[rng.integers(len(places))]
-        detail = scene.draw_blob(
-            (column + 0.5) / scene.side, (row + 0.5) / scene.side, radius * uniform(0.4, 1.6), elongation=uniform(1, 5),
-            angle=uniform(0, np.pi),
-        )  # fmt: skip
+        x, y, size = (column + 0.5) / scene.side, (row + 0.5) / scene.side, radius * uniform(0.4, 1.6)
+        detail = scene.draw_blob(x, y, size, elongation=uniform(1, 5), angle=uniform(0, np.pi))
         scene.paint(detail & organ, base + rng.normal(0, 0.12), owner=owner)
 
 
@@ -406,7 +393,7 @@ def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @cache
 def _resize_matrix(source: int, target: int) -> np.ndarray:
-    """Return the (target, source) matrix of linear interpolation, with a wider kernel when shrinking."""
+    """Return the (target, source) matrix of linear interpolation, wider when shrinking."""
     centres = (np.arange(target) + 0.5) * source / target - 0.5
     support = max(1.0, source / target)
     weights = np.clip(1 - np.abs(np.arange(source)[None] - centres[:, None]) / support, 0, None)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from helpers.demo.anatomy import PROTOCOLS, TISSUES, draw_tissues
+from helpers.demo.anatomy import PROTOCOLS, TISSUES, Person, draw_tissues
 from helpers.demo.scene import Scene
 
 _SEED = zlib.crc32(b"torsos to learn from")
@@ -25,17 +24,9 @@ _KINDS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Torsos:
-    """Axial slices of several torsos.
-
-    Attributes
-    ----------
-    slices : list of ndarray of uint8, (y, x)
-        The organ's label times the number of tissues, plus the tissue.
-    """
-
-    slices: list[np.ndarray]
+# Axial slices of several torsos, each uint8 (y, x): the organ's label times the number of tissues,
+# plus the tissue.
+Torsos = list[np.ndarray]
 
 
 def draw_torsos(people: int, *, report: Callable[[int], object] | None = None) -> Torsos:
@@ -48,22 +39,19 @@ def draw_torsos(people: int, *, report: Callable[[int], object] | None = None) -
     report : callable, optional
         Called with the number of people drawn so far.
     """
-    slices: list[np.ndarray] = []
+    slices: Torsos = []
     for number in range(people):
         rng = np.random.default_rng([_SEED, number])
         in_plane = float(rng.uniform(2.4, 4.2))
-        tissues, labels = draw_tissues(
-            sex=("female", "male")[number % 2],
-            age_years=float(rng.uniform(20, 85)),
-            bmi=float(np.clip(rng.normal(26.5, 5), 17, 42)),
-            seed=int(rng.integers(2**62)),
-            spacing_mm=(in_plane, in_plane, 6.0),
-        )
+        age = float(rng.uniform(20, 85))
+        bmi = float(np.clip(rng.normal(26.5, 5), 17, 42))
+        person = Person("", "", ("female", "male")[number % 2], age, bmi, "CT", int(rng.integers(2**62)))
+        tissues, labels = draw_tissues(person, (in_plane, in_plane, 6.0))
         codes = tissues + np.uint8(_CODES) * labels
         slices += [codes[z].copy() for z in range(int(rng.integers(_KEEP)), len(codes), _KEEP)]
         if report is not None:
             report(number + 1)
-    return Torsos(slices)
+    return slices
 
 
 def paint_torso_slice(scene: Scene, codes: np.ndarray, palette: Callable[[str], float]) -> None:
@@ -73,7 +61,7 @@ def paint_torso_slice(scene: Scene, codes: np.ndarray, palette: Callable[[str], 
     ----------
     scene : Scene
     codes : ndarray of uint8, (y, x)
-        Of :class:`Torsos`; organs become targets.
+        Of :data:`Torsos`; organs become targets.
     palette : callable
         A grey by kind of tissue, as the other scenes use it; taken for a quarter of the slices.
     """
