@@ -170,7 +170,7 @@ def test_slices_of_torsos_have_organs_as_targets(torsos: Torsos, monkeypatch: py
     liver = ORGANS.index("liver") + 1
     places = [k for k, codes in enumerate(torsos) if (codes // len(TISSUES) == liver).sum() > 2000]
     only = [torsos[places[0]]]
-    share = (only.slices[0] // len(TISSUES) == liver).mean()
+    share = (only[0] // len(TISSUES) == liver).mean()
     for seed in range(5):
         drawn = draw_slice(np.random.default_rng(seed), 96, targets=20, torsos=only)
         # The liver is the largest target by far; up to a fifth of the slice may be cut off on each axis.

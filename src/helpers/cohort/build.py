@@ -11,9 +11,9 @@ import pandas as pd
 from helpers import storage
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.numbers import find_unreadable, is_half_numeric
-from helpers.cohort.reasons import Finding, join_kinds
+from helpers.cohort.reasons import LISTED, Finding, join_kinds, name_kinds
 from helpers.cohort.sources import check_made, read_source
-from helpers.cohort.validation import Inspected, inspect_rows, is_asked
+from helpers.cohort.validation import Found, inspect_rows, is_asked
 from helpers.errors import SegfairError, StageError
 from helpers.parameters import Cohort as CohortParameters
 from helpers.study import Study
@@ -70,11 +70,10 @@ def build_cohort(study: Study) -> Cohort:
         Every scan is excluded; the two files are written first, with the reasons.
     """
     raw, base = read_source(study)
-    inspected = inspect_rows(raw, base, study)
-    table = inspected.table
+    table, found = inspect_rows(raw, base, study)
     for name, attribute in study.parameters.cohort.attributes.items():
         table[f"group_{name}"] = group_attribute(table[name], name, attribute)
-    kinds = pd.Series([join_kinds(of_scan) for of_scan in inspected.reasons], index=table.index, dtype="str")
+    kinds = pd.Series([join_kinds(one.reasons) for one in found], index=table.index, dtype="str")
     out = table.assign(kind=kinds)[~table["included"]]
     exclusions = out[["number", "scan", "subject", "reason", "kind"]].reset_index(drop=True)
     storage.write_table(table, study.path("cohort"))
@@ -86,7 +85,7 @@ def build_cohort(study: Study) -> Cohort:
             f"(all reasons: {study.path('exclusions')})"
         )
     notes = _note_unreadable(raw, study.parameters.cohort) + _note_groups(table, study.parameters.cohort)
-    return Cohort(table, exclusions, count_flow(inspected.reasons), notes)
+    return Cohort(table, exclusions, count_flow([one.reasons for one in found]), notes)
 
 
 def _note_groups(table: pd.DataFrame, cohort: CohortParameters) -> list[str]:
@@ -144,19 +143,16 @@ def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> Cohort
         if check_made(study):
             return CohortCheck()
         raw, base = read_source(study)
-        inspected = inspect_rows(raw, base, study, masks=masks)
+        table, rows = inspect_rows(raw, base, study, masks=masks)
     except SegfairError as error:
         return CohortCheck([str(error)])
-    cohort, table = study.parameters.cohort, inspected.table
-    found = CohortCheck(
-        [
-            f"{_name_scans(part)} would be left out: {reason}"
-            for reason, part in table[~table["included"]].groupby("reason", sort=False)
-        ]
-    )
-    found.problems.extend(_tell_unusable(inspected))
+    cohort = study.parameters.cohort
+    found = CohortCheck()
+    for reason, part in table[~table["included"]].groupby("reason", sort=False):
+        found.problems.append(f"{_name_scans(part)} would be left out: {reason}")
+    _tell_unusable(table, rows, found)
     _tell_unreadable(raw, cohort, found)
-    _tell_absent(inspected, cohort, found)
+    _tell_absent(table, rows, cohort, found)
     for name, attribute in cohort.attributes.items():
         _tell_groups(
             table, name, group_attribute(table[name], name, attribute), study.parameters.fairness.min_group, found
@@ -188,61 +184,55 @@ def _tell_groups(table: pd.DataFrame, name: str, groups: pd.Series, min_group: i
         )
 
 
-def _list_numeric(cohort: CohortParameters) -> list[str]:
-    """Return the columns that must hold numbers."""
+def _find_unreadable(raw: pd.DataFrame, cohort: CohortParameters) -> tuple[dict[str, pd.Series], dict[str, pd.Series]]:
+    """Return by column what is no number: where all must be, and beside decimals in confounders."""
     binned = [name for name, one in cohort.attributes.items() if one is not None and one.bins is not None]
-    return list(dict.fromkeys(["age", "bmi", *binned]))
-
-
-def _list_half_numeric(raw: pd.DataFrame, cohort: CohortParameters) -> list[str]:
-    """Return the confounders that hold decimal numbers beside other values: they count as words."""
-    names = [name for name in cohort.confounders if name not in cohort.attributes and name not in ("age", "bmi")]
-    return [name for name in names if is_half_numeric(raw[name])]
+    needed = {name: find_unreadable(raw[name]) for name in ("age", "bmi", *binned)}
+    free = [name for name in cohort.confounders if name not in cohort.attributes and name not in ("age", "bmi")]
+    mixed = {name: find_unreadable(raw[name]) for name in free if is_half_numeric(raw[name])}
+    return {name: bad for name, bad in needed.items() if len(bad)}, mixed
 
 
 def _note_unreadable(raw: pd.DataFrame, cohort: CohortParameters) -> list[str]:
-    """Say which columns hold values that are no numbers; the values are `segfair check`'s to show."""
-    notes = []
-    for name in _list_numeric(cohort):
-        bad = find_unreadable(raw[name])
-        # Scans without a readable age or BMI are out, with that reason.
-        if len(bad) and name not in ("age", "bmi"):
-            notes.append(
-                f"{name}: {_count(len(bad), 'scan has', 'scans have')} a value that is not a number and no part "
-                f"in the comparison by {name} (segfair check shows it)"
-            )
+    """Say which columns hold values that are no numbers; `segfair check` shows the values."""
+    needed, mixed = _find_unreadable(raw, cohort)
+    # Scans without a readable age or BMI are out, with that reason.
+    notes = [
+        f"{name}: {_count(len(bad), 'scan has', 'scans have')} a value that is not a number and no part "
+        f"in the comparison by {name} (segfair check shows it)"
+        for name, bad in needed.items()
+        if name not in ("age", "bmi")
+    ]
     return notes + [
         f"{name}: some values are decimal numbers and others are no numbers: adjusted for as words "
         f"(segfair check shows them)"
-        for name in _list_half_numeric(raw, cohort)
+        for name in mixed
     ]
 
 
 def _tell_unreadable(raw: pd.DataFrame, cohort: CohortParameters, found: CohortCheck) -> None:
-    for name in _list_numeric(cohort):
-        bad = find_unreadable(raw[name])
-        if len(bad) and (name not in ("age", "bmi") or is_asked(name, cohort)):
+    needed, mixed = _find_unreadable(raw, cohort)
+    for name, bad in needed.items():
+        if name not in ("age", "bmi") or is_asked(name, cohort):
             found.problems.append(
                 f"{name} is recorded as {_list_values(bad)} in {_count(len(bad), 'scan', 'scans')}, which is not a "
                 f"number: write digits alone with a decimal point, such as 64.4, or map the values under cohort.values"
             )
-        elif len(bad):
+        else:
             found.remarks.append(
                 f"{name} is recorded as {_list_values(bad)}, which is not a number; this study does not ask for it"
             )
-    for name in _list_half_numeric(raw, cohort):
+    for name, bad in mixed.items():
         found.remarks.append(
-            f"{name}: some values are decimal numbers and others are no numbers "
-            f"({_list_values(find_unreadable(raw[name]))}): adjusted for as words; write all alike to have them adjusted "
-            f"for as numbers"
+            f"{name}: some values are decimal numbers and others are no numbers ({_list_values(bad)}): "
+            f"adjusted for as words; write all alike to have them adjusted for as numbers"
         )
 
 
-def _tell_absent(inspected: Inspected, cohort: CohortParameters, found: CohortCheck) -> None:
+def _tell_absent(table: pd.DataFrame, rows: list[Found], cohort: CohortParameters, found: CohortCheck) -> None:
     """Tell which organs no mask holds, and which ones some lack."""
-    table = inspected.table
     for name, organ in cohort.organs.items():
-        lacking = table[[name in absent for absent in inspected.absent]]
+        lacking = table[[name in row.absent for row in rows]]
         if len(lacking) and len(lacking) == table["included"].sum():
             place = f"labels {organ.labels}" if organ.labels else f"files {organ.files}"
             found.problems.append(
@@ -252,16 +242,15 @@ def _tell_absent(inspected: Inspected, cohort: CohortParameters, found: CohortCh
             found.remarks.append(f"{name}: not in the mask of {_name_scans(lacking)}: scored where it is there")
 
 
-def _tell_unusable(inspected: Inspected) -> list[str]:
+def _tell_unusable(table: pd.DataFrame, rows: list[Found], found: CohortCheck) -> None:
     """Tell on which scans a model would fail for want of a mask that can be used."""
     scans: dict[tuple[str, str], list[int]] = {}
-    for row, faults in enumerate(inspected.unusable):
-        for fault in faults.items():
-            scans.setdefault(fault, []).append(row)
-    return [
-        f"models.{model}: {_name_scans(inspected.table.iloc[rows])} would count as failed: {fault}"
-        for (model, fault), rows in scans.items()
-    ]
+    for place, row in enumerate(rows):
+        for model_and_fault in row.unusable.items():
+            scans.setdefault(model_and_fault, []).append(place)
+    for (model, fault), places in scans.items():
+        named = _name_scans(table.iloc[places])
+        found.problems.append(f"models.{model}: {named} would count as failed: {fault}")
 
 
 def _name_scans(scans: pd.DataFrame) -> str:
@@ -277,14 +266,9 @@ def _list_values(values: pd.Series) -> str:
 
 
 def count_flow(reasons: Sequence[Sequence[Finding]]) -> pd.DataFrame:
-    """Count scans by step: found, out by kind of reason (the first of each scan), included.
-
-    Parameters
-    ----------
-    reasons : sequence of sequence of Finding
-        Of each scan, none where it is in.
-    """
-    kinds = Counter(of_scan[0].name for of_scan in reasons if of_scan)
+    """Count scans by step: found, out by kind of reason (the first of each), included."""
+    first = [of_scan[0] for of_scan in reasons if of_scan]
+    kinds = Counter(one.sentence if one.kind == LISTED else name_kinds(one.kind) for one in first)
     rows = [("found", len(reasons)), *kinds.most_common(), ("included", len(reasons) - kinds.total())]
     return pd.DataFrame(rows, columns=["step", "scans"])
 

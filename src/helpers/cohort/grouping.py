@@ -11,7 +11,7 @@ import pandas as pd
 
 from helpers.parameters import WHO_AGE_BINS, WHO_BMI_BINS, WHO_BMI_LABELS, Attribute
 
-# Sex as recorded: whatever the table holds beside these two stays in the study, without a group for sex.
+# Sex as recorded: who has another value than these stays in the study, without a group for sex.
 _DEFAULTS = {
     "sex": Attribute(categories=["female", "male"]),
     "age": Attribute(bins="who", unit="years"),
@@ -32,15 +32,15 @@ def group_attribute(values: pd.Series, name: str, attribute: Attribute | None) -
     values : pandas.Series
         One value per scan: words for `categories`, numbers for `bins`.
     name : str
-        The attribute, for its defaults and for the World Health Organization's bands (``bins: who``).
+        The attribute, for its defaults and the World Health Organization's bands (``bins: who``).
     attribute : Attribute or None
         How to group; None for the default.
 
     Returns
     -------
     pandas.Series of ordered category, the same index
-        Missing where the value is missing, is no listed category, or lies outside of all bins. Bins are
-        closed on the left; the last one on both sides.
+        Missing where the value is missing, is no listed category, or lies outside of all bins. Bins
+        are closed on the left; the last one on both sides.
     """
     attribute = resolve_attribute(name, attribute)
     if attribute.categories is not None:

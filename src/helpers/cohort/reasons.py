@@ -1,4 +1,4 @@
-"""Why a scan is left out, and what else is told of it: a kind and values; the sentences are made here alone."""
+"""Why a scan is left out, and what else is told of it: kinds and values, and their sentences."""
 
 from __future__ import annotations
 
@@ -11,58 +11,56 @@ _UNREADABLE = (
     "(segfair check shows it)"
 )
 _IMPLAUSIBLE = "{name} {value:g} {unit} is outside the plausible {low:g} to {high:g}"
-SENTENCES = {
-    "subject_missing": "subject is missing",
-    "scan_missing": "scan is missing",
-    "scan_no_file_name": "scan name cannot be a file name: use letters, digits, - and _",
-    "scan_used_twice": "scan name is used by more than one row: give every scan its own",
-    "modality_unknown": "modality must be CT or MR; got {got}: map it under cohort.values",
-    "reference_missing": "reference is missing: give the path of the expert's mask",
-    "age_unreadable": _UNREADABLE,
-    "bmi_unreadable": _UNREADABLE,
-    "age_implausible": _IMPLAUSIBLE,
-    "bmi_implausible": _IMPLAUSIBLE,
-    LISTED: "{words}",
-    "reference_no_file": "reference {error}",
-    "reference_unusable": "reference {error}",
-    "image_no_file": "image {error}",
-    "image_unusable": "image {error}",
-    "image_other_grid": "the image lies on another grid than the reference ({differences})",
-    "mask_without_organs": "the mask holds none of the study's organs",
-    "mask_unknown_labels": (
-        "the mask holds labels that no organ names ({labels}): name them in cohort.organs or in cohort.ignore_labels"
+# The sentence of each kind, and what scans are counted by: nothing of one person.
+_REASONS = {
+    "subject_missing": ("subject is missing", "subject is missing"),
+    "scan_missing": ("scan is missing", "scan is missing"),
+    "scan_no_file_name": (
+        "scan name cannot be a file name: use letters, digits, - and _",
+        "scan name cannot be a file name",
     ),
-    "scan_failed": "{error}",
-    # Of scans that stay.
+    "scan_used_twice": (
+        "scan name is used by more than one row: give every scan its own",
+        "scan name is used by more than one row",
+    ),
+    "modality_unknown": (
+        "modality must be CT or MR; got {got}: map it under cohort.values",
+        "modality must be CT or MR",
+    ),
+    "reference_missing": ("reference is missing: give the path of the expert's mask", "reference is missing"),
+    "age_unreadable": (_UNREADABLE, "age is not a number"),
+    "bmi_unreadable": (_UNREADABLE, "bmi is not a number"),
+    "age_implausible": (_IMPLAUSIBLE, "age is not plausible"),
+    "bmi_implausible": (_IMPLAUSIBLE, "bmi is not plausible"),
+    LISTED: ("{words}", "named under cohort.exclusions.scans"),
+    "reference_no_file": ("reference {error}", "there is no such reference"),
+    "reference_unusable": ("reference {error}", "the reference cannot be used"),
+    "image_no_file": ("image {error}", "there is no such image"),
+    "image_unusable": ("image {error}", "the image cannot be used"),
+    "image_other_grid": (
+        "the image lies on another grid than the reference ({differences})",
+        "the image lies on another grid than the reference",
+    ),
+    "mask_without_organs": ("the mask holds none of the study's organs",) * 2,
+    "mask_unknown_labels": (
+        "the mask holds labels that no organ names ({labels}): name them in cohort.organs or in cohort.ignore_labels",
+        "the mask holds labels that no organ names",
+    ),
+    "scan_failed": ("{error}", "its files could not be checked"),
+}
+_NOTES = {
     "value_missing": "{name} is missing",
     "value_unreadable": "{name} is not a number",
     "value_without_group": "{name} is recorded as {value!r}, which is no group of this study",
     "organs_missing": "not in the mask: {organs}",
     "mask_read": "{words}",
 }
-# What a kind is called where scans are counted, if not by its sentence: nothing of one person.
-_NAMES = {
-    "scan_no_file_name": "scan name cannot be a file name",
-    "scan_used_twice": "scan name is used by more than one row",
-    "modality_unknown": "modality must be CT or MR",
-    "reference_missing": "reference is missing",
-    "age_unreadable": "age is not a number",
-    "bmi_unreadable": "bmi is not a number",
-    "age_implausible": "age is not plausible",
-    "bmi_implausible": "bmi is not plausible",
-    "reference_no_file": "there is no such reference",
-    "reference_unusable": "the reference cannot be used",
-    "image_no_file": "there is no such image",
-    "image_unusable": "the image cannot be used",
-    "image_other_grid": "the image lies on another grid than the reference",
-    "mask_unknown_labels": "the mask holds labels that no organ names",
-    "scan_failed": "its files could not be checked",
-}
+SENTENCES = {kind: sentence for kind, (sentence, _) in _REASONS.items()} | _NOTES
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something told of a scan: its kind, a key of :data:`SENTENCES`, and what its sentence names."""
+    """Something told of a scan: a kind of :data:`SENTENCES`, and what its sentence names."""
 
     kind: str
     values: Mapping[str, object] = field(default_factory=dict)
@@ -71,11 +69,6 @@ class Finding:
     def sentence(self) -> str:
         """All of it, for whoever mends the table."""
         return SENTENCES[self.kind].format_map(self.values)
-
-    @property
-    def name(self) -> str:
-        """What scans of this kind are counted by."""
-        return _NAMES.get(self.kind) or self.sentence
 
 
 def join_sentences(found: Sequence[Finding]) -> str:
@@ -90,5 +83,4 @@ def join_kinds(found: Sequence[Finding]) -> str:
 
 def name_kinds(kinds: str) -> str:
     """Return in words what :func:`join_kinds` wrote, without anything of one person."""
-    words = {LISTED: "named under cohort.exclusions.scans", **_NAMES}
-    return "; ".join(words.get(kind, SENTENCES.get(kind, kind)) for kind in kinds.split("; "))
+    return "; ".join(_REASONS.get(kind, ("", kind))[1] for kind in kinds.split("; "))

@@ -100,7 +100,7 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
             recorded = raw[column].mask(raw[column].isin(_list_missing(name, cohort)))
             table[name] = recorded.replace(cohort.values[name]) if name in cohort.values else recorded  # noqa: PD011
             continue
-        # A dataset's own table need not know everything; one's own that is asked for sex must have it.
+        # A dataset's table need not know everything; one's own that is asked for sex must have it.
         optional = name in ("scan", "image") or (
             name in ("sex", "age", "bmi") and not (cohort.source == "table" and name in cohort.attributes)
         )
@@ -126,7 +126,7 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
 
 
 def _list_missing(name: str, cohort: Cohort) -> list[str]:
-    """Return a column's words for a missing value: not those that are a group, or are mapped, there."""
+    """Return a column's words for a missing value: not those that are a group or mapped there."""
     if name in ("subject", "scan"):
         return []
     attribute = cohort.attributes.get(name)

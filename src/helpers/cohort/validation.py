@@ -1,4 +1,4 @@
-"""Every row of the participants table is checked; a scan with a fault is left out, with its reason."""
+"""Every row of the participants table is checked; a scan with a fault is out, with its reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helpers.cohort.numbers import read_numbers
 from helpers.cohort.reasons import LISTED, Finding, join_sentences
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, VolumeError
-from helpers.parameters import Cohort, Organ
+from helpers.parameters import Cohort
 from helpers.study import Study
 from helpers.volumes import (
     Grid,
@@ -29,31 +29,26 @@ from helpers.volumes import (
 )
 
 MODALITIES = ("CT", "MR")
-_Findings = list[list[Finding]]  # of each row
 
 
-@dataclass(frozen=True)
-class Inspected:
-    """Every scan, and what else its files told.
+@dataclass
+class Found:
+    """What is told of one scan.
 
     Attributes
     ----------
-    table : DataFrame
-        The source's table with numbers for age and BMI, absolute paths, and ``number``,
-        ``included``, ``reason``, ``note``.
-    reasons : list of list of Finding
-        Per row, why it is left out.
-    absent : list of list of str
-        Per row, the organs that its reference does not hold; of scans that are in.
-    unusable : list of dict of str to str
-        Per row, why a model's ready-made mask cannot be used, by the model's name; of scans that
-        are in.
+    reasons, notes : list of Finding
+        Why it is left out, and what else to know.
+    absent : list of str
+        The organs that its reference does not hold; only if it is in.
+    unusable : dict of str to str
+        Why a model's ready-made mask cannot be used, by the model's name; only if it is in.
     """
 
-    table: pd.DataFrame
-    reasons: _Findings
-    absent: list[list[str]]
-    unusable: list[dict[str, str]]
+    reasons: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    unusable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,25 +57,15 @@ class _Files:
 
     reference: Path
     image: Path | None
-    organs: dict[str, Organ]
-    organ_ids: dict[str, int]
-    ignore_labels: tuple[int, ...] | None  # None: ignore all
+    cohort: Cohort
     scan: str
     subject: str
-    masks: dict[str, str]  # places of ready-made masks, with {scan} or {subject}, by model
+    masks: Mapping[str, str]  # places of ready-made masks, with {scan} or {subject}, by model
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What the files of one scan tell; `unusable` holds faults of ready-made masks by model."""
-
-    reasons: list[Finding] = field(default_factory=list)
-    notes: list[Finding] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    unusable: dict[str, str] = field(default_factory=dict)
-
-
-def inspect_rows(table: pd.DataFrame, base: Path, study: Study, *, masks: Mapping[str, str] | None = None) -> Inspected:
+def inspect_rows(
+    table: pd.DataFrame, base: Path, study: Study, *, masks: Mapping[str, str] | None = None
+) -> tuple[pd.DataFrame, list[Found]]:
     """Check every scan: whether it is in, and if not why.
 
     Parameters
@@ -94,49 +79,55 @@ def inspect_rows(table: pd.DataFrame, base: Path, study: Study, *, masks: Mappin
         Where the ready-made masks of models lie, with ``{scan}`` or ``{subject}``, by the model's
         name. Existence and grid of each are checked; its voxels are read only where they are
         stored as floats, which alone can hold fractions.
+
+    Returns
+    -------
+    table : DataFrame
+        The same with numbers for age and BMI, absolute paths, and ``number``, ``included``,
+        ``reason``, ``note``.
+    found : list of Found
+        What is told of each row.
     """
     cohort = study.parameters.cohort
     table = table.reset_index(drop=True).copy()
-    reasons: _Findings = [[] for _ in range(len(table))]
-    notes: _Findings = [[] for _ in range(len(table))]
+    found = [Found() for _ in range(len(table))]
     for column in ("subject", "scan", "modality"):
         table[column] = table[column].astype("str").str.strip().where(table[column].notna())
-    _check_names(table, reasons)
-    _check_numbers(table, cohort, reasons, notes)
-    _check_groups(table, cohort, notes)
-    _check_listed(table, cohort, reasons)
+    _check_names(table, found)
+    _check_numbers(table, cohort, found)
+    _check_groups(table, cohort, found)
+    _check_listed(table, cohort, found)
     for column in ("reference", "image"):
         table[column] = [_find_path(text, base) for text in table[column]]
-    found = _check_files(table, study, reasons, notes, dict(masks or {}))
+    _check_files(table, study, found, masks or {})
     table.insert(0, "number", np.arange(1, len(table) + 1))
-    table["included"] = [not of_row for of_row in reasons]
-    table["reason"] = [join_sentences(of_row) for of_row in reasons]
-    table["note"] = [join_sentences(of_row) for of_row in notes]
-    kept = [one if included else _Found() for one, included in zip(found, table["included"], strict=True)]
-    return Inspected(table, reasons, [one.absent for one in kept], [one.unusable for one in kept])
+    table["included"] = [not one.reasons for one in found]
+    table["reason"] = [join_sentences(one.reasons) for one in found]
+    table["note"] = [join_sentences(one.notes) for one in found]
+    return table, found
 
 
-def _check_names(table: pd.DataFrame, reasons: _Findings) -> None:
+def _check_names(table: pd.DataFrame, found: list[Found]) -> None:
     twice = table["scan"].duplicated(keep=False) & table["scan"].notna()
     names = table[["subject", "scan", "modality", "reference"]]
     for row, (subject, scan, modality, reference) in enumerate(names.itertuples(index=False)):
         if pd.isna(subject):
-            reasons[row].append(Finding("subject_missing"))
+            found[row].reasons.append(Finding("subject_missing"))
         if pd.isna(scan):
             if not pd.isna(subject):
-                reasons[row].append(Finding("scan_missing"))
+                found[row].reasons.append(Finding("scan_missing"))
         elif "/" in scan or "\\" in scan or scan.startswith(".") or "\0" in scan:
-            reasons[row].append(Finding("scan_no_file_name"))
+            found[row].reasons.append(Finding("scan_no_file_name"))
         elif twice[row]:
-            reasons[row].append(Finding("scan_used_twice"))
+            found[row].reasons.append(Finding("scan_used_twice"))
         if modality not in MODALITIES:
             got = "nothing" if pd.isna(modality) else repr(modality)
-            reasons[row].append(Finding("modality_unknown", {"got": got}))
+            found[row].reasons.append(Finding("modality_unknown", {"got": got}))
         if pd.isna(reference):
-            reasons[row].append(Finding("reference_missing"))
+            found[row].reasons.append(Finding("reference_missing"))
 
 
-def _check_numbers(table: pd.DataFrame, cohort: Cohort, reasons: _Findings, notes: _Findings) -> None:
+def _check_numbers(table: pd.DataFrame, cohort: Cohort, found: list[Found]) -> None:
     """Read age, BMI and confounders as numbers."""
     ranges = {"age": (cohort.exclusions.plausible.age, "years"), "bmi": (cohort.exclusions.plausible.bmi, "kg/m²")}
     for name, ((low, high), unit) in ranges.items():
@@ -146,46 +137,43 @@ def _check_numbers(table: pd.DataFrame, cohort: Cohort, reasons: _Findings, note
         for row, (text, value) in enumerate(zip(recorded, table[name], strict=True)):
             if pd.isna(text):
                 if name in cohort.attributes:
-                    notes[row].append(Finding("value_missing", said))
+                    found[row].notes.append(Finding("value_missing", said))
+            elif np.isnan(value) and is_asked(name, cohort):
+                found[row].reasons.append(Finding(f"{name}_unreadable", said))
             elif np.isnan(value):
-                # The value is the person's own and would end in the report: `segfair check` shows it.
-                if is_asked(name, cohort):
-                    reasons[row].append(Finding(f"{name}_unreadable", said))
-                else:
-                    notes[row].append(Finding("value_unreadable", said))
+                found[row].notes.append(Finding("value_unreadable", said))
             elif not low <= value <= high:
-                reasons[row].append(Finding(f"{name}_implausible", said | {"value": value}))
+                found[row].reasons.append(Finding(f"{name}_implausible", said | {"value": value}))
     for name in set(cohort.confounders) - set(cohort.attributes) - {"age", "bmi"}:
         numbers = read_numbers(table[name])
         if numbers.notna().any() and (numbers.notna() | table[name].isna()).all():
             table[name] = numbers  # a column of numbers, read as text like every other
 
 
-def _check_groups(table: pd.DataFrame, cohort: Cohort, notes: _Findings) -> None:
+def _check_groups(table: pd.DataFrame, cohort: Cohort, found: list[Found]) -> None:
     """Note values of attributes other than age and BMI that put nobody in a group."""
-    for name, attribute in cohort.attributes.items():
-        if name in ("age", "bmi"):
-            continue
+    for name in [name for name in cohort.attributes if name not in ("age", "bmi")]:
+        attribute, recorded = cohort.attributes[name], table[name]
         categories = (attribute.categories if attribute is not None else ["female", "male"]) or []
-        recorded = table[name]
         if not categories:
             table[name] = read_numbers(recorded)
         for row, (text, value) in enumerate(zip(recorded, table[name], strict=True)):
+            said = {"name": name, "value": value}
             if pd.isna(text):
-                notes[row].append(Finding("value_missing", {"name": name}))
+                found[row].notes.append(Finding("value_missing", said))
             elif pd.isna(value):
-                notes[row].append(Finding("value_unreadable", {"name": name}))
+                found[row].notes.append(Finding("value_unreadable", said))
             elif categories and value not in categories:
-                notes[row].append(Finding("value_without_group", {"name": name, "value": value}))
+                found[row].notes.append(Finding("value_without_group", said))
 
 
 def is_asked(name: str, cohort: Cohort) -> bool:
-    """Return whether a study asks for age or BMI: to group or adjust by, or by a range of its own."""
+    """Return whether a study asks for age or BMI: to group or adjust by, or by its own range."""
     ranges = cohort.exclusions.plausible.model_fields_set
     return name in cohort.attributes or name in cohort.confounders or name in ranges
 
 
-def _check_listed(table: pd.DataFrame, cohort: Cohort, reasons: _Findings) -> None:
+def _check_listed(table: pd.DataFrame, cohort: Cohort, found: list[Found]) -> None:
     unknown = sorted(set(cohort.exclusions.scans) - set(table["scan"]))
     if unknown:
         # Someone who is to be left out must not stay in because of a typing error.
@@ -194,53 +182,46 @@ def _check_listed(table: pd.DataFrame, cohort: Cohort, reasons: _Findings) -> No
         )
     for row, scan in enumerate(table["scan"]):
         if scan in cohort.exclusions.scans:
-            reasons[row].append(Finding(LISTED, {"words": cohort.exclusions.scans[scan]}))
+            found[row].reasons.append(Finding(LISTED, {"words": cohort.exclusions.scans[scan]}))
 
 
 def _find_path(text: object, base: Path) -> str | None:
     return None if pd.isna(text) else str((base / Path(str(text)).expanduser()).resolve())
 
 
-def _check_files(
-    table: pd.DataFrame, study: Study, reasons: _Findings, notes: _Findings, masks: dict[str, str]
-) -> list[_Found]:
-    """Open the files of every scan that is not out already, through compute; row by row."""
-    cohort = study.parameters.cohort
-    ignore = None if cohort.ignore_labels == "all" else tuple(cohort.ignore_labels)
-    rows = [row for row in range(len(table)) if not reasons[row]]
+def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: Mapping[str, str]) -> None:
+    """Open the files of every scan that is not out already, through compute."""
+    rows = [row for row, one in enumerate(found) if not one.reasons]
     cases = [
         _Files(
             Path(one.reference),
             None if pd.isna(one.image) else Path(one.image),
-            dict(cohort.organs),
-            study.organ_ids,
-            ignore,
+            study.parameters.cohort,
             str(one.scan),
             str(one.subject),
             masks,
         )
         for one in table.iloc[rows].itertuples()
     ]
-    result = [_Found() for _ in range(len(table))]
     ids = [f"scan {row + 1}" for row in rows]
     opened = map_cases(_open_files, cases, ids=ids, compute=study.parameters.compute, label="checking scans")
-    for row, found in zip(rows, opened, strict=True):
-        if isinstance(found, CaseFailure):
-            reasons[row].append(Finding("scan_failed", {"error": found.error}))
-        else:
-            reasons[row] += found.reasons
-            notes[row] += found.notes
-            result[row] = found
-    return result
+    for row, told in zip(rows, opened, strict=True):
+        if isinstance(told, CaseFailure):
+            found[row].reasons.append(Finding("scan_failed", {"error": told.error}))
+            continue
+        found[row].reasons += told.reasons
+        found[row].notes += told.notes
+        if not told.reasons:
+            found[row].absent, found[row].unusable = told.absent, told.unusable
 
 
-def _open_files(case: _Files) -> _Found:
+def _open_files(case: _Files) -> Found:
     """Read the reference wholly (a truncated file is found only so) and the image's header."""
-    found = _Found()
+    found, organ_ids, ignored = Found(), case.cohort.organ_ids(), case.cohort.ignore_labels
     labels = grid = None
     try:
         find_grid(case.reference)
-        labels = read_label_map(case.reference, case.organs, case.organ_ids)
+        labels = read_label_map(case.reference, case.cohort.organs, organ_ids)
         grid = orient_grid(grid_of_image(labels.image))
     except VolumeError as error:
         found.reasons.append(_blame("reference", case.reference, error))
@@ -256,17 +237,17 @@ def _open_files(case: _Files) -> _Found:
                 found.reasons.append(Finding("image_other_grid", {"differences": "; ".join(differences)}))
     if labels is None or grid is None:
         return found
-    found.unusable.update(_check_masks(case, grid))
+    found.unusable = _check_masks(case, grid)
     present = set(np.unique(sitk.GetArrayViewFromImage(labels.image)).tolist()) - {0}
-    found.absent.extend(name for name, value in case.organ_ids.items() if value not in present)
-    if len(found.absent) == len(case.organ_ids):
+    found.absent = [name for name, value in organ_ids.items() if value not in present]
+    if len(found.absent) == len(organ_ids):
         found.reasons.append(Finding("mask_without_organs"))
     elif found.absent:
         found.notes.append(Finding("organs_missing", {"organs": ", ".join(found.absent)}))
-    unknown = [] if case.ignore_labels is None else sorted(set(labels.unknown) - set(case.ignore_labels))
+    unknown = [] if ignored == "all" else sorted(set(labels.unknown) - set(ignored))
     if unknown:
         found.reasons.append(Finding("mask_unknown_labels", {"labels": ", ".join(map(str, unknown))}))
-    found.notes.extend(Finding("mask_read", {"words": words}) for words in labels.notes)
+    found.notes += [Finding("mask_read", {"words": words}) for words in labels.notes]
     return found
 
 

@@ -290,6 +290,7 @@ def _add_details(scene: Scene, organ: np.ndarray, owner: int, count: int, *, rad
 def _draw_palette(rng: np.random.Generator) -> Palette:
     """Draw a grey per tissue: like a CT window, an MR, or anything at all."""
     kind = rng.random()
+    spans: tuple[tuple[float, float], ...] = ((0.0, 1.0),) * len(_TISSUES)
     if kind < 0.35:  # soft-tissue window
         spans = ((0.08, 0.3), (0.45, 0.62), (0.45, 0.95), (0.7, 1.2), (-0.3, 0.0), (-0.3, 0.0))
     elif kind < 0.5:  # lung window
@@ -297,8 +298,6 @@ def _draw_palette(rng: np.random.Generator) -> Palette:
     elif kind < 0.7:  # MR, fat bright or suppressed
         fat = rng.uniform(0.1, 1.0)
         spans = ((fat - 0.05, fat + 0.05), (0.1, 0.5), (0.1, 0.9), (0.05, 0.6), (0.0, 0.08), (0.0, 0.15))
-    else:
-        spans = ((0.0, 1.0),) * len(_TISSUES)
     ranges = dict(zip(_TISSUES, spans, strict=True))
     fixed = {tissue: rng.uniform(*ranges[tissue]) for tissue in ("fat", "muscle", "bone", "lung")}
 
