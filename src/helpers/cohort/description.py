@@ -80,9 +80,6 @@ def count_overlaps(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFra
     people = keep_people(table)
     rows = []
     for first, second in itertools.combinations(attributes, 2):
-        counts = pd.crosstab(people[f"group_{first}"], people[f"group_{second}"], dropna=False)
-        for a in people[f"group_{first}"].cat.categories:
-            for b in people[f"group_{second}"].cat.categories:
-                count = int(counts.loc[a, b]) if a in counts.index and b in counts.columns else 0
-                rows.append((first, a, second, b, count))
+        counts = people.groupby([f"group_{first}", f"group_{second}"], observed=False).size()
+        rows += [(first, a, second, b, int(count)) for (a, b), count in counts.items()]
     return pd.DataFrame(rows, columns=["attribute_a", "group_a", "attribute_b", "group_b", "n"])

@@ -19,11 +19,6 @@ _DEFAULTS = {
 }
 
 
-def resolve_attribute(name: str, attribute: Attribute | None) -> Attribute:
-    """Return how an attribute is grouped: as given, else the default for sex, age or BMI."""
-    return attribute if attribute is not None else _DEFAULTS[name]
-
-
 def group_attribute(values: pd.Series, name: str, attribute: Attribute | None) -> pd.Series:
     """Sort people into groups.
 
@@ -42,12 +37,12 @@ def group_attribute(values: pd.Series, name: str, attribute: Attribute | None) -
         Missing where the value is missing, is no listed category, or lies outside of all bins. Bins
         are closed on the left; the last one on both sides.
     """
-    attribute = resolve_attribute(name, attribute)
+    attribute = attribute if attribute is not None else _DEFAULTS[name]
     if attribute.categories is not None:
         kind = pd.CategoricalDtype(attribute.categories, ordered=True)
         known = values.where(values.isin(attribute.categories))
         return known.astype(kind)
-    edges, labels = find_bins(name, attribute)
+    edges, labels = _find_bins(name, attribute)
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
     places = np.searchsorted(edges, numbers, side="right") - 1
     places = np.where(numbers == edges[-1], len(labels) - 1, places)
@@ -55,7 +50,7 @@ def group_attribute(values: pd.Series, name: str, attribute: Attribute | None) -
     return pd.Series(pd.Categorical.from_codes(places, labels, ordered=True), index=values.index)
 
 
-def find_bins(name: str, attribute: Attribute) -> tuple[np.ndarray, list[str]]:
+def _find_bins(name: str, attribute: Attribute) -> tuple[np.ndarray, list[str]]:
     """Return an attribute's bin edges and the labels of the groups between them."""
     if attribute.bins == "who":
         edges: Sequence[float] = WHO_BMI_BINS if name == "bmi" else WHO_AGE_BINS
