@@ -243,9 +243,8 @@ def write_study(
         storage.write_json(run, folder / "run.json")
     if cohort is not None:
         storage.write_table(cohort, folder / "cohort.parquet")
-        storage.write_table(
-            cohort.loc[~cohort["included"], ["number", "scan", "subject", "reason"]], folder / "exclusions.csv"
-        )
+        excluded = cohort.loc[~cohort["included"], ["number", "scan", "subject", "reason"]]
+        storage.write_table(excluded.assign(kind="age_implausible"), folder / "exclusions.csv")
         if failing is not None:
             for place, model in enumerate(parameters["models"]):
                 table = make_inference(cohort, model["name"], failing=failing if place == 0 else 0)

@@ -198,6 +198,8 @@ class Cohort(Section):
     def _fits_source(self) -> Cohort:
         if self.source != "phantoms" and self.path is None:
             raise ValueError(f"`path` is required when source is {self.source!r}")
+        if self.source == "phantoms" and self.path is not None:
+            raise ValueError("`path` has no use when source is 'phantoms', which are drawn: leave it out")
         ids = [organ.id for organ in self.organs.values() if organ.id is not None]
         if len(ids) != len(set(ids)):
             raise ValueError("two organs share one `id`")
@@ -263,7 +265,8 @@ class Model(Section):
 
     ``annotator: true`` says that the ready-made masks of this one were drawn by a person: with two
     or more such, their agreement with each other is measured, per group too, so that a model's gap
-    can be read against the humans'.
+    can be read against the humans'. ``planted: true`` says that they carry the errors of
+    ``cohort.phantoms.planted``: what is found in them is told beside what was planted.
     """
 
     name: Name
@@ -272,13 +275,18 @@ class Model(Section):
     checkpoint: str | None = None
     variant: str | None = None
     annotator: bool = False
+    planted: bool = False
     prompt: Prompt = Prompt()
 
     @model_validator(mode="after")
-    def _people_have_masks(self) -> Model:
+    def _has_ready_masks(self) -> Model:
         if self.annotator and self.kind != "precomputed":
             raise ValueError(
                 f"annotator: true needs kind precomputed (masks that a person drew); got kind {self.kind!r}"
+            )
+        if self.planted and self.kind != "precomputed":
+            raise ValueError(
+                f"planted: true needs kind precomputed (masks with planted errors); got kind {self.kind!r}"
             )
         return self
 

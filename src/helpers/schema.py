@@ -385,7 +385,12 @@ TABLES: dict[str, Table] = {
             identifying=("subject", "scan", "reference", "image"),
         ),
         Table(
-            "exclusions", "exclusions.csv", "01_cohort", "scan left out", _list("number scan subject reason"), _PEOPLE
+            "exclusions",
+            "exclusions.csv",
+            "01_cohort",
+            "scan left out",
+            _list("number scan subject reason", Column("kind", "text", "of each reason, without anybody's value")),
+            _PEOPLE,
         ),
         Table(
             "inference",

@@ -63,11 +63,15 @@ class Study:
 
     @property
     def table_folder(self) -> Path:
-        """What paths in the participants table and of ready-made masks are relative to."""
+        """What paths in the participants table and of ready-made masks are relative to.
+
+        A source without a path makes its scans; they lie in the study's folder, under the source's
+        name.
+        """
         cohort = self.parameters.cohort
-        if cohort.source == "phantoms":
-            return self.folder / "phantoms"
-        source = self.resolve(cohort.path or ".")
+        if cohort.path is None:
+            return self.folder / cohort.source
+        source = self.resolve(cohort.path)
         return source if source.is_dir() else source.parent
 
     def resolve(self, text: str) -> Path:

@@ -22,8 +22,8 @@ def compose_losses(outputs: Outputs) -> Section:
         excluded = outputs.cohort[~outputs.cohort["included"].astype(bool)]
         blocks.append(Text(sentences.describe_exclusions(len(outputs.cohort), len(excluded))))
         if len(excluded):
-            reasons = excluded["reason"] if "reason" in excluded else pd.Series("", index=excluded.index)
-            blocks.append(tabulate_reasons("Scans left out, by reason", reasons))
+            told = excluded if outputs.exclusions is None else outputs.exclusions
+            blocks.append(tabulate_reasons("Scans left out, by reason", told))
     blocks += [Heading("Scans on which a model failed"), *tell_failures(outputs)]
     if outputs.metrics is not None and "status" in outputs.metrics:
         blocks.append(Heading("Empty and missing masks, and what they count as"))

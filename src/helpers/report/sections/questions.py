@@ -226,9 +226,9 @@ def _tell_uneven_failures(outputs: Outputs) -> list[str]:
     return [text for text in said if text]
 
 
-def tabulate_reasons(caption: str, reasons: pd.Series) -> Table:
+def tabulate_reasons(caption: str, excluded: pd.DataFrame) -> Table:
     """Return a table of reasons and how many scans have each."""
-    merged = sentences.merge_reasons(reasons)
+    merged = sentences.count_reasons(excluded)
     return Table(
         caption,
         pd.DataFrame({"Reason": [r for r, _ in merged], "Scans": [str(n) for _, n in merged]}),

@@ -27,6 +27,7 @@ from helpers.report.sentences.gaps import (
 from helpers.report.sentences.places import describe_place, describe_place_of_gap
 from helpers.report.sentences.study import (
     STATUSES,
+    count_reasons,
     describe_confounders,
     describe_exclusions,
     describe_failures,
@@ -62,6 +63,7 @@ __all__ = [
     "STATUSES",
     "Outcome",
     "count",
+    "count_reasons",
     "describe_adjustment",
     "describe_against_agreement",
     "describe_agreement",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from helpers.cohort.reasons import LISTED, name_kinds
 from helpers.figures.style import name_for_people
 from helpers.parameters import Prompt
 from helpers.report.sentences.words import count, list_words
@@ -147,6 +148,27 @@ def describe_exclusions(total: int, excluded: int) -> str:
     if excluded == total:
         return f"Every one of {count(total, 'scan')} was left out: nothing could be measured."
     return f"{excluded} of {count(total, 'scan')} {'was' if excluded == 1 else 'were'} left out before anything was measured."
+
+
+def count_reasons(excluded: pd.DataFrame) -> list[tuple[str, int]]:
+    """Count scans left out by kind of reason, the commonest first.
+
+    The sentence is told where all scans of a kind share it, else what the kind is called: a person's
+    value shows where a single scan has that reason alone. Tables of earlier versions have no kinds.
+
+    Parameters
+    ----------
+    excluded : DataFrame
+        exclusions.csv: reason, kind.
+    """
+    if "kind" not in excluded:
+        return merge_reasons(excluded["reason"])
+    kinds = excluded["kind"].where(excluded["kind"] != LISTED, excluded["reason"])
+    counted = [
+        (told.iloc[0] if len(set(told)) == 1 else name_kinds(str(kind)), len(told))
+        for kind, told in excluded["reason"].groupby(kinds, sort=False)
+    ]
+    return sorted(counted, key=lambda pair: -pair[1])
 
 
 def merge_reasons(reasons: Iterable[str]) -> list[tuple[str, int]]:
