@@ -23,7 +23,7 @@ from helpers.demo.planting import describe_planted, plant_errors
 from helpers.errors import ParameterError, SegfairError
 from helpers.parameters import Phantoms
 from helpers.study import Study
-from helpers.volumes import from_axial, get_grid, make_image, get_spacing_zyx_mm, to_axial, write_volume
+from helpers.volumes import from_axial, get_grid, get_spacing_zyx_mm, make_image, to_axial, write_volume
 
 RECIPE_VERSION = 2  # raise it when the drawing changes: scans drawn before are then drawn again
 MOVED_MASK = "mask on another grid"
@@ -155,7 +155,7 @@ def _draw_case(case: _Case) -> None:
     axial = to_axial(mask)
     rng = np.random.default_rng([person.seed, 1])
     moved = plant_errors(
-        sitk.GetArrayFromImage(axial), spacing_zyx_mm(axial), case.organ_ids, case.phantoms.planted, asdict(person), rng
+        sitk.GetArrayFromImage(axial), get_spacing_zyx_mm(axial), case.organ_ids, case.phantoms.planted, asdict(person), rng
     )
     planted = from_axial(make_image(moved, get_grid(axial)), get_grid(mask))
     if person.fault == MOVED_MASK:
