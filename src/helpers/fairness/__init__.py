@@ -5,13 +5,8 @@ throughout: several scans of one person are averaged first, and subjects are wha
 """
 
 from helpers.fairness.agreement import ANNOTATORS, Agreement, audit_agreement
-from helpers.fairness.audit import Audit, audit
-from helpers.fairness.disparity import (
-    HIGHER_IS_BETTER,
-    UNIT_INTERVAL_METRICS,
-    measure_equity_scaled,
-    measure_skewed_error_ratio,
-)
+from helpers.fairness.audit import Audit, run_audit
+from helpers.fairness.disparity import HIGHER_IS_BETTER, UNIT_INTERVAL_METRICS
 from helpers.fairness.groups import POOLED, average_subjects
 
 __all__ = [
@@ -21,9 +16,7 @@ __all__ = [
     "UNIT_INTERVAL_METRICS",
     "Agreement",
     "Audit",
-    "audit",
     "audit_agreement",
     "average_subjects",
-    "measure_equity_scaled",
-    "measure_skewed_error_ratio",
+    "run_audit",
 ]

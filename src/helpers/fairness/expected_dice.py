@@ -14,7 +14,8 @@ import numpy as np
 from helpers.fairness.disparity import limit_gap
 from helpers.fairness.score_matrix import Scores
 from helpers.statistics.bootstrap import Resamples
-from helpers.statistics.bootstrap_differences import Choice, find_difference, find_gap_influence, take_gaps
+from helpers.statistics.bootstrap_differences import PostSelection, find_difference, find_gap_influence, take_gaps
+from helpers.statistics.grouped_values import GroupedValues
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class DiceGaps:
     gap, influence, drawn : ndarray of float64, (columns,), (subjects, columns) and (draws, columns)
         The gap, each person's bearing on it (:func:`helpers.statistics.bootstrap_differences.find_gap_influence`), and the gap in each resample.
     best, worst : ndarray of int64, (columns,)
-    choice : Choice
+    selection : PostSelection
         With the p-value of what is left of Dice, over all groups.
     """
 
@@ -46,7 +47,7 @@ class DiceGaps:
     drawn: np.ndarray
     best: np.ndarray
     worst: np.ndarray
-    choice: Choice
+    selection: PostSelection
 
 
 def measure_excess(
@@ -55,8 +56,6 @@ def measure_excess(
     gaps: DiceGaps,
     drawn_expected: np.ndarray,
     drawn_boundary: np.ndarray | None,
-    *,
-    method: str,
 ) -> SizeGaps:
     """Part every gap in Dice into what size explains and the rest.
 
@@ -71,7 +70,6 @@ def measure_excess(
         Group means of the expected Dice in the resamples that `gaps` was drawn in.
     drawn_boundary : ndarray of float64, (draws, groups, places), or None
         The same of the boundary error; None where it was not measured: the cohort's mean is then held fixed.
-    method : {"student", "bca", "percentile"}
 
     Returns
     -------
@@ -89,7 +87,7 @@ def measure_excess(
     expected = cast(np.ndarray, scores.expected)
     expected_gap = take_gaps(_average_groups(expected, groups, count), gaps.best, gaps.worst, signs)
     draws = gaps.drawn - take_gaps(drawn_expected, gaps.best, gaps.worst, signs)
-    influence = gaps.influence - find_gap_influence(expected, groups, gaps.best, gaps.worst, signs)
+    influence = gaps.influence - find_gap_influence(GroupedValues(expected, groups), gaps.best, gaps.worst, signs)
     if drawn_boundary is not None:
         mean, own, shift = _resample_mean(cast(np.ndarray, scores.boundary), groups, drawn_boundary)
         slope = np.divide(expected - 1.0, mean, out=np.zeros_like(expected), where=mean > 0)
@@ -106,7 +104,7 @@ def measure_excess(
             draws[:, place] -= shift[:, organs] @ change
             influence[:, place] -= own[:, organs] @ change
     excess = gaps.gap - expected_gap
-    found = find_difference(draws, excess, influence, resamples, method=method, choice=gaps.choice)
+    found = find_difference(draws, excess, influence, resamples, gaps.selection)
     return SizeGaps(expected_gap, excess, *limit_gap(found.low, found.high, "dice"), found.p)
 
 

@@ -17,8 +17,8 @@ import pandas as pd
 from scipy import linalg, special, stats
 
 from helpers.errors import SegfairError
-from helpers.fairness.adjustment import split_by_missing
 from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.least_squares import split_by_missing
 
 SMALLEST_TESTED = 5  # subjects of a cell that takes part in the test of interactions
 FEW_CELLS = 5  # more cells than main effects by fewer than this, and the variance between cells is hardly known
@@ -269,7 +269,7 @@ class _Pattern:
             "empty_cells": int((~met).sum()),
             "suppressed_cells": int(self.hidden.sum()),
         }
-        why = _explain_dull(counts, means, within)
+        why = _explain_no_model(counts, means, within)
         if why:
             return shown, row | {"note": "; ".join([why, *self.notes])}
         notes = []
@@ -295,7 +295,7 @@ class _Pattern:
         return shown, row | {"note": "; ".join([*notes, *self.notes])}
 
 
-def _explain_dull(counts: np.ndarray, means: np.ndarray, within: float) -> str:
+def _explain_no_model(counts: np.ndarray, means: np.ndarray, within: float) -> str:
     """Return why these cells bear no model, or nothing."""
     if len(counts) < 2:
         return "nothing to compare: fewer than two combinations hold anybody"

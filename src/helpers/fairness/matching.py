@@ -10,16 +10,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
 from helpers.errors import SegfairError
-from helpers.fairness.adjustment import Covariate, encode_covariates
 from helpers.fairness.disparity import sign_metric
 from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.covariates import Covariate, encode_covariates
 
 CALIPER = 0.2  # standard deviations of the logit of the propensity score
 LARGEST_DIFFERENCE = 0.1  # standardised, above which a covariate counts as unbalanced
@@ -76,7 +76,6 @@ def match_pairs(
     first: str,
     second: str,
     *,
-    method: Literal["mahalanobis", "propensity"] = "mahalanobis",
     caliper: float = CALIPER,
     min_group: int = 10,
 ) -> Matching:
@@ -91,9 +90,6 @@ def match_pairs(
         decides (smaller first), so give one that names the subject: then the order of rows does not matter.
     first, second : str
         The groups; for an attribute of more than two the best and the worst.
-    method : {"mahalanobis", "propensity"}
-        What the total of is made smallest: the Mahalanobis distance of numeric covariates (within-group covariance), or the difference of the
-        logit of the propensity score. The caliper holds with both.
     caliper : float
         Largest difference of the propensity score's logit within a pair, in its standard deviations (√ of the mean of both groups' variances).
     min_group : int
@@ -106,7 +102,7 @@ def match_pairs(
     Raises
     ------
     SegfairError
-        The inputs have different numbers of subjects, the index has duplicates, or `method` or `caliper` is out of range.
+        The inputs have different numbers of subjects, the index has duplicates, or `caliper` is not positive.
 
     Notes
     -----
@@ -129,10 +125,8 @@ def match_pairs(
         )
     if not covariates.index.is_unique:
         raise SegfairError("the index of covariates must name each subject once: average a subject's scans first")
-    if method not in ("mahalanobis", "propensity") or not caliper > 0:
-        raise SegfairError(
-            f"method must be mahalanobis or propensity, and caliper positive; got {method!r} and {caliper!r}"
-        )
+    if not caliper > 0:
+        raise SegfairError(f"caliper must be positive; got {caliper!r}")
     encoded = encode_covariates(covariates)
     known = np.all([covariate.known for covariate in encoded], axis=0) if encoded else np.ones(len(labels), bool)
     sides = [np.array([label == name for label in labels], bool) for name in (first, second)]
@@ -156,9 +150,7 @@ def match_pairs(
     scores = _score_propensity(positions)
     if scores is None:
         return refuse("no pairs: the covariates part the two groups completely, nobody has a counterpart")
-    whitened = positions if method == "mahalanobis" else [score[:, None] for score in scores]
-    if method == "mahalanobis":
-        whitened = _whiten(positions)
+    whitened = _whiten(positions)
     strata = [_number_strata(encoded, side) for side in rows]
     width = caliper * np.sqrt((scores[0].var(ddof=1) + scores[1].var(ddof=1)) / 2)
     found = []

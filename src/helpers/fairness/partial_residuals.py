@@ -8,15 +8,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.errors import SegfairError
-from helpers.fairness.adjustment import (
-    SUBJECTS_PER_PARAMETER,
-    LeastSquares,
-    code_groups,
-    encode_covariates,
-    read_labels,
-    select_and_add,
-)
-from helpers.fairness.trends import SplineAxis, explain_dull
+from helpers.fairness.trends import build_curve, explain_no_curve
+from helpers.statistics.covariates import code_groups, encode_covariates, fit_with_covariates, read_labels
 
 
 @dataclass(frozen=True)
@@ -92,12 +85,9 @@ def measure_partial_residuals(
     placed = np.isfinite(numbers) if labels is None else np.array([label is not None for label in labels], bool)
 
     def make_base(rows: np.ndarray) -> np.ndarray | None:
-        if labels is not None:
-            return code_groups(labels[rows])
-        chosen = numbers[rows]
-        return None if explain_dull(chosen, min_group) else SplineAxis.place(chosen, None).build(chosen)
+        return build_curve(numbers[rows], min_group) if labels is None else code_groups(labels[rows])
 
-    selection, base, block = select_and_add(
+    fit = fit_with_covariates(
         np.isfinite(scores) & placed,
         encode_covariates(covariates),
         make_base,
@@ -105,23 +95,21 @@ def measure_partial_residuals(
         labels,
         1 if numeric else min_group,
     )
-    rows = selection.rows
-    held, note = np.full(len(scores), np.nan), ""
-    if base is None:
-        why = explain_dull(numbers[rows], min_group) if numeric else "fewer than two groups are large enough"
-        note = f"nothing was fitted: {why}"
+    rows, left = fit.rows, np.full(len(scores), np.nan)
+    if fit.base is not None:
+        why = fit.tell_shortage()
+    elif numeric:
+        why = explain_no_curve(numbers[rows], min_group)
     else:
-        design = np.column_stack([base, block.columns])
-        if len(design) < SUBJECTS_PER_PARAMETER * design.shape[1]:
-            note = f"nothing was fitted: {len(design)} subjects are too few for {design.shape[1]} parameters"
-        else:
-            slopes = LeastSquares.decompose(design).projection[base.shape[1] :] @ scores[rows]
-            held[rows] = scores[rows] - block.columns @ slopes
+        why = "fewer than two groups are large enough"
+    if not why:
+        slopes = fit.solver.projection[fit.base.shape[1] :] @ scores[rows]
+        left[rows] = scores[rows] - fit.columns @ slopes
     return PartialResiduals(
-        held,
-        "; ".join(use["covariate"] for use in block.uses if use["used"]),
-        "; ".join(f"{use['covariate']}: {use['reason']}" for use in block.uses if not use["used"]),
+        left,
+        "; ".join(fit.used),
+        "; ".join(fit.dropped),
         int(rows.sum()),
-        selection.n_missing,
-        note,
+        fit.selection.n_missing,
+        f"nothing was fitted: {why}" if why else "",
     )

@@ -71,8 +71,3 @@ def join_tables(parts: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.Dat
     """Return tables of the same columns below each other; an empty one where there is none."""
     filled = [part for part in parts if len(part)]
     return pd.concat(filled, ignore_index=True) if filled else make_table([], columns)
-
-
-def show(value: Any) -> Any:
-    """Return a number of numpy as one of Python, anything else as it is."""
-    return value.item() if isinstance(value, np.generic) else value

@@ -16,25 +16,14 @@ import pandas as pd
 from scipy import optimize, special, stats
 
 from helpers.errors import SegfairError
-from helpers.fairness.adjustment import (
-    SUBJECTS_PER_PARAMETER,
-    Block,
-    Covariate,
-    LeastSquares,
-    Selection,
-    build_natural_spline,
-    encode_covariates,
-    find_wald_f,
-    place_knots,
-    select_and_add,
-    split_by_missing,
-)
 from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.covariates import SUBJECTS_PER_PARAMETER, Covariate, encode_covariates, fit_with_covariates
+from helpers.statistics.least_squares import LeastSquares, find_wald_f, split_by_missing
+from helpers.statistics.splines import SplineAxis
 
 SHOWN = (0.025, 0.975)  # quantiles of the attribute between which a curve is drawn
 POINTS = 41  # of the curve
 BINS = 10  # of the shown range, in which people are counted
-SUBJECTS_BY_DF = {4: 100, 3: 50, 2: 30, 1: 0}  # the spline's degrees of freedom, and from how many subjects on
 DRAWS = 2000
 
 CURVE_COLUMNS = ("column", "value", "estimate", "low", "high", "band_low", "band_high", "nearby")
@@ -73,7 +62,6 @@ def fit_trends(
     seed: int,
     step: float = 1.0,
     min_group: int = 10,
-    df: int | None = None,
 ) -> Trends:
     """Fit the mean of each column as a smooth curve of a continuous attribute.
 
@@ -91,8 +79,6 @@ def fit_trends(
         The difference in the attribute for which the slope is stated: 10 for a decade, 5 for 5 kg/m².
     min_group : int
         No curve from fewer subjects, no count below it.
-    df : {1, 2, 3, 4}, optional
-        Degrees of freedom of the spline; None: :data:`SUBJECTS_BY_DF`. Fewer where the attribute's quantiles coincide.
 
     Returns
     -------
@@ -101,7 +87,7 @@ def fit_trends(
     Raises
     ------
     SegfairError
-        The inputs have different numbers of subjects, or `step` or `df` is out of range.
+        The inputs have different numbers of subjects, or `step` is not positive.
 
     Notes
     -----
@@ -124,13 +110,13 @@ def fit_trends(
         raise SegfairError(
             f"values, attribute and covariates must have one row per subject; got shapes {values.shape}, {attribute.shape} and {covariates.shape}"
         )
-    if not (np.isfinite(step) and step > 0) or df not in (None, 1, 2, 3, 4):
-        raise SegfairError(f"step must be positive and df one of 1, 2, 3, 4 or None; got {step!r} and {df!r}")
+    if not (np.isfinite(step) and step > 0):
+        raise SegfairError(f"step must be positive; got {step!r}")
     encoded = encode_covariates(covariates)
     tests: dict[int, dict[str, Any]] = {}
     curves: dict[int, pd.DataFrame] = {}
     for known, places in split_by_missing(values):
-        rows, tables = _fit_pattern(values[:, places], attribute, known, encoded, seed, step, min_group, df)
+        rows, tables = _fit_pattern(values[:, places], attribute, known, encoded, seed, step, min_group)
         for place, row, table in zip(places, rows, tables, strict=True):
             tests[place] = {"column": int(place), "step": step} | row
             if table is not None:
@@ -149,35 +135,31 @@ def _fit_pattern(
     seed: int,
     step: float,
     min_group: int,
-    df: int | None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any] | None]]:
     """Fit the columns that the same subjects have a value in: per column its row of tests and its curve."""
     columns = values.shape[1]
     start = known & np.isfinite(attribute)
 
-    def make_base(rows: np.ndarray) -> np.ndarray | None:
-        chosen = attribute[rows]
-        return None if explain_dull(chosen, min_group) else SplineAxis.place(chosen, df).build(chosen)
-
-    selection, base, block = select_and_add(start, encoded, make_base, "the attribute", None, 1)
-    common: dict[str, Any] = _describe(selection, block)
-    if base is None:
-        why = explain_dull(attribute[selection.rows], min_group)
+    fit = fit_with_covariates(start, encoded, lambda rows: build_curve(attribute[rows], min_group), "the attribute")
+    common: dict[str, Any] = {
+        "n": int(fit.rows.sum()),
+        "n_missing": fit.selection.n_missing,
+        "n_rare": fit.selection.n_rare,
+        "covariates": "; ".join(fit.used),
+        "dropped": "; ".join(fit.dropped),
+    }
+    chosen, part, base = attribute[fit.rows], values[fit.rows], fit.base
+    if base is not None:
+        common |= {"df_spline": base.shape[1] - 1, "df_residual": len(fit.design) - fit.design.shape[1]}
+    if why := explain_no_curve(chosen, min_group) if base is None else fit.tell_shortage():
         return [common | {"note": f"nothing was fitted: {why}"}] * columns, [None] * columns
-    design = np.column_stack([base, block.columns])
-    common |= {"df_spline": base.shape[1] - 1, "df_residual": len(design) - design.shape[1]}
-    if len(design) < SUBJECTS_PER_PARAMETER * design.shape[1]:
-        why = f"{len(design)} subjects are too few for {design.shape[1]} parameters"
-        return [common | {"note": f"nothing was fitted: {why}"}] * columns, [None] * columns
-    chosen, part = attribute[selection.rows], values[selection.rows]
-    axis = SplineAxis.place(chosen, df)
-    solver = LeastSquares.decompose(design)
-    own = np.eye(base.shape[1], design.shape[1])
+    axis, solver = SplineAxis.place(chosen), fit.solver
+    own = np.eye(base.shape[1], fit.design.shape[1])
     estimates, covariance = solver.estimate(part, own)
     flat, exact = np.ptp(part, axis=0) == 0, solver.find_exact(part)
     f_trend, p_trend = find_wald_f(estimates[:, 1:], covariance[:, 1:, 1:], solver.df_residual)
     f_bend, p_bend = find_wald_f(estimates[:, 2:], covariance[:, 2:, 2:], solver.df_residual)
-    line = LeastSquares.decompose(np.column_stack([np.ones(len(chosen)), axis.standardise(chosen), block.columns]))
+    line = LeastSquares.decompose(np.column_stack([np.ones(len(chosen)), axis.standardise(chosen), fit.columns]))
     slopes, spread = line.estimate(part, np.eye(2, line.basis.shape[1])[1:] * step / axis.scale)
     reach_line = stats.t.ppf(0.5 + CONFIDENCE / 2, line.df_residual)
     reach = stats.t.ppf(0.5 + CONFIDENCE / 2, solver.df_residual)
@@ -234,40 +216,14 @@ def _fit_pattern(
     return rows, tables
 
 
-@dataclass(frozen=True)
-class SplineAxis:
-    """The attribute's scale: what it is standardised by, and the spline's knots."""
-
-    centre: float
-    scale: float
-    knots: np.ndarray
-
-    @classmethod
-    def place(cls, attribute: np.ndarray, df: int | None) -> SplineAxis:
-        """Place the knots for these subjects: as many as their number and distinct values bear."""
-        wanted = df or next(number for number, subjects in SUBJECTS_BY_DF.items() if len(attribute) >= subjects)
-        axis = cls(float(attribute.mean()), float(attribute.std()), np.empty(0))
-        standard = axis.standardise(attribute)
-        for number in range(min(wanted, len(np.unique(attribute)) - 1), 1, -1):
-            knots = place_knots(standard, number)
-            columns = build_natural_spline(standard, knots)
-            if (
-                np.linalg.matrix_rank(np.column_stack([np.ones(len(standard)), columns]), tol=1e-6)
-                == columns.shape[1] + 1
-            ):
-                return cls(axis.centre, axis.scale, knots)
-        return axis
-
-    def standardise(self, attribute: np.ndarray) -> np.ndarray:
-        """Return values of the attribute in standard deviations from the mean."""
-        return (attribute - self.centre) / self.scale
-
-    def build(self, attribute: np.ndarray) -> np.ndarray:
-        """Return a constant and the spline's columns at these values."""
-        return np.column_stack([np.ones(len(attribute)), build_natural_spline(self.standardise(attribute), self.knots)])
+def build_curve(attribute: np.ndarray, min_group: int) -> np.ndarray | None:
+    """Return a constant and a spline's columns for these subjects; None where they bear no curve."""
+    if explain_no_curve(attribute, min_group):
+        return None
+    return SplineAxis.place(attribute).build(attribute)
 
 
-def explain_dull(attribute: np.ndarray, min_group: int) -> str:
+def explain_no_curve(attribute: np.ndarray, min_group: int) -> str:
     """Return why these subjects bear no curve, or nothing."""
     if len(attribute) < max(min_group, 2 * SUBJECTS_PER_PARAMETER):
         return f"{len(attribute)} subjects are too few"
@@ -277,16 +233,6 @@ def explain_dull(attribute: np.ndarray, min_group: int) -> str:
     if low == high or len(attribute) - counts.max() < min_group:
         return "nearly every subject has the same value of the attribute"
     return ""
-
-
-def _describe(selection: Selection, block: Block) -> dict[str, Any]:
-    return {
-        "n": int(selection.rows.sum()),
-        "n_missing": selection.n_missing,
-        "n_rare": selection.n_rare,
-        "covariates": "; ".join(use["covariate"] for use in block.uses if use["used"]),
-        "dropped": "; ".join(f"{use['covariate']}: {use['reason']}" for use in block.uses if not use["used"]),
-    }
 
 
 def _make_grid(attribute: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Two groups of several, picked because their means lie furthest apart: how much wider the interval of their difference has to be."""
+"""Adjustment for selection: a wider interval where two groups were picked for lying furthest apart."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def find_range_quantile(number: np.ndarray, df: np.ndarray) -> np.ndarray:
 
 
 def widen_for_choice(number: np.ndarray, p: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Return by how much to multiply the reach of an interval of the difference between the best and the worst group.
+    """Return the factor on the reach of an interval of best − worst group.
 
     Parameters
     ----------
@@ -58,10 +58,12 @@ def widen_for_choice(number: np.ndarray, p: np.ndarray, df: np.ndarray) -> np.nd
 
     Notes
     -----
-    Fisher's protected comparison, as Hayter mended it. Where the test over all k groups is not significant at 5 %, any of them may look best or worst by
-    chance: the interval is Tukey's, which holds for whichever two are picked. Where it is significant, for k − 1 groups: with three groups that is Student's
-    own, since only two of them can still be alike. So the interval leaves out 0 in at most 5 % of the studies in which all groups are alike
-    (12 % if the choice is not allowed for, with three groups; 20 % with four), without being too wide where they are not.
+    Fisher's protected comparison, as Hayter mended it. Where the test over all k groups is not significant
+    at 5 %, any of them may look best or worst by chance: the interval is Tukey's, which holds for whichever
+    two are picked. Where it is significant, for k − 1 groups: with three groups that is Student's own, since
+    only two of them can still be alike. So the interval leaves out 0 in at most 5 % of the studies in which
+    all groups are alike (12 % if the choice is not allowed for, with three groups; 20 % with four), without
+    being too wide where they are not.
 
     References
     ----------
@@ -78,7 +80,7 @@ def widen_for_choice(number: np.ndarray, p: np.ndarray, df: np.ndarray) -> np.nd
 
 @lru_cache(maxsize=16)
 def _fit_range_quantile(count: int) -> np.polynomial.Chebyshev:
-    """Return the log of the quantile as a polynomial in 1 / df, to 1e-5: the exact one takes a tenth of a second each."""
+    """Return the log quantile as a polynomial in 1 / df, to 1e-5: the exact one takes a tenth of a second each."""
     return np.polynomial.Chebyshev.interpolate(
         lambda inverse: np.log(stats.studentized_range.ppf(CONFIDENCE, count, 1.0 / inverse)),
         6,
