@@ -12,7 +12,7 @@ import yaml
 from scipy.spatial import ConvexHull
 
 from helpers import storage
-from helpers.fairness import Audit, audit
+from helpers.fairness import Audit, run_audit
 from helpers.parameters import Fairness
 from helpers.performance import AUDIT_TABLES
 from helpers.spatial import Template
@@ -139,7 +139,7 @@ def make_fairness(
 ) -> Audit:
     """Return the audit of `metrics`, as 03_performance makes it, from fewer draws of people."""
     included = cohort[cohort["included"]].reset_index(drop=True)
-    return audit(
+    return run_audit(
         metrics,
         included,
         Fairness(metrics=list(measures), min_group=min_group, bootstrap=100),

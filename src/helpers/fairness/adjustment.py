@@ -165,15 +165,7 @@ def _fit_pattern(
     grouped = known & np.array([label is not None for label in labels], bool)
     fit = fit_with_covariates(grouped, encoded, lambda rows: code_groups(labels[rows]), "the groups", labels, min_group)
     rows, base, names = fit.rows, fit.base, np.unique(labels[fit.rows].astype(str))
-    common: dict[str, Any] = {
-        "n": int(rows.sum()),
-        "groups": len(names),
-        "n_missing": fit.selection.n_missing,
-        "n_rare": fit.selection.n_rare,
-        "covariates": "; ".join(fit.used),
-        "dropped": "; ".join(fit.dropped),
-        "warnings": "",
-    }
+    common = fit.describe() | {"groups": len(names), "warnings": ""}
     if base is None:
         return [(common | {"note": "nothing to compare: fewer than two groups are large enough"}, [])] * len(metrics)
     common |= {"parameters": fit.design.shape[1], "df_residual": len(fit.design) - fit.design.shape[1]}

@@ -62,7 +62,7 @@ LARGEST_TABLE = 60  # cells of the intersections: with more hardly one of them h
 
 NOT_COMPARED = "not compared"  # the verdict where there are no two groups, or no margin
 
-INTERVALS = "studentised bootstrap (bootstrap-t)"
+INTERVAL_METHOD = "studentised bootstrap (bootstrap-t)"
 _CORRECTIONS = {
     "holm": "Holm (family-wise error rate)",
     "fdr_bh": "Benjamini–Hochberg (false discovery rate)",
@@ -70,10 +70,10 @@ _CORRECTIONS = {
     "none": "none",
 }
 _HOW = {
-    "holm": "corrected together by Holm's method",
-    "fdr_bh": "corrected together by Benjamini and Hochberg's method",
-    "max_t": "corrected together by permuting people (Westfall and Young's step-down method)",
-    "none": "made and not corrected",
+    "holm": "adjusted together by Holm's method",
+    "fdr_bh": "adjusted together by Benjamini and Hochberg's method",
+    "max_t": "adjusted together by permuting people (Westfall and Young's step-down method)",
+    "none": "made and not adjusted",
 }
 
 
@@ -113,7 +113,7 @@ class Audit:
 
     def describe(self) -> pd.DataFrame:
         """Return the family of tests, the settings and the notes as a table of item and text."""
-        rows = [("tests corrected together", str(len(self.family)))]
+        rows = [("tests adjusted together", str(len(self.family)))]
         for place, part in enumerate(("models", "organs", "metrics", "attributes")):
             found = list(dict.fromkeys(test[place] for test in self.family))
             rows.append((f"{part} in the family", ", ".join(found) or "none"))
@@ -123,7 +123,7 @@ class Audit:
             ("smallest group compared", f"{self.settings.min_group} subjects"),
             (
                 "intervals",
-                f"{CONFIDENCE:.0%} {INTERVALS}, {self.settings.bootstrap} resamples of subjects within groups",
+                f"{CONFIDENCE:.0%} {INTERVAL_METHOD}, {self.settings.bootstrap} resamples of subjects within groups",
             ),
         ]
         rows += [("note", note) for note in self.notes]
@@ -314,7 +314,7 @@ def _explain(
         f"the confounder {name} is not in the cohort's table: the adjusted gaps do not allow for it" for name in absent
     ]
     if volumes is not None:
-        notes.append("adjusted gaps and trends also hold the organ's size equal (log volume of the reference)")
+        notes.append("adjusted gaps and trends are also adjusted for the organ's size (log volume of the reference)")
     confounders = [name for name in confounders if name not in absent]
     subjects = compared[0].groups.scores.subjects if compared else []
     known = read_covariates(cohort, subjects, [name for name in (*attributes, *confounders) if name in cohort])

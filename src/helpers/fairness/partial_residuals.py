@@ -105,11 +105,6 @@ def measure_partial_residuals(
     if not why:
         slopes = fit.solver.projection[fit.base.shape[1] :] @ scores[rows]
         left[rows] = scores[rows] - fit.columns @ slopes
-    return PartialResiduals(
-        left,
-        "; ".join(fit.used),
-        "; ".join(fit.dropped),
-        int(rows.sum()),
-        fit.selection.n_missing,
-        f"nothing was fitted: {why}" if why else "",
-    )
+    said = fit.describe()
+    kept = {name: said[name] for name in ("covariates", "dropped", "n", "n_missing")}
+    return PartialResiduals(left, **kept, note=f"nothing was fitted: {why}" if why else "")

@@ -141,13 +141,7 @@ def _fit_pattern(
     start = known & np.isfinite(attribute)
 
     fit = fit_with_covariates(start, encoded, lambda rows: build_curve(attribute[rows], min_group), "the attribute")
-    common: dict[str, Any] = {
-        "n": int(fit.rows.sum()),
-        "n_missing": fit.selection.n_missing,
-        "n_rare": fit.selection.n_rare,
-        "covariates": "; ".join(fit.used),
-        "dropped": "; ".join(fit.dropped),
-    }
+    common = fit.describe()
     chosen, part, base = attribute[fit.rows], values[fit.rows], fit.base
     if base is not None:
         common |= {"df_spline": base.shape[1] - 1, "df_residual": len(fit.design) - fit.design.shape[1]}

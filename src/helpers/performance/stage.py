@@ -205,7 +205,7 @@ def write_audit(study: Study) -> fairness.Audit:
     Returns
     -------
     Audit
-        From :func:`helpers.fairness.audit`.
+        From :func:`helpers.fairness.run_audit`.
 
     Raises
     ------
@@ -213,7 +213,7 @@ def write_audit(study: Study) -> fairness.Audit:
         01_cohort or 03_performance has not run.
     """
     cohort = study.parameters.cohort
-    found = fairness.audit(
+    found = fairness.run_audit(
         study.read("metrics"),
         study.read_included(),
         study.parameters.fairness,

@@ -212,6 +212,6 @@ def _finish(
         names,
         covariates=tuple(fit.used),
         left_out=fit.selection.n_missing + fit.selection.n_rare,
-        dropped="; ".join(fit.dropped),
+        dropped=fit.describe()["dropped"],
         note=f"nothing was tested: {why}" if why else "",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,8 @@ SPLINE_DF = 3  # of a numeric covariate's natural spline
 SUBJECTS_PER_SPLINE_PARAMETER = 15  # fewer than that, and numeric covariates enter as straight lines
 DISTINCT_FOR_SPLINE = 10
 SUBJECTS_PER_PARAMETER = 2  # fewer than that, and nothing is fitted
+
+_SEPARATOR = "; "
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,15 @@ class CovariateFit:
         """Names of the covariates in the design."""
         return [use.name for use in self.uses if use.form]
 
-    @property
-    def dropped(self) -> list[str]:
-        """The covariates that are not, each with its reason."""
-        return [f"{use.name}: {use.reason}" for use in self.uses if not use.form]
+    def describe(self) -> dict[str, Any]:
+        """Return the subjects in the fit and left out, and the covariates used and dropped, with the reason."""
+        return {
+            "n": int(self.rows.sum()),
+            "n_missing": self.selection.n_missing,
+            "n_rare": self.selection.n_rare,
+            "covariates": _SEPARATOR.join(self.used),
+            "dropped": _SEPARATOR.join(f"{use.name}: {use.reason}" for use in self.uses if not use.form),
+        }
 
     def tell_shortage(self, who: str = "subjects") -> str:
         """Return that there are too few people to fit anything to; empty where there are enough."""
@@ -142,6 +150,11 @@ class CovariateFit:
         if people >= SUBJECTS_PER_PARAMETER * parameters:
             return ""
         return f"{people} {who} are too few for {parameters} parameters"
+
+
+def split_covariates(text: str) -> list[str]:
+    """Return the names that :meth:`CovariateFit.describe` joined."""
+    return [name for name in text.split(_SEPARATOR) if name]
 
 
 def encode_covariates(covariates: pd.DataFrame) -> list[Covariate]:

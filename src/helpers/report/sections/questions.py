@@ -9,6 +9,7 @@ import pandas as pd
 
 from helpers.fairness import average_subjects
 from helpers.fairness.confounding import VOLUME
+from helpers.statistics.covariates import split_covariates
 from helpers.figures.style import name_for_people
 from helpers.report import sentences
 from helpers.report.blocks import Block, Bullets, Note, Section, Table
@@ -163,8 +164,7 @@ def list_covariates(outputs: Outputs) -> dict[tuple[str, str, str, str], list[st
     return {
         (str(row["model"]), str(row["organ"]), str(row["metric"]), str(row["attribute"])): [
             "organ size" if name == VOLUME else name_for_people(name)
-            for name in str(row["covariates"]).split("; ")
-            if name
+            for name in split_covariates(str(row["covariates"]))
         ]
         for row in notes.to_dict("records")
     }
