@@ -1,7 +1,7 @@
 """Groups of people and their scores → how far apart the groups are, and how surely.
 
-Knows nothing of images, models or files: tables in, tables out. The *subject* is the statistical unit
-throughout: several scans of one person are averaged first, and subjects are what is resampled.
+Knows nothing of images, models or files: tables in, tables out. The *subject* is the statistical
+unit throughout: several scans of one person are averaged first, and subjects are what is resampled.
 """
 
 from helpers.fairness.agreement import ANNOTATORS, Agreement, audit_agreement

@@ -1,28 +1,28 @@
-"""Adjusted gaps: what is left between groups once their confounders are held equal.
+"""Adjusted gaps: what is left between groups once their confounders are adjusted for.
 
 The scale
 ---------
-The model is an analysis of covariance in the metric's *own unit*: score = group + covariates, by ordinary least squares with
-HC3 standard errors (MacKinnon & White 1985) and Student's t. The alternatives were weighed:
-
-* A logit scale suits a bounded score, but a difference of mean logits is not a difference of mean Dice: transforming back needs the
-  distribution of the residuals (Duan 1983), a missed organ (Dice 0) becomes an outlier whose size is set by the clamp and not by the
-  data, and its null hypothesis differs from that of the gap, so that p-value and interval could contradict each other.
-* What a margin of equivalence and a reader need is a difference of means. Least squares is consistent for it whatever the
-  distribution of the residuals, as long as the *mean* is modelled well (hence splines of numeric covariates), and HC3 allows for
-  the unequal spread that a bounded score has near its bound.
-
-So gap, interval and both p-values come from the unit's own scale. For metrics in [0, 1] ``p_logit`` repeats the test over all groups on
-logits, with the scores drawn inside by (y (n − 1) + ½) / n (Smithson & Verkuilen 2006, p. 55), as a check of how far the result hangs on the
+The model is an analysis of covariance in the metric's *own unit*: score = group + covariates, by
+ordinary least squares with HC3 standard errors (MacKinnon & White 1985) and Student's t. A logit
+scale suits a bounded score, but a difference of mean logits is not a difference of mean Dice:
+transforming back needs the distribution of the residuals (Duan 1983), a missed organ (Dice 0)
+becomes an outlier whose size is set by the clamp and not by the data, and its null hypothesis
+differs from that of the gap, so that p-value and interval could contradict each other. A margin of
+equivalence and a reader need a difference of means, for which least squares is consistent whatever
+the distribution of the residuals, as long as the *mean* is modelled well (hence splines of numeric
+covariates); HC3 allows for the unequal spread that a bounded score has near its bound. For metrics
+in [0, 1] ``p_logit`` repeats the test over all groups on logits, with the scores drawn inside by (y
+(n − 1) + ½) / n (Smithson & Verkuilen 2006, p. 55), as a check of how far the result hangs on the
 scale; it is not meant for a decision.
 
 Standardisation
 ---------------
-The adjusted mean of a group is the mean, over the covariates of *all* subjects in the fit, of the model's prediction with everybody put into
-that group (g-computation: Robins 1986; Lane & Nelder 1982). Without interactions this is the group's intercept once covariates are
-centred, so the delta method is exact and no bootstrap is needed; the covariates of the cohort are taken as fixed. Where a covariate acts
-differently in each group the gap is an average over people, not the gap of anyone in particular: see
-:mod:`helpers.fairness.intersections`.
+The adjusted mean of a group is the mean, over the covariates of *all* subjects in the fit, of the
+model's prediction with everybody put into that group (g-computation: Robins 1986; Lane & Nelder
+1982). Without interactions this is the group's intercept once covariates are centred, so the delta
+method is exact and no bootstrap is needed; the covariates of the cohort are taken as fixed. Where a
+covariate acts differently in each group the gap is an average over people, not the gap of anyone in
+particular: see :mod:`helpers.fairness.intersections`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import pandas as pd
 from scipy import special, stats
 
 from helpers.errors import SegfairError
-from helpers.fairness.disparity import UNIT_INTERVAL_METRICS, find_extremes, limit_gap, sign_metric
+from helpers.fairness.disparity import UNIT_INTERVAL_METRICS, find_best_and_worst, limit_gap, sign_metric
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.covariates import (
     Covariate,
@@ -52,8 +52,9 @@ from helpers.statistics.selection_adjustment import widen_for_choice
 LARGEST_OUTSIDE = 0.3  # share of subjects outside of the groups' common range before that is warned of
 
 GAP_COLUMNS = (
-    "column", "metric", "n", "groups", "best_group", "worst_group", "crude_gap", "adjusted_gap", "low", "high", "p", "f", "df_groups",
-    "df_residual", "p_groups", "p_logit", "parameters", "covariates", "dropped", "n_missing", "n_rare", "warnings", "note",
+    "column", "metric", "n", "groups", "best_group", "worst_group", "crude_gap", "adjusted_gap", "low", "high", "p",
+    "f", "df_groups", "df_residual", "p_groups", "p_logit", "parameters", "covariates", "dropped", "n_missing",
+    "n_rare", "warnings", "note",
 )  # fmt: skip
 MEAN_COLUMNS = ("column", "metric", "group", "n", "crude_mean", "adjusted_mean", "low", "high")
 
@@ -65,13 +66,16 @@ class Adjustment:
     Attributes
     ----------
     gaps : DataFrame
-        One row per column of the response (:data:`GAP_COLUMNS`): ``n`` subjects in the fit, ``crude_gap`` the difference of the same
-        two groups' plain means over the same subjects, ``adjusted_gap`` best − worst adjusted mean in the metric's unit (positive where
-        the group called best is better) with its 95 % interval ``low`` to ``high`` and ``p``, which allow for two of several groups having been
-        picked (:func:`helpers.statistics.selection_adjustment.widen_for_choice`); ``f`` on (``df_groups``,
-        ``df_residual``) degrees of freedom and ``p_groups``, the Wald test over all groups; ``p_logit``; ``parameters`` of the model;
-        ``covariates`` used and ``dropped`` (with the reason), joined by "; "; ``n_missing``, subjects left out for an unknown covariate;
-        ``n_rare``, subjects left out because hardly anyone shares their level; ``warnings`` on overlap and on groups left out as too small; ``note``, why there is no number.
+        One row per column of the response (:data:`GAP_COLUMNS`): ``n`` subjects in the fit,
+        ``crude_gap`` the difference of the same two groups' plain means over the same subjects,
+        ``adjusted_gap`` best − worst adjusted mean in the metric's unit (positive where the group
+        called best is better) with its 95 % interval ``low`` to ``high`` and ``p``, which allow for
+        two of several groups having been picked
+        (:func:`helpers.statistics.selection_adjustment.widen_for_choice`); ``f`` on (``df_groups``,
+        ``df_residual``) degrees of freedom and ``p_groups``, the Wald test over all groups;
+        ``p_logit``; ``parameters`` of the model; what
+        :meth:`helpers.statistics.covariates.CovariateFit.describe` says; ``warnings`` on overlap
+        and on groups left out as too small; ``note``, why there is no number.
     means : DataFrame
         One row per column and group compared (:data:`MEAN_COLUMNS`).
     """
@@ -89,27 +93,26 @@ def adjust_gaps(
     min_group: int = 10,
     pairs: Sequence[tuple[str, str] | None] | None = None,
 ) -> Adjustment:
-    """Compare the groups' means with covariates held equal.
+    """Compare the groups' means, adjusted for covariates.
 
     Parameters
     ----------
     values : ndarray of float, (subjects, columns)
-        One row per subject, one column per (metric, model, organ); NaN where a subject has no value.
+        One column per (metric, model, organ); NaN where a subject has no value.
     groups : ndarray of object, (subjects,)
-        Name of each subject's group; None or NaN where unknown. Groups are taken in the order of their names.
+        Name of each subject's group; None or NaN where unknown. Groups are taken in the order of
+        their names.
     covariates : DataFrame, (subjects, covariates)
-        Numbers are numeric covariates, anything else (categories, text, bool) categorical. The earlier of two collinear ones is kept.
-        May have no columns: then the gaps are plain ones with HC3 errors.
+        Numbers are numeric covariates, anything else (categories, text, bool) categorical: how they
+        enter is said at :func:`helpers.statistics.covariates.fit_with_covariates`. Without any,
+        gaps are plain ones with HC3 errors.
     metrics : sequence of str, (columns,)
         Each column's metric (a key of :data:`helpers.fairness.disparity.HIGHER_IS_BETTER`).
     min_group : int
         Groups with fewer subjects in the fit take no part.
     pairs : sequence of (best, worst) or None, optional
-        The groups between which each column's gap is stated, say those of the crude gap; None: the best and the worst adjusted mean.
-
-    Returns
-    -------
-    Adjustment
+        The groups between which each column's gap is stated, say those of the crude gap; None: the
+        best and the worst adjusted mean.
 
     Raises
     ------
@@ -118,16 +121,9 @@ def adjust_gaps(
 
     Notes
     -----
-    See the module's text for the model. Numeric covariates are standardised and enter as natural splines of :data:`SPLINE_DF` degrees of
-    freedom where there are at least :data:`SUBJECTS_PER_SPLINE_PARAMETER` subjects per parameter, else as lines. Levels held by fewer than
-    :data:`SMALLEST_LEVEL` subjects are pooled; if the pool is as small, its subjects are left out: compared among themselves alone they say
-    next to nothing of the gap.
-    A covariate is dropped where it is constant, unknown for more than half of the subjects (one after the other, the least known first, where
-    several together would leave fewer than half, or no two groups that are large enough), or where the variance inflation factor of its
-    worst direction (1 / (1 − largest squared canonical correlation with what is in the model)) exceeds :data:`LARGEST_INFLATION`. If it
-    is the groups that it cannot be told from, the gap stays confounded with it, and ``warnings`` says so.
-
-    Columns in which the same subjects have a value share one decomposition.
+    See the module's text for the model. Where a covariate cannot be told from the groups, the gap
+    stays confounded with it, and ``warnings`` says so. Columns in which the same subjects have a
+    value share one decomposition.
     """
     values = np.asarray(values, float)
     labels = read_labels(groups)
@@ -231,8 +227,7 @@ def _state_gap(
 ) -> dict[str, Any]:
     """Return one column's gap between two groups, with its interval and test."""
     if pair is None:
-        extremes = find_extremes(means, metric)
-        best, worst = extremes.best, extremes.worst
+        best, worst = (int(code[0]) for code in find_best_and_worst(means[:, None], np.ones((len(means), 1)), [metric]))
     else:
         found = [int(np.flatnonzero(names == str(name))[0]) if str(name) in names else -1 for name in pair]
         if min(found) < 0 or found[0] == found[1]:
@@ -247,7 +242,8 @@ def _state_gap(
         "crude_gap": sign * (crude[best] - crude[worst]),
         "adjusted_gap": gap,
     }
-    # Both groups without any spread of their own: an interval of no width would be a silent falsehood.
+    # Both groups without any spread of their own: an interval of no width would be a silent
+    # falsehood.
     if error <= ROUNDING**0.5 * max(abs(means[best]), abs(means[worst])):
         return stated | {"note": "no interval: neither of the two groups varies"}
     student = stats.t.ppf(0.5 + CONFIDENCE / 2, solver.df_residual)
@@ -260,7 +256,7 @@ def _state_gap(
 def _test_logits(
     part: np.ndarray, metrics: Sequence[str], solver: LeastSquares, chosen: np.ndarray, steps: np.ndarray
 ) -> np.ndarray:
-    """Return the p-value over all groups on the logit scale for metrics in [0, 1], NaN for others."""
+    """Return the p over all groups on the logit scale for metrics in [0, 1], NaN for others."""
     p = np.full(part.shape[1], np.nan)
     bounded = np.array([metric in UNIT_INTERVAL_METRICS for metric in metrics])
     bounded &= (part.min(axis=0) >= 0) & (part.max(axis=0) <= 1)
@@ -308,7 +304,8 @@ def _check_shapes(
 ) -> None:
     if values.ndim != 2 or not len(values) == len(labels) == len(covariates):
         raise SegfairError(
-            f"values, groups and covariates must have one row per subject; got shapes {values.shape}, {labels.shape} and {covariates.shape}"
+            "values, groups and covariates must have one row per subject; "
+            f"got shapes {values.shape}, {labels.shape} and {covariates.shape}"
         )
     if len(metrics) != values.shape[1] or (pairs is not None and len(pairs) != values.shape[1]):
         raise SegfairError(f"metrics (and pairs) must name one for each of the {values.shape[1]} columns of values")

@@ -1,4 +1,4 @@
-"""Agreement of people, or of repeated prompts, per group: and models' gaps beside the gap among people."""
+"""Agreement of annotators, or of repeated prompts, per group, and models' gaps beside theirs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,7 @@ from helpers.fairness.disparity import find_best_and_worst
 from helpers.fairness.groups import average_subjects
 from helpers.fairness.models_compared import adjust_unpermuted
 from helpers.fairness.score_matrix import AttributeScores, Scores
-from helpers.fairness.tables import (
-    AGAINST_COLUMNS,
-    AGREEMENT_COLUMNS,
-    AGREEMENT_GROUP_COLUMNS,
-    join_tables,
-    make_table,
-)
+from helpers.fairness.tables import AGAINST_COLUMNS, AGREEMENT_COLUMNS, AGREEMENT_GROUP_COLUMNS, join_tables, make_table
 from helpers.parameters import Fairness
 from helpers.statistics.bootstrap_differences import PostSelection, find_difference, find_gap_influence, take_gaps
 from helpers.statistics.hypothesis_tests import run_welch_anova
@@ -35,14 +29,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Agreement:
-    """What :func:`audit_agreement` found: see there.
-
-    Attributes
-    ----------
-    disparity, groups, against : DataFrame
-    notes : list of str
-        What had to be decided on the way, in sentences.
-    """
+    """What :func:`audit_agreement` found: three tables, and in sentences what was decided."""
 
     disparity: pd.DataFrame
     groups: pd.DataFrame
@@ -66,9 +53,10 @@ def audit_agreement(
     Parameters
     ----------
     measured : mapping of str to DataFrame
-        By kind (:data:`KINDS`): subject, scan, model, organ and those of the study's metrics that agreement is measured in; any
-        number of rows per scan, model and organ (pairs of annotators), which are averaged. ``annotators`` has one model, :data:`ANNOTATORS`.
-        A kind that was not measured is absent or empty.
+        By kind (:data:`KINDS`): subject, scan, model, organ and those of the study's metrics that
+        agreement is measured in; any number of rows per scan, model and organ (pairs of
+        annotators), which are averaged. ``annotators`` has one model, :data:`ANNOTATORS`. A kind
+        that was not measured is absent or empty.
     metrics : DataFrame
         metrics.parquet, whose gaps are set beside those of the annotators.
     cohort, fairness, attributes, seed, confounders, units
@@ -77,16 +65,19 @@ def audit_agreement(
     Returns
     -------
     Agreement
-        ``groups`` and ``disparity`` are the tables of the audit, with the ``kind``; agreement stands in the place of a score. ``against``
-        has one row per model, organ, metric and attribute with annotators: the model's ``gap`` between its best and its worst group, the gap
-        in the annotators' agreement between *the same two groups* (negative where they agree better on the model's worst group),
-        and the difference of both with its interval: above 0, the model's gap is larger than what the annotators' would explain.
+        ``groups`` and ``disparity`` are the tables of the audit, with the ``kind``; agreement
+        stands in the place of a score. ``against`` has one row per model, organ, metric and
+        attribute with annotators: the model's ``gap`` between its best and its worst group, the gap
+        in the annotators' agreement between *the same two groups* (negative where they agree better
+        on the model's worst group), and the difference of both with its interval: above 0, the
+        model's gap is larger than what the annotators' would explain.
 
     Notes
     -----
-    Each kind is a family of tests of its own, beside the study's; the rows of ``against`` are corrected together per attribute. People whose
-    masks disagree more often have organs that are harder to draw, or scans that are harder to read: a model's gap of that
-    size is one that people share. It is not for that reason a fair one.
+    Each kind is a family of tests of its own, beside the study's; the rows of ``against`` are
+    adjusted together per attribute. People whose masks disagree more often have organs that are
+    harder to draw, or scans that are harder to read: a model's gap of that size is one that
+    annotators share. That does not excuse it.
     """
     disparity, groups, notes = [], [], []
     for kind, table in measured.items():
@@ -126,19 +117,10 @@ def compare_with_annotators(
     attributes: Sequence[str],
     seed: int,
 ) -> pd.DataFrame:
-    """Set every model's gap beside that in the annotators' agreement, between the same two groups of the same people.
+    """Set every model's gap beside the annotators', between the same two groups of the same people.
 
-    Parameters
-    ----------
-    metrics, agreement : DataFrame
-        As in :func:`audit_agreement`; the rows of `agreement` have the one model :data:`ANNOTATORS`.
-    cohort, fairness, attributes, seed
-        As there.
-
-    Returns
-    -------
-    DataFrame
-        Columns of :data:`helpers.fairness.tables.AGAINST_COLUMNS`; rows where both have two groups large enough.
+    `agreement` has rows of the one model :data:`ANNOTATORS`. Gives
+    :data:`helpers.fairness.tables.AGAINST_COLUMNS`; rows where both have two groups large enough.
     """
     names = [name for name in fairness.metrics if name in agreement and name in metrics]
     if not names:
@@ -180,7 +162,8 @@ def _compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) -
         influences.append(find_gap_influence(groups.grouped.take(columns), best, worst, sign))
     for parts in (gaps, draws, influences):
         parts.append(parts[0] - parts[1])
-    # The model's own gap is between its best and its worst group; the annotators' is between the same two.
+    # The model's own gap is between its best and its worst group; the annotators' is between the
+    # same two.
     picked = PostSelection(groups.number[asked], run_welch_anova(groups.compared.take(asked)).p)
     found = [
         find_difference(draw, gap, influence, resamples, selection)

@@ -1,4 +1,4 @@
-"""The audit: per-subject scores and groups → every table on how far groups differ, how surely, and what explains it."""
+"""The audit: scores and groups → every table on how far groups differ, how surely, and why."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.errors import SegfairError
+from helpers.fairness import tables
 from helpers.fairness.confounding import (
     adjust_attribute,
     choose_covariates,
@@ -33,26 +34,7 @@ from helpers.fairness.input_checks import refuse_repeated_scores
 from helpers.fairness.intersections import pool_intersections
 from helpers.fairness.models_compared import adjust_unpermuted
 from helpers.fairness.score_matrix import AttributeScores, Scores
-from helpers.fairness.tables import (
-    ADJUSTED_MEAN_COLUMNS,
-    ADJUSTED_NOTE_COLUMNS,
-    BALANCE_COLUMNS,
-    CELL_COLUMNS,
-    CONTRAST_COLUMNS,
-    DISPARITY_COLUMNS,
-    GROUP_COLUMNS,
-    KEY_COLUMNS,
-    MATCHING_COLUMNS,
-    MODEL_GAP_COLUMNS,
-    PAIR_COLUMNS,
-    SIZE_COLUMNS,
-    TEST_COLUMNS,
-    TREND_COLUMNS,
-    TREND_TEST_COLUMNS,
-    VARIANCE_COLUMNS,
-    join_tables,
-    make_table,
-)
+from helpers.fairness.tables import KEY_COLUMNS, join_tables, make_table
 from helpers.parameters import Fairness
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.hypothesis_tests import adjust_p_values
@@ -148,56 +130,62 @@ def run_audit(
     metrics : DataFrame
         metrics.parquet: one row per scan, model and organ.
     cohort : DataFrame
-        cohort.parquet's included scans, with ``number`` and ``group_<attribute>``; where it also has an
-        attribute's own column of numbers (age, bmi), that is adjusted for, and followed as a trend.
+        cohort.parquet's included scans, with ``number`` and ``group_<attribute>``; where it also
+        has an attribute's own column of numbers (age, bmi), that is adjusted for, and followed as a
+        trend.
     fairness : Fairness
         Metrics, smallest group, margins, correction, numbers of resamples and permutations.
     attributes : list of str
     seed : int
         Equal seeds give equal intervals.
     confounders : list of str
-        Columns of the cohort adjusted for besides the other attributes: they may explain a difference.
+        Columns of the cohort adjusted for besides the other attributes: they may explain a
+        difference.
     units : mapping of str, optional
         Units by attribute, for the slopes of trends.
     sizes : DataFrame, optional
-        metrics.parquet, where `metrics` is something else measured on the same scans (how annotators agree):
-        several rows per scan, model and organ are then averaged, else they are refused.
+        metrics.parquet, where `metrics` is something else measured on the same scans (how
+        annotators agree): several rows per scan, model and organ are then averaged, else they are
+        refused.
 
     Returns
     -------
     Audit
         Rows are of a model, organ, metric and attribute where nothing else is said. Rows with organ
-        ``"all"`` pool a subject's organs (:func:`average_subjects`); a study of one organ has none. Words
-        that do not apply are empty text, numbers NaN. Groups under ``min_group`` subjects take no part in any
-        comparison and have no figures. "Better" is by the metric's direction; volume errors are compared by
-        their absolute value.
+        ``"all"`` pool a subject's organs (:func:`average_subjects`); a study of one organ has none.
+        Words that do not apply are empty text, numbers NaN. Groups under ``min_group`` subjects
+        take no part in any comparison and have no figures. "Better" is by the metric's direction;
+        volume errors are compared by their absolute value.
 
-        ``groups``: one row per group, too small ones ``suppressed``. ``n`` counts subjects with a value.
+        ``groups``: one row per group, too small ones ``suppressed``. ``n`` counts subjects with a
+        value.
 
-        ``disparity``: ``gap`` is best − worst group mean in the metric's unit, never negative; its interval
-        is that of the difference between these two named groups, which may cross 0. ``es`` (FairSeg's),
-        ``es_fairmedfm``, ``ser``, ``sd_groups``: :func:`helpers.fairness.disparity.measure_disparities`. ``p``
-        is Mann–Whitney's or Kruskal–Wallis', ``p_adjusted`` the same adjusted over the family.
-        ``adjusted_gap`` is the gap between the same two groups adjusted for all other attributes and the
-        confounders (:mod:`helpers.fairness.adjustment`), ``adjusted_p`` its test over all groups, not adjusted
-        for the family. ``expected_gap`` is what the organs' size explains of a Dice gap, ``excess_gap`` the
-        rest, ``excess_p`` the level at which a bound of its interval is 0 and ``excess_p_adjusted`` the same
-        adjusted over all excess gaps; absent where Dice or its expectation is not among the metrics. The gap
-        of ``boundary_error_mm`` needs neither: it is free of size as it stands. ``detectable`` is the minimum
-        detectable difference between any two of the groups (one pair tested at alpha, with the power asked
-        for); ``verdict`` as in :mod:`helpers.statistics.equivalence`, "not compared" where there are no two
-        groups. ``note`` says why there is no number.
+        ``disparity``: ``gap`` is best − worst group mean in the metric's unit, never negative; its
+        interval is that of the difference between these two named groups, which may cross 0.
+        ``es``, ``es_fairmedfm``, ``ser``, ``sd_groups``:
+        :func:`helpers.fairness.disparity.measure_disparities`. ``p`` is Mann–Whitney's or
+        Kruskal–Wallis', ``p_adjusted`` the same adjusted over the family; ``effect_size``
+        (rank-biserial r) is negative where the group with the better mean does not have the better
+        typical person. ``adjusted_gap`` is the gap between the same two groups adjusted for all
+        other attributes and the confounders (:mod:`helpers.fairness.adjustment`), ``adjusted_p``
+        its test over all groups, not adjusted for the family. ``expected_gap`` is what the organs'
+        size explains of a Dice gap, ``excess_gap`` the rest, ``excess_p`` the level at which a
+        bound of its interval is 0 and ``excess_p_adjusted`` the same adjusted over all excess gaps;
+        absent where Dice or its expectation is not among the metrics. ``detectable`` is the minimum
+        detectable difference between any two of the groups (one pair tested at alpha, with the
+        power asked for); ``verdict`` as in :mod:`helpers.statistics.equivalence`, "not compared"
+        where there are no two groups. ``note`` says why there is no number.
 
-        ``tests``: every test of a row, not adjusted, for comparison with other publications. Statistics of
-        two groups are positive where the best group does better. ``pairs``: where the test over more than
-        two groups is significant, all pairs of them. ``contrasts``: each group against everybody else who is
-        compared, positive where it does better.
-
-        ``adjusted_means``, ``adjusted_notes``: the groups' adjusted means, and which covariates were used or
-        left out, and why. ``matching``, ``balance``: the gap among pairs of people who are alike, and how
-        alike they are. ``trends``, ``trend_tests``: attributes that are numbers, as curves and slopes, for at
-        least twice ``min_group`` people. ``intersections``, ``variances``: all attributes together, without a
-        row per attribute. ``model_gaps``: which of two models has the larger gap, on the same people.
+        ``tests``: every test of a row, not adjusted, for comparison with other publications;
+        statistics of two groups are positive where the best group does better. ``pairs``: where the
+        test over more than two groups is significant, all pairs of them. ``contrasts``: each group
+        against everybody else who is compared. ``adjusted_means``, ``adjusted_notes``: the groups'
+        adjusted means, and which covariates were used or left out, and why. ``matching``,
+        ``balance``: the gap among pairs of people who are alike, and how alike they are.
+        ``trends``, ``trend_tests``: attributes that are numbers, as curves and slopes, for at least
+        twice ``min_group`` people. ``intersections``, ``variances``: all attributes together,
+        without a row per attribute. ``model_gaps``: which of two models has the larger gap, on the
+        same people.
 
     Raises
     ------
@@ -206,26 +194,22 @@ def run_audit(
 
     Notes
     -----
-    *Intervals.* Subjects are resampled with replacement within each group. One set of draws per attribute and
-    group serves all models, organs and metrics, so what is measured on the same people stays paired (a gap
-    and its expected part, two models' gaps). Intervals of means and of differences of means are studentised
-    (:mod:`helpers.statistics.bootstrap_differences`); how often they hold the truth: docs/validity.md.
+    *Intervals.* Subjects are resampled with replacement within each group. One set of draws per
+    attribute and group serves all models, organs and metrics, so what is measured on the same
+    people stays paired. Intervals of means and of differences are studentised
+    (:mod:`helpers.statistics.bootstrap_differences`); how often they hold the truth:
+    docs/validity.md. Those of the gap, the excess gap and the adjusted gap allow for two of several
+    groups having been picked (:func:`helpers.statistics.selection_adjustment.widen_for_choice`);
+    that of the matched gap does not.
 
-    *More than two groups.* The two groups of a gap are chosen by what is to be estimated, so the largest gap
-    is biased upwards (:func:`helpers.fairness.disparity.find_extremes`). The intervals of the gap, the excess
-    gap and the adjusted gap allow for the choice
-    (:func:`helpers.statistics.selection_adjustment.widen_for_choice`); that of the matched gap does not.
+    *Family.* Every Mann–Whitney or Kruskal–Wallis test made, pooled rows included, over all models,
+    organs, metrics and attributes, is one family: whatever row a reader picks is covered. With
+    ``max_t`` the adjusted p is that of the permutations, but never below the test's own. All other
+    p-values answer questions of their own or repeat one for comparison: they are not adjusted for
+    the family.
 
-    *Family.* Every Mann–Whitney or Kruskal–Wallis test made, pooled rows included, over all models, organs,
-    metrics and attributes, is one family: whatever row a reader picks is covered. With ``max_t`` the adjusted
-    p is that of the permutations, but never below the test's own. All other p-values answer questions of
-    their own or repeat one for comparison: they are not adjusted for the family.
-
-    *Verdicts* rest on Welch's intervals of all pairs of groups at Šidák's level, not on the bootstrap's,
-    because their guarantees are proven there; with the p adjusted over the family.
-
-    *Effect.* Rank-biserial r compares ranks, best against worst group: it is negative where the group with the
-    better mean does not have the better typical person (a few bad failures decide the means).
+    *Verdicts* rest on Welch's intervals of all pairs of groups at Šidák's level, not on the
+    bootstrap's, because their guarantees are proven there; with the p adjusted over the family.
     """
     names = list(fairness.metrics)
     if metrics.empty:
@@ -243,20 +227,20 @@ def run_audit(
     explained = _explain(cohort, compared, volumes, fairness, seed, confounders, units or {}, notes)
     disparity = _fill_adjusted(disparity, explained.pop("gaps"), explained["adjusted_notes"])
     if EXPECTED not in people or "dice" not in names:
-        disparity = disparity.drop(columns=list(SIZE_COLUMNS))
+        disparity = disparity.drop(columns=list(tables.SIZE_COLUMNS))
     intersections, variances = _cross_attributes(scores, groups, fairness, notes)
     tested = disparity[disparity["p"].notna()]
     family = list(tested[list(KEY_COLUMNS)].itertuples(index=False, name=None))
     notes.append(_describe_family(family, fairness, POOLED in set(people["organ"])))
     return Audit(
-        groups=join_tables([describe_groups(one) for one in compared], GROUP_COLUMNS),
+        groups=join_tables([describe_groups(one) for one in compared], tables.GROUP_COLUMNS),
         disparity=disparity,
-        tests=join_tables([describe_tests(one) for one in compared], TEST_COLUMNS),
+        tests=join_tables([describe_tests(one) for one in compared], tables.TEST_COLUMNS),
         pairs=pairs,
-        contrasts=join_tables([describe_contrasts(one) for one in compared], CONTRAST_COLUMNS),
+        contrasts=join_tables([describe_contrasts(one) for one in compared], tables.CONTRAST_COLUMNS),
         intersections=intersections,
         variances=variances,
-        model_gaps=join_tables([one.model_gaps for one in compared], MODEL_GAP_COLUMNS),
+        model_gaps=join_tables([one.model_gaps for one in compared], tables.MODEL_GAP_COLUMNS),
         family=family,
         notes=notes,
         settings=fairness,
@@ -290,11 +274,11 @@ def _tabulate(
             verdict = str(judged.verdict[column]) or NOT_COMPARED
             rows.append(row | {"p_adjusted": p[column], "detectable": detectable[column], "verdict": verdict})
         pairs.append(compare_pairs(one.groups, p, settings.alpha))
-    table = make_table(rows, DISPARITY_COLUMNS)
+    table = make_table(rows, tables.DISPARITY_COLUMNS)
     table["excess_p_adjusted"] = adjust_unpermuted(table["excess_p"].to_numpy(float), settings.correction)
     words = ("model", "organ", "metric", "attribute", "worst_group", "best_group", "test", "effect", "verdict", "note")
-    numbers = [name for name in DISPARITY_COLUMNS if name not in (*words, "n", "groups")]
-    return table.astype(dict.fromkeys(numbers, float)), join_tables(pairs, PAIR_COLUMNS)
+    numbers = [name for name in tables.DISPARITY_COLUMNS if name not in (*words, "n", "groups")]
+    return table.astype(dict.fromkeys(numbers, float)), join_tables(pairs, tables.PAIR_COLUMNS)
 
 
 def _explain(
@@ -307,7 +291,7 @@ def _explain(
     units: Mapping[str, str],
     notes: list[str],
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables on what else differs between the groups, by their name, and the adjusted ``gaps``."""
+    """Return the tables on what else differs between the groups, and the adjusted ``gaps``."""
     attributes = [one.groups.attribute for one in compared]
     absent = [name for name in dict.fromkeys(confounders) if name not in cohort and name not in attributes]
     notes += [
@@ -321,21 +305,18 @@ def _explain(
     labels = pd.DataFrame({one.groups.attribute: one.groups.labels for one in compared}, index=known.index)
     columns: dict[str, Sequence[str]] = {
         "gaps": (),
-        "adjusted_means": ADJUSTED_MEAN_COLUMNS,
-        "adjusted_notes": ADJUSTED_NOTE_COLUMNS,
-        "matching": MATCHING_COLUMNS,
-        "balance": BALANCE_COLUMNS,
-        "trends": TREND_COLUMNS,
-        "trend_tests": TREND_TEST_COLUMNS,
+        "adjusted_means": tables.ADJUSTED_MEAN_COLUMNS,
+        "adjusted_notes": tables.ADJUSTED_NOTE_COLUMNS,
+        "matching": tables.MATCHING_COLUMNS,
+        "balance": tables.BALANCE_COLUMNS,
+        "trends": tables.TREND_COLUMNS,
+        "trend_tests": tables.TREND_TEST_COLUMNS,
     }
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in columns}
     for one in compared:
         attribute = one.groups.attribute
         covariates = choose_covariates(attribute, attributes, confounders, known, labels)
-        found = {
-            **adjust_attribute(one, covariates, volumes),
-            **match_attribute(one, covariates),
-        }
+        found = {**adjust_attribute(one, covariates, volumes), **match_attribute(one, covariates)}
         if attribute in known and is_numeric(known[attribute]):
             found |= fit_attribute(one.groups, known[attribute], covariates, volumes, seed, units)
         for name, table in found.items():
@@ -344,7 +325,7 @@ def _explain(
 
 
 def _fill_adjusted(disparity: pd.DataFrame, gaps: pd.DataFrame, adjusted_notes: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with the adjusted gaps, and what is to be said of them, whose rows are in the same order."""
+    """Return the table with the adjusted gaps and their notes, whose rows are in the same order."""
     reasons = [
         f"no adjusted gap: {note}" if note and np.isfinite(gap) else ""
         for note, gap in zip(adjusted_notes["note"], disparity["gap"], strict=True)
@@ -365,8 +346,8 @@ def _cross_attributes(
         )
         taken = taken[:-1]
     names = [one.attribute for one in taken]
-    columns = [*KEY_COLUMNS[:3], *names, *CELL_COLUMNS]
-    reserved = {*KEY_COLUMNS, *CELL_COLUMNS, "column", "raw_mean", "additive_mean", "pooled_mean"}
+    columns = [*KEY_COLUMNS[:3], *names, *tables.CELL_COLUMNS]
+    reserved = {*KEY_COLUMNS, *tables.CELL_COLUMNS, "column", "raw_mean", "additive_mean", "pooled_mean"}
     clashes = sorted(reserved & set(names))
     if len(taken) < 2 or clashes:
         why = (
@@ -375,7 +356,7 @@ def _cross_attributes(
             else "they need two attributes with two groups each"
         )
         notes.append(f"no intersections were made: {why}")
-        return make_table([], [*KEY_COLUMNS[:3], *CELL_COLUMNS]), make_table([], VARIANCE_COLUMNS)
+        return make_table([], [*KEY_COLUMNS[:3], *tables.CELL_COLUMNS]), make_table([], tables.VARIANCE_COLUMNS)
     table = pd.DataFrame({one.attribute: pd.Categorical(one.labels, one.names) for one in taken}, index=scores.subjects)
     found = pool_intersections(scores.matrix, table, min_group=settings.min_group)
     keys = pd.DataFrame(scores.keys, columns=list(KEY_COLUMNS[:3]))
@@ -388,7 +369,7 @@ def _cross_attributes(
         columns={"raw_mean": "mean", "additive_mean": "additive", "pooled_mean": "pooled"}
     )
     variances = name_columns(found.variances)
-    return cells[columns], make_table(variances.to_dict("records"), VARIANCE_COLUMNS)
+    return cells[columns], make_table(variances.to_dict("records"), tables.VARIANCE_COLUMNS)
 
 
 def _describe_family(family: list[tuple[str, str, str, str]], fairness: Fairness, pooled: bool) -> str:

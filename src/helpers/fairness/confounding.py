@@ -1,4 +1,4 @@
-"""What else differs between the groups: adjusted gaps, matched people, and trends without groups."""
+"""What else differs between the groups: adjusted gaps, matched people, trends without groups."""
 
 from __future__ import annotations
 
@@ -9,21 +9,13 @@ import numpy as np
 import pandas as pd
 
 from helpers.errors import SegfairError
+from helpers.fairness import tables
 from helpers.fairness.adjustment import adjust_gaps
 from helpers.fairness.group_comparison import GroupComparison
 from helpers.fairness.groups import POOLED
 from helpers.fairness.matching import match_pairs, measure_matched_gaps
 from helpers.fairness.score_matrix import AttributeScores, Scores
-from helpers.fairness.tables import (
-    ADJUSTED_MEAN_COLUMNS,
-    ADJUSTED_NOTE_COLUMNS,
-    BALANCE_COLUMNS,
-    MATCHING_COLUMNS,
-    TREND_COLUMNS,
-    TREND_TEST_COLUMNS,
-    join_tables,
-    make_table,
-)
+from helpers.fairness.tables import join_tables, make_table
 from helpers.fairness.trends import fit_trends
 
 VOLUME = "log organ volume"
@@ -56,22 +48,11 @@ def is_numeric(column: pd.Series) -> bool:
 def choose_covariates(
     attribute: str, attributes: Sequence[str], confounders: Sequence[str], known: pd.DataFrame, labels: pd.DataFrame
 ) -> pd.DataFrame:
-    """Choose what is adjusted for when one attribute's groups are compared.
+    """Choose what is adjusted for when one attribute's groups are compared: (subjects, covariates).
 
-    Parameters
-    ----------
-    attribute : str
-        The one compared: never among its own covariates.
-    attributes, confounders : sequence of str
-    known : DataFrame
-        One row per subject: the cohort's own columns of these names, where it has them.
-    labels : DataFrame
-        One row per subject: each attribute's group.
-
-    Returns
-    -------
-    DataFrame, (subjects, covariates)
-        Every other attribute, by its number where the cohort has one and else by its group, then the confounders.
+    Every other attribute, by its number where the cohort has one and else by its group, then the
+    confounders. `known` has the cohort's own columns of these names, `labels` each attribute's
+    group, a row per subject.
     """
     columns = {}
     for name in dict.fromkeys([*attributes, *confounders]):
@@ -87,13 +68,9 @@ def choose_covariates(
 def measure_volumes(metrics: pd.DataFrame, scores: Scores) -> pd.DataFrame:
     """Return the log of each organ's reference volume: one row per subject, one column per organ.
 
-    Several scans, and models, of one person are averaged. The pooled organ's is the mean over the person's
-    organs, after allowing for each organ's own mean, as their scores are pooled.
-
-    Raises
-    ------
-    SegfairError
-        `metrics` has no volumes.
+    Several scans, and models, of one person are averaged. The pooled organ's is the mean over the
+    person's organs, after allowing for each organ's own mean, as their scores are pooled. A
+    SegfairError where there are no volumes.
     """
     if "volume_ref_ml" not in metrics:
         raise SegfairError(
@@ -111,7 +88,7 @@ def measure_volumes(metrics: pd.DataFrame, scores: Scores) -> pd.DataFrame:
 def adjust_attribute(
     compared: GroupComparison, covariates: pd.DataFrame, volumes: pd.DataFrame | None
 ) -> dict[str, pd.DataFrame]:
-    """State every gap adjusted for the covariates (:func:`helpers.fairness.adjustment.adjust_gaps`).
+    """State every gap adjusted for the covariates (:func:`adjust_gaps`).
 
     Parameters
     ----------
@@ -124,8 +101,8 @@ def adjust_attribute(
     Returns
     -------
     dict of str to DataFrame
-        ``gaps``, a row per column (adjusted_gap, adjusted_low, adjusted_high, adjusted_p, adjusted_n);
-        ``adjusted_means`` and ``adjusted_notes``, the rows of those tables.
+        ``gaps``, a row per column (adjusted_gap, adjusted_low, adjusted_high, adjusted_p,
+        adjusted_n), and the tables ``adjusted_means`` and ``adjusted_notes``.
     """
     groups, pairs = compared.groups, compared.list_pairs()
     gaps: dict[int, dict[str, Any]] = {}
@@ -152,21 +129,18 @@ def adjust_attribute(
     order = range(len(groups.scores.keys))
     return {
         "gaps": pd.DataFrame([gaps[column] for column in order], columns=list(_GAP_NAMES.values())),
-        "adjusted_means": make_table([row for column in order for row in means[column]], ADJUSTED_MEAN_COLUMNS),
-        "adjusted_notes": make_table([notes[column] for column in order], ADJUSTED_NOTE_COLUMNS),
+        "adjusted_means": make_table([row for column in order for row in means[column]], tables.ADJUSTED_MEAN_COLUMNS),
+        "adjusted_notes": make_table([notes[column] for column in order], tables.ADJUSTED_NOTE_COLUMNS),
     }
 
 
 def match_attribute(compared: GroupComparison, covariates: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """State every gap among matched pairs of people (:func:`helpers.fairness.matching.match_pairs`).
+    """State every gap among matched pairs of people (:func:`match_pairs`).
 
-    Returns
-    -------
-    dict of str to DataFrame
-        ``matching``, a row per column with a gap: ``group_a`` the best, ``group_b`` the worst group of the
-        gap; ``gap`` positive where the former does better. Pairs are made once per two groups, by the
-        covariates of people (not by the size of an organ). ``balance``: how alike the two groups are before
-        and after.
+    The tables ``matching``, a row per column with a gap, from ``group_a``, the best, to
+    ``group_b``, the worst group of the gap (positive where the former does better), and
+    ``balance``, how alike the two groups are before and after. Pairs are made once per two groups,
+    by the covariates of people (not by the size of an organ).
     """
     groups, found = compared.groups, compared.found
     names, labels = groups.names, groups.labels
@@ -180,7 +154,7 @@ def match_attribute(compared: GroupComparison, covariates: pd.DataFrame) -> dict
         matched = match_pairs(labels, covariates, names[first], names[second], min_group=groups.min_group)
         table = matched.balance.rename(columns=_BALANCE_NAMES)
         table = table.assign(attribute=groups.attribute, group_a=names[first], group_b=names[second])
-        balance.append(table[list(BALANCE_COLUMNS)])
+        balance.append(table[list(tables.BALANCE_COLUMNS)])
         gaps = measure_matched_gaps(
             groups.scores.matrix[:, columns],
             matched,
@@ -198,8 +172,8 @@ def match_attribute(compared: GroupComparison, covariates: pd.DataFrame) -> dict
                 "note": "; ".join(text for text in (row["note"], *matched.warnings) if text and pd.notna(text)),
             }
     return {
-        "matching": make_table([rows[column] for column in sorted(rows)], MATCHING_COLUMNS),
-        "balance": join_tables(balance, BALANCE_COLUMNS),
+        "matching": make_table([rows[column] for column in sorted(rows)], tables.MATCHING_COLUMNS),
+        "balance": join_tables(balance, tables.BALANCE_COLUMNS),
     }
 
 
@@ -211,23 +185,11 @@ def fit_attribute(
     seed: int,
     units: Mapping[str, str],
 ) -> dict[str, pd.DataFrame]:
-    """Follow every metric along an attribute that is a number (:func:`helpers.fairness.trends.fit_trends`).
+    """Follow every metric along an attribute that is a number (:func:`fit_trends`).
 
-    Parameters
-    ----------
-    groups : AttributeScores
-    numbers : Series of float, (subjects,)
-        The attribute.
-    covariates, volumes
-        As in :func:`adjust_attribute`.
-    seed : int
-    units : mapping of str
-        The attribute's unit by its name.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        The rows of ``trends`` and ``trend_tests``; nothing but a note for fewer than twice `min_group` people.
+    `numbers` is the attribute, (subjects,), `units` its unit by name; the rest is that of
+    :func:`adjust_attribute`. The tables ``trends`` and ``trend_tests``: nothing but a note for
+    fewer than twice `min_group` people.
     """
     attribute, values = groups.attribute, numbers.to_numpy(float, na_value=np.nan)
     step = choose_step(attribute, values)
@@ -250,17 +212,17 @@ def fit_attribute(
             if row["column"] in drawn:
                 part = drawn[row["column"]]
                 nearby = part["nearby"].to_numpy(float, na_value=np.nan)
-                curves[column] = part.assign(**head, nearby=nearby)[list(TREND_COLUMNS)]
+                curves[column] = part.assign(**head, nearby=nearby)[list(tables.TREND_COLUMNS)]
     return {
-        "trends": join_tables([curves[column] for column in sorted(curves)], TREND_COLUMNS),
-        "trend_tests": make_table([tests[column] for column in sorted(tests)], TREND_TEST_COLUMNS),
+        "trends": join_tables([curves[column] for column in sorted(curves)], tables.TREND_COLUMNS),
+        "trend_tests": make_table([tests[column] for column in sorted(tests)], tables.TREND_TEST_COLUMNS),
     }
 
 
 def _split_organs(
     scores: Scores, covariates: pd.DataFrame, volumes: pd.DataFrame | None
 ) -> list[tuple[list[int], pd.DataFrame]]:
-    """Return the columns that share their covariates: all of them, or an organ's where its volume is one."""
+    """Return the columns that share their covariates: all, or an organ's with its volume."""
     if volumes is None:
         return [(list(range(len(scores.keys))), covariates)]
     organs = list(dict.fromkeys(organ for _, organ, _ in scores.keys))
@@ -274,7 +236,7 @@ def _split_organs(
 
 
 def choose_step(attribute: str, values: np.ndarray) -> float:
-    """Return what a slope is stated per: 10 years, 5 kg/m², else 1, 2 or 5 × a power of ten near an SD."""
+    """Return what a slope is per: 10 years, 5 kg/m², else 1, 2 or 5 × a power of ten near an SD."""
     if attribute in STEPS:
         return STEPS[attribute]
     spread = float(np.nanstd(values)) if np.isfinite(values).any() else 0.0

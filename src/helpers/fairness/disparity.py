@@ -33,15 +33,6 @@ SPREADS = ("sd_groups", "ser", "es", "es_fairmedfm")
 _CHUNK_BYTES = 2**26
 
 
-@dataclass(frozen=True)
-class Extremes:
-    """The two groups between which a gap is stated, by their place among the groups compared."""
-
-    best: int
-    worst: int
-    gap: float
-
-
 def sign_metric(metric: str) -> float:
     """Return +1 where higher values of a metric are better, −1 where lower ones are."""
     return 1.0 if HIGHER_IS_BETTER[metric] else -1.0
@@ -50,41 +41,12 @@ def sign_metric(metric: str) -> float:
 def limit_gap(
     low: np.ndarray | float, high: np.ndarray | float, metric: str | Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the interval of a gap inside −1 to 1 where the metric lies between 0 and 1: no gap is larger, however little the data say.
+    """Keep the interval of a gap inside −1 to 1 where the metric lies between 0 and 1.
 
-    Parameters
-    ----------
-    low, high : ndarray of float64, (columns,), or float
-    metric : sequence of str, or str
-        Each column's.
+    `low` and `high` are float64, (columns,), with each column's metric, or numbers with one.
     """
     widest = np.where(np.isin(metric, UNIT_INTERVAL_METRICS), 1.0, np.inf)
     return np.maximum(low, -widest), np.minimum(high, widest)
-
-
-def find_extremes(means: np.ndarray, metric: str) -> Extremes:
-    """Find the best and the worst group by mean, in the metric's own direction.
-
-    Parameters
-    ----------
-    means : ndarray of float, (groups,)
-        At least two, none NaN. Of equal means the first named group is the best, the last the worst.
-
-    Returns
-    -------
-    Extremes
-        The gap is best − worst in the metric's unit, never negative.
-
-    Notes
-    -----
-    With more than two groups the largest of several differences is larger than zero even where all groups
-    are alike: max − min is biased upwards, the more so the more and the smaller the groups. Read it with the
-    test over all groups; the interval is that of the difference between these two named groups.
-    """
-    better = sign_metric(metric) * np.asarray(means, float)
-    best = int(np.argmax(better))
-    worst = len(better) - 1 - int(np.argmin(better[::-1]))
-    return Extremes(best, worst, float(better[best] - better[worst]))
 
 
 @dataclass(frozen=True)
@@ -97,7 +59,8 @@ class Disparities:
         Codes of the groups between which the gap is stated; −1 where fewer than two are compared.
     gap : ndarray of float64, (columns,)
     against_rest : ndarray of float64, (groups, columns)
-        Each group's mean less that of everybody else compared, positive where the group does better.
+        Each group's mean less that of everybody else compared, positive where the group does
+        better.
     spreads : dict of str to Intervals
         A name of :data:`SPREADS` → (columns,).
     """
@@ -110,20 +73,17 @@ class Disparities:
 
 
 def find_best_and_worst(means: np.ndarray, sizes: np.ndarray, metrics: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Find the best and the worst group of every column, in the metric's own direction.
+    """Find the best and the worst group per column, int64, (columns,); −1 for fewer than two.
 
-    Parameters
-    ----------
-    means, sizes : ndarray, (groups, columns)
-        A group of size 0 is left out.
-    metrics : sequence of str
-        Each column's metric.
+    `means` and `sizes` are (groups, columns); a group of size 0 is left out. Of equal means the
+    first group is the best, the last the worst.
 
-    Returns
-    -------
-    best, worst : ndarray of int64, (columns,)
-        −1 where fewer than two groups are compared. Of equal means the first group is the best, the last the
-        worst, as in :func:`find_extremes`.
+    Notes
+    -----
+    With more than two groups the largest of several differences is larger than zero even where all
+    groups are alike: best − worst is biased upwards, the more so the more and the smaller the
+    groups. Read it with the test over all groups; the interval is that of the difference between
+    these two named groups.
     """
     better, kept = _sign_metrics(metrics) * means, sizes > 0
     if not len(means):
@@ -154,26 +114,29 @@ def measure_disparities(
         NaN where fewer than two groups are compared or a group that takes part has no mean:
 
         - ``overall``: mean over subjects of all groups compared;
-        - ``gap``: mean of `best` − mean of `worst`, in the metric's unit, positive where `best` is better;
+        - ``gap``: mean of `best` − mean of `worst`, in the metric's unit, positive where `best` is
+          better;
         - ``sd_groups``: SD of the group means, divided by their number, not by one less;
-        - ``ser``: skewed error ratio, (1 − lowest) / (1 − highest mean), NaN where the best makes no error;
+        - ``ser``: skewed error ratio, (1 − lowest) / (1 − highest mean), NaN where the best makes
+          no error;
         - ``es``: equity-scaled performance, overall / (1 + Σ|overall − group mean|);
         - ``es_fairmedfm``: the other measure of that name, overall / (1 + ``sd_groups``);
-        - ``against_rest``, (groups, columns): each group's mean against the mean over subjects of all other
-          groups, positive where the group does better.
+        - ``against_rest``, (groups, columns): each group's mean against the mean over subjects of
+          all other groups, positive where the group does better.
 
         ``ser`` and both ``es`` are NaN for metrics that do not lie between 0 and 1.
 
     Notes
     -----
-    The two forms of equity scaling are not comparable: Σ|overall − group mean| grows with the number of
-    groups, the SD does not, and FairSeg's overall mean weighs groups by their size. State which is meant.
+    The two forms of equity scaling are not comparable: Σ|overall − group mean| grows with the
+    number of groups, the SD does not, and FairSeg's overall mean weighs groups by their size. State
+    which is meant.
 
     References
     ----------
     ``ser``: Puyol-Antón et al. 2021, MICCAI. ``es``: Tian et al. 2024, *FairSeg*, ICLR (ESSP).
-    ``sd_groups``, ``es_fairmedfm``: Jin et al. 2024, *FairMedFM*, NeurIPS Datasets and Benchmarks, as
-    computed by the authors' package `fairmedfm` 0.4.2.
+    ``sd_groups``, ``es_fairmedfm``: Jin et al. 2024, *FairMedFM*, NeurIPS Datasets and Benchmarks,
+    as computed by the authors' package `fairmedfm` 0.4.2.
     """
     sign = _sign_metrics(metrics)
     unit = np.isin(metrics, UNIT_INTERVAL_METRICS)
@@ -208,7 +171,7 @@ def measure_disparities(
 def estimate_disparities(
     grouped: GroupedValues, metrics: Sequence[str], drawn: np.ndarray, *, smallest_group: int = 1
 ) -> Disparities:
-    """Estimate every measure of disparity in every column; those of spread with their 95 % intervals.
+    """Estimate all measures of disparity in every column; those of spread with 95 % intervals.
 
     Parameters
     ----------
@@ -220,10 +183,6 @@ def estimate_disparities(
     smallest_group : int
         Groups with fewer values in a column are left out there.
 
-    Returns
-    -------
-    Disparities
-
     Raises
     ------
     SegfairError
@@ -231,13 +190,14 @@ def estimate_disparities(
 
     Notes
     -----
-    ``sd_groups``, ``ser`` and Σ|overall − group mean| are never below what equal groups have: they are
-    biased upwards by chance, and no interval made of the same measure in resamples reaches what equal groups
-    have. Theirs is made of the resamples' *deviations*: each is a seminorm of the vector of means (``ser`` by
-    its logarithm, of the log errors), and |s(mean*) − s(mean)| ≤ s(mean* − mean), whose quantile is taken to
-    both sides. It holds the truth at least as often as asked for, and more often where groups are alike.
-    Deviations are widened by √(n / (n − 1)) per group. Both equity-scaled measures combine two such ranges,
-    each at half of the error allowed (Bonferroni).
+    ``sd_groups``, ``ser`` and Σ|overall − group mean| are never below what equal groups have: they
+    are biased upwards by chance, and no interval made of the same measure in resamples reaches what
+    equal groups have. Theirs is made of the resamples' *deviations*: each is a seminorm of the
+    vector of means (``ser`` by its logarithm, of the log errors), and |s(mean*) − s(mean)| ≤
+    s(mean* − mean), whose quantile is taken to both sides. It holds the truth at least as often as
+    asked for, and more often where groups are alike. Deviations are widened by √(n / (n − 1)) per
+    group. Both equity-scaled measures combine two such ranges, each at half of the error allowed
+    (Bonferroni).
     """
     moments = grouped.moments
     if len(metrics) != moments.n.shape[1]:

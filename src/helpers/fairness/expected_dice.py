@@ -1,7 +1,6 @@
 """The part of a Dice gap that the organs' size explains, and what is left of it.
 
-Only Dice needs this. The uniform boundary error (``boundary_error_mm``) does not depend on size: its gap *is* the size-free gap, and
-nothing is to be expected of it.
+Only Dice needs this: the uniform boundary error (``boundary_error_mm``) does not depend on size.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from helpers.statistics.grouped_values import GroupedValues
 
 @dataclass(frozen=True)
 class SizeGaps:
-    """The gap in expected Dice, and the excess over it with its interval and p-value: ndarray of float64, (columns of Dice,)."""
+    """The gap in expected Dice, and the excess over it with interval and p: float64, (places,)."""
 
     expected_gap: np.ndarray
     excess_gap: np.ndarray
@@ -36,7 +35,7 @@ class DiceGaps:
     Attributes
     ----------
     gap, influence, drawn : ndarray of float64, (columns,), (subjects, columns) and (draws, columns)
-        The gap, each person's bearing on it (:func:`helpers.statistics.bootstrap_differences.find_gap_influence`), and the gap in each resample.
+        The gap, each person's bearing on it, and the gap in each resample.
     best, worst : ndarray of int64, (columns,)
     selection : PostSelection
         With the p-value of what is left of Dice, over all groups.
@@ -51,11 +50,7 @@ class DiceGaps:
 
 
 def measure_excess(
-    scores: Scores,
-    resamples: Resamples,
-    gaps: DiceGaps,
-    drawn_expected: np.ndarray,
-    drawn_boundary: np.ndarray | None,
+    scores: Scores, resamples: Resamples, gaps: DiceGaps, drawn_expected: np.ndarray, drawn_boundary: np.ndarray | None
 ) -> SizeGaps:
     """Part every gap in Dice into what size explains and the rest.
 
@@ -64,24 +59,23 @@ def measure_excess(
     scores : Scores
         With ``expected``.
     resamples : Resamples
-        Those without a known group have one of their own here, since they too bear on the cohort's mean boundary error.
+        Those without a known group are one more here: they too bear on the cohort's mean boundary
+        error.
     gaps : DiceGaps
     drawn_expected : ndarray of float64, (draws, groups, places)
         Group means of the expected Dice in the resamples that `gaps` was drawn in.
     drawn_boundary : ndarray of float64, (draws, groups, places), or None
-        The same of the boundary error; None where it was not measured: the cohort's mean is then held fixed.
-
-    Returns
-    -------
-    SizeGaps
+        The same of the boundary error; None where it was not measured: its mean is then held fixed.
 
     Notes
     -----
-    The expected Dice of a person, 1 − δ̄ S / (2V), rests on the cohort's mean boundary error δ̄, itself an estimate from the same people. It is
-    recomputed in every resample, to first order: the gap in expected Dice moves by (gap in the slope −S/(2V)) × (δ̄ of the resample − δ̄).
-    Holding δ̄ fixed leaves out that it moves with the two means: for two equal groups with r₁, r₂ = S/(2V) and errors of equal spread, the
-    variance of the excess would be too large by the share (r₁ − r₂)² / (r₁ + r₂)². Pooled organs: each organ has its own δ̄, and a subject's
-    slopes are averaged over their organs.
+    The expected Dice of a person, 1 − δ̄ S / (2V), rests on the cohort's mean boundary error δ̄,
+    itself an estimate from the same people. It is recomputed in every resample, to first order: the
+    gap in expected Dice moves by (gap in the slope −S/(2V)) × (δ̄ of the resample − δ̄). Holding δ̄
+    fixed leaves out that it moves with the two means: for two equal groups with r₁, r₂ = S/(2V) and
+    errors of equal spread, the variance of the excess would be too large by the share (r₁ − r₂)² /
+    (r₁ + r₂)². Pooled organs: each organ has its own δ̄, and a subject's slopes are averaged over
+    their organs.
     """
     signs, count, groups = np.ones(len(scores.places)), drawn_expected.shape[1], resamples.groups
     expected = cast(np.ndarray, scores.expected)
@@ -119,7 +113,7 @@ def _average_groups(values: np.ndarray, groups: np.ndarray, count: int) -> np.nd
 def _resample_mean(
     boundary: np.ndarray, groups: np.ndarray, drawn: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the cohort's mean boundary error, (places,), each person's influence on it, and its shift in each resample."""
+    """Return the cohort's mean error, (places,), each person's influence on it, and its shifts."""
     known = np.isfinite(boundary)
     member = (groups == np.arange(drawn.shape[1])[:, None]).astype(np.float64)
     number = member @ known

@@ -1,4 +1,4 @@
-"""One attribute's groups compared as they are: summaries, gaps, contrasts, tests, and models against each other."""
+"""One attribute's groups compared as they are: summaries, gaps, contrasts, tests, and models."""
 
 from __future__ import annotations
 
@@ -117,9 +117,8 @@ class GroupComparison:
 def compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) -> GroupComparison:
     """Compare one attribute's groups in every column.
 
-    Notes
-    -----
-    One set of resamples, within groups, serves all columns: what is measured on the same people stays paired.
+    One set of resamples, within groups, serves all columns: what is measured on the same people
+    stays paired.
     """
     scores, codes = groups.scores, groups.codes
     count, columns, places = len(groups.names), len(scores.keys), len(scores.places)
@@ -172,7 +171,7 @@ def describe_groups(compared: GroupComparison) -> pd.DataFrame:
 
 
 def describe_disparity(compared: GroupComparison, settings: Fairness) -> list[dict[str, Any]]:
-    """Return the rows of disparity.csv, all but what rests on the whole family or on other attributes."""
+    """Return the rows of disparity.csv, but for what rests on the family or on other attributes."""
     groups, tests, size = compared.groups, compared.tests, compared.size
     rows = []
     for column, (model, organ, metric) in enumerate(groups.scores.keys):
@@ -244,21 +243,12 @@ def describe_contrasts(compared: GroupComparison) -> pd.DataFrame:
 
 
 def compare_pairs(groups: AttributeScores, p_adjusted: np.ndarray, alpha: float) -> pd.DataFrame:
-    """Return the rows of pairs.csv: all pairs of groups, where the test over more than two groups is significant.
+    """Return the rows of pairs.csv: all pairs, where the test over more than two is significant.
 
-    Parameters
-    ----------
-    groups : AttributeScores
-    p_adjusted : ndarray of float64, (columns,)
-        Adjusted over the family.
-    alpha : float
-
-    Returns
-    -------
-    DataFrame
-        Games–Howell: difference of means in the metric's unit, first − second, with intervals and p-values
-        that hold for all pairs of the column together. Dunn: difference of mean ranks, without interval;
-        p-values by Holm over the pairs of the column.
+    `p_adjusted`, (columns,), is adjusted over the family. Games–Howell: difference of means in the
+    metric's unit, first − second, with intervals and p-values that hold for all pairs of the column
+    together. Dunn: difference of mean ranks, without interval; p-values by Holm over the pairs of
+    the column.
     """
     asked = np.flatnonzero((groups.number > 2) & (p_adjusted <= alpha))
     if not len(asked):
@@ -269,10 +259,7 @@ def compare_pairs(groups: AttributeScores, p_adjusted: np.ndarray, alpha: float)
     reach = find_range_quantile(number, howell.df) * np.sqrt(howell.squared_error / 2.0)
     rows = []
     for place, column in enumerate(asked):
-        for test, found, width in (
-            (GAMES_HOWELL, howell, reach[:, place]),
-            (DUNN, dunn, np.full(len(reach), np.nan)),
-        ):
+        for test, found, width in ((GAMES_HOWELL, howell, reach[:, place]), (DUNN, dunn, np.full(len(reach), np.nan))):
             for pair, (first, second) in enumerate(zip(found.first, found.second, strict=True)):
                 if groups.kept[first, column] and groups.kept[second, column]:
                     difference = found.difference[pair, place]
@@ -336,7 +323,8 @@ def _bound_contrasts(
 def _run_tests(groups: AttributeScores, found: Disparities) -> ColumnTests:
     """Run all tests and measure the effects."""
     best, worst, number = found.best, found.worst, groups.number
-    # In the metric's direction: statistics and effects of two groups are then positive where the best does better.
+    # In the metric's direction: statistics and effects of two groups are then positive where the
+    # best does better.
     values = GroupedValues(groups.compared.matrix * groups.scores.sign, groups.codes, groups.grouped.groups)
     anova, welch, kruskal = (run(values) for run in (run_one_way_anova, run_welch_anova, run_kruskal_wallis))
     whitney, student = (run(values, best, worst) for run in (run_mann_whitney, run_t_test))

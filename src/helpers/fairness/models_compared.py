@@ -31,12 +31,11 @@ def compare_models(
     gaps : ndarray of float64, (columns,)
         Best − worst group of each column; NaN where nothing is compared.
     drawn : ndarray of float64, (draws, columns)
-        The same two groups' gap in each resample, the same people in all columns.
+        The same two groups' gap in each of `resamples`, the same people in all columns.
     influence : ndarray of float64, (subjects, columns)
         Each person's bearing on the gap
         (:func:`helpers.statistics.bootstrap_differences.find_gap_influence`).
     resamples : Resamples
-        What `drawn` comes from.
     correction : {"holm", "fdr_bh", "max_t", "none"}
         Over all rows of the attribute (:func:`adjust_unpermuted`).
 
@@ -44,14 +43,15 @@ def compare_models(
     -------
     DataFrame
         One row per organ, metric and two models with a gap
-        (:data:`helpers.fairness.tables.MODEL_GAP_COLUMNS`). ``n`` counts the people both models have a value
-        for; ``difference`` is ``gap_a`` − ``gap_b``, above 0 where the first model's gap is the larger one.
+        (:data:`helpers.fairness.tables.MODEL_GAP_COLUMNS`). ``n`` counts the people both models
+        have a value for; ``difference`` is ``gap_a`` − ``gap_b``.
 
     Notes
     -----
-    Each model's gap is between its own best and worst group, which may be other groups for the other model.
-    The choice inflates both gaps, most where there is none: it makes the comparison cautious, not bold. A
-    model with the smaller gap is not the better one: look at the worst group's mean too.
+    Each model's gap is between its own best and worst group, which may be other groups for the
+    other model. The choice inflates both gaps, most where there is none: it makes the comparison
+    cautious, not bold. A model with the smaller gap is not the better one: look at the worst
+    group's mean too.
     """
     keys = groups.scores.keys
     number = {key: column for column, key in enumerate(keys)}
@@ -81,5 +81,5 @@ def compare_models(
 
 
 def adjust_unpermuted(p: np.ndarray, correction: str) -> np.ndarray:
-    """Adjust p-values of differences of gaps: Holm's for max-T, whose permutations do not keep such differences equal."""
+    """Adjust p-values of differences of gaps: by Holm for max-T, under which they are not equal."""
     return adjust_p_values(p, "holm" if correction == "max_t" else correction)

@@ -1,4 +1,4 @@
-"""Each person's score with covariates held equal: what the points of an adjusted figure are."""
+"""Each person's score adjusted for covariates: what the points of an adjusted figure are."""
 
 from __future__ import annotations
 
@@ -19,13 +19,10 @@ class PartialResiduals:
     Attributes
     ----------
     scores : ndarray of float64, (subjects,)
-        With the covariates held at the cohort's own mix, in the metric's unit; NaN for whoever takes no part in the fit.
-    covariates, dropped : str
-        Covariates used, and those that are not with the reason; joined by "; ".
-    n : int
-        Subjects in the fit.
-    n_missing : int
-        Subjects left out because a covariate of theirs is unknown.
+        With the covariates at the cohort's own mix, in the metric's unit; NaN for who takes no
+        part.
+    covariates, dropped, n, n_missing
+        From :meth:`helpers.statistics.covariates.CovariateFit.describe`.
     note : str
         Why nothing was fitted; empty where it was.
     """
@@ -48,15 +45,12 @@ def measure_partial_residuals(
     scores : ndarray of float, (subjects,)
         NaN where a subject has no value.
     attribute : Series, (subjects,)
-        What the scores are shown against. Floats are followed as a curve, anything else is groups; missing where unknown.
+        What the scores are shown against. Floats are followed as a curve, anything else is groups;
+        missing where unknown.
     covariates : DataFrame, (subjects, covariates)
         As in :func:`helpers.fairness.adjustment.adjust_gaps`.
     min_group : int
         Smaller groups take no part, nor does a curve of fewer subjects.
-
-    Returns
-    -------
-    PartialResiduals
 
     Raises
     ------
@@ -65,19 +59,18 @@ def measure_partial_residuals(
 
     Notes
     -----
-    The model is that of :func:`helpers.fairness.adjustment.adjust_gaps` for groups and that of :func:`helpers.fairness.trends.fit_trends` for a number:
-    score = f(attribute) + Zγ + residual, with every column of Z of mean 0. Returned is score − Zγ̂ = f̂(attribute) + residual (component plus
-    residual: Ezekiel 1924; Larsen & McCleary 1972). A group's mean of it *is* the group's adjusted mean, since least squares leaves residuals of
-    mean 0 within each group.
-
-    References
-    ----------
-    Larsen & McCleary 1972, *The use of partial residual plots in regression analysis*, Technometrics 14.
+    The model is that of :func:`helpers.fairness.adjustment.adjust_gaps` for groups and that of
+    :func:`helpers.fairness.trends.fit_trends` for a number: score = f(attribute) + Zγ + residual,
+    with every column of Z of mean 0. Returned is score − Zγ̂ = f̂(attribute) + residual (component
+    plus residual: Ezekiel 1924; Larsen & McCleary 1972, *Technometrics* 14). A group's mean of it
+    *is* the group's adjusted mean, since least squares leaves residuals of mean 0 within each
+    group.
     """
     scores = np.asarray(scores, float)
     if scores.ndim != 1 or not len(scores) == len(attribute) == len(covariates):
         raise SegfairError(
-            f"scores, attribute and covariates must have one row per subject; got {scores.shape}, {len(attribute)} and {len(covariates)} rows"
+            "scores, attribute and covariates must have one row per subject; "
+            f"got {scores.shape}, {len(attribute)} and {len(covariates)} rows"
         )
     numeric = pd.api.types.is_float_dtype(attribute)
     numbers = attribute.to_numpy(float, na_value=np.nan) if numeric else np.empty(0)

@@ -1,4 +1,4 @@
-"""The people's scores as arrays: a row per subject, a column per model, organ and metric; and one attribute's groups on them."""
+"""Scores as arrays, a row per subject, a column per model, organ and metric; and groups on them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Scores:
     places : list of (model, organ)
         What `expected` and `boundary` are columns of.
     expected, boundary : ndarray of float64, (subjects, places), or None
-        Dice expected for the organ's size, and the uniform boundary error in mm; None where not measured.
+        Dice expected for the organ's size, and the uniform boundary error in mm; None where not
+        measured.
     """
 
     subjects: np.ndarray
@@ -72,7 +73,7 @@ class Scores:
         return cls(subjects, matrix, keys, places, others[0] if "dice" in metrics else None, others[1])
 
     def list_organs(self, place: int) -> list[int]:
-        """Return the places that one place pools: the same model's single organs, or itself alone."""
+        """Return the places that one pools: the same model's single organs, or itself."""
         model, organ = self.places[place]
         if organ != POOLED:
             return [place]
@@ -81,7 +82,7 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class AttributeScores:
-    """One attribute's groups on the scores: what every comparison of the attribute starts from, made once.
+    """One attribute's groups on the scores: what every comparison starts from, made once.
 
     Attributes
     ----------
@@ -90,7 +91,7 @@ class AttributeScores:
     names : list of str
         The groups, in the attribute's order.
     grouped : GroupedValues
-        The scores, all groups.
+        The scores in all groups.
     min_group : int
         Groups with fewer values in a column are not compared there.
     """

@@ -1,8 +1,9 @@
 """Trends: how a metric changes along a continuous attribute, without cutting it into groups.
 
-Cutting age or BMI into bands throws away what differs within a band and hangs on where the cuts lie (Royston, Altman & Sauerbrei
-2006). Here the mean of the metric is a natural cubic spline of the attribute, fitted by least squares with HC3 covariance as in
-:mod:`helpers.fairness.adjustment`, other covariates held at the cohort's own mix.
+Cutting age or BMI into bands throws away what differs within a band and hangs on where the cuts lie
+(Royston, Altman & Sauerbrei 2006, *Statistics in Medicine* 25). Here the mean of the metric is a
+natural cubic spline of the attribute, fitted by least squares with HC3 covariance as in
+:mod:`helpers.fairness.adjustment`, other covariates at the cohort's own mix.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ DRAWS = 2000
 
 CURVE_COLUMNS = ("column", "value", "estimate", "low", "high", "band_low", "band_high", "nearby")
 TREND_COLUMNS = (
-    "column", "n", "df_spline", "df_residual", "f_trend", "p_trend", "f_bend", "p_bend", "step", "slope", "slope_low", "slope_high",
-    "slope_p", "reach", "reach_band", "covariates", "dropped", "n_missing", "n_rare", "note",
+    "column", "n", "df_spline", "df_residual", "f_trend", "p_trend", "f_bend", "p_bend", "step", "slope", "slope_low",
+    "slope_high", "slope_p", "reach", "reach_band", "covariates", "dropped", "n_missing", "n_rare", "note",
 )  # fmt: skip
 
 
@@ -40,14 +41,17 @@ class Trends:
     Attributes
     ----------
     curves : DataFrame
-        One row per column of the response and point of the curve (:data:`CURVE_COLUMNS`): the attribute's ``value``, the mean of the
-        metric there (``estimate``, in its unit) with its pointwise 95 % interval ``low`` to ``high`` and the simultaneous 95 % band
-        ``band_low`` to ``band_high``, which holds the whole true curve in 95 % of cohorts; ``nearby`` counts the subjects in the same
-        tenth of the shown range, missing where there are fewer than ``min_group``. No rows for a column that could not be fitted.
+        One row per column of the response and point of the curve (:data:`CURVE_COLUMNS`): the
+        attribute's ``value``, the mean of the metric there (``estimate``, in its unit) with its
+        pointwise 95 % interval ``low`` to ``high`` and the simultaneous 95 % band ``band_low`` to
+        ``band_high``, which holds the whole true curve in 95 % of cohorts; ``nearby`` counts the
+        subjects in the same tenth of the shown range, missing where there are fewer than
+        ``min_group``. No rows for a column that could not be fitted.
     tests : DataFrame
-        One row per column (:data:`TREND_COLUMNS`): Wald tests of any trend and of any bend in it; ``slope`` of the straight line, in
-        the metric's unit per ``step`` of the attribute, with its interval; ``reach`` and ``reach_band``, the number of standard errors on
-        each side; ``note``, why there is no number.
+        One row per column (:data:`TREND_COLUMNS`): Wald tests of any trend and of any bend in it;
+        ``slope`` of the straight line, in the metric's unit per ``step`` of the attribute, with its
+        interval; ``reach`` and ``reach_band``, the number of standard errors on each side;
+        ``note``, why there is no number.
     """
 
     curves: pd.DataFrame
@@ -68,21 +72,18 @@ def fit_trends(
     Parameters
     ----------
     values : ndarray of float, (subjects, columns)
-        One row per subject; NaN where a subject has no value.
+        NaN where a subject has no value.
     attribute : ndarray of float, (subjects,)
         Age in years, BMI in kg/m², …; NaN where unknown.
     covariates : DataFrame, (subjects, covariates)
-        Held equal, as in :func:`helpers.fairness.adjustment.adjust_gaps`; may have no columns.
+        Adjusted for, as in :func:`helpers.fairness.adjustment.adjust_gaps`; may have no columns.
     seed : int
         Of the draws behind the simultaneous band.
     step : float
-        The difference in the attribute for which the slope is stated: 10 for a decade, 5 for 5 kg/m².
+        The difference in the attribute for which the slope is stated: 10 for a decade, 5 for 5
+        kg/m².
     min_group : int
         No curve from fewer subjects, no count below it.
-
-    Returns
-    -------
-    Trends
 
     Raises
     ------
@@ -91,24 +92,22 @@ def fit_trends(
 
     Notes
     -----
-    *Knots* lie at the quantiles of Harrell (2015, table 2.3); beyond the outer ones the curve is straight.
+    *Band.* Estimate ± c standard errors, c being the 95 % quantile of the largest |t| over the
+    curve's points under the multivariate t with the estimated HC3 covariance, by simulation
+    (Ruppert, Wand & Carroll 2003, section 6.5): of each draw only the direction is random, its
+    length is integrated out exactly, which makes :data:`DRAWS` draws as good as some 40 000 plain
+    ones. The band covers the curve's least-squares approximation by the spline: a feature narrower
+    than the distance of knots is smoothed away.
 
-    *Band.* Estimate ± c standard errors, c being the 95 % quantile of the largest |t| over the curve's points under the multivariate t with the
-    estimated HC3 covariance, by simulation (Ruppert, Wand & Carroll 2003, section 6.5): of each draw only the direction is random, its length is integrated
-    out exactly, which makes :data:`DRAWS` draws as good as some 40 000 plain ones. The band covers the curve's
-    least-squares approximation by the spline: a feature narrower than the distance of knots is smoothed away.
-
-    *Privacy.* The curve stands on an even grid between the 2.5 % and the 97.5 % quantile, both rounded inwards, so that no point is a
-    person's value; counts are of disjoint tenths, so that differences of neighbouring counts reveal nobody.
-
-    References
-    ----------
-    Royston, Altman & Sauerbrei 2006, *Dichotomizing continuous predictors in multiple regression: a bad idea*, Statistics in Medicine 25.
+    *Privacy.* The curve stands on an even grid between the 2.5 % and the 97.5 % quantile, both
+    rounded inwards, so that no point is a person's value; counts are of disjoint tenths, so that
+    differences of neighbouring counts reveal nobody.
     """
     values, attribute = np.asarray(values, float), np.asarray(attribute, float)
     if values.ndim != 2 or attribute.shape != (len(values),) or len(covariates) != len(values):
         raise SegfairError(
-            f"values, attribute and covariates must have one row per subject; got shapes {values.shape}, {attribute.shape} and {covariates.shape}"
+            "values, attribute and covariates must have one row per subject; "
+            f"got shapes {values.shape}, {attribute.shape} and {covariates.shape}"
         )
     if not (np.isfinite(step) and step > 0):
         raise SegfairError(f"step must be positive; got {step!r}")
@@ -136,7 +135,7 @@ def _fit_pattern(
     step: float,
     min_group: int,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any] | None]]:
-    """Fit the columns that the same subjects have a value in: per column its row of tests and its curve."""
+    """Fit the columns of the same subjects: per column its row of tests and its curve."""
     columns = values.shape[1]
     start = known & np.isfinite(attribute)
 
@@ -211,7 +210,7 @@ def _fit_pattern(
 
 
 def build_curve(attribute: np.ndarray, min_group: int) -> np.ndarray | None:
-    """Return a constant and a spline's columns for these subjects; None where they bear no curve."""
+    """Return a constant and a spline's columns; None where these subjects bear no curve."""
     if explain_no_curve(attribute, min_group):
         return None
     return SplineAxis.place(attribute).build(attribute)
@@ -237,7 +236,7 @@ def _make_grid(attribute: np.ndarray) -> np.ndarray:
 
 
 def _count_nearby(attribute: np.ndarray, grid: np.ndarray, min_group: int) -> pd.array:
-    """Return how many subjects share each point's tenth of the grid's range; missing where too few."""
+    """Return how many subjects share each point's tenth of the range; missing where too few."""
     edges = np.linspace(grid[0], grid[-1], BINS + 1)
     counts = np.histogram(attribute, edges)[0]
     found = counts[np.clip(np.searchsorted(edges, grid, side="right") - 1, 0, BINS - 1)]
@@ -247,19 +246,15 @@ def _count_nearby(attribute: np.ndarray, grid: np.ndarray, min_group: int) -> pd
 def _find_reach(cosines: np.ndarray, dimensions: int, df_residual: int, pointwise: float) -> float:
     """Return how many standard errors a band needs to hold the whole curve.
 
-    A multivariate t vector is a direction, uniform on the sphere, times a length whose square is `dimensions` times an F variable.
-    Given the direction, the largest |t| over the curve is the length times the largest |cosine| with the curve's points.
-
-    Parameters
-    ----------
-    cosines : ndarray of float64, (draws, points)
-        Of random directions with the curve's standardised points.
-    dimensions, df_residual : int
-    pointwise : float
-        Standard errors of the pointwise interval: never fewer; never more than Scheffé's.
+    A multivariate t vector is a direction, uniform on the sphere, times a length whose square is
+    `dimensions` times an F variable. Given the direction, the largest |t| over the curve is the
+    length times the largest
+    largest of the `cosines`, (draws, points), with the curve's standardised points. Never fewer
+    than `pointwise` errors, never more than Scheffé's.
     """
     largest = np.abs(cosines).max(axis=1, initial=0.0) ** 2 * dimensions
-    # The tail is smooth in the cosine: a mean per hundredth of the draws changes the reach by less than 1e-4, at a twentieth of the cost.
+    # The tail is smooth in the cosine: a mean per hundredth of the draws changes the reach by less
+    # than 1e-4, at a twentieth of the cost.
     largest = np.sort(largest).reshape(100, -1).mean(axis=1)
 
     def measure_excess(reach: float) -> float:

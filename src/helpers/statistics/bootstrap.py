@@ -17,26 +17,25 @@ _CHUNK_BYTES = 2**23
 
 
 def make_generator(seed: int, stream: str) -> np.random.Generator:
-    """Make the generator of one named stream of random numbers: the same name and seed always give the same numbers."""
+    """Make the generator of a named stream: the same name and seed always give the same numbers."""
     words = np.frombuffer(hashlib.sha256(f"{seed}\x1f{stream}".encode()).digest(), np.uint32)
     return np.random.default_rng(words)
 
 
 def resample_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the mean of each column in each resample.
+    """Return the mean of each column in each resample, float64, (draws, columns).
 
     Parameters
     ----------
     values : ndarray of float, (subjects, columns)
         NaN where a subject has no value: the subject then does not count in that column.
     counts : ndarray of float64, (draws, subjects)
-        How often each subject occurs: the same draws for every column, so that columns stay paired.
+        How often each subject occurs: the same for every column, so that columns stay paired.
 
-    Returns
-    -------
-    ndarray of float64, (draws, columns)
-        NaN where a resample holds no value. A column's draws lie side by side in memory, which is what
-        quantiles need.
+    Notes
+    -----
+    NaN where a resample holds no value. A column's draws lie side by side in memory, as quantiles
+    need.
     """
     known = np.isfinite(values)
     sums = np.where(known, values, 0.0).T @ counts.T
@@ -50,7 +49,7 @@ def resample_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Resamples:
-    """Resamples of subjects within groups: drawn anew when asked for, too large to keep, always the same.
+    """Resamples of subjects within groups: too large to keep, so drawn anew, always the same.
 
     Attributes
     ----------
@@ -59,11 +58,6 @@ class Resamples:
     draws, seed : int
     streams : tuple of str
         Names each group's draws, in order of the codes: other names give independent draws.
-
-    Raises
-    ------
-    SegfairError
-        A group has no name.
     """
 
     groups: np.ndarray
@@ -78,7 +72,7 @@ class Resamples:
             )
 
     def draw(self, values: np.ndarray) -> Iterator[tuple[int, slice, np.ndarray, np.ndarray]]:
-        """Yield a group's code, which draws, its rows of `values` and how often each occurs, (some draws, rows)."""
+        """Yield group, which draws, its rows of `values`, how often each occurs (draws, rows)."""
         for group, stream in enumerate(self.streams):
             part = values[self.groups == group]
             if not len(part):
@@ -90,17 +84,10 @@ class Resamples:
                 yield group, slice(start, start + size), part, _count_drawn(generator, len(part), size)
 
     def draw_means(self, values: np.ndarray) -> np.ndarray:
-        """Draw the mean of each column in each group.
+        """Draw the mean of each column in each group, float64, (draws, groups, columns).
 
-        Parameters
-        ----------
-        values : ndarray of float64, (subjects, columns)
-            NaN where a subject has no value.
-
-        Returns
-        -------
-        ndarray of float64, (draws, groups, columns)
-            The same draws for every column, so that columns stay paired; NaN where a resample holds no value.
+        `values` are float64, (subjects, columns), NaN where a subject has no value. The same draws
+        serve every column; NaN where a resample holds no value.
         """
         means = np.full((len(self.streams), values.shape[1], self.draws), np.nan).transpose(2, 0, 1)
         for group, rows, part, counts in self.draw(values):
@@ -108,7 +95,7 @@ class Resamples:
         return means
 
     def draw_squared_errors(self, influence: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield each group's share of the squared standard error of a sum over subjects, in every resample.
+        """Yield each group's share of a sum's squared standard error in every resample.
 
         Parameters
         ----------
@@ -119,8 +106,8 @@ class Resamples:
         ------
         group : int
         squared : ndarray of float64, (draws, columns)
-            n / (n − 1) Σ (influence − its mean in the resample)², n the group's subjects with a value;
-            0 for a group that does not bear on a column.
+            n / (n − 1) Σ (influence − its mean in the resample)², n the group's subjects with a
+            value; 0 for a group that does not bear on a column.
         """
         squared, current = np.empty((0, 0)), -1
         for group, rows, part, counts in self.draw(influence):
@@ -138,7 +125,7 @@ class Resamples:
 
 
 def _count_drawn(generator: np.random.Generator, subjects: int, draws: int) -> np.ndarray:
-    """Draw subjects with replacement and count them, (draws, subjects); the same whatever the draws are split into."""
+    """Draw subjects with replacement and count them, (draws, subjects); the same in any chunks."""
     drawn = generator.integers(0, subjects, (draws, subjects), dtype=np.int32)
     places = drawn + subjects * np.arange(draws, dtype=np.int64)[:, None]
     counts = np.bincount(places.ravel(), minlength=draws * subjects)

@@ -1,4 +1,4 @@
-"""Studentised bootstrap intervals: of group means, and of differences measured on the same people."""
+"""Studentised bootstrap intervals of means, and of differences measured on the same people."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEAST_ERROR = 1e-3  # of the sample's standard error, so that what is divided b
 
 @dataclass(frozen=True)
 class PostSelection:
-    """Among how many groups the two furthest apart were picked, and the p-value of all: (columns,) each."""
+    """Among how many groups two were picked as furthest apart, and the p of all, (columns,)."""
 
     number: np.ndarray
     p: np.ndarray
@@ -26,7 +26,7 @@ class PostSelection:
 
 @dataclass(frozen=True)
 class IntervalResult:
-    """Interval and p-value per column, float64, (columns,): NaN where there is no estimate or no draw."""
+    """Interval and p per column, float64, (columns,): NaN without an estimate or a draw."""
 
     low: np.ndarray
     high: np.ndarray
@@ -34,20 +34,15 @@ class IntervalResult:
 
 
 def take_gaps(means: np.ndarray, best: np.ndarray, worst: np.ndarray, sign: np.ndarray) -> np.ndarray:
-    """Return best − worst of group means in the direction of each column's metric.
+    """Return best − worst of group means in the direction of each column's metric, (..., columns).
 
     Parameters
     ----------
     means : ndarray of float64, (..., groups, columns)
     best, worst : ndarray of int, (columns,)
-        Codes of the groups; −1 where nothing is compared.
+        Codes of the groups; −1 where nothing is compared: NaN.
     sign : ndarray of float64, (columns,)
         +1 where higher is better, else −1.
-
-    Returns
-    -------
-    ndarray of float64, (..., columns)
-        NaN where nothing is compared.
     """
     columns = np.arange(means.shape[-1])
     if not means.shape[-2]:
@@ -57,24 +52,12 @@ def take_gaps(means: np.ndarray, best: np.ndarray, worst: np.ndarray, sign: np.n
 
 
 def find_gap_influence(grouped: GroupedValues, best: np.ndarray, worst: np.ndarray, sign: np.ndarray) -> np.ndarray:
-    """Find how much each person bears on the gap between two groups' means.
+    """Find how much each person bears on the gap between two groups' means, (subjects, columns).
 
-    Parameters
-    ----------
-    grouped : GroupedValues
-    best, worst, sign : ndarray, (columns,)
-        As in :func:`take_gaps`.
-
-    Returns
-    -------
-    ndarray of float64, (subjects, columns)
-        ± (value − mean of the group) / (number in the group); 0 for everybody else, and not quite 0 for
-        somebody just at the mean, who counts.
-
-    References
-    ----------
-    Efron & Tibshirani 1993, *An Introduction to the Bootstrap*, section 21.3: the empirical influence of
-    a mean, over n.
+    ± (value − mean of the group) / (number in the group); 0 for everybody else, and not quite 0 for
+    somebody just at the mean, who counts. `best`, `worst` and `sign` are those of
+    :func:`take_gaps`. Efron & Tibshirani 1993, *An Introduction to the Bootstrap*, section 21.3:
+    the empirical influence of a mean, over n.
     """
     moments, values = grouped.moments, grouped.matrix
     influence = np.zeros(values.shape)
@@ -89,21 +72,10 @@ def find_gap_influence(grouped: GroupedValues, best: np.ndarray, worst: np.ndarr
 
 
 def find_rest_influence(grouped: GroupedValues, kept: np.ndarray, group: int, sign: np.ndarray) -> np.ndarray:
-    """Find how much each person bears on the difference between a group's mean and that of all others compared.
+    """Find how much each person bears on a group's mean against that of all others compared.
 
-    Parameters
-    ----------
-    grouped : GroupedValues
-    kept : ndarray of bool, (groups, columns)
-        Groups that are compared.
-    group : int
-    sign : ndarray of float64, (columns,)
-
-    Returns
-    -------
-    ndarray of float64, (subjects, columns)
-        sign · (value − mean of the person's group) / n, n the number in the group, or, negative, in all
-        others together.
+    sign · (value − mean of the person's group) / n, n the number in the group, or, negative, in all
+    others together. `kept`, bool, (groups, columns), are those compared.
     """
     sizes = np.where(kept, grouped.moments.n, 0)
     weight = np.tile(-sign / np.maximum(sizes.sum(axis=0) - sizes[group], 1), (len(sizes), 1))
@@ -138,19 +110,19 @@ def find_difference(
     Returns
     -------
     IntervalResult
-        ``p`` is 1 − the level at which a bound of the interval is 0. NaN where nobody varies and there is
-        a difference nevertheless.
+        ``p`` is 1 − the level at which a bound of the interval is 0. NaN where nobody varies and
+        there is a difference nevertheless.
 
     Notes
     -----
-    Estimate ± c · s, with s the standard error and c the 95 % quantile of |draw − estimate| / (standard
-    error in that draw), at most :data:`LARGEST_REACH` times Student's quantile. Beyond the draws, for the
-    p-value, the tail is Student's with the scale that makes both agree at 95 %.
+    Estimate ± c · s, with s the standard error and c the 95 % quantile of |draw − estimate| /
+    (standard error in that draw), at most :data:`LARGEST_REACH` times Student's quantile. Beyond
+    the draws, for the p-value, the tail is Student's with the scale that makes both agree at 95 %.
 
-    *Why not BCa or percentiles.* Where two groups are alike, their skewness cancels in the difference,
-    but BCa's correction takes that of each sample for real. For lognormal errors (skewness 2.3), 30 and
-    30 people, 95 % intervals held the truth in 92.5 % (BCa), 93.9 % (percentile) and 95.4 % (this one);
-    with 15 and 15 in 91.9, 94.1 and 96.1 %.
+    *Why not BCa or percentiles.* Where two groups are alike, their skewness cancels in the
+    difference, but BCa's correction takes that of each sample for real. For lognormal errors
+    (skewness 2.3), 30 and 30 people, 95 % intervals held the truth in 92.5 % (BCa), 93.9 %
+    (percentile) and 95.4 % (this one); with 15 and 15 in 91.9, 94.1 and 96.1 %.
 
     References
     ----------
@@ -177,7 +149,7 @@ def find_difference(
 def find_mean_intervals(
     grouped: GroupedValues, drawn: np.ndarray, resamples: Resamples
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the 95 % bootstrap-t interval of every group's mean.
+    """Find the 95 % bootstrap-t interval of every group's mean: low and high, (groups, columns).
 
     Parameters
     ----------
@@ -186,20 +158,16 @@ def find_mean_intervals(
         Group means in the resamples; groups of `resamples` beyond these are not looked at.
     resamples : Resamples
 
-    Returns
-    -------
-    low, high : ndarray of float64, (groups, columns)
-        NaN where a group has fewer than two values; the mean itself where all are equal.
-
     Notes
     -----
-    Equal tails, unlike :func:`find_difference`, and the same limit: the skewness of one group's scores is
-    real and makes the interval longer on the side of its long tail.
+    NaN where a group has fewer than two values; the mean itself where all are equal. Equal tails,
+    unlike :func:`find_difference`, and the same limit: the skewness of one group's scores is real
+    and makes the interval longer on the side of its long tail.
 
     References
     ----------
-    Efron & Tibshirani 1993, section 12.5. Hall 1988, *Annals of Statistics* 16:927 (right to 1/n on each
-    side, as BCa, but for small groups closer).
+    Efron & Tibshirani 1993, section 12.5. Hall 1988, *Annals of Statistics* 16:927 (right to 1/n on
+    each side, as BCa, but for small groups closer).
     """
     moments, codes = grouped.moments, grouped.codes
     low, high = np.full((2, *moments.n.shape), np.nan)
@@ -222,7 +190,7 @@ def find_mean_intervals(
 
 
 def _lift_zeros(influence: np.ndarray) -> np.ndarray:
-    """Return influences with 0 made the smallest number above it: 0 is for those who do not count."""
+    """Return influences with 0 made the smallest number above it: 0 is for who does not count."""
     return np.where(influence == 0, np.finfo(np.float64).tiny, influence)
 
 

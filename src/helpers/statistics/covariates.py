@@ -1,4 +1,4 @@
-"""Covariates of a least-squares fit: how they are encoded, which can be used, and for whom all of them are known."""
+"""Covariates of a fit: how they are encoded, which can be used, and for whom all are known."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class CovariateFit:
         return [use.name for use in self.uses if use.form]
 
     def describe(self) -> dict[str, Any]:
-        """Return the subjects in the fit and left out, and the covariates used and dropped, with the reason."""
+        """Return the subjects in the fit and left out, the covariates used and dropped and why."""
         return {
             "n": int(self.rows.sum()),
             "n_missing": self.selection.n_missing,
@@ -158,7 +158,7 @@ def split_covariates(text: str) -> list[str]:
 
 
 def encode_covariates(covariates: pd.DataFrame) -> list[Covariate]:
-    """Return every column as numbers: others than numeric ones as the level's place among the sorted names."""
+    """Return each column as numbers: its own, or the level's place among the sorted names."""
     encoded = []
     for name in covariates.columns:
         column = covariates[name]
@@ -182,25 +182,33 @@ def fit_with_covariates(
     labels: np.ndarray | None = None,
     min_group: int = 1,
 ) -> CovariateFit:
-    """Select subjects and covariates together, so that nobody is left out for a covariate that is not used.
+    """Select subjects and covariates together: nobody is left out for a covariate that is not used.
 
     Parameters
     ----------
     rows : ndarray of bool, (subjects,)
         Subjects with a response.
     encoded : sequence of Covariate
+        The earlier of two collinear ones is kept.
     make_base : callable
-        From a bool array of subjects to what is of interest, (subjects in the fit, columns), with the
-        constant in its span and of full rank; None where there is nothing to fit.
+        From a bool array of subjects to what is of interest, (subjects in the fit, columns), with
+        the constant in its span and of full rank; None where there is nothing to fit.
     base_name : str
         What to call it in reasons: "the groups".
     labels : ndarray of object, (subjects,), optional
         Group names; None where unknown. Groups of fewer than `min_group` subjects take no part.
-    min_group : int
 
-    Returns
-    -------
-    CovariateFit
+    Notes
+    -----
+    Numbers are standardised and enter as natural splines of :data:`SPLINE_DF` degrees of freedom
+    where there are at least :data:`SUBJECTS_PER_SPLINE_PARAMETER` subjects per parameter, else as
+    lines. Levels held by fewer than :data:`SMALLEST_LEVEL` subjects are pooled; if the pool is as
+    small, its subjects are left out: compared among themselves alone they say next to nothing of
+    the base. A covariate is dropped where it is constant, unknown for more than half of the
+    subjects (one after the other, the least known first, where several together would leave fewer
+    than half, or no base), or where the variance inflation factor of its worst direction (1 / (1 −
+    largest squared canonical correlation with what is in the model)) exceeds
+    :data:`LARGEST_INFLATION`.
     """
     remaining = list(encoded)
     reasons: dict[str, CovariateUse] = {}
@@ -209,7 +217,8 @@ def fit_with_covariates(
         base = make_base(selection.rows)
         unknown = [one for one in remaining if one.name not in selection.dropped and not one.known[rows].all()]
         if unknown and (base is None or selection.rows.sum() < SMALLEST_KNOWN * rows.sum()):
-            # Together the unknown values cost too many people: better one covariate less than most of the cohort.
+            # Together the unknown values cost too many people: better one covariate less than most
+            # of the cohort.
             costliest = min(unknown, key=lambda one: one.known[rows].sum())
             share = costliest.known[rows].mean()
             reason = f"known for {share:.0%} of the subjects: too few would be left with everything known"
@@ -232,10 +241,7 @@ def fit_with_covariates(
 def select_subjects(
     rows: np.ndarray, encoded: Sequence[Covariate], labels: np.ndarray | None = None, min_group: int = 1
 ) -> SubjectSelection:
-    """Find who can take part: every covariate known, the level shared, the group large enough.
-
-    Parameters are those of :func:`fit_with_covariates`.
-    """
+    """Find who can take part: every covariate known, the level shared, the group large enough."""
     dropped = {}
     usable = []
     for covariate in encoded:
@@ -264,10 +270,7 @@ def select_subjects(
 def add_covariates(
     base: np.ndarray, base_name: str, selection: SubjectSelection
 ) -> tuple[np.ndarray, list[CovariateUse]]:
-    """Return the covariates' columns of a design, without what cannot be told from what is there, and their uses.
-
-    Parameters are those of :func:`fit_with_covariates`.
-    """
+    """Return the columns of the covariates that can be told from what is there, and all uses."""
     rows, subjects = selection.rows, len(base)
     uses = [CovariateUse(name, reason=reason) for name, reason in selection.dropped.items()]
     ambition = base.shape[1] + sum(
@@ -303,7 +306,7 @@ def read_labels(groups: np.ndarray) -> np.ndarray:
 
 
 def code_groups(labels: np.ndarray) -> np.ndarray | None:
-    """Return a column of zeros and ones per group, by name, float64 (subjects, groups); None for fewer than two."""
+    """Return zeros and ones per group by name, (subjects, groups); None for fewer than two."""
     names = np.unique(labels.astype(str))
     return (labels[:, None] == names[None, :]).astype(float) if len(names) > 1 else None
 
@@ -327,7 +330,7 @@ def _list_forms(covariate: Covariate, values: np.ndarray, *, bend: bool) -> list
 def _choose_form(
     span: np.ndarray, forms: Sequence[tuple[str, np.ndarray]]
 ) -> tuple[str, np.ndarray, np.ndarray, float]:
-    """Return the first form that is not collinear with `span`, else the last: name, columns, their basis, inflation."""
+    """Return the first form not collinear, else the last: name, columns, basis, inflation."""
     chosen = ("", np.empty((len(span), 0)), np.empty((len(span), 0)), np.inf)
     # Bends that are collinear need not cost the whole covariate: its line is tried after them.
     for form, columns in forms:
@@ -346,7 +349,7 @@ def _measure_inflation(span: np.ndarray, own: np.ndarray) -> float:
 
 
 def _pool_levels(covariate: Covariate, rows: np.ndarray) -> tuple[Covariate, np.ndarray]:
-    """Return the covariate with its rare levels made one, and which subjects keep a level that is shared."""
+    """Return the covariate with its rare levels made one, and who keeps a level that is shared."""
     everybody = np.ones(len(rows), bool)
     if covariate.levels is None or not rows.any():
         return covariate, everybody
@@ -361,6 +364,6 @@ def _pool_levels(covariate: Covariate, rows: np.ndarray) -> tuple[Covariate, np.
 
 
 def _find_large(labels: np.ndarray, rows: np.ndarray, min_group: int) -> np.ndarray:
-    """Return the subjects, (subjects,) of bool, whose group has at least `min_group` members among `rows`."""
+    """Return whose group, (subjects,) of bool, has at least `min_group` members among `rows`."""
     names, counts = np.unique(labels[rows].astype(str), return_counts=True)
     return np.isin(labels.astype(str), names[counts >= min_group]) & rows

@@ -1,7 +1,4 @@
-"""Sizes of effects with their intervals, for all columns of values at once: two groups, or all of them.
-
-What cannot be estimated is NaN.
-"""
+"""Sizes of effects with their 95 % intervals, for all columns at once; NaN where there is none."""
 
 from __future__ import annotations
 
@@ -14,14 +11,15 @@ from helpers.statistics.grouped_values import GroupedValues, PairMembers, rank_c
 from helpers.statistics.hypothesis_tests import Comparison, run_kruskal_wallis
 from helpers.statistics.intervals import Intervals
 
-# Half the width, in standard errors, of where a bound of the noncentrality is looked for. Far out the distributions give NaN.
+# Half the width, in standard errors, of where a bound of the noncentrality is looked for. Far out
+# the distributions give NaN.
 _REACH = 7.0
 
 
 def measure_cliffs_delta(
     grouped: GroupedValues, first: int | np.ndarray = 0, second: int | np.ndarray = 1
 ) -> Intervals:
-    """Measure the chance that a person of one group scores higher than one of another, minus the reverse.
+    """Measure the chance that a person of one group scores above one of another, less the reverse.
 
     The same number is known as the rank-biserial r (Kerby 2014).
 
@@ -34,14 +32,13 @@ def measure_cliffs_delta(
     Returns
     -------
     Intervals
-        (columns,), from −1 to 1, at 95 %. NaN where a group has no value; no interval where one has a
-        single value.
+        (columns,), from −1 to 1; no interval where a group has a single value.
 
     Notes
     -----
-    The interval is the asymmetric one, which stays within −1 and 1 and allows for unequal spread and
-    ties, from the unbiased variance (at least (1 − δ²) / (n₁ n₂ − 1)). Groups that do not overlap have
-    the bound (m − z²) / (m + z²), m the smaller group's size.
+    The interval is the asymmetric one, which stays within −1 and 1 and allows for unequal spread
+    and ties, from the unbiased variance (at least (1 − δ²) / (n₁ n₂ − 1)). Groups that do not
+    overlap have the bound (m − z²) / (m + z²), m the smaller group's size.
 
     References
     ----------
@@ -54,7 +51,8 @@ def measure_cliffs_delta(
     ranks = rank_columns(pair.values, both)
     ties = _count_ties(pair.values, both)
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Each person's mean over the other group of +1 (above), 0 (tied), −1 (below), seen from the first group.
+        # Each person's mean over the other group of +1 (above), 0 (tied), −1 (below), seen from the
+        # first group.
         dominance1 = 2.0 * (ranks - rank_columns(pair.values, pair.first)) / n2 - 1.0
         dominance2 = 1.0 - 2.0 * (ranks - rank_columns(pair.values, pair.second)) / n1
         delta = np.where(pair.first, dominance1, 0.0).sum(axis=0) / n1
@@ -76,25 +74,25 @@ def measure_cliffs_delta(
 
 
 def measure_epsilon_squared(grouped: GroupedValues) -> Intervals:
-    """Measure the share of the ranks' variation that lies between groups: H / (n − 1).
+    """Measure the share of the ranks' variation that lies between groups: H / (n − 1), from 0 to 1.
 
     Returns
     -------
     Intervals
-        (columns,), from 0 to 1, at 95 %; NaN where :func:`run_kruskal_wallis` makes no test. No interval
-        for groups that do not overlap.
+        (columns,); no interval for groups that do not overlap.
 
     Notes
     -----
-    The interval is that of η² on ranks, by inverting the noncentral F (noncentrality λ → λ / (λ + n)):
-    approximate, since ranks are neither normal nor of equal variance; the tests hold its coverage for
-    shifted groups to within 3 % of nominal. It begins at 0 where F is not significant at 2.5 %, and is 0
-    to 0 where F is smaller than chance would have it.
+    The interval is that of η² on ranks, by inverting the noncentral F (noncentrality λ → λ / (λ +
+    n)): approximate, since ranks are neither normal nor of equal variance; its coverage for shifted
+    groups is within 3 % of nominal (tests). It begins at 0 where F is not significant at 2.5 %, and
+    is 0 to 0 where F is smaller than chance would have it.
 
     References
     ----------
-    Kelley 1935; Tomczak & Tomczak 2014, *Trends in Sport Sciences* 1:19. Ranks in place of values: Conover
-    & Iman 1981, *American Statistician* 35:124. Interval: Steiger 2004, *Psychological Methods* 9:164.
+    Kelley 1935; Tomczak & Tomczak 2014, *Trends in Sport Sciences* 1:19. Ranks in place of values:
+    Conover & Iman 1981, *American Statistician* 35:124. Interval: Steiger 2004, *Psychological
+    Methods* 9:164.
     """
     found = run_kruskal_wallis(grouped)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -108,7 +106,7 @@ def measure_epsilon_squared(grouped: GroupedValues) -> Intervals:
 
 
 def _find_share(found: Comparison, below: float) -> np.ndarray:
-    """Return λ / (λ + n) of the noncentrality λ under which so large a share of F's distribution lies below F."""
+    """Return λ / (λ + n) of the noncentrality λ with such a share of the distribution below F."""
     result = np.full(found.statistic.shape, np.nan)
     with np.errstate(invalid="ignore"):
         centre = found.statistic * found.df
@@ -134,5 +132,5 @@ def _find_share(found: Comparison, below: float) -> np.ndarray:
 
 
 def _count_ties(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return for each known value how many known values of its column equal it, itself included."""
+    """Return for each known value how many of its column equal it, itself included."""
     return rank_columns(values, known, "max") - rank_columns(values, known, "min") + 1.0

@@ -2,37 +2,38 @@
 
 The words
 ---------
-A *margin* is the largest difference of means that does not matter in practice, stated before looking.
-Of every column the verdict is one of
+A *margin* is the largest difference of means that does not matter in practice, stated before
+looking. Of every column the verdict is one of
 
 ``disparity``
     A difference beyond the margin is shown, and the test over all groups is significant after
     adjustment for all tests of the family.
 ``negligible``
-    A difference is real (significant after adjustment; an interval leaves out 0), but every difference
-    is shown to be inside the margin.
+    A difference is real (significant after adjustment; an interval leaves out 0), but every
+    difference is shown to be inside the margin.
 ``equivalent``
     Every difference is shown to be inside the margin, and none is real.
 ``inconclusive``
-    None of these: too few people, or a difference of about the margin. The minimum detectable difference
-    is stated beside it.
+    None of these: too few people, or a difference of about the margin. The minimum detectable
+    difference is stated beside it.
 
 What is guaranteed
 ------------------
 With three groups or more, best − worst is never negative and biased upwards, and a test of the two
 groups chosen by looking is no test. So all pairs are looked at, and nothing is chosen:
 
-* *equivalent* and *negligible* need two one-sided tests (Schuirmann 1987) of **every** pair at level
-  alpha, that is the 1 − 2 alpha interval of every pair inside the margin. Where a true difference of any
-  pair is at least the margin, the chance to be called inside is at most alpha, without adjustment for the
-  number of pairs: an intersection–union test (Berger 1982).
-* *disparity* needs the interval of **some** pair beyond the margin, with intervals that hold for all
-  pairs together at 1 − alpha: Welch's at Šidák's level (Tamhane's T2), which errs on the safe side. Where
-  no true difference is larger than the margin, the chance to be called a disparity is at most alpha; and
-  the adjusted p bounds that of a false disparity anywhere in the family where groups do not differ.
+* *equivalent* and *negligible* need two one-sided tests (Schuirmann 1987) of **every** pair at
+  level alpha, that is the 1 − 2 alpha interval of every pair inside the margin. Where a true
+  difference of any pair is at least the margin, the chance to be called inside is at most alpha,
+  without adjustment for the number of pairs: an intersection–union test (Berger 1982).
+* *disparity* needs the interval of **some** pair beyond the margin, with intervals that hold for
+  all pairs together at 1 − alpha: Welch's at Šidák's level (Tamhane's T2), which errs on the safe
+  side. Where no true difference is larger than the margin, the chance to be called a disparity is
+  at most alpha; and the adjusted p bounds that of a false disparity anywhere in the family where
+  groups do not differ.
 
-The guarantees are per column (the second's last part: per family), for means of values not too far from
-normal for the groups' sizes: each holds as far as Welch's t interval covers.
+The guarantees are per column (the second's last part: per family), for means of values not too far
+from normal for the groups' sizes: each holds as far as Welch's t interval covers.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class Verdicts:
     Attributes
     ----------
     verdict : ndarray of str, (columns,)
-        One of :data:`VERDICTS`; empty where fewer than two groups are compared or no margin is given.
+        One of :data:`VERDICTS`; empty where fewer than two groups are compared or no margin is
+        given.
     first, second : ndarray of int64, (pairs,)
         Codes of the groups of each pair.
     difference : ndarray of float64, (pairs, columns)
@@ -73,8 +75,8 @@ class Verdicts:
     low_equivalence, high_equivalence : ndarray of float64, (pairs, columns)
         Intervals of each pair alone, at 1 − 2 alpha.
     detectable : ndarray of float64, (pairs, columns)
-        Minimum detectable difference: the smallest true one that Welch's test of this pair alone finds
-        with the power asked for, given the groups' numbers and spread.
+        Minimum detectable difference: the smallest true one that Welch's test of this pair alone
+        finds with the power asked for, given the groups' numbers and spread.
     """
 
     verdict: np.ndarray
@@ -99,7 +101,7 @@ def judge(
     alpha: float,
     compared: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Judge every column by the intervals of all its pairs' differences.
+    """Judge every column by the intervals of all its pairs' differences: str, (columns,).
 
     Parameters
     ----------
@@ -112,11 +114,6 @@ def judge(
     alpha : float
     compared : ndarray of bool, (pairs, columns), optional
         Pairs that count; all by default. One without an interval (NaN) cannot be inside the margin.
-
-    Returns
-    -------
-    ndarray of str, (columns,)
-        One of :data:`VERDICTS`; empty where no pair counts or no margin is given.
 
     Raises
     ------
@@ -153,27 +150,16 @@ def judge_columns(
     power: float = POWER,
     smallest_group: int = 2,
 ) -> Verdicts:
-    """Judge the differences between the groups' means in every column, by Welch's intervals of all pairs.
+    """Judge the differences between the groups' means by Welch's intervals of all pairs.
 
     Parameters
     ----------
-    grouped : GroupedValues
-    margin, p_adjusted : ndarray of float64, (columns,)
-        See :func:`judge`.
-    alpha : float
+    grouped : GroupedValues margin, p_adjusted, alpha
+        See :func:`judge`, also for what is raised.
     power : float
         For the minimum detectable difference.
     smallest_group : int
         Groups with fewer values in a column are not compared there; at least 2.
-
-    Returns
-    -------
-    Verdicts
-
-    Raises
-    ------
-    SegfairError
-        As :func:`judge`.
 
     References
     ----------
@@ -188,8 +174,9 @@ def judge_columns(
         moments.n[first], moments.variance[first], moments.n[second], moments.variance[second]
     )
     difference = np.where(compared, moments.mean[first] - moments.mean[second], np.nan)
-    # Without any variation there is no standard error, and nothing can be shown to be equivalent. Groups of
-    # which each has a value of its own do differ, though, as far as the test over all groups says so.
+    # Without any variation there is no standard error, and nothing can be shown to be equivalent.
+    # Groups of which each has a value of its own do differ, though, as far as the test over all
+    # groups says so.
     error = np.where(compared & (squared > 0), np.sqrt(squared), np.nan)
     together = 1.0 - (1.0 - alpha) ** (1.0 / np.maximum(compared.sum(axis=0), 1))
     low, high = _surround(difference, error, df, together / 2.0)
@@ -204,7 +191,7 @@ def judge_columns(
 def find_detectable_difference(
     error: np.ndarray, df: np.ndarray, *, alpha: float = 0.05, power: float = POWER
 ) -> np.ndarray:
-    """Return the minimum detectable difference of means: that a two-sided t test finds with a given power.
+    """Return the minimum detectable difference: what a two-sided t test finds with a given power.
 
     Parameters
     ----------
@@ -227,12 +214,9 @@ def find_detectable_difference(
 
     Notes
     -----
-    A statement on the sample's size and spread, not on the difference found in it.
-
-    References
-    ----------
-    Cohen 1988, *Statistical Power Analysis*, chapter 2. Equal to `statsmodels.stats.power.TTestIndPower`
-    for equal sizes and variances.
+    A statement on the sample's size and spread, not on the difference found in it. Cohen 1988,
+    *Statistical Power Analysis*, chapter 2; equal to `statsmodels.stats.power.TTestIndPower` for
+    equal sizes and variances.
     """
     if not alpha < power < 1:
         raise SegfairError(f"power must be above alpha ({alpha:g}) and below 1; got {power:g}")
@@ -242,11 +226,13 @@ def find_detectable_difference(
     critical = special.stdtrit(free, 1.0 - alpha / 2.0)
 
     def miss(noncentrality: np.ndarray, free: np.ndarray, critical: np.ndarray) -> np.ndarray:
-        # A difference found with the wrong sign: too rare for the library (NaN) once the noncentrality is large.
+        # A difference found with the wrong sign: too rare for the library (NaN) once the
+        # noncentrality is large.
         wrong = np.nan_to_num(special.nctdtr(free, noncentrality, -critical), nan=0.0)
         return special.nctdtr(free, noncentrality, critical) - wrong - (1.0 - power)
 
-    # There both the spread estimated and the mean miss with half the chance that is left: more power than asked for.
+    # There both the spread estimated and the mean miss with half the chance that is left: more
+    # power than asked for.
     half = (1.0 - power) / 2.0
     enough = critical * np.sqrt(special.chdtri(free, half) / free) - special.ndtri(half)
     found = elementwise.find_root(miss, (np.zeros_like(free), enough), args=(free, critical))

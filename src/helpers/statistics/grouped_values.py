@@ -1,4 +1,4 @@
-"""People's values and groups: the one object that tests, effects and intervals are computed from."""
+"""People's values and groups: the one object that tests, effects and intervals are made from."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class GroupedValues:
         return GroupedValues(rank_columns(self.matrix, self.known), self.codes, self.groups)
 
     def keep(self, kept: np.ndarray) -> GroupedValues:
-        """Return these values without the groups that do not count in a column: bool, (groups, columns)."""
+        """Return these values without the groups not kept in a column: bool, (groups, columns)."""
         # Code −1 takes the last row.
         shown = np.vstack([kept, np.zeros((1, self.matrix.shape[1]), bool)])[self.codes]
         return GroupedValues(np.where(shown, self.matrix, np.nan), self.codes, self.groups)
@@ -101,7 +101,7 @@ class PairMembers:
 
     @classmethod
     def select(cls, grouped: GroupedValues, first: int | np.ndarray, second: int | np.ndarray) -> PairMembers:
-        """Select two groups by code, one for all columns or one each; a SegfairError for any other number."""
+        """Select two groups by code, one for all columns or one each, else a SegfairError."""
         columns = grouped.matrix.shape[1:]
         members = []
         for name, codes in (("first", np.asarray(first)), ("second", np.asarray(second))):
@@ -117,10 +117,8 @@ class PairMembers:
 def check_columns(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return values and groups as float64 and int64 arrays that fit each other.
 
-    Raises
-    ------
-    SegfairError
-        Values are not (subjects, columns), or groups not a whole number from −1 up per subject.
+    A SegfairError where values are not (subjects, columns), or groups not a whole number from −1 up
+    per subject.
     """
     values, groups = np.asarray(values, np.float64), np.asarray(groups)
     if values.ndim != 2:
@@ -136,13 +134,13 @@ def check_columns(values: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, n
 
 
 def list_pairs(groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return first and second code of every pair of so many groups, (pairs,) each, in lexical order."""
+    """Return the codes of every pair of so many groups, (pairs,) each, in lexical order."""
     first, second = np.triu_indices(groups, 1)
     return first.astype(np.int64), second.astype(np.int64)
 
 
 def summarise_columns(grouped: GroupedValues) -> Moments:
-    """Summarise every column in every group; ask :attr:`GroupedValues.moments`, which does it once."""
+    """Summarise every column in every group: :attr:`GroupedValues.moments` does it once."""
     shape = (grouped.groups, grouped.matrix.shape[1])
     n, mean, variance = np.zeros(shape, np.int64), np.full(shape, np.nan), np.full(shape, np.nan)
     for group in range(shape[0]):
@@ -165,20 +163,10 @@ def summarise_members(values: np.ndarray, members: np.ndarray) -> tuple[np.ndarr
 
 
 def rank_columns(values: np.ndarray, known: np.ndarray, method: str = "average") -> np.ndarray:
-    """Rank each column from 1.
+    """Rank each column's known values from 1, NaN elsewhere: float64, (subjects, columns).
 
-    Parameters
-    ----------
-    values : ndarray of float64, (subjects, columns)
-    known : ndarray of bool, (subjects, columns)
-        What is ranked; all finite.
-    method : {"average", "min", "max"}
-        The rank of tied values.
-
-    Returns
-    -------
-    ndarray of float64, (subjects, columns)
-        NaN where not known.
+    `known`, bool of the same shape, is what is ranked; `method` ("average", "min", "max") the rank
+    of tied values.
     """
     if not values.size:
         return np.full(values.shape, np.nan)

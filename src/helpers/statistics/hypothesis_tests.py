@@ -1,8 +1,10 @@
-"""Tests of difference between groups, for all columns of values at once, and the correction for many of them.
+"""Tests between groups, for all columns of values at once, and the adjustment for many of them.
 
-A group without a value in a column takes no part in that column's test; a test that cannot be made
-gives NaN. Results are those of scipy, statsmodels and pingouin (held to 1e-10 by the tests), which
-test one column at a time, in milliseconds each: too slow for resampling.
+Each test takes a :class:`GroupedValues`; those of two groups also their codes `first` and `second`,
+an int for all columns or an ndarray of int, (columns,). A group without a value in a column takes
+no part in that column's test; a test that cannot be made gives NaN. Results are those of the
+functions named (held to 1e-10 by the tests), which test one column at a time, in milliseconds each:
+too slow for resampling.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ KRUSKAL_WALLIS = "Kruskal–Wallis H"
 RANK_BISERIAL = "rank-biserial r"
 EPSILON_SQUARED = "epsilon²"
 
-# scipy's and pingouin's rule: U has its exact null distribution up to this size of the smaller group, without ties.
+# scipy's and pingouin's rule: U has its exact null distribution up to this size of the smaller
+# group, without ties.
 LARGEST_EXACT = 8
 
 
@@ -37,7 +40,7 @@ class Comparison:
     Attributes
     ----------
     statistic, p : ndarray of float64, (columns,)
-        NaN where no test could be made. p-values are two-sided.
+        p-values are two-sided.
     df, df_error : ndarray of float64, (columns,)
         Degrees of freedom: of F both, of H the first, of t the second; else NaN.
     n : ndarray of int64, (columns,)
@@ -59,10 +62,10 @@ class PairComparisons:
     ----------
     first, second : ndarray of int64, (pairs,)
         Codes of the groups, first < second, in lexical order.
-    difference, statistic, p : ndarray of float64, (pairs, columns)
-        First minus second (of means, or of mean ranks). NaN where no test could be made.
-    squared_error, df : ndarray of float64, (pairs, columns)
-        Of the difference; NaN degrees of freedom for a statistic that has none.
+    difference, squared_error, statistic, p : ndarray of float64, (pairs, columns)
+        First − second, of means or of mean ranks, with its squared standard error.
+    df : ndarray of float64, (pairs, columns)
+        NaN for a statistic that has none.
     """
 
     first: np.ndarray
@@ -77,14 +80,8 @@ class PairComparisons:
 def run_one_way_anova(grouped: GroupedValues) -> Comparison:
     """Run Fisher's one-way analysis of variance: F on (k − 1, n − k) degrees of freedom.
 
-    Returns
-    -------
-    Comparison
-        NaN under two groups and where nothing varies within the groups (F is infinite then).
-
-    References
-    ----------
-    Fisher 1925, *Statistical Methods for Research Workers*, chapter 7. Equal to `scipy.stats.f_oneway`.
+    NaN where nothing varies within the groups (F is infinite then). Fisher 1925, *Statistical
+    Methods for Research Workers*, chapter 7; `scipy.stats.f_oneway`.
     """
     between, within, n, used = _split_variation(grouped.moments)
     df, df_error = used - 1.0, n - used.astype(np.float64)
@@ -97,15 +94,8 @@ def run_one_way_anova(grouped: GroupedValues) -> Comparison:
 def run_welch_anova(grouped: GroupedValues) -> Comparison:
     """Run Welch's analysis of variance, which allows for unequal variances.
 
-    Returns
-    -------
-    Comparison
-        NaN under two groups and where a group has a single value or does not vary: its weight n / s²
-        is undefined.
-
-    References
-    ----------
-    Welch 1951, *Biometrika* 38:330, equation 21. Equal to `pingouin.welch_anova`.
+    NaN where a group has a single value or does not vary: its weight n / s² is undefined. Welch
+    1951, *Biometrika* 38:330, equation 21; `pingouin.welch_anova`.
     """
     moments = grouped.moments
     present = moments.n > 0
@@ -129,18 +119,8 @@ def run_welch_anova(grouped: GroupedValues) -> Comparison:
 def run_kruskal_wallis(grouped: GroupedValues) -> Comparison:
     """Run Kruskal and Wallis' test on ranks, adjusted for ties, by χ² on k − 1 degrees of freedom.
 
-    Returns
-    -------
-    Comparison
-        NaN under two groups and where all values are equal.
-
-    Notes
-    -----
-    H = (n − 1) · (variation of ranks between groups) / (variation of ranks): ties are in the denominator.
-
-    References
-    ----------
-    Kruskal & Wallis 1952, *JASA* 47:583, equations 1.1 and 1.2. Equal to `scipy.stats.kruskal`.
+    H = (n − 1) · (variation of ranks between groups) / (variation of ranks). NaN where all values
+    are equal. Kruskal & Wallis 1952, *JASA* 47:583, equations 1.1 and 1.2; `scipy.stats.kruskal`.
     """
     between, within, n, used = _split_variation(grouped.ranks.moments)
     df = used - 1.0
@@ -151,22 +131,10 @@ def run_kruskal_wallis(grouped: GroupedValues) -> Comparison:
 
 
 def run_t_test(grouped: GroupedValues, first: int | np.ndarray = 0, second: int | np.ndarray = 1) -> Comparison:
-    """Run Welch's t test between two groups.
+    """Run Welch's t test between two groups: t is positive where the first is higher.
 
-    Parameters
-    ----------
-    grouped : GroupedValues
-    first, second : int or ndarray of int, (columns,)
-        Codes of the groups, for all columns or each. t is positive where the first is higher.
-
-    Returns
-    -------
-    Comparison
-        NaN where a group has fewer than two values or nothing varies.
-
-    References
-    ----------
-    Welch 1947, *Biometrika* 34:28. Equal to `scipy.stats.ttest_ind(equal_var=False)`.
+    NaN where a group has fewer than two values or nothing varies. Welch 1947, *Biometrika* 34:28;
+    `scipy.stats.ttest_ind(equal_var=False)`.
     """
     pair = PairMembers.select(grouped, first, second)
     (n1, mean1, variance1), (n2, mean2, variance2) = (
@@ -184,8 +152,6 @@ def find_squared_error(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the squared standard error of a difference of two means and its degrees of freedom.
 
-    References
-    ----------
     Satterthwaite 1946, *Biometrics Bulletin* 2:110 (unequal variances).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -195,24 +161,11 @@ def find_squared_error(
 
 
 def run_mann_whitney(grouped: GroupedValues, first: int | np.ndarray = 0, second: int | np.ndarray = 1) -> Comparison:
-    """Run Mann and Whitney's U test between two groups.
+    """Run Mann and Whitney's U test between two groups: U is that of the first.
 
-    Parameters
-    ----------
-    grouped : GroupedValues
-    first, second : int or ndarray of int, (columns,)
-        Codes of the groups, for all columns or each.
-
-    Returns
-    -------
-    Comparison
-        U of the first group; NaN where a group has no value or all values are equal. The p-value is
-        exact where the smaller group has at most :data:`LARGEST_EXACT` values and nothing is tied,
-        otherwise normal with corrections for ties and continuity.
-
-    References
-    ----------
-    Mann & Whitney 1947, *Annals of Mathematical Statistics* 18:50. Equal to `pingouin.mwu` and
+    NaN where all values are equal. The p-value is exact where the smaller group has at most
+    :data:`LARGEST_EXACT` values and nothing is tied, otherwise normal with corrections for ties and
+    continuity. Mann & Whitney 1947, *Annals of Mathematical Statistics* 18:50; `pingouin.mwu`,
     `scipy.stats.mannwhitneyu`.
     """
     pair = PairMembers.select(grouped, first, second)
@@ -237,24 +190,12 @@ def run_mann_whitney(grouped: GroupedValues, first: int | np.ndarray = 0, second
 
 
 def run_brunner_munzel(grouped: GroupedValues, first: int | np.ndarray = 0, second: int | np.ndarray = 1) -> Comparison:
-    """Run Brunner and Munzel's test of P(first < second) = P(first > second), for unequal spread and ties.
+    """Run Brunner and Munzel's test of P(first < second) = P(first > second), for any spread.
 
-    Parameters
-    ----------
-    grouped : GroupedValues
-    first, second : int or ndarray of int, (columns,)
-        Codes of the groups, for all columns or each. The statistic is positive where the *second*
-        tends to be higher, as in scipy.
-
-    Returns
-    -------
-    Comparison
-        Student's t on Satterthwaite's degrees of freedom. NaN where a group has fewer than two values
-        and where the groups do not overlap at all: the variance is 0 then.
-
-    References
-    ----------
-    Brunner & Munzel 2000, *Biometrical Journal* 42:17. Equal to `scipy.stats.brunnermunzel`.
+    Positive where the *second* tends to be higher, as in scipy; t on Satterthwaite's degrees of
+    freedom. NaN where a group has fewer than two values and where the groups do not overlap at all:
+    the variance is 0 then. Brunner & Munzel 2000, *Biometrical Journal* 42:17;
+    `scipy.stats.brunnermunzel`.
     """
     pair = PairMembers.select(grouped, first, second)
     ranks = rank_columns(pair.values, pair.first | pair.second)
@@ -272,22 +213,13 @@ def run_brunner_munzel(grouped: GroupedValues, first: int | np.ndarray = 0, seco
 
 
 def compare_pairs_games_howell(grouped: GroupedValues) -> PairComparisons:
-    """Compare the means of all pairs of groups, for unequal variances and the number of pairs.
+    """Compare the means of all pairs of groups by t, for unequal variances and the number of pairs.
 
-    Returns
-    -------
-    PairComparisons
-        Statistic t; p-values of the studentised range over the groups that have a value in the column.
-        NaN where a group of the pair has fewer than two values or neither varies.
-
-    Notes
-    -----
-    The studentised range is integrated numerically, some 8 ms per pair and column with more than two
-    groups: run it on the columns whose test over all groups asks for it.
-
-    References
-    ----------
-    Games & Howell 1976, *Journal of Educational Statistics* 1:113. Equal to `pingouin.pairwise_gameshowell`.
+    p-values are of the studentised range over the groups that have a value in the column. NaN where
+    a group of the pair has fewer than two values or neither varies. The range is integrated
+    numerically, some 8 ms per pair and column with more than two groups: run it on the columns
+    whose test over all groups asks for it. Games & Howell 1976, *Journal of Educational Statistics*
+    1:113; `pingouin.pairwise_gameshowell`.
     """
     moments = grouped.moments
     first, second = list_pairs(grouped.groups)
@@ -311,22 +243,11 @@ def compare_pairs_games_howell(grouped: GroupedValues) -> PairComparisons:
 
 
 def compare_pairs_dunn(grouped: GroupedValues, correction: str = "holm") -> PairComparisons:
-    """Compare the mean ranks of all pairs of groups, with the ranks of the test over all of them.
+    """Compare the mean ranks of all pairs of groups by z, ranked as in the test over all.
 
-    Parameters
-    ----------
-    grouped : GroupedValues
-    correction : {"holm", "fdr_bh", "none"}
-        Over the pairs of one column.
-
-    Returns
-    -------
-    PairComparisons
-        Statistic z, adjusted for ties; NaN where all values are equal.
-
-    References
-    ----------
-    Dunn 1964, *Technometrics* 6:241, equations 4 and 6. Equal to `scikit_posthocs.posthoc_dunn`.
+    Adjusted for ties, and by `correction` ("holm", "fdr_bh", "none") over the pairs of a column.
+    NaN where all values are equal. Dunn 1964, *Technometrics* 6:241, equations 4 and 6;
+    `scikit_posthocs.posthoc_dunn`.
     """
     moments = grouped.ranks.moments
     between, within, n, _ = _split_variation(moments)
@@ -343,14 +264,10 @@ def compare_pairs_dunn(grouped: GroupedValues, correction: str = "holm") -> Pair
 
 
 def adjust_p_values(p: np.ndarray, method: str) -> np.ndarray:
-    """Adjust p-values for their number.
+    """Adjust p-values, ndarray of float, (tests,), for their number.
 
-    Parameters
-    ----------
-    p : ndarray of float, (tests,)
-        NaN: no test was made; it is not counted and stays NaN.
-    method : {"holm", "fdr_bh", "none"}
-        Holm's step-down (family-wise error rate), Benjamini & Hochberg's (false discovery rate), or none.
+    `method` is "holm" (step-down: family-wise error rate), "fdr_bh" (Benjamini & Hochberg's: false
+    discovery rate) or "none". NaN (no test was made) is not counted and stays NaN.
     """
     import pingouin
 
@@ -368,7 +285,7 @@ def _refer_to_t(statistic: np.ndarray, df: np.ndarray, n: np.ndarray) -> Compari
 
 
 def _split_variation(moments: Moments) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the sums of squares between and within groups, the subjects and the groups with a value, (columns,) each."""
+    """Return the sums of squares between and within groups, and how many subjects and groups."""
     n, used = moments.n.sum(axis=0), (moments.n > 0).sum(axis=0)
     mean = np.where(moments.n > 0, moments.mean, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -49,7 +49,7 @@ class SortedDraws:
         return cls(ordered, number)
 
     def find_quantile(self, level: float) -> np.ndarray:
-        """Return the quantile of each thing, (...), linear between draws; NaN where there is no draw."""
+        """Return the quantile of each thing, (...), linear between draws; NaN without a draw."""
         if not self.ordered.shape[-1]:
             return np.full(self.number.shape, np.nan)
         place = level * np.maximum(self.number - 1, 0)

@@ -54,11 +54,13 @@ class LeastSquares:
 
         References
         ----------
-        MacKinnon & White 1985 (HC3), as in Long & Ervin 2000: squared residuals over (1 − leverage)².
+        MacKinnon & White 1985 (HC3), as in Long & Ervin 2000: squared residuals over (1 −
+        leverage)².
         """
         weights = contrasts @ self.projection
         residuals = responses - self.basis @ (self.basis.T @ responses)
-        # A subject of leverage 1 has a parameter of their own: the fit passes through, and says nothing of spread.
+        # A subject of leverage 1 has a parameter of their own: the fit passes through, and says
+        # nothing of spread.
         slack = self.slack[:, None]
         scaled = np.divide(residuals, slack, out=np.zeros_like(residuals), where=slack > 1e-10)
         pairs = (weights[:, None, :] * weights[None, :, :]).reshape(-1, weights.shape[1])
@@ -73,18 +75,10 @@ class LeastSquares:
 
 
 def find_wald_f(estimates: np.ndarray, covariance: np.ndarray, df_residual: int) -> tuple[np.ndarray, np.ndarray]:
-    """Test whether several estimates are all zero: Wald's statistic as F.
+    """Test whether several estimates are all zero: Wald's F, and its p, (columns,) each.
 
-    Parameters
-    ----------
-    estimates : ndarray of float64, (columns, estimates)
-    covariance : ndarray of float64, (columns, estimates, estimates)
-    df_residual : int
-
-    Returns
-    -------
-    f, p : ndarray of float64, (columns,)
-        NaN where the covariance is singular.
+    `estimates` are (columns, estimates), `covariance` (columns, estimates, estimates). NaN where
+    the covariance is singular.
     """
     columns, terms = estimates.shape
     f = np.full(columns, np.nan)
@@ -103,7 +97,10 @@ def find_wald_f(estimates: np.ndarray, covariance: np.ndarray, df_residual: int)
 
 
 def split_by_missing(values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield who has a value, (subjects,) of bool, and the places of the columns in which just they have: one fit serves them."""
+    """Yield who has a value, bool, (subjects,), and the columns in which just they have.
+
+    One fit serves all columns of the same people.
+    """
     known = np.isfinite(values)
     patterns: dict[bytes, list[int]] = {}
     for place in range(values.shape[1]):

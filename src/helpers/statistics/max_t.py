@@ -1,8 +1,8 @@
-"""One permutation test for a whole family: every attribute on every column, adjusted by the maximum (Westfall & Young 1993).
+"""One permutation test for every attribute on every column, adjusted by the maximum.
 
-Holm's method prepares for the worst dependence between tests. A family of organs, models and metrics of
-the same people is strongly dependent; permuting whole people keeps that dependence in the null
-distribution, and the adjustment then is as small as it may be.
+Holm's method prepares for the worst dependence between tests. A family of organs, models and
+metrics of the same people is strongly dependent; permuting whole people keeps that dependence in
+the null distribution, and the adjustment then is as small as it may be.
 """
 
 from __future__ import annotations
@@ -42,22 +42,18 @@ class FamilyTests:
 def run_max_t(
     values: np.ndarray, groups: np.ndarray, *, permutations: int, seed: int, smallest_group: int = 1
 ) -> FamilyTests:
-    """Test every attribute on every column by Kruskal–Wallis, and adjust over all these tests by permutation.
+    """Test every attribute on every column by Kruskal–Wallis, adjusted by permutation of people.
 
     Parameters
     ----------
     values : ndarray of float64, (subjects, columns)
-        NaN where a subject has no value. Subjects in an order that does not depend on the file (by name,
-        say): the permutations do.
+        NaN where a subject has no value. Subjects in an order that does not depend on the file (by
+        name, say): the permutations do.
     groups : ndarray of int, (subjects, attributes)
-        Each attribute's groups 0, 1, …; −1 where a subject has none, and keeps none in all permutations.
+        Each attribute's groups 0, 1, …; −1 where a subject has none, and keeps none.
     permutations, seed : int
     smallest_group : int
         Groups with fewer values in a column are left out of that column's test.
-
-    Returns
-    -------
-    FamilyTests
 
     Raises
     ------
@@ -66,28 +62,28 @@ def run_max_t(
 
     Notes
     -----
-    *What is permuted.* People, with all their values, against their groups: what is measured on the same
-    person stays together. One permutation of all subjects serves all attributes, each through its first
-    return to the subjects whose group is known: for every attribute a uniform permutation of its own
-    subjects, and attributes that go together (age and BMI, say) stay so as far as they are known for the
-    same people. Tests of different numbers of groups and subjects are compared by their χ² p-values.
+    *What is permuted.* People, with all their values, against their groups. One permutation of all
+    subjects serves all attributes, each through its first return to the subjects whose group is
+    known: for every attribute a uniform permutation of its own subjects, and attributes that go
+    together (age and BMI, say) stay so as far as they are known for the same people. Tests of
+    different numbers of groups and subjects are compared by their χ² p-values.
 
-    *What is guaranteed.* p-values are (1 + how often at least as large) / (1 + permutations) (Phipson &
-    Smyth 2010), so where no attribute has to do with any column the chance of one false alarm or more is
-    at most alpha, for any number of subjects. Where some do, step-down keeps this for the rest as far as
-    the rest's values are, jointly, independent of the attribute (subset pivotality). The null hypothesis
-    is that of equal *distributions*: groups of equal means and very unequal spread and size can give an
-    alarm.
+    *What is guaranteed.* p-values are (1 + how often at least as large) / (1 + permutations)
+    (Phipson & Smyth 2010), so where no attribute has to do with any column the chance of one false
+    alarm or more is at most alpha, for any number of subjects. Where some do, step-down keeps this
+    for the rest as far as the rest's values are, jointly, independent of the attribute (subset
+    pivotality). The null hypothesis is that of equal *distributions*: groups of equal means and
+    very unequal spread and size can give an alarm.
 
-    *Groups left out.* A group too small in every column belongs to nobody, as if unknown. One too small in
-    some columns only takes part in the permutations, and those columns' tests are over whoever the
-    permutation puts into the groups kept, with ranks among all. The statistic then differs a little from
-    :func:`helpers.statistics.hypothesis_tests.run_kruskal_wallis`, which ranks the groups kept alone.
+    *Groups left out.* A group too small in every column belongs to nobody, as if unknown. One too
+    small in some columns only takes part in the permutations, and those columns' tests are over
+    whoever the permutation puts into the groups kept, with ranks among all: the statistic then
+    differs a little from :func:`helpers.statistics.hypothesis_tests.run_kruskal_wallis`'.
 
     References
     ----------
-    Westfall & Young 1993, *Resampling-Based Multiple Testing*, algorithms 2.5 and 2.8; Ge, Dudoit & Speed
-    2003, *TEST* 12:1, boxes 2 and 3.
+    Westfall & Young 1993, *Resampling-Based Multiple Testing*, algorithms 2.5 and 2.8; Ge, Dudoit &
+    Speed 2003, *TEST* 12:1, boxes 2 and 3.
     """
     groups = np.asarray(groups)
     if groups.ndim != 2:
@@ -125,22 +121,11 @@ def run_max_t(
 
 
 def step_down(observed: np.ndarray, permuted: np.ndarray) -> np.ndarray:
-    """Adjust p-values over a family by the distribution of its largest statistic among the tests not yet rejected.
+    """Adjust p-values, (tests,), by the largest statistic of the tests not yet rejected.
 
-    Parameters
-    ----------
-    observed : ndarray of float64, (tests,)
-        On one scale, larger is stronger evidence; no NaN.
-    permuted : ndarray of float64, (permutations, tests)
-        The same statistics where nothing is to be found, drawn jointly.
-
-    Returns
-    -------
-    ndarray of float64, (tests,)
-
-    References
-    ----------
-    Ge, Dudoit & Speed 2003, *TEST* 12:1, box 2.
+    `observed`, (tests,), on one scale, larger is stronger evidence; `permuted`, (permutations,
+    tests), the same where nothing is to be found, drawn jointly; no NaN. Ge, Dudoit & Speed 2003,
+    *TEST* 12:1, box 2.
     """
     order = np.argsort(-observed, kind="stable")
     # From the weakest test upwards: the largest among the tests not yet rejected.
@@ -152,7 +137,7 @@ def step_down(observed: np.ndarray, permuted: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Attribute:
-    """One attribute's groups and the columns' ranks among its members, ready for any number of permutations."""
+    """One attribute's groups and the columns' ranks among its members, ready to be permuted."""
 
     codes: np.ndarray  # (subjects,), −1 for nobody's
     count: int
@@ -186,7 +171,7 @@ class _Attribute:
     def permute(self, order: np.ndarray) -> np.ndarray:
         """Return the members' groups under permutations of all subjects, (permutations, members).
 
-        Each member takes the group of the first member met when the permutation is followed from it.
+        Each takes the group of the first member met when the permutation is followed from it.
         """
         codes = self.codes.astype(np.int8 if self.count < 127 else np.int64)
         source = order[:, self.members]
@@ -226,7 +211,7 @@ class _Attribute:
 
 
 def _permute_subjects(subjects: int, permutations: int, chunk: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield permutations of all subjects, (some, subjects); the same whatever the size of a chunk."""
+    """Yield permutations of all subjects, (some, subjects); the same in any chunks."""
     generator = make_generator(seed, "permutation")
     chunk = max(chunk, 1)
     for start in range(0, permutations, chunk):

@@ -10,44 +10,21 @@ SUBJECTS_BY_DF = {4: 100, 3: 50, 2: 30, 1: 0}  # the spline's degrees of freedom
 
 
 def place_knots(values: np.ndarray, df: int) -> np.ndarray:
-    """Return the knots of a natural spline, at quantiles of the values.
+    """Return the knots of a natural spline, increasing, at quantiles of the values, (subjects,).
 
-    Parameters
-    ----------
-    values : ndarray of float, (subjects,)
-    df : int
-        Degrees of freedom wanted, 1 to 4.
-
-    Returns
-    -------
-    ndarray of float64, (knots,)
-        ``df + 1`` knots, increasing; fewer where the quantiles coincide. Two (or one) stand for a line.
-
-    References
-    ----------
-    Harrell 2015, *Regression Modeling Strategies*, table 2.3.
+    ``df + 1`` knots for 1 to 4 degrees of freedom, fewer where the quantiles coincide; two (or one)
+    stand for a line. Harrell 2015, *Regression Modeling Strategies*, table 2.3.
     """
     quantiles = {1: (0.1, 0.9), 2: (0.1, 0.5, 0.9), 3: (0.05, 0.35, 0.65, 0.95), 4: (0.05, 0.275, 0.5, 0.725, 0.95)}[df]
     return np.unique(np.quantile(values, quantiles))
 
 
 def build_natural_spline(values: np.ndarray, knots: np.ndarray) -> np.ndarray:
-    """Return the columns of a natural cubic spline: the value itself, then the terms that bend it.
+    """Return a natural cubic spline's columns: the value itself, then the terms that bend it.
 
-    Parameters
-    ----------
-    values : ndarray of float, (points,)
-    knots : ndarray of float, (knots,)
-        Increasing. Beyond the first and the last the spline is a straight line.
-
-    Returns
-    -------
-    ndarray of float64, (points, max(1, knots − 1))
-        Without a constant.
-
-    References
-    ----------
-    Harrell 2015, *Regression Modeling Strategies*, section 2.4.5 (truncated powers).
+    `values` are float, (points,); the result is float64, (points, max(1, knots − 1)), without a
+    constant. Beyond the outer knots the spline is straight. Harrell 2015, section 2.4.5 (truncated
+    powers).
     """
     values = np.asarray(values, float)
     if len(knots) < 3:
