@@ -271,7 +271,7 @@ def _test_logits(
 def _list_overlap(labels: np.ndarray, names: np.ndarray, fit: CovariateFit) -> list[str]:
     """Return sentences on where the groups cannot be compared like with like."""
     warnings = [f"the gap stays confounded with {use.name}" for use in fit.uses if use.mimics_base]
-    for covariate in fit.selection.covariates:
+    for covariate in fit.covariates:
         if covariate.name not in fit.used:
             continue
         values = covariate.numbers[fit.rows]

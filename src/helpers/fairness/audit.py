@@ -300,7 +300,7 @@ def _explain(
     if volumes is not None:
         notes.append("adjusted gaps and trends are also adjusted for the organ's size (log volume of the reference)")
     confounders = [name for name in confounders if name not in absent]
-    subjects = compared[0].groups.scores.subjects if compared else []
+    subjects = compared[0].groups.scores.subjects if compared else np.empty(0, str)
     known = read_covariates(cohort, subjects, [name for name in (*attributes, *confounders) if name in cohort])
     labels = pd.DataFrame({one.groups.attribute: one.groups.labels for one in compared}, index=known.index)
     columns: dict[str, Sequence[str]] = {

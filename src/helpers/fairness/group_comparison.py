@@ -32,6 +32,7 @@ from helpers.statistics.hypothesis_tests import (
     KRUSKAL_WALLIS,
     MANN_WHITNEY,
     RANK_BISERIAL,
+    Comparison,
     compare_pairs_dunn,
     compare_pairs_games_howell,
     run_brunner_munzel,
@@ -58,19 +59,18 @@ class ColumnTests:
 
     Attributes
     ----------
-    two, many : dict of str to (statistic, p)
+    two, many : dict of str to Comparison
         Tests by name, for columns of two groups and of more.
-    p, anova_p, welch_p : ndarray of float64
-        Of the family's test, of the usual one, and of Welch's over all groups.
+    p, anova_p : ndarray of float64
+        Of the family's test and of the usual one.
     effect : Intervals
         Rank-biserial r where two groups are compared, else epsilon².
     """
 
-    two: dict[str, tuple[np.ndarray, np.ndarray]]
-    many: dict[str, tuple[np.ndarray, np.ndarray]]
+    two: dict[str, Comparison]
+    many: dict[str, Comparison]
     p: np.ndarray
     anova_p: np.ndarray
-    welch_p: np.ndarray
     effect: Intervals
 
 
@@ -130,7 +130,7 @@ def compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) ->
     tests = _run_tests(groups, found)
     gap_draws = take_gaps(measured, found.best, found.worst, scores.sign)
     influence = find_gap_influence(groups.grouped, found.best, found.worst, scores.sign)
-    selection = PostSelection(groups.number, tests.welch_p)
+    selection = PostSelection(groups.number, tests.many[WELCH_ANOVA].p)
     sure = find_difference(gap_draws, found.gap, influence, resamples, selection)
     size = None
     if scores.expected is not None:
@@ -220,10 +220,10 @@ def describe_tests(compared: GroupComparison) -> pd.DataFrame:
     """Return the rows of tests.csv: every test that could be made."""
     groups, tests = compared.groups, compared.tests
     rows = [
-        groups.name_row(column) | {"test": name, "statistic": statistic[column], "p": p[column]}
+        groups.name_row(column) | {"test": name, "statistic": test.statistic[column], "p": test.p[column]}
         for column, number in enumerate(groups.number)
-        for name, (statistic, p) in (tests.two if number == 2 else tests.many).items()
-        if np.isfinite(p[column])
+        for name, test in (tests.two if number == 2 else tests.many).items()
+        if number >= 2 and np.isfinite(test.p[column])
     ]
     return make_table(rows, TEST_COLUMNS)
 
@@ -238,7 +238,7 @@ def describe_contrasts(compared: GroupComparison) -> pd.DataFrame:
             row = {"group": groups.names[code], "n": int(sizes[code]), "n_rest": int(sizes.sum() - sizes[code])}
             for name, part in (("difference", against.estimate), ("low", against.low), ("high", against.high)):
                 row[name] = part[code, column]
-            rows.append(groups.name_row(column) | row)
+            rows.append(groups.name_row(int(column)) | row)
     return make_table(rows, CONTRAST_COLUMNS)
 
 
@@ -264,7 +264,7 @@ def compare_pairs(groups: AttributeScores, p_adjusted: np.ndarray, alpha: float)
                 if groups.kept[first, column] and groups.kept[second, column]:
                     difference = found.difference[pair, place]
                     rows.append(
-                        groups.name_row(column)
+                        groups.name_row(int(column))
                         | {"group_a": groups.names[first], "group_b": groups.names[second], "test": test}
                         | {"difference": difference, "low": difference - width[pair], "high": difference + width[pair]}
                         | {"p": found.p[pair, place]}
@@ -332,15 +332,13 @@ def _run_tests(groups: AttributeScores, found: Disparities) -> ColumnTests:
     delta, epsilon = measure_cliffs_delta(values, best, worst), measure_epsilon_squared(values)
     two, several = number == 2, number >= 2
     effect = (np.where(two, getattr(delta, name), getattr(epsilon, name)) for name in ("estimate", "low", "high"))
-    named = (
+    return ColumnTests(
         {ANOVA: anova, WELCH_T: student, MANN_WHITNEY: whitney, BRUNNER_MUNZEL: brunner},
         {ANOVA: anova, WELCH_ANOVA: welch, KRUSKAL_WALLIS: kruskal},
+        np.where(several, np.where(two, whitney.p, kruskal.p), np.nan),
+        np.where(several, anova.p, np.nan),
+        Intervals(*effect),
     )
-    tests = (
-        {name: (test.statistic, np.where(several, test.p, np.nan)) for name, test in part.items()} for part in named
-    )
-    p = np.where(several, np.where(two, whitney.p, kruskal.p), np.nan)
-    return ColumnTests(*tests, p, np.where(several, anova.p, np.nan), welch.p, Intervals(*effect))
 
 
 def _show_interval(name: str, intervals: Intervals, column: int) -> dict[str, float]:

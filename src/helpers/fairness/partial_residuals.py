@@ -89,13 +89,9 @@ def measure_partial_residuals(
         1 if numeric else min_group,
     )
     rows, left = fit.rows, np.full(len(scores), np.nan)
-    if fit.base is not None:
-        why = fit.tell_shortage()
-    elif numeric:
-        why = explain_no_curve(numbers[rows], min_group)
-    else:
-        why = "fewer than two groups are large enough"
-    if not why:
+    if fit.base is None:
+        why = explain_no_curve(numbers[rows], min_group) if numeric else "fewer than two groups are large enough"
+    elif not (why := fit.tell_shortage()):
         slopes = fit.solver.projection[fit.base.shape[1] :] @ scores[rows]
         left[rows] = scores[rows] - fit.columns @ slopes
     said = fit.describe()

@@ -142,9 +142,12 @@ def _fit_pattern(
     fit = fit_with_covariates(start, encoded, lambda rows: build_curve(attribute[rows], min_group), "the attribute")
     common = fit.describe()
     chosen, part, base = attribute[fit.rows], values[fit.rows], fit.base
-    if base is not None:
+    if base is None:
+        why = explain_no_curve(chosen, min_group)
+    else:
         common |= {"df_spline": base.shape[1] - 1, "df_residual": len(fit.design) - fit.design.shape[1]}
-    if why := explain_no_curve(chosen, min_group) if base is None else fit.tell_shortage():
+        why = fit.tell_shortage()
+    if base is None or why:
         return [common | {"note": f"nothing was fitted: {why}"}] * columns, [None] * columns
     axis, solver = SplineAxis.place(chosen), fit.solver
     own = np.eye(base.shape[1], fit.design.shape[1])

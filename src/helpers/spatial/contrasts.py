@@ -197,7 +197,7 @@ def _hide_sparse(errors: np.ndarray, design: Design, min_group: int) -> np.ndarr
 
 def _design_nothing(fit: CovariateFit, note: str) -> Design:
     nothing = np.zeros(0, int)
-    return Design(nothing, np.zeros(0), np.zeros((0, 0)), nothing, left_out=fit.selection.n_missing, note=note)
+    return Design(nothing, np.zeros(0), np.zeros((0, 0)), nothing, left_out=fit.n_missing, note=note)
 
 
 def _finish(
@@ -211,7 +211,7 @@ def _finish(
         groups,
         names,
         covariates=tuple(fit.used),
-        left_out=fit.selection.n_missing + fit.selection.n_rare,
+        left_out=fit.n_missing + fit.n_rare,
         dropped=fit.describe()["dropped"],
         note=f"nothing was tested: {why}" if why else "",
     )

@@ -65,7 +65,7 @@ class Resamples:
     seed: int
     streams: tuple[str, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.groups) and self.groups.max() >= len(self.streams):
             raise SegfairError(
                 f"streams must name every group; got {len(self.streams)} names and the group {self.groups.max()}"

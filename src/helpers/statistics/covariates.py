@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -95,12 +95,11 @@ class SubjectSelection:
 
 
 @dataclass(frozen=True, eq=False)
-class CovariateFit:
-    """A design of what is of interest and the covariates, and who takes part in it.
+class CovariateFit(SubjectSelection):
+    """A design of what is of interest and the covariates, for those who take part.
 
     Attributes
     ----------
-    selection : SubjectSelection
     base : ndarray of float64, (subjects in the fit, columns), or None
         What is of interest; None where there is nothing to fit.
     columns : ndarray of float64, (subjects in the fit, parameters)
@@ -109,20 +108,14 @@ class CovariateFit:
         One per covariate.
     """
 
-    selection: SubjectSelection
     base: np.ndarray | None
     columns: np.ndarray
     uses: list[CovariateUse]
 
-    @property
-    def rows(self) -> np.ndarray:
-        """Who takes part: bool, (subjects,)."""
-        return self.selection.rows
-
     @cached_property
     def design(self) -> np.ndarray:
         """The base, then the covariates: float64, (subjects in the fit, parameters)."""
-        return np.column_stack([self.base, self.columns])
+        return np.column_stack([cast(np.ndarray, self.base), self.columns])
 
     @cached_property
     def solver(self) -> LeastSquares:
@@ -138,8 +131,8 @@ class CovariateFit:
         """Return the subjects in the fit and left out, the covariates used and dropped and why."""
         return {
             "n": int(self.rows.sum()),
-            "n_missing": self.selection.n_missing,
-            "n_rare": self.selection.n_rare,
+            "n_missing": self.n_missing,
+            "n_rare": self.n_rare,
             "covariates": _SEPARATOR.join(self.used),
             "dropped": _SEPARATOR.join(f"{use.name}: {use.reason}" for use in self.uses if not use.form),
         }
@@ -226,7 +219,7 @@ def fit_with_covariates(
             remaining = [one for one in remaining if one is not costliest]
             continue
         if base is None:
-            return CovariateFit(selection, base, np.empty((0, 0)), list(reasons.values()))
+            return CovariateFit(**vars(selection), base=base, columns=np.empty((0, 0)), uses=list(reasons.values()))
         columns, uses = add_covariates(base, base_name, selection)
         unused = {use.name for use in uses if not use.form}
         costly = [one.name for one in remaining if one.name in unused and not one.known[rows].all()]
@@ -234,7 +227,7 @@ def fit_with_covariates(
         if not costly:
             names = [covariate.name for covariate in encoded]
             uses = sorted([*reasons.values(), *uses], key=lambda use: names.index(use.name))
-            return CovariateFit(selection, base, columns, uses)
+            return CovariateFit(**vars(selection), base=base, columns=columns, uses=uses)
         remaining = [one for one in remaining if one.name not in costly]
 
 

@@ -1,7 +1,5 @@
 """Verdicts on differences between groups: never "no difference because p > 0.05".
 
-The words
----------
 A *margin* is the largest difference of means that does not matter in practice, stated before
 looking. Of every column the verdict is one of
 
@@ -14,18 +12,15 @@ looking. Of every column the verdict is one of
 ``equivalent``
     Every difference is shown to be inside the margin, and none is real.
 ``inconclusive``
-    None of these: too few people, or a difference of about the margin. The minimum detectable
-    difference is stated beside it.
+    None of these: too few people, or a difference of about the margin.
 
-What is guaranteed
-------------------
-With three groups or more, best − worst is never negative and biased upwards, and a test of the two
-groups chosen by looking is no test. So all pairs are looked at, and nothing is chosen:
+Best − worst of three groups or more is biased upwards, and a test of two groups chosen by looking
+is no test. So all pairs are looked at, and nothing is chosen:
 
 * *equivalent* and *negligible* need two one-sided tests (Schuirmann 1987) of **every** pair at
-  level alpha, that is the 1 − 2 alpha interval of every pair inside the margin. Where a true
-  difference of any pair is at least the margin, the chance to be called inside is at most alpha,
-  without adjustment for the number of pairs: an intersection–union test (Berger 1982).
+  level alpha: its 1 − 2 alpha interval inside the margin. Where a true difference of any pair is at
+  least the margin, the chance to be called inside is at most alpha, without adjustment for the
+  number of pairs: an intersection–union test (Berger 1982).
 * *disparity* needs the interval of **some** pair beyond the margin, with intervals that hold for
   all pairs together at 1 − alpha: Welch's at Šidák's level (Tamhane's T2), which errs on the safe
   side. Where no true difference is larger than the margin, the chance to be called a disparity is

@@ -52,7 +52,7 @@ class GroupedValues:
     codes: np.ndarray
     groups: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         matrix, codes = check_columns(self.matrix, self.codes)
         object.__setattr__(self, "matrix", matrix)
         object.__setattr__(self, "codes", codes)
