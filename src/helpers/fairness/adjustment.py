@@ -52,11 +52,11 @@ from helpers.statistics.selection_adjustment import widen_for_choice
 LARGEST_OUTSIDE = 0.3  # share of subjects outside of the groups' common range before that is warned of
 
 GAP_COLUMNS = (
-    "column", "metric", "n", "groups", "best_group", "worst_group", "crude_gap", "adjusted_gap", "low", "high", "p",
+    "column", "metric", "n", "groups", "best_group", "worst_group", "adjusted_gap", "low", "high", "p",
     "f", "df_groups", "df_residual", "p_groups", "p_logit", "parameters", "covariates", "dropped", "n_missing",
     "n_rare", "warnings", "note",
 )  # fmt: skip
-MEAN_COLUMNS = ("column", "metric", "group", "n", "crude_mean", "adjusted_mean", "low", "high")
+MEAN_COLUMNS = ("column", "metric", "group", "n", "adjusted_mean", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,6 @@ class Adjustment:
     ----------
     gaps : DataFrame
         One row per column of the response (:data:`GAP_COLUMNS`): ``n`` subjects in the fit,
-        ``crude_gap`` the difference of the same two groups' plain means over the same subjects,
         ``adjusted_gap`` best − worst adjusted mean in the metric's unit (positive where the group
         called best is better) with its 95 % interval ``low`` to ``high`` and ``p``, which allow for
         two of several groups having been picked
@@ -111,7 +110,7 @@ def adjust_gaps(
     min_group : int
         Groups with fewer subjects in the fit take no part.
     pairs : sequence of (best, worst) or None, optional
-        The groups between which each column's gap is stated, say those of the crude gap; None: the
+        The groups between which each column's gap is stated, say those of the plain gap; None: the
         best and the worst adjusted mean.
 
     Raises
@@ -177,7 +176,6 @@ def _fit_pattern(
     steps = np.diff(np.eye(len(names)), axis=0)
     f, p_groups = find_wald_f(means @ steps.T, steps @ covariance @ steps.T, solver.df_residual)
     p_logit = _test_logits(part, metrics, solver, chosen, steps)
-    crude = (base / base.sum(axis=0)).T @ part
     reach = stats.t.ppf(0.5 + CONFIDENCE / 2, solver.df_residual)
     widened = widen_for_choice(
         np.full(len(metrics), len(names)), p_groups, np.full(len(metrics), float(solver.df_residual))
@@ -198,16 +196,13 @@ def _fit_pattern(
             {
                 "group": str(name),
                 "n": int(base[:, group].sum()),
-                "crude_mean": crude[group, index],
                 "adjusted_mean": means[index, group],
                 "low": means[index, group] - reach * error[group],
                 "high": means[index, group] + reach * error[group],
             }
             for group, name in enumerate(names)
         ]
-        gap = _state_gap(
-            means[index], covariance[index], crude[:, index], names, metric, pairs[index], widened[index], solver
-        )
+        gap = _state_gap(means[index], covariance[index], names, metric, pairs[index], widened[index], solver)
         if not gap["note"] and np.isnan(p_groups[index]):
             gap["note"] = "no test over all groups: two of them do not vary"
         gap |= {"f": f[index], "df_groups": len(names) - 1, "p_groups": p_groups[index], "p_logit": p_logit[index]}
@@ -218,7 +213,6 @@ def _fit_pattern(
 def _state_gap(
     means: np.ndarray,
     covariance: np.ndarray,
-    crude: np.ndarray,
     names: np.ndarray,
     metric: str,
     pair: tuple[str, str] | None,
@@ -236,12 +230,7 @@ def _state_gap(
     sign = sign_metric(metric)
     gap = sign * (means[best] - means[worst])
     error = np.sqrt(max(covariance[best, best] + covariance[worst, worst] - 2 * covariance[best, worst], 0.0))
-    stated = {
-        "best_group": str(names[best]),
-        "worst_group": str(names[worst]),
-        "crude_gap": sign * (crude[best] - crude[worst]),
-        "adjusted_gap": gap,
-    }
+    stated = {"best_group": str(names[best]), "worst_group": str(names[worst]), "adjusted_gap": gap}
     # Both groups without any spread of their own: an interval of no width would be a silent
     # falsehood.
     if error <= ROUNDING**0.5 * max(abs(means[best]), abs(means[worst])):

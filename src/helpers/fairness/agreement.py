@@ -22,7 +22,7 @@ from helpers.statistics.hypothesis_tests import run_welch_anova
 # No model's name can hold a space.
 ANNOTATORS = "between annotators"
 KINDS = {
-    "annotators": "how well people agree with each other, each two of them compared",
+    "annotators": "how well annotators agree with each other, each two of them compared",
     "prompts": "how well a model's masks agree when its prompts are drawn again",
 }
 

@@ -97,7 +97,7 @@ def find_best_and_worst(means: np.ndarray, sizes: np.ndarray, metrics: Sequence[
 def measure_disparities(
     means: np.ndarray, sizes: np.ndarray, metrics: Sequence[str], best: np.ndarray, worst: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Measure how far apart group means are.
+    """Measure how far apart group means are: by name, float64, (columns,).
 
     Parameters
     ----------
@@ -110,33 +110,23 @@ def measure_disparities(
 
     Returns
     -------
-    dict of str to ndarray of float64, (columns,)
-        NaN where fewer than two groups are compared or a group that takes part has no mean:
+    dict of str to ndarray
+        NaN where fewer than two groups are compared or a group that takes part has no mean; ``ser``
+        and both ``es`` also for metrics that do not lie between 0 and 1:
 
         - ``overall``: mean over subjects of all groups compared;
         - ``gap``: mean of `best` − mean of `worst`, in the metric's unit, positive where `best` is
           better;
-        - ``sd_groups``: SD of the group means, divided by their number, not by one less;
+        - ``sd_groups``: SD of the group means, divided by their number, not by one less (Jin et al.
+          2024, *FairMedFM*, NeurIPS Datasets and Benchmarks);
         - ``ser``: skewed error ratio, (1 − lowest) / (1 − highest mean), NaN where the best makes
-          no error;
-        - ``es``: equity-scaled performance, overall / (1 + Σ|overall − group mean|);
-        - ``es_fairmedfm``: the other measure of that name, overall / (1 + ``sd_groups``);
+          no error (Puyol-Antón et al. 2021, MICCAI);
+        - ``es``: equity-scaled performance, overall / (1 + Σ|overall − group mean|), which grows
+          with the number of groups (Tian et al. 2024, *FairSeg*, ICLR: ESSP);
+        - ``es_fairmedfm``: another measure of that name, not comparable, overall / (1 +
+          ``sd_groups``), as the package `fairmedfm` 0.4.2 computes it;
         - ``against_rest``, (groups, columns): each group's mean against the mean over subjects of
           all other groups, positive where the group does better.
-
-        ``ser`` and both ``es`` are NaN for metrics that do not lie between 0 and 1.
-
-    Notes
-    -----
-    The two forms of equity scaling are not comparable: Σ|overall − group mean| grows with the
-    number of groups, the SD does not, and FairSeg's overall mean weighs groups by their size. State
-    which is meant.
-
-    References
-    ----------
-    ``ser``: Puyol-Antón et al. 2021, MICCAI. ``es``: Tian et al. 2024, *FairSeg*, ICLR (ESSP).
-    ``sd_groups``, ``es_fairmedfm``: Jin et al. 2024, *FairMedFM*, NeurIPS Datasets and Benchmarks,
-    as computed by the authors' package `fairmedfm` 0.4.2.
     """
     sign = _sign_metrics(metrics)
     unit = np.isin(metrics, UNIT_INTERVAL_METRICS)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.fairness.disparity import SPREADS, UNIT_INTERVAL_METRICS, Disparities, estimate_disparities, limit_gap
-from helpers.fairness.expected_dice import DiceGaps, SizeGaps, measure_excess
+from helpers.fairness.expected_dice import SizeGaps, measure_excess
 from helpers.fairness.groups import summarise_group
 from helpers.fairness.models_compared import compare_models
 from helpers.fairness.score_matrix import AttributeScores
@@ -121,11 +121,11 @@ def compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) ->
     stays paired.
     """
     scores, codes = groups.scores, groups.codes
-    count, columns, places = len(groups.names), len(scores.keys), len(scores.places)
+    count = len(groups.names)
     resamples = groups.resample(settings.bootstrap, seed)
     others = [part for part in (scores.expected, scores.boundary) if part is not None]
     drawn = resamples.draw_means(np.hstack([scores.matrix, *others]))
-    measured = drawn[:, :count, :columns]
+    measured = drawn[:, :count, : len(scores.keys)]
     found = estimate_disparities(groups.grouped, scores.metrics, measured, smallest_group=settings.min_group)
     tests = _run_tests(groups, found)
     gap_draws = take_gaps(measured, found.best, found.worst, scores.sign)
@@ -134,14 +134,7 @@ def compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) ->
     sure = find_difference(gap_draws, found.gap, influence, resamples, selection)
     size = None
     if scores.expected is not None:
-        dice = np.flatnonzero([metric == "dice" for metric in scores.metrics])
-        rest = GroupedValues(groups.compared.matrix[:, dice] - scores.expected, codes)
-        selection = PostSelection(groups.number[dice], run_welch_anova(rest).p)
-        gaps = DiceGaps(
-            found.gap[dice], influence[:, dice], gap_draws[:, dice], found.best[dice], found.worst[dice], selection
-        )
-        boundary = drawn[:, :, columns + places :] if scores.boundary is not None else None
-        size = measure_excess(scores, resamples, gaps, drawn[:, :, columns : columns + places], boundary)
+        size = measure_excess(groups, found, gap_draws, influence, resamples, drawn)
     return GroupComparison(
         groups,
         [summarise_group(scores.matrix[codes == code]) for code in range(count)],

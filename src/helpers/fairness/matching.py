@@ -28,7 +28,7 @@ BALANCE_COLUMNS = (
     "covariate", "level", "first_before", "second_before", "difference_before", "first_after", "second_after",
     "difference_after", "variance_ratio_before", "variance_ratio_after", "suppressed",
 )  # fmt: skip
-MATCHED_COLUMNS = ("column", "metric", "best_group", "worst_group", "pairs", "gap", "low", "high", "p", "note")
+MATCHED_COLUMNS = ("pairs", "gap", "low", "high", "p", "note")
 
 
 @dataclass(frozen=True)
@@ -225,15 +225,9 @@ def measure_matched_gaps(
         )
     rows = []
     for place, metric in enumerate(metrics):
-        row: dict[str, Any] = {
-            "column": place,
-            "metric": metric,
-            "best_group": matching.first,
-            "worst_group": matching.second,
-        }
         differences = sign_metric(metric) * (values[matching.pairs[:, 0], place] - values[matching.pairs[:, 1], place])
         differences = differences[np.isfinite(differences)]
-        rows.append(row | {"pairs": len(differences)} | _test_pairs(differences, matching.note, min_group))
+        rows.append({"pairs": len(differences)} | _test_pairs(differences, matching.note, min_group))
     return pd.DataFrame(rows, columns=list(MATCHED_COLUMNS))
 
 
