@@ -92,7 +92,6 @@ def match_pairs(
         are equally good counterparts the index decides (smaller first), so give one that names the
         subject: then the order of rows does not matter.
     first, second : str
-        The groups; for an attribute of more than two the best and the worst.
     caliper : float
         Largest difference of the propensity score's logit within a pair, in its SD (√ of the mean
         of both groups' variances).
@@ -110,16 +109,14 @@ def match_pairs(
     1:1 without replacement, optimal: of all pairings within the caliper those with the most pairs,
     and of these the one of the smallest total Mahalanobis distance (within-group covariance), by
     the assignment algorithm within each combination of categorical levels; nothing is drawn at
-    random. The propensity score is a logistic regression of the group on the numeric covariates,
-    standardised; categorical ones need none, they are equal within pairs. Groups that a covariate
-    parts completely have no counterparts.
+    random. The propensity score is a logistic regression of the group on the standardised numeric
+    covariates. Groups that a covariate parts completely have no counterparts.
 
     References
     ----------
-    Austin 2011, *Optimal caliper widths for propensity-score matching*, Pharmaceutical Statistics
-    10 (0.2 SD). Rosenbaum & Rubin 1985, *American Statistician* 39 (Mahalanobis distance within
-    propensity calipers). Rosenbaum 1989, *Optimal matching for observational studies*, JASA 84.
-    Stuart 2010, Statistical Science 25 (balance).
+    Austin 2011, *Pharmaceutical Statistics* 10 (0.2 SD). Rosenbaum & Rubin 1985, *American
+    Statistician* 39 (Mahalanobis distance within propensity calipers). Rosenbaum 1989, JASA 84
+    (optimal). Stuart 2010, Statistical Science 25 (balance).
     """
     labels = np.asarray(groups, object)
     if labels.shape != (len(covariates),):
@@ -193,7 +190,7 @@ def measure_matched_gaps(
         not count in that column.
     matching : Matching
     metrics : sequence of str, (columns,)
-        Each column's metric (a key of :data:`helpers.fairness.disparity.HIGHER_IS_BETTER`).
+        Each column's metric; a SegfairError where values do not fit these or the matching.
     min_group : int
         No gap from fewer pairs.
 
@@ -201,17 +198,8 @@ def measure_matched_gaps(
     -------
     DataFrame
         ``gap`` is `first` − `second`, positive where the first group is better, the mean over pairs
-        in the metric's unit, with the paired t interval (95 %) and p-value; ``note``, why there is
-        no number.
-
-    Raises
-    ------
-    SegfairError
-        `values` has too few rows or another number of columns than `metrics`.
-
-    References
-    ----------
-    Austin 2011, Statistics in Medicine 30 (propensity-matched pairs call for paired tests).
+        in the metric's unit, with the paired t interval (95 %) and p-value (Austin 2011, Statistics
+        in Medicine 30); ``note``, why there is no number.
     """
     values = np.asarray(values, float)
     if (

@@ -107,22 +107,15 @@ def find_difference(
     selection : PostSelection, optional
         Where the groups were picked by looking: the interval is widened (:func:`widen_for_choice`).
 
-    Returns
-    -------
-    IntervalResult
-        ``p`` is 1 − the level at which a bound of the interval is 0. NaN where nobody varies and
-        there is a difference nevertheless.
-
     Notes
     -----
     Estimate ± c · s, with s the standard error and c the 95 % quantile of |draw − estimate| /
-    (standard error in that draw), at most :data:`LARGEST_REACH` times Student's quantile. Beyond
-    the draws, for the p-value, the tail is Student's with the scale that makes both agree at 95 %.
-
-    *Why not BCa or percentiles.* Where two groups are alike, their skewness cancels in the
-    difference, but BCa's correction takes that of each sample for real. For lognormal errors
-    (skewness 2.3), 30 and 30 people, 95 % intervals held the truth in 92.5 % (BCa), 93.9 %
-    (percentile) and 95.4 % (this one); with 15 and 15 in 91.9, 94.1 and 96.1 %.
+    (standard error in that draw), at most :data:`LARGEST_REACH` times Student's quantile. p is 1 −
+    the level at which a bound is 0: beyond the draws, the tail is Student's with the scale that
+    makes both agree at 95 %; NaN where nobody varies and there is a difference nevertheless. Where
+    two groups are alike, their skewness cancels in the difference, but BCa's correction takes that
+    of each sample for real: how often each kind of interval holds the truth stands in
+    docs/METHODS.md.
 
     References
     ----------

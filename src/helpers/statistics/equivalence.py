@@ -192,26 +192,20 @@ def find_detectable_difference(
     ----------
     error, df : ndarray of float64, any equal shape
         Standard error of the difference, √(s₁²/n₁ + s₂²/n₂) say, and its degrees of freedom.
-    alpha : float
-        Level of the test: smaller where the test is one of many.
-    power : float
-        Above alpha, below 1.
+    alpha, power : float
+        Level of the test (smaller where it is one of many), and the power, between it and 1: else a
+        SegfairError.
 
     Returns
     -------
     ndarray of float64
-        In the unit of the standard error; NaN where there is none.
+        In the unit of the standard error; NaN where there is none. It says something of the
+        sample's size and spread, not of the difference found in it.
 
-    Raises
-    ------
-    SegfairError
-        Power that is not between alpha and 1.
-
-    Notes
-    -----
-    A statement on the sample's size and spread, not on the difference found in it. Cohen 1988,
-    *Statistical Power Analysis*, chapter 2; equal to `statsmodels.stats.power.TTestIndPower` for
-    equal sizes and variances.
+    References
+    ----------
+    Cohen 1988, *Statistical Power Analysis*, chapter 2. Equal to
+    `statsmodels.stats.power.TTestIndPower` for equal sizes and variances.
     """
     if not alpha < power < 1:
         raise SegfairError(f"power must be above alpha ({alpha:g}) and below 1; got {power:g}")
