@@ -12,7 +12,7 @@ import yaml
 from scipy.spatial import ConvexHull
 
 from helpers import storage
-from helpers.fairness import Audit, audit
+from helpers.fairness import Audit, run_audit
 from helpers.parameters import Fairness
 from helpers.performance import AUDIT_TABLES
 from helpers.schema import TABLES
@@ -139,7 +139,7 @@ def make_fairness(
 ) -> Audit:
     """Return the audit of `metrics`, as 03_performance makes it, from fewer draws of people."""
     included = cohort[cohort["included"]].reset_index(drop=True)
-    return audit(
+    return run_audit(
         metrics,
         included,
         Fairness(metrics=list(measures), min_group=min_group, bootstrap=100),
@@ -252,8 +252,8 @@ def write_study(
     if metrics is not None:
         storage.write_table(metrics, folder / "metrics.parquet")
     if fairness is not None:
-        for name, attribute in AUDIT_TABLES.items():
-            storage.write_table(getattr(fairness, attribute), folder / TABLES[name].path)
+        for name in AUDIT_TABLES:
+            storage.write_table(getattr(fairness, name), folder / TABLES[name].path)
     if maps is not None:
         storage.write_table(maps[0], folder / "spatial" / "maps.parquet")
         storage.write_table(maps[1], folder / "spatial" / "summary.csv")

@@ -70,10 +70,10 @@ def test_the_models_gap_is_that_of_the_audit_itself():
         model=ANNOTATORS
     )
     found = fairness.audit_agreement({"annotators": pairs}, metrics, cohort, settings, ["sex"], 7).against
-    direct = fairness.audit(metrics, cohort, settings, ["sex"], 7).disparity
+    direct = fairness.run_audit(metrics, cohort, settings, ["sex"], 7).disparity
     keys = ["organ", "gap", "gap_low", "gap_high", "best_group", "worst_group"]
     pd.testing.assert_frame_equal(found[keys], direct[keys])
-    theirs = fairness.audit(pairs, cohort, settings, ["sex"], 7).disparity
+    theirs = fairness.run_audit(pairs, cohort, settings, ["sex"], 7).disparity
     assert found["annotators_gap"].abs().tolist() == pytest.approx(theirs["gap"].tolist())
 
 
@@ -101,3 +101,16 @@ def test_metrics_that_need_a_reference_are_left_out():
     precise = SIX.model_copy(update={"metrics": ["precision"]})
     found = audit({"annotators": make_pairs([0.9] * 6)}, settings=precise)
     assert found.disparity.empty and found.against.empty
+
+
+def test_agreement_is_adjusted_for_the_organs_size_too():
+    # What annotators share has no volume of its own: the organ's comes from the metrics.
+    size = np.array([100.0, 130, 120, 150, 110, 160])
+    metrics = make_metrics(COHORT, liver=[0.7, 0.8, 0.9, 0.9, 0.95, 1.0]).assign(precision=0.5, volume_ref_ml=size)
+    settings = SIX.model_copy(update={"adjust_for_volume": True})
+    pairs = make_pairs([0.8, 0.7, 0.75, 0.9, 0.95, 0.85])
+    found = fairness.audit_agreement({"annotators": pairs}, metrics, COHORT, settings, ["sex"], 1).disparity.iloc[0]
+    direct = fairness.run_audit(
+        pairs.assign(volume_ref_ml=size), COHORT, settings.model_copy(update={"metrics": ["dice"]}), ["sex"], 1
+    )
+    assert np.isfinite(found["adjusted_gap"]) and found["adjusted_gap"] == direct.disparity.iloc[0]["adjusted_gap"]

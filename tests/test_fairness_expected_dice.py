@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.fairness import average_subjects
+from helpers.fairness import average_subjects, expected_dice
 from helpers.fairness.group_comparison import compare_attribute
-from helpers.fairness.score_matrix import Groups, Scores
+from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.parameters import Fairness
-from helpers.statistics.bootstrap import draw_group_means
+from helpers.statistics.bootstrap import Resamples
 from tests.test_fairness_groups import make_cohort
 
 
@@ -35,31 +35,34 @@ def make_people(rng, women: int, men: int, organs: int, *, spread=(0.5, 0.5)):
     return pd.concat(parts, ignore_index=True), cohort
 
 
-def compare(metrics, cohort, *, bootstrap=2000, boundary=True, interval="student"):
+def compare(metrics, cohort, *, bootstrap=2000, boundary=True):
     metrics = metrics if boundary else metrics.drop(columns="boundary_error_mm")
     people, _ = average_subjects(metrics, cohort, ["sex"], ["dice"])
     people = people[people["organ"] != "all"] if metrics["organ"].nunique() > 30 else people
     scores = Scores.spread(people, ["dice"])
-    settings = Fairness(metrics=["dice"], min_group=3, bootstrap=bootstrap, interval=interval)
-    return scores, compare_attribute(scores, Groups.read(people, "sex", scores.subjects), settings, 1)
+    settings = Fairness(metrics=["dice"], min_group=3, bootstrap=bootstrap)
+    return scores, compare_attribute(AttributeScores.read(people, "sex", scores, 3), settings, 1)
 
 
-def test_draws_are_those_of_expectations_computed_anew(rng):
+def test_draws_are_those_of_expectations_computed_anew(rng, monkeypatch):
     metrics, cohort = make_people(rng, 25, 35, 1)
-    scores, found = compare(metrics, cohort, bootstrap=4000, interval="percentile")
-    codes = Groups.read(metrics.merge(cohort), "sex", scores.subjects).codes
+    seen = []
+    original = expected_dice.find_difference
+    monkeypatch.setattr(expected_dice, "find_difference", lambda *given: seen.append(given) or original(*given))
+    scores, found = compare(metrics, cohort, bootstrap=4000)
+    [(draws, _, influence, *_)] = seen
     # The slope of each person is known here, so that the expectation can be computed anew without any linearisation.
     error = scores.boundary[:, 0]
     steep = (1 - scores.expected[:, 0]) / error.mean()
-    drawn = draw_group_means(
-        np.column_stack([scores.matrix[:, 0], steep, error]), codes, draws=4000, seed=1, streams=["sex\x1ffemale", "sex\x1fmale"]
-    )  # fmt: skip
+    resamples = Resamples(found.groups.codes, 4000, 1, ("sex\x1ffemale", "sex\x1fmale"))
+    drawn = resamples.draw_means(np.column_stack([scores.matrix[:, 0], steep, error]))
     mean = (drawn[:, 0, 2] * 25 + drawn[:, 1, 2] * 35) / 60
     excess = drawn[:, 1, 0] - drawn[:, 0, 0] + mean * (drawn[:, 1, 1] - drawn[:, 0, 1])
-    width = np.diff(np.quantile(excess, [0.025, 0.975]))[0]
-    assert found.size.high[0] - found.size.low[0] == pytest.approx(
-        1.045 * width, rel=0.03
-    )  # widened for 25 and 35 people
+    assert np.corrcoef(draws[:, 0], excess)[0, 1] > 0.99
+    assert draws[:, 0].std() == pytest.approx(excess.std(), rel=0.03)
+    # What each person bears on it has the variance of the draws, and the interval is of that width.
+    assert np.sqrt((influence**2).sum()) == pytest.approx(excess.std(), rel=0.03)
+    assert found.size.high[0] - found.size.low[0] == pytest.approx(2 * 2.0 * excess.std(), rel=0.1)
 
 
 def test_estimates_do_not_depend_on_the_mean_being_drawn(rng):

@@ -23,15 +23,15 @@ def test_ids_of_two_kinds_are_refused_and_of_one_kind_are_not():
     with pytest.raises(
         SegfairError, match="subject holds numbers in metrics and text in cohort: read it as text in both"
     ):
-        fairness.audit(make_ids_numbers(metrics), cohort, SIX, ["sex"], 1)
+        fairness.run_audit(make_ids_numbers(metrics), cohort, SIX, ["sex"], 1)
     with pytest.raises(SegfairError, match="subject holds text in metrics and numbers in cohort"):
-        fairness.audit(metrics, make_ids_numbers(cohort), SIX, ["sex"], 1)
+        fairness.run_audit(metrics, make_ids_numbers(cohort), SIX, ["sex"], 1)
 
 
 def test_a_scan_twice_in_the_cohort_is_refused():
     metrics, cohort = make_six()
     with pytest.raises(SegfairError, match=r"cohort has more than one row for a scan \(1 too many; the first: c2\)"):
-        fairness.audit(metrics, pd.concat([cohort, cohort.iloc[2:3]]), SIX, ["sex"], 1)
+        fairness.run_audit(metrics, pd.concat([cohort, cohort.iloc[2:3]]), SIX, ["sex"], 1)
 
 
 def test_a_score_given_twice_is_refused_unless_rows_are_repeated_measurements():
@@ -41,8 +41,8 @@ def test_a_score_given_twice_is_refused_unless_rows_are_repeated_measurements():
         SegfairError,
         match=r"metrics has more than one row for a scan, model and organ \(2 too many; the first: c1, m, liver\)",
     ):
-        fairness.audit(twice, cohort, SIX, ["sex"], 1)
-    found = fairness.audit(twice, cohort, SIX, ["sex"], 1, repeated=True)
+        fairness.run_audit(twice, cohort, SIX, ["sex"], 1)
+    found = fairness.run_audit(twice, cohort, SIX, ["sex"], 1, sizes=metrics)
     assert found.groups.set_index("group")["mean"].to_dict() == pytest.approx(
         {"female": (0.70 + 0.45 + 0.90) / 3, "male": (0.90 + 0.525 + 1.00) / 3}
     )
@@ -52,13 +52,13 @@ def test_a_score_given_twice_is_refused_unless_rows_are_repeated_measurements():
 def test_an_organ_called_as_the_pooled_rows_is_refused():
     metrics, cohort = make_six()
     with pytest.raises(SegfairError, match="metrics has an organ called 'all', which names all organs pooled"):
-        fairness.audit(metrics.assign(organ="all"), cohort, SIX, ["sex"], 1)
+        fairness.run_audit(metrics.assign(organ="all"), cohort, SIX, ["sex"], 1)
 
 
 def test_the_audit_leaves_infinite_values_out_and_says_so():
     metrics, cohort = make_six()
     metrics["dice"] = [np.inf, 0.8, 0.9, 0.9, -np.inf, 1.0]
-    found = fairness.audit(metrics, cohort, SIX, ["sex"], 1)
+    found = fairness.run_audit(metrics, cohort, SIX, ["sex"], 1)
     assert found.groups.set_index("group")["n"].to_dict() == {"female": 2, "male": 2}
     assert "dice: 2 infinite values count as missing" in found.notes
 

@@ -33,7 +33,7 @@ def tables(rng):
     metrics = pd.concat([metrics, metrics.assign(model="n", dice=rng.random(54))], ignore_index=True)
     settings = Fairness(metrics=["dice", "nsd"], min_group=5, bootstrap=100)
     people, _ = fairness.average_subjects(metrics, cohort, ATTRIBUTES, ["dice", "nsd"])
-    return people, fairness.audit(metrics, cohort, settings, ATTRIBUTES, 1).disparity
+    return people, fairness.run_audit(metrics, cohort, settings, ATTRIBUTES, 1).disparity
 
 
 def list_texts(figure) -> list[str]:

@@ -46,9 +46,7 @@ def test_small_file_is_read_with_its_defaults(write):
     assert parameters.cohort.organ_ids() == {"liver": 1}
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("alpha", 0.5), ("power", 0.4), ("power", 1.0), ("permutations", 10), ("interval", "normal")]
-)
+@pytest.mark.parametrize(("key", "value"), [("alpha", 0.5), ("power", 0.4), ("power", 1.0), ("permutations", 10)])
 def test_settings_of_the_statistics_have_limits(write, key, value):
     assert f"fairness.{key}: must be" in fail(write(SMALL), {f"fairness.{key}": value})
 

@@ -227,8 +227,8 @@ def test_people_of_small_groups_have_no_group(study):
 def test_every_table_of_the_audit_is_read_as_it_was_written(study):
     performance.measure_performance(study)
     found = performance.write_audit(study)
-    for name, attribute in performance.AUDIT_TABLES.items():
-        table = getattr(found, attribute)
+    for name in performance.AUDIT_TABLES:
+        table = getattr(found, name)
         again = study.read(name)
         assert again.columns.tolist() == table.columns.tolist()
         if len(table):

@@ -8,8 +8,9 @@ from scipy import stats
 
 from helpers.errors import SegfairError
 from helpers.statistics import max_t as permutation
-from helpers.statistics.hypothesis_tests import adjust_p_values, run_kruskal_wallis, run_one_way_anova
-from helpers.statistics.max_t import correct_by_maximum, run_max_t
+from helpers.statistics.grouped_values import GroupedValues
+from helpers.statistics.hypothesis_tests import adjust_p_values, run_kruskal_wallis
+from helpers.statistics.max_t import run_max_t, step_down
 
 
 def draw_correlated(rng, subjects, columns, correlation, shape=()):
@@ -44,28 +45,23 @@ def spy_permuted_labels(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("scores", ["ranks", "values"])
-def test_equals_a_slow_loop_of_scipy(rng, monkeypatch, scores):
+def test_equals_a_slow_loop_of_scipy(rng, monkeypatch):
     values, groups = make_family(rng)
     seen = spy_permuted_labels(monkeypatch)
-    found = run_max_t(values, groups, permutations=40, seed=3, scores=scores)
+    found = run_max_t(values, groups, permutations=40, seed=3)
 
     def test_slowly(labels):
         p = np.empty(values.shape[1])
         for column in range(values.shape[1]):
             known = np.isfinite(values[:, column]) & (labels >= 0)
             parts = [values[known & (labels == group), column] for group in range(labels.max() + 1)]
-            p[column] = (stats.kruskal if scores == "ranks" else stats.f_oneway)(*parts).pvalue
+            p[column] = stats.kruskal(*parts).pvalue
         return p
 
     observed = np.array([test_slowly(labels) for labels in groups.T])
-    assert found.p_theory == pytest.approx(observed, rel=1e-9)
     drawn = np.array([[test_slowly(labels) for labels in whole] for whole in seen])  # attributes, permutations, columns
     count = 1 + (drawn <= observed[:, None] * (1 + 1e-9)).sum(axis=1)
     assert found.p == pytest.approx(count / 41)
-    smallest = drawn.min(axis=(0, 2))
-    single = 1 + (smallest[:, None, None] <= observed * (1 + 1e-9)).sum(axis=0)
-    assert found.p_single_step == pytest.approx(single / 41)
     # Step-down by its definition: the most significant tests leave one after the other.
     left, largest, expected = list(np.ndindex(observed.shape)), 0.0, np.empty(observed.shape)
     for test in sorted(left, key=lambda place: observed[place]):
@@ -76,14 +72,12 @@ def test_equals_a_slow_loop_of_scipy(rng, monkeypatch, scores):
     assert found.p_step_down == pytest.approx(expected)
 
 
-def test_observed_statistics_are_those_of_the_plain_tests(rng):
+def test_observed_statistics_are_those_of_the_plain_test(rng):
     values, groups = make_family(rng)
-    for scores, run in (("ranks", run_kruskal_wallis), ("values", run_one_way_anova)):
-        found = run_max_t(values, groups, permutations=1, seed=1, scores=scores)
-        for place in range(2):
-            expected = run(values, groups[:, place])
-            assert found.statistic[place] == pytest.approx(expected.statistic, rel=1e-10)
-            assert found.p_theory[place] == pytest.approx(expected.p, rel=1e-10)
+    found = run_max_t(values, groups, permutations=1, seed=1)
+    for place in range(2):
+        expected = run_kruskal_wallis(GroupedValues(values, groups[:, place]))
+        assert found.statistic[place] == pytest.approx(expected.statistic, rel=1e-10)
 
 
 def test_permuted_labels_are_uniform_and_missing_ones_stay_missing(rng, monkeypatch):
@@ -117,7 +111,8 @@ def count_alarms(rng, families, values_of, groups, effect):
         found = run_max_t(values, groups, permutations=199, seed=int(rng.integers(2**31)))
         alarms += (found.p_step_down <= 0.05).any()
         found_max += (found.p_step_down[0] <= 0.05).sum()
-        found_holm += (adjust_p_values(found.p_theory.ravel(), "holm") <= 0.05)[: values.shape[1]].sum()
+        theory = [run_kruskal_wallis(GroupedValues(values, codes)).p for codes in groups.T]
+        found_holm += (adjust_p_values(np.concatenate(theory), "holm") <= 0.05)[: values.shape[1]].sum()
     return alarms / families, found_max, found_holm
 
 
@@ -146,27 +141,16 @@ def test_other_columns_are_protected_where_one_differs(rng):
     assert alarms / 300 <= 0.09
 
 
-def test_min_p_agrees_with_the_theoretical_scale(rng):
-    values, groups = make_family(rng)
-    theory = run_max_t(values, groups, permutations=2000, seed=5)
-    ranked = run_max_t(values, groups, permutations=2000, seed=5, scale="permutation")
-    assert np.array_equal(theory.p, ranked.p)
-    assert ranked.p_step_down == pytest.approx(theory.p_step_down, abs=0.05)
-    assert (ranked.p_step_down >= ranked.p - 1e-12).all()
-
-
-def test_step_down_lies_between_uncorrected_and_single_step(rng):
+def test_step_down_is_never_below_the_plain_p(rng):
     found = run_max_t(*make_family(rng), permutations=300, seed=2)
     assert (found.p <= found.p_step_down + 1e-12).all()
-    assert (found.p_step_down <= found.p_single_step + 1e-12).all()
     assert found.p.min() >= 1 / 301
 
 
-def test_correction_by_hand():
+def test_step_down_by_hand():
     # Four permutations of two tests. Largest: 3, 1, 2, 5.
     permuted = np.array([[3.0, 0.0], [1.0, 1.0], [0.0, 2.0], [5.0, 1.0]])
-    single, down = correct_by_maximum(np.array([4.0, 1.5]), permuted)
-    assert single.tolist() == [2 / 5, 4 / 5]  # 5 ≥ 4; 3, 2, 5 ≥ 1.5
+    down = step_down(np.array([4.0, 1.5]), permuted)
     assert down.tolist() == [2 / 5, 2 / 5]  # second test alone: 2 ≥ 1.5
 
 
@@ -176,7 +160,7 @@ def test_results_depend_on_the_seed_and_not_on_chunks(rng, monkeypatch):
     assert not np.array_equal(first.p, run_max_t(values, groups, permutations=70, seed=10).p)
     monkeypatch.setattr(permutation, "_CHUNK_BYTES", 20_000)
     second = run_max_t(values, groups, permutations=70, seed=9)
-    for name in ("statistic", "p", "p_step_down", "p_single_step"):
+    for name in ("statistic", "p", "p_step_down"):
         assert np.array_equal(getattr(first, name), getattr(second, name))
 
 
@@ -194,7 +178,9 @@ def test_small_groups_are_left_out(rng):
     mixed = run_max_t(values, groups, permutations=99, seed=1, smallest_group=3)
     both = np.where(groups[:, 0] == 1, -1, groups[:, 0])
     assert mixed.p[0, 1] <= 0.02
-    assert mixed.statistic[0, 1] == pytest.approx(run_kruskal_wallis(values, both).statistic[1], rel=0.02)
+    assert mixed.statistic[0, 1] == pytest.approx(
+        run_kruskal_wallis(GroupedValues(values, both)).statistic[1], rel=0.02
+    )
 
 
 def test_a_group_missing_in_one_column_gives_no_false_alarms(rng):
@@ -207,32 +193,28 @@ def test_a_group_missing_in_one_column_gives_no_false_alarms(rng):
     assert ((np.array(p) <= 0.1).mean(axis=0) < 0.15).all()
 
 
-def test_dull_columns_have_no_test(rng):
+def test_degenerate_columns_have_no_test(rng):
     values = rng.random((20, 5))
     values[:, 1] = 0.1
     values[:, 2] = np.nan
     values[10:, 3] = np.nan
     groups = np.column_stack([np.arange(20) // 10, np.zeros(20, int), np.full(20, -1)])
-    for scores in ("ranks", "values"):
-        found = run_max_t(values, groups, permutations=20, seed=1, scores=scores)
-        assert np.isfinite(found.p[0]).tolist() == [True, False, False, False, True]
-        assert np.isnan(found.p[1:]).all() and np.isnan(found.p_step_down[1:]).all()
+    found = run_max_t(values, groups, permutations=20, seed=1)
+    assert np.isfinite(found.p[0]).tolist() == [True, False, False, False, True]
+    assert np.isnan(found.p[1:]).all() and np.isnan(found.p_step_down[1:]).all()
     empty = run_max_t(np.empty((0, 2)), np.empty((0, 1), int), permutations=5, seed=1)
     assert np.isnan(empty.p).all() and empty.p.shape == (1, 2)
 
 
-def test_groups_without_variation_within_are_as_significant_as_can_be():
+def test_groups_that_do_not_overlap_are_as_significant_as_can_be():
     values = np.repeat([0.0, 1.0], 10)[:, None]
-    found = run_max_t(values, values.astype(int), permutations=200, seed=1, scores="values")
-    assert np.isinf(found.statistic).all() and found.p[0, 0] == 1 / 201
+    assert run_max_t(values, values.astype(int), permutations=200, seed=1).p[0, 0] == 1 / 201
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"permutations": 0}, "at least 1"),
-        ({"scores": "medians"}, "scores must be one of"),
-        ({"scale": "logs"}, "scale must be one of"),
         ({"groups": np.zeros(4, int)}, "subjects, attributes"),
         ({"groups": np.zeros((3, 1), int)}, "for each of 4 subjects"),
         ({"groups": np.zeros((4, 1))}, "whole number"),

@@ -7,9 +7,10 @@ import pytest
 from scipy import stats
 
 from helpers.fairness.disparity import find_best_and_worst
-from helpers.statistics.bootstrap import Resamples, draw_group_means, make_generator
-from helpers.statistics.bootstrap_differences import Choice, find_difference, find_gap_influence, take_gaps
-from helpers.statistics.hypothesis_tests import run_welch_anova, summarise_columns
+from helpers.statistics.bootstrap import Resamples, make_generator
+from helpers.statistics.bootstrap_differences import PostSelection, find_difference, find_gap_influence, take_gaps
+from helpers.statistics.grouped_values import GroupedValues
+from helpers.statistics.hypothesis_tests import run_welch_anova
 from helpers.statistics.selection_adjustment import find_range_quantile, widen_for_choice
 
 
@@ -36,21 +37,22 @@ def test_groups_that_are_alike_rarely_seem_apart(count):
     groups = np.repeat(np.arange(count), 25)
     values = generator.gamma(2.0, size=(len(groups), 1200))
     metrics = ["dice"] * values.shape[1]
-    moments = summarise_columns(values, groups)
+    grouped = GroupedValues(values, groups)
+    moments = grouped.moments
     best, worst = find_best_and_worst(moments.mean, moments.n, metrics)
     sign = np.ones(len(metrics))
     resamples = Resamples(groups, 400, 1, tuple("abcd"[:count]))
-    drawn = draw_group_means(values, groups, draws=400, seed=1, streams="abcd"[:count])
+    drawn = resamples.draw_means(values)
     given = (
         take_gaps(drawn, best, worst, sign),
         take_gaps(moments.mean, best, worst, sign),
-        find_gap_influence(values, groups, best, worst, sign),
+        find_gap_influence(grouped, best, worst, sign),
         resamples,
     )
-    choice = Choice(np.full(len(metrics), count), run_welch_anova(values, groups).p)
+    selection = PostSelection(np.full(len(metrics), count), run_welch_anova(grouped).p)
     alarms = [
         ((found.low > 0) | (found.high < 0)).mean()
-        for found in (find_difference(*given, method="student", choice=one) for one in (None, choice))
+        for found in (find_difference(*given, one) for one in (None, selection))
     ]
     # Monte-Carlo error 0.6 %.
     assert alarms[0] > 0.09 and alarms[1] < 0.065

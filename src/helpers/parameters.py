@@ -329,10 +329,9 @@ class Fairness(Section):
     ``margin`` is the largest gap that does not matter, per metric in its own unit. ``correction``
     is over all tests of the study: ``holm``, ``fdr_bh``, ``max_t`` (by ``permutations`` of people:
     allows for tests that go together) or ``none``. ``bootstrap`` draws of people stand behind every
-    ``interval``: studentised (``student``: what docs/validity.md is on), bias-corrected and
-    accelerated (``bca``) or percentiles. Groups under ``min_group`` people are neither compared nor
-    shown. ``power`` is what a detectable difference is stated for. ``adjust_for_volume`` holds the
-    size of the organ (log volume of the reference) equal in adjusted gaps too.
+    interval (studentised: docs/validity.md). Groups under ``min_group`` people are neither compared
+    nor shown. ``power`` is what a minimum detectable difference is stated for.
+    ``adjust_for_volume``: gaps are also adjusted for the organ's size (log volume of the reference).
     """
 
     metrics: list[MetricName] = Field(default=list(list_default_margins()), min_length=1)
@@ -341,7 +340,6 @@ class Fairness(Section):
     correction: Literal["holm", "fdr_bh", "max_t", "none"] = "holm"
     permutations: int = Field(default=5000, ge=100)
     bootstrap: int = Field(default=2000, ge=100)
-    interval: Literal["student", "bca", "percentile"] = "student"
     min_group: int = Field(default=10, ge=2)
     power: float = Field(default=0.8, ge=0.5, lt=1)
     adjust_for_volume: bool = False

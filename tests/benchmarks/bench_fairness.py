@@ -20,20 +20,21 @@ from importlib.metadata import version
 import numpy as np
 import pandas as pd
 
-from helpers.fairness import audit
-from helpers.fairness.disparity import estimate_disparities, find_best_and_worst
+from helpers.fairness import run_audit
+from helpers.fairness.disparity import SPREADS, estimate_disparities, find_best_and_worst
 from helpers.parameters import Fairness
 from helpers.performance import add_expected_dice
-from helpers.statistics.bootstrap import draw_group_means
-from helpers.statistics.effects import measure_epsilon_squared, measure_eta_squared
-from helpers.statistics.equivalence import judge_columns
-from helpers.statistics.hypothesis_tests import (
-    run_kruskal_wallis,
-    run_one_way_anova,
-    run_welch_anova,
-    summarise_columns,
+from helpers.statistics.bootstrap import Resamples
+from helpers.statistics.bootstrap_differences import (
+    find_difference,
+    find_gap_influence,
+    find_mean_intervals,
+    take_gaps,
 )
-from helpers.statistics.intervals import find_intervals, take_means
+from helpers.statistics.effects import measure_epsilon_squared
+from helpers.statistics.equivalence import judge_columns
+from helpers.statistics.grouped_values import GroupedValues
+from helpers.statistics.hypothesis_tests import run_kruskal_wallis, run_one_way_anova, run_welch_anova
 from helpers.statistics.max_t import run_max_t
 
 SUBJECTS, ORGANS, MODELS, DRAWS, PERMUTATIONS = 1056, 5, 4, 10_000, 5_000
@@ -42,9 +43,10 @@ GROUPS = (2, 3, 4)
 ATTRIBUTES = ("sex", "age", "bmi")
 COLUMNS = ORGANS * MODELS * len(METRICS)
 NAMES = list(METRICS) * (ORGANS * MODELS)
+DISTANCES = ("hd95_mm", "boundary_error_mm")
 
 # What the others are timed on.
-PINGOUIN_COLUMNS = 3
+SLOW_COLUMNS = 3
 FAIRLEARN_COLUMNS, FAIRLEARN_DRAWS = 2, (200, 600)
 SLOW_PERMUTATIONS = 3
 
@@ -58,7 +60,7 @@ def draw_cohort() -> tuple[np.ndarray, np.ndarray]:
     groups[generator.random(groups.shape) < 0.03] = -1
     values[groups[:, 0] == 1] -= 0.02
     values[generator.random(values.shape) < 0.02] = np.nan
-    distances = np.isin(NAMES, ("hd95_mm", "boundary_error_mm"))
+    distances = np.isin(NAMES, DISTANCES)
     values[:, distances] = 20 * (1 - values[:, distances])
     return values, groups
 
@@ -69,38 +71,38 @@ def time_call(call: Callable[[], object]) -> tuple[float, object]:
     return time.perf_counter() - start, result
 
 
-def draw_attribute(values: np.ndarray, groups: np.ndarray, attribute: int) -> np.ndarray:
-    streams = [f"{attribute} {group}" for group in range(GROUPS[attribute])]
-    return draw_group_means(values, groups[:, attribute], draws=DRAWS, seed=0, streams=streams)
+def resample(groups: np.ndarray, attribute: int) -> Resamples:
+    streams = tuple(f"{attribute} {group}" for group in range(GROUPS[attribute]))
+    return Resamples(groups[:, attribute], DRAWS, 0, streams)
 
 
 def run_tests(values: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
     runs = (run_one_way_anova, run_welch_anova, run_kruskal_wallis)
-    effects = (measure_eta_squared, measure_epsilon_squared)
     found = []
     for codes in groups.T:
-        found += [run(values, codes).p for run in runs] + [measure(values, codes).low for measure in effects]
+        grouped = GroupedValues(values, codes)
+        found += [run(grouped).p for run in runs] + [measure_epsilon_squared(grouped).low]
     return found
 
 
 def bound_means_and_gaps(values: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the BCa bounds of what the others can do: every group's mean, and the gap between two groups."""
+    """Return the studentised bounds of every group's mean, and of the gap between best and worst, last."""
     bounds = []
+    sign = np.where(np.isin(NAMES, DISTANCES), -1.0, 1.0)
     for attribute in range(len(GROUPS)):
-        codes = groups[:, attribute]
-        drawn = draw_attribute(values, groups, attribute)
-        moments = summarise_columns(values, codes)
+        grouped = GroupedValues(values, groups[:, attribute])
+        resamples = resample(groups, attribute)
+        drawn = resamples.draw_means(values)
+        moments = grouped.moments
         best, worst = find_best_and_worst(moments.mean, moments.n, NAMES)
-
-        def subtract(means: np.ndarray, sizes: np.ndarray, best=best, worst=worst) -> np.ndarray:
-            gap = [
-                np.take_along_axis(means, np.broadcast_to(at, (*means.shape[:-2], 1, COLUMNS)), -2)
-                for at in (best, worst)
-            ]
-            return np.concatenate([take_means(means, sizes), gap[0] - gap[1]], axis=-2)
-
-        found = find_intervals(values, codes, drawn, subtract)
-        bounds.append((found.low, found.high))
+        low, high = find_mean_intervals(grouped, drawn, resamples)
+        gap = find_difference(
+            take_gaps(drawn, best, worst, sign),
+            take_gaps(moments.mean, best, worst, sign),
+            find_gap_influence(grouped, best, worst, sign),
+            resamples,
+        )
+        bounds.append((np.vstack([low, gap.low]), np.vstack([high, gap.high])))
     return bounds
 
 
@@ -116,9 +118,9 @@ def measure_ours() -> dict[str, float]:
 
     def measure_all() -> None:
         for attribute in range(len(GROUPS)):
-            codes = groups[:, attribute]
-            estimate_disparities(values, codes, NAMES, draw_attribute(values, groups, attribute))
-            judge_columns(values, codes, np.full(COLUMNS, 0.02), family.p_step_down[attribute])
+            grouped = GroupedValues(values, groups[:, attribute])
+            estimate_disparities(grouped, NAMES, resample(groups, attribute).draw_means(values))
+            judge_columns(grouped, np.full(COLUMNS, 0.02), family.p_step_down[attribute])
 
     seconds["disparities"], _ = time_call(measure_all)
     seconds["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -150,7 +152,7 @@ def measure_audit() -> dict[str, float]:
     """Audit the study once, in a process of its own."""
     metrics, cohort = make_study()
     settings = Fairness(metrics=list(METRICS), correction="max_t", bootstrap=DRAWS, permutations=PERMUTATIONS)
-    seconds, _ = time_call(lambda: audit(metrics, cohort, settings, ATTRIBUTES, 0))
+    seconds, _ = time_call(lambda: run_audit(metrics, cohort, settings, ATTRIBUTES, 0))
     return {"seconds": seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
@@ -172,30 +174,44 @@ def check_same(ours: np.ndarray, theirs: np.ndarray, error: float, share: float 
         raise AssertionError(f"the answers differ: {ours} and {theirs}, standard error {error}")
 
 
-def time_pingouin_bootstrap(values: np.ndarray, groups: np.ndarray, bounds: list) -> float:
-    """Time every group's mean and the gap in a few columns of the first attribute; return seconds of the whole."""
-    import pingouin
+def time_scipy_bootstrap(values: np.ndarray, groups: np.ndarray, bounds: list) -> float:
+    """Time the same studentised intervals by scipy.stats.bootstrap; return seconds of the whole.
 
-    # Functions with an axis: pingouin then computes all resamples at once, its fastest way.
-    def subtract(first: np.ndarray, second: np.ndarray, axis: int = -1) -> np.ndarray:
-        return first.mean(axis) - second.mean(axis)
+    No package has bootstrap-t: scipy resamples t itself, all resamples at once, and its quantiles are taken.
+    """
+    from scipy import stats
 
     codes, (low, high) = groups[:, 0], bounds[0]
+    generator = np.random.default_rng(1)
     seconds_mean = seconds_gap = 0.0
-    for column in range(PINGOUIN_COLUMNS):
+
+    def draw_t(parts: list[np.ndarray]) -> tuple[float, float, np.ndarray]:
+        def find_gap(*samples: np.ndarray, axis: int = -1) -> tuple[np.ndarray, np.ndarray]:
+            means = [sample.mean(axis) for sample in samples]
+            squared = sum(sample.var(axis, ddof=1) / sample.shape[axis] for sample in samples)
+            return means[0] - (means[1] if len(means) > 1 else 0.0), np.sqrt(squared)
+
+        estimate, error = find_gap(*parts)
+
+        def studentise(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
+            gap, own = find_gap(*samples, axis=axis)
+            return (gap - estimate) / own
+
+        found = stats.bootstrap(parts, studentise, n_resamples=DRAWS, method="percentile", rng=generator)
+        return estimate, error, found.bootstrap_distribution
+
+    for column in range(SLOW_COLUMNS):
         parts = list_parts(values, codes, column)
         for group, part in enumerate(parts):
-            taken, theirs = time_call(
-                lambda part=part: pingouin.compute_bootci(part, func="mean", n_boot=DRAWS, decimals=12, seed=1)
-            )
-            seconds_mean += taken / (PINGOUIN_COLUMNS * len(parts))
-            check_same([low[group, column], high[group, column]], theirs, find_error([part]))
+            taken, (mean, error, t) = time_call(lambda part=part: draw_t([part]))
+            seconds_mean += taken / (SLOW_COLUMNS * len(parts))
+            theirs = mean - np.quantile(t, [0.975, 0.025]) * error
+            check_same([low[group, column], high[group, column]], theirs, error)
         ordered = sorted(parts, key=lambda part: -part.mean())
-        taken, theirs = time_call(
-            lambda ordered=ordered: pingouin.compute_bootci(*ordered, func=subtract, n_boot=DRAWS, decimals=12, seed=1)
-        )
-        seconds_gap += taken / PINGOUIN_COLUMNS
-        check_same([low[2, column], high[2, column]], theirs, find_error(parts))
+        taken, (gap, error, t) = time_call(lambda ordered=ordered: draw_t(ordered))
+        seconds_gap += taken / SLOW_COLUMNS
+        reach = np.quantile(np.abs(t), 0.95) * error
+        check_same([low[2, column], high[2, column]], np.array([gap - reach, gap + reach]), error)
     # Means of groups of one half, a third and a quarter of the people; taken as proportional to their size.
     return COLUMNS * (
         seconds_mean * len(GROUPS) * GROUPS[0] + seconds_gap * sum(GROUPS[0] / number for number in GROUPS)
@@ -232,14 +248,13 @@ def time_fairlearn_bootstrap(values: np.ndarray, groups: np.ndarray) -> float | 
 
             spent, frame = time_call(make)
             seconds += spent / FAIRLEARN_COLUMNS
-            drawn = draw_group_means(scores[:, None], codes, draws=DRAWS, seed=0, streams="ab")
-            ours = find_intervals(scores[:, None], codes, drawn, take_means, method="percentile")
+            # Its intervals are percentiles of the draws: so are these.
+            drawn = Resamples(codes, DRAWS, 0, ("a", "b")).draw_means(scores[:, None])
+            ours = np.quantile(drawn[:, :, 0], [0.025, 0.975], axis=0)
             for group in range(2):
                 theirs = np.array([frame.by_group_ci[bound].loc[group] for bound in range(2)])
                 # A few hundred draws of theirs: a bound's standard error is 2.7 / √draws of a standard error.
-                check_same(
-                    [ours.low[group, 0], ours.high[group, 0]], theirs, find_error([scores[codes == group]]), 10 / np.sqrt(draws)
-                )  # fmt: skip
+                check_same(ours[:, group], theirs, find_error([scores[codes == group]]), 10 / np.sqrt(draws))
         taken.append(seconds)
     slope = (taken[1] - taken[0]) / (FAIRLEARN_DRAWS[1] - FAIRLEARN_DRAWS[0])
     return COLUMNS * len(GROUPS) * (taken[0] + slope * (DRAWS - FAIRLEARN_DRAWS[0]))
@@ -256,7 +271,7 @@ def time_permutations(values: np.ndarray, groups: np.ndarray) -> tuple[float, fl
         for codes in groups.T:
             order = codes.copy()
             order[codes >= 0] = generator.permutation(codes[codes >= 0])
-            ours = run_kruskal_wallis(values, order).statistic
+            ours = run_kruskal_wallis(GroupedValues(values, order)).statistic
             # scipy takes all columns in one call.
             parts = [values[order == group] for group in range(codes.max() + 1)]
             seconds, theirs = time_call(lambda parts=parts: stats.kruskal(*parts, axis=0, nan_policy="omit"))
@@ -275,7 +290,7 @@ def time_tests(values: np.ndarray, groups: np.ndarray) -> float:
 
     seconds = 0.0
     for codes in groups.T:
-        for column in range(PINGOUIN_COLUMNS):
+        for column in range(SLOW_COLUMNS):
             table = pd.DataFrame({"value": values[:, column], "group": codes})[codes >= 0]
             for ours, run in (
                 (run_one_way_anova, pingouin.anova),
@@ -283,8 +298,10 @@ def time_tests(values: np.ndarray, groups: np.ndarray) -> float:
                 (run_kruskal_wallis, pingouin.kruskal),
             ):
                 taken, theirs = time_call(lambda run=run, table=table: run(data=table, dv="value", between="group"))
-                seconds += taken / PINGOUIN_COLUMNS
-                np.testing.assert_allclose(ours(values[:, [column]], codes).p[0], theirs["p_unc"].iloc[0], rtol=1e-8)
+                seconds += taken / SLOW_COLUMNS
+                np.testing.assert_allclose(
+                    ours(GroupedValues(values[:, [column]], codes)).p[0], theirs["p_unc"].iloc[0], rtol=1e-8
+                )
     return seconds * COLUMNS
 
 
@@ -308,9 +325,9 @@ def main() -> None:
     intervals = COLUMNS * (sum(GROUPS) + len(GROUPS))
     rows = [
         (
-            f"{3 * tests} tests (ANOVA, Welch, Kruskal–Wallis); ours with {2 * tests} effect intervals as well",
+            f"{3 * tests} tests (ANOVA, Welch, Kruskal–Wallis); ours with {tests} effect intervals as well",
             "tests",
-            f"pingouin, {3 * len(GROUPS) * PINGOUIN_COLUMNS} tests",
+            f"pingouin, {3 * len(GROUPS) * SLOW_COLUMNS} tests",
             time_tests(values, groups),
         ),
         (
@@ -326,10 +343,10 @@ def main() -> None:
             by_scipy,
         ),
         (
-            f"{intervals} BCa intervals of means and gaps, {DRAWS:,} resamples",
+            f"{intervals} studentised intervals of means and gaps, {DRAWS:,} resamples",
             "bootstrap",
-            f"pingouin.compute_bootci, {3 * PINGOUIN_COLUMNS} intervals",
-            time_pingouin_bootstrap(values, groups, bounds),
+            f"scipy.stats.bootstrap of t, {3 * SLOW_COLUMNS} intervals",
+            time_scipy_bootstrap(values, groups, bounds),
         ),
     ]
     fairlearn = time_fairlearn_bootstrap(values, groups)
@@ -338,14 +355,19 @@ def main() -> None:
             f"fairlearn MetricFrame, {FAIRLEARN_COLUMNS} columns, {' and '.join(map(str, FAIRLEARN_DRAWS))} resamples"
         )
         rows.append(
-            (f"percentile intervals of {COLUMNS * sum(GROUPS)} means (ours: as above)", "bootstrap", part, fairlearn)
+            (
+                f"percentile intervals of {COLUMNS * sum(GROUPS)} means (ours: studentised, as above)",
+                "bootstrap",
+                part,
+                fairlearn,
+            )
         )
     print("| what | ours, whole | other, whole (by extrapolation) | timed part of the other | times faster |")
     print("|---|---|---|---|---|")
     for what, key, part, other in rows:
         print(f"| {what} | {describe(ours[key])} | {describe(other)} | {part} | {other / ours[key]:,.0f} |")
-    number = COLUMNS * sum(7 + groups for groups in GROUPS)
-    what = f"{number} intervals of all measures of disparity, and {tests} verdicts"
+    number = COLUMNS * len(GROUPS) * len(SPREADS)
+    what = f"{number} intervals of measures of spread, and {tests} verdicts"
     print(f"| {what} | {describe(ours['disparities'])} | | | |")
     whole = sum(ours[name] for name in ("tests", "permutations", "bootstrap", "disparities"))
     print(f"\nOurs all together: {whole:.1f} s, peak memory {ours['peak_mb']:,.0f} MB.")

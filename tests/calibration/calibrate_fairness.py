@@ -1,4 +1,4 @@
-"""Audit the audit: planted cohorts with a known truth through ``helpers.fairness.audit``, and how often it is right.
+"""Audit the audit: planted cohorts with a known truth through ``helpers.fairness.run_audit``, and how often it is right.
 
 ``python -m tests.calibration.calibrate_fairness`` writes docs/validity.md and exits with 1 where a limit is broken beyond Monte-Carlo error.
 ``--scale 0.1`` draws a tenth of the cohorts, ``--seed`` other ones. The same code with few cohorts is tests/test_calibration.py.
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.fairness import audit
+from helpers.fairness import run_audit
 from helpers.statistics.bootstrap import make_generator
 from helpers.storage import write_text
 from tests.calibration.cohorts import Truth, draw_cohort, find_truth
@@ -67,7 +67,7 @@ def run_cohorts(name: str, truth: Truth, first: int, count: int, seed: int) -> l
         metrics, cohort = draw_cohort(run.plan, generator)
         # Without an attribute's own numbers no trends are fitted: they are not looked at, and take longest.
         cohort = cohort.drop(columns=[name for name in run.attributes if name != "sex"])
-        audited = audit(
+        audited = run_audit(
             metrics, cohort, run.settings, list(run.attributes), int(generator.integers(2**31)), confounders=run.confounders
         )  # fmt: skip
         found.append(run.observe(audited, truth))
@@ -165,7 +165,7 @@ def write_report(
     head = [
         "# Validity: the audit, audited",
         "",
-        "Cohorts are drawn whose truth is known, and put through the same `helpers.fairness.audit` that a study is put through. The tables say how often it "
+        "Cohorts are drawn whose truth is known, and put through the same `helpers.fairness.run_audit` that a study is put through. The tables say how often it "
         "raises a false alarm, how often its intervals hold the truth, what it finds and what it misses. A limit counts as broken where it is "
         "missed by more than 2.6 Monte-Carlo standard errors; what has no limit is there for comparison. Most cohorts (all but those of 1, 5 and 8) hold six models whose errors have nothing to do with each other. Written by `make calibrate`, which fails where a limit is broken." + also,
         "",

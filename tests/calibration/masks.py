@@ -10,7 +10,7 @@ from scipy import stats
 
 from helpers.demo.fields import SmoothField
 from helpers.demo.planting import plant_errors
-from helpers.fairness import audit
+from helpers.fairness import run_audit
 from helpers.metrics import compare_masks
 from helpers.parameters import Fairness, Planted, PlantedEffect
 from helpers.performance import add_expected_dice
@@ -88,7 +88,7 @@ def see_mask_cohort(name: str, number: int, seed: int) -> list[Seen]:
     generator = make_generator(seed, f"{run} {number}")
     metrics, cohort = draw_mask_cohort(run, generator)
     settings = Fairness(metrics=["dice", BOUNDARY], bootstrap=500)
-    found = audit(metrics, cohort, settings, ["sex"], int(generator.integers(2**31)))
+    found = run_audit(metrics, cohort, settings, ["sex"], int(generator.integers(2**31)))
     means = found.groups[found.groups["metric"] == BOUNDARY].set_index("group")["mean"]
     rows = found.disparity.set_index("metric")
     excess = rows.loc["dice"]

@@ -155,7 +155,12 @@ def _draw_case(case: _Case) -> None:
     axial = to_axial(mask)
     rng = np.random.default_rng([person.seed, 1])
     moved = plant_errors(
-        sitk.GetArrayFromImage(axial), get_spacing_zyx_mm(axial), case.organ_ids, case.phantoms.planted, asdict(person), rng
+        sitk.GetArrayFromImage(axial),
+        get_spacing_zyx_mm(axial),
+        case.organ_ids,
+        case.phantoms.planted,
+        asdict(person),
+        rng,
     )
     planted = from_axial(make_image(moved, get_grid(axial)), get_grid(mask))
     if person.fault == MOVED_MASK:

@@ -13,7 +13,6 @@ from helpers import fairness
 from helpers.errors import SegfairError
 from helpers.fairness.adjustment import adjust_gaps
 from helpers.fairness.confounding import UNITS, is_numeric
-from helpers.fairness.disparity import sign_metric
 from helpers.fairness.groups import list_groups, read_covariates
 from helpers.fairness.partial_residuals import PartialResiduals, measure_partial_residuals
 from helpers.fairness.trends import fit_trends
@@ -181,7 +180,7 @@ class Explorer:
         if view.organ != fairness.POOLED:
             rows = rows[rows["organ"] == view.organ]
         by_scan = rows.groupby("number").agg(score=(view.metric, "mean"), status=("status", "first")).reset_index()
-        badness = by_scan["score"] * sign_metric(view.metric)
+        badness = by_scan["score"] * find_measure(view.metric).sign
         if view.metric == "volume_error_ml":
             badness = -by_scan["score"].abs()
         order = pd.DataFrame({"bad": badness, "number": by_scan["number"]}).sort_values(["bad", "number"])
@@ -190,7 +189,7 @@ class Explorer:
     def find_worst(self, count: int) -> tuple[int, ...]:
         """Return the numbers of the people with the worst scores among those drawn."""
         points = self._view.points
-        order = (points["score"] * sign_metric(self._view.metric)).sort_values(kind="stable").index
+        order = (points["score"] * find_measure(self._view.metric).sign).sort_values(kind="stable").index
         return tuple(int(number) for number in points.loc[order[:count], "number"])
 
     def figure(self) -> go.Figure:

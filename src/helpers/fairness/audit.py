@@ -1,9 +1,9 @@
-"""The audit: per-subject scores and groups → every table on how far groups differ, how surely, and what explains it."""
+"""The audit: scores and groups → every table on how far groups differ, how surely, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from helpers.fairness.confounding import (
     measure_volumes,
 )
 from helpers.fairness.group_comparison import (
-    Compared,
+    GroupComparison,
     compare_attribute,
     compare_pairs,
     describe_contrasts,
@@ -31,28 +31,11 @@ from helpers.fairness.group_comparison import (
 from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_covariates
 from helpers.fairness.input_checks import refuse_repeated_scores
 from helpers.fairness.intersections import pool_intersections
-from helpers.fairness.score_matrix import Groups, Scores
-from helpers.fairness.tables import (
-    ADJUSTED_MEAN_COLUMNS,
-    ADJUSTED_NOTE_COLUMNS,
-    BALANCE_COLUMNS,
-    CELL_COLUMNS,
-    CONTRAST_COLUMNS,
-    DISPARITY_COLUMNS,
-    GROUP_COLUMNS,
-    KEY_COLUMNS,
-    MATCHING_COLUMNS,
-    MODEL_GAP_COLUMNS,
-    PAIR_COLUMNS,
-    SIZE_COLUMNS,
-    TEST_COLUMNS,
-    TREND_COLUMNS,
-    TREND_TEST_COLUMNS,
-    VARIANCE_COLUMNS,
-    join_tables,
-    make_table,
-)
+from helpers.fairness.models_compared import adjust_unpermuted
+from helpers.fairness.score_matrix import AttributeScores, Scores
+from helpers.fairness.tables import CELL_COLUMNS, KEY_COLUMNS, SIZE_COLUMNS, join_tables, make_table
 from helpers.parameters import Fairness
+from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.hypothesis_tests import adjust_p_values
 from helpers.statistics.max_t import run_max_t
@@ -61,6 +44,7 @@ LARGEST_TABLE = 60  # cells of the intersections: with more hardly one of them h
 
 NOT_COMPARED = "not compared"  # the verdict where there are no two groups, or no margin
 
+INTERVAL_METHOD = "studentised bootstrap (bootstrap-t)"
 _CORRECTIONS = {
     "holm": "Holm (family-wise error rate)",
     "fdr_bh": "Benjamini–Hochberg (false discovery rate)",
@@ -68,32 +52,23 @@ _CORRECTIONS = {
     "none": "none",
 }
 _HOW = {
-    "holm": "corrected together by Holm's method",
-    "fdr_bh": "corrected together by Benjamini and Hochberg's method",
-    "max_t": "corrected together by permuting people (Westfall and Young's step-down method)",
-    "none": "made and not corrected",
+    "holm": "adjusted together by Holm's method",
+    "fdr_bh": "adjusted together by Benjamini and Hochberg's method",
+    "max_t": "adjusted together by permuting people (Westfall and Young's step-down method)",
+    "none": "made and not adjusted",
 }
-INTERVALS = {
-    "student": "studentised bootstrap (bootstrap-t)",
-    "bca": "bias-corrected and accelerated bootstrap",
-    "percentile": "percentile bootstrap",
-}
-
-
-def _make_empty(*columns: Sequence[str]) -> pd.DataFrame:
-    return make_table([], [name for part in columns for name in part])
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What :func:`audit` found: see there for the tables.
+    """What :func:`run_audit` found: see there for the tables.
 
     Attributes
     ----------
-    groups, disparity, tests, pairs, contrasts, adjusted_means, adjusted_notes, matching, balance, trends, trend_tests, intersections, variances, model_gaps
-        DataFrame each.
+    groups, disparity, tests, pairs, contrasts, adjusted_means, adjusted_notes, matching, balance, \
+    trends, trend_tests, intersections, intersection_variance, model_gaps : DataFrame
     family : list of tuple of str
-        (model, organ, metric, attribute) of every test whose p-value was corrected together.
+        (model, organ, metric, attribute) of every test whose p-value was adjusted together.
     notes : list of str
         What had to be decided on the way, in sentences.
     settings : Fairness
@@ -102,25 +77,25 @@ class Audit:
 
     groups: pd.DataFrame
     disparity: pd.DataFrame
+    tests: pd.DataFrame
+    pairs: pd.DataFrame
+    contrasts: pd.DataFrame
+    adjusted_means: pd.DataFrame
+    adjusted_notes: pd.DataFrame
+    matching: pd.DataFrame
+    balance: pd.DataFrame
+    trends: pd.DataFrame
+    trend_tests: pd.DataFrame
+    intersections: pd.DataFrame
+    intersection_variance: pd.DataFrame
+    model_gaps: pd.DataFrame
     family: list[tuple[str, str, str, str]]
     notes: list[str]
-    settings: Fairness = field(default_factory=Fairness)
-    tests: pd.DataFrame = field(default_factory=lambda: _make_empty(TEST_COLUMNS))
-    pairs: pd.DataFrame = field(default_factory=lambda: _make_empty(PAIR_COLUMNS))
-    contrasts: pd.DataFrame = field(default_factory=lambda: _make_empty(CONTRAST_COLUMNS))
-    adjusted_means: pd.DataFrame = field(default_factory=lambda: _make_empty(ADJUSTED_MEAN_COLUMNS))
-    adjusted_notes: pd.DataFrame = field(default_factory=lambda: _make_empty(ADJUSTED_NOTE_COLUMNS))
-    matching: pd.DataFrame = field(default_factory=lambda: _make_empty(MATCHING_COLUMNS))
-    balance: pd.DataFrame = field(default_factory=lambda: _make_empty(BALANCE_COLUMNS))
-    trends: pd.DataFrame = field(default_factory=lambda: _make_empty(TREND_COLUMNS))
-    trend_tests: pd.DataFrame = field(default_factory=lambda: _make_empty(TREND_TEST_COLUMNS))
-    intersections: pd.DataFrame = field(default_factory=lambda: _make_empty(KEY_COLUMNS[:3], CELL_COLUMNS))
-    variances: pd.DataFrame = field(default_factory=lambda: _make_empty(VARIANCE_COLUMNS))
-    model_gaps: pd.DataFrame = field(default_factory=lambda: _make_empty(MODEL_GAP_COLUMNS))
+    settings: Fairness
 
     def describe(self) -> pd.DataFrame:
         """Return the family of tests, the settings and the notes as a table of item and text."""
-        rows = [("tests corrected together", str(len(self.family)))]
+        rows = [("tests adjusted together", str(len(self.family)))]
         for place, part in enumerate(("models", "organs", "metrics", "attributes")):
             found = list(dict.fromkeys(test[place] for test in self.family))
             rows.append((f"{part} in the family", ", ".join(found) or "none"))
@@ -130,14 +105,14 @@ class Audit:
             ("smallest group compared", f"{self.settings.min_group} subjects"),
             (
                 "intervals",
-                f"{CONFIDENCE:.0%} {INTERVALS[self.settings.interval]}, {self.settings.bootstrap} resamples of subjects within groups",
+                f"{CONFIDENCE:.0%} {INTERVAL_METHOD}, {self.settings.bootstrap} resamples of subjects within groups",
             ),
         ]
         rows += [("note", note) for note in self.notes]
         return pd.DataFrame(rows, columns=["item", "value"])
 
 
-def audit(
+def run_audit(
     metrics: pd.DataFrame,
     cohort: pd.DataFrame,
     fairness: Fairness,
@@ -146,7 +121,7 @@ def audit(
     *,
     confounders: Sequence[str] = (),
     units: Mapping[str, str] | None = None,
-    repeated: bool = False,
+    sizes: pd.DataFrame | None = None,
 ) -> Audit:
     """Compare the groups of every attribute on every metric, organ and model.
 
@@ -155,51 +130,62 @@ def audit(
     metrics : DataFrame
         metrics.parquet: one row per scan, model and organ.
     cohort : DataFrame
-        cohort.parquet's included scans, with ``number`` and ``group_<attribute>``; where it also has an attribute's own column of
-        numbers (age, bmi), that is what is held equal, and followed as a trend.
+        cohort.parquet's included scans, with ``number`` and ``group_<attribute>``; where it also
+        has an attribute's own column of numbers (age, bmi), that is adjusted for, and followed as a
+        trend.
     fairness : Fairness
         Metrics, smallest group, margins, correction, numbers of resamples and permutations.
     attributes : list of str
     seed : int
         Equal seeds give equal intervals.
     confounders : list of str
-        Columns of the cohort that may explain a difference: held equal, besides the other attributes, in adjusted gaps.
+        Columns of the cohort adjusted for besides the other attributes: they may explain a
+        difference.
     units : mapping of str, optional
         Units by attribute, for the slopes of trends.
-    repeated : bool
-        Whether a scan, model and organ may have several rows (pairs of annotators), which are averaged; else they are refused.
+    sizes : DataFrame, optional
+        metrics.parquet, where `metrics` is something else measured on the same scans (how
+        annotators agree): several rows per scan, model and organ are then averaged, else they are
+        refused.
 
     Returns
     -------
     Audit
-        Rows are of a model, organ, metric and attribute where nothing else is said. Rows with organ ``"all"`` pool a subject's organs
-        (:func:`average_subjects`); a study of one organ has none. Words that do not apply are empty text, numbers NaN. Groups of
-        fewer than ``min_group`` subjects take no part in any comparison and have no figures. "Better" is by the metric's direction; volume errors
-        are compared by their absolute value.
+        Rows are of a model, organ, metric and attribute where nothing else is said. Rows with organ
+        ``"all"`` pool a subject's organs (:func:`average_subjects`); a study of one organ has none.
+        Words that do not apply are empty text, numbers NaN. Groups under ``min_group`` subjects
+        take no part in any comparison and have no figures. "Better" is by the metric's direction;
+        volume errors are compared by their absolute value.
 
-        ``groups``: one row per group, too small ones ``suppressed``. ``n`` counts subjects with a value.
+        ``groups``: one row per group, too small ones ``suppressed``. ``n`` counts subjects with a
+        value.
 
-        ``disparity``: ``gap`` is best − worst group mean in the metric's unit, never negative; its interval is that of the difference
-        between these two named groups, which may cross 0. ``es`` (FairSeg's), ``es_fairmedfm``, ``ser`` and ``sd_groups`` as in
-        :func:`helpers.fairness.disparity.measure_disparities`. ``p`` is Mann–Whitney's or Kruskal–Wallis', ``p_adjusted`` the same corrected over
-        the family. ``adjusted_gap`` is the gap between the same two groups with all other attributes and the confounders held equal
-        (:mod:`helpers.fairness.adjustment`), ``adjusted_p`` its test over all groups, not corrected for the family. ``expected_gap`` is what
-        the organs' size explains of a Dice gap, ``excess_gap`` the rest, ``excess_p`` the level at which a bound of its interval is 0 and
-        ``excess_p_adjusted`` the same corrected over all excess gaps; absent where Dice or its expectation is not among the metrics.
-        The gap of ``boundary_error_mm`` needs neither: it is free of size as it stands. ``detectable`` is the smallest true difference between any
-        two of the groups that a test at alpha (of one pair, not corrected) finds with the power asked for; ``verdict`` as in
-        :mod:`helpers.statistics.equivalence`, "not compared" where there are no two groups. ``note`` says why there is no number.
+        ``disparity``: ``gap`` is best − worst group mean in the metric's unit, never negative; its
+        interval is that of the difference between these two named groups, which may cross 0.
+        ``es``, ``es_fairmedfm``, ``ser``, ``sd_groups``:
+        :func:`helpers.fairness.disparity.measure_disparities`. ``p`` is Mann–Whitney's or
+        Kruskal–Wallis', ``p_adjusted`` the same adjusted over the family; ``effect_size``
+        (rank-biserial r) is negative where the group with the better mean does not have the better
+        typical person. ``adjusted_gap`` is the gap between the same two groups adjusted for all
+        other attributes and the confounders (:mod:`helpers.fairness.adjustment`), ``adjusted_p``
+        its test over all groups, not adjusted for the family. ``expected_gap`` is what the organs'
+        size explains of a Dice gap, ``excess_gap`` the rest, ``excess_p`` the level at which a
+        bound of its interval is 0 and ``excess_p_adjusted`` the same adjusted over all excess gaps;
+        absent where Dice or its expectation is not among the metrics. ``detectable`` is the minimum
+        detectable difference between any two of the groups (one pair tested at alpha, with the
+        power asked for); ``verdict`` as in :mod:`helpers.statistics.equivalence`, "not compared"
+        where there are no two groups. ``note`` says why there is no number.
 
-        ``tests``: every test of a row, uncorrected, for comparison with other publications. Statistics of two groups are positive
-        where the best group does better. ``pairs``: where the test over more than two groups is significant, all pairs of them.
-        ``contrasts``: each group against everybody else who is compared, positive where it does better.
-
-        ``adjusted_means``, ``adjusted_notes``: the groups' means with covariates held equal, and which ones were used or left out,
-        and why. ``matching``, ``balance``: the gap among pairs of people who are alike, and how alike they are.
-
-        ``trends``, ``trend_tests``: attributes that are numbers, as curves and slopes, for at least twice ``min_group`` people.
-        ``intersections``, ``variances``: all attributes together, without a row per attribute.
-        ``model_gaps``: which of two models has the larger gap, on the same people.
+        ``tests``: every test of a row, not adjusted, for comparison with other publications;
+        statistics of two groups are positive where the best group does better. ``pairs``: where the
+        test over more than two groups is significant, all pairs of them. ``contrasts``: each group
+        against everybody else who is compared. ``adjusted_means``, ``adjusted_notes``: the groups'
+        adjusted means, and which covariates were used or left out, and why. ``matching``,
+        ``balance``: the gap among pairs of people who are alike, and how alike they are.
+        ``trends``, ``trend_tests``: attributes that are numbers, as curves and slopes, for at least
+        twice ``min_group`` people. ``intersections``, ``intersection_variance``: all attributes together,
+        without a row per attribute. ``model_gaps``: which of two models has the larger gap, on the
+        same people.
 
     Raises
     ------
@@ -208,69 +194,68 @@ def audit(
 
     Notes
     -----
-    *Intervals.* Subjects are resampled with replacement within each group. One set of draws per attribute and group
-    serves all models, organs and metrics, so what is measured on the same people stays paired (a gap and its
-    expected part, two models' gaps). With ``student`` those of means and of differences of means are studentised
-    (:func:`helpers.statistics.bootstrap_differences.find_difference`) and all other measures' BCa. How often they hold the truth: docs/validity.md.
+    *Intervals.* Subjects are resampled with replacement within each group. One set of draws per
+    attribute and group serves all models, organs and metrics, so what is measured on the same
+    people stays paired. Intervals of means and of differences are studentised
+    (:mod:`helpers.statistics.bootstrap_differences`); how often they hold the truth:
+    docs/validity.md. Those of the gap, the excess gap and the adjusted gap allow for two of several
+    groups having been picked (:func:`helpers.statistics.selection_adjustment.widen_for_choice`);
+    that of the matched gap does not.
 
-    *More than two groups.* The two groups of a gap are chosen by what is to be estimated, so the largest gap is biased upwards
-    (:func:`helpers.fairness.disparity.find_extremes`). The intervals of the gap, the excess gap and the adjusted gap allow for the choice
-    (:func:`helpers.statistics.selection_adjustment.widen_for_choice`); that of the matched gap does not.
+    *Family.* Every Mann–Whitney or Kruskal–Wallis test made, pooled rows included, over all models,
+    organs, metrics and attributes, is one family: whatever row a reader picks is covered. With
+    ``max_t`` the adjusted p is that of the permutations, but never below the test's own. All other
+    p-values answer questions of their own or repeat one for comparison: they are not adjusted for
+    the family.
 
-    *Family.* Every Mann–Whitney or Kruskal–Wallis test made, pooled rows included, over all models, organs, metrics
-    and attributes, is one family: whatever row a reader picks is covered by the correction. With ``max_t`` the corrected p-value is that of the
-    permutations, but never below the test's own. All other p-values answer questions of their own or repeat one for comparison: they
-    are not corrected for the family.
-
-    *Verdicts* rest on Welch's intervals of all pairs of groups, Šidák-corrected, not on the bootstrap's, because their guarantees are
-    proven there; with the p-value corrected over the family.
-
-    *Effect.* Rank-biserial r compares ranks, best against worst group: it is negative where the group with the better mean
-    does not have the better typical person (a few bad failures decide the means).
+    *Verdicts* rest on Welch's intervals of all pairs of groups at Šidák's level, not on the
+    bootstrap's, because their guarantees are proven there; with the p adjusted over the family.
     """
     names = list(fairness.metrics)
     if metrics.empty:
         raise SegfairError("metrics has no rows: run 03_performance again, after 01_cohort has included somebody")
     people, notes = average_subjects(metrics, cohort, attributes, names)
-    if not repeated:
+    if sizes is None:
         refuse_repeated_scores(metrics)
     scores = Scores.spread(people, names)
-    groups = [Groups.read(people, attribute, scores.subjects) for attribute in attributes]
-    found = [compare_attribute(scores, one, fairness, seed) for one in groups]
-    adjusted_p = _correct(scores, found, fairness, seed)
-    disparity, verdict_tables = _tabulate(scores, found, adjusted_p, fairness)
-    explained = _explain(metrics, cohort, scores, found, fairness, seed, attributes, confounders, units or {}, notes)
-    disparity = _fill(disparity, explained.pop("gaps"), explained["adjusted_notes"])
+    groups = [AttributeScores.read(people, attribute, scores, fairness.min_group) for attribute in attributes]
+    compared = [compare_attribute(one, fairness, seed) for one in groups]
+    disparity, pairs = _tabulate(compared, _adjust_family(scores, compared, fairness, seed), fairness)
+    volumes = None
+    if fairness.adjust_for_volume:
+        volumes = measure_volumes(metrics if sizes is None else sizes, scores)
+    explained = _explain(cohort, compared, volumes, fairness, seed, confounders, units or {}, notes)
+    disparity = _fill_adjusted(disparity, explained.pop("gaps"), explained["adjusted_notes"])
     if EXPECTED not in people or "dice" not in names:
-        disparity = disparity.drop(columns=list(SIZE_COLUMNS))
-    intersections = _cross(scores, groups, fairness, notes)
+        disparity = disparity.drop(columns=SIZE_COLUMNS)
+    intersections, variances = _cross_attributes(scores, groups, fairness, notes)
     tested = disparity[disparity["p"].notna()]
     family = list(tested[list(KEY_COLUMNS)].itertuples(index=False, name=None))
     notes.append(_describe_family(family, fairness, POOLED in set(people["organ"])))
     return Audit(
-        join_tables([describe_groups(scores, one) for one in found], GROUP_COLUMNS),
-        disparity,
-        family,
-        notes,
-        fairness,
-        tests=join_tables([describe_tests(scores, one) for one in found], TEST_COLUMNS),
-        contrasts=join_tables([describe_contrasts(scores, one) for one in found], CONTRAST_COLUMNS),
-        model_gaps=join_tables([one.model_gaps for one in found], MODEL_GAP_COLUMNS),
-        pairs=verdict_tables,
-        intersections=intersections[0],
-        variances=intersections[1],
+        groups=join_tables([describe_groups(one) for one in compared], "groups"),
+        disparity=disparity,
+        tests=join_tables([describe_tests(one) for one in compared], "tests"),
+        pairs=pairs,
+        contrasts=join_tables([describe_contrasts(one) for one in compared], "contrasts"),
+        intersections=intersections,
+        intersection_variance=variances,
+        model_gaps=join_tables([one.model_gaps for one in compared], "model_gaps"),
+        family=family,
+        notes=notes,
+        settings=fairness,
         **explained,
     )
 
 
-def _correct(scores: Scores, found: Sequence[Compared], settings: Fairness, seed: int) -> np.ndarray:
-    """Return the p-values of all tests corrected together, (attributes, columns)."""
-    p = np.array([one.p for one in found]).reshape(len(found), len(scores.keys))
+def _adjust_family(scores: Scores, compared: Sequence[GroupComparison], settings: Fairness, seed: int) -> np.ndarray:
+    """Return the p-values of all tests adjusted together, (attributes, columns)."""
+    p = np.array([one.tests.p for one in compared]).reshape(len(compared), len(scores.keys))
     if settings.correction != "max_t":
         return adjust_p_values(p.ravel(), settings.correction).reshape(p.shape)
     if not np.isfinite(p).any():
         return p
-    codes = np.column_stack([one.groups.codes for one in found])
+    codes = np.column_stack([one.groups.codes for one in compared])
     family = run_max_t(
         scores.matrix, codes, permutations=settings.permutations, seed=seed, smallest_group=settings.min_group
     )
@@ -278,94 +263,62 @@ def _correct(scores: Scores, found: Sequence[Compared], settings: Fairness, seed
 
 
 def _tabulate(
-    scores: Scores, found: Sequence[Compared], adjusted_p: np.ndarray, settings: Fairness
+    compared: Sequence[GroupComparison], adjusted_p: np.ndarray, settings: Fairness
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of disparity.csv with their verdicts, and those of pairs.csv."""
     rows, pairs = [], []
-    for one, p in zip(found, adjusted_p, strict=True):
-        judged = judge_attribute(scores, one, p, settings)
+    for one, p in zip(compared, adjusted_p, strict=True):
+        judged = judge_attribute(one.groups, p, settings)
         detectable = find_largest(judged.detectable)
-        part = describe_disparity(scores, one, settings)
-        for column, row in enumerate(part):
-            row |= {
-                "p_adjusted": float(p[column]),
-                "detectable": float(detectable[column]) if len(detectable) else np.nan,
-                "verdict": str(judged.verdict[column]) or NOT_COMPARED,
-            }
-        rows += part
-        pairs.append(compare_pairs(scores, one, p, settings))
-    table = make_table(rows, DISPARITY_COLUMNS)
-    # Permutations do not keep two parts of one gap equal: Holm's in place of max-T.
-    correction = "holm" if settings.correction == "max_t" else settings.correction
-    table["excess_p_adjusted"] = adjust_p_values(table["excess_p"].to_numpy(float), correction)
+        for column, row in enumerate(describe_disparity(one, settings)):
+            verdict = str(judged.verdict[column]) or NOT_COMPARED
+            rows.append(row | {"p_adjusted": p[column], "detectable": detectable[column], "verdict": verdict})
+        pairs.append(compare_pairs(one.groups, p, settings.alpha))
+    table = make_table(rows, "disparity")
+    table["excess_p_adjusted"] = adjust_unpermuted(table["excess_p"].to_numpy(float), settings.correction)
     words = ("model", "organ", "metric", "attribute", "worst_group", "best_group", "test", "effect", "verdict", "note")
-    numbers = [name for name in DISPARITY_COLUMNS if name not in (*words, "n", "groups")]
-    return table.astype(dict.fromkeys(numbers, float)), join_tables(pairs, PAIR_COLUMNS)
+    numbers = [name for name in TABLES["disparity"].names if name not in (*words, "n", "groups")]
+    return table.astype(dict.fromkeys(numbers, float)), join_tables(pairs, "pairs")
 
 
 def _explain(
-    metrics: pd.DataFrame,
     cohort: pd.DataFrame,
-    scores: Scores,
-    found: Sequence[Compared],
+    compared: Sequence[GroupComparison],
+    volumes: pd.DataFrame | None,
     settings: Fairness,
     seed: int,
-    attributes: Sequence[str],
     confounders: Sequence[str],
     units: Mapping[str, str],
     notes: list[str],
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables on what else differs between the groups, by their name, and the adjusted ``gaps``."""
+    """Return the tables on what else differs between the groups, and the adjusted ``gaps``."""
+    attributes = [one.groups.attribute for one in compared]
     absent = [name for name in dict.fromkeys(confounders) if name not in cohort and name not in attributes]
     notes += [
         f"the confounder {name} is not in the cohort's table: the adjusted gaps do not allow for it" for name in absent
     ]
+    if volumes is not None:
+        notes.append("adjusted gaps and trends are also adjusted for the organ's size (log volume of the reference)")
     confounders = [name for name in confounders if name not in absent]
-    known = read_covariates(cohort, scores.subjects, [name for name in (*attributes, *confounders) if name in cohort])
-    labels = pd.DataFrame({one.groups.attribute: one.groups.labels for one in found}, index=known.index)
-    volumes = None
-    if settings.adjust_for_volume:
-        if "volume_ref_ml" not in metrics:
-            raise SegfairError(
-                "metrics lacks volume_ref_ml, which fairness.adjust_for_volume needs: run 03_performance again"
-            )
-        volumes = measure_volumes(metrics, scores)
-        notes.append("adjusted gaps and trends also hold the organ's size equal (log volume of the reference)")
-    parts: dict[str, list[pd.DataFrame]] = {
-        name: []
-        for name in ("gaps", "adjusted_means", "adjusted_notes", "matching", "balance", "trends", "trend_tests")
-    }
-    for one in found:
+    subjects = compared[0].groups.scores.subjects if compared else np.empty(0, str)
+    known = read_covariates(cohort, subjects, [name for name in (*attributes, *confounders) if name in cohort])
+    labels = pd.DataFrame({one.groups.attribute: one.groups.labels for one in compared}, index=known.index)
+    names = ("adjusted_means", "adjusted_notes", "matching", "balance", "trends", "trend_tests")
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in ("gaps", *names)}
+    for one in compared:
         attribute = one.groups.attribute
         covariates = choose_covariates(attribute, attributes, confounders, known, labels)
-        adjusted = adjust_attribute(scores, one, covariates, volumes, settings)
-        parts["gaps"].append(adjusted.gaps)
-        parts["adjusted_means"].append(adjusted.means)
-        parts["adjusted_notes"].append(adjusted.notes)
-        matching, balance = match_attribute(scores, one, covariates, settings)
-        parts["matching"].append(matching)
-        parts["balance"].append(balance)
+        found = {**adjust_attribute(one, covariates, volumes), **match_attribute(one, covariates)}
         if attribute in known and is_numeric(known[attribute]):
-            curves, tests = fit_attribute(
-                scores, attribute, known[attribute], covariates, volumes, settings, seed, units
-            )
-            parts["trends"].append(curves)
-            parts["trend_tests"].append(tests)
-    columns = {
-        "adjusted_means": ADJUSTED_MEAN_COLUMNS,
-        "adjusted_notes": ADJUSTED_NOTE_COLUMNS,
-        "matching": MATCHING_COLUMNS,
-        "balance": BALANCE_COLUMNS,
-        "trends": TREND_COLUMNS,
-        "trend_tests": TREND_TEST_COLUMNS,
-    }
-    return {"gaps": join_tables(parts["gaps"], [])} | {
-        name: join_tables(parts[name], columns[name]) for name in columns
-    }
+            found |= fit_attribute(one.groups, known[attribute], covariates, volumes, seed, units)
+        for name, table in found.items():
+            parts[name].append(table)
+    gaps = pd.concat(parts["gaps"], ignore_index=True) if parts["gaps"] else pd.DataFrame()
+    return {"gaps": gaps} | {name: join_tables(parts[name], name) for name in names}
 
 
-def _fill(disparity: pd.DataFrame, gaps: pd.DataFrame, adjusted_notes: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with the adjusted gaps, and what is to be said of them, whose rows are in the same order."""
+def _fill_adjusted(disparity: pd.DataFrame, gaps: pd.DataFrame, adjusted_notes: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with the adjusted gaps and their notes, whose rows are in the same order."""
     reasons = [
         f"no adjusted gap: {note}" if note and np.isfinite(gap) else ""
         for note, gap in zip(adjusted_notes["note"], disparity["gap"], strict=True)
@@ -375,8 +328,8 @@ def _fill(disparity: pd.DataFrame, gaps: pd.DataFrame, adjusted_notes: pd.DataFr
     return disparity.assign(**{name: gaps[name].to_numpy(float) for name in gaps}, note=notes)
 
 
-def _cross(
-    scores: Scores, groups: Sequence[Groups], settings: Fairness, notes: list[str]
+def _cross_attributes(
+    scores: Scores, groups: Sequence[AttributeScores], settings: Fairness, notes: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of intersections.csv and intersection_variance.csv."""
     taken = [one for one in groups if len(one.names) > 1]
@@ -396,7 +349,8 @@ def _cross(
             else "they need two attributes with two groups each"
         )
         notes.append(f"no intersections were made: {why}")
-        return make_table([], [*KEY_COLUMNS[:3], *CELL_COLUMNS]), make_table([], VARIANCE_COLUMNS)
+        nothing = pd.DataFrame([], columns=[*KEY_COLUMNS[:3], *CELL_COLUMNS])
+        return nothing, make_table([], "intersection_variance")
     table = pd.DataFrame({one.attribute: pd.Categorical(one.labels, one.names) for one in taken}, index=scores.subjects)
     found = pool_intersections(scores.matrix, table, min_group=settings.min_group)
     keys = pd.DataFrame(scores.keys, columns=list(KEY_COLUMNS[:3]))
@@ -409,7 +363,7 @@ def _cross(
         columns={"raw_mean": "mean", "additive_mean": "additive", "pooled_mean": "pooled"}
     )
     variances = name_columns(found.variances)
-    return cells[columns], make_table(variances.to_dict("records"), VARIANCE_COLUMNS)
+    return cells[columns], make_table(variances.to_dict("records"), "intersection_variance")
 
 
 def _describe_family(family: list[tuple[str, str, str, str]], fairness: Fairness, pooled: bool) -> str:

@@ -1,32 +1,22 @@
-"""What else differs between the groups: gaps with other attributes held equal, people matched, and trends without groups."""
+"""What else differs between the groups: adjusted gaps, matched people, trends without groups."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from helpers.errors import SegfairError
 from helpers.fairness.adjustment import adjust_gaps
-from helpers.fairness.group_comparison import Compared
+from helpers.fairness.group_comparison import GroupComparison
 from helpers.fairness.groups import POOLED
 from helpers.fairness.matching import match_pairs, measure_matched_gaps
-from helpers.fairness.score_matrix import Scores
-from helpers.fairness.tables import (
-    ADJUSTED_MEAN_COLUMNS,
-    ADJUSTED_NOTE_COLUMNS,
-    BALANCE_COLUMNS,
-    MATCHING_COLUMNS,
-    TREND_COLUMNS,
-    TREND_TEST_COLUMNS,
-    join_tables,
-    make_table,
-    show,
-)
+from helpers.fairness.score_matrix import AttributeScores, Scores
+from helpers.fairness.tables import join_tables, make_table
 from helpers.fairness.trends import fit_trends
-from helpers.parameters import Fairness
+from helpers.schema import TABLES
 
 VOLUME = "log organ volume"
 STEPS = {"age": 10.0, "bmi": 5.0}
@@ -39,27 +29,18 @@ _GAP_NAMES = {
     "p_groups": "adjusted_p",
     "n": "adjusted_n",
 }
-
-
-@dataclass(frozen=True)
-class Adjusted:
-    """Adjusted gaps.
-
-    Attributes
-    ----------
-    gaps : DataFrame
-        One row per column: adjusted_gap, adjusted_low, adjusted_high, adjusted_p, adjusted_n.
-    means, notes : DataFrame
-        Rows of adjusted.csv and adjusted_notes.csv.
-    """
-
-    gaps: pd.DataFrame
-    means: pd.DataFrame
-    notes: pd.DataFrame
+_BALANCE_NAMES = {
+    "first_before": "mean_a",
+    "second_before": "mean_b",
+    "first_after": "mean_a_after",
+    "second_after": "mean_b_after",
+    "difference_before": "smd_before",
+    "difference_after": "smd_after",
+}
 
 
 def is_numeric(column: pd.Series) -> bool:
-    """Return whether a column of the cohort holds numbers, at least three different ones: a scale, not a code."""
+    """Return whether a column holds numbers, at least three different ones: a scale, not a code."""
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     return bool(numeric and column.nunique() > 2)
 
@@ -67,22 +48,11 @@ def is_numeric(column: pd.Series) -> bool:
 def choose_covariates(
     attribute: str, attributes: Sequence[str], confounders: Sequence[str], known: pd.DataFrame, labels: pd.DataFrame
 ) -> pd.DataFrame:
-    """Choose what is held equal when one attribute's groups are compared.
+    """Choose what is adjusted for when one attribute's groups are compared: (subjects, covariates).
 
-    Parameters
-    ----------
-    attribute : str
-        The one compared: never among its own covariates.
-    attributes, confounders : sequence of str
-    known : DataFrame
-        One row per subject: the cohort's own columns of these names, where it has them.
-    labels : DataFrame
-        One row per subject: each attribute's group.
-
-    Returns
-    -------
-    DataFrame, (subjects, covariates)
-        Every other attribute, by its number where the cohort has one and else by its group, then the confounders.
+    Every other attribute, by its number where the cohort has one and else by its group, then the
+    confounders. `known` has the cohort's own columns of these names, `labels` each attribute's
+    group, a row per subject.
     """
     columns = {}
     for name in dict.fromkeys([*attributes, *confounders]):
@@ -98,9 +68,14 @@ def choose_covariates(
 def measure_volumes(metrics: pd.DataFrame, scores: Scores) -> pd.DataFrame:
     """Return the log of each organ's reference volume: one row per subject, one column per organ.
 
-    Several scans, and models, of one person are averaged. The pooled organ's is the mean over the person's organs, after allowing for
-    each organ's own mean, as their scores are pooled.
+    Several scans, and models, of one person are averaged. The pooled organ's is the mean over the
+    person's organs, after allowing for each organ's own mean, as their scores are pooled. A
+    SegfairError where there are no volumes.
     """
+    if "volume_ref_ml" not in metrics:
+        raise SegfairError(
+            "metrics lacks volume_ref_ml, which fairness.adjust_for_volume needs: run 03_performance again"
+        )
     volume = metrics["volume_ref_ml"].to_numpy(float)
     logs = np.log(np.where(volume > 0, volume, np.nan))
     table = metrics[["subject", "organ"]].assign(subject=metrics["subject"].astype(str), log=logs)
@@ -111,179 +86,143 @@ def measure_volumes(metrics: pd.DataFrame, scores: Scores) -> pd.DataFrame:
 
 
 def adjust_attribute(
-    scores: Scores, compared: Compared, covariates: pd.DataFrame, volumes: pd.DataFrame | None, settings: Fairness
-) -> Adjusted:
-    """State every gap with the covariates held equal (:func:`helpers.fairness.adjustment.adjust_gaps`).
+    compared: GroupComparison, covariates: pd.DataFrame, volumes: pd.DataFrame | None
+) -> dict[str, pd.DataFrame]:
+    """State every gap adjusted for the covariates (:func:`adjust_gaps`).
 
     Parameters
     ----------
-    scores : Scores
-    compared : Compared
+    compared : GroupComparison
         Names the two groups of each gap: the adjusted gap is between the same two.
     covariates : DataFrame, (subjects, covariates)
     volumes : DataFrame or None
         From :func:`measure_volumes`: each organ's column is one more covariate of its own scores.
-    settings : Fairness
 
     Returns
     -------
-    Adjusted
+    dict of str to DataFrame
+        ``gaps``, a row per column (adjusted_gap, adjusted_low, adjusted_high, adjusted_p,
+        adjusted_n), and the tables ``adjusted_means`` and ``adjusted_notes``.
     """
-    pairs = compared.list_pairs()
-    labels = compared.groups.labels
+    groups, pairs = compared.groups, compared.list_pairs()
     gaps: dict[int, dict[str, Any]] = {}
     means, notes = {}, {}
-    for columns, held in _split_organs(scores, covariates, volumes):
+    for columns, held in _split_organs(groups.scores, covariates, volumes):
         found = adjust_gaps(
-            scores.matrix[:, columns],
-            labels,
+            groups.scores.matrix[:, columns],
+            groups.labels,
             held,
-            [scores.metrics[column] for column in columns],
-            min_group=settings.min_group,
+            [groups.scores.metrics[column] for column in columns],
+            min_group=groups.min_group,
             pairs=[pairs[column] for column in columns],
         )
-        by_column = dict(iter(found.means.groupby("column")))
+        by_column = dict(iter(found.means.rename(columns={"adjusted_mean": "mean"}).groupby("column")))
         for row in found.gaps.to_dict("records"):
             column = columns[row["column"]]
-            model, organ, metric = scores.keys[column]
-            head = {"model": model, "organ": organ, "metric": metric, "attribute": compared.groups.attribute}
-            compares = pairs[column] is not None
-            gaps[column] = {ours: row[theirs] if compares else np.nan for theirs, ours in _GAP_NAMES.items()}
-            notes[column] = head | {
-                name: row[name] for name in ADJUSTED_NOTE_COLUMNS if name in row and name not in head
+            head = groups.name_row(column)
+            gaps[column] = {
+                ours: np.nan if pairs[column] is None else row[theirs] for theirs, ours in _GAP_NAMES.items()
             }
-            part = by_column.get(row["column"])
-            means[column] = [
-                head | {"group": one.group, "n": one.n, "mean": one.adjusted_mean, "low": one.low, "high": one.high}
-                for one in (part.itertuples(index=False) if part is not None else ())
-            ]
-    order = range(len(scores.keys))
-    return Adjusted(
-        pd.DataFrame([gaps[column] for column in order], columns=list(_GAP_NAMES.values())),
-        make_table([row for column in order for row in means[column]], ADJUSTED_MEAN_COLUMNS),
-        make_table([notes[column] for column in order], ADJUSTED_NOTE_COLUMNS),
-    )
+            notes[column] = row | head
+            rows = by_column[row["column"]].to_dict("records") if row["column"] in by_column else []
+            means[column] = [one | head for one in rows]
+    order = range(len(groups.scores.keys))
+    return {
+        "gaps": pd.DataFrame([gaps[column] for column in order], columns=list(_GAP_NAMES.values())),
+        "adjusted_means": make_table([row for column in order for row in means[column]], "adjusted_means"),
+        "adjusted_notes": make_table([notes[column] for column in order], "adjusted_notes"),
+    }
 
 
-def match_attribute(
-    scores: Scores, compared: Compared, covariates: pd.DataFrame, settings: Fairness
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """State every gap among matched pairs of people (:func:`helpers.fairness.matching.match_pairs`).
+def match_attribute(compared: GroupComparison, covariates: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """State every gap among matched pairs of people (:func:`match_pairs`).
 
-    Returns
-    -------
-    matching : DataFrame
-        One row per column with a gap: ``group_a`` the best, ``group_b`` the worst group of the gap; ``gap`` positive where the former does
-        better. Pairs are made once per two groups, by the covariates of people (not by the size of an organ).
-    balance : DataFrame
-        How alike the two groups are before and after.
+    The tables ``matching``, a row per column with a gap, from ``group_a``, the best, to
+    ``group_b``, the worst group of the gap (positive where the former does better), and
+    ``balance``, how alike the two groups are before and after. Pairs are made once per two groups,
+    by the covariates of people (not by the size of an organ).
     """
-    names, attribute = compared.groups.names, compared.groups.attribute
-    labels = compared.groups.labels
+    groups, found = compared.groups, compared.found
+    names, labels = groups.names, groups.labels
     by_pair: dict[tuple[int, int], list[int]] = {}
-    for column, (best, worst) in enumerate(zip(compared.best, compared.worst, strict=True)):
+    for column, (best, worst) in enumerate(zip(found.best, found.worst, strict=True)):
         if best >= 0:
             by_pair.setdefault((min(best, worst), max(best, worst)), []).append(column)
     rows: dict[int, dict[str, Any]] = {}
     balance = []
     for (first, second), columns in sorted(by_pair.items()):
-        matched = match_pairs(labels, covariates, names[first], names[second], min_group=settings.min_group)
-        table = matched.balance.drop(columns="suppressed").set_axis(
-            ["covariate", "level", "mean_a", "mean_b", "smd_before", "mean_a_after", "mean_b_after", "smd_after", "variance_ratio_before",
-             "variance_ratio_after"], axis=1,
-        )  # fmt: skip
-        table = table.assign(
-            attribute=attribute, group_a=names[first], group_b=names[second], suppressed=matched.balance["suppressed"]
+        matched = match_pairs(labels, covariates, names[first], names[second], min_group=groups.min_group)
+        table = matched.balance.rename(columns=_BALANCE_NAMES)
+        table = table.assign(attribute=groups.attribute, group_a=names[first], group_b=names[second])
+        balance.append(table[TABLES["balance"].names])
+        gaps = measure_matched_gaps(
+            groups.scores.matrix[:, columns],
+            matched,
+            [groups.scores.metrics[column] for column in columns],
+            min_group=groups.min_group,
         )
-        balance.append(table[list(BALANCE_COLUMNS)])
-        found = measure_matched_gaps(
-            scores.matrix[:, columns], matched, [scores.metrics[column] for column in columns], min_group=settings.min_group
-        )  # fmt: skip
-        for column, row in zip(columns, found.to_dict("records"), strict=True):
-            model, organ, metric = scores.keys[column]
-            turned = compared.best[column] != first
-            low, high = (-row["high"], -row["low"]) if turned else (row["low"], row["high"])
-            rows[column] = {
-                "model": model,
-                "organ": organ,
-                "metric": metric,
-                "attribute": attribute,
-                "group_a": names[compared.best[column]],
-                "group_b": names[compared.worst[column]],
+        for column, row in zip(columns, gaps.to_dict("records"), strict=True):
+            if found.best[column] != first:
+                row |= {"gap": -row["gap"], "low": -row["high"], "high": -row["low"]}
+            rows[column] = (row | groups.name_row(column)) | {
+                "group_a": names[found.best[column]],
+                "group_b": names[found.worst[column]],
                 "n_pairs": row["pairs"],
                 "n_lost": matched.lost_first + matched.lost_second,
-                "gap": -row["gap"] if turned else row["gap"],
-                "low": low,
-                "high": high,
-                "p": row["p"],
                 "note": "; ".join(text for text in (row["note"], *matched.warnings) if text and pd.notna(text)),
             }
-    return make_table([rows[column] for column in sorted(rows)], MATCHING_COLUMNS), join_tables(
-        balance, BALANCE_COLUMNS
-    )
+    return {
+        "matching": make_table([rows[column] for column in sorted(rows)], "matching"),
+        "balance": join_tables(balance, "balance"),
+    }
 
 
 def fit_attribute(
-    scores: Scores,
-    attribute: str,
+    groups: AttributeScores,
     numbers: pd.Series,
     covariates: pd.DataFrame,
     volumes: pd.DataFrame | None,
-    settings: Fairness,
     seed: int,
     units: Mapping[str, str],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Follow every metric along an attribute that is a number (:func:`helpers.fairness.trends.fit_trends`).
+) -> dict[str, pd.DataFrame]:
+    """Follow every metric along an attribute that is a number (:func:`fit_trends`).
 
-    Parameters
-    ----------
-    scores : Scores
-    attribute : str
-    numbers : Series of float, (subjects,)
-    covariates, volumes, settings
-        As in :func:`adjust_attribute`.
-    seed : int
-    units : mapping of str
-        The attribute's unit by its name.
-
-    Returns
-    -------
-    curves, tests : DataFrame
-        Rows of trends.csv and trend_tests.csv; nothing but a note for fewer than twice `min_group` people.
+    `numbers` is the attribute, (subjects,), `units` its unit by name; the rest is that of
+    :func:`adjust_attribute`. The tables ``trends`` and ``trend_tests``: nothing but a note for
+    fewer than twice `min_group` people.
     """
-    values = numbers.to_numpy(float, na_value=np.nan)
+    attribute, values = groups.attribute, numbers.to_numpy(float, na_value=np.nan)
     step = choose_step(attribute, values)
     unit = f"per {step:g} {units.get(attribute) or UNITS.get(attribute, '')}".strip()
-    least = 2 * settings.min_group
+    least = 2 * groups.min_group
     curves, tests = {}, {}
-    for columns, held in _split_organs(scores, covariates, volumes):
-        found = fit_trends(scores.matrix[:, columns], values, held, seed=seed, step=step, min_group=settings.min_group)
+    for columns, held in _split_organs(groups.scores, covariates, volumes):
+        found = fit_trends(
+            groups.scores.matrix[:, columns], values, held, seed=seed, step=step, min_group=groups.min_group
+        )
         drawn = dict(iter(found.curves.groupby("column")))
         for row in found.tests.to_dict("records"):
             column = columns[row["column"]]
-            model, organ, metric = scores.keys[column]
-            head = {"model": model, "organ": organ, "metric": metric, "attribute": attribute}
+            head = groups.name_row(column)
             if row["n"] < least:
                 note = f"nothing is shown: {row['n']} subjects, a trend needs {least}"
                 tests[column] = head | {"n": row["n"], "unit": unit, "note": note}
                 continue
-            tests[column] = head | {name: row[name] for name in TREND_TEST_COLUMNS if name in row and name not in head}
-            tests[column] |= {"unit": unit, "p_nonlinear": row["p_bend"]}
+            tests[column] = row | head | {"unit": unit, "p_nonlinear": row["p_bend"]}
             if row["column"] in drawn:
-                part = drawn[row["column"]].drop(columns="column")
+                part = drawn[row["column"]]
                 nearby = part["nearby"].to_numpy(float, na_value=np.nan)
-                curves[column] = part.assign(**head, nearby=nearby)[list(TREND_COLUMNS)]
-    order = sorted(tests)
-    return (
-        join_tables([curves[column] for column in order if column in curves], TREND_COLUMNS),
-        make_table([tests[column] for column in order], TREND_TEST_COLUMNS),
-    )
+                curves[column] = part.assign(**head, nearby=nearby)[TABLES["trends"].names]
+    return {
+        "trends": join_tables([curves[column] for column in sorted(curves)], "trends"),
+        "trend_tests": make_table([tests[column] for column in sorted(tests)], "trend_tests"),
+    }
 
 
 def _split_organs(
     scores: Scores, covariates: pd.DataFrame, volumes: pd.DataFrame | None
 ) -> list[tuple[list[int], pd.DataFrame]]:
-    """Return the columns that share their covariates: all of them, or an organ's where its volume is one."""
+    """Return the columns that share their covariates: all, or an organ's with its volume."""
     if volumes is None:
         return [(list(range(len(scores.keys))), covariates)]
     organs = list(dict.fromkeys(organ for _, organ, _ in scores.keys))
@@ -297,11 +236,11 @@ def _split_organs(
 
 
 def choose_step(attribute: str, values: np.ndarray) -> float:
-    """Return what an effect along a number is stated per: 10 years, 5 kg/m², else 1, 2 or 5 times a power of ten near a standard deviation."""
+    """Return what a slope is per: 10 years, 5 kg/m², else 1, 2 or 5 × a power of ten near an SD."""
     if attribute in STEPS:
         return STEPS[attribute]
     spread = float(np.nanstd(values)) if np.isfinite(values).any() else 0.0
     if not np.isfinite(spread) or spread <= 0:
         return 1.0
     power = 10.0 ** np.floor(np.log10(spread))
-    return float(show(power * min((1.0, 2.0, 5.0, 10.0), key=lambda part: abs(np.log(spread / power / part)))))
+    return float(power * min((1.0, 2.0, 5.0, 10.0), key=lambda part: abs(np.log(spread / power / part))))

@@ -9,115 +9,27 @@ import numpy as np
 
 from helpers.errors import SegfairError
 from helpers.statistics.bootstrap import CONFIDENCE
-from helpers.statistics.hypothesis_tests import summarise_columns
-from helpers.statistics.intervals import Intervals, find_intervals
+from helpers.statistics.bootstrap_differences import take_gaps
+from helpers.statistics.grouped_values import GroupedValues
+from helpers.statistics.intervals import Intervals
+from helpers.vocabulary.measures import find_measure
 
-# +1: higher is better, −1: lower is better. The volume error is compared by its absolute value.
-HIGHER_IS_BETTER: dict[str, bool] = {
-    "dice": True,
-    "iou": True,
-    "nsd": True,
-    "precision": True,
-    "recall": True,
-    "hd95_mm": False,
-    "assd_mm": False,
-    "volume_error_ml": False,
-    "boundary_error_mm": False,
-}
-UNIT_INTERVAL_METRICS = ("dice", "iou", "nsd", "precision", "recall")
+# Measures of spread: never below (equity-scaled: above) what equal groups have.
+SPREADS = ("sd_groups", "ser", "es", "es_fairmedfm")
 
-
-# In the order in which `measure_disparities` gives them; each group against the rest follows.
-DISPARITY_MEASURES = (
-    "overall",
-    "worst_mean",
-    "gap",
-    "sd",
-    "ser",
-    "es_fairseg",
-    "es_fairmedfm",
-)
-# Of these, what is never below (equity-scaled: above) what equal groups have.
-SPREADS = ("sd", "ser", "es_fairseg", "es_fairmedfm")
-
-
-@dataclass(frozen=True)
-class Extremes:
-    """The two groups between which a gap is stated, by their place among the groups compared."""
-
-    best: int
-    worst: int
-    gap: float
-
-
-def sign_metric(metric: str) -> float:
-    """Return +1 where higher values of a metric are better, −1 where lower ones are."""
-    return 1.0 if HIGHER_IS_BETTER[metric] else -1.0
+_CHUNK_BYTES = 2**26
 
 
 def limit_gap(
     low: np.ndarray | float, high: np.ndarray | float, metric: str | Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the interval of a gap inside −1 to 1 where the metric lies between 0 and 1: no gap is larger, however little the data say.
+    """Keep the interval of a gap within what the metric's bounds allow: −1 to 1 for Dice.
 
-    Parameters
-    ----------
-    low, high : ndarray of float64, (columns,), or float
-    metric : sequence of str, or str
-        Each column's.
+    `low` and `high` are float64, (columns,), with each column's metric, or numbers with one.
     """
-    widest = np.where(np.isin(metric, UNIT_INTERVAL_METRICS), 1.0, np.inf)
+    bounds = np.array([find_measure(name).bounds for name in np.atleast_1d(metric)])
+    widest = (bounds[:, 1] - bounds[:, 0]).reshape(np.shape(metric))
     return np.maximum(low, -widest), np.minimum(high, widest)
-
-
-def find_extremes(means: np.ndarray, metric: str) -> Extremes:
-    """Find the best and the worst group by mean, in the metric's own direction.
-
-    Parameters
-    ----------
-    means : ndarray of float, (groups,)
-        At least two, none NaN. Of equal means the first named group is the best, the last the worst.
-
-    Returns
-    -------
-    Extremes
-        The gap is best − worst in the metric's unit, never negative.
-
-    Notes
-    -----
-    With more than two groups the largest of several differences is larger than zero even where all groups
-    are alike: max − min is biased upwards, the more so the more and the smaller the groups. Read it with the
-    test over all groups; the interval is that of the difference between these two named groups.
-    """
-    better = sign_metric(metric) * np.asarray(means, float)
-    best = int(np.argmax(better))
-    worst = len(better) - 1 - int(np.argmin(better[::-1]))
-    return Extremes(best, worst, float(better[best] - better[worst]))
-
-
-def measure_equity_scaled(overall: float, means: np.ndarray) -> float:
-    """Measure equity-scaled performance: overall / (1 + Σ|overall − group mean|).
-
-    For metrics from 0 to 1, higher is better; equal to `overall` where all groups are alike.
-
-    References
-    ----------
-    Tian et al. 2024, *FairSeg*, ICLR (equity-scaled segmentation performance, ESSP).
-    """
-    return float(overall / (1.0 + np.abs(overall - np.asarray(means, float)).sum()))
-
-
-def measure_skewed_error_ratio(means: np.ndarray) -> float:
-    """Measure the skewed error ratio: (1 − lowest mean) / (1 − highest mean).
-
-    For metrics from 0 to 1; 1 where all groups are alike, NaN where the best group makes no error.
-
-    References
-    ----------
-    Puyol-Antón et al. 2021, *Fairness in Cardiac MR Image Analysis*, MICCAI.
-    """
-    errors = 1.0 - np.asarray(means, float)
-    return float(errors.max() / errors.min()) if errors.min() > 0 else float("nan")
 
 
 @dataclass(frozen=True)
@@ -126,37 +38,37 @@ class Disparities:
 
     Attributes
     ----------
-    measures : dict of str to Intervals
-        A name of :data:`DISPARITY_MEASURES` → (columns,). See :func:`measure_disparities`.
-    against_rest : Intervals
-        (groups, columns): each group's mean against that of everybody else, positive where the group does better.
     best, worst : ndarray of int64, (columns,)
-        Codes of the groups between which the gap is stated; −1 where fewer than two groups are compared.
+        Codes of the groups between which the gap is stated; −1 where fewer than two are compared.
+    gap : ndarray of float64, (columns,)
+    against_rest : ndarray of float64, (groups, columns)
+        Each group's mean less that of everybody else compared, positive where the group does
+        better.
+    spreads : dict of str to Intervals
+        A name of :data:`SPREADS` → (columns,).
     """
 
-    measures: dict[str, Intervals]
-    against_rest: Intervals
     best: np.ndarray
     worst: np.ndarray
+    gap: np.ndarray
+    against_rest: np.ndarray
+    spreads: dict[str, Intervals]
 
 
 def find_best_and_worst(means: np.ndarray, sizes: np.ndarray, metrics: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Find the best and the worst group of every column, in the metric's own direction.
+    """Find the best and the worst group per column, int64, (columns,); −1 for fewer than two.
 
-    Parameters
-    ----------
-    means, sizes : ndarray, (groups, columns)
-        A group of size 0 is left out.
-    metrics : sequence of str
-        Each column's metric.
+    `means` and `sizes` are (groups, columns); a group of size 0 is left out. Of equal means the
+    first group is the best, the last the worst.
 
-    Returns
-    -------
-    best, worst : ndarray of int64, (columns,)
-        −1 where fewer than two groups are compared. Of equal means the first group is the best, the last the worst, as in
-        :func:`find_extremes`.
+    Notes
+    -----
+    With more than two groups the largest of several differences is larger than zero even where all
+    groups are alike: best − worst is biased upwards, the more so the more and the smaller the
+    groups. Read it with the test over all groups; the interval is that of the difference between
+    these two named groups.
     """
-    better, kept = _sign_metrics(metrics) * means, sizes > 0
+    better, kept = sign_metrics(metrics) * means, sizes > 0
     if not len(means):
         return np.full(len(metrics), -1), np.full(len(metrics), -1)
     best = np.where(kept, better, -np.inf).argmax(axis=0)
@@ -167,12 +79,12 @@ def find_best_and_worst(means: np.ndarray, sizes: np.ndarray, metrics: Sequence[
 
 def measure_disparities(
     means: np.ndarray, sizes: np.ndarray, metrics: Sequence[str], best: np.ndarray, worst: np.ndarray
-) -> np.ndarray:
-    """Measure how far apart group means are, for any number of draws and all columns at once.
+) -> dict[str, np.ndarray]:
+    """Measure how far apart group means are: by name, float64, (columns,).
 
     Parameters
     ----------
-    means, sizes : ndarray, (..., groups, columns)
+    means, sizes : ndarray, (groups, columns)
         Group means, and numbers of subjects; a group of size 0 is left out.
     metrics : sequence of str
         Each column's metric: its direction, and whether it lies between 0 and 1.
@@ -181,95 +93,68 @@ def measure_disparities(
 
     Returns
     -------
-    ndarray of float64, (..., measures + groups, columns)
-        In this order, NaN where fewer than two groups are compared or a group that takes part has no mean:
+    dict of str to ndarray
+        NaN where fewer than two groups are compared or a group that takes part has no mean; ``ser``
+        and both ``es`` also for metrics that do not lie between 0 and 1:
 
         - ``overall``: mean over subjects of all groups compared;
-        - ``worst_mean``: mean of the worst of the groups;
-        - ``gap``: mean of `best` − mean of `worst`, in the metric's unit, positive where `best` is better;
-        - ``sd``: standard deviation of the group means, divided by their number, not by one less;
-        - ``ser``: skewed error ratio, (1 − lowest) / (1 − highest mean), NaN where the best group makes no error;
-        - ``es_fairseg``: equity-scaled performance, overall / (1 + Σ|overall − group mean|);
-        - ``es_fairmedfm``: the other measure of that name, overall / (1 + ``sd``);
-        - each group's mean against the mean over subjects of all other groups, positive where the group does better.
-
-        ``ser`` and both ``es`` are NaN for metrics that do not lie between 0 and 1.
-
-    Notes
-    -----
-    The two forms of equity scaling are not comparable: Σ|overall − group mean| grows with the number of groups, the standard deviation does
-    not, and FairSeg's overall mean weighs groups by their size. State which one is meant.
-
-    References
-    ----------
-    ``ser``: Puyol-Antón et al. 2021, MICCAI. ``es_fairseg``: Tian et al. 2024, *FairSeg*, ICLR (ESSP). ``sd``,
-    ``es_fairmedfm``: Jin et al. 2024, *FairMedFM*, NeurIPS Datasets and Benchmarks, as computed by the authors' package `fairmedfm` 0.4.2.
+        - ``gap``: mean of `best` − mean of `worst`, in the metric's unit, positive where `best` is
+          better;
+        - ``sd_groups``: SD of the group means, divided by their number, not by one less (Jin et al.
+          2024, *FairMedFM*, NeurIPS Datasets and Benchmarks);
+        - ``ser``: skewed error ratio, (1 − lowest) / (1 − highest mean), NaN where the best makes
+          no error (Puyol-Antón et al. 2021, MICCAI);
+        - ``es``: equity-scaled performance, overall / (1 + Σ|overall − group mean|), which grows
+          with the number of groups (Tian et al. 2024, *FairSeg*, ICLR: ESSP);
+        - ``es_fairmedfm``: another measure of that name, not comparable, overall / (1 +
+          ``sd_groups``), as the package `fairmedfm` 0.4.2 computes it;
+        - ``against_rest``, (groups, columns): each group's mean against the mean over subjects of
+          all other groups, positive where the group does better.
     """
-    sign = _sign_metrics(metrics)
-    unit = np.isin(metrics, UNIT_INTERVAL_METRICS)
+    sign = sign_metrics(metrics)
+    unit = np.array([find_measure(metric).is_bounded for metric in metrics])
     kept = sizes > 0
     filled = np.where(kept, means, 0.0)
-    number = kept.sum(axis=-2)
+    number = kept.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        total, people = (filled * sizes).sum(axis=-2), sizes.sum(axis=-2)
+        total, people = (filled * sizes).sum(axis=0), sizes.sum(axis=0)
         overall = np.where(number >= 2, total / people, np.nan)
-        centre = filled.sum(axis=-2) / number
-        sd = np.sqrt((np.where(kept, filled - centre[..., None, :], 0.0) ** 2).sum(axis=-2) / number)
-        distance = np.where(kept, np.abs(filled - overall[..., None, :]), 0.0).sum(axis=-2)
-        highest = np.where(kept, filled, -np.inf).max(axis=-2, initial=-np.inf)
-        lowest = np.where(kept, filled, np.inf).min(axis=-2, initial=np.inf)
+        centre = filled.sum(axis=0) / number
+        sd = np.sqrt((np.where(kept, filled - centre, 0.0) ** 2).sum(axis=0) / number)
+        distance = np.where(kept, np.abs(filled - overall), 0.0).sum(axis=0)
+        highest = np.where(kept, filled, -np.inf).max(axis=0, initial=-np.inf)
+        lowest = np.where(kept, filled, np.inf).min(axis=0, initial=np.inf)
         ratio = np.where(highest < 1.0, (1.0 - lowest) / (1.0 - highest), np.nan)
-        rest = (total[..., None, :] - filled * sizes) / (people[..., None, :] - sizes)
+        rest = (total - filled * sizes) / (people - sizes)
         against = np.where(kept, sign * (filled - rest), np.nan)
-    gap = sign * (_take_group(means, best) - _take_group(means, worst))
     # NaN of a group that takes part spreads to all of its column's measures.
     compared = np.where(np.isfinite(overall), 0.0, np.nan)
     shown = np.where(unit, compared, np.nan)
-    stacked = np.stack(
-        [
-            overall,
-            np.where(sign > 0, lowest, highest) + compared,
-            gap + compared,
-            sd + compared,
-            ratio + shown,
-            overall / (1.0 + distance) + shown,
-            overall / (1.0 + sd) + shown,
-        ],
-        axis=-2,
-    )
-    return np.concatenate([stacked, against + compared[..., None, :]], axis=-2)
+    return {
+        "overall": overall,
+        "gap": take_gaps(means, best, worst, sign) + compared,
+        "sd_groups": sd + compared,
+        "ser": ratio + shown,
+        "es": overall / (1.0 + distance) + shown,
+        "es_fairmedfm": overall / (1.0 + sd) + shown,
+        "against_rest": against + compared,
+    }
 
 
 def estimate_disparities(
-    values: np.ndarray,
-    groups: np.ndarray,
-    metrics: Sequence[str],
-    drawn: np.ndarray,
-    *,
-    confidence: float = CONFIDENCE,
-    method: str = "bca",
-    smallest_group: int = 1,
+    grouped: GroupedValues, metrics: Sequence[str], drawn: np.ndarray, *, smallest_group: int = 1
 ) -> Disparities:
-    """Estimate every measure of disparity in every column, with bootstrap intervals over subjects.
+    """Estimate all measures of disparity in every column; those of spread with 95 % intervals.
 
     Parameters
     ----------
-    values : ndarray of float64, (subjects, columns)
-        NaN where a subject has no value.
-    groups : ndarray of int, (subjects,)
-        0, 1, …; −1 for no group.
+    grouped : GroupedValues
     metrics : sequence of str
         Each column's metric.
     drawn : ndarray of float64, (draws, groups, columns)
-        Group means in resamples: :func:`helpers.statistics.bootstrap.draw_group_means`.
-    confidence : float
-    method : {"bca", "percentile"}
+        Group means in resamples (:meth:`helpers.statistics.bootstrap.Resamples.draw_means`).
     smallest_group : int
         Groups with fewer values in a column are left out there.
-
-    Returns
-    -------
-    Disparities
 
     Raises
     ------
@@ -278,65 +163,42 @@ def estimate_disparities(
 
     Notes
     -----
-    The gap is that between the two groups found best and worst in the data, in every draw: its interval may cross 0. With more than two groups
-    this one does not allow for their choice (:func:`helpers.statistics.bootstrap_differences.find_difference` and :mod:`helpers.statistics.equivalence` do).
-
-    ``sd``, ``ser`` and Σ|overall − group mean| are never below what equal groups have: they are biased upwards by chance, and no interval made of the same
-    measure in resamples reaches what equal groups have. Theirs is made of the resamples' *deviations*: each is a seminorm of the vector of means (``ser`` by its
-    logarithm, of the log errors), and |s(mean*) − s(mean)| ≤ s(mean* − mean), whose quantile is taken to both sides. It holds the truth at least as often as asked
-    for, and more often where groups are alike. Deviations are widened by √(n / (n − 1)) per group. Both equity-scaled measures combine two such ranges,
-    each at half of the error allowed (Bonferroni).
-
-    References
-    ----------
-    See :func:`measure_disparities` and :func:`helpers.statistics.intervals.find_intervals`.
+    ``sd_groups``, ``ser`` and Σ|overall − group mean| are never below what equal groups have: they
+    are biased upwards by chance, and no interval made of the same measure in resamples reaches what
+    equal groups have. Theirs is made of the resamples' *deviations*: each is a seminorm of the
+    vector of means (``ser`` by its logarithm, of the log errors), and |s(mean*) − s(mean)| ≤
+    s(mean* − mean), whose quantile is taken to both sides. It holds the truth at least as often as
+    asked for, and more often where groups are alike. Deviations are widened by √(n / (n − 1)) per
+    group. Both equity-scaled measures combine two such ranges, each at half of the error allowed
+    (Bonferroni).
     """
-    moments = summarise_columns(values, groups)
+    moments = grouped.moments
     if len(metrics) != moments.n.shape[1]:
         raise SegfairError(f"metrics must name the metric of each of {moments.n.shape[1]} columns; got {len(metrics)}")
     sizes = np.where(moments.n >= max(smallest_group, 1), moments.n, 0)
     best, worst = find_best_and_worst(moments.mean, sizes, metrics)
-
-    # Measures of spread have intervals of another kind, so that resamples of them are not looked at.
-    number = len(DISPARITY_MEASURES)
-    plain = [place for place, name in enumerate(DISPARITY_MEASURES) if name not in SPREADS]
-
-    def measure(means: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        measured = measure_disparities(means, sizes, metrics, best, worst)
-        return np.concatenate([measured[..., plain, :], measured[..., number:, :]], axis=-2)
-
-    found = find_intervals(
-        values, groups, drawn, measure, confidence=confidence, method=method, smallest_group=smallest_group
-    )
-    estimates = dict(
-        zip(DISPARITY_MEASURES, measure_disparities(moments.mean, sizes, metrics, best, worst), strict=False)
-    )
-    spreads = _surround_spreads(estimates, moments.mean, sizes, drawn, 1.0 - confidence)
-    return Disparities(
-        {DISPARITY_MEASURES[place]: _take(found, row) for row, place in enumerate(plain)} | spreads,
-        _take(found, slice(len(plain), None)),
-        best,
-        worst,
-    )
+    found = measure_disparities(moments.mean, sizes, metrics, best, worst)
+    step = max(_CHUNK_BYTES // (8 * max(drawn.shape[0], 1) * (grouped.groups + 7)), 1)
+    parts = []
+    for start in range(0, max(len(metrics), 1), step):
+        part = slice(start, start + step)
+        some = {name: value[..., part] for name, value in found.items()}
+        parts.append(_surround_spreads(some, moments.mean[:, part], sizes[:, part], drawn[:, :, part]))
+    spreads = {
+        name: Intervals(found[name], *(np.concatenate([part[name][bound] for part in parts]) for bound in range(2)))
+        for name in SPREADS
+    }
+    return Disparities(best, worst, found["gap"], found["against_rest"], spreads)
 
 
 def _surround_spreads(
-    estimates: dict[str, np.ndarray], means: np.ndarray, sizes: np.ndarray, drawn: np.ndarray, error: float
-) -> dict[str, Intervals]:
-    """Return sd, ser and both equity-scaled measures with intervals made of the resamples' deviations; see :func:`estimate_disparities`.
-
-    Parameters
-    ----------
-    estimates : dict of str to ndarray, (columns,)
-        Of these measures, and of ``overall``.
-    means, sizes : ndarray, (groups, columns)
-    drawn : ndarray, (draws, groups, columns)
-    error : float
-        How often an interval may miss.
-    """
+    found: dict[str, np.ndarray], means: np.ndarray, sizes: np.ndarray, drawn: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return the bounds of the measures of spread by name; see :func:`estimate_disparities`."""
+    error = 1.0 - CONFIDENCE
     kept = sizes > 0
     number, people = kept.sum(axis=0), sizes.sum(axis=0)
-    overall, at = estimates["overall"], {name: estimates[name] for name in SPREADS}
+    overall, at = found["overall"], {name: found[name] for name in SPREADS}
     # A group of one does not vary in resamples, and widening does not help it.
     wider = np.where(kept, np.sqrt(sizes / np.maximum(sizes - 1, 1)), 0.0)
 
@@ -356,37 +218,23 @@ def _surround_spreads(
         highest = np.where(kept, logs, -np.inf).max(axis=1, initial=-np.inf)
         ratio = highest - np.where(kept, logs, np.inf).min(axis=1, initial=np.inf)
         off, around = reach(sd, error), {}
-        around["sd"] = np.maximum(at["sd"] - off, 0.0), at["sd"] + off
+        around["sd_groups"] = np.maximum(at["sd_groups"] - off, 0.0), at["sd_groups"] + off
         off = reach(ratio, error)
         around["ser"] = np.maximum(at["ser"] * np.exp(-off), 1.0), at["ser"] * np.exp(off)
         shift = reach(np.abs(middle), error / 2.0)
-        for name, spread, found in (
-            ("es_fairseg", overall / at["es_fairseg"] - 1.0, distance),
-            ("es_fairmedfm", at["sd"], sd),
+        for name, spread, deviation in (
+            ("es", overall / at["es"] - 1.0, distance),
+            ("es_fairmedfm", at["sd_groups"], sd),
         ):
-            off = reach(found, error / 2.0)
+            off = reach(deviation, error / 2.0)
             around[name] = (
                 np.maximum(overall - shift, 0.0) / (1.0 + spread + off),
                 np.minimum(overall + shift, 1.0) / (1.0 + np.maximum(spread - off, 0.0)),
             )
     known = {name: np.where(np.isfinite(estimate), 0.0, np.nan) for name, estimate in at.items()}
-    return {name: Intervals(at[name], low + known[name], high + known[name]) for name, (low, high) in around.items()}
+    return {name: (low + known[name], high + known[name]) for name, (low, high) in around.items()}
 
 
-def _sign_metrics(metrics: Sequence[str]) -> np.ndarray:
-    unknown = sorted(set(metrics) - set(HIGHER_IS_BETTER))
-    if unknown:
-        raise SegfairError(f"metrics must be among {', '.join(HIGHER_IS_BETTER)}; got {', '.join(unknown)}")
-    return np.array([sign_metric(metric) for metric in metrics], np.float64)
-
-
-def _take_group(means: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Return the means of one group per column, (..., columns); any group's where the code is −1."""
-    if not means.shape[-2]:
-        return np.full((*means.shape[:-2], means.shape[-1]), np.nan)
-    places = np.broadcast_to(group, (*means.shape[:-2], 1, means.shape[-1]))
-    return np.take_along_axis(means, places, axis=-2)[..., 0, :]
-
-
-def _take(intervals: Intervals, place: int | slice) -> Intervals:
-    return Intervals(intervals.estimate[place], intervals.low[place], intervals.high[place])
+def sign_metrics(metrics: Sequence[str]) -> np.ndarray:
+    """Return each metric's sign, +1 where higher is better and −1 where lower is."""
+    return np.array([find_measure(metric).sign for metric in metrics], np.float64)

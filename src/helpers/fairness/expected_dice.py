@@ -1,7 +1,6 @@
 """The part of a Dice gap that the organs' size explains, and what is left of it.
 
-Only Dice needs this. The uniform boundary error (``boundary_error_mm``) does not depend on size: its gap *is* the size-free gap, and
-nothing is to be expected of it.
+Only Dice needs this: the uniform boundary error (``boundary_error_mm``) does not depend on size.
 """
 
 from __future__ import annotations
@@ -11,15 +10,17 @@ from typing import cast
 
 import numpy as np
 
-from helpers.fairness.disparity import limit_gap
-from helpers.fairness.score_matrix import Scores
+from helpers.fairness.disparity import Disparities, limit_gap
+from helpers.fairness.score_matrix import AttributeScores
 from helpers.statistics.bootstrap import Resamples
-from helpers.statistics.bootstrap_differences import Choice, find_difference, find_gap_influence, take_gaps
+from helpers.statistics.bootstrap_differences import PostSelection, find_difference, find_gap_influence, take_gaps
+from helpers.statistics.grouped_values import GroupedValues
+from helpers.statistics.hypothesis_tests import run_welch_anova
 
 
 @dataclass(frozen=True)
 class SizeGaps:
-    """The gap in expected Dice, and the excess over it with its interval and p-value: ndarray of float64, (columns of Dice,)."""
+    """The gap in expected Dice, and the excess over it with interval and p: float64, (places,)."""
 
     expected_gap: np.ndarray
     excess_gap: np.ndarray
@@ -28,86 +29,68 @@ class SizeGaps:
     p: np.ndarray
 
 
-@dataclass(frozen=True)
-class DiceGaps:
-    """The gaps in Dice that size is to explain, a column per (model, organ).
-
-    Attributes
-    ----------
-    gap, influence, drawn : ndarray of float64, (columns,), (subjects, columns) and (draws, columns)
-        The gap, each person's bearing on it (:func:`helpers.statistics.bootstrap_differences.find_gap_influence`), and the gap in each resample.
-    best, worst : ndarray of int64, (columns,)
-    choice : Choice
-        With the p-value of what is left of Dice, over all groups.
-    """
-
-    gap: np.ndarray
-    influence: np.ndarray
-    drawn: np.ndarray
-    best: np.ndarray
-    worst: np.ndarray
-    choice: Choice
-
-
 def measure_excess(
-    scores: Scores,
+    groups: AttributeScores,
+    found: Disparities,
+    gap_draws: np.ndarray,
+    gap_influence: np.ndarray,
     resamples: Resamples,
-    gaps: DiceGaps,
-    drawn_expected: np.ndarray,
-    drawn_boundary: np.ndarray | None,
-    *,
-    method: str,
+    drawn: np.ndarray,
 ) -> SizeGaps:
     """Part every gap in Dice into what size explains and the rest.
 
     Parameters
     ----------
-    scores : Scores
-        With ``expected``.
+    groups : AttributeScores
+        Its scores with ``expected``.
+    found : Disparities
+    gap_draws, gap_influence : ndarray of float64, (draws, columns) and (subjects, columns)
+        Every gap in each resample, and each person's bearing on it.
     resamples : Resamples
-        Those without a known group have one of their own here, since they too bear on the cohort's mean boundary error.
-    gaps : DiceGaps
-    drawn_expected : ndarray of float64, (draws, groups, places)
-        Group means of the expected Dice in the resamples that `gaps` was drawn in.
-    drawn_boundary : ndarray of float64, (draws, groups, places), or None
-        The same of the boundary error; None where it was not measured: the cohort's mean is then held fixed.
-    method : {"student", "bca", "percentile"}
-
-    Returns
-    -------
-    SizeGaps
+        Those without a known group are one more here: they too bear on the cohort's mean boundary
+        error.
+    drawn : ndarray of float64, (draws, groups, columns + places + places)
+        Group means of the scores, the expected Dice and, where it was measured, the boundary error,
+        whose mean is else held fixed.
 
     Notes
     -----
-    The expected Dice of a person, 1 − δ̄ S / (2V), rests on the cohort's mean boundary error δ̄, itself an estimate from the same people. It is
-    recomputed in every resample, to first order: the gap in expected Dice moves by (gap in the slope −S/(2V)) × (δ̄ of the resample − δ̄).
-    Holding δ̄ fixed leaves out that it moves with the two means: for two equal groups with r₁, r₂ = S/(2V) and errors of equal spread, the
-    variance of the excess would be too large by the share (r₁ − r₂)² / (r₁ + r₂)². Pooled organs: each organ has its own δ̄, and a subject's
-    slopes are averaged over their organs.
+    The expected Dice of a person, 1 − δ̄ S / (2V), rests on the cohort's mean boundary error δ̄,
+    itself an estimate from the same people. It is recomputed in every resample, to first order: the
+    gap in expected Dice moves by (gap in the slope −S/(2V)) × (δ̄ of the resample − δ̄). Holding δ̄
+    fixed leaves out that it moves with the two means: for two equal groups with r₁, r₂ = S/(2V) and
+    errors of equal spread, the variance of the excess would be too large by the share (r₁ − r₂)² /
+    (r₁ + r₂)². Pooled organs: each organ has its own δ̄, and a subject's slopes are averaged over
+    their organs.
     """
-    signs, count, groups = np.ones(len(scores.places)), drawn_expected.shape[1], resamples.groups
+    scores, codes = groups.scores, resamples.groups
+    dice = np.flatnonzero([metric == "dice" for metric in scores.metrics])
+    best, worst, number = found.best[dice], found.worst[dice], len(scores.places)
+    signs, count, start = np.ones(number), drawn.shape[1], len(scores.keys)
     expected = cast(np.ndarray, scores.expected)
-    expected_gap = take_gaps(_average_groups(expected, groups, count), gaps.best, gaps.worst, signs)
-    draws = gaps.drawn - take_gaps(drawn_expected, gaps.best, gaps.worst, signs)
-    influence = gaps.influence - find_gap_influence(expected, groups, gaps.best, gaps.worst, signs)
-    if drawn_boundary is not None:
-        mean, own, shift = _resample_mean(cast(np.ndarray, scores.boundary), groups, drawn_boundary)
+    expected_gap = take_gaps(_average_groups(expected, codes, count), best, worst, signs)
+    draws = gap_draws[:, dice] - take_gaps(drawn[:, :, start : start + number], best, worst, signs)
+    influence = gap_influence[:, dice] - find_gap_influence(GroupedValues(expected, codes), best, worst, signs)
+    if scores.boundary is not None:
+        mean, own, shift = _resample_mean(scores.boundary, codes, drawn[:, :, start + number :])
         slope = np.divide(expected - 1.0, mean, out=np.zeros_like(expected), where=mean > 0)
         slope[expected <= 0] = 0.0  # already as low as Dice goes: no error makes it lower
-        for place in range(len(scores.places)):
+        for place in range(number):
             organs = scores.list_organs(place)
             known = np.isfinite(expected[:, organs])
             weight = 1.0 / np.maximum(known.sum(axis=1, keepdims=True), 1)
             parts = np.where(known, slope[:, organs] * weight, np.nan)
             if len(organs) > 1:  # an organ that a person lacks does not move their mean, but they count
                 parts = np.where(known.any(axis=1, keepdims=True), np.nan_to_num(parts), np.nan)
-            best, worst = (np.full(len(organs), code[place]) for code in (gaps.best, gaps.worst))
-            change = np.nan_to_num(take_gaps(_average_groups(parts, groups, count), best, worst, np.ones(len(organs))))
+            first, last = (np.full(len(organs), code[place]) for code in (best, worst))
+            change = np.nan_to_num(take_gaps(_average_groups(parts, codes, count), first, last, np.ones(len(organs))))
             draws[:, place] -= shift[:, organs] @ change
             influence[:, place] -= own[:, organs] @ change
-    excess = gaps.gap - expected_gap
-    found = find_difference(draws, excess, influence, resamples, method=method, choice=gaps.choice)
-    return SizeGaps(expected_gap, excess, *limit_gap(found.low, found.high, "dice"), found.p)
+    left = GroupedValues(groups.compared.matrix[:, dice] - expected, groups.codes)
+    selection = PostSelection(groups.number[dice], run_welch_anova(left).p)
+    excess = found.gap[dice] - expected_gap
+    sure = find_difference(draws, excess, influence, resamples, selection)
+    return SizeGaps(expected_gap, excess, *limit_gap(sure.low, sure.high, "dice"), sure.p)
 
 
 def _average_groups(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
@@ -121,7 +104,7 @@ def _average_groups(values: np.ndarray, groups: np.ndarray, count: int) -> np.nd
 def _resample_mean(
     boundary: np.ndarray, groups: np.ndarray, drawn: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the cohort's mean boundary error, (places,), each person's influence on it, and its shift in each resample."""
+    """Return the cohort's mean error, (places,), each person's influence on it, and its shifts."""
     known = np.isfinite(boundary)
     member = (groups == np.arange(drawn.shape[1])[:, None]).astype(np.float64)
     number = member @ known

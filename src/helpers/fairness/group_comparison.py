@@ -1,30 +1,23 @@
-"""One attribute's groups compared as they are: summaries, gaps, contrasts, tests, and models against each other."""
+"""One attribute's groups compared as they are: summaries, gaps, contrasts, tests, and models."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from helpers.fairness.disparity import UNIT_INTERVAL_METRICS, Disparities, estimate_disparities, limit_gap
-from helpers.fairness.expected_dice import DiceGaps, SizeGaps, measure_excess
+from helpers.fairness.disparity import SPREADS, Disparities, estimate_disparities, limit_gap
+from helpers.fairness.expected_dice import SizeGaps, measure_excess
 from helpers.fairness.groups import summarise_group
 from helpers.fairness.models_compared import compare_models
-from helpers.fairness.score_matrix import Groups, Scores
-from helpers.fairness.tables import (
-    CONTRAST_COLUMNS,
-    GROUP_COLUMNS,
-    PAIR_COLUMNS,
-    TEST_COLUMNS,
-    make_table,
-    show,
-)
+from helpers.fairness.score_matrix import AttributeScores
+from helpers.fairness.tables import make_table
 from helpers.parameters import Fairness
-from helpers.statistics.bootstrap import Resamples, draw_group_means
+from helpers.statistics.bootstrap import Resamples
 from helpers.statistics.bootstrap_differences import (
-    Choice,
+    PostSelection,
     find_difference,
     find_gap_influence,
     find_mean_intervals,
@@ -33,24 +26,25 @@ from helpers.statistics.bootstrap_differences import (
 )
 from helpers.statistics.effects import measure_cliffs_delta, measure_epsilon_squared
 from helpers.statistics.equivalence import Verdicts, judge_columns
+from helpers.statistics.grouped_values import GroupedValues
 from helpers.statistics.hypothesis_tests import (
     EPSILON_SQUARED,
     KRUSKAL_WALLIS,
     MANN_WHITNEY,
     RANK_BISERIAL,
+    Comparison,
     compare_pairs_dunn,
     compare_pairs_games_howell,
-    find_squared_error,
     run_brunner_munzel,
     run_kruskal_wallis,
     run_mann_whitney,
     run_one_way_anova,
     run_t_test,
     run_welch_anova,
-    summarise_columns,
 )
-from helpers.statistics.intervals import Intervals, find_intervals, take_means
+from helpers.statistics.intervals import Intervals
 from helpers.statistics.selection_adjustment import find_range_quantile
+from helpers.vocabulary.measures import find_measure
 
 ANOVA = "one-way ANOVA"
 WELCH_ANOVA = "Welch's ANOVA"
@@ -59,291 +53,224 @@ BRUNNER_MUNZEL = "Brunner–Munzel"
 GAMES_HOWELL = "Games–Howell"
 DUNN = "Dunn"
 
-_CHUNK_BYTES = 2**26
-
 
 @dataclass(frozen=True)
-class Compared:
-    """One attribute's groups compared in every column.
+class ColumnTests:
+    """The tests of every column, (columns,) each.
 
     Attributes
     ----------
-    groups : Groups
-    summaries : list of dict
-        Per group, from :func:`helpers.fairness.groups.summarise_group`.
-    kept : ndarray of bool, (groups, columns)
-        Groups with enough values to be compared and shown.
-    intervals : Intervals
-        Of the groups' means, (groups, columns).
-    found : Disparities
-    gap : Intervals
-        (columns,): the gap with the interval of :func:`helpers.statistics.bootstrap_differences.find_difference`.
-    size : SizeGaps or None
-        One per place (model, organ); None where Dice or its expectation was not measured.
-    model_gaps : DataFrame
-        From :func:`helpers.fairness.models_compared.compare_models`.
-    tests : dict
-        ``two`` and ``many`` tests by name: statistic and p, (columns,) each, for columns of two groups and of more.
-    p, anova_p : ndarray of float64, (columns,)
+    two, many : dict of str to Comparison
+        Tests by name, for columns of two groups and of more.
+    p, anova_p : ndarray of float64
+        Of the family's test and of the usual one.
     effect : Intervals
-        (columns,): rank-biserial r where two groups are compared, else epsilon².
+        Rank-biserial r where two groups are compared, else epsilon².
     """
 
-    groups: Groups
-    summaries: list[dict[str, np.ndarray]]
-    kept: np.ndarray
-    intervals: Intervals
-    found: Disparities
-    gap: Intervals
-    size: SizeGaps | None
-    model_gaps: pd.DataFrame
-    tests: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
+    two: dict[str, Comparison]
+    many: dict[str, Comparison]
     p: np.ndarray
     anova_p: np.ndarray
     effect: Intervals
 
-    @property
-    def best(self) -> np.ndarray:
-        """Code of the best group of every column; −1 where nothing is compared."""
-        return self.found.best
 
-    @property
-    def worst(self) -> np.ndarray:
-        """Code of the worst group of every column."""
-        return self.found.worst
+@dataclass(frozen=True)
+class GroupComparison:
+    """One attribute's groups compared in every column.
 
-    @property
-    def number(self) -> np.ndarray:
-        """How many groups are compared in every column."""
-        return self.kept.sum(axis=0)
+    Attributes
+    ----------
+    groups : AttributeScores
+    summaries : list of dict
+        Per group, from :func:`helpers.fairness.groups.summarise_group`.
+    means, against_rest : Intervals
+        (groups, columns): the groups' means, and each group against everybody else who is compared.
+    found : Disparities
+    gap : Intervals
+        (columns,)
+    size : SizeGaps or None
+        One per place (model, organ); None where Dice or its expectation was not measured.
+    model_gaps : DataFrame
+        From :func:`helpers.fairness.models_compared.compare_models`.
+    tests : ColumnTests
+    """
+
+    groups: AttributeScores
+    summaries: list[dict[str, np.ndarray]]
+    means: Intervals
+    against_rest: Intervals
+    found: Disparities
+    gap: Intervals
+    size: SizeGaps | None
+    model_gaps: pd.DataFrame
+    tests: ColumnTests
 
     def list_pairs(self) -> list[tuple[str, str] | None]:
         """Return the names of the best and the worst group of every column."""
         names = self.groups.names
         return [
             (names[best], names[worst]) if best >= 0 else None
-            for best, worst in zip(self.best, self.worst, strict=True)
+            for best, worst in zip(self.found.best, self.found.worst, strict=True)
         ]
 
 
-def compare_attribute(scores: Scores, groups: Groups, settings: Fairness, seed: int) -> Compared:
+def compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) -> GroupComparison:
     """Compare one attribute's groups in every column.
 
-    Parameters
-    ----------
-    scores : Scores
-    groups : Groups
-    settings : Fairness
-    seed : int
-
-    Returns
-    -------
-    Compared
-
-    Notes
-    -----
-    One set of resamples, within groups, serves all columns: what is measured on the same people stays paired.
+    One set of resamples, within groups, serves all columns: what is measured on the same people
+    stays paired.
     """
-    codes, count, least = groups.codes, len(groups.names), settings.min_group
-    summaries = [summarise_group(scores.matrix[codes == code]) for code in range(count)]
-    kept = np.array([summary["n"] >= least for summary in summaries], bool).reshape(count, len(scores.keys))
-    # Those without a known group are resampled too: they bear on the cohort's mean boundary error.
-    strata = np.where(codes < 0, count, codes)
-    streams = [f"{groups.attribute}\x1f{name}" for name in (*groups.names, "")]
+    scores, codes = groups.scores, groups.codes
+    count = len(groups.names)
+    resamples = groups.resample(settings.bootstrap, seed)
     others = [part for part in (scores.expected, scores.boundary) if part is not None]
-    everything = np.hstack([scores.matrix, *others])
-    resamples = Resamples(strata, settings.bootstrap, seed, tuple(streams))
-    drawn = draw_group_means(everything, strata, draws=settings.bootstrap, seed=seed, streams=streams)
-    places = len(scores.places)
+    drawn = resamples.draw_means(np.hstack([scores.matrix, *others]))
     measured = drawn[:, :count, : len(scores.keys)]
-    intervals, found = _estimate(scores, groups, measured, settings)
-    if settings.interval == "student":
-        intervals, against = _studentise(scores, kept, measured, resamples, found, intervals)
-        found = replace(found, against_rest=against)
+    found = estimate_disparities(groups.grouped, scores.metrics, measured, smallest_group=settings.min_group)
+    tests = _run_tests(groups, found)
     gap_draws = take_gaps(measured, found.best, found.worst, scores.sign)
-    influence = find_gap_influence(scores.matrix, codes, found.best, found.worst, scores.sign)
-    gap = found.measures["gap"].estimate
-    shown = _hide_small(scores.matrix, codes, kept)
-    choice = Choice(kept.sum(axis=0), run_welch_anova(shown, codes).p)
-    sure = find_difference(gap_draws, gap, influence, resamples, method=settings.interval, choice=choice)
+    influence = find_gap_influence(groups.grouped, found.best, found.worst, scores.sign)
+    selection = PostSelection(groups.number, tests.many[WELCH_ANOVA].p)
+    sure = find_difference(gap_draws, found.gap, influence, resamples, selection)
     size = None
     if scores.expected is not None:
-        dice = np.flatnonzero([metric == "dice" for metric in scores.metrics])
-        gaps = DiceGaps(
-            gap[dice], influence[:, dice], gap_draws[:, dice], found.best[dice], found.worst[dice],
-            Choice(choice.number[dice], run_welch_anova(shown[:, dice] - scores.expected, codes).p),
-        )  # fmt: skip
-        start = len(scores.keys)
-        boundary = drawn[:, :, start + places :] if scores.boundary is not None else None
-        size = measure_excess(
-            scores, resamples, gaps, drawn[:, :, start : start + places], boundary, method=settings.interval
-        )
-    model_gaps = compare_models(
-        scores, groups, gap, gap_draws, influence, resamples, correction=settings.correction, method=settings.interval
-    )  # fmt: skip
-    tested = _run_tests(scores, codes, kept, found.best, found.worst)
-    shown_gap = Intervals(gap, *limit_gap(sure.low, sure.high, scores.metrics))
-    return Compared(groups, summaries, kept, intervals, found, shown_gap, size, model_gaps, *tested)
+        size = measure_excess(groups, found, gap_draws, influence, resamples, drawn)
+    return GroupComparison(
+        groups,
+        [summarise_group(scores.matrix[codes == code]) for code in range(count)],
+        _bound_means(groups, measured, resamples),
+        _bound_contrasts(groups, found.against_rest, measured, resamples),
+        found,
+        Intervals(found.gap, *limit_gap(sure.low, sure.high, scores.metrics)),
+        size,
+        compare_models(groups, found.gap, gap_draws, influence, resamples, correction=settings.correction),
+        tests,
+    )
 
 
-def describe_groups(scores: Scores, compared: Compared) -> pd.DataFrame:
+def describe_groups(compared: GroupComparison) -> pd.DataFrame:
     """Return the rows of groups.csv."""
     rows = []
-    shown = {name: [summary[name] for summary in compared.summaries] for name in ("mean", "sd", "median", "q1", "q3")}
-    shown |= {"ci_low": list(compared.intervals.low), "ci_high": list(compared.intervals.high)}
-    for column, (model, organ, metric) in enumerate(scores.keys):
-        head = {"model": model, "organ": organ, "metric": metric, "attribute": compared.groups.attribute}
-        for code, name in enumerate(compared.groups.names):
-            suppressed = not compared.kept[code, column]
-            values = {key: np.nan if suppressed else show(part[code][column]) for key, part in shown.items()}
-            number = int(compared.summaries[code]["n"][column])
-            rows.append(head | {"group": name, "n": number, **values, "suppressed": suppressed})
-    return make_table(rows, GROUP_COLUMNS)
+    groups, summaries = compared.groups, compared.summaries
+    shown = {name: [summary[name] for summary in summaries] for name in ("mean", "sd", "median", "q1", "q3")}
+    shown |= {"ci_low": list(compared.means.low), "ci_high": list(compared.means.high)}
+    for column in range(len(groups.scores.keys)):
+        for code, name in enumerate(groups.names):
+            suppressed = not groups.kept[code, column]
+            values = {key: np.nan if suppressed else part[code][column] for key, part in shown.items()}
+            head = groups.name_row(column) | {"group": name, "n": int(summaries[code]["n"][column])}
+            rows.append(head | values | {"suppressed": suppressed})
+    return make_table(rows, "groups")
 
 
-def describe_disparity(scores: Scores, compared: Compared, settings: Fairness) -> list[dict[str, Any]]:
-    """Return the rows of disparity.csv, all but what rests on the whole family or on other attributes."""
-    names = compared.groups.names
-    measures = compared.found.measures
-    renamed = {"es": "es_fairseg", "ser": "ser", "es_fairmedfm": "es_fairmedfm", "sd_groups": "sd"}
+def describe_disparity(compared: GroupComparison, settings: Fairness) -> list[dict[str, Any]]:
+    """Return the rows of disparity.csv, but for what rests on the family or on other attributes."""
+    groups, tests, size = compared.groups, compared.tests, compared.size
     rows = []
-    for column, (model, organ, metric) in enumerate(scores.keys):
-        counts = [int(summary["n"][column]) for summary in compared.summaries]
-        number = int(compared.number[column])
-        row: dict[str, Any] = {
-            "model": model,
-            "organ": organ,
-            "metric": metric,
-            "attribute": compared.groups.attribute,
-            "n": sum(n for n, kept in zip(counts, compared.kept[:, column], strict=True) if kept),
+    for column, (model, organ, metric) in enumerate(groups.scores.keys):
+        number = int(groups.number[column])
+        row: dict[str, Any] = groups.name_row(column) | {
+            "n": int(groups.sizes[:, column].sum()),
             "groups": number,
             "margin": settings.margin.get(metric, np.nan),
         }
         rows.append(row)
-        notes = _list_notes(compared, counts, settings.min_group)
+        notes = _list_notes(groups, column)
         if number < 2:
             row["note"] = "; ".join(["nothing to compare: fewer than two groups are large enough", *notes])
             continue
-        row |= {"best_group": names[compared.best[column]], "worst_group": names[compared.worst[column]]}
+        best, worst = compared.found.best[column], compared.found.worst[column]
+        row |= {"best_group": groups.names[best], "worst_group": groups.names[worst]}
         row |= _show_interval("gap", compared.gap, column)
-        for name, measure in renamed.items():
-            row |= _show_interval(name, measures[measure], column)
-        if np.isfinite(compared.p[column]):
-            two = number == 2
+        for name in SPREADS:
+            row |= _show_interval(name, compared.found.spreads[name], column)
+        if np.isfinite(tests.p[column]):
             row |= {
-                "test": MANN_WHITNEY if two else KRUSKAL_WALLIS,
-                "p": show(compared.p[column]),
-                "anova_p": show(compared.anova_p[column]),
-                "effect": RANK_BISERIAL if two else EPSILON_SQUARED,
-                "effect_size": show(compared.effect.estimate[column]),
-                "effect_low": show(compared.effect.low[column]),
-                "effect_high": show(compared.effect.high[column]),
+                "test": MANN_WHITNEY if number == 2 else KRUSKAL_WALLIS,
+                "p": tests.p[column],
+                "anova_p": tests.anova_p[column],
+                "effect": RANK_BISERIAL if number == 2 else EPSILON_SQUARED,
+                "effect_size": tests.effect.estimate[column],
+                "effect_low": tests.effect.low[column],
+                "effect_high": tests.effect.high[column],
             }
         else:
             notes = ["no test: every subject has the same value", *notes]
-        if compared.size is not None and metric == "dice":
-            place = scores.places.index((model, organ))
-            size = compared.size
+        if size is not None and metric == "dice":
+            place = groups.scores.places.index((model, organ))
             row |= {
-                "expected_gap": show(size.expected_gap[place]),
-                "excess_gap": show(size.excess_gap[place]),
-                "excess_low": show(size.low[place]),
-                "excess_high": show(size.high[place]),
-                "excess_p": show(size.p[place]),
+                "expected_gap": size.expected_gap[place],
+                "excess_gap": size.excess_gap[place],
+                "excess_low": size.low[place],
+                "excess_high": size.high[place],
+                "excess_p": size.p[place],
             }
         row["note"] = "; ".join(notes)
     return rows
 
 
-def describe_tests(scores: Scores, compared: Compared) -> pd.DataFrame:
+def describe_tests(compared: GroupComparison) -> pd.DataFrame:
     """Return the rows of tests.csv: every test that could be made."""
-    rows = []
-    for column, (model, organ, metric) in enumerate(scores.keys):
-        head = {"model": model, "organ": organ, "metric": metric, "attribute": compared.groups.attribute}
-        for name, (statistic, p) in compared.tests["two" if compared.number[column] == 2 else "many"].items():
-            if np.isfinite(p[column]):
-                rows.append(head | {"test": name, "statistic": show(statistic[column]), "p": show(p[column])})
-    return make_table(rows, TEST_COLUMNS)
+    groups, tests = compared.groups, compared.tests
+    rows = [
+        groups.name_row(column) | {"test": name, "statistic": test.statistic[column], "p": test.p[column]}
+        for column, number in enumerate(groups.number)
+        for name, test in (tests.two if number == 2 else tests.many).items()
+        if number >= 2 and np.isfinite(test.p[column])
+    ]
+    return make_table(rows, "tests")
 
 
-def describe_contrasts(scores: Scores, compared: Compared) -> pd.DataFrame:
+def describe_contrasts(compared: GroupComparison) -> pd.DataFrame:
     """Return the rows of contrasts.csv: each group against everybody else who is compared."""
+    groups, against = compared.groups, compared.against_rest
     rows = []
-    against = compared.found.against_rest
-    for column, (model, organ, metric) in enumerate(scores.keys):
-        if compared.number[column] < 2:
-            continue
-        sizes = np.array([summary["n"][column] for summary in compared.summaries]) * compared.kept[:, column]
-        for code in np.flatnonzero(compared.kept[:, column]):
-            rows.append(
-                {
-                    "model": model,
-                    "organ": organ,
-                    "metric": metric,
-                    "attribute": compared.groups.attribute,
-                    "group": compared.groups.names[code],
-                    "n": int(sizes[code]),
-                    "n_rest": int(sizes.sum() - sizes[code]),
-                    "difference": show(against.estimate[code, column]),
-                    "low": show(against.low[code, column]),
-                    "high": show(against.high[code, column]),
-                }
-            )
-    return make_table(rows, CONTRAST_COLUMNS)
+    for column in np.flatnonzero(groups.number >= 2):
+        sizes = groups.sizes[:, column]
+        for code in np.flatnonzero(groups.kept[:, column]):
+            row = {"group": groups.names[code], "n": int(sizes[code]), "n_rest": int(sizes.sum() - sizes[code])}
+            for name, part in (("difference", against.estimate), ("low", against.low), ("high", against.high)):
+                row[name] = part[code, column]
+            rows.append(groups.name_row(int(column)) | row)
+    return make_table(rows, "contrasts")
 
 
-def compare_pairs(scores: Scores, compared: Compared, p_adjusted: np.ndarray, settings: Fairness) -> pd.DataFrame:
-    """Return the rows of pairs.csv: all pairs of groups, where the test over more than two groups is significant.
+def compare_pairs(groups: AttributeScores, p_adjusted: np.ndarray, alpha: float) -> pd.DataFrame:
+    """Return the rows of pairs.csv: all pairs, where the test over more than two is significant.
 
-    Parameters
-    ----------
-    scores : Scores
-    compared : Compared
-    p_adjusted : ndarray of float64, (columns,)
-        Corrected over the family.
-    settings : Fairness
-
-    Returns
-    -------
-    DataFrame
-        Games–Howell: difference of means in the metric's unit, first − second, with intervals and p-values that hold for all pairs of the
-        column together. Dunn: difference of mean ranks, without interval; p-values by Holm over the pairs of the column.
+    `p_adjusted`, (columns,), is adjusted over the family. Games–Howell: difference of means in the
+    metric's unit, first − second, with intervals and p-values that hold for all pairs of the column
+    together. Dunn: difference of mean ranks, without interval; p-values by Holm over the pairs of
+    the column.
     """
-    asked = np.flatnonzero((compared.number > 2) & (p_adjusted <= settings.alpha))
+    asked = np.flatnonzero((groups.number > 2) & (p_adjusted <= alpha))
     if not len(asked):
-        return make_table([], PAIR_COLUMNS)
-    codes, names = compared.groups.codes, compared.groups.names
-    values = _hide_small(scores.matrix, codes, compared.kept)[:, asked]
-    howell, dunn = compare_pairs_games_howell(values, codes), compare_pairs_dunn(values, codes)
-    moments = summarise_columns(values, codes)
-    squared, df = find_squared_error(
-        moments.n[howell.first], moments.variance[howell.first], moments.n[howell.second], moments.variance[howell.second]
-    )  # fmt: skip
-    reach = find_range_quantile(np.broadcast_to(compared.number[asked], df.shape), df) * np.sqrt(squared / 2.0)
+        return make_table([], "pairs")
+    values = groups.compared.take(asked)
+    howell, dunn = compare_pairs_games_howell(values), compare_pairs_dunn(values)
+    number = np.broadcast_to(groups.number[asked], howell.df.shape)
+    reach = find_range_quantile(number, howell.df) * np.sqrt(howell.squared_error / 2.0)
     rows = []
     for place, column in enumerate(asked):
-        model, organ, metric = scores.keys[column]
-        head = {"model": model, "organ": organ, "metric": metric, "attribute": compared.groups.attribute}
-        for test, found in ((GAMES_HOWELL, howell), (DUNN, dunn)):
+        for test, found, width in ((GAMES_HOWELL, howell, reach[:, place]), (DUNN, dunn, np.full(len(reach), np.nan))):
             for pair, (first, second) in enumerate(zip(found.first, found.second, strict=True)):
-                if not (compared.kept[first, column] and compared.kept[second, column]):
-                    continue
-                difference = show(found.difference[pair, place])
-                width = show(reach[pair, place]) if test == GAMES_HOWELL else np.nan
-                rows.append(
-                    head
-                    | {"group_a": names[first], "group_b": names[second], "test": test, "difference": difference}
-                    | {"low": difference - width, "high": difference + width, "p": show(found.p[pair, place])}
-                )
-    return make_table(rows, PAIR_COLUMNS)
+                if groups.kept[first, column] and groups.kept[second, column]:
+                    difference = found.difference[pair, place]
+                    rows.append(
+                        groups.name_row(int(column))
+                        | {"group_a": groups.names[first], "group_b": groups.names[second], "test": test}
+                        | {"difference": difference, "low": difference - width[pair], "high": difference + width[pair]}
+                        | {"p": found.p[pair, place]}
+                    )
+    return make_table(rows, "pairs")
 
 
-def judge_attribute(scores: Scores, compared: Compared, p_adjusted: np.ndarray, settings: Fairness) -> Verdicts:
+def judge_attribute(groups: AttributeScores, p_adjusted: np.ndarray, settings: Fairness) -> Verdicts:
     """Judge every column's differences (:func:`helpers.statistics.equivalence.judge_columns`)."""
-    margins = np.array([settings.margin.get(metric, np.nan) for metric in scores.metrics])
+    margins = np.array([settings.margin.get(metric, np.nan) for metric in groups.scores.metrics])
     return judge_columns(
-        scores.matrix,
-        compared.groups.codes,
+        groups.grouped,
         margins,
         p_adjusted,
         alpha=settings.alpha,
@@ -358,127 +285,76 @@ def find_largest(values: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(largest), largest, np.nan)
 
 
-def _estimate(scores: Scores, groups: Groups, drawn: np.ndarray, settings: Fairness) -> tuple[Intervals, Disparities]:
-    """Return the groups' means and every measure of disparity with intervals, a part of the columns at a time."""
-    metrics = np.array(scores.metrics, dtype=object)
-    # What is no difference of means has no standard error of its own to divide by: BCa.
-    method = "bca" if settings.interval == "student" else settings.interval
-    options: dict[str, Any] = {"method": method, "smallest_group": settings.min_group}
-    # Codes are those of `groups`, but a last group may hold nobody: the draws have a place for it, the values' codes do not.
-    used = int(groups.codes.max(initial=-1)) + 1
-    size = max(_CHUNK_BYTES // (8 * max(drawn.shape[0], 1) * (len(groups.names) + 7)), 1)
-    parts: list[tuple[Intervals, Disparities]] = []
-    for start in range(0, max(len(scores.keys), 1), size):
-        part = slice(start, start + size)
-        values, means = scores.matrix[:, part], drawn[:, :used, part]
-        parts.append(
-            (
-                find_intervals(values, groups.codes, means, take_means, **options),
-                estimate_disparities(values, groups.codes, list(metrics[part]), means, **options),
-            )
-        )
-    absent = len(groups.names) - used
-
-    def join(intervals: list[Intervals], fill: int = 0) -> Intervals:
-        def stack(name: str) -> np.ndarray:
-            whole = np.concatenate([getattr(one, name) for one in intervals], axis=-1)
-            return np.concatenate([whole, np.full((fill, whole.shape[-1]), np.nan)]) if fill else whole
-
-        return Intervals(stack("estimate"), stack("low"), stack("high"))
-
-    found = [part[1] for part in parts]
-    return join([part[0] for part in parts], absent), Disparities(
-        {name: join([one.measures[name] for one in found]) for name in found[0].measures},
-        join([one.against_rest for one in found], absent),
-        np.concatenate([one.best for one in found]),
-        np.concatenate([one.worst for one in found]),
-    )
-
-
-def _studentise(
-    scores: Scores, kept: np.ndarray, drawn: np.ndarray, resamples: Resamples, found: Disparities, intervals: Intervals
-) -> tuple[Intervals, Intervals]:
-    """Return the groups' means, and each group against the rest, with bootstrap-t intervals."""
-    low, high = find_mean_intervals(scores.matrix, drawn, resamples)
-    highest = np.where(np.isin(scores.metrics, UNIT_INTERVAL_METRICS), 1.0, np.inf)
-    shown = np.isfinite(intervals.estimate)
-    means = Intervals(
-        intervals.estimate,
+def _bound_means(groups: AttributeScores, drawn: np.ndarray, resamples: Resamples) -> Intervals:
+    """Return the means of the groups compared with their intervals, inside the metric's range."""
+    means = np.where(groups.kept, groups.grouped.moments.mean, np.nan)
+    low, high = find_mean_intervals(groups.grouped, drawn, resamples)
+    highest = np.array([find_measure(metric).bounds[1] for metric in groups.scores.metrics])
+    shown = np.isfinite(means)
+    return Intervals(
+        means,
         np.where(shown, np.maximum(low, 0.0), np.nan),  # no metric is below 0
         np.where(shown, np.minimum(high, highest), np.nan),
     )
-    bounds = np.full((2, *kept.shape), np.nan)
-    sizes = np.array([np.isfinite(scores.matrix[resamples.groups == code]).sum(axis=0) for code in range(len(kept))])
-    sizes = sizes.reshape(kept.shape) * kept
-    filled = np.where(kept, drawn, 0.0)
-    for code in range(len(kept)):
+
+
+def _bound_contrasts(
+    groups: AttributeScores, estimate: np.ndarray, drawn: np.ndarray, resamples: Resamples
+) -> Intervals:
+    """Return each group against the rest, (groups, columns), with its interval."""
+    sign, sizes = groups.scores.sign, groups.sizes
+    bounds = np.full((2, *estimate.shape), np.nan)
+    filled = np.where(groups.kept, drawn, 0.0)
+    for code in range(len(estimate)):
         rest = np.delete(sizes, code, axis=0)
         others = (np.delete(filled, code, axis=1) * rest).sum(axis=1) / np.maximum(rest.sum(axis=0), 1)
-        sure = find_difference(
-            scores.sign * (filled[:, code] - others),
-            found.against_rest.estimate[code],
-            find_rest_influence(scores.matrix, resamples.groups, kept, code, scores.sign),
-            resamples,
-            method="student",
-        )
+        influence = find_rest_influence(groups.grouped, groups.kept, code, sign)
+        sure = find_difference(sign * (filled[:, code] - others), estimate[code], influence, resamples)
         bounds[:, code] = sure.low, sure.high
-    return means, Intervals(found.against_rest.estimate, *bounds)
+    return Intervals(estimate, *bounds)
 
 
-def _run_tests(
-    scores: Scores, codes: np.ndarray, kept: np.ndarray, best: np.ndarray, worst: np.ndarray
-) -> tuple[dict[str, dict[str, tuple[np.ndarray, np.ndarray]]], np.ndarray, np.ndarray, Intervals]:
-    """Return all tests, the p-values of the family's and of the usual one, and the effects."""
-    # In the metric's direction: statistics and effects of two groups are then positive where the best group does better.
-    values = _hide_small(scores.matrix, codes, kept) * scores.sign
-    anova, welch, kruskal = (run(values, codes) for run in (run_one_way_anova, run_welch_anova, run_kruskal_wallis))
-    whitney, student = (run(values, codes, best, worst) for run in (run_mann_whitney, run_t_test))
-    brunner = run_brunner_munzel(values, codes, worst, best)  # positive where the second group tends to be higher
-    two = kept.sum(axis=0) == 2
-    delta = measure_cliffs_delta(values, codes, best, worst)
-    epsilon = measure_epsilon_squared(values, codes)
-    effect = Intervals(
-        *(np.where(two, getattr(delta, name), getattr(epsilon, name)) for name in ("estimate", "low", "high"))
+def _run_tests(groups: AttributeScores, found: Disparities) -> ColumnTests:
+    """Run all tests and measure the effects."""
+    best, worst, number = found.best, found.worst, groups.number
+    # In the metric's direction: statistics and effects of two groups are then positive where the
+    # best does better.
+    values = GroupedValues(groups.compared.matrix * groups.scores.sign, groups.codes, groups.grouped.groups)
+    anova, welch, kruskal = (run(values) for run in (run_one_way_anova, run_welch_anova, run_kruskal_wallis))
+    whitney, student = (run(values, best, worst) for run in (run_mann_whitney, run_t_test))
+    brunner = run_brunner_munzel(values, worst, best)  # positive where the second group tends to be higher
+    delta, epsilon = measure_cliffs_delta(values, best, worst), measure_epsilon_squared(values)
+    two, several = number == 2, number >= 2
+    effect = (np.where(two, getattr(delta, name), getattr(epsilon, name)) for name in ("estimate", "low", "high"))
+    return ColumnTests(
+        {ANOVA: anova, WELCH_T: student, MANN_WHITNEY: whitney, BRUNNER_MUNZEL: brunner},
+        {ANOVA: anova, WELCH_ANOVA: welch, KRUSKAL_WALLIS: kruskal},
+        np.where(several, np.where(two, whitney.p, kruskal.p), np.nan),
+        np.where(several, anova.p, np.nan),
+        Intervals(*effect),
     )
-    several = kept.sum(axis=0) >= 2
-    tests = {
-        "two": {ANOVA: anova, WELCH_T: student, MANN_WHITNEY: whitney, BRUNNER_MUNZEL: brunner},
-        "many": {ANOVA: anova, WELCH_ANOVA: welch, KRUSKAL_WALLIS: kruskal},
-    }
-    p = np.where(several, np.where(two, whitney.p, kruskal.p), np.nan)
-    plain = {
-        kind: {name: (found.statistic, np.where(several, found.p, np.nan)) for name, found in of_kind.items()}
-        for kind, of_kind in tests.items()
-    }
-    return plain, p, np.where(several, anova.p, np.nan), effect
-
-
-def _hide_small(values: np.ndarray, codes: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Return the values with those of groups that are not compared in a column missing."""
-    shown = np.vstack([kept, np.zeros((1, values.shape[1]), bool)])[codes]  # code −1: the last row
-    return np.where(shown, values, np.nan)
 
 
 def _show_interval(name: str, intervals: Intervals, column: int) -> dict[str, float]:
     return {
-        name: show(intervals.estimate[column]),
-        f"{name}_low": show(intervals.low[column]),
-        f"{name}_high": show(intervals.high[column]),
+        name: intervals.estimate[column],
+        f"{name}_low": intervals.low[column],
+        f"{name}_high": intervals.high[column],
     }
 
 
-def _list_notes(compared: Compared, counts: list[int], min_group: int) -> list[str]:
-    groups = compared.groups
-    if not any(counts):
+def _list_notes(groups: AttributeScores, column: int) -> list[str]:
+    counts = groups.grouped.moments.n[:, column]
+    if not counts.any():
         return [f"no subject with a known {groups.attribute} group has a value"]
     notes = []
-    small = [name for name, n in zip(groups.names, counts, strict=True) if 0 < n < min_group]
+    small = [name for name, n in zip(groups.names, counts, strict=True) if 0 < n < groups.min_group]
     absent = [name for name, n in zip(groups.names, counts, strict=True) if n == 0]
     if small:
-        notes.append(f"too small to compare (under {min_group} subjects): {', '.join(small)}")
+        notes.append(f"too small to compare (under {groups.min_group} subjects): {', '.join(small)}")
     if absent:
         notes.append(f"no subject in: {', '.join(absent)}")
-    without = int((groups.codes >= 0).sum()) - sum(counts)
+    without = int((groups.codes >= 0).sum() - counts.sum())
     if without:
         notes.append(f"{without} subjects have no value")
     return notes

@@ -25,30 +25,34 @@ def average_subjects(
     metrics : DataFrame
         One row per scan, model and organ: subject, scan, model, organ and the columns in `names`.
     cohort : DataFrame
-        One row per scan: subject, scan, number and ``group_<attribute>`` (categories; missing is NA).
+        One row per scan: subject, scan, number and ``group_<attribute>`` (categories; missing is
+        NA).
     attributes, names : sequence of str
-        Attributes and metrics to keep. ``dice_expected`` and ``boundary_error_mm`` are kept when there.
+        Attributes and metrics to keep. ``dice_expected`` and ``boundary_error_mm`` are kept when
+        there.
 
     Returns
     -------
     people : DataFrame
-        One row per model, organ and subject: model, organ, subject, number (of the first scan), scans,
-        organs_measured (organs with a value of any metric), the metrics, ``group_<attribute>``.
-        ``volume_error_ml`` is the mean *absolute* error: over- and under-segmentation are both errors.
-        Where there are several organs, rows with organ ``"all"`` hold their mean (see Notes).
+        One row per model, organ and subject: model, organ, subject, number (of the first scan),
+        scans, organs_measured (organs with a value of any metric), the metrics,
+        ``group_<attribute>``. ``volume_error_ml`` is the mean *absolute* error: over- and
+        under-segmentation are both errors. Where there are several organs, rows with organ
+        ``"all"`` hold their mean (see Notes).
     notes : list of str
         What had to be decided, in sentences.
 
     Raises
     ------
     SegfairError
-        A column is missing; a scan of `metrics` is not in `cohort`, or twice there; ids are numbers in one table and text in the other.
+        A column is missing; a scan of `metrics` is not in `cohort`, or twice there; ids are numbers
+        in one table and text in the other.
 
     Notes
     -----
-    Pooled value of subject i: m̄ + mean over i's measured organs of (x_io − m_o), with m_o the mean of organ
-    o over subjects and m̄ the mean of all m_o. With every organ measured this is the plain mean over
-    organs, each weighted equally; with one missing, the subject is not favoured or punished for lacking a hard
+    Pooled value of subject i: m̄ + mean over i's measured organs of (x_io − m_o), with m_o the mean
+    of organ o over subjects and m̄ the mean of all m_o. With every organ measured this is the plain
+    mean over organs; with one missing, the subject is not favoured or punished for lacking a hard
     or an easy organ.
     """
     names = list(dict.fromkeys(names))
@@ -77,7 +81,8 @@ def average_subjects(
         people = pd.concat([people, pooled], ignore_index=True)
         if incomplete:
             notes.append(
-                f'{incomplete} subjects lack a value for at least one organ; their "{POOLED}" value is the mean over the organs they have, after allowing for each organ\'s own mean'
+                f'{incomplete} subjects lack a value for at least one organ; their "{POOLED}" value is the mean over '
+                "the organs they have, after allowing for each organ's own mean"
             )
     people = people.merge(subjects, on="subject", how="left", validate="many_to_one")
     order = {name: place for place, name in enumerate([*organs, POOLED])}
@@ -93,24 +98,10 @@ def average_subjects(
 
 
 def read_covariates(cohort: pd.DataFrame, subjects: Sequence[str] | np.ndarray, names: Sequence[str]) -> pd.DataFrame:
-    """Return what is known of every subject: one row each, from the first scan where it is known, as groups are.
+    """Return what is known of every subject, (subjects, names), from the first scan that has it.
 
-    Parameters
-    ----------
-    cohort : DataFrame
-        One row per scan: subject, number and the columns in `names`.
-    subjects : sequence of str
-    names : sequence of str
-
-    Returns
-    -------
-    DataFrame, (subjects, names)
-        Indexed by subject; missing where unknown.
-
-    Raises
-    ------
-    SegfairError
-        A column is missing.
+    `cohort` has one row per scan: subject, number and the columns in `names`; a SegfairError where
+    one is missing. Indexed by subject; missing where unknown.
     """
     names = list(dict.fromkeys(names))
     _check_columns(cohort, ["subject", "number", *names], "cohort")
@@ -156,18 +147,10 @@ def list_groups(column: pd.Series) -> list[str]:
 
 
 def summarise_group(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Summarise one group's subjects.
+    """Summarise one group's subjects, (subjects, columns), NaN where a subject has no value.
 
-    Parameters
-    ----------
-    values : ndarray of float, (subjects, columns)
-        NaN where a subject has no value.
-
-    Returns
-    -------
-    dict of ndarray, (columns,)
-        n (subjects with a value), mean, sd (n − 1), median, q1, q3 (linear interpolation); NaN where
-        there are too few values.
+    n (subjects with a value), mean, sd (n − 1), median, q1, q3 (linear interpolation), (columns,)
+    each; NaN where there are too few values.
     """
     counts = np.isfinite(values).sum(axis=0)
     result = {"n": counts}
@@ -185,7 +168,7 @@ def summarise_group(values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _group_subjects(cohort: pd.DataFrame, attributes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Return one row per subject: number and groups of the first scan (the first where the group is known)."""
+    """Return one row per subject: number and groups of the first scan where the group is known."""
     ordered = cohort.sort_values("number", kind="stable")
     by_subject = ordered.groupby("subject", sort=False)
     subjects = by_subject.agg(number=("number", "first"), scans=("scan", "nunique")).reset_index()
@@ -200,7 +183,8 @@ def _group_subjects(cohort: pd.DataFrame, attributes: Sequence[str]) -> tuple[pd
         changed = known.loc[known["subject"].duplicated(), "subject"].nunique()
         if changed:
             notes.append(
-                f"{changed} subjects change their {attribute} group between scans: they stay in the group of their first scan"
+                f"{changed} subjects change their {attribute} group between scans: "
+                "they stay in the group of their first scan"
             )
         missing = int(subjects[f"group_{attribute}"].isna().sum())
         if missing:

@@ -1,4 +1,4 @@
-"""What the audit is given, checked: tables of other tools name scans twice, by other kinds of id, and hold infinities."""
+"""What the audit is given, checked: scans named twice, other kinds of id, infinite values."""
 
 from __future__ import annotations
 
@@ -14,23 +14,15 @@ from helpers.parameters import RESERVED_ORGAN
 def check_keys(metrics: pd.DataFrame, cohort: pd.DataFrame) -> None:
     """Refuse tables whose rows cannot be matched scan by scan.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-        With subject, scan and organ.
-    cohort : DataFrame
-        With subject and scan.
-
-    Raises
-    ------
-    SegfairError
-        Ids are numbers in one table and text in the other; a scan has two rows in `cohort`; an organ has the name of the pooled rows.
+    A SegfairError where ids are numbers in one table and text in the other, a scan has two rows in
+    `cohort`, or an organ has the name of the pooled rows.
     """
     for column in ("subject", "scan"):
         kinds = ["numbers" if pd.api.types.is_numeric_dtype(table[column]) else "text" for table in (metrics, cohort)]
         if kinds[0] != kinds[1]:
             raise SegfairError(
-                f"{column} holds {kinds[0]} in metrics and {kinds[1]} in cohort: read it as text in both (dtype str), which keeps leading zeros"
+                f"{column} holds {kinds[0]} in metrics and {kinds[1]} in cohort: "
+                "read it as text in both (dtype str), which keeps leading zeros"
             )
     _refuse_repeated(cohort, ["subject", "scan"], "cohort", "scan")
     if (metrics["organ"] == RESERVED_ORGAN).any():
@@ -40,31 +32,15 @@ def check_keys(metrics: pd.DataFrame, cohort: pd.DataFrame) -> None:
 
 
 def refuse_repeated_scores(metrics: pd.DataFrame) -> None:
-    """Refuse a table that scores a scan, model and organ twice: their mean is of no one thing.
-
-    Raises
-    ------
-    SegfairError
-        It does.
-    """
+    """Refuse a table that scores a scan, model and organ twice: their mean is of no one thing."""
     _refuse_repeated(metrics, ["subject", "scan", "model", "organ"], "metrics", "scan, model and organ")
 
 
 def drop_infinite(metrics: pd.DataFrame, names: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Make infinite values missing: some programs write them for the distance to an empty mask, and no mean survives them.
+    """Make infinite values missing: some programs write them for the distance to an empty mask.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-    names : sequence of str
-        Its columns of measures.
-
-    Returns
-    -------
-    metrics : DataFrame
-        A copy, where there were any.
-    notes : list of str
-        How many in each column.
+    Returns the table, a copy where there were any in the columns `names`, and in sentences how many
+    in each.
     """
     infinite = metrics[list(names)].isin([np.inf, -np.inf])
     counts = infinite.sum()
@@ -82,5 +58,6 @@ def _refuse_repeated(table: pd.DataFrame, keys: list[str], name: str, what: str)
     if again.any():
         first = ", ".join(str(value) for value in table.loc[again, keys[1:]].iloc[0])
         raise SegfairError(
-            f"{name} has more than one row for a {what} ({int(again.sum())} too many; the first: {first}): keep one row for each"
+            f"{name} has more than one row for a {what} ({int(again.sum())} too many; the first: {first}): "
+            "keep one row for each"
         )

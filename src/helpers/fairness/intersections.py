@@ -1,10 +1,11 @@
-"""Intersections: sex × age × BMI and the like, with small cells pooled towards what their attributes alone predict.
+"""Intersections: sex × age × BMI, small cells pooled towards what their attributes predict.
 
-A cell of three attributes soon holds five people, whose mean says little. The model is that of MAIHDA (Evans et al. 2018): the score of
-person i in cell j is xⱼ'β + uⱼ + eᵢⱼ, with additive fixed effects of every attribute's groups, a random effect of the cell with
-variance τ² (what being *both* adds) and people's own variance σ². Because all covariates belong to cells, the cells' means and the
-variation within them are sufficient: the restricted likelihood is exact from cells × attributes numbers, the same as a mixed model's
-over people, in a millisecond.
+A cell of three attributes soon holds five people, whose mean says little. The model is that of
+MAIHDA (Evans et al. 2018): the score of person i in cell j is xⱼ'β + uⱼ + eᵢⱼ, with additive fixed
+effects of every attribute's groups, a random effect of the cell with variance τ² (what being *both*
+adds) and people's own variance σ². Because all covariates belong to cells, the cells' means and the
+variation within them are sufficient: the restricted likelihood is exact from cells × attributes
+numbers, the same as a mixed model's over people, in a millisecond.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import pandas as pd
 from scipy import linalg, special, stats
 
 from helpers.errors import SegfairError
-from helpers.fairness.adjustment import split_by_missing
 from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.least_squares import split_by_missing
 
 SMALLEST_TESTED = 5  # subjects of a cell that takes part in the test of interactions
 FEW_CELLS = 5  # more cells than main effects by fewer than this, and the variance between cells is hardly known
@@ -27,8 +28,8 @@ WITHHELD = "withheld"
 CELL_COLUMNS = ("column", "n", "raw_mean", "additive_mean", "pooled_mean", "low", "high", "weight", "suppressed")
 _SHOWN = ("additive_mean", "pooled_mean", "low", "high", "weight")
 VARIANCE_COLUMNS = (
-    "column", "n", "cells", "empty_cells", "suppressed_cells", "between_variance", "between_variance_null", "within_variance", "vpc", "vpc_null",
-    "unexplained_share", "f", "df_cells", "df_within", "p_interaction", "note",
+    "column", "n", "cells", "empty_cells", "suppressed_cells", "between_variance", "between_variance_null",
+    "within_variance", "vpc", "vpc_null", "unexplained_share", "f", "df_cells", "df_within", "p_interaction", "note",
 )  # fmt: skip
 
 
@@ -39,16 +40,20 @@ class Intersections:
     Attributes
     ----------
     cells : DataFrame
-        One row per column of the response and combination of groups, met or not: one column per attribute, then :data:`CELL_COLUMNS`.
-        ``n`` is text: the number of subjects, "<10" (with min_group 10) or "withheld". ``raw_mean``; ``additive_mean`` predicted from the
-        attributes alone; ``pooled_mean`` between the two with its 95 % interval ``low`` to ``high``; ``weight`` (0 to 1) the share of the raw
-        mean in it. Every figure of a ``suppressed`` cell is NaN.
+        One row per column of the response and combination of groups, met or not: one column per
+        attribute, then :data:`CELL_COLUMNS`. ``n`` is text: the number of subjects, "<10" (with
+        min_group 10) or "withheld". ``raw_mean``; ``additive_mean`` predicted from the attributes
+        alone; ``pooled_mean`` between the two with its 95 % interval ``low`` to ``high``;
+        ``weight`` (0 to 1) the share of the raw mean in it. Every figure of a ``suppressed`` cell
+        is NaN.
     variances : DataFrame
-        One row per column of the response (:data:`VARIANCE_COLUMNS`): ``between_variance`` (τ²) and ``within_variance`` (σ²); ``vpc`` = τ² / (τ² + σ²),
-        the variance partition coefficient; ``between_variance_null`` and ``vpc_null``, the same without main effects; ``unexplained_share`` = τ² /
-        ``between_variance_null``, the share of the variance between cells that the attributes do not explain one by one (at most 1); ``f`` and
-        ``p_interaction``, the F test of any interaction among cells of at least
-        :data:`SMALLEST_TESTED` subjects, on ``df_cells`` and ``df_within`` degrees of freedom; ``note``.
+        One row per column of the response (:data:`VARIANCE_COLUMNS`): ``between_variance`` (τ²) and
+        ``within_variance`` (σ²); ``vpc`` = τ² / (τ² + σ²), the variance partition coefficient;
+        ``between_variance_null`` and ``vpc_null``, the same without main effects;
+        ``unexplained_share`` = τ² / ``between_variance_null``, what the attributes do not explain
+        one by one (at most 1); ``f`` and ``p_interaction``, the F test of any interaction among
+        cells of at least :data:`SMALLEST_TESTED` subjects, on ``df_cells`` and ``df_within``
+        degrees of freedom; ``note``.
     """
 
     cells: pd.DataFrame
@@ -61,41 +66,42 @@ def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: i
     Parameters
     ----------
     values : ndarray of float, (subjects, columns)
-        One row per subject; NaN where a subject has no value.
+        NaN where a subject has no value.
     groups : DataFrame, (subjects, attributes)
         Group names (categories or text); missing where unknown: such subjects take no part.
     min_group : int
         Cells with fewer subjects help the others but are not shown.
 
-    Returns
-    -------
-    Intersections
-
     Raises
     ------
     SegfairError
-        The inputs have different numbers of subjects, there is no attribute, or an attribute's name is one of :data:`CELL_COLUMNS`.
+        The inputs have different numbers of subjects, there is no attribute, or one's name is in
+        :data:`CELL_COLUMNS`.
 
     Notes
     -----
-    *Fit.* τ² and σ² by restricted maximum likelihood, profiled to one dimension; β by generalised least squares; the cell's mean is
-    xⱼ'β̂ + γⱼ (ȳⱼ − xⱼ'β̂), γⱼ = τ² / (τ² + σ²/nⱼ). The interval is ± 1.96 root mean squared error with the terms for estimating β and τ²
-    (Prasad & Rao 1990; Datta & Lahiri 2000): without them it would be far too narrow where τ² is estimated as 0.
-    σ² is taken as the same in all cells.
+    *Fit.* τ² and σ² by restricted maximum likelihood, profiled to one dimension; β by generalised
+    least squares; the cell's mean is xⱼ'β̂ + γⱼ (ȳⱼ − xⱼ'β̂), γⱼ = τ² / (τ² + σ²/nⱼ). The interval
+    is ± 1.96 root mean squared error with the terms for estimating β and τ² (Prasad & Rao 1990;
+    Datta & Lahiri 2000): without them it would be far too narrow where τ² is estimated as 0. σ² is
+    taken as the same in all cells.
 
-    *One attribute*, or no more cells than main effects: there is nothing beyond the main effects to pool towards, so cells are pooled
-    towards the common mean, and the note says so.
+    *One attribute*, or no more cells than main effects: there is nothing beyond the main effects to
+    pool towards, so cells are pooled towards the common mean, and the note says so.
 
-    *Suppression.* Cells under `min_group`, empty ones included, show no figure and no exact n. Where the groups of single attributes are
-    published with their numbers and means (as the audit does), a cell that is the only hidden one of its group could be had by
-    subtraction; so further cells, as few and as small as a greedy search finds, are withheld until no hidden cell is determined by the
-    totals of all subjects and of every group of every attribute (checked exactly, by the null space of that linear system). Columns in which
-    some people lack a value prefer the same companions. Tables of *pairs* of the same attributes must not be published next to one of three.
+    *Suppression.* Cells under `min_group`, empty ones included, show no figure and no exact n.
+    Where the groups of single attributes are published with their numbers and means (as the audit
+    does), a cell that is the only hidden one of its group could be had by subtraction; so further
+    cells, as few and as small as a greedy search finds, are withheld until no hidden cell is
+    determined by the totals of all subjects and of every group of every attribute (checked exactly,
+    by the null space of that linear system). Columns in which some people lack a value prefer the
+    same companions. Tables of *pairs* of the same attributes must not be published next to one of
+    three.
 
     References
     ----------
-    Evans, Williams, Onnela & Subramanian 2018, *A multilevel approach to modeling health inequalities at the intersection of multiple
-    social identities*, Social Science & Medicine 203.
+    Evans, Williams, Onnela & Subramanian 2018, *A multilevel approach to modeling health
+    inequalities at the intersection of multiple social identities*, Social Science & Medicine 203.
     Prasad & Rao 1990, *The estimation of the mean squared error of small-area estimators*, JASA 85.
     Hundepool et al. 2012, *Statistical Disclosure Control*, chapter 4 (secondary cell suppression).
     """
@@ -108,7 +114,8 @@ def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: i
     clashes = sorted(set(attributes) & set(CELL_COLUMNS))
     if not attributes or clashes or len(set(attributes)) != len(attributes):
         raise SegfairError(
-            f"groups must have at least one attribute, each with a name of its own and none of {', '.join(CELL_COLUMNS)}; got {attributes}"
+            "groups must have at least one attribute, each with a name of its own "
+            f"and none of {', '.join(CELL_COLUMNS)}; got {attributes}"
         )
     table = _Table.lay_out(groups)
     everybody = np.bincount(table.cell[table.cell >= 0], minlength=len(table.codes))
@@ -132,30 +139,30 @@ def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: i
 def find_withheld(
     counts: np.ndarray, margins: np.ndarray, min_group: int, preference: np.ndarray | None = None
 ) -> np.ndarray:
-    """Find the cells to hide so that none of them follows from published totals.
+    """Find the cells to hide, bool, (cells,), so that none of them follows from published totals.
 
     Parameters
     ----------
     counts : ndarray of int, (cells,)
-        Subjects.
+        Subjects; those under `min_group` are hidden.
     margins : ndarray of float, (totals, cells)
         1 where a cell is part of a published total.
     min_group : int
     preference : ndarray of int, (cells,), optional
-        Sizes by which to pick companions; None: `counts`. Tables of nearly the same people should share one, so that they withhold the
-        same cells and do not complete each other.
+        Sizes by which to pick companions; None: `counts`. Tables of nearly the same people should
+        share one, so that they withhold the same cells and do not complete each other.
 
-    Returns
-    -------
-    ndarray of bool, (cells,)
-        Cells below `min_group` and those withheld to protect them. Exact derivation is
-        prevented; bounds that follow from numbers not being negative are not considered.
+    Notes
+    -----
+    Exact derivation is prevented; bounds that follow from numbers not being negative are not
+    considered.
     """
     hidden = counts < min_group
     sizes = counts if preference is None else preference
     while True:
         exposed = _find_exposed(hidden, margins)
-        # A companion must share a total with an exposed cell: the one that leaves the fewest exposed, of such the smallest.
+        # A companion must share a total with an exposed cell: the one that leaves the fewest
+        # exposed, of such the smallest.
         candidates = np.flatnonzero((margins[:, exposed].sum(axis=1) @ margins > 0) & ~hidden)
         if not len(candidates):
             return hidden
@@ -176,7 +183,7 @@ def _find_exposed(hidden: np.ndarray, margins: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Table:
-    """All combinations of groups, and the cell of each subject (−1 where an attribute is unknown)."""
+    """All combinations of groups, and each subject's cell (−1 where an attribute is unknown)."""
 
     names: pd.DataFrame
     cell: np.ndarray
@@ -211,7 +218,7 @@ class _Table:
         return cls(names, cell, grid)
 
     def build_margins(self) -> np.ndarray:
-        """Return which cells each published total sums: of everybody, and of each group of each attribute."""
+        """Return which cells each published total sums: of everybody, and of every group."""
         totals = [np.ones((1, len(self.codes)))]
         for place in range(self.codes.shape[1]):
             column = self.codes[:, place]
@@ -219,7 +226,7 @@ class _Table:
         return np.vstack(totals)
 
     def build_main_effects(self, met: np.ndarray) -> np.ndarray:
-        """Return independent columns that span a constant and every attribute's groups, for the cells that are met."""
+        """Return independent columns that span a constant and every group, for the cells met."""
         columns = self.build_margins()[:, met].T
         if not met.any():
             return columns
@@ -248,7 +255,8 @@ class _Pattern:
             notes.append(f"{int((counts == 0).sum())} of {len(counts)} combinations hold nobody")
         if hidden.any():
             notes.append(
-                f"{int(hidden.sum())} of {len(counts)} cells are not shown: too small, empty, or withheld to protect those"
+                f"{int(hidden.sum())} of {len(counts)} cells are not shown: "
+                "too small, empty, or withheld to protect those"
             )
         main_effects = table.build_main_effects(counts > 0)
         return cls(counts, hidden, main_effects, table.codes.shape[1] > 1, text.astype(object), notes)
@@ -269,7 +277,7 @@ class _Pattern:
             "empty_cells": int((~met).sum()),
             "suppressed_cells": int(self.hidden.sum()),
         }
-        why = _explain_dull(counts, means, within)
+        why = _explain_no_model(counts, means, within)
         if why:
             return shown, row | {"note": "; ".join([why, *self.notes])}
         notes = []
@@ -295,7 +303,7 @@ class _Pattern:
         return shown, row | {"note": "; ".join([*notes, *self.notes])}
 
 
-def _explain_dull(counts: np.ndarray, means: np.ndarray, within: float) -> str:
+def _explain_no_model(counts: np.ndarray, means: np.ndarray, within: float) -> str:
     """Return why these cells bear no model, or nothing."""
     if len(counts) < 2:
         return "nothing to compare: fewer than two combinations hold anybody"
@@ -314,9 +322,10 @@ def _explain_dull(counts: np.ndarray, means: np.ndarray, within: float) -> str:
 def _test_interaction(
     counts: np.ndarray, means: np.ndarray, squares: np.ndarray, design: np.ndarray
 ) -> dict[str, float]:
-    """Return F of the cells' departure from additive means, with its degrees of freedom and p; nothing where too few cells are large enough.
+    """Return F of the cells' departure from additive means, its df and p, or nothing.
 
-    Exact for normal scores of equal variance. Cells of one or two people are left out: there one skewed value is a cell's whole mean, and F takes it for an interaction.
+    Exact for normal scores of equal variance. Cells of one or two people are left out: there one
+    skewed value is a cell's whole mean, and F takes it for an interaction.
     """
     large = counts >= SMALLEST_TESTED
     root = np.sqrt(counts[large])
@@ -369,7 +378,8 @@ class _Pooled:
         inverse = np.linalg.inv(design.T @ scaled)
         additive = design @ (inverse @ (scaled.T @ means))
         weight = between / total
-        # Mean squared error: of the random effect, of β, and (twice: once for itself, once for the bias of the first) of τ².
+        # Mean squared error: of the random effect, of β, and (twice: once for itself, once for the
+        # bias of the first) of τ².
         from_effect = weight * error
         from_main = (1 - weight) ** 2 * np.einsum("jp,pq,jq->j", design, inverse, design)
         variance_of_between = 2.0 / (total**-2.0).sum()
@@ -384,8 +394,9 @@ def _profile(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return −2 log restricted likelihood at each τ²/σ², up to a constant, and the best σ² there.
 
-    Harville 1977, section 5, for cells whose members are exchangeable: Σ log(1 + nλ) + log|X'WX| + (N − p) log σ̂² with
-    W = diag(1 / (λ + 1/n)) and (N − p) σ̂² = the sum of squares within cells + the weighted one of the cells' means about X β̂.
+    Harville 1977, section 5, for cells whose members are exchangeable: Σ log(1 + nλ) + log|X'WX| +
+    (N − p) log σ̂² with W = diag(1 / (λ + 1/n)) and (N − p) σ̂² = the sum of squares within cells +
+    the weighted one of the cells' means about X β̂.
     """
     weights = counts / (1.0 + counts * ratios[:, None])
     crossed = np.einsum("jp,rj,jq->rpq", design, weights, design, optimize=True)
@@ -400,7 +411,8 @@ def _profile(
 def _find_ratio(counts: np.ndarray, means: np.ndarray, within: float, design: np.ndarray) -> tuple[float, float]:
     """Return the ratio τ²/σ² ≥ 0 of the largest restricted likelihood, and σ² there."""
     typical = 1.0 / np.median(counts)  # where the two variances weigh alike: the scale on which to look
-    # The likelihood can have two maxima, one of them at 0: look everywhere first, then closer and closer around the best.
+    # The likelihood can have two maxima, one of them at 0: look everywhere first, then closer and
+    # closer around the best.
     low, high = 0.0, 20.0 if len(counts) > design.shape[1] else 0.0
     while True:
         bends = np.linspace(low, high, 21)

@@ -1,8 +1,8 @@
-"""Matching: the check on adjustment that needs no model of the score, by comparing people who are alike.
+"""Matching: the check on adjustment without a model of the score, among people who are alike.
 
-Two groups are made comparable by pairing each person of one with a person of the other of nearly equal covariates, before any score is
-looked at. Nothing is assumed of how covariates act on the score, and where a person has no counterpart that is seen (and counted), not
-bridged by a line. The price is the people who are lost.
+Each person of one group is paired with a person of the other of nearly equal covariates, before any
+score is looked at. Nothing is assumed of how covariates act on the score, and where a person has no
+counterpart that is seen (and counted), not bridged by a line. The price is the people who are lost.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
 from helpers.errors import SegfairError
-from helpers.fairness.adjustment import Covariate, encode_covariates
-from helpers.fairness.disparity import sign_metric
 from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.covariates import Covariate, encode_covariates
+from helpers.vocabulary.measures import find_measure
 
 CALIPER = 0.2  # standard deviations of the logit of the propensity score
 LARGEST_DIFFERENCE = 0.1  # standardised, above which a covariate counts as unbalanced
 
 BALANCE_COLUMNS = (
-    "covariate", "level", "first_before", "second_before", "difference_before", "first_after", "second_after", "difference_after",
-    "variance_ratio_before", "variance_ratio_after", "suppressed",
+    "covariate", "level", "first_before", "second_before", "difference_before", "first_after", "second_after",
+    "difference_after", "variance_ratio_before", "variance_ratio_after", "suppressed",
 )  # fmt: skip
-MATCHED_COLUMNS = ("column", "metric", "best_group", "worst_group", "pairs", "gap", "low", "high", "p", "note")
+MATCHED_COLUMNS = ("pairs", "gap", "low", "high", "p", "note")
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,13 @@ class Matching:
     first, second : str
         The groups.
     pairs : ndarray of int64, (pairs, 2)
-        Rows of the person in `first` and of their counterpart in `second`, in the order of the former.
+        Rows of the person in `first` and of their counterpart in `second`, in the order of the
+        former.
     balance : DataFrame
-        One row per covariate, of categorical ones per level (:data:`BALANCE_COLUMNS`): means or shares in the two groups before and after
-        matching, the difference first − second in standard deviations (√ of the mean of both groups' variances *before* matching, after
-        Stuart 2010, so that it shrinks only if the means do), the ratio of variances (numeric only). Levels of fewer than
+        One row per covariate, of categorical ones per level (:data:`BALANCE_COLUMNS`): means or
+        shares in the two groups before and after matching, the difference first − second in SD (√
+        of the mean of both groups' variances *before* matching, after Stuart 2010, so that it
+        shrinks only if the means do), the ratio of variances (numeric only). Levels of fewer than
         `min_group` people are ``suppressed``: no figures.
     matched : int
         Pairs.
@@ -76,7 +78,6 @@ def match_pairs(
     first: str,
     second: str,
     *,
-    method: Literal["mahalanobis", "propensity"] = "mahalanobis",
     caliper: float = CALIPER,
     min_group: int = 10,
 ) -> Matching:
@@ -87,40 +88,35 @@ def match_pairs(
     groups : ndarray of object, (subjects,)
         Group names; None or NaN where unknown. People of other groups take no part.
     covariates : DataFrame, (subjects, covariates)
-        Numbers are matched closely, anything else (categories, text, bool) exactly. Where people are equally good counterparts the index
-        decides (smaller first), so give one that names the subject: then the order of rows does not matter.
+        Numbers are matched closely, anything else (categories, text, bool) exactly. Where people
+        are equally good counterparts the index decides (smaller first), so give one that names the
+        subject: then the order of rows does not matter.
     first, second : str
-        The groups; for an attribute of more than two the best and the worst.
-    method : {"mahalanobis", "propensity"}
-        What the total of is made smallest: the Mahalanobis distance of numeric covariates (within-group covariance), or the difference of the
-        logit of the propensity score. The caliper holds with both.
     caliper : float
-        Largest difference of the propensity score's logit within a pair, in its standard deviations (√ of the mean of both groups' variances).
+        Largest difference of the propensity score's logit within a pair, in its SD (√ of the mean
+        of both groups' variances).
     min_group : int
         With fewer pairs than that there is no matching.
-
-    Returns
-    -------
-    Matching
 
     Raises
     ------
     SegfairError
-        The inputs have different numbers of subjects, the index has duplicates, or `method` or `caliper` is out of range.
+        The inputs have different numbers of subjects, the index has duplicates, or `caliper` is not
+        positive.
 
     Notes
     -----
-    1:1 without replacement, optimal: of all pairings within the caliper those with the most pairs, and of these the one of the smallest total
-    distance, by the assignment algorithm within each combination of categorical levels; nothing is drawn at random. The
-    propensity score is a logistic regression of the group on the numeric covariates, standardised; categorical ones need none, they
-    are equal within pairs. Groups that a covariate parts completely have no counterparts.
+    1:1 without replacement, optimal: of all pairings within the caliper those with the most pairs,
+    and of these the one of the smallest total Mahalanobis distance (within-group covariance), by
+    the assignment algorithm within each combination of categorical levels; nothing is drawn at
+    random. The propensity score is a logistic regression of the group on the standardised numeric
+    covariates. Groups that a covariate parts completely have no counterparts.
 
     References
     ----------
-    Austin 2011, *Optimal caliper widths for propensity-score matching*, Pharmaceutical Statistics 10 (0.2 standard deviations).
-    Rosenbaum & Rubin 1985, *Constructing a control group using multivariate matched sampling methods*, American Statistician 39
-    (Mahalanobis distance within propensity calipers).
-    Rosenbaum 1989, *Optimal matching for observational studies*, JASA 84. Stuart 2010, Statistical Science 25 (balance).
+    Austin 2011, *Pharmaceutical Statistics* 10 (0.2 SD). Rosenbaum & Rubin 1985, *American
+    Statistician* 39 (Mahalanobis distance within propensity calipers). Rosenbaum 1989, JASA 84
+    (optimal). Stuart 2010, Statistical Science 25 (balance).
     """
     labels = np.asarray(groups, object)
     if labels.shape != (len(covariates),):
@@ -129,10 +125,8 @@ def match_pairs(
         )
     if not covariates.index.is_unique:
         raise SegfairError("the index of covariates must name each subject once: average a subject's scans first")
-    if method not in ("mahalanobis", "propensity") or not caliper > 0:
-        raise SegfairError(
-            f"method must be mahalanobis or propensity, and caliper positive; got {method!r} and {caliper!r}"
-        )
+    if not caliper > 0:
+        raise SegfairError(f"caliper must be positive; got {caliper!r}")
     encoded = encode_covariates(covariates)
     known = np.all([covariate.known for covariate in encoded], axis=0) if encoded else np.ones(len(labels), bool)
     sides = [np.array([label == name for label in labels], bool) for name in (first, second)]
@@ -156,9 +150,7 @@ def match_pairs(
     scores = _score_propensity(positions)
     if scores is None:
         return refuse("no pairs: the covariates part the two groups completely, nobody has a counterpart")
-    whitened = positions if method == "mahalanobis" else [score[:, None] for score in scores]
-    if method == "mahalanobis":
-        whitened = _whiten(positions)
+    whitened = _whiten(positions)
     strata = [_number_strata(encoded, side) for side in rows]
     width = caliper * np.sqrt((scores[0].var(ddof=1) + scores[1].var(ddof=1)) / 2)
     found = []
@@ -189,34 +181,25 @@ def match_pairs(
 def measure_matched_gaps(
     values: np.ndarray, matching: Matching, metrics: Sequence[str], *, min_group: int = 10
 ) -> pd.DataFrame:
-    """Compare matched people.
+    """Compare matched people: one row per column (:data:`MATCHED_COLUMNS`).
 
     Parameters
     ----------
     values : ndarray of float, (subjects, columns)
-        The rows that `matching` was made from; NaN where a subject has no value: the pair then does not count in that column.
+        The rows that `matching` was made from; NaN where a subject has no value: the pair then does
+        not count in that column.
     matching : Matching
     metrics : sequence of str, (columns,)
-        Each column's metric (a key of :data:`helpers.fairness.disparity.HIGHER_IS_BETTER`).
+        Each column's metric; a SegfairError where values do not fit these or the matching.
     min_group : int
         No gap from fewer pairs.
 
     Returns
     -------
     DataFrame
-        One row per column (:data:`MATCHED_COLUMNS`): ``gap`` is `first` − `second` in the direction in which positive means that the
-        first group is better (``best_group`` is always the first, so the gap may be negative), the mean over pairs in the metric's
-        unit, with the paired t interval (95 %) and p-value; ``note``, why there is no number.
-
-    Raises
-    ------
-    SegfairError
-        `values` has too few rows or another number of columns than `metrics`.
-
-    References
-    ----------
-    Austin 2011, *Comparing paired vs non-paired statistical methods of analyses when making inferences about absolute risk
-    reductions in propensity-score matched samples*, Statistics in Medicine 30 (matched pairs call for paired tests).
+        ``gap`` is `first` − `second`, positive where the first group is better, the mean over pairs
+        in the metric's unit, with the paired t interval (95 %) and p-value (Austin 2011, Statistics
+        in Medicine 30); ``note``, why there is no number.
     """
     values = np.asarray(values, float)
     if (
@@ -225,19 +208,16 @@ def measure_matched_gaps(
         or (matching.pairs.size and matching.pairs.max() >= len(values))
     ):
         raise SegfairError(
-            f"values must have the rows that were matched and one column per metric; got shape {values.shape} for {len(metrics)} metrics"
+            "values must have the rows that were matched and one column per metric; "
+            f"got shape {values.shape} for {len(metrics)} metrics"
         )
     rows = []
     for place, metric in enumerate(metrics):
-        row: dict[str, Any] = {
-            "column": place,
-            "metric": metric,
-            "best_group": matching.first,
-            "worst_group": matching.second,
-        }
-        differences = sign_metric(metric) * (values[matching.pairs[:, 0], place] - values[matching.pairs[:, 1], place])
+        differences = find_measure(metric).sign * (
+            values[matching.pairs[:, 0], place] - values[matching.pairs[:, 1], place]
+        )
         differences = differences[np.isfinite(differences)]
-        rows.append(row | {"pairs": len(differences)} | _test_pairs(differences, matching.note, min_group))
+        rows.append({"pairs": len(differences)} | _test_pairs(differences, matching.note, min_group))
     return pd.DataFrame(rows, columns=list(MATCHED_COLUMNS))
 
 
@@ -250,17 +230,11 @@ def _test_pairs(differences: np.ndarray, why: str, min_group: int) -> dict[str, 
         return {"gap": gap, "note": "no interval: every pair differs by the same amount"}
     df = len(differences) - 1
     reach = stats.t.ppf(0.5 + CONFIDENCE / 2, df) * error
-    return {
-        "gap": gap,
-        "low": gap - reach,
-        "high": gap + reach,
-        "p": 2 * stats.t.sf(abs(gap) / error, df),
-        "note": "",
-    }
+    return {"gap": gap, "low": gap - reach, "high": gap + reach, "p": 2 * stats.t.sf(abs(gap) / error, df), "note": ""}
 
 
 def _standardise(numeric: Sequence[np.ndarray], side: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Return one group's numeric covariates, (people, covariates), in standard deviations of both groups together."""
+    """Return one group's numbers, (people, covariates), in SD of both groups together."""
     columns = []
     for numbers in numeric:
         both = np.concatenate([numbers[own] for own in rows])
@@ -270,17 +244,18 @@ def _standardise(numeric: Sequence[np.ndarray], side: np.ndarray, rows: Sequence
 
 
 def _whiten(positions: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return positions in which Euclid's distance is Mahalanobis' with the covariance within groups."""
+    """Return positions whose Euclidean distance is Mahalanobis' by the within-group covariance."""
     inside = np.vstack([side - side.mean(axis=0) for side in positions])
     covariance = inside.T @ inside / (len(inside) - 2)
     sizes, directions = np.linalg.eigh(covariance)
-    # A direction in which nobody varies has no unit of its own; leaving it out is what the pseudo-inverse does.
+    # A direction in which nobody varies has no unit of its own; leaving it out is what the
+    # pseudo-inverse does.
     real = sizes > 1e-10 * max(sizes.max(initial=0.0), 1e-300)
     return [side @ (directions[:, real] / np.sqrt(sizes[real])) for side in positions]
 
 
 def _score_propensity(positions: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-    """Return the logit of the propensity score of both groups' people; None where the groups are parted completely."""
+    """Return the logit of both groups' propensity; None where they are parted completely."""
     import statsmodels.api as sm
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
@@ -310,10 +285,11 @@ def _number_strata(encoded: Sequence[Covariate], side: np.ndarray) -> list[tuple
 
 
 def _assign(distance: np.ndarray, allowed: np.ndarray) -> list[tuple[int, int]]:
-    """Return the pairs of an assignment with as many allowed pairs as can be, of the smallest total distance."""
+    """Return an assignment with as many allowed pairs as can be, of the smallest total distance."""
     if not allowed.any():
         return []
-    # A forbidden pair costs more than all allowed ones together, so that it is taken only where nothing else is left.
+    # A forbidden pair costs more than all allowed ones together, so that it is taken only where
+    # nothing else is left.
     forbidden = (distance[allowed].max() + 1.0) * (min(distance.shape) + 1)
     one, other = optimize.linear_sum_assignment(np.where(allowed, distance, forbidden))
     return [(int(a), int(b)) for a, b in zip(one, other, strict=True) if allowed[a, b]]
@@ -322,7 +298,7 @@ def _assign(distance: np.ndarray, allowed: np.ndarray) -> list[tuple[int, int]]:
 def _tabulate_balance(
     encoded: Sequence[Covariate], rows: Sequence[np.ndarray], pairs: np.ndarray, min_group: int
 ) -> pd.DataFrame:
-    """Return means, differences and variance ratios of every covariate before and after matching."""
+    """Return means, differences and variance ratios of every covariate before and after."""
     table = []
     for covariate in encoded:
         before = [covariate.numbers[side] for side in rows]

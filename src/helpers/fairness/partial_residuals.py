@@ -1,4 +1,4 @@
-"""Each person's score with covariates held equal: what the points of an adjusted figure are."""
+"""Each person's score adjusted for covariates: what the points of an adjusted figure are."""
 
 from __future__ import annotations
 
@@ -8,15 +8,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.errors import SegfairError
-from helpers.fairness.adjustment import (
-    SUBJECTS_PER_PARAMETER,
-    LeastSquares,
-    code_groups,
-    encode_covariates,
-    read_labels,
-    select_and_add,
-)
-from helpers.fairness.trends import SplineAxis, explain_dull
+from helpers.fairness.trends import build_curve, explain_no_curve
+from helpers.statistics.covariates import code_groups, encode_covariates, fit_with_covariates, read_labels
 
 
 @dataclass(frozen=True)
@@ -26,13 +19,10 @@ class PartialResiduals:
     Attributes
     ----------
     scores : ndarray of float64, (subjects,)
-        With the covariates held at the cohort's own mix, in the metric's unit; NaN for whoever takes no part in the fit.
-    covariates, dropped : str
-        Covariates used, and those that are not with the reason; joined by "; ".
-    n : int
-        Subjects in the fit.
-    n_missing : int
-        Subjects left out because a covariate of theirs is unknown.
+        With the covariates at the cohort's own mix, in the metric's unit; NaN for who takes no
+        part.
+    covariates, dropped, n, n_missing
+        From :meth:`helpers.statistics.covariates.CovariateFit.describe`.
     note : str
         Why nothing was fitted; empty where it was.
     """
@@ -55,15 +45,12 @@ def measure_partial_residuals(
     scores : ndarray of float, (subjects,)
         NaN where a subject has no value.
     attribute : Series, (subjects,)
-        What the scores are shown against. Floats are followed as a curve, anything else is groups; missing where unknown.
+        What the scores are shown against. Floats are followed as a curve, anything else is groups;
+        missing where unknown.
     covariates : DataFrame, (subjects, covariates)
         As in :func:`helpers.fairness.adjustment.adjust_gaps`.
     min_group : int
         Smaller groups take no part, nor does a curve of fewer subjects.
-
-    Returns
-    -------
-    PartialResiduals
 
     Raises
     ------
@@ -72,19 +59,18 @@ def measure_partial_residuals(
 
     Notes
     -----
-    The model is that of :func:`helpers.fairness.adjustment.adjust_gaps` for groups and that of :func:`helpers.fairness.trends.fit_trends` for a number:
-    score = f(attribute) + Zγ + residual, with every column of Z of mean 0. Returned is score − Zγ̂ = f̂(attribute) + residual (component plus
-    residual: Ezekiel 1924; Larsen & McCleary 1972). A group's mean of it *is* the group's adjusted mean, since least squares leaves residuals of
-    mean 0 within each group.
-
-    References
-    ----------
-    Larsen & McCleary 1972, *The use of partial residual plots in regression analysis*, Technometrics 14.
+    The model is that of :func:`helpers.fairness.adjustment.adjust_gaps` for groups and that of
+    :func:`helpers.fairness.trends.fit_trends` for a number: score = f(attribute) + Zγ + residual,
+    with every column of Z of mean 0. Returned is score − Zγ̂ = f̂(attribute) + residual (component
+    plus residual: Ezekiel 1924; Larsen & McCleary 1972, *Technometrics* 14). A group's mean of it
+    *is* the group's adjusted mean, since least squares leaves residuals of mean 0 within each
+    group.
     """
     scores = np.asarray(scores, float)
     if scores.ndim != 1 or not len(scores) == len(attribute) == len(covariates):
         raise SegfairError(
-            f"scores, attribute and covariates must have one row per subject; got {scores.shape}, {len(attribute)} and {len(covariates)} rows"
+            "scores, attribute and covariates must have one row per subject; "
+            f"got {scores.shape}, {len(attribute)} and {len(covariates)} rows"
         )
     numeric = pd.api.types.is_float_dtype(attribute)
     numbers = attribute.to_numpy(float, na_value=np.nan) if numeric else np.empty(0)
@@ -92,12 +78,9 @@ def measure_partial_residuals(
     placed = np.isfinite(numbers) if labels is None else np.array([label is not None for label in labels], bool)
 
     def make_base(rows: np.ndarray) -> np.ndarray | None:
-        if labels is not None:
-            return code_groups(labels[rows])
-        chosen = numbers[rows]
-        return None if explain_dull(chosen, min_group) else SplineAxis.place(chosen, None).build(chosen)
+        return build_curve(numbers[rows], min_group) if labels is None else code_groups(labels[rows])
 
-    selection, base, block = select_and_add(
+    fit = fit_with_covariates(
         np.isfinite(scores) & placed,
         encode_covariates(covariates),
         make_base,
@@ -105,23 +88,12 @@ def measure_partial_residuals(
         labels,
         1 if numeric else min_group,
     )
-    rows = selection.rows
-    held, note = np.full(len(scores), np.nan), ""
-    if base is None:
-        why = explain_dull(numbers[rows], min_group) if numeric else "fewer than two groups are large enough"
-        note = f"nothing was fitted: {why}"
-    else:
-        design = np.column_stack([base, block.columns])
-        if len(design) < SUBJECTS_PER_PARAMETER * design.shape[1]:
-            note = f"nothing was fitted: {len(design)} subjects are too few for {design.shape[1]} parameters"
-        else:
-            slopes = LeastSquares.decompose(design).projection[base.shape[1] :] @ scores[rows]
-            held[rows] = scores[rows] - block.columns @ slopes
-    return PartialResiduals(
-        held,
-        "; ".join(use["covariate"] for use in block.uses if use["used"]),
-        "; ".join(f"{use['covariate']}: {use['reason']}" for use in block.uses if not use["used"]),
-        int(rows.sum()),
-        selection.n_missing,
-        note,
-    )
+    rows, left = fit.rows, np.full(len(scores), np.nan)
+    if fit.base is None:
+        why = explain_no_curve(numbers[rows], min_group) if numeric else "fewer than two groups are large enough"
+    elif not (why := fit.tell_shortage()):
+        slopes = fit.solver.projection[fit.base.shape[1] :] @ scores[rows]
+        left[rows] = scores[rows] - fit.columns @ slopes
+    said = fit.describe()
+    kept = {name: said[name] for name in ("covariates", "dropped", "n", "n_missing")}
+    return PartialResiduals(left, **kept, note=f"nothing was fitted: {why}" if why else "")

@@ -1,15 +1,18 @@
-"""The people's scores as arrays: a row per subject, a column per model, organ and metric."""
+"""Scores as arrays, a row per subject, a column per model, organ and metric; and groups on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from helpers.fairness.disparity import sign_metric
+from helpers.fairness.disparity import sign_metrics
 from helpers.fairness.groups import EXPECTED, POOLED, list_groups
+from helpers.statistics.bootstrap import Resamples
+from helpers.statistics.grouped_values import GroupedValues
 
 BOUNDARY = "boundary_error_mm"
 
@@ -29,7 +32,8 @@ class Scores:
     places : list of (model, organ)
         What `expected` and `boundary` are columns of.
     expected, boundary : ndarray of float64, (subjects, places), or None
-        Dice to be expected for the organ's size, and the uniform boundary error in mm; None where not measured.
+        Dice expected for the organ's size, and the uniform boundary error in mm; None where not
+        measured.
     """
 
     subjects: np.ndarray
@@ -47,7 +51,7 @@ class Scores:
     @property
     def sign(self) -> np.ndarray:
         """+1 for columns in which higher is better, −1 for others: float64, (columns,)."""
-        return np.array([sign_metric(metric) for metric in self.metrics], np.float64)
+        return sign_metrics(self.metrics)
 
     @classmethod
     def spread(cls, people: pd.DataFrame, metrics: Sequence[str]) -> Scores:
@@ -69,41 +73,84 @@ class Scores:
         return cls(subjects, matrix, keys, places, others[0] if "dice" in metrics else None, others[1])
 
     def list_organs(self, place: int) -> list[int]:
-        """Return the places that one place pools: those of the same model's single organs, or itself alone."""
+        """Return the places that one pools: the same model's single organs, or itself."""
         model, organ = self.places[place]
         if organ != POOLED:
             return [place]
         return [number for number, (name, part) in enumerate(self.places) if name == model and part != POOLED]
 
 
-@dataclass(frozen=True)
-class Groups:
-    """One attribute's groups.
+@dataclass(frozen=True, eq=False)
+class AttributeScores:
+    """One attribute's groups on the scores: what every comparison starts from, made once.
 
     Attributes
     ----------
+    scores : Scores
     attribute : str
     names : list of str
-        In the attribute's order.
-    codes : ndarray of int64, (subjects,)
-        Place of each subject's group among the names; −1 where unknown.
+        The groups, in the attribute's order.
+    grouped : GroupedValues
+        The scores in all groups.
+    min_group : int
+        Groups with fewer values in a column are not compared there.
     """
 
+    scores: Scores
     attribute: str
     names: list[str]
-    codes: np.ndarray
+    grouped: GroupedValues
+    min_group: int
 
     @classmethod
-    def read(cls, people: pd.DataFrame, attribute: str, subjects: np.ndarray) -> Groups:
-        """Read the groups of the subjects from the rows of :func:`helpers.fairness.groups.average_subjects`."""
+    def read(cls, people: pd.DataFrame, attribute: str, scores: Scores, min_group: int) -> AttributeScores:
+        """Read the groups from the rows of :func:`helpers.fairness.groups.average_subjects`."""
         first = people.drop_duplicates("subject")
         column = pd.Series(first[f"group_{attribute}"].to_numpy(object), index=first["subject"].astype(str))
         names = list_groups(first[f"group_{attribute}"])
         number = {name: code for code, name in enumerate(names)}
-        codes = [number[str(name)] if pd.notna(name) else -1 for name in column.reindex(subjects)]
-        return cls(attribute, names, np.array(codes, np.int64))
+        codes = [number[str(name)] if pd.notna(name) else -1 for name in column.reindex(scores.subjects)]
+        return cls(
+            scores, attribute, names, GroupedValues(scores.matrix, np.array(codes, np.int64), len(names)), min_group
+        )
+
+    @property
+    def codes(self) -> np.ndarray:
+        """Place of each subject's group among the names; −1 where unknown: int64, (subjects,)."""
+        return self.grouped.codes
 
     @property
     def labels(self) -> np.ndarray:
         """Each subject's group by name, None where unknown: object, (subjects,)."""
         return np.array([self.names[code] if code >= 0 else None for code in self.codes], object)
+
+    @cached_property
+    def kept(self) -> np.ndarray:
+        """Groups with enough values to be compared and shown: bool, (groups, columns)."""
+        return self.grouped.moments.n >= self.min_group
+
+    @cached_property
+    def number(self) -> np.ndarray:
+        """How many groups are compared in each column."""
+        return self.kept.sum(axis=0)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Subjects of each group that is compared, 0 for others: int64, (groups, columns)."""
+        return np.where(self.kept, self.grouped.moments.n, 0)
+
+    @cached_property
+    def compared(self) -> GroupedValues:
+        """The scores without those of groups that are not compared in a column."""
+        return self.grouped.keep(self.kept)
+
+    def resample(self, draws: int, seed: int) -> Resamples:
+        """Return resamples within groups; subjects without a known group are one more, the last."""
+        # They bear on the cohort's mean boundary error.
+        strata = np.where(self.codes < 0, len(self.names), self.codes)
+        return Resamples(strata, draws, seed, tuple(f"{self.attribute}\x1f{name}" for name in (*self.names, "")))
+
+    def name_row(self, column: int) -> dict[str, str]:
+        """Return the keys of a column's row in any table of the audit."""
+        model, organ, metric = self.scores.keys[column]
+        return {"model": model, "organ": organ, "metric": metric, "attribute": self.attribute}

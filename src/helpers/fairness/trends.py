@@ -1,8 +1,9 @@
 """Trends: how a metric changes along a continuous attribute, without cutting it into groups.
 
-Cutting age or BMI into bands throws away what differs within a band and hangs on where the cuts lie (Royston, Altman & Sauerbrei
-2006). Here the mean of the metric is a natural cubic spline of the attribute, fitted by least squares with HC3 covariance as in
-:mod:`helpers.fairness.adjustment`, other covariates held at the cohort's own mix.
+Cutting age or BMI into bands throws away what differs within a band and hangs on where the cuts lie
+(Royston, Altman & Sauerbrei 2006, *Statistics in Medicine* 25). Here the mean of the metric is a
+natural cubic spline of the attribute, fitted by least squares with HC3 covariance as in
+:mod:`helpers.fairness.adjustment`, other covariates at the cohort's own mix.
 """
 
 from __future__ import annotations
@@ -16,31 +17,20 @@ import pandas as pd
 from scipy import optimize, special, stats
 
 from helpers.errors import SegfairError
-from helpers.fairness.adjustment import (
-    SUBJECTS_PER_PARAMETER,
-    Block,
-    Covariate,
-    LeastSquares,
-    Selection,
-    build_natural_spline,
-    encode_covariates,
-    find_wald_f,
-    place_knots,
-    select_and_add,
-    split_by_missing,
-)
 from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.covariates import SUBJECTS_PER_PARAMETER, Covariate, encode_covariates, fit_with_covariates
+from helpers.statistics.least_squares import LeastSquares, find_wald_f, split_by_missing
+from helpers.statistics.splines import SplineAxis
 
 SHOWN = (0.025, 0.975)  # quantiles of the attribute between which a curve is drawn
 POINTS = 41  # of the curve
 BINS = 10  # of the shown range, in which people are counted
-SUBJECTS_BY_DF = {4: 100, 3: 50, 2: 30, 1: 0}  # the spline's degrees of freedom, and from how many subjects on
 DRAWS = 2000
 
 CURVE_COLUMNS = ("column", "value", "estimate", "low", "high", "band_low", "band_high", "nearby")
 TREND_COLUMNS = (
-    "column", "n", "df_spline", "df_residual", "f_trend", "p_trend", "f_bend", "p_bend", "step", "slope", "slope_low", "slope_high",
-    "slope_p", "reach", "reach_band", "covariates", "dropped", "n_missing", "n_rare", "note",
+    "column", "n", "df_spline", "df_residual", "f_trend", "p_trend", "f_bend", "p_bend", "step", "slope", "slope_low",
+    "slope_high", "slope_p", "reach", "reach_band", "covariates", "dropped", "n_missing", "n_rare", "note",
 )  # fmt: skip
 
 
@@ -51,14 +41,17 @@ class Trends:
     Attributes
     ----------
     curves : DataFrame
-        One row per column of the response and point of the curve (:data:`CURVE_COLUMNS`): the attribute's ``value``, the mean of the
-        metric there (``estimate``, in its unit) with its pointwise 95 % interval ``low`` to ``high`` and the simultaneous 95 % band
-        ``band_low`` to ``band_high``, which holds the whole true curve in 95 % of cohorts; ``nearby`` counts the subjects in the same
-        tenth of the shown range, missing where there are fewer than ``min_group``. No rows for a column that could not be fitted.
+        One row per column of the response and point of the curve (:data:`CURVE_COLUMNS`): the
+        attribute's ``value``, the mean of the metric there (``estimate``, in its unit) with its
+        pointwise 95 % interval ``low`` to ``high`` and the simultaneous 95 % band ``band_low`` to
+        ``band_high``, which holds the whole true curve in 95 % of cohorts; ``nearby`` counts the
+        subjects in the same tenth of the shown range, missing where there are fewer than
+        ``min_group``. No rows for a column that could not be fitted.
     tests : DataFrame
-        One row per column (:data:`TREND_COLUMNS`): Wald tests of any trend and of any bend in it; ``slope`` of the straight line, in
-        the metric's unit per ``step`` of the attribute, with its interval; ``reach`` and ``reach_band``, the number of standard errors on
-        each side; ``note``, why there is no number.
+        One row per column (:data:`TREND_COLUMNS`): Wald tests of any trend and of any bend in it;
+        ``slope`` of the straight line, in the metric's unit per ``step`` of the attribute, with its
+        interval; ``reach`` and ``reach_band``, the number of standard errors on each side;
+        ``note``, why there is no number.
     """
 
     curves: pd.DataFrame
@@ -73,64 +66,56 @@ def fit_trends(
     seed: int,
     step: float = 1.0,
     min_group: int = 10,
-    df: int | None = None,
 ) -> Trends:
     """Fit the mean of each column as a smooth curve of a continuous attribute.
 
     Parameters
     ----------
     values : ndarray of float, (subjects, columns)
-        One row per subject; NaN where a subject has no value.
+        NaN where a subject has no value.
     attribute : ndarray of float, (subjects,)
         Age in years, BMI in kg/m², …; NaN where unknown.
     covariates : DataFrame, (subjects, covariates)
-        Held equal, as in :func:`helpers.fairness.adjustment.adjust_gaps`; may have no columns.
+        Adjusted for, as in :func:`helpers.fairness.adjustment.adjust_gaps`; may have no columns.
     seed : int
         Of the draws behind the simultaneous band.
     step : float
-        The difference in the attribute for which the slope is stated: 10 for a decade, 5 for 5 kg/m².
+        The difference in the attribute for which the slope is stated: 10 for a decade, 5 for 5
+        kg/m².
     min_group : int
         No curve from fewer subjects, no count below it.
-    df : {1, 2, 3, 4}, optional
-        Degrees of freedom of the spline; None: :data:`SUBJECTS_BY_DF`. Fewer where the attribute's quantiles coincide.
-
-    Returns
-    -------
-    Trends
 
     Raises
     ------
     SegfairError
-        The inputs have different numbers of subjects, or `step` or `df` is out of range.
+        The inputs have different numbers of subjects, or `step` is not positive.
 
     Notes
     -----
-    *Knots* lie at the quantiles of Harrell (2015, table 2.3); beyond the outer ones the curve is straight.
+    *Band.* Estimate ± c standard errors, c being the 95 % quantile of the largest |t| over the
+    curve's points under the multivariate t with the estimated HC3 covariance, by simulation
+    (Ruppert, Wand & Carroll 2003, section 6.5): of each draw only the direction is random, its
+    length is integrated out exactly, which makes :data:`DRAWS` draws as good as some 40 000 plain
+    ones. The band covers the curve's least-squares approximation by the spline: a feature narrower
+    than the distance of knots is smoothed away.
 
-    *Band.* Estimate ± c standard errors, c being the 95 % quantile of the largest |t| over the curve's points under the multivariate t with the
-    estimated HC3 covariance, by simulation (Ruppert, Wand & Carroll 2003, section 6.5): of each draw only the direction is random, its length is integrated
-    out exactly, which makes :data:`DRAWS` draws as good as some 40 000 plain ones. The band covers the curve's
-    least-squares approximation by the spline: a feature narrower than the distance of knots is smoothed away.
-
-    *Privacy.* The curve stands on an even grid between the 2.5 % and the 97.5 % quantile, both rounded inwards, so that no point is a
-    person's value; counts are of disjoint tenths, so that differences of neighbouring counts reveal nobody.
-
-    References
-    ----------
-    Royston, Altman & Sauerbrei 2006, *Dichotomizing continuous predictors in multiple regression: a bad idea*, Statistics in Medicine 25.
+    *Privacy.* The curve stands on an even grid between the 2.5 % and the 97.5 % quantile, both
+    rounded inwards, so that no point is a person's value; counts are of disjoint tenths, so that
+    differences of neighbouring counts reveal nobody.
     """
     values, attribute = np.asarray(values, float), np.asarray(attribute, float)
     if values.ndim != 2 or attribute.shape != (len(values),) or len(covariates) != len(values):
         raise SegfairError(
-            f"values, attribute and covariates must have one row per subject; got shapes {values.shape}, {attribute.shape} and {covariates.shape}"
+            "values, attribute and covariates must have one row per subject; "
+            f"got shapes {values.shape}, {attribute.shape} and {covariates.shape}"
         )
-    if not (np.isfinite(step) and step > 0) or df not in (None, 1, 2, 3, 4):
-        raise SegfairError(f"step must be positive and df one of 1, 2, 3, 4 or None; got {step!r} and {df!r}")
+    if not (np.isfinite(step) and step > 0):
+        raise SegfairError(f"step must be positive; got {step!r}")
     encoded = encode_covariates(covariates)
     tests: dict[int, dict[str, Any]] = {}
     curves: dict[int, pd.DataFrame] = {}
     for known, places in split_by_missing(values):
-        rows, tables = _fit_pattern(values[:, places], attribute, known, encoded, seed, step, min_group, df)
+        rows, tables = _fit_pattern(values[:, places], attribute, known, encoded, seed, step, min_group)
         for place, row, table in zip(places, rows, tables, strict=True):
             tests[place] = {"column": int(place), "step": step} | row
             if table is not None:
@@ -149,35 +134,28 @@ def _fit_pattern(
     seed: int,
     step: float,
     min_group: int,
-    df: int | None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any] | None]]:
-    """Fit the columns that the same subjects have a value in: per column its row of tests and its curve."""
+    """Fit the columns of the same subjects: per column its row of tests and its curve."""
     columns = values.shape[1]
     start = known & np.isfinite(attribute)
 
-    def make_base(rows: np.ndarray) -> np.ndarray | None:
-        chosen = attribute[rows]
-        return None if explain_dull(chosen, min_group) else SplineAxis.place(chosen, df).build(chosen)
-
-    selection, base, block = select_and_add(start, encoded, make_base, "the attribute", None, 1)
-    common: dict[str, Any] = _describe(selection, block)
+    fit = fit_with_covariates(start, encoded, lambda rows: build_curve(attribute[rows], min_group), "the attribute")
+    common = fit.describe()
+    chosen, part, base = attribute[fit.rows], values[fit.rows], fit.base
     if base is None:
-        why = explain_dull(attribute[selection.rows], min_group)
+        why = explain_no_curve(chosen, min_group)
+    else:
+        common |= {"df_spline": base.shape[1] - 1, "df_residual": len(fit.design) - fit.design.shape[1]}
+        why = fit.tell_shortage()
+    if base is None or why:
         return [common | {"note": f"nothing was fitted: {why}"}] * columns, [None] * columns
-    design = np.column_stack([base, block.columns])
-    common |= {"df_spline": base.shape[1] - 1, "df_residual": len(design) - design.shape[1]}
-    if len(design) < SUBJECTS_PER_PARAMETER * design.shape[1]:
-        why = f"{len(design)} subjects are too few for {design.shape[1]} parameters"
-        return [common | {"note": f"nothing was fitted: {why}"}] * columns, [None] * columns
-    chosen, part = attribute[selection.rows], values[selection.rows]
-    axis = SplineAxis.place(chosen, df)
-    solver = LeastSquares.decompose(design)
-    own = np.eye(base.shape[1], design.shape[1])
+    axis, solver = SplineAxis.place(chosen), fit.solver
+    own = np.eye(base.shape[1], fit.design.shape[1])
     estimates, covariance = solver.estimate(part, own)
     flat, exact = np.ptp(part, axis=0) == 0, solver.find_exact(part)
     f_trend, p_trend = find_wald_f(estimates[:, 1:], covariance[:, 1:, 1:], solver.df_residual)
     f_bend, p_bend = find_wald_f(estimates[:, 2:], covariance[:, 2:, 2:], solver.df_residual)
-    line = LeastSquares.decompose(np.column_stack([np.ones(len(chosen)), axis.standardise(chosen), block.columns]))
+    line = LeastSquares.decompose(np.column_stack([np.ones(len(chosen)), axis.standardise(chosen), fit.columns]))
     slopes, spread = line.estimate(part, np.eye(2, line.basis.shape[1])[1:] * step / axis.scale)
     reach_line = stats.t.ppf(0.5 + CONFIDENCE / 2, line.df_residual)
     reach = stats.t.ppf(0.5 + CONFIDENCE / 2, solver.df_residual)
@@ -234,40 +212,14 @@ def _fit_pattern(
     return rows, tables
 
 
-@dataclass(frozen=True)
-class SplineAxis:
-    """The attribute's scale: what it is standardised by, and the spline's knots."""
-
-    centre: float
-    scale: float
-    knots: np.ndarray
-
-    @classmethod
-    def place(cls, attribute: np.ndarray, df: int | None) -> SplineAxis:
-        """Place the knots for these subjects: as many as their number and distinct values bear."""
-        wanted = df or next(number for number, subjects in SUBJECTS_BY_DF.items() if len(attribute) >= subjects)
-        axis = cls(float(attribute.mean()), float(attribute.std()), np.empty(0))
-        standard = axis.standardise(attribute)
-        for number in range(min(wanted, len(np.unique(attribute)) - 1), 1, -1):
-            knots = place_knots(standard, number)
-            columns = build_natural_spline(standard, knots)
-            if (
-                np.linalg.matrix_rank(np.column_stack([np.ones(len(standard)), columns]), tol=1e-6)
-                == columns.shape[1] + 1
-            ):
-                return cls(axis.centre, axis.scale, knots)
-        return axis
-
-    def standardise(self, attribute: np.ndarray) -> np.ndarray:
-        """Return values of the attribute in standard deviations from the mean."""
-        return (attribute - self.centre) / self.scale
-
-    def build(self, attribute: np.ndarray) -> np.ndarray:
-        """Return a constant and the spline's columns at these values."""
-        return np.column_stack([np.ones(len(attribute)), build_natural_spline(self.standardise(attribute), self.knots)])
+def build_curve(attribute: np.ndarray, min_group: int) -> np.ndarray | None:
+    """Return a constant and a spline's columns; None where these subjects bear no curve."""
+    if explain_no_curve(attribute, min_group):
+        return None
+    return SplineAxis.place(attribute).build(attribute)
 
 
-def explain_dull(attribute: np.ndarray, min_group: int) -> str:
+def explain_no_curve(attribute: np.ndarray, min_group: int) -> str:
     """Return why these subjects bear no curve, or nothing."""
     if len(attribute) < max(min_group, 2 * SUBJECTS_PER_PARAMETER):
         return f"{len(attribute)} subjects are too few"
@@ -279,16 +231,6 @@ def explain_dull(attribute: np.ndarray, min_group: int) -> str:
     return ""
 
 
-def _describe(selection: Selection, block: Block) -> dict[str, Any]:
-    return {
-        "n": int(selection.rows.sum()),
-        "n_missing": selection.n_missing,
-        "n_rare": selection.n_rare,
-        "covariates": "; ".join(use["covariate"] for use in block.uses if use["used"]),
-        "dropped": "; ".join(f"{use['covariate']}: {use['reason']}" for use in block.uses if not use["used"]),
-    }
-
-
 def _make_grid(attribute: np.ndarray) -> np.ndarray:
     """Return evenly spaced values inside the shown range, whose ends are rounded inwards."""
     low, high = np.quantile(attribute, SHOWN)
@@ -297,7 +239,7 @@ def _make_grid(attribute: np.ndarray) -> np.ndarray:
 
 
 def _count_nearby(attribute: np.ndarray, grid: np.ndarray, min_group: int) -> pd.array:
-    """Return how many subjects share each point's tenth of the grid's range; missing where too few."""
+    """Return how many subjects share each point's tenth of the range; missing where too few."""
     edges = np.linspace(grid[0], grid[-1], BINS + 1)
     counts = np.histogram(attribute, edges)[0]
     found = counts[np.clip(np.searchsorted(edges, grid, side="right") - 1, 0, BINS - 1)]
@@ -307,19 +249,15 @@ def _count_nearby(attribute: np.ndarray, grid: np.ndarray, min_group: int) -> pd
 def _find_reach(cosines: np.ndarray, dimensions: int, df_residual: int, pointwise: float) -> float:
     """Return how many standard errors a band needs to hold the whole curve.
 
-    A multivariate t vector is a direction, uniform on the sphere, times a length whose square is `dimensions` times an F variable.
-    Given the direction, the largest |t| over the curve is the length times the largest |cosine| with the curve's points.
-
-    Parameters
-    ----------
-    cosines : ndarray of float64, (draws, points)
-        Of random directions with the curve's standardised points.
-    dimensions, df_residual : int
-    pointwise : float
-        Standard errors of the pointwise interval: never fewer; never more than Scheffé's.
+    A multivariate t vector is a direction, uniform on the sphere, times a length whose square is
+    `dimensions` times an F variable. Given the direction, the largest |t| over the curve is the
+    length times the largest
+    largest of the `cosines`, (draws, points), with the curve's standardised points. Never fewer
+    than `pointwise` errors, never more than Scheffé's.
     """
     largest = np.abs(cosines).max(axis=1, initial=0.0) ** 2 * dimensions
-    # The tail is smooth in the cosine: a mean per hundredth of the draws changes the reach by less than 1e-4, at a twentieth of the cost.
+    # The tail is smooth in the cosine: a mean per hundredth of the draws changes the reach by less
+    # than 1e-4, at a twentieth of the cost.
     largest = np.sort(largest).reshape(100, -1).mean(axis=1)
 
     def measure_excess(reach: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from helpers.metrics import (
     predict_dice,
 )
 from helpers.parameters import Organ
+from helpers.schema import TABLES
 from helpers.spatial.surfaces import find_boxes
 from helpers.study import Study
 
@@ -38,28 +39,8 @@ STATUSES = {
     "failed": "the masks could not be compared (see `error`): nothing is scored",
 }
 
-# The audit's tables: their name in `helpers.study.TABLES`, and the attribute of the `Audit`.
-AUDIT_TABLES = {
-    **{
-        name: name
-        for name in (
-            "groups",
-            "disparity",
-            "tests",
-            "pairs",
-            "contrasts",
-            "adjusted_means",
-            "adjusted_notes",
-            "matching",
-            "balance",
-            "trends",
-            "trend_tests",
-            "intersections",
-            "model_gaps",
-        )
-    },
-    "intersection_variance": "variances",
-}
+# What the audit finds and 03 writes.
+AUDIT_TABLES = [field.name for field in fields(fairness.Audit) if field.name in TABLES]
 
 
 @dataclass(frozen=True)
@@ -188,7 +169,7 @@ def write_audit(study: Study) -> fairness.Audit:
         01_cohort or 03_performance has not run.
     """
     cohort = study.parameters.cohort
-    found = fairness.audit(
+    found = fairness.run_audit(
         study.read("metrics"),
         study.read_included(),
         study.parameters.fairness,
@@ -197,8 +178,8 @@ def write_audit(study: Study) -> fairness.Audit:
         confounders=cohort.confounders,
         units={name: attribute.unit for name, attribute in cohort.attributes.items() if attribute is not None},
     )
-    for name, attribute in AUDIT_TABLES.items():
-        storage.write_table(getattr(found, attribute), study.path(name))
+    for name in AUDIT_TABLES:
+        storage.write_table(getattr(found, name), study.path(name))
     notes = {"notes": found.notes, "family": [" · ".join(test) for test in found.family]}
     storage.write_json(notes, study.path("groups").with_name("notes.json"))
     return found

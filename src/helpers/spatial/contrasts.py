@@ -8,15 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.fairness.adjustment import (
-    SUBJECTS_PER_PARAMETER,
-    Block,
-    Selection,
-    encode_covariates,
-    select_and_add,
-)
 from helpers.spatial.surfaces import measure_vertex_areas
 from helpers.spatial.template import Template
+from helpers.statistics.covariates import CovariateFit, encode_covariates, fit_with_covariates
 from helpers.statistics.freedman_lane import SurfaceEffect, infer_effect
 from helpers.statistics.tfce import MeshGraph, link_vertices
 
@@ -120,17 +114,14 @@ def design_groups(
             return None
         return (labels[rows][:, None] == np.array(names, object)[None, :]).astype(float)
 
-    encoded = encode_covariates(covariates)
-    selection, base, block = select_and_add(known, encoded, make_base, "the groups", labels, min_group)
-    if base is None:
-        return _design_nothing(
-            selection, f"{pair[0]} and {pair[1]}: fewer than {min_group} people with all covariates known"
-        )
-    names = list_names(selection.rows)
-    codes = base.argmax(axis=1)
+    fit = fit_with_covariates(known, encode_covariates(covariates), make_base, "the groups", labels, min_group)
+    if fit.base is None:
+        return _design_nothing(fit, f"{pair[0]} and {pair[1]}: fewer than {min_group} people with all covariates known")
+    names = list_names(fit.rows)
+    codes = fit.base.argmax(axis=1)
     apart = [place for place, name in enumerate(names) if name not in pair]
-    others = np.column_stack([base[:, apart], block.columns])
-    return _finish(selection, block, base[:, names.index(pair[0])], others, codes, tuple(names))
+    others = np.column_stack([fit.base[:, apart], fit.columns])
+    return _finish(fit, fit.base[:, names.index(pair[0])], others, codes, tuple(names))
 
 
 def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFrame, *, min_group: int) -> Design:
@@ -151,13 +142,12 @@ def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFram
             return None
         return np.column_stack([np.ones(rows.sum()), steps[rows]])
 
-    encoded = encode_covariates(covariates)
     known = present & np.isfinite(steps)
-    selection, base, block = select_and_add(known, encoded, make_base, "the attribute", None, 1)
-    if base is None:
-        return _design_nothing(selection, f"fewer than {2 * min_group} people, or all alike: no slope")
-    steps = base[:, 1] - base[:, 1].mean()
-    return _finish(selection, block, steps, block.columns, np.zeros(len(base), int), ())
+    fit = fit_with_covariates(known, encode_covariates(covariates), make_base, "the attribute")
+    if fit.base is None:
+        return _design_nothing(fit, f"fewer than {2 * min_group} people, or all alike: no slope")
+    steps = fit.base[:, 1] - fit.base[:, 1].mean()
+    return _finish(fit, steps, fit.columns, np.zeros(len(steps), int), ())
 
 
 def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
@@ -206,29 +196,23 @@ def _hide_sparse(errors: np.ndarray, design: Design, min_group: int) -> np.ndarr
     return np.where(enough, errors, np.nan)
 
 
-def _design_nothing(selection: Selection, note: str) -> Design:
+def _design_nothing(fit: CovariateFit, note: str) -> Design:
     nothing = np.zeros(0, int)
-    return Design(nothing, np.zeros(0), np.zeros((0, 0)), nothing, left_out=selection.n_missing, note=note)
+    return Design(nothing, np.zeros(0), np.zeros((0, 0)), nothing, left_out=fit.n_missing, note=note)
 
 
 def _finish(
-    selection: Selection,
-    block: Block,
-    tested: np.ndarray,
-    others: np.ndarray,
-    groups: np.ndarray,
-    names: tuple[str, ...],
+    fit: CovariateFit, tested: np.ndarray, others: np.ndarray, groups: np.ndarray, names: tuple[str, ...]
 ) -> Design:
-    parameters = 2 + others.shape[1]
-    few = len(tested) < SUBJECTS_PER_PARAMETER * parameters
+    why = fit.tell_shortage("people")
     return Design(
-        np.flatnonzero(selection.rows),
+        np.flatnonzero(fit.rows),
         tested,
         others,
         groups,
         names,
-        covariates=tuple(use["covariate"] for use in block.uses if use["used"]),
-        left_out=selection.n_missing + selection.n_rare,
-        dropped="; ".join(f"{use['covariate']}: {use['reason']}" for use in block.uses if not use["used"]),
-        note=f"nothing was tested: {len(tested)} people are too few for {parameters} parameters" if few else "",
+        covariates=tuple(fit.used),
+        left_out=fit.n_missing + fit.n_rare,
+        dropped=fit.describe()["dropped"],
+        note=f"nothing was tested: {why}" if why else "",
     )

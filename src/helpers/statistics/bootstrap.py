@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,44 +17,25 @@ _CHUNK_BYTES = 2**23
 
 
 def make_generator(seed: int, stream: str) -> np.random.Generator:
-    """Make the generator of one named stream of random numbers: the same name and seed always give the same numbers."""
+    """Make the generator of a named stream: the same name and seed always give the same numbers."""
     words = np.frombuffer(hashlib.sha256(f"{seed}\x1f{stream}".encode()).digest(), np.uint32)
     return np.random.default_rng(words)
 
 
-def draw_counts(subjects: int, draws: int, *, seed: int, stream: str) -> np.ndarray:
-    """Draw how often each subject occurs in each resample.
-
-    Parameters
-    ----------
-    subjects, draws : int
-        Subjects of one group, and resamples of that many subjects with replacement.
-    seed : int
-    stream : str
-        Names the group; other groups get independent draws, the same group always the same.
-
-    Returns
-    -------
-    ndarray of float64, (draws, subjects)
-        Whole numbers; each row sums to `subjects`.
-    """
-    return _count_drawn(make_generator(seed, stream), subjects, draws)
-
-
 def resample_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the mean of each column in each resample.
+    """Return the mean of each column in each resample, float64, (draws, columns).
 
     Parameters
     ----------
     values : ndarray of float, (subjects, columns)
-        NaN where a subject has no value: that subject then does not count in that column.
-    counts : ndarray, (draws, subjects)
-        From :func:`draw_counts`: the same draws for every column, so that columns stay paired.
+        NaN where a subject has no value: the subject then does not count in that column.
+    counts : ndarray of float64, (draws, subjects)
+        How often each subject occurs: the same for every column, so that columns stay paired.
 
-    Returns
-    -------
-    ndarray of float64, (draws, columns)
-        NaN where a resample holds no value. A column's draws lie side by side in memory, which is what quantiles need.
+    Notes
+    -----
+    NaN where a resample holds no value. A column's draws lie side by side in memory, as quantiles
+    need.
     """
     known = np.isfinite(values)
     sums = np.where(known, values, 0.0).T @ counts.T
@@ -66,51 +47,17 @@ def resample_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.divide(sums, weights, out=np.full_like(sums, np.nan), where=weights > 0).T
 
 
-def draw_group_means(
-    values: np.ndarray, groups: np.ndarray, *, draws: int, seed: int, streams: Sequence[str]
-) -> np.ndarray:
-    """Draw the mean of each column in each group, resampling subjects within groups.
-
-    Parameters
-    ----------
-    values : ndarray of float64, (subjects, columns)
-        NaN where a subject has no value. Subjects in an order that does not depend on the file.
-    groups : ndarray of int, (subjects,)
-        0, 1, …; −1 for no group.
-    draws : int
-    seed : int
-    streams : sequence of str
-        Names each group's draws (:func:`draw_counts`), in order of the codes.
-
-    Returns
-    -------
-    ndarray of float64, (draws, groups, columns)
-        The same draws for every column, so that columns stay paired; NaN where a resample holds no value.
-
-    Raises
-    ------
-    SegfairError
-        A group has no name.
-    """
-    if len(groups) and groups.max() >= len(streams):
-        raise SegfairError(f"streams must name every group; got {len(streams)} names and the group {groups.max()}")
-    means = np.full((len(streams), values.shape[1], draws), np.nan).transpose(2, 0, 1)
-    for group, rows, part, counts in Resamples(groups, draws, seed, tuple(streams)).draw(values):
-        means[rows, group] = resample_means(part, counts)
-    return means
-
-
 @dataclass(frozen=True)
 class Resamples:
-    """Resamples of subjects within groups, drawn anew whenever they are asked for: too large to keep, and the same every time.
+    """Resamples of subjects within groups: too large to keep, so drawn anew, always the same.
 
     Attributes
     ----------
     groups : ndarray of int, (subjects,)
-        0, 1, …; −1 for no group.
+        0, 1, …; −1 for no group. Subjects in an order that does not depend on the file.
     draws, seed : int
     streams : tuple of str
-        Names each group's draws, in order of the codes.
+        Names each group's draws, in order of the codes: other names give independent draws.
     """
 
     groups: np.ndarray
@@ -118,8 +65,14 @@ class Resamples:
     seed: int
     streams: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.groups) and self.groups.max() >= len(self.streams):
+            raise SegfairError(
+                f"streams must name every group; got {len(self.streams)} names and the group {self.groups.max()}"
+            )
+
     def draw(self, values: np.ndarray) -> Iterator[tuple[int, slice, np.ndarray, np.ndarray]]:
-        """Yield the group's code, which draws, the group's rows of `values` and how often each occurs, (some draws, rows)."""
+        """Yield group, which draws, its rows of `values`, how often each occurs (draws, rows)."""
         for group, stream in enumerate(self.streams):
             part = values[self.groups == group]
             if not len(part):
@@ -130,20 +83,31 @@ class Resamples:
                 size = min(chunk, self.draws - start)
                 yield group, slice(start, start + size), part, _count_drawn(generator, len(part), size)
 
+    def draw_means(self, values: np.ndarray) -> np.ndarray:
+        """Draw the mean of each column in each group, float64, (draws, groups, columns).
+
+        `values` are float64, (subjects, columns), NaN where a subject has no value. The same draws
+        serve every column; NaN where a resample holds no value.
+        """
+        means = np.full((len(self.streams), values.shape[1], self.draws), np.nan).transpose(2, 0, 1)
+        for group, rows, part, counts in self.draw(values):
+            means[rows, group] = resample_means(part, counts)
+        return means
+
     def draw_squared_errors(self, influence: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield each group's share of the squared standard error of a sum over subjects, in every resample.
+        """Yield each group's share of a sum's squared standard error in every resample.
 
         Parameters
         ----------
         influence : ndarray of float64, (subjects, columns)
-            Each subject's share of what is estimated, with mean 0 in every group; 0 for a subject without a value.
+            Each subject's share of what is estimated, of mean 0 in every group; 0 without a value.
 
         Yields
         ------
         group : int
         squared : ndarray of float64, (draws, columns)
-            n / (n − 1) Σ (influence − its mean in the resample)², n the group's subjects with a value. Groups that do not bear on a column
-            have 0.
+            n / (n − 1) Σ (influence − its mean in the resample)², n the group's subjects with a
+            value; 0 for a group that does not bear on a column.
         """
         squared, current = np.empty((0, 0)), -1
         for group, rows, part, counts in self.draw(influence):
@@ -161,7 +125,7 @@ class Resamples:
 
 
 def _count_drawn(generator: np.random.Generator, subjects: int, draws: int) -> np.ndarray:
-    """Draw subjects with replacement and count them, (draws, subjects); the same whatever the draws are split into."""
+    """Draw subjects with replacement and count them, (draws, subjects); the same in any chunks."""
     drawn = generator.integers(0, subjects, (draws, subjects), dtype=np.int32)
     places = drawn + subjects * np.arange(draws, dtype=np.int64)[:, None]
     counts = np.bincount(places.ravel(), minlength=draws * subjects)

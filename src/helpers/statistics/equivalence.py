@@ -1,32 +1,34 @@
-"""Verdicts on differences between groups: never "fair because p > 0.05".
+"""Verdicts on differences between groups: never "no difference because p > 0.05".
 
-The words
----------
-A *margin* is the largest difference of means that does not matter in practice, stated before looking. Of every column the verdict is one of
+A *margin* is the largest difference of means that does not matter in practice, stated before
+looking. Of every column the verdict is one of
 
 ``disparity``
-    A difference beyond the margin is shown, and the test over all groups is significant after correction for all tests of the family.
+    A difference beyond the margin is shown, and the test over all groups is significant after
+    adjustment for all tests of the family.
 ``negligible``
-    A difference is real (significant after correction; an interval leaves out 0), but every difference is shown to be inside the margin.
+    A difference is real (significant after adjustment; an interval leaves out 0), but every
+    difference is shown to be inside the margin.
 ``equivalent``
     Every difference is shown to be inside the margin, and none is real.
 ``inconclusive``
-    None of these: too few people, or a difference of about the margin. What could have been found is stated beside it.
+    None of these: too few people, or a difference of about the margin.
 
-What is guaranteed
-------------------
-With three groups or more, best − worst is never negative and biased upwards, and a test of the two groups chosen by looking is no test. So all
-pairs are looked at, and nothing is chosen:
+Best − worst of three groups or more is biased upwards, and a test of two groups chosen by looking
+is no test. So all pairs are looked at, and nothing is chosen:
 
-* *equivalent* and *negligible* need two one-sided tests (Schuirmann 1987) of **every** pair at level alpha, that is the 1 − 2 alpha interval of every
-  pair inside the margin. Where a true difference of any one pair is as large as the margin or larger, the chance to be called inside is at most
-  alpha, with no correction for the number of pairs: an intersection–union test (Berger 1982).
-* *disparity* needs the interval of **some** pair beyond the margin, with intervals that hold for all pairs together at 1 − alpha: Welch's with
-  Šidák's level (Tamhane's T2), which errs on the safe side. Where no true difference is larger than the margin, the chance to be called a
-  disparity is at most alpha; and the corrected p-value bounds that of a false disparity anywhere in the family where groups do not differ at all.
+* *equivalent* and *negligible* need two one-sided tests (Schuirmann 1987) of **every** pair at
+  level alpha: its 1 − 2 alpha interval inside the margin. Where a true difference of any pair is at
+  least the margin, the chance to be called inside is at most alpha, without adjustment for the
+  number of pairs: an intersection–union test (Berger 1982).
+* *disparity* needs the interval of **some** pair beyond the margin, with intervals that hold for
+  all pairs together at 1 − alpha: Welch's at Šidák's level (Tamhane's T2), which errs on the safe
+  side. Where no true difference is larger than the margin, the chance to be called a disparity is
+  at most alpha; and the adjusted p bounds that of a false disparity anywhere in the family where
+  groups do not differ.
 
-The guarantees are per column (the second's last part: per family), for means of values not too far from normal for the groups' sizes: each
-holds as far as Welch's t interval covers.
+The guarantees are per column (the second's last part: per family), for means of values not too far
+from normal for the groups' sizes: each holds as far as Welch's t interval covers.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ from scipy import special
 from scipy.optimize import elementwise
 
 from helpers.errors import SegfairError
-from helpers.statistics.hypothesis_tests import find_squared_error, list_pairs, summarise_columns
+from helpers.statistics.grouped_values import GroupedValues, list_pairs
+from helpers.statistics.hypothesis_tests import find_squared_error
 
 DISPARITY = "disparity"
 NEGLIGIBLE = "negligible"
@@ -56,7 +59,8 @@ class Verdicts:
     Attributes
     ----------
     verdict : ndarray of str, (columns,)
-        One of :data:`VERDICTS`; empty where fewer than two groups are compared or no margin is given.
+        One of :data:`VERDICTS`; empty where fewer than two groups are compared or no margin is
+        given.
     first, second : ndarray of int64, (pairs,)
         Codes of the groups of each pair.
     difference : ndarray of float64, (pairs, columns)
@@ -65,10 +69,9 @@ class Verdicts:
         Intervals that hold for all pairs of a column together, at 1 − alpha.
     low_equivalence, high_equivalence : ndarray of float64, (pairs, columns)
         Intervals of each pair alone, at 1 − 2 alpha.
-    p_equivalence : ndarray of float64, (columns,)
-        Largest p-value of all pairs' one-sided tests against the margin: at most alpha means inside.
     detectable : ndarray of float64, (pairs, columns)
-        Smallest true difference that Welch's test of this pair alone finds with the power asked for, given the groups' numbers and spread.
+        Minimum detectable difference: the smallest true one that Welch's test of this pair alone
+        finds with the power asked for, given the groups' numbers and spread.
     """
 
     verdict: np.ndarray
@@ -79,7 +82,6 @@ class Verdicts:
     high: np.ndarray
     low_equivalence: np.ndarray
     high_equivalence: np.ndarray
-    p_equivalence: np.ndarray
     detectable: np.ndarray
 
 
@@ -94,26 +96,19 @@ def judge(
     alpha: float,
     compared: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Judge every column by the intervals of all its pairs' differences.
+    """Judge every column by the intervals of all its pairs' differences: str, (columns,).
 
     Parameters
     ----------
-    low, high : ndarray of float64, (pairs, columns)
-        Intervals of the differences that hold for all pairs of a column together, at 1 − alpha.
-    low_equivalence, high_equivalence : ndarray of float64, (pairs, columns)
-        Intervals of each difference alone, at 1 − 2 alpha: narrower.
+    low, high, low_equivalence, high_equivalence : ndarray of float64, (pairs, columns)
+        As in :class:`Verdicts`.
     margin : ndarray of float64, (columns,)
         Above 0, in the values' unit; NaN where none is given.
     p_adjusted : ndarray of float64, (columns,)
-        Of the test over all groups, corrected for the family; NaN counts as not significant.
+        Of the test over all groups, adjusted for the family; NaN counts as not significant.
     alpha : float
     compared : ndarray of bool, (pairs, columns), optional
-        Pairs that count; all by default. A pair that counts and has no interval (NaN) cannot be inside the margin.
-
-    Returns
-    -------
-    ndarray of str, (columns,)
-        One of :data:`VERDICTS`; empty where no pair counts or no margin is given. See the module for what they mean.
+        Pairs that count; all by default. One without an interval (NaN) cannot be inside the margin.
 
     Raises
     ------
@@ -123,7 +118,8 @@ def judge(
     margin = np.asarray(margin, np.float64)
     if (margin <= 0).any():
         raise SegfairError(
-            f"margin must be above 0 in every column; got {np.nanmin(margin):g}: state the largest difference that does not matter"
+            f"margin must be above 0 in every column; got {np.nanmin(margin):g}: "
+            "state the largest difference that does not matter"
         )
     if not 0 < alpha < 0.5:
         raise SegfairError(f"alpha must be between 0 and 0.5; got {alpha:g}")
@@ -141,8 +137,7 @@ def judge(
 
 
 def judge_columns(
-    values: np.ndarray,
-    groups: np.ndarray,
+    grouped: GroupedValues,
     margin: np.ndarray,
     p_adjusted: np.ndarray,
     *,
@@ -150,97 +145,67 @@ def judge_columns(
     power: float = POWER,
     smallest_group: int = 2,
 ) -> Verdicts:
-    """Judge the differences between the groups' means in every column, by Welch's intervals of all pairs.
+    """Judge the differences between the groups' means by Welch's intervals of all pairs.
 
     Parameters
     ----------
-    values : ndarray of float64, (subjects, columns)
-        NaN where a subject has no value.
-    groups : ndarray of int, (subjects,)
-        0, 1, …; −1 for no group.
-    margin, p_adjusted : ndarray of float64, (columns,)
-        See :func:`judge`.
-    alpha : float
+    grouped : GroupedValues margin, p_adjusted, alpha
+        See :func:`judge`, also for what is raised.
     power : float
-        For the detectable difference.
+        For the minimum detectable difference.
     smallest_group : int
         Groups with fewer values in a column are not compared there; at least 2.
 
-    Returns
-    -------
-    Verdicts
-
-    Raises
-    ------
-    SegfairError
-        As :func:`judge`.
-
     References
     ----------
-    Schuirmann 1987, *Journal of Pharmacokinetics and Biopharmaceutics* 15:657; Berger 1982, *Technometrics* 24:295; Tamhane 1979, *JASA* 74:471 (T2);
-    Šidák 1967, *JASA* 62:626.
+    Schuirmann 1987, *Journal of Pharmacokinetics and Biopharmaceutics* 15:657; Berger 1982,
+    *Technometrics* 24:295; Tamhane 1979, *JASA* 74:471 (T2); Šidák 1967, *JASA* 62:626.
     """
-    moments = summarise_columns(values, groups)
-    first, second = list_pairs(len(moments.n))
+    moments = grouped.moments
+    first, second = list_pairs(grouped.groups)
     kept = moments.n >= max(smallest_group, 2)
     compared = kept[first] & kept[second]
     squared, df = find_squared_error(
         moments.n[first], moments.variance[first], moments.n[second], moments.variance[second]
     )
     difference = np.where(compared, moments.mean[first] - moments.mean[second], np.nan)
-    # Without any variation there is no standard error, and nothing can be shown to be equivalent. Groups of which each has a value of its own
-    # do differ, though, as far as the test over all groups says so.
+    # Without any variation there is no standard error, and nothing can be shown to be equivalent.
+    # Groups of which each has a value of its own do differ, though, as far as the test over all
+    # groups says so.
     error = np.where(compared & (squared > 0), np.sqrt(squared), np.nan)
     together = 1.0 - (1.0 - alpha) ** (1.0 / np.maximum(compared.sum(axis=0), 1))
     low, high = _surround(difference, error, df, together / 2.0)
     apart = compared & (squared == 0) & (difference != 0)
     low, high = np.where(apart, difference, low), np.where(apart, difference, high)
-    low_equivalence, high_equivalence = _surround(difference, error, df, alpha)
-    return Verdicts(
-        judge(low, high, low_equivalence, high_equivalence, margin, p_adjusted, alpha=alpha, compared=compared),
-        first,
-        second,
-        difference,
-        low,
-        high,
-        low_equivalence,
-        high_equivalence,
-        _combine_equivalence(difference, error, df, np.asarray(margin, np.float64), compared),
-        find_detectable_difference(error, df, alpha=alpha, power=power),
-    )
+    narrow = _surround(difference, error, df, alpha)
+    verdict = judge(low, high, *narrow, margin, p_adjusted, alpha=alpha, compared=compared)
+    detectable = find_detectable_difference(error, df, alpha=alpha, power=power)
+    return Verdicts(verdict, first, second, difference, low, high, *narrow, detectable)
 
 
 def find_detectable_difference(
     error: np.ndarray, df: np.ndarray, *, alpha: float = 0.05, power: float = POWER
 ) -> np.ndarray:
-    """Return the smallest true difference of means that a two-sided t test finds with a given power.
+    """Return the minimum detectable difference: what a two-sided t test finds with a given power.
 
     Parameters
     ----------
     error, df : ndarray of float64, any equal shape
-        Standard error of the difference, and its degrees of freedom: √(s₁²/n₁ + s₂²/n₂) and Satterthwaite's, say.
-    alpha : float
-        Level of the test: smaller where the test is one of many.
-    power : float
-        Above alpha, below 1.
+        Standard error of the difference, √(s₁²/n₁ + s₂²/n₂) say, and its degrees of freedom.
+    alpha, power : float
+        Level of the test (smaller where it is one of many), and the power, between it and 1: else a
+        SegfairError.
 
     Returns
     -------
     ndarray of float64
-        In the unit of the standard error; NaN where there is none.
-
-    Raises
-    ------
-    SegfairError
-        Power that is not between alpha and 1.
-
-    Notes
-    -----
-    A statement on the sample's size and spread, not on the difference found in it.
+        In the unit of the standard error; NaN where there is none. It says something of the
+        sample's size and spread, not of the difference found in it.
 
     References
     ----------
-    Cohen 1988, *Statistical Power Analysis*, chapter 2. Equal to `statsmodels.stats.power.TTestIndPower` for equal sizes and variances.
+    Cohen 1988, *Statistical Power Analysis*, chapter 2. Equal to
+    `statsmodels.stats.power.TTestIndPower` for equal sizes and variances.
     """
     if not alpha < power < 1:
         raise SegfairError(f"power must be above alpha ({alpha:g}) and below 1; got {power:g}")
@@ -250,11 +215,13 @@ def find_detectable_difference(
     critical = special.stdtrit(free, 1.0 - alpha / 2.0)
 
     def miss(noncentrality: np.ndarray, free: np.ndarray, critical: np.ndarray) -> np.ndarray:
-        # A difference found with the wrong sign: too rare for the library (NaN) once the noncentrality is large.
+        # A difference found with the wrong sign: too rare for the library (NaN) once the
+        # noncentrality is large.
         wrong = np.nan_to_num(special.nctdtr(free, noncentrality, -critical), nan=0.0)
         return special.nctdtr(free, noncentrality, critical) - wrong - (1.0 - power)
 
-    # There both the spread estimated and the mean miss with half the chance that is left: the power is larger than asked for.
+    # There both the spread estimated and the mean miss with half the chance that is left: more
+    # power than asked for.
     half = (1.0 - power) / 2.0
     enough = critical * np.sqrt(special.chdtri(free, half) / free) - special.ndtri(half)
     found = elementwise.find_root(miss, (np.zeros_like(free), enough), args=(free, critical))
@@ -262,42 +229,8 @@ def find_detectable_difference(
     return result
 
 
-def run_equivalence_tests(
-    values: np.ndarray, groups: np.ndarray, margin: np.ndarray, *, smallest_group: int = 2
-) -> np.ndarray:
-    """Test whether all groups' means lie within a margin of each other: two one-sided Welch tests of every pair.
-
-    Parameters
-    ----------
-    values, groups, margin, smallest_group
-        As in :func:`judge_columns`.
-
-    Returns
-    -------
-    ndarray of float64, (columns,)
-        The largest p-value: of the hypothesis that some pair differs by the margin or more. NaN where fewer than two groups are compared,
-        a pair does not vary, or no margin is given.
-
-    References
-    ----------
-    Schuirmann 1987; Berger 1982. For two groups equal to `pingouin.tost(correction=True)` and `statsmodels.stats.weightstats.ttost_ind`.
-    """
-    columns = summarise_columns(values, groups).n.shape[1]
-    return judge_columns(values, groups, margin, np.full(columns, np.nan), smallest_group=smallest_group).p_equivalence
-
-
 def _surround(
     difference: np.ndarray, error: np.ndarray, df: np.ndarray, tail: np.ndarray | float
 ) -> tuple[np.ndarray, np.ndarray]:
     reach = special.stdtrit(df, 1.0 - np.broadcast_to(tail, difference.shape)) * error
     return difference - reach, difference + reach
-
-
-def _combine_equivalence(
-    difference: np.ndarray, error: np.ndarray, df: np.ndarray, margin: np.ndarray, compared: np.ndarray
-) -> np.ndarray:
-    """Return the largest p-value over the pairs compared of both one-sided tests; NaN if one cannot be made."""
-    # The nearer bound has the larger p-value of the two.
-    p = special.stdtr(df, (np.abs(difference) - margin) / error)
-    largest = np.where(compared, p, -np.inf).max(axis=0, initial=-np.inf)
-    return np.where(compared.any(axis=0), largest, np.nan)

@@ -1,4 +1,4 @@
-"""Two groups of several, picked because their means lie furthest apart: how much wider the interval of their difference has to be."""
+"""Adjustment for selection: wider intervals where two groups were picked as furthest apart."""
 
 from __future__ import annotations
 
@@ -13,18 +13,10 @@ FEWEST_DEGREES = 5.0  # below that, quantiles of the studentised range are compu
 
 
 def find_range_quantile(number: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Return the quantile of the studentised range at :data:`~helpers.statistics.bootstrap.CONFIDENCE`.
+    """Return the 95 % quantile of the studentised range, float64 to 1e-5, in the shape given.
 
-    Parameters
-    ----------
-    number : ndarray of int, any shape
-        Groups, at least 2.
-    df : ndarray of float64, the same shape
-
-    Returns
-    -------
-    ndarray of float64
-        To 1e-5; NaN where there are no degrees of freedom.
+    `number` are groups (int, at least 2), `df` degrees of freedom (float64, the same shape); NaN
+    where there are none.
     """
     result = np.full(df.shape, np.nan)
     two = (number == 2) & (df > 0)
@@ -40,7 +32,7 @@ def find_range_quantile(number: np.ndarray, df: np.ndarray) -> np.ndarray:
 
 
 def widen_for_choice(number: np.ndarray, p: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Return by how much to multiply the reach of an interval of the difference between the best and the worst group.
+    """Return the factor on the reach of an interval of best − worst, (columns,); 1 for two groups.
 
     Parameters
     ----------
@@ -51,21 +43,19 @@ def widen_for_choice(number: np.ndarray, p: np.ndarray, df: np.ndarray) -> np.nd
     df : ndarray of float64, (columns,)
         Of the difference.
 
-    Returns
-    -------
-    ndarray of float64, (columns,)
-        1 for two groups.
-
     Notes
     -----
-    Fisher's protected comparison, as Hayter mended it. Where the test over all k groups is not significant at 5 %, any of them may look best or worst by
-    chance: the interval is Tukey's, which holds for whichever two are picked. Where it is significant, for k − 1 groups: with three groups that is Student's
-    own, since only two of them can still be alike. So the interval leaves out 0 in at most 5 % of the studies in which all groups are alike
-    (12 % if the choice is not allowed for, with three groups; 20 % with four), without being too wide where they are not.
+    Fisher's protected comparison, as Hayter mended it. Where the test over all k groups is not
+    significant at 5 %, any of them may look best or worst by chance: the interval is Tukey's, which
+    holds for whichever two are picked. Where it is significant, for k − 1 groups: with three groups
+    that is Student's own, since only two of them can still be alike. So the interval leaves out 0
+    in at most 5 % of the studies in which all groups are alike (12 % if the choice is not allowed
+    for, with three groups; 20 % with four), without being too wide where they are not.
 
     References
     ----------
-    Hayter 1986, *JASA* 81:1000; Tukey 1953, as in Miller 1981, *Simultaneous Statistical Inference*, section 2.1.
+    Hayter 1986, *JASA* 81:1000; Tukey 1953, as in Miller 1981, *Simultaneous Statistical
+    Inference*, section 2.1.
     """
     widened = np.ones(len(number))
     several = (number > 2) & np.isfinite(df) & (df > 0)
@@ -78,7 +68,7 @@ def widen_for_choice(number: np.ndarray, p: np.ndarray, df: np.ndarray) -> np.nd
 
 @lru_cache(maxsize=16)
 def _fit_range_quantile(count: int) -> np.polynomial.Chebyshev:
-    """Return the log of the quantile as a polynomial in 1 / df, to 1e-5: the exact one takes a tenth of a second each."""
+    """Return the log quantile as a polynomial in 1 / df, to 1e-5: exact ones take 0.1 s each."""
     return np.polynomial.Chebyshev.interpolate(
         lambda inverse: np.log(stats.studentized_range.ppf(CONFIDENCE, count, 1.0 / inverse)),
         6,

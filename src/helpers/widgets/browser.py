@@ -11,11 +11,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from PIL import Image
 
-from helpers.fairness import HIGHER_IS_BETTER
 from helpers.figures.slices import plot_slices, trace_outline
 from helpers.figures.surface_geometry import round_up
 from helpers.study import Study
-from helpers.vocabulary.measures import find_measure
+from helpers.vocabulary.measures import find_measure, list_scores
 from helpers.vocabulary.words import format_value, name_for_people
 from helpers.widgets.pictures import PLANES, Plane, SliceView, draw_slice, draw_text
 from helpers.widgets.scans import OrganCase, OrganSurface, Scan, ScanStore
@@ -110,7 +109,7 @@ class CaseBrowser:
         ]
         columns = [column for column in self._cohort.columns if column.startswith("group_")]
         self.attributes = [EVERYONE, *(column.removeprefix("group_") for column in columns)]
-        known = [] if self._metrics is None else [metric for metric in HIGHER_IS_BETTER if metric in self._metrics]
+        known = [] if self._metrics is None else [metric for metric in list_scores() if metric in self._metrics]
         self.orders = known or ["number"]
         self._zoom = True
         start = (self.models[0], self.organs[0], EVERYONE, EVERYONE, self.orders[0], 0)
@@ -157,7 +156,7 @@ class CaseBrowser:
         table = table[["number"]].merge(scores, on="number", how="left", validate="one_to_one")
         table["status"] = table["status"].fillna("")
         # A volume error is worst where it is farthest from 0, on either side.
-        badness = -table["score"] if HIGHER_IS_BETTER[sort_by] else table["score"].abs()
+        badness = -table["score"] if find_measure(sort_by).higher_is_better else table["score"].abs()
         # A distance of a missed organ is missing, and nothing is worse; other missing values come
         # last.
         badness = badness.mask(table["score"].isna() & (table["status"] == "prediction_empty"), np.inf)

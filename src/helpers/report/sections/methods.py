@@ -7,7 +7,7 @@ from datetime import date
 import pandas as pd
 
 from helpers import __version__
-from helpers.fairness.audit import INTERVALS
+from helpers.fairness.audit import INTERVAL_METHOD
 from helpers.figures.style import METRIC_LABELS, name_for_people
 from helpers.report import sentences
 from helpers.report.blocks import Block, Bullets, Heading, Section, Table, Text
@@ -29,7 +29,6 @@ _REFERENCES = {
     "study": "Li Q, et al. An empirical study on the fairness of foundation models for multi-organ image segmentation. arXiv:2406.12646, 2024.",
     "nsd": "Nikolov S, Blackwell S, Zverovitch A, et al. Clinically applicable segmentation of head and neck anatomy for radiotherapy. J Med Internet Res 2021;23:e26151 (surface Dice; the surface-distance package).",
     "metrics": "Maier-Hein L, Reinke A, Godau P, et al. Metrics reloaded: recommendations for image analysis validation. Nat Methods 2024;21:195–212.",
-    "bootstrap": "Efron B. Better bootstrap confidence intervals. J Am Stat Assoc 1987;82:171–185.",
     "equivalence": "Schuirmann DJ. A comparison of the two one-sided tests procedure and the power approach. J Pharmacokinet Biopharm 1987;15:657–680. Berger RL. Multiparameter hypothesis testing and acceptance sampling. Technometrics 1982;24:295–300.",
     "holm": "Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat 1979;6:65–70.",
     "fdr_bh": "Benjamini Y, Hochberg Y. Controlling the false discovery rate. J R Stat Soc B 1995;57:289–300.",
@@ -103,7 +102,7 @@ def _write_paragraph(outputs: Outputs) -> str:
         f"{sentences.list_words(METRIC_LABELS[metric].partition(' (')[0] for metric in fairness.metrics)}; surface Dice used a tolerance of {parameters.metrics.tolerance_mm:g} mm. "
         "Several scans of one person were averaged first; the person is the unit of all statistics. "
         f"Groups by {sentences.list_words(label_attribute(outputs, name) for name in outputs.attributes)} with at least {fairness.min_group} people were compared. "
-        f"Gaps between group means carry 95 % {INTERVALS[fairness.interval]} intervals over people ({fairness.bootstrap} draws, seed {parameters.seed}); "
+        f"Gaps between group means carry 95 % {INTERVAL_METHOD} intervals over people ({fairness.bootstrap} draws, seed {parameters.seed}); "
         f"p-values (Mann-Whitney for two groups, Kruskal-Wallis for more) are {correction}, at {fairness.alpha:g}. Gaps up to {margins or 'no margin'} were set beforehand as of no "
         "consequence; a disparity needs a significant test and an interval of a difference beyond that margin, equivalence two one-sided Welch tests of every pair of groups. "
         "The part of a Dice gap owed to organ size is the gap in the Dice each person would have under the cohort's mean boundary error."
@@ -116,7 +115,6 @@ def _list_references(outputs: Outputs) -> list[str]:
     kinds = {model.kind for model in outputs.parameters.models}
     names = ["study", "metrics"]
     names += ["nsd"] if "nsd" in fairness.metrics else []
-    names += ["bootstrap"] if fairness.interval == "bca" else []
     names += ["equivalence"]
     names += [fairness.correction] if fairness.correction in _REFERENCES else []
     names += [kind for kind in ("sam", "medsam") if kind in kinds]

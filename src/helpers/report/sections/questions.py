@@ -14,6 +14,7 @@ from helpers.report import sentences
 from helpers.report.blocks import Block, Bullets, Note, Section, Table
 from helpers.report.outputs import Outputs
 from helpers.report.suppression import count_people, list_groups
+from helpers.statistics.covariates import split_covariates
 
 
 def make_section(place: tuple[str, str, str], blocks: list[Block]) -> Section:
@@ -163,8 +164,7 @@ def list_covariates(outputs: Outputs) -> dict[tuple[str, str, str, str], list[st
     return {
         (str(row["model"]), str(row["organ"]), str(row["metric"]), str(row["attribute"])): [
             "organ size" if name == VOLUME else name_for_people(name)
-            for name in str(row["covariates"]).split("; ")
-            if name
+            for name in split_covariates(str(row["covariates"]))
         ]
         for row in notes.to_dict("records")
     }
