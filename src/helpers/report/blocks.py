@@ -8,9 +8,7 @@ from typing import Literal, TypeAlias
 import pandas as pd
 import plotly.graph_objects as go
 
-Tone: TypeAlias = Literal["shown", "unsized", "small", "within", "open", "blank"]
-# What carries a tone besides its colour.
-SIGNS: dict[Tone, str] = {"shown": "▲", "unsized": "△", "small": "▽", "within": "=", "open": "?", "blank": "–"}
+from helpers.vocabulary.verdicts import Verdict
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a matrix: what is found, in words, and a tone that a sign and a colour repeat."""
+    """One cell of a matrix: a verdict, shown by its sign, word and colour, and what it rests on."""
 
-    headline: str
-    detail: str
-    tone: Tone
+    verdict: Verdict
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class Matrix:
 
     caption: str
     panels: tuple[Panel, ...]
-    legend: tuple[tuple[Tone, str], ...]
+    legend: tuple[Verdict, ...]
     how_to_read: str
 
 
@@ -98,7 +95,7 @@ class Finding:
     """One difference that is shown, told in full: a headline, and the answer to each question."""
 
     headline: str
-    tone: Tone
+    verdict: Verdict
     answers: tuple[tuple[str, str], ...]
 
 

@@ -7,8 +7,9 @@ figure is made, so that later code has nothing to leak.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,23 @@ import pandas as pd
 
 from helpers import provenance, storage
 from helpers.errors import StageError
-from helpers.parameters import Parameters, read_parameters
+from helpers.fairness import average_subjects
+from helpers.fairness.confounding import VOLUME
+from helpers.models import KINDS
+from helpers.parameters import Parameters, Prompt, read_parameters
 from helpers.report import suppression
 from helpers.report.scrubbing import Scrubber
+from helpers.report.sentences.gaps import PLAIN_UNITS, Place, Row, rank_rows
 from helpers.spatial import Template
 from helpers.study import TABLES
+from helpers.vocabulary.words import is_known, name_for_people
 
 # Columns that can name a person or a place; they end here.
 _IDENTIFYING = ("subject", "scan", "reference", "image", "path")
-# Tables of 04_spatial beside those of `helpers.study.TABLES`.
-_SPATIAL_GROUPS = "spatial/groups.csv"
 _READ = (
-    "cohort", "exclusions", "metrics", "groups", "disparity", "pairs", "matching", "adjusted_notes", "trends", "trend_tests", "intersections",
-    "model_gaps", "agreement", "agreement_groups", "against_agreement", "maps", "slopes", "spatial_summary",
+    "cohort", "exclusions", "metrics", "groups", "disparity", "pairs", "matching", "adjusted_notes", "trends", "trend_tests",
+    "intersections", "model_gaps", "agreement", "agreement_groups", "against_agreement", "maps", "slopes", "spatial_summary",
+    "spatial_groups",
 )  # fmt: skip
 # Columns of words in the tables of other stages than the audit.
 _WORDS = ("scan", "subject", "reason", "status", "location", "region", "kind")
@@ -99,7 +104,7 @@ class Outputs:
     small: dict[str, set[str]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def included(self) -> pd.DataFrame:
         """The included scans; empty when there is no cohort."""
         return pd.DataFrame() if self.cohort is None else self.cohort[self.cohort["included"].astype(bool)]
@@ -108,6 +113,107 @@ class Outputs:
     def attributes(self) -> list[str]:
         """The study's attributes, in the order of the parameters."""
         return list(self.parameters.cohort.attributes)
+
+    @property
+    def is_phantoms(self) -> bool:
+        """Whether the scans are computer-drawn."""
+        return self.parameters.cohort.source == "phantoms"
+
+    @cached_property
+    def prompts(self) -> dict[str, Prompt]:
+        """The prompt of each model that is given any, made from the expert's masks."""
+        models = self.parameters.models
+        return {m.name: m.prompt for m in models if m.kind in KINDS and KINDS[m.kind].needs_prompts}
+
+    @cached_property
+    def ready_made(self) -> list[str]:
+        """The models whose masks were made elsewhere."""
+        return [m.name for m in self.parameters.models if m.kind in KINDS and KINDS[m.kind].needs_path]
+
+    @cached_property
+    def main_metric(self) -> str:
+        """The metric of the first page: Dice where it is among the study's."""
+        metrics = self.parameters.fairness.metrics
+        return "dice" if "dice" in metrics else metrics[0]
+
+    @cached_property
+    def is_compared(self) -> bool:
+        """Whether any two groups could be compared."""
+        return self.disparity is not None and len(self.disparity) > 0 and self.disparity["gap"].notna().any()
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """The rows of disparity.csv for the first page's metric."""
+        if self.disparity is None or self.disparity.empty:
+            return pd.DataFrame(columns=["model", "organ", "metric", "attribute", "gap"])
+        return self.disparity[self.disparity["metric"] == self.main_metric]
+
+    @cached_property
+    def found(self) -> list[Row]:
+        """The comparisons in which the first page's metric shows a difference, the gravest first."""
+        return rank_rows(self.comparisons.to_dict("records"), self.parameters.fairness.alpha)
+
+    @cached_property
+    def covariates(self) -> dict[tuple[str, ...], list[str]]:
+        """What each gap is adjusted for, for people, by (model, organ, metric, attribute)."""
+        notes = self.adjusted_notes
+        if notes is None or notes.empty or "covariates" not in notes:
+            return {}
+        keys = notes[["model", "organ", "metric", "attribute"]].astype(str).itertuples(index=False, name=None)
+        return dict(zip(keys, map(_read_covariates, notes["covariates"]), strict=True))
+
+    @cached_property
+    def adjusted_for(self) -> list[str]:
+        """Everything that any gap is adjusted for."""
+        return sorted({name for names in self.covariates.values() for name in names})
+
+    @cached_property
+    def levels(self) -> dict[Place, dict[str, dict[str, float]]]:
+        """Means by (model, organ, attribute), metric and group, of the metrics that the first page names.
+
+        Groups of too few people are left out. Taken from groups.csv; measures that the study did not
+        compare (volume errors, by default) are averaged here.
+        """
+        found: dict[Place, dict[str, dict[str, float]]] = {}
+        for metric in dict.fromkeys((self.main_metric, *PLAIN_UNITS)):
+            for model, organ, attribute, group, mean in self._average_groups(metric):
+                found.setdefault((model, organ, attribute), {}).setdefault(metric, {})[group] = float(mean)
+        return found
+
+    def _average_groups(self, metric: str) -> Iterable[tuple[str, str, str, str, float]]:
+        if self.groups is not None and len(self.groups) and (self.groups["metric"] == metric).any():
+            rows = self.groups[(self.groups["metric"] == metric) & self.groups["mean"].notna()]
+            yield from rows[["model", "organ", "attribute", "group", "mean"]].itertuples(index=False, name=None)
+            return
+        people = self.average_people([metric])
+        for attribute in (name for name in self.attributes if f"group_{name}" in people):
+            known = people[people[metric].notna() & people[f"group_{attribute}"].notna()]
+            groups = known[f"group_{attribute}"].astype(str)
+            for (model, organ, group), values in known.groupby(["model", "organ", groups], sort=False)[metric]:
+                if len(values) >= self.parameters.fairness.min_group:
+                    yield model, organ, attribute, group, values.mean()
+
+    def average_people(self, names: list[str]) -> pd.DataFrame:
+        """Return these metrics' means by model, organ and person, small groups' labels taken away."""
+        included, metrics = self.included, self.metrics
+        if metrics is None or not set(names) <= set(metrics) or included.empty:
+            return pd.DataFrame(columns=["model", "organ", "number", *names])
+        cohort = included.assign(subject=included["person"], scan=included["number"])
+        attributes = [name for name in self.attributes if f"group_{name}" in cohort]
+        for attribute in attributes:
+            column = cohort[f"group_{attribute}"]
+            cohort[f"group_{attribute}"] = column.mask(column.astype(str).isin(self.small.get(attribute, set())))
+        scans = metrics.assign(subject=metrics["person"], scan=metrics["number"])
+        return average_subjects(scans, cohort, attributes, names)[0].drop(columns="subject")
+
+    def find_match(self, row: Row) -> Mapping[str, Any] | None:
+        """Return the row of matching.csv for a gap: ``group_a`` is its best group, ``group_b`` its worst."""
+        if self.matching is None or self.matching.empty or "group_a" not in self.matching:
+            return None
+        wanted = {name: str(row[name]) for name in ("model", "organ", "metric", "attribute")}
+        wanted |= {"group_a": str(row["best_group"]), "group_b": str(row["worst_group"])}
+        kept = self.matching[(self.matching[list(wanted)].astype(str) == list(wanted.values())).all(axis=1)]
+        return None if kept.empty else kept.iloc[0].to_dict()
 
 
 def read_outputs(folder: Path) -> Outputs:
@@ -124,7 +230,8 @@ def read_outputs(folder: Path) -> Outputs:
     snapshot = folder / "study.yaml"
     if not snapshot.is_file():
         raise StageError(
-            f"{folder}: is not the output folder of a study (it has no study.yaml): give one such as outputs/demo, or run `segfair run PARAMS`"
+            f"{folder}: is not the output folder of a study (it has no study.yaml): give one such as outputs/demo, or "
+            "run `segfair run PARAMS`"
         )
     parameters = read_parameters(snapshot)
     problems: list[str] = []
@@ -139,7 +246,7 @@ def read_outputs(folder: Path) -> Outputs:
     if disparity is not None and len(disparity) and "verdict" not in disparity:
         problems.append("fairness/disparity.csv has no verdicts, so that none is given: run 03_performance again.")
     agreed = suppression.suppress_groups(tables["agreement_groups"], min_group, small)
-    spatial_groups = _read(folder / _SPATIAL_GROUPS, problems)
+    spatial_groups = tables["spatial_groups"]
     few = suppression.find_few(tables["spatial_summary"], spatial_groups, min_group, small)
     if spatial_groups is not None and len(spatial_groups):
         spatial_groups = spatial_groups[~suppression.is_few(spatial_groups, "group", few)].reset_index(drop=True)
@@ -183,7 +290,7 @@ def make_scrubber(folder: Path) -> Scrubber:
     return scrub
 
 
-def _read(path: Path, problems: list[str], words: Sequence[str] = ()) -> pd.DataFrame | None:
+def _read(path: Path, problems: list[str], words: Iterable[str] = ()) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
@@ -191,9 +298,8 @@ def _read(path: Path, problems: list[str], words: Sequence[str] = ()) -> pd.Data
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except Exception as error:  # any fault of a file: the rest of the report is still worth having
-        problems.append(
-            f"{path.parent.name + '/' if path.parent.name in ('fairness', 'spatial') else ''}{path.name} cannot be read ({type(error).__name__}): run its stage again."
-        )
+        room = f"{path.parent.name}/" if path.parent.name in ("fairness", "spatial") else ""
+        problems.append(f"{room}{path.name} cannot be read ({type(error).__name__}): run its stage again.")
         return None
 
 
@@ -237,6 +343,12 @@ def _number(table: pd.DataFrame | None, numbers: dict[str, int]) -> pd.DataFrame
     if table is None or "number" in table or "scan" not in table:
         return table
     return table.assign(number=table["scan"].astype(str).map(numbers).astype("Int64"))
+
+
+def _read_covariates(told: Any) -> list[str]:
+    """Return the covariates that a cell of adjusted_notes.csv names, for people."""
+    names = str(told).split("; ") if is_known(told) else []
+    return ["organ size" if name == VOLUME else name_for_people(name) for name in names]
 
 
 def _strip(table: pd.DataFrame | None, scrub: Scrubber) -> pd.DataFrame | None:

@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from helpers import storage
 from helpers.errors import StageError
 from helpers.figures.style import CONFIG, SVG_BUTTON_SCRIPT
-from helpers.report.blocks import SIGNS, Block, Figure, Report, Section
+from helpers.report.blocks import Block, Figure, Report, Section
 from helpers.report.sections import compose_report
 
 # What plotly may take as markup in a figure's text; everything else that looks like a tag is text.
@@ -127,7 +127,6 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals["css"] = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
-    environment.globals["signs"] = SIGNS
     environment.globals["most_printed"] = _MOST_PRINTED
     environment.filters["kind"] = lambda block: type(block).__name__
     environment.filters["plot"] = lambda block: dump_json(clean_figure(block.figure))

@@ -51,7 +51,7 @@ class Verdict(StrEnum):
         "inconclusive", "?", "inconclusive", "the data cannot tell", "#E4E4E4", "open",
     )  # fmt: skip
     NOT_COMPARED = (
-        "", "–", "not compared", "too few people, nothing measured, or no margin", "#FFFFFF", "blank",
+        "", "–", "not compared", "fewer than two groups with enough people, or nothing measured", "#FFFFFF", "blank",
     )  # fmt: skip
 
     @property

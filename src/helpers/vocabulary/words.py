@@ -20,6 +20,13 @@ CORRECTIONS = {
 }
 # The units of the attributes that every study may have.
 UNITS = {"age": "years", "bmi": "kg/m²"}
+# Measures of spread over an attribute's groups that papers quote: columns of ``disparity.csv``.
+SPREADS = {
+    "sd_groups": "SD between groups",
+    "ser": "skewed error ratio",
+    "es": "equity-scaled (FairSeg)",
+    "es_fairmedfm": "equity-scaled (FairMedFM)",
+}
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 UNKNOWN = "–"  # a number that is not known, in a table
 
@@ -46,6 +53,11 @@ def name_organ(organ: Any) -> str:
     return "all organs" if str(organ) == POOLED else name_for_people(str(organ))
 
 
+def start_sentence(text: str) -> str:
+    """Return a text with a capital first letter, the others as they are."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def write_number(value: float, digits: int, *, signed: bool = False) -> str:
     """Return a number with so many decimals and a true minus sign; nothing is ever ``−0.0``."""
     text = f"{float(value):{'+' if signed else ''}.{digits}f}"
@@ -61,8 +73,16 @@ def format_number(value: Any, metric: str, *, signed: bool = False) -> str:
     """
     if not is_known(value):
         return UNKNOWN
-    digits = (1 if abs(float(value)) >= 10 else 2) if find_measure(metric).unit else 3
-    return write_number(value, digits, signed=signed)
+    return write_number(value, _count_digits(value, metric), signed=signed)
+
+
+def round_as_shown(value: float, metric: str) -> float:
+    """Return a value with the decimals that are shown, to be compared as a reader would."""
+    return round(float(value), _count_digits(value, metric))
+
+
+def _count_digits(value: float, metric: str) -> int:
+    return (1 if abs(float(value)) >= 10 else 2) if find_measure(metric).unit else 3
 
 
 def format_value(value: Any, metric: str, *, signed: bool = False) -> str:

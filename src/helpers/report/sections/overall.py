@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from helpers.figures.style import METRIC_LABELS
-from helpers.report import sentences
 from helpers.report.blocks import Table
 from helpers.report.outputs import Outputs
+from helpers.vocabulary.measures import find_measure
+from helpers.vocabulary.words import format_estimate, format_value, name_organ
 
 
 def tabulate_overall(outputs: Outputs) -> Table:
@@ -22,12 +22,11 @@ def tabulate_overall(outputs: Outputs) -> Table:
         for (model, organ), part in by_person:
             cells = {
                 "Model": model,
-                "Organ": sentences.name_organ(organ),
+                "Organ": name_organ(organ),
                 "People": str(int(part["dice"].notna().sum())) if "dice" in part else "",
             }
             for metric in told:
-                values = part[metric].dropna()
-                cells[METRIC_LABELS[metric]] = _tell_quartiles(values, metric)
+                cells[find_measure(metric).label] = _tell_quartiles(part[metric].dropna(), metric)
             rows.append(cells)
     frame = pd.DataFrame(rows)
     return Table(
@@ -40,8 +39,5 @@ def tabulate_overall(outputs: Outputs) -> Table:
 def _tell_quartiles(values: pd.Series, metric: str) -> str:
     if values.empty:
         return "not measured"
-    middle = sentences.format_level(values.median(), metric)
-    if len(values) < 4:
-        return middle
-    low, high = (sentences.format_level(values.quantile(q), metric).split(" ")[0] for q in (0.25, 0.75))
-    return f"{middle} ({low} to {high})"
+    low, middle, high = values.quantile([0.25, 0.5, 0.75])
+    return format_value(middle, metric) if len(values) < 4 else format_estimate(middle, low, high, metric)
