@@ -8,7 +8,7 @@ import re
 import pytest
 
 from helpers.report import calibration
-from helpers.report.sentences import describe_total_failures
+from helpers.report.sentences.study import describe_total_failures
 from tests.calibration.calibrate_spatial import CHECKS, ERODED_MASKS, NULL_MASKS
 from tests.calibration.questions import EXTREME, FAILURES, SETTINGS
 from tests.calibration.running import keep_numbers

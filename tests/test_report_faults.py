@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import time
 
+import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from helpers import models
 from helpers.errors import SegfairError
 from helpers.models import registry
-from helpers.report import build_report, compose_report, render_report
+from helpers.report import build_report, compose_report, render_report, sections
+from helpers.report.blocks import Figure, Report, Section, Text
+from helpers.report.leaks import refuse_leaks
 from helpers.report.sections import people
 from helpers.report.sentences.gaps import describe_amount, describe_model
 from helpers.vocabulary.measures import MEASURES, Measure
@@ -36,7 +40,9 @@ ROW = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("measure", "worse", "better"), [(OVERLAP_LOST, "higher", "lower"), (FOUND, "lower", "higher")])
+@pytest.mark.parametrize(
+    ("measure", "worse", "better"), [(OVERLAP_LOST, "higher", "lower"), (FOUND, "lower", "higher")]
+)
 def test_which_way_is_worse_is_read_from_the_measure(monkeypatch, measure, worse, better):
     monkeypatch.setitem(MEASURES, measure.key, measure)
     row = ROW | {"metric": measure.key}
@@ -59,3 +65,73 @@ def test_a_model_without_prompts_is_told_without_a_word_on_them(tmp_path, monkey
     for words in (text, page):
         assert not re.search(r"prompt|upper bound|made elsewhere|boxes|a box (around|in)|clinician's own", words)
     assert "CT windows" in read_text(report["checklist"])
+
+
+def leak(text):
+    """Return a section on people that shows a text."""
+    return lambda outputs: Section("people", "Who", "Who", (Text(f"Among them: {text}."),))
+
+
+def add_section(monkeypatch, text):
+    composers = [leak(text) if one is people.compose_people else one for one in sections._COMPOSERS]
+    monkeypatch.setattr(sections, "_COMPOSERS", tuple(composers))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("PATIENT-0003-Quux", "the id of a person"),
+        ("the mask of SCAN_0004_XYZ_left", "the id of a scan"),
+        ("scan_0004_xyz", "the id of a scan"),
+        ("/data/secret_place/images/SCAN_0004_XYZ.nii.gz", "the path of a file"),
+        ("look into /data/secret_place", "the path of a folder"),
+        ("made on ward7-pc", "the name of this machine"),
+    ],
+)
+def test_a_page_with_a_name_in_it_is_not_written(tmp_path, monkeypatch, text, kind):
+    monkeypatch.setattr("platform.node", lambda: "ward7-pc")
+    folder = study.write_study(tmp_path, cohort=study.make_cohort(20))
+    add_section(monkeypatch, text)
+    with pytest.raises(SegfairError) as raised:
+        build_report(folder)
+    assert f"would show {kind}" in str(raised.value) and "tell its authors" in str(raised.value)
+    assert text not in str(raised.value) and not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "ids", [range(1, 61), range(1001, 1061), ["female", "worse", "liver", "a1", "scan 007", "mean", *range(54)]]
+)
+def test_ids_that_any_page_may_hold_do_not_stop_a_report(tmp_path, monkeypatch, ids):
+    monkeypatch.setattr("getpass.getuser", lambda: "demo")
+    cohort = study.make_cohort(60, excluded=0).head(60)
+    cohort["subject"], cohort["scan"] = [str(one) for one in ids], [str(one) for one in ids]
+    metrics = study.make_metrics(cohort)
+    fairness = study.make_fairness(metrics, cohort, measures=("dice",))
+    maps = study.make_maps(cohort)
+    folder = study.write_study(
+        tmp_path / "demo", cohort=cohort, metrics=metrics, fairness=fairness, maps=maps, failing=2
+    )
+    assert build_report(folder).is_file()
+
+
+def test_the_name_of_a_study_is_no_leak(tmp_path):
+    cohort = study.make_cohort(20)
+    cohort["subject"] = ["kidneys-2024"] + [f"person-{place}" for place in range(1, len(cohort))]
+    parameters = study.make_parameters(title="Kidneys-2024, all of them")
+    assert build_report(study.write_study(tmp_path, cohort=cohort, parameters=parameters)).is_file()
+
+
+def test_long_numbers_are_found_among_a_figures_numbers(tmp_path):
+    figure = go.Figure(go.Scatter(x=np.array([1.0, 40417733.0, 1234.0]), y=np.array([1.0, 2.0, 3.0])))
+    page = render_report(Report("T", "", (Section("a", "A", "A", (Figure(figure, "how"),)),)))
+    refuse_leaks(page, {"1234": "the id of a scan", "40417734": "the id of a scan"})
+    with pytest.raises(SegfairError, match="the id of a scan .*'4' and has 8 characters"):
+        refuse_leaks(page, {"40417733": "the id of a scan"})
+
+
+def test_searching_a_long_page_takes_no_time(tmp_path):
+    page = "<p>" + " ".join(f"word{place} {place}.{place}" for place in range(200_000)) + "</p>"
+    secrets = {f"SUBJECT_{place:05d}": "the id of a person" for place in range(3000)}
+    began = time.perf_counter()
+    refuse_leaks(page, secrets)
+    assert time.perf_counter() - began < 5

@@ -77,6 +77,8 @@ class Outputs:
         Per attribute, the groups of fewer than `min_group` people in the cohort.
     problems : tuple of str
         Files that could not be read.
+    secrets : dict of str to str
+        Ids, paths and names of this machine that no page may show, and what each is.
     """
 
     parameters: Parameters
@@ -103,6 +105,7 @@ class Outputs:
     templates: dict[str, Template] = field(default_factory=dict)
     small: dict[str, set[str]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
 
     @cached_property
     def included(self) -> pd.DataFrame:
@@ -113,6 +116,22 @@ class Outputs:
     def attributes(self) -> list[str]:
         """The study's attributes, in the order of the parameters."""
         return list(self.parameters.cohort.attributes)
+
+    def list_shown(self) -> list[str]:
+        """Return the names that the study's own page shows: title, models, organs, attributes, groups."""
+        cohort, table = self.parameters.cohort, self.included
+        groups = [
+            str(name) for key in table if key.startswith("group_") for name in suppression.list_groups(table[key])
+        ]
+        models = [f"{model.name} {model.kind}" for model in self.parameters.models]
+        names = (
+            self.parameters.title or "",
+            self.parameters.name,
+            *cohort.organs,
+            *cohort.attributes,
+            *cohort.confounders,
+        )
+        return [*names, *models, *groups]
 
     @property
     def is_phantoms(self) -> bool:
@@ -239,7 +258,7 @@ def read_outputs(folder: Path) -> Outputs:
     tables = {name: _read(folder / TABLES[name][0], problems, attributes) for name in _READ}
     inference = _read_inference(folder, problems)
     cohort = tables["cohort"]
-    scrub, people, numbers = _forget_names(cohort, folder)
+    scrub, people, numbers = _forget_names(cohort, folder, parameters.cohort.path)
     small = suppression.find_small_groups(cohort, min_group)
     groups = suppression.suppress_groups(tables["groups"], min_group, small)
     disparity = suppression.suppress_disparity(tables["disparity"], groups, small)
@@ -275,6 +294,7 @@ def read_outputs(folder: Path) -> Outputs:
         templates=_read_templates(folder, problems),
         small=small,
         problems=tuple(problems),
+        secrets=scrub.list_secrets(),
     )
 
 
@@ -322,15 +342,20 @@ def _read_templates(folder: Path, problems: list[str]) -> dict[str, Template]:
     return templates
 
 
-def _forget_names(cohort: pd.DataFrame | None, folder: Path) -> tuple[Scrubber, dict[str, int], dict[str, int]]:
-    """Return the scrubber, and study-local numbers of people and scans."""
+def _forget_names(
+    cohort: pd.DataFrame | None, folder: Path, table: str | None = None
+) -> tuple[Scrubber, dict[str, int], dict[str, int]]:
+    """Return the scrubber, and study-local numbers of people and scans; `table` is where the cohort was read."""
+    folders = [str(folder.resolve())]
+    # A single word ("data") is no path that could be told from other words.
+    folders += [str(path) for path in (Path(table), Path(table).parent) if len(path.parts) > 1] if table else []
     if cohort is None or cohort.empty:
-        return Scrubber(folders=[str(folder.resolve())]), {}, {}
+        return Scrubber(folders=folders), {}, {}
     named = cohort[cohort["scan"].notna()]
     numbers = dict(zip(named["scan"].astype(str), named["number"].astype(int), strict=True))
     people = {subject: place for place, subject in enumerate(cohort["subject"].dropna().astype(str).unique(), start=1)}
     paths = [str(path) for column in ("reference", "image") if column in cohort for path in cohort[column].dropna()]
-    return Scrubber(numbers, people, paths, [str(folder.resolve())]), people, numbers
+    return Scrubber(numbers, people, paths, folders), people, numbers
 
 
 def _replace_names(table: pd.DataFrame | None, people: dict[str, int], numbers: dict[str, int]) -> pd.DataFrame | None:

@@ -17,7 +17,9 @@ from helpers import storage
 from helpers.errors import StageError
 from helpers.figures.style import CONFIG, SVG_BUTTON_SCRIPT
 from helpers.report.blocks import Block, Figure, Report, Section
-from helpers.report.sections import compose_report
+from helpers.report.leaks import refuse_leaks
+from helpers.report.outputs import read_outputs
+from helpers.report.sections import compose_outputs
 
 # What plotly may take as markup in a figure's text; everything else that looks like a tag is text.
 _FOREIGN_TAG = re.compile(r"<(?!/?(?:br|b|i|em|strong|sub|sup|extra|span)\s*/?>|span style=(['\"])[\w:;#%. -]+\1>)")
@@ -37,14 +39,16 @@ def build_report(folder: Path) -> Path:
     StageError
         It is no study's output folder.
     SegfairError
-        The folder cannot be written.
+        The folder cannot be written, or the page would show an id, a path or a name of this machine.
     """
     folder = Path(folder)
     if not folder.is_dir():
         what = "a file, not a folder" if folder.exists() else "no such folder"
         raise StageError(f"{folder}: {what}: give a study's output folder, such as outputs/demo")
-    path = folder / "report.html"
-    storage.write_text(render_report(compose_report(folder)), path)
+    path, outputs = folder / "report.html", read_outputs(folder)
+    page = render_report(compose_outputs(outputs))
+    refuse_leaks(page, outputs.secrets, shown=outputs.list_shown())
+    storage.write_text(page, path)
     return path
 
 

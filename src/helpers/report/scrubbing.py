@@ -81,6 +81,24 @@ class Scrubber:
         )
         self._machine = _compile_any(name_machine(), ignore_case=True)
 
+    def list_secrets(self) -> dict[str, str]:
+        """Return what must not be read in a page, and what each is: ids, files, whole paths, this machine."""
+        told = {
+            "the person": "the id of a person",
+            "the file": "the path of a file",
+            "the folder": "the path of a folder",
+        }
+        secrets = {key: told.get(word, "the id of a scan") for key, word in self._words.items()}
+        # The name of a folder alone may be any word: an organ, a model.
+        secrets |= {
+            text: told[word]
+            for text, word in self._files
+            if "." in text.strip(".") or text.count("/") + text.count("\\") > 1
+        }
+        home = str(Path.home())
+        secrets |= {home: "the path of a folder"} if len(Path(home).parts) > 2 else {}
+        return secrets | dict.fromkeys(name_machine(), "the name of this machine or its user")
+
     def __call__(self, message: Any) -> str:
         """Return `message` on one line, without ids, paths, addresses and dates."""
         if message is None or (not isinstance(message, str) and pd.isna(message)):

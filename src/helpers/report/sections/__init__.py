@@ -47,7 +47,11 @@ def compose_report(folder: Path) -> Report:
     StageError
         It is no study's output folder.
     """
-    outputs = read_outputs(Path(folder))
+    return compose_outputs(read_outputs(Path(folder)))
+
+
+def compose_outputs(outputs: Outputs) -> Report:
+    """Put together the report of what :func:`read_outputs` found."""
     parameters = outputs.parameters
     return Report(
         title=parameters.title or name_for_people(parameters.name),

@@ -43,7 +43,7 @@ def describe_agreement(rows: pd.DataFrame, alpha: float, *, annotators: bool) ->
             f"has the 95 % interval {format_interval(widest.get('gap_low'), widest.get('gap_high'), metric)}."
         )
     said = list_words(
-        f"{_tell_gap(row, name_model=not annotators)} lower in “{row['worst_group']}” than in “{row['best_group']}”"
+        f"{_tell_gap(row, name_model=not annotators)} in “{row['worst_group']}” than in “{row['best_group']}”"
         + (" on average, which may be the other way round" if differs_by_ranks_alone(row, alpha) else "")
         for row in shown
     )
@@ -67,7 +67,9 @@ def describe_against_agreement(rows: pd.DataFrame, alpha: float) -> str:
     where = count(len(known), "gap of a model", "gaps of models")
     if beyond:
         said = "; ".join(map(_tell_both, beyond))
-        return f"Of {where}, {len(beyond)} {'is' if len(beyond) == 1 else 'are'} larger than the annotators': {said}."
+        return (
+            f"Of {where}, {len(beyond)} {'is' if len(beyond) == 1 else 'are'} larger than the annotators' gap: {said}."
+        )
     row = max(known, key=lambda row: float(row["difference"]))
     return (
         f"Of {where} none was shown to be larger than the gap in the annotators' own agreement between the same two "
