@@ -125,7 +125,7 @@ def test_long_numbers_are_found_among_a_figures_numbers(tmp_path):
     figure = go.Figure(go.Scatter(x=np.array([1.0, 40417733.0, 1234.0]), y=np.array([1.0, 2.0, 3.0])))
     page = render_report(Report("T", "", (Section("a", "A", "A", (Figure(figure, "how"),)),)))
     refuse_leaks(page, {"1234": "the id of a scan", "40417734": "the id of a scan"})
-    with pytest.raises(SegfairError, match="the id of a scan .*'4' and has 8 characters"):
+    with pytest.raises(SegfairError, match=r"the id of a scan .*'4' and has 8 characters"):
         refuse_leaks(page, {"40417733": "the id of a scan"})
 
 

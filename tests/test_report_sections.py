@@ -398,7 +398,7 @@ def test_empty_masks_are_counted_with_what_they_count_as(tmp_path):
 
 def test_the_glossary_draws_every_measure(whole):
     (terms,) = find(whole["glossary"], Terms)
-    drawn = {term.name for term in terms.items if term.drawing is not None}
+    drawn = {term.name for term in terms.items if term.drawing}
     for name in (
         "Dice",
         "Surface Dice, NSD",
@@ -409,6 +409,9 @@ def test_the_glossary_draws_every_measure(whole):
     ):
         assert name in drawn
     assert {"Expected gap and excess gap", "Adjusted gap", "Verdicts and margin"} <= drawn
+    (verdicts,) = [term.drawing for term in terms.items if term.name == "Verdicts and margin"]
+    for verdict in (Verdict.DISPARITY, Verdict.NEGLIGIBLE, Verdict.EQUIVALENT, Verdict.INCONCLUSIVE):
+        assert f">{verdict.sign} {verdict.word}<" in verdicts
     assert not any("surface distance" in term.name or term.name == "IoU" for term in terms.items), "not in this study"
     assert next(term for term in terms.items if term.name == "Surface Dice, NSD").meaning.count("here 3 mm") == 1
 

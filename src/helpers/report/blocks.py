@@ -1,4 +1,4 @@
-"""What a report is made of: sections of blocks. Texts are plain; escaping is the renderer's work."""
+"""What a report is made of: sections of blocks. Texts are plain; the renderer escapes them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ready-made text: the first column heads the rows, `numeric` columns are right-aligned.
+    """A table of ready-made text; its first column heads the rows, `numeric` ones stand right.
 
     A `folded` table opens on a click, and for printing.
     """
@@ -100,20 +100,12 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A small picture of our own: SVG without any text from data, and the same in words."""
-
-    svg: str
-    description: str
-
-
-@dataclass(frozen=True)
 class Term:
-    """One entry of the glossary: a word, what it means, and a drawing where one helps."""
+    """One entry of the glossary: a word, what it means, and an SVG of our own where one helps."""
 
     name: str
     meaning: str
-    drawing: Drawing | None = None
+    drawing: str = ""
 
 
 @dataclass(frozen=True)

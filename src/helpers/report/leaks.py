@@ -37,18 +37,18 @@ def refuse_leaks(page: str, secrets: Mapping[str, str], *, shown: Iterable[str] 
     secrets : mapping of str to str
         Text → what it is, from :meth:`helpers.report.scrubbing.Scrubber.list_secrets`.
     shown : iterable of str
-        What the study itself shows: its title, models, organs and groups. No part of these is a secret.
+        What the study itself shows: its title, models, organs, groups. No part of these is secret.
 
     Raises
     ------
     SegfairError
-        One stands in the page, alone or within a longer name; the message says what kind, and not which.
+        One stands in the page, alone or within a longer name; the message says what kind it is.
 
     Notes
     -----
-    Texts that cannot be told from others are passed over: words that segfair or the study itself uses,
-    fewer than 4 letters and digits, numbers below 10000 (years, counts) and, among the figures' numbers,
-    below a million.
+    Texts that cannot be told from others are passed over: words that segfair or the study itself
+    uses, fewer than 4 letters and digits, numbers below 10000 (years, counts) and, among the
+    figures' numbers, below a million.
     """
     innocent = "\n".join(shown).casefold()
     wanted = {text.casefold(): what for text, what in secrets.items()}
@@ -64,16 +64,16 @@ def refuse_leaks(page: str, secrets: Mapping[str, str], *, shown: Iterable[str] 
         if read or (text.isdigit() and len(text) >= _FEWEST_DIGITS_OF_DATA and int(text) in numbers):
             raise SegfairError(
                 f"the report was not written, for it would show {wanted[text]} (it begins with {text[0]!r} and has "
-                f"{len(text)} characters): this is a fault of segfair; please tell its authors without the text itself. "
-                "The study's tables are complete"
+                f"{len(text)} characters): this is a fault of segfair; please tell its authors without the text "
+                "itself. The study's tables are complete"
             )
 
 
 def find_leaks(page: str, planted: Iterable[str]) -> list[str]:
     """Return which of the `planted` texts can be read from an HTML page, even within a word.
 
-    Looks into the source, the text with entities and escapes resolved, every JSON string of the figures,
-    words within images, and the numbers of lists and plotly's typed arrays; not into plotly.js itself.
+    Looks into the source, with entities and escapes resolved too, every JSON string of the figures,
+    words within images, and the numbers of lists and typed arrays; not into plotly.js itself.
     """
     texts, numbers = _read_page(page)
     return sorted(
@@ -98,7 +98,7 @@ def _list_own_words() -> set[str]:
 
 
 def _read_page(page: str) -> tuple[str, set[int]]:
-    """Return all that can be read in a page, in small letters, and the whole numbers of its figures."""
+    """Return all that can be read in a page, in small letters, and its figures' whole numbers."""
     page = _DRAWN.sub("", _LIBRARY.sub("", page))
     texts: set[str] = set()
     numbers: set[int] = set()
@@ -127,7 +127,7 @@ def _list_whole(array: np.ndarray) -> set[int]:
 
 
 def _walk(value: Any) -> Iterator[str | np.ndarray]:
-    """Yield the texts, keys among them, and the lists of numbers of a JSON value; not plotly's typed arrays."""
+    """Yield the texts, keys too, and the lists of numbers of a JSON value; no typed arrays."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):

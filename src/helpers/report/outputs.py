@@ -1,8 +1,8 @@
 """Read what lies in an output folder, and forget at once who is who.
 
-Everything the report shows passes through here. Scans and people become study-local numbers, messages
-lose ids and paths, and groups of fewer than `min_group` people are taken out before any sentence or
-figure is made, so that later code has nothing to leak.
+Everything the report shows passes through here. Scans and people become study-local numbers,
+messages lose ids and paths, and groups of fewer than `min_group` people are taken out before any
+sentence or figure is made, so that later code has nothing to leak.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from helpers.vocabulary.words import is_known, name_for_people
 # Columns that can name a person or a place; they end here.
 _IDENTIFYING = ("subject", "scan", "reference", "image", "path")
 _READ = (
-    "cohort", "exclusions", "metrics", "groups", "disparity", "pairs", "matching", "adjusted_notes", "trends", "trend_tests",
-    "intersections", "model_gaps", "agreement", "agreement_groups", "against_agreement", "maps", "slopes", "spatial_summary",
-    "spatial_groups",
+    "cohort", "exclusions", "metrics", "groups", "disparity", "pairs", "matching", "adjusted_notes", "trends",
+    "trend_tests", "intersections", "model_gaps", "agreement", "agreement_groups", "against_agreement", "maps",
+    "slopes", "spatial_summary", "spatial_groups",
 )  # fmt: skip
 # Columns of words in the tables of other stages than the audit.
 _WORDS = ("scan", "subject", "reason", "status", "location", "region", "kind")
@@ -64,13 +64,13 @@ class Outputs:
         Without rows that name a group below `min_group`.
     adjusted_notes, trends, trend_tests : DataFrame or None
     maps : DataFrame or None
-        Errors of groups that reach `min_group`; the others' are missing, and so are differences with them.
+        Errors of groups that reach `min_group`; others, and differences with them, are missing.
     slopes : DataFrame or None
-        Changes of the error with age and the like, where at least `min_group` people stand behind them.
+        Changes of the error with age and the like, of at least `min_group` people.
     spatial_summary : DataFrame or None
         Only comparisons whose groups both reach `min_group`.
     spatial_groups : DataFrame or None
-        model, organ, attribute, group, n: people behind each group's map, small groups left out.
+        model, organ, attribute, group, n: people behind each group's map; no small groups.
     templates : dict of str to Template
         Each organ's mean shape, where it is there.
     small : dict of str to set of str
@@ -118,7 +118,7 @@ class Outputs:
         return list(self.parameters.cohort.attributes)
 
     def list_shown(self) -> list[str]:
-        """Return the names that the study's own page shows: title, models, organs, attributes, groups."""
+        """Return the names that a study's page shows: title, models, organs, attributes, groups."""
         cohort, table = self.parameters.cohort, self.included
         groups = [
             str(name) for key in table if key.startswith("group_") for name in suppression.list_groups(table[key])
@@ -169,7 +169,7 @@ class Outputs:
 
     @cached_property
     def found(self) -> list[Row]:
-        """The comparisons in which the first page's metric shows a difference, the gravest first."""
+        """The comparisons of the first page's metric that show a difference, gravest first."""
         return rank_rows(self.comparisons.to_dict("records"), self.parameters.fairness.alpha)
 
     @cached_property
@@ -188,10 +188,10 @@ class Outputs:
 
     @cached_property
     def levels(self) -> dict[Place, dict[str, dict[str, float]]]:
-        """Means by (model, organ, attribute), metric and group, of the metrics that the first page names.
+        """Means by (model, organ, attribute), metric and group, for the first page.
 
-        Groups of too few people are left out. Taken from groups.csv; measures that the study did not
-        compare (volume errors, by default) are averaged here.
+        Groups of too few people are left out. Taken from groups.csv; measures that the study did
+        not compare (volume errors, by default) are averaged here.
         """
         found: dict[Place, dict[str, dict[str, float]]] = {}
         for metric in dict.fromkeys((self.main_metric, *PLAIN_UNITS)):
@@ -213,7 +213,7 @@ class Outputs:
                     yield model, organ, attribute, group, values.mean()
 
     def average_people(self, names: list[str]) -> pd.DataFrame:
-        """Return these metrics' means by model, organ and person, small groups' labels taken away."""
+        """Return these metrics' means by model, organ and person, without small groups' labels."""
         included, metrics = self.included, self.metrics
         if metrics is None or not set(names) <= set(metrics) or included.empty:
             return pd.DataFrame(columns=["model", "organ", "number", *names])
@@ -226,7 +226,7 @@ class Outputs:
         return average_subjects(scans, cohort, attributes, names)[0].drop(columns="subject")
 
     def find_match(self, row: Row) -> Mapping[str, Any] | None:
-        """Return the row of matching.csv for a gap: ``group_a`` is its best group, ``group_b`` its worst."""
+        """Return a gap's row of matching.csv: best group ``group_a``, worst ``group_b``."""
         if self.matching is None or self.matching.empty or "group_a" not in self.matching:
             return None
         wanted = {name: str(row[name]) for name in ("model", "organ", "metric", "attribute")}
@@ -299,12 +299,13 @@ def read_outputs(folder: Path) -> Outputs:
 
 
 def make_scrubber(folder: Path) -> Scrubber:
-    """Return what takes the ids, paths and dates of a study out of texts, from its cohort where there is one.
+    """Return what takes the ids, paths and dates of a study out of texts.
 
     Parameters
     ----------
     folder : Path
-        A study's output folder; without a readable cohort.parquet paths, dates and addresses are still found.
+        A study's output folder; without a readable cohort.parquet, paths, dates and addresses are
+        found all the same.
     """
     scrub, _, _ = _forget_names(_read(Path(folder) / TABLES["cohort"][0], []), Path(folder))
     return scrub
@@ -345,7 +346,7 @@ def _read_templates(folder: Path, problems: list[str]) -> dict[str, Template]:
 def _forget_names(
     cohort: pd.DataFrame | None, folder: Path, table: str | None = None
 ) -> tuple[Scrubber, dict[str, int], dict[str, int]]:
-    """Return the scrubber, and study-local numbers of people and scans; `table` is where the cohort was read."""
+    """Return the scrubber, and numbers of people and scans; `table` is the study's own table."""
     folders = [str(folder.resolve())]
     # A single word ("data") is no path that could be told from other words.
     folders += [str(path) for path in (Path(table), Path(table).parent) if len(path.parts) > 1] if table else []

@@ -23,9 +23,8 @@ from helpers.report.sections import compose_outputs
 
 # What plotly may take as markup in a figure's text; everything else that looks like a tag is text.
 _FOREIGN_TAG = re.compile(r"<(?!/?(?:br|b|i|em|strong|sub|sup|extra|span)\s*/?>|span style=(['\"])[\w:;#%. -]+\1>)")
-# Pixels of a printed page that a figure may take, its caption left room for; rows that a folded table may have to be printed.
-_PRINTED_PX = 840
-_MOST_PRINTED = 60
+_PRINTED_PX = 840  # of a printed page that a figure may take, its caption left room for
+_MOST_PRINTED = 60  # rows that a folded table may have to be printed
 _KEPT_KEYS = ("dtype", "bdata", "shape")
 
 
@@ -39,7 +38,7 @@ def build_report(folder: Path) -> Path:
     StageError
         It is no study's output folder.
     SegfairError
-        The folder cannot be written, or the page would show an id, a path or a name of this machine.
+        The folder cannot be written, or the page would show an id, a path or this machine's name.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -53,7 +52,7 @@ def build_report(folder: Path) -> Path:
 
 
 def render_report(report: Report) -> str:
-    """Return a report as one HTML page: styles, plotly.js (once) and figure data inside, all text escaped."""
+    """Return a report as one HTML page: styles, plotly.js and figures inside, all text escaped."""
     return (
         _environment()
         .get_template("report.html.j2")
@@ -73,7 +72,7 @@ def show_section(section: Section) -> ShownSection:
 
 
 class ShownSection:
-    """A section as IPython displays it: HTML for text and tables, live plotly figures between them."""
+    """A section as IPython displays it: HTML, with live plotly figures in between."""
 
     def __init__(self, section: Section) -> None:
         self.section = section
@@ -107,8 +106,8 @@ class ShownSection:
 def clean_figure(figure: go.Figure) -> dict[str, Any]:
     """Return a figure as a dict in which no text can be a link, an image or a script.
 
-    plotly takes some HTML in titles, labels and hover texts. Line breaks and emphasis are kept; any other
-    tag becomes text. This is the second lock: texts from data are escaped before a figure is drawn.
+    plotly takes some HTML in titles, labels and hover texts. Line breaks and emphasis are kept; any
+    other tag becomes text. This is the second lock: texts from data are escaped before.
     """
     return clean_texts(json.loads(figure.to_json()))
 

@@ -35,7 +35,7 @@ class Measure:
     symmetric : bool
         Whether it is the same whichever of two masks is called the reference.
     signed : bool
-        Whether 0 is best and the sign tells the direction; groups are compared by absolute value.
+        Whether 0 is best and the sign tells the way; groups are compared by absolute value.
     family : str
         ``"overlap"``, ``"boundary"`` or ``"volume"``, as in Metrics Reloaded.
     default_margin : float or None
@@ -86,7 +86,7 @@ class Measure:
         return f"{self.long_name} ({self.scale}{f', {self.say_best()}' if self.is_score else ''})"
 
     def say_best(self, best: str = "is better") -> str:
-        """Return which way is better: ``higher is better``; 0 is best where the sign tells the way."""
+        """Return which way is better: ``higher is better``, ``lower is better``, ``0 is best``."""
         if self.signed:
             return f"0 {best.replace('better', 'best')}"
         return f"{'higher' if self.higher_is_better else 'lower'} {best}"

@@ -1,8 +1,9 @@
 """What can become of an organ in a scan, and what that leaves of its measures.
 
-An organ that is not in the reference cannot be segmented well or badly, so nothing is scored. An organ
-that the prediction misses altogether overlaps by 0 but has no distance: any number would be invented. Of
-two annotators neither is the reference: an organ that only one of them drew is a full disagreement.
+An organ that is not in the reference cannot be segmented well or badly, so nothing is scored. An
+organ that the prediction misses altogether overlaps by 0 but has no distance: any number would be
+invented. Of two annotators neither is the reference: an organ that only one of them drew is a full
+disagreement.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from helpers.vocabulary.measures import MEASURES
 
 MEASURED = None  # in :data:`EMPTY_CASES`: the measure is what the masks give
 
-# status -> the measures that have a value all the same, and which; every other one is missing (NaN).
+# status -> the measures that have a value all the same, and which; every other one is NaN.
 EMPTY_CASES: dict[str, dict[str, float | None]] = {
     "reference_empty": {"volume_ref_ml": 0.0, "volume_pred_ml": MEASURED},
     "prediction_empty": {

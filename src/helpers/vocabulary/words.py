@@ -67,7 +67,7 @@ def write_number(value: float, digits: int, *, signed: bool = False) -> str:
 
 
 def format_number(value: Any, metric: str, *, signed: bool = False) -> str:
-    """Return a value or a difference of a metric without its unit: ``0.041`` for Dice, ``2.60`` for mm.
+    """Return a value or difference without its unit: ``0.041`` for Dice, ``2.60`` for mm.
 
     Ratios have three decimals; lengths and volumes two, from 10 on one. Unknown values are ``–``.
     """
@@ -86,7 +86,7 @@ def _count_digits(value: float, metric: str) -> int:
 
 
 def format_value(value: Any, metric: str, *, signed: bool = False) -> str:
-    """Return a value or a difference of a metric with its unit: ``0.041``, ``2.60 mm``, ``not measured``."""
+    """Return a value or difference with its unit: ``0.041``, ``2.60 mm``, ``not measured``."""
     if not is_known(value):
         return "not measured"
     return f"{format_number(value, metric, signed=signed)} {find_measure(metric).unit}".rstrip()
@@ -113,7 +113,7 @@ def format_p(p: Any) -> str:
 
 
 def compare_p(p: Any) -> str:
-    """Return ``= 0.012``, ``< 0.001`` or ``> 0.99``, for a column headed p; unknown ones are ``–``."""
+    """Return ``= 0.012``, ``< 0.001``, ``> 0.99`` or ``–``, for a column headed p."""
     if not is_known(p):
         return UNKNOWN
     p = float(p)

@@ -27,7 +27,7 @@ _WHY = {
 
 
 def compose_agreement(outputs: Outputs) -> list[Block]:
-    """Compose what was measured of agreement; nothing in a study without annotators and repeated prompts."""
+    """Compose what was measured of agreement; nothing without annotators and repeated prompts."""
     agreement, metric, alpha = outputs.agreement, outputs.main_metric, outputs.parameters.fairness.alpha
     if agreement is None or agreement.empty:
         return []

@@ -18,13 +18,13 @@ from helpers.report.blocks import (
     Text,
 )
 from helpers.report.outputs import Outputs
-from helpers.report.sections.overall import tabulate_overall
 from helpers.report.sections.questions import (
     GAP_COLUMNS,
     count_groups,
     drop_empty,
-    estimate,
+    format_gap,
     tabulate_gap,
+    tabulate_overall,
     tell_failures,
     tell_groups,
 )
@@ -182,7 +182,7 @@ def _list_covariates(outputs: Outputs, row: tell.Row) -> list[str]:
 
 
 def _tabulate_explanations(outputs: Outputs, found: list[tell.Row]) -> Table:
-    """Return the gaps side by side: as found, from size alone, what is left, adjusted, and of matched pairs."""
+    """Return the gaps side by side: as found, from size alone, the rest, adjusted, matched."""
     metric, alpha = outputs.main_metric, outputs.parameters.fairness.alpha
     rows = []
     for row in found:
@@ -195,7 +195,7 @@ def _tabulate_explanations(outputs: Outputs, found: list[tell.Row]) -> Table:
                 "Compared with": f"“{row['best_group']}”",
                 **tabulate_gap(row, metric),
                 "Adjusted for": list_words(_list_covariates(outputs, row)) or "nothing",
-                "Matched pairs": estimate(outputs.find_match(row) or {}, "", metric),
+                "Matched pairs": format_gap(outputs.find_match(row) or {}, "", metric),
             }
         )
     measure, columns = find_measure(metric), (*GAP_COLUMNS, "Matched pairs")

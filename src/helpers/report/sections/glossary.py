@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from helpers.report.blocks import Section, Term, Terms
-from helpers.report.drawings import draw_all
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import tell_tolerance
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import Verdict
 
 _PLACE = ("glossary", "Words and measures", "Glossary")
+# Solid lines are the expert's, dashed ones the model's; no text comes from data.
+_DRAWINGS = Path(__file__).parents[1] / "templates" / "drawings"
 # Drawing, word, meaning.
 _WORDS = (
     ("", "Group mean", "The mean over people, not over scans: several scans of one person are averaged first."),
@@ -52,7 +55,7 @@ _WORDS = (
 
 def compose_glossary(outputs: Outputs) -> Section:
     """Compose the words and measures: of the measures, those of the study and the volume error."""
-    fairness, drawings = outputs.parameters.fairness, draw_all()
+    fairness = outputs.parameters.fairness
     measures = map(find_measure, dict.fromkeys((*fairness.metrics, "volume_error_ml")))
     verdicts = " ".join(f"{verdict.sign} {verdict.word}: {verdict.meaning}." for verdict in Verdict)
     entries = (
@@ -79,5 +82,10 @@ def compose_glossary(outputs: Outputs) -> Section:
             "repetitions, in a single test. Smaller ones are easily missed.",
         ),
     )
-    terms = tuple(Term(name, meaning, drawings.get(key)) for key, name, meaning in entries)
+    terms = tuple(Term(name, meaning, _read_drawing(key)) for key, name, meaning in entries)
     return Section(*_PLACE, (Terms(terms),))
+
+
+def _read_drawing(key: str) -> str:
+    path = _DRAWINGS / f"{key}.svg"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

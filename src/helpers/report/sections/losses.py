@@ -37,7 +37,7 @@ def _count_reasons(outputs: Outputs) -> list[Block]:
     if table.empty:
         return []
     reasons = table["reason"] if "reason" in table else pd.Series("", index=table.index)
-    merged = merge_reasons(reasons, table["kind"] if "kind" in table else None)
+    merged = merge_reasons(reasons, table.get("kind"))
     rows = pd.DataFrame({"Reason": [text for text, _ in merged], "Scans": [str(number) for _, number in merged]})
     return [Table("Scans left out, by reason", rows, numeric=("Scans",))]
 

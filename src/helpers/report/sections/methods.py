@@ -83,6 +83,7 @@ def _write_paragraph(outputs: Outputs) -> str:
         for metric, value in fairness.margin.items()
         if metric in fairness.metrics
     )
+    groups = list_words(label_attribute(outputs, name) for name in outputs.attributes)
     packages = _list_packages(outputs)
     told = list_words(f"{name} {packages[name]}" for name in _PACKAGES_TOLD if name in packages)
     correction = (
@@ -100,11 +101,11 @@ def _write_paragraph(outputs: Outputs) -> str:
     return (
         f"Masks were compared with segfair {__version__}{f' ({told})' if told else ''}.{prompts} Per person, model and "
         f"organ we computed {list_words(find_measure(metric).long_name for metric in fairness.metrics)}; surface Dice "
-        f"used a tolerance of {tell_tolerance(outputs)}. Several scans of one person were averaged first; the person is "
-        f"the unit of all statistics. Groups by {list_words(label_attribute(outputs, n) for n in outputs.attributes)} "
-        f"with at least {fairness.min_group} people were compared. Gaps between group means carry 95 % "
-        f"{INTERVALS[fairness.interval]} intervals over people ({fairness.bootstrap} draws, seed {parameters.seed}); "
-        f"p-values (Mann-Whitney for two groups, Kruskal-Wallis for more) are {correction}, at {fairness.alpha:g}. "
+        f"used a tolerance of {tell_tolerance(outputs)}. Several scans of one person were averaged first; the person "
+        f"is the unit of all statistics. Groups by {groups} with at least {fairness.min_group} people were compared. "
+        f"Gaps between group means carry 95 % {INTERVALS[fairness.interval]} intervals over people "
+        f"({fairness.bootstrap} draws, seed {parameters.seed}); p-values (Mann-Whitney for two groups, Kruskal-Wallis "
+        f"for more) are {correction}, at {fairness.alpha:g}. "
         f"Gaps up to {margins or 'no margin'} were considered unimportant, set beforehand; a disparity needs a "
         "significant test and an interval of a difference beyond that margin, equivalence two one-sided Welch tests of "
         "every pair of groups. The part of a Dice gap due to organ size is the gap in the Dice each person would have "

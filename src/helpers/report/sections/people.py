@@ -36,8 +36,8 @@ def compose_people(outputs: Outputs) -> Section:
         blocks += [
             Table("People in each group", frame, numeric=tuple(frame.columns.drop(["Attribute", "Group"]))),
             Text(
-                f"Groups of fewer than {min_group} people are neither compared nor shown. Where mean age or BMI differs "
-                "between groups, a gap between them may be due to that instead."
+                f"Groups of fewer than {min_group} people are neither compared nor shown. Where mean age or BMI "
+                "differs between groups, a gap between them may be due to that instead."
             ),
         ]
     elif outputs.attributes:

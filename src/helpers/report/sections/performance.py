@@ -12,8 +12,7 @@ from helpers.report.blocks import Block, Figure, Heading, Note, Section, Table, 
 from helpers.report.escaping import escape_for_plotly, escape_text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.agreement import compose_agreement
-from helpers.report.sections.overall import tabulate_overall
-from helpers.report.sections.questions import GAP_COLUMNS, drop_empty, tabulate_gap
+from helpers.report.sections.questions import GAP_COLUMNS, drop_empty, tabulate_gap, tabulate_overall
 from helpers.report.sentences.gaps import Row, describe_model_gaps
 from helpers.report.sentences.study import describe_no_statistics
 from helpers.vocabulary.measures import find_measure
@@ -98,7 +97,7 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
 
 
 def _draw_people(outputs: Outputs) -> list[Block]:
-    """Return the people of every shown difference as dots; of the largest gap where none is shown."""
+    """Return the people of every shown difference, or else of the largest gap, as dots."""
     metric = outputs.main_metric
     rows = outputs.comparisons[outputs.comparisons["gap"].notna()].to_dict("records")
     if outputs.metrics is None or metric not in outputs.metrics or not rows:
@@ -175,7 +174,7 @@ def _compare_models(outputs: Outputs) -> list[Block]:
 
 
 def _tabulate_gaps(outputs: Outputs, disparity: pd.DataFrame) -> Table:
-    """Return every comparison that could be made: gravest verdict first, then as in the study's file."""
+    """Return every comparison that could be made, gravest verdict first."""
     judged = [(read_verdict(row, outputs.parameters.fairness.alpha), row) for row in disparity.to_dict("records")]
     judged.sort(key=lambda pair: list(Verdict).index(pair[0]))
     rows = [_tabulate_gap(row, verdict) for verdict, row in judged if verdict is not Verdict.NOT_COMPARED]
@@ -202,7 +201,7 @@ def _tabulate_gap(row: Row, verdict: Verdict) -> dict[str, str]:
 
 
 def _tabulate_pairs(outputs: Outputs) -> list[Block]:
-    """Return which groups differ from which, where there are more than two and they differ at all."""
+    """Return which groups differ from which, where there are more than two."""
     pairs = outputs.pairs
     if pairs is None or pairs.empty or not {"group_a", "test", "p"} <= set(pairs):
         return []
@@ -240,11 +239,11 @@ def _tabulate_spreads(outputs: Outputs) -> list[Block]:
     name, numeric = find_measure(outputs.main_metric).name, tuple(SPREADS.values())
     return [
         Text(
-            f"Papers quote other measures of how far the groups' means in {name} lie apart. The SD between groups is 0, "
-            "and the skewed error ratio (the worst group's mean error divided by the best group's; Puyol-Antón 2021) is "
-            "1, where all means are the same. Equity-scaled performance is the overall mean lowered by the spread: "
-            "FairSeg's (ESSP) divides it by 1 + the sum of the groups' distances from it, FairMedFM's by 1 + the SD; "
-            "the two are not comparable. None of them is tested, and none adjusts for anything."
+            f"Papers quote other measures of how far the groups' means in {name} lie apart. The SD between groups is "
+            "0, and the skewed error ratio (the worst group's mean error divided by the best group's; Puyol-Antón "
+            "2021) is 1, where all means are the same. Equity-scaled performance is the overall mean lowered by the "
+            "spread: FairSeg's (ESSP) divides it by 1 + the sum of the groups' distances from it, FairMedFM's by 1 + "
+            "the SD; the two are not comparable. None of them is tested, and none adjusts for anything."
         ),
         Table(
             f"Measures of spread that papers quote, {name} (95 % interval)",

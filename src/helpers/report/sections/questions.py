@@ -16,9 +16,11 @@ from helpers.report.sentences.study import (
     merge_reasons,
 )
 from helpers.report.suppression import count_people, list_groups
-from helpers.vocabulary.words import UNITS, UNKNOWN, format_estimate, name_for_people, name_organ
+from helpers.vocabulary.measures import find_measure
+from helpers.vocabulary.words import UNITS, UNKNOWN, format_estimate, format_value, name_for_people, name_organ
 
-GAP_COLUMNS = ("Gap (95 % interval)", "Size alone", "Excess", "Adjusted")
+# A gap, what organ size alone would give, what is left of it, and the adjusted gap.
+GAP_COLUMNS = {"Gap (95 % interval)": "gap", "Size alone": "expected", "Excess": "excess", "Adjusted": "adjusted"}
 
 
 def name_unit(outputs: Outputs, attribute: str) -> str:
@@ -41,12 +43,12 @@ def tell_tolerance(outputs: Outputs) -> str:
 
 
 def count_exclusions(outputs: Outputs) -> tuple[int, int]:
-    """Return how many scans there are, and how many of them were left out."""
+    """Return how many scans there are, and how many were left out."""
     return (0, 0) if outputs.cohort is None else (len(outputs.cohort), len(outputs.cohort) - len(outputs.included))
 
 
 def count_groups(outputs: Outputs, attribute: str) -> dict[str, int | None]:
-    """Return people per group in their order; None where there are some, but fewer than min_group."""
+    """Return people per group in their order; None where there are fewer than min_group."""
     column, included = f"group_{attribute}", outputs.included
     if column not in included or included[column].isna().all():
         return {}
@@ -110,24 +112,43 @@ def _tell_uneven_failures(outputs: Outputs, inference: pd.DataFrame) -> list[str
     return [text for text in said if text]
 
 
-def estimate(row: Row, name: str, metric: str) -> str:
-    """Return a gap of a row (``excess``, ``adjusted``; empty: matched pairs) with its interval."""
+def format_gap(row: Row, name: str, metric: str) -> str:
+    """Return a gap of a row (``gap``, ``excess``, …; empty: of matched pairs) with its interval."""
     low, high = (row.get(f"{name}_{end}" if name else end) for end in ("low", "high"))
     return format_estimate(row.get(f"{name}_gap" if name not in ("", "gap") else "gap"), low, high, metric)
 
 
 def tabulate_gap(row: Row, metric: str) -> dict[str, str]:
-    """Return the cells of :data:`GAP_COLUMNS`: a gap, and what is left of it once something is allowed for."""
-    return dict(
-        zip(
-            GAP_COLUMNS,
-            (estimate(row, name, metric) for name in ("gap", "expected", "excess", "adjusted")),
-            strict=True,
-        )
-    )
+    """Return the cells of :data:`GAP_COLUMNS`."""
+    return {column: format_gap(row, name, metric) for column, name in GAP_COLUMNS.items()}
 
 
 def drop_empty(rows: list[dict[str, str]], columns: Sequence[str]) -> pd.DataFrame:
     """Return rows as a table, without those of the `columns` that hold nothing."""
     frame = pd.DataFrame(rows)
     return frame.loc[:, [name for name in frame if name not in columns or not frame[name].isin([UNKNOWN, ""]).all()]]
+
+
+def tabulate_overall(outputs: Outputs) -> Table:
+    """Return medians over people: unlike means they do not give away a group that is left out."""
+    metrics = outputs.metrics if outputs.metrics is not None else pd.DataFrame(columns=["model", "organ", "person"])
+    told = [metric for metric in dict.fromkeys(("dice", *outputs.parameters.fairness.metrics)) if metric in metrics]
+    people = metrics.groupby(["model", "organ", "person"], sort=False)[told].mean()
+    rows = [
+        {
+            "Model": model,
+            "Organ": name_organ(organ),
+            "People": str(int(part["dice"].notna().sum())) if "dice" in part else "",
+            **{find_measure(metric).label: _tell_quartiles(part[metric].dropna(), metric) for metric in told},
+        }
+        for (model, organ), part in people.groupby(level=[0, 1], sort=False)
+    ]
+    caption, frame = "Each model on everyone: median over people (quarter to three quarters)", pd.DataFrame(rows)
+    return Table(caption, frame, numeric=tuple(name for name in frame if name not in ("Model", "Organ")))
+
+
+def _tell_quartiles(values: pd.Series, metric: str) -> str:
+    if values.empty:
+        return "not measured"
+    low, middle, high = values.quantile([0.25, 0.5, 0.75])
+    return format_value(middle, metric) if len(values) < 4 else format_estimate(middle, low, high, metric)

@@ -38,7 +38,7 @@ def compose_spatial(outputs: Outputs) -> Section:
 
 
 def locate_differences(outputs: Outputs) -> dict[Place, tuple[Mapping[str, Any], str]]:
-    """Return, by place, the row of spatial/summary.csv and where the two groups differ, in words."""
+    """Return, by place, a row of spatial/summary.csv and where its groups differ, in words."""
     summary, maps = outputs.spatial_summary, outputs.maps
     if summary is None or summary.empty or maps is None or maps.empty:
         return {}
@@ -50,7 +50,7 @@ def locate_differences(outputs: Outputs) -> dict[Place, tuple[Mapping[str, Any],
 
 
 def _locate(outputs: Outputs, row: Mapping[str, Any]) -> str:
-    maps = outputs.maps
+    maps = outputs.maps if outputs.maps is not None else pd.DataFrame()
     part = maps[(maps["model"] == row["model"]) & (maps["organ"] == row["organ"])]
     part = part[part["attribute"] == row["attribute"]].sort_values("vertex")
     template = outputs.templates.get(row["organ"])
@@ -68,7 +68,7 @@ def _tell_places(outputs: Outputs) -> list[Block]:
     shown, alpha = set(map(find_place, outputs.found)), outputs.parameters.fairness.alpha
 
     def rank(item: tuple[Mapping[str, Any], str]) -> tuple[bool, bool, float]:
-        """Rank first what belongs to a difference in the score, then what is significant, then by size."""
+        """Rank what belongs to a difference in the score first, then the significant, by size."""
         row, p = item[0], item[0].get("p_adjusted")
         return find_place(row) not in shown, not (is_known(p) and p <= alpha), -abs(row["peak_difference_mm"])
 

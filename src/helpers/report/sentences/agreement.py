@@ -1,4 +1,4 @@
-"""How well annotators, or repeated prompts, agree, for whom less, and a model's gap beside theirs."""
+"""For whom annotators, or repeated prompts, agree less well, and a model's gap beside theirs."""
 
 from __future__ import annotations
 

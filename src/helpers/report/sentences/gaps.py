@@ -1,7 +1,7 @@
 """Rows of the fairness tables → sentences for a clinician, by rules.
 
-Two rules stand above all others: a difference is called *shown* only by its adjusted p-value, and where
-none is shown the sentence says how large a difference may be hidden. Nothing is ever called fair.
+Two rules stand above all others: a difference is called *shown* only by its adjusted p-value, and
+where none is shown the sentence says how large a difference may be hidden. Nothing is called fair.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ def find_place(row: Row) -> Place:
 
 
 def find_reach(row: Row) -> float | None:
-    """Return the largest gap inside the interval, either way; None where it is missing or has no width."""
-    low, high = row.get("gap_low"), row.get("gap_high")
-    return max(abs(low), abs(high)) if is_known(low) and is_known(high) and low < high else None
+    """Return the largest gap inside the interval, either way; None where it has no width."""
+    ends = _read_interval(row, "gap")
+    return max(map(abs, ends)) if ends and ends[0] < ends[1] else None
 
 
 def holds_zero(row: Row) -> bool:
     """Tell whether the interval of a gap includes zero."""
-    low, high = row.get("gap_low"), row.get("gap_high")
-    return is_known(low) and is_known(high) and float(low) <= 0 <= float(high)
+    ends = _read_interval(row, "gap")
+    return ends is not None and ends[0] <= 0 <= ends[1]
 
 
 def differs_by_ranks_alone(row: Row, alpha: float) -> bool:
@@ -60,9 +60,9 @@ def differs_by_ranks_alone(row: Row, alpha: float) -> bool:
 
 
 def rank_rows(rows: Sequence[Row], alpha: float) -> list[Row]:
-    """Return the comparisons in which a difference is shown: gravest verdict, then largest gap first.
+    """Return the comparisons in which a difference is shown: the gravest, then the largest first.
 
-    All organs together are told after the organs by themselves: such a row often only repeats one of them.
+    All organs together come after single organs: such a row often only repeats one of them.
     """
     grave = list(Verdict)
     found = [(grave.index(verdict), row) for row in rows if (verdict := read_verdict(row, alpha)).shows_difference]
@@ -132,7 +132,7 @@ def describe_model(
 
 
 def describe_amount(row: Row, *, alpha: float, levels: Mapping[str, float] | None = None) -> str:
-    """Say how large a difference that is shown is, how certain, and how it compares with the margin.
+    """Say how large and certain a difference is that is shown, and how it compares with the margin.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def describe_verdict(row: Row, alpha: float) -> str:
 
 
 def describe_plain_units(row: Row, levels: Means) -> str:
-    """Say how far off outlines and volumes are in a gap's two groups, in mm and ml; empty if not measured."""
+    """Say how far off outlines and volumes are in a gap's two groups; empty if not measured."""
     worst, best = str(row["worst_group"]), str(row["best_group"])
     said = []
     for metric, what in PLAIN_UNITS.items():
@@ -196,17 +196,17 @@ def describe_size_share(row: Row) -> str:
     expected, excess = row.get("expected_gap"), row.get("excess_gap")
     if not is_known(expected) or not is_known(excess):
         return ""
-    low, high = row.get("excess_low"), row.get("excess_high")
-    rest = f"the rest is {_estimate(excess, low, high, 'dice', missing=' (no interval)')}"
-    alone = f"ize alone would give a gap of {format_value(expected, 'dice')}; {rest}"
-    known = is_known(low) and is_known(high)
+    ends = _read_interval(row, "excess")
+    interval = f"95 % interval {format_interval(*ends, 'dice')}" if ends else "no interval"
+    rest = f"{format_value(excess, 'dice')} ({interval})"
+    alone = f"ize alone would give a gap of {format_value(expected, 'dice')}; the rest is {rest}"
     if expected <= 0.0005:
-        return f"Organ size does not explain it: s{alone}." if known and low > 0 else f"S{alone}."
-    if not known:
+        return f"Organ size does not explain it: s{alone}." if ends and ends[0] > 0 else f"S{alone}."
+    if not ends:
         verdict = "how certain that is was not computed"
-    elif low > 0:
+    elif ends[0] > 0:
         verdict = "so organ size does not explain all of it"
-    elif high < 0:
+    elif ends[1] < 0:
         verdict = "so this group does better than its organ size predicts"
     else:
         verdict = "which is compatible with organ size explaining all of it"
@@ -229,15 +229,15 @@ def describe_adjustment(row: Row, covariates: Sequence[str]) -> str:
     said = f"Adjusted for {list_words(covariates)}, the gap"
     if not is_known(adjusted):
         return f"{said} could not be computed: too few people, or the groups hardly overlap in them."
-    raw, low, high = float(row["gap"]), row.get("adjusted_low"), row.get("adjusted_high")
+    raw, ends = float(row["gap"]), _read_interval(row, "adjusted")
     size, before = format_value(adjusted, metric), format_value(raw, metric)
     said += f" is still {size}" if size == before else f" is {size} instead of {before}"
-    if not (is_known(low) and is_known(high)):
+    if not ends:
         return f"{said}; how certain that is was not computed."
-    said += f" (95 % interval {format_interval(low, high, metric)})"
-    if low > 0:
+    said += f" (95 % interval {format_interval(*ends, metric)})"
+    if ends[0] > 0:
         return f"{said}: these {'do not explain it' if adjusted >= raw / 2 else 'explain part of it'}."
-    if high < 0:
+    if ends[1] < 0:
         return f"{said}: it reverses after adjustment, so these explain it."
     if adjusted < raw / 2:
         return f"{said}: these may explain it."
@@ -258,13 +258,15 @@ def describe_match(row: Row, gap: float) -> str:
     metric, matched = str(row["metric"]), row.get("gap")
     if not is_known(matched) or not is_known(row.get("n_pairs")):
         return ""
-    size = _estimate(matched, row.get("low"), row.get("high"), metric)
+    size = format_value(matched, metric)
+    if is_known(row.get("low")) and is_known(row.get("high")):
+        size += f" (95 % interval {format_interval(row['low'], row['high'], metric)})"
     pairs = count(int(row["n_pairs"]), "matched pair")
     return f"Among {pairs} of people it is {size}, instead of {format_value(gap, metric)}."
 
 
 def describe_other_measures(rows: pd.DataFrame, main: str, alpha: float, *, most: int = 4) -> str:
-    """Say which disparities other measures show and the main one does not; empty where there is none.
+    """Say which disparities other measures show and the main one does not; empty without any.
 
     Parameters
     ----------
@@ -313,7 +315,7 @@ def describe_certainty(disparity: pd.DataFrame, *, alpha: float, correction: str
 
 
 def describe_power(rows: pd.DataFrame, power: float) -> str:
-    """Say the minimum detectable difference of one metric's comparisons; empty where it was not computed."""
+    """Say the minimum detectable difference of one metric's comparisons; empty if not computed."""
     found = rows["detectable"].dropna() if "detectable" in rows else pd.Series(dtype=float)
     if found.empty:
         return ""
@@ -436,7 +438,7 @@ def _tell_hidden(rows: Sequence[Row], *, name_model: bool = False) -> str:
 
 
 def _compare_levels(row: Row, levels: Means, metric: str) -> float | None:
-    """Return by how much the worst group's mean exceeds the best's, of the numbers as shown; else None."""
+    """Return how much more the worst group's mean is than the best's, of the numbers as shown."""
     known = levels.get(metric, {})
     at_worst, at_best = (known.get(str(row[side])) for side in ("worst_group", "best_group"))
     if not is_known(at_worst) or not is_known(at_best):
@@ -444,9 +446,6 @@ def _compare_levels(row: Row, levels: Means, metric: str) -> float | None:
     return round_as_shown(round_as_shown(at_worst, metric) - round_as_shown(at_best, metric), metric)
 
 
-def _estimate(value: float, low: Any, high: Any, metric: str, *, missing: str = "") -> str:
-    """Return ``0.029 (95 % interval 0.009 to 0.049)``."""
-    known = is_known(low) and is_known(high)
-    return format_value(value, metric) + (
-        f" (95 % interval {format_interval(low, high, metric)})" if known else missing
-    )
+def _read_interval(row: Row, name: str) -> tuple[float, float] | None:
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    return (float(low), float(high)) if is_known(low) and is_known(high) else None

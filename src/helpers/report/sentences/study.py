@@ -19,7 +19,7 @@ UNEVEN_FAILURES = 0.1
 def describe_people(
     people: int, scans: int, models: Sequence[str], *, phantoms: bool, annotators: Sequence[str] = ()
 ) -> str:
-    """Say which models were tried on whose scans; those named in `annotators` are people."""
+    """Say which models were tried on whose scans; those in `annotators` are people."""
     whom = count(people, "phantom") if phantoms else count(people, "person", "people")
     verb = "was" if len(models) == 1 else "were"
     kinds = [
@@ -43,7 +43,7 @@ def describe_groups(
     ----------
     attribute : str
     counts : mapping of str to int or None
-        People per group; None where there are fewer than `min_group`; empty where nobody has a group.
+        People per group; None: fewer than `min_group`; empty where nobody has a group.
     missing : int
         People whose group is not known: nothing recorded, nothing readable, or in no group.
     """
@@ -141,7 +141,7 @@ def describe_exclusions(total: int, excluded: int) -> str:
 def merge_reasons(reasons: Iterable[str], kinds: Iterable[Any] | None = None) -> list[tuple[str, int]]:
     """Count equal reasons, the commonest first, with … for the numbers in which they differ.
 
-    A value that belongs to one person (an age of 103) is so told only where a single scan has the reason.
+    One person's value (an age of 103) is so told only where a single scan has the reason.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def merge_reasons(reasons: Iterable[str], kinds: Iterable[Any] | None = None) ->
 
 
 def _merge_texts(texts: Sequence[str], kind: str) -> str:
-    """Return what texts have in common, … for numbers; their kind where they differ in words too."""
+    """Return what texts have in common, … for numbers; their kind where they differ in words."""
     if len({_NUMBER.sub("#", text) for text in texts}) > 1:
         return name_for_people(kind)
     parts = zip(*(_NUMBER.split(text) for text in texts), strict=True)
