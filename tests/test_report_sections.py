@@ -106,7 +106,7 @@ def test_the_picture_has_a_cell_in_words_for_every_model_organ_and_attribute(who
     panel = matrix.panels[0]
     assert panel.rows == ("all organs", "liver", "kidney left") and panel.columns == ("sex", "BMI")
     cell = panel.cells[1][0]
-    assert cell.verdict is Verdict.DISPARITY and cell.detail.startswith("female worse by 0.0")
+    assert cell.verdict is Verdict.DISPARITY and cell.detail.startswith("“female” worse by 0.0")
     every = list(itertools.chain.from_iterable(itertools.chain(*(panel.cells for panel in matrix.panels))))
     assert len(every) == 12 and all(cell.detail for cell in every)
     assert {cell.verdict for cell in every} == set(matrix.legend)

@@ -291,14 +291,14 @@ def test_models_are_compared_by_their_gaps():
 @pytest.mark.parametrize(
     ("row", "cell"),
     [
-        (ROW, (Verdict.DISPARITY, "female worse by 0.041 (0.022 to 0.062)")),
+        (ROW, (Verdict.DISPARITY, "“female” worse by 0.041 (0.022 to 0.062)")),
         (
             change(verdict="inconclusive"),
-            (Verdict.DIFFERENCE, "female worse, how much is uncertain: 0.022 to 0.062"),
+            (Verdict.DIFFERENCE, "“female” worse, how much is uncertain: 0.022 to 0.062"),
         ),
         (
             change(verdict="negligible", gap=0.01),
-            (Verdict.NEGLIGIBLE, "female worse by 0.010, within 0.020"),
+            (Verdict.NEGLIGIBLE, "“female” worse by 0.010, within 0.020"),
         ),
         (change(**WITHIN), (Verdict.EQUIVALENT, "within 0.020")),
         (change(**OPEN), (Verdict.INCONCLUSIVE, "up to 0.035")),
@@ -485,7 +485,7 @@ def test_a_difference_of_ranks_alone_names_nobody_as_worse():
     assert "worse for" not in said and "“female” and “male” differ by their ranks" in said
     assert "includes zero, as it did before adjustment" in gaps.describe_adjustment(row, ["age"])
     sure = row | {"gap_low": 0.004}
-    assert gaps.describe_cell(sure, 0.05)[1].startswith("female worse")
+    assert gaps.describe_cell(sure, 0.05)[1].startswith("“female” worse")
     assert "now includes zero" in gaps.describe_adjustment(sure, ["age"])
     assert "is still 0.030" in gaps.describe_adjustment(sure | {"gap": 0.0301}, ["age"])
 

@@ -82,11 +82,11 @@ def describe_cell(row: Row | None, alpha: float) -> tuple[Verdict, str]:
         return verdict, ""
     metric, low, high = str(row["metric"]), row.get("gap_low"), row.get("gap_high")
     interval, within = format_interval(low, high, metric), f"within {format_value(row.get('margin'), metric)}"
-    worse = f"{row['worst_group']} worse by {format_value(abs(float(row['gap'])), metric)}"
+    worse = f"“{row['worst_group']}” worse by {format_value(abs(float(row['gap'])), metric)}"
     if verdict is Verdict.DISPARITY:
         return verdict, f"{worse} ({interval})"
     if verdict is Verdict.DIFFERENCE:
-        open_ = "which is worse" if holds_zero(row) else f"{row['worst_group']} worse, how much"
+        open_ = "which is worse" if holds_zero(row) else f"“{row['worst_group']}” worse, how much"
         return verdict, f"{open_} is uncertain: {interval}"
     if verdict is Verdict.NEGLIGIBLE:
         return verdict, f"{worse}, {within}"
