@@ -16,6 +16,7 @@ from helpers.errors import SegfairError
 from helpers.figures.fairness_overview import VERDICT_LOOKS
 from helpers.figures.panels import format_range, format_value, name_organ
 from helpers.figures.style import METRIC_LABELS, name_for_people
+from helpers.vocabulary.words import SPREADS
 
 # Columns in the unit of the row's metric; everything else is a plain number.
 _MEASURED = {
@@ -178,4 +179,4 @@ def _hold(text: str) -> str:
 
 
 def _head(name: str) -> str:
-    return name_for_people(name) if name != "n" else "n"
+    return SPREADS.get(name, name_for_people(name))

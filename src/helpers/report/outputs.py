@@ -7,6 +7,7 @@ sentence or figure is made, so that later code has nothing to leak.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -43,69 +44,34 @@ _WORDS = ("scan", "subject", "reason", "status", "location", "region", "kind")
 class Outputs:
     """A study's tables as the report may show them; None where a stage has not been run.
 
-    Attributes
-    ----------
-    parameters : Parameters
-    run : dict
-        run.json, empty when absent.
-    cohort : DataFrame or None
-        number, person (study-local), included, age, bmi, modality, ``group_<attribute>``, …
-    exclusions : DataFrame or None
-        number, reason.
-    inference : DataFrame or None
-        model, number, status, error (scrubbed), seconds, device.
-    metrics : DataFrame or None
-        As the table, with person for subject and without scan.
-    groups, disparity, intersections, model_gaps : DataFrame or None
-        Rows of groups below `min_group` carry no numbers.
-    agreement, against_agreement : DataFrame or None
-        The same of annotators and of repeated prompts; only rows whose groups reach `min_group`.
-    pairs, matching : DataFrame or None
-        Without rows that name a group below `min_group`.
-    adjusted_notes, trends, trend_tests : DataFrame or None
-    maps : DataFrame or None
-        Errors of groups that reach `min_group`; others, and differences with them, are missing.
-    slopes : DataFrame or None
-        Changes of the error with age and the like, of at least `min_group` people.
-    spatial_summary : DataFrame or None
-        Only comparisons whose groups both reach `min_group`.
-    spatial_groups : DataFrame or None
-        model, organ, attribute, group, n: people behind each group's map; no small groups.
-    templates : dict of str to Template
-        Each organ's mean shape, where it is there.
-    small : dict of str to set of str
-        Per attribute, the groups of fewer than `min_group` people in the cohort.
-    problems : tuple of str
-        Files that could not be read.
-    secrets : dict of str to str
-        Ids, paths and names of this machine that no page may show, and what each is.
+    Groups of fewer than `min_group` people carry no numbers in any of them.
     """
 
     parameters: Parameters
-    run: dict[str, Any]
-    cohort: pd.DataFrame | None = None
-    exclusions: pd.DataFrame | None = None
-    inference: pd.DataFrame | None = None
-    metrics: pd.DataFrame | None = None
+    run: dict[str, Any]  # run.json; empty when absent
+    cohort: pd.DataFrame | None = None  # number, person (study-local), included, age, bmi, group_<attribute>, …
+    exclusions: pd.DataFrame | None = None  # number, reason; kind where the stage wrote it
+    inference: pd.DataFrame | None = None  # model, number, status, error (scrubbed), seconds, device
+    metrics: pd.DataFrame | None = None  # with person for subject and without scan
     groups: pd.DataFrame | None = None
     disparity: pd.DataFrame | None = None
-    pairs: pd.DataFrame | None = None
+    pairs: pd.DataFrame | None = None  # this and matching: without rows that name a small group
     matching: pd.DataFrame | None = None
     adjusted_notes: pd.DataFrame | None = None
     trends: pd.DataFrame | None = None
     trend_tests: pd.DataFrame | None = None
     intersections: pd.DataFrame | None = None
     model_gaps: pd.DataFrame | None = None
-    agreement: pd.DataFrame | None = None
+    agreement: pd.DataFrame | None = None  # of annotators and of repeated prompts
     against_agreement: pd.DataFrame | None = None
-    maps: pd.DataFrame | None = None
-    slopes: pd.DataFrame | None = None
-    spatial_summary: pd.DataFrame | None = None
-    spatial_groups: pd.DataFrame | None = None
-    templates: dict[str, Template] = field(default_factory=dict)
-    small: dict[str, set[str]] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
-    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    maps: pd.DataFrame | None = None  # errors of small groups, and differences with them, are missing
+    slopes: pd.DataFrame | None = None  # missing where fewer than min_group people stand behind them
+    spatial_summary: pd.DataFrame | None = None  # without comparisons with a small group
+    spatial_groups: pd.DataFrame | None = None  # model, organ, attribute, group, n: people behind each map
+    templates: dict[str, Template] = field(default_factory=dict)  # each organ's mean shape, where it is there
+    small: dict[str, set[str]] = field(default_factory=dict)  # groups below min_group in the cohort, by attribute
+    problems: tuple[str, ...] = ()  # files that could not be read
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)  # what no page may show -> what it is
 
     @cached_property
     def included(self) -> pd.DataFrame:
@@ -120,18 +86,10 @@ class Outputs:
     def list_shown(self) -> list[str]:
         """Return the names that a study's page shows: title, models, organs, attributes, groups."""
         cohort, table = self.parameters.cohort, self.included
-        groups = [
-            str(name) for key in table if key.startswith("group_") for name in suppression.list_groups(table[key])
-        ]
-        models = [f"{model.name} {model.kind}" for model in self.parameters.models]
-        names = (
-            self.parameters.title or "",
-            self.parameters.name,
-            *cohort.organs,
-            *cohort.attributes,
-            *cohort.confounders,
-        )
-        return [*names, *models, *groups]
+        names = [self.parameters.title or "", self.parameters.name, *cohort.organs, *cohort.attributes]
+        names += [*cohort.confounders, *(f"{model.name} {model.kind}" for model in self.parameters.models)]
+        groups = (suppression.list_groups(table[key]) for key in table if key.startswith("group_"))
+        return [*names, *itertools.chain.from_iterable(groups)]
 
     @property
     def is_phantoms(self) -> bool:

@@ -87,7 +87,7 @@ STATUSES: dict[str, Status] = {
             "there is no mask: the model failed on the scan",
             "left out of every mean, never counted as 0",
         ),
-        Status("failed", "the masks could not be compared (see `error`)", "left out of every mean, never counted as 0"),
+        Status("failed", "the masks could not be compared", "left out of every mean, never counted as 0"),
     )
 }
 

@@ -12,7 +12,7 @@ from helpers.report.blocks import Block, Figure, Heading, Note, Section, Table, 
 from helpers.report.escaping import escape_for_plotly, escape_text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.agreement import compose_agreement
-from helpers.report.sections.questions import GAP_COLUMNS, drop_empty, tabulate_gap, tabulate_overall
+from helpers.report.sections.questions import GAP_COLUMNS, drop_empty, name_row, tabulate_gap, tabulate_overall
 from helpers.report.sentences.gaps import Row, describe_model_gaps
 from helpers.report.sentences.study import describe_no_statistics
 from helpers.vocabulary.measures import find_measure
@@ -20,13 +20,10 @@ from helpers.vocabulary.verdicts import Verdict, find_p, read_verdict
 from helpers.vocabulary.words import (
     POOLED,
     SPREADS,
-    UNKNOWN,
     compare_p,
+    format_estimate,
     format_number,
     is_known,
-    name_for_people,
-    name_organ,
-    write_number,
 )
 
 _PLACE = ("performance", "How well each model does, and for whom worse", "Performance")
@@ -186,9 +183,7 @@ def _tabulate_gap(row: Row, verdict: Verdict) -> dict[str, str]:
     metric = str(row["metric"])
     measure = find_measure(metric)
     return {
-        "Model": row["model"],
-        "Organ": name_organ(row["organ"]),
-        "By": name_for_people(str(row["attribute"])),
+        **name_row(row),
         "Measure": f"{measure.name}, {measure.unit}".removesuffix(", "),
         "Verdict": f"{verdict.sign} {verdict.word}",
         "Worse group": f"“{row['worst_group']}”",
@@ -207,9 +202,7 @@ def _tabulate_pairs(outputs: Outputs) -> list[Block]:
         return []
     rows = [
         {
-            "Model": row["model"],
-            "Organ": name_organ(row["organ"]),
-            "By": name_for_people(str(row["attribute"])),
+            **name_row(row),
             "Measure": find_measure(str(row["metric"])).name,
             "Groups": f"“{row['group_a']}” and “{row['group_b']}”",
             "Test": row["test"],
@@ -224,19 +217,21 @@ def _tabulate_pairs(outputs: Outputs) -> list[Block]:
 
 def _tabulate_spreads(outputs: Outputs) -> list[Block]:
     """Return the measures of spread that papers quote, of the main metric."""
+    metric, numeric = outputs.main_metric, tuple(SPREADS.values())
     rows = [
         {
-            "Model": row["model"],
-            "Organ": name_organ(row["organ"]),
-            "By": name_for_people(str(row["attribute"])),
-            **{SPREADS[name]: _tell_spread(row, name) for name in SPREADS},
+            **name_row(row),
+            **{
+                told: format_estimate(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high"), metric)
+                for name, told in SPREADS.items()
+            },
         }
         for row in outputs.comparisons.to_dict("records")
         if is_known(row["gap"]) and any(is_known(row.get(name)) for name in SPREADS)
     ]
     if not rows:
         return []
-    name, numeric = find_measure(outputs.main_metric).name, tuple(SPREADS.values())
+    name = find_measure(metric).name
     return [
         Text(
             f"Papers quote other measures of how far the groups' means in {name} lie apart. The SD between groups is "
@@ -252,9 +247,3 @@ def _tabulate_spreads(outputs: Outputs) -> list[Block]:
             folded=True,
         ),
     ]
-
-
-def _tell_spread(row: Row, name: str) -> str:
-    values = [row.get(key) for key in (name, f"{name}_low", f"{name}_high")]
-    value, low, high = (write_number(value, 3) if is_known(value) else UNKNOWN for value in values)
-    return value if UNKNOWN in (low, high) else f"{value} ({low} to {high})"

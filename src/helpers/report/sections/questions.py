@@ -112,6 +112,12 @@ def _tell_uneven_failures(outputs: Outputs, inference: pd.DataFrame) -> list[str
     return [text for text in said if text]
 
 
+def name_row(row: Row) -> dict[str, str]:
+    """Return the cells that say which comparison a row is of."""
+    by = name_for_people(str(row["attribute"]))
+    return {"Model": str(row["model"]), "Organ": name_organ(row["organ"]), "By": by}
+
+
 def format_gap(row: Row, name: str, metric: str) -> str:
     """Return a gap of a row (``gap``, ``excess``, …; empty: of matched pairs) with its interval."""
     low, high = (row.get(f"{name}_{end}" if name else end) for end in ("low", "high"))

@@ -10,10 +10,11 @@ import pandas as pd
 from helpers.figures.spatial import plot_error_maps
 from helpers.report.blocks import Block, Bullets, Figure, Note, Section, Table, Text
 from helpers.report.outputs import Outputs
+from helpers.report.sections.questions import name_row
 from helpers.report.sentences.gaps import Place, find_place
 from helpers.report.sentences.places import describe_place
 from helpers.spatial import describe_location, describe_places
-from helpers.vocabulary.words import format_value, is_known, name_for_people, name_organ
+from helpers.vocabulary.words import format_value, is_known, name_organ
 
 _PLACE = ("spatial", "Where in the organ", "Where")
 # Places told in words: every significant one up to the second number, and at least the first.
@@ -104,9 +105,7 @@ def _tell_places(outputs: Outputs) -> list[Block]:
 
 def _tabulate_place(row: Mapping[str, Any], place: str, *, tested: bool) -> dict[str, str]:
     cells = {
-        "Model": row["model"],
-        "Organ": name_organ(row["organ"]),
-        "By": name_for_people(row["attribute"]),
+        **name_row(row),
         "Compared (people)": f"“{row['group_a']}” ({row['n_a']:.0f}) against “{row['group_b']}” ({row['n_b']:.0f})",
         "Largest difference": format_value(row["peak_difference_mm"], "boundary_error_mm", signed=True),
         "Where": place,
