@@ -129,6 +129,14 @@ def test_long_numbers_are_found_among_a_figures_numbers(tmp_path):
         refuse_leaks(page, {"40417733": "the id of a scan"})
 
 
+def test_a_number_is_no_part_of_another():
+    page = "<p>0.10234 of 10235.5 and arXiv:2406.12646</p>"
+    refuse_leaks(page, dict.fromkeys(("10234", "10235", "12646"), "the id of a scan"))
+    for told in ("scan 10234.", "(10234)", "case_10234_left"):
+        with pytest.raises(SegfairError):
+            refuse_leaks(f"<p>{told}</p>", {"10234": "the id of a scan"})
+
+
 def test_searching_a_long_page_takes_no_time(tmp_path):
     page = "<p>" + " ".join(f"word{place} {place}.{place}" for place in range(200_000)) + "</p>"
     secrets = {f"SUBJECT_{place:05d}": "the id of a person" for place in range(3000)}

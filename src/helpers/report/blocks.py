@@ -120,39 +120,20 @@ Block: TypeAlias = Heading | Text | Bullets | Note | Table | Figure | Matrix | F
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the report.
+    """One part of the report."""
 
-    Attributes
-    ----------
-    key : str
-        Stable name: the anchor in the page, and what a notebook asks for.
-    title : str
-        The question it answers.
-    short : str
-        A word or two for the table of contents.
-    blocks : tuple of Block
-    """
-
-    key: str
-    title: str
-    short: str
+    key: str  # stable: the anchor in the page, and what a notebook asks for
+    title: str  # the question it answers
+    short: str  # a word or two for the table of contents
     blocks: tuple[Block, ...]
 
 
 @dataclass(frozen=True)
 class Report:
-    """A whole report; ``report["people"]`` is its section of that key.
-
-    Attributes
-    ----------
-    title : str
-    subtitle : str
-        Date and version.
-    sections : tuple of Section
-    """
+    """A whole report; ``report["people"]`` is its section of that key."""
 
     title: str
-    subtitle: str
+    subtitle: str  # question, date and version
     sections: tuple[Section, ...] = field(default=())
 
     def __getitem__(self, key: str) -> Section:

@@ -58,9 +58,8 @@ def refuse_leaks(page: str, secrets: Mapping[str, str], *, shown: Iterable[str] 
     words = set(_WORD.findall(texts))
     for text in telling:
         # Looking its words up comes first: a page is long, and ids are many.
-        read = words.issuperset(_WORD.findall(text)) and re.search(
-            rf"(?<![a-z0-9]){re.escape(text)}(?![a-z0-9])", texts
-        )
+        alone = r"(?<![a-z0-9.,])%s(?![a-z0-9]|[.,]\d)" if text.isdigit() else r"(?<![a-z0-9])%s(?![a-z0-9])"
+        read = words.issuperset(_WORD.findall(text)) and re.search(alone % re.escape(text), texts)
         if read or (text.isdigit() and len(text) >= _FEWEST_DIGITS_OF_DATA and int(text) in numbers):
             raise SegfairError(
                 f"the report was not written, for it would show {wanted[text]} (it begins with {text[0]!r} and has "

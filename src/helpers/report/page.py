@@ -53,17 +53,9 @@ def build_report(folder: Path) -> Path:
 
 def render_report(report: Report) -> str:
     """Return a report as one HTML page: styles, plotly.js and figures inside, all text escaped."""
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            report=report,
-            plotlyjs=get_plotlyjs() if any(_figures(section) for section in report.sections) else "",
-            config=CONFIG,
-            svg_button=SVG_BUTTON_SCRIPT,
-            numbers=_number_figures(report),
-        )
-    )
+    numbers, page = _number_figures(report), _environment().get_template("report.html.j2")
+    library = get_plotlyjs() if numbers else ""
+    return page.render(report=report, numbers=numbers, plotlyjs=library, config=CONFIG, svg_button=SVG_BUTTON_SCRIPT)
 
 
 def show_section(section: Section) -> ShownSection:
@@ -141,14 +133,10 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _figures(section: Section) -> list[Figure]:
-    return [block for block in section.blocks if isinstance(block, Figure)]
-
-
 def _number_figures(report: Report) -> dict[int, int]:
     """Return the place of every figure in the report, by identity."""
-    every = [figure for section in report.sections for figure in _figures(section)]
-    return {id(figure): place for place, figure in enumerate(every, start=1)}
+    blocks = (block for section in report.sections for block in section.blocks)
+    return {id(block): place for place, block in enumerate((b for b in blocks if isinstance(b, Figure)), start=1)}
 
 
 def _read_title(figure: go.Figure) -> str:

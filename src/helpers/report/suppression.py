@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import numpy as np
@@ -71,11 +71,14 @@ def suppress_pairs(table: pd.DataFrame | None, small: dict[str, set[str]], min_g
     if table is None or table.empty or "group_a" not in table:
         return table
     kept = table[~(is_small(table, "group_a", small) | is_small(table, "group_b", small))].reset_index(drop=True)
-    if "n_pairs" in kept:
-        numbers = [name for name in ("n_pairs", "n_lost", "gap", "low", "high", "p") if name in kept]
-        few = kept["n_pairs"].fillna(0) < min_group
-        kept[numbers] = kept[numbers].astype(float).mask(few)
-    return kept
+    if "n_pairs" not in kept:
+        return kept
+    return _empty(kept, ("n_pairs", "n_lost", "gap", "low", "high", "p"), kept["n_pairs"].fillna(0) < min_group)
+
+
+def _empty(table: pd.DataFrame, numbers: Iterable[str], hidden: pd.Series) -> pd.DataFrame:
+    """Return the table with these numbers missing in the hidden rows."""
+    return table.assign(**{name: table[name].astype(float).mask(hidden) for name in numbers if name in table})
 
 
 def suppress_against(
@@ -101,12 +104,10 @@ def suppress_cells(
         hidden |= table["suppressed"].fillna(True).astype(bool)
     for attribute in (name for name in attributes if name in table):
         hidden |= table[attribute].astype(str).isin(small.get(attribute, set()))
-    numbers = [name for name in ("mean", "additive", "pooled", "low", "high", "weight") if name in table]
     text = table["n"].astype(str)
     text = text.mask(hidden & (people.notna() | text.str.startswith("<")), f"<{min_group}")
-    table = table.assign(suppressed=hidden, n=text)
-    table[numbers] = table[numbers].astype(float).mask(hidden)
-    return table
+    numbers = ("mean", "additive", "pooled", "low", "high", "weight")
+    return _empty(table.assign(suppressed=hidden, n=text), numbers, hidden)
 
 
 def suppress_model_gaps(table: pd.DataFrame | None, disparity: pd.DataFrame | None) -> pd.DataFrame | None:
@@ -118,12 +119,7 @@ def suppress_model_gaps(table: pd.DataFrame | None, disparity: pd.DataFrame | No
     known = set(shown.itertuples(index=False, name=None))
     rows = table[["model_a", "model_b", "organ", "metric", "attribute"]].astype(str).itertuples(index=False, name=None)
     hidden = pd.Series([not {(a, *rest), (b, *rest)} <= known for a, b, *rest in rows], index=table.index)
-    numbers = [
-        name for name in ("n", "gap_a", "gap_b", "difference", "low", "high", "p", "p_adjusted") if name in table
-    ]
-    table = table.copy()
-    table[numbers] = table[numbers].astype(float).mask(hidden)
-    return table
+    return _empty(table, ("n", "gap_a", "gap_b", "difference", "low", "high", "p", "p_adjusted"), hidden)
 
 
 # Columns of maps.parquet that say where, and of one group (the rest compares two).

@@ -4,19 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from helpers.report.blocks import (
-    Block,
-    Bullets,
-    Cell,
-    Finding,
-    Heading,
-    Matrix,
-    Note,
-    Panel,
-    Section,
-    Table,
-    Text,
-)
+from helpers.report.blocks import Block, Bullets, Cell, Finding, Heading, Matrix, Note, Panel, Section, Table, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import (
     GAP_COLUMNS,

@@ -45,11 +45,7 @@ _WORDS = (
         "The range of gaps that the data are compatible with, from drawing people again and again (bootstrap). Its far "
         "end is a gap that cannot be ruled out.",
     ),
-    (
-        "",
-        "Adjusted p",
-        "How easily chance alone would give such a difference, adjusted for the number of tests made.",
-    ),
+    ("", "Adjusted p", "How easily chance alone would give such a difference, adjusted for the number of tests made."),
 )
 
 

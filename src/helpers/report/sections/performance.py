@@ -17,14 +17,7 @@ from helpers.report.sentences.gaps import Row, describe_model_gaps
 from helpers.report.sentences.study import describe_no_statistics
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import Verdict, find_p, read_verdict
-from helpers.vocabulary.words import (
-    POOLED,
-    SPREADS,
-    compare_p,
-    format_estimate,
-    format_number,
-    is_known,
-)
+from helpers.vocabulary.words import POOLED, SPREADS, compare_p, format_estimate, format_number, is_known
 
 _PLACE = ("performance", "How well each model does, and for whom worse", "Performance")
 _MOST_DOTS = 9

@@ -95,10 +95,7 @@ def _tell_places(outputs: Outputs) -> list[Block]:
         Bullets(tuple(describe_place(row, place) for row, place in rows[:told])),
         *_figures_surface(outputs),
         Table(
-            "Where groups differ on the organ's surface",
-            table,
-            numeric=("Largest difference",),
-            folded=len(table) > 12,
+            "Where groups differ on the organ's surface", table, numeric=("Largest difference",), folded=len(table) > 12
         ),
     ]
 

@@ -34,6 +34,7 @@ Means: TypeAlias = Mapping[str, Mapping[str, float]]  # metric -> group -> mean
 
 # What a gap is told by beside its own metric: how far outlines and volumes are off.
 PLAIN_UNITS = {"boundary_error_mm": "outline", "volume_error_ml": "volume"}
+_TAILS = {Verdict.NEGLIGIBLE: ": negligible, within the margin", Verdict.DIFFERENCE: ": how much is uncertain"}
 _MARGIN = "the largest difference considered unimportant (the margin)"
 
 
@@ -125,10 +126,8 @@ def describe_model(
     said = [_tell_briefly(row, alpha, (levels or {}).get(find_place(row), {})) for row in found[:most]]
     more = len(found) - len(said)
     left = f"; {NUMBER_WORDS[more] if more < len(NUMBER_WORDS) else more} more in the picture" if more else ""
-    return (
-        f"{model}: a difference in {name} was shown in {len(found)} of {of}: {'; '.join(said)}{left}."
-        + (f" In the others: {rest}." if rest else "")
-    )  # fmt: skip
+    others = f" In the others: {rest}." if rest else ""
+    return f"{model}: a difference in {name} was shown in {len(found)} of {of}: {'; '.join(said)}{left}.{others}"
 
 
 def describe_amount(row: Row, *, alpha: float, levels: Mapping[str, float] | None = None) -> str:
@@ -407,10 +406,7 @@ def _tell_briefly(row: Row, alpha: float, levels: Means) -> str:
             f"{organ}, “{worst}” and “{best}” differ by their ranks ({', '.join(sizes)} on average for “{worst}”, but "
             "which of them has the worse mean is uncertain)"
         )
-    tails = {
-        Verdict.NEGLIGIBLE: ": negligible, within the margin", Verdict.DIFFERENCE: ": how much is uncertain",
-    }  # fmt: skip
-    tail = tails.get(read_verdict(row, alpha), "")
+    tail = _TAILS.get(read_verdict(row, alpha), "")
     return f"{organ}, worse for “{worst}” than for “{best}” ({', '.join(sizes)}{tail})"
 
 
