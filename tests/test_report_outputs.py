@@ -45,6 +45,11 @@ def test_known_paths_go_even_where_no_rule_sees_them():
     assert "mask one" not in scrub("mask one is empty")
 
 
+def test_a_file_in_a_known_folder_is_a_file():
+    scrub = Scrubber(folders=["/srv/mine"])
+    assert scrub("in /srv/mine/a/b.nii.gz, and /srv/mine") == "in the file, and the folder"
+
+
 def test_outputs_carry_numbers_instead_of_names(tmp_path):
     outputs = read_outputs(study.write_whole_study(tmp_path))
     for table in (outputs.cohort, outputs.metrics, outputs.exclusions, outputs.inference):

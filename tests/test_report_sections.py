@@ -450,3 +450,16 @@ def test_a_birth_date_that_was_declared_as_a_confounder_stays_out(tmp_path):
     )
     page = render_report(compose_report(folder))
     assert not any(date in page for date in cohort["birth_date"])
+
+
+def test_scans_left_out_are_counted_by_the_kind_of_their_reason(tmp_path):
+    folder = study.write_study(tmp_path, cohort=study.make_cohort(20, excluded=4))
+    table = pd.read_csv(folder / "exclusions.csv")
+    table["kind"] = ["age_implausible", "reference_unusable", "age_implausible", "reference_unusable"]
+    table.loc[table["kind"] == "reference_unusable", "reason"] = ["reference: truncated", "reference: no image"]
+    table.to_csv(folder / "exclusions.csv", index=False)
+    (shown,) = find(compose_report(folder)["losses"], Table)
+    assert shown.frame.to_dict("records") == [
+        {"Reason": "age … is outside 0 to 120 in the file", "Scans": "2"},
+        {"Reason": "reference unusable", "Scans": "2"},
+    ]

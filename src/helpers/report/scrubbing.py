@@ -110,8 +110,9 @@ class Scrubber:
         if "/" in text or "\\" in text:
             # Whole paths first: a name replaced within a path would break the path up.
             for path, word in self._files:
-                if "/" in path or "\\" in path:
-                    text = text.replace(path, word)
+                if path in text and ("/" in path or "\\" in path):
+                    # Told once: a file in a known folder is a file.
+                    text = re.sub(re.escape(path) + r"[/\\][^\s'\",;:|()]+", "the file", text).replace(path, word)
             text = _QUOTED_PATH.sub("the file", text)
         text = _PATH.sub(lambda match: match[0] if _OWN_TABLE.fullmatch(match[0]) else "the file", text)
         for name, word in self._files:
