@@ -12,7 +12,7 @@ from helpers.report.sentences.gaps import Row
 from helpers.report.sentences.study import describe_failures, describe_groups, describe_uneven_failures, merge_reasons
 from helpers.report.suppression import count_people, list_groups
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.words import UNITS, UNKNOWN, format_estimate, name_for_people, name_organ
+from helpers.vocabulary.words import UNITS, UNKNOWN, format_estimate, format_number, name_for_people, name_organ
 
 # A gap, what organ size alone would give, what is left of it, and the adjusted gap.
 GAP_COLUMNS = {"Gap (95 % interval)": "gap", "Size alone": "expected", "Excess": "excess", "Adjusted": "adjusted"}
@@ -152,4 +152,4 @@ def _tell_quartiles(values: pd.Series, metric: str) -> str:
     if values.empty:
         return "not measured"
     low, middle, high = values.quantile([0.25, 0.5, 0.75])
-    return format_estimate(middle, *((None, None) if len(values) < 4 else (low, high)), metric)
+    return format_number(middle, metric) if len(values) < 4 else format_estimate(middle, low, high, metric)
