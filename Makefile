@@ -9,7 +9,7 @@ export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo run lab test coverage lint format calibrate bench bench-inference bench-metrics bench-fairness bench-spatial \
-	train-demo images clean
+	train-demo tables images clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -77,6 +77,9 @@ bench-spatial: $(INSTALLED)  ## Surface permutation tests against nilearn
 
 train-demo: $(INSTALLED)  ## Train the demo's small SAM again (about four hours on one core)
 	@$(BIN)/papermill notebooks/extras/train_sam_demo.ipynb outputs/train_sam_demo.ipynb --cwd .
+
+tables: $(INSTALLED)  ## Write docs/TABLES.md and the list in docs/DESIGN.md again from helpers.schema
+	@$(BIN)/python docs/make_tables.py
 
 images: demo  ## Make the README's picture again from the demo's report (needs chromium)
 	@$(BIN)/python docs/make_images.py

@@ -32,7 +32,7 @@ def write_study(folder):
     bigger = draw_ellipsoid(RADII_MM, margin_mm=4.0)
     for number, row in enumerate(rows, start=1):
         if number != 3:
-            grid = volumes.grid_of_image(row["reference"])
+            grid = volumes.get_grid(row["reference"])
             write_prediction(study, "eroded", number, volumes.from_axial(bigger, grid))
     return study
 

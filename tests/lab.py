@@ -46,7 +46,7 @@ PARAMETERS = {
     },
     "models": [
         {"name": "prompt_only", "kind": "prompt_only"},
-        {"name": "planted", "kind": "precomputed", "path": "planted/{scan}.nii.gz"},
+        {"name": "planted", "kind": "precomputed", "path": "planted/{scan}.nii.gz", "planted": True},
     ],
     "fairness": {"bootstrap": 200, "permutations": 200, "min_group": 3, "metrics": ["dice", "boundary_error_mm"]},
     "spatial": {"organs": ["spleen"], "vertices": 300},

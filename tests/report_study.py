@@ -15,9 +15,9 @@ from helpers import storage
 from helpers.fairness import Audit, audit
 from helpers.parameters import Fairness
 from helpers.performance import AUDIT_TABLES
+from helpers.schema import TABLES
 from helpers.spatial import Template
-from helpers.spatial.correspondence import Field
-from helpers.study import TABLES
+from helpers.spatial.correspondence import DistanceField
 
 MODELS = ("sam_demo", "annotator")
 ORGANS = ("liver", "kidney_left")
@@ -243,9 +243,8 @@ def write_study(
         storage.write_json(run, folder / "run.json")
     if cohort is not None:
         storage.write_table(cohort, folder / "cohort.parquet")
-        storage.write_table(
-            cohort.loc[~cohort["included"], ["number", "scan", "subject", "reason"]], folder / "exclusions.csv"
-        )
+        excluded = cohort.loc[~cohort["included"], ["number", "scan", "subject", "reason"]]
+        storage.write_table(excluded.assign(kind="age_implausible"), folder / "exclusions.csv")
         if failing is not None:
             for place, model in enumerate(parameters["models"]):
                 table = make_inference(cohort, model["name"], failing=failing if place == 0 else 0)
@@ -254,7 +253,7 @@ def write_study(
         storage.write_table(metrics, folder / "metrics.parquet")
     if fairness is not None:
         for name, attribute in AUDIT_TABLES.items():
-            storage.write_table(getattr(fairness, attribute), folder / TABLES[name][0])
+            storage.write_table(getattr(fairness, attribute), folder / TABLES[name].path)
     if maps is not None:
         storage.write_table(maps[0], folder / "spatial" / "maps.parquet")
         storage.write_table(maps[1], folder / "spatial" / "summary.csv")
@@ -297,5 +296,7 @@ def write_template(folder: Path, *, organ: str = "liver", vertices: int = 162) -
         np.einsum("ij,ij->i", np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), corners[:, 0]) < 0
     )
     faces = np.where(inwards[:, None], hull.simplices[:, ::-1], hull.simplices)
-    field = Field(np.zeros((3, 4, 5), np.float32), 4.0, np.zeros(3), np.zeros(3), np.ones(3), np.zeros((3, 2), bool))
+    field = DistanceField(
+        np.zeros((3, 4, 5), np.float32), 4.0, np.zeros(3), np.zeros(3), np.ones(3), np.zeros((3, 2), bool)
+    )
     Template(points, faces.astype(np.int64), field, 60).save(folder / "spatial" / organ / "template.npz")

@@ -12,6 +12,7 @@ import yaml
 
 from helpers import cohort
 from helpers.cohort.grouping import group_attribute
+from helpers.cohort.reasons import name_kinds
 from helpers.errors import SegfairError, StageError
 from helpers.parameters import Attribute
 from helpers.study import load_study
@@ -385,7 +386,7 @@ def test_decimal_commas_are_read_where_the_whole_column_has_them(project, tmp_pa
     overrides = {**EGFR, "cohort.confounders": ["thickness", "bmi"], "fairness.min_group": 2}
     table = project.build(name="german.csv", **overrides).table
     assert table["egfr"].tolist() == [64.4, 58.0] and table["bmi"].tolist() == [24.5, 31.0]
-    assert table["thickness"].tolist() == [0.625, 1.25], "held equal as a number, not by levels"
+    assert table["thickness"].tolist() == [0.625, 1.25], "adjusted for as a number, not by levels"
     assert table["group_egfr"].tolist() == ["60 to 200", "under 60"]
     assert cohort.check_cohort(project.load(name="german.csv", **overrides)).problems == []
 
@@ -418,7 +419,7 @@ def test_a_confounder_of_numbers_and_other_values_is_told(project):
     assert built.table["thickness"].tolist() == ["2.5", "5 mm"]
     assert any(note.startswith("thickness: some values are decimal numbers") for note in built.notes)
     found = cohort.check_cohort(project.load(**overrides))
-    assert found.problems == [] and any("no numbers ('5 mm'): held equal as words" in text for text in found.remarks)
+    assert found.problems == [] and any("no numbers ('5 mm'): adjusted for as words" in text for text in found.remarks)
     record(project, "thickness", ["site 1", "2"])
     (project.folder / "people.csv").unlink()
     assert not any("thickness" in text for text in cohort.check_cohort(project.load(**overrides)).remarks)
@@ -545,6 +546,37 @@ def test_reasons_are_counted_by_kind(project):
     built = project.build()
     assert built.flow["step"].tolist() == ["found", "age is not plausible", "included"]
     assert built.flow["scans"].tolist() == [4, 2, 2]
+
+
+def test_every_reason_has_a_kind_without_values_and_what_was_written_is_read_back_in_words(project):
+    project.add("x", age=150, modality="US")
+    project.add("y", reference="masks/none.nii.gz")
+    project.add("z", mask=np.where(project.mask == 1, 1, 7).astype(np.uint8))
+    project.add("w")
+    built = project.build(**{"cohort.exclusions.scans": {"w": "seen twice, as case 0042"}})
+    written = pd.read_csv(project.load().path("exclusions"))
+    assert written.columns.tolist() == ["number", "scan", "subject", "reason", "kind"]
+    assert written["kind"].tolist() == [
+        "modality_unknown; age_implausible", "reference_no_file", "mask_unknown_labels", "scan_listed",
+    ]  # fmt: skip
+    assert [name_kinds(kind) for kind in written["kind"]] == [
+        "modality must be CT or MR; age is not plausible",
+        "there is no such reference",
+        "the mask holds labels that no organ names",
+        "named under cohort.exclusions.scans",
+    ]
+    assert built.flow["step"].tolist()[-2:] == ["seen twice, as case 0042", "included"]
+    assert "kind" not in built.table
+
+
+def test_a_fault_of_one_mask_in_a_folder_says_that_it_is_the_references(project):
+    project.add("x", reference="folders/x")
+    for organ, shift in (("liver", 0.0), ("spleen", 5.0)):
+        save((project.mask > 0).astype(np.uint8), project.folder / "folders" / "x" / f"{organ}.nii.gz", (shift, 0, 0))
+    organs = {organ: {"files": [organ], "labels": [place]} for place, organ in enumerate(("liver", "spleen"), start=1)}
+    built = project.build(**{"cohort.organs": organs})
+    assert reason_of(built, "x").startswith("reference spleen.nii.gz: lies on another grid than liver.nii.gz (origin")
+    assert built.flow["step"].tolist()[1] == "the reference cannot be used"
 
 
 def test_kits23_table(data_folder, repository, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from helpers.demo.lessons import compare_with_truth, tabulate_same_error
+from helpers.demo.lessons import compare_with_truth, tabulate_same_error, tell_truth
 from helpers.errors import SegfairError
 from helpers.study import load_study
 from tests import lab
@@ -97,6 +97,19 @@ def test_truth_stands_beside_what_was_found(study):
 
 
 @pytest.mark.parametrize(
+    ("path", "planted", "found"),
+    [
+        ("elsewhere/{scan}.nii.gz", True, "found"),
+        ("planted/{scan}.nii.gz", False, "not planted: this model errs by itself"),
+    ],
+)
+def test_the_parameter_marks_the_planted_model_wherever_its_masks_lie(study, path, planted, found):
+    marked = load_study(study.source, {"models.planted.path": path, "models.planted.planted": planted})
+    table = compare_with_truth(marked, pd.DataFrame([make_row("planted", "liver", "sex", "disparity")]), "dice")
+    assert table["found"].tolist() == [found]
+
+
+@pytest.mark.parametrize(
     ("verdict", "worst", "said"),
     [
         ("inconclusive", "female", "missed: too few people to be sure of it"),
@@ -115,3 +128,4 @@ def test_nothing_is_said_of_the_truth_of_real_people(study):
     )
     study.parameters = real
     assert list(compare_with_truth(study, pd.DataFrame(), "dice")) == ["truth"]
+    assert tell_truth(study)["truth"].tolist() == ["These are not phantoms: what is true of them is not known."]

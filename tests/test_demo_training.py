@@ -158,7 +158,7 @@ def torsos() -> Torsos:
 
 
 def test_torsos_hold_every_organ_in_its_own_tissues(torsos: Torsos) -> None:
-    labels, tissues = np.divmod(np.concatenate([codes.ravel() for codes in torsos.slices]), len(TISSUES))
+    labels, tissues = np.divmod(np.concatenate([codes.ravel() for codes in torsos]), len(TISSUES))
     assert set(np.unique(labels)) == set(range(len(ORGANS) + 1))
     lung = ORGANS.index("lung_right") + 1
     assert {TISSUES[place] for place in np.unique(tissues[labels == lung])} == {"lung", "vein"}
@@ -168,9 +168,9 @@ def test_slices_of_torsos_have_organs_as_targets(torsos: Torsos, monkeypatch: py
     """A scene of one torso slice: a target's outline is an organ's or another tissue's, bent alike."""
     monkeypatch.setattr(synthetic, "_TORSOS", 1.0)
     liver = ORGANS.index("liver") + 1
-    places = [k for k, codes in enumerate(torsos.slices) if (codes // len(TISSUES) == liver).sum() > 2000]
-    only = Torsos([torsos.slices[places[0]]])
-    share = (only.slices[0] // len(TISSUES) == liver).mean()
+    places = [k for k, codes in enumerate(torsos) if (codes // len(TISSUES) == liver).sum() > 2000]
+    only = [torsos[places[0]]]
+    share = (only[0] // len(TISSUES) == liver).mean()
     for seed in range(5):
         drawn = draw_slice(np.random.default_rng(seed), 96, targets=20, torsos=only)
         # The liver is the largest target by far; up to a fifth of the slice may be cut off on each axis.

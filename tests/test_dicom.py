@@ -71,8 +71,8 @@ def test_a_series_is_the_volume_it_was_made_from(image, tmp_path):
     (tmp_path / "ct" / "notes.txt").write_text("not a slice", encoding="utf-8")
     found = volumes.read_volume(tmp_path / "ct")
     assert np.array_equal(sitk.GetArrayFromImage(found), sitk.GetArrayFromImage(image))
-    assert volumes.grid_of_image(found).differences(volumes.grid_of_image(image)) == []
-    assert volumes.grid_of(tmp_path / "ct") == volumes.grid_of_image(found)
+    assert volumes.get_grid(found).differences(volumes.get_grid(image)) == []
+    assert volumes.read_grid(tmp_path / "ct") == volumes.get_grid(found)
 
 
 def test_no_tag_of_the_patient_comes_along(image, tmp_path):
@@ -91,7 +91,7 @@ def test_rounded_positions_are_no_fault(image, tmp_path):
 def test_folder_without_a_series(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(VolumeError, match="empty: the folder holds no DICOM series"):
-        volumes.grid_of(tmp_path / "empty")
+        volumes.read_grid(tmp_path / "empty")
 
 
 def test_two_series_in_one_folder(image, tmp_path):
@@ -105,21 +105,21 @@ def test_a_missing_slice(image, tmp_path):
     write_series(image, tmp_path / "ct", names=[f"{place}.dcm" for place in range(5)])
     (tmp_path / "ct" / "2.dcm").unlink()
     with pytest.raises(VolumeError, match=r"missing or unevenly spaced \(2\.50 to 5\.00 mm apart\)"):
-        volumes.grid_of(tmp_path / "ct")
+        volumes.read_grid(tmp_path / "ct")
 
 
 def test_slices_at_one_place(image, tmp_path):
     write_series(image, tmp_path / "ct", names=[f"a{place}.dcm" for place in range(5)])
     write_series(image, tmp_path / "ct", names=[f"b{place}.dcm" for place in range(5)])
     with pytest.raises(VolumeError, match="several DICOM slices lie at one place"):
-        volumes.grid_of(tmp_path / "ct")
+        volumes.read_grid(tmp_path / "ct")
 
 
 def test_a_tilted_gantry(image, tmp_path):
     image.SetDirection(np.eye(3).ravel().tolist())
     write_series(image, tmp_path / "ct", shifts=[(0, 0.2 * place, 0) for place in range(5)])
     with pytest.raises(VolumeError, match="tilted gantry"):
-        volumes.grid_of(tmp_path / "ct")
+        volumes.read_grid(tmp_path / "ct")
 
 
 def test_a_scout_among_the_slices(image, tmp_path):
@@ -128,15 +128,15 @@ def test_a_scout_among_the_slices(image, tmp_path):
     scout.SetDirection((0, 0, 1, 1, 0, 0, 0, 1, 0))
     write_series(scout, tmp_path / "ct", names=["scout.dcm"])
     with pytest.raises(VolumeError, match=r"differ in size or direction|holds 2 DICOM series"):
-        volumes.grid_of(tmp_path / "ct")
+        volumes.read_grid(tmp_path / "ct")
 
 
 def test_a_single_slice_as_folder_and_as_file(image, tmp_path):
     write_series(image[:, :, :1], tmp_path / "ct")
     with pytest.raises(VolumeError, match="a single DICOM slice"):
-        volumes.grid_of(tmp_path / "ct")
+        volumes.read_grid(tmp_path / "ct")
     with pytest.raises(VolumeError, match="is a single DICOM file: give the folder"):
-        volumes.grid_of(tmp_path / "ct" / "0.dcm")
+        volumes.read_grid(tmp_path / "ct" / "0.dcm")
 
 
 @pytest.mark.parametrize("name", ["0.dcm", "3.dcm", "2.dcm"])  # the first, one within and the last slice
@@ -163,7 +163,7 @@ def test_a_mask_in_the_other_row_order_fits_a_dicom_image(image, tmp_path):
     """dcm2niix turns rows round; the voxels are the same."""
     write_series(image, tmp_path / "ct")
     turned = sitk.Flip(image, [False, True, False])
-    found, other = volumes.grid_of(tmp_path / "ct"), volumes.grid_of_image(turned)
+    found, other = volumes.read_grid(tmp_path / "ct"), volumes.get_grid(turned)
     assert found.differences(other)
     assert volumes.orient_grid(found).differences(volumes.orient_grid(other)) == []
 
@@ -179,5 +179,5 @@ def test_orient_grid_is_the_grid_of_to_axial(order, signs):
     image.SetSpacing((1, 2, 3))
     image.SetOrigin((10, 20, 30))
     image.SetDirection((np.reshape(turn.GetMatrix(), (3, 3)) @ axes).ravel().tolist())
-    expected = volumes.grid_of_image(volumes.to_axial(image))
-    assert volumes.orient_grid(volumes.grid_of_image(image)).differences(expected) == []
+    expected = volumes.get_grid(volumes.to_axial(image))
+    assert volumes.orient_grid(volumes.get_grid(image)).differences(expected) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import nbformat
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 import yaml
 
@@ -12,6 +13,7 @@ from helpers import pipeline
 from helpers.errors import StageError
 from helpers.explore import Explorer, explore_study, export_view, list_studies
 from helpers.explore.explorer import NOTHING, SIZE
+from helpers.explore.export import draw_pictures
 from helpers.fairness.adjustment import adjust_gaps
 from helpers.figures.explore import OTHERS
 from helpers.report import find_leaks
@@ -82,7 +84,7 @@ def test_gap_is_said_in_words_and_is_the_difference_of_the_means_drawn(explorer)
     assert view.summary.set_index("place")["estimate"].to_dict() == pytest.approx(means.to_dict(), abs=1e-12)
 
 
-def test_holding_equal_shows_the_points_of_the_audit_s_ancova(explorer, study):
+def test_adjusting_shows_the_points_of_the_audit_s_ancova(explorer, study):
     view = explorer.show(model="sam_demo", organ="liver", metric="dice", across="group:sex", covariates=["bmi"])
     assert view.adjusted and not view.points["measured"].equals(view.points["score"])
     cohort = study.read_included().sort_values("number").drop_duplicates("subject").set_index("number")
@@ -93,18 +95,19 @@ def test_holding_equal_shows_the_points_of_the_audit_s_ancova(explorer, study):
     )
     shown = people.groupby("place", observed=True)["score"].mean()
     assert shown.to_dict() == pytest.approx(expected.means.set_index("group")["adjusted_mean"].to_dict(), abs=1e-12)
-    assert "with BMI held equal" in view.message
+    assert "adjusted for BMI:" in view.message
 
 
-def test_what_lies_across_is_not_held_equal_too(explorer):
+def test_what_lies_across_is_not_adjusted_for_too(explorer):
     explorer.show(covariates=["bmi", SIZE], across="group:sex")
     assert explorer.show(across="bmi").covariates == (SIZE,)
     assert explorer.show(across="group:sex").covariates == (SIZE,)
 
 
-def test_constant_covariate_is_named_as_not_held_equal(explorer):
+def test_constant_covariate_is_named_as_not_adjusted_for(explorer):
     view = explorer.show(across="group:sex", covariates=["scanner"])
-    assert "Not held equal: scanner: constant" in view.message and not view.adjusted
+    assert "Not adjusted for: scanner: constant" in view.message and not view.adjusted
+    assert "adjusted for scanner" not in view.message
 
 
 def test_number_across_gives_a_curve(explorer):
@@ -188,7 +191,7 @@ def test_wrong_choices_are_refused(explorer):
 
 
 def test_export_is_whole_and_names_nobody(explorer, study, monkeypatch):
-    monkeypatch.setenv("PATH", "")  # without a Chromium
+    monkeypatch.setenv("SEGFAIR_CHROMIUM", "no-such-browser")
     explorer.show(model="sam_demo", organ="liver", across="bmi", colour="group:sex", covariates=["sex"], selected=[1])
     exported = export_view(explorer)
     assert [path.name for path in exported.files] == [
@@ -260,7 +263,7 @@ def test_widget_s_figure_is_the_view_s(study):
 
 
 def test_widget_says_where_it_has_exported_to(study, monkeypatch):
-    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("SEGFAIR_CHROMIUM", "no-such-browser")
     widget = explore_study(study)
     widget.save.click()
     assert "outputs/synthetic/exports" in widget.saved.value and not widget.save.disabled
@@ -277,3 +280,20 @@ def test_notebook_runs_through_papermill_and_its_copy_shows_the_view(study):
     assert any("application/vnd.plotly.v1+json" in output.get("data", {}) for output in outputs)
     assert "widgets" not in nbformat.read(executed, as_version=4).metadata
     assert "Dice of annotator: liver" in executed.with_suffix(".html").read_text(encoding="utf-8")
+
+
+def test_pictures_are_drawn_by_the_browser_that_is_named_sandboxed_unless_root(tmp_path, monkeypatch):
+    browser = tmp_path / "browser"
+    pictures = '["data:image/svg+xml,%3Csvg%3E","data:image/png;base64,AAEC"]'
+    told = tmp_path / "told"
+    browser.write_text(
+        f'#!/bin/sh\necho "$@" > {told}\necho \'<pre id="pictures">{pictures}</pre>\'\n', encoding="utf-8"
+    )
+    browser.chmod(0o755)
+    monkeypatch.setenv("SEGFAIR_CHROMIUM", str(browser))
+    for user, sandboxed in ((1000, True), (0, False)):
+        monkeypatch.setattr("os.geteuid", lambda user=user: user)
+        assert draw_pictures(go.Figure()) == {"svg": b"<svg>", "png": b"\x00\x01\x02"}
+        assert ("--no-sandbox" not in told.read_text(encoding="utf-8")) is sandboxed
+    monkeypatch.setenv("SEGFAIR_CHROMIUM", "no-such-browser")
+    assert draw_pictures(go.Figure()) == {}

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from helpers import fairness
-from helpers.figures.fairness import plot_gap_forest, plot_group_dots, plot_size_explained
+from helpers.fairness.groups import hide_small_groups
+from helpers.figures.fairness_gaps import plot_gap_forest, plot_gap_ladder
+from helpers.figures.fairness_people import plot_group_people
 from helpers.parameters import Fairness
 from tests.test_fairness_groups import make_cohort, make_metrics
 
+ROOT = Path(__file__).resolve().parents[1]
 ATTRIBUTES = ["sex", "age", "site"]
 
 
@@ -33,46 +40,76 @@ def list_texts(figure) -> list[str]:
     return [annotation.text or "" for annotation in figure.layout.annotations]
 
 
+def draw_people(people, metric="dice", attribute="sex", *, model="m", min_group=5):
+    return plot_group_people(hide_small_groups(people, metric, attribute, min_group), metric, attribute, model=model)
+
+
 def test_every_person_is_a_dot_and_small_groups_are_named_not_drawn(tables):
     people, _ = tables
-    figure = plot_group_dots(people, "dice", "sex", model="m", min_group=5)
+    figure = draw_people(people)
     dots = [trace for trace in figure.data if trace.type == "scatter"]
     assert len(dots) == 3 * 2, "three panels (two organs and both pooled), two groups"
     assert all(len(trace.y) == 12 for trace in dots)
     chosen = people[(people["model"] == "m") & (people["organ"] == "liver") & (people["group_sex"] == "female")]
     assert sorted(dots[0].y) == sorted(chosen["dice"])
-    assert figure.layout.xaxis.ticktext == ("female<br>n = 12", "male<br>n = 12", "other<br>n < 5")
-    assert "Not drawn (fewer than 5 people): other" in list_texts(figure)
+    assert figure.layout.xaxis.ticktext == ("female<br>n = 12", "male<br>n = 12", "other<br>too few")
+    assert "Not drawn, too few people: other" in list_texts(figure)
     assert figure.layout.yaxis.title.text == "Dice<br>(0–1, higher is better)"
 
 
 def test_dots_stay_where_they_are(tables):
     people, _ = tables
-    first, second = (plot_group_dots(people, "nsd", "age", model="n", min_group=5) for _ in range(2))
+    first, second = (draw_people(people, "nsd", "age", model="n") for _ in range(2))
     assert first.to_json() == second.to_json()
     dots = next(trace for trace in first.data if trace.type == "scatter")
-    assert np.ptp(dots.x) > 0.2 and np.abs(dots.x).max() < 0.31
+    assert np.ptp(dots.x) > 0.1 and np.abs(dots.x).max() < 0.5
 
 
 def test_figures_name_scan_numbers_never_ids(tables):
     people, disparity = tables
-    for figure in (
-        plot_group_dots(people, "dice", "sex", model="m", min_group=5),
-        plot_gap_forest(disparity, "dice"),
-        plot_size_explained(disparity),
-    ):
+    for figure in (draw_people(people), plot_gap_forest(disparity, "dice"), plot_gap_ladder(disparity, "dice")):
         text = figure.to_json()
         assert "SECRET" not in text and "HIDDEN" not in text
-    dots = plot_group_dots(people, "dice", "sex", model="m", min_group=5).data[1]
-    assert dots.text[0] == "scan 001"
+    assert next(trace for trace in draw_people(people).data if trace.type == "scatter").text[0] == "scan 001"
 
 
 def test_a_small_groups_values_are_not_in_the_figure(tables):
     people, _ = tables
-    figure = plot_group_dots(people, "dice", "sex", model="m", min_group=5)
-    shown = np.concatenate([np.asarray(trace.y, float) for trace in figure.data])
+    shown = np.concatenate([np.asarray(trace.y, float) for trace in draw_people(people).data])
     other = people.loc[people["group_sex"] == "other", "dice"]
     assert not np.isin(other, shown).any()
+
+
+def test_a_group_is_small_where_few_of_it_were_measured(tables):
+    people, _ = tables
+    gone = (people["organ"] == "liver") & (people["group_sex"] == "male") & (people["number"] < 21)
+    few = hide_small_groups(people.assign(dice=people["dice"].mask(gone)), "dice", "sex", 5)
+    liver = few[few["organ"] == "liver"]
+    assert set(liver["group_sex"].dropna()) == {"female"} and len(few) == len(people)
+    assert set(few.loc[few["organ"] == "kidney_left", "group_sex"].dropna()) == {"female", "male"}
+    figure = plot_group_people(few, "dice", "sex", model="m")
+    assert figure.layout.xaxis.ticktext[1] == "male<br>too few"
+    assert "Not drawn, too few people: male (liver); other" in list_texts(figure)
+
+
+def list_calls(source: str, name: str) -> list[ast.Call]:
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [call for call in calls if ast.unparse(call.func).split(".")[-1] == name]
+
+
+def test_whoever_draws_people_hides_small_groups_first():
+    """The figure draws what it is given: report and notebooks give tables without small groups."""
+    report = [path.read_text(encoding="utf-8") for path in (ROOT / "src/helpers/report").rglob("*.py")]
+    given = [ast.unparse(call.args[0]) for text in report for call in list_calls(text, "plot_group_people")]
+    assert given and all(table.startswith("hide_small_groups(") for table in given)
+    cells = [
+        cell for path in (ROOT / "notebooks").rglob("*.ipynb") for cell in json.loads(path.read_text("utf-8"))["cells"]
+    ]
+    drawn = ["".join(cell["source"]) for cell in cells if "plot_group_people(" in "".join(cell["source"])]
+    assert any(list_calls(text, "plot_group_people") for text in drawn)
+    for text in drawn:
+        for call in list_calls(text, "plot_group_people"):
+            assert f"{ast.unparse(call.args[0])} = performance.load_people(" in text
 
 
 def test_forest_shows_gap_interval_margin_and_what_is_not_compared(tables):
@@ -97,17 +134,7 @@ def test_forest_of_one_attribute(tables):
     assert [text for text in list_texts(figure) if text in ("sex", "age")] == ["age"]
 
 
-def test_size_figure_shows_raw_expected_and_excess(tables):
-    _, disparity = tables
-    figure = plot_size_explained(disparity)
-    row = disparity[(disparity["metric"] == "dice") & (disparity["attribute"] == "sex") & (disparity["model"] == "m")]
-    for trace, column in zip(figure.data[:3], ("gap", "expected_gap", "excess_gap"), strict=True):
-        assert trace.x == pytest.approx(row[column].to_numpy())
-
-
 def test_nothing_to_show_is_said(tables):
     people, disparity = tables
     assert "No groups are large enough to be compared." in list_texts(plot_gap_forest(disparity, "dice", "site"))
-    without = disparity.drop(columns=["expected_gap", "excess_gap", "excess_low", "excess_high"])
-    assert any("Dice is not among" in text for text in list_texts(plot_size_explained(without)))
-    assert any("No person" in text for text in list_texts(plot_group_dots(people, "dice", "sex", model="nobody")))
+    assert any("No person" in text for text in list_texts(draw_people(people, model="nobody")))

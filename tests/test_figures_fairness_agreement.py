@@ -98,5 +98,5 @@ def test_models_gaps_stand_beside_the_annotators():
     assert figure.layout.annotations[0].text == "sex, n = 40"
     first = next(trace for trace in figure.data if trace.name == "the model's gap")
     assert list(first.error_x.array) == pytest.approx([0.01] * 4)
-    assert "best: male, worst: female" in first.customdata[0] and "corrected p = 0.040" in first.customdata[0]
+    assert "best: male, worst: female" in first.customdata[0] and "adjusted p = 0.040" in first.customdata[0]
     assert "−0.010" in first.customdata[0], "a minus sign, not a hyphen"

@@ -87,7 +87,7 @@ def test_balance_shows_absolute_differences_before_and_after():
 def test_balance_of_every_attribute_is_a_panel_each():
     figure = plot_balance(make_balance())
     assert "sex: female and male" in list_texts(figure) and "BMI: low and high (no pairs)" in list_texts(figure)
-    assert figure.layout.xaxis.title.text == figure.layout.xaxis2.title.text == "difference (standard deviations)"
+    assert figure.layout.xaxis.title.text == figure.layout.xaxis2.title.text == "difference (SD)"
     assert len(figure.layout.shapes) == 2
 
 

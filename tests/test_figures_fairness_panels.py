@@ -1,21 +1,17 @@
-"""What the fairness figures share: menus that leave nothing behind, titles clear of menus, numbers as people say them."""
+"""What the fairness figures share: menus that leave nothing behind, titles clear of menus."""
 
 from __future__ import annotations
 
-import numpy as np
 import plotly.graph_objects as go
 import pytest
 from plotly.subplots import make_subplots
 
 from helpers.figures.panels import (
+    Grid,
     count_columns,
-    format_p,
-    format_range,
-    format_value,
     frame_figure,
     offer_choices,
     put_first,
-    title_lowest,
 )
 
 
@@ -65,25 +61,15 @@ def test_columns_leave_room_for_the_names_and_lowest_panels_have_titles():
     assert [count_columns(groups, 8) for groups in (2, 3, 4, 5, 6, 9)] == [3, 3, 2, 2, 1, 1]
     assert count_columns(2, 1) == 1
     figure = make_subplots(rows=2, cols=3)
-    title_lowest(figure, "mm", panels=4, columns=3)
+    Grid(figure, panels=4, columns=3, body=400).title_axes("mm", "Dice")
     titled = [axis for axis in ("xaxis", "xaxis2", "xaxis3", "xaxis4") if figure.layout[axis].title.text == "mm"]
     assert titled == ["xaxis2", "xaxis3", "xaxis4"]
+    assert [figure.layout[axis].title.text for axis in ("yaxis", "yaxis2", "yaxis4")] == ["Dice", None, "Dice"]
 
 
 def test_the_chosen_one_comes_first_and_only_once():
     assert put_first(["a", "b", "a", "c"], "c") == ["c", "a", "b"]
     assert put_first(["a", "b"], None) == put_first(["a", "b"], "nowhere") == ["a", "b"]
-
-
-def test_numbers_are_said_with_their_units():
-    assert format_value(0.03449, "dice") == "0.034"
-    assert format_value(-0.0001, "dice") == "0.000", "no negative nothing"
-    assert format_value(-1.234, "hd95_mm") == "−1.23 mm"
-    assert format_value(12.34, "volume_error_ml") == "12.3 ml"
-    assert format_value(np.nan, "dice") == "–"
-    assert format_range(-0.5, 11.0, "hd95_mm") == "−0.50 to 11.0 mm"
-    assert format_range(0.1, 0.2, "nsd") == "0.100 to 0.200"
-    assert [format_p(value) for value in (0.0004, 0.04, np.nan)] == ["< 0.001", "= 0.040", "not tested"]
 
 
 def test_a_menu_finds_room_above_panels_of_one_low_row():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.figures.fairness_people import plot_intersections, plot_raincloud, plot_trend_curves
+from helpers.figures.fairness_people import plot_group_people, plot_intersections, plot_trend_curves
 from tests.test_figures_fairness_overview import list_texts
 
 
@@ -85,12 +85,12 @@ def show(figure, kind):
 
 
 def test_raincloud_shows_everyone_the_shape_and_the_mean(people):
-    figure = plot_raincloud(people, "dice", "sex", model="m", groups=make_means(people), min_group=5)
+    figure = plot_group_people(people, "dice", "sex", model="m", groups=make_means(people))
     violins, scatters = show(figure, "violin"), show(figure, "scatter")
-    assert len(violins) == 3 * 2 and all(trace.side == "positive" for trace in violins)
+    assert len(violins) == 3 * 3 and all(trace.side == "positive" for trace in violins)
     means = [trace for trace in scatters if trace.name == "mean and its 95 % interval"]
     dots = [trace for trace in scatters if trace.name is None]
-    assert len(means) == len(dots) == 3 * 2
+    assert len(means) == 3 * 2 and len(dots) == 3 * 3, "groups.csv has no mean of the others"
     chosen = people[(people["model"] == "m") & (people["organ"] == "liver") & (people["group_sex"] == "female")]
     assert sorted(dots[0].y) == sorted(violins[0].y) == sorted(chosen["dice"])
     assert means[0].y[0] == 0.6 and means[0].error_y.array[0] == pytest.approx(0.2)
@@ -99,32 +99,31 @@ def test_raincloud_shows_everyone_the_shape_and_the_mean(people):
 
 
 def test_dots_lie_beside_the_violin_in_the_group_s_own_room(people):
-    figure = plot_raincloud(people, "dice", "sex", model="m", min_group=5)
+    figure = plot_group_people(people, "dice", "sex", model="m")
     for trace in show(figure, "scatter"):
         place = round(float(np.mean(trace.x)) + 0.2)
         assert np.all(trace.x < place) and np.all(trace.x > place - 0.5)
 
 
-def test_a_small_group_is_named_and_its_values_are_nowhere(people):
-    figure = plot_raincloud(people, "dice", "sex", model="m", organs=["liver"], groups=make_means(people), min_group=5)
-    shown = np.concatenate([np.asarray(trace.y, float) for trace in figure.data])
-    assert not np.isin(people.loc[people["group_sex"] == "other", "dice"], shown).any()
-    assert "Not drawn (fewer than 5 people): other" in list_texts(figure)
-    assert figure.layout.xaxis.ticktext == ("female<br>n = 12", "male<br>n = 12", "other<br>n < 5")
+def test_a_group_nobody_is_left_of_is_named(people):
+    people["group_sex"] = people["group_sex"].mask(people["group_sex"] == "other")
+    figure = plot_group_people(people, "dice", "sex", model="m", organs=["liver"], groups=make_means(people))
+    assert "Not drawn, too few people: other" in list_texts(figure)
+    assert figure.layout.xaxis.ticktext == ("female<br>n = 12", "male<br>n = 12", "other<br>too few")
 
 
 def test_many_groups_have_room_for_their_names(people):
     names = np.array(["a", "b", "c", "d", "e", "f"])
     people["group_sex"] = np.tile(names, len(people))[: len(people)]
-    figure = plot_raincloud(people, "dice", "sex", model="m", min_group=2)
+    figure = plot_group_people(people, "dice", "sex", model="m")
     assert figure.layout.xaxis.domain[1] == 1 and figure.layout.xaxis2.domain[1] == 1
 
 
 def test_people_without_a_value_are_not_counted(people):
     people.loc[people["number"] == 1, "dice"] = np.nan
-    figure = plot_raincloud(people, "dice", "sex", model="m", min_group=5)
+    figure = plot_group_people(people, "dice", "sex", model="m")
     assert figure.layout.xaxis.ticktext[0] == "female<br>n = 11"
-    assert "No person" in list_texts(plot_raincloud(people, "dice", "sex", model="nobody"))
+    assert "No person" in list_texts(plot_group_people(people, "dice", "sex", model="nobody"))
 
 
 def test_trend_shows_curve_bands_and_the_slope_in_words():
@@ -140,7 +139,7 @@ def test_trend_shows_curve_bands_and_the_slope_in_words():
         (pytest.approx(0.89),),
     ]
     texts = list_texts(figure)
-    assert "<b>m</b>, n = 40<br>−0.010 per 10 years<br>(−0.020 to 0.001)<br>p trend < 0.001, bend 0.400" in texts
+    assert "<b>m</b>, n = 40<br>−0.010 per 10 years<br>(−0.020 to 0.001)<br>p trend < 0.001, bend = 0.40" in texts
     assert "<b>unfitted</b><br>fewer than 10 people" in texts
     assert figure.layout.xaxis.title.text == "age (years)"
     assert "all organs" in figure.layout.title.text

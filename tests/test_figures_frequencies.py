@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from helpers.figures.frequencies import plot_frequency_slices
+from helpers.spatial import FrequencySlices
 
-
-@dataclass(frozen=True)
-class Slices:
-    model: str = "sam"
-    organ: str = "liver"
-    attribute: str = ""
-    group: str = ""
-    kind: str = "false_negative"
-    people: int = 21
-    percent: tuple = ()
-    inside: tuple = ()
-    position_mm: tuple = (-32.0, 10.0, 0.0)
-    origin_mm: tuple = (-60.0, -40.0, -50.0)
-    spacing_mm: tuple = (3.0, 2.0, 1.0)
+NOTHING = FrequencySlices(
+    "sam", "liver", "", "", "false_negative", 21, percent=(), inside=(),
+    position_mm=(-32.0, 10.0, 0.0), origin_mm=(-60.0, -40.0, -50.0), spacing_mm=(3.0, 2.0, 1.0),
+)  # fmt: skip
 
 
 def make_slices(percent=47, **changes):
@@ -34,7 +25,7 @@ def make_slices(percent=47, **changes):
         inside[2:5, 2:6] = True
         planes.append(plane)
         insides.append(inside)
-    return replace(Slices(percent=tuple(planes), inside=tuple(insides)), **changes)
+    return replace(NOTHING, percent=tuple(planes), inside=tuple(insides), **changes)
 
 
 MISSED, ADDED = make_slices(), make_slices(12, kind="false_positive")

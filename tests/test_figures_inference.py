@@ -12,16 +12,16 @@ from helpers.figures.inference import (
     plot_throughput,
     plot_training,
 )
-from helpers.inference import Panel
+from helpers.inference import MontagePanel
 
 
-def make_panel(model: str, number: int, **changes: object) -> Panel:
+def make_panel(model: str, number: int, **changes: object) -> MontagePanel:
     square = np.array([[4.0, 4.0], [10.0, 4.0], [10.0, 12.0], [4.0, 12.0], [4.0, 4.0]])
     options = {
         "organ": "kidney_left", "label": "worst", "dice": 0.5, "image": np.full((7, 9), 100, np.uint8),
         "spacing_mm": (2.0, 3.0), "reference": (square,), "prediction": (square + 1, square + 2),
     }  # fmt: skip
-    return Panel(model=model, number=number, **{**options, **changes})
+    return MontagePanel(model=model, number=number, **{**options, **changes})
 
 
 def test_throughput_shows_every_finished_scan_and_counts_the_failed() -> None:
@@ -68,7 +68,7 @@ def test_montage_has_a_row_per_model_and_names_scans_by_number() -> None:
 
 
 def test_montage_of_nothing_says_so() -> None:
-    assert "No finished scan" in plot_montage([]).layout.title.text
+    assert "No finished scan" in plot_montage([]).layout.annotations[0].text
     assert len(plot_montage([make_panel("a", 1, prediction=())]).data) == 3
 
 
@@ -113,7 +113,7 @@ def test_sensitivity_shows_groups_with_their_size_or_says_that_there_is_nothing(
         }
     )  # fmt: skip
     figure = plot_sensitivity(table)
-    assert [trace.name for trace in figure.data] == ["female", "male", "old"]
-    assert figure.data[0].y[0] == "m · kidney left"
-    assert figure.data[0].customdata.tolist() == [[10]]
-    assert "drawn once" in plot_sensitivity(table.iloc[:0]).layout.title.text
+    assert [trace.name for trace in figure.data] == ["sex: female, n = 10", "sex: male, n = 12", "age: old, n = 9"]
+    assert figure.layout.yaxis.ticktext == ("m · kidney left",)
+    assert figure.data[0].customdata[0] == "female, n = 10: 0.900 (0.838 to 0.962)"
+    assert "drawn once" in plot_sensitivity(table.iloc[:0]).layout.annotations[0].text

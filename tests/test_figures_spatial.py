@@ -135,7 +135,7 @@ def test_triangles_without_a_value_are_grey():
 def test_hover_tells_millimetres_and_p():
     surface = show(plot_error_maps(make_maps(), TEMPLATES))[0][0]
     assert surface["hovertemplate"] == (
-        "%{customdata[0]:+.2f} mm<br>p = %{customdata[1]:.3f}, corrected for the whole surface<extra></extra>"
+        "%{customdata[0]:+.2f} mm<br>p = %{customdata[1]:.3f}, adjusted for the whole surface<extra></extra>"
     )
     np.testing.assert_allclose(surface["customdata"][0], [-1.8, 0.01], atol=1e-6)
     untested = show(plot_error_maps(make_maps().drop(columns="p_fwer"), TEMPLATES))
@@ -184,9 +184,9 @@ def test_adjusted_difference_is_what_is_drawn_where_it_was_tested():
     maps = make_maps(adjusted_difference=[-1.5, 0, 0, 0, np.nan, 0])
     traces, layout = show(plot_error_maps(maps, TEMPLATES))
     assert traces[0]["intensity"][0] == pytest.approx(-1.5)
-    assert "other characteristics held equal" in layout["title"]["text"]
+    assert "adjusted for other characteristics" in layout["title"]["text"]
     same = show(plot_error_maps(make_maps(adjusted_difference=make_maps()["difference"]), TEMPLATES))[1]
-    assert "held equal" not in same["title"]["text"]
+    assert "adjusted for" not in same["title"]["text"]
 
 
 def test_size_and_misses_are_shown_where_asked_for():

@@ -113,7 +113,7 @@ def test_predictions_lie_on_the_references_own_grid(make_study: MakeStudy) -> No
     cohort = study.read_included()
     for row in cohort.itertuples():
         path = study.prediction_path("ellipse", row.scan)
-        assert not volumes.grid_of(path).differences(volumes.grid_of(Path(row.reference)))
+        assert not volumes.read_grid(path).differences(volumes.read_grid(Path(row.reference)))
         assert sitk.ReadImage(str(path)).GetPixelID() == sitk.sitkUInt8
     # The same anatomy stored in another axis order gives the same mask, voxel by voxel in the body.
     np.testing.assert_array_equal(
@@ -326,9 +326,9 @@ def test_local_processes_give_the_same_predictions(make_study: MakeStudy) -> Non
         )
 
 
-def test_checkpoint_hashes_name_models_with_weights(make_study: MakeStudy) -> None:
+def test_hash_checkpoints_names_models_with_weights(make_study: MakeStudy) -> None:
     study = make_study([DEMO, ELLIPSE])
-    hashes = inference.checkpoint_hashes(study)
+    hashes = inference.hash_checkpoints(study)
     assert list(hashes) == ["demo"]
     table = inference.run_inference(study)
     assert set(table.loc[table["model"] == "demo", "checkpoint_sha256"]) == {hashes["demo"]}
@@ -362,7 +362,7 @@ def test_summary_by_hand() -> None:
 
 def test_reading_before_running_names_the_stage(make_study: MakeStudy) -> None:
     with pytest.raises(StageError, match="run 02_inference"):
-        inference.read_inference(make_study([ELLIPSE]))
+        inference.read_organs(make_study([ELLIPSE]))
 
 
 def test_progress_and_records_hold_no_paths(

@@ -84,7 +84,7 @@ def ask_medsam(sam: Any, grey: np.ndarray, prompts: Prompts) -> Logits:
 
 
 def ask_ours(segmenter: SamSegmenter, grey: np.ndarray, prompts: Prompts) -> Logits:
-    embeddings = segmenter.embed([grey])
+    embeddings = segmenter._encode(segmenter.frame.prepare(grey)[None])
     owners = [0] * len(prompts)
     low = segmenter.predict_low(embeddings, owners, prompts, grey.shape)[:, 0]
     return low.numpy(), segmenter.predict_scores(embeddings, owners, prompts, grey.shape).numpy()

@@ -35,7 +35,7 @@ def make_image(array: np.ndarray, spacing: tuple[float, float, float] = (12.0, 2
 
 
 def segment(template: Path, *, midline_x_mm: float | None = 14.0) -> np.ndarray:
-    grid = volumes.grid_of_image(make_image(np.zeros(SHAPE, np.uint8)))
+    grid = volumes.get_grid(make_image(np.zeros(SHAPE, np.uint8)))
     case = ScanCase("s1", "p1", "CT", grid, IDS, midline_x_mm=midline_x_mm)
     result = load(Spec("tool", "precomputed", ORGANS, template=str(template))).segment(case)
     assert result.prompts == 0

@@ -51,7 +51,9 @@ def segment_by_hand(sam: torch.nn.Module, case: ScanCase) -> np.ndarray:
     for organ in IDS:
         for z, box in zip(case.prompts[organ].slices, case.prompts[organ].corners, strict=True):
             low, high = (-1350, 150) if organ.startswith("lung") and case.modality == "CT" else (-160, 240)
-            grey = volumes.window_image(case.image, case.modality, center=(low + high) / 2, width=high - low)[z]
+            grey = volumes.find_levels(case.image, case.modality, center=(low + high) / 2, width=high - low).apply(
+                case.image[z]
+            )
             predictor.set_image(np.stack([grey] * 3, axis=-1))
             logits = predictor.predict(box=box, multimask_output=False, return_logits=True)[0][0]
             wins = logits > best[z]

@@ -9,7 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from helpers import storage
 from helpers.errors import ParameterError, SegfairError, StageError
 from helpers.notebook import open_stage, open_study
-from helpers.study import TABLES, load_study
+from helpers.study import load_study
 from tests.test_parameters import SMALL
 
 # Per notebook: what the study already has, and the beginning and the end of the sentence.
@@ -46,7 +46,7 @@ def params(tmp_path):
 def test_notebook_before_its_inputs_names_what_to_run(params, stage, present, begins, ends):
     study = load_study(params)
     for name in present:
-        storage.write_text("", study.folder / TABLES[name][0])
+        storage.write_text("", study.path(name))
     with pytest.raises(StageError) as raised:
         open_stage(stage, str(params))
     assert str(raised.value) == f"{begins} for study 'small': {ends}"

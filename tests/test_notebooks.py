@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers.study import STAGES
+from helpers.schema import STAGES
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 EVERY = sorted(NOTEBOOKS.rglob("*.ipynb"))

@@ -149,6 +149,7 @@ def test_missing_file_says_where_to_start(tmp_path):
             {"cohort.phantoms.planted.effects": [{"attribute": "sex", "above": 3, "erosion_mm": 1}]},
             "use `group` with sex",
         ),
+        ({"cohort.path": "people.csv"}, "`path` has no use when source is 'phantoms'"),
         ({"cohort.phantoms.planted.effects": [{"attribute": "age", "erosion_mm": 1}]}, "needs either `group`"),
     ],
 )
@@ -163,6 +164,14 @@ def test_annotators_are_people_and_at_least_two(write):
     assert "a alone is marked `annotator: true`" in alone and "two or more" in alone
     drawn_by_a_model = {"name": "ellipse", "kind": "prompt_only", "annotator": True}
     assert "needs kind precomputed" in fail(write(SMALL | {"models": [*people, drawn_by_a_model]}))
+
+
+def test_planted_masks_are_marked_and_ready_made(write):
+    marked = {"name": "moved", "kind": "precomputed", "path": "anywhere/{scan}.nii.gz", "planted": True}
+    (model,) = read_parameters(write(SMALL | {"models": [marked]})).models
+    assert model.planted
+    told = fail(write(SMALL | {"models": [marked | {"kind": "prompt_only", "path": None}]}))
+    assert "planted: true needs kind precomputed (masks with planted errors); got kind 'prompt_only'" in told
 
 
 def test_overrides_reach_sections_that_the_file_leaves_out_and_models_by_name(write):

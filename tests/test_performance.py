@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from helpers import performance, storage
+from helpers import fairness, performance, storage
 from helpers.compute import close_client
 from helpers.errors import StageError
 from helpers.metrics import MEASURES
@@ -208,8 +208,20 @@ def test_the_audit_is_written(study):
     disparity = study.read("disparity")
     assert len(disparity) == 2 * 3 and "excess_gap" in disparity
     assert (study.folder / "fairness" / "notes.json").read_text(encoding="utf-8").count("several scans") == 1
-    people = performance.load_people(study)
+    people = performance.load_people(study, "dice", "sex")
     assert {"number", "scans", "dice", "group_sex"} <= set(people) and "all" in set(people["organ"])
+
+
+def test_people_of_small_groups_have_no_group(study):
+    performance.measure_performance(study)
+    for smallest in (2, 3):
+        settings = study.parameters.fairness.model_copy(update={"min_group": smallest})
+        study.parameters = study.parameters.model_copy(update={"fairness": settings})
+        people = performance.load_people(study, "dice", "sex")
+        sizes = people[people["dice"].notna()].groupby(["model", "organ", "group_sex"], observed=True).size()
+        assert (sizes >= smallest).all()
+    whole, _ = fairness.average_subjects(study.read("metrics"), study.read_included(), ["sex"], ["dice"])
+    assert len(people) == len(whole) and people["group_sex"].isna().sum() > whole["group_sex"].isna().sum()
 
 
 def test_every_table_of_the_audit_is_read_as_it_was_written(study):

@@ -11,7 +11,8 @@ import yaml
 
 from helpers import pipeline, provenance, storage
 from helpers.errors import SegfairError, StageError
-from helpers.study import STAGES, load_study
+from helpers.schema import STAGES, list_outputs
+from helpers.study import load_study
 from tests.test_parameters import SMALL
 
 # jupyter_client and asyncio leave sockets to the garbage collector; not ours to mend.
@@ -19,13 +20,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore:.*kernel.*:RuntimeWarning"
 )
 
-WRITES = {
-    "01_cohort": ["cohort.parquet", "exclusions.csv"],
-    "02_inference": ["predictions/ellipse/inference.parquet"],
-    "03_performance": ["metrics.parquet", "fairness/groups.csv", "fairness/disparity.csv"],
-    "04_spatial": ["spatial/maps.parquet", "spatial/summary.csv", "spatial/slopes.parquet", "spatial/volumes.csv"],
-    "05_report": ["report.html"],
-}
 TABLE = 'pd.DataFrame({"scan": ["a"], "number": [1], "subject": ["a"], "reference": [None], "image": [None], "included": [True], "status": ["failed"]})'
 
 
@@ -42,7 +36,7 @@ def write_notebook(path, stage: str, body: str = "") -> None:
         f'print("in {stage}", study.parameters.fairness.alpha)',
         body,
     ]
-    for name in WRITES[stage]:
+    for name in list_outputs(stage, ["ellipse"]):
         write = "write_text('<html>', " if name.endswith(".html") else f"write_table({TABLE}, "
         lines.append(f'storage.{write}study.folder / "{name}")')
     lines.append(f'close_stage(study, "{stage}")')
@@ -72,10 +66,10 @@ def run(study, stages=STAGES, *, force=False, overrides=None) -> list[str]:
     ("options", "expected"),
     [
         ({}, list(STAGES)),
-        ({"first": "03"}, list(STAGES[2:])),
-        ({"last": "2"}, list(STAGES[:2])),
+        ({"first": "03"}, list(STAGES)[2:]),
+        ({"last": "2"}, list(STAGES)[:2]),
         ({"only": "04_spatial"}, ["04_spatial"]),
-        ({"first": "02", "last": "report"}, list(STAGES[1:])),
+        ({"first": "02", "last": "report"}, list(STAGES)[1:]),
     ],
 )
 def test_stages_are_chosen_by_number_or_name(options, expected):
@@ -120,6 +114,38 @@ def test_a_run_skips_what_is_up_to_date_and_reruns_what_a_change_touches(study, 
         "an executed notebook is shared: it must not name this machine's folders"
     )
     assert (study.folder / "notebooks" / "03_performance.html").exists()
+
+
+# What is edited, and the stages whose results it makes. An edit of a figure must not run models again.
+EDITS = [
+    ("figures/style.py", ["05_report"]),
+    ("report/calibration.json", ["05_report"]),
+    ("explore/brush.js", []),
+    ("spatial/template.py", ["04_spatial", "05_report"]),
+    ("fairness/audit.py", ["03_performance", "04_spatial", "05_report"]),
+    ("models/sam.py", ["02_inference", "03_performance", "04_spatial", "05_report"]),
+    ("models/weights/sam_demo.safetensors", ["02_inference", "03_performance", "04_spatial", "05_report"]),
+    ("demo/anatomy.py", list(STAGES)),
+    ("storage.py", list(STAGES)),
+]
+
+
+@pytest.mark.parametrize(("edited", "stale"), EDITS)
+def test_a_stage_depends_on_the_code_that_makes_its_results(study, monkeypatch, edited, stale):
+    before, package = provenance.Fingerprints(study), provenance._Package.read()
+    known = {stage: before.find(stage) for stage in STAGES}
+    package.hashes[edited] = f"not {package.hashes[edited]}"
+    monkeypatch.setattr(provenance._Package, "read", lambda: package)
+    after = provenance.Fingerprints(study)
+    assert [stage for stage in STAGES if after.find(stage) != known[stage]] == stale
+
+
+def test_everything_that_is_shipped_is_hashed(repository):
+    package = provenance._Package.read()
+    folder = repository / "src" / "helpers"
+    shipped = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert {path.relative_to(folder).as_posix() for path in shipped} == set(package.hashes)
+    assert "volumes" in str(package.imports["compute.py"] | package.imports["performance/stage.py"])
 
 
 @pytest.mark.slow
@@ -188,7 +214,8 @@ def test_changed_input_makes_the_cohort_out_of_date(study, tmp_path):
     ],
 )
 def test_what_changes_masks_makes_inference_out_of_date(study, override, current):
-    storage.write_table(pd.DataFrame({"scan": ["a"], "status": ["failed"]}), study.inference_path("ellipse"))
+    for name in list_outputs("02_inference", ["ellipse"]):
+        storage.write_table(pd.DataFrame({"scan": ["a"], "status": ["failed"]}), study.folder / name)
     provenance.record_stage(study, "02_inference", status="finished", seconds=1.0)
     assert provenance.stage_is_current(study, "02_inference")
     assert provenance.stage_is_current(load_study(study.source, override), "02_inference") == current
@@ -198,7 +225,7 @@ def test_each_stage_is_fingerprinted_once_until_it_has_run(study, monkeypatch):
     asked, stamp = [], provenance._stamp_inputs
     monkeypatch.setattr(provenance, "_stamp_inputs", lambda study, stage: asked.append(stage) or stamp(study, stage))
     fingerprints = provenance.Fingerprints(study)
-    before = {stage: fingerprints.find(stage) for stage in reversed(STAGES)}
+    before = {stage: fingerprints.find(stage) for stage in reversed(list(STAGES))}
     assert sorted(asked) == sorted(STAGES), "05 reads from 03 and 04, both from 02: still each is asked for once"
     asked.clear()
     fingerprints.forget("03_performance")

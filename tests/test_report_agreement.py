@@ -8,8 +8,8 @@ import pytest
 from helpers.report.outputs import read_outputs
 from helpers.report.sections.agreement import compose_agreement
 from helpers.report.sentences.agreement import describe_against_agreement, describe_agreement
+from helpers.schema import TABLES
 from helpers.storage import write_table
-from helpers.study import TABLES
 from tests import report_study as study
 
 ROW = {
@@ -86,9 +86,9 @@ def test_small_groups_are_withheld_and_the_rest_is_shown(folder):
     }
     groups = pd.DataFrame([{**group, "group": name, "n": 30, "suppressed": False} for name in ("female", "male")])
     for changed in (False, True):
-        write_table(groups.assign(n=3 if changed else 30), folder / TABLES["agreement_groups"][0])
-        write_table(table({}), folder / TABLES["agreement"][0])
-        write_table(table({}, row=AGAINST), folder / TABLES["against_agreement"][0])
+        write_table(groups.assign(n=3 if changed else 30), folder / TABLES["agreement_groups"].path)
+        write_table(table({}), folder / TABLES["agreement"].path)
+        write_table(table({}, row=AGAINST), folder / TABLES["against_agreement"].path)
         blocks = compose_agreement(read_outputs(folder))
         text = " ".join(getattr(block, "text", "") for block in blocks)
         assert ("0.031" in text) is not changed

@@ -7,9 +7,9 @@ import stat
 
 import pytest
 
+from helpers.chromium import find_browser
 from helpers.errors import StageError
 from helpers.report import build_report, print_report
-from helpers.report.pdf import find_browser
 from tests import report_study as study
 
 

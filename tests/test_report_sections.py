@@ -143,8 +143,9 @@ def test_performance_shows_gaps_people_and_every_comparison(whole):
         "Gap in Dice",
         "Gap in boundary error",
         "are made of",
-        "one dot per person",
+        "everyone is a dot",
         "over BMI",
+        "smaller gaps",
     ):
         assert any(words in title for title in titles), (words, titles)
     place = section.blocks.index(Heading("Does one model have smaller gaps than another?"))
@@ -461,5 +462,5 @@ def test_scans_left_out_are_counted_by_the_kind_of_their_reason(tmp_path):
     (shown,) = find(compose_report(folder)["losses"], Table)
     assert shown.frame.to_dict("records") == [
         {"Reason": "age … is outside 0 to 120 in the file", "Scans": "2"},
-        {"Reason": "reference unusable", "Scans": "2"},
+        {"Reason": "the reference cannot be used", "Scans": "2"},
     ]

@@ -389,6 +389,28 @@ def test_exclusions_are_counted(total, excluded, words):
     assert told.describe_exclusions(total, excluded) == words
 
 
+def test_scans_left_out_are_counted_by_kind_and_nobodys_value_is_told_of_several():
+    rows = [
+        ("age 103 years is outside the plausible 0 to 100", "age_implausible"),
+        ("withdrew consent", "scan_listed"),
+        ("age 101 years is outside the plausible 0 to 100", "age_implausible"),
+        ("bmi 3 kg/m² is outside the plausible 10 to 90", "bmi_implausible"),
+        ("seen twice", "scan_listed"),
+        ("withdrew consent", "scan_listed"),
+        ("withdrew consent; age 104 years is outside the plausible 0 to 100", "scan_listed; age_implausible"),
+        ("died; age 102 years is outside the plausible 0 to 100", "scan_listed; age_implausible"),
+    ]
+    assert told.count_reasons(pd.DataFrame(rows, columns=["reason", "kind"])) == [
+        ("age is not plausible", 2),
+        ("withdrew consent", 2),
+        ("named under cohort.exclusions.scans; age is not plausible", 2),
+        ("bmi 3 kg/m² is outside the plausible 10 to 90", 1),
+        ("seen twice", 1),
+    ]
+    before = pd.DataFrame({"reason": ["age 103 is outside 0 to 100", "age 101 is outside 0 to 100"]})
+    assert told.count_reasons(before) == [("age … is outside 0 to 100", 2)]
+
+
 def test_reasons_that_differ_in_numbers_alone_are_one():
     reasons = ["age 150 is outside 0 to 120", "no mask", "age 0 is outside 0 to 120", ""]
     assert told.merge_reasons(reasons) == [
@@ -396,18 +418,6 @@ def test_reasons_that_differ_in_numbers_alone_are_one():
         ("no mask", 1),
         ("no reason recorded", 1),
     ]
-
-
-def test_reasons_of_one_kind_are_one_whatever_their_words():
-    reasons = ["reference the file: truncated", "reference the file: no image", "age 150 is outside 0 to 120", "x"]
-    kinds = ["reference_unusable", "reference_unusable", "age_implausible", np.nan]
-    assert told.merge_reasons(reasons, kinds) == [
-        ("reference unusable", 2),
-        ("age 150 is outside 0 to 120", 1),
-        ("x", 1),
-    ]
-    two = ["age 150 is outside 0 to 120", "age 3 is outside 0 to 120"]
-    assert told.merge_reasons(two, ["age_implausible"] * 2) == [("age … is outside 0 to 120", 2)]
 
 
 def test_prompts_are_owned_up_to():

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from helpers.spatial.contrasts import SurfaceTest, design_groups, design_slope, run_test
-from helpers.spatial.correspondence import Field
+from helpers.spatial.correspondence import DistanceField
 from helpers.spatial.template import Template
 
 NO_COVARIATES = pd.DataFrame(index=range(30))
@@ -23,7 +23,9 @@ def three_groups():
 def tetrahedron(tmp_path):
     vertices = np.array([[10.0, 10, 10], [10, -10, -10], [-10, 10, -10], [-10, -10, 10]])
     faces = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]])
-    field = Field(np.ones((2, 2, 2), np.float32), 4.0, np.zeros(3), np.zeros(3), np.ones(3), np.zeros((3, 2), bool))
+    field = DistanceField(
+        np.ones((2, 2, 2), np.float32), 4.0, np.zeros(3), np.zeros(3), np.ones(3), np.zeros((3, 2), bool)
+    )
     path = tmp_path / "template.npz"
     Template(vertices, faces, field, 3).save(path)
     return path

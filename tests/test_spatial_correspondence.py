@@ -8,21 +8,21 @@ import SimpleITK as sitk
 
 from helpers.spatial.correspondence import (
     AffineAlignment,
-    Field,
+    DistanceField,
     flag_poor_matches,
     guess_alignment,
     match_vertices,
     measure_field,
     register_affine,
 )
-from helpers.spatial.surfaces import Frame, extract_surface, smooth_mask
+from helpers.spatial.surfaces import VoxelFrame, extract_surface, smooth_mask
 from tests.spatial_cohort import draw_ellipsoid
 
 RADII_MM = np.array([24.0, 18.0, 30.0])
 
 
 def smooth_image(image):
-    return smooth_mask(sitk.GetArrayFromImage(image), Frame.of_image(image))
+    return smooth_mask(sitk.GetArrayFromImage(image), VoxelFrame.of_image(image))
 
 
 def ellipsoid_points(rng, radii_mm, count=300):
@@ -95,7 +95,7 @@ def test_registration_that_does_not_overlap_is_refused(template_field):
 def test_vertices_are_snapped_to_the_person_s_surface(rng):
     organ = smooth_image(draw_ellipsoid((24.0,) * 3))
     alignment = AffineAlignment(np.eye(3), np.zeros(3), np.zeros(3))
-    match = match_vertices(ellipsoid_points(rng, np.full(3, 27.0)), alignment, organ, extract_surface(organ))
+    match = match_vertices(alignment.map_points(ellipsoid_points(rng, np.full(3, 27.0))), organ, extract_surface(organ))
     np.testing.assert_allclose(np.linalg.norm(match.points_mm, axis=1), 24.0, atol=2.0)  # slices of 4 mm
     assert match.distance_mm == pytest.approx(3.0, abs=0.5)
 
@@ -104,7 +104,7 @@ def test_vertex_outside_the_field_of_view_is_missing(rng):
     image = draw_ellipsoid((24.0,) * 3)
     cut = smooth_image(image[:, :, : image.GetSize()[2] // 2 + 2])  # the upper half was not scanned
     points = ellipsoid_points(rng, np.full(3, 24.0), 500)
-    match = match_vertices(points, AffineAlignment(np.eye(3), np.zeros(3), np.zeros(3)), cut, extract_surface(cut))
+    match = match_vertices(points, cut, extract_surface(cut))
     missing = np.isnan(match.points_mm).any(axis=1)
     top = 4.0  # the last slice's centre: one slice of 4 mm above the middle one
     assert missing[points[:, 2] > top + 0.1].all()
@@ -127,7 +127,7 @@ def test_field_is_saved_and_read(tmp_path):
     for number, part in enumerate((image, image[:, :, : image.GetSize()[2] // 2])):
         field = measure_field(smooth_image(part), grid_mm=4.0, name=f"scan {number:03d}")
         field.save(tmp_path / f"{number}.npz")
-        again = Field.load(tmp_path / f"{number}.npz")
+        again = DistanceField.load(tmp_path / f"{number}.npz")
         assert again.name == field.name and again.grid_mm == 4.0
         for part_name in ("values_mm", "origin_mm", "centre_mm", "scale_mm", "cut", "known"):
             np.testing.assert_array_equal(getattr(again, part_name), getattr(field, part_name))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.spatial import registrations
-from helpers.spatial.correspondence import AffineAlignment, Field
+from helpers.spatial.correspondence import AffineAlignment, DistanceField
 from helpers.spatial.deformation import DeformableAlignment, deform, remove_mean_displacement
 from helpers.spatial.registrations import forget_registrations, register_organ
 from helpers.spatial.template import Template
@@ -24,7 +24,7 @@ def draw_ball(radius_mm=20.0, bump_mm=0.0, centre_mm=(0.0, 0.0, 0.0), **changes)
     x, y, z = x - centre_mm[0], y - centre_mm[1], z - centre_mm[2]
     far = np.sqrt(x**2 + y**2 + z**2)
     values = far - radius_mm - bump_mm * np.clip(y / np.maximum(far, 1e-6), 0, 1) ** 2
-    field = Field(
+    field = DistanceField(
         np.clip(values, -CLIP_MM, CLIP_MM).astype(np.float32),
         GRID_MM,
         np.array([place[0] for place in PLACES]),

@@ -10,13 +10,13 @@ import SimpleITK as sitk
 from helpers.spatial.correspondence import AffineAlignment
 from helpers.spatial.deformation import DeformableAlignment
 from helpers.spatial.frequencies import TemplateGrid, compare_in_template, count_errors, write_comparison
-from helpers.spatial.surfaces import Frame
+from helpers.spatial.surfaces import VoxelFrame
 from helpers.spatial.template import Template
 from helpers.spatial.volume_maps import list_members, write_volumes
 from tests.spatial_cohort import make_study
 from tests.test_spatial_deformation import draw_ball
 
-FRAME = Frame(np.array([-40.0, -38.0, -36.0]), np.array([2.0, 2.5, 3.0]), np.eye(3))
+FRAME = VoxelFrame(np.array([-40.0, -38.0, -36.0]), np.array([2.0, 2.5, 3.0]), np.eye(3))
 SHAPE = (25, 31, 41)  # z, y, x
 
 

@@ -99,7 +99,7 @@ def test_another_measure_takes_the_pair_that_was_chosen():
 
 
 def test_pair_is_chosen_by_order_and_size_alone():
-    assert choose_pair({"female": 5, "male": 9}, min_group=5) == ("female", "male")
-    assert choose_pair({"young": 9, "middle": 9, "old": 9}, min_group=5) == ("old", "young")
-    assert choose_pair({"young": 4, "middle": 9, "old": 9}, min_group=5) == ("old", "middle")
-    assert choose_pair({"female": 5, "male": 4}, min_group=5) == (None, None)
+    assert choose_pair(["female", "male"], ()) == ("female", "male")
+    assert choose_pair(["young", "middle", "old"], ()) == ("old", "young")
+    assert choose_pair(["young", "middle", "old"], ("young",)) == ("old", "middle")
+    assert choose_pair(["female", "male"], ("male",)) == (None, None)

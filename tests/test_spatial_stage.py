@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from functools import partial
@@ -12,11 +13,11 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from helpers import volumes
+from helpers import storage, volumes
 from helpers.errors import StageError
-from helpers.spatial import Template, describe_location, describe_places, map_errors, read_errors, read_maps
-from helpers.spatial.measuring import ScanCase, measure_errors, measure_shapes
-from helpers.spatial.tables import QUALITY_COLUMNS, SUMMARY_COLUMNS
+from helpers.spatial import Template, describe_location, describe_places, map_errors
+from helpers.spatial.measuring import SurfaceCase, measure_errors, measure_shapes
+from helpers.spatial.tables import GROUP_COLUMNS, QUALITY_COLUMNS, SUMMARY_COLUMNS, type_table
 from tests.spatial_cohort import draw_ellipsoid, make_study, write_cohort, write_prediction
 
 EROSION_MM = 4.0
@@ -25,6 +26,13 @@ EROSION_MM = 4.0
 def draw_empty():
     image = draw_ellipsoid((20.0, 20.0, 20.0))
     return image * 0
+
+
+def read_errors(study, organ, model):
+    """Return the scans' numbers and their signed errors, (n_scans, n_vertices), from the file of stage 04."""
+    table = pd.read_parquet(study.folder / "spatial" / organ / f"errors_{model}.parquet")
+    numbers = table["number"].unique()
+    return numbers, table["error_mm"].to_numpy(np.float32).reshape(len(numbers), -1)
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +60,11 @@ def ellipsoids(tmp_path_factory):
     for number, (row, shape) in enumerate(zip(rows, shapes, strict=True), start=1):
         erosion = EROSION_MM if row["sex"] == "female" and number != 13 else 0.0  # 13: the second scan is right
         prediction = draw_ellipsoid(**shape, posterior_erosion_mm=erosion)
-        code = volumes.grid_of_image(row["reference"])
+        code = volumes.get_grid(row["reference"])
         write_prediction(study, "eroded", number, volumes.from_axial(prediction, code))
         if number not in (4, 6):
             write_prediction(study, "exact", number, row["reference"])
-    write_prediction(study, "exact", 4, volumes.from_axial(draw_empty(), volumes.grid_of_image(rows[3]["reference"])))
+    write_prediction(study, "exact", 4, volumes.from_axial(draw_empty(), volumes.get_grid(rows[3]["reference"])))
     return study, cohort, map_errors(study)
 
 
@@ -186,13 +194,15 @@ def test_files_follow_the_contract(ellipsoids):
 
 def test_maps_are_read_back_as_they_were_written(ellipsoids):
     study, _, result = ellipsoids
-    again = read_maps(study)
-    pd.testing.assert_frame_equal(again.maps, result.maps)
-    pd.testing.assert_frame_equal(again.summary, result.summary)
-    pd.testing.assert_frame_equal(again.groups, result.groups)
-    pd.testing.assert_frame_equal(again.quality, result.quality)
-    assert again.notes == result.notes
-    np.testing.assert_allclose(again.templates["organ"].vertices_mm, result.templates["organ"].vertices_mm, atol=1e-4)
+    folder = study.folder / "spatial"
+    pd.testing.assert_frame_equal(study.read("maps"), result.maps)
+    pd.testing.assert_frame_equal(type_table(study.read("spatial_summary"), SUMMARY_COLUMNS), result.summary)
+    pd.testing.assert_frame_equal(type_table(study.read("spatial_groups"), GROUP_COLUMNS), result.groups)
+    quality = type_table(storage.read_table(folder / "organ" / "quality.csv", made_by="04_spatial"), QUALITY_COLUMNS)
+    pd.testing.assert_frame_equal(quality, result.quality[QUALITY_COLUMNS])
+    assert json.loads((folder / "notes.json").read_text(encoding="utf-8")) == result.notes
+    again = Template.load(folder / "organ" / "template.npz")
+    np.testing.assert_allclose(again.vertices_mm, result.templates["organ"].vertices_mm, atol=1e-4)
 
 
 def test_storage_order_does_not_change_a_single_error(ellipsoids, tmp_path):
@@ -204,7 +214,7 @@ def test_storage_order_does_not_change_a_single_error(ellipsoids, tmp_path):
         paths = {name: tmp_path / f"{name}_{code}.nii.gz" for name in ("reference", "prediction")}
         volumes.write_volume(sitk.DICOMOrient(straight, code), paths["reference"])
         volumes.write_volume(sitk.DICOMOrient(predicted, code), paths["prediction"])
-        case = ScanCase(
+        case = SurfaceCase(
             "scan 001", paths["reference"], study.parameters.cohort.organs, study.organ_ids, ("organ",), 5.0,
             {"model": paths["prediction"]}, {"organ": study.folder / "spatial" / "organ" / "template.npz"},
         )  # fmt: skip
@@ -218,7 +228,7 @@ def test_prediction_on_another_grid_or_damaged_is_missing(ellipsoids, tmp_path):
     other, broken = tmp_path / "other.nii.gz", tmp_path / "broken.nii.gz"
     volumes.write_volume(draw_ellipsoid((20.0,) * 3, spacing_xyz_mm=(4.0, 4.0, 4.0)), other)
     broken.write_bytes(b"not an image")
-    case = ScanCase(
+    case = SurfaceCase(
         "scan 002", Path(cohort["reference"][1]), study.parameters.cohort.organs, study.organ_ids, ("organ",), 5.0,
         {"other": other, "broken": broken, "absent": tmp_path / "absent.nii.gz"},
         {"organ": study.folder / "spatial" / "organ" / "template.npz"},
@@ -297,7 +307,7 @@ def test_two_people_give_a_note_and_empty_tables(tmp_path):
     assert result.maps.empty and "error_female" in result.maps and "difference" in result.maps
     assert result.summary.empty and list(result.summary.columns) == SUMMARY_COLUMNS
     assert (result.quality["status"] == "no_template").all() and not result.templates
-    assert read_maps(study).maps.empty
+    assert study.read("maps").empty
     assert pd.read_parquet(study.folder / "spatial" / "organ" / "errors_exact.parquet").empty
 
 
@@ -321,8 +331,6 @@ def test_broken_and_empty_references_do_not_stop_the_others(tmp_path):
 def test_without_a_cohort_the_stage_to_run_is_named(tmp_path):
     with pytest.raises(StageError, match="01_cohort"):
         map_errors(make_study(tmp_path))
-    with pytest.raises(StageError, match="04_spatial"):
-        read_maps(make_study(tmp_path))
 
 
 @pytest.mark.data
@@ -334,7 +342,7 @@ def test_real_kidneys_are_matched_closely(data_folder, tmp_path):
     organs = {"kidney_right": Organ(labels=[1], side="right"), "kidney_left": Organ(labels=[1], side="left")}
     ids = {"kidney_right": 1, "kidney_left": 2}
     cases = [
-        ScanCase(
+        SurfaceCase(
             f"scan {number:03d}", data_folder / "kits23_annotators" / "reference" / f"case_{number:05d}.nii.gz", organs,
             ids, ("kidney_left",), 4.0,
         )
@@ -351,7 +359,7 @@ def test_real_kidneys_are_matched_closely(data_folder, tmp_path):
         reference = volumes.read_label_map(case.reference, organs, ids)
         predicted = volumes.read_label_map(annotator, organs, ids, midline_x_mm=reference.midline_x_mm)
         volumes.write_volume(predicted.image, tmp_path / case.reference.name)
-        full = ScanCase(
+        full = SurfaceCase(
             case.name, case.reference, organs, ids, ("kidney_left",), 4.0,
             {"annotator1": tmp_path / case.reference.name}, {"kidney_left": path},
         )  # fmt: skip

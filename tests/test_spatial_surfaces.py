@@ -7,8 +7,8 @@ import pytest
 
 from helpers.spatial.errors_on_surface import measure_signed_errors
 from helpers.spatial.surfaces import (
-    Frame,
     Surface,
+    VoxelFrame,
     extract_surface,
     find_boxes,
     find_closest_points,
@@ -30,7 +30,7 @@ def smooth_ball(radius_mm, spacing_xyz_mm, centre_mm=(0.0, 0.0, 0.0)):
     import SimpleITK as sitk
 
     image = draw_ellipsoid((radius_mm,) * 3, size_mm=70, spacing_xyz_mm=spacing_xyz_mm, centre_mm=centre_mm)
-    return smooth_mask(sitk.GetArrayFromImage(image), Frame.of_image(image))
+    return smooth_mask(sitk.GetArrayFromImage(image), VoxelFrame.of_image(image))
 
 
 def points_on_sphere(rng, radius_mm, count=600):
@@ -66,7 +66,7 @@ def test_error_is_missing_where_the_point_is_missing():
 
 
 def test_error_is_missing_where_the_prediction_fills_the_scan():
-    full = smooth_mask(np.ones((7, 8, 9), bool), Frame(np.zeros(3), np.ones(3), UPRIGHT))
+    full = smooth_mask(np.ones((7, 8, 9), bool), VoxelFrame(np.zeros(3), np.ones(3), UPRIGHT))
     errors = measure_signed_errors(np.array([[4.0, 4.0, 3.0]]), full, extract_surface(full))
     assert np.isnan(errors).all()
 
@@ -74,7 +74,7 @@ def test_error_is_missing_where_the_prediction_fills_the_scan():
 def test_flat_faces_lie_half_a_voxel_beyond_the_outer_voxel_centres():
     mask = np.zeros((20, 26, 30), bool)
     mask[5:15, 6:20, 7:23] = True  # z 5…14, y 6…19, x 7…22
-    frame = Frame(np.array([100.0, -50.0, 10.0]), np.array([1.5, 2.0, 4.0]), UPRIGHT)
+    frame = VoxelFrame(np.array([100.0, -50.0, 10.0]), np.array([1.5, 2.0, 4.0]), UPRIGHT)
     surface = extract_surface(smooth_mask(mask, frame))
     middle = frame.to_mm(np.array([[14.5, 12.5, 9.5]]))
     beyond = [[30.0, 0, 0], [-30.0, 0, 0], [0, 30.0, 0], [0, -30.0, 0], [0, 0, 45.0], [0, 0, -45.0]]
@@ -87,7 +87,7 @@ def test_flat_faces_lie_half_a_voxel_beyond_the_outer_voxel_centres():
 def test_pooling_fine_voxels_keeps_the_place():
     mask = np.zeros((12, 60, 64), bool)
     mask[3:9, 20:41, 18:46] = True
-    frame = Frame(np.zeros(3), np.array([0.5, 0.5, 3.0]), UPRIGHT)
+    frame = VoxelFrame(np.zeros(3), np.array([0.5, 0.5, 3.0]), UPRIGHT)
     occupancy = smooth_mask(mask, frame)
     assert occupancy.frame.spacing_mm.tolist() == [1.5, 1.5, 3.0]
     vertices = extract_surface(occupancy).vertices_mm
@@ -100,14 +100,14 @@ def test_direction_turns_the_surface_with_the_scan():
     mask = np.zeros((9, 12, 15), bool)
     mask[3:6, 3:9, 3:12] = True
     quarter = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # array x runs along world y
-    straight = extract_surface(smooth_mask(mask, Frame(np.zeros(3), np.ones(3) * 2, UPRIGHT))).vertices_mm
-    turned = extract_surface(smooth_mask(mask, Frame(np.zeros(3), np.ones(3) * 2, quarter))).vertices_mm
+    straight = extract_surface(smooth_mask(mask, VoxelFrame(np.zeros(3), np.ones(3) * 2, UPRIGHT))).vertices_mm
+    turned = extract_surface(smooth_mask(mask, VoxelFrame(np.zeros(3), np.ones(3) * 2, quarter))).vertices_mm
     np.testing.assert_allclose(turned, straight @ quarter.T, atol=1e-9)
 
 
 def test_frame_goes_there_and_back(rng):
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    frame = Frame(rng.normal(size=3), np.array([0.7, 1.1, 5.0]), turn)
+    frame = VoxelFrame(rng.normal(size=3), np.array([0.7, 1.1, 5.0]), turn)
     index = rng.uniform(0, 30, size=(7, 3))
     np.testing.assert_allclose(frame.to_index(frame.to_mm(index)), index, atol=1e-9)
 
@@ -175,7 +175,7 @@ def test_largest_part_is_kept():
 def test_cut_organ_is_open_at_the_end_of_the_scan():
     mask = np.zeros((8, 20, 22), bool)
     mask[3:, 6:14, 6:16] = True  # reaches the top slice
-    occupancy = smooth_mask(mask, Frame(np.zeros(3), np.array([2.0, 2.0, 3.0]), UPRIGHT))
+    occupancy = smooth_mask(mask, VoxelFrame(np.zeros(3), np.array([2.0, 2.0, 3.0]), UPRIGHT))
     assert occupancy.cut.tolist() == [[False, False], [False, False], [False, True]]
     surface = extract_surface(occupancy)
     assert surface.vertices_mm[:, 2].max() == pytest.approx(21.0)
@@ -188,7 +188,7 @@ def test_cut_organ_is_open_at_the_end_of_the_scan():
 def test_one_voxel_still_has_a_surface():
     mask = np.zeros((7, 8, 9), bool)
     mask[3, 4, 5] = True
-    surface = extract_surface(smooth_mask(mask, Frame(np.zeros(3), np.array([1.0, 1.0, 4.0]), UPRIGHT)))
+    surface = extract_surface(smooth_mask(mask, VoxelFrame(np.zeros(3), np.array([1.0, 1.0, 4.0]), UPRIGHT)))
     assert len(surface.faces) > 0
     np.testing.assert_allclose(surface.vertices_mm.mean(axis=0), [5.0, 4.0, 12.0], atol=0.6)
 
@@ -198,11 +198,11 @@ def test_one_label_of_several_is_taken():
     labels[1:4, 1:4, 1:4], labels[4:6, 5:7, 5:8] = 2, 5
     boxes = find_boxes(labels)
     assert set(boxes) == {2, 5}
-    frame = Frame(np.zeros(3), np.full(3, 2.0), UPRIGHT)
+    frame = VoxelFrame(np.zeros(3), np.full(3, 2.0), UPRIGHT)
     found = extract_surface(smooth_mask(labels, frame, label=5, box=boxes[5])).vertices_mm
     np.testing.assert_allclose(found.mean(axis=0), [12.0, 11.0, 9.0], atol=0.6)
 
 
 def test_empty_mask_is_refused():
     with pytest.raises(ValueError, match="must not be empty"):
-        smooth_mask(np.zeros((7, 8, 9), bool), Frame(np.zeros(3), np.ones(3), UPRIGHT))
+        smooth_mask(np.zeros((7, 8, 9), bool), VoxelFrame(np.zeros(3), np.ones(3), UPRIGHT))

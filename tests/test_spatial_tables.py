@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from helpers.spatial.tables import (
     GROUP_COLUMNS,
     QUALITY_COLUMNS,
     SUMMARY_COLUMNS,
+    AttributeTests,
     adjust_over_maps,
     list_groups,
     list_map_columns,
@@ -23,13 +25,14 @@ from helpers.spatial.tables import (
     tabulate_slopes,
     type_table,
 )
+from helpers.spatial.template import Template
 from helpers.statistics.freedman_lane import SurfaceEffect
 
 NAN = np.nan
-KEY = ("sam", "liver", "sex")
 # An upper square of 1 mm² and a lower one of 9 mm²: their corners stand for 0.25 and 2.25 mm² on average.
 VERTICES = np.array([[0.0, 0, 5], [1, 0, 5], [1, 1, 5], [0, 1, 5], [0, 0, -5], [3, 0, -5], [3, 3, -5], [0, 3, -5]])
 FACES = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
+TEMPLATE = Template(VERTICES, FACES, None, 4)
 GROUPS = pd.Series(pd.Categorical(["female", "female", "male", "male"], ["female", "male"]))
 
 
@@ -54,6 +57,10 @@ def design():
     return Design(people, np.ones(3), np.zeros((3, 1)), people, ("female", "male"), ("age",), 1, "bmi: constant")
 
 
+def make_tests(maps, attribute="sex", **changes):
+    return AttributeTests(("sam", "liver", attribute), maps, {"female": 1, "male": 0}, Path(), **changes)
+
+
 # Half a square's surface: vertices 4, 5 and 7 of the lower one share its 9 mm² with 6 as 3, 1.5, 3, 1.5.
 LOWER = [0, 0, 0, 0, 1, 1, 1, 1]
 
@@ -65,7 +72,7 @@ def test_map_table_has_a_column_per_group_of_all_attributes(maps):
         "error_female", "error_male", "error_young", "error_old",
     ]  # fmt: skip
     effect = make_effect([-4.0] * 8, [-3.0] * 8, [0.02] * 8)
-    table = tabulate_maps(KEY, VERTICES, maps, {"signed": effect}, columns)
+    table = tabulate_maps(make_tests(maps, effects={"signed": effect}), TEMPLATE, columns)
     assert list(table.columns) == columns and len(table) == 8
     row = table.iloc[1]
     assert (row["x"], row["y"], row["z"], row["vertex"], row["n"]) == (1.0, 0.0, 5.0, 1, 4)
@@ -77,7 +84,7 @@ def test_map_table_has_a_column_per_group_of_all_attributes(maps):
 
 def test_without_a_test_the_map_has_means_alone(maps):
     columns = list_map_columns(pd.DataFrame({"group_sex": GROUPS}))
-    table = tabulate_maps(KEY, VERTICES, maps, {}, columns)
+    table = tabulate_maps(make_tests(maps), TEMPLATE, columns)
     assert table["p_fwer"].isna().all() and (table["n"] == 0).all() and (table["difference"] == -4.0).all()
 
 
@@ -85,7 +92,7 @@ def test_summary_speaks_of_the_significant_surface(maps, design):
     values = np.where(LOWER, [0, 0, 0, 0, -2.0, -3.0, -2.5, 0.5], 9.0)  # the upper square is not significant
     p = np.where(LOWER, 0.01, 0.4)
     effect = make_effect(values, [1, 1, 1, 1, -3, -9, -4, 2], p)
-    row = summarise_maps(KEY, VERTICES, FACES, maps, {"signed": effect}, design, alpha=0.05)
+    row = summarise_maps(make_tests(maps, effects={"signed": effect}, designs={"signed": design}), TEMPLATE, alpha=0.05)
     assert set(row) | {"p_adjusted"} == set(SUMMARY_COLUMNS)
     assert (row["n"], row["n_a"], row["n_b"], row["n_tested"], row["vertices"]) == (4, 2, 2, 3, 8)
     assert row["significant_fraction"] == 0.9 and row["min_p_fwer"] == 0.01
@@ -100,27 +107,33 @@ def test_summary_speaks_of_the_significant_surface(maps, design):
 
 def test_summary_without_significance_speaks_of_the_whole_surface(maps, design):
     effect = make_effect(np.linspace(0.1, 0.8, 8), [1] * 7 + [3], [0.5] * 8)
-    row = summarise_maps(KEY, VERTICES, FACES, maps, {"signed": effect}, design, alpha=0.05)
+    row = summarise_maps(make_tests(maps, effects={"signed": effect}, designs={"signed": design}), TEMPLATE, alpha=0.05)
     assert (row["significant_fraction"], row["region"]) == (0.0, "surface")
     assert row["peak_difference_mm"] == pytest.approx(0.8) and row["peak_x"] == 0.0
 
 
 def test_summary_without_a_difference_is_empty_not_zero():
     alone = {name: average_groups(np.zeros((4, 8)), GROUPS, min_group=3) for name in ("signed", "absolute", "miss")}
-    row = summarise_maps(KEY, VERTICES, FACES, alone, {}, None, alpha=0.05)
+    row = summarise_maps(make_tests(alone), TEMPLATE, alpha=0.05)
     assert row["group_a"] is None and row["n_a"] is None and np.isnan(row["peak_difference_mm"])
     assert (row["vertices"], row["n_tested"], row["location"]) == (0, 0, "")
 
 
-def test_slopes_are_stated_per_step(design):
+def test_slopes_are_stated_per_step(maps, design):
     effect = make_effect([0.3] * 8, [3] * 8, [0.01] * 8)
-    table = tabulate_slopes(("sam", "liver", "age"), VERTICES, 10.0, "years", {"signed": effect, "absolute": effect})
+    age = make_tests(
+        maps,
+        "age",
+        slopes={"signed": effect, "absolute": effect},
+        slope_designs={"signed": design},
+        step=10.0,
+        unit="years",
+    )
+    table = tabulate_slopes(age, TEMPLATE)
     assert (
         table["slope"].iloc[0] == np.float32(0.3) and table["step"].iloc[0] == 10 and table["unit"].iloc[0] == "years"
     )
-    row = summarise_slopes(
-        ("sam", "liver", "age"), VERTICES, FACES, 10.0, "years", {"signed": effect}, design, alpha=0.05
-    )
+    row = summarise_slopes(age, TEMPLATE, alpha=0.05)
     assert row["peak_slope_mm"] == 0.3 and row["location"].endswith("up to 0.3 mm larger per 10 years")
 
 
@@ -131,10 +144,9 @@ def test_p_is_corrected_over_all_maps_by_holm():
 
 
 def test_group_means_are_over_the_surface_by_area(maps):
-    areas = np.array([1.0] * 4 + [9.0] * 4)
     errors = np.array([[0.0] * 4 + [1.0] * 4] * 4)
     by_area = {name: average_groups(errors, GROUPS, min_group=2) for name in ("signed", "absolute", "miss")}
-    rows = list_groups(KEY, areas, by_area, {"female": 1, "male": 0}, min_group=2)
+    rows = list_groups(make_tests(by_area), TEMPLATE)
     assert [row["error_mm"] for row in rows] == [0.9, 0.9]
     assert [(row["group"], row["n"], row["prediction_empty"], row["suppressed"]) for row in rows] == [
         ("female", 2, 1, False), ("male", 2, 0, False),

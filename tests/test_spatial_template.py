@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from helpers.errors import StageError
 from helpers.spatial.correspondence import AffineAlignment, measure_field
-from helpers.spatial.surfaces import Frame, measure_enclosed_volume, smooth_mask
+from helpers.spatial.surfaces import VoxelFrame, measure_enclosed_volume, smooth_mask
 from helpers.spatial.template import (
     Template,
     add_shapes,
@@ -23,7 +23,7 @@ from tests.spatial_cohort import draw_ellipsoid
 
 def measure(radii_mm, **changes):
     image = draw_ellipsoid(radii_mm, size_mm=90.0, **changes)
-    return measure_field(smooth_mask(sitk.GetArrayFromImage(image), Frame.of_image(image)), grid_mm=5.0)
+    return measure_field(smooth_mask(sitk.GetArrayFromImage(image), VoxelFrame.of_image(image)), grid_mm=5.0)
 
 
 def add_here(canvas, fields, starts, step):
@@ -98,7 +98,7 @@ def test_mean_of_alignments_is_taken_out():
 def test_cut_organs_do_not_shape_the_template_when_three_are_whole(fields):
     image = draw_ellipsoid((20, 16, 28), size_mm=90.0)
     cut = image[:, :, : image.GetSize()[2] // 2]
-    half = measure_field(smooth_mask(sitk.GetArrayFromImage(cut), Frame.of_image(cut)), grid_mm=5.0)
+    half = measure_field(smooth_mask(sitk.GetArrayFromImage(cut), VoxelFrame.of_image(cut)), grid_mm=5.0)
     assert build_template([*fields, half], add_here, vertices=300, rounds=["affine"]).subjects == 4
     assert build_template([*fields[:2], half], add_here, vertices=300, rounds=()).subjects == 3
 

@@ -12,6 +12,7 @@ import pytest
 
 from helpers import storage
 from helpers.errors import SegfairError, StageError
+from helpers.schema import TABLES, Column, Table
 
 
 def test_a_failed_write_leaves_the_former_file_and_no_debris(tmp_path):
@@ -76,14 +77,14 @@ def test_missing_table_names_the_stage_that_makes_it(tmp_path):
     with pytest.raises(
         StageError, match=r"metrics\.parquet is missing .* run 03_performance or `segfair run PARAMS --until 03`"
     ):
-        storage.read_table(tmp_path / "metrics.parquet", made_by="03_performance")
+        storage.read_table(tmp_path / "metrics.parquet", TABLES["metrics"])
 
 
 @pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
 def test_tables_come_back_as_written(tmp_path, name):
     table = pd.DataFrame({"scan": ["00007", "b"], "dice": [0.5, None]})
     storage.write_table(table, tmp_path / name)
-    read = storage.read_table(tmp_path / name, made_by="03_performance")
+    read = storage.read_table(tmp_path / name, TABLE)
     assert read["dice"].tolist()[0] == 0.5 and read["dice"].isna().tolist() == [False, True]
     with pytest.raises(ValueError, match=r"path must end in \.parquet or \.csv"):
         storage.write_table(table, tmp_path / "table.txt")
@@ -94,23 +95,52 @@ def test_hash_of_a_value_ignores_key_order_and_sees_changes():
     assert storage.hash_value({"a": 1}) != storage.hash_value({"a": 2})
 
 
+TABLE = Table(
+    "table",
+    "table.csv",
+    "03_performance",
+    "scan",
+    (
+        Column("scan", "text", ""),
+        Column("n", "count", ""),
+        Column("few", "count", ""),
+        Column("dice", "number", ""),
+        Column("suppressed", "flag", ""),
+        Column("group_<attribute>", "text", ""),
+    ),
+)
+
+
 def test_a_csv_table_is_read_as_it_was_written(tmp_path):
     table = pd.DataFrame(
         {
             "scan": ["001", "2", "NA"],
-            "group": ["1", "NA", ""],
-            "site": ["x", "", "1"],
+            "group_site": ["1", "NA", ""],
+            "theirs": ["1", "", "2"],
             "n": [3, 4, 5],
-            "gap": [0.5, float("nan"), 2.0],
+            "few": [3, None, 5],
+            "dice": [1.0, float("nan"), 2.0],
             "suppressed": [True, False, True],
-            "empty": [float("nan")] * 3,
         }
     )
     storage.write_table(table, tmp_path / "table.csv")
-    read = storage.read_table(tmp_path / "table.csv", made_by="03_performance")
+    read = storage.read_table(tmp_path / "table.csv", TABLE)
     pd.testing.assert_frame_equal(read, table, check_dtype=False)
-    assert read["group"].tolist() == ["1", "NA", ""] and read["n"].dtype == "int64" and read["suppressed"].dtype == bool
-    sizes = pd.DataFrame({"sex": ["1", "2"], "n": ["7", "<3"]})
-    storage.write_table(sizes, tmp_path / "cells.csv")
-    read = storage.read_table(tmp_path / "cells.csv", made_by="03_performance", words=["sex", "n"])
-    assert read.to_dict("list") == sizes.to_dict("list")
+    assert read["group_site"].tolist() == ["1", "NA", ""], "a group keeps its name, whatever it is"
+    assert read["theirs"].tolist() == ["1", "", "2"], "a column that we do not know is text"
+    assert [str(read[name].dtype) for name in ("n", "few", "dice", "suppressed")] == ["int64", *["float64"] * 2, "bool"]
+
+
+def test_a_table_without_rows_keeps_its_types(tmp_path):
+    storage.write_table(pd.DataFrame(columns=TABLE.names), tmp_path / "table.csv")
+    read = storage.read_table(tmp_path / "table.csv", TABLE)
+    assert [str(read[name].dtype) for name in ("n", "dice", "suppressed")] == ["int64", "float64", "bool"]
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "wanted"), [("dice", "high", "numbers"), ("suppressed", "maybe", "True or False")]
+)
+def test_a_cell_of_the_wrong_kind_is_one_sentence(tmp_path, column, cell, wanted):
+    storage.write_table(pd.DataFrame({column: [cell]}), tmp_path / "table.csv")
+    with pytest.raises(StageError, match=rf"column {column} must hold {wanted}; it holds '{cell}': run 03_performance"):
+        storage.read_table(tmp_path / "table.csv", TABLE)

@@ -51,7 +51,7 @@ def test_any_metric_can_order_the_scans(study):
     assert browser.orders == ["dice", "hd95_mm"]
     view = browser.show(sort_by="hd95_mm")
     assert [number for _, number in view.scans] == [4, 3, 2, 1], "a large distance is worst"
-    assert view.scans[0][0] == "scan 004, 95 % Hausdorff distance 4.0 mm"
+    assert view.scans[0][0] == "scan 004, 95 % Hausdorff distance 4.00 mm"
     assert view.number == 2, "the scan that is shown stays"
 
 

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from helpers.spatial.boundary import MaskBoundary
 from helpers.widgets.scans import ScanStore, _Cache, _enclose
@@ -89,3 +90,14 @@ def test_a_failure_is_not_kept():
     with pytest.raises(OSError, match="no"):
         cache.find("key", fail)
     assert cache.find("key", lambda: 5) == 5
+
+
+def test_nothing_of_another_grid_is_shown_though_its_shape_fits(study):
+    cohort = study.read_included().set_index("number", drop=False)
+    for path in (cohort.loc[1, "image"], study.prediction_path("eroded", cohort.loc[1, "scan"])):
+        image = sitk.ReadImage(str(path))
+        image.SetOrigin([place + 10.0 for place in image.GetOrigin()])
+        sitk.WriteImage(image, str(path))
+    store = ScanStore(study, cohort)
+    assert store.load_scan(1).image is None
+    assert store.load_prediction("eroded", 1) is None and store.load_prediction("eroded", 2) is not None

@@ -22,8 +22,9 @@ from helpers.parameters import Compute
 
 Case = TypeVar("Case")
 
-# One thread per worker, as many workers as cores. And large arrays come and go with every scan: glibc is to keep
-# their memory instead of giving it back each time (Dask's own setting trims at 64 KiB), which halves the time (measured: 65 s to 34 s).
+# One thread per worker, as many workers as cores. And large arrays come and go with every scan:
+# glibc is to keep their memory instead of giving it back each time (Dask's own setting trims at 64
+# KiB), which halves the time (measured: 65 s to 34 s).
 _TRIM_BYTES, _MMAP_BYTES = 1 << 30, 1 << 28
 _WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": 1,
@@ -59,7 +60,7 @@ class CaseFailure:
 
 
 def keep_freed_memory() -> None:
-    """Tell this process's glibc what worker processes are told by their environment; elsewhere do nothing."""
+    """Tell this process's glibc what workers are told by their environment; elsewhere nothing."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
@@ -67,12 +68,7 @@ def keep_freed_memory() -> None:
 
 
 def map_cases(
-    function: Callable[[Case], Any],
-    cases: Sequence[Case],
-    *,
-    ids: Sequence[str],
-    compute: Compute,
-    label: str,
+    function: Callable[[Case], Any], cases: Sequence[Case], *, ids: Sequence[str], compute: Compute, label: str
 ) -> list[Any]:
     """Call `function` on every case and return the results in the order of `cases`.
 
@@ -80,7 +76,8 @@ def map_cases(
     ----------
     function : callable
         Takes one case; it and the cases must pickle when work leaves this process. A case may run
-        twice (a worker that dies is restarted and its case run again), so writes must be idempotent.
+        twice (a worker that dies is restarted and its case run again), so writes must be
+        idempotent.
     cases : sequence
         What to map over. Pass paths, not pixels.
     ids : sequence of str
@@ -98,14 +95,9 @@ def map_cases(
     if len(ids) != len(cases):
         raise ValueError(f"ids must name each of the {len(cases)} cases; got {len(ids)}")
     results: list[Any] = [None] * len(cases)
-    run = (
-        _run_in_process
-        if _count_workers(compute) == 0 or (len(cases) < 2 and compute.scheduler is None)
-        else _run_on_dask
-    )
-    with tqdm(
-        total=len(cases), desc=label, file=sys.stdout, unit="scan", mininterval=0.5, dynamic_ncols=False, ncols=100
-    ) as bar:
+    in_process = _count_workers(compute) == 0 or (len(cases) < 2 and compute.scheduler is None)
+    run = _run_in_process if in_process else _run_on_dask
+    with tqdm(total=len(cases), desc=label, file=sys.stdout, unit="scan", mininterval=0.5, ncols=100) as bar:
         for index, result in run(function, cases, ids, compute):
             results[index] = result
             if isinstance(result, CaseFailure):
@@ -143,18 +135,17 @@ def _run_on_dask(
     places = {future.key: index for index, future in enumerate(futures)}
     for future in as_completed(futures):
         index = places[future.key]
-        # Only what the guard cannot catch arrives as an error: a killed worker, a result that does not pickle.
+        # Only what the guard cannot catch arrives as an error: a killed worker, a result that does
+        # not pickle.
         if future.status == "finished":
             yield index, future.result()
         else:
             error = future.exception()
-            yield (
-                index,
-                CaseFailure(
-                    str(ids[index]),
-                    f"the worker process did not survive it ({type(error).__name__}): out of memory or a crash in compiled code",
-                ),
+            text = (
+                f"the worker process did not survive it ({type(error).__name__}): "
+                "out of memory or a crash in compiled code"
             )
+            yield index, CaseFailure(str(ids[index]), text)
         future.release()
 
 
@@ -188,7 +179,8 @@ def _open_client(compute: Compute) -> Any:
             _client = Client(compute.scheduler, timeout=20)
         except OSError as error:
             raise SegfairError(
-                f"compute.scheduler {compute.scheduler}: no Dask scheduler answers there: start one (`dask scheduler`) or leave the key out to use this machine's cores"
+                f"compute.scheduler {compute.scheduler}: no Dask scheduler answers there: "
+                "start one (`dask scheduler`) or leave the key out to use this machine's cores"
             ) from error
     else:
         with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}):

@@ -1,4 +1,4 @@
-"""A folder of DICOM slices → one image: its one series, whole and evenly spaced, or the reason why it cannot be used."""
+"""A folder of DICOM slices → one image: its one series, or why it cannot be used."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from helpers.errors import VolumeError
 # What scanners and archives call a single slice.
 SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
 
-# Positions are decimal text in DICOM. Rounding moves a slice by less than this; a tilted gantry by more.
+# Positions are decimal text in DICOM. Rounding moves a slice by less than this; a tilted gantry by
+# more.
 _SIDEWAYS_MM = 0.02
 _SAME_PLACE_MM = 0.01
 _SPACING_MM = 0.01
 _DIRECTION = 1e-3
-# How far a slice may lie from its place in an even stack, in slice distances. One missing slice makes at least a third.
+# How far a slice may lie from its place in an even stack, in slice distances. One missing slice
+# makes at least a third.
 _UNEVEN = 0.2
 
 
@@ -43,7 +45,7 @@ class Series:
 
 
 def find_series(folder: Path) -> Series:
-    """Find the one series in a folder and check that its slices make an even stack; only headers are read.
+    """Find the one series in a folder and check by headers that its slices make an even stack.
 
     Parameters
     ----------
@@ -53,12 +55,14 @@ def find_series(folder: Path) -> Series:
     Raises
     ------
     VolumeError
-        There is no series, more than one, or one whose slices differ, overlap, are missing or sheared.
+        There is no series, more than one, or one whose slices differ, overlap, are missing or
+        sheared.
     """
     names = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if not names:
         raise VolumeError(
-            f"{folder.name}: the folder holds no DICOM series: give a folder with the slices of one series, or a NIfTI file"
+            f"{folder.name}: the folder holds no DICOM series: "
+            "give a folder with the slices of one series, or a NIfTI file"
         )
     if len(names) > 1:
         raise VolumeError(
@@ -68,7 +72,8 @@ def find_series(folder: Path) -> Series:
     broken = _count_dicom(folder) - len(files)
     if broken > 0:
         raise VolumeError(
-            f"{folder.name}: {broken} DICOM files cannot be read, they may be truncated or damaged: copy the series again from its source"
+            f"{folder.name}: {broken} DICOM files cannot be read, they may be truncated or damaged: "
+            "copy the series again from its source"
         )
     slices = [_read_header(Path(file)) for file in files]
     first = slices[0]
@@ -83,7 +88,8 @@ def find_series(folder: Path) -> Series:
         or np.ptp(directions, axis=0).max() > _DIRECTION
     ):
         raise VolumeError(
-            f"{folder.name}: the DICOM slices differ in size or direction: keep the slices of one stack (a scout image may lie among them)"
+            f"{folder.name}: the DICOM slices differ in size or direction: "
+            "keep the slices of one stack (a scout image may lie among them)"
         )
     origins = np.array([part.GetOrigin() for part in slices])
     normal = directions[0].reshape(3, 3)[:, 2]
@@ -115,7 +121,8 @@ def read_series(folder: Path) -> sitk.Image:
         image = reader.Execute()
     except RuntimeError as error:
         raise VolumeError(
-            f"{folder.name}: a DICOM slice cannot be decoded: copy the series again from its source, or convert it to NIfTI"
+            f"{folder.name}: a DICOM slice cannot be decoded: "
+            "copy the series again from its source, or convert it to NIfTI"
         ) from error
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise VolumeError(f"{folder.name}: the DICOM slices must have one value per voxel; they hold colours")
@@ -150,21 +157,24 @@ def _read_header(file: Path) -> sitk.ImageFileReader:
 
 
 def _measure_distance(origins: np.ndarray, normal: np.ndarray, folder: Path) -> float:
-    """Return the distance in mm between the slices of an even stack; `origins`, (slices, 3), in order along the normal."""
+    """Return the distance (mm) between slices of an even stack; `origins` (slices, 3) in order."""
     steps = np.diff(origins, axis=0)
     along = steps @ normal
     if along.min() < _SAME_PLACE_MM:
         raise VolumeError(
-            f"{folder.name}: several DICOM slices lie at one place (phases, echoes or copies): keep one slice for each place"
+            f"{folder.name}: several DICOM slices lie at one place (phases, echoes or copies): "
+            "keep one slice for each place"
         )
     if np.linalg.norm(steps - along[:, None] * normal, axis=1).max() > _SIDEWAYS_MM:
         raise VolumeError(
-            f"{folder.name}: the DICOM slices are sheared (tilted gantry): convert the scan to NIfTI (dcm2niix corrects the tilt)"
+            f"{folder.name}: the DICOM slices are sheared (tilted gantry): "
+            "convert the scan to NIfTI (dcm2niix corrects the tilt)"
         )
     distance_mm = float(along.sum()) / len(along)
     places = np.concatenate([[0.0], np.cumsum(along)])
     if np.abs(places - distance_mm * np.arange(len(places))).max() > _UNEVEN * distance_mm:
         raise VolumeError(
-            f"{folder.name}: DICOM slices are missing or unevenly spaced ({along.min():.2f} to {along.max():.2f} mm apart): copy the whole series again from its source"
+            f"{folder.name}: DICOM slices are missing or unevenly spaced "
+            f"({along.min():.2f} to {along.max():.2f} mm apart): copy the whole series again from its source"
         )
     return distance_mm

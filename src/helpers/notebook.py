@@ -13,29 +13,20 @@ from helpers.compute import close_client
 from helpers.errors import StageError
 from helpers.figures.style import use_safe_renderer
 from helpers.figures.tables import use_saved_tables
+from helpers.schema import STAGES, TABLES
 from helpers.storage import write_atomically
-from helpers.study import STAGES, TABLES, Study, load_study
-
-# The tables of earlier stages without which a notebook can do nothing; the masks of 02_inference come beside them.
-_NEEDS = {
-    "01_cohort": (),
-    "02_inference": ("cohort",),
-    "03_performance": ("cohort",),
-    "04_spatial": ("cohort",),
-    "05_report": ("cohort", "metrics", "disparity"),
-}
-_NEED_MASKS = ("03_performance", "04_spatial")
+from helpers.study import Study, load_study
 
 _started: dict[str, float] = {}
 
 
 def open_stage(stage: str, params: str, overrides: dict[str, Any] | list[str] | None = None) -> Study:
-    """Load the study for a stage; everything that can be known to be wrong fails here, in the first second.
+    """Load the study for a stage; what can be known to be wrong fails here, in the first second.
 
     Parameters
     ----------
     stage : str
-        One of :data:`helpers.study.STAGES`.
+        One of :data:`helpers.schema.STAGES`.
     params : str
         The parameter file.
     overrides : dict or list of str, optional
@@ -44,11 +35,12 @@ def open_stage(stage: str, params: str, overrides: dict[str, Any] | list[str] | 
     Raises
     ------
     SegfairError
-        The parameters are wrong, an earlier stage has not run, or the output folder cannot be written.
+        The parameters are wrong, an earlier stage has not run, or the output folder cannot be
+        written.
     """
     if stage not in STAGES:
         raise StageError(f"stage must be one of {', '.join(STAGES)}; got {stage!r}")
-    study = open_study(params, overrides, needs=_NEEDS[stage], masks=stage in _NEED_MASKS)
+    study = open_study(params, overrides, needs=STAGES[stage].needs, masks=STAGES[stage].needs_masks)
     check_output_folder(study)
     provenance.write_snapshot(study)
     _started[stage] = time.monotonic()
@@ -67,7 +59,7 @@ def open_study(
     overrides : dict or list of str, optional
         Laid over the file, as in :func:`helpers.study.load_study`.
     needs : sequence of str
-        Tables, by their short name in :data:`helpers.study.TABLES`, that must be there.
+        Tables, by their short name in :data:`helpers.schema.TABLES`, that must be there.
     masks : bool
         Whether every model must have gone over the cohort.
 
@@ -80,7 +72,7 @@ def open_study(
     use_saved_tables()
     pd.set_option("display.max_colwidth", 200)  # reasons are sentences; cut off they explain nothing
     study = load_study(params, overrides or {})
-    files = dict(TABLES[name] for name in needs)
+    files = {TABLES[name].path: TABLES[name].made_by for name in needs}
     if masks:
         paths = [study.inference_path(model.name) for model in study.parameters.models]
         files |= {str(path.relative_to(study.folder)): "02_inference" for path in paths}

@@ -1,7 +1,7 @@
 """One YAML file per study, validated once: what a parameter file may say.
 
-A typo, a wrong type or an impossible value ends in one message that names the key, the file and what
-is allowed, and lists everything that is wrong at once.
+A typo, a wrong type or an impossible value ends in one message that names the key, the file and
+what is allowed, and lists everything that is wrong at once.
 """
 
 from __future__ import annotations
@@ -18,20 +18,29 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from helpers.errors import ParameterError
+from helpers.vocabulary.measures import list_default_margins, list_scores
+from helpers.vocabulary.words import POOLED
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 WHO_BMI_BINS = (0.0, 18.5, 25.0, 30.0, math.inf)
 WHO_BMI_LABELS = ("underweight", "normal weight", "overweight", "obese")
 WHO_AGE_BINS = (0.0, 18.0, 45.0, 60.0, 75.0, math.inf)
 
-# Columns of cohort.parquet that are not the user's, the places of a scan's files among them, and the organ's name in rows that pool organs.
+# Columns of cohort.parquet that are not the user's, the places of a scan's files among them, and
+# the organ's name in rows that pool organs.
 RESERVED_COLUMNS = ("number", "subject", "person", "scan", "reference", "image", "included", "reason", "note")
-RESERVED_ORGAN = "all"
+RESERVED_ORGAN = POOLED
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-MetricName = Literal[
-    "dice", "iou", "nsd", "hd95_mm", "assd_mm", "precision", "recall", "volume_error_ml", "boundary_error_mm"
-]
+
+
+def _check_metric(name: str) -> str:
+    if name not in list_scores():
+        raise ValueError(f"metrics must be among {', '.join(list_scores())}; got {name!r}")
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_check_metric)]
 
 
 class Section(BaseModel):
@@ -56,7 +65,8 @@ class Organ(Section):
     """Where one organ is found in the masks.
 
     ``labels`` are its ids in a label map; ``files`` its mask files (without suffix) in a folder of
-    binary masks, united; ``side`` keeps only the voxels on that side of the body, by physical position.
+    binary masks, united; ``side`` keeps only the voxels on that side of the body, by physical
+    position.
     """
 
     id: int | None = Field(default=None, ge=1, le=255)
@@ -74,8 +84,8 @@ class Organ(Section):
 class Attribute(Section):
     """How a column of the participants table becomes groups.
 
-    ``categories`` for a column of words; ``bins`` (edges, closed on the left) for a column of numbers,
-    or ``who`` for the World Health Organization's BMI or age bands.
+    ``categories`` for a column of words; ``bins`` (edges, closed on the left) for a column of
+    numbers, or ``who`` for the World Health Organization's BMI or age bands.
     """
 
     categories: list[str] | None = None
@@ -102,13 +112,14 @@ class Attribute(Section):
 
 
 def _check_who(name: str, attribute: Attribute) -> None:
-    """Refuse `bins: who` where the World Health Organization has no bands, and labels that do not fit them."""
+    """Refuse `bins: who` where the WHO has no bands, and labels that do not fit them."""
     bands = {"age": len(WHO_AGE_BINS) - 1, "bmi": len(WHO_BMI_LABELS)}
     if name not in bands:
         raise ValueError(f"attribute {name!r}: bins: who is for age and bmi alone: give the edges as a list")
     if attribute.labels is not None and len(attribute.labels) != bands[name]:
         raise ValueError(
-            f"attribute {name!r}: labels must name {bands[name]} groups, one for each of the WHO's bands; got {len(attribute.labels)}"
+            f"attribute {name!r}: labels must name {bands[name]} groups, one for each of the WHO's bands; got"
+            f" {len(attribute.labels)}"
         )
 
 
@@ -129,8 +140,8 @@ class Exclusions(Section):
 class PlantedEffect(Section):
     """A segmentation error of known size that one group's planted masks carry.
 
-    ``erosion_mm`` moves the surface inwards by that distance (negative: outwards), over the whole organ
-    or only where the outward direction from the organ's centre lies in ``region``.
+    ``erosion_mm`` moves the surface inwards by that distance (negative: outwards), over the whole
+    organ or only where the outward direction from the organ's centre lies in ``region``.
     """
 
     attribute: Literal["sex", "age", "bmi"]
@@ -187,6 +198,8 @@ class Cohort(Section):
     def _fits_source(self) -> Cohort:
         if self.source != "phantoms" and self.path is None:
             raise ValueError(f"`path` is required when source is {self.source!r}")
+        if self.source == "phantoms" and self.path is not None:
+            raise ValueError("`path` has no use when source is 'phantoms', which are drawn: leave it out")
         ids = [organ.id for organ in self.organs.values() if organ.id is not None]
         if len(ids) != len(set(ids)):
             raise ValueError("two organs share one `id`")
@@ -204,7 +217,8 @@ class Cohort(Section):
             for name in names:
                 if name in RESERVED_COLUMNS or name.startswith("group_"):
                     raise ValueError(
-                        f"{key}: {name!r} is a column of segfair's own: choose another name and map it under cohort.columns ({name}_recorded: {name})"
+                        f"{key}: {name!r} is a column of segfair's own: choose another name and map it under"
+                        f" cohort.columns ({name}_recorded: {name})"
                     )
         for name, attribute in self.attributes.items():
             if attribute is None and name not in ("sex", "age", "bmi"):
@@ -214,16 +228,17 @@ class Cohort(Section):
         return self
 
     def organ_ids(self) -> dict[str, int]:
-        """Return each organ's id in the label maps this study writes (given, or 1, 2, … in order)."""
+        """Return each organ's id in this study's label maps (given, or 1, 2, … in order)."""
         return {name: organ.id or place for place, (name, organ) in enumerate(self.organs.items(), start=1)}
 
 
 class Prompt(Section):
     """The prompts a promptable model is given, simulated from the reference mask.
 
-    ``jitter`` moves each side of a box by up to this fraction of the box's size, uniformly; ``jitter_mm``,
-    where given, by up to this many mm instead. ``draws`` repeats the whole set with other random numbers:
-    the first is what is evaluated, the others tell how much the masks depend on how the prompt was drawn.
+    ``jitter`` moves each side of a box by up to this fraction of the box's size, uniformly;
+    ``jitter_mm``, where given, by up to this many mm instead. ``draws`` repeats the whole set with
+    other random numbers: the first is what is evaluated, the others tell how much the masks depend
+    on how the prompt was drawn.
     """
 
     type: Literal["box", "box3d", "points", "box_points"] = "box"
@@ -248,8 +263,10 @@ class Prompt(Section):
 class Model(Section):
     """One segmenter of the study.
 
-    ``annotator: true`` says that the ready-made masks of this one were drawn by a person: with two or more such, their
-    agreement with each other is measured, per group too, so that a model's gap can be read against the humans'.
+    ``annotator: true`` says that the ready-made masks of this one were drawn by a person: with two
+    or more such, their agreement with each other is measured, per group too, so that a model's gap
+    can be read against the humans'. ``planted: true`` says that they carry the errors of
+    ``cohort.phantoms.planted``: what is found in them is told beside what was planted.
     """
 
     name: Name
@@ -258,13 +275,18 @@ class Model(Section):
     checkpoint: str | None = None
     variant: str | None = None
     annotator: bool = False
+    planted: bool = False
     prompt: Prompt = Prompt()
 
     @model_validator(mode="after")
-    def _people_have_masks(self) -> Model:
+    def _has_ready_masks(self) -> Model:
         if self.annotator and self.kind != "precomputed":
             raise ValueError(
                 f"annotator: true needs kind precomputed (masks that a person drew); got kind {self.kind!r}"
+            )
+        if self.planted and self.kind != "precomputed":
+            raise ValueError(
+                f"planted: true needs kind precomputed (masks with planted errors); got kind {self.kind!r}"
             )
         return self
 
@@ -304,22 +326,18 @@ class Metrics(Section):
 class Fairness(Section):
     """How groups are compared.
 
-    ``margin`` is the largest gap that does not matter, per metric in its own unit. ``correction`` is over all tests of the
-    study: ``holm``, ``fdr_bh``, ``max_t`` (by ``permutations`` of people: allows for tests that go together) or ``none``.
-    ``bootstrap`` draws of people stand behind every ``interval``: studentised (``student``: what docs/validity.md is on), bias-corrected
-    and accelerated (``bca``) or percentiles.
-    Groups under ``min_group`` people are neither compared nor shown. ``power`` is what a detectable difference is stated
-    for. ``adjust_for_volume`` holds the size of the organ (log volume of the reference) equal in adjusted gaps too.
+    ``margin`` is the largest gap that does not matter, per metric in its own unit. ``correction``
+    is over all tests of the study: ``holm``, ``fdr_bh``, ``max_t`` (by ``permutations`` of people:
+    allows for tests that go together) or ``none``. ``bootstrap`` draws of people stand behind every
+    ``interval``: studentised (``student``: what docs/validity.md is on), bias-corrected and
+    accelerated (``bca``) or percentiles. Groups under ``min_group`` people are neither compared nor
+    shown. ``power`` is what a detectable difference is stated for. ``adjust_for_volume`` holds the
+    size of the organ (log volume of the reference) equal in adjusted gaps too.
     """
 
-    metrics: list[MetricName] = Field(default=["dice", "nsd", "hd95_mm", "boundary_error_mm"], min_length=1)
+    metrics: list[MetricName] = Field(default=list(list_default_margins()), min_length=1)
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    margin: dict[str, Annotated[float, Field(gt=0)]] = {
-        "dice": 0.02,
-        "nsd": 0.02,
-        "hd95_mm": 1.0,
-        "boundary_error_mm": 0.5,
-    }
+    margin: dict[str, Annotated[float, Field(gt=0)]] = list_default_margins()
     correction: Literal["holm", "fdr_bh", "max_t", "none"] = "holm"
     permutations: int = Field(default=5000, ge=100)
     bootstrap: int = Field(default=2000, ge=100)
@@ -338,8 +356,8 @@ class Fairness(Section):
 class Spatial(Section):
     """Where on the organ: which organs, how fine, and how many permutations stand behind a p-value.
 
-    ``template`` is the folder ``spatial`` of another study's outputs, whose templates are used instead of
-    this cohort's own mean shapes.
+    ``template`` is the folder ``spatial`` of another study's outputs, whose templates are used
+    instead of this cohort's own mean shapes.
     """
 
     organs: list[str] = []
@@ -353,9 +371,9 @@ class Compute(Section):
     """Where per-scan work runs.
 
     ``workers: 0`` is in process, a number or ``cores`` is that many local processes, ``scheduler``
-    (``tcp://…``) is an existing Dask cluster. ``precision: auto`` is bfloat16 for the published models
-    where the device multiplies it faster, else float32; ``batch`` is slices encoded at a time (chosen from
-    free memory when not given).
+    (``tcp://…``) is an existing Dask cluster. ``precision: auto`` is bfloat16 for the published
+    models where the device multiplies it faster, else float32; ``batch`` is slices encoded at a
+    time (chosen from free memory when not given).
     """
 
     workers: Annotated[int, Field(ge=0)] | Literal["cores"] = "cores"
@@ -389,7 +407,8 @@ class Parameters(Section):
         people = [model.name for model in self.models if model.annotator]
         if len(people) == 1:
             raise ValueError(
-                f"models: {people[0]} alone is marked `annotator: true`: mark two or more, whose agreement can be measured, or none"
+                f"models: {people[0]} alone is marked `annotator: true`: mark two or more, whose agreement can be"
+                " measured, or none"
             )
         for key, named in (
             ("metrics.tolerances_mm", self.metrics.tolerances_mm),
@@ -421,7 +440,8 @@ def read_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Para
     path : Path
         The YAML file.
     overrides : dict, optional
-        Values by dotted key (``{"fairness.alpha": 0.01}``) laid over the file before it is validated.
+        Values by dotted key (``{"fairness.alpha": 0.01}``) laid over the file before it is
+        validated.
 
     Raises
     ------

@@ -14,7 +14,8 @@ from helpers import provenance
 from helpers.errors import SegfairError, StageError
 from helpers.notebook import check_output_folder
 from helpers.report import export_notebook, make_scrubber
-from helpers.study import REPOSITORY, STAGES, Study
+from helpers.schema import STAGES
+from helpers.study import REPOSITORY, Study
 
 Say = Callable[[str], None]
 
@@ -31,11 +32,12 @@ def select_stages(*, first: str | None = None, last: str | None = None, only: st
         if first is not None or last is not None:
             raise StageError("--only cannot be combined with --from or --until")
         first = last = only
+    stages = list(STAGES)
     start = _find_stage(first) if first is not None else 0
-    end = _find_stage(last) if last is not None else len(STAGES) - 1
+    end = _find_stage(last) if last is not None else len(stages) - 1
     if start > end:
-        raise StageError(f"--from {STAGES[start]} comes after --until {STAGES[end]}")
-    return list(STAGES[start : end + 1])
+        raise StageError(f"--from {stages[start]} comes after --until {stages[end]}")
+    return stages[start : end + 1]
 
 
 def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str], force: bool, say: Say) -> Path:
@@ -105,7 +107,8 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
                 log_output=False,
                 stdout_file=sys.stdout,
                 coalesce_streams=True,
-                # Sockets in a private folder, not TCP ports that other users of the machine can reach.
+                # Sockets in a private folder, not TCP ports that other users of the machine can
+                # reach.
                 config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
             )
     except PapermillExecutionError as error:
@@ -152,7 +155,8 @@ def _refuse_unknown(known: dict[str, Any], parameters: dict[str, Any], notebook:
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise StageError(
-            f"{notebook.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known)) or 'none (no cell is tagged parameters)'}"
+            f"{notebook.name} has no parameter {', '.join(unknown)}; it has"
+            f" {', '.join(sorted(known)) or 'none (no cell is tagged parameters)'}"
         )
 
 
@@ -167,7 +171,7 @@ def _own_errors() -> set[str]:
 
 
 def _forget_machine(executed: Path) -> None:
-    """Take what papermill and widgets leave in a notebook's metadata: paths, and megabytes of JavaScript."""
+    """Take paths and megabytes of JavaScript out of a notebook's metadata."""
     import nbformat
 
     from helpers.storage import write_text
@@ -201,8 +205,8 @@ def _lock_study(study: Study) -> Iterator[None]:
 def _poll_for_messages() -> Iterator[None]:
     """Keep nbclient from hanging on a lost wake-up of the kernel's shell socket.
 
-    With widgets about one run in four never saw the kernel's reply (nbclient issue 312, papermill issue
-    723). Asking every 0.1 s, instead of waiting for one event, is immune to a lost one.
+    With widgets about one run in four never saw the kernel's reply (nbclient issue 312, papermill
+    issue 723). Asking every 0.1 s, instead of waiting for one event, is immune to a lost one.
     """
     from queue import Empty
 

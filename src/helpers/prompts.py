@@ -1,7 +1,8 @@
 """Prompts simulated from a reference mask: what a careful user would draw, with seeded imprecision.
 
-Every prompt is derived from the expert's mask, so results are an upper bound on what a model does with
-prompts drawn in practice. Prompts depend on the mask, the spacing and the generator alone, never on the model.
+Every prompt is derived from the expert's mask, so results are an upper bound on what a model does
+with prompts drawn in practice. Prompts depend on the mask, the spacing and the generator alone,
+never on the model.
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ from scipy import ndimage
 
 from helpers.parameters import Prompt
 
-# Negative points lie outside the organ within its box enlarged by this share of its extent on each side.
+# Negative points lie outside the organ within its box enlarged by this share of its extent on each
+# side.
 _RING = 0.25
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts for one organ of a scan: at most one box and any number of points each, on one axial slice.
+    """Prompts of one organ of a scan: each at most one box and any number of points on one slice.
 
     Attributes
     ----------
     slices : ndarray of int64, (n,)
         The axial slice (z index) of each prompt, ascending.
     corners : ndarray of float64, (n, 4) or (0, 4)
-        x0, y0, x1, y1 in voxels at pixel edges: voxel i covers [i, i + 1), so the box of voxels 3 to 5
-        runs from 3.0 to 6.0, and x1 − x0 is its width in voxels. Without rows where prompts have no box.
+        x0, y0, x1, y1 in voxels at pixel edges: voxel i covers [i, i + 1), so the box of voxels 3
+        to 5 runs from 3.0 to 6.0, and x1 − x0 is its width in voxels. Without rows where prompts
+        have no box.
     points : ndarray of float64, (n, k, 2)
         x, y as voxel indices (SAM adds the half voxel itself); k = 0 where prompts have no points.
     labels : ndarray of int64, (n, k)
@@ -93,23 +96,24 @@ def draw_prompts(
         Its ``type``, for every axial slice that holds the organ:
 
         - ``box``: a box around every connected component (8-connected in the slice).
-        - ``box3d``: one box in space around every connected component (26-connected); each slice it spans,
-          also one without the organ, is prompted with its rectangle.
-        - ``points``: points in every component: the first at its centre (the pixel farthest from its
-          border) or all at random; negative ones beside the organ.
+        - ``box3d``: one box in space around every connected component (26-connected); each slice it
+          spans, also one without the organ, is prompted with its rectangle.
+        - ``points``: points in every component: the first at its centre (the pixel farthest from
+          its border) or all at random; negative ones beside the organ.
         - ``box_points``: both.
 
-        With ``per: organ`` the organ's components in a slice (in space, for ``box3d``) share one prompt.
+        With ``per: organ`` the organ's components in a slice (in space, for ``box3d``) share one
+        prompt.
     rng : numpy Generator
-        Numbers are drawn per component, kept or dropped, in the order of slices and components, so a
-        change of ``jitter`` or ``min_area_mm2`` leaves all other boxes in place.
+        Numbers are drawn per component, kept or dropped, in the order of slices and components, so
+        a change of ``jitter`` or ``min_area_mm2`` leaves all other boxes in place.
 
     Returns
     -------
     Prompts
-        Empty for an empty mask. A box's sides each move by an independent U(−j, +j), j being ``jitter`` ×
-        the box's extent along that axis or ``jitter_mm``, but never past the middle of the box, and are
-        clipped to the scan.
+        Empty for an empty mask. A box's sides each move by an independent U(−j, +j), j being
+        ``jitter`` × the box's extent along that axis or ``jitter_mm``, but never past the middle of
+        the box, and are clipped to the scan.
 
     Raises
     ------
@@ -144,15 +148,8 @@ def _draw_by_slice(
     slices, corners, points, labels = [], [], [], []
     dropped = 0
     for z in np.flatnonzero(mask.any(axis=(1, 2))):
-        kept = []
-        for component in _find_components(mask[z], connectivity=8):
-            moves = rng.uniform(-1.0, 1.0, size=4)
-            if _is_small(component.shape, plane_mm, prompt):
-                dropped += 1
-            else:
-                kept.append((component, moves))
-        if prompt.per == "organ" and kept:
-            kept = [(_join([component for component, _ in kept]), kept[0][1])]
+        kept, small = _keep_components(mask[z], plane_mm, prompt, rng)
+        dropped += small
         for component, moves in kept:
             slices.append(int(z))
             if prompt.type != "points":
@@ -173,17 +170,7 @@ def _draw_by_slice(
 def _draw_boxes_in_space(
     mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float], prompt: Prompt, rng: np.random.Generator
 ) -> Prompts:
-    kept = []
-    dropped = 0
-    for component in _find_components(mask, connectivity=26):
-        moves = rng.uniform(-1.0, 1.0, size=6)
-        widest = component.shape[int(np.argmax(component.shape.sum(axis=(1, 2))))]
-        if _is_small(widest, spacing_zyx_mm[1:], prompt):
-            dropped += 1
-        else:
-            kept.append((component, moves))
-    if prompt.per == "organ" and kept:
-        kept = [(_join([component for component, _ in kept]), kept[0][1])]
+    kept, dropped = _keep_components(mask, spacing_zyx_mm[1:], prompt, rng)
     found = []
     for component, moves in kept:
         x0, y0, z0, x1, y1, z1 = _jitter_box(component.edges, moves, mask.shape, spacing_zyx_mm, prompt)
@@ -197,17 +184,35 @@ def _draw_boxes_in_space(
     )
 
 
-def _find_components(mask: np.ndarray, *, connectivity: Literal[8, 26]) -> Iterator[_Component]:
+def _keep_components(
+    mask: np.ndarray, plane_mm: tuple[float, ...], prompt: Prompt, rng: np.random.Generator
+) -> tuple[list[tuple[_Component, np.ndarray]], int]:
+    """Return what gets a prompt, with the moves of its box's sides, and how many are too small.
+
+    In space the widest slice of a component is asked for its area. One that fills less than the
+    limit by rounding alone is kept.
+    """
+    kept, small = [], 0
+    for component in _find_components(mask):
+        moves = rng.uniform(-1.0, 1.0, size=2 * mask.ndim)
+        voxels = component.shape.sum(axis=(-2, -1)).max()
+        if voxels * plane_mm[0] * plane_mm[1] < prompt.min_area_mm2 * (1 - 1e-9):
+            small += 1
+        else:
+            kept.append((component, moves))
+    if prompt.per == "organ" and kept:
+        kept = [(_join([component for component, _ in kept]), kept[0][1])]
+    return kept, small
+
+
+def _find_components(mask: np.ndarray) -> Iterator[_Component]:
+    """Yield the components, 8-connected in a slice and 26-connected in space."""
+    connectivity: Literal[8, 26] = 8 if mask.ndim == 2 else 26
     components = cc3d.connected_components(np.ascontiguousarray(mask, dtype=np.uint8), connectivity=connectivity)
     statistics = cc3d.statistics(components)
     for label in range(1, len(statistics["voxel_counts"])):
         box = statistics["bounding_boxes"][label][: mask.ndim]
         yield _Component(components[box] == label, tuple(part.start for part in box))
-
-
-def _is_small(shape: np.ndarray, plane_mm: tuple[float, ...], prompt: Prompt) -> bool:
-    # A component that fills less than the limit by rounding alone is kept.
-    return bool(np.count_nonzero(shape) * plane_mm[0] * plane_mm[1] < prompt.min_area_mm2 * (1 - 1e-9))
 
 
 def _join(components: list[_Component]) -> _Component:
@@ -227,7 +232,7 @@ def _join(components: list[_Component]) -> _Component:
 def _jitter_box(
     edges: np.ndarray, moves: np.ndarray, limits: tuple[int, ...], spacing_mm: tuple[float, ...], prompt: Prompt
 ) -> np.ndarray:
-    """Return the box (x, y[, z] of the lower, then of the upper corner) with each side moved and clipped."""
+    """Return the box (x, y[, z] of the lower, then the upper corner), sides moved and clipped."""
     edges, limits_xyz = edges[:, ::-1], np.asarray(limits, np.float64)[::-1]
     extent = edges[1] - edges[0]
     if prompt.jitter_mm is None:
@@ -241,7 +246,7 @@ def _jitter_box(
 def _place_points(
     component: _Component, mask: np.ndarray, prompt: Prompt, rng: np.random.Generator
 ) -> tuple[np.ndarray, list[int]]:
-    """Return the positive, then the negative points of one component in its slice, as x, y, and their labels."""
+    """Return the positive, then the negative points (x, y) of a component, and their labels."""
     inside = np.argwhere(component.shape)
     chosen = inside[rng.integers(len(inside), size=prompt.positive)]
     if prompt.placement == "center" and prompt.positive:
@@ -252,13 +257,14 @@ def _place_points(
     if prompt.negative:
         beside = _list_beside(component, mask)
         chosen = np.concatenate([chosen, beside[rng.integers(len(beside), size=prompt.negative)]])
-        # An organ that fills the slice leaves no place for a negative point: SAM's label for "no point".
+        # An organ that fills the slice leaves no place for a negative point: SAM's label for "no
+        # point".
         labels += [-1 if mask.all() else 0] * prompt.negative
     return chosen[:, ::-1].astype(np.float64), labels
 
 
 def _list_beside(component: _Component, mask: np.ndarray) -> np.ndarray:
-    """Return the pixels around a component that are not of the organ (anywhere, where it fills its surroundings)."""
+    """Return pixels around a component that are not the organ's; anywhere, where none are near."""
     low, high = component.edges
     reach = np.ceil(_RING * (high - low)).clip(min=2)
     start = np.maximum(low - reach, 0).astype(int)

@@ -6,7 +6,10 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -16,41 +19,21 @@ import pandas as pd
 import yaml
 
 from helpers import storage
-from helpers.study import REPOSITORY, STAGES, Study, choose_checkpoints_folder
+from helpers.schema import STAGES, list_outputs
+from helpers.study import REPOSITORY, Study, choose_checkpoints_folder
 
-# The parts of the parameter file that a stage's results depend on, and the stages it reads from.
-_SECTIONS = {
-    "01_cohort": ("name", "seed", "cohort"),
-    "02_inference": ("models", "windows"),
-    "03_performance": ("metrics", "fairness"),
-    "04_spatial": ("spatial", "fairness", "metrics"),
-    "05_report": ("title",),
-}
-_UPSTREAM = {
-    "01_cohort": (),
-    "02_inference": ("01_cohort",),
-    "03_performance": ("02_inference",),
-    "04_spatial": ("02_inference",),
-    "05_report": ("03_performance", "04_spatial"),
-}
-_OUTPUTS = {
-    "01_cohort": ("cohort.parquet", "exclusions.csv"),
-    "02_inference": (),  # one table per model, see _outputs_exist
-    "03_performance": ("metrics.parquet", "fairness/groups.csv", "fairness/disparity.csv"),
-    "04_spatial": ("spatial/maps.parquet", "spatial/summary.csv", "spatial/slopes.parquet", "spatial/volumes.csv"),
-    "05_report": ("report.html",),
-}
 _PACKAGES = (
-    "dask", "edt", "jupyterlab", "numpy", "pandas", "papermill", "pingouin", "plotly", "pydantic", "scikit-image", "scipy",
-    "segment-anything", "SimpleITK", "statsmodels", "surface-distance", "tableone", "torch",
+    "dask", "edt", "jupyterlab", "numpy", "pandas", "papermill", "pingouin", "plotly", "pydantic", "scikit-image",
+    "scipy", "segment-anything", "SimpleITK", "statsmodels", "surface-distance", "tableone", "torch",
 )  # fmt: skip
 
 
 class Fingerprints:
     """The stages' fingerprints, each computed once, and only when asked for.
 
-    A fingerprint is a hash of everything a stage's results depend on: its part of the parameters, the helpers' and the
-    notebook's source, the stamps (size and time) of the input files, and the fingerprints of the stages it reads from.
+    A fingerprint is a hash of everything a stage's results depend on: its part of the parameters,
+    the source of the notebook and of the helpers that make its results, the stamps (size and time)
+    of the input files, and the fingerprints of the stages it works on.
 
     Parameters
     ----------
@@ -62,8 +45,8 @@ class Fingerprints:
         self._known: dict[str, str] = {}
 
     @cached_property
-    def _package(self) -> str:
-        return _hash_package()
+    def _package(self) -> _Package:
+        return _Package.read()
 
     def find(self, stage: str) -> str:
         """Return a stage's fingerprint as of the first time it was asked for."""
@@ -71,26 +54,26 @@ class Fingerprints:
             parameters = self._study.parameters.model_dump(mode="json")
             self._known[stage] = storage.hash_value(
                 {
-                    "parameters": {key: parameters[key] for key in _SECTIONS[stage]},
-                    "code": [self._package, _hash_notebook(stage)],
+                    "parameters": {key: parameters[key] for key in STAGES[stage].sections},
+                    "code": [self._package.hash_code(STAGES[stage].code), _hash_notebook(stage)],
                     "inputs": _stamp_inputs(self._study, stage),
                     # Of where the work runs, this alone changes masks.
                     "precision": parameters["compute"]["precision"] if stage == "02_inference" else None,
-                    "upstream": [self.find(upstream) for upstream in _UPSTREAM[stage]],
+                    "upstream": [self.find(earlier) for earlier in STAGES[stage].after],
                 }
             )
         return self._known[stage]
 
     def forget(self, stage: str) -> None:
-        """Forget a stage that has just run, and those that read from it: they know more of their inputs now."""
+        """Forget a stage that has just run, and those after it: their inputs have changed."""
         self._known.pop(stage, None)
-        for other, upstream in _UPSTREAM.items():
-            if stage in upstream:
-                self.forget(other)
+        for later in STAGES.values():
+            if stage in later.after:
+                self.forget(later.name)
 
 
 def stage_is_current(study: Study, stage: str, fingerprints: Fingerprints | None = None) -> bool:
-    """Tell whether a stage finished with exactly what it would run with now, and its files are there.
+    """Tell whether a stage finished with what it would run with now, and its files are there.
 
     Several stages in a row share their `fingerprints`.
     """
@@ -103,7 +86,7 @@ def stage_is_current(study: Study, stage: str, fingerprints: Fingerprints | None
 
 
 def write_snapshot(study: Study) -> None:
-    """Write the resolved parameters to ``study.yaml``, so that the output folder explains itself."""
+    """Write the resolved parameters to ``study.yaml``: the output folder explains itself."""
     parameters = study.parameters.model_dump(mode="json")
     storage.write_text(yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True), study.folder / "study.yaml")
 
@@ -151,7 +134,7 @@ def record_stage(
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Read run.json of an output folder; an absent or damaged one counts as empty (stages then run again)."""
+    """Read run.json of an output folder; an absent or damaged one counts as empty."""
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -160,10 +143,13 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def _outputs_exist(study: Study, stage: str) -> bool:
-    files = [study.folder / name for name in _OUTPUTS[stage]]
+    models = [model.name for model in study.parameters.models]
+    files = [study.folder / path for path in list_outputs(stage, models)]
     if stage == "02_inference":
-        files = [study.inference_path(model.name) for model in study.parameters.models]
-        files += [study.prediction_path(model, scan) for model, scan in _list_predicted(files)]
+        files += [
+            study.prediction_path(model, scan)
+            for model, scan in _list_predicted([study.inference_path(model) for model in models])
+        ]
     return all(file.exists() for file in files)
 
 
@@ -220,11 +206,72 @@ def _stamp(path: Path) -> list[Any]:
     return [str(path), status.st_size, status.st_mtime_ns]
 
 
-def _hash_package() -> str:
-    """Hash the helpers' source: an edit makes results out of date."""
-    package = Path(__file__).parent
-    files = [file for kind in ("*.py", "*.safetensors", "*.j2", "*.css") for file in sorted(package.rglob(kind))]
-    return storage.hash_value([storage.hash_file(file) for file in files])
+@dataclass(frozen=True)
+class _Package:
+    """The helpers' source: what each file holds, and which modules it imports.
+
+    Attributes
+    ----------
+    hashes : dict of str to str
+        SHA-256 by path below the package. Whatever is shipped counts, not Python alone.
+    imports : dict of str to set of str
+        Paths of the modules that each module imports, at its head or within a function.
+    """
+
+    hashes: dict[str, str]
+    imports: dict[str, set[str]]
+
+    @classmethod
+    def read(cls, package: Path = Path(__file__).parent) -> _Package:
+        """Read the package."""
+        files = {
+            file.relative_to(package).as_posix(): file
+            for file in sorted(package.rglob("*"))
+            if file.is_file() and file.suffix != ".pyc"
+        }
+        imports = {
+            name: {found for module in _list_imports(file) for found in _find_files(module, files)}
+            for name, file in files.items()
+            if file.suffix == ".py"
+        }
+        return cls({name: storage.hash_file(file) for name, file in files.items()}, imports)
+
+    def hash_code(self, rooms: Sequence[str]) -> str:
+        """Hash every file of some rooms, and of the modules that they import, directly or not."""
+        waiting = [
+            name
+            for room in rooms
+            for name in self.hashes
+            if name.startswith(f"{room.replace('.', '/')}/") or name == f"{room.replace('.', '/')}.py"
+        ]
+        reached: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name not in reached:
+                reached.add(name)
+                waiting += self.imports.get(name, ())
+        return storage.hash_value({name: self.hashes[name] for name in sorted(reached)})
+
+
+_IMPORT = re.compile(
+    r"^\s*(?:from helpers(?:\.([\w.]+))? import (\([^)]*\)|.*)|import helpers\.([\w.]+))", re.MULTILINE
+)
+
+
+def _list_imports(file: Path) -> Iterator[str]:
+    """Yield the modules of the package that a module imports, as dotted names below it."""
+    for room, names, plain in _IMPORT.findall(file.read_text(encoding="utf-8")):
+        yield plain or room
+        # `from helpers import volumes` names modules; `from helpers.spatial import tables` may.
+        yield from (f"{room}.{name}".strip(".") for name in re.findall(r"\w+", names))
+
+
+def _find_files(module: str, files: Mapping[str, Path]) -> list[str]:
+    """Return the files that hold a module: itself, and the packages it lies in."""
+    parts = module.split(".")
+    places = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    found = [f"{place}/__init__.py" for place in places] + [f"{places[-1]}.py"]
+    return [name for name in found if name in files]
 
 
 def _hash_notebook(stage: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writing, and tables whose absence names the stage to run."""
+"""Files that are whole or absent, and tables whose absence names the stage to run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.errors import SegfairError, StageError
-
-# Columns that hold words in whichever table they occur: empty where there is nothing to say, never missing.
-TEXT_COLUMNS = (
-    "subject", "scan", "reason", "status", "error", "kind", "meaning", "measures",
-    "model", "organ", "metric", "attribute", "group", "worst_group", "best_group", "group_a", "group_b", "model_a", "model_b", "test", "effect",
-    "verdict", "covariate", "level", "covariates", "dropped", "warnings", "unit", "note",
-)  # fmt: skip
+from helpers.schema import Table
 
 
 @contextmanager
@@ -63,7 +57,8 @@ def write_atomically(path: Path) -> Iterator[Path]:
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise SegfairError(
-                f"{path.parent}: cannot be written ({error.strerror}): choose another folder under `outputs` or change its permissions"
+                f"{path.parent}: cannot be written ({error.strerror}): "
+                "choose another folder under `outputs` or change its permissions"
             ) from error
         raise
     finally:
@@ -93,55 +88,60 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
             raise ValueError(f"path must end in .parquet or .csv; got {path.name!r}")
 
 
-def read_table(path: Path, *, made_by: str, words: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(path: Path, table: Table) -> pd.DataFrame:
     """Read a .parquet or .csv table that an earlier stage wrote, just as it was.
 
     Parameters
     ----------
     path : Path
-        The table.
-    made_by : str
-        The stage that writes it (``"03_performance"``), named when the table is missing.
-    words : sequence of str
-        Columns of words besides :data:`TEXT_COLUMNS`, for a CSV file, which does not say so itself.
+        The file.
+    table : Table
+        Its record in :data:`helpers.schema.TABLES`: the columns' types, which a CSV file does not
+        tell, and the stage to name when it is missing.
 
     Returns
     -------
     DataFrame
-        Of a CSV file: columns of words hold text, empty where there is none (a group called "NA" or "1" keeps its name);
-        others hold numbers or True and False where every filled cell is one, missing where empty; else text.
+        Of a CSV file, text is empty where there is none (a group called "NA" or "1" keeps its
+        name), numbers are float64, counts int64 (float64 where one is missing), flags bool.
 
     Raises
     ------
     StageError
-        The table is missing.
+        The table is missing, or a column of numbers holds something else.
     """
     if not path.exists():
         raise StageError(
-            f"{path.name} is missing in {path.parent}: run {made_by} or `segfair run PARAMS --until {made_by[:2]}`"
+            f"{path.name} is missing in {path.parent}: "
+            f"run {table.made_by} or `segfair run PARAMS --until {table.made_by[:2]}`"
         )
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
-    return _parse_table(pd.read_csv(path, dtype=str, keep_default_na=False), words)
+    text = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return pd.DataFrame(
+        {name: _parse_column(text[name], table.find_kind(name), path, table) for name in text}, columns=text.columns
+    )
 
 
-def _parse_table(table: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
-    """Return a table whose cells are text, as a CSV file has them, with its numbers as numbers."""
-    parsed = {}
-    for name in table:
-        column = table[name]
-        filled = column[column != ""]
-        if name in words or name in TEXT_COLUMNS:
-            parsed[name] = column.astype(object)
-        elif len(column) and column.isin(["True", "False"]).all():
-            parsed[name] = column == "True"
-        elif pd.to_numeric(filled, errors="coerce").notna().all():
-            numbers = column.mask(column == "", "nan").astype(float)
-            whole = len(column) > 0 and column.str.fullmatch(r"-?\d+").all()
-            parsed[name] = numbers.astype(np.int64) if whole else numbers
-        else:
-            parsed[name] = column.astype(object)
-    return pd.DataFrame(parsed, columns=table.columns)
+def _parse_column(column: pd.Series, kind: str, path: Path, table: Table) -> pd.Series:
+    """Return a column of cells, which are text in a CSV file, as what it holds."""
+    if kind == "text":
+        return column.astype(object)
+    if kind == "flag":
+        wrong = ~column.isin(["True", "False"])
+        parsed = column == "True"
+    else:
+        empty = column == ""
+        parsed = pd.to_numeric(column.mask(empty, "nan"), errors="coerce").astype(float)
+        wrong = parsed.isna() & ~empty & (column.str.lower() != "nan")
+        if kind == "count" and not parsed.isna().any():
+            parsed = parsed.astype(np.int64)
+    if wrong.any():
+        raise StageError(
+            f"{path.name}: column {column.name} must hold {'True or False' if kind == 'flag' else 'numbers'}; "
+            f"it holds {column[wrong].iloc[0]!r}: run {table.made_by} again"
+        )
+    return parsed
 
 
 def hash_file(path: Path) -> str:

@@ -12,43 +12,11 @@ from typing import Any
 import pandas as pd
 
 from helpers import storage
-from helpers.errors import ParameterError, StageError
+from helpers.errors import ParameterError, SegfairError, StageError
 from helpers.parameters import Parameters, parse_override, read_parameters
+from helpers.schema import TABLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-STAGES = ("01_cohort", "02_inference", "03_performance", "04_spatial", "05_report")
-
-# What each stage writes, by a short name: (path under the study's folder, the stage that writes it).
-TABLES = {
-    "cohort": ("cohort.parquet", "01_cohort"),
-    "exclusions": ("exclusions.csv", "01_cohort"),
-    "metrics": ("metrics.parquet", "03_performance"),
-    "groups": ("fairness/groups.csv", "03_performance"),
-    "disparity": ("fairness/disparity.csv", "03_performance"),
-    "tests": ("fairness/tests.csv", "03_performance"),
-    "pairs": ("fairness/pairs.csv", "03_performance"),
-    "contrasts": ("fairness/contrasts.csv", "03_performance"),
-    "adjusted_means": ("fairness/adjusted.csv", "03_performance"),
-    "adjusted_notes": ("fairness/adjusted_notes.csv", "03_performance"),
-    "matching": ("fairness/matching.csv", "03_performance"),
-    "balance": ("fairness/balance.csv", "03_performance"),
-    "trends": ("fairness/trends.csv", "03_performance"),
-    "trend_tests": ("fairness/trend_tests.csv", "03_performance"),
-    "intersections": ("fairness/intersections.csv", "03_performance"),
-    "intersection_variance": ("fairness/intersection_variance.csv", "03_performance"),
-    "model_gaps": ("fairness/model_gaps.csv", "03_performance"),
-    "statuses": ("fairness/statuses.csv", "03_performance"),
-    "annotators": ("annotators.parquet", "03_performance"),
-    "agreement": ("fairness/agreement.csv", "03_performance"),
-    "agreement_groups": ("fairness/agreement_groups.csv", "03_performance"),
-    "against_agreement": ("fairness/against_agreement.csv", "03_performance"),
-    "maps": ("spatial/maps.parquet", "04_spatial"),
-    "slopes": ("spatial/slopes.parquet", "04_spatial"),
-    "spatial_summary": ("spatial/summary.csv", "04_spatial"),
-    "slope_summary": ("spatial/slopes.csv", "04_spatial"),
-    "spatial_groups": ("spatial/groups.csv", "04_spatial"),
-    "spatial_volumes": ("spatial/volumes.csv", "04_spatial"),
-}
 
 
 class Study:
@@ -85,7 +53,7 @@ class Study:
 
     @property
     def source_name(self) -> str:
-        """The parameter file as one would type it in the project folder: relative to it where it lies below."""
+        """The parameter file as one would type it in the project folder."""
         return str(self.source.relative_to(self.root)) if self.source.is_relative_to(self.root) else str(self.source)
 
     @property
@@ -95,11 +63,15 @@ class Study:
 
     @property
     def table_folder(self) -> Path:
-        """The folder of the participants table: paths in it, and those of ready-made masks, are relative to it."""
+        """What paths in the participants table and of ready-made masks are relative to.
+
+        A source without a path makes its scans; they lie in the study's folder, under the source's
+        name.
+        """
         cohort = self.parameters.cohort
-        if cohort.source == "phantoms":
-            return self.folder / "phantoms"
-        source = self.resolve(cohort.path or ".")
+        if cohort.path is None:
+            return self.folder / cohort.source
+        source = self.resolve(cohort.path)
         return source if source.is_dir() else source.parent
 
     def resolve(self, text: str) -> Path:
@@ -119,17 +91,29 @@ class Study:
             value = os.environ.get(name) or defaults.get(name)
             if value is None:
                 raise ParameterError(
-                    f"{self.source}: ${{{name}}} in {text!r} is not set: set that environment variable or write the path out"
+                    f"{self.source}: ${{{name}}} in {text!r} is not set: set that environment variable or write the"
+                    " path out"
                 )
             return value
 
         return (self.root / Path(re.sub(r"\$\{(\w+)\}", expand, text)).expanduser()).resolve()
 
-    def path(self, table: str) -> Path:
-        """Return where a table of :data:`TABLES` lies, present or not."""
-        return self.folder / TABLES[table][0]
+    def path(self, table: str, **names: str) -> Path:
+        """Return where a table of :data:`helpers.schema.TABLES` lies, present or not.
 
-    def read(self, table: str) -> pd.DataFrame:
+        Parameters
+        ----------
+        table : str
+            Its key.
+        names
+            What stands for the placeholders of its path: ``model="sam"``, ``organ="liver"``.
+        """
+        relative = TABLES[table].path
+        for name, value in names.items():
+            relative = relative.replace(f"<{name}>", value)
+        return self.folder / relative
+
+    def read(self, table: str, **names: str) -> pd.DataFrame:
         """Read a table an earlier stage wrote, just as it was (:func:`helpers.storage.read_table`).
 
         Raises
@@ -137,11 +121,9 @@ class Study:
         StageError
             It is missing; the message names the stage to run.
         """
-        relative, stage = TABLES[table]
-        self.require({relative: stage})
-        # The columns of this one are named by the study; its numbers of people may read "< 10".
-        words = [*self.parameters.cohort.attributes, "n"] if table == "intersections" else []
-        return storage.read_table(self.folder / relative, made_by=stage, words=words)
+        path = self.path(table, **names)
+        self.require({str(path.relative_to(self.folder)): TABLES[table].made_by})
+        return storage.read_table(path, TABLES[table])
 
     def require(self, files: Mapping[str, str]) -> None:
         """Check that files of earlier stages are there.
@@ -154,7 +136,8 @@ class Study:
         Raises
         ------
         StageError
-            One is missing; the message names the first, every stage to run, and the one command for all.
+            One is missing; the message names the first, every stage to run, and the one command for
+            all.
         """
         missing = {relative: stage for relative, stage in files.items() if not (self.folder / relative).exists()}
         if missing:
@@ -176,7 +159,8 @@ class Study:
         included = cohort[cohort["included"]].reset_index(drop=True)
         if included.empty:
             raise StageError(
-                f"every one of the {len(cohort)} scans of study {self.name!r} is excluded: see the reasons in {self.path('exclusions')}"
+                f"every one of the {len(cohort)} scans of study {self.name!r} is excluded: see the reasons in"
+                f" {self.path('exclusions')}"
             )
         return included
 
@@ -186,7 +170,7 @@ class Study:
 
     def inference_path(self, model: str) -> Path:
         """Return where `model`'s inference table lies."""
-        return self.folder / "predictions" / model / "inference.parquet"
+        return self.path("inference", model=model)
 
     def seed_for(self, *keys: object) -> int:
         """Return a 63-bit seed that depends on the study's seed and `keys` alone.
@@ -195,6 +179,24 @@ class Study:
         """
         text = "\x1f".join(str(key) for key in (self.parameters.seed, *keys))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def find_mask(template: str, scan: str, subject: str) -> Path:
+    """Return a scan's ready-made mask, a file or a folder; `template` holds {scan} or {subject}.
+
+    Raises
+    ------
+    SegfairError
+        It does not exist.
+    """
+    path = Path(template.format(scan=scan, subject=subject))
+    if not path.exists():
+        # The end of the place tells what is wrong; what comes before may name people and machines.
+        place = "/".join(Path(template).parts[-2:])
+        raise SegfairError(
+            f"there is no mask for this scan where the model's path says ({place}): add it or correct models.*.path"
+        )
+    return path
 
 
 def choose_checkpoints_folder() -> Path:

@@ -28,10 +28,11 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from helpers.demo.anatomy import ORGANS, draw_torso
+from helpers.demo.anatomy import ORGANS, Person, draw_phantom
 from helpers.demo.fields import SmoothField
 from helpers.demo.planting import measure_signed_distance
 from helpers.metrics import compare_masks
+from helpers.parameters import Phantoms
 
 SIZE_ZYX = (300, 512, 512)
 PHANTOM_ORGANS = ("liver", "kidney_right", "spleen", "lung_right", "aorta")
@@ -70,16 +71,16 @@ def save_case(part: str, name: str, folder: Path, masks: tuple[np.ndarray, np.nd
 
 def draw_phantom_cases(folder: Path) -> list[Case]:
     """Draw a torso coarsely, and put its organs' signed distances, moved by a smooth error, on the fine grid."""
-    drawing = draw_torso(
-        sex="female", age_years=50, bmi=26, modality="CT", anatomy_seed=1, scan_seed=1, spacing_mm=(2.5, 2.5, 3.0)
-    )
-    coarse = np.array(drawing.spacing_xyz_mm[::-1])
-    extent = np.array(drawing.labels.shape) * coarse
+    ids = {organ: place for place, organ in enumerate(ORGANS, start=1)}
+    person = Person("woman", "woman", "female", age=50, bmi=26, modality="CT", seed=1)
+    _, mask = draw_phantom(person, Phantoms(spacing_mm=(2.5, 2.5, 3.0)), ids)
+    labels, coarse = sitk.GetArrayFromImage(mask), np.array(mask.GetSpacing()[::-1])
+    extent = np.array(labels.shape) * coarse
     fine = extent / SIZE_ZYX
     fine[1:] = fine[1:].max()  # square pixels; what lies beyond the torso is air
     cases = []
     for organ in PHANTOM_ORGANS:
-        distance = measure_signed_distance(drawing.labels == 1 + ORGANS.index(organ), tuple(coarse))
+        distance = measure_signed_distance(labels == ids[organ], tuple(coarse))
         places = [(np.arange(count) + 0.5) * step for count, step in zip(SIZE_ZYX, fine, strict=True)]
         distance = ndimage.affine_transform(
             distance, fine / coarse, offset=(0.5 * fine / coarse) - 0.5, output_shape=SIZE_ZYX, order=1, mode="nearest"

@@ -14,7 +14,7 @@ import yaml
 from helpers import volumes
 from helpers.demo.planting import _FADE_DEGREES, _FULL_DEGREES, _TOWARDS, plant_errors
 from helpers.parameters import Planted, PlantedEffect
-from helpers.spatial.correspondence import Field
+from helpers.spatial.correspondence import DistanceField
 from helpers.spatial.surfaces import Surface
 from helpers.spatial.template import mesh_field
 from helpers.study import Study, load_study
@@ -32,7 +32,7 @@ def make_ellipsoid_mesh(axes_mm: Sequence[float], *, vertices: int, grid_mm: flo
     level = np.sqrt((x / axes[0]) ** 2 + (y / axes[1]) ** 2 + (z / axes[2]) ** 2)
     values = np.clip((level - 1) * axes.min(), -20, 20).astype(np.float32)
     origin = np.array([place[0] for place in places])
-    field = Field(values, grid_mm, origin, np.zeros(3), axes / np.sqrt(5), np.zeros((3, 2), bool))
+    field = DistanceField(values, grid_mm, origin, np.zeros(3), axes / np.sqrt(5), np.zeros((3, 2), bool))
     return mesh_field(field, vertices=vertices)
 
 

@@ -1,12 +1,11 @@
-"""Who is studied: sources of scans, validation, grouping, phantoms."""
+"""Who is studied: sources of scans, validation, grouping."""
 
-from helpers.cohort.build import Cohort, CohortCheck, build_cohort, check_cohort, name_reason
-from helpers.cohort.description import count_missing, count_overlaps, describe_cohort, keep_people
-from helpers.cohort.grouping import find_bins, group_attribute
+from helpers.cohort.build import Cohort, CohortCheck, build_cohort, check_cohort
+from helpers.cohort.description import count_missing, count_overlaps, describe_cohort
+from helpers.cohort.grouping import group_attribute
 from helpers.cohort.sources import SOURCES
-from helpers.demo.phantoms import tell_truth
 
 __all__ = [
-    "SOURCES", "Cohort", "CohortCheck", "build_cohort", "check_cohort", "count_missing", "count_overlaps", "describe_cohort",
-    "find_bins", "group_attribute", "keep_people", "name_reason", "tell_truth",
+    "SOURCES", "Cohort", "CohortCheck", "build_cohort", "check_cohort", "count_missing", "count_overlaps",
+    "describe_cohort", "group_attribute",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """The AMOS22 challenge's layout: images and label maps by part, and one table on all people.
 
-The table names birth dates. They tell which scans are of one person, and go no further than this module.
+Its birth dates tell which scans are of one person, and go no further than this module.
 """
 
 from __future__ import annotations
@@ -31,20 +31,22 @@ def read_amos(study: Study) -> tuple[pd.DataFrame, Path]:
     Returns
     -------
     table : DataFrame of str
-        A row per scan of every part that has labels: subject, scan, modality (by the id), image, reference, sex and age (years, from
-        text such as 039Y), scanner, manufacturer, site. BMI is not recorded. Birth and acquisition dates are not in it.
+        A row per scan of every part that has labels: subject, scan, modality (by the id), image,
+        reference, sex and age (years, from text such as 039Y), scanner, manufacturer, site. BMI is
+        not recorded. Birth and acquisition dates are not in it.
     base : Path
 
     Raises
     ------
     SegfairError
-        The folder holds no labels or no table; the table lacks a column, names a scan twice or something that is no id.
+        No labels or no table; the table lacks a column, names a scan twice, or what is no id.
 
     Notes
     -----
-    *Who is one person.* Scans of the same birth date and sex are taken for one person's, who is called by the smallest id among them. In a
-    few hundred people two may share a birthday by chance; counted as one they cost a little precision, while one person counted
-    as two would make every interval too narrow. A hash of the date would not hide it: there are too few dates.
+    *Who is one person.* Scans of the same birth date and sex are taken for one person's, who is
+    called by the smallest id among them. In a few hundred people two may share a birthday by
+    chance; counted as one they cost a little precision, while one person counted as two would make
+    every interval too narrow. A hash of the date would not hide it: there are too few dates.
     """
     folder = study.resolve(str(study.parameters.cohort.path))
     rows = [row for part in PARTS for row in _list_scans(folder, part)]
@@ -53,7 +55,8 @@ def read_amos(study: Study) -> tuple[pd.DataFrame, Path]:
     tables = sorted(folder.glob(PEOPLE))
     if not tables:
         raise SegfairError(
-            f"{folder}: holds no {PEOPLE}: put the challenge's labeled_data_meta_0000_0599.csv beside the folders of images"
+            f"{folder}: holds no {PEOPLE}: "
+            f"put the challenge's labeled_data_meta_0000_0599.csv beside the folders of images"
         )
     people = pd.concat([_read_people(path) for path in tables], ignore_index=True)
     twice = people.loc[people["id"].duplicated(), "id"]
@@ -74,15 +77,10 @@ def _list_scans(folder: Path, part: str) -> list[dict[str, object]]:
     for name in sorted(names):
         found = _SCAN.fullmatch(name)
         if found:
-            rows.append(
-                {
-                    "id": int(found.group(1)),
-                    "scan": name.removesuffix(".nii.gz"),
-                    "modality": "CT" if int(found.group(1)) < FIRST_MR else "MR",
-                    "image": f"{images.name}/{name}" if (images / name).exists() else None,
-                    "reference": f"{labels.name}/{name}",
-                }
-            )
+            number = int(found.group(1))
+            row = {"id": number, "scan": name.removesuffix(".nii.gz"), "modality": "CT" if number < FIRST_MR else "MR"}
+            image = f"{images.name}/{name}" if (images / name).exists() else None
+            rows.append(row | {"image": image, "reference": f"{labels.name}/{name}"})
     return rows
 
 

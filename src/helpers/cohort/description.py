@@ -19,7 +19,7 @@ def keep_people(table: pd.DataFrame) -> pd.DataFrame:
 def describe_cohort(
     table: pd.DataFrame, attributes: Mapping[str, Attribute | None], confounders: Sequence[str]
 ) -> pd.DataFrame:
-    """Return Table 1: people by sex (or by the first attribute that has two groups), through tableone.
+    """Return Table 1: people by sex (or the first attribute of two groups), through tableone.
 
     Parameters
     ----------
@@ -31,7 +31,8 @@ def describe_cohort(
     Returns
     -------
     DataFrame
-        One row per characteristic and level, one column per group and one overall; numbers as mean (sd), words as n (%).
+        A row per characteristic and level, a column per group and one overall; numbers as mean
+        (SD), words as n (%).
     """
     from tableone import TableOne
 
@@ -41,32 +42,25 @@ def describe_cohort(
     by = sorted(attributes, key=lambda name: name != "sex")  # sex first, where it is one of them
     split = next((f"group_{name}" for name in by if len(people[f"group_{name}"].dropna().unique()) > 1), None)
     frame = people[names + ([split] if split else [])].copy()
-    numbers = [name for name in names if pd.api.types.is_numeric_dtype(frame[name])]
-    words = [name for name in names if name not in numbers]
-    for name in words:
-        frame[name] = frame[name].astype("object")
+    words = [name for name in names if not pd.api.types.is_numeric_dtype(frame[name])]
+    frame = frame.astype(dict.fromkeys(words, "object"))
     if split is not None:
         names = [name for name in names if f"group_{name}" != split]
-        words = [name for name in words if name in names]
         frame[split] = frame[split].astype("object").where(frame[split].notna(), "no group")
+    shown = {
+        "categorical": [name for name in names if name in words],
+        "continuous": [name for name in names if name not in words],
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tableone warns about its own use of pandas
-        result = TableOne(
-            frame,
-            columns=names,
-            categorical=words,
-            continuous=[name for name in numbers if name in names],
-            groupby=split,
-            missing=True,
-        )
-    described = result.tableone
+        described = TableOne(frame, columns=names, groupby=split, missing=True, **shown).tableone
     if isinstance(described.columns, pd.MultiIndex):
         described.columns = described.columns.get_level_values(-1)
     return described
 
 
 def count_missing(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
-    """Count included scans per attribute: with a group, with a value but no group, without a value."""
+    """Count included scans per attribute: in a group, with a value but no group, with neither."""
     included = table[table["included"]]
     rows = []
     for name in attributes:
@@ -86,9 +80,6 @@ def count_overlaps(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFra
     people = keep_people(table)
     rows = []
     for first, second in itertools.combinations(attributes, 2):
-        counts = pd.crosstab(people[f"group_{first}"], people[f"group_{second}"], dropna=False)
-        for a in people[f"group_{first}"].cat.categories:
-            for b in people[f"group_{second}"].cat.categories:
-                count = int(counts.loc[a, b]) if a in counts.index and b in counts.columns else 0
-                rows.append((first, a, second, b, count))
+        counts = people.groupby([f"group_{first}", f"group_{second}"], observed=False).size()
+        rows += [(first, a, second, b, int(count)) for (a, b), count in counts.items()]
     return pd.DataFrame(rows, columns=["attribute_a", "group_a", "attribute_b", "group_b", "n"])

@@ -11,17 +11,12 @@ import pandas as pd
 
 from helpers.parameters import WHO_AGE_BINS, WHO_BMI_BINS, WHO_BMI_LABELS, Attribute
 
-# Sex as recorded: whatever the table holds beside these two stays in the study, without a group for sex.
+# Sex as recorded: who has another value than these stays in the study, without a group for sex.
 _DEFAULTS = {
     "sex": Attribute(categories=["female", "male"]),
     "age": Attribute(bins="who", unit="years"),
     "bmi": Attribute(bins="who", unit="kg/m²"),
 }
-
-
-def resolve_attribute(name: str, attribute: Attribute | None) -> Attribute:
-    """Return how an attribute is grouped: as given, else the default for sex, age or BMI."""
-    return attribute if attribute is not None else _DEFAULTS[name]
 
 
 def group_attribute(values: pd.Series, name: str, attribute: Attribute | None) -> pd.Series:
@@ -32,22 +27,22 @@ def group_attribute(values: pd.Series, name: str, attribute: Attribute | None) -
     values : pandas.Series
         One value per scan: words for `categories`, numbers for `bins`.
     name : str
-        The attribute, for its defaults and for the World Health Organization's bands (``bins: who``).
+        The attribute, for its defaults and the World Health Organization's bands (``bins: who``).
     attribute : Attribute or None
         How to group; None for the default.
 
     Returns
     -------
     pandas.Series of ordered category, the same index
-        Missing where the value is missing, is no listed category, or lies outside of all bins. Bins are
-        closed on the left; the last one on both sides.
+        Missing where the value is missing, is no listed category, or lies outside of all bins. Bins
+        are closed on the left; the last one on both sides.
     """
-    attribute = resolve_attribute(name, attribute)
+    attribute = attribute if attribute is not None else _DEFAULTS[name]
     if attribute.categories is not None:
         kind = pd.CategoricalDtype(attribute.categories, ordered=True)
         known = values.where(values.isin(attribute.categories))
         return known.astype(kind)
-    edges, labels = find_bins(name, attribute)
+    edges, labels = _find_bins(name, attribute)
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
     places = np.searchsorted(edges, numbers, side="right") - 1
     places = np.where(numbers == edges[-1], len(labels) - 1, places)
@@ -55,7 +50,7 @@ def group_attribute(values: pd.Series, name: str, attribute: Attribute | None) -
     return pd.Series(pd.Categorical.from_codes(places, labels, ordered=True), index=values.index)
 
 
-def find_bins(name: str, attribute: Attribute) -> tuple[np.ndarray, list[str]]:
+def _find_bins(name: str, attribute: Attribute) -> tuple[np.ndarray, list[str]]:
     """Return an attribute's bin edges and the labels of the groups between them."""
     if attribute.bins == "who":
         edges: Sequence[float] = WHO_BMI_BINS if name == "bmi" else WHO_AGE_BINS

@@ -22,15 +22,15 @@ def read_kits23(study: Study) -> tuple[pd.DataFrame, Path]:
     Returns
     -------
     table : DataFrame of str
-        A row per case folder, all CT; ``gender`` is sex and ``age_at_nephrectomy`` age, both as recorded, ``bmi`` keeps its name.
-        Every other key is a column of its own name, a nested one joined by "_" (``comorbidities_copd``). What is
-        null is missing.
+        A row per case folder, all CT; ``gender`` is sex and ``age_at_nephrectomy`` age, both as
+        recorded. Every other key is a column of its own name, a nested one joined by "_"
+        (``comorbidities_copd``). What is null is missing.
     base : Path
 
     Raises
     ------
     SegfairError
-        The folder holds no kits23.json or no case; the file is not the challenge's, or names a case twice.
+        No kits23.json or no case; the file is not the challenge's, or names a case twice.
     """
     folder = study.resolve(str(study.parameters.cohort.path))
     if not (folder / PEOPLE).is_file():

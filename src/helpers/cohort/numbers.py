@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-# A number with a comma in it, and one whose comma cannot part thousands: other than three digits behind it, or a bare 0 before it.
+# A number with a comma in it, and one whose comma cannot part thousands: other than three digits
+# behind it, or a bare 0 before it.
 _COMMA = r"[+-]?\d+(?:,\d+)?"
 _DECIMAL_COMMA = r"[+-]?(?:0,\d+|\d+,(?!\d{3}$)\d+|\d{4,},\d+)"
 _DECIMAL = r"[+-]?\d+[.,]\d+"
@@ -25,8 +26,9 @@ def read_numbers(recorded: pd.Series) -> pd.Series:
 
     Notes
     -----
-    A decimal comma is read where the whole column has it: every value is digits with at most one comma, and the comma of at least one
-    of them cannot part thousands. A column that mixes points and commas, or in which "1,234" could be either, is not guessed at.
+    A decimal comma is read where the whole column has it: every value is digits with at most one
+    comma, and at least one comma cannot part thousands. A column that mixes points and commas, or
+    in which "1,234" could be either, is not guessed at.
 
     Examples
     --------
@@ -47,6 +49,6 @@ def find_unreadable(recorded: pd.Series) -> pd.Series:
 
 
 def is_half_numeric(recorded: pd.Series) -> bool:
-    """Tell whether a column that may hold words or numbers has decimal numbers beside values that are none: likely a slip."""
+    """Tell whether a column has decimal numbers beside values that are none: likely a slip."""
     decimal = recorded.dropna().astype(str).str.fullmatch(_DECIMAL)
     return bool(decimal.any() and len(find_unreadable(recorded)))

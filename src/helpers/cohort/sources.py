@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -12,14 +13,16 @@ from helpers.cohort.amos import read_amos
 from helpers.cohort.kits23 import read_kits23
 from helpers.cohort.table_files import read_table_file
 from helpers.cohort.totalsegmentator import read_totalsegmentator
-from helpers.demo.phantoms import write_phantoms
 from helpers.errors import ParameterError, SegfairError
 from helpers.parameters import Cohort
 from helpers.study import Study
 
-# Words that stand for a missing value, except in names of people and scans, and where the study gives them a meaning.
+# Words for a missing value, except in names of people and scans, and where the study uses them.
 _MISSING = ("NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None", "#N/A")
 CONTRACT = ("subject", "scan", "sex", "age", "bmi", "modality", "reference", "image")
+
+
+Reader = Callable[[Study], tuple[pd.DataFrame, Path]]
 
 
 @dataclass(frozen=True)
@@ -30,23 +33,31 @@ class Source:
     ----------
     description : str
         One line for `segfair sources`.
-    read : callable
-        Study → (table with the contract's column names and every value as text, the folder its paths are relative to). A direct
-        identifier that the reader needs (a birth date) must not be a column of the table.
+    reader : callable or str
+        Study → (table with our column names and every value as text, the folder its paths are
+        relative to). A direct identifier that the reader needs (a birth date) must not be a column.
+        Where scans are made, not found: the module whose ``read_source`` makes them and whose
+        ``check_source`` says what it cannot make; imported when first used.
     """
 
     description: str
-    read: Callable[[Study], tuple[pd.DataFrame, Path]]
+    reader: Reader | str
+
+    def read(self, study: Study) -> tuple[pd.DataFrame, Path]:
+        """Read, or make, what the reader gives."""
+        if isinstance(self.reader, str):
+            return import_module(self.reader).read_source(study)
+        return self.reader(study)
 
 
 def read_source(study: Study) -> tuple[pd.DataFrame, Path]:
-    """Read the study's people and scans, one row per scan, with our column names and every value as recorded.
+    """Read the study's people and scans, one row per scan, every value as recorded.
 
     Returns
     -------
     table : DataFrame
-        The contract's columns (missing ones filled with NA) and the declared attributes and confounders,
-        and nothing else: names, birth dates and accession numbers stay where they are.
+        The columns of :data:`CONTRACT` (missing ones filled with NA), the declared attributes and
+        confounders, and nothing else: names, birth dates and accession numbers stay where they are.
     base : Path
         The folder that paths in the table are relative to.
 
@@ -55,18 +66,23 @@ def read_source(study: Study) -> tuple[pd.DataFrame, Path]:
     SegfairError
         There is no such source; the table is missing, empty, unreadable, or lacks a column.
     """
-    cohort = study.parameters.cohort
-    if cohort.source not in SOURCES:
-        raise ParameterError(
-            f"{study.source}: cohort.source: must be one of {', '.join(SOURCES)}; got {cohort.source!r}"
-        )
-    raw, base = SOURCES[cohort.source].read(study)
-    return _take_declared(raw, cohort, study), base
+    raw, base = _find_source(study).read(study)
+    return _take_declared(raw, study.parameters.cohort, study), base
 
 
-def _read_phantoms(study: Study) -> tuple[pd.DataFrame, Path]:
-    table = write_phantoms(study)
-    return read_table_file(table), table.parent
+def check_made(study: Study) -> bool:
+    """Return whether the study's source makes its scans; raise SegfairError if it cannot."""
+    reader = _find_source(study).reader
+    if isinstance(reader, str):
+        import_module(reader).check_source(study)
+    return isinstance(reader, str)
+
+
+def _find_source(study: Study) -> Source:
+    name = study.parameters.cohort.source
+    if name not in SOURCES:
+        raise ParameterError(f"{study.source}: cohort.source: must be one of {', '.join(SOURCES)}; got {name!r}")
+    return SOURCES[name]
 
 
 def _read_table(study: Study) -> tuple[pd.DataFrame, Path]:
@@ -75,8 +91,7 @@ def _read_table(study: Study) -> tuple[pd.DataFrame, Path]:
 
 
 def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFrame:
-    declared = [*CONTRACT, *cohort.attributes, *cohort.confounders]
-    declared = list(dict.fromkeys(declared))
+    declared = list(dict.fromkeys([*CONTRACT, *cohort.attributes, *cohort.confounders]))
     table = pd.DataFrame(index=raw.index)
     absent: dict[str, str] = {}
     for name in declared:
@@ -85,7 +100,7 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
             recorded = raw[column].mask(raw[column].isin(_list_missing(name, cohort)))
             table[name] = recorded.replace(cohort.values[name]) if name in cohort.values else recorded  # noqa: PD011
             continue
-        # A dataset's own table need not be there, or know everything; a table of one's own that is asked for sex must have it.
+        # A dataset's table need not know everything; one's own that is asked for sex must have it.
         optional = name in ("scan", "image") or (
             name in ("sex", "age", "bmi") and not (cohort.source == "table" and name in cohort.attributes)
         )
@@ -96,20 +111,22 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
         table[name] = pd.NA
     if absent:
         raise SegfairError(
-            f"the participants table has no column {', '.join(absent.values())}; it has {', '.join(map(str, raw.columns))}: "
-            f"map it in {study.source.name} under cohort.columns ({', '.join(f'{name}: your column' for name in absent)})"
+            f"the participants table has no column {', '.join(absent.values())}; "
+            f"it has {', '.join(map(str, raw.columns))}: map it in {study.source.name} under cohort.columns "
+            f"({', '.join(f'{name}: your column' for name in absent)})"
         )
     unknown = sorted(set(cohort.columns) - set(declared))
     if unknown:
         raise SegfairError(
-            f"{study.source.name}: cohort.columns maps {', '.join(unknown)}, which is neither a column of ours nor an attribute or confounder"
+            f"{study.source.name}: cohort.columns maps {', '.join(unknown)}, "
+            f"which is neither a column of ours nor an attribute or confounder"
         )
     table["scan"] = table["scan"].fillna(table["subject"])
     return table
 
 
 def _list_missing(name: str, cohort: Cohort) -> list[str]:
-    """Return the words that stand for a missing value in a column: not those that are a group, or are mapped, there."""
+    """Return a column's words for a missing value: not those that are a group or mapped there."""
     if name in ("subject", "scan"):
         return []
     attribute = cohort.attributes.get(name)
@@ -129,5 +146,5 @@ SOURCES: dict[str, Source] = {
         "the AMOS22 challenge's folders (labelsTr, imagesTr, …) with labeled_data_meta_0000_0599.csv beside them",
         read_amos,
     ),
-    "phantoms": Source("torso phantoms drawn here, with known truth", _read_phantoms),
+    "phantoms": Source("torso phantoms drawn here, with known truth", "helpers.demo.phantoms"),
 }

@@ -11,7 +11,7 @@ from helpers.errors import SegfairError
 
 
 def read_table_file(path: Path) -> pd.DataFrame:
-    """Read a participants table of any of four kinds with every value as text: ids keep their zeros."""
+    """Read a participants table of four kinds with every value as text: ids keep their zeros."""
     if not path.is_file():
         raise SegfairError(f"{path}: no such participants table: correct cohort.path")
     kind = path.suffix.lower()
@@ -21,26 +21,21 @@ def read_table_file(path: Path) -> pd.DataFrame:
         elif kind in (".xlsx", ".xlsm"):
             table = pd.read_excel(path, dtype="str", keep_default_na=False)
         elif kind == ".parquet":
-            table = pd.read_parquet(path)
-            table = table.map(_write_out)
+            table = pd.read_parquet(path).map(_write_out)
         else:
             raise SegfairError(f"{path.name}: a participants table must be .csv, .tsv, .xlsx or .parquet")
     except pd.errors.EmptyDataError:
         raise SegfairError(
             f"{path.name}: the participants table is empty: it needs a header and one row per scan"
         ) from None
-    except (ValueError, OSError, KeyError, UnicodeDecodeError) as error:
-        if isinstance(error, SegfairError):
-            raise
-        raise SegfairError(
-            f"{path.name}: the participants table cannot be read ({' '.join(str(error).split())[:120]})"
-        ) from error
+    except SegfairError:
+        raise
+    except (ValueError, OSError, KeyError) as error:
+        told = " ".join(str(error).split())[:120]
+        raise SegfairError(f"{path.name}: the participants table cannot be read ({told})") from error
     table.columns = [str(column).strip() for column in table.columns]
-    twice = table.columns[table.columns.duplicated()]
-    if len(twice):
-        raise SegfairError(
-            f"{path.name}: the participants table has two columns named {twice[0]!r}: rename one of them"
-        )
+    for name in table.columns[table.columns.duplicated()]:
+        raise SegfairError(f"{path.name}: the participants table has two columns named {name!r}: rename one of them")
     # Spaces around a word are typing, not data; what is then empty is missing.
     table = table.map(lambda value: value.strip() if isinstance(value, str) else value)
     table = table.mask(table == "")
@@ -50,21 +45,16 @@ def read_table_file(path: Path) -> pd.DataFrame:
 
 
 def _read_text(path: Path) -> pd.DataFrame:
-    """Read a text table as text; a row longer than the header would shift its columns, so it is refused."""
+    """Read a text table; a row longer than the header would shift its columns: it is refused."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            return pd.read_csv(
-                path,
-                sep=_find_separator(path),
-                dtype="str",
-                encoding="utf-8-sig",
-                keep_default_na=False,
-                index_col=False,
-            )
+            sep = _find_separator(path)
+            return pd.read_csv(path, sep=sep, dtype="str", encoding="utf-8-sig", keep_default_na=False, index_col=False)
         except pd.errors.ParserWarning:
             raise SegfairError(
-                f"{path.name}: has rows with more fields than its header: remove separators at the ends of lines, quote values that hold one"
+                f"{path.name}: has rows with more fields than its header: "
+                f"remove separators at the ends of lines, quote values that hold one"
             ) from None
 
 

@@ -1,4 +1,4 @@
-"""The TotalSegmentator dataset's layout (v1, v2 and the MR set): a folder per scan with a folder of masks, and meta.csv."""
+"""The TotalSegmentator dataset's layout (v1, v2, MR): per scan a folder of masks, and meta.csv."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def read_totalsegmentator(study: Study) -> tuple[pd.DataFrame, Path]:
     Returns
     -------
     table : DataFrame of str
-        A row per scan folder: subject, modality, image, reference (the folder of masks), and meta.csv's columns, ``gender`` as
-        sex in words. The table is joined by name: its order and its scans without a folder do not matter.
+        A row per scan folder: subject, modality, image, reference (the folder of masks), and
+        meta.csv's columns, ``gender`` as sex in words. It is joined by name: its order and its
+        scans without a folder do not matter.
     base : Path
 
     Raises
@@ -63,8 +64,6 @@ def _read_people(meta: Path) -> pd.DataFrame:
         )
     people["sex"] = people["sex"].replace(SEXES)
     people = people.drop(columns=[column for column in ("modality", "image", "reference") if column in people])
-    if people["subject"].duplicated().any():
-        raise SegfairError(
-            f"{meta}: image_id names a scan twice ({people.loc[people['subject'].duplicated(), 'subject'].iloc[0]}): remove one of the rows"
-        )
+    for twice in people.loc[people["subject"].duplicated(), "subject"]:
+        raise SegfairError(f"{meta}: image_id names a scan twice ({twice}): remove one of the rows")
     return people

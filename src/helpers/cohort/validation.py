@@ -1,4 +1,4 @@
-"""Every row of the participants table is checked; a scan with a fault is left out and keeps its reason."""
+"""Every row of the participants table is checked; a scan with a fault is out, with its reason."""
 
 from __future__ import annotations
 
@@ -11,42 +11,43 @@ import pandas as pd
 import SimpleITK as sitk
 
 from helpers.cohort.numbers import read_numbers
+from helpers.cohort.reasons import LISTED, Finding, join_sentences
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, VolumeError
-from helpers.parameters import Cohort, Organ
-from helpers.study import Study
+from helpers.parameters import Cohort
+from helpers.study import Study, find_mask
 from helpers.volumes import (
     Grid,
     check_grid,
     check_whole,
     find_grid,
-    find_mask,
-    grid_of,
-    grid_of_image,
+    get_grid,
     orient_grid,
+    read_grid,
     read_label_map,
 )
 
 MODALITIES = ("CT", "MR")
 
 
-@dataclass(frozen=True)
-class Inspected:
-    """Every scan, and what else its files told.
+@dataclass
+class Found:
+    """What is told of one scan.
 
     Attributes
     ----------
-    table : DataFrame
-        As of :func:`validate_rows`.
-    absent : list of list of str
-        Per row, the organs that its reference does not hold; of scans that are in.
-    unusable : list of dict of str to str
-        Per row, why a model's ready-made mask cannot be used, by the model's name; of scans that are in.
+    reasons, notes : list of Finding
+        Why it is left out, and what else to know.
+    absent : list of str
+        The organs that its reference does not hold; only if it is in.
+    unusable : dict of str to str
+        Why a model's ready-made mask cannot be used, by the model's name; only if it is in.
     """
 
-    table: pd.DataFrame
-    absent: list[list[str]]
-    unusable: list[dict[str, str]]
+    reasons: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    unusable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,26 +56,16 @@ class _Files:
 
     reference: Path
     image: Path | None
-    organs: dict[str, Organ]
-    organ_ids: dict[str, int]
-    ignore_labels: tuple[int, ...] | None  # None: ignore all
+    cohort: Cohort
     scan: str
     subject: str
-    masks: dict[str, str]  # places of ready-made masks, with {scan} or {subject}, by model
+    masks: Mapping[str, str]  # places of ready-made masks, with {scan} or {subject}, by model
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What the files of one scan tell: reasons to leave it out, remarks, organs it lacks, and faults of ready-made masks by model."""
-
-    reasons: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    unusable: dict[str, str] = field(default_factory=dict)
-
-
-def validate_rows(table: pd.DataFrame, base: Path, study: Study) -> pd.DataFrame:
-    """Check every scan and say of each whether it is in, and why not.
+def inspect_rows(
+    table: pd.DataFrame, base: Path, study: Study, *, masks: Mapping[str, str] | None = None
+) -> tuple[pd.DataFrame, list[Found]]:
+    """Check every scan: whether it is in, and if not why.
 
     Parameters
     ----------
@@ -83,114 +74,105 @@ def validate_rows(table: pd.DataFrame, base: Path, study: Study) -> pd.DataFrame
     base : Path
         The folder that its paths are relative to.
     study : Study
+    masks : mapping of str to str, optional
+        Where the ready-made masks of models lie, with ``{scan}`` or ``{subject}``, by the model's
+        name. Existence and grid of each are checked; its voxels are read only where they are
+        stored as floats, which alone can hold fractions.
 
     Returns
     -------
-    DataFrame
-        `table` with numbers for age and BMI, absolute paths, and ``number``, ``included``, ``reason``, ``note``.
-    """
-    return inspect_rows(table, base, study).table
-
-
-def inspect_rows(table: pd.DataFrame, base: Path, study: Study, *, masks: Mapping[str, str] | None = None) -> Inspected:
-    """Check every scan as :func:`validate_rows` does, and keep what else its files tell.
-
-    Parameters
-    ----------
-    table, base, study
-        As there.
-    masks : mapping of str to str, optional
-        Where the ready-made masks of models lie, with ``{scan}`` or ``{subject}``, by the model's name. Of each, existence and grid are
-        checked; its voxels are read only where they are stored as floats, which alone can hold fractions.
+    table : DataFrame
+        The same with numbers for age and BMI, absolute paths, and ``number``, ``included``,
+        ``reason``, ``note``.
+    found : list of Found
+        What is told of each row.
     """
     cohort = study.parameters.cohort
     table = table.reset_index(drop=True).copy()
-    reasons: list[list[str]] = [[] for _ in range(len(table))]
-    notes: list[list[str]] = [[] for _ in range(len(table))]
+    found = [Found() for _ in range(len(table))]
     for column in ("subject", "scan", "modality"):
         table[column] = table[column].astype("str").str.strip().where(table[column].notna())
-    for check in (_check_names, _check_numbers, _check_listed):
-        check(table, cohort, reasons, notes)
+    _check_names(table, found)
+    _check_numbers(table, cohort, found)
+    _check_groups(table, cohort, found)
+    _check_listed(table, cohort, found)
     for column in ("reference", "image"):
         table[column] = [_find_path(text, base) for text in table[column]]
-    found = _check_files(table, study, reasons, notes, dict(masks or {}))
+    _check_files(table, study, found, masks or {})
     table.insert(0, "number", np.arange(1, len(table) + 1))
-    table["included"] = [not texts for texts in reasons]
-    table["reason"] = ["; ".join(dict.fromkeys(texts)) for texts in reasons]
-    table["note"] = ["; ".join(dict.fromkeys(texts)) for texts in notes]
-    kept = [one if included else _Found() for one, included in zip(found, table["included"], strict=True)]
-    return Inspected(table, [one.absent for one in kept], [one.unusable for one in kept])
+    table["included"] = [not one.reasons for one in found]
+    table["reason"] = [join_sentences(one.reasons) for one in found]
+    table["note"] = [join_sentences(one.notes) for one in found]
+    return table, found
 
 
-def _check_names(table: pd.DataFrame, cohort: Cohort, reasons: list[list[str]], notes: list[list[str]]) -> None:
+def _check_names(table: pd.DataFrame, found: list[Found]) -> None:
     twice = table["scan"].duplicated(keep=False) & table["scan"].notna()
-    for row, (subject, scan, modality, reference) in enumerate(
-        table[["subject", "scan", "modality", "reference"]].itertuples(index=False)
-    ):
+    names = table[["subject", "scan", "modality", "reference"]]
+    for row, (subject, scan, modality, reference) in enumerate(names.itertuples(index=False)):
         if pd.isna(subject):
-            reasons[row].append("subject is missing")
+            found[row].reasons.append(Finding("subject_missing"))
         if pd.isna(scan):
             if not pd.isna(subject):
-                reasons[row].append("scan is missing")
+                found[row].reasons.append(Finding("scan_missing"))
         elif "/" in scan or "\\" in scan or scan.startswith(".") or "\0" in scan:
-            reasons[row].append("scan name cannot be a file name: use letters, digits, - and _")
+            found[row].reasons.append(Finding("scan_no_file_name"))
         elif twice[row]:
-            reasons[row].append("scan name is used by more than one row: give every scan its own")
+            found[row].reasons.append(Finding("scan_used_twice"))
         if modality not in MODALITIES:
-            reasons[row].append(
-                f"modality must be CT or MR; got {'nothing' if pd.isna(modality) else repr(modality)}: map it under cohort.values"
-            )
+            got = "nothing" if pd.isna(modality) else repr(modality)
+            found[row].reasons.append(Finding("modality_unknown", {"got": got}))
         if pd.isna(reference):
-            reasons[row].append("reference is missing: give the path of the expert's mask")
+            found[row].reasons.append(Finding("reference_missing"))
 
 
-def _check_numbers(table: pd.DataFrame, cohort: Cohort, reasons: list[list[str]], notes: list[list[str]]) -> None:
+def _check_numbers(table: pd.DataFrame, cohort: Cohort, found: list[Found]) -> None:
+    """Read age, BMI and confounders as numbers."""
     ranges = {"age": (cohort.exclusions.plausible.age, "years"), "bmi": (cohort.exclusions.plausible.bmi, "kg/m²")}
     for name, ((low, high), unit) in ranges.items():
         recorded = table[name]
         table[name] = read_numbers(recorded)
+        said = {"name": name, "unit": unit, "low": low, "high": high}
         for row, (text, value) in enumerate(zip(recorded, table[name], strict=True)):
             if pd.isna(text):
                 if name in cohort.attributes:
-                    notes[row].append(f"{name} is missing")
+                    found[row].notes.append(Finding("value_missing", said))
+            elif np.isnan(value) and is_asked(name, cohort):
+                found[row].reasons.append(Finding(f"{name}_unreadable", said))
             elif np.isnan(value):
-                # The value itself is the person's own and would end in the report: `segfair check` alone shows it.
-                if is_asked(name, cohort):
-                    reasons[row].append(
-                        f"{name} is not a number: write digits alone, without a unit ({unit}), or map the value under cohort.values (segfair check shows it)"
-                    )
-                else:
-                    notes[row].append(f"{name} is not a number")
+                found[row].notes.append(Finding("value_unreadable", said))
             elif not low <= value <= high:
-                reasons[row].append(f"{name} {value:g} {unit} is outside the plausible {low:g} to {high:g}")
+                found[row].reasons.append(Finding(f"{name}_implausible", said | {"value": value}))
     for name in set(cohort.confounders) - set(cohort.attributes) - {"age", "bmi"}:
         numbers = read_numbers(table[name])
         if numbers.notna().any() and (numbers.notna() | table[name].isna()).all():
             table[name] = numbers  # a column of numbers, read as text like every other
-    for name, attribute in cohort.attributes.items():
-        if name in ("age", "bmi"):
-            continue
+
+
+def _check_groups(table: pd.DataFrame, cohort: Cohort, found: list[Found]) -> None:
+    """Note values of attributes other than age and BMI that put nobody in a group."""
+    for name in [name for name in cohort.attributes if name not in ("age", "bmi")]:
+        attribute, recorded = cohort.attributes[name], table[name]
         categories = (attribute.categories if attribute is not None else ["female", "male"]) or []
-        recorded = table[name]
         if not categories:
             table[name] = read_numbers(recorded)
         for row, (text, value) in enumerate(zip(recorded, table[name], strict=True)):
+            said = {"name": name, "value": value}
             if pd.isna(text):
-                notes[row].append(f"{name} is missing")
+                found[row].notes.append(Finding("value_missing", said))
             elif pd.isna(value):
-                notes[row].append(f"{name} is not a number")
+                found[row].notes.append(Finding("value_unreadable", said))
             elif categories and value not in categories:
-                notes[row].append(f"{name} is recorded as {value!r}, which is no group of this study")
+                found[row].notes.append(Finding("value_without_group", said))
 
 
 def is_asked(name: str, cohort: Cohort) -> bool:
-    """Return whether a study asks for age or BMI: as an attribute, a confounder, or by a plausible range of its own."""
-    return (
-        name in cohort.attributes or name in cohort.confounders or name in cohort.exclusions.plausible.model_fields_set
-    )
+    """Return whether a study asks for age or BMI: to group or adjust by, or by its own range."""
+    ranges = cohort.exclusions.plausible.model_fields_set
+    return name in cohort.attributes or name in cohort.confounders or name in ranges
 
 
-def _check_listed(table: pd.DataFrame, cohort: Cohort, reasons: list[list[str]], notes: list[list[str]]) -> None:
+def _check_listed(table: pd.DataFrame, cohort: Cohort, found: list[Found]) -> None:
     unknown = sorted(set(cohort.exclusions.scans) - set(table["scan"]))
     if unknown:
         # Someone who is to be left out must not stay in because of a typing error.
@@ -199,119 +181,91 @@ def _check_listed(table: pd.DataFrame, cohort: Cohort, reasons: list[list[str]],
         )
     for row, scan in enumerate(table["scan"]):
         if scan in cohort.exclusions.scans:
-            reasons[row].append(cohort.exclusions.scans[scan])
+            found[row].reasons.append(Finding(LISTED, {"words": cohort.exclusions.scans[scan]}))
 
 
 def _find_path(text: object, base: Path) -> str | None:
     return None if pd.isna(text) else str((base / Path(str(text)).expanduser()).resolve())
 
 
-def _check_files(
-    table: pd.DataFrame, study: Study, reasons: list[list[str]], notes: list[list[str]], masks: dict[str, str]
-) -> list[_Found]:
-    """Open the files of every scan that is not out already, through compute; what they told, row by row."""
-    cohort = study.parameters.cohort
-    ignore = None if cohort.ignore_labels == "all" else tuple(cohort.ignore_labels)
-    rows = [row for row in range(len(table)) if not reasons[row]]
+def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: Mapping[str, str]) -> None:
+    """Open the files of every scan that is not out already, through compute."""
+    rows = [row for row, one in enumerate(found) if not one.reasons]
     cases = [
         _Files(
-            Path(table["reference"][row]),
-            None if pd.isna(table["image"][row]) else Path(table["image"][row]),
-            dict(cohort.organs),
-            study.organ_ids,
-            ignore,
-            str(table["scan"][row]),
-            str(table["subject"][row]),
+            Path(one.reference),
+            None if pd.isna(one.image) else Path(one.image),
+            study.parameters.cohort,
+            str(one.scan),
+            str(one.subject),
             masks,
         )
-        for row in rows
+        for one in table.iloc[rows].itertuples()
     ]
-    result = [_Found() for _ in range(len(table))]
     ids = [f"scan {row + 1}" for row in rows]
-    for row, found in zip(
-        rows,
-        map_cases(_open_files, cases, ids=ids, compute=study.parameters.compute, label="checking scans"),
-        strict=True,
-    ):
-        if isinstance(found, CaseFailure):
-            reasons[row].append(found.error)
-        else:
-            reasons[row] += found.reasons
-            notes[row] += found.notes
-            result[row] = found
-    return result
+    opened = map_cases(_open_files, cases, ids=ids, compute=study.parameters.compute, label="checking scans")
+    for row, told in zip(rows, opened, strict=True):
+        if isinstance(told, CaseFailure):
+            found[row].reasons.append(Finding("scan_failed", {"error": told.error}))
+            continue
+        found[row].reasons += told.reasons
+        found[row].notes += told.notes
+        if not told.reasons:
+            found[row].absent, found[row].unusable = told.absent, told.unusable
 
 
-def _open_files(case: _Files) -> _Found:
+def _open_files(case: _Files) -> Found:
     """Read the reference wholly (a truncated file is found only so) and the image's header."""
-    reasons: list[str] = []
-    notes: list[str] = []
-    absent: list[str] = []
-    unusable: dict[str, str] = {}
+    found, organ_ids, ignored = Found(), case.cohort.organ_ids(), case.cohort.ignore_labels
+    labels = grid = None
     try:
         find_grid(case.reference)
-        labels = read_label_map(case.reference, case.organs, case.organ_ids)
+        labels = read_label_map(case.reference, case.cohort.organs, organ_ids)
+        grid = orient_grid(get_grid(labels.image))
     except VolumeError as error:
-        reasons.append(f"reference {error}" if case.reference.name in str(error) else str(error))
-        labels = None
+        found.reasons.append(_blame("reference", case.reference, error))
     if case.image is not None:
         try:
-            grid = grid_of(case.image)
+            # Oriented: DICOM and NIfTI store rows the other way round, which is no difference.
+            image = orient_grid(read_grid(case.image))
         except VolumeError as error:
-            reasons.append(f"image {error}")
+            found.reasons.append(_blame("image", case.image, error))
         else:
-            reasons += (
-                [] if labels is None else _compare_grids(orient_grid(grid), orient_grid(grid_of_image(labels.image)))
-            )
-    if labels is not None:
-        unusable = _check_masks(case, orient_grid(grid_of_image(labels.image)))
-        present = set(np.unique(sitk.GetArrayViewFromImage(labels.image)).tolist()) - {0}
-        absent = [name for name, value in case.organ_ids.items() if value not in present]
-        if len(absent) == len(case.organ_ids):
-            reasons.append("the mask holds none of the study's organs")
-        elif absent:
-            notes.append(f"not in the mask: {', '.join(absent)}")
-        unknown = [] if case.ignore_labels is None else sorted(set(labels.unknown) - set(case.ignore_labels))
-        if unknown:
-            reasons.append(
-                f"the mask holds labels that no organ names ({', '.join(map(str, unknown))}): name them in cohort.organs or in cohort.ignore_labels"
-            )
-        notes += labels.notes
-    return _Found(reasons, notes, absent, unusable)
+            differences = [] if grid is None else image.differences(grid)
+            if differences:
+                found.reasons.append(Finding("image_other_grid", {"differences": "; ".join(differences)}))
+    if labels is None or grid is None:
+        return found
+    found.unusable = _check_masks(case, grid)
+    present = set(np.unique(sitk.GetArrayViewFromImage(labels.image)).tolist()) - {0}
+    found.absent = [name for name, value in organ_ids.items() if value not in present]
+    if len(found.absent) == len(organ_ids):
+        found.reasons.append(Finding("mask_without_organs"))
+    elif found.absent:
+        found.notes.append(Finding("organs_missing", {"organs": ", ".join(found.absent)}))
+    unknown = [] if ignored == "all" else sorted(set(labels.unknown) - set(ignored))
+    if unknown:
+        found.reasons.append(Finding("mask_unknown_labels", {"labels": ", ".join(map(str, unknown))}))
+    found.notes += [Finding("mask_read", {"words": words}) for words in labels.notes]
+    return found
+
+
+def _blame(what: str, path: Path, error: VolumeError) -> Finding:
+    return Finding(f"{what}_{'unusable' if path.exists() else 'no_file'}", {"error": str(error)})
 
 
 def _check_masks(case: _Files, reference: Grid) -> dict[str, str]:
-    """Return why each ready-made mask of a scan cannot be used, by model, as far as headers tell; `reference` is oriented."""
+    """Return why ready-made masks of a scan cannot be used, by model; `reference` is oriented."""
+    advice = "resample it to the reference with nearest neighbours"
     faults = {}
     for model, template in case.masks.items():
+        name = ""
         try:
-            _check_mask(find_mask(template, case.scan, case.subject), reference)
+            path = find_mask(template, case.scan, case.subject)
+            name = path.name
+            check_grid(orient_grid(find_grid(path)), reference, what="the mask", advice=advice)
+            check_whole(path)
         except SegfairError as error:
-            faults[model] = str(error)
+            # Scans of one fault are told together, hence without the names of their files.
+            faults[model] = str(error).removeprefix(f"{name}: ")
     return faults
-
-
-def _check_mask(path: Path, reference: Grid) -> None:
-    try:
-        check_grid(
-            orient_grid(find_grid(path)),
-            reference,
-            what="the mask",
-            advice="resample it to the reference with nearest neighbours",
-        )
-        check_whole(path)
-    except VolumeError as error:
-        # Scans of one fault are told together, by the scans' names.
-        raise VolumeError(str(error).removeprefix(f"{path.name}: ")) from error
-
-
-def _compare_grids(image: Grid, reference: Grid) -> list[str]:
-    """Return why an image and a mask, both on oriented grids, do not lie on one grid.
-
-    The same voxels in another order are the same place: DICOM and NIfTI store rows the other way round.
-    """
-    try:
-        check_grid(image, reference)
-    except VolumeError as error:
-        return [str(error)]
-    return []

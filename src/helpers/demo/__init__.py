@@ -1,1 +1,1 @@
-"""The demo world: torso phantoms with known truth, what they teach, and the training of `sam_demo`. Not the product."""
+"""Not the product: phantoms with known truth, what they teach, the training of `sam_demo`."""

@@ -1,9 +1,10 @@
 """One person's torso: anatomy in millimetres, seen by a CT or MR scanner.
 
-Anatomy is drawn in the person's own millimetres (LPS: x to the left, y posterior, z superior; z = 0 at the
-diaphragm) as ellipsoids and tubes joined smoothly, bent by smooth random fields and cut by their neighbours, on a
-grid twice as fine as the image. Image and mask are averages over that grid: true partial volume. Nothing here is
-taken from a person; sizes follow textbooks, and a model that works on phantoms may not work on people.
+Anatomy is drawn in the person's own millimetres (LPS: x to the left, y posterior, z superior; z = 0
+at the diaphragm) as ellipsoids and tubes joined smoothly, bent by smooth random fields and cut by
+their neighbours, on a grid twice as fine as the image. Image and mask are averages over that grid:
+true partial volume. Nothing here is taken from a person; sizes follow textbooks, and a model that
+works on phantoms may not work on people.
 """
 
 from __future__ import annotations
@@ -25,32 +26,35 @@ EMPTY_ORGAN = "empty organ"  # the fault of a person whose spleen is missing fro
 OVERSAMPLING = 2
 
 TISSUES = (
-    "air", "table", "skin", "fat", "muscle", "bone", "marrow", "disc", "csf", "lung", "airway", "blood", "vein", "liver", "spleen",
-    "cortex", "medulla", "bowel", "fluid", "gas",
+    "air", "table", "skin", "fat", "muscle", "bone", "marrow", "disc", "csf", "lung", "airway", "blood", "vein",
+    "liver", "spleen", "cortex", "medulla", "bowel", "fluid", "gas",
 )  # fmt: skip
 _INDEX = {name: place for place, name in enumerate(TISSUES)}
 
-# Mean intensities by protocol. CT in Hounsfield units; MR in arbitrary units, of the order in which clinical
-# sequences show the tissues.
+# Mean intensities by protocol. CT in Hounsfield units; MR in arbitrary units, of the order in which
+# clinical sequences show the tissues.
 _COMMON_CT = {
-    "air": -1000, "table": -350, "skin": 20, "fat": -100, "muscle": 55, "bone": 480, "marrow": 200, "disc": 85, "csf": 15, "lung": -810,
-    "airway": -990, "bowel": 35, "fluid": 8, "gas": -900,
+    "air": -1000, "table": -350, "skin": 20, "fat": -100, "muscle": 55, "bone": 480, "marrow": 200, "disc": 85,
+    "csf": 15, "lung": -810, "airway": -990, "bowel": 35, "fluid": 8, "gas": -900,
 }  # fmt: skip
 PROTOCOLS = {
     "CT native": _COMMON_CT | {"blood": 42, "vein": 42, "liver": 58, "spleen": 50, "cortex": 34, "medulla": 30},
     "CT arterial": _COMMON_CT | {"blood": 290, "vein": 80, "liver": 75, "spleen": 135, "cortex": 190, "medulla": 85},
     "CT portal": _COMMON_CT | {"blood": 150, "vein": 150, "liver": 108, "spleen": 120, "cortex": 185, "medulla": 165},
     "MR T1": {
-        "air": 6, "table": 6, "skin": 330, "fat": 520, "muscle": 200, "bone": 60, "marrow": 340, "disc": 150, "csf": 75, "lung": 30, "airway": 8,
-        "blood": 85, "vein": 110, "liver": 300, "spleen": 175, "cortex": 225, "medulla": 150, "bowel": 190, "fluid": 100, "gas": 12,
+        "air": 6, "table": 6, "skin": 330, "fat": 520, "muscle": 200, "bone": 60, "marrow": 340, "disc": 150, "csf": 75,
+        "lung": 30, "airway": 8, "blood": 85, "vein": 110, "liver": 300, "spleen": 175, "cortex": 225, "medulla": 150,
+        "bowel": 190, "fluid": 100, "gas": 12,
     },
     "MR T1 contrast": {
-        "air": 6, "table": 6, "skin": 160, "fat": 115, "muscle": 195, "bone": 50, "marrow": 130, "disc": 130, "csf": 70, "lung": 28, "airway": 8,
-        "blood": 440, "vein": 420, "liver": 350, "spleen": 330, "cortex": 430, "medulla": 350, "bowel": 230, "fluid": 95, "gas": 12,
+        "air": 6, "table": 6, "skin": 160, "fat": 115, "muscle": 195, "bone": 50, "marrow": 130, "disc": 130, "csf": 70,
+        "lung": 28, "airway": 8, "blood": 440, "vein": 420, "liver": 350, "spleen": 330, "cortex": 430, "medulla": 350,
+        "bowel": 230, "fluid": 95, "gas": 12,
     },
     "MR T2": {
-        "air": 6, "table": 6, "skin": 230, "fat": 400, "muscle": 85, "bone": 30, "marrow": 210, "disc": 190, "csf": 620, "lung": 22, "airway": 8,
-        "blood": 30, "vein": 60, "liver": 140, "spleen": 265, "cortex": 260, "medulla": 340, "bowel": 260, "fluid": 640, "gas": 10,
+        "air": 6, "table": 6, "skin": 230, "fat": 400, "muscle": 85, "bone": 30, "marrow": 210, "disc": 190, "csf": 620,
+        "lung": 22, "airway": 8, "blood": 30, "vein": 60, "liver": 140, "spleen": 265, "cortex": 260, "medulla": 340,
+        "bowel": 260, "fluid": 640, "gas": 10,
     },
 }  # fmt: skip
 
@@ -73,28 +77,6 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A torso on an image's grid, axes towards superior, posterior and left.
-
-    Attributes
-    ----------
-    image : ndarray of int16, (z, y, x)
-        Hounsfield units, or arbitrary units for MR.
-    labels : ndarray of uint8, (z, y, x)
-        1 + the organ's place in :data:`ORGANS`.
-    spacing_xyz_mm, origin_xyz_mm : tuple of float
-    protocol : str
-        ``"CT portal"``, ``"MR T2"``, …
-    """
-
-    image: np.ndarray
-    labels: np.ndarray
-    spacing_xyz_mm: tuple[float, ...]
-    origin_xyz_mm: tuple[float, ...]
-    protocol: str
-
-
-@dataclass(frozen=True)
 class _Build:
     """A person's measures in mm (volumes in ml)."""
 
@@ -109,22 +91,24 @@ class _Build:
     aorta: float
     volumes_ml: Mapping[str, float]
     visceral_fat: float
-    bmi: float
 
 
 class _Canvas:
-    """The fine grid: coordinates bent by the person's own warp, tissues and labels painted so far."""
+    """The fine grid: coordinates bent by the person's own warp, and what is painted so far.
+
+    A part of a larger canvas (`parent`, at its place `spot`) shares its memory.
+    """
 
     def __init__(
         self,
         z: np.ndarray,
         y: np.ndarray,
         x: np.ndarray,
-        seed: int,
-        whole: tuple[slice, ...] | None = None,
+        person: Person,
         parent: _Canvas | None = None,
+        spot: tuple[slice, ...] = (slice(None),) * 3,
     ) -> None:
-        self.z, self.y, self.x, self.seed = z, y, x, seed
+        self.z, self.y, self.x, self.person, self.spot = z, y, x, person, spot
         if parent is None:
             bends = [self.field(f"warp {axis}", 75.0) for axis in "zyx"]
             self.wz = z[:, None, None] + 5.0 * bends[0]
@@ -135,13 +119,15 @@ class _Canvas:
             self.dome = np.zeros((1, len(y), len(x)), np.float32)  # height of the diaphragm, z in mm
             self.cavity = np.zeros(self.tissues.shape, np.float32)  # below 1 inside the ribs and the wall of the belly
             self.free = np.zeros(self.tissues.shape, bool)  # inside, and not spine
+            self.vessels = np.zeros(self.tissues.shape, bool)  # what organs keep away from
         else:
-            self.wz, self.wy, self.wx = parent.wz[whole], parent.wy[whole], parent.wx[whole]
-            self.tissues, self.labels = parent.tissues[whole], parent.labels[whole]
+            self.dome = parent.dome[(slice(None), *spot[1:])]
+            for name in ("wz", "wy", "wx", "tissues", "labels", "cavity", "free", "vessels"):
+                setattr(self, name, getattr(parent, name)[spot])
 
     def draw(self, name: str) -> np.random.Generator:
         """Return a generator of the person's own for one structure, whatever else is drawn."""
-        return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+        return np.random.default_rng([self.person.seed, zlib.crc32(name.encode())])
 
     def field(self, name: str, smoothness_mm: float) -> np.ndarray:
         """Return the person's smooth random field of this name on this grid."""
@@ -153,33 +139,50 @@ class _Canvas:
             slice(int(np.searchsorted(axis, low - 15)), int(np.searchsorted(axis, high + 15)))
             for axis, low, high in zip((self.z, self.y, self.x), low_mm, high_mm, strict=True)
         )
-        return _Canvas(self.z[box[0]], self.y[box[1]], self.x[box[2]], self.seed, box, self)
+        return _Canvas(self.z[box[0]], self.y[box[1]], self.x[box[2]], self.person, self, box)
 
     def paint(self, tissue: str, inside: np.ndarray) -> None:
         self.tissues[inside] = _INDEX[tissue]
 
+    def claim(self, name: str, inside: np.ndarray, tissue: str) -> None:
+        """Give an organ its free voxels, unless it was taken out of this person."""
+        if name == "spleen" and self.person.fault == EMPTY_ORGAN:
+            return
+        inside = inside & (self.labels == 0)
+        self.paint(tissue, inside)
+        self.labels[inside] = ORGANS.index(name) + 1
+
     def ellipsoid(
-        self,
-        centre_xyz: Sequence[float] | np.ndarray,
-        radii_xyz: Sequence[float] | np.ndarray,
-        *,
-        lean: float = 0.0,
-        turn: float = 0.0,
+        self, centre_xyz: np.ndarray, radii_xyz: np.ndarray, *, lean: float = 0.0, turn: float = 0.0
     ) -> np.ndarray:
-        """Return roughly the distance (mm, negative inside) to an ellipsoid, leaning in the coronal and turned in the axial plane."""
+        """Return roughly the distance (mm, negative inside) to an ellipsoid.
+
+        It leans in the coronal plane and is turned in the axial one.
+        """
         x, y, z = self.wx - centre_xyz[0], self.wy - centre_xyz[1], self.wz - centre_xyz[2]
         if lean:
-            x, z = x * np.float32(np.cos(lean)) - z * np.float32(np.sin(lean)), x * np.float32(np.sin(lean)) + z * np.float32(np.cos(lean))  # fmt: skip
+            x, z = _rotate(x, z, lean)
         if turn:
-            x, y = x * np.float32(np.cos(turn)) - y * np.float32(np.sin(turn)), x * np.float32(np.sin(turn)) + y * np.float32(np.cos(turn))  # fmt: skip
+            x, y = _rotate(x, y, turn)
         a, b, c = (np.float32(1.0 / radius) for radius in radii_xyz)
         squared = (x * a) ** 2
         squared = squared + (y * b) ** 2
         squared = squared + (z * c) ** 2
         return (np.sqrt(squared) - 1.0) * np.float32(np.cbrt(np.prod(radii_xyz)))
 
-    def volume_ml(self, count: float) -> float:
-        return count * float(self.z[1] - self.z[0]) * float(self.y[1] - self.y[0]) * float(self.x[1] - self.x[0]) / 1000
+    def grow(
+        self, shape: np.ndarray, allowed: np.ndarray, volume_ml: float, limit_mm: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Move a surface by up to `limit_mm` so that its allowed part has the volume asked for.
+
+        Returns the moved level (mm, negative inside) and the voxels inside.
+        """
+        voxel_ml = float(self.z[1] - self.z[0]) * float(self.y[1] - self.y[0]) * float(self.x[1] - self.x[0]) / 1000
+        wanted = int(volume_ml / max(voxel_ml, 1e-9))
+        levels = shape[allowed]
+        cut = limit_mm if wanted >= levels.size else float(np.partition(levels, wanted)[wanted]) if levels.size else 0.0
+        moved = shape - np.float32(np.clip(cut, -limit_mm, limit_mm))
+        return moved, allowed & (moved < 0)
 
 
 def draw_phantom(person: Person, phantoms: Phantoms, organ_ids: Mapping[str, int]) -> tuple[sitk.Image, sitk.Image]:
@@ -188,7 +191,8 @@ def draw_phantom(person: Person, phantoms: Phantoms, organ_ids: Mapping[str, int
     Parameters
     ----------
     person : Person
-        Equal seeds are one person; scans of one person differ by scan name in field of view, protocol and noise.
+        Equal seeds are one person; that person's scans differ by name in field of view, protocol
+        (contrast phase, sequence), voxel size and noise.
     phantoms : Phantoms
         The recipe; `spacing_mm` (x, y, z) is varied by up to 10 % between scans.
     organ_ids : mapping of str to int
@@ -199,122 +203,56 @@ def draw_phantom(person: Person, phantoms: Phantoms, organ_ids: Mapping[str, int
     image : sitk.Image
         int16: Hounsfield units, or arbitrary units for MR.
     mask : sitk.Image
-        uint8 label map on the same grid. About a fifth of the scans are stored in another axis order than LPS.
+        uint8 label map on the same grid. About a fifth of the scans are stored in another axis
+        order than LPS.
     """
-    # The person's own scan draws from the person's seed alone; another scan of that person from its name too.
-    again = 0 if person.scan == person.subject else zlib.crc32(person.scan.encode())
-    drawing = draw_torso(
-        sex=person.sex,
-        age_years=person.age,
-        bmi=person.bmi,
-        modality=person.modality,
-        anatomy_seed=person.seed,
-        scan_seed=person.seed ^ again,
-        spacing_mm=phantoms.spacing_mm,
-        without=("spleen",) if person.fault == EMPTY_ORGAN else (),
-    )
-    ids = np.zeros(len(ORGANS) + 1, np.uint8)
+    canvas, build, spacing, low, rng = _paint_torso(person, phantoms.spacing_mm)
+    protocol = str(rng.choice([name for name in PROTOCOLS if name.startswith(person.modality)]))
+    grey = _scan(canvas, build, protocol, rng, spacing)
+    labels = np.zeros(grey.shape, np.uint8)
     for name, value in organ_ids.items():
-        ids[ORGANS.index(name) + 1] = value
+        # The majority of the fine voxels; crumbs that a bend cut off are no organ.
+        mask = _average_down(canvas.labels == ORGANS.index(name) + 1) > 0.5
+        if mask.any():
+            labels[cc3d.largest_k(mask, k=1, connectivity=26) > 0] = value
     stored = []
-    for array in (drawing.image, ids[drawing.labels]):
+    for array in (grey, labels):
         image = sitk.GetImageFromArray(array)
-        image.SetSpacing(drawing.spacing_xyz_mm)
-        image.SetOrigin(drawing.origin_xyz_mm)
+        image.SetSpacing(spacing.tolist())
+        image.SetOrigin((low + spacing / 2).tolist())
         stored.append(sitk.DICOMOrient(image, ("RAS", "SRP")[person.seed % 2]) if person.seed % 5 == 0 else image)
     return stored[0], stored[1]
 
 
-def draw_torso(
-    *,
-    sex: str,
-    age_years: float,
-    bmi: float,
-    modality: str,
-    anatomy_seed: int,
-    scan_seed: int,
-    spacing_mm: tuple[float, float, float],
-    without: Sequence[str] = (),
-) -> Drawing:
-    """Draw one scan of one person.
-
-    Parameters
-    ----------
-    sex : {"female", "male"}
-    age_years, bmi : float
-        Years and kg/m².
-    modality : {"CT", "MR"}
-        The protocol (contrast phase, sequence) is drawn.
-    anatomy_seed : int
-        The person: equal seeds give the same anatomy, whatever the scan.
-    scan_seed : int
-        The scan: field of view, voxel size, protocol, noise.
-    spacing_mm : tuple of float, (x, y, z)
-        Varied by up to 10 %.
-    without : sequence of str
-        Organs taken out: neither in the image nor in the labels.
-
-    Returns
-    -------
-    Drawing
-    """
-    canvas, build, spacing, low, rng = _paint_torso(
-        sex, age_years, bmi, modality, anatomy_seed, scan_seed, spacing_mm, without
-    )
-    protocol = str(rng.choice([name for name in PROTOCOLS if name.startswith(modality)]))
-    image = _scan(canvas, build, protocol, rng, spacing)
-    labels = np.zeros(image.shape, np.uint8)
-    for value in range(1, len(ORGANS) + 1):
-        # The majority of the fine voxels; crumbs that a bend cut off are no organ.
-        mask = _average_down(canvas.labels == value) > 0.5
-        if mask.any():
-            labels[cc3d.largest_k(mask, k=1, connectivity=26) > 0] = value
-    return Drawing(
-        image,
-        labels,
-        tuple(float(step) for step in spacing),
-        tuple(float(start + step / 2) for start, step in zip(low, spacing, strict=True)),
-        protocol,
-    )
-
-
-def draw_tissues(
-    *, sex: str, age_years: float, bmi: float, seed: int, spacing_mm: tuple[float, float, float]
-) -> tuple[np.ndarray, np.ndarray]:
+def draw_tissues(person: Person, spacing_mm: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Draw what a torso is made of, without a scanner.
 
     Parameters
     ----------
-    sex, age_years, bmi, spacing_mm
-        As in :func:`draw_torso`.
-    seed : int
-        Of anatomy and field of view.
+    person : Person
+    spacing_mm : tuple of float, (x, y, z)
+        Varied by up to 10 %.
 
     Returns
     -------
     tissues : ndarray of uint8, (z, y, x)
-        Places in :data:`TISSUES`, on a grid :data:`OVERSAMPLING` times as fine as `spacing_mm`, axes towards superior, posterior
-        and left.
+        Places in :data:`TISSUES`, on a grid :data:`OVERSAMPLING` times as fine, axes towards
+        superior, posterior and left.
     labels : ndarray of uint8, (z, y, x)
         1 + the organ's place in :data:`ORGANS`; 0 outside of all.
     """
-    canvas = _paint_torso(sex, age_years, bmi, "CT", seed, seed, spacing_mm, ())[0]
+    canvas = _paint_torso(person, spacing_mm)[0]
     return canvas.tissues, canvas.labels
 
 
 def _paint_torso(
-    sex: str,
-    age_years: float,
-    bmi: float,
-    modality: str,
-    anatomy_seed: int,
-    scan_seed: int,
-    spacing_mm: tuple[float, float, float],
-    without: Sequence[str],
+    person: Person, spacing_mm: tuple[float, float, float]
 ) -> tuple[_Canvas, _Build, np.ndarray, np.ndarray, np.random.Generator]:
-    """Return the painted canvas, the build, spacing and low corner (x, y, z) in mm, and the scan's generator as it stands then."""
-    rng = np.random.default_rng([scan_seed, 1])
-    build = _measure_build(sex, age_years, bmi, np.random.default_rng([anatomy_seed, 0]))
+    """Return canvas, build, spacing and low corner (x, y, z; mm), and the scan's generator."""
+    # The person's own scan draws from the person's seed alone, another one from its name too.
+    again = 0 if person.scan == person.subject else zlib.crc32(person.scan.encode())
+    rng = np.random.default_rng([person.seed ^ again, 1])
+    build = _measure_build(person, np.random.default_rng([person.seed, 0]))
     spacing = np.asarray(spacing_mm, float) * rng.uniform([0.93, 0.93, 0.9], [1.07, 1.07, 1.1])
     spacing[1] = spacing[0] * spacing_mm[1] / spacing_mm[0]
     low, high = _frame(build, rng)
@@ -323,26 +261,33 @@ def _paint_torso(
         (start + (np.arange(count * OVERSAMPLING) + 0.5) * step / OVERSAMPLING).astype(np.float32)
         for start, count, step in zip(low[::-1], size[::-1], spacing[::-1], strict=True)
     )
-    canvas = _Canvas(z, y, x, anatomy_seed)
-    _paint_body(canvas, build, table=modality == "CT" and rng.random() < 0.7)
-    _paint_organs(canvas, build, without)
+    canvas = _Canvas(z, y, x, person)
+    _paint_body(canvas, build, table=person.modality == "CT" and rng.random() < 0.7)
+    _paint_vessels(canvas, build)
+    for name, side, height in (("kidney_right", -1, -88.0), ("kidney_left", 1, -74.0)):
+        _paint_kidney(canvas, build, name, side, height)
+    _paint_liver(canvas, build)
+    _paint_spleen(canvas, build)
+    _paint_chest(canvas, build)
     return canvas, build, spacing, low, rng
 
 
-def _measure_build(sex: str, age: float, bmi: float, rng: np.random.Generator) -> _Build:
-    """Draw a person's measures: size by sex, organs shrinking with age, the aorta widening, fat by BMI."""
-    female = sex == "female"
+def _measure_build(person: Person, rng: np.random.Generator) -> _Build:
+    """Draw measures: size by sex, organs shrinking with age, the aorta widening, fat by BMI."""
+    female, age, bmi = person.sex == "female", person.age, person.bmi
     stature = float((0.94 if female else 1.0) * np.clip(rng.normal(1.0, 0.03), 0.92, 1.08))
     fat = float(np.clip(5 + 1.35 * (bmi - 18) + (4 if female else 0), 4, 46) * rng.normal(1, 0.1))
     half_x = 145 * stature * (1 + 0.006 * (bmi - 25)) * rng.normal(1, 0.025)
     half_y = 101 * stature * (1 + 0.006 * (bmi - 25)) * rng.normal(1, 0.03)
     shrink = 1 - 0.004 * max(0.0, age - 45)
+    liver = (1380 if female else 1620) * (1 + 0.012 * (bmi - 25))
     volumes = {
-        "liver": (1380 if female else 1620) * (1 + 0.012 * (bmi - 25)) * (1 - 0.003 * max(0.0, age - 50)) * _scatter(rng, 0.13),
+        "liver": liver * (1 - 0.003 * max(0.0, age - 50)) * _scatter(rng, 0.13),
         "kidney_right": (138 if female else 165) * shrink * _scatter(rng, 0.12),
         "kidney_left": (142 if female else 172) * shrink * _scatter(rng, 0.12),
         "spleen": (165 if female else 220) * (1 - 0.005 * max(0.0, age - 45)) * _scatter(rng, 0.25),
-    }  # fmt: skip
+    }
+    visceral = 0.30 + 0.022 * (bmi - 22) + (-0.08 if female else 0.04)
     return _Build(
         stature=stature,
         half_x=float(half_x),
@@ -354,9 +299,8 @@ def _measure_build(sex: str, age: float, bmi: float, rng: np.random.Generator) -
         spine_y=float(half_y - 63 * stature),
         aorta=float(((9.3 if female else 10.6) + 0.045 * (age - 40)) * rng.normal(1, 0.06)),
         volumes_ml={name: float(volume) for name, volume in volumes.items()},
-        visceral_fat=float(np.clip(0.30 + 0.022 * (bmi - 22) + (-0.08 if female else 0.04) + rng.normal(0, 0.06), 0.15, 0.8)),
-        bmi=bmi,
-    )  # fmt: skip
+        visceral_fat=float(np.clip(visceral + rng.normal(0, 0.06), 0.15, 0.8)),
+    )
 
 
 def _scatter(rng: np.random.Generator, spread: float) -> float:
@@ -364,7 +308,7 @@ def _scatter(rng: np.random.Generator, spread: float) -> float:
 
 
 def _frame(build: _Build, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the corners (x, y, z) of the field of view; the very obese are cut at the sides, as in life."""
+    """Return the corners (x, y, z) of the field of view; the very obese are cut at the sides."""
     side = min(build.half_x * (1 + 0.4 * build.belly) + build.fat, 222.0) + rng.uniform(8, 18)
     front = min(build.half_y * (1 + 1.5 * build.belly) + build.fat, 190.0) + rng.uniform(8, 16)
     back = build.half_y + 0.9 * build.fat + rng.uniform(18, 30)
@@ -384,10 +328,10 @@ def _paint_body(canvas: _Canvas, build: _Build, *, table: bool) -> None:
         canvas.paint("table", np.broadcast_to(np.abs(distance) < 3, canvas.tissues.shape))
 
     def ring(half_x: np.ndarray, front: np.ndarray, back: np.ndarray) -> np.ndarray:
-        """Return the level (1 on the outline) of a rounded box whose front and back differ, per slice."""
-        across = (wx * (1 / half_x).astype(np.float32)[:, None, None]) ** 2
-        deep = wy * np.where(wy < 0, (1 / front).astype(np.float32)[:, None, None], (1 / back).astype(np.float32)[:, None, None])  # fmt: skip
-        deep *= deep
+        """Return the level (1 on the outline) of a box, rounded, its front unlike its back."""
+        per_x, per_front, per_back = ((1 / half).astype(np.float32)[:, None, None] for half in (half_x, front, back))
+        across = (wx * per_x) ** 2
+        deep = (wy * np.where(wy < 0, per_front, per_back)) ** 2
         return across + deep - np.float32(build.squareness) * across * deep
 
     wall_x, wall_front, wall_back = build.half_x * slim, build.half_y * slim * bulge, build.half_y * np.ones_like(z)
@@ -412,7 +356,7 @@ def _paint_body(canvas: _Canvas, build: _Build, *, table: bool) -> None:
     belly = free & ~above
     canvas.paint("fat", belly)
     loops = canvas.crop((z[0], -build.half_y * 1.5, -200), (-40 * s, build.spine_y - 12, 200))
-    place = tuple(_find(part, whole) for part, whole in ((loops.z, z), (loops.y, canvas.y), (loops.x, canvas.x)))
+    place = loops.spot
     tangle = loops.field("bowel", 21.0)
     edge = np.float32(np.clip(0.95 - 1.3 * build.visceral_fat, 0.08, 0.8))
     gut = belly[place] & (np.abs(tangle) > 1 - edge) & (loops.wy < build.spine_y - 16) & (cavity[place] < 0.9)
@@ -447,7 +391,8 @@ def _paint_skeleton(canvas: _Canvas, build: _Build, cavity: np.ndarray) -> None:
     back.paint("muscle", muscle | (body < 1.2))
     canal = np.hypot(wx, wy - spine_y - 24 * s)
     back.paint("bone", (canal < 13 * s) & (level > 5 * s))
-    back.paint("bone", (np.abs(wx) < 3.5 * s) & (wy > spine_y + 30 * s) & (wy < spine_y + 52 * s) & (level > 12 * s) & (level < 27 * s))  # fmt: skip
+    spinous = (np.abs(wx) < 3.5 * s) & (wy > spine_y + 30 * s) & (wy < spine_y + 52 * s)
+    back.paint("bone", spinous & (level > 12 * s) & (level < 27 * s))
     arm = np.abs(wy - spine_y - 22 * s - 0.12 * np.abs(wx)) < 5 * s
     back.paint("bone", arm & (np.abs(wx) < 36 * s) & (np.abs(level - 20 * s) < 5 * s))
     back.paint("csf", canal < 8.5 * s)
@@ -457,7 +402,7 @@ def _paint_skeleton(canvas: _Canvas, build: _Build, cavity: np.ndarray) -> None:
 
 
 def _draw_dome(canvas: _Canvas, build: _Build, half_x: float, back: float) -> np.ndarray:
-    """Return the height of the diaphragm (z in mm) over each place (1, y, x): two domes and the tendon between."""
+    """Return the diaphragm's height (z, mm) over each place (1, y, x): two domes and the tendon."""
     s, rng = build.stature, canvas.draw("diaphragm")
     x, y = canvas.x[None, None, :], canvas.y[None, :, None]
     heights = rng.normal([6.0, -6.0], 5.0) * s
@@ -467,19 +412,15 @@ def _draw_dome(canvas: _Canvas, build: _Build, half_x: float, back: float) -> np
         spread = ((x - side * 0.46 * half_x) / (0.56 * half_x)) ** 2 + ((y + 0.14 * back) / (0.98 * back)) ** 2
         domes.append(height - drop * spread)
     tendon = -15 * s - 26 * s * ((y + 25) / 80) ** 2 - 12 * s * (x / 60) ** 2
-    surface = -_join(-_join_negative(domes[0], domes[1], 12.0), -tendon, 12.0)
+    surface = -_join(_join(-domes[0], -domes[1], 12.0), -tendon, 12.0)
     wobble = SmoothField(rng, _LOW_MM, _HIGH_MM, 45.0).evaluate(np.zeros(1), canvas.y, canvas.x)
     return (surface + 2.5 * wobble).astype(np.float32)
 
 
-def _paint_organs(canvas: _Canvas, build: _Build, without: Sequence[str]) -> None:
-    """Paint organs and the vessels, heart, stomach and gallbladder beside them; no two organs share a voxel."""
+def _paint_vessels(canvas: _Canvas, build: _Build) -> None:
+    """Paint aorta and vena cava along the spine."""
     s, spine_y = build.stature, build.spine_y
-    wide = build.half_x - 13
-    z, dome = canvas.z, canvas.dome
-
-    # Vessels along the spine.
-    column = canvas.crop((z[0], spine_y - 75, -60), (z[-1], spine_y + 10, 60))
+    column = canvas.crop((canvas.z[0], spine_y - 75, -60), (canvas.z[-1], spine_y + 10, 60))
     rng = column.draw("aorta")
     sway = 4 * np.sin(column.z / rng.uniform(45, 70) + rng.uniform(0, 6)) + np.clip(column.z * 0.06, -8, 8)
     radius = build.aorta * (1 + 0.0009 * np.clip(column.z, -150, 150))
@@ -488,109 +429,96 @@ def _paint_organs(canvas: _Canvas, build: _Build, without: Sequence[str]) -> Non
     aorta = np.hypot(column.wx - x_mm, column.wy - (spine_y - 16.5 * s - build.aorta - 2)) - radius
     cava = np.hypot((column.wx + 19 * s) / 1.25, column.wy - (spine_y - 17 * s - 12)) - 9.5 * s
     column.paint("vein", (cava < 0) & (column.wz < 12))
-    spot = _locate(column, canvas)
-    _claim(canvas, "aorta", spot, aorta < 0, without)
-    vessels = np.zeros(canvas.labels.shape, bool)
-    vessels[spot] = (aorta < 3.5) | ((cava < 2) & (column.wz < 12))
+    column.claim("aorta", aorta < 0, "blood")
+    column.vessels |= (aorta < 3.5) | ((cava < 2) & (column.wz < 12))
 
-    # Kidneys, bent around their hilum, upper poles leaning to the spine.
-    for name, side, height in (("kidney_right", -1, -88.0), ("kidney_left", 1, -74.0)):
-        rng = canvas.draw(name)
-        scale = np.cbrt(build.volumes_ml[name] / 155)
-        centre = np.array([side * (58 * s + 0.12 * (build.half_x - 145) + rng.normal(0, 3)), spine_y + rng.normal(1, 3), height * s + rng.normal(0, 8)])  # fmt: skip
-        reach = np.array([75, 50, 50])
-        part = canvas.crop(centre[::-1] - reach, centre[::-1] + reach)
-        lean, turn = side * rng.normal(0.24, 0.07), -side * rng.normal(0.5, 0.12)
-        radii = np.array([25.5, 29.5, 54.0]) * scale * rng.normal(1, 0.04, 3)
-        bend = -side * 0.0042 * (part.wz - centre[2]) ** 2 / scale
-        straight, part.wx = part.wx, part.wx - bend
-        shape = part.ellipsoid(centre, radii, lean=lean, turn=turn) + 1.6 * part.field(name, 22.0)
-        core = part.ellipsoid(centre, radii * (0.66, 0.66, 0.78), lean=lean, turn=turn) + 2.5 * part.field(
-            name + "c", 10.0
-        )
-        part.wx = straight
-        hollow = centre + np.array([-side * 20 * scale, -11 * scale, 0])
-        hilum = part.ellipsoid(hollow, np.array([15, 12, 19]) * scale)
-        shape = _cut(shape, hilum, 5.0)
-        spot = _locate(part, canvas)
-        allowed = canvas.free[spot] & (canvas.cavity[spot] < 0.93) & ~vessels[spot] & (part.wz < dome[_flat(spot)] - 4)
-        grown, inside = _grow(part, shape, allowed, build.volumes_ml[name], 5.0)
-        _claim(canvas, name, spot, inside, without, tissue="cortex")
-        sinus = part.ellipsoid(hollow + np.array([side * 7 * scale, 3 * scale, 0]), np.array([14, 10, 24]) * scale)
-        if name not in without:
-            part.paint("medulla", inside & (core < 0) & (grown < -5))
-            part.paint("fluid" if rng.random() < 0.3 else "fat", (sinus < 0) & (core < -3) & inside)
-        vessels[spot] |= grown < 4.0  # the fat around the kidney keeps its neighbours away
 
-    # Liver: a right and a left lobe, hollowed below by the porta and the right kidney.
-    rng = canvas.draw("liver")
+def _paint_kidney(canvas: _Canvas, build: _Build, name: str, side: int, height: float) -> None:
+    """Paint a kidney, bent around its hilum, its upper pole leaning to the spine."""
+    s, rng = build.stature, canvas.draw(name)
+    scale = np.cbrt(build.volumes_ml[name] / 155)
+    x = side * (58 * s + 0.12 * (build.half_x - 145) + rng.normal(0, 3))
+    centre = np.array([x, build.spine_y + rng.normal(1, 3), height * s + rng.normal(0, 8)])
+    reach = np.array([75, 50, 50])
+    part = canvas.crop(centre[::-1] - reach, centre[::-1] + reach)
+    lean, turn = side * rng.normal(0.24, 0.07), -side * rng.normal(0.5, 0.12)
+    radii = np.array([25.5, 29.5, 54.0]) * scale * rng.normal(1, 0.04, 3)
+    bend = -side * 0.0042 * (part.wz - centre[2]) ** 2 / scale
+    straight, part.wx = part.wx, part.wx - bend
+    shape = part.ellipsoid(centre, radii, lean=lean, turn=turn) + 1.6 * part.field(name, 22.0)
+    core = part.ellipsoid(centre, radii * (0.66, 0.66, 0.78), lean=lean, turn=turn) + 2.5 * part.field(name + "c", 10.0)
+    part.wx = straight
+    hollow = centre + np.array([-side * 20 * scale, -11 * scale, 0])
+    hilum = part.ellipsoid(hollow, np.array([15, 12, 19]) * scale)
+    shape = _cut(shape, hilum, 5.0)
+    allowed = part.free & (part.cavity < 0.93) & ~part.vessels & (part.wz < part.dome - 4)
+    grown, inside = part.grow(shape, allowed, build.volumes_ml[name], 5.0)
+    part.claim(name, inside, "cortex")
+    sinus = part.ellipsoid(hollow + np.array([side * 7 * scale, 3 * scale, 0]), np.array([14, 10, 24]) * scale)
+    part.paint("medulla", inside & (core < 0) & (grown < -5))
+    part.paint("fluid" if rng.random() < 0.3 else "fat", (sinus < 0) & (core < -3) & inside)
+    part.vessels |= grown < 4.0  # the fat around the kidney keeps its neighbours away
+
+
+def _paint_liver(canvas: _Canvas, build: _Build) -> None:
+    """Paint liver, a right and a left lobe hollowed by porta and right kidney, and gallbladder."""
+    s, rng = build.stature, canvas.draw("liver")
     part = canvas.crop((-175 * s, -build.half_y * 1.3, -build.half_x), (35, build.half_y, 100))
-    spot = _locate(part, canvas)
     move = rng.normal(0, 4, 3)
-    right = part.ellipsoid(
-        np.array([-(wide - 62 * s), 4, -52 * s]) + move, np.array([66, 88, 84]) * s * rng.normal(1, 0.05, 3)
-    )
-    shift = rng.normal(0, 14)
-    left = part.ellipsoid(np.array([0 + shift, -0.50 * build.half_y, -32 * s]) + move, np.array([70, 36, 36]) * s * rng.normal(1, 0.08, 3), lean=rng.normal(0.15, 0.1))  # fmt: skip
+    centre = np.array([-(build.half_x - 13 - 62 * s), 4, -52 * s]) + move
+    right = part.ellipsoid(centre, np.array([66, 88, 84]) * s * rng.normal(1, 0.05, 3))
+    centre = np.array([0 + rng.normal(0, 14), -0.50 * build.half_y, -32 * s]) + move
+    left = part.ellipsoid(centre, np.array([70, 36, 36]) * s * rng.normal(1, 0.08, 3), lean=rng.normal(0.15, 0.1))
     porta = part.ellipsoid(np.array([-8, 22, -84 * s]) + rng.normal(0, 5, 3), np.array([38, 46, 46]) * s)
     shape = _cut(_join(right, left, 22.0), porta, 14.0)
-    gallbladder = part.ellipsoid(
-        np.array([-42, -0.45 * build.half_y, -102 * s]) + move + rng.normal(0, 4, 3),
-        np.array([14, 15, 27]) * s * rng.normal(1, 0.1),
-        lean=0.3,
-    )
+    centre = np.array([-42, -0.45 * build.half_y, -102 * s]) + move + rng.normal(0, 4, 3)
+    gallbladder = part.ellipsoid(centre, np.array([14, 15, 27]) * s * rng.normal(1, 0.1), lean=0.3)
     shape = _cut(shape, gallbladder, 4.0) + 3.0 * part.field("liver", 34.0)
-    allowed = canvas.free[spot] & (canvas.cavity[spot] < 0.97) & (part.wz < dome[_flat(spot)] - 2) & ~vessels[spot]
-    allowed &= gallbladder > 1.5
-    part.paint("fluid", (gallbladder < 0) & canvas.free[spot])
-    grown, inside = _grow(part, shape, allowed, build.volumes_ml["liver"], 25.0)
-    _claim(canvas, "liver", spot, inside, without)
-    if "liver" not in without:
-        veins = np.abs(part.field("hepatic veins a", 26.0)) + np.abs(part.field("hepatic veins b", 26.0))
-        part.paint("vein", inside & (veins < 0.17) & (grown < -9))
+    allowed = part.free & (part.cavity < 0.97) & (part.wz < part.dome - 2) & ~part.vessels & (gallbladder > 1.5)
+    part.paint("fluid", (gallbladder < 0) & part.free)
+    grown, inside = part.grow(shape, allowed, build.volumes_ml["liver"], 25.0)
+    part.claim("liver", inside, "liver")
+    veins = np.abs(part.field("hepatic veins a", 26.0)) + np.abs(part.field("hepatic veins b", 26.0))
+    part.paint("vein", inside & (veins < 0.17) & (grown < -9))
 
-    # Spleen: a curved wedge between ribs, stomach and left kidney.
-    rng = canvas.draw("spleen")
+
+def _paint_spleen(canvas: _Canvas, build: _Build) -> None:
+    """Paint spleen, a curved wedge between ribs, stomach and left kidney, and stomach before it."""
+    s, rng, wide = build.stature, canvas.draw("spleen"), build.half_x - 13
     part = canvas.crop((-150 * s, -60, 20), (30, build.half_y, build.half_x + 10))
-    spot = _locate(part, canvas)
     scale = np.cbrt(build.volumes_ml["spleen"] / 200) * rng.normal(1, 0.03)
     centre = np.array([wide - 25 * scale, 26 + rng.normal(0, 5), -46 * s + rng.normal(0, 6)])
     turn = rng.normal(0.45, 0.1)
     shape = part.ellipsoid(centre, np.array([29, 52, 50]) * scale, lean=-rng.normal(0.22, 0.08), turn=turn)
     dent = part.ellipsoid(centre + np.array([-37, -14, 2]) * scale, np.array([31, 48, 52]) * scale, turn=turn)
     shape = _cut(shape, dent, 7.0) + 2.2 * part.field("spleen", 26.0)
-    allowed = canvas.free[spot] & (canvas.cavity[spot] < 0.96) & (part.wz < dome[_flat(spot)] - 2) & ~vessels[spot]
-    allowed &= canvas.labels[spot] == 0
-    grown, inside = _grow(part, shape, allowed, build.volumes_ml["spleen"], 12.0)
-    _claim(canvas, "spleen", spot, inside, without)
-    near_spleen = grown < 2.5
+    allowed = part.free & (part.cavity < 0.96) & (part.wz < part.dome - 2) & ~part.vessels & (part.labels == 0)
+    grown, inside = part.grow(shape, allowed, build.volumes_ml["spleen"], 12.0)
+    part.claim("spleen", inside, "spleen")
 
-    # Stomach: in front of the spleen, its gas at the front because people lie on their backs.
     rng = canvas.draw("stomach")
-    stomach = part.ellipsoid(
-        np.array([wide - 62 * s, -0.22 * build.half_y, -44 * s]) + rng.normal(0, 5, 3), np.array([38, 42, 46]) * s * rng.normal(1, 0.1), lean=-0.35
-    ) + 3 * part.field("stomach", 30.0)  # fmt: skip
-    room = canvas.free[spot] & (part.wz < dome[_flat(spot)] - 3) & (canvas.cavity[spot] < 0.95) & ~near_spleen
-    room &= (canvas.labels[spot] == 0) & ~vessels[spot] & (stomach < 0)
+    centre = np.array([wide - 62 * s, -0.22 * build.half_y, -44 * s]) + rng.normal(0, 5, 3)
+    stomach = part.ellipsoid(centre, np.array([38, 42, 46]) * s * rng.normal(1, 0.1), lean=-0.35)
+    stomach = stomach + 3 * part.field("stomach", 30.0)
+    room = part.free & (part.wz < part.dome - 3) & (part.cavity < 0.95) & (grown >= 2.5)
+    room &= (part.labels == 0) & ~part.vessels & (stomach < 0)
     part.paint("muscle", room)
     part.paint("bowel" if rng.random() < 0.6 else "fluid", room & (stomach < -4))
+    # Its gas is at the front, because people lie on their backs.
     part.paint("gas", room & (stomach < -4) & (part.wy < -0.22 * build.half_y - rng.uniform(-12, 22)))
 
-    _paint_chest(canvas, build, without)
 
-
-def _paint_chest(canvas: _Canvas, build: _Build, without: Sequence[str]) -> None:
+def _paint_chest(canvas: _Canvas, build: _Build) -> None:
     """Paint heart, mediastinum and lungs above the diaphragm."""
     s, spine_y = build.stature, build.spine_y
     rng = canvas.draw("chest")
     start = int(np.searchsorted(canvas.z, -130 * s))
     spot = (slice(start, None), slice(None), slice(None))
-    part = _Canvas(canvas.z[start:], canvas.y, canvas.x, canvas.seed, spot, canvas)
-    dome = canvas.dome
-    inside = canvas.free[spot] & (part.wz > dome + 3)
-    heart = part.ellipsoid(
-        np.array([20 * s, -0.26 * build.half_y, 34 * s]) + rng.normal(0, 4, 3), np.array([57, 44, 52]) * s * rng.normal(1, 0.05, 3), lean=-0.35, turn=-0.35
-    ) + 2.5 * part.field("heart", 40.0)  # fmt: skip
+    part = _Canvas(canvas.z[start:], canvas.y, canvas.x, canvas.person, canvas, spot)
+    inside = part.free & (part.wz > part.dome + 3)
+    centre = np.array([20 * s, -0.26 * build.half_y, 34 * s]) + rng.normal(0, 4, 3)
+    heart = part.ellipsoid(centre, np.array([57, 44, 52]) * s * rng.normal(1, 0.05, 3), lean=-0.35, turn=-0.35)
+    heart = heart + 2.5 * part.field("heart", 40.0)
     narrow = np.float32(26 * s) - 0.05 * np.clip(part.wz - 40, 0, 150)
     middle = np.abs(part.wx - 3) - narrow * (0.62 + 0.38 * np.clip((part.wy + build.half_y) / build.half_y, 0, 1))
     middle = middle + 3.0 * part.field("mediastinum", 32.0)
@@ -603,22 +531,20 @@ def _paint_chest(canvas: _Canvas, build: _Build, without: Sequence[str]) -> None
     gullet = np.hypot(part.wx - 1, part.wy - spine_y + 38 * s)
     part.paint("muscle", inside & (gullet < 8 * s))
     part.paint("airway", inside & (np.hypot(part.wx + 2, part.wy - spine_y + 52 * s) < 8 * s) & (part.wz > 85 * s))
-    lungs = inside & (kept_out > 0) & (canvas.cavity[spot] < 0.985) & (canvas.labels[spot] == 0)
-    aorta = canvas.labels[spot] == ORGANS.index("aorta") + 1
-    if "aorta" not in without:
-        part.paint("blood", aorta)
+    lungs = inside & (kept_out > 0) & (part.cavity < 0.985) & (part.labels == 0)
+    part.paint("blood", part.labels == ORGANS.index("aorta") + 1)
     for name, side in (("lung_right", -1), ("lung_left", 1)):
         half = lungs & ((part.wx < 0) if side < 0 else (part.wx > 0))
-        _claim(canvas, name, spot, half, without)
-        if name not in without:
-            branches = part.field("pulmonary vessels", 11.0) + 0.8 * np.exp(-(((part.wx - side * 42 * s) / 30) ** 2)) * np.exp(-(((part.wz - 45 * s) / 45) ** 2))  # fmt: skip
-            part.paint("vein", half & (branches > 1.95) & (kept_out > 3))
+        part.claim(name, half, "lung")
+        central = np.exp(-(((part.wx - side * 42 * s) / 30) ** 2)) * np.exp(-(((part.wz - 45 * s) / 45) ** 2))
+        branches = part.field("pulmonary vessels", 11.0) + 0.8 * central
+        part.paint("vein", half & (branches > 1.95) & (kept_out > 3))
 
 
 def _scan(
     canvas: _Canvas, build: _Build, protocol: str, rng: np.random.Generator, spacing_xyz: np.ndarray
 ) -> np.ndarray:
-    """Return the image: tissue means averaged over the fine grid, texture, blur, bias field (MR) and noise, int16."""
+    """Return the image, int16: tissue means averaged, texture, blur, bias field (MR) and noise."""
     modality = protocol.split()[0]
     means = {name: float(value) for name, value in PROTOCOLS[protocol].items()}
     if modality == "CT":
@@ -626,7 +552,8 @@ def _scan(
         contrast = rng.normal(1, 0.12)
         for name in ("blood", "vein", "liver", "spleen", "cortex", "medulla"):
             means[name] = 45 + (means[name] - 45) * contrast + rng.normal(0, 5)
-        means["liver"] -= max(0.0, rng.normal(0.9 * (build.bmi - 24), 8)) if build.bmi > 24 else 0.0  # fatty liver
+        bmi = canvas.person.bmi
+        means["liver"] -= max(0.0, rng.normal(0.9 * (bmi - 24), 8)) if bmi > 24 else 0.0  # fatty liver
         for name, spread in spreads.items():
             means[name] += rng.normal(0, spread)
     else:
@@ -661,34 +588,9 @@ def _scan(
     return np.round(np.clip(image, 0, 4095)).astype(np.int16)
 
 
-def _grow(
-    canvas: _Canvas, shape: np.ndarray, allowed: np.ndarray, volume_ml: float, limit_mm: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Move a shape's surface by up to `limit_mm` so that its allowed part has the volume asked for.
-
-    Returns the moved level (mm, negative inside) and the voxels inside.
-    """
-    wanted = int(volume_ml / max(canvas.volume_ml(1), 1e-9))
-    levels = shape[allowed]
-    cut = limit_mm if wanted >= levels.size else float(np.partition(levels, wanted)[wanted]) if levels.size else 0.0
-    moved = shape - np.float32(np.clip(cut, -limit_mm, limit_mm))
-    return moved, allowed & (moved < 0)
-
-
-def _claim(
-    canvas: _Canvas,
-    name: str,
-    spot: tuple[slice, ...],
-    inside: np.ndarray,
-    without: Sequence[str],
-    tissue: str | None = None,
-) -> None:
-    """Give an organ its free voxels, unless it was taken out of this person."""
-    inside = inside & (canvas.labels[spot] == 0)
-    if name not in without:
-        tissue = tissue or {"lung_right": "lung", "lung_left": "lung", "aorta": "blood"}.get(name, name)
-        canvas.tissues[spot][inside] = _INDEX[tissue]
-        canvas.labels[spot][inside] = ORGANS.index(name) + 1
+def _rotate(first: np.ndarray, second: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return first * cosine - second * sine, first * sine + second * cosine
 
 
 def _join(a: np.ndarray, b: np.ndarray, width_mm: float) -> np.ndarray:
@@ -697,31 +599,9 @@ def _join(a: np.ndarray, b: np.ndarray, width_mm: float) -> np.ndarray:
     return b + (a - b) * share - np.float32(width_mm) * share * (1 - share)
 
 
-def _join_negative(a: np.ndarray, b: np.ndarray, width_mm: float) -> np.ndarray:
-    """Return the smooth maximum of two heights."""
-    return -_join(-a, -b, width_mm)
-
-
 def _cut(a: np.ndarray, b: np.ndarray, width_mm: float) -> np.ndarray:
     """Return shape `a` without shape `b`, the new edge rounded."""
     return -_join(-a, b, width_mm)
-
-
-def _locate(part: _Canvas, whole: _Canvas) -> tuple[slice, ...]:
-    pairs = ((part.z, whole.z), (part.y, whole.y), (part.x, whole.x))
-    return tuple(_find(inner, outer) for inner, outer in pairs)
-
-
-def _find(inner: np.ndarray, outer: np.ndarray) -> slice:
-    if len(inner) == 0:
-        return slice(0, 0)
-    start = int(np.searchsorted(outer, inner[0]))
-    return slice(start, start + len(inner))
-
-
-def _flat(spot: tuple[slice, ...]) -> tuple[slice, ...]:
-    """Return the same place on a map of heights, which has one slice."""
-    return (slice(None), *spot[1:])
 
 
 def _average_down(array: np.ndarray) -> np.ndarray:

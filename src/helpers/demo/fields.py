@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# The sum of squared weights of a uniform cubic B-spline, averaged over the place between two knots (151/315).
+# A uniform cubic B-spline's sum of squared weights, averaged over the place between two knots.
 _MEAN_SQUARED_WEIGHTS = 151 / 315
 
 
 class SmoothField:
-    """A random function of position with mean 0 and sd 1, correlated over about `smoothness_mm`.
+    """A random function of position with mean 0 and SD 1, correlated over about `smoothness_mm`.
 
-    Normal numbers on a lattice of that step, interpolated by cubic B-splines. The function is fixed when it is
-    made: evaluated on another grid it is the same function, so that two scans of one person agree.
+    Normal numbers on a lattice of that step, interpolated by cubic B-splines. The function is fixed
+    when it is made: on another grid it is the same, so that two scans of one person agree.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class SmoothField:
         self.step_mm = float(smoothness_mm)
         extent = np.asarray(high_mm, float) - self.low_mm
         counts = np.ceil(np.maximum(extent, 0) / self.step_mm).astype(int) + 4
-        # Dividing by the expected sd, not by the sample's own, keeps draws independent of each other.
+        # Divided by the expected SD, not by the sample's own, draws stay independent of each other.
         self.coefficients = (rng.standard_normal(counts) / _MEAN_SQUARED_WEIGHTS**1.5).astype(np.float32)
 
     def evaluate(self, z_mm: np.ndarray, y_mm: np.ndarray, x_mm: np.ndarray) -> np.ndarray:

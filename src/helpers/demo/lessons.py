@@ -1,6 +1,9 @@
-"""What the demo teaches: equal errors cost small organs more Dice, and what was found beside what was planted."""
+"""What the demo teaches: equal errors cost small organs more Dice; what was planted, and found."""
 
 from __future__ import annotations
+
+import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -13,11 +16,11 @@ from helpers.parameters import PlantedEffect
 from helpers.statistics.equivalence import DISPARITY
 from helpers.study import Study
 
-_PLANTED_MASKS = "planted/"  # where phantoms keep the masks with known errors
 TRUTH_COLUMNS = (
-    "planted", "model", "organ", "metric", "attribute", "verdict", "worst_group", "gap", "gap_low", "gap_high", "excess_gap", "excess_low", "excess_high",
-    "found",
+    "planted", "model", "organ", "metric", "attribute", "verdict", "worst_group", "gap", "gap_low", "gap_high",
+    "excess_gap", "excess_low", "excess_high", "found",
 )  # fmt: skip
+_NOT_KNOWN = pd.DataFrame({"truth": ["These are not phantoms: what is true of them is not known."]})
 
 
 def tabulate_same_error(
@@ -28,7 +31,7 @@ def tabulate_same_error(
     error_mm: float = 1.0,
     min_group: int = 10,
 ) -> pd.DataFrame:
-    """Work out which Dice everybody's organs would get if every outline were off by the same distance.
+    """Work out everybody's Dice if every outline were off by the same distance.
 
     Parameters
     ----------
@@ -46,9 +49,10 @@ def tabulate_same_error(
     Returns
     -------
     DataFrame
-        One row per organ, the one that loses most last: ``organ``; of each group the mean ``volume, <group> (ml)`` and ``Dice, <group>``; ``gap``, the
-        difference between the groups' highest and lowest mean Dice. To be read, hence rounded to millilitres and thousandths. A subject with several
-        scans counts once, with their mean. Where no group is large enough, a single column ``note``.
+        One row per organ, the one that loses most last: ``organ``; of each group the mean
+        ``volume, <group> (ml)`` and ``Dice, <group>``; ``gap`` between the highest and the lowest
+        mean Dice. To be read, hence rounded to millilitres and thousandths. A subject with several
+        scans counts once, with their mean. Where no group is large enough, one column ``note``.
 
     Raises
     ------
@@ -57,7 +61,8 @@ def tabulate_same_error(
 
     Notes
     -----
-    Dice = 1 − δS/(2V) with the organ's own volume V and surface S (:func:`helpers.metrics.predict_dice`). No model has any part in it.
+    Dice = 1 − δS/(2V) with the organ's own volume V and surface S
+    (:func:`helpers.metrics.predict_dice`). No model has any part in it.
     """
     known = [name.removeprefix("group_") for name in cohort if name.startswith("group_")]
     attribute = attribute or ("sex" if "sex" in known else next(iter(known), None))
@@ -85,8 +90,16 @@ def tabulate_same_error(
     return table.loc[order].rename(index=lambda organ: organ.replace("_", " ")).reset_index()
 
 
+def tell_truth(study: Study) -> pd.DataFrame:
+    """Return what was planted, in sentences; for real data, that nothing is known."""
+    path = study.table_folder / "truth.json"
+    if not _has_truth(study) or not path.exists():
+        return _NOT_KNOWN.copy()
+    return pd.DataFrame({"truth": json.loads(path.read_text(encoding="utf-8"))["in_words"]})
+
+
 def compare_with_truth(study: Study, disparity: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Set what the audit found beside what was planted; for real data say that the truth is not known.
+    """Set what the audit found beside what was planted; for real data, say that it is not known.
 
     Parameters
     ----------
@@ -98,33 +111,37 @@ def compare_with_truth(study: Study, disparity: pd.DataFrame, metric: str) -> pd
     Returns
     -------
     DataFrame
-        :data:`TRUTH_COLUMNS`: one row per planted effect, organ and model that draws the planted masks, then one row per disparity that was found
-        where none was planted. ``found`` says how the two agree. For a study of real people a single column ``truth``.
+        :data:`TRUTH_COLUMNS`: one row per planted effect, organ and model marked ``planted``, then
+        one per disparity that was found where none was planted. ``found`` says how the two agree.
+        For a study of real people a single column ``truth``.
 
     Notes
     -----
-    The truth is the parameter file's own (``cohort.phantoms.planted``), not the result of any measurement. The pooled organ counts as planted where one of its
-    organs is: its gap is theirs, diluted.
+    The truth is the parameter file's own (``cohort.phantoms.planted``), not measured. The pooled
+    organ counts as planted where one of its organs is: its gap is theirs, diluted.
     """
-    if study.parameters.cohort.source != "phantoms":
-        return pd.DataFrame({"truth": ["These are not phantoms: what is true of them is not known."]})
-    models = [model.name for model in study.parameters.models if (model.path or "").startswith(_PLANTED_MASKS)]
+    if not _has_truth(study):
+        return _NOT_KNOWN.copy()
+    models = [model.name for model in study.parameters.models if model.planted]
     known = disparity[disparity["metric"] == metric].set_index(["model", "organ", "attribute"])
     rows, planted = [], set()
     for effect in study.parameters.cohort.phantoms.planted.effects:
         organs = effect.organs or list(study.parameters.cohort.organs)
         planted |= {(organ, effect.attribute) for organ in (*organs, POOLED)}
-        for model in models:
-            for organ in organs:
-                key = (model, organ, effect.attribute)
-                if key in known.index:
-                    row = known.loc[key]
-                    rows.append(_set_beside(key, row, describe_effect(effect), _judge_found(effect, row)))
+        for key in itertools.product(models, organs, [effect.attribute]):
+            if key in known.index:
+                row = known.loc[key]
+                rows.append(_set_beside(key, row, describe_effect(effect), _judge_found(effect, row)))
     for key, row in known.iterrows():
-        truly = key[0] in models and (key[1], key[2]) in planted
-        if row["verdict"] == DISPARITY and not truly:
-            rows.append(_set_beside(key, row, "nothing", _judge_unplanted(key[0] in models)))
+        model, organ, attribute = key
+        if row["verdict"] == DISPARITY and not (model in models and (organ, attribute) in planted):
+            found = "a false alarm" if model in models else "not planted: this model errs by itself"
+            rows.append(_set_beside(key, row, "nothing", found))
     return pd.DataFrame(rows, columns=list(TRUTH_COLUMNS)).assign(metric=metric)
+
+
+def _has_truth(study: Study) -> bool:
+    return study.parameters.cohort.source == "phantoms"
 
 
 def _list_names(groups: pd.Series) -> list[str]:
@@ -146,7 +163,3 @@ def _judge_found(effect: PlantedEffect, row: pd.Series) -> str:
     if effect.group is not None and row["worst_group"] != effect.group:
         return f"found, but with {row['worst_group']} as the worse group"
     return "found"
-
-
-def _judge_unplanted(truth_known: bool) -> str:
-    return "a false alarm" if truth_known else "not planted: this model errs by itself"

@@ -1,7 +1,7 @@
-"""A seeded cohort of torso phantoms in CT and MR, with real-world faults and a planted disparity.
+"""A seeded cohort of torso phantoms in CT and MR, with real-world faults and planted errors.
 
-Everything about the cohort is known, so that what the notebooks find can be checked: who is in it, how
-large the organs are, and which group's masks were made worse, by how many millimetres, and where.
+All is known of it, so that what the notebooks find can be checked: who is in it, how large the
+organs are, and which group's masks were made worse, by how many millimetres, and where.
 """
 
 from __future__ import annotations
@@ -9,19 +9,21 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
 from helpers import storage
+from helpers.cohort.table_files import read_table_file
 from helpers.compute import CaseFailure, map_cases
 from helpers.demo.anatomy import EMPTY_ORGAN, ORGANS, Person, draw_phantom
 from helpers.demo.planting import describe_planted, plant_errors
 from helpers.errors import ParameterError, SegfairError
 from helpers.parameters import Phantoms
 from helpers.study import Study
-from helpers.volumes import to_axial, write_volume
+from helpers.volumes import from_axial, get_grid, get_spacing_zyx_mm, make_image, to_axial, write_volume
 
 RECIPE_VERSION = 2  # raise it when the drawing changes: scans drawn before are then drawn again
 MOVED_MASK = "mask on another grid"
@@ -35,18 +37,34 @@ class _Case:
     folder: Path
 
 
-def draw_people(phantoms: Phantoms, seed: int) -> list[Person]:
-    """Draw who is in the cohort: as many women as men, BMI rising mildly with age, modalities alternating.
+def read_source(study: Study) -> tuple[pd.DataFrame, Path]:
+    """Draw the study's cohort; return its participants table and the folder that it lies in."""
+    table = write_phantoms(study)
+    return read_table_file(table), table.parent
 
-    With `faults`, fixed members get a real-world fault: a missing age, an organ removed, a mask moved to
-    another grid, and one more row for a second scan of one person.
+
+def check_source(study: Study) -> None:
+    """Raise ParameterError when the study asks for an organ that phantoms do not have."""
+    unknown = sorted(set(study.organ_ids) - set(ORGANS))
+    if unknown:
+        raise ParameterError(
+            f"{study.source}: cohort.organs: phantoms have no {', '.join(unknown)}; they have {', '.join(ORGANS)}"
+        )
+
+
+def draw_people(phantoms: Phantoms, seed: int) -> list[Person]:
+    """Draw who is in the cohort: half are women, BMI rises mildly with age, modalities alternate.
+
+    With `faults`, fixed members get a real-world fault: a missing age, an organ removed, a mask
+    moved to another grid, and one more row for a second scan of one person.
 
     Parameters
     ----------
     phantoms : Phantoms
         The recipe.
     seed : int
-        The study's seed; person k depends on it and on k alone, so a larger cohort starts with the same people.
+        The study's; person k depends on it and on k alone: a larger cohort begins with the same
+        people.
     """
     people = []
     for number in range(phantoms.subjects):
@@ -57,15 +75,14 @@ def draw_people(phantoms: Phantoms, seed: int) -> list[Person]:
         modality = phantoms.modalities[(number // 2) % len(phantoms.modalities)]
         name = f"phantom_{number + 1:04d}"
         people.append(Person(name, name, sex, age, bmi, modality, int(rng.integers(2**62)), recorded_age=age))
-    if phantoms.faults:
-        people = _add_faults(people, phantoms)
-    return people
+    return _add_faults(people, phantoms) if phantoms.faults else people
 
 
 def write_phantoms(study: Study) -> Path:
-    """Draw the study's cohort into ``<study>/phantoms`` and return its participants table.
+    """Draw the study's cohort into its folder of sources and return the participants table.
 
-    Scans that were drawn by the same recipe are kept. ``truth.json`` says what was planted and which faults there are.
+    Scans drawn by the same recipe before are kept. ``truth.json`` says what was planted and which
+    faults there are.
 
     Raises
     ------
@@ -74,73 +91,41 @@ def write_phantoms(study: Study) -> Path:
     SegfairError
         A phantom could not be drawn.
     """
-    cohort = study.parameters.cohort
-    check_recipe(study)
-    folder = study.folder / "phantoms"
-    people = draw_people(cohort.phantoms, study.seed_for("phantoms"))
-    cases = [_Case(person, cohort.phantoms, study.organ_ids, folder) for person in people]
+    check_source(study)
+    recipe, folder = study.parameters.cohort.phantoms, study.table_folder
+    people = draw_people(recipe, study.seed_for("phantoms"))
+    cases = [_Case(person, recipe, study.organ_ids, folder) for person in people]
     todo = [case for case in cases if not _is_drawn(case)]
-    results = map_cases(
-        _draw_case,
-        todo,
-        ids=[case.person.scan for case in todo],
-        compute=study.parameters.compute,
-        label="drawing phantoms",
-    )
+    names = [case.person.scan for case in todo]
+    results = map_cases(_draw_case, todo, ids=names, compute=study.parameters.compute, label="drawing phantoms")
     failed = [result for result in results if isinstance(result, CaseFailure)]
     if failed:
         raise SegfairError(f"phantom {failed[0].case} could not be drawn: {failed[0].error}")
-    rows = [
-        {
-            "subject": person.subject,
-            "scan": person.scan,
-            "sex": person.sex,
-            "age": person.recorded_age,
-            "bmi": person.bmi,
-            "modality": person.modality,
-            "image": f"images/{person.scan}.nii.gz",
-            "reference": f"references/{person.scan}.nii.gz",
-        }
-        for person in people
-    ]
+    rows = pd.DataFrame(people)
+    rows["age"] = rows["recorded_age"]
+    for column, kind in (("image", "images"), ("reference", "references")):
+        rows[column] = f"{kind}/" + rows["scan"] + ".nii.gz"
     table = folder / "participants.csv"
-    storage.write_table(pd.DataFrame(rows), table)
+    columns = ["subject", "scan", "sex", "age", "bmi", "modality", "image", "reference"]
+    storage.write_table(rows[columns], table)
     truth = {
-        "planted": cohort.phantoms.planted.model_dump(mode="json"),
-        "in_words": describe_planted(cohort.phantoms.planted),
+        "planted": recipe.planted.model_dump(mode="json"),
+        "in_words": describe_planted(recipe.planted),
         "faults": {person.scan: person.fault for person in people if person.fault},
     }
     storage.write_json(truth, folder / "truth.json")
     return table
 
 
-def tell_truth(study: Study) -> pd.DataFrame:
-    """Return what is known of the planted errors, in sentences; for real data, that nothing is."""
-    path = study.folder / "phantoms" / "truth.json"
-    if study.parameters.cohort.source != "phantoms" or not path.exists():
-        return pd.DataFrame({"truth": ["These are not phantoms: what is true of them is not known."]})
-    return pd.DataFrame({"truth": json.loads(path.read_text(encoding="utf-8"))["in_words"]})
-
-
-def check_recipe(study: Study) -> None:
-    """Raise ParameterError when the recipe asks for an organ that phantoms do not have."""
-    unknown = sorted(set(study.organ_ids) - set(ORGANS))
-    if unknown:
-        raise ParameterError(
-            f"{study.source}: cohort.organs: phantoms have no {', '.join(unknown)}; they have {', '.join(ORGANS)}"
-        )
-
-
 def _add_faults(people: list[Person], phantoms: Phantoms) -> list[Person]:
     """Give fixed members a fault, as far as the cohort is large enough for it."""
-    changed = list(people)
-    if len(changed) >= 4:
-        changed[3] = replace(changed[3], fault="missing age", recorded_age=None)
-    if len(changed) >= 6:
-        changed[5] = replace(changed[5], fault=EMPTY_ORGAN)
-    if len(changed) >= 8:
-        changed[7] = replace(changed[7], fault=MOVED_MASK)
-    if len(changed) >= 3:
+    faults: dict[int, dict[str, Any]] = {
+        3: {"fault": "missing age", "recorded_age": None},
+        5: {"fault": EMPTY_ORGAN},
+        7: {"fault": MOVED_MASK},
+    }
+    changed = [replace(person, **faults.get(number, {})) for number, person in enumerate(people)]
+    if len(people) > 2:
         first = changed[2]
         modalities: list[str] = list(phantoms.modalities)
         other = modalities[(modalities.index(first.modality) + 1) % len(modalities)]
@@ -168,19 +153,14 @@ def _draw_case(case: _Case) -> None:
     record.unlink(missing_ok=True)  # until all three files are new, none of them counts
     image, mask = draw_phantom(person, case.phantoms, case.organ_ids)
     axial = to_axial(mask)
-    labels = sitk.GetArrayFromImage(axial)
     rng = np.random.default_rng([person.seed, 1])
-    spacing = axial.GetSpacing()[::-1]
-    planted = sitk.GetImageFromArray(
-        plant_errors(labels, spacing, case.organ_ids, case.phantoms.planted, asdict(person), rng)
+    moved = plant_errors(
+        sitk.GetArrayFromImage(axial), get_spacing_zyx_mm(axial), case.organ_ids, case.phantoms.planted, asdict(person), rng
     )
-    planted.CopyInformation(axial)
-    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(mask.GetDirection())
-    planted = sitk.DICOMOrient(planted, code)
-    planted.CopyInformation(mask)
+    planted = from_axial(make_image(moved, get_grid(axial)), get_grid(mask))
     if person.fault == MOVED_MASK:
-        mask.SetOrigin(tuple(value + shift for value, shift in zip(mask.GetOrigin(), (10.0, 0.0, 0.0), strict=True)))
-    write_volume(image, case.folder / "images" / f"{person.scan}.nii.gz")
-    write_volume(mask, case.folder / "references" / f"{person.scan}.nii.gz")
-    write_volume(planted, case.folder / "planted" / f"{person.scan}.nii.gz")
+        x, y, z = mask.GetOrigin()
+        mask.SetOrigin((x + 10.0, y, z))
+    for kind, volume in (("images", image), ("references", mask), ("planted", planted)):
+        write_volume(volume, case.folder / kind / f"{person.scan}.nii.gz")
     storage.write_json({"recipe": _hash_recipe(case)}, record)

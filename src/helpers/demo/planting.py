@@ -1,7 +1,7 @@
 """Segmentation errors of known size, in millimetres, put into masks.
 
-The surface of each organ is moved along its normal: everywhere by a smooth random field, and for the people
-an effect applies to by a known distance, everywhere or on one side of the organ.
+The surface of each organ is moved along its normal: everywhere by a smooth random field, and for
+the people an effect applies to by a known distance, everywhere or on one side of the organ.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def plant_errors(
     Parameters
     ----------
     labels : ndarray of uint8, (z, y, x), study orientation
-        The reference: axes towards superior, posterior and the person's left (``volumes.to_axial``).
+        The reference, axes towards superior, posterior and left (``volumes.to_axial``).
     spacing_zyx_mm : tuple of float
         Voxel spacing in mm.
     organ_ids : mapping of str to int
-        The organs to move and their ids; other ids are dropped.
+        The organs to move and their ids; others are dropped.
     planted : Planted
         The random error (sd and smoothness) and the effects.
     person : mapping
@@ -58,30 +58,30 @@ def plant_errors(
     Returns
     -------
     ndarray of uint8, (z, y, x)
-        The moved organs. With no error and no effect, the reference itself. Where two organs claim a voxel, the one
-        whose surface is further away keeps it. An organ that is cut by the edge of the image is not moved there.
+        The moved organs: the reference itself without error and effect. Where two organs claim a
+        voxel, the one whose surface is further away keeps it. An organ that is cut by the edge of
+        the image is not moved there.
 
     Notes
     -----
-    A voxel belongs to the moved organ where its signed distance to the reference's surface (mm, negative inside;
-    :func:`measure_signed_distance`) is less than the displacement there. Effects add up.
+    A voxel belongs to the moved organ where its signed distance to the reference's surface (mm,
+    negative inside; :func:`measure_signed_distance`) is less than the displacement. Effects add up.
     """
     result = np.zeros_like(labels)
     deepest = np.zeros(labels.shape, np.float32)
-    effects = [effect for effect in planted.effects if applies(effect, person)]
+    effects = [effect for effect in planted.effects if is_meant_for(effect, person)]
     for name, value in organ_ids.items():
-        # Drawn for every organ, present or not, so that one organ's absence does not change the others' errors.
+        # Drawn whether it is there or not, so that its absence does not change the others' errors.
         own = np.random.default_rng(rng.integers(2**62))
         found = ndimage.find_objects((labels == value).view(np.uint8))
         if not found:
             continue
         mine = [effect for effect in effects if not effect.organs or name in effect.organs]
         reach_mm = 4.5 * planted.boundary_error_mm + sum(abs(effect.erosion_mm) for effect in mine) + 1.0
+        margins = [int(np.ceil(reach_mm / step)) + 1 for step in spacing_zyx_mm]
         box = tuple(
             slice(max(0, side.start - margin), side.stop + margin)
-            for side, margin in zip(
-                found[0], (int(np.ceil(reach_mm / step)) + 1 for step in spacing_zyx_mm), strict=True
-            )
+            for side, margin in zip(found[0], margins, strict=True)
         )
         mask = labels[box] == value
         extent = np.multiply(mask.shape, spacing_zyx_mm)
@@ -98,8 +98,8 @@ def plant_errors(
     return result
 
 
-def applies(effect: PlantedEffect, person: Mapping[str, Any]) -> bool:
-    """Return whether a planted effect is meant for a person: of the group, or at or above the threshold."""
+def is_meant_for(effect: PlantedEffect, person: Mapping[str, Any]) -> bool:
+    """Return whether an effect is meant for a person: of the group or above the threshold."""
     value = person.get(effect.attribute)
     if value is None or value != value:
         return False
@@ -111,10 +111,10 @@ def measure_signed_distance(
 ) -> np.ndarray:
     """Return the signed distance from voxel centres to a mask's surface, to a fraction of a voxel.
 
-    Distance transforms of a binary mask measure to the corners of its stairs: an erosion by 1 mm would do
-    nothing at all at 3 mm voxels, and one by 3 mm would take off 4. Here the surface is the half level of the
-    slightly smoothed mask, found by interpolation along the grid's edges, and a distance is the one to the
-    tangent planes of the four nearest of these points.
+    Distance transforms of a binary mask measure to the corners of its stairs: an erosion by 1 mm
+    would do nothing at 3 mm voxels, and one by 3 mm would take off 4. Here the surface is the half
+    level of the slightly smoothed mask, found by interpolation along the grid's edges, and a
+    distance is the one to the tangent planes of the four nearest of these points.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def measure_signed_distance(
         Where it reaches the edge of the array it is taken to go on beyond.
     spacing_zyx_mm : tuple of float
     reach_mm : float
-        Up to here the distance is accurate; further away it is that of the plain distance transform.
+        Up to here it is accurate; further away it is that of the plain distance transform.
 
     Returns
     -------
@@ -147,11 +147,11 @@ def measure_signed_distance(
 
 
 def weigh_region(mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float], region: str) -> np.ndarray:
-    """Return how much of an effect each voxel gets, 0 to 1, by its direction from the organ's centre.
+    """Return how much of an effect each voxel gets, 0 to 1, by direction from the organ's centre.
 
-    Directions are taken in the organ's own proportions (each axis divided by the organ's extent), so that a
-    long organ has an equally large share on each of its sides. The weight is 1 within 45° of the region's direction
-    (60° for a combined one such as ``posterior_inferior``) and falls smoothly to 0 over 30° more.
+    Directions are taken in the organ's own proportions (each axis divided by its extent), so that
+    a long organ has an equal share on each side. The weight is 1 within 45° of the region's
+    direction (60° for a combined one such as ``posterior_inferior``) and falls to 0 over 30° more.
 
     Parameters
     ----------
@@ -183,21 +183,17 @@ def weigh_region(mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float], r
 
 def describe_planted(planted: Planted) -> list[str]:
     """Return in sentences what is planted."""
-    sentences = [
-        f"Every outline wanders at random by {planted.boundary_error_mm:g} mm (standard deviation), smoothly over {planted.smoothness_mm:g} mm."
-    ]
-    return sentences + [describe_effect(effect) for effect in planted.effects]
+    wandering = (
+        f"Every outline wanders at random by {planted.boundary_error_mm:g} mm (standard deviation), "
+        f"smoothly over {planted.smoothness_mm:g} mm."
+    )
+    return [wandering, *(describe_effect(effect) for effect in planted.effects)]
 
 
 def describe_effect(effect: PlantedEffect) -> str:
     """Return in a sentence what one effect does to whom."""
-    units = {"age": " years", "bmi": " kg/m²"}
-    names = {"age": "age", "bmi": "BMI", "sex": "sex"}
-    who = (
-        f"{names[effect.attribute]} is {effect.group}"
-        if effect.group is not None
-        else f"{names[effect.attribute]} is {effect.above:g}{units[effect.attribute]} or more"
-    )
+    name, unit = {"age": ("age", "years"), "bmi": ("BMI", "kg/m²"), "sex": ("sex", "")}[effect.attribute]
+    who = f"{name} is {effect.group}" if effect.group is not None else f"{name} is {effect.above:g} {unit} or more"
     organs = " and ".join(name.replace("_", " ") for name in effect.organs) or "every organ"
     way = "inwards" if effect.erosion_mm > 0 else "outwards"
     where = "everywhere" if effect.region == "everywhere" else f"on its {effect.region.replace('_', '-')} side"
@@ -205,7 +201,7 @@ def describe_effect(effect: PlantedEffect) -> str:
 
 
 def _find_surface(mask: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return points on the surface (n, 3) in mm and the outward unit normals there, both (z, y, x)."""
+    """Return points on the surface (n, 3; mm) and outward unit normals there, both (z, y, x)."""
 
     def smooth(array: np.ndarray) -> np.ndarray:
         return ndimage.gaussian_filter(array, _ANTIALIAS_VOXELS, mode="nearest")
@@ -215,7 +211,7 @@ def _find_surface(mask: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np
     level += smooth(solid - level)  # once more on what was lost: or convex surfaces would shrink
     level = 0.5 - level
     level = np.where(mask, np.minimum(level, -0.02), np.maximum(level, 0.02))
-    # np.gradient needs two samples along an axis; a flat mask has no slope along it.
+    # np.gradient needs two samples along an axis; a flat mask has no slope there.
     slopes = [
         np.gradient(level, step, axis=axis) if level.shape[axis] > 1 else np.zeros_like(level)
         for axis, step in enumerate(spacing)

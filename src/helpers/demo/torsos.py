@@ -1,44 +1,32 @@
-"""Slices of drawn torsos as scenes: the anatomy of :mod:`helpers.demo.anatomy`, seen in greys of any scanner or of none.
+"""Slices of drawn torsos as scenes: drawn anatomy in greys of any scanner or of none.
 
-The people drawn here are other ones than those of any study: their seeds begin with a word of their own.
+The people drawn here (:mod:`helpers.demo.anatomy`) are other ones than those of any study: their
+seeds begin with a word of their own.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from helpers.demo.anatomy import PROTOCOLS, TISSUES, draw_tissues
-
-if TYPE_CHECKING:
-    from helpers.demo.synthetic import Scene
+from helpers.demo.anatomy import PROTOCOLS, TISSUES, Person, draw_tissues
+from helpers.demo.scene import Scene
 
 _SEED = zlib.crc32(b"torsos to learn from")
 _CODES = len(TISSUES)
-# Fine slices lie 3 mm apart; every third one is kept.
-_KEEP = 3
-# What the palettes of the other scenes call a tissue.
+_KEEP = 3  # fine slices lie 3 mm apart: every third one is kept
+# What the palettes of the other scenes call a tissue, if not an organ.
 _KINDS = {
-    "air": "gas", "table": "bone", "skin": "muscle", "fat": "fat", "muscle": "muscle", "bone": "bone", "marrow": "bone", "disc": "muscle",
-    "csf": "organ", "lung": "lung", "airway": "gas", "gas": "gas",
+    "air": "gas", "table": "bone", "skin": "muscle", "fat": "fat", "muscle": "muscle", "bone": "bone", "marrow": "bone",
+    "disc": "muscle", "lung": "lung", "airway": "gas", "gas": "gas",
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Torsos:
-    """Axial slices of several torsos.
-
-    Attributes
-    ----------
-    slices : list of ndarray of uint8, (y, x)
-        The organ's label times the number of tissues, plus the tissue.
-    """
-
-    slices: list[np.ndarray]
+# Axial slices of several torsos, each uint8 (y, x): the organ's label times the number of tissues,
+# plus the tissue.
+Torsos = list[np.ndarray]
 
 
 def draw_torsos(people: int, *, report: Callable[[int], object] | None = None) -> Torsos:
@@ -51,32 +39,29 @@ def draw_torsos(people: int, *, report: Callable[[int], object] | None = None) -
     report : callable, optional
         Called with the number of people drawn so far.
     """
-    slices: list[np.ndarray] = []
+    slices: Torsos = []
     for number in range(people):
         rng = np.random.default_rng([_SEED, number])
         in_plane = float(rng.uniform(2.4, 4.2))
-        tissues, labels = draw_tissues(
-            sex=("female", "male")[number % 2],
-            age_years=float(rng.uniform(20, 85)),
-            bmi=float(np.clip(rng.normal(26.5, 5), 17, 42)),
-            seed=int(rng.integers(2**62)),
-            spacing_mm=(in_plane, in_plane, 6.0),
-        )
+        age = float(rng.uniform(20, 85))
+        bmi = float(np.clip(rng.normal(26.5, 5), 17, 42))
+        person = Person("", "", ("female", "male")[number % 2], age, bmi, "CT", int(rng.integers(2**62)))
+        tissues, labels = draw_tissues(person, (in_plane, in_plane, 6.0))
         codes = tissues + np.uint8(_CODES) * labels
         slices += [codes[z].copy() for z in range(int(rng.integers(_KEEP)), len(codes), _KEEP)]
         if report is not None:
             report(number + 1)
-    return Torsos(slices)
+    return slices
 
 
 def paint_torso_slice(scene: Scene, codes: np.ndarray, palette: Callable[[str], float]) -> None:
-    """Paint a slice into a scene: bent with it, moved and scaled a little, organs as targets, in random greys.
+    """Paint a slice into a scene: bent with it, moved and scaled a little, in random greys.
 
     Parameters
     ----------
     scene : Scene
     codes : ndarray of uint8, (y, x)
-        Of :class:`Torsos`.
+        Of :data:`Torsos`; organs become targets.
     palette : callable
         A grey by kind of tissue, as the other scenes use it; taken for a quarter of the slices.
     """
@@ -85,15 +70,14 @@ def paint_torso_slice(scene: Scene, codes: np.ndarray, palette: Callable[[str], 
     side = max(rows, columns) / rng.uniform(0.95, 1.25)  # up to a fifth is cut off, as by a small field of view
     shift_y, shift_x = rng.uniform(-0.5, 0.5, 2)
     turn = rng.normal(0, 0.08)
-    span_y, span_x = scene.height / max(scene.height, scene.width), scene.width / max(scene.height, scene.width)
+    span_y, span_x = scene.height / scene.side, scene.width / scene.side
     y, x = (scene.y - span_y / 2) * side, (scene.x - span_x / 2) * side
     y, x = y * np.cos(turn) - x * np.sin(turn), y * np.sin(turn) + x * np.cos(turn)
     y += rows / 2 + shift_y * max(0.0, rows - span_y * side)
     x += columns / 2 + shift_x * max(0.0, columns - span_x * side)
     inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
-    seen = np.where(
-        inside, codes[np.clip(y, 0, rows - 1).astype(np.int32), np.clip(x, 0, columns - 1).astype(np.int32)], 0
-    )
+    place = (np.clip(y, 0, rows - 1).astype(np.int32), np.clip(x, 0, columns - 1).astype(np.int32))
+    seen = np.where(inside, codes[place], 0)
     if rng.random() < 0.5:
         seen = seen[:, ::-1]
     labels, tissues = np.divmod(seen, _CODES)
@@ -110,7 +94,7 @@ def paint_torso_slice(scene: Scene, codes: np.ndarray, palette: Callable[[str], 
 
 
 def _draw_greys(rng: np.random.Generator, palette: Callable[[str], float]) -> list[float]:
-    """Return a grey per tissue, 0 black and 1 white: of a protocol, of the palette, or each at random."""
+    """Draw a grey per tissue, 0 black and 1 white: a protocol's, the palette's, or any."""
     kind = rng.random()
     if kind < 0.2:
         return [float(rng.uniform()) for _ in TISSUES]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from helpers import storage
 from helpers.demo.synthetic import Slice, draw_slice
@@ -24,12 +26,11 @@ if TYPE_CHECKING:
     import torch
 
 
-# What the helper reads off each place of the embedding, for each of its 4 × 4 finer places: the clean
-# image, the edges, and a code of the shape.
+# What the helper reads off each place of the embedding, for each of its 4 × 4 finer places: the
+# clean image, the edges, and a code of the shape.
 _CODE = 8
 HELPER_CHANNELS = (2 + _CODE) * 16
-# Pixels drawn per slice to compare the codes of.
-_PAIRED = 96
+_PAIRED = 96  # pixels per slice whose codes are compared
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Cycle:
     rate : float
         Highest learning rate (AdamW), reached after the recipe's `warmup` steps.
     cosine : int or None
-        Steps the rate's cosine would take to reach nothing; None: `steps`. Longer: the cycle ends early.
+        Steps the rate's cosine would take to reach nothing; None: `steps`. Longer: it ends early.
     torsos : bool
         Whether slices of drawn torsos are among what is learnt from.
     """
@@ -69,11 +70,11 @@ class Recipe:
     Attributes
     ----------
     cycles : tuple of Cycle
-        With warm restarts of the learning rate (Loshchilov & Hutter, ICLR 2017): a cycle starts from the
-        averaged weights of the one before, with a fresh optimiser.
+        With warm restarts of the learning rate (Loshchilov & Hutter, ICLR 2017): a cycle starts
+        from the averaged weights of the one before, with a fresh optimiser.
     shipped : SmallSam
-        What the averaged weights are resized to when they are written: fewer places than they were trained
-        with, where the demo is to be quick.
+        What the averaged weights are resized to when they are written: fewer places than they were
+        trained with, where the demo is to be quick.
     people : int
         Torsos drawn for the cycles that learn from them.
     slices, targets : int
@@ -112,6 +113,94 @@ class Recipe:
         raise ValueError(f"step must lie below {self.steps}; got {step}")
 
 
+class _Learner:
+    """The network in one cycle, the average of its weights, and what it learns with."""
+
+    def __init__(self, recipe: Recipe, device: str) -> None:
+        import torch
+
+        self.recipe, self.device = recipe, device
+        torch.manual_seed(recipe.seed)
+        sam: Any = build_small_sam(recipe.cycles[0].size)
+        with torch.no_grad():
+            frequencies = _choose_frequencies(recipe.cycles[0].size)
+            sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.copy_(frequencies)
+        self.start_cycle(0, sam.state_dict())
+
+    def start_cycle(self, step: int, weights: dict[str, torch.Tensor]) -> None:
+        """Go on from weights, with a new average, helper and optimiser."""
+        import torch
+
+        self.begin, self.cycle = self.recipe.find_cycle(step)
+        self.sam: Any = build_small_sam(self.cycle.size).to(self.device).train()
+        self.sam.load_state_dict(weights)
+        self.average = {key: value.detach().clone() for key, value in self.sam.state_dict().items()}
+        torch.manual_seed(self.recipe.seed + self.begin)
+        self.helper = torch.nn.Conv2d(self.cycle.size.prompt_width, HELPER_CHANNELS, 1).to(self.device)
+        parameters = _group_parameters(torch.nn.ModuleList([self.sam, self.helper]), self.recipe.weight_decay)
+        self.optimiser = torch.optim.AdamW(parameters, lr=self.cycle.rate, betas=(0.9, 0.98), fused=False)
+
+    def end_cycle(self) -> None:
+        """Begin the next cycle with the averaged weights."""
+        import torch
+
+        # In fp16, as they are saved: a cycle can be begun from shipped weights and end the same.
+        weights = {key: value.to(torch.float16).to(value.dtype) for key, value in self.average.items()}
+        step = self.begin + self.cycle.steps
+        self.start_cycle(step, resize_weights(weights, self.cycle.size, self.recipe.find_cycle(step)[1].size))
+
+    def learn(self, step: int, torsos: Torsos | None) -> tuple[float, float, float]:
+        """Take a step; return its loss, mean soft Dice and learning rate."""
+        import torch
+
+        rate = _rate_at(step - self.begin, self.cycle, self.recipe)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        batch = _draw_batch(self.recipe, self.cycle, step, torsos)
+        loss, dice = compute_loss(self.sam, self.helper, batch, self.device)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.sam.parameters(), 1.0)
+        self.optimiser.step()
+        decay = min(self.recipe.average, (1 + step - self.begin) / (10 + step - self.begin))
+        with torch.no_grad():
+            for key, value in self.sam.state_dict().items():
+                kept = self.average[key]
+                kept.lerp_(value, 1 - decay) if value.is_floating_point() else kept.copy_(value)
+        return float(loss.detach()), dice, rate
+
+    def restore(self, state: Path) -> tuple[int, list[dict[str, float]]]:
+        """Go on from a checkpoint; return the steps taken and their history."""
+        import torch
+
+        kept = torch.load(state, map_location=self.device, weights_only=True)
+        if kept["recipe"] != storage.hash_value(asdict(self.recipe)):
+            raise SegfairError(f"{state}: was made by another recipe: remove it to train anew")
+        self.start_cycle(max(0, kept["step"] - 1), kept["model"])
+        self.average = kept["average"]
+        self.helper.load_state_dict(kept["helper"])
+        self.optimiser.load_state_dict(kept["optimiser"])
+        return kept["step"], kept["history"]
+
+    def save(self, step: int, history: list[dict[str, float]], out: Path, state: Path) -> None:
+        """Write the averaged weights, and what :meth:`restore` reads."""
+        import torch
+
+        fitted = resize_weights(self.average, self.cycle.size, self.recipe.shipped)
+        save_small_sam(fitted, self.recipe.shipped, out, notes={"step": str(step), "recipe": repr(self.recipe)})
+        kept = {
+            "model": self.sam.state_dict(),
+            "helper": self.helper.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average,
+            "history": history,
+            "step": step,
+            "recipe": storage.hash_value(asdict(self.recipe)),
+        }
+        with storage.write_atomically(state) as temporary:
+            torch.save(kept, temporary)
+
+
 def train_small_sam(
     recipe: Recipe,
     out: Path,
@@ -125,8 +214,9 @@ def train_small_sam(
 ) -> pd.DataFrame:
     """Train, writing the averaged weights to `out` and everything needed to go on to `state`.
 
-    A run that was stopped goes on from `state`; slices depend on the recipe's seed and the step alone, so
-    it sees the data it would have seen. Forward passes run in bfloat16 where the processor has it.
+    A run that was stopped goes on from `state`; slices depend on the recipe's seed and the step
+    alone, so it sees the data it would have seen. Forward passes run in bfloat16 where the
+    processor has it.
 
     Parameters
     ----------
@@ -152,56 +242,22 @@ def train_small_sam(
     SegfairError
         `state` belongs to another recipe.
     """
-    import torch
-
-    begin, cycle = recipe.find_cycle(0)
-    sam = _start_sam(recipe, cycle).to(device).train()
-    average = {key: value.detach().clone() for key, value in sam.state_dict().items()}
-    helper, optimiser = _start_cycle(sam, recipe, begin, cycle, device)
-    history: list[dict[str, float]] = []
-    start = 0
-    if state.exists():
-        kept = torch.load(state, map_location=device, weights_only=True)
-        if kept["recipe"] != storage.hash_value(asdict(recipe)):
-            raise SegfairError(f"{state}: was made by another recipe: remove it to train anew")
-        average, history, start = kept["average"], kept["history"], kept["step"]
-        begin, cycle = recipe.find_cycle(max(0, start - 1))
-        sam = build_small_sam(cycle.size).to(device).train()
-        sam.load_state_dict(kept["model"])
-        helper, optimiser = _start_cycle(sam, recipe, begin, cycle, device)
-        helper.load_state_dict(kept["helper"])
-        optimiser.load_state_dict(kept["optimiser"])
+    learner = _Learner(recipe, device)
+    start, history = learner.restore(state) if state.exists() else (0, [])
     torsos = _keep_torsos(recipe, state.with_suffix(".torsos.npz"), showing)
     began = time.monotonic()
-    losses: list[tuple[float, float]] = []
+    taken: list[tuple[float, float]] = []
     for step in range(start, recipe.steps):
-        if step == begin + cycle.steps:
-            # In fp16, as they are saved: a cycle can be begun from shipped weights and end the same.
-            weights = {key: value.to(torch.float16).to(value.dtype) for key, value in average.items()}
-            (begin, cycle), former = recipe.find_cycle(step), cycle
-            sam = build_small_sam(cycle.size).to(device).train()
-            sam.load_state_dict(resize_weights(weights, former.size, cycle.size))
-            average = {key: value.detach().clone() for key, value in sam.state_dict().items()}
-            helper, optimiser = _start_cycle(sam, recipe, begin, cycle, device)
-        rate = _rate_at(step - begin, cycle, recipe)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        loss, dice = compute_loss(sam, helper, _draw_batch(recipe, cycle, step, torsos), device)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
-        optimiser.step()
-        decay = min(recipe.average, (1 + step - begin) / (10 + step - begin))
-        with torch.no_grad():
-            for key, value in sam.state_dict().items():
-                average[key].lerp_(value, 1 - decay) if value.is_floating_point() else average[key].copy_(value)
-        losses.append((float(loss.detach()), float(dice)))
+        if step == learner.begin + learner.cycle.steps:
+            learner.end_cycle()
+        loss, dice, rate = learner.learn(step, torsos)
+        taken.append((loss, dice))
         last = step + 1 == recipe.steps or time.monotonic() - began > limit_seconds
         if (step + 1) % save_every == 0 or last:
-            mean_loss, mean_dice = np.mean(losses, axis=0)
+            mean_loss, mean_dice = np.mean(taken, axis=0)
+            taken = []
             history.append({"step": step + 1, "loss": float(mean_loss), "dice": float(mean_dice), "rate": rate})
-            losses = []
-            _save(sam, helper, optimiser, average, history, step + 1, recipe, cycle, out, state)
+            learner.save(step + 1, history, out, state)
             if report is not None:
                 report(step + 1, float(mean_loss))
         if last:
@@ -226,10 +282,6 @@ def run_training(*, seed: int, out: str, device: str = "auto", shorten: int = 1)
     DataFrame
         As :func:`train_small_sam`.
     """
-    import sys
-
-    from tqdm import tqdm
-
     path = REPOSITORY / out
     whole = Recipe(seed=seed)
     cycles = tuple(replace(cycle, steps=max(1, cycle.steps // shorten)) for cycle in whole.cycles)
@@ -257,12 +309,13 @@ def run_training(*, seed: int, out: str, device: str = "auto", shorten: int = 1)
 def compute_loss(sam: Any, helper: torch.nn.Module, batch: list[Slice], device: str) -> tuple[torch.Tensor, float]:
     """Return the loss of a batch and its mean soft Dice.
 
-    The helper, a single convolution that is thrown away after training, reads the clean image, the edges
-    and which pixels belong together off the image embedding: the encoder learns to see shapes before the
-    decoder asks for them.
+    The helper, a single convolution that is thrown away after training, reads the clean image, the
+    edges and which pixels belong together off the image embedding: the encoder learns to see shapes
+    before the decoder asks for them.
 
-    Loss per mask: log(1 + binary cross-entropy per box area) + 1 − soft Dice of the logits enlarged to the input's size, as
-    SamPredictor enlarges them, plus the squared error of the predicted IoU (weight 0.1).
+    Loss per mask: log(1 + binary cross-entropy per box area) + 1 − soft Dice of the logits enlarged
+    to the input's size, as SamPredictor enlarges them, plus the squared error of the predicted IoU
+    (weight 0.1).
     """
     import torch
     from torch.nn import functional
@@ -286,10 +339,8 @@ def compute_loss(sam: Any, helper: torch.nn.Module, batch: list[Slice], device: 
             logits.append(low)
             scores.append(score)
         seen = functional.pixel_shuffle(helper(features), 4)
-    size = images.shape[-1]
-    predicted = functional.interpolate(torch.cat(logits).float(), (size, size), mode="bilinear", align_corners=False)[
-        :, 0
-    ]
+    wanted = (images.shape[-1], images.shape[-1])
+    predicted = functional.interpolate(torch.cat(logits).float(), wanted, mode="bilinear", align_corners=False)[:, 0]
     target = torch.from_numpy(np.concatenate([drawn.masks for drawn in batch])).to(device).float()
     boxes = torch.from_numpy(np.concatenate([drawn.boxes for drawn in batch])).to(device)
     probability = predicted.sigmoid()
@@ -310,9 +361,9 @@ def compute_loss(sam: Any, helper: torch.nn.Module, batch: list[Slice], device: 
 def _compare_seen(seen: torch.Tensor, batch: list[Slice], device: str) -> torch.Tensor:
     """Return the loss of what the helper sees.
 
-    Squared error of the clean image, cross-entropy of the edges, and for pairs of pixels the cross-entropy
-    of "both of one shape" given exp(−|code − code|²): every pixel teaches, not the prompted shapes alone
-    (associative embedding in the manner of De Brabandere et al., 2017).
+    Squared error of the clean image, cross-entropy of the edges, and for pairs of pixels the
+    cross-entropy of "both of one shape" given exp(−|code − code|²): every pixel teaches, not the
+    prompted shapes alone (associative embedding in the manner of De Brabandere et al., 2017).
     """
     import torch
     from torch.nn import functional
@@ -331,13 +382,13 @@ def _compare_seen(seen: torch.Tensor, batch: list[Slice], device: str) -> torch.
 
 
 def _pair_codes(codes: torch.Tensor, batch: list[Slice], device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return for pairs of pixels of each slice whether they are of one shape, and their codes' squared distance."""
+    """Return of pairs of pixels whether they are of one shape, and their codes' distance²."""
     import torch
 
     same, distance = [], []
     for code, drawn in zip(codes, batch, strict=True):
         rows, columns = np.nonzero(drawn.owners)
-        # An even walk over the pixels: random enough, for the slices are random, and equal after a resume.
+        # An even walk over the pixels: random enough, as the slices are, and equal after a resume.
         chosen = np.linspace(0, len(rows) - 1, _PAIRED).astype(int)
         finer = drawn.owners.shape[0] / code.shape[-1]
         y, x = ((place[chosen] / finer).astype(int) for place in (rows, columns))
@@ -351,8 +402,8 @@ def _pair_codes(codes: torch.Tensor, batch: list[Slice], device: str) -> tuple[t
 def _choose_frequencies(size: SmallSam) -> torch.Tensor:
     """Return the (2, n) frequencies of SAM's Fourier position code, in cycles per half image.
 
-    SAM draws them at random. Half of them along x alone and half along y, from a quarter cycle (monotonic
-    over the image) to several, let a small network learn "inside the box" in far fewer steps.
+    SAM draws them at random. Half of them along x alone and half along y, from a quarter cycle
+    (monotonic over the image) to several, let a small network learn "inside the box" sooner.
     """
     import torch
 
@@ -371,33 +422,28 @@ def _keep_torsos(recipe: Recipe, path: Path, report: Callable[[int], object] | N
     if not path.exists():
         drawn = draw_torsos(recipe.people, report=report)
         with storage.write_atomically(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, *drawn.slices)
+            np.savez_compressed(file, *drawn)
     with np.load(path) as kept:
-        return Torsos([kept[f"arr_{place}"] for place in range(len(kept.files))])
+        return [kept[f"arr_{place}"] for place in range(len(kept.files))]
 
 
 def _draw_batch(recipe: Recipe, cycle: Cycle, step: int, torsos: Torsos | None) -> list[Slice]:
-    batch = []
-    options: dict[str, Any] = {"targets": recipe.targets, "torsos": torsos if cycle.torsos else None}
+    batch: list[Slice] = []
     for index in range(recipe.slices):
         rng = np.random.default_rng([recipe.seed, step, index])
-        drawn = draw_slice(rng, cycle.size.image_size, **options)
-        while not len(drawn.boxes):
-            drawn = draw_slice(rng, cycle.size.image_size, **options)
-        batch.append(drawn)
+        while len(batch) == index:
+            size, found = cycle.size.image_size, torsos if cycle.torsos else None
+            drawn = draw_slice(rng, size, targets=recipe.targets, torsos=found)
+            if len(drawn.boxes):
+                batch.append(drawn)
     return batch
 
 
 def resize_weights(state: dict[str, torch.Tensor], old: SmallSam, new: SmallSam) -> dict[str, torch.Tensor]:
-    """Fit weights to another size of image and patch; everything else about the networks must agree.
+    """Fit weights to another size of image and patch; all else about the networks must agree.
 
-    The patch's kernel, the absolute and the relative positions are interpolated (as Dosovitskiy et al., ICLR
-    2021, section 3.2, do with positions); a kernel of fewer pixels weighs each of them more.
-
-    Parameters
-    ----------
-    state : dict of str to tensor
-    old, new : SmallSam
+    The patch's kernel, the absolute and the relative positions are interpolated (as Dosovitskiy et
+    al., ICLR 2021, section 3.2, do with positions); a kernel of fewer pixels weighs each more.
     """
     import torch
     from torch.nn import functional
@@ -433,33 +479,6 @@ def _rate_at(step: int, cycle: Cycle, recipe: Recipe) -> float:
     return cycle.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
 
 
-def _start_sam(recipe: Recipe, cycle: Cycle) -> torch.nn.Module:
-    import torch
-
-    torch.manual_seed(recipe.seed)
-    sam: Any = build_small_sam(cycle.size)
-    with torch.no_grad():
-        sam.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.copy_(_choose_frequencies(cycle.size))
-    return sam
-
-
-def _start_cycle(
-    sam: torch.nn.Module, recipe: Recipe, begin: int, cycle: Cycle, device: str
-) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-    """Return a new helper and a new optimiser for the cycle that begins at a step."""
-    import torch
-
-    torch.manual_seed(recipe.seed + begin)
-    helper = torch.nn.Conv2d(cycle.size.prompt_width, HELPER_CHANNELS, 1).to(device)
-    optimiser = torch.optim.AdamW(
-        _group_parameters(torch.nn.ModuleList([sam, helper]), recipe.weight_decay),
-        lr=cycle.rate,
-        betas=(0.9, 0.98),
-        fused=False,
-    )
-    return helper, optimiser
-
-
 def _group_parameters(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Decay matrices and kernels only: biases, norms, positions and learnt tokens stay free."""
     decayed: list[torch.nn.Parameter] = []
@@ -468,34 +487,3 @@ def _group_parameters(network: torch.nn.Module, weight_decay: float) -> list[dic
         plain = parameter.ndim < 2 or "pos" in name or "token" in name or "embeddings" in name
         (free if plain else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
-
-
-def _save(
-    sam: torch.nn.Module,
-    helper: torch.nn.Module,
-    optimiser: torch.optim.Optimizer,
-    average: dict[str, torch.Tensor],
-    history: list[dict[str, float]],
-    step: int,
-    recipe: Recipe,
-    cycle: Cycle,
-    out: Path,
-    state: Path,
-) -> None:
-    import torch
-
-    fitted = resize_weights(average, cycle.size, recipe.shipped)
-    save_small_sam(fitted, recipe.shipped, out, notes={"step": str(step), "recipe": repr(recipe)})
-    with storage.write_atomically(state) as temporary:
-        torch.save(
-            {
-                "model": sam.state_dict(),
-                "helper": helper.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "average": average,
-                "history": history,
-                "step": step,
-                "recipe": storage.hash_value(asdict(recipe)),
-            },
-            temporary,
-        )

@@ -15,15 +15,17 @@ from helpers.figures.style import CONFIG
 
 
 class BrushedFigure(anywidget.AnyWidget):
-    """A plotly figure that is replaced as a whole and reports whom a reader has drawn a box around, or clicked.
+    """A plotly figure, replaced as a whole, that reports whom a reader boxed or clicked.
 
-    plotly's own FigureWidget gives up where its five megabytes are not running within two seconds, which happens on a busy machine; this
-    one does not, and reports every brush once instead of once per trace.
+    plotly's own FigureWidget gives up where its five megabytes are not running within two seconds,
+    which happens on a busy machine; this one does not, and reports every brush once instead of once
+    per trace.
 
     Parameters
     ----------
     on_brush : callable
-        Receives the first of ``customdata`` of every point brushed; none when the reader lets all go.
+        Receives the first of ``customdata`` of every point brushed; none when the reader lets all
+        go.
     """
 
     _esm = Path(__file__).with_name("brush.js")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,14 +13,15 @@ from helpers import fairness
 from helpers.errors import SegfairError
 from helpers.fairness.adjustment import adjust_gaps
 from helpers.fairness.confounding import UNITS, is_numeric
-from helpers.fairness.disparity import HIGHER_IS_BETTER, sign_metric
+from helpers.fairness.disparity import sign_metric
 from helpers.fairness.groups import list_groups, read_covariates
 from helpers.fairness.partial_residuals import PartialResiduals, measure_partial_residuals
 from helpers.fairness.trends import fit_trends
 from helpers.figures.explore import MOST_COLOURS, OTHERS, plot_people
-from helpers.figures.panels import format_range, format_value, name_metric, name_organ
-from helpers.figures.style import METRIC_LABELS, name_for_people
 from helpers.study import Study, load_study
+from helpers.vocabulary.measures import find_measure, list_scores
+from helpers.vocabulary.words import format_interval, format_value, list_words, name_for_people, name_organ
+from helpers.widgets.browser import check_choice
 
 NOTHING = "nothing"
 SIZE = "organ volume"
@@ -29,7 +29,7 @@ _GROUPS = "group:"  # marks the choice of an attribute's groups, where its numbe
 
 
 @dataclass(frozen=True)
-class View:
+class PeopleView:
     """What is shown now.
 
     Attributes
@@ -40,12 +40,12 @@ class View:
     colour : str
         A key of :attr:`Explorer.colours`.
     covariates : tuple of str
-        What is held equal, in the order of :meth:`Explorer.list_covariates`.
+        What is adjusted for, in the order of :meth:`Explorer.list_covariates`.
     selected : tuple of int
         Numbers of the people brushed; empty when nobody is.
     points : DataFrame
-        One row per person drawn: number, scans, place, colour, measured (the metric), score (the metric, or what is left of it with the covariates
-        held equal).
+        One row per person drawn: number, scans, place, colour, measured (the metric), score (the
+        metric, or what is left of it with the covariates held equal).
     adjusted : bool
         Whether ``score`` has the covariates held equal: not where that was not possible.
     summary : DataFrame or None
@@ -69,12 +69,7 @@ class View:
 
 
 class Explorer:
-    """A study's people and their scores, to be looked at from all sides.
-
-    Parameters
-    ----------
-    study : Study
-        After 03_performance.
+    """The people of a study after 03_performance and their scores, to be looked at from all sides.
 
     Attributes
     ----------
@@ -96,7 +91,7 @@ class Explorer:
         self._metrics, self._cohort = study.read("metrics"), study.read_included()
         parameters = study.parameters
         self._attributes = list(parameters.cohort.attributes)
-        self.metrics = [name for name in METRIC_LABELS if name in HIGHER_IS_BETTER and name in self._metrics]
+        self.metrics = [name for name in list_scores() if name in self._metrics]
         # The study's own metrics first: the first one of them is its main one.
         chosen = parameters.fairness.metrics
         self.metrics.sort(key=lambda name: chosen.index(name) if name in chosen else len(chosen))
@@ -119,18 +114,18 @@ class Explorer:
             if key != SIZE and not self._is_number(key)
         }
         across = next(iter(self.dimensions))
-        self._view = View(
+        self._view = PeopleView(
             self.models[-1], self.organs[0], self.metrics[0], across, across if across in self.colours else NOTHING, ()
         )
         self.show()
 
     @property
-    def view(self) -> View:
+    def view(self) -> PeopleView:
         """What is shown now."""
         return self._view
 
     def list_covariates(self, across: str) -> list[str]:
-        """Return what can be held equal beside what lies on the x axis."""
+        """Return what can be adjusted for beside what lies on the x axis."""
         taken = across.removeprefix(_GROUPS)
         return [name for name in (*self._names, SIZE) if name != taken]
 
@@ -144,10 +139,10 @@ class Explorer:
         colour: str | None = None,
         covariates: Sequence[str] | None = None,
         selected: Sequence[int] | None = None,
-    ) -> View:
+    ) -> PeopleView:
         """Change what is shown; what is not given stays, as far as it fits.
 
-        A covariate that comes to lie on the x axis is no longer held equal; people who are not drawn are no longer selected.
+        A covariate that comes to lie on the x axis is no longer adjusted for; people who are not drawn are no longer selected.
 
         Raises
         ------
@@ -155,18 +150,18 @@ class Explorer:
             A value is not among the choices.
         """
         old = self._view
-        across = _choose("across", across or old.across, self.dimensions)
+        across = check_choice("across", across or old.across, self.dimensions)
         possible = self.list_covariates(across)
         if covariates is not None:
             for name in covariates:
-                _choose("covariates", name, [*self._names, SIZE])
+                check_choice("covariates", name, [*self._names, SIZE])
         wanted = old.covariates if covariates is None else covariates
-        view = View(
-            _choose("model", model or old.model, self.models),
-            _choose("organ", organ or old.organ, self.organs),
-            _choose("metric", metric or old.metric, self.metrics),
+        view = PeopleView(
+            check_choice("model", model or old.model, self.models),
+            check_choice("organ", organ or old.organ, self.organs),
+            check_choice("metric", metric or old.metric, self.metrics),
             across,
-            _choose("colour", colour or old.colour, self.colours),
+            check_choice("colour", colour or old.colour, self.colours),
             tuple(name for name in possible if name in wanted),
         )
         view = self._fill(view)
@@ -176,7 +171,7 @@ class Explorer:
         return self._view
 
     def list_scans(self) -> pd.DataFrame:
-        """Return the scans of the people selected, worst first: number, the metric's value as ``score``, status.
+        """Return the scans of the people selected, worst first: number, score (the metric), status.
 
         With all organs pooled a scan's score is the mean of its organs.
         """
@@ -209,7 +204,7 @@ class Explorer:
             colours=colours,
             summary=view.summary,
             adjusted_for=[name_covariate(name) for name in view.covariates] if view.adjusted else (),
-            title=f"{METRIC_LABELS[view.metric].split(' (')[0]} of {view.model}: {name_organ(view.organ)}",
+            title=f"{find_measure(view.metric).long_name} of {view.model}: {name_organ(view.organ)}",
             footnote=view.footnote,
             selected=view.selected,
         )
@@ -276,7 +271,7 @@ class Explorer:
         )
 
     def _read_covariates(self, names: Sequence[str], organ: str) -> pd.DataFrame:
-        """Return covariates as the audit takes them: numbers where there are any, else groups; the organ's size by its logarithm."""
+        """Return covariates as the audit takes them: numbers, else groups; an organ's log size."""
         columns = {}
         for name in names:
             if name == SIZE:
@@ -286,7 +281,7 @@ class Explorer:
                 columns[name] = column if self._has_numbers(name) else column.astype(object)
         return pd.DataFrame(columns, index=self._subjects)
 
-    def _fill(self, view: View) -> View:
+    def _fill(self, view: PeopleView) -> PeopleView:
         """Return the view with its points, its means or curve, and what is to be said."""
         smallest = self.study.parameters.fairness.min_group
         rows = self._people[(self._people["model"] == view.model) & (self._people["organ"] == view.organ)]
@@ -335,9 +330,9 @@ class Explorer:
         )
 
     def _summarise(
-        self, view: View, measured: pd.Series, place: pd.Series, smallest: int
+        self, view: PeopleView, measured: pd.Series, place: pd.Series, smallest: int
     ) -> tuple[pd.DataFrame | None, list[str]]:
-        """Return the groups' means or the curve, with the covariates held equal, and what they say."""
+        """Return the groups' means or the curve, adjusted for the covariates, and what they say."""
         covariates = self._read_covariates(view.covariates, view.organ)
         values = measured.to_numpy()[:, None]
         if not isinstance(place.dtype, pd.CategoricalDtype):
@@ -352,20 +347,21 @@ class Explorer:
         gap = adjusted.gaps.iloc[0]
         if means.empty or pd.isna(gap["low"]):
             return (means if len(means) else None), [_capitalise(str(gap["note"]))] if gap["note"] else []
-        held = f", with {', '.join(map(name_covariate, view.covariates))} held equal" if view.covariates else ""
+        held = f", adjusted for {list_words(map(name_covariate, view.covariates))}" if view.adjusted else ""
         said = (
-            f"Gap in {name_metric(view.metric)} between {gap['best_group']} (best) and {gap['worst_group']}{held}: "
-            f"{format_value(gap['adjusted_gap'], view.metric)} (95 % interval {format_range(gap['low'], gap['high'], view.metric)})"
+            f"Gap in {find_measure(view.metric).name} between {gap['best_group']} (best) and {gap['worst_group']}{held}: "
+            f"{format_value(gap['adjusted_gap'], view.metric)} "
+            f"(95 % interval {format_interval(gap['low'], gap['high'], view.metric)})"
         )
         return means[["place", "estimate", "low", "high"]], [said]
 
-    def _find_colours(self, view: View) -> list[str]:
-        return (
-            [] if view.colour == NOTHING else [str(name) for name in self._read(view.colour, view.organ).cat.categories]
-        )
+    def _find_colours(self, view: PeopleView) -> list[str]:
+        if view.colour == NOTHING:
+            return []
+        return [str(name) for name in self._read(view.colour, view.organ).cat.categories]
 
-    def _name_colours(self, view: View, colour: pd.Series, drawn: pd.Series) -> pd.Series:
-        """Return everyone's colour by name; small groups, unknown ones and those beyond the palette share one."""
+    def _name_colours(self, view: PeopleView, colour: pd.Series, drawn: pd.Series) -> pd.Series:
+        """Return everyone's colour by name; small, unknown and too many groups share one."""
         counts = colour[drawn].value_counts(sort=False)
         smallest = self.study.parameters.fairness.min_group
         largest = sorted((name for name in counts.index if counts[name] >= smallest), key=lambda name: -counts[name])
@@ -376,7 +372,7 @@ def _describe_adjustment(held: PartialResiduals) -> list[str]:
     """Return what is to be said of the covariates, in sentences without their full stops."""
     if held.note:
         return [f"Shown as measured: {held.note}"]
-    notes = [f"Not held equal: {held.dropped}"] if held.dropped else []
+    notes = [f"Not adjusted for: {held.dropped}"] if held.dropped else []
     if held.n_missing:
         notes.append(f"{held.n_missing} people are left out because a covariate of theirs is unknown")
     return notes
@@ -392,12 +388,13 @@ def name_covariate(name: str) -> str:
 
 
 def list_studies(study: Study) -> dict[str, Study]:
-    """Return the studies that can be explored: this one, and those of the parameter files beside its own.
+    """Return the studies that can be explored: this one and those whose files lie beside its own.
 
     Returns
     -------
     dict of Study
-        By name; `study` first. Files that cannot be read, and studies before 03_performance, are passed over.
+        By name; `study` first. Files that cannot be read, and studies before 03_performance, are
+        passed over.
     """
     found = {study.name: study}
     for path in sorted(study.source.parent.glob("*.yaml")):
@@ -408,9 +405,3 @@ def list_studies(study: Study) -> dict[str, Study]:
         if other.name not in found and other.path("cohort").exists() and other.path("metrics").exists():
             found[other.name] = other
     return found
-
-
-def _choose(name: str, value: Any, choices: Any) -> Any:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
-    return value

@@ -6,7 +6,6 @@ import base64
 import html
 import json
 import re
-import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -18,15 +17,11 @@ import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
 from helpers import storage
+from helpers.chromium import find_browser, run_browser
 from helpers.explore.explorer import NOTHING, Explorer
 from helpers.figures.style import CONFIG
 
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _WIDTH, _HEIGHT, _SECONDS = 1000, 480, 60
-_FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
 # Has plotly draw both pictures and leaves them in the page, which the browser then prints.
 _DRAWING = """
 <pre id="pictures"></pre><script>
@@ -46,17 +41,10 @@ class Exported:
 
 
 def export_view(explorer: Explorer) -> Exported:
-    """Write the view's data (CSV) and figure (HTML; SVG and PNG where there is a Chromium) to ``exports/`` of the study.
+    """Write the view's data (CSV) and figure (HTML; with a Chromium SVG, PNG) to ``exports/``.
 
-    The same view has the same name and replaces its former files. The HTML file is whole: it opens without a network.
-
-    Parameters
-    ----------
-    explorer : Explorer
-
-    Returns
-    -------
-    Exported
+    The same view has the same name and replaces its former files. The HTML file is whole: it opens
+    without a network.
 
     Raises
     ------
@@ -77,7 +65,10 @@ def export_view(explorer: Explorer) -> Exported:
             temporary.write_bytes(content)
         written.append(path)
     kinds = ", ".join(path.suffix for path in written)
-    message = f"Written to {_shorten(folder, explorer.study.root)}: {name} ({kinds}). A row, or a dot, is one person: keep it as you keep patient data."
+    message = (
+        f"Written to {_shorten(folder, explorer.study.root)}: {name} ({kinds}). "
+        "A row, or a dot, is one person: keep it as you keep patient data."
+    )
     if not pictures:
         message += " SVG and PNG need a local Chromium or Chrome; the camera above the figure saves one from this page."
     return Exported(tuple(written), message)
@@ -91,7 +82,7 @@ def draw_pictures(figure: go.Figure) -> dict[str, bytes]:
     dict of bytes
         By suffix, ``svg`` and ``png``; empty where there is no Chromium or it does not answer.
     """
-    browser = next((path for path in map(shutil.which, _BROWSERS) if path), None)
+    browser = find_browser()
     if browser is None:
         return {}
     sized = go.Figure(figure).update_layout(width=_WIDTH, height=figure.layout.height or _HEIGHT)
@@ -102,16 +93,15 @@ def draw_pictures(figure: go.Figure) -> dict[str, bytes]:
             f"<meta charset=utf-8><script>{get_plotlyjs()}</script><script>const figure = {drawn};</script>{_DRAWING}",
             encoding="utf-8",
         )
-        command = [browser, *_FLAGS, f"--user-data-dir={folder}/profile", "--virtual-time-budget=20000", "--dump-dom", page.as_uri()]  # fmt: skip
         try:
-            shown = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=True).stdout.decode("utf-8")
+            shown = run_browser(browser, page, "--virtual-time-budget=20000", "--dump-dom", seconds=_SECONDS)
         except (OSError, subprocess.SubprocessError):
             return {}
-    return _read_pictures(shown)
+    return _read_pictures(shown.decode("utf-8"))
 
 
 def _read_pictures(page: str) -> dict[str, bytes]:
-    """Return the pictures that :data:`_DRAWING` has left in a page; none where it has not come to its end."""
+    """Return the pictures that :data:`_DRAWING` left in a page; none where it did not end."""
     found = re.search(r'<pre id="pictures">(.+?)</pre>', page, re.DOTALL)
     if found is None:
         return {}

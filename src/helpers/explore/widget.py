@@ -13,21 +13,19 @@ from helpers.errors import SegfairError
 from helpers.explore.brush import BrushedFigure
 from helpers.explore.explorer import Explorer, list_studies, name_covariate
 from helpers.explore.export import export_view
-from helpers.figures.panels import format_value, name_organ
-from helpers.figures.style import METRIC_LABELS
 from helpers.study import Study
+from helpers.vocabulary.measures import find_measure
+from helpers.vocabulary.words import format_value, name_organ
 from helpers.widgets import EVERYONE, browse_cases
 
+_CONTROLS = ("model", "organ", "metric", "across", "colour")
 _SHOWN_FIRST = 10  # people who are selected when the exploration opens: the worst ones
 
 
 class ExplorerWidget(ipywidgets.VBox):
-    """Controls, figure, the scans of the people brushed and the case browser, each following the others.
+    """Controls, figure, scans of the people brushed and case browser, each following the others.
 
-    Parameters
-    ----------
-    study : Study
-        After 03_performance.
+    Of a study after 03_performance.
 
     Attributes
     ----------
@@ -42,11 +40,9 @@ class ExplorerWidget(ipywidgets.VBox):
         wide = {"description_width": "64px"}
         box = {"width": "270px"}
         self.study = ipywidgets.Dropdown(options=list(self._studies), description="study", style=wide, layout=box)
-        self.model = ipywidgets.Dropdown(description="model", style=wide, layout=box)
-        self.organ = ipywidgets.Dropdown(description="organ", style=wide, layout=box)
-        self.metric = ipywidgets.Dropdown(description="metric", style=wide, layout=box)
-        self.across = ipywidgets.Dropdown(description="across", style=wide, layout=box)
-        self.colour = ipywidgets.Dropdown(description="colour", style=wide, layout=box)
+        self.model, self.organ, self.metric, self.across, self.colour = (
+            ipywidgets.Dropdown(description=name, style=wide, layout=box) for name in _CONTROLS
+        )
         self.covariates: dict[str, ipywidgets.Checkbox] = {}
         self._held = ipywidgets.HBox(layout={"flex_flow": "row wrap", "align_items": "center"})
         self.plot = BrushedFigure(self.brush)
@@ -56,9 +52,7 @@ class ExplorerWidget(ipywidgets.VBox):
         self.save = ipywidgets.Button(description="Export data and figure", icon="download", layout={"width": "210px"})
         self.saved = ipywidgets.HTML()
         self._cases = ipywidgets.VBox()
-        self._controls = {
-            "model": self.model, "organ": self.organ, "metric": self.metric, "across": self.across, "colour": self.colour,
-        }  # fmt: skip
+        self._controls = {name: getattr(self, name) for name in _CONTROLS}
         self._refreshing = False
         self._open(study)
         self.study.observe(lambda change: self._open(self._studies[change["new"]]), names="value")
@@ -99,24 +93,26 @@ class ExplorerWidget(ipywidgets.VBox):
         explorer.show(selected=explorer.find_worst(_SHOWN_FIRST))
         self.cases = browse_cases(study)
         self._cases.children = [ipywidgets.HTML("<b>The scan</b>"), self.cases]
-        names = {name: name_covariate(name) for name in (*explorer.list_covariates(""),)}
         self.covariates = {
             name: ipywidgets.Checkbox(
-                value=False, description=words, indent=False, layout={"width": "auto", "margin": "0 14px 0 0"}
+                value=False,
+                description=name_covariate(name),
+                indent=False,
+                layout={"width": "auto", "margin": "0 14px 0 0"},
             )
-            for name, words in names.items()
+            for name in explorer.list_covariates("")
         }
         for box in self.covariates.values():
             box.observe(lambda _: self._change(covariates=self._list_held()), names="value")
         self._held.children = [
-            ipywidgets.HTML("<span style='margin: 0 10px 0 12px'>hold equal</span>"),
+            ipywidgets.HTML("<span style='margin: 0 10px 0 12px'>adjust for</span>"),
             *self.covariates.values(),
         ]
         self._refreshing = True
         try:
             self.model.options = explorer.models
             self.organ.options = [(name_organ(organ), organ) for organ in explorer.organs]
-            self.metric.options = [(METRIC_LABELS[name].split(" (")[0], name) for name in explorer.metrics]
+            self.metric.options = [(find_measure(name).long_name, name) for name in explorer.metrics]
             self.across.options = [(words, key) for key, words in explorer.dimensions.items()]
             self.colour.options = [(words, key) for key, words in explorer.colours.items()]
         finally:
@@ -134,7 +130,7 @@ class ExplorerWidget(ipywidgets.VBox):
         self._refresh()
 
     def _refresh(self) -> None:
-        """Bring every control, the figure and the list in line with the view, without answering their changes."""
+        """Bring controls, figure and list in line with the view, not answering their changes."""
         view = self.explorer.view
         self._refreshing = True
         try:
@@ -152,11 +148,8 @@ class ExplorerWidget(ipywidgets.VBox):
                 for row in listed.itertuples(index=False)
             ]
             count = len(view.selected)
-            self.chosen.value = (
-                f"<b>{count} {'person' if count == 1 else 'people'} selected</b>, worst first<br>draw a box or a loop around dots"
-                if count
-                else "<b>Nobody selected</b><br>draw a box or a loop around dots"
-            )
+            people = f"<b>{count} {'person' if count == 1 else 'people'} selected</b>, worst first"
+            self.chosen.value = f"{people if count else '<b>Nobody selected</b>'}<br>draw a box or a loop around dots"
             if len(listed):
                 self.scans.value = int(listed["number"].iloc[0])
         finally:
@@ -186,14 +179,10 @@ class ExplorerWidget(ipywidgets.VBox):
 
 
 def explore_study(study: Study) -> ExplorerWidget:
-    """Return the exploration of a study: choices, a figure to brush, the scans behind it, and an export.
+    """Return the exploration of a study: choices, a figure to brush, its scans, and an export.
 
-    Needs a kernel to move; ``explore_study(study).figure()`` is the view as a figure that does not. Shows study-local numbers only.
-
-    Parameters
-    ----------
-    study : Study
-        After 03_performance.
+    Needs a kernel to move; ``explore_study(study).figure()`` is the view as a figure that does not.
+    Shows study-local numbers only.
 
     Raises
     ------

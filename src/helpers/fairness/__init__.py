@@ -12,7 +12,7 @@ from helpers.fairness.disparity import (
     measure_equity_scaled,
     measure_skewed_error_ratio,
 )
-from helpers.fairness.groups import POOLED, average_subjects
+from helpers.fairness.groups import POOLED, average_subjects, hide_small_groups
 
 __all__ = [
     "ANNOTATORS",
@@ -24,6 +24,7 @@ __all__ = [
     "audit",
     "audit_agreement",
     "average_subjects",
+    "hide_small_groups",
     "measure_equity_scaled",
     "measure_skewed_error_ratio",
 ]

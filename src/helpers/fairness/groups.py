@@ -126,6 +126,28 @@ def read_covariates(cohort: pd.DataFrame, subjects: Sequence[str] | np.ndarray, 
     return pd.DataFrame({name: column.reindex(index) for name, column in first.items()}, index=index)
 
 
+def hide_small_groups(people: pd.DataFrame, metric: str, attribute: str, min_group: int) -> pd.DataFrame:
+    """Return people without the label of their group where too few of it were measured.
+
+    Parameters
+    ----------
+    people : DataFrame
+        From :func:`average_subjects`.
+    metric, attribute : str
+    min_group : int
+        In each model and organ, groups with fewer values than this lose their name.
+
+    Returns
+    -------
+    DataFrame
+        The same rows; the order of categories stays, so that absent groups can be named.
+    """
+    column = f"group_{attribute}"
+    labels = people[column].astype(object)
+    measured = people[metric].notna().groupby([people["model"], people["organ"], labels]).transform("sum")
+    return people.assign(**{column: people[column].mask(measured < min_group)})
+
+
 def list_groups(column: pd.Series) -> list[str]:
     """Return a column's groups in their order: the categories, or the sorted values."""
     if isinstance(column.dtype, pd.CategoricalDtype):

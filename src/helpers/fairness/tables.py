@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.storage import TEXT_COLUMNS
+from helpers.schema import TABLES
 
 KEY_COLUMNS = ("model", "organ", "metric", "attribute")
 GROUP_COLUMNS = (
@@ -52,6 +52,9 @@ VARIANCE_COLUMNS = (
 )  # fmt: skip
 
 
+_TEXT = {column.name for table in TABLES.values() for column in table.columns if column.kind == "text"} - {"n"}
+
+
 def make_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     """Return rows as a table of just these columns; words that were not said are empty text, numbers missing."""
     if not rows:
@@ -59,7 +62,7 @@ def make_table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.Dat
     # Column by column: pandas takes a table from rows ten times as long.
     parts: dict[str, Any] = {}
     for name in columns:
-        if name in TEXT_COLUMNS:
+        if name in _TEXT:
             found = [row.get(name) for row in rows]
             parts[name] = pd.Series(["" if value is None or value != value else value for value in found], dtype=object)
         else:

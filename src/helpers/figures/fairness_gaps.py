@@ -1,54 +1,87 @@
-"""What a gap is made of: its raw, expected, excess and adjusted size side by side, and how alike matched people are."""
+"""Gaps between groups: how large, what they are made of, and how alike matched people are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from helpers.figures.panels import (
-    MARGIN_COLOUR,
-    ZERO_LINE,
+    POINTED_AT,
     break_words,
     draw_nothing,
-    format_range,
-    format_value,
-    frame_figure,
-    label_gap,
-    label_organ,
-    list_not_compared,
-    make_bars,
+    list_ticks,
     make_grid,
-    name_metric,
-    name_organ,
     offer_choices,
     put_first,
-    spread_rows,
-    title_lowest,
 )
-from helpers.figures.style import PALETTE, name_for_people
+from helpers.figures.rows import Mark, draw_rows, label_gap, list_marks, list_not_compared
+from helpers.figures.style import PALETTE
+from helpers.vocabulary.measures import find_measure
+from helpers.vocabulary.words import format_p, format_value, name_for_people, name_organ, state_estimate
 
-UNBALANCED = 0.1  # standard deviations; Austin 2009, Statistics in Medicine 28:3083
-# What is drawn, its columns, its mark: filled where an interval belongs to it.
-_KINDS = (
-    ("raw gap", "gap", ("gap_low", "gap_high"), "circle", PALETTE[6]),
-    ("expected from organ size", "expected_gap", None, "diamond-open", PALETTE[5]),
-    ("excess over organ size", "excess_gap", ("excess_low", "excess_high"), "square", PALETTE[0]),
-    ("adjusted for the other attributes", "adjusted_gap", ("adjusted_low", "adjusted_high"), "triangle-up", PALETTE[2]),
-)
+UNBALANCED = 0.1  # SD; Austin 2009, Statistics in Medicine 28:3083
+_TOO_SMALL = "No groups are large enough to be compared."
+_RAW = Mark("raw gap", "gap", ("gap_low", "gap_high"), PALETTE[6], "circle")
+# Filled where an interval belongs to it.
+_PARTS = (
+    _RAW,
+    Mark("expected from organ size", "expected_gap", None, PALETTE[5], "diamond-open"),
+    Mark("excess over organ size", "excess_gap", ("excess_low", "excess_high"), PALETTE[0], "square"),
+    Mark(
+        "adjusted for the other attributes", "adjusted_gap", ("adjusted_low", "adjusted_high"), PALETTE[2],
+        "triangle-up",
+    ),
+)  # fmt: skip
 
 
-def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = None) -> go.Figure:
-    """Plot each gap as found, as organ size alone would give it, beyond that, and adjusted for other attributes.
+def plot_gap_forest(disparity: pd.DataFrame, metric: str, attribute: str | None = None) -> go.Figure:
+    """Plot the gap between the best and the worst group with its interval, per organ and model.
 
     Parameters
     ----------
     disparity : DataFrame
-        ``fairness/disparity.csv``; of ``expected_gap``, ``excess_gap`` and ``adjusted_gap`` what is there is drawn.
+        ``fairness/disparity.csv``.
+    metric : str
+    attribute : str, optional
+        One attribute; all by default, one panel each.
+
+    Returns
+    -------
+    Figure
+        Shaded: the margin on both sides of zero. What could not be compared is named beneath.
+    """
+    title = f"Gap in {find_measure(metric).name} between the best and the worst group"
+    part = _select(disparity, metric, attribute)
+    drawn = part[part["gap"].notna()]
+    if drawn.empty:
+        return draw_nothing(title, _TOO_SMALL)
+    marks = list_marks("gap", ("gap_low", "gap_high"), {name: {"model": name} for name in part["model"]})
+    grid = draw_rows(
+        drawn,
+        dict.fromkeys(drawn["attribute"], marks),
+        list(dict.fromkeys(part["row"])),
+        lambda row, _: f"{_explain_gap(row, _RAW, metric)}<br>adjusted {format_p(row['p_adjusted'])}",
+        columns=1,
+    )
+    grid.title_axes(label_gap(metric))
+    return grid.frame(
+        title=title,
+        subtitle="best − worst group; lines: 95 % intervals; shaded: within the margin",
+        footnote=list_not_compared(part),
+    )
+
+
+def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = None) -> go.Figure:
+    """Plot each gap as found, as organ size alone would give it, beyond that, and adjusted.
+
+    Parameters
+    ----------
+    disparity : DataFrame
+        ``fairness/disparity.csv``; of ``expected_gap``, ``excess_gap`` and ``adjusted_gap`` what is
+        there is drawn.
     metric : str
     model : str, optional
         Shown first (by default the table's first); a menu offers the others on the same scale.
@@ -56,100 +89,76 @@ def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = No
     Returns
     -------
     Figure
-        A panel per attribute; per organ a mark of each kind, with 95 % intervals; shaded: within the margin.
+        A panel per attribute; per organ a mark of each kind with its 95 % interval; shaded: margin.
     """
-    title = f"What the gaps in {name_metric(metric)} are made of"
-    part = disparity[disparity["metric"] == metric]
+    title = f"What the gaps in {find_measure(metric).name} are made of"
+    part = _select(disparity, metric)
     drawn = part[part["gap"].notna()]
     if drawn.empty or (model is not None and model not in set(drawn["model"])):
-        return draw_nothing(title, "No groups are large enough to be compared.")
-    kinds = [kind for kind in _KINDS if kind[1] in drawn and drawn[kind[1]].notna().any()]
-    attributes, organs = list(dict.fromkeys(drawn["attribute"])), list(dict.fromkeys(part["organ"]))
+        return draw_nothing(title, _TOO_SMALL)
+    marks = [mark for mark in _PARTS if mark.value in drawn and drawn[mark.value].notna().any()]
+    marks_of, rows = dict.fromkeys(drawn["attribute"], marks), list(dict.fromkeys(part["row"]))
     models = put_first(drawn["model"], model)
-    ends = [column for _, value, interval, _, _ in kinds for column in (value, *(interval or ()))]
-    reach = np.array([drawn[ends].min(axis=None), drawn[ends].max(axis=None), 0.0])
-    around = [reach.min() - 0.05 * np.ptp(reach), reach.max() + 0.05 * np.ptp(reach)]
-    return offer_choices(
-        {
-            name: _draw_ladder(
-                part[part["model"] == name], metric, kinds, attributes, organs, title, around, menu=len(models) > 1
-            )
-            for name in models
-        }
-    )
-
-
-def _draw_ladder(
-    part: pd.DataFrame,
-    metric: str,
-    kinds: Sequence[tuple[Any, ...]],
-    attributes: Sequence[str],
-    organs: Sequence[str],
-    title: str,
-    around: Sequence[float],
-    *,
-    menu: bool,
-) -> go.Figure:
-    figure, body, columns = make_grid(attributes, len(organs) * max(44, 16 * len(kinds)))
-    drawn = part[part["gap"].notna()]
-    for place, attribute in enumerate(attributes):
-        where = {"row": place // columns + 1, "col": place % columns + 1}
-        here = drawn[drawn["attribute"] == attribute]
-        for (name, value, interval, symbol, colour), offset in zip(kinds, spread_rows(len(kinds)), strict=True):
-            figure.add_trace(
-                go.Scatter(
-                    x=here[value],
-                    y=[organs.index(organ) + offset for organ in here["organ"]],
-                    error_x=make_bars(here[value], here[interval[0]], here[interval[1]], colour) if interval else None,
-                    mode="markers",
-                    name=name,
-                    legendgroup=name,
-                    showlegend=place == 0,
-                    marker={"color": colour, "symbol": symbol, "size": 8, "line": {"width": 1.5, "color": colour}},
-                    customdata=[_explain_rung(row, name, value, interval, metric) for row in here.to_dict("records")],
-                    hovertemplate="%{customdata}<extra></extra>",
-                ),
-                **where,
-            )
-        margins = here["margin"].dropna()
-        if len(margins):
-            margin = float(margins.iloc[0])
-            figure.add_vrect(
-                x0=-margin, x1=margin, fillcolor=MARGIN_COLOUR, line_width=0, layer="below", **where
-            )  # fmt: skip
-        figure.add_vline(x=0, line=ZERO_LINE, **where)
-        figure.update_yaxes(
-            tickvals=list(range(len(organs))),
-            ticktext=[label_organ(drawn, organ) for organ in organs],
-            range=[len(organs) - 0.45, -0.55],
-            zeroline=False,
-            automargin=True,
-            **where,
+    columns = [column for mark in marks for column in (mark.value, *(mark.ends or ()))]
+    ends = np.array([drawn[columns].min(axis=None), drawn[columns].max(axis=None), 0.0])
+    around = [ends.min() - 0.05 * np.ptp(ends), ends.max() + 0.05 * np.ptp(ends)]
+    figures = {}
+    for name in models:
+        here = drawn[drawn["model"] == name]
+        grid = draw_rows(here, marks_of, rows, lambda row, mark: _explain_gap(row, mark, metric))
+        grid.title_axes(break_words(label_gap(metric), 26))
+        grid.figure.update_xaxes(range=around)
+        figures[name] = grid.frame(
+            title=f"{title}: {name}",
+            subtitle="best − worst group; lines: 95 % intervals; shaded: within the margin",
+            menu=len(models) > 1,
+            below=74,
+            left=110,
+            footnote=list_not_compared(part[part["model"] == name]),
         )
-    figure.update_xaxes(range=list(around), zeroline=False, showticklabels=True, nticks=5)
-    title_lowest(figure, break_words(label_gap(metric), 26), len(attributes), columns)
-    models = list(dict.fromkeys(part["model"]))
-    return frame_figure(
-        figure,
-        title=f"{title}: {models[0]}" if models else title,
-        subtitle="best − worst group; lines: 95 % intervals; shaded: within the margin",
-        body=body,
-        menu=menu,
-        below=74,
-        left=110,
+    return offer_choices(figures)
+
+
+def plot_model_gaps(model_gaps: pd.DataFrame, metric: str) -> go.Figure:
+    """Plot which of two models has the smaller gaps: differences of their gaps on the same people.
+
+    Parameters
+    ----------
+    model_gaps : DataFrame
+        ``fairness/model_gaps.csv``.
+    metric : str
+
+    Returns
+    -------
+    Figure
+        A panel per attribute, a mark per pair of models; left of zero the first's gap is smaller.
+    """
+    title = f"Which model has the smaller gaps? Differences of gaps in {find_measure(metric).name}"
+    part = _select(model_gaps, metric)
+    part = part.assign(
+        model=part["model_a"].astype(str) + " and " + part["model_b"].astype(str), gap=part["difference"]
+    )
+    drawn = part[part["gap"].notna()]
+    if drawn.empty:
+        return draw_nothing(title, "There are not two models whose groups could be compared.")
+    pairs = {
+        f"{first} − {second}": {"model_a": first, "model_b": second}
+        for first, second in zip(drawn["model_a"], drawn["model_b"], strict=True)
+    }
+    marks = list_marks("gap", ("low", "high"), pairs)
+    grid = draw_rows(
+        drawn,
+        dict.fromkeys(drawn["attribute"], marks),
+        list(dict.fromkeys(part["row"])),
+        lambda row, _: _explain_model_gap(row, metric),
+        columns=1,
+    )
+    grid.title_axes(f"← smaller gap: first model · {label_gap(metric, 'difference of gaps in')} · second model →")
+    return grid.frame(
+        title=title,
+        subtitle="gap of the first model − gap of the second, same people; lines: 95 % intervals",
         footnote=list_not_compared(part),
     )
-
-
-def _explain_rung(row: dict[str, Any], name: str, value: str, interval: tuple[str, str] | None, metric: str) -> str:
-    number = row.get("adjusted_n") if value == "adjusted_gap" else row["n"]
-    lines = [
-        f"<b>{row['model']} · {name_organ(row['organ'])}</b>, n = {number:.0f}",
-        f"best: {row['best_group']}, worst: {row['worst_group']}",
-        f"{name}: {format_value(row[value], metric)}"
-        + (f" ({format_range(row[interval[0]], row[interval[1]], metric)})" if interval else ""),
-    ]
-    return "<br>".join(lines)
 
 
 def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figure:
@@ -165,50 +174,37 @@ def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figu
     Returns
     -------
     Figure
-        A panel per pair of groups, a line per covariate (of categories: per level) from its absolute standardised
-        difference before matching to the one after; left of the dashed line at 0.1 groups count as alike.
+        A panel per pair of groups, a line per covariate (of categories: per level) from its
+        absolute standardised difference before matching to the one after; left of the dashed line
+        at 0.1 SD groups count as alike.
     """
     title = "Are matched people alike? Standardised differences of covariates"
     part = balance if attribute is None else balance[balance["attribute"] == attribute]
     part = part[part["smd_before"].notna() | part["smd_after"].notna()]
     if part.empty:
         return draw_nothing(title, "No people were matched: there is no covariate, or too few people.")
-    pairs = list(part[["attribute", "group_a", "group_b"]].drop_duplicates().itertuples(index=False, name=None))
+    keys = ["attribute", "group_a", "group_b"]
     labels = [
         name_for_people(row.covariate) + (f": {row.level}" if row.level else "") for row in part.itertuples(index=False)
     ]
-    part = part.assign(label=labels)
-    names = list(dict.fromkeys(labels))
-    matched = part.groupby(["attribute", "group_a", "group_b"])["smd_after"].count()
-    columns = min(2, len(pairs))
-    rows = -(-len(pairs) // columns)
-    panel, between = 24 + 26 * len(names), 62
-    body = panel * rows + between * (rows - 1)
-    figure = make_subplots(
-        rows=rows,
-        cols=columns,
-        subplot_titles=[
-            f"{name_for_people(name)}: {first} and {second}" + ("" if matched[name, first, second] else " (no pairs)")
-            for name, first, second in pairs
+    part, names = part.assign(label=labels), list(dict.fromkeys(labels))
+    pairs = dict(list(part.groupby(keys, sort=False)))
+    grid = make_grid(
+        [
+            f"{name_for_people(name)}: {first} and {second}"
+            + ("" if here["smd_after"].notna().any() else " (no pairs)")
+            for (name, first, second), here in pairs.items()
         ],
-        shared_xaxes="all",
-        shared_yaxes="all",
-        horizontal_spacing=0.04,
-        vertical_spacing=between / body if rows > 1 else 0,
+        24 + 26 * len(names),
+        columns=2,
+        across=0.04,
     )
-    ends = part[["smd_before", "smd_after"]].abs().max(axis=None)
-    for place, pair in enumerate(pairs):
-        where = {"row": place // columns + 1, "col": place % columns + 1}
-        here = part[(part[["attribute", "group_a", "group_b"]] == list(pair)).all(axis=1)]
+    figure, most = grid.figure, part[["smd_before", "smd_after"]].abs().max(axis=None)
+    for place, here in zip(grid.places, pairs.values(), strict=True):
         heights = [names.index(label) for label in here["label"]]
         joined = here[["smd_before", "smd_after"]].abs().assign(gap=np.nan).to_numpy().ravel()
-        figure.add_trace(
-            go.Scatter(
-                x=joined, y=np.repeat(heights, 3), mode="lines", line={"color": "#999999", "width": 1},
-                showlegend=False, hoverinfo="skip",
-            ),
-            **where,
-        )  # fmt: skip
+        line = {"mode": "lines", "line": {"color": "#999999", "width": 1}, "showlegend": False, "hoverinfo": "skip"}
+        figure.add_trace(go.Scatter(x=joined, y=np.repeat(heights, 3), **line), **place)
         for name, column, symbol, colour in (
             ("before matching", "smd_before", "circle-open", PALETTE[1]),
             ("after matching", "smd_after", "diamond", PALETTE[0]),
@@ -220,30 +216,46 @@ def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figu
                     mode="markers",
                     name=name,
                     legendgroup=name,
-                    showlegend=place == 0,
+                    showlegend=place == grid.places[0],
                     marker={"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}},
                     customdata=[_explain_balance(row, column) for row in here.to_dict("records")],
-                    hovertemplate="%{customdata}<extra></extra>",
+                    hovertemplate=POINTED_AT,
                 ),
-                **where,
+                **place,
             )
-        figure.add_vline(x=UNBALANCED, line={"color": "#444444", "width": 1, "dash": "dash"}, **where)
-        figure.update_yaxes(
-            tickvals=list(range(len(names))),
-            ticktext=[break_words(label, 26) for label in names],
-            range=[len(names) - 0.4, -0.6],
-            zeroline=False,
-            automargin=True,
-            **where,
-        )
-    figure.update_xaxes(range=[-0.03 * ends, max(1.06 * ends, 1.5 * UNBALANCED)], showticklabels=True, zeroline=False)
-    title_lowest(figure, "difference (standard deviations)", len(pairs), columns)
-    return frame_figure(
-        figure,
-        title=title,
-        subtitle=f"left of the dashed line ({UNBALANCED:g} standard deviations) the two groups count as alike",
-        body=body,
-        left=110,
+        figure.add_vline(x=UNBALANCED, line={"color": "#444444", "width": 1, "dash": "dash"}, **place)
+        figure.update_yaxes(list_ticks([break_words(name, 26) for name in names], down=True), **place)
+    figure.update_xaxes(range=[-0.03 * most, max(1.06 * most, 1.5 * UNBALANCED)], showticklabels=True, zeroline=False)
+    grid.title_axes("difference (SD)")
+    return grid.frame(
+        title=title, subtitle=f"left of the dashed line ({UNBALANCED:g} SD) the two groups count as alike", left=110
+    )
+
+
+def _select(table: pd.DataFrame, metric: str, attribute: str | None = None) -> pd.DataFrame:
+    """Return a metric's rows, each with its organ's name beside it."""
+    chosen = (table["metric"] == metric) & (True if attribute is None else table["attribute"] == attribute)
+    part = table[chosen]
+    return part.assign(row=[name_organ(organ) for organ in part["organ"]])
+
+
+def _explain_gap(row: dict[str, Any], mark: Mark, metric: str) -> str:
+    number = row["adjusted_n"] if mark.value == "adjusted_gap" else row["n"]
+    low, high = (row[end] for end in mark.ends) if mark.ends else (None, None)
+    return (
+        f"<b>{row['model']} · {row['row']}</b>, n = {number:.0f}"
+        f"<br>best: {row['best_group']}, worst: {row['worst_group']}"
+        f"<br>{mark.name}: {state_estimate(row[mark.value], low, high, metric)}"
+    )
+
+
+def _explain_model_gap(row: dict[str, Any], metric: str) -> str:
+    adjusted = row.get("p_adjusted", np.nan)
+    return (
+        f"<b>{row['row']}</b><br>gap of {row['model_a']} {format_value(row['gap_a'], metric)}, "
+        f"of {row['model_b']} {format_value(row['gap_b'], metric)}"
+        f"<br>difference {state_estimate(row['difference'], row['low'], row['high'], metric)}<br>"
+        + (f"adjusted {format_p(adjusted)}" if np.isfinite(adjusted) else format_p(row["p"]))
     )
 
 
@@ -252,7 +264,5 @@ def _explain_balance(row: dict[str, Any], column: str) -> str:
     numbers = [row.get(f"mean_a{when}", np.nan), row.get(f"mean_b{when}", np.nan)]
     groups = zip((row["group_a"], row["group_b"]), numbers, strict=True)
     means = ", ".join(f"{group} {value:.3g}" for group, value in groups if np.isfinite(value))
-    what = "share" if row["level"] else "mean"
-    return f"<b>{row['label']}</b><br>difference {row[column]:.2f} standard deviations" + (
-        f"<br>{what}: {means}" if means else ""
-    )
+    told = f"<br>{'share' if row['level'] else 'mean'}: {means}" if means else ""
+    return f"<b>{row['label']}</b><br>difference {row[column]:.2f} SD{told}"

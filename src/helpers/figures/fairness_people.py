@@ -1,4 +1,4 @@
-"""The people behind the gaps: clouds of their scores, curves over age or BMI, and every combination of groups."""
+"""The people behind the gaps: everyone's score, curves over age or BMI, combinations of groups."""
 
 from __future__ import annotations
 
@@ -10,33 +10,40 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from helpers.figures.panels import (
+    POINTED_AT,
     QUIET,
     break_words,
     count_columns,
     draw_nothing,
-    format_range,
-    format_value,
-    frame_figure,
-    jitter,
-    name_metric,
-    name_organ,
+    list_ticks,
+    make_bars,
+    make_grid,
     name_person,
     offer_choices,
-    title_lowest,
-    wrap_label,
+    shift_sideways,
+    title_measure,
 )
-from helpers.figures.style import METRIC_LABELS, colour_groups, mark_groups, name_for_people
+from helpers.figures.style import colour_groups, mark_groups
+from helpers.vocabulary.measures import find_measure
+from helpers.vocabulary.words import (
+    compare_p,
+    format_interval,
+    format_value,
+    name_for_people,
+    name_organ,
+    state_estimate,
+)
 
 _CELL_COLUMNS = {"model", "organ", "metric", "n", "mean", "additive", "pooled", "low", "high", "weight", "suppressed"}
-# From few to much in one hue, light enough for dark text everywhere; the cell's number carries the value.
+# From few to much in one hue, light enough for dark text; the cell's number carries the value.
 _CELLS = [[0.0, "#F7FBFF"], [0.5, "#C6DBEF"], [1.0, "#7FB5DA"]]
-_COLUMNS = 3
+_HATCHED = {"color": "#EDEDED", "pattern": {"shape": "/", "fgcolor": "#9A9A9A", "size": 8, "solidity": 0.12}}
+_MEAN, _MEAN_COLOUR = "mean and its 95 % interval", "#222222"
 
 
-def plot_raincloud(
+def plot_group_people(
     people: pd.DataFrame,
     metric: str,
     attribute: str,
@@ -44,95 +51,62 @@ def plot_raincloud(
     model: str,
     organs: Sequence[str] | None = None,
     groups: pd.DataFrame | None = None,
-    min_group: int = 10,
 ) -> go.Figure:
-    """Plot every person's score as a dot, each group's distribution as half a violin, and its mean.
+    """Plot everyone's score as a dot, each group's distribution as half a violin, and its mean.
 
     Parameters
     ----------
     people : DataFrame
-        From ``load_people``: model, organ, number, scans, the metric, ``group_<attribute>``.
+        From ``load_people``: model, organ, number, scans, the metric, ``group_<attribute>``; groups
+        of too few people are taken away there.
     metric, attribute, model : str
     organs : sequence of str, optional
         Panels to draw, in order; all by default.
     groups : DataFrame, optional
         ``fairness/groups.csv``, for the means and their 95 % intervals; without it there are none.
-    min_group : int
-        Groups with fewer people are named beneath, not drawn.
 
     Returns
     -------
     Figure
-        One panel per organ.
+        One panel per organ; groups of which nobody is there are named beneath.
     """
-    column = f"group_{attribute}"
-    part = people[people["model"] == model]
+    column, measure = f"group_{attribute}", find_measure(metric)
+    part = people[(people["model"] == model) & people[metric].notna()]
     organs = list(dict.fromkeys(part["organ"])) if organs is None else list(organs)
-    names = (
-        [str(name) for name in part[column].cat.categories]
-        if isinstance(part[column].dtype, pd.CategoricalDtype)
-        else sorted(part[column].dropna().astype(str).unique())
-    )
-    title = f"{METRIC_LABELS[metric].split(' (')[0]} of {model}, by {name_for_people(attribute)}: everyone is a dot"
+    names = _list_levels(part[column].dropna())
+    title = f"{measure.long_name} of {model}, by {name_for_people(attribute)}: everyone is a dot"
     if part.empty or not organs or not names:
         return draw_nothing(title, "No person with a known group was scored.")
-    columns = count_columns(len(names), len(organs))
-    rows = -(-len(organs) // columns)
-    panel, between = 250, 92
-    body = panel * rows + between * (rows - 1)
-    figure = make_subplots(
-        rows=rows,
-        cols=columns,
-        subplot_titles=[name_organ(organ) for organ in organs],
-        shared_yaxes="all",
-        vertical_spacing=between / body if rows > 1 else 0,
-        horizontal_spacing=0.03,
-    )
-    means = None if groups is None else _index_means(groups, model, metric, attribute)
+    grid = make_grid(
+        [name_organ(organ) for organ in organs], 250, between=92, across=0.03,
+        columns=count_columns(len(names), len(organs)), shared_xaxes=False,
+    )  # fmt: skip
+    means = {} if groups is None else _index_means(groups, model, metric, attribute)
     colours, symbols = colour_groups(names), mark_groups(names)
-    hidden: dict[str, list[str]] = {}
-    for place, organ in enumerate(organs):
-        where = {"row": place // columns + 1, "col": place % columns + 1}
+    absent: dict[str, list[str]] = {}
+    for organ, place in zip(organs, grid.places, strict=True):
         labels = []
         for position, group in enumerate(names):
-            chosen = part[(part["organ"] == organ) & (part[column].astype("str") == group) & part[metric].notna()]
-            few = len(chosen) < min_group
-            labels.append(f"{break_words(group, 12)}<br>n {'<' if few else '='} {min_group if few else len(chosen)}")
-            if few:
-                hidden.setdefault(group, []).append(name_organ(organ))
+            chosen = part[(part["organ"] == organ) & (part[column].astype("str") == group)]
+            labels.append(f"{break_words(group, 12)}<br>{f'n = {len(chosen)}' if len(chosen) else 'too few'}")
+            if chosen.empty:
+                absent.setdefault(group, []).append(name_organ(organ))
                 continue
-            mean = None if means is None else means.get((organ, group))
+            mean = means.get((organ, group))
             for trace in _draw_cloud(chosen, metric, group, position, colours[group], symbols[group], mean):
-                figure.add_trace(trace, **where)
-        figure.update_xaxes(
-            tickvals=list(range(len(names))),
-            ticktext=labels,
-            range=[-0.6, len(names) - 0.4],
-            showgrid=False,
-            zeroline=False,
-            tickangle=0,
-            **where,
-        )
-    for row in range(1, rows + 1):
-        figure.update_yaxes(title=wrap_label(METRIC_LABELS[metric]), row=row, col=1)
-    figure.update_yaxes(zeroline=False)
-    if any(trace.name == _MEAN for trace in figure.data):
-        next(trace for trace in figure.data if trace.name == _MEAN).showlegend = True
-    left_out = [
-        group if len(found) == len(organs) else f"{group} ({', '.join(found)})" for group, found in hidden.items()
-    ]
-    return frame_figure(
-        figure,
+                grid.figure.add_trace(trace, **place)
+        grid.figure.update_xaxes(list_ticks(labels), showgrid=False, tickangle=0, **place)
+    grid.title_axes("", title_measure(measure))
+    grid.figure.update_yaxes(zeroline=False)
+    for trace in itertools.islice(grid.figure.select_traces({"name": _MEAN}), 1):
+        trace.showlegend = True
+    told = [name if len(found) == len(organs) else f"{name} ({', '.join(found)})" for name, found in absent.items()]
+    return grid.frame(
         title=title,
         subtitle="dots: people; half violin: their distribution",
-        body=body,
-        below=62,
         left=80,
-        footnote=f"Not drawn (fewer than {min_group} people): {'; '.join(left_out)}" if left_out else "",
+        footnote=f"Not drawn, too few people: {'; '.join(told)}" if told else "",
     )
-
-
-_MEAN = "mean and its 95 % interval"
 
 
 def _index_means(groups: pd.DataFrame, model: str, metric: str, attribute: str) -> dict[tuple[str, str], Any]:
@@ -144,48 +118,33 @@ def _draw_cloud(
     chosen: pd.DataFrame, metric: str, group: str, position: int, colour: str, symbol: str, mean: Any
 ) -> list[go.Violin | go.Scatter]:
     """Return a group's half violin on the right, dots on the left, and the mean between the two."""
-    traces: list[go.Violin | go.Scatter] = [
+    traces = [
         go.Violin(
             x0=position + 0.06, y=chosen[metric], side="positive", width=0.7, points=False, spanmode="hard",
             line={"color": colour, "width": 1.5}, fillcolor=colour, opacity=0.35, hoverinfo="skip", showlegend=False,
         ),
         go.Scatter(
-            x=position - 0.2 + 0.5 * jitter(chosen["number"].to_numpy()),
-            y=chosen[metric],
-            mode="markers",
+            x=position - 0.2 + 0.5 * shift_sideways(chosen["number"].to_numpy()), y=chosen[metric], mode="markers",
             marker={"color": colour, "symbol": symbol, "size": 5, "opacity": 0.65},
             text=[name_person(row.number, row.scans) for row in chosen.itertuples(index=False)],
-            hovertemplate="%{text}: %{y:.4g}<extra>" + group + "</extra>",
-            showlegend=False,
+            hovertemplate="%{text}: %{y:.4g}<extra>" + group + "</extra>", showlegend=False,
         ),
     ]  # fmt: skip
     if mean is not None:
+        told = f"{group}: mean {state_estimate(mean.mean, mean.ci_low, mean.ci_high, metric)}"
+        value, low, high = (pd.Series([number]) for number in (mean.mean, mean.ci_low, mean.ci_high))
         traces.append(
             go.Scatter(
-                x=[position],
-                y=[mean.mean],
-                error_y={
-                    "type": "data", "symmetric": False, "array": [mean.ci_high - mean.mean],
-                    "arrayminus": [mean.mean - mean.ci_low], "thickness": 2, "width": 4, "color": "#222222",
-                },
-                mode="markers",
-                marker={"color": "#222222", "symbol": "diamond", "size": 8},
-                name=_MEAN,
-                legendgroup=_MEAN,
-                showlegend=False,
-                customdata=[f"{group}: mean {format_value(mean.mean, metric)} ({format_range(mean.ci_low, mean.ci_high, metric)})"],
-                hovertemplate="%{customdata}<extra></extra>",
+                x=[position], y=value, error_y=make_bars(value, low, high, _MEAN_COLOUR), mode="markers",
+                marker={"color": _MEAN_COLOUR, "symbol": "diamond", "size": 8},
+                name=_MEAN, legendgroup=_MEAN, showlegend=False, customdata=[told], hovertemplate=POINTED_AT,
             )
         )  # fmt: skip
     return traces
 
 
 def plot_trend_curves(
-    trends: pd.DataFrame,
-    trend_tests: pd.DataFrame,
-    metric: str,
-    attribute: str | None = None,
-    organ: str | None = None,
+    trends: pd.DataFrame, trend_tests: pd.DataFrame, metric: str, attribute: str | None = None, organ: str | None = None
 ) -> go.Figure:
     """Plot a metric as a smooth curve of a continuous attribute, a panel per model.
 
@@ -202,36 +161,37 @@ def plot_trend_curves(
     Returns
     -------
     Figure
-        The inner band holds the curve at any one place with 95 % confidence, the dotted outer one the whole curve. Above
-        each panel: the slope of a straight line with its 95 % interval, and the p-values of a trend and of a bend.
+        The inner band holds the curve at any one place with 95 % confidence, the dotted outer one
+        the whole curve. Above each panel: the slope of a straight line with its 95 % interval, and
+        the p-values of a trend and of a bend.
     """
-    title = f"{METRIC_LABELS[metric].split(' (')[0]} over {name_for_people(attribute or 'continuous attributes')}"
+    short = find_measure(metric).long_name
     curves, tests = (
         table[(table["metric"] == metric) & (True if attribute is None else table["attribute"] == attribute)]
         for table in (trends, trend_tests)
     )
     choices = list(curves[["attribute", "organ"]].drop_duplicates().itertuples(index=False, name=None))
-    first = [pair for pair in choices if organ in (None, pair[1])]
-    if not first:
-        reasons = list(dict.fromkeys(note for note in tests["note"].dropna() if note))
+    first = next((pair for pair in choices if organ in (None, pair[1])), None)
+    if first is None:
+        title = f"{short} over {name_for_people(attribute or 'continuous attributes')}"
+        reasons = [note for note in tests["note"].dropna() if note]
         return draw_nothing(title, reasons[0] if reasons else "No curve was fitted: no attribute is a number.")
     models = list(dict.fromkeys([*tests["model"], *curves["model"]]))
-    short = METRIC_LABELS[metric].split(" (")[0]
     several = len({name for name, _ in choices}) > 1
-    return offer_choices(
-        {
-            f"{name_for_people(name)} · {name_organ(where)}" if several else name_organ(where): _draw_trends(
-                curves[(curves["organ"] == where) & (curves["attribute"] == name)],
-                tests[(tests["organ"] == where) & (tests["attribute"] == name)],
-                models,
-                name,
-                metric,
-                f"{short} over {name_for_people(name)}: {name_organ(where)}",
-                menu=len(choices) > 1,
-            )
-            for name, where in [first[0], *(pair for pair in choices if pair != first[0])]
-        }
-    )
+    figures = {}
+    for name, where in [first, *(pair for pair in choices if pair != first)]:
+        label = f"{name_for_people(name)} · {name_organ(where)}" if several else name_organ(where)
+        here, tested = (table[(table["organ"] == where) & (table["attribute"] == name)] for table in (curves, tests))
+        figures[label] = _draw_trends(
+            here,
+            tested,
+            models,
+            name,
+            metric,
+            f"{short} over {name_for_people(name)}: {name_organ(where)}",
+            menu=len(choices) > 1,
+        )
+    return offer_choices(figures)
 
 
 def _draw_trends(
@@ -244,121 +204,86 @@ def _draw_trends(
     *,
     menu: bool,
 ) -> go.Figure:
-    columns = min(_COLUMNS, len(models))
-    rows = -(-len(models) // columns)
-    panel, between = 270, 130
-    body = panel * rows + between * (rows - 1)
+    measure = find_measure(metric)
     known = {row["model"]: row for row in tests.to_dict("records")}
-    figure = make_subplots(
-        rows=rows,
-        cols=columns,
-        subplot_titles=[_caption_trend(model, known.get(model, {}), metric) for model in models],
-        horizontal_spacing=0.075,
-        vertical_spacing=between / body if rows > 1 else 0,
-    )
+    captions = [_caption_trend(model, known.get(model, {}), metric) for model in models]
+    grid = make_grid(captions, 270, between=130, across=0.075, shared_xaxes=False, shared_yaxes=False)
+    figure = grid.figure
     figure.update_annotations(font={"size": 12})
     colours = colour_groups(models)
-    ends = curves.groupby("model")[["band_low", "band_high"]].agg({"band_low": "min", "band_high": "max"})
+    ends = curves.groupby("model").agg({"band_low": "min", "band_high": "max"})
     reach = 0.55 * float((ends["band_high"] - ends["band_low"]).max())
-    for place, model in enumerate(models):
-        where = {"row": place // columns + 1, "col": place % columns + 1}
+    for model, place in zip(models, grid.places, strict=True):
         here = curves[curves["model"] == model].sort_values("value")
         if here.empty:
             continue
-        for name, low, high, opacity, dash in (
-            ("whole curve (95 %)", "band_low", "band_high", 0.12, "dot"),
-            ("at any one place (95 %)", "low", "high", 0.25, "solid"),
-        ):
-            line = {"color": colours[model], "width": 1 if dash == "dot" else 0, "dash": dash}
-            figure.add_trace(
-                go.Scatter(
-                    x=here["value"], y=here[low], mode="lines", line=line, legendgroup=name, showlegend=False,
-                    hoverinfo="skip",
-                ),
-                **where,
-            )  # fmt: skip
-            figure.add_trace(
-                go.Scatter(
-                    x=here["value"], y=here[high], mode="lines", line=line, fill="tonexty", name=name, legendgroup=name,
-                    fillcolor=_fade(colours[model], opacity), showlegend=False, hoverinfo="skip",
-                ),
-                **where,
-            )  # fmt: skip
-        figure.add_trace(
-            go.Scatter(
-                x=here["value"],
-                y=here["estimate"],
-                mode="lines",
-                line={"color": colours[model], "width": 2.5},
-                name="mean",
-                legendgroup="mean",
-                showlegend=False,
-                customdata=[_explain_point(row, metric) for row in here.to_dict("records")],
-                hovertemplate="%{customdata}<extra></extra>",
-            ),
-            **where,
-        )
-        # As many units in every panel, so that slopes can be compared; each about its own height, so that they can be seen.
+        figure.add_traces(_draw_curve(here, metric, colours[model]), rows=place["row"], cols=place["col"])
+        # As many units in every panel, so that slopes can be compared; each about its own height.
         top = float(ends.loc[model].mean()) + reach
-        if "(0–1" in METRIC_LABELS[metric]:  # no room above the best that there is, but for a band that reaches there
-            top = min(top, max(1.0, float(ends.loc[model, "band_high"])))
-        figure.update_yaxes(range=[top - 2 * reach, top], **where)
-    unit = _find_unit(tests)
-    for name, mode, look in (
-        ("mean", "lines", {"line": {"color": QUIET, "width": 2.5}}),
-        ("95 % interval at any one place", "markers", {"marker": {"color": "#BBBBBB", "size": 14, "symbol": "square"}}),
-        ("95 % band for the whole curve", "lines", {"line": {"color": QUIET, "width": 1, "dash": "dot"}}),
+        if measure.is_bounded:  # no room above the best that there is, unless a band reaches there
+            top = min(top, max(measure.bounds[1], float(ends.loc[model, "band_high"])))
+        figure.update_yaxes(range=[top - 2 * reach, top], **place)
+    for name, look in (
+        ("mean", {"mode": "lines", "line": {"color": QUIET, "width": 2.5}}),
+        ("95 % interval at any one place", {"marker": {"color": "#BBBBBB", "size": 14, "symbol": "square"}}),
+        ("95 % band for the whole curve", {"mode": "lines", "line": {"color": QUIET, "width": 1, "dash": "dot"}}),
     ):
-        figure.add_trace(
-            go.Scatter(x=[None], y=[None], mode=mode, name=name, showlegend=True, hoverinfo="skip", **look)
-        )
+        entry = {"mode": "markers", "name": name, "showlegend": True, "hoverinfo": "skip"} | look
+        figure.add_trace(go.Scatter(x=[None], y=[None], **entry))
+    unit = _find_unit(tests)
     figure.update_xaxes(zeroline=False)
-    title_lowest(figure, name_for_people(attribute) + (f" ({unit})" if unit else ""), len(models), columns)
     figure.update_yaxes(zeroline=False)
-    for row in range(1, rows + 1):
-        figure.update_yaxes(title=wrap_label(METRIC_LABELS[metric]), row=row, col=1)
-    return frame_figure(
-        figure,
+    grid.title_axes(name_for_people(attribute) + (f" ({unit})" if unit else ""), title_measure(measure))
+    return grid.frame(
         title=title,
-        subtitle="other covariates held equal; above: slope of a straight line; every panel spans as many units, at its own height",
-        body=body,
+        subtitle="adjusted for the other covariates; above: slope of a straight line; "
+        "every panel spans as many units, at its own height",
         menu=menu,
         head=80,
         left=80,
     )
 
 
+def _draw_curve(here: pd.DataFrame, metric: str, colour: str) -> list[go.Scatter]:
+    """Return a model's two bands, edge by edge, and the curve in them."""
+    traces = []
+    for low, high, opacity, line in (
+        ("band_low", "band_high", 0.12, {"color": colour, "width": 1, "dash": "dot"}),
+        ("low", "high", 0.25, {"color": colour, "width": 0}),
+    ):
+        edge = {"x": here["value"], "mode": "lines", "line": line, "showlegend": False, "hoverinfo": "skip"}
+        shade = {"fill": "tonexty", "fillcolor": _fade(colour, opacity)}
+        traces += [go.Scatter(y=here[low], **edge), go.Scatter(y=here[high], **edge, **shade)]
+    told = [_explain_point(row, metric) for row in here.to_dict("records")]
+    line = {"color": colour, "width": 2.5}
+    return [
+        *traces,
+        go.Scatter(
+            x=here["value"], y=here["estimate"], mode="lines", line=line, name="mean", showlegend=False,
+            customdata=told, hovertemplate=POINTED_AT,
+        ),
+    ]  # fmt: skip
+
+
 def _caption_trend(model: str, row: dict[str, Any], metric: str) -> str:
     lines = [f"<b>{model}</b>" + (f", n = {row['n']:.0f}" if row and np.isfinite(row["n"]) else "")]
     if row and np.isfinite(row.get("slope", np.nan)):
         lines += [
-            f"{_sign(row['slope'], metric)} {row['unit']}",
-            f"({format_range(row['slope_low'], row['slope_high'], metric)})",
-            f"p trend {_short_p(row['p_trend'])}, bend {_short_p(row['p_nonlinear'])}",
+            f"{format_value(row['slope'], metric, signed=True)} {row['unit']}",
+            f"({format_interval(row['slope_low'], row['slope_high'], metric)})",
+            f"p trend {compare_p(row['p_trend'])}, bend {compare_p(row['p_nonlinear'])}",
         ]
     else:
-        note = row.get("note", "") if row else ""
-        lines.append(break_words(note, 36) if note else "no curve was fitted")
+        lines.append(break_words(row.get("note") or "no curve was fitted", 36))
     return "<br>".join(lines)
-
-
-def _sign(value: float, metric: str) -> str:
-    text = format_value(value, metric)
-    return text if value < 0 else f"+{text}"
-
-
-def _short_p(value: float) -> str:
-    if value is None or not np.isfinite(value):
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _explain_point(row: dict[str, Any], metric: str) -> str:
     nearby = row.get("nearby")
     around = f"<br>{nearby:.0f} people in this tenth of the range" if nearby is not None and pd.notna(nearby) else ""
     return (
-        f"at {row['value']:.4g}: {format_value(row['estimate'], metric)} ({format_range(row['low'], row['high'], metric)})"
-        f"<br>whole curve {format_range(row['band_low'], row['band_high'], metric)}{around}"
+        f"at {row['value']:.4g}: {state_estimate(row['estimate'], row['low'], row['high'], metric)}"
+        f"<br>whole curve {format_interval(row['band_low'], row['band_high'], metric)}{around}"
     )
 
 
@@ -376,7 +301,7 @@ def _fade(colour: str, opacity: float) -> str:
 def plot_intersections(
     intersections: pd.DataFrame, metric: str, organ: str | None = None, model: str | None = None
 ) -> go.Figure:
-    """Plot the mean of every combination of groups (sex × age × BMI), small ones steadied by the others.
+    """Plot the mean of every combination of groups (sex × age × BMI), small ones steadied.
 
     Parameters
     ----------
@@ -389,15 +314,16 @@ def plot_intersections(
     Returns
     -------
     Figure
-        The last attribute lies along x, the one before along y, the ones before that part the panels. A cell holds the partially
-        pooled mean, its 95 % interval and the number of people; cells with too few of them are hatched and hold no number.
+        The last attribute lies along x, the one before along y, those before part the panels. A
+        cell holds the partially pooled mean, its 95 % interval and the number of people; cells with
+        too few of them are hatched and hold no number.
     """
-    title = f"{METRIC_LABELS[metric].split(' (')[0]} where groups meet"
+    title = f"{find_measure(metric).long_name} where groups meet"
     part = intersections[intersections["metric"] == metric]
     attributes = [name for name in intersections.columns if name not in _CELL_COLUMNS]
     choices = list(part[["model", "organ"]].drop_duplicates().itertuples(index=False, name=None))
-    first = [pair for pair in choices if model in (None, pair[0]) and organ in (None, pair[1])]
-    if not first or not attributes:
+    first = next((pair for pair in choices if model in (None, pair[0]) and organ in (None, pair[1])), None)
+    if first is None or not attributes:
         return draw_nothing(title, "There are no groups to combine.")
     if part["pooled"].isna().all():
         number = len(part[attributes].drop_duplicates())
@@ -405,22 +331,16 @@ def plot_intersections(
         return draw_nothing(title, f"None of the {number} combinations of {names} has enough people to be shown.")
     levels = {name: _list_levels(part[name]) for name in attributes}
     ends = (float(part["pooled"].min()), float(part["pooled"].max()))
-    return offer_choices(
-        {
-            f"{pair[0]} · {name_organ(pair[1])}": _draw_cells(
-                part[(part["model"] == pair[0]) & (part["organ"] == pair[1])],
-                metric,
-                levels,
-                ends,
-                f"{title}: {pair[0]}, {name_organ(pair[1])}",
-                menu=len(choices) > 1,
-            )
-            for pair in [first[0], *(pair for pair in choices if pair != first[0])]
-        }
-    )
+    figures = {}
+    for pair in [first, *(pair for pair in choices if pair != first)]:
+        here = part[(part["model"] == pair[0]) & (part["organ"] == pair[1])]
+        told, menu = f"{title}: {pair[0]}, {name_organ(pair[1])}", len(choices) > 1
+        figures[f"{pair[0]} · {name_organ(pair[1])}"] = _draw_cells(here, metric, levels, ends, told, menu=menu)
+    return offer_choices(figures)
 
 
 def _list_levels(column: pd.Series) -> list[str]:
+    """Return a column's groups in their order."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return [str(name) for name in column.cat.categories]
     return list(dict.fromkeys(column.astype(str)))
@@ -433,53 +353,34 @@ def _draw_cells(
     across, down = names[-1], names[-2] if len(names) > 1 else None
     apart = list(itertools.product(*(levels[name] for name in names[:-2])))
     vertical = levels[down] if down else [""]
-    columns = min(len(apart), 2 if len(levels[across]) > 2 else _COLUMNS)
-    rows = -(-len(apart) // columns)
-    panel, between = 58 * len(vertical), 84
-    body = panel * rows + between * (rows - 1)
-    figure = make_subplots(
-        rows=rows,
-        cols=columns,
-        subplot_titles=[
-            ", ".join(f"{name_for_people(name)}: {level}" for name, level in zip(names, place, strict=False))
-            for place in apart
-        ],
-        shared_yaxes="all",
-        horizontal_spacing=0.03,
-        vertical_spacing=between / body if rows > 1 else 0,
-    )
+    titles = [
+        ", ".join(f"{name_for_people(name)}: {level}" for name, level in zip(names, place, strict=False))
+        for place in apart
+    ]
+    columns = 2 if len(levels[across]) > 2 else 3
+    grid = make_grid(titles, 58 * len(vertical), between=84, across=0.03, columns=columns, shared_xaxes=False)
     cells = {tuple(str(row[name]) for name in names): row for row in part.to_dict("records")}
-    for place, leading in enumerate(apart):
-        where = {"row": place // columns + 1, "col": place % columns + 1}
-        grid = [
+    plain = {"showgrid": False, "fixedrange": True}
+    for leading, place in zip(apart, grid.places, strict=True):
+        lines = [
             [cells.get((*leading, *((level,) if down else ()), group), {}) for group in levels[across]]
             for level in vertical
         ]
-        _draw_grid(figure, grid, metric, ends, where, scale=place == 0)
-        figure.update_xaxes(
-            tickvals=list(range(len(levels[across]))), ticktext=[break_words(group, 12) for group in levels[across]],
-            range=[-0.5, len(levels[across]) - 0.5], showgrid=False, zeroline=False, fixedrange=True, **where,
-        )  # fmt: skip
-        figure.update_yaxes(
-            tickvals=list(range(len(vertical))), ticktext=[break_words(level, 14) for level in vertical],
-            range=[len(vertical) - 0.5, -0.5], showgrid=False, zeroline=False, fixedrange=True, **where,
-        )  # fmt: skip
-    title_lowest(figure, name_for_people(across), len(apart), columns)
-    if down:
-        for row in range(1, rows + 1):
-            figure.update_yaxes(title=name_for_people(down), row=row, col=1)
-    figure.add_trace(
-        go.Bar(
-            x=[None], y=[None], marker={"color": "#EDEDED", "pattern": _HATCH}, name="too few people to show, or withheld to protect them",
-            showlegend=True, hoverinfo="skip",
-        )
-    )  # fmt: skip
-    figure.update_layout(barmode="overlay")
-    return frame_figure(
-        figure,
+        grid.figure.add_trace(_draw_known(lines, metric, ends, scale=place == grid.places[0]), **place)
+        hidden = [(i, j, row) for i, line in enumerate(lines) for j, row in enumerate(line) if not _is_shown(row)]
+        if hidden:
+            grid.figure.add_traces(_draw_hidden(hidden), rows=place["row"], cols=place["col"])
+        ticks = list_ticks([break_words(group, 12) for group in levels[across]], room=0.5)
+        grid.figure.update_xaxes(ticks | plain, **place)
+        ticks = list_ticks([break_words(level, 14) for level in vertical], down=True, room=0.5)
+        grid.figure.update_yaxes(ticks | plain | {"automargin": False}, **place)
+    grid.title_axes(name_for_people(across), name_for_people(down) if down else "")
+    hatched = {"name": "too few people to show, or withheld to protect them", "showlegend": True, "hoverinfo": "skip"}
+    grid.figure.add_trace(go.Bar(x=[None], y=[None], marker=_HATCHED, **hatched))
+    grid.figure.update_layout(barmode="overlay")
+    return grid.frame(
         title=title,
         subtitle="mean, 95 % interval and people; small cells are drawn towards what their groups predict one by one",
-        body=body,
         menu=menu,
         head=34,
         left=110,
@@ -487,82 +388,61 @@ def _draw_cells(
     )
 
 
-_HATCH = {"shape": "/", "fgcolor": "#9A9A9A", "size": 8, "solidity": 0.12}
+def _is_shown(row: dict[str, Any]) -> bool:
+    return bool(row) and bool(np.isfinite(row["pooled"]))
 
 
-def _draw_grid(
-    figure: go.Figure,
-    grid: Sequence[Sequence[dict[str, Any]]],
-    metric: str,
-    ends: tuple[float, float],
-    where: dict[str, int],
-    *,
-    scale: bool,
-) -> None:
-    shown = [[bool(row) and np.isfinite(row["pooled"]) for row in line] for line in grid]
-    hidden = [(i, j) for i, line in enumerate(shown) for j, seen in enumerate(line) if not seen]
-    figure.add_trace(
-        go.Heatmap(
-            x=list(range(len(grid[0]))),
-            y=list(range(len(grid))),
-            z=[[row["pooled"] if seen else None for row, seen in zip(*pair, strict=True)] for pair in zip(grid, shown, strict=True)],
-            text=[[_write_cell(row, metric) if seen else "" for row, seen in zip(*pair, strict=True)] for pair in zip(grid, shown, strict=True)],
-            texttemplate="%{text}",
-            textfont={"size": 12, "color": "#222222"},
-            customdata=[[_explain_cell(row, metric) if seen else "" for row, seen in zip(*pair, strict=True)] for pair in zip(grid, shown, strict=True)],
-            hovertemplate="%{customdata}<extra></extra>",
-            hoverongaps=False,
-            colorscale=_CELLS,
-            zmin=ends[0],
-            zmax=ends[1] if ends[1] > ends[0] else ends[0] + 1e-9,
-            showscale=scale,
-            colorbar={"title": {"text": break_words(name_metric(metric), 12)}, "thickness": 12, "len": 1.0, "y": 0.5},
-            xgap=3,
-            ygap=3,
-        ),
-        **where,
-    )  # fmt: skip
-    if hidden:
-        figure.add_trace(
-            go.Bar(
-                x=[j for _, j in hidden],
-                y=[0.94] * len(hidden),
-                base=[i - 0.47 for i, _ in hidden],
-                width=0.97,
-                marker={"color": "#EDEDED", "pattern": _HATCH, "line": {"width": 0}},
-                showlegend=False,
-                hoverinfo="skip",
-            ),
-            **where,
-        )
-        figure.add_trace(
-            go.Scatter(
-                x=[j for _, j in hidden],
-                y=[i for i, _ in hidden],
-                mode="text",
-                text=[f"<b>{_count_people(grid[i][j])}</b>" for i, j in hidden],
-                textfont={"size": 12, "color": "#333333"},
-                hoverinfo="skip",
-                showlegend=False,
-            ),
-            **where,
-        )
+def _draw_known(
+    lines: Sequence[Sequence[dict[str, Any]]], metric: str, ends: tuple[float, float], *, scale: bool
+) -> go.Heatmap:
+    """Return the cells that have a number."""
+    name = break_words(find_measure(metric).name, 12)
+    return go.Heatmap(
+        x=list(range(len(lines[0]))),
+        y=list(range(len(lines))),
+        z=[[row["pooled"] if _is_shown(row) else None for row in line] for line in lines],
+        text=[[_write_cell(row, metric) if _is_shown(row) else "" for row in line] for line in lines],
+        texttemplate="%{text}",
+        textfont={"size": 12, "color": "#222222"},
+        customdata=[[_explain_cell(row, metric) if _is_shown(row) else "" for row in line] for line in lines],
+        hovertemplate=POINTED_AT,
+        hoverongaps=False,
+        colorscale=_CELLS,
+        zmin=ends[0],
+        zmax=ends[1] if ends[1] > ends[0] else ends[0] + 1e-9,
+        showscale=scale,
+        colorbar={"title": {"text": name}, "thickness": 12, "len": 1.0, "y": 0.5},
+        xgap=3,
+        ygap=3,
+    )
 
 
-def _count_people(row: dict[str, Any]) -> str:
+def _draw_hidden(hidden: Sequence[tuple[int, int, dict[str, Any]]]) -> list[go.Bar | go.Scatter]:
+    """Return the hatched cells (row, column, what is known) and what they say."""
+    x, quiet = [j for _, j, _ in hidden], {"showlegend": False, "hoverinfo": "skip"}
+    base, marker = [i - 0.47 for i, _, _ in hidden], _HATCHED | {"line": {"width": 0}}
+    words = [f"<b>{_say_hidden(row)}</b>" for _, _, row in hidden]
+    font = {"size": 12, "color": "#333333"}
+    return [
+        go.Bar(x=x, y=[0.94] * len(x), base=base, width=0.97, marker=marker, **quiet),
+        go.Scatter(x=x, y=[i for i, _, _ in hidden], mode="text", text=words, textfont=font, **quiet),
+    ]
+
+
+def _say_hidden(row: dict[str, Any]) -> str:
     """Return what is known of a hidden cell's number: it is text already."""
-    if not row:
-        return "nobody"
-    text = str(row["n"])
+    text = str(row["n"]) if row else "nobody"
     return f"n {text.replace('<', '< ')}" if text.startswith("<") else text
 
 
 def _write_cell(row: dict[str, Any], metric: str) -> str:
-    return f"<b>{format_value(row['pooled'], metric)}</b><br>{format_range(row['low'], row['high'], metric)}<br>n = {row['n']}"
+    interval = format_interval(row["low"], row["high"], metric)
+    return f"<b>{format_value(row['pooled'], metric)}</b><br>{interval}<br>n = {row['n']}"
 
 
 def _explain_cell(row: dict[str, Any], metric: str) -> str:
     return (
-        f"pooled mean {format_value(row['pooled'], metric)} ({format_range(row['low'], row['high'], metric)})<br>raw mean "
-        f"{format_value(row['mean'], metric)}, n = {row['n']}<br>weight of the raw mean {row['weight']:.0%}"
+        f"pooled mean {state_estimate(row['pooled'], row['low'], row['high'], metric)}"
+        f"<br>raw mean {format_value(row['mean'], metric)}, n = {row['n']}"
+        f"<br>weight of the raw mean {row['weight']:.0%}"
     )

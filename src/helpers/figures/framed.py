@@ -1,7 +1,7 @@
-"""Figures with more to show than fits: every view is a plotly frame, and menus lead from one to the others.
+"""Figures with more to show than fits: every view is a plotly frame, and menus lead to the others.
 
-Frames can rest on other frames, so what views have in common is stored once. Such a figure needs no kernel and no script of
-its own: it works wherever plotly draws it, if its frames are given along.
+Frames can rest on other frames, so what views have in common is stored once. Such a figure needs no
+kernel and no script of its own: it works wherever plotly draws it, if its frames are given along.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class Frames:
     _names: dict[Hashable, str] = field(default_factory=dict)
 
     def name(self, key: Hashable) -> str:
-        """Return the name a frame has or will have: menus speak of frames before they are made."""
+        """Return the name a frame has or will have: menus need it before the frame is made."""
         return self._names.setdefault(key, str(len(self._names)))
 
     def find(self, key: Hashable) -> str | None:
-        """Return the name of the frame that was made for `key`, None when there is none yet."""
+        """Return the name of the frame made for `key`, None when there is none yet."""
         name = self._names.get(key)
         return name if name in self._made else None
 
@@ -61,7 +61,7 @@ class Frames:
         base: str | None = None,
         layout: dict[str, Any] | None = None,
     ) -> str:
-        """Add a frame that changes `traces` (by place) and `layout` of the frame `base`; return its name."""
+        """Add a frame that changes `traces` (by place) and `layout` of `base`; return its name."""
         name = self.name(key)
         self._made[name] = {
             "name": name,
@@ -73,7 +73,7 @@ class Frames:
         return name
 
     def compose(self, name: str) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
-        """Return traces (by place) and layout of a frame with all it rests on, as plotly merges them."""
+        """Return traces (by place) and layout of a frame with all it rests on, merged."""
         frame = self._made[name]
         traces, layout = self.compose(frame["baseframe"]) if "baseframe" in frame else ({}, {})
         for place, trace in zip(frame["traces"], frame["data"], strict=True):
@@ -81,7 +81,7 @@ class Frames:
         return traces, _merge(layout, frame.get("layout", {}))
 
     def draw(self, start: str) -> tuple[StillFigure, dict[str, Any]]:
-        """Return the figure that starts with the frame `start`, and that frame's composed layout, not yet applied."""
+        """Return the figure that starts with the frame `start`, and its layout, not yet applied."""
         traces, layout = self.compose(start)
         data = [traces[place] for place in sorted(traces)]
         return StillFigure(data=data, frames=list(self._made.values())), layout
@@ -105,8 +105,9 @@ def list_menus(
 
     Notes
     -----
-    The first two menus offer every choice there is; each later one, what there is under the choices before it.
-    A choice leads to the view that keeps as much as possible of the others, the earlier menus first.
+    The first two menus offer every choice there is; each later one, what there is under the choices
+    before it. A choice leads to the view that keeps as much as possible of the others, the earlier
+    menus first.
     """
     menus = []
     for level, noun in enumerate(nouns):
@@ -127,7 +128,7 @@ def list_menus(
 
 
 def dress_menus(menus: Sequence[dict[str, Any]], rows: Sequence[float]) -> list[dict[str, Any]]:
-    """Give dropdown menus their places, two to a row, at the heights `rows` (of the drawing area)."""
+    """Give dropdown menus their places, two to a row, at the heights `rows` of the drawing area."""
     return [
         {
             **menu, "type": "dropdown", "direction": "down", "showactive": True, "bgcolor": "#FFFFFF",

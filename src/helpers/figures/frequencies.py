@@ -1,17 +1,20 @@
-"""How often people's masks are wrong inside and around an organ: slices through the frequency volumes."""
+"""How often people's masks are wrong inside and around an organ: slices through the volumes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from helpers.figures.framed import Frames, Place, dress_menus, escape, list_menus
+from helpers.figures.panels import draw_nothing
 from helpers.figures.slices import trace_outline
-from helpers.figures.style import name_for_people, style_figure
+from helpers.figures.style import style_figure
+from helpers.spatial import FrequencySlices
+from helpers.vocabulary.words import name_for_people
 
 PLANES = ("axial", "coronal", "sagittal")
 # Missed is blue as "too small" is on the surface maps, added is red as "too large".
@@ -22,26 +25,10 @@ _SIDES = (("R", "L", "A", "P"), ("R", "L", "S", "I"), ("A", "P", "S", "I"))
 _EVERYBODY = "everybody"
 
 
-class Slices(Protocol):
-    """What is drawn: :class:`helpers.spatial.FrequencySlices`."""
-
-    model: str
-    organ: str
-    attribute: str
-    group: str
-    kind: str
-    people: int
-    percent: tuple[np.ndarray, np.ndarray, np.ndarray]
-    inside: tuple[np.ndarray, np.ndarray, np.ndarray]
-    position_mm: tuple[float, float, float]
-    origin_mm: tuple[float, float, float]
-    spacing_mm: tuple[float, float, float]
-
-
 def plot_frequency_slices(
-    slices: Sequence[Slices], *, title: str = "How often the organ is missed or overdrawn"
+    slices: Sequence[FrequencySlices], *, title: str = "How often the organ is missed or overdrawn"
 ) -> go.Figure:
-    """Draw in how many people a model misses or adds tissue, in slices through where it does so most.
+    """Draw in how many people a model misses or adds tissue, in slices where it does so most.
 
     Parameters
     ----------
@@ -53,16 +40,17 @@ def plot_frequency_slices(
     Returns
     -------
     go.Figure
-        Works without a kernel: menus choose model, organ and people. Upper row: tissue of the organ that the model leaves out,
-        lower row: what it draws beyond the organ; each in an axial, a coronal and a sagittal slice, seen as radiologists do,
-        in percent of the people, on one scale per organ. The line is the mean organ.
+        Works without a kernel: menus choose model, organ and people. Upper row: tissue of the organ
+        that the model leaves out, lower row: what it draws beyond the organ; each in an axial, a
+        coronal and a sagittal slice, seen as radiologists do, in percent of the people, on one
+        scale per organ. The line is the mean organ.
     """
-    views: dict[Place, dict[str, Slices]] = {}
+    views: dict[Place, dict[str, FrequencySlices]] = {}
     for one in slices:
         group = f"{one.attribute}\x1f{one.group}" if one.attribute else ""
         views.setdefault((one.model, one.organ, group), {})[one.kind] = one
     if not views:
-        return _say_nothing_to_show(title)
+        return draw_nothing(escape(title), "No volumes: no organ could be mapped, or too few people.")
     most = {organ: _find_most(slices, organ) for organ in {place[1] for place in views}}
     labels = {
         place: (place[0], name_for_people(place[1]), _name_people(next(iter(kinds.values()))))
@@ -92,7 +80,7 @@ def plot_frequency_slices(
     return figure
 
 
-def _draw_view(kinds: dict[str, Slices], most: int) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
+def _draw_view(kinds: dict[str, FrequencySlices], most: int) -> tuple[dict[int, dict[str, Any]], dict[str, Any]]:
     """Return the twelve traces of a view and its layout: headings, and where the axes end."""
     traces: dict[int, dict[str, Any]] = {}
     layout: dict[str, Any] = {"annotations": []}
@@ -112,7 +100,8 @@ def _draw_view(kinds: dict[str, Slices], most: int) -> tuple[dict[int, dict[str,
             )
             across, along = trace_outline(inside, step_v, step_h)
             traces[2 * place] = {
-                **axes, "visible": True, "z": percent, "x0": round(first_h, 2), "dx": step_h, "y0": round(first_v, 2), "dy": step_v,
+                **axes, "visible": True, "z": percent, "x0": round(first_h, 2), "dx": step_h,
+                "y0": round(first_v, 2), "dy": step_v,
                 "zmin": 0, "zmax": most, "colorscale": [[0.0, "#FFFFFF"], [1.0, colour]], "showscale": column == 2,
                 "hovertemplate": "%{z} % of people<extra></extra>",
                 "colorbar": {
@@ -170,7 +159,7 @@ def _write_heading(word: str, plane: str, position_mm: float, axis: int) -> str:
     return f"<b>{word}</b>, {plane}<br>{where}"
 
 
-def _name_people(one: Slices) -> str:
+def _name_people(one: FrequencySlices) -> str:
     who = f"{name_for_people(one.attribute)}: {one.group}" if one.attribute else _EVERYBODY
     return f"{who} (n = {one.people})"
 
@@ -179,26 +168,11 @@ def _write_title(model: str, organ: str, people: str) -> str:
     return f"{organ[:1].upper()}{organ[1:]}, drawn by {model}, {people}: where it is missed and where too much is drawn"
 
 
-def _find_most(slices: Sequence[Slices], organ: str) -> int:
+def _find_most(slices: Sequence[FrequencySlices], organ: str) -> int:
     """Return the end of an organ's scale: its highest percentage, up to the next ten."""
     highest = max(int(plane.max(initial=0)) for one in slices if one.organ == organ for plane in one.percent)
     return max(10, -10 * (-highest // 10))
 
 
-def _weigh(kinds: dict[str, Slices]) -> int:
+def _weigh(kinds: dict[str, FrequencySlices]) -> int:
     return sum(int(plane.sum(dtype=np.int64)) for one in kinds.values() for plane in one.percent)
-
-
-def _say_nothing_to_show(title: str) -> go.Figure:
-    figure = style_figure(go.Figure(), title=escape(title), height=240)
-    figure.add_annotation(
-        text="No volumes: no organ could be mapped, or too few people.",
-        showarrow=False,
-        xref="paper",
-        yref="paper",
-        x=0.5,
-        y=0.5,
-    )
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    return figure

@@ -32,7 +32,7 @@ def plot_slices(
     Parameters
     ----------
     reference, prediction : ndarray of bool, (z, y, x)
-        One organ, in axial order (:func:`helpers.volumes.to_axial`); prediction None when there is none.
+        One organ, in axial order (:func:`helpers.volumes.to_axial`); None without a prediction.
     spacing_mm : tuple of float
         (z, y, x).
     image : ndarray of uint8, (z, y, x), optional
@@ -40,8 +40,9 @@ def plot_slices(
     centre : tuple of int, optional
         Which slices (z, y, x); through the reference's middle when not given.
     measure : callable, optional
-        Gives the signed error (mm) at points (n, 3), in mm (z, y, x) from the first voxel's centre, as
-        :meth:`helpers.spatial.boundary.MaskBoundary.measure` does; with it, dots along the reference's outline show the error.
+        Gives the signed error (mm) at points (n, 3), in mm (z, y, x) from the first voxel's centre,
+        as :meth:`helpers.spatial.boundary.MaskBoundary.measure` does; with it, dots along the
+        reference's outline show the error.
     limit_mm : float
         Where the error's colours end on both sides.
     title : str
@@ -49,8 +50,8 @@ def plot_slices(
     Returns
     -------
     go.Figure
-        Seen as radiologists do: the person's right on the left of the axial and coronal slice. Solid line: reference; dashed:
-        prediction.
+        Seen as radiologists do: the person's right on the left of the axial and coronal slice.
+        Solid line: reference; dashed: prediction.
     """
     if centre is None:
         centre = find_middle(reference if reference.any() or prediction is None else prediction)
@@ -103,8 +104,8 @@ def plot_slices(
             range=[0, extent_h], title_text=f"{sides[0]} → {sides[1]} (mm)", constrain="domain", row=1, col=column
         )
         figure.update_yaxes(
-            **ends, title_text=f"{down} → {up} (mm)", scaleanchor=f"x{'' if column == 1 else column}", constrain="domain",
-            row=1, col=column,
+            **ends, title_text=f"{down} → {up} (mm)", scaleanchor=f"x{'' if column == 1 else column}",
+            constrain="domain", row=1, col=column,
         )  # fmt: skip
     style_figure(figure, title=title, height=440)
     figure.update_xaxes(showgrid=False, zeroline=False)
@@ -124,15 +125,17 @@ def _dot_errors(
         x=across[known], y=along[known], mode="markers", showlegend=False, name="error",
         customdata=np.round(errors_mm[known], 2), hovertemplate="%{customdata:+.1f} mm<extra></extra>",
         marker={
-            "size": 6, "color": np.round(errors_mm[known], 2), "cmin": -limit_mm, "cmax": limit_mm, "colorscale": DIVERGING,
-            "line": {"width": 0.5, "color": "#444444"}, "showscale": showscale,
-            "colorbar": {"title": {"text": ERROR_TITLE, "side": "right"}, "thickness": 14, "len": 0.9, "ticksuffix": " mm"},
+            "size": 6, "color": np.round(errors_mm[known], 2), "cmin": -limit_mm, "cmax": limit_mm,
+            "colorscale": DIVERGING, "line": {"width": 0.5, "color": "#444444"}, "showscale": showscale,
+            "colorbar": {
+                "title": {"text": ERROR_TITLE, "side": "right"}, "thickness": 14, "len": 0.9, "ticksuffix": " mm",
+            },
         },
     )  # fmt: skip
 
 
 def find_middle(mask: np.ndarray) -> tuple[int, int, int]:
-    """Return the slice (z, y, x) through a mask's median voxel; the array's middle when it is empty."""
+    """Return the slice (z, y, x) through a mask's median voxel; the middle of an empty one."""
     if not mask.any():
         return tuple(size // 2 for size in mask.shape)
     middle = []

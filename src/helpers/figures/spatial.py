@@ -1,4 +1,4 @@
-"""Error maps on the organs' template surfaces: one figure for every model, organ, attribute and map."""
+"""Error maps on the organs' template surfaces: one figure for every model, organ and attribute."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from helpers.figures.framed import Frames, dress_menus, escape, list_menus
-from helpers.figures.style import DIVERGING, name_for_people, style_figure
+from helpers.figures.panels import draw_nothing
+from helpers.figures.style import DIVERGING, style_figure
 from helpers.figures.surface_geometry import (
     CAMERAS,
     SCENE_ZOOM,
@@ -32,13 +33,14 @@ from helpers.figures.surface_views import (
     list_views,
     order_views,
 )
+from helpers.vocabulary.words import name_for_people
 
 MISSING_COLOUR = "#8C8C8C"
 OUTLINE_COLOUR = "#000000"
-# The colour scale ends where this part of a map's places, in percent, is reached; a spike does not pale the rest.
+# The colour scale ends where this part of a map's places, in percent, is reached.
 SCALE_PERCENTILE = 98.0
 SENTENCE_COLUMNS = 100
-# The figure's traces: coloured triangles, grey ones (no value), the line around what is significant, side marks.
+# The traces: coloured triangles, grey ones (no value), the line around what is significant, marks.
 _SURFACE, _MISSING, _OUTLINE, _MARKS = range(4)
 _KINDS = ("mesh3d", "mesh3d", "scatter3d", "scatter3d")
 _LIGHT = {"ambient": 0.95, "diffuse": 0.2, "specular": 0.02, "roughness": 0.9, "fresnel": 0.0}
@@ -57,7 +59,7 @@ def plot_error_maps(
     every_measure: bool = False,
     title: str = "Where on the organ",
 ) -> go.Figure:
-    """Draw the organs' template surfaces coloured by signed error, with menus for model, organ, attribute and map.
+    """Draw the organs' template surfaces coloured by signed error, with menus for what is shown.
 
     Parameters
     ----------
@@ -72,25 +74,24 @@ def plot_error_maps(
     places : DataFrame, optional
         From :func:`helpers.spatial.describe_places`: model, organ, attribute, map, sentence.
     alpha : float
-        Places with a corrected p (``p_fwer``) up to this are outlined.
+        Places with an adjusted p (``p_fwer``) up to this are outlined.
     first : tuple of str, optional
         Model, organ and attribute shown first. When not given, those with the largest significant
         difference, else the largest difference.
     every_measure : bool
-        Show the size of the error and how often it is beyond the tolerance as well: the groups and their difference.
+        Show the size of the error and how often it is beyond the tolerance as well.
     title : str
         Of the figure when there is nothing to draw.
 
     Returns
     -------
     go.Figure
-        Works without a kernel. Menus choose what is shown, buttons the side looked from. Each group's map is its
-        mean signed error; the difference is that of two groups (with covariates held equal where there are any); in
-        "significance" it is drawn only where it is significant. Blue is below zero, red above, on a scale symmetrical
-        about zero in mm; the black line runs around the places where the groups' difference (on a slope's map, the slope)
-        is significant; grey is where there is no value. Without any map, a figure that says so.
-
-        Every map is a frame that the menus show; frames share what they have in common. Names are escaped
+        Works without a kernel. Menus choose what is shown, buttons the side looked from. Each
+        group's map is its mean signed error; the difference is that of two groups (adjusted for
+        covariates where there are any); in "significance" it is drawn only where it is significant.
+        Blue is below zero, red above, on a scale symmetrical about zero in mm; the black line runs
+        around the places where the groups' difference (on a slope's map, the slope) is significant;
+        grey is where there is no value. Without any map, a figure that says so. Names are escaped
         here: give the tables as they are.
 
     Raises
@@ -103,7 +104,7 @@ def plot_error_maps(
         views += list_slopes(slopes, templates, alpha)
     views = add_sentences(order_views(views), places)
     if not views:
-        return _say_nothing_to_show(title)
+        return draw_nothing(escape(title), "No map: too few subjects per group, or no prediction to compare.")
     limits = _choose_limits(views)
     frames = Frames(_KINDS)
     labels = {view.place: (view.model, *map(name_for_people, view.place[1:3]), view.label) for view in views}
@@ -157,7 +158,7 @@ def _choose_first(views: Sequence[View], first: tuple[str, str, str] | None) -> 
 
 
 def _choose_side(view: View, template: TemplateSurface) -> str:
-    """Return the side from which the view's significant part, else its largest values, are seen best."""
+    """Return the side from which the significant part, else the largest values, are seen best."""
     sizes = np.abs(np.nan_to_num(view.values_mm, nan=0.0))
     if view.significant is not None and view.significant.any():
         sizes = np.where(view.significant, sizes, 0.0)
@@ -168,7 +169,7 @@ def _choose_side(view: View, template: TemplateSurface) -> str:
 
 
 def _frame_outline(frames: Frames, view: View, template: TemplateSurface) -> str:
-    """Return the frame under a view: the outline, on the triangles that have values, on the organ."""
+    """Return the frame under a view: the outline, on the triangles with values, on the organ."""
     triangles = _frame_triangles(frames, view, template)
     region = view.significant if view.significant is not None and view.significant.any() else None
     key = (triangles, b"" if region is None else region.tobytes())
@@ -184,7 +185,7 @@ def _frame_outline(frames: Frames, view: View, template: TemplateSurface) -> str
 
 
 def _frame_triangles(frames: Frames, view: View, template: TemplateSurface) -> str:
-    """Return the frame that parts the organ's triangles: with a value at every corner, and grey ones."""
+    """Return the frame that parts the triangles: with a value at every corner, and grey ones."""
     known = np.isfinite(view.values_mm)
     key = (view.organ, known.tobytes())
     name = frames.find(key)
@@ -214,10 +215,12 @@ def _frame_organ(frames: Frames, organ: str, template: TemplateSurface) -> str:
                 "colorbar": {"thickness": 16, "len": 0.8, "title": {"side": "right"}},
             },
             _MISSING: {
-                **vertices, "color": MISSING_COLOUR, "lighting": _LIGHT, "hovertemplate": "no value here<extra></extra>",
+                **vertices, "color": MISSING_COLOUR, "lighting": _LIGHT,
+                "hovertemplate": "no value here<extra></extra>",
             },
             _OUTLINE: {
-                "mode": "lines", "line": {"color": OUTLINE_COLOUR, "width": 6}, "hoverinfo": "skip", "showlegend": False,
+                "mode": "lines", "line": {"color": OUTLINE_COLOUR, "width": 6}, "hoverinfo": "skip",
+                "showlegend": False,
             },
             _MARKS: {
                 "mode": "text", "text": [f"<b>{name}</b>" for name in names], "textposition": "middle center",
@@ -252,7 +255,7 @@ def _colour_surface(view: View, limits: Mapping[tuple[str, str, str], float]) ->
 
 
 def _shorten(values_mm: np.ndarray) -> np.ndarray:
-    """Return values to 0.001 mm; places without one, which no coloured triangle touches, become 0."""
+    """Return values to 0.001 mm; places without one, which no triangle touches, become 0."""
     return np.round(np.nan_to_num(values_mm, nan=0.0), 3).astype(np.float32)
 
 
@@ -273,14 +276,3 @@ def _list_cameras() -> dict[str, Any]:
         ],
         "x": 0.0, "xanchor": "left", "y": -0.02, "yanchor": "top",
     }  # fmt: skip
-
-
-def _say_nothing_to_show(title: str) -> go.Figure:
-    figure = style_figure(go.Figure(), title=escape(title), height=240)
-    figure.add_annotation(
-        text="No map: too few subjects per group, or no prediction to compare.", showarrow=False, xref="paper", yref="paper",
-        x=0.5, y=0.5,
-    )  # fmt: skip
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    return figure

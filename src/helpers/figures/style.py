@@ -9,23 +9,25 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.io.base_renderers import ExternalRenderer
 
-# Okabe & Ito (2008), readable with every common colour-vision deficiency; yellow is left out (too pale on white).
+# Okabe & Ito (2008), readable with every common colour-vision deficiency; yellow is left out: it is
+# too pale on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
 FIXED_COLOURS = {"female": "#D55E00", "male": "#0072B2"}
 # Over- and under-segmentation: blue to red through a light neutral, symmetrical about zero.
 DIVERGING = [[0.0, "#2166AC"], [0.25, "#92C5DE"], [0.5, "#F7F7F7"], [0.75, "#F4A582"], [1.0, "#B2182B"]]
 
-# `showSendToCloud: False` takes away plotly's upload button: patient data stays where it is. The camera saves a PNG of
-# twice the size on the screen.
+# `showSendToCloud: False` takes away plotly's upload button: patient data stays where it is. The
+# camera saves a PNG of twice the size on the screen.
 CONFIG: dict[str, Any] = {
     "displaylogo": False,
     "responsive": True,
     "showSendToCloud": False,
     "toImageButtonOptions": {"format": "png", "filename": "segfair", "scale": 2},
 }
-# A second button of every figure of a page saves it as SVG, under its title. To be run once, after plotly.js and before any
-# figure is drawn; a button of one's own needs a function, which a configuration in JSON cannot hold.
+# A second button of every figure of a page saves it as SVG, under its title. To be run once, after
+# plotly.js and before any figure is drawn; a button of one's own needs a function, which a
+# configuration in JSON cannot hold.
 SVG_BUTTON_SCRIPT = """\
 Plotly.setPlotConfig({modeBarButtonsToAdd: [{
   name: "toSvg", title: "Download plot as an SVG", icon: Plotly.Icons.disk,
@@ -36,18 +38,6 @@ Plotly.setPlotConfig({modeBarButtonsToAdd: [{
   }
 }]});"""
 
-METRIC_LABELS = {
-    "dice": "Dice (0–1, higher is better)",
-    "iou": "IoU (0–1, higher is better)",
-    "nsd": "Surface Dice, NSD (0–1, higher is better)",
-    "hd95_mm": "95 % Hausdorff distance (mm, lower is better)",
-    "assd_mm": "Average surface distance (mm, lower is better)",
-    "precision": "Precision (0–1, higher is better)",
-    "recall": "Recall (0–1, higher is better)",
-    "volume_error_ml": "Volume error (ml, 0 is best)",
-    "boundary_error_mm": "Boundary error (mm, lower is better)",
-}
-
 
 def colour_groups(groups: Sequence[str]) -> dict[str, str]:
     """Return a colour per group, the same wherever the same list of groups is drawn."""
@@ -57,11 +47,6 @@ def colour_groups(groups: Sequence[str]) -> dict[str, str]:
 def mark_groups(groups: Sequence[str]) -> dict[str, str]:
     """Return a marker symbol per group, so that colour is never the only carrier."""
     return {group: SYMBOLS[place % len(SYMBOLS)] for place, group in enumerate(groups)}
-
-
-def name_for_people(key: str) -> str:
-    """Return a column's or organ's key as words: ``kidney_left`` becomes ``kidney left``."""
-    return {"bmi": "BMI", "sex": "sex", "age": "age"}.get(key, key.replace("_", " "))
 
 
 def style_figure(figure: go.Figure, *, title: str, height: int = 420) -> go.Figure:
@@ -90,7 +75,7 @@ _SVG_LINK = """\
 
 
 class _SvgLink(ExternalRenderer):
-    """Puts a link beneath a figure in JupyterLab that saves it as SVG: Lab takes no button of one's own into a figure."""
+    """Puts a link beneath a figure that saves it as SVG: Lab takes no button of one's own."""
 
     def render(self, fig: dict[str, Any]) -> None:
         from IPython.display import display
@@ -99,7 +84,14 @@ class _SvgLink(ExternalRenderer):
 
 
 def use_safe_renderer() -> None:
-    """Make JupyterLab's plotly figures leave out the upload button, and offer themselves as SVG too."""
+    """Make JupyterLab's figures leave out the upload button, and offer themselves as SVG too."""
     pio.renderers["plotly_mimetype"].config = dict(CONFIG)
     pio.renderers["segfair_svg_link"] = _SvgLink()
     pio.renderers.default = "plotly_mimetype+segfair_svg_link"
+
+
+# removed by the lead at merge
+from helpers.vocabulary.measures import MEASURES  # noqa: E402
+from helpers.vocabulary.words import name_for_people  # noqa: E402, F401
+
+METRIC_LABELS = {key: measure.label for key, measure in MEASURES.items() if measure.is_score}

@@ -1,4 +1,4 @@
-"""A template surface in 3D: where it is looked from, what its sides are called, lines drawn on it."""
+"""A template surface in 3D: where it is looked from, its sides' names, lines drawn on it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ CAMERAS = {
 # From the organ to its R, L, A, P, S, I marks, as a part of its length.
 MARK_GAP = 0.1
 SCENE_ZOOM = 2.2
-# How far a line floats above the surface, as a part of the organ's length: it would sink into the triangles otherwise.
+# How far a line floats above the surface, as a part of the organ's length, lest it sink into it.
 LINE_LIFT = 0.006
-# Rounds in which each point of a line moves to the mean of itself and its neighbours: takes the triangles' zigzag away.
+# Rounds in which each point of a line moves to the mean of itself and its neighbours.
 LINE_ROUNDS = 2
 
 
 def place_camera(side: str) -> dict[str, Any]:
-    """Return plotly's camera that looks at the organ from a side of :data:`CAMERAS`, without perspective."""
+    """Return plotly's camera that looks from a side of :data:`CAMERAS`, without perspective."""
     towards, up = CAMERAS[side]
     return {
         "eye": dict(zip("xyz", (2.0 * part for part in towards), strict=True)),
@@ -37,7 +37,7 @@ def place_camera(side: str) -> dict[str, Any]:
 
 
 def frame_scene(vertices_mm: np.ndarray) -> dict[str, Any]:
-    """Return the ranges of plotly's scene axes that hold an organ and its marks, the same length on every axis."""
+    """Return plotly's scene axes, equally long, that hold an organ and its marks."""
     low, high = vertices_mm.min(axis=0), vertices_mm.max(axis=0)
     half = (0.5 + 1.4 * MARK_GAP) * float((high - low).max())
     return {
@@ -47,7 +47,7 @@ def frame_scene(vertices_mm: np.ndarray) -> dict[str, Any]:
 
 
 def mark_sides(vertices_mm: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Return where R, L, A, P, I and S stand: at the ends of three lines through the organ's middle.
+    """Return where R, L, A, P, I and S stand: at the ends of lines through the organ's middle.
 
     Returns
     -------
@@ -81,11 +81,11 @@ def outline_region(vertices_mm: np.ndarray, faces: np.ndarray, inside: np.ndarra
     Returns
     -------
     ndarray, (k, 3)
-        Points in order, a row of NaN after each closed or open part; no rows where there is no border.
+        Points in order, a row of NaN after each part; no rows where there is no border.
 
     Notes
     -----
-    The line runs through the middles of the triangle sides that leave the region, from triangle to triangle.
+    The line runs through the middles of the triangle sides that leave the region.
     """
     sides = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     crossing = inside[sides[:, 0]] != inside[sides[:, 1]]

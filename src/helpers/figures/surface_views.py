@@ -1,4 +1,4 @@
-"""What the tables of stage 04 say of a surface, map by map: values, how they are named, and what is significant."""
+"""What the tables of stage 04 say of a surface, map by map: values, names, what is significant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.figures.framed import Place, escape
-from helpers.figures.style import name_for_people
+from helpers.vocabulary.words import name_for_people
 
 DIFFERENCE, SIGNIFICANCE, SLOPE = "difference", "significance", "slope"
 
@@ -28,7 +28,7 @@ class TemplateSurface(Protocol):
 
 
 @dataclass(frozen=True)
-class Measure:
+class MapMeasure:
     """What of the errors a map shows.
 
     Attributes
@@ -61,19 +61,21 @@ class Measure:
         return key if self is SIGNED else f"{self.column}: {key}"
 
 
-SIGNED = Measure(
-    "error", "", "mean signed error", "mm", "mm: + too large, − too small", "mm: + larger in “{a}”, − larger in “{b}”", "+.2f"
+SIGNED = MapMeasure(
+    "error", "", "mean signed error", "mm", "mm: + too large, − too small",
+    "mm: + larger in “{a}”, − larger in “{b}”", "+.2f",
 )  # fmt: skip
 OTHERS = (
-    Measure(
+    MapMeasure(
         "absolute", "size of the error, ", "mean distance, outside or inside", "mm", "mm, outside or inside",
         "mm: + further off in “{a}”, − in “{b}”", ".2f",
     ),
-    Measure(
-        "miss", "misses, ", "people whose error is beyond the tolerance, or who were missed altogether", "%", "% of the people",
-        "percentage points: + more often in “{a}”, − in “{b}”", ".0f", 100.0,
+    MapMeasure(
+        "miss", "misses, ", "people whose error is beyond the tolerance, or who were missed altogether", "%",
+        "% of the people", "percentage points: + more often in “{a}”, − in “{b}”", ".0f", 100.0,
     ),
 )  # fmt: skip
+_ADJUSTED = ", adjusted for the whole surface"
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,9 @@ def list_views(
     templates: Mapping[str, TemplateSurface],
     groups: pd.DataFrame | None,
     alpha: float,
-    measures: Sequence[Measure],
+    measures: Sequence[MapMeasure],
 ) -> list[View]:
-    """Return the groups' maps, the difference and what of it is significant, wherever there is a value."""
+    """Return the groups' maps, their difference and what of it is significant, where known."""
     views = []
     for (model, organ, attribute), rows in maps.groupby(["model", "organ", "attribute"], sort=False, observed=True):
         if organ not in templates:
@@ -121,7 +123,7 @@ def list_views(
 
 
 def _list_measure(
-    words: tuple[str, str, str], rows: pd.DataFrame, counts: Mapping[str, int], alpha: float, measure: Measure
+    words: tuple[str, str, str], rows: pd.DataFrame, counts: Mapping[str, int], alpha: float, measure: MapMeasure
 ) -> list[View]:
     views = []
     p = _read_p(rows, measure)
@@ -134,40 +136,35 @@ def _list_measure(
         if np.isfinite(values).any():
             group = column.removeprefix(prefix)
             named = _name_group(group, counts)
-            views.append(
-                View(
-                    *words, measure.name(group), f"{measure.label}{named}", f"{named}: {measure.heading}", measure.scale, values,
-                    f"%{{intensity:{measure.digits}}} {measure.unit}", measure.column, None, significant, unit=measure.unit,
-                )
+            hover = f"%{{intensity:{measure.digits}}} {measure.unit}"
+            view = View(
+                *words, measure.name(group), f"{measure.label}{named}", f"{named}: {measure.heading}", measure.scale,
+                values, hover, measure.column, significant=significant, unit=measure.unit,
             )  # fmt: skip
+            views.append(view)
     a, b = rows["group_a"].iloc[0], rows["group_b"].iloc[0]
     values, adjusted = _choose_difference(rows, measure)
     if not (isinstance(a, str) and isinstance(b, str) and np.isfinite(values).any()):
         return views
     pair = f"“{a}” minus “{b}”"
-    held = ", other characteristics held equal" if adjusted else ""
-    heading = f"{_name_group(a, counts)} minus {_name_group(b, counts)}, {measure.heading}{held}"
+    told = ", adjusted for other characteristics" if adjusted else ""
+    heading = f"{_name_group(a, counts)} minus {_name_group(b, counts)}, {measure.heading}{told}"
     scale, family = measure.pair_scale.format(a=a, b=b), f"{measure.column} contrast"
     details = np.column_stack([values, p])
     hover = f"%{{customdata[0]:+{measure.digits.lstrip('+')}}} {measure.unit}"
     if np.isfinite(p).any():
-        hover += "<br>p = %{customdata[1]:.3f}, corrected for the whole surface"
-    views.append(
-        View(
-            *words, measure.name(DIFFERENCE), f"{measure.label}difference: {pair}", heading, scale, values, hover, family, details,
-            significant, unit=measure.unit,
-        )
+        hover += f"<br>p = %{{customdata[1]:.3f}}{_ADJUSTED}"
+    view = View(
+        *words, measure.name(DIFFERENCE), f"{measure.label}difference: {pair}", heading, scale, values, hover, family,
+        details, significant, unit=measure.unit,
     )  # fmt: skip
+    views.append(view)
     if significant is not None and measure is SIGNED:
         shown = np.where(np.isfinite(values), np.where(significant, values, 0.0), np.nan)
-        about = f"{pair}, where it is significant (p ≤ {alpha:g}, corrected for the whole surface)"
-        if not significant.any():
-            about = f"{pair}: no place is significant (p ≤ {alpha:g}, corrected for the whole surface)"
-        views.append(
-            View(
-                *words, SIGNIFICANCE, f"significance: {pair}", about, scale, shown, hover, family, details, significant
-            )
-        )
+        about = ", where it is significant" if significant.any() else ": no place is significant"
+        about = f"{pair}{about} (p ≤ {alpha:g}{_ADJUSTED})"
+        label = f"significance: {pair}"
+        views.append(View(*words, SIGNIFICANCE, label, about, scale, shown, hover, family, details, significant))
     return views
 
 
@@ -185,24 +182,22 @@ def list_slopes(slopes: pd.DataFrame, templates: Mapping[str, TemplateSurface], 
         p = _read_p(rows, SIGNED)
         hover = f"%{{customdata[0]:+.2f}} mm per {escape(step)}"
         if np.isfinite(p).any():
-            hover += "<br>p = %{customdata[1]:.3f}, corrected for the whole surface"
-        views.append(
-            View(
-                str(model), str(organ), str(attribute), SLOPE, f"slope: per {step}",
-                f"change of the signed error with every {step} of {name_for_people(str(attribute))}, other characteristics held equal",
-                f"mm per {step}: + outwards, − inwards", values, hover, "slope", np.column_stack([values, p]),
-                _find_significant(p, alpha),
-            )
+            hover += f"<br>p = %{{customdata[1]:.3f}}{_ADJUSTED}"
+        heading = f"change of the signed error with every {step} of {name_for_people(str(attribute))}"
+        view = View(
+            str(model), str(organ), str(attribute), SLOPE, f"slope: per {step}",
+            f"{heading}, adjusted for other characteristics", f"mm per {step}: + outwards, − inwards", values, hover,
+            "slope", np.column_stack([values, p]), _find_significant(p, alpha),
         )  # fmt: skip
+        views.append(view)
     return views
 
 
 def _sort_vertices(rows: pd.DataFrame, template: TemplateSurface) -> pd.DataFrame:
     if len(rows) != len(template.vertices_mm):
         model, organ, attribute = rows[["model", "organ", "attribute"]].iloc[0]
-        raise ValueError(
-            f"maps of {model}, {organ}, {attribute} have {len(rows)} vertices, the template has {len(template.vertices_mm)}"
-        )
+        has = f"{len(rows)} vertices, the template has {len(template.vertices_mm)}"
+        raise ValueError(f"maps of {model}, {organ}, {attribute} have {has}")
     return rows.sort_values("vertex")
 
 
@@ -218,8 +213,8 @@ def _name_group(group: str, counts: Mapping[str, int]) -> str:
     return f"“{group}” (n = {counts[group]})" if group in counts else f"“{group}”"
 
 
-def _choose_difference(rows: pd.DataFrame, measure: Measure) -> tuple[np.ndarray, bool]:
-    """Return the difference that was tested, and whether covariates were held equal in it."""
+def _choose_difference(rows: pd.DataFrame, measure: MapMeasure) -> tuple[np.ndarray, bool]:
+    """Return the difference that was tested, and whether it is adjusted for covariates."""
     if measure is not SIGNED:  # of these the tables hold the plain difference
         return measure.factor * rows[f"{measure.column}_difference"].to_numpy(float), False
     plain = rows["difference"].to_numpy(float)
@@ -231,7 +226,7 @@ def _choose_difference(rows: pd.DataFrame, measure: Measure) -> tuple[np.ndarray
     return adjusted, not np.allclose(adjusted, plain, atol=5e-4, equal_nan=True)
 
 
-def _read_p(rows: pd.DataFrame, measure: Measure) -> np.ndarray:
+def _read_p(rows: pd.DataFrame, measure: MapMeasure) -> np.ndarray:
     column = "p_fwer" if measure is SIGNED else f"{measure.column}_p_fwer"
     return rows[column].to_numpy(float) if column in rows else np.full(len(rows), np.nan)
 
@@ -242,7 +237,7 @@ def _find_significant(p: np.ndarray, alpha: float) -> np.ndarray | None:
 
 
 def order_views(views: Sequence[View]) -> list[View]:
-    """Bring views of one model, organ and attribute together, differences first, in order of appearance."""
+    """Bring views of one model, organ and attribute together, differences first."""
     order: dict[Place, list[View]] = {}
     for view in views:
         order.setdefault(view.place[:3], []).append(view)
@@ -256,7 +251,7 @@ def order_views(views: Sequence[View]) -> list[View]:
 
 
 def add_sentences(views: Sequence[View], places: pd.DataFrame | None) -> list[View]:
-    """Return the views with what is said of where they lie; what is significant shares the difference's sentence."""
+    """Return the views with what is said of where they lie."""
     if places is None or places.empty:
         return list(views)
     columns = places[["model", "organ", "attribute", "map"]].astype(str).itertuples(index=False, name=None)

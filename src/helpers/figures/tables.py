@@ -1,4 +1,4 @@
-"""Tables for reading: rounded with units, estimate and interval in one cell, verdicts in words and colours."""
+"""Tables for reading: rounded with units, estimate and interval in one cell, verdicts in words."""
 
 from __future__ import annotations
 
@@ -13,26 +13,36 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from helpers.errors import SegfairError
-from helpers.figures.fairness_overview import VERDICT_LOOKS
-from helpers.figures.panels import format_range, format_value, name_organ
-from helpers.figures.style import METRIC_LABELS, name_for_people
-from helpers.vocabulary.words import SPREADS
+from helpers.vocabulary.measures import MEASURES
+from helpers.vocabulary.verdicts import read_verdict
+from helpers.vocabulary.words import (
+    SPREADS,
+    UNKNOWN,
+    compare_p,
+    is_known,
+    name_for_people,
+    name_organ,
+    state_estimate,
+    write_number,
+)
 
 # Columns in the unit of the row's metric; everything else is a plain number.
 _MEASURED = {
-    "mean", "sd", "median", "q1", "q3", "gap", "expected_gap", "excess_gap", "adjusted_gap", "margin", "detectable", "difference",
-    "gap_a", "gap_b", "pooled", "additive", "slope", "sd_groups",
+    "mean", "sd", "median", "q1", "q3", "gap", "expected_gap", "excess_gap", "adjusted_gap", "margin", "detectable",
+    "difference", "gap_a", "gap_b", "pooled", "additive", "slope", "sd_groups",
 }  # fmt: skip
+_RATIO = "dice"  # stands for any number without a unit
+_HARD = "\u00a0"  # a space at which no line is broken
 _OF_RANKS = "Dunn"  # compares mean ranks: its differences have no unit
 # An estimate whose interval's columns do not begin with its own name, and how they begin.
 _INTERVALS = {
-    "mean": ("ci", ""), "gap": ("gap", ""), "excess_gap": ("excess",), "adjusted_gap": ("adjusted",), "effect_size": ("effect",),
-    "difference": ("",), "pooled": ("",),
+    "mean": ("ci", ""), "gap": ("gap", ""), "excess_gap": ("excess",), "adjusted_gap": ("adjusted",),
+    "effect_size": ("effect",), "difference": ("",), "pooled": ("",),
 }  # fmt: skip
 
 
 class ShownTable(Styler):
-    """A styled table with a link beneath that saves its rows as CSV: inside the page itself, so it works offline."""
+    """A styled table with a link that saves its rows as CSV, from the page itself."""
 
     def __init__(self, *arguments: Any, csv: str = "", file: str = "table", **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -53,7 +63,7 @@ def link_csv(csv: str, file: str) -> str:
 
 
 def use_saved_tables() -> None:
-    """Make Jupyter show every DataFrame with a link that saves it as CSV; outside of Jupyter nothing happens."""
+    """Make Jupyter show every DataFrame with a link that saves it as CSV."""
     from IPython import get_ipython
 
     shell = get_ipython()
@@ -70,44 +80,53 @@ def _show_frame(table: pd.DataFrame) -> str | None:
 
 
 def style_table(
-    table: pd.DataFrame, columns: Sequence[str] | None = None, *, caption: str = "", file: str = "table"
+    table: pd.DataFrame,
+    columns: Sequence[str] | None = None,
+    *,
+    caption: str = "",
+    file: str = "table",
+    alpha: float | None = None,
 ) -> ShownTable:
-    """Return a table of the audit as a reader wants it; the CSV it offers keeps every column and digit.
+    """Return a table of the audit as a reader wants it; its CSV keeps every column and digit.
 
     Parameters
     ----------
     table : DataFrame
         Any table of ``fairness/``; a column ``metric`` says which unit a row's measures have.
     columns : sequence of str, optional
-        What to show, in order; all by default. An estimate brings its interval into its own cell; the interval's
-        columns need not be named and are not shown by themselves.
+        What to show, in order; all by default. An estimate brings its interval into its own cell;
+        the interval's columns need not be named and are not shown by themselves.
     caption : str
         Stands above the table.
     file : str
-        Name of the CSV file that the link beneath the table saves: all columns of `table`, shown or not.
+        Name of the CSV file that the link beneath the table saves: all columns of `table`.
+    alpha : float, optional
+        The error rate allowed over the family of comparisons; verdicts are read with it.
 
     Returns
     -------
     ShownTable
-        Numbers rounded, with their units; p-values never "0"; missing values "–"; each verdict with its sign, word and colour.
+        Numbers rounded, with their units; p-values never "0"; missing values "–"; each verdict with
+        its sign, word and colour.
 
     Raises
     ------
     SegfairError
-        A column is not there.
+        A column is not there, or verdicts are shown without `alpha`.
     """
     absent = [name for name in columns or () if name not in table]
     if absent:
         raise SegfairError(f"columns must be among {', '.join(table.columns)}; got {', '.join(absent)}")
-    shown: dict[str, Any] = {}
-    absorbed: set[str] = set()
     wanted = list(table.columns) if columns is None else list(columns)
+    if "verdict" in wanted and alpha is None:
+        raise SegfairError("alpha must be given where verdicts are shown: the study's fairness.alpha")
     rows = table.to_dict("records")
-    for name in wanted:
-        ends = _find_interval(name, table.columns)
-        absorbed.update(ends or ())
-        shown[name] = [_write(row, name, ends) for row in rows]
+    verdicts = [read_verdict(row, alpha) for row in rows] if "verdict" in wanted and alpha is not None else []
+    intervals = {name: _find_interval(name, table.columns) for name in wanted}
+    absorbed = {end for ends in intervals.values() for end in ends or ()}
     kept = [name for name in wanted if name not in absorbed]
+    shown = {name: [_write(row, name, intervals[name]) for row in rows] for name in kept if name != "verdict"}
+    shown["verdict"] = [_hold(f"{verdict.sign} {verdict.word}") for verdict in verdicts]
     words = pd.DataFrame({name: shown[name] for name in kept}, index=range(len(rows)), columns=kept, dtype=object)
     digest = hashlib.sha256(f"{caption}{words.to_csv()}".encode()).hexdigest()[:10]
     styler = ShownTable(words, uuid=digest, cell_ids=False, csv=table.to_csv(index=False), file=file)
@@ -126,7 +145,7 @@ def style_table(
         .set_properties(subset=numeric, **{"text-align": "right", "font-variant-numeric": "tabular-nums"})
     )
     if "verdict" in kept:
-        colours = [f"background-color: {VERDICT_LOOKS[_know_verdict(row)].colour}; color: #222222" for row in rows]
+        colours = [f"background-color: {verdict.colour}; color: #222222" for verdict in verdicts]
         styler = styler.apply(lambda _: colours, subset=["verdict"])
     return styler.set_caption(caption) if caption else styler
 
@@ -139,43 +158,34 @@ def _find_interval(name: str, columns: pd.Index) -> tuple[str, str] | None:
     return None
 
 
-def _know_verdict(row: dict[str, Any]) -> str:
-    return row["verdict"] if row["verdict"] in VERDICT_LOOKS else ""
-
-
 def _write(row: dict[str, Any], name: str, ends: tuple[str, str] | None) -> str:
     value = row[name]
-    if name == "verdict":
-        look = VERDICT_LOOKS[_know_verdict(row)]
-        return _hold(f"{look.sign} {look.word}")
     if name == "organ":
-        return name_organ(str(value))
-    if name == "metric" and value in METRIC_LABELS:
-        return METRIC_LABELS[value].split(" (")[0]
+        return name_organ(value)
+    if name == "metric" and value in MEASURES:
+        return MEASURES[value].long_name
     if name in ("attribute", "covariate"):
         return name_for_people(str(value))
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, str):
         return value
-    if value is None or pd.isna(value):
-        return "–"
-    metric = row.get("metric", "") if name in _MEASURED else ""
+    if not is_known(value):
+        return UNKNOWN
     if name == "p" or name.startswith("p_") or name.endswith("_p"):
-        return _hold("< 0.001") if value < 0.001 else f"{value:.3f}"
+        return _hold(compare_p(value).removeprefix("= "))
     if name == "difference" and row.get("test") == _OF_RANKS:
-        return _hold(f"{value:.1f} ranks".replace("-", "−"))
+        return _hold(f"{write_number(value, 1)} ranks")
     if float(value).is_integer() and name not in _MEASURED and ends is None:
         return f"{value:.0f}"
-    text = _hold(format_value(value, metric))
-    if ends and pd.notna(row[ends[0]]) and pd.notna(row[ends[1]]):
-        text += " " + _hold(f"({format_range(row[ends[0]], row[ends[1]], metric)})")
-    return text
+    metric = row["metric"] if name in _MEASURED and row.get("metric") in MEASURES else _RATIO
+    low, high = (row[end] for end in ends) if ends else (None, None)
+    return _hold(state_estimate(value, low, high, metric)).replace(f"{_HARD}(", " (")
 
 
 def _hold(text: str) -> str:
     """Return a text that is not broken into lines: an interval stays in one piece."""
-    return text.replace(" ", "\u00a0")
+    return text.replace(" ", _HARD)
 
 
 def _head(name: str) -> str:

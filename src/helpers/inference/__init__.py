@@ -1,23 +1,21 @@
 """A segmenter × a cohort → masks on disk: resumable, failures kept apart."""
 
 from helpers.inference.agreement import measure_overlap, summarise_sensitivity
-from helpers.inference.montage import Panel, load_montage
+from helpers.inference.montage import MontagePanel, load_montage
 from helpers.inference.stage import (
-    checkpoint_hashes,
+    hash_checkpoints,
     list_failures,
-    read_inference,
     read_organs,
     run_inference,
     summarise_inference,
 )
 
 __all__ = [
-    "Panel",
-    "checkpoint_hashes",
+    "MontagePanel",
+    "hash_checkpoints",
     "list_failures",
     "load_montage",
     "measure_overlap",
-    "read_inference",
     "read_organs",
     "run_inference",
     "summarise_inference",

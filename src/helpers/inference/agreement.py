@@ -34,6 +34,8 @@ def measure_overlap(first: np.ndarray, second: np.ndarray, organ_ids: Mapping[st
 def summarise_sensitivity(organs: pd.DataFrame, cohort: pd.DataFrame, *, min_group: int) -> pd.DataFrame:
     """Say per group how much the masks depend on how the prompt was drawn.
 
+    A first look before anything is scored: stage 03 tests these differences between groups.
+
     Parameters
     ----------
     organs : DataFrame
@@ -46,9 +48,9 @@ def summarise_sensitivity(organs: pd.DataFrame, cohort: pd.DataFrame, *, min_gro
     Returns
     -------
     DataFrame
-        model, organ, attribute, group, n (people), mean, sd of a person's agreement (mean Dice between the
-        masks of each two draws; 1: the prompt's imprecision changes nothing). Without rows where no model
-        had several draws.
+        model, organ, attribute, group, n (people), mean, sd of a person's agreement (mean Dice of
+        the masks of each two draws; 1: the prompt's imprecision changes nothing). No rows where no
+        model had several draws.
     """
     attributes = [column for column in cohort.columns if column.startswith("group_")]
     people = organs.dropna(subset=["agreement"]).merge(cohort[["scan", "subject", *attributes]], on="scan")

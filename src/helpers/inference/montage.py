@@ -18,39 +18,25 @@ from helpers.study import Study
 
 
 @dataclass(frozen=True)
-class Panel:
+class MontagePanel:
     """One scan's slice with outlines, ready to be drawn.
 
-    Attributes
-    ----------
-    model, organ : str
-    number : int
-        The scan's study-local number.
-    label : str
-        Why it was chosen: ``worst``, ``median`` or ``best``.
-    dice : float
-        The scan's Dice for this organ.
-    image : ndarray of uint8, (y, x)
-        The windowed slice around the organ; mid-grey where the scan has no image.
-    spacing_mm : tuple of float
-        (y, x) of a pixel.
-    reference, prediction : tuple of ndarray, (n, 2)
-        Closed outlines as x, y in mm from the panel's top left corner; empty where the mask is.
+    Outlines are closed, (n, 2) as x, y in mm from the panel's top left corner; none of empty masks.
     """
 
     model: str
     organ: str
-    number: int
-    label: str
-    dice: float
-    image: np.ndarray
-    spacing_mm: tuple[float, float]
+    number: int  # the scan's, in the study
+    label: str  # why it was chosen: worst, median or best
+    dice: float  # the scan's, for this organ
+    image: np.ndarray  # uint8, (y, x): windowed, around the organ; mid-grey without an image
+    spacing_mm: tuple[float, float]  # (y, x) of a pixel
     reference: tuple[np.ndarray, ...] = field(default=())
     prediction: tuple[np.ndarray, ...] = field(default=())
 
 
 @dataclass(frozen=True)
-class _Choice:
+class _PanelChoice:
     """One panel to be made."""
 
     model: str
@@ -60,13 +46,13 @@ class _Choice:
     dice: float
 
 
-def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm: float = 30.0) -> list[Panel]:
-    """Prepare the worst, the median and the best scan per organ and model: the slice with most of the organ.
+def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm: float = 30.0) -> list[MontagePanel]:
+    """Prepare the slice with most of the organ in the worst, the median and the best scan.
 
     Parameters
     ----------
     study : Study
-        After 02_inference. Scans are ranked by the Dice it noted (:func:`helpers.inference.read_organs`).
+        After 02_inference. Scans are ranked by the Dice it noted (:func:`read_organs`).
     organs : sequence of str, optional
         Of the study's organs; all when not given.
     margin_mm : float
@@ -74,8 +60,8 @@ def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm
 
     Returns
     -------
-    list of Panel
-        Organ by organ, model by model, worst first; a model that finished no scan with an organ has none, nor
+    list of MontagePanel
+        By organ and model, worst first; a model that finished no scan with an organ has none, nor
         has a scan whose files cannot be read any more. Each scan's files are read once.
 
     Raises
@@ -96,7 +82,7 @@ def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm
         for model in study.parameters.models
         for choice in _choose_scans(noted[(noted["model"] == model.name) & (noted["organ"] == organ)])
     ]
-    panels: dict[_Choice, Panel] = {}
+    panels: dict[_PanelChoice, MontagePanel] = {}
     for scan in dict.fromkeys(choice.scan for choice in choices):
         mine = [choice for choice in choices if choice.scan == scan]
         try:
@@ -106,7 +92,7 @@ def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm
     return [panels[choice] for choice in choices if choice in panels]
 
 
-def _choose_scans(noted: pd.DataFrame) -> list[_Choice]:
+def _choose_scans(noted: pd.DataFrame) -> list[_PanelChoice]:
     """Return up to three scans of one model and organ."""
     ranked = noted.sort_values(["dice", "scan"])
     if ranked.empty:
@@ -116,19 +102,20 @@ def _choose_scans(noted: pd.DataFrame) -> list[_Choice]:
     for label, place in places.items():
         chosen.setdefault(place, label)
     return [
-        _Choice(row.model, row.organ, row.scan, label, row.dice)
+        _PanelChoice(row.model, row.organ, row.scan, label, row.dice)
         for place, label in chosen.items()
         for row in ranked.iloc[[place]].itertuples(index=False)
     ]
 
 
-def _load_panels(study: Study, row: pd.Series, choices: Sequence[_Choice], margin_mm: float) -> dict[_Choice, Panel]:
+def _load_panels(
+    study: Study, row: pd.Series, choices: Sequence[_PanelChoice], margin_mm: float
+) -> dict[_PanelChoice, MontagePanel]:
     """Return the panels of one scan; an organ the reference lacks has none."""
-    image = volumes.to_axial(
-        volumes.read_label_map(Path(row["reference"]), study.parameters.cohort.organs, study.organ_ids).image
-    )
+    organs = study.parameters.cohort.organs
+    image = volumes.to_axial(volumes.read_label_map(Path(row["reference"]), organs, study.organ_ids).image)
     labels = sitk.GetArrayViewFromImage(image)
-    spacing = volumes.spacing_zyx_mm(image)[1:]
+    spacing = volumes.get_spacing_zyx_mm(image)[1:]
     stored = None
     if isinstance(row["image"], str) and row["image"]:
         stored = sitk.GetArrayFromImage(volumes.to_axial(volumes.read_volume(Path(row["image"]))))
@@ -150,7 +137,7 @@ def _load_panels(study: Study, row: pd.Series, choices: Sequence[_Choice], margi
                 windows = study.parameters.windows
                 name = models.choose_window(choice.organ, row["modality"], windows)
                 grey = models.find_levels(stored, row["modality"], name, windows).apply(stored[z])
-            panels[choice] = Panel(
+            panels[choice] = MontagePanel(
                 model=model,
                 organ=choice.organ,
                 number=int(row["number"]),
@@ -174,7 +161,7 @@ def _crop_around(mask: np.ndarray, margin_mm: float, spacing_mm: tuple[float, fl
 
 
 def _trace_outlines(mask: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[np.ndarray, ...]:
-    """Return closed outlines as (x, y) in mm; the pixel of index 0 has its centre at half a pixel."""
+    """Return closed outlines as (x, y) in mm; pixel 0 has its centre at half a pixel."""
     padded = np.pad(mask.astype(np.float32), 1)
     outlines = measure.find_contours(padded, 0.5)
     return tuple(

@@ -1,17 +1,15 @@
 """A segmenter × a cohort → masks on disk: resumable, failures kept apart.
 
-Beside every prediction lies a record (``<scan>.json``) of what it was made from and with. A prediction is
-reused when its record's fingerprint is the one it would get now. The record is removed before the
-prediction is replaced and written after it, so a kill at any moment leaves a scan either finished or to be
-done again. ``inference.parquet`` is gathered from the records when a model has gone over the cohort.
+Beside every prediction lies a record (``<scan>.json``) of what it was made from and with. A
+prediction is reused when its record's fingerprint is the one it would get now. The record is
+removed before the prediction is replaced and written after it, so a kill at any moment leaves a
+scan either finished or to be done again. ``inference.parquet`` is gathered from the records.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 from tqdm import tqdm
 
 from helpers import models, storage, volumes
@@ -67,7 +65,7 @@ ORGAN_COLUMNS = {
 
 
 @dataclass(frozen=True)
-class _Job:
+class _InferenceJob:
     """One scan for one model: what a worker process is sent."""
 
     spec: Spec
@@ -94,41 +92,25 @@ def run_inference(study: Study) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per model and scan: model, scan, status ("ok" or "failed"), error (one sentence, empty when
-        ok), seconds (for the scan), of which read_seconds, encode_seconds (images; NaN for models that do
-        not encode), decode_seconds (prompts) and write_seconds, device, precision, batch (images encoded at a
-        time), slices (worked on), prompts (used, of all draws), dropped (components too small for a prompt),
-        checkpoint_sha256, fingerprint, reused. The rows of a model are also in its ``inference.parquet``;
-        beside it ``organs.parquet`` has one row per scan and organ (:func:`read_organs`).
+        One row per model and scan: model, scan, status ("ok" or "failed"), error (one sentence,
+        empty when ok), seconds (for the scan), of which read_seconds, encode_seconds (images; NaN
+        for models that do not encode), decode_seconds (prompts) and write_seconds, device,
+        precision, batch (images encoded at a time), slices (worked on), prompts (used, of all
+        draws), dropped (components too small for a prompt), checkpoint_sha256, fingerprint, reused.
+        The rows of a model are also in its ``inference.parquet``; beside it ``organs.parquet`` has
+        one row per scan and organ (:func:`read_organs`).
 
     Raises
     ------
     SegfairError
-        A model's parameters or files are wrong (everything that is wrong, at once), or no scan is included.
+        A model's parameters or files are wrong (all faults at once), or no scan is included.
     """
     problems = [problem for model in study.parameters.models for problem in models.check_model(model, study)]
     if problems:
         raise SegfairError("\n".join(problems))
     cohort = study.read_included()
-    return pd.concat([_run_model(study, model, cohort) for model in study.parameters.models], ignore_index=True).astype(
-        COLUMNS
-    )
-
-
-def read_inference(study: Study) -> pd.DataFrame:
-    """Read the inference tables of all models, in the columns of :func:`run_inference`.
-
-    Raises
-    ------
-    StageError
-        02_inference has not gone over the cohort with one of the models.
-    """
-    tables = []
-    for model in study.parameters.models:
-        path = study.inference_path(model.name)
-        study.require({str(path.relative_to(study.folder)): "02_inference"})
-        tables.append(pd.read_parquet(path))
-    return pd.concat(tables, ignore_index=True)
+    tables = [_run_model(study, model, cohort) for model in study.parameters.models]
+    return pd.concat(tables, ignore_index=True).astype(COLUMNS)
 
 
 def read_organs(study: Study) -> pd.DataFrame:
@@ -137,21 +119,19 @@ def read_organs(study: Study) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        model, scan, organ, prompts and dropped (components) of the first draw, dice (with the reference: to
-        choose what to look at; 03_performance measures) and agreement (mean Dice between the masks of each two draws of
-        the prompts; NaN with one draw, or where no draw gave a mask). Finished scans only.
+        model, scan, organ, prompts and dropped (components) of the first draw, dice (with the
+        reference: to choose what to look at; 03_performance measures) and agreement (mean Dice of
+        the masks of each two draws of the prompts; NaN with one draw, or where no draw gave a
+        mask). Finished scans only.
 
     Raises
     ------
     StageError
         02_inference has not gone over the cohort with one of the models.
     """
-    tables = []
-    for model in study.parameters.models:
-        path = _organs_path(study, model)
-        study.require({str(path.relative_to(study.folder)): "02_inference"})
-        tables.append(pd.read_parquet(path))
-    return pd.concat(tables, ignore_index=True)
+    paths = [_organs_path(study, model) for model in study.parameters.models]
+    study.require({str(path.relative_to(study.folder)): "02_inference" for path in paths})
+    return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
 
 
 def summarise_inference(table: pd.DataFrame) -> pd.DataFrame:
@@ -160,14 +140,14 @@ def summarise_inference(table: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     table : DataFrame
-        From :func:`run_inference` or :func:`read_inference`.
+        From :func:`run_inference`.
 
     Returns
     -------
     DataFrame
-        model (in the table's order), scans, ok, failed, reused, prompts, dropped, seconds_per_scan (median
-        over finished scans), slices_per_second (slices of finished scans over their seconds, on one worker),
-        device and precision. NaN where no scan finished.
+        model (in the table's order), scans, ok, failed, reused, prompts, dropped, seconds_per_scan
+        (median over finished scans), slices_per_second (slices of finished scans over their
+        seconds, on one worker), device and precision. NaN where no scan finished.
     """
     rows = []
     for model, part in table.groupby("model", sort=False):
@@ -197,7 +177,7 @@ def list_failures(table: pd.DataFrame) -> dict[str, str]:
     return {f"{row.model} / {row.scan}": row.error for row in failed.itertuples()}
 
 
-def checkpoint_hashes(study: Study) -> dict[str, str]:
+def hash_checkpoints(study: Study) -> dict[str, str]:
     """Return the SHA-256 of the weights file of every model that has one."""
     found = {model.name: models.find_checkpoint(model, study) for model in study.parameters.models}
     return {name: models.hash_checkpoint(path) for name, path in found.items() if path is not None and path.is_file()}
@@ -208,7 +188,7 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
     checkpoint_sha256 = "" if spec.checkpoint is None else models.hash_checkpoint(spec.checkpoint)
     with _take_turn(study, model):
         records: dict[str, dict[str, Any]] = {}
-        jobs: list[_Job] = []
+        jobs: list[_InferenceJob] = []
         for row in cohort.itertuples():
             job = _make_job(study, model, spec, row, checkpoint_sha256)
             kept = _read_record(job)
@@ -228,52 +208,45 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
         in_order = [records[scan] for scan in cohort["scan"]]
         table = pd.DataFrame([{"model": model.name, **record} for record in in_order])
         table = table.reindex(columns=list(COLUMNS)).astype(COLUMNS)
-        organs = pd.DataFrame(
-            [
-                {"model": model.name, "scan": record["scan"], "organ": organ, **values}
-                for record in in_order
-                for organ, values in record.get("organs", {}).items()
-            ],
-            columns=list(ORGAN_COLUMNS),
-        ).astype(ORGAN_COLUMNS)
+        rows = [
+            {"model": model.name, "scan": record["scan"], "organ": organ, **values}
+            for record in in_order
+            for organ, values in record.get("organs", {}).items()
+        ]
+        organs = pd.DataFrame(rows, columns=list(ORGAN_COLUMNS)).astype(ORGAN_COLUMNS)
         storage.write_table(organs, _organs_path(study, model))
         storage.write_table(table, study.inference_path(model.name))
     return table
 
 
-@contextmanager
-def _take_turn(study: Study, model: Model) -> Iterator[None]:
+def _take_turn(study: Study, model: Model) -> AcquireReturnProxy:
     """Hold a model's folder: a second process waits, and then finds the scans finished."""
     folder = study.inference_path(model.name).parent
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except Timeout:
         tqdm.write(f"{model.name}: another process is at work on this study: waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def _organs_path(study: Study, model: Model) -> Path:
     return study.inference_path(model.name).with_name("organs.parquet")
 
 
-def _run_jobs(jobs: list[_Job], study: Study, label: str) -> list[Any]:
+def _run_jobs(jobs: list[_InferenceJob], study: Study, label: str) -> list[Any]:
     if not jobs:
         return []
     compute = study.parameters.compute
     if compute.scheduler is None and compute.workers != 0 and len(jobs) > 1:
         # A process per core is enough; threads within them would only get in each other's way.
         jobs = [replace(job, spec=replace(job.spec, threads=1)) for job in jobs]
-    # Progress lines end up in the executed notebook, so they name scans by their study-local number.
+    # Progress lines end up in the executed notebook: they name scans by their number.
     return map_cases(_segment_scan, jobs, ids=[f"scan {job.number:03d}" for job in jobs], compute=compute, label=label)
 
 
-def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha256: str) -> _Job:
+def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha256: str) -> _InferenceJob:
     kind = models.find_kind(model)
     reference = Path(row.reference)
     image = Path(row.image) if isinstance(row.image, str) and row.image else None
@@ -303,7 +276,7 @@ def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha25
         }
     if spec.template is not None:
         depends_on["masks"] = _stamp(Path(spec.template.format(scan=row.scan, subject=row.subject)))
-    return _Job(
+    return _InferenceJob(
         spec=spec,
         scan=row.scan,
         number=int(row.number),
@@ -320,7 +293,7 @@ def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha25
     )
 
 
-def _segment_scan(job: _Job) -> dict[str, Any]:
+def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
     """Segment one scan and write its prediction, then its record, which is returned."""
     segmenter = _open_segmenter(job)
     began = time.monotonic()
@@ -328,7 +301,7 @@ def _segment_scan(job: _Job) -> dict[str, Any]:
     read = time.monotonic()
     result = segmenter.segment(case)
     segmented = time.monotonic()
-    prediction = volumes.from_axial(volumes.image_from_array(result.labels, case.grid), reference_grid)
+    prediction = volumes.from_axial(volumes.make_image(result.labels, case.grid), reference_grid)
     record_path = _record_path(job.prediction)
     record_path.unlink(missing_ok=True)
     volumes.write_volume(prediction, job.prediction)
@@ -381,54 +354,37 @@ def _round(value: float, digits: int = 3) -> float | None:
 
 
 # The model of this process: loading one takes seconds, and a worker works on one model at a time.
-_loaded: tuple[str, Segmenter] | None = None
+_loaded: tuple[Spec, str, Segmenter] | None = None
 
 
-def _open_segmenter(job: _Job) -> Segmenter:
+def _open_segmenter(job: _InferenceJob) -> Segmenter:
     global _loaded
-    spec = job.spec
-    key = storage.hash_value(
-        [
-            spec.name,
-            spec.kind,
-            str(spec.checkpoint),
-            job.checkpoint_sha256,
-            spec.template,
-            spec.variant,
-            spec.device,
-            spec.threads,
-            spec.precision,
-            spec.batch,
-            spec.windows.model_dump(mode="json"),
-            {name: organ.model_dump(mode="json") for name, organ in spec.organs.items()},
-        ]
-    )
-    if _loaded is None or _loaded[0] != key:
+    if _loaded is None or _loaded[:2] != (job.spec, job.checkpoint_sha256):
         _loaded = None  # let go of the former model before the next one takes memory
-        _loaded = (key, models.load_segmenter(spec))
-    return _loaded[1]
+        _loaded = (job.spec, job.checkpoint_sha256, models.load_segmenter(job.spec))
+    return _loaded[2]
 
 
-def _read_case(job: _Job) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
+def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
     """Read a scan into the study orientation and draw its prompts.
 
-    Returns the case (which the reference itself stays out of), the reference's labels (z, y, x) and the grid it is
-    stored on.
+    Returns the case, the reference's labels (z, y, x) and the grid it is stored on.
     """
     label_map = volumes.read_label_map(job.reference, job.spec.organs, job.organ_ids)
     reference = volumes.to_axial(label_map.image)
-    stored_grid = volumes.grid_of_image(label_map.image)
-    grid = volumes.grid_of_image(reference)
+    stored_grid = volumes.get_grid(label_map.image)
+    grid = volumes.get_grid(reference)
     image = None
     if job.image is not None:
         oriented = volumes.read_on_grid(job.image, grid, advice="resample the reference to the image", axial=True)
         image = sitk.GetArrayFromImage(oriented)
     elif models.KINDS[job.spec.kind].needs_image:
         raise SegfairError(
-            f"{job.spec.kind} needs an image and this scan has none: add its path to the participants table or leave the model out"
+            f"{job.spec.kind} needs an image and this scan has none: "
+            "add its path to the participants table or leave the model out"
         )
     labels = sitk.GetArrayFromImage(reference)
-    draws = [_draw_prompts(labels, volumes.spacing_zyx_mm(reference), job, seeds) for seeds in job.prompt_seeds]
+    draws = [_draw_prompts(labels, volumes.get_spacing_zyx_mm(reference), job, seeds) for seeds in job.prompt_seeds]
     case = ScanCase(
         scan=job.scan,
         subject=job.subject,
@@ -444,17 +400,17 @@ def _read_case(job: _Job) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
 
 
 def _draw_prompts(
-    labels: np.ndarray, spacing_zyx_mm: tuple[float, float, float], job: _Job, seeds: dict[str, int]
+    labels: np.ndarray, spacing_zyx_mm: tuple[float, float, float], job: _InferenceJob, seeds: dict[str, int]
 ) -> dict[str, Prompts]:
-    """Draw one set of prompts; seeds depend on the study's seed, the scan and the organ: every model gets the same."""
+    """Draw one set of prompts; the seeds do not depend on the model: every model gets the same."""
     return {
         organ: draw_prompts(labels == job.organ_ids[organ], spacing_zyx_mm, job.prompt, np.random.default_rng(seed))
         for organ, seed in seeds.items()
     }
 
 
-def _read_record(job: _Job) -> dict[str, Any] | None:
-    """Return the record of a finished scan made from the same inputs; None when it has to be done."""
+def _read_record(job: _InferenceJob) -> dict[str, Any] | None:
+    """Return the record of a scan finished from the same inputs; None when it has to be done."""
     try:
         record = json.loads(_record_path(job.prediction).read_text(encoding="utf-8"))
         size = job.prediction.stat().st_size
@@ -468,21 +424,14 @@ def _record_path(prediction: Path) -> Path:
     return prediction.with_name(prediction.name.removesuffix(".nii.gz") + ".json")
 
 
-def _record_failure(job: _Job, failure: CaseFailure) -> dict[str, Any]:
-    return {
-        "scan": job.scan,
-        "status": "failed",
-        "error": failure.error,
-        "device": "",
-        "precision": "",
-        "checkpoint_sha256": job.checkpoint_sha256,
-        "fingerprint": job.fingerprint,
-        "reused": False,
-    }
+def _record_failure(job: _InferenceJob, failure: CaseFailure) -> dict[str, Any]:
+    record = {"scan": job.scan, "status": "failed", "error": failure.error, "device": "", "precision": ""}
+    hashes = {"checkpoint_sha256": job.checkpoint_sha256, "fingerprint": job.fingerprint}
+    return record | hashes | {"reused": False}
 
 
 def _stamp(path: Path | None) -> list[Any] | None:
-    """Return what tells whether a file (or a folder of masks) changed; its place may change freely."""
+    """Return what tells whether a file (or a folder of masks) changed, wherever it lies."""
     if path is None or not path.exists():
         return None
     files = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]

@@ -1,4 +1,4 @@
-"""Segmenters behind one small protocol, one module per family. Importing this package does not import torch."""
+"""Segmenters behind one protocol, a module per family; importing this imports no torch."""
 
 from helpers.models.protocol import ScanCase, Segmentation, Segmenter, Spec
 from helpers.models.registry import (

@@ -1,7 +1,8 @@
-"""The catalogue of published weights of the SAM family: where they come from, and whether they are here.
+"""The catalogue of published weights of the SAM family: their source, and whether they are here.
 
-No weights ship with this package except those of ``sam_demo``. The catalogue names the four files a study of SAM
-and MedSAM needs, each with its SHA-256, so that a file is either the published one, byte for byte, or refused.
+No weights ship with this package except those of ``sam_demo``. The catalogue names the four files a
+study of SAM and MedSAM needs, each with its SHA-256, so that a file is either the published one,
+byte for byte, or refused.
 """
 
 from __future__ import annotations
@@ -51,48 +52,46 @@ class Checkpoint:
     page: str
 
 
-# The digits in SAM's file names begin the files' MD5, not their SHA-256; Zenodo states MedSAM's MD5 alone
-# (3bb6db55bd0c9ca30b61248bca72f8d6). The SHA-256 below and the sizes are those that independent public copies under
-# Git LFS record (Hugging Face: netradrishti/sam, mashb1t/misc; MedSAM: dennistrujillo/MedSAMTest); for SAM they are
-# micro_sam's too. MedSAM's authors publish on Google Drive, which offers no address to fetch from, and since
-# February 2024 on Zenodo, record 10689643 (bowang-lab/MedSAM, issue 208).
-_SAM_PAGE = "https://github.com/facebookresearch/segment-anything#model-checkpoints"
-_SAM_FOLDER = "https://dl.fbaipublicfiles.com/segment_anything/"
+# The digits in SAM's file names begin the files' MD5, not their SHA-256; Zenodo states MedSAM's MD5
+# alone (3bb6db55bd0c9ca30b61248bca72f8d6). The SHA-256 below and the sizes are those that
+# independent public copies under Git LFS record (Hugging Face: netradrishti/sam, mashb1t/misc;
+# MedSAM: dennistrujillo/MedSAMTest); for SAM they are micro_sam's too. MedSAM's authors publish on
+# Google Drive, which offers no address to fetch from, and since February 2024 on Zenodo, record
+# 10689643 (bowang-lab/MedSAM, issue 208).
+def _name_sam(variant: str, file_name: str, size: int, sha256: str) -> Checkpoint:
+    return Checkpoint(
+        name=f"sam_{variant}",
+        kind="sam",
+        variant=variant,
+        file_name=file_name,
+        licence="Apache-2.0",
+        size=size,
+        sha256=sha256,
+        url=f"https://dl.fbaipublicfiles.com/segment_anything/{file_name}",
+        page="https://github.com/facebookresearch/segment-anything#model-checkpoints",
+    )
+
+
 CHECKPOINTS: dict[str, Checkpoint] = {
     checkpoint.name: checkpoint
     for checkpoint in (
-        Checkpoint(
-            name="sam_vit_b",
-            kind="sam",
-            variant="vit_b",
-            file_name="sam_vit_b_01ec64.pth",
-            licence="Apache-2.0",
-            size=375_042_383,
-            sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-            url=_SAM_FOLDER + "sam_vit_b_01ec64.pth",
-            page=_SAM_PAGE,
+        _name_sam(
+            "vit_b",
+            "sam_vit_b_01ec64.pth",
+            375_042_383,
+            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
         ),
-        Checkpoint(
-            name="sam_vit_l",
-            kind="sam",
-            variant="vit_l",
-            file_name="sam_vit_l_0b3195.pth",
-            licence="Apache-2.0",
-            size=1_249_524_607,
-            sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-            url=_SAM_FOLDER + "sam_vit_l_0b3195.pth",
-            page=_SAM_PAGE,
+        _name_sam(
+            "vit_l",
+            "sam_vit_l_0b3195.pth",
+            1_249_524_607,
+            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
         ),
-        Checkpoint(
-            name="sam_vit_h",
-            kind="sam",
-            variant="vit_h",
-            file_name="sam_vit_h_4b8939.pth",
-            licence="Apache-2.0",
-            size=2_564_550_879,
-            sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-            url=_SAM_FOLDER + "sam_vit_h_4b8939.pth",
-            page=_SAM_PAGE,
+        _name_sam(
+            "vit_h",
+            "sam_vit_h_4b8939.pth",
+            2_564_550_879,
+            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
         ),
         Checkpoint(
             name="medsam",
@@ -152,31 +151,26 @@ def list_checkpoints(folder: Path | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per checkpoint: ``name``, ``kind``, ``variant``, ``licence``, ``size`` (bytes), ``source`` (URL),
-        ``present`` (bool), ``path`` (where it lies or would lie) and ``state``: ``missing``, ``part`` (begun),
-        ``size fits`` or ``size differs``.
+        One row per checkpoint: ``name``, ``kind``, ``variant``, ``licence``, ``size`` (bytes),
+        ``source`` (URL), ``present`` (bool), ``path`` (where it lies or would lie) and ``state``:
+        ``missing``, ``part`` (begun), ``size fits`` or ``size differs``.
     """
-    rows = []
-    for name, checkpoint in CHECKPOINTS.items():
-        path = locate(name, folder)
-        rows.append(
-            {
-                "name": name,
-                "kind": checkpoint.kind,
-                "variant": checkpoint.variant,
-                "licence": checkpoint.licence,
-                "size": checkpoint.size,
-                "source": checkpoint.url,
-                "present": path.is_file(),
-                "path": str(path),
-                "state": _judge_by_size(path, checkpoint),
-            }
-        )
+    paths = {name: locate(name, folder) for name in CHECKPOINTS}
+    rows = [
+        {
+            **{key: getattr(checkpoint, key) for key in ("name", "kind", "variant", "licence", "size")},
+            "source": checkpoint.url,
+            "present": paths[name].is_file(),
+            "path": str(paths[name]),
+            "state": _judge_by_size(paths[name], checkpoint),
+        }
+        for name, checkpoint in CHECKPOINTS.items()
+    ]
     return pd.DataFrame(rows)
 
 
 def summarise_checkpoints(folder: Path | None = None) -> dict[str, str]:
-    """Return one line of text per published checkpoint: size, licence, source and whether it is here."""
+    """Return a line per published checkpoint: size, licence, source and whether it is here."""
     told = {
         "missing": "not here",
         "part": "begun: fetch it again to go on",

@@ -1,4 +1,4 @@
-"""Fetching published weights: resumed where it broke off, verified before anything lies under the final name."""
+"""Fetching published weights: resumed where it broke off, verified before it gets its name."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ from helpers.errors import SegfairError
 from helpers.models.checkpoints import Checkpoint, check_published, get_checkpoint, locate, show_size
 from helpers.storage import hash_file
 
-# Seconds to wait before each further attempt; the count starts again whenever a megabyte more has arrived.
+# Seconds to wait before each further attempt; the count starts again whenever a megabyte more has
+# arrived.
 WAITS_S = (1.0, 2.0, 4.0, 8.0)
 # A connection that sends nothing for so long counts as broken.
 TIMEOUT_S = 30.0
 _PROGRESS_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 18
-# Answers of a server that may do better a little later (RFC 9110, sections 15.5 and 15.6; RFC 6585).
+# Answers of a server that may do better a little later (RFC 9110, sections 15.5 and 15.6; RFC
+# 6585).
 _TEMPORARY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _UNREACHABLE = frozenset({errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN})
 
@@ -41,10 +43,11 @@ _UNREACHABLE = frozenset({errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNRE
 def fetch_checkpoint(name: str, folder: Path | None = None, url: str | None = None, progress: bool = True) -> Path:
     """Download a published checkpoint unless it is here already, and verify it.
 
-    The file arrives under ``<file>.part`` and gets its name once its length and its SHA-256 are those published.
-    An interrupted download is continued where it broke off, by this call for a few attempts and by any later
-    one: the part stays, with the server's validator beside it, so that a file that changed in between is begun
-    anew (RFC 9110, sections 13.1.5 and 14.2). Processes that fetch the same file take turns.
+    The file arrives under ``<file>.part`` and gets its name once its length and its SHA-256 are
+    those published. An interrupted download is continued where it broke off, by this call for a few
+    attempts and by any later one: the part stays, with the server's validator beside it, so that a
+    file that changed in between is begun anew (RFC 9110, sections 13.1.5 and 14.2). Processes that
+    fetch the same file take turns.
 
     Parameters
     ----------
@@ -65,8 +68,8 @@ def fetch_checkpoint(name: str, folder: Path | None = None, url: str | None = No
     Raises
     ------
     SegfairError
-        One sentence on what hinders it and what to do: no network, an address without the file, too little space,
-        a folder that cannot be written, bytes that are not the published ones.
+        One sentence on what hinders it and what to do: no network, an address without the file, too
+        little space, a folder that cannot be written, bytes that are not the published ones.
     """
     checkpoint = get_checkpoint(name)
     target = locate(name, folder)
@@ -89,7 +92,8 @@ class _Download:
         self.url = url
         self.target = target
         self.part = target.with_name(target.name + ".part")
-        # What the server said of the file the part belongs to; without it the part is not continued.
+        # What the server said of the file the part belongs to; without it the part is not
+        # continued.
         self.note = target.with_name(target.name + ".part.json")
         self.reached = False
 
@@ -102,14 +106,8 @@ class _Download:
                 f"{self.checkpoint.name}: {show_size(missing)} are still to come and {self.target.parent} has "
                 f"{show_size(free)} free: free some space or set SEGFAIR_CHECKPOINTS to another folder"
             )
-        with tqdm(
-            total=self.checkpoint.size,
-            desc=self.checkpoint.name,
-            unit="B",
-            unit_scale=True,
-            ncols=100,
-            disable=not progress,
-        ) as bar:
+        size, name = self.checkpoint.size, self.checkpoint.name
+        with tqdm(total=size, desc=name, unit="B", unit_scale=True, ncols=100, disable=not progress) as bar:
             self._request_until_whole(bar)
         found = hash_file(self.part)
         if found != self.checkpoint.sha256:
@@ -147,7 +145,7 @@ class _Download:
             failures += 1
 
     def _request(self, bar: tqdm) -> None:
-        """Ask for what is missing and append it; raise OSError or HTTPException where the connection breaks."""
+        """Ask for what is missing and append it; OSError or HTTPException if that breaks off."""
         kept, validator = self._count_kept()
         bar.n = kept
         bar.refresh()
@@ -168,7 +166,7 @@ class _Download:
                 self._receive(response, stream, start, bar)
 
     def _check_answer(self, response: http.client.HTTPResponse, kept: int) -> int:
-        """Return the byte at which the answer begins: `kept`, or 0 where the whole file comes again."""
+        """Return the byte at which the answer begins: `kept`, or 0 where the file comes anew."""
         headers = response.headers
         if response.status == 206:
             match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
@@ -185,7 +183,8 @@ class _Download:
         if length is not None and int(length) != self.checkpoint.size:
             raise SegfairError(
                 f"{self.checkpoint.name}: {self.url} offers {int(length):,} bytes where the published file has "
-                f"{self.checkpoint.size:,}: it is another file; see {self.checkpoint.page} or name another source with --url"
+                f"{self.checkpoint.size:,}: it is another file; see {self.checkpoint.page} "
+                "or name another source with --url"
             )
         validator = headers.get("ETag", "")
         if not validator.startswith('"'):
@@ -254,7 +253,7 @@ class _Download:
             ) from error
 
     def _count_kept(self) -> tuple[int, str]:
-        """Return how many bytes of the part can be continued, and the validator of the file they belong to."""
+        """Return how many bytes of the part can be continued, and the validator of their file."""
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
             size = self.part.stat().st_size

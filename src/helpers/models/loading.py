@@ -1,4 +1,4 @@
-"""Reading files of SAM weights, published or fine-tuned: tensors only, every name and shape as expected."""
+"""Reading files of SAM weights, published or fine-tuned: tensors only, names and shapes checked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ _RELATIVES = (
     ("vision_encoder.", "a SAM in the layout of Hugging Face transformers, which names its tensors otherwise"),
     ("patch_embed.", "an image encoder alone, without prompt encoder and mask decoder"),
 )
-# Where training code keeps the weights beside an optimiser and an epoch, and what wrappers put before each name.
+# Where training code keeps the weights beside an optimiser and an epoch, and what wrappers put
+# before each name.
 _WRAPPINGS = ("model", "state_dict", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "sam.")
 
@@ -35,10 +36,10 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "sam.")
 def load_state(path: Path) -> dict[str, torch.Tensor]:
     """Read the weights of a file: tensors only, no code is run.
 
-    Files of torch (mapped into memory where their format allows it, so that processes share them) and, by their
-    suffix, safetensors. The usual wrappings of fine-tuned weights are taken off: an outer ``model``,
-    ``state_dict`` or ``model_state_dict`` beside optimiser and epoch, and a prefix that every name bears
-    (``module.``, ``_orig_mod.``, ``model.``, ``sam.``).
+    Files of torch (mapped into memory where their format allows it, so that processes share them)
+    and, by their suffix, safetensors. The usual wrappings of fine-tuned weights are taken off: an
+    outer ``model``, ``state_dict`` or ``model_state_dict`` beside optimiser and epoch, and a prefix
+    that every name bears (``module.``, ``_orig_mod.``, ``model.``, ``sam.``).
 
     Returns
     -------
@@ -69,10 +70,10 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def build_sam_from_checkpoint(path: Path, variant: str | None = None) -> torch.nn.Module:
-    """Build a published architecture of SAM with the weights of a file, every name and shape as expected.
+    """Build a published architecture of SAM with the weights of a file, names and shapes checked.
 
-    The network is built without memory or random numbers and takes the file's tensors as its own; other
-    precisions become float32.
+    The network is built without memory or random numbers and takes the file's tensors as its own;
+    other precisions become float32.
 
     Parameters
     ----------
@@ -89,8 +90,8 @@ def build_sam_from_checkpoint(path: Path, variant: str | None = None) -> torch.n
     Raises
     ------
     SegfairError
-        The file cannot be read, is of another architecture (the message says which it looks like), or holds
-        weights that are not finite.
+        The file cannot be read, is of another architecture (the message says which it looks like),
+        or holds weights that are not finite.
     """
     import torch
 
@@ -111,8 +112,8 @@ def verify_checkpoint(name_or_path: str | Path, folder: Path | None = None) -> s
     Parameters
     ----------
     name_or_path : str or Path
-        A name in the catalogue, or any file of weights. A file that is none of the published ones is read as a
-        checkpoint and compared with its architecture, tensor by tensor.
+        A name in the catalogue, or any file of weights. A file that is none of the published ones
+        is read as a checkpoint and compared with its architecture, tensor by tensor.
     folder : Path, optional
         In place of the checkpoints folder, for names.
 
@@ -149,7 +150,7 @@ def verify_checkpoint(name_or_path: str | Path, folder: Path | None = None) -> s
 
 
 def describe_architecture(state: dict[str, torch.Tensor]) -> str:
-    """Say which architecture a state dict looks like: ``vit_b``, ``vit_l``, ``vit_h``, a relative, or ``no SAM``.
+    """Say what a state dict looks like: ``vit_b``, ``vit_l``, ``vit_h``, a relative, ``no SAM``.
 
     segment-anything's own are told by the width of the patch embedding and its patch of 16 pixels.
     """
@@ -170,7 +171,7 @@ def describe_architecture(state: dict[str, torch.Tensor]) -> str:
 def _recognise_variant(
     state: dict[str, torch.Tensor], file_name: str, variant: str | None
 ) -> tuple[str, torch.nn.Module]:
-    """Return the architecture of a state and an empty network of it; refuse a state that does not fill it."""
+    """Return the architecture of a state and an empty network that the state is known to fill."""
     import torch
 
     looks = describe_architecture(state)

@@ -1,4 +1,4 @@
-"""`medsam`: vit_b with the weights and the preprocessing of MedSAM (Ma et al., Nature Communications 2024)."""
+"""`medsam`: vit_b with MedSAM's weights and preprocessing (Ma et al., Nat Commun 2024)."""
 
 from __future__ import annotations
 

@@ -7,13 +7,14 @@ import SimpleITK as sitk
 
 from helpers import volumes
 from helpers.models.protocol import ScanCase, Segmentation, Spec
+from helpers.study import find_mask
 
 
 class Precomputed:
     """Reads each scan's mask, with left and right parted by the reference's own midline.
 
-    The file's axes may be stored in another order or direction than the reference's; the voxels must be
-    the same ones. Masks are never resampled.
+    The file's axes may be stored in another order or direction than the reference's; the voxels
+    must be the same ones. Masks are never resampled.
     """
 
     device = "cpu"
@@ -32,11 +33,11 @@ class Precomputed:
         VolumeError
             It lies on another grid than the reference.
         """
-        path = volumes.find_mask(str(self.spec.template), case.scan, case.subject)
+        path = find_mask(str(self.spec.template), case.scan, case.subject)
         label_map = volumes.read_label_map(path, self.spec.organs, case.organ_ids, midline_x_mm=case.midline_x_mm)
         axial = volumes.to_axial(label_map.image)
         volumes.check_grid(
-            volumes.grid_of_image(axial),
+            volumes.get_grid(axial),
             case.grid,
             what=f"the mask of {self.spec.name}",
             advice="resample it to the reference with nearest neighbours",

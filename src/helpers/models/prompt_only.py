@@ -1,4 +1,4 @@
-"""`prompt_only`: the ellipse inscribed in each box. What a model must beat to have looked at the image."""
+"""`prompt_only`: the ellipse in each box, which a model must beat to have seen the image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PromptOnly:
     precision = "float32"
 
     def segment(self, case: ScanCase) -> Segmentation:
-        """Draw the ellipses; where those of two organs overlap, the pixel goes to the one it lies deeper in.
+        """Draw the ellipses; a pixel in those of two organs goes to the one it lies deeper in.
 
         A pixel belongs to an ellipse when its centre lies within it.
         """

@@ -1,4 +1,4 @@
-"""What a segmenter is given and gives back. A new family of models implements :class:`Segmenter`."""
+"""What a segmenter is given and gives back; a new family implements :class:`Segmenter`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class ScanCase:
         Ids, for the paths of ready-made masks.
     modality : {"CT", "MR"}
     grid : Grid
-        Where the voxels of the axial-oriented arrays lie; its size reversed is their shape (z, y, x).
+        Where the voxels of the axial-oriented arrays lie; its size reversed is their shape (z, y,
+        x).
     organ_ids : mapping of str to int
         The study's organs and their ids in a label map, in the study's order.
     prompts : mapping of str to Prompts
@@ -149,8 +150,8 @@ def merge_scores(scores: Mapping[int, np.ndarray], shape: tuple[int, int]) -> np
     Parameters
     ----------
     scores : mapping of int to ndarray of float, (y, x)
-        Per organ id; a pixel belongs to the organ where its score is above 0. At equal scores the organ
-        that comes first keeps it.
+        Per organ id; a pixel belongs to the organ where its score is above 0. At equal scores the
+        organ that comes first keeps it.
     shape : tuple of int
         (y, x) of the slice.
 

@@ -1,4 +1,4 @@
-"""The one list of model kinds, without torch, so that the command line and the checks read it at once.
+"""The one list of model kinds, without torch, so that the command line reads it at once.
 
 A new family is one module with a ``load(spec) -> Segmenter`` and one line in :data:`KINDS`.
 """
@@ -37,8 +37,8 @@ class Kind:
     needs_path : bool
         Whether the parameter file must name ready-made masks.
     needs_checkpoint : bool
-        Whether it reads weights that do not ship with the package: the file that the parameters name, else
-        the published one in the checkpoints folder.
+        Whether it reads weights that do not ship with the package: the file that the parameters
+        name, else the published one in the checkpoints folder.
     variants : tuple of str
         Architectures within the family; the first is the default. Empty: there is one.
     weights : Path or None
@@ -94,7 +94,8 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             "sam_demo",
-            "a small SAM that ships with this package, trained on synthetic slices alone (for trying out, not for care)",
+            "a small SAM that ships with this package, trained on synthetic slices alone "
+            "(for trying out, not for care)",
             "sam_demo",
             weights=Path(__file__).parent / "weights" / "sam_demo.safetensors",
         ),
@@ -116,7 +117,7 @@ def find_kind(model: Model) -> Kind:
 
 
 def check_model(model: Model, study: Study) -> list[str]:
-    """List everything that is wrong with one model of a study, in sentences; empty when it can run."""
+    """List everything wrong with a model of a study, in sentences; empty when it can run."""
     where = f"models.{model.name}"
     try:
         kind = find_kind(model)
@@ -151,7 +152,7 @@ def check_model(model: Model, study: Study) -> list[str]:
 
 
 def list_templates(study: Study) -> dict[str, str]:
-    """Return where the ready-made masks of a study's models lie, by the model's name; a place that cannot be read is left out."""
+    """Return where ready-made masks lie, by the model's name; places with a fault are left out."""
     named = [model for model in study.parameters.models if model.kind in KINDS and KINDS[model.kind].needs_path]
     return {
         model.name: _find_template(model, study)
@@ -198,7 +199,7 @@ def load_segmenter(spec: Spec) -> Segmenter:
 
 
 def find_checkpoint(model: Model, study: Study) -> Path | None:
-    """Return the weights file of a model (shipped, named or published), present or not; None where it has none."""
+    """Return a model's weights file (shipped, named or published), present or not; None without."""
     kind = find_kind(model)
     if kind.weights is not None or not kind.needs_checkpoint:
         return kind.weights
@@ -261,7 +262,7 @@ def _check_checkpoint(model: Model, study: Study) -> list[str]:
 
 
 def _choose_variant(model: Model, kind: Kind) -> str | None:
-    """Return the architecture: as named; else a fine-tuned file's own (None), the published default otherwise."""
+    """Return the architecture: as named, else a fine-tuned file's own (None), else the default."""
     if model.variant is not None or model.checkpoint is not None:
         return model.variant
     return kind.variants[0] if kind.variants else None

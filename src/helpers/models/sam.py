@@ -1,7 +1,7 @@
-"""`sam`: Segment Anything over volumes, slice by slice, the masks of SamPredictor several times sooner.
+"""`sam`: Segment Anything over volumes by slices, SamPredictor's masks several times sooner.
 
-Per axial slice with prompts and per grey window there is one pass of the image encoder, shared by all
-organs, components and draws of prompts; prompts of several slices are decoded together.
+Per axial slice with prompts and per grey window there is one pass of the image encoder, shared by
+all organs, components and draws of prompts; prompts of several slices are decoded together.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from helpers.models.loading import build_sam_from_checkpoint
 from helpers.models.protocol import ScanCase, Segmentation, Spec
 from helpers.models.sam_decoder import decode, embed_prompts
 from helpers.models.sam_encoder import FastImageEncoder
-from helpers.models.sam_frames import Frame, SamFrame
+from helpers.models.sam_frames import SamFrame, SliceFrame
 from helpers.models.windows import choose_window, find_levels
 from helpers.parameters import Windows
 from helpers.prompts import Prompts, join_prompts
@@ -30,13 +30,14 @@ from helpers.volumes import Levels
 
 # Prompts decoded in one call: bounds the memory of the enlarged masks (4 MB per prompt at 1024²).
 PROMPTS_PER_CALL = 64
-# Places embedded at a time on the processor: one image of the published models, several of a small one.
+# Places embedded at a time on the processor: one image of the published models, several of a small
+# one.
 _PLACES_ON_CPU = 4096
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass
-class _View:
+class _EncoderPass:
     """One slice seen in one window: a pass of the encoder, and what is asked of it."""
 
     z: int
@@ -47,8 +48,8 @@ class _View:
 class SamSegmenter:
     """Drives a `segment_anything.modeling.Sam` over volumes.
 
-    Where components of an organ overlap they are united; where organs overlap, the pixel goes to the one
-    with the higher mask score.
+    Where components of an organ overlap they are united; where organs overlap, the pixel goes to
+    the one with the higher mask score.
 
     Parameters
     ----------
@@ -58,8 +59,9 @@ class SamSegmenter:
     precision : {"float32", "bfloat16", "float16"}
         Of the encoder's products; everything else is float32.
     batch : int, optional
-        Images encoded at a time; chosen from free memory when not given. Halved when memory runs out.
-    frame : Frame, optional
+        Images encoded at a time; chosen from free memory when not given. Halved when memory runs
+        out.
+    frame : SliceFrame, optional
         How slices enter and answers return; SAM's own way when not given.
     windows : Windows, optional
     """
@@ -71,7 +73,7 @@ class SamSegmenter:
         *,
         precision: str = "float32",
         batch: int | None = None,
-        frame: Frame | None = None,
+        frame: SliceFrame | None = None,
         windows: Windows | None = None,
     ) -> None:
         self.device = device
@@ -121,10 +123,6 @@ class SamSegmenter:
             self.batch,
         )
 
-    def embed(self, greys: Sequence[np.ndarray]) -> torch.Tensor:
-        """Return the image embeddings of 8-bit slices, float32, (n, channels, places, places)."""
-        return self._encode(torch.stack([self.frame.prepare(grey) for grey in greys]))
-
     def predict_low(
         self, embeddings: torch.Tensor, owners: Sequence[int], prompts: Prompts, shape: tuple[int, int]
     ) -> torch.Tensor:
@@ -132,8 +130,7 @@ class SamSegmenter:
 
         Parameters
         ----------
-        embeddings : tensor
-            From :meth:`embed`.
+        embeddings : tensor of float32, (images, channels, places, places)
         owners : sequence of int
             Which embedding each prompt belongs to.
         prompts : Prompts
@@ -142,7 +139,8 @@ class SamSegmenter:
         """
         with torch.inference_mode():
             sparse = embed_prompts(self.sam, prompts, self.frame.scale(shape), self.device)
-            # The package's advice: several masks, and the best of them, where points alone are ambiguous.
+            # The package's advice: several masks, and the best of them, where points alone are
+            # ambiguous.
             return decode(
                 self.sam,
                 embeddings,
@@ -154,17 +152,17 @@ class SamSegmenter:
     def predict_scores(
         self, embeddings: torch.Tensor, owners: Sequence[int], prompts: Prompts, shape: tuple[int, int]
     ) -> torch.Tensor:
-        """Return mask scores on the slices' own pixels, float32, (n, y, x): inside where above 0."""
+        """Return mask scores on the slices' pixels, float32, (n, y, x): inside where above 0."""
         with torch.inference_mode():
             return self.frame.enlarge(self.predict_low(embeddings, owners, prompts, shape), shape)
 
     def _prepare_ahead(
-        self, image: np.ndarray, views: list[_View], levels: Mapping[str, Levels]
-    ) -> Iterator[tuple[list[_View], torch.Tensor]]:
-        """Yield groups of views with their inputs; the next group is prepared while this one is worked on."""
+        self, image: np.ndarray, views: list[_EncoderPass], levels: Mapping[str, Levels]
+    ) -> Iterator[tuple[list[_EncoderPass], torch.Tensor]]:
+        """Yield groups of passes with their inputs; the next is prepared while one is worked on."""
         groups = _group_views(views, self.batch)
 
-        def prepare(group: list[_View]) -> torch.Tensor:
+        def prepare(group: list[_EncoderPass]) -> torch.Tensor:
             tensors = [self.frame.prepare(levels[view.window].apply(image[view.z])) for view in group]
             stacked = torch.stack(tensors)
             return stacked.pin_memory() if self.device.startswith("cuda") else stacked
@@ -201,9 +199,9 @@ class SamSegmenter:
         return torch.cat(found)
 
     def _decode_group(
-        self, group: list[_View], embeddings: torch.Tensor, case: ScanCase, labels: list[np.ndarray]
+        self, group: list[_EncoderPass], embeddings: torch.Tensor, case: ScanCase, labels: list[np.ndarray]
     ) -> None:
-        """Decode what is asked of a group of views (whole slices) and write the labels of their slices."""
+        """Decode what is asked of a group of passes (whole slices) and write their labels."""
         shape = (case.shape[1], case.shape[2])
         keys, owners, parts = [], [], []
         for owner, view in enumerate(group):
@@ -258,7 +256,7 @@ def choose_device(wanted: str) -> str:
 
 
 def choose_precision(wanted: str, device: str) -> str:
-    """Return the precision to use: ``auto`` is bfloat16 where the device multiplies it faster, else float32."""
+    """Return the precision: ``auto`` is bfloat16 where that is faster there, else float32."""
     if wanted != "auto":
         return wanted
     return "bfloat16" if has_fast_bfloat16(device) else "float32"
@@ -272,7 +270,7 @@ def has_fast_bfloat16(device: str) -> bool:
     return device == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and "bf16" in _read_cpu_flags()
 
 
-def make_segmenter(sam: Any, spec: Spec, *, frame: Frame | None = None) -> SamSegmenter:
+def make_segmenter(sam: Any, spec: Spec, *, frame: SliceFrame | None = None) -> SamSegmenter:
     """Put a loaded SAM on the device a spec asks for, with as many threads as it allows."""
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
@@ -296,21 +294,21 @@ def load(spec: Spec) -> SamSegmenter:
     return make_segmenter(build_sam_from_checkpoint(spec.checkpoint, spec.variant), spec)
 
 
-def _plan_views(case: ScanCase, draws: Sequence[Mapping[str, Prompts]], windows: Windows) -> list[_View]:
+def _plan_views(case: ScanCase, draws: Sequence[Mapping[str, Prompts]], windows: Windows) -> list[_EncoderPass]:
     """List the passes of the encoder, slice by slice, with every prompt that reads each."""
-    views: dict[tuple[int, str], _View] = {}
+    views: dict[tuple[int, str], _EncoderPass] = {}
     for draw, by_organ in enumerate(draws):
         for organ, prompts in by_organ.items():
             window = choose_window(organ, case.modality, windows)
             for z in np.unique(prompts.slices):
-                view = views.setdefault((int(z), window), _View(int(z), window))
+                view = views.setdefault((int(z), window), _EncoderPass(int(z), window))
                 view.asked.append((draw, case.organ_ids[organ], prompts.take(prompts.slices == z)))
     return [views[key] for key in sorted(views)]
 
 
-def _group_views(views: list[_View], size: int) -> list[list[_View]]:
-    """Group views by about `size`, never parting the views of one slice: they are merged together."""
-    groups: list[list[_View]] = []
+def _group_views(views: list[_EncoderPass], size: int) -> list[list[_EncoderPass]]:
+    """Group passes by about `size`, never parting those of one slice: they are merged together."""
+    groups: list[list[_EncoderPass]] = []
     for view in views:
         same_slice = groups and groups[-1][-1].z == view.z
         if groups and (same_slice or len(groups[-1]) < size):

@@ -19,8 +19,8 @@ def embed_prompts(sam: Any, prompts: Prompts, scale: np.ndarray, device: str) ->
     prompts : Prompts
         In pixels of their slices.
     scale : ndarray of float64, (2,)
-        x and y factors to the input's pixels. As in SamPredictor, coordinates are scaled in float64 and
-        rounded to float32 afterwards.
+        x and y factors to the input's pixels. As in SamPredictor, coordinates are scaled in float64
+        and rounded to float32 afterwards.
     """
 
     def move(array: np.ndarray) -> torch.Tensor:
@@ -40,8 +40,8 @@ def decode(
 ) -> torch.Tensor:
     """Return the low-resolution logits of each prompt's mask.
 
-    ``MaskDecoder.predict_masks`` with an image embedding per prompt instead of one for all, so that prompts
-    of many slices share a call, and without the masks nobody asked for.
+    ``MaskDecoder.predict_masks`` with an image embedding per prompt instead of one for all, so that
+    prompts of many slices share a call, and without the masks nobody asked for.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ def decode(
         The image of each prompt.
     sparse : tensor of float32, (n, tokens, channels)
     multimask : bool
-        Of the three masks SAM makes for an ambiguous prompt, return the one it thinks best (the package's
-        advice for single points); else the one made for unambiguous prompts.
+        Of the three masks SAM makes for an ambiguous prompt, return the one it thinks best (the
+        package's advice for single points); else the one made for unambiguous prompts.
 
     Returns
     -------

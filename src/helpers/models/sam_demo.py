@@ -1,8 +1,9 @@
-"""`sam_demo`: a small SAM made of segment-anything's own modules, whose weights ship with this package.
+"""`sam_demo`: a small SAM of segment-anything's own modules, whose weights ship with the package.
 
 The network is `segment_anything.modeling.Sam` with small numbers; nothing in it is new, so
-``SamPredictor`` drives it as it drives the published models. It was trained on synthetic slices alone
-(:mod:`helpers.demo.synthetic`, :mod:`helpers.demo.train`); ``weights/sam_demo.md`` is its model card.
+``SamPredictor`` drives it as it drives the published models. It was trained on synthetic slices
+alone (:mod:`helpers.demo.synthetic`, :mod:`helpers.demo.train`); ``weights/sam_demo.md`` is its
+model card.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ WEIGHTS = Path(__file__).parent / "weights" / "sam_demo.safetensors"
 class SmallSam:
     """The numbers that make a small SAM.
 
-    With a patch of 4 pixels in an image of 128 the embedding has 32×32 places and the low-resolution masks
-    are as fine as the input: a patch of 16, as in the published models, would be far too coarse for organs of
-    10 to 60 pixels. The cost is one that two CPU cores carry.
+    With a patch of 4 pixels in an image of 128 the embedding has 32×32 places and the
+    low-resolution masks are as fine as the input: a patch of 16, as in the published models, would
+    be far too coarse for organs of 10 to 60 pixels. The cost is one that two CPU cores carry.
 
     Attributes
     ----------
     image_size, patch_size : int
         Pixels; the first a multiple of the second.
     width, depth, heads, window : int
-        Of the image encoder: channels, blocks, attention heads, side of an attention window in patches.
+        Of the image encoder: channels, blocks, attention heads, side of an attention window in
+        patches.
     global_blocks : tuple of int
         Blocks that attend over the whole image.
     prompt_width : int
@@ -68,7 +70,7 @@ class SmallSam:
 
 
 def build_small_sam(size: SmallSam) -> torch.nn.Module:
-    """Build a `segment_anything.modeling.Sam` of the given size with random weights, in eval mode."""
+    """Build a `segment_anything.modeling.Sam` of this size with random weights, in eval mode."""
     import_segment_anything()
     import torch
     from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
@@ -111,7 +113,7 @@ def build_small_sam(size: SmallSam) -> torch.nn.Module:
 
 
 def load_small_sam(path: Path = WEIGHTS) -> torch.nn.Module:
-    """Build the small SAM a safetensors file describes and load its weights (stored as fp16) as fp32.
+    """Build the small SAM that a safetensors file describes, its fp16 weights as fp32.
 
     Raises
     ------

@@ -1,9 +1,10 @@
-"""SAM's image encoder, the same numbers sooner: exact attention in less memory, reduced precision where asked.
+"""SAM's image encoder, the same numbers sooner: exact attention in less memory.
 
-What is left of the published arithmetic is all of it: the decomposed relative positions of SAM's attention
-(Kirillov et al., ICCV 2023; Li et al., MViTv2, CVPR 2022, equation 3) are added to every score. What goes
-is the traffic: scores are made, softened and used a piece at a time instead of as one array of
-heads × places² (805 MB per block of vit_b), and padded places of windowed blocks pass through no product.
+What is left of the published arithmetic is all of it: the decomposed relative positions of SAM's
+attention (Kirillov et al., ICCV 2023; Li et al., MViTv2, CVPR 2022, equation 3) are added to every
+score. What goes is the traffic: scores are made, softened and used a piece at a time instead of as
+one array of heads × places² (805 MB per block of vit_b), and padded places of windowed blocks pass
+through no product.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ class FastImageEncoder:
     Attributes
     ----------
     dtype : torch.dtype
-        Of the products within the blocks. Residual sums, normalisation, patch embedding and neck stay in
-        float32, so that float32 gives the encoder's own numbers up to the order of additions, and half
-        precision loses less than autocast does.
+        Of the products within the blocks. Residual sums, normalisation, patch embedding and neck
+        stay in float32, so that float32 gives the encoder's own numbers up to the order of
+        additions, and half precision loses less than autocast does.
     places : int
         Places of the embedding along a side.
 
@@ -84,7 +85,8 @@ class FastImageEncoder:
         width = attention.proj.in_features
         places = self.places**2
         item = torch.empty(0, dtype=self.dtype).element_size()
-        # Residual in float32, its normalised copy, query, key, value and the hidden layer of the MLP.
+        # Residual in float32, its normalised copy, query, key, value and the hidden layer of the
+        # MLP.
         flow = places * width * (8 + item * 9)
         windows = attention.num_heads * places * max((block.window_size for block in self.encoder.blocks), default=0)
         return int(flow + 4 * item * windows * max(1, self.places // 4))
@@ -136,14 +138,9 @@ class FastImageEncoder:
         return _attend_by_pieces(query, key, value, along_y, along_x)
 
     def _attend_on_cuda(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        along_y: torch.Tensor,
-        along_x: torch.Tensor,
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, along_y: torch.Tensor, along_x: torch.Tensor
     ) -> torch.Tensor:
-        """Let the compiler fuse the positions into the attention kernel; image by image where it cannot."""
+        """Let the compiler fuse the positions into the kernel; image by image where it cannot."""
         import torch
         from torch.nn import functional
 
@@ -200,7 +197,7 @@ def _compile_attention() -> Any:
 
 
 def _find_relative(attention: Any, side: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Return the (2·side − 1, d) codes of the relative positions 1 − side … side − 1 along y and x."""
+    """Return the codes (2·side − 1, d) of relative positions 1 − side … side − 1 along y and x."""
     if not attention.use_rel_pos:
         return None
     import_segment_anything()
@@ -220,7 +217,8 @@ def _score_positions(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return query·R along y and along x, (n, heads, places, side) each.
 
-    One product with all codes, then each query's own run of them: that of row y begins side − 1 − y further.
+    One product with all codes, then each query's own run of them: that of row y begins side − 1 − y
+    further.
     """
     side_y, side_x = sides
     found = []
@@ -238,11 +236,12 @@ def _score_positions(
 def _attend_with_longer_vectors(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, along_y: torch.Tensor, along_x: torch.Tensor
 ) -> torch.Tensor:
-    """Attend with the positions as further parts of the vectors: plain attention, nothing as large as the scores.
+    """Attend with positions as further parts of the vectors: nothing is as large as the scores.
 
-    A query carries what it adds to each row and column, a key a one where its own row and column stand, so their product is
-    query·key + along_y + along_x, summed in float32. Three times the products, which a processor with bfloat16 hardly feels;
-    in float32 they would cost more than the additions they save.
+    A query carries what it adds to each row and column, a key a one where its own row and column
+    stand, so their product is query·key + along_y + along_x, summed in float32. Three times the
+    products, which a processor with bfloat16 hardly feels; in float32 they would cost more than the
+    additions they save.
     """
     import torch
     from torch.nn import functional
@@ -263,7 +262,7 @@ def _attend_with_longer_vectors(
 def _attend_by_pieces(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, along_y: torch.Tensor, along_x: torch.Tensor
 ) -> torch.Tensor:
-    """Attend a few hundred queries of one head at a time: their scores never leave the processor's cache."""
+    """Attend by some hundred queries of a head: scores never leave the processor's cache."""
     import torch
 
     n, heads, places, depth = query.shape

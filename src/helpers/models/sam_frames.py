@@ -1,6 +1,7 @@
 """How a slice enters a SAM and how its answer comes back: SAM's own way, and MedSAM's.
 
-Both are exact renderings of the published preprocessing; they differ in what the weights were trained on.
+Both are exact renderings of the published preprocessing; they differ in what the weights were
+trained on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Frame(Protocol):
+class SliceFrame(Protocol):
     """The way in and the way back for slices of any size."""
 
     def prepare(self, grey: np.ndarray) -> torch.Tensor:
@@ -22,16 +23,16 @@ class Frame(Protocol):
         ...
 
     def scale(self, shape: tuple[int, int]) -> np.ndarray:
-        """Return the float64 factors (x, y) from pixels of a slice of `shape` (y, x) to those of the input."""
+        """Return the factors (x, y), float64, from pixels of a slice (y, x) to the input's."""
         ...
 
     def enlarge(self, low: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-        """Bring low-resolution logits (n, 1, a, a) to a slice: scores (n, y, x), inside where above 0."""
+        """Bring logits (n, 1, a, a) to a slice: scores (n, y, x), inside where above 0."""
         ...
 
 
 class SamFrame:
-    """Segment Anything: longest side to the input's, ImageNet's mean and deviation, zeros to the right and below.
+    """Segment Anything: longest side to the input's, ImageNet's mean and SD, zeros right and below.
 
     The numbers of ``SamPredictor.set_image`` and ``predict_torch`` (Kirillov et al., ICCV 2023).
     """
@@ -42,7 +43,7 @@ class SamFrame:
         self.mean, self.deviation = sam.pixel_mean.cpu(), sam.pixel_std.cpu()
 
     def prepare(self, grey: np.ndarray) -> torch.Tensor:
-        """Resize as ResizeLongestSide does, by Pillow, one channel for three equal ones; normalise and pad."""
+        """Resize as ResizeLongestSide, one channel for three equal ones; normalise and pad."""
         import torch
 
         height, width = self._fit(grey.shape)
@@ -58,7 +59,7 @@ class SamFrame:
         return np.array([width / shape[1], height / shape[0]])
 
     def enlarge(self, low: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-        """As ``Sam.postprocess_masks``: to the input's size, without the padding, to the slice's size."""
+        """As ``Sam.postprocess_masks``: to the input's size, no padding, to the slice's size."""
         from torch.nn import functional
 
         height, width = self._fit(shape)
@@ -72,17 +73,18 @@ class SamFrame:
 
 
 class MedSamFrame:
-    """MedSAM: the slice stretched to the input's square, scaled to [0, 1] by its own extremes, no ImageNet.
+    """MedSAM: the slice stretched to the input's square, scaled to [0, 1] by its own extremes.
 
-    The published inference script of Ma et al. (Segment anything in medical images, Nature Communications
-    2024): bicubic resize of the 8-bit image, sigmoid of the logits enlarged to the slice before 0.5 is asked.
+    The published inference script of Ma et al. (Segment anything in medical images, Nature
+    Communications 2024): bicubic resize of the 8-bit image, sigmoid of the logits enlarged to the
+    slice before 0.5 is asked.
     """
 
     def __init__(self, sam: Any) -> None:
         self.side = sam.image_encoder.img_size
 
     def prepare(self, grey: np.ndarray) -> torch.Tensor:
-        """Resize by cubic splines as scikit-image does, cut to whole greys, and stretch to [0, 1]."""
+        """Resize by cubic splines as scikit-image does, cut to whole greys, stretch to [0, 1]."""
         import torch
         from skimage import transform
 

@@ -1,14 +1,18 @@
 """Import segment-anything beside any build of torch.
 
-segment-anything imports torchvision for resizing and for `batched_nms`. torchvision's compiled operators are
-built against one build of torch; beside another (a CPU-only torch, say) they do not load, and torchvision
-then fails on import with ``operator torchvision::nms does not exist``, because it registers shape rules for
-operators it could not load. Nothing in this project calls those operators, so declaring their signatures is
-enough. It is done here and nowhere else: import segment-anything through this module.
+segment-anything imports torchvision for resizing and for `batched_nms`. torchvision's compiled
+operators are built against one build of torch; beside another (a CPU-only torch, say) they do not
+load, and torchvision then fails on import with ``operator torchvision::nms does not exist``,
+because it registers shape rules for operators it could not load. Nothing in this project calls
+those operators, so declaring their signatures is enough. It is done here and nowhere else: import
+segment-anything through this module.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +23,7 @@ _library: Any = None
 
 
 def import_segment_anything() -> ModuleType:
-    """Return the ``segment_anything`` package, importable whatever the build of torch and torchvision.
+    """Return ``segment_anything``, importable whatever the build of torch and torchvision.
 
     Where torchvision's compiled operators load, nothing is changed. Where they do not, the missing
     schemas ``torchvision::nms`` and ``torchvision::qnms`` are declared without an implementation:
@@ -46,16 +50,11 @@ def _declare_missing_operators() -> None:
 
 def _operators_load() -> bool:
     """Tell whether torchvision's own compiled operators load beside this torch."""
-    import importlib.util
-    import sys
-
     if "torchvision" in sys.modules:
         return True
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return True  # segment-anything's own import then says that torchvision is missing
-    from pathlib import Path
-
     import torch
 
     libraries = [path for path in Path(spec.origin).parent.glob("_C*") if path.suffix in (".so", ".pyd", ".dylib")]

@@ -1,4 +1,4 @@
-"""A cohort's masks → metrics.parquet, the fairness tables, and how far annotators and repeated prompts agree."""
+"""A cohort's masks → metrics.parquet, the fairness tables and those of agreement."""
 
 from helpers.performance.agreement import write_agreement
 from helpers.performance.stage import (

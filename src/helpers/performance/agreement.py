@@ -1,4 +1,4 @@
-"""How far annotators agree with each other, and a model with itself under repeated prompts, for whom less."""
+"""For whom annotators agree less with each other, and a model with itself when prompted again."""
 
 from __future__ import annotations
 
@@ -11,19 +11,10 @@ from helpers.study import Study
 
 
 def write_agreement(study: Study) -> Agreement:
-    """Compare the groups in agreement and write ``fairness/agreement.csv``, ``agreement_groups.csv`` and ``against_agreement.csv``.
+    """Compare the groups in agreement, after :func:`helpers.performance.measure_performance`.
 
-    Without annotators and without repeated prompts, the tables have their columns and no rows.
-
-    Parameters
-    ----------
-    study : Study
-        After :func:`helpers.performance.measure_performance`.
-
-    Returns
-    -------
-    Agreement
-        From :func:`helpers.fairness.agreement.audit_agreement`.
+    Writes ``agreement.csv``, ``agreement_groups.csv`` and ``against_agreement.csv`` to
+    ``fairness/``: without annotators and repeated prompts, columns without rows.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The performance stage: a cohort's predicted masks against its references, then the fairness tables."""
+"""The performance stage: a cohort's masks against its references, then the fairness tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
-from scipy import ndimage
 
 from helpers import fairness, storage, volumes
 from helpers.compute import CaseFailure, map_cases
@@ -19,13 +18,14 @@ from helpers.metrics import (
     MEASURED,
     MEASURES,
     SYMMETRIC_MEASURES,
-    ObserverAgreement,
+    AnnotatorAgreement,
+    compare_annotators,
     compare_masks,
-    compare_observers,
     mark_missing,
     predict_dice,
 )
 from helpers.parameters import Organ
+from helpers.spatial.surfaces import find_boxes
 from helpers.study import Study
 
 # What a row of metrics.parquet can be, and what that means for its measures.
@@ -38,7 +38,7 @@ STATUSES = {
     "failed": "the masks could not be compared (see `error`): nothing is scored",
 }
 
-# The audit's tables: their short name in `helpers.study.TABLES`, and the attribute of `helpers.fairness.Audit`.
+# The audit's tables: their name in `helpers.study.TABLES`, and the attribute of the `Audit`.
 AUDIT_TABLES = {
     **{
         name: name
@@ -63,7 +63,7 @@ AUDIT_TABLES = {
 
 
 @dataclass(frozen=True)
-class _Job:
+class _ScanJob:
     """One scan's masks: what a worker needs to measure every model on it."""
 
     number: int
@@ -72,12 +72,12 @@ class _Job:
     organs: dict[str, Organ]
     organ_ids: dict[str, int]
     tolerances_mm: dict[str, float]
-    annotators: tuple[str, ...]  # the models that are people, to be compared with each other too
+    annotators: tuple[str, ...]  # the models to be compared with each other too
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """One scan's rows of metrics.parquet and of annotators.parquet, without the scan's own columns."""
+class _ScanRows:
+    """One scan's rows of metrics.parquet and annotators.parquet, without the scan's columns."""
 
     models: list[dict[str, object]]
     annotators: list[dict[str, object]]
@@ -86,22 +86,17 @@ class _Measured:
 def measure_performance(study: Study) -> pd.DataFrame:
     """Compare every prediction with its reference and write ``metrics.parquet``.
 
-    Where several models are human annotators (``annotator: true``), each two of them are compared with each other
-    too, while their masks are at hand, and ``annotators.parquet`` is written: one row per scan × organ × pair, with
-    ``annotator_a``, ``annotator_b``, the measures of :class:`helpers.metrics.ObserverAgreement`, ``status`` and ``error``.
-    Without annotators it is absent.
-
-    Parameters
-    ----------
-    study : Study
-        After 02_inference.
+    Where several models are annotators (``annotator: true``), each two of them are compared too,
+    and ``annotators.parquet`` is written (else it is absent): one row per scan × organ × pair, with
+    ``annotator_a``, ``annotator_b``, the measures of :class:`helpers.metrics.AnnotatorAgreement`,
+    ``status`` and ``error``.
 
     Returns
     -------
     DataFrame
         One row per included scan × model × organ: subject, scan, number, model, organ, the measures
-        of :class:`helpers.metrics.MaskComparison`, ``dice_expected`` (see :func:`add_expected_dice`),
-        ``status`` (:data:`STATUSES`) and ``error`` (a sentence where something is missing, else empty).
+        of :class:`helpers.metrics.MaskComparison`, ``dice_expected`` (:func:`add_expected_dice`),
+        ``status`` (:data:`STATUSES`) and ``error`` (a sentence where something is missing).
 
     Raises
     ------
@@ -117,7 +112,7 @@ def measure_performance(study: Study) -> pd.DataFrame:
     }
     found = {model: _find_predictions(study, model) for model in models}
     jobs = [
-        _Job(
+        _ScanJob(
             number=int(row.number),
             reference=Path(row.reference),
             predictions={
@@ -131,13 +126,8 @@ def measure_performance(study: Study) -> pd.DataFrame:
         )
         for row in included.itertuples(index=False)
     ]
-    results = map_cases(
-        _measure_scan,
-        jobs,
-        ids=[f"scan {job.number:03d}" for job in jobs],
-        compute=parameters.compute,
-        label="comparing masks",
-    )
+    names = [f"scan {job.number:03d}" for job in jobs]
+    results = map_cases(_measure_scan, jobs, ids=names, compute=parameters.compute, label="comparing masks")
     rows, pairs = [], []
     for row, job, result in zip(included.itertuples(index=False), jobs, results, strict=True):
         if isinstance(result, CaseFailure):
@@ -162,19 +152,14 @@ def add_expected_dice(metrics: pd.DataFrame) -> pd.DataFrame:
     """Add ``dice_expected``: the Dice each organ would get under the cohort's mean boundary error.
 
     max(0, 1 − δ̄S/(2V)) with the organ's own reference volume V and surface S, and δ̄ the mean of
-    ``boundary_error_mm`` over the cohort's subjects for that model and organ (a subject with several
-    scans counts once, with their mean). NaN where the organ is not scored. A missed organ has no boundary
-    error and does not enter δ̄, but its size is known, so its expectation is too.
+    ``boundary_error_mm`` over the cohort's subjects for that model and organ (of several scans,
+    their mean counts once). NaN where the organ is not scored. A missed organ has no boundary error
+    and does not enter δ̄, but its size is known, so its expectation is too.
 
     Parameters
     ----------
     metrics : DataFrame
         With subject, model, organ, boundary_error_mm, volume_ref_ml, surface_ref_cm2 and dice.
-
-    Returns
-    -------
-    DataFrame
-        A copy with the column.
 
     References
     ----------
@@ -196,16 +181,6 @@ def add_expected_dice(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def write_audit(study: Study) -> fairness.Audit:
     """Compare the groups and write every table of the audit to ``fairness/``, with ``notes.json``.
-
-    Parameters
-    ----------
-    study : Study
-        After :func:`measure_performance`.
-
-    Returns
-    -------
-    Audit
-        From :func:`helpers.fairness.audit`.
 
     Raises
     ------
@@ -229,36 +204,28 @@ def write_audit(study: Study) -> fairness.Audit:
     return found
 
 
-def load_people(study: Study) -> pd.DataFrame:
-    """Read the metrics as one row per subject, model and organ, with the subject's groups.
+def load_people(study: Study, metric: str, attribute: str) -> pd.DataFrame:
+    """Read one metric as one row per subject, model and organ, with the subject's group.
 
     Returns
     -------
     DataFrame
-        From :func:`helpers.fairness.average_subjects`.
+        From :func:`helpers.fairness.average_subjects`, without groups of fewer than ``min_group``
+        people (:func:`helpers.fairness.hide_small_groups`).
     """
-    people, _ = fairness.average_subjects(
-        study.read("metrics"),
-        study.read_included(),
-        list(study.parameters.cohort.attributes),
-        study.parameters.fairness.metrics,
-    )
-    return people
+    people, _ = fairness.average_subjects(study.read("metrics"), study.read_included(), [attribute], [metric])
+    return fairness.hide_small_groups(people, metric, attribute, study.parameters.fairness.min_group)
 
 
 def tabulate_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Count how often each case of :data:`STATUSES` occurred, and state what it leaves of the measures.
-
-    Parameters
-    ----------
-    metrics : DataFrame
-        metrics.parquet.
+    """Count how often each case of :data:`STATUSES` occurred in metrics.parquet.
 
     Returns
     -------
     DataFrame
-        statuses.csv: model, organ, status, scans, share (of the model's scans with this organ), meaning, and measures: those that
-        have a value all the same and which (:data:`helpers.metrics.EMPTY_CASES`), "all" for ``ok``. Only what occurred.
+        statuses.csv: model, organ, status, scans, share (of the model's scans with this organ),
+        meaning, and measures: those that have a value all the same and which
+        (:data:`helpers.metrics.EMPTY_CASES`), "all" for ``ok``. Only what occurred.
     """
     keys = ["model", "organ"]
     counts = metrics.groupby([*keys, "status"], sort=False, observed=True).size().rename("scans").reset_index()
@@ -269,13 +236,13 @@ def tabulate_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def count_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Count the rows of ``metrics.parquet`` by model and status over all organs, with what each status means.
+    """Count the rows of metrics.parquet by model and status, over all organs.
 
     Returns
     -------
     DataFrame
-        Columns status, meaning, measures (as in :func:`tabulate_statuses`), and one per model; only statuses that occur, and
-        always ``ok``.
+        Columns status, meaning, measures (as in :func:`tabulate_statuses`), and one per model; only
+        statuses that occur, and always ``ok``.
     """
     counts = pd.crosstab(metrics["status"], metrics["model"])
     present = [status for status in STATUSES if status in counts.index or status == "ok"]
@@ -286,7 +253,7 @@ def count_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def list_failures(metrics: pd.DataFrame) -> dict[str, str]:
-    """Return why scans could not be compared, by scan number and model: ``{"scan 007, sam": "…"}``."""
+    """Return why scans could not be compared: ``{"scan 007, sam": "…"}``."""
     failed = metrics[metrics["status"].isin(["failed", "prediction_missing"])]
     return {
         f"scan {row.number:03d}, {row.model}": row.error
@@ -296,7 +263,7 @@ def list_failures(metrics: pd.DataFrame) -> dict[str, str]:
 
 def _find_predictions(study: Study, model: str) -> dict[str, Path | str]:
     """Return each scan's predicted mask, or why there is none, as the inference table tells it."""
-    table = storage.read_table(study.inference_path(model), made_by="02_inference")
+    table = study.read("inference", model=model)
     found: dict[str, Path | str] = {}
     for row in table.itertuples(index=False):
         path = study.prediction_path(model, row.scan)
@@ -318,11 +285,11 @@ def _say_measures(status: str) -> str:
     return ", ".join(said) or "none"
 
 
-def _mark_failed(job: _Job, error: str) -> _Measured:
+def _mark_failed(job: _ScanJob, error: str) -> _ScanRows:
     """Return the rows of a scan that could not be worked on."""
     missing = {**asdict(mark_missing("failed")), "error": error}
-    pair = {**asdict(ObserverAgreement(status="failed")), "error": error}
-    return _Measured(
+    pair = {**asdict(AnnotatorAgreement(status="failed")), "error": error}
+    return _ScanRows(
         [{"model": model, "organ": organ, **missing} for model in job.predictions for organ in job.organ_ids],
         [
             {"organ": organ, "annotator_a": first, "annotator_b": second, **pair}
@@ -332,15 +299,15 @@ def _mark_failed(job: _Job, error: str) -> _Measured:
     )
 
 
-def _measure_scan(job: _Job) -> _Measured:
-    """Measure every model and organ of one scan; the reference is read once, each prediction once."""
+def _measure_scan(job: _ScanJob) -> _ScanRows:
+    """Measure every model and organ of one scan; each file is read once."""
     image = volumes.read_label_map(job.reference, job.organs, job.organ_ids).image
-    grid = volumes.grid_of_image(image)
-    spacing = volumes.spacing_zyx_mm(image)
+    grid = volumes.get_grid(image)
+    spacing = volumes.get_spacing_zyx_mm(image)
     reference = sitk.GetArrayViewFromImage(image)
-    boxes = _find_boxes(reference, job.organ_ids)
+    boxes = find_boxes(reference)
     rows: list[dict[str, object]] = []
-    kept: dict[str, _Drawn | str] = {}
+    kept: dict[str, _AnnotatorMask | str] = {}
     for model, source in job.predictions.items():
         prediction, status, error = None, "prediction_missing", ""
         if isinstance(source, str):
@@ -350,44 +317,44 @@ def _measure_scan(job: _Job) -> _Measured:
                 prediction = _read_prediction(source, grid)
             except SegfairError as problem:
                 status, error = "failed", str(problem)
-        predicted_boxes = _find_boxes(prediction, job.organ_ids) if prediction is not None else {}
+        predicted_boxes = find_boxes(prediction) if prediction is not None else {}
         for organ, label in job.organ_ids.items():
             if prediction is None:
                 comparison = mark_missing(status)
             else:
-                box = _join_boxes(boxes.get(organ), predicted_boxes.get(organ))
+                box = _join_boxes(boxes.get(label), predicted_boxes.get(label))
                 comparison = compare_masks(
                     reference[box] == label, prediction[box] == label, spacing, tolerance_mm=job.tolerances_mm[organ]
                 )
             rows.append({"model": model, "organ": organ, **asdict(comparison), "error": error})
         if model in job.annotators:
-            kept[model] = error if prediction is None else _Drawn(prediction, predicted_boxes)
-    return _Measured(rows, _compare_annotators(job, kept, spacing))
+            kept[model] = error if prediction is None else _AnnotatorMask(prediction, predicted_boxes)
+    return _ScanRows(rows, _compare_annotators(job, kept, spacing))
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """An annotator's label map (z, y, x), and the box around each organ in it."""
+class _AnnotatorMask:
+    """An annotator's label map (z, y, x), and the box around each label in it."""
 
     labels: np.ndarray
-    boxes: dict[str, tuple[slice, ...]]
+    boxes: dict[int, tuple[slice, ...]]
 
 
 def _compare_annotators(
-    job: _Job, drawn: dict[str, _Drawn | str], spacing: tuple[float, float, float]
+    job: _ScanJob, drawn: dict[str, _AnnotatorMask | str], spacing: tuple[float, float, float]
 ) -> list[dict[str, object]]:
-    """Compare each two annotators of one scan, organ by organ; an annotator without a mask is the reason why."""
+    """Compare each two annotators of one scan by organ; in place of a mask may stand a reason."""
     rows: list[dict[str, object]] = []
     for first, second in combinations(drawn, 2):
         one, other = drawn[first], drawn[second]
         for organ, label in job.organ_ids.items():
             error = ""
             if isinstance(one, str) or isinstance(other, str):
-                found = ObserverAgreement(status="prediction_missing")
+                found = AnnotatorAgreement(status="prediction_missing")
                 error = "; ".join(text for text in (one, other) if isinstance(text, str))
             else:
-                box = _join_boxes(one.boxes.get(organ), other.boxes.get(organ))
-                found = compare_observers(
+                box = _join_boxes(one.boxes.get(label), other.boxes.get(label))
+                found = compare_annotators(
                     one.labels[box] == label, other.labels[box] == label, spacing, tolerance_mm=job.tolerances_mm[organ]
                 )
             rows.append({"organ": organ, "annotator_a": first, "annotator_b": second, **asdict(found), "error": error})
@@ -395,7 +362,7 @@ def _compare_annotators(
 
 
 def _read_prediction(path: Path, grid: volumes.Grid) -> np.ndarray:
-    """Return a prediction's label map (z, y, x); a SegfairError where it does not lie on the reference's grid."""
+    """Return a prediction's label map (z, y, x); a SegfairError where it is on another grid."""
     image = volumes.read_on_grid(path, grid, what="the prediction", advice="run 02_inference again")
     labels = sitk.GetArrayFromImage(image)
     if labels.dtype.kind not in "ui":
@@ -403,18 +370,8 @@ def _read_prediction(path: Path, grid: volumes.Grid) -> np.ndarray:
     return labels
 
 
-def _find_boxes(labels: np.ndarray, organ_ids: dict[str, int]) -> dict[str, tuple[slice, ...]]:
-    """Return the box around each organ that is there; one pass over the label map for all."""
-    found = ndimage.find_objects(labels)
-    return {
-        organ: found[label - 1]
-        for organ, label in organ_ids.items()
-        if label <= len(found) and found[label - 1] is not None
-    }
-
-
 def _join_boxes(first: tuple[slice, ...] | None, second: tuple[slice, ...] | None) -> tuple[slice, ...]:
-    """Return the smallest box around both; one voxel where there is neither (both masks are empty there)."""
+    """Return the smallest box around both; one voxel, empty in both masks, where there is none."""
     present = [box for box in (first, second) if box is not None]
     if not present:
         return (slice(0, 1),) * 3

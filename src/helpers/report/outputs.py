@@ -25,19 +25,15 @@ from helpers.parameters import Parameters, Prompt, read_parameters
 from helpers.report import suppression
 from helpers.report.scrubbing import Scrubber
 from helpers.report.sentences.gaps import PLAIN_UNITS, Place, Row, rank_rows
+from helpers.schema import TABLES, Table, list_identifying
 from helpers.spatial import Template
-from helpers.study import TABLES
 from helpers.vocabulary.words import is_known, name_for_people
 
-# Columns that can name a person or a place; they end here.
-_IDENTIFYING = ("subject", "scan", "reference", "image", "path")
 _READ = (
     "cohort", "exclusions", "metrics", "groups", "disparity", "pairs", "matching", "adjusted_notes", "trends",
     "trend_tests", "intersections", "model_gaps", "agreement", "agreement_groups", "against_agreement", "maps",
     "slopes", "spatial_summary", "spatial_groups",
 )  # fmt: skip
-# Columns of words in the tables of other stages than the audit.
-_WORDS = ("scan", "subject", "reason", "status", "location", "region", "kind")
 
 
 @dataclass(frozen=True)
@@ -213,7 +209,7 @@ def read_outputs(folder: Path) -> Outputs:
     parameters = read_parameters(snapshot)
     problems: list[str] = []
     attributes, min_group = list(parameters.cohort.attributes), parameters.fairness.min_group
-    tables = {name: _read(folder / TABLES[name][0], problems, attributes) for name in _READ}
+    tables = {name: _read(folder / TABLES[name].path, TABLES[name], problems) for name in _READ}
     inference = _read_inference(folder, problems)
     cohort = tables["cohort"]
     scrub, people, numbers = _forget_names(cohort, folder, parameters.cohort.path)
@@ -265,15 +261,15 @@ def make_scrubber(folder: Path) -> Scrubber:
         A study's output folder; without a readable cohort.parquet, paths, dates and addresses are
         found all the same.
     """
-    scrub, _, _ = _forget_names(_read(Path(folder) / TABLES["cohort"][0], []), Path(folder))
+    scrub, _, _ = _forget_names(_read(Path(folder) / TABLES["cohort"].path, TABLES["cohort"], []), Path(folder))
     return scrub
 
 
-def _read(path: Path, problems: list[str], words: Iterable[str] = ()) -> pd.DataFrame | None:
+def _read(path: Path, table: Table, problems: list[str]) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        return storage.read_table(path, made_by="its stage", words=[*_WORDS, *words])
+        return storage.read_table(path, table)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except Exception as error:  # any fault of a file: the rest of the report is still worth having
@@ -285,7 +281,7 @@ def _read(path: Path, problems: list[str], words: Iterable[str] = ()) -> pd.Data
 def _read_inference(folder: Path, problems: list[str]) -> pd.DataFrame | None:
     tables = []
     for path in sorted((folder / "predictions").glob("*/inference.parquet")):
-        table = _read(path, problems)
+        table = _read(path, TABLES["inference"], problems)
         if table is not None:
             tables.append(table.assign(model=path.parent.name))
     return pd.concat(tables, ignore_index=True) if tables else None
@@ -339,7 +335,7 @@ def _strip(table: pd.DataFrame | None, scrub: Scrubber) -> pd.DataFrame | None:
     """Drop what names a person and scrub what was written about one."""
     if table is None:
         return None
-    table = table.drop(columns=[name for name in _IDENTIFYING if name in table])
+    table = table.drop(columns=[name for name in list_identifying() if name in table])
     for name in ("reason", "error", "note"):
         if name in table:
             table[name] = [scrub(text) for text in table[name]]

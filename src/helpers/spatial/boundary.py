@@ -1,7 +1,8 @@
-"""Signed distances to a mask's own voxel boundary, in one scan: what a viewer draws along an outline.
+"""Signed distances to a mask's voxel boundary: what a viewer draws along an outline.
 
-The maps of stage 04 measure between smoothed surfaces. An outline on a slice follows the voxels, so here the boundary
-is the voxels' faces: where the two outlines coincide, the error is exactly 0. Points and arrays are in (z, y, x) order.
+The maps of stage 04 measure between smoothed surfaces. An outline on a slice follows the voxels, so
+here the boundary is the voxels' faces: where two outlines coincide, the error is exactly 0. Points
+and arrays are in (z, y, x) order.
 """
 
 from __future__ import annotations
@@ -13,19 +14,11 @@ from skimage.measure import marching_cubes
 
 
 class MaskBoundary:
-    """The boundary of a mask, to measure distances to.
+    """The boundary of a mask, to measure distances to; mask and spacing are in (z, y, x) order.
 
-    Parameters
-    ----------
-    mask : ndarray of bool, (z, y, x)
-    spacing_mm : tuple of float
-        (z, y, x).
-
-    Attributes
-    ----------
-    points_mm : ndarray of float32, (n, 3)
-        The middles of all voxel faces between inside and outside, in mm (z, y, x) from the first voxel's centre. Where
-        the mask reaches the array's edge, that edge is boundary.
+    Its `points_mm`, float32, (n, 3), are the middles of all voxel faces between inside and outside,
+    in mm (z, y, x) from the first voxel's centre. Where the mask reaches the array's edge, that
+    edge is boundary.
     """
 
     def __init__(self, mask: np.ndarray, spacing_mm: tuple[float, float, float]) -> None:
@@ -35,18 +28,13 @@ class MaskBoundary:
         self._tree = cKDTree(self.points_mm, balanced_tree=False, compact_nodes=False) if len(self.points_mm) else None
 
     def measure(self, points_mm: np.ndarray) -> np.ndarray:
-        """Return the signed distance of points to the boundary.
-
-        Parameters
-        ----------
-        points_mm : ndarray, (n, 3)
-            In the same millimetres; NaN rows stay NaN.
+        """Return the signed distance of points (n, 3), in the same mm, to the boundary.
 
         Returns
         -------
         ndarray of float32, (n,)
-            In mm: positive where the point lies inside the mask, negative outside; NaN everywhere when the mask
-            is empty. Measured at points of a reference's boundary in a prediction, + is too large and − too small.
+            In mm, positive inside the mask and negative outside: at points of a reference's
+            boundary, + says that the mask is too large. NaN for NaN points and empty masks.
         """
         signed = np.full(len(points_mm), np.nan, np.float32)
         finite = np.isfinite(points_mm).all(axis=1)
@@ -58,7 +46,7 @@ class MaskBoundary:
         return signed
 
     def _is_inside(self, points_mm: np.ndarray) -> np.ndarray:
-        """Return whether the voxel a point lies in belongs to the mask; of a point on a face, either voxel."""
+        """Return whether a point's voxel is in the mask; of a point on a face, either voxel."""
         index = points_mm / self._spacing
         inside = np.zeros(len(index), bool)
         # On a face, both voxels count: the sign of a point at distance 0 is of no weight.
@@ -70,7 +58,7 @@ class MaskBoundary:
 
 
 def find_boundary_faces(mask: np.ndarray) -> np.ndarray:
-    """Return the middles of the voxel faces where a mask ends, (n, 3), in voxels (z, y, x) from the first centre."""
+    """Return the middles of the voxel faces where a mask ends, (n, 3), in voxels (z, y, x)."""
     padded = np.pad(mask, 1)
     parts = []
     for axis in range(3):
@@ -106,22 +94,21 @@ def mesh_mask(
 
     Notes
     -----
-    Voxels are averaged in blocks of about the wanted triangle side, smoothed by 0.6 blocks, and the 0.5 level is taken
-    (marching cubes). A part too thin for its blocks is meshed in finer ones.
+    Marching cubes at 0.5 of voxels averaged in blocks of about the wanted triangle side and
+    smoothed by 0.6 blocks. A part too thin for its blocks is meshed in finer ones.
     """
     spacing = np.asarray(spacing_mm, float)
     faces_seen = len(find_boundary_faces(mask))
     if not faces_seen:
         return np.empty((0, 3)), np.empty((0, 3), np.int64)
-    # A slanted plane shows about 1.5 times its area in voxel faces; marching cubes puts 1.5 vertices on a square.
+    # A slanted plane shows about 1.5 times its area in faces; a square gets about 1.5 vertices.
     area_mm2 = faces_seen * float(np.prod(spacing) ** (2 / 3)) / 1.5
     side_mm = np.sqrt(1.5 * area_mm2 / vertices)
     factors = np.maximum(1, np.rint(side_mm / spacing)).astype(int)
     while True:
         # One empty block all around closes the surface at the array's edges.
-        padded = np.pad(
-            mask.astype(np.float32), [(int(f), int(f + -size % f)) for size, f in zip(mask.shape, factors, strict=True)]
-        )
+        margins = [(int(f), int(f + -size % f)) for size, f in zip(mask.shape, factors, strict=True)]
+        padded = np.pad(mask.astype(np.float32), margins)
         blocks = [part for size, f in zip(padded.shape, factors, strict=True) for part in (size // f, f)]
         filled = padded.reshape(blocks).mean(axis=(1, 3, 5))
         smooth = gaussian_filter(filled, 0.6)

@@ -1,4 +1,4 @@
-"""The templates of a study: made from its cohort, found again from an earlier run, or taken from another study."""
+"""The templates of a study: made from its cohort, kept from an earlier run, or another study's."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pandas as pd
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import StageError
 from helpers.parameters import Compute
-from helpers.spatial.correspondence import AffineAlignment, Field
-from helpers.spatial.measuring import ScanCase, measure_shapes
-from helpers.spatial.results import name_organ, name_scans
+from helpers.spatial.correspondence import AffineAlignment, DistanceField
+from helpers.spatial.measuring import SurfaceCase, measure_shapes
+from helpers.spatial.results import name_organ, name_scan
 from helpers.spatial.template import (
     MIN_SHAPES,
-    Part,
-    Step,
+    AlignmentStep,
+    ShapeSum,
     Template,
     add_shapes,
     build_template,
@@ -37,14 +37,7 @@ SHAPES_PER_PART = 6
 def make_templates(study: Study, cohort: pd.DataFrame, organs: Sequence[str], notes: list[str]) -> dict[str, Template]:
     """Return a template per organ, and leave each as ``spatial/<organ>/template.npz``.
 
-    Parameters
-    ----------
-    study : Study
-    cohort : DataFrame
-        The included scans.
-    organs : sequence of str
-    notes : list of str
-        Sentences on what is left out are added.
+    Of the included scans in `cohort`. Sentences on what is left out are added to `notes`.
 
     Raises
     ------
@@ -63,10 +56,10 @@ def make_templates(study: Study, cohort: pd.DataFrame, organs: Sequence[str], no
     return templates
 
 
-def make_case(study: Study, row: object, organs: Sequence[str]) -> ScanCase:
+def make_case(study: Study, row: object, organs: Sequence[str]) -> SurfaceCase:
     """Return what a worker needs to know of one row of the cohort."""
-    return ScanCase(
-        name=f"scan {row.number:03d}",  # type: ignore[attr-defined]
+    return SurfaceCase(
+        name=name_scan(row.number),  # type: ignore[attr-defined]
         reference=Path(row.reference),  # type: ignore[attr-defined]
         organs=study.parameters.cohort.organs,
         organ_ids=study.organ_ids,
@@ -79,7 +72,8 @@ def _take_template(source: Path, organ: str) -> Template:
     path = source / organ / "template.npz"
     if not path.exists():
         raise StageError(
-            f"spatial.template: {path} is missing: name the folder `spatial` of a study whose templates include {organ}, or leave the key out"
+            f"spatial.template: {path} is missing: name the folder `spatial` of a study whose templates include "
+            f"{organ}, or leave the key out"
         )
     return Template.load(path)
 
@@ -94,38 +88,29 @@ def _build_templates(
         chosen = np.random.default_rng(study.seed_for("spatial", "template")).permutation(len(first))
         first = first.iloc[np.sort(chosen[:MAX_TEMPLATE_SUBJECTS])]
         notes.append(
-            f"templates are the mean of {MAX_TEMPLATE_SUBJECTS} of {cohort['subject'].nunique()} subjects, drawn by the study's seed"
+            f"templates are the mean of {MAX_TEMPLATE_SUBJECTS} of {cohort['subject'].nunique()} subjects, "
+            "drawn by the study's seed"
         )
-    shapes = map_cases(
-        measure_shapes,
-        [make_case(study, row, organs) for row in first.itertuples()],
-        ids=name_scans(first),
-        compute=compute,
-        label="organ shapes",
-    )
+    cases = [make_case(study, row, organs) for row in first.itertuples()]
+    shapes = map_cases(measure_shapes, cases, ids=[case.name for case in cases], compute=compute, label="organ shapes")
     templates = {}
     for organ in organs:
         of_organ = [found[organ] for found in shapes if not isinstance(found, CaseFailure) and organ in found]
         if len(of_organ) < MIN_SHAPES:
-            notes.append(
-                f"{name_organ(organ)}: {len(of_organ)} subject{'' if len(of_organ) == 1 else 's'} with this organ; a template needs at least {MIN_SHAPES}, so there is no map"
-            )
+            people = f"{len(of_organ)} subject{'' if len(of_organ) == 1 else 's'} with this organ"
+            notes.append(f"{name_organ(organ)}: {people}; a template needs at least {MIN_SHAPES}, so there is no map")
             continue
         made_from = hash_ingredients(choose_shapes(of_organ), vertices=vertices)
         kept = _find_kept(study.folder / "spatial" / organ / "template.npz", made_from)
         if kept is not None:
             templates[organ] = kept
             continue
-        # Workers get paths, not pixels; the folder is the study's, because a cluster's workers see that one.
+        # Workers get paths, not pixels, in the study's folder, which a cluster's workers see.
         folder = study.folder / "spatial"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".shapes-", dir=folder) as shapes_folder:
-            add_all = partial(
-                add_all_shapes,
-                folder=Path(shapes_folder),
-                compute=compute,
-                label=f"template of {name_organ(organ)}",
-            )
+            label = f"template of {name_organ(organ)}"
+            add_all = partial(add_all_shapes, folder=Path(shapes_folder), compute=compute, label=label)
             try:
                 templates[organ] = build_template(of_organ, add_all, vertices=vertices, made_from=made_from)
             except ValueError as error:
@@ -134,7 +119,7 @@ def _build_templates(
 
 
 def _find_kept(path: Path, made_from: str) -> Template | None:
-    """Return the template of an earlier run, if it was made from the same shapes in the same way."""
+    """Return an earlier run's template, if made from the same shapes in the same way."""
     try:
         template = Template.load(path)
     except StageError:
@@ -143,16 +128,16 @@ def _find_kept(path: Path, made_from: str) -> Template | None:
 
 
 def add_all_shapes(
-    canvas: Field,
-    fields: Sequence[Field],
+    canvas: DistanceField,
+    fields: Sequence[DistanceField],
     starts: Sequence[AffineAlignment],
-    step: Step,
+    step: AlignmentStep,
     *,
     folder: Path,
     compute: Compute,
     label: str,
-) -> list[Part]:
-    """Add shapes up on a canvas, a few at a time, wherever `compute` says; `folder` takes the fields on their way."""
+) -> list[ShapeSum]:
+    """Add shapes up on a canvas, a few at a time, wherever `compute` says, by way of `folder`."""
     mean = folder / f"mean{len(list(folder.glob('mean*')))}.npz"
     canvas.save(mean)
     paths = [folder / f"{field.name}.npz" for field in fields]
@@ -173,11 +158,11 @@ def add_all_shapes(
     return found
 
 
-def _add_some(case: tuple[Path, Sequence[Path], Sequence[AffineAlignment], Step]) -> Part:
+def _add_some(case: tuple[Path, Sequence[Path], Sequence[AffineAlignment], AlignmentStep]) -> ShapeSum:
     mean, paths, starts, step = case
-    return add_shapes(_load_mean(mean), [Field.load(path) for path in paths], starts, step)
+    return add_shapes(_load_mean(mean), [DistanceField.load(path) for path in paths], starts, step)
 
 
 @lru_cache(maxsize=2)
-def _load_mean(path: Path) -> Field:
-    return Field.load(path)
+def _load_mean(path: Path) -> DistanceField:
+    return DistanceField.load(path)

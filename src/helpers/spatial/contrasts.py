@@ -1,4 +1,4 @@
-"""What is tested on a surface: two groups, all groups, or a slope, with the study's other attributes held equal."""
+"""What is tested on a surface: two groups, all groups, or a slope, adjusted for covariates."""
 
 from __future__ import annotations
 
@@ -69,9 +69,10 @@ class SurfaceTest:
         With signed.npy, absolute.npy and miss.npy, each (n_people, n_vertices).
     template : Path
     designs : dict of str to Design
-        By measure ("signed", "absolute", "miss"); "any_group" tests all groups' signed errors together.
+        By measure ("signed", "absolute", "miss"); "any_group" tests all groups' signed errors.
     min_group : int
-        A vertex that fewer of any compared group have is not tested; of a slope, fewer than twice as many in all.
+        A vertex that fewer of any compared group have is not tested; of a slope, fewer than twice
+        as many in all.
     permutations, seed : int
     """
 
@@ -165,8 +166,8 @@ def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
     Returns
     -------
     dict of str to SurfaceEffect
-        By measure. Clusters are enhanced for signed errors alone; the others are corrected by the largest statistic.
-        Between groups, distances have a variance per group; misses, which are 0 or 1, have the one that equal means imply.
+        By measure. Clusters are enhanced for signed errors alone. Between groups, distances have a
+        variance per group; misses, which are 0 or 1, have the one that equal means imply.
     """
     template = Template.load(case.template)
     mesh = link_vertices(template.faces, measure_vertex_areas(template.vertices_mm, template.faces))

@@ -1,8 +1,8 @@
 """Which point of a person's organ each template vertex stands for.
 
 Three steps: an affine registration of signed-distance fields, a deformable one of what it leaves
-(:mod:`helpers.spatial.deformation`), and each vertex so carried is snapped to the closest point of the person's own
-reference surface.
+(:mod:`helpers.spatial.deformation`), and each vertex so carried is snapped to the closest point of
+the person's own reference surface.
 """
 
 from __future__ import annotations
@@ -12,65 +12,44 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import edt
 import numpy as np
 import SimpleITK as sitk
 
-from helpers.spatial.surfaces import Occupancy, Surface, find_closest_points
+from helpers.spatial.surfaces import Occupancy, Surface, VoxelFrame, find_closest_points
 from helpers.storage import write_atomically
 
-# Fields are clipped this many grid steps from the surface: far away they say more about size than about shape.
+# Fields are clipped this many grid steps from the surface: beyond, they tell of size, not of shape.
 CLIP_STEPS = 5
 # The registration looks at this many grid steps on either side of the template's surface ...
 BAND_STEPS = 3
 # ... and, on large organs, at about this many points of that band.
 METRIC_POINTS = 4000
-# Lengths are given to the optimiser in this unit, so that turns and shifts weigh about alike for an organ.
+# The optimiser's unit of length, in which an organ's turns and shifts weigh about alike.
 OPTIMISER_UNIT_MM = 30.0
-# A subject's distance is poor over this part of the organ's radius, or as an outlier over the lower one.
+# A distance is poor over this part of the organ's radius, or as an outlier over the lower one.
 POOR_RADIUS_FRACTION = 0.25
 OUTLIER_RADIUS_FRACTION = 0.10
 OUTLIER_ROBUST_SD = 3.0
 
 
 @dataclass(frozen=True)
-class Field:
-    """A signed-distance field of one organ on an isotropic grid along the body's axes.
+class DistanceField:
+    """A signed-distance field of one organ on an isotropic grid along the body's axes."""
 
-    Attributes
-    ----------
-    values_mm : ndarray of float32, (z, y, x)
-        Distance to the surface, negative inside, clipped.
-    grid_mm : float
-        The grid's spacing.
-    origin_mm : ndarray, (3,)
-        Where its first voxel lies (x, y, z), relative to the organ's centre.
-    centre_mm : ndarray, (3,)
-        The organ's centroid in the scan (LPS).
-    scale_mm : ndarray, (3,)
-        Standard deviation of the organ's volume along x, y, z.
-    cut : ndarray of bool, (3, 2)
-        Sides on which the organ reaches the end of the scan, see :class:`Occupancy`.
-    known : ndarray of bool, (z, y, x), or None
-        Where the scan can say; None for everywhere.
-    name : str
-        Whose organ it is, for progress and failures.
-    """
-
-    values_mm: np.ndarray
-    grid_mm: float
-    origin_mm: np.ndarray
-    centre_mm: np.ndarray
-    scale_mm: np.ndarray
-    cut: np.ndarray
-    known: np.ndarray | None = None
-    name: str = ""
+    values_mm: np.ndarray  # float32, (z, y, x): to the surface, negative inside, clipped
+    grid_mm: float  # the spacing
+    origin_mm: np.ndarray  # (3,): the first voxel (x, y, z), relative to the organ's centre
+    centre_mm: np.ndarray  # (3,): the organ's centroid in the scan (LPS)
+    scale_mm: np.ndarray  # (3,): SD of the organ's volume along x, y, z
+    cut: np.ndarray  # bool, (3, 2): the organ reaches the end of the scan, see Occupancy
+    known: np.ndarray | None = None  # bool, (z, y, x): where the scan can say; None: everywhere
+    name: str = ""  # whose organ it is, for progress and failures
 
     @property
     def extent_mm(self) -> np.ndarray:
-        """Where the organ begins and ends along x, y, z, (3, 2), in organ-centred mm, to a voxel."""
+        """Where the organ begins and ends along x, y, z, (3, 2), organ-centred mm, to a voxel."""
         inside = self.values_mm < 0
         ends = [np.flatnonzero(inside.any(axis=other))[[0, -1]] for other in ((0, 1), (0, 2), (1, 2))]
         return self.origin_mm[:, None] + self.grid_mm * np.asarray(ends, float)
@@ -84,68 +63,35 @@ class Field:
 
     def as_image(self) -> sitk.Image:
         """Return the field as a SimpleITK image in organ-centred mm."""
-        image = sitk.GetImageFromArray(self.values_mm)
-        image.SetSpacing([self.grid_mm] * 3)
-        image.SetOrigin(self.origin_mm.tolist())
-        return image
+        return VoxelFrame.upright(self.origin_mm, self.grid_mm).as_image(self.values_mm)
+
+    def known_as_image(self) -> sitk.Image:
+        """Return where the scan can say as a uint8 image on the field's grid."""
+        known = np.ones(self.values_mm.shape, np.uint8) if self.known is None else self.known.astype(np.uint8)
+        return VoxelFrame.upright(self.origin_mm, self.grid_mm).as_image(known)
 
     def save(self, path: Path) -> None:
         """Write the field as .npz, atomically."""
         known = np.zeros((0, 0, 0), bool) if self.known is None else self.known
         with write_atomically(path) as temporary:
-            np.savez(
-                temporary, values=self.values_mm, grid=self.grid_mm, origin=self.origin_mm, centre=self.centre_mm,
-                scale=self.scale_mm, cut=self.cut, known=known, name=self.name,
-            )  # fmt: skip
+            np.savez(temporary, **(vars(self) | {"known": known}))
 
     @classmethod
-    def load(cls, path: Path) -> Field:
+    def load(cls, path: Path) -> DistanceField:
         """Read a field that :meth:`save` wrote."""
         with np.load(path, allow_pickle=False) as stored:
-            return cls(
-                stored["values"],
-                float(stored["grid"]),
-                stored["origin"],
-                stored["centre"],
-                stored["scale"],
-                stored["cut"],
-                stored["known"] if stored["known"].size else None,
-                str(stored["name"]),
-            )
-
-    def known_as_image(self) -> sitk.Image:
-        """Return where the scan can say as a uint8 image on the field's grid."""
-        known = np.ones(self.values_mm.shape, np.uint8) if self.known is None else self.known.astype(np.uint8)
-        image = sitk.GetImageFromArray(known)
-        image.SetSpacing([self.grid_mm] * 3)
-        image.SetOrigin(self.origin_mm.tolist())
-        return image
-
-
-class Alignment(Protocol):
-    """What carries template points to a scan."""
-
-    def map_points(self, points_mm: np.ndarray) -> np.ndarray:
-        """Return where template points (n, 3) lie in the scan, LPS mm."""
-        ...
+            found = dict(stored)
+        known = found["known"] if found["known"].size else None
+        return cls(**(found | {"grid_mm": float(found["grid_mm"]), "known": known, "name": str(found["name"])}))
 
 
 @dataclass(frozen=True)
 class AffineAlignment:
-    """``scan = centre + matrix · template + offset``, all in LPS mm.
+    """``scan = centre + matrix · template + offset``, all in LPS mm."""
 
-    Attributes
-    ----------
-    matrix : ndarray, (3, 3)
-    offset_mm : ndarray, (3,)
-        Relative to the organ's centre.
-    centre_mm : ndarray, (3,)
-        The organ's centroid in the scan.
-    """
-
-    matrix: np.ndarray
-    offset_mm: np.ndarray
-    centre_mm: np.ndarray
+    matrix: np.ndarray  # (3, 3)
+    offset_mm: np.ndarray  # (3,), relative to the organ's centre
+    centre_mm: np.ndarray  # (3,), the organ's centroid in the scan
 
     def map_points(self, points_mm: np.ndarray) -> np.ndarray:
         """Return where template points (n, 3) lie in the scan, LPS mm."""
@@ -160,32 +106,17 @@ class AffineAlignment:
 
 
 @dataclass(frozen=True)
-class Match:
-    """A person's surface point for every template vertex.
+class SurfaceMatch:
+    """A person's surface point for every template vertex, and how far off these lay before."""
 
-    Attributes
-    ----------
-    points_mm : ndarray, (n, 3)
-        On the person's reference surface; NaN where missing.
-    distance_mm : float
-        How far carried vertices lay from the surface on average before they were snapped; NaN where none did.
-    """
-
-    points_mm: np.ndarray
-    distance_mm: float
+    points_mm: np.ndarray  # (n, 3), on the person's reference surface; NaN where missing
+    distance_mm: float  # mean over the vertices carried there; NaN without any
 
 
-def measure_field(occupancy: Occupancy, *, grid_mm: float, name: str = "") -> Field:
+def measure_field(occupancy: Occupancy, *, grid_mm: float, name: str = "") -> DistanceField:
     """Turn an organ's occupancy into a clipped signed-distance field around its centroid.
 
-    Parameters
-    ----------
-    occupancy : Occupancy
-        The organ in the scan.
-    grid_mm : float
-        Spacing of the result. Distances are taken on a grid of half that spacing and averaged.
-    name : str
-        Whose organ it is.
+    Distances are taken on a grid of half the spacing `grid_mm` and averaged. `name` is whose it is.
     """
     image = occupancy.as_image()
     inside_zyx = np.argwhere(occupancy.values > 0.5)
@@ -195,22 +126,14 @@ def measure_field(occupancy: Occupancy, *, grid_mm: float, name: str = "") -> Fi
     low, high = places_mm.min(axis=0) - centre - clip_mm, places_mm.max(axis=0) - centre + clip_mm
     shape = 2 * np.ceil((high - low) / grid_mm).astype(int)
     step = grid_mm / 2
-    identity = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    # Beyond the scan the nearest value counts (the last argument): a cut organ goes on.
     fine = sitk.Resample(
-        image,
-        shape.tolist(),
-        sitk.Transform(),
-        sitk.sitkLinear,
-        (centre + low).tolist(),
-        [step] * 3,
-        identity,
-        0.0,
-        sitk.sitkFloat32,
-        True,  # beyond the scan the nearest value counts: a cut organ goes on
-    )
+        image, shape.tolist(), sitk.Transform(), sitk.sitkLinear, (centre + low).tolist(), [step] * 3,
+        np.eye(3).ravel().tolist(), 0.0, sitk.sitkFloat32, True,
+    )  # fmt: skip
     inside = sitk.GetArrayViewFromImage(fine) > 0.5
     spacing = (step, step, step)
-    # The nearest voxel centre of the other side lies beyond the surface by half a voxel where the surface
+    # The nearest voxel centre of the other side lies beyond the surface by half a voxel where it
     # runs along the grid, by nearly nothing where it runs across: a quarter is right on average.
     distance = edt.edt(~inside, anisotropy=spacing, parallel=1) - step / 4
     distance[inside] = step / 4 - edt.edt(inside, anisotropy=spacing, parallel=1)[inside]
@@ -223,16 +146,17 @@ def measure_field(occupancy: Occupancy, *, grid_mm: float, name: str = "") -> Fi
         z, y, x = np.meshgrid(*axes[::-1], indexing="ij")
         points = np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)
         known = ~occupancy.is_beyond_cut(points).reshape(nz, ny, nx)
-    return Field(distance.astype(np.float32), grid_mm, origin, centre, scale, occupancy.cut, known, name)
+    return DistanceField(distance.astype(np.float32), grid_mm, origin, centre, scale, occupancy.cut, known, name)
 
 
 def guess_alignment(
-    field: Field, template_scale_mm: np.ndarray, template_extent_mm: np.ndarray | None = None
+    field: DistanceField, template_scale_mm: np.ndarray, template_extent_mm: np.ndarray | None = None
 ) -> AffineAlignment:
-    """Return the alignment that matches centroid and size along each axis: where registration starts.
+    """Return the alignment that matches centroid and size along each axis, to start from.
 
-    Along an axis on which the organ is cut its size cannot be known and is taken as the template's; where it is
-    cut at one end, its other end is put on the template's (`template_extent_mm`, :attr:`Field.extent_mm`).
+    Along an axis on which the organ is cut its size is not known and is taken as the template's.
+    Where it is cut at one end, its other end is put on the template's (`template_extent_mm`, see
+    :attr:`DistanceField.extent_mm`).
     """
     cut = field.cut.any(axis=1)
     factors = np.where(cut, 1.0, field.scale_mm / template_scale_mm)
@@ -244,11 +168,11 @@ def guess_alignment(
     return AffineAlignment(np.diag(factors), offset, field.centre_mm)
 
 
-def register_affine(template: Field, field: Field, start: AffineAlignment) -> AffineAlignment:
+def register_affine(template: DistanceField, field: DistanceField, start: AffineAlignment) -> AffineAlignment:
     """Find the affine alignment from a template to a scan's organ.
 
-    Mean squared difference of the signed-distance fields within a band around the template's surface,
-    minimised by L-BFGS-B from `start` (SimpleITK). Deterministic.
+    Mean squared difference of the signed-distance fields within a band around the template's
+    surface, minimised by L-BFGS-B from `start` (SimpleITK). Deterministic.
 
     Raises
     ------
@@ -278,14 +202,12 @@ def register_affine(template: Field, field: Field, start: AffineAlignment) -> Af
         registration.SetMetricSamplingPercentage(METRIC_POINTS / inside_band)
     registration.SetInterpolator(sitk.sitkLinear)
     registration.SetOptimizerAsLBFGSB(
-        gradientConvergenceTolerance=1e-4,
-        numberOfIterations=60,
-        maximumNumberOfFunctionEvaluations=100,
+        gradientConvergenceTolerance=1e-4, numberOfIterations=60, maximumNumberOfFunctionEvaluations=100,
         costFunctionConvergenceFactor=1e12,
-    )
+    )  # fmt: skip
     registration.SetInitialTransform(transform, inPlace=True)
     warns = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # a trial step off the field is no news for the terminal
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # a trial step off the field is no news
     try:
         registration.Execute(fixed, moving)
         mismatch = registration.GetMetricValue()
@@ -293,7 +215,7 @@ def register_affine(template: Field, field: Field, start: AffineAlignment) -> Af
         mismatch = math.inf
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(warns)
-    # Clipped fields differ by twice the clip at most; without a common point the metric is a huge number.
+    # Clipped fields differ by twice the clip at most; without a common point the metric is huge.
     if not mismatch <= (2 * CLIP_STEPS * template.grid_mm) ** 2:
         raise ValueError("the organ could not be registered to the template: the two do not overlap")
     matrix = np.asarray(transform.GetMatrix()).reshape(3, 3)
@@ -304,48 +226,26 @@ def register_affine(template: Field, field: Field, start: AffineAlignment) -> Af
     return AffineAlignment(matrix, offset, field.centre_mm)
 
 
-def match_vertices(vertices_mm: np.ndarray, alignment: Alignment, occupancy: Occupancy, reference: Surface) -> Match:
-    """Carry template vertices into a scan and snap them to the person's reference surface.
+def match_vertices(carried_mm: np.ndarray, occupancy: Occupancy, reference: Surface) -> SurfaceMatch:
+    """Snap template vertices carried into a scan (n, 3) to the person's reference surface.
 
-    Parameters
-    ----------
-    vertices_mm : ndarray, (n, 3)
-        The template's vertices.
-    alignment : Alignment
-        Template to scan.
-    occupancy, reference : Occupancy, Surface
-        The person's reference organ.
-
-    Returns
-    -------
-    Match
-        A vertex that lands outside the field of view of a cut organ, or on the rim where the surface
-        was cut, is missing (NaN): the person's organ has no such place in this scan.
+    A vertex that lands outside the field of view of a cut organ, or on the rim where the surface
+    was cut, is missing (NaN): the person's organ has no such place in this scan.
     """
-    carried = alignment.map_points(vertices_mm)
-    snapped = find_closest_points(reference, carried)
-    missing = occupancy.is_beyond_cut(carried) | occupancy.is_beyond_cut(snapped, tolerance_mm=1e-3)
-    distances = np.linalg.norm(carried - snapped, axis=1)[~missing]
+    snapped = find_closest_points(reference, carried_mm)
+    missing = occupancy.is_beyond_cut(carried_mm) | occupancy.is_beyond_cut(snapped, tolerance_mm=1e-3)
+    distances = np.linalg.norm(carried_mm - snapped, axis=1)[~missing]
     distances = distances[np.isfinite(distances)]
     snapped[missing] = np.nan
-    return Match(snapped, float(distances.mean()) if distances.size else math.nan)
+    return SurfaceMatch(snapped, float(distances.mean()) if distances.size else math.nan)
 
 
 def flag_poor_matches(distances_mm: Sequence[float], *, radius_mm: float) -> list[str]:
-    """Say which scans do not fit the template well enough to be used.
+    """Return per scan "" or why it does not fit the template well enough to be used.
 
-    Parameters
-    ----------
-    distances_mm : sequence of float
-        :attr:`Match.distance_mm` of each scan; NaN for none.
-    radius_mm : float
-        The organ's radius: three times the template's volume over its surface.
-
-    Returns
-    -------
-    list of str
-        Per scan "" or the reason. Poor is: over a quarter of the radius; or over a tenth of it and more
-        than three robust standard deviations (1.4826 times the median absolute deviation) above the median; or no distance.
+    Poor is a :attr:`SurfaceMatch.distance_mm` of NaN; over a quarter of the organ's radius; or over
+    a tenth of it and more than three robust SDs (1.4826 times the median absolute deviation) above
+    the scans' median.
     """
     distances = np.asarray(distances_mm, float)
     finite = distances[np.isfinite(distances)]
@@ -355,16 +255,13 @@ def flag_poor_matches(distances_mm: Sequence[float], *, radius_mm: float) -> lis
     outlier = max(median + OUTLIER_ROBUST_SD * spread, OUTLIER_RADIUS_FRACTION * radius_mm)
     reasons = []
     for distance in distances:
+        said = f"after registration the template lies {distance:.1f} mm from the organ's surface on average, "
         if not math.isfinite(distance):
             reasons.append("no part of the template's surface falls into the scan")
         elif distance > limit:
-            reasons.append(
-                f"after registration the template lies {distance:.1f} mm from the organ's surface on average, over a quarter of the organ's radius ({limit:.1f} mm)"
-            )
+            reasons.append(f"{said}over a quarter of the organ's radius ({limit:.1f} mm)")
         elif distance > outlier:
-            reasons.append(
-                f"after registration the template lies {distance:.1f} mm from the organ's surface on average, against a median of {median:.1f} mm over the scans"
-            )
+            reasons.append(f"{said}against a median of {median:.1f} mm over the scans")
         else:
             reasons.append("")
     return reasons

@@ -1,4 +1,4 @@
-"""From an affine alignment to a deformable one: what the whole organ's shape leaves over, place by place."""
+"""From an affine alignment to a deformable one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from helpers.spatial.correspondence import AffineAlignment, Field
+from helpers.spatial.correspondence import AffineAlignment, DistanceField
+from helpers.spatial.surfaces import VoxelFrame
 
 # Coarse to fine: by how much the grid is thinned, and how many steps are made there.
 LEVELS = ((2, 25), (1, 20))
 COARSE = LEVELS[:1]
-# The Gaussian (in steps of the level's grid) that keeps the deformation smooth, as a thin tissue would.
+# The Gaussian (in steps of the level's grid) that keeps the deformation smooth.
 ELASTICITY_STEPS = 1.0
 # Displacements are kept as whole hundredths of a millimetre: far below a voxel, and small on disk.
 STORED_MM = 0.01
@@ -22,25 +23,15 @@ STORED_MM = 0.01
 
 @dataclass(frozen=True)
 class DeformableAlignment:
-    """``scan = affine(template + displacement(template))``, all in LPS mm.
-
-    Attributes
-    ----------
-    affine : AffineAlignment
-    displacement_mm : ndarray of float32, (z, y, x, 3)
-        Along x, y, z, on the template's grid; nothing beyond it.
-    grid_mm : float
-    origin_mm : ndarray, (3,)
-        Where the first voxel lies (x, y, z) in template mm.
-    """
+    """``scan = affine(template + displacement(template))``, all in LPS mm."""
 
     affine: AffineAlignment
-    displacement_mm: np.ndarray
+    displacement_mm: np.ndarray  # float32, (z, y, x, 3), along x, y, z, on the template's grid
     grid_mm: float
-    origin_mm: np.ndarray
+    origin_mm: np.ndarray  # (3,): where the first voxel lies (x, y, z) in template mm
 
     def displace(self, points_mm: np.ndarray) -> np.ndarray:
-        """Return where template points (n, 3) lie after the deformation, before the affine alignment."""
+        """Return where template points (n, 3) lie deformed, before the affine alignment."""
         places = ((points_mm - self.origin_mm) / self.grid_mm)[:, ::-1].T
         moved = [
             ndimage.map_coordinates(self.displacement_mm[..., axis], places, order=1, mode="constant")
@@ -54,51 +45,46 @@ class DeformableAlignment:
 
     def as_transform(self) -> sitk.CompositeTransform:
         """Return the part from template mm to organ-centred mm as a SimpleITK transform."""
-        # A composite applies what was added last first. The transform takes its image over: it must be one of its own.
+        # A composite applies what was added last first. The transform takes its image over.
         deform = sitk.DisplacementFieldTransform(self._as_image())
         return sitk.CompositeTransform([self.affine.as_transform(), deform])
 
     def measure_volume_change(self, points_mm: np.ndarray) -> np.ndarray:
-        """Return how much the deformation swells (> 1) or shrinks (< 1) at template points; folded where not positive.
+        """Return how much the deformation swells (> 1) or shrinks (< 1) at template points, (n,).
 
-        The determinant of the deformation's Jacobian at the nearest voxel; 1 beyond the grid.
+        The determinant of its Jacobian at the nearest voxel, not positive where it folds; 1 beyond
+        the grid.
         """
         change = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(self._as_image()))
         places = np.rint((points_mm - self.origin_mm) / self.grid_mm)[:, ::-1].T
         return ndimage.map_coordinates(change, places, order=0, mode="constant", cval=1.0)
 
     def _as_image(self) -> sitk.Image:
-        return _as_vector_image(self.displacement_mm, self.grid_mm, self.origin_mm)
+        frame = VoxelFrame.upright(self.origin_mm, self.grid_mm)
+        return frame.as_image(self.displacement_mm.astype(np.float64), vectors=True)
 
 
 def deform(
-    template: Field, field: Field, affine: AffineAlignment, *, levels: Sequence[tuple[int, int]] = LEVELS
+    template: DistanceField,
+    field: DistanceField,
+    affine: AffineAlignment,
+    *,
+    levels: Sequence[tuple[int, int]] = LEVELS,
 ) -> DeformableAlignment:
-    """Find the smooth deformation that takes a template, after its affine alignment, to a scan's organ.
+    """Find the smooth deformation that takes an affinely aligned template to a scan's organ.
 
-    Parameters
-    ----------
-    template, field : Field
-        Signed-distance fields, clipped alike.
-    affine : AffineAlignment
-        From :func:`helpers.spatial.correspondence.register_affine`.
-    levels : sequence of (int, int)
-        By how much the grid is thinned and how many steps are made there, coarse to fine.
-
-    Returns
-    -------
-    DeformableAlignment
-        Displacements rounded to 0.01 mm, so that a stored alignment is the same as a new one.
+    The two fields are clipped alike; `levels` as in :data:`LEVELS`. Displacements are rounded to
+    0.01 mm, so that a stored alignment is the same as a new one.
 
     Notes
     -----
-    Diffeomorphic demons with symmetric forces (SimpleITK), coarse to fine: the two fields agree where their
-    surfaces do, and their difference, in mm, is how far a surface has still to move. What the scan cannot show (organs
-    cut by the field of view) pulls at nothing. Deterministic.
+    Diffeomorphic demons with symmetric forces (SimpleITK), coarse to fine: the two fields agree
+    where their surfaces do, and their difference, in mm, is how far a surface has still to move.
+    What the scan cannot show (organs cut by the field of view) pulls at nothing. Deterministic.
 
     References
     ----------
-    Vercauteren, Pennec, Perchant & Ayache, Diffeomorphic demons: efficient non-parametric image registration,
+    Vercauteren et al., Diffeomorphic demons: efficient non-parametric image registration,
     NeuroImage 45:S61-S72, 2009.
     """
     fixed = template.as_image()
@@ -108,13 +94,14 @@ def deform(
     if field.known is not None:
         known = sitk.Resample(field.known_as_image(), fixed, aligned, sitk.sitkNearestNeighbor, 1)
         mixed = np.where(sitk.GetArrayViewFromImage(known) > 0, sitk.GetArrayViewFromImage(moving), template.values_mm)
-        moving = _like(mixed, fixed)
+        moving = sitk.GetImageFromArray(mixed.astype(np.float32))
+        moving.CopyInformation(fixed)
     displacement = sitk.Image(fixed.GetSize(), sitk.sitkVectorFloat64, 3)
     displacement.CopyInformation(fixed)
     for thinning, steps in levels:
         if min(fixed.GetSize()) < 8 * thinning and thinning > 1:
             continue
-        coarse_fixed, coarse_moving = (_thin(image, thinning) for image in (fixed, moving))
+        coarse_fixed, coarse_moving = (sitk.BinShrink(image, [thinning] * 3) for image in (fixed, moving))
         demons = sitk.DiffeomorphicDemonsRegistrationFilter()
         demons.SetNumberOfThreads(1)
         demons.SetNumberOfIterations(steps)
@@ -135,38 +122,15 @@ def quantise(displacement_mm: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(displacement_mm / STORED_MM), -32767, 32767).astype(np.int16)
 
 
-def remove_mean_displacement(field: Field, displacement_mm: np.ndarray) -> Field:
+def remove_mean_displacement(field: DistanceField, displacement_mm: np.ndarray) -> DistanceField:
     """Move a template so that, on average over the shapes, each of its points is carried to itself.
 
-    Parameters
-    ----------
-    field : Field
-        The mean of the shapes in template space.
-    displacement_mm : ndarray, (z, y, x, 3)
-        The mean of their displacements, on the field's grid.
+    `field` is the mean of the shapes in template space, `displacement_mm` (z, y, x, 3) that of
+    their displacements, on the field's grid.
     """
     grid = field.as_image()
-    mean = _as_vector_image(displacement_mm, field.grid_mm, field.origin_mm)
+    mean = VoxelFrame.upright(field.origin_mm, field.grid_mm).as_image(displacement_mm.astype(np.float64), vectors=True)
     inverse = sitk.InvertDisplacementField(mean, maximumNumberOfIterations=20)
     outside_mm = float(field.values_mm.max())
     moved = sitk.Resample(grid, grid, sitk.DisplacementFieldTransform(inverse), sitk.sitkBSpline, outside_mm)
     return replace(field, values_mm=sitk.GetArrayFromImage(moved))
-
-
-def _as_vector_image(displacement_mm: np.ndarray, grid_mm: float, origin_mm: np.ndarray) -> sitk.Image:
-    image = sitk.GetImageFromArray(displacement_mm.astype(np.float64), isVector=True)
-    image.SetSpacing([grid_mm] * 3)
-    image.SetOrigin(origin_mm.tolist())
-    return image
-
-
-def _thin(image: sitk.Image, factor: int) -> sitk.Image:
-    if factor == 1:
-        return image
-    return sitk.BinShrink(image, [factor] * image.GetDimension())
-
-
-def _like(values: np.ndarray, image: sitk.Image) -> sitk.Image:
-    made = sitk.GetImageFromArray(values.astype(np.float32))
-    made.CopyInformation(image)
-    return made

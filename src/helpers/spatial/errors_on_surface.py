@@ -20,15 +20,14 @@ def measure_signed_errors(points_mm: np.ndarray, prediction: Occupancy, surface:
     Returns
     -------
     ndarray of float32, (n,)
-        Distance in mm to the closest point of the predicted surface: positive where the point lies inside
-        the prediction (over-segmentation: the prediction goes beyond the reference), negative where it
-        lies outside (under-segmentation). NaN for a missing point, and where the prediction has no
-        surface in the scan.
+        Distance in mm to the closest point of the predicted surface: positive where the point lies
+        inside the prediction (over-segmentation), negative where it lies outside. NaN for a missing
+        point, and where the prediction has no surface in the scan.
 
     Notes
     -----
-    The distance is to the nearest predicted surface, wherever it is: a hole or an island counts like the outer
-    surface, and at a thin tip the nearest surface may be that of the other side.
+    A hole or an island counts like the outer surface, and at a thin tip the nearest surface may be
+    that of the other side.
     """
     errors = np.full(len(points_mm), np.nan, np.float32)
     finite = np.isfinite(points_mm).all(axis=1)

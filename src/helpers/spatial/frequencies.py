@@ -1,4 +1,4 @@
-"""Where in an organ's space models draw too much and too little: frequencies over people, as volumes."""
+"""Where in an organ's space models draw too much and too little: frequencies over people."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from helpers.spatial.correspondence import CLIP_STEPS
 from helpers.spatial.deformation import DeformableAlignment
-from helpers.spatial.surfaces import Frame
+from helpers.spatial.surfaces import VoxelFrame
 from helpers.spatial.template import Template
 from helpers.storage import write_atomically
 
@@ -24,25 +24,13 @@ KINDS = ("false_positive", "false_negative")
 
 @dataclass(frozen=True)
 class TemplateGrid:
-    """The voxels of template space in which errors are counted.
+    """The voxels of template space in which errors are counted."""
 
-    Attributes
-    ----------
-    shape : tuple of int, (z, y, x)
-    origin_mm : ndarray, (3,)
-        Where the first voxel lies (x, y, z), template LPS mm.
-    spacing_mm : float
-    places : ndarray of int, (n,)
-        The flat indices of the voxels that are counted.
-    inside : ndarray of bool, (z, y, x)
-        The mean organ.
-    """
-
-    shape: tuple[int, int, int]
-    origin_mm: np.ndarray
+    shape: tuple[int, int, int]  # (z, y, x)
+    origin_mm: np.ndarray  # where the first voxel lies (x, y, z), template LPS mm
     spacing_mm: float
-    places: np.ndarray
-    inside: np.ndarray
+    places: np.ndarray  # int, (n,): the flat indices of the voxels that are counted
+    inside: np.ndarray  # bool, (z, y, x): the mean organ
 
     @classmethod
     def of(cls, template: Template) -> TemplateGrid:
@@ -50,13 +38,11 @@ class TemplateGrid:
         field = template.field
         step = field.grid_mm / FINENESS
         size = [FINENESS * (count - 1) + 1 for count in field.values_mm.shape[::-1]]
-        identity = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
-        fine = sitk.GetArrayFromImage(
-            sitk.Resample(
-                field.as_image(), size, sitk.Transform(), sitk.sitkLinear, field.origin_mm.tolist(), [step] * 3, identity,
-                float(field.values_mm.max()),
-            )
+        resampled = sitk.Resample(
+            field.as_image(), size, sitk.Transform(), sitk.sitkLinear, field.origin_mm.tolist(), [step] * 3,
+            np.eye(3).ravel().tolist(), float(field.values_mm.max()),
         )  # fmt: skip
+        fine = sitk.GetArrayFromImage(resampled)
         places = np.flatnonzero(fine < REACH * CLIP_STEPS * field.grid_mm)
         return cls(fine.shape, np.asarray(field.origin_mm), step, places, fine < 0)
 
@@ -66,26 +52,19 @@ class TemplateGrid:
         return self.origin_mm + self.spacing_mm * np.stack([x, y, z], axis=1)
 
     def as_image(self, values: np.ndarray) -> sitk.Image:
-        """Return values of the counted voxels (n,), or of all (z, y, x), as an image; what is not counted is 0."""
+        """Return values of the counted voxels (n,), or of all (z, y, x), as an image; else 0."""
         if values.shape != self.shape:
             whole = np.zeros(int(np.prod(self.shape)), values.dtype)
             whole[self.places] = values
             values = whole.reshape(self.shape)
-        image = sitk.GetImageFromArray(values)
-        image.SetSpacing([self.spacing_mm] * 3)
-        image.SetOrigin(self.origin_mm.tolist())
-        return image
+        return VoxelFrame.upright(self.origin_mm, self.spacing_mm).as_image(values)
 
 
 @dataclass(frozen=True)
-class Frequencies:
-    """How often people's masks are wrong, by place.
+class ErrorFrequencies:
+    """How often people's masks are wrong at each counted voxel: float32, (n,), 0 to 1.
 
-    Attributes
-    ----------
-    false_positive, false_negative : ndarray of float32, (n,)
-        0 to 1, over the people whose scans show the voxel; 0 where fewer than asked for do.
-    people : int
+    Over the people whose scans show the voxel; 0 where fewer than asked for do.
     """
 
     false_positive: np.ndarray
@@ -96,31 +75,21 @@ class Frequencies:
 def compare_in_template(
     grid: TemplateGrid,
     alignment: DeformableAlignment,
-    frame: Frame,
+    frame: VoxelFrame,
     reference: np.ndarray,
     predictions: Mapping[str, np.ndarray],
     label: int,
 ) -> dict[str, np.ndarray]:
     """Return which counted voxels models draw too much and too little in, carried into one scan.
 
-    Parameters
-    ----------
-    grid : TemplateGrid
-    alignment : DeformableAlignment
-        Template to scan.
-    frame : Frame
-        Where the label maps lie.
-    reference : ndarray of uint8, (z, y, x)
-    predictions : mapping of str to ndarray of uint8, (z, y, x)
-        By model, on the same grid.
-    label : int
-        The organ's.
+    `reference` and, by model, `predictions` are label maps (z, y, x) at `frame`; `label` is the
+    organ's.
 
     Returns
     -------
     dict of str to ndarray of bool
-        ``seen`` (n,): the scan shows the voxel. By ``model:<name>`` (2, n): false positive, false negative (nearest voxel).
-        A missed organ is false negative throughout.
+        ``seen`` (n,): the scan shows the voxel. ``model:<name>`` (2, n): false positive, false
+        negative (nearest voxel). A missed organ is false negative throughout.
     """
     index = np.rint(frame.to_index(alignment.map_points(grid.list_points()))).astype(np.int32)[:, ::-1]
     seen = ((index >= 0) & (index < np.asarray(reference.shape))).all(axis=1)
@@ -150,8 +119,8 @@ def count_errors(
     grid: TemplateGrid,
     *,
     min_people: int,
-) -> list[Frequencies]:
-    """Add up scans, one after the other, to frequencies over people.
+) -> list[ErrorFrequencies]:
+    """Add up scans, one after the other, to frequencies over the people of each group.
 
     Parameters
     ----------
@@ -161,15 +130,8 @@ def count_errors(
         One over the number of the person's scans, so that everybody counts once.
     groups : ndarray of bool, (n_groups, n_scans)
         Who belongs to what.
-    model : str
-    grid : TemplateGrid
     min_people : int
         A voxel that fewer people's scans show gets 0.
-
-    Returns
-    -------
-    list of Frequencies
-        Per group.
     """
     count = len(grid.places)
     sums = np.zeros((len(groups), 2, count), np.float32)
@@ -188,5 +150,5 @@ def count_errors(
     for wrong_of_group, seen_of_group, of_group in zip(sums, seen, groups, strict=True):
         enough = seen_of_group > min_people - 1e-3
         rates = np.where(enough, wrong_of_group / np.maximum(seen_of_group, 1e-6), 0).astype(np.float32)
-        found.append(Frequencies(rates[0], rates[1], round(float(weights[of_group].sum()))))
+        found.append(ErrorFrequencies(rates[0], rates[1], round(float(weights[of_group].sum()))))
     return found

@@ -16,53 +16,29 @@ from helpers.errors import StageError
 from helpers.spatial.frequencies import KINDS
 from helpers.study import Study
 
-# A single voxel is noise: the place shown is where the frequency, smoothed by so many voxels, is highest.
+# A single voxel is noise: the frequency is smoothed by so many voxels to find where it is highest.
 SMOOTHING_VOXELS = 1.0
 
 
 @dataclass(frozen=True)
 class FrequencySlices:
-    """Three slices through one volume.
-
-    Attributes
-    ----------
-    model, organ, attribute, group : str
-        `attribute` and `group` are empty for everybody.
-    kind : {"false_positive", "false_negative"}
-    people : int
-    percent : tuple of ndarray of uint8
-        Axial (y, x), coronal (z, x) and sagittal (z, y): in how many of 100 people the voxel is wrong.
-    inside : tuple of ndarray of bool
-        The mean organ in the same slices.
-    position_mm : tuple of float
-        Where the slices lie (z, y, x), template mm.
-    origin_mm : tuple of float
-        The first voxel's centre (z, y, x).
-    spacing_mm : tuple of float
-        (z, y, x).
-    """
+    """Three slices through one volume: axial (y, x), coronal (z, x) and sagittal (z, y)."""
 
     model: str
     organ: str
-    attribute: str
+    attribute: str  # empty for everybody, as `group`
     group: str
-    kind: str
+    kind: str  # false_positive or false_negative
     people: int
-    percent: tuple[np.ndarray, np.ndarray, np.ndarray]
-    inside: tuple[np.ndarray, np.ndarray, np.ndarray]
-    position_mm: tuple[float, float, float]
-    origin_mm: tuple[float, float, float]
-    spacing_mm: tuple[float, float, float]
+    percent: tuple[np.ndarray, np.ndarray, np.ndarray]  # uint8: of people in whom the voxel is wrong
+    inside: tuple[np.ndarray, np.ndarray, np.ndarray]  # bool: the mean organ
+    position_mm: tuple[float, float, float]  # where the slices lie (z, y, x), template mm
+    origin_mm: tuple[float, float, float]  # the first voxel's centre (z, y, x)
+    spacing_mm: tuple[float, float, float]  # (z, y, x)
 
 
 def read_frequency_slices(study: Study, table: pd.DataFrame) -> list[FrequencySlices]:
-    """Read every volume of a study and keep the three slices through the place where errors are most frequent.
-
-    Parameters
-    ----------
-    study : Study
-    table : DataFrame
-        Rows of volumes.csv.
+    """Read the volumes named by rows of volumes.csv; keep slices where errors are most frequent.
 
     Returns
     -------
@@ -98,7 +74,7 @@ def _cut(row: Any, image: sitk.Image, inside: np.ndarray) -> FrequencySlices:
     weights = smooth if smooth.max() > 0 else ndimage.distance_transform_edt(inside)
     place = np.unravel_index(int(weights.argmax()), values.shape)
     percent = np.rint(100 * np.clip(values, 0, 1)).astype(np.uint8)
-    origin, spacing = image.GetOrigin()[::-1], volumes.spacing_zyx_mm(image)
+    origin, spacing = image.GetOrigin()[::-1], volumes.get_spacing_zyx_mm(image)
     z, y, x = (float(first + step * index) for first, step, index in zip(origin, spacing, place, strict=True))
     return FrequencySlices(
         row.model, row.organ, row.attribute, row.group, row.kind, int(row.n),

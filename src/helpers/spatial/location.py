@@ -10,44 +10,34 @@ from helpers.spatial.surfaces import measure_vertex_areas
 
 # LPS axes: x grows to the person's left, y to the back, z to the head.
 DIRECTIONS = (("right", "left"), ("anterior", "posterior"), ("inferior", "superior"))
-# Where no region is given, it is the part of the surface where the value is at least this part of its height.
+# Where no region is given, it is where the value is at least this part of the map's height ...
 REGION_FRACTION = 0.5
-# The height: what a fiftieth of the surface exceeds. One vertex at a thin edge, where distances are wild, must not speak for a map.
+# ... which a fiftieth of the surface exceeds: one vertex at a thin edge must not speak for a map.
 HEIGHT_QUANTILE = 0.98
-# A direction is named when the region's centre lies this far out along it, relative to the strongest.
+# A direction is named when the region's centre lies this far out along it, of the strongest.
 NAMED_FRACTION = 0.5
 # Below this, relative to the organ's own extent, the region has no side.
 MIN_ECCENTRICITY = 0.25
 MOST_OF_SURFACE = 0.6
 # Below this, in mm, a difference or a slope is not worth a place on the organ.
 SMALLEST_DIFFERENCE_MM = 0.05
-# The size stated of a region: what a twentieth of its surface exceeds. A single vertex may be an artefact.
+# The size stated of a region: what a twentieth of its surface exceeds.
 PEAK_QUANTILE = 0.95
 
 
 @dataclass(frozen=True)
-class Peak:
-    """The height of a map.
-
-    Attributes
-    ----------
-    value_mm : float
-        With its sign.
-    vertex : int
-        Where the map stands out most.
-    region : ndarray of bool, (n,)
-        What the value speaks of.
-    """
+class MapPeak:
+    """The height of a map, with its sign; where it stands out most; what the value speaks of."""
 
     value_mm: float
     vertex: int
-    region: np.ndarray
+    region: np.ndarray  # bool, (n,)
 
 
 def find_peak(
     values_mm: np.ndarray, areas_mm2: np.ndarray, *, region: np.ndarray | None = None, prominence: np.ndarray
-) -> Peak:
-    """Say how high a map rises, not by its one largest vertex but by what 5 % of the region's surface exceeds.
+) -> MapPeak:
+    """Return how high a map rises: what 5 % of a region's surface exceeds.
 
     Parameters
     ----------
@@ -56,10 +46,10 @@ def find_peak(
     areas_mm2 : ndarray, (n,)
         The area each vertex stands for.
     region : ndarray of bool, (n,), optional
-        Where to look: of positive and negative values in it, those count that cover more of it. Without a region, those
-        of the most prominent vertex's sign, anywhere.
+        Where to look: of positive and negative values in it, those count that cover more of it.
+        Without a region, those of the most prominent vertex's sign, anywhere.
     prominence : ndarray, (n,)
-        What decides where the map stands out most: the size of the statistic, or of the value.
+        Decides where the map stands out most: the size of the statistic, or of the value.
 
     Raises
     ------
@@ -78,7 +68,7 @@ def find_peak(
     sign = sign or 1.0
     part = candidates & (np.where(candidates, values, 0.0) * sign > 0)
     part = part if part.any() else candidates
-    return Peak(
+    return MapPeak(
         float(sign * measure_quantile(np.abs(values[part]), areas_mm2[part], PEAK_QUANTILE)),
         int(np.where(part, rank, -np.inf).argmax()),
         part,
@@ -86,14 +76,9 @@ def find_peak(
 
 
 def find_high_part(values_mm: np.ndarray, areas_mm2: np.ndarray, *, smallest_mm: float = 0.1) -> np.ndarray | None:
-    """Return where a map is high: at least half of what a fiftieth of its surface exceeds; None where that is under `smallest_mm`.
+    """Return where a map (one value or more) is high: at least half of what a fiftieth exceeds.
 
-    Parameters
-    ----------
-    values_mm : ndarray, (n,)
-        NaN where missing; at least one value.
-    areas_mm2 : ndarray, (n,)
-    smallest_mm : float
+    None where that height is under `smallest_mm`.
     """
     known = np.isfinite(values_mm)
     sizes = np.abs(np.nan_to_num(values_mm, nan=0.0))
@@ -130,10 +115,10 @@ def describe_location(
     faces : ndarray of int, (m, 3), optional
         Weighs vertices by area; without it all weigh alike.
     region : ndarray of bool, (n,), optional
-        Describe this part of the surface (say, where a difference is beyond chance) rather than where the map is high.
+        Describe this part of the surface (where a difference is significant, say); by default that
+        of :func:`find_high_part`.
     positive, negative : str
-        What values above and below zero mean: for a difference of two groups say for example
-        ``"larger in women"`` and ``"smaller in women"``.
+        What values above and below zero mean, for example ``"larger in women"``.
     smallest_mm : float
         A height below this is not worth a place (where no region is given).
 
@@ -144,11 +129,11 @@ def describe_location(
 
     Notes
     -----
-    Without a region it is that of :func:`find_high_part`; of positive and negative values in it those count that cover more. Its area-weighted
-    centre, each axis divided by the organ's extent along it, gives the direction: axes at least half
-    as strong as the strongest are named (left or right, then front or back, then down or up). A centre
-    near the middle has no side: "several sides", or from 60 % of the surface on "most of the surface".
-    The size is the one of :func:`find_peak`.
+    Of positive and negative values in the region those count that cover more. Their area-weighted
+    centre, each axis divided by the organ's extent along it, gives the direction: axes at least
+    half as strong as the strongest are named (left or right, then front or back, then down or up).
+    A centre near the middle has no side: "several sides", or from 60 % of the surface on "most of
+    the surface". The size is that of :func:`find_peak`.
     """
     values = np.asarray(values_mm, float)
     finite = np.isfinite(values)

@@ -1,8 +1,8 @@
-"""Signed errors per scan and vertex become a row per person, a map per group, and the difference of two groups."""
+"""Signed errors per scan and vertex → a row per person, a map per group, a difference of groups."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,20 +15,14 @@ ATTRIBUTE_PREFIX = "group_"
 class PeopleErrors:
     """Errors of one model on one organ, a row per person: the mean over their scans.
 
-    Attributes
-    ----------
-    subjects : Index
-        In order of first appearance; first those with a surface to measure to, then those missed in every scan.
-    signed_mm, absolute_mm : ndarray of float32, (n_people, n_vertices)
-        NaN where no scan of the person has the vertex, or all of them missed the organ.
-    miss : ndarray of float32, (n_people, n_vertices)
-        The share of the person's scans in which the error exceeds the tolerance. A missed organ exceeds it everywhere.
+    Errors are float32, (n_people, n_vertices), NaN where no scan of the person has the vertex. A
+    person whose scans all missed the organ has no distances, and misses everywhere.
     """
 
-    subjects: pd.Index
+    subjects: pd.Index  # in order of first appearance; those missed in every scan come last
     signed_mm: np.ndarray
     absolute_mm: np.ndarray
-    miss: np.ndarray
+    miss: np.ndarray  # the share of the person's scans in which the error exceeds the tolerance
 
     @property
     def measured(self) -> np.ndarray:
@@ -38,25 +32,14 @@ class PeopleErrors:
 
 @dataclass(frozen=True)
 class GroupMaps:
-    """The maps of one attribute and one measure.
+    """The maps of one attribute and one measure, each (n_vertices,)."""
 
-    Attributes
-    ----------
-    means : dict of str to ndarray, (n_vertices,)
-        Mean per group; NaN throughout for a suppressed one.
-    counts : dict of str to int
-        People per group.
-    group_a, group_b : str or None
-        The groups compared; None where there are not two.
-    difference : ndarray, (n_vertices,)
-        a − b; NaN where there are not two.
-    """
-
-    means: dict[str, np.ndarray]
-    counts: dict[str, int]
-    group_a: str | None
+    means: dict[str, np.ndarray]  # per group; NaN throughout for a suppressed one
+    counts: dict[str, int]  # people per group
+    suppressed: tuple[str, ...]  # groups of fewer people than `min_group`
+    group_a: str | None  # the groups compared; None where there are not two
     group_b: str | None
-    difference: np.ndarray
+    difference: np.ndarray  # a − b; NaN where there are not two
 
 
 def average_people(
@@ -71,12 +54,10 @@ def average_people(
 
     Parameters
     ----------
-    errors_mm : ndarray of float, (n_scans, n_vertices)
-        Signed errors of the scans with a prediction; NaN where missing.
-    subjects : sequence of str, (n_scans,)
-    missed : ndarray of bool, (n_missed, n_vertices)
-        Of the scans with an empty prediction: which vertices they show.
-    missed_subjects : sequence of str, (n_missed,)
+    errors_mm, subjects : ndarray of float, (n_scans, n_vertices); sequence of str, (n_scans,)
+        Signed errors of the scans with a prediction, NaN where missing, and whose they are.
+    missed, missed_subjects : ndarray of bool, (n_missed, n_vertices); sequence of str, (n_missed,)
+        Of the scans with an empty prediction: which vertices they show, and whose they are.
     tolerance_mm : float
         An error beyond it, either way, is a miss.
     """
@@ -85,13 +66,11 @@ def average_people(
         beyond = np.where(np.isfinite(errors_mm), np.abs(errors_mm) > tolerance_mm, np.nan)
     lost = np.where(missed, 1.0, np.nan).reshape(len(missed), errors_mm.shape[1])
     blank = np.full(lost.shape, np.nan)
-    return PeopleErrors(
-        pd.Index(names, dtype=object),
-        *(
-            _average_rows(np.concatenate([seen, unseen]), codes, len(names))
-            for seen, unseen in ((errors_mm, blank), (np.abs(errors_mm), blank), (beyond, lost))
-        ),
+    signed, absolute, miss = (
+        _average_rows(np.concatenate([seen, unseen]), codes, len(names))
+        for seen, unseen in ((errors_mm, blank), (np.abs(errors_mm), blank), (beyond, lost))
     )
+    return PeopleErrors(pd.Index(names, dtype=object), signed, absolute, miss)
 
 
 def average_groups(
@@ -116,28 +95,27 @@ def average_groups(
     for code, group in enumerate(categories):
         known = np.isfinite(errors[codes == code])
         counts[group] = int(known.any(axis=1).sum())
+        # A group of too few people has no vertex that enough of them have.
         mean = _divide(np.nansum(errors[codes == code], axis=0, dtype=float), known.sum(axis=0))
-        mean[known.sum(axis=0) < min_group] = np.nan
-        if counts[group] < min_group:
-            mean[:] = np.nan
-        means[group] = mean
-    first, second = choose_pair(counts, min_group=min_group) if pair is None else pair
+        means[group] = np.where(known.sum(axis=0) < min_group, np.nan, mean)
+    suppressed = tuple(group for group, count in counts.items() if count < min_group)
+    first, second = choose_pair(categories, suppressed) if pair is None else pair
     difference = np.full(errors.shape[1], np.nan)
     if first is not None and second is not None:
         difference = means[first] - means[second]
-    return GroupMaps(means, counts, first, second, difference)
+    return GroupMaps(means, counts, suppressed, first, second, difference)
 
 
-def choose_pair(counts: dict[str, int], *, min_group: int) -> tuple[str | None, str | None]:
-    """Return the two groups to compare, by their order alone: what the errors look like must not decide.
+def choose_pair(groups: Sequence[str], suppressed: Collection[str]) -> tuple[str | None, str | None]:
+    """Return the two groups to compare, by their order alone: how they err must not decide.
 
-    Of two categories the first is compared with the second. Of more, the last with the first of those that are large
-    enough (oldest against youngest), so that a difference reads as "with growing".
+    Of two groups the first is compared with the second. Of more, the last with the first of those
+    large enough (oldest against youngest), so that a difference reads as "with growing".
     """
-    large = [group for group, count in counts.items() if count >= min_group]
+    large = [group for group in groups if group not in suppressed]
     if len(large) < 2:
         return None, None
-    return (large[0], large[1]) if len(counts) == 2 else (large[-1], large[0])
+    return (large[0], large[1]) if len(groups) == 2 else (large[-1], large[0])
 
 
 def list_attributes(cohort: pd.DataFrame) -> list[str]:

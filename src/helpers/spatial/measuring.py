@@ -12,93 +12,53 @@ import SimpleITK as sitk
 from helpers import volumes
 from helpers.errors import VolumeError
 from helpers.parameters import Organ
-from helpers.spatial.correspondence import Field, match_vertices, measure_field
+from helpers.spatial.correspondence import DistanceField, match_vertices, measure_field
 from helpers.spatial.errors_on_surface import measure_signed_errors
 from helpers.spatial.frequencies import TemplateGrid, compare_in_template, write_comparison
 from helpers.spatial.registrations import register_organ
-from helpers.spatial.surfaces import Frame, extract_surface, find_boxes, smooth_mask
+from helpers.spatial.surfaces import VoxelFrame, extract_surface, find_boxes, smooth_mask
 from helpers.spatial.template import Template
 
 
 @dataclass(frozen=True)
-class ScanCase:
-    """One scan to measure: where its masks lie and what is wanted of it.
+class SurfaceCase:
+    """One scan to measure: where its masks lie and what is wanted of it."""
 
-    Attributes
-    ----------
-    name : str
-        For people: a number, not the scan's own name.
-    reference : Path
-    organs : dict of str to Organ
-        All organs of the study.
-    organ_ids : dict of str to int
-    wanted : tuple of str
-        The organs to look at.
-    grid_mm : float
-        Of the signed-distance fields, where no template says it.
-    predictions : dict of str to Path
-        By model.
-    templates : dict of str to Path
-        Each organ's template.npz.
-    registrations : dict of str to Path
-        Each organ's folder of kept registrations; may be empty: then none are kept.
-    comparisons : dict of str to Path
-        Each organ's file to write where in template space models draw too much and too little; may be empty.
-    """
-
-    name: str
+    name: str  # for people: a number, not the scan's own name
     reference: Path
-    organs: dict[str, Organ]
+    organs: dict[str, Organ]  # all of the study
     organ_ids: dict[str, int]
-    wanted: tuple[str, ...]
-    grid_mm: float
-    predictions: dict[str, Path] = field(default_factory=dict)
-    templates: dict[str, Path] = field(default_factory=dict)
-    registrations: dict[str, Path] = field(default_factory=dict)
-    comparisons: dict[str, Path] = field(default_factory=dict)
+    wanted: tuple[str, ...]  # the organs to look at
+    grid_mm: float  # of the signed-distance fields, where no template says it
+    predictions: dict[str, Path] = field(default_factory=dict)  # by model
+    templates: dict[str, Path] = field(default_factory=dict)  # by organ
+    registrations: dict[str, Path] = field(default_factory=dict)  # by organ: folders to keep them in
+    comparisons: dict[str, Path] = field(default_factory=dict)  # by organ: files to write
 
 
 @dataclass(frozen=True)
 class OrganErrors:
     """One organ of one scan: errors per model, or why there are none.
 
-    Attributes
-    ----------
-    status, reason : str
-    distance_mm, affine_distance_mm : float
-        How far the template's vertices lay from the organ's surface before they were put on it, on average: after the
-        whole registration, and after its affine step alone.
-    volume_change : ndarray of float32, (n_vertices,), or None
-        Of the deformation, by place; not positive where it folds.
-    present : ndarray of bool, (n_vertices,), or None
-        Which vertices the scan shows.
-    cut : bool
-        The field of view cuts the organ.
-    volume_ml : float
-        Of the reference.
-    errors_mm : dict of str to ndarray of float32, (n_vertices,)
-        Signed, by model; NaN where the scan does not show the vertex.
-    prediction_empty, prediction_missing : tuple of str
-        Models that missed the organ; models without a usable prediction.
-    registration : str
-        The name the registration is kept under.
+    Distances are how far the template's vertices lay from the organ's surface on average before
+    they were put on it: after the whole registration, and after its affine step alone.
     """
 
     status: str
     reason: str = ""
     distance_mm: float = np.nan
     affine_distance_mm: float = np.nan
-    volume_change: np.ndarray | None = None
-    present: np.ndarray | None = None
-    cut: bool = False
-    volume_ml: float = np.nan
-    errors_mm: dict[str, np.ndarray] = field(default_factory=dict)
-    prediction_empty: tuple[str, ...] = ()
-    prediction_missing: tuple[str, ...] = ()
-    registration: str = ""
+    volume_change: np.ndarray | None = None  # float32, (n_vertices,); not positive where it folds
+    present: np.ndarray | None = None  # bool, (n_vertices,): which vertices the scan shows
+    cut: bool = False  # by the field of view
+    volume_ml: float = np.nan  # of the reference
+    errors_mm: dict[str, np.ndarray] = field(default_factory=dict)  # signed, float32, (n_vertices,)
+    prediction_empty: tuple[str, ...] = ()  # models that missed the organ
+    prediction_missing: tuple[str, ...] = ()  # models without a usable prediction
+    registration: str = ""  # the name it is kept under
 
 
-def measure_shapes(case: ScanCase) -> dict[str, Field]:
+def measure_shapes(case: SurfaceCase) -> dict[str, DistanceField]:
     """Return the signed-distance field of each wanted organ the scan's reference has."""
     labels, frame = _read_reference(case)[:2]
     boxes = find_boxes(labels)
@@ -111,8 +71,8 @@ def measure_shapes(case: ScanCase) -> dict[str, Field]:
     return shapes
 
 
-def measure_errors(case: ScanCase) -> dict[str, OrganErrors]:
-    """Return, for each wanted organ of one scan, the signed error of every model at every template vertex.
+def measure_errors(case: SurfaceCase) -> dict[str, OrganErrors]:
+    """Return each wanted organ's signed errors in one scan, of all models at all vertices.
 
     The reference is read and each organ registered once, for all models.
     """
@@ -141,7 +101,10 @@ def measure_errors(case: ScanCase) -> dict[str, OrganErrors]:
             continue
         alignment = registration.alignment
         reference = extract_surface(occupancy)
-        match = match_vertices(template.vertices_mm, alignment, occupancy, reference)
+        match, affine = (
+            match_vertices(found.map_points(template.vertices_mm), occupancy, reference)
+            for found in (alignment, alignment.affine)
+        )
         errors, empty = {}, []
         for model, array in usable.items():
             if label not in predicted_boxes[model]:
@@ -155,7 +118,7 @@ def measure_errors(case: ScanCase) -> dict[str, OrganErrors]:
         results[organ] = OrganErrors(
             status="ok",
             distance_mm=match.distance_mm,
-            affine_distance_mm=match_vertices(template.vertices_mm, alignment.affine, occupancy, reference).distance_mm,
+            affine_distance_mm=affine.distance_mm,
             volume_change=alignment.measure_volume_change(template.vertices_mm).astype(np.float32),
             present=np.isfinite(match.points_mm).all(axis=1),
             cut=bool(occupancy.cut.any()),
@@ -168,7 +131,7 @@ def measure_errors(case: ScanCase) -> dict[str, OrganErrors]:
     return results
 
 
-def _read_reference(case: ScanCase) -> tuple[np.ndarray, Frame, volumes.Grid]:
+def _read_reference(case: SurfaceCase) -> tuple[np.ndarray, VoxelFrame, volumes.Grid]:
     """Return the reference's label map in axial order, its frame, and the file's own grid."""
     try:
         image = volumes.read_label_map(case.reference, case.organs, case.organ_ids).image
@@ -177,7 +140,7 @@ def _read_reference(case: ScanCase) -> tuple[np.ndarray, Frame, volumes.Grid]:
         text = str(error).replace(str(case.reference), "the reference").replace(case.reference.name, "the reference")
         raise VolumeError(text) from error
     axial = volumes.to_axial(image)
-    return sitk.GetArrayFromImage(axial), Frame.of_image(axial), volumes.grid_of_image(image)
+    return sitk.GetArrayFromImage(axial), VoxelFrame.of_image(axial), volumes.get_grid(image)
 
 
 def _read_prediction(path: Path, grid: volumes.Grid) -> np.ndarray | None:
@@ -185,15 +148,13 @@ def _read_prediction(path: Path, grid: volumes.Grid) -> np.ndarray | None:
     if not path.is_file():
         return None
     try:
-        image = volumes.read_volume(path)
+        image = volumes.read_on_grid(path, grid)
     except VolumeError:
-        return None
-    if volumes.grid_of_image(image).differences(grid):
         return None
     return sitk.GetArrayFromImage(volumes.to_axial(image)).astype(np.uint8, copy=False)
 
 
 @lru_cache(maxsize=16)
 def _load_template(path: Path, changed: int) -> Template:
-    """Load a template once per process; `changed` (the file's time) makes a rebuilt one be read anew."""
+    """Load a template once per process; a rebuilt one has another time `changed`."""
     return Template.load(path)

@@ -1,4 +1,4 @@
-"""What each map says, in one sentence: where, on how much of the organ, how much, for whom, how surely."""
+"""What each map says in a sentence: where, on how much of the organ, how much, how surely."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ def describe_places(
 
     Parameters
     ----------
-    maps : DataFrame
-        Rows of maps.parquet.
+    maps, slopes : DataFrame
+        Rows of maps.parquet and slopes.parquet.
     templates : mapping of str to Template
         By organ.
-    slopes : DataFrame, optional
-        Rows of slopes.parquet.
     groups : DataFrame, optional
         Rows of spatial/groups.csv, to say which groups are suppressed or alone.
     alpha : float
-        Up to this a corrected p is significant.
+        Up to this a family-wise p is significant.
 
     Returns
     -------
     DataFrame
-        One row per model, organ, attribute and `map`: "difference", "slope", or a group's name (then also in
-        `group`), with the smallest corrected `p` on the surface (NaN for a group), whether it is `significant`, and the
-        `sentence`. Attributes that could not be compared have a row "difference" that says why.
+        One row per model, organ, attribute and `map`: "difference", "slope", or a group's name
+        (then also in `group`), with the smallest family-wise `p` on the surface (NaN for a group),
+        whether it is `significant`, and the `sentence`. Attributes that could not be compared have
+        a row "difference" that says why.
 
     Notes
     -----
-    A significant difference is told of the group whose own mean error in that place is larger: "under-segmented" where
-    its outline lies further inside the expert's than the other group's, "over-segmented" where it lies further outside.
+    A significant difference is told of the group whose own mean error in that place is larger:
+    "under-segmented" where its outline lies further inside the expert's than the other group's,
+    "over-segmented" where it lies further outside.
     """
     rows = list(_describe_maps(maps, templates, groups, alpha))
     if slopes is not None:
@@ -78,77 +78,77 @@ def _describe_maps(
 def _describe_difference(
     part: pd.DataFrame, template: Template, groups: pd.DataFrame | None, alpha: float
 ) -> tuple[float, bool, str]:
-    """Return the smallest corrected p, whether it is significant, and the sentence."""
+    """Return the smallest family-wise p, whether it is significant, and the sentence."""
     a, b = part["group_a"].iloc[0], part["group_b"].iloc[0]
     values = _read(part, "adjusted_difference")
     if not np.isfinite(values).any():
         values = _read(part, "difference")
     if not (isinstance(a, str) and isinstance(b, str) and np.isfinite(values).any()):
         return np.nan, False, _say_why_not(groups)
-    p = _read(part, "p_fwer")
-    smallest = float(np.nanmin(p)) if np.isfinite(p).any() else np.nan
-    found = (np.nan_to_num(p, nan=1.0) <= alpha) & np.isfinite(values)
+    smallest, found = _find_significant(part, values, alpha)
     if found.any():
         words = _name_failure(part, values, found, template, a, b)
-        where = template.vertices_mm, values, template.faces
-        said = describe_location(*where, region=found, positive=words, negative=words)
-        return smallest, True, f"{_open(said)} ({_write_p(smallest)}, corrected)."
+        return smallest, True, _tell_significant(template, values, found, words, words, smallest)
     words_a, words_b = f"larger in “{a}” than in “{b}”", f"larger in “{b}” than in “{a}”"
     said = _describe_height(template, values, words_a, words_b)
     if np.isnan(smallest):
         return smallest, False, f"The difference was not tested. It is largest here: {said}."
-    return (
-        smallest,
-        False,
-        f"No place differs beyond chance (smallest corrected {_write_p(smallest)}). Largest difference: {said}.",
-    )
+    beyond = f"No place differs beyond chance (smallest corrected {_write_p(smallest)})."
+    return smallest, False, f"{beyond} Largest difference: {said}."
 
 
-def _describe_slopes(slopes: pd.DataFrame, templates: Mapping[str, Template], alpha: float) -> list[tuple[Any, ...]]:
-    rows = []
+def _describe_slopes(
+    slopes: pd.DataFrame, templates: Mapping[str, Template], alpha: float
+) -> Iterator[tuple[Any, ...]]:
     for key, part in slopes.groupby(["model", "organ", "attribute"], sort=False, observed=True):
         template = templates.get(str(key[1]))
         values = _read(part := part.sort_values("vertex"), "slope")
         if template is None or not np.isfinite(values).any():
             continue
         step = f"every {part['step'].iloc[0]:g} {part['unit'].iloc[0]}".strip()
-        p = _read(part, "p_fwer")
-        smallest = float(np.nanmin(p)) if np.isfinite(p).any() else np.nan
-        found = (np.nan_to_num(p, nan=1.0) <= alpha) & np.isfinite(values)
-        out, inwards = f"further out with {step}", f"further in with {step}"
+        smallest, found = _find_significant(part, values, alpha)
+        words = f"further out with {step}", f"further in with {step}"
         if found.any():
-            where = template.vertices_mm, values, template.faces
-            said = describe_location(*where, region=found, positive=out, negative=inwards)
-        else:
-            said = _describe_height(template, values, out, inwards)
-        if found.any():
-            sentence = f"{_open(said)} ({_write_p(smallest)}, corrected)."
+            sentence = _tell_significant(template, values, found, *words, smallest)
         elif np.isnan(smallest):
-            sentence = f"The slope was not tested. It is steepest here: {said}."
+            sentence = f"The slope was not tested. It is steepest here: {_describe_height(template, values, *words)}."
         else:
-            sentence = f"No place changes beyond chance (smallest corrected {_write_p(smallest)}). Steepest: {said}."
-        rows.append((*key, SLOPE, "", smallest, bool(found.any()), sentence))
-    return rows
+            beyond = f"No place changes beyond chance (smallest corrected {_write_p(smallest)})."
+            sentence = f"{beyond} Steepest: {_describe_height(template, values, *words)}."
+        yield *key, SLOPE, "", smallest, bool(found.any()), sentence
+
+
+def _find_significant(part: pd.DataFrame, values: np.ndarray, alpha: float) -> tuple[float, np.ndarray]:
+    """Return the smallest family-wise p (NaN without a test), and where it is significant."""
+    p = _read(part, "p_fwer")
+    smallest = float(np.nanmin(p)) if np.isfinite(p).any() else np.nan
+    return smallest, (np.nan_to_num(p, nan=1.0) <= alpha) & np.isfinite(values)
+
+
+def _tell_significant(
+    template: Template, values: np.ndarray, found: np.ndarray, positive: str, negative: str, p: float
+) -> str:
+    said = describe_location(
+        template.vertices_mm, values, template.faces, region=found, positive=positive, negative=negative
+    )
+    return f"{_open(said)} ({_write_p(p)}, corrected)."
 
 
 def _describe_height(template: Template, values: np.ndarray, positive: str, negative: str) -> str:
     """Say where a difference or a slope that is not known to be significant is high."""
     return describe_location(
-        template.vertices_mm,
-        values,
-        template.faces,
-        positive=positive,
-        negative=negative,
+        template.vertices_mm, values, template.faces, positive=positive, negative=negative,
         smallest_mm=SMALLEST_DIFFERENCE_MM,
-    )
+    )  # fmt: skip
 
 
 def _name_failure(part: pd.DataFrame, values: np.ndarray, found: np.ndarray, template: Template, a: str, b: str) -> str:
     """Say for which of two groups a place is drawn too small or too large, against the other."""
-    areas = measure_vertex_areas(template.vertices_mm, template.faces)
-    peak = find_peak(values, areas, region=found, prominence=np.abs(values))
+    peak = find_peak(
+        values, measure_vertex_areas(template.vertices_mm, template.faces), region=found, prominence=np.abs(values)
+    )
     mean_a, mean_b = (_average(_read(part, f"error_{group}"), peak.region) for group in (a, b))
-    # a − b < 0: either a is drawn too small there or b too large; told of the one that is further off.
+    # a − b < 0: a is drawn too small there or b too large; told of the one further off.
     of_a = not abs(mean_b) > abs(mean_a)
     worse, other = (a, b) if of_a else (b, a)
     outwards = (peak.value_mm > 0) == of_a
@@ -159,8 +159,8 @@ def _say_why_not(groups: pd.DataFrame | None) -> str:
     """Say why two groups were not compared."""
     if groups is None or groups.empty:
         return "Not compared: fewer than two groups are large enough."
-    present = groups[~groups["suppressed"].astype(bool)]["group"].astype(str).tolist()
-    hidden = groups[groups["suppressed"].astype(bool)]["group"].astype(str).tolist()
+    names, suppressed = groups["group"].astype(str), groups["suppressed"].astype(bool)
+    present, hidden = names[~suppressed].tolist(), names[suppressed].tolist()
     few = f" Too few people in {', '.join(f'“{group}”' for group in hidden)}." if hidden else ""
     if not present:
         return f"Not compared: no group is large enough.{few}"

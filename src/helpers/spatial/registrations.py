@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.spatial.correspondence import AffineAlignment, Field, guess_alignment, register_affine
+from helpers.spatial.correspondence import AffineAlignment, DistanceField, guess_alignment, register_affine
 from helpers.spatial.deformation import ELASTICITY_STEPS, LEVELS, STORED_MM, DeformableAlignment, deform, quantise
 from helpers.spatial.template import Template
 from helpers.storage import write_atomically
@@ -19,28 +19,18 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Registration:
+class OrganRegistration:
     """One organ's alignment, and the name it is kept under."""
 
     alignment: DeformableAlignment
     key: str
 
 
-def register_organ(template: Template, field: Field, folder: Path | None = None) -> Registration:
+def register_organ(template: Template, field: DistanceField, folder: Path | None = None) -> OrganRegistration:
     """Register a template to a scan's organ, or take the registration that was made before.
 
-    Parameters
-    ----------
-    template : Template
-    field : Field
-        The scan's organ.
-    folder : Path, optional
-        Where registrations are kept, as ``<key>.npz``; without it nothing is kept.
-
-    Returns
-    -------
-    Registration
-        The same to the last digit, found or made.
+    Registrations are kept in `folder` as ``<key>.npz``, the same to the last digit, found or made;
+    without a folder nothing is kept.
 
     Raises
     ------
@@ -51,16 +41,16 @@ def register_organ(template: Template, field: Field, folder: Path | None = None)
     path = None if folder is None else folder / f"{key}.npz"
     kept = None if path is None else _read(path, template, field)
     if kept is not None:
-        return Registration(kept, key)
+        return OrganRegistration(kept, key)
     start = guess_alignment(field, template.field.scale_mm, template.field.extent_mm)
     alignment = deform(template.field, field, register_affine(template.field, field, start))
     if path is not None:
         _write(alignment, path)
-    return Registration(alignment, key)
+    return OrganRegistration(alignment, key)
 
 
-def name_registration(template: Template, field: Field) -> str:
-    """Return the key of a registration: a hash of the template, the organ's shape and what the method depends on."""
+def name_registration(template: Template, field: DistanceField) -> str:
+    """Return the key of a registration: a hash of template, shape and method."""
     parts = (VERSION, LEVELS, ELASTICITY_STEPS, template.key, field.hash_content())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
@@ -81,8 +71,8 @@ def _write(alignment: DeformableAlignment, path: Path) -> None:
         )  # fmt: skip
 
 
-def _read(path: Path, template: Template, field: Field) -> DeformableAlignment | None:
-    """Return a kept alignment; None where there is none, or none that can be read (it is made again)."""
+def _read(path: Path, template: Template, field: DistanceField) -> DeformableAlignment | None:
+    """Return a kept alignment; None where there is none that can be read (it is made again)."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             displacement = stored["displacement"] * np.float32(STORED_MM)

@@ -1,23 +1,14 @@
-"""What stage 04 leaves behind, and how it is read back."""
+"""What stage 04 leaves behind."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from helpers import storage
-from helpers.errors import StageError
-from helpers.spatial.tables import (
-    GROUP_COLUMNS,
-    QUALITY_COLUMNS,
-    SLOPE_SUMMARY_COLUMNS,
-    SUMMARY_COLUMNS,
-    VOLUME_COLUMNS,
-    type_table,
-)
+from helpers.spatial.tables import QUALITY_COLUMNS
 from helpers.spatial.template import Template
 from helpers.study import Study
 
@@ -29,16 +20,17 @@ class SpatialMaps:
     Attributes
     ----------
     maps, slopes : DataFrame
-        maps.parquet: per model, organ, attribute and vertex the groups' means, the difference of two groups and its test.
-        slopes.parquet: the slope along attributes that are numbers, and its test.
+        maps.parquet: per model, organ, attribute and vertex the groups' means, the difference of
+        two groups and its test. slopes.parquet: the slope along numbers, and its test.
     summary, slope_summary : DataFrame
-        summary.csv, slopes.csv: per model, organ and attribute how much of the surface is beyond chance, and where.
+        summary.csv, slopes.csv: per model, organ and attribute how much of the surface is beyond
+        chance, and where.
     groups : DataFrame
-        groups.csv: per model, organ, attribute and group the people behind the map, how many of the group had
-        an empty prediction in some scan, whether the map is suppressed, and means over the surface.
+        groups.csv: per model, organ, attribute and group the people behind the map, how many had an
+        empty prediction in some scan, whether the map is suppressed, and means over the surface.
     quality : DataFrame
-        Per organ and scan: how well the organ was registered, status (ok, poor, reference_empty, failed, no_template) and
-        reason; models with an empty or missing prediction.
+        Per organ and scan: how well the organ was registered, status (ok, poor, reference_empty,
+        failed, no_template) and reason; models with an empty or missing prediction.
     volumes : DataFrame
         volumes.csv: the NIfTI files of error frequencies, and what each shows.
     templates : dict of str to Template
@@ -73,7 +65,7 @@ def list_organs(study: Study) -> list[str]:
 
 
 def write_maps(study: Study, result: SpatialMaps) -> None:
-    """Write the tables of a study (the templates, errors and volumes are written where they are made)."""
+    """Write a study's tables (templates, errors and volumes are written where they are made)."""
     folder = study.folder / "spatial"
     storage.write_json(result.notes, folder / "notes.json")
     for organ in list_organs(study):
@@ -90,54 +82,6 @@ def write_maps(study: Study, result: SpatialMaps) -> None:
         storage.write_table(table, study.path(name))
 
 
-def read_maps(study: Study) -> SpatialMaps:
-    """Read what :func:`helpers.spatial.map_errors` wrote.
-
-    Raises
-    ------
-    StageError
-        04_spatial has not run.
-    """
-    folder = study.folder / "spatial"
-    maps = study.read("maps")
-    quality = [
-        type_table(
-            storage.read_table(folder / organ / "quality.csv", made_by="04_spatial").assign(organ=organ),
-            ["organ", *QUALITY_COLUMNS],
-        )
-        for organ in list_organs(study)
-    ]
-    notes_path = folder / "notes.json"
-    if not notes_path.exists():
-        raise StageError(f"{notes_path} is missing: run 04_spatial again")
-    return SpatialMaps(
-        maps=maps,
-        slopes=study.read("slopes"),
-        summary=type_table(study.read("spatial_summary"), SUMMARY_COLUMNS),
-        slope_summary=type_table(study.read("slope_summary"), SLOPE_SUMMARY_COLUMNS),
-        groups=type_table(study.read("spatial_groups"), GROUP_COLUMNS),
-        quality=pd.concat(quality, ignore_index=True),
-        volumes=type_table(study.read("spatial_volumes"), VOLUME_COLUMNS),
-        templates={organ: Template.load(folder / organ / "template.npz") for organ in maps["organ"].unique()},
-        notes=json.loads(notes_path.read_text(encoding="utf-8")),
-    )
-
-
-def read_errors(study: Study, organ: str, model: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read the signed errors of one model and organ.
-
-    Returns
-    -------
-    numbers : ndarray of int, (n_scans,)
-        Study-local scan numbers, ascending.
-    errors_mm : ndarray of float32, (n_scans, n_vertices)
-        NaN for vertices outside a scan's field of view.
-    """
-    table = storage.read_table(study.folder / "spatial" / organ / f"errors_{model}.parquet", made_by="04_spatial")
-    numbers = table["number"].unique()  # written scan by scan, vertex by vertex
-    return numbers, table["error_mm"].to_numpy(np.float32).reshape(len(numbers), -1)
-
-
 def write_errors(study: Study, organ: str, model: str, numbers: np.ndarray, errors_mm: np.ndarray) -> None:
     """Write the signed errors of one model and organ: a row per scan and vertex."""
     scans, vertices = errors_mm.shape
@@ -149,11 +93,6 @@ def write_errors(study: Study, organ: str, model: str, numbers: np.ndarray, erro
         }
     )
     storage.write_table(table, study.folder / "spatial" / organ / f"errors_{model}.parquet")
-
-
-def name_scans(cohort: pd.DataFrame) -> list[str]:
-    """Return the scans' names for people."""
-    return [name_scan(number) for number in cohort["number"]]
 
 
 def name_scan(number: int) -> str:

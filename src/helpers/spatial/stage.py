@@ -14,11 +14,11 @@ from helpers.compute import CaseFailure, map_cases
 from helpers.spatial.cohort_template import make_case, make_templates
 from helpers.spatial.correspondence import flag_poor_matches
 from helpers.spatial.maps import average_people
-from helpers.spatial.measuring import OrganErrors, ScanCase, measure_errors
+from helpers.spatial.measuring import OrganErrors, measure_errors
 from helpers.spatial.registrations import forget_registrations
-from helpers.spatial.results import SpatialMaps, list_organs, name_organ, name_scans, write_errors, write_maps
-from helpers.spatial.surface_tests import Wanted, list_notes, make_tests, plan_tests, tabulate_tests
-from helpers.spatial.tables import QUALITY_COLUMNS, type_table
+from helpers.spatial.results import SpatialMaps, list_organs, name_organ, name_scan, write_errors, write_maps
+from helpers.spatial.surface_tests import list_notes, make_tests, plan_tests, tabulate_tests
+from helpers.spatial.tables import QUALITY_COLUMNS, AttributeTests, type_table
 from helpers.spatial.template import Template
 from helpers.spatial.volume_maps import write_volumes
 from helpers.study import Study
@@ -28,11 +28,12 @@ LARGEST_FOLDED = 0.01
 
 
 def map_errors(study: Study) -> SpatialMaps:
-    """Measure where on each organ each model errs, for which groups, and whether beyond chance: stage 04.
+    """Measure where on each organ each model errs, for which groups, and how surely: stage 04.
 
-    For every organ of ``spatial.organs`` (the study's first, when empty): a template surface from the cohort,
-    every scan's correspondence to it, the signed error of every model at every vertex, group means, tests of groups and slopes,
-    and frequencies of error in template space. Writes the files of ``spatial/`` that docs/DESIGN.md lists.
+    For every organ of ``spatial.organs`` (the study's first, when empty): a template surface from
+    the cohort, every scan's correspondence to it, the signed error of every model at every vertex,
+    group means, tests of groups and slopes, and frequencies of error in template space. Writes the
+    files of ``spatial/`` that docs/DESIGN.md lists.
 
     Returns
     -------
@@ -52,7 +53,7 @@ def map_errors(study: Study) -> SpatialMaps:
     notes: list[str] = []
     templates = make_templates(study, cohort, organs, notes)
     paths = {organ: folder / organ / "template.npz" for organ in templates}
-    wanted: list[Wanted] = []
+    wanted: list[AttributeTests] = []
     quality: list[pd.DataFrame] = []
     comparisons: dict[tuple[str, str], list[tuple[int, Path]]] = {}
     with tempfile.TemporaryDirectory(prefix=".measured-", dir=folder) as scratch:
@@ -93,26 +94,21 @@ def _measure_scans(
         return [{} for _ in range(len(cohort))]
     folder = study.folder / "spatial"
     finished = {model: _list_finished(study, model) for model in models}
-    cases: list[ScanCase] = []
-    for place, row in enumerate(cohort.itertuples()):
-        predictions = {
-            model: study.prediction_path(model, row.scan)
-            if (done := finished[model]) is None or row.scan in done
-            else Path()
-            for model in models
-        }
-        cases.append(
-            replace(
-                make_case(study, row, list(templates)),
-                predictions=predictions,
-                templates={organ: folder / organ / "template.npz" for organ in templates},
-                registrations={organ: folder / organ / "registrations" for organ in templates},
-                comparisons={organ: _name_comparison(work, organ, place) for organ in templates},
-            )
+    cases = [
+        replace(
+            make_case(study, row, list(templates)),
+            predictions={
+                model: study.prediction_path(model, row.scan) if done is None or row.scan in done else Path()
+                for model, done in finished.items()
+            },
+            templates={organ: folder / organ / "template.npz" for organ in templates},
+            registrations={organ: folder / organ / "registrations" for organ in templates},
+            comparisons={organ: _name_comparison(work, organ, place) for organ in templates},
         )
-    return map_cases(
-        measure_errors, cases, ids=name_scans(cohort), compute=study.parameters.compute, label="errors on the surface"
-    )
+        for place, row in enumerate(cohort.itertuples())
+    ]
+    names = [name_scan(number) for number in cohort["number"]]
+    return map_cases(measure_errors, cases, ids=names, compute=study.parameters.compute, label="errors on the surface")
 
 
 def _name_comparison(work: Path, organ: str, place: int) -> Path:
@@ -163,7 +159,7 @@ def _plan(
     template: Template | None,
     found: Sequence[OrganErrors],
     work: Path,
-) -> list[Wanted]:
+) -> list[AttributeTests]:
     """Write the errors of one model and organ, and design their tests."""
     vertices = 0 if template is None else len(template.vertices_mm)
     measured = [place for place, one in enumerate(found) if one.status == "ok" and model in one.errors_mm]
@@ -210,6 +206,7 @@ def _tabulate_quality(cohort: pd.DataFrame, found: Sequence[OrganErrors]) -> pd.
 
 
 def _note_left_out(organ: str, found: Sequence[OrganErrors], notes: list[str]) -> None:
+    head = name_organ(organ)
     for status, what in (
         ("poor", "fit the template poorly and were left out"),
         ("failed", "could not be measured"),
@@ -217,11 +214,12 @@ def _note_left_out(organ: str, found: Sequence[OrganErrors], notes: list[str]) -
     ):
         count = sum(one.status == status for one in found)
         if count:
-            notes.append(f"{name_organ(organ)}: {count} of {len(found)} scans {what} (see spatial/{organ}/quality.csv)")
+            notes.append(f"{head}: {count} of {len(found)} scans {what} (see spatial/{organ}/quality.csv)")
     cut = sum(one.cut for one in found)
     if cut:
         notes.append(
-            f"{name_organ(organ)}: the field of view cuts the organ in {cut} of {len(found)} scans; what it does not show is missing there, not without error"
+            f"{head}: the field of view cuts the organ in {cut} of {len(found)} scans; "
+            "what it does not show is missing there, not without error"
         )
 
 
@@ -229,7 +227,8 @@ def _note_missed(model: str, organ: str, found: Sequence[OrganErrors], notes: li
     empty = sum(model in one.prediction_empty for one in found)
     if empty:
         notes.append(
-            f"{model}, {name_organ(organ)}: {empty} scans with an empty prediction have no surface error; maps in mm show the others, maps of misses count them everywhere"
+            f"{model}, {name_organ(organ)}: {empty} scans with an empty prediction have no surface error; "
+            "maps in mm show the others, maps of misses count them everywhere"
         )
     missing = sum(model in one.prediction_missing for one in found)
     if missing:

@@ -1,9 +1,8 @@
-"""Every test of a study's surfaces: designed here, made wherever the study computes, written as tables."""
+"""All tests of a study's surfaces: designed, made wherever the study computes, tabulated."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,49 +23,11 @@ from helpers.spatial.contrasts import (
     design_slope,
     run_test,
 )
-from helpers.spatial.maps import (
-    GroupMaps,
-    PeopleErrors,
-    average_groups,
-    group_subjects,
-    list_attributes,
-)
+from helpers.spatial.maps import PeopleErrors, average_groups, group_subjects, list_attributes
 from helpers.spatial.results import name_organ
+from helpers.spatial.tables import AttributeTests
 from helpers.spatial.template import Template
-from helpers.statistics.freedman_lane import SurfaceEffect
 from helpers.study import Study
-
-
-@dataclass
-class Wanted:
-    """One model, organ and attribute: its maps, and the tests that are to be made.
-
-    Attributes
-    ----------
-    key : tuple of str
-        Model, organ, attribute.
-    maps : dict of str to GroupMaps
-        By measure.
-    missed : dict of str to int
-        Per group, how many people have a scan in which the organ was missed.
-    designs, slope_designs : dict of str to Design
-        By measure.
-    step, unit : float, str
-        What a slope is stated per; step 0 for an attribute without numbers.
-    effects, slopes : dict of str to SurfaceEffect
-        Filled by :func:`make_tests`.
-    """
-
-    key: tuple[str, str, str]
-    maps: dict[str, GroupMaps]
-    missed: dict[str, int]
-    folder: Path
-    designs: dict[str, Design] = field(default_factory=dict)
-    slope_designs: dict[str, Design] = field(default_factory=dict)
-    step: float = 0.0
-    unit: str = ""
-    effects: dict[str, SurfaceEffect] = field(default_factory=dict)
-    slopes: dict[str, SurfaceEffect] = field(default_factory=dict)
 
 
 def plan_tests(
@@ -78,27 +39,11 @@ def plan_tests(
     missed: Sequence[str],
     volumes_ml: pd.Series,
     folder: Path,
-) -> list[Wanted]:
-    """Average groups and design the tests of one model and organ.
+) -> list[AttributeTests]:
+    """Average groups and design the tests of one model and organ, for each attribute.
 
-    Parameters
-    ----------
-    study : Study
-    cohort : DataFrame
-        The included scans.
-    model, organ : str
-    people : PeopleErrors
-    missed : sequence of str
-        Subjects with a scan in which the organ was missed.
-    volumes_ml : Series of float
-        Each subject's reference volume, by subject.
-    folder : Path
-        Takes the people's errors, which the tests read.
-
-    Returns
-    -------
-    list of Wanted
-        One per attribute.
+    `missed` are the subjects with a scan in which the organ was missed; `volumes_ml` is each
+    subject's reference volume, by subject; `folder` takes the people's errors for the tests.
     """
     parameters = study.parameters
     min_group = parameters.fairness.min_group
@@ -123,7 +68,7 @@ def plan_tests(
             for measure in (ABSOLUTE, MISS)
         }
         of_missed = group_subjects(cohort, attribute, pd.Index(sorted(set(missed)))).astype(str)
-        one = Wanted(
+        one = AttributeTests(
             (model, organ, attribute), maps, {group: int((of_missed == group).sum()) for group in signed.counts}, folder
         )
         covariates = choose_covariates(attribute, attributes, confounders, known, labels)
@@ -145,8 +90,8 @@ def plan_tests(
     return wanted
 
 
-def make_tests(study: Study, wanted: Sequence[Wanted], templates: dict[str, Path], notes: list[str]) -> None:
-    """Make all tests, wherever the study computes; what they find is put where it was asked for."""
+def make_tests(study: Study, wanted: Sequence[AttributeTests], templates: dict[str, Path], notes: list[str]) -> None:
+    """Make all tests, wherever the study computes, and keep what they find in `wanted`."""
     jobs = [(one, kind) for one in wanted for kind in ("groups", "slope") if _list_designs(one, kind)]
     cases = [
         SurfaceTest(
@@ -171,7 +116,7 @@ def make_tests(study: Study, wanted: Sequence[Wanted], templates: dict[str, Path
 
 
 def tabulate_tests(
-    study: Study, cohort: pd.DataFrame, wanted: Sequence[Wanted], templates: dict[str, Template]
+    study: Study, cohort: pd.DataFrame, wanted: Sequence[AttributeTests], templates: dict[str, Template]
 ) -> dict[str, pd.DataFrame]:
     """Return the tables ``maps``, ``slopes``, ``summary``, ``slope_summary`` and ``groups``."""
     columns, alpha = tables.list_map_columns(cohort), study.parameters.fairness.alpha
@@ -180,20 +125,12 @@ def tabulate_tests(
     summary, slope_summary, groups = [], [], []
     for one in wanted:
         template = templates[one.key[1]]
-        vertices, faces = template.vertices_mm, template.faces
-        maps.append(tables.tabulate_maps(one.key, vertices, one.maps, one.effects, columns))
-        summary.append(
-            tables.summarise_maps(one.key, vertices, faces, one.maps, one.effects, one.designs.get(SIGNED), alpha=alpha)
-        )
-        groups += tables.list_groups(
-            one.key, template.areas_mm2, one.maps, one.missed, min_group=study.parameters.fairness.min_group
-        )
+        maps.append(tables.tabulate_maps(one, template, columns))
+        summary.append(tables.summarise_maps(one, template, alpha=alpha))
+        groups += tables.list_groups(one, template)
         if one.step:
-            slopes.append(tables.tabulate_slopes(one.key, vertices, one.step, one.unit, one.slopes))
-            design = one.slope_designs[SIGNED]
-            slope_summary.append(
-                tables.summarise_slopes(one.key, vertices, faces, one.step, one.unit, one.slopes, design, alpha=alpha)
-            )
+            slopes.append(tables.tabulate_slopes(one, template))
+            slope_summary.append(tables.summarise_slopes(one, template, alpha=alpha))
     summaries = tables.adjust_over_maps(
         pd.DataFrame(summary, columns=tables.SUMMARY_COLUMNS),
         pd.DataFrame(slope_summary, columns=tables.SLOPE_SUMMARY_COLUMNS),
@@ -207,30 +144,28 @@ def tabulate_tests(
     }
 
 
-def list_notes(wanted: Sequence[Wanted], min_group: int) -> list[str]:
+def list_notes(wanted: Sequence[AttributeTests], min_group: int) -> list[str]:
     """Return sentences on groups without a map and people who take no part in tests."""
     notes = []
     for one in wanted:
-        model, organ, attribute = one.key
-        small = [group for group, count in one.maps[SIGNED].counts.items() if count < min_group]
-        if small:
-            notes.append(f"{attribute}: no map for {', '.join(small)} (fewer than {min_group} subjects)")
-        design = one.designs.get(SIGNED)
+        (model, organ, attribute), signed, design = one.key, one.maps[SIGNED], one.designs.get(SIGNED)
+        head = f"{model}, {name_organ(organ)}, {attribute}"
+        if signed.suppressed:
+            notes.append(f"{attribute}: no map for {', '.join(signed.suppressed)} (fewer than {min_group} subjects)")
         if design is not None and design.left_out:
-            notes.append(
-                f"{model}, {name_organ(organ)}, {attribute}: {design.left_out} people are in no test, because a covariate is not known of them"
-            )
+            notes.append(f"{head}: {design.left_out} people are in no test, because a covariate is not known of them")
         for found in (design, one.slope_designs.get(SIGNED)):
             if found is not None and found.note:
-                notes.append(f"{model}, {name_organ(organ)}, {attribute}: {found.note}")
-        if len(one.maps[SIGNED].counts) > 2 and one.maps[SIGNED].group_a is not None:
+                notes.append(f"{head}: {found.note}")
+        if len(signed.counts) > 2 and signed.group_a is not None:
             notes.append(
-                f"{attribute}: of more than two groups, {one.maps[SIGNED].group_a} is compared with {one.maps[SIGNED].group_b}, whatever the errors are; F tests all groups together"
+                f"{attribute}: of more than two groups, {signed.group_a} is compared with {signed.group_b}, "
+                "whatever the errors are; F tests all groups together"
             )
     return notes
 
 
-def _list_designs(one: Wanted, kind: str) -> dict[str, Design]:
+def _list_designs(one: AttributeTests, kind: str) -> dict[str, Design]:
     designs = one.designs if kind == "groups" else one.slope_designs
     return {measure: design for measure, design in designs.items() if not design.note}
 

@@ -1,6 +1,7 @@
 """A mask's surface at sub-voxel precision: smoothed occupancy, triangles, distances to them.
 
-Points are (n, 3) in physical LPS millimetres: x to the person's left, y posterior, z superior. Arrays are (z, y, x).
+Points are (n, 3) in physical LPS millimetres: x to the person's left, y posterior, z superior.
+Arrays are (z, y, x).
 """
 
 from __future__ import annotations
@@ -13,39 +14,33 @@ from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
-# The Gaussian that rounds off the voxels' steps, as a part of the largest voxel side; the same for a
-# reference and its prediction, which lie on one grid, so that what it does to curved surfaces cancels.
+# The Gaussian that rounds off the voxels' steps, as a part of the largest voxel side. It is the
+# same for a reference and its prediction, so that what it does to curved surfaces cancels.
 SMOOTHING_VOXELS = 0.5
-# Voxels finer than this are pooled first: nothing at issue is smaller, and time goes with the third power.
+# Voxels finer than this are pooled first: nothing at issue is smaller, and it saves time.
 FINEST_MM = 1.5
 # How many triangles, nearest by centroid, are looked at for a point's nearest one.
 CANDIDATE_TRIANGLES = 16
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Where the voxels of an array lie in the world.
+class VoxelFrame:
+    """Where the voxels of an array lie in the world."""
 
-    Attributes
-    ----------
-    origin_mm, spacing_mm : ndarray, (3,)
-        Of the first voxel's centre, and between voxels, in (x, y, z) order.
-    direction : ndarray, (3, 3)
-        Its columns are the array axes x, y, z in LPS.
-    """
-
-    origin_mm: np.ndarray
-    spacing_mm: np.ndarray
-    direction: np.ndarray
+    origin_mm: np.ndarray  # (3,): the first voxel's centre (x, y, z)
+    spacing_mm: np.ndarray  # (3,): between voxels, (x, y, z)
+    direction: np.ndarray  # (3, 3): its columns are the array axes x, y, z in LPS
 
     @classmethod
-    def of_image(cls, image: sitk.Image) -> Frame:
+    def of_image(cls, image: sitk.Image) -> VoxelFrame:
         """Return the frame of a SimpleITK image."""
-        return cls(
-            np.asarray(image.GetOrigin()),
-            np.asarray(image.GetSpacing()),
-            np.asarray(image.GetDirection()).reshape(3, 3),
-        )
+        direction = np.asarray(image.GetDirection()).reshape(3, 3)
+        return cls(np.asarray(image.GetOrigin()), np.asarray(image.GetSpacing()), direction)
+
+    @classmethod
+    def upright(cls, origin_mm: np.ndarray, spacing_mm: float) -> VoxelFrame:
+        """Return the frame of a grid along the body's axes with equal steps."""
+        return cls(np.asarray(origin_mm, float), np.full(3, float(spacing_mm)), np.eye(3))
 
     def to_mm(self, index_xyz: np.ndarray) -> np.ndarray:
         """Return points in mm from continuous indices (n, 3)."""
@@ -55,36 +50,35 @@ class Frame:
         """Return continuous indices (n, 3) in (x, y, z) order from points in mm."""
         return (points_mm - self.origin_mm) @ self.direction / self.spacing_mm
 
+    def as_image(self, values: np.ndarray, *, vectors: bool = False) -> sitk.Image:
+        """Return values (z, y, x), or vectors (z, y, x, 3), as a SimpleITK image in their place."""
+        image = sitk.GetImageFromArray(values, isVector=vectors)
+        image.SetOrigin(self.origin_mm.tolist())
+        image.SetSpacing(self.spacing_mm.tolist())
+        image.SetDirection(self.direction.ravel().tolist())
+        return image
+
 
 @dataclass(frozen=True)
 class Occupancy:
     """How full of the organ each place is: the mask cropped, pooled and lightly smoothed.
 
-    Attributes
-    ----------
-    values : ndarray of float32, (z, y, x)
-        0 to 1; the organ's surface is where it crosses 0.5.
-    frame : Frame
-        Where `values` lie.
-    smoothing_mm : float
-        Standard deviation of the Gaussian.
-    cut : ndarray of bool, (3, 2)
-        For the axes x, y, z at their low and high end: the organ reaches the end of the scan, so that it
-        may go on outside the field of view. There the surface stays open.
+    Where the organ reaches the end of the scan it may go on outside the field of view: it is cut,
+    and its surface stays open.
     """
 
-    values: np.ndarray
-    frame: Frame
-    smoothing_mm: float
-    cut: np.ndarray
+    values: np.ndarray  # float32, (z, y, x), 0 to 1; the organ's surface is where it crosses 0.5
+    frame: VoxelFrame
+    smoothing_mm: float  # SD of the Gaussian
+    cut: np.ndarray  # bool, (3, 2): for the axes x, y, z at their low and high end
 
     def evaluate(self, points_mm: np.ndarray) -> np.ndarray:
-        """Return the occupancy at points, trilinearly; beyond the array the nearest value counts."""
+        """Return the occupancy at points, trilinearly; beyond the array the nearest counts."""
         index = self.frame.to_index(points_mm)
         return ndimage.map_coordinates(self.values, index[:, ::-1].T, order=1, mode="nearest")
 
     def is_beyond_cut(self, points_mm: np.ndarray, *, tolerance_mm: float = 0.0) -> np.ndarray:
-        """Return for each point whether it lies outside the field of view on a side where the organ is cut.
+        """Return whether points lie outside the field of view on a side where the organ is cut.
 
         With a tolerance, points up to that far inside count as well: the rim of an open surface.
         """
@@ -97,35 +91,31 @@ class Occupancy:
 
     def as_image(self) -> sitk.Image:
         """Return the occupancy as a SimpleITK image in its place."""
-        image = sitk.GetImageFromArray(self.values)
-        image.SetOrigin(self.frame.origin_mm.tolist())
-        image.SetSpacing(self.frame.spacing_mm.tolist())
-        image.SetDirection(self.frame.direction.ravel().tolist())
-        return image
+        return self.frame.as_image(self.values)
 
 
 @dataclass(frozen=True)
 class Surface:
-    """Triangles: `vertices_mm` (n, 3) float64, `faces` (m, 3) int, wound so that normals point outwards."""
+    """Triangles: `vertices_mm` (n, 3) float64, `faces` (m, 3) int; normals point outwards."""
 
     vertices_mm: np.ndarray
     faces: np.ndarray
 
 
 def find_boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
-    """Return the bounding box (slices z, y, x) of every label of a label map, in one pass."""
+    """Return the bounding box (slices z, y, x) of each label of a label map, in one pass."""
     return {label: box for label, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
 
 
-def smooth_mask(labels: np.ndarray, frame: Frame, *, label: int = 1, box: tuple[slice, ...] | None = None) -> Occupancy:
+def smooth_mask(
+    labels: np.ndarray, frame: VoxelFrame, *, label: int = 1, box: tuple[slice, ...] | None = None
+) -> Occupancy:
     """Crop a mask to its organ and turn it into a smooth occupancy whose 0.5 level is the surface.
 
     Parameters
     ----------
     labels : ndarray of bool or uint8, (z, y, x)
-        A mask, or a label map, of the whole scan.
-    frame : Frame
-        Where it lies.
+        A mask, or a label map, of the whole scan, which lies at `frame`.
     label : int
         Which label is the organ.
     box : tuple of slice, optional
@@ -138,10 +128,10 @@ def smooth_mask(labels: np.ndarray, frame: Frame, *, label: int = 1, box: tuple[
 
     Notes
     -----
-    Voxels are pooled in blocks up to the larger of 1.5 mm and half the largest voxel side: a block's
-    filled fraction keeps the surface's place below the voxel. Then a Gaussian of half the largest
-    voxel side takes away the steps of the voxel grid; it is the same for a reference and its prediction. On a
-    ball of radius R it moves the surface inwards by about σ²/R.
+    Voxels are pooled in blocks up to the larger of 1.5 mm and half the largest voxel side: a
+    block's filled fraction keeps the surface's place below the voxel. Then a Gaussian of half the
+    largest voxel side (σ) takes away the steps of the voxel grid. It moves the surface of a ball of
+    radius R inwards by about σ²/R, of a reference and its prediction alike.
     """
     if box is None:
         box = find_boxes((labels == label).view(np.uint8)).get(1)
@@ -166,14 +156,14 @@ def smooth_mask(labels: np.ndarray, frame: Frame, *, label: int = 1, box: tuple[
     if values.max() <= 0.5:  # too thin to survive: better stepped than lost
         values = pooled if pooled.max() > 0.5 else pooled / pooled.max()
     first = (start + (factors - 1) / 2)[::-1]
-    place = Frame(frame.to_mm(first[None])[0], frame.spacing_mm * factors[::-1], frame.direction)
+    place = VoxelFrame(frame.to_mm(first[None])[0], frame.spacing_mm * factors[::-1], frame.direction)
     return Occupancy(np.ascontiguousarray(values), place, smoothing_mm, cut[::-1])
 
 
 def extract_surface(occupancy: Occupancy) -> Surface:
     """Return the 0.5 level of an occupancy as triangles (marching cubes, Lewiner's tables).
 
-    Open where the organ is cut by the field of view; zero triangles where the organ fills all there is.
+    Open where the field of view cuts the organ; no triangles where the organ fills all there is.
     """
     if not occupancy.values.min() < 0.5 < occupancy.values.max() or min(occupancy.values.shape) < 2:
         return Surface(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
@@ -184,8 +174,8 @@ def extract_surface(occupancy: Occupancy) -> Surface:
 def find_closest_points(surface: Surface, points_mm: np.ndarray) -> np.ndarray:
     """Return for each point the closest point of a surface, exact on its triangles, (n, 3) in mm.
 
-    NaN where the surface has no triangles or the point is NaN. Candidates are the sixteen triangles of nearest centroid,
-    which is exact for surfaces of evenly sized triangles such as those of marching cubes.
+    NaN where the surface has no triangles or the point is NaN. Candidates are the sixteen triangles
+    of nearest centroid: exact where triangles are of even size, as those of marching cubes are.
     """
     closest = np.full(points_mm.shape, np.nan)
     finite = np.isfinite(points_mm).all(axis=1)
@@ -203,26 +193,22 @@ def find_closest_points(surface: Surface, points_mm: np.ndarray) -> np.ndarray:
 
 
 def measure_vertex_areas(vertices_mm: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Return the area (mm²) each vertex stands for: a third of every triangle it belongs to, (n,)."""
+    """Return the area (mm²) each vertex stands for: a third of each triangle it is in, (n,)."""
     a, b, c = vertices_mm[faces].swapaxes(0, 1)
     thirds = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6
     return np.bincount(faces.ravel(), np.repeat(thirds, 3), minlength=len(vertices_mm))
 
 
 def measure_enclosed_volume(vertices_mm: np.ndarray, faces: np.ndarray) -> float:
-    """Return the volume (mm³) a closed surface encloses; negative where its triangles face inwards."""
+    """Return the volume (mm³) in a closed surface; negative where its triangles face inwards."""
     a, b, c = vertices_mm[faces].swapaxes(0, 1)
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 
 
 def smooth_surface(surface: Surface, *, rounds: int = 10, shrink: float = 0.5, swell: float = -0.53) -> Surface:
-    """Smooth a surface without shrinking it.
+    """Smooth a surface without shrinking it (Taubin, SIGGRAPH 1995, section 3).
 
-    Each round moves every vertex towards the mean of its neighbours and then back by a little more.
-
-    References
-    ----------
-    Taubin, A signal processing approach to fair surface design, SIGGRAPH 1995, section 3.
+    Each round moves every vertex towards the mean of its neighbours, then back by a little more.
     """
     average = _average_neighbours(len(surface.vertices_mm), surface.faces)
     vertices = surface.vertices_mm
@@ -235,10 +221,8 @@ def smooth_surface(surface: Surface, *, rounds: int = 10, shrink: float = 0.5, s
 def keep_largest_part(surface: Surface) -> Surface:
     """Keep the connected part with most vertices."""
     count = len(surface.vertices_mm)
-    links = sparse.coo_matrix(
-        (np.ones(2 * len(surface.faces)), (surface.faces[:, [0, 1]].ravel(), surface.faces[:, [1, 2]].ravel())),
-        shape=(count, count),
-    )
+    start, end = surface.faces[:, [0, 1]].ravel(), surface.faces[:, [1, 2]].ravel()
+    links = sparse.coo_matrix((np.ones(len(start)), (start, end)), shape=(count, count))
     _, part = sparse.csgraph.connected_components(links, directed=False)
     keep = part == np.bincount(part).argmax()
     number = np.cumsum(keep) - 1
@@ -257,7 +241,7 @@ def _average_neighbours(count: int, faces: np.ndarray) -> sparse.csr_matrix:
 def _project_on_triangles(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Return the closest point of each triangle (…, 3, 3) to each point (…, 3).
 
-    The projection on the plane where it falls inside, else the closest of the three edges' points.
+    That is the projection on its plane where it falls inside, else the closest on its three edges.
     """
     a, b, c = (triangles[..., place, :] for place in range(3))
     normal = np.cross(b - a, c - a)

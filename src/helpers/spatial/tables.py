@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ import pandas as pd
 from helpers.spatial.contrasts import ABSOLUTE, ANY_GROUP, MISS, SIGNED, Design
 from helpers.spatial.location import SMALLEST_DIFFERENCE_MM, describe_location, find_high_part, find_peak
 from helpers.spatial.maps import ATTRIBUTE_PREFIX, GroupMaps, list_attributes
-from helpers.spatial.surfaces import measure_vertex_areas
+from helpers.spatial.template import Template
 from helpers.statistics.freedman_lane import SurfaceEffect
 from helpers.statistics.hypothesis_tests import adjust_p_values
 
@@ -51,6 +53,26 @@ _COUNTS = {"n", "n_a", "n_b", "n_tested", "vertices", "permutations", "left_out"
 _NULLABLE = {"group_a", "group_b"}
 
 
+@dataclass
+class AttributeTests:
+    """One model, organ and attribute: its maps, and the tests that are to be made.
+
+    Maps, designs and effects are by measure ("signed", "absolute", "miss"; tests also "any_group").
+    An effect is absent until it is made, and where nothing was tested.
+    """
+
+    key: tuple[str, str, str]  # model, organ, attribute
+    maps: dict[str, GroupMaps]
+    missed: dict[str, int]  # per group, how many people have a scan in which the organ was missed
+    folder: Path  # holds the people's errors, which the tests read
+    designs: dict[str, Design] = field(default_factory=dict)
+    slope_designs: dict[str, Design] = field(default_factory=dict)
+    step: float = 0.0  # what a slope is stated per; 0 for an attribute without numbers
+    unit: str = ""
+    effects: dict[str, SurfaceEffect] = field(default_factory=dict)
+    slopes: dict[str, SurfaceEffect] = field(default_factory=dict)
+
+
 def list_map_columns(cohort: pd.DataFrame) -> list[str]:
     """Return the columns of maps.parquet for a cohort."""
     groups = list(
@@ -67,35 +89,16 @@ def list_map_columns(cohort: pd.DataFrame) -> list[str]:
     ]  # fmt: skip
 
 
-def tabulate_maps(
-    key: tuple[str, str, str],
-    vertices_mm: np.ndarray,
-    maps: Mapping[str, GroupMaps],
-    effects: Mapping[str, SurfaceEffect],
-    columns: Sequence[str],
-) -> pd.DataFrame:
-    """Return one attribute's rows of maps.parquet.
-
-    Parameters
-    ----------
-    key : tuple of str
-        Model, organ, attribute.
-    vertices_mm : ndarray, (n, 3)
-    maps : mapping of str to GroupMaps
-        By measure: signed, absolute, miss.
-    effects : mapping of str to SurfaceEffect
-        By measure, and "any_group"; absent where nothing was tested.
-    columns : sequence of str
-        See :func:`list_map_columns`.
-    """
-    signed = maps[SIGNED]
-    table = _place(key, vertices_mm)
+def tabulate_maps(one: AttributeTests, template: Template, columns: Sequence[str]) -> pd.DataFrame:
+    """Return one attribute's rows of maps.parquet, in the columns of :func:`list_map_columns`."""
+    signed, effects = one.maps[SIGNED], one.effects
+    table = _place(one, template)
     for measure, word in MEASURES.items():
-        table |= {f"{word}_{group}": mean for group, mean in maps[measure].means.items()}
+        table |= {f"{word}_{group}": mean for group, mean in one.maps[measure].means.items()}
     table |= {"group_a": signed.group_a, "group_b": signed.group_b, "difference": signed.difference}
     table |= _list_test(effects.get(SIGNED), "adjusted_difference")
     for measure in (ABSOLUTE, MISS):
-        table[f"{measure}_difference"] = maps[measure].difference
+        table[f"{measure}_difference"] = one.maps[measure].difference
         if measure in effects:
             table[f"{measure}_p_fwer"] = effects[measure].p_fwer
     if ANY_GROUP in effects:
@@ -103,37 +106,21 @@ def tabulate_maps(
     return type_map(pd.DataFrame(table).reindex(columns=list(columns)))
 
 
-def tabulate_slopes(
-    key: tuple[str, str, str],
-    vertices_mm: np.ndarray,
-    step: float,
-    unit: str,
-    effects: Mapping[str, SurfaceEffect],
-) -> pd.DataFrame:
+def tabulate_slopes(one: AttributeTests, template: Template) -> pd.DataFrame:
     """Return one attribute's rows of slopes.parquet."""
-    table = _place(key, vertices_mm) | {"step": step, "unit": unit} | _list_test(effects.get(SIGNED), "slope")
-    if ABSOLUTE in effects:
-        table |= {"absolute_slope": effects[ABSOLUTE].effect, "absolute_p_fwer": effects[ABSOLUTE].p_fwer}
+    table = _place(one, template) | {"step": one.step, "unit": one.unit} | _list_test(one.slopes.get(SIGNED), "slope")
+    if ABSOLUTE in one.slopes:
+        table |= {"absolute_slope": one.slopes[ABSOLUTE].effect, "absolute_p_fwer": one.slopes[ABSOLUTE].p_fwer}
     return type_map(pd.DataFrame(table).reindex(columns=SLOPE_COLUMNS))
 
 
-def summarise_maps(
-    key: tuple[str, str, str],
-    vertices_mm: np.ndarray,
-    faces: np.ndarray,
-    maps: Mapping[str, GroupMaps],
-    effects: Mapping[str, SurfaceEffect],
-    design: Design | None,
-    *,
-    alpha: float,
-) -> dict[str, object]:
+def summarise_maps(one: AttributeTests, template: Template, *, alpha: float) -> dict[str, object]:
     """Return one attribute's row of summary.csv: how many, how much of the surface, and where.
 
     ``n`` counts the people in any group, ``n_tested`` those who took part in the test.
     """
-    signed = maps[SIGNED]
-    row: dict[str, object] = dict(zip(KEY, key, strict=True))
-    row |= {"group_a": signed.group_a, "group_b": signed.group_b}
+    signed, design = one.maps[SIGNED], one.designs.get(SIGNED)
+    row: dict[str, object] = _name_key(one) | {"group_a": signed.group_a, "group_b": signed.group_b}
     row |= {
         "n": sum(signed.counts.values()),
         "n_a": signed.counts.get(signed.group_a) if signed.group_a else None,
@@ -141,69 +128,48 @@ def summarise_maps(
         "n_tested": 0 if design is None or design.note else len(design.rows),
     }
     words = (f"larger in {signed.group_a}", f"smaller in {signed.group_a}")
-    row |= _summarise(vertices_mm, faces, effects.get(SIGNED), signed.difference, "peak_difference_mm", words, alpha)
-    areas = measure_vertex_areas(vertices_mm, faces)
+    row |= _summarise(template, one.effects.get(SIGNED), signed.difference, "peak_difference_mm", words, alpha)
     for measure, name in ((ABSOLUTE, "absolute"), (MISS, "miss"), (ANY_GROUP, "f")):
-        row |= _summarise_other(effects.get(measure), name, areas, alpha)
-    return row | _describe_design(design, effects)
+        row |= _summarise_other(one.effects.get(measure), name, template.areas_mm2, alpha)
+    return row | _describe_design(design, one.effects.get(SIGNED))
 
 
-def summarise_slopes(
-    key: tuple[str, str, str],
-    vertices_mm: np.ndarray,
-    faces: np.ndarray,
-    step: float,
-    unit: str,
-    effects: Mapping[str, SurfaceEffect],
-    design: Design,
-    *,
-    alpha: float,
-) -> dict[str, object]:
+def summarise_slopes(one: AttributeTests, template: Template, *, alpha: float) -> dict[str, object]:
     """Return one attribute's row of slopes.csv."""
-    row: dict[str, object] = dict(zip(KEY, key, strict=True))
-    row |= {"step": step, "unit": unit, "n": len(design.rows)}
-    per = f"per {step:g} {unit}".strip()
-    words = (f"larger {per}", f"smaller {per}")
-    nothing = np.full(len(vertices_mm), np.nan)
-    row |= _summarise(vertices_mm, faces, effects.get(SIGNED), nothing, "peak_slope_mm", words, alpha)
-    row |= _summarise_other(effects.get(ABSOLUTE), "absolute", measure_vertex_areas(vertices_mm, faces), alpha)
-    return row | _describe_design(design, effects)
+    design, signed = one.slope_designs[SIGNED], one.slopes.get(SIGNED)
+    row: dict[str, object] = _name_key(one) | {"step": one.step, "unit": one.unit, "n": len(design.rows)}
+    per = f"per {one.step:g} {one.unit}".strip()
+    nothing = np.full(len(template.vertices_mm), np.nan)
+    row |= _summarise(template, signed, nothing, "peak_slope_mm", (f"larger {per}", f"smaller {per}"), alpha)
+    row |= _summarise_other(one.slopes.get(ABSOLUTE), "absolute", template.areas_mm2, alpha)
+    return row | _describe_design(design, signed)
 
 
-def list_groups(
-    key: tuple[str, str, str],
-    areas_mm2: np.ndarray,
-    maps: Mapping[str, GroupMaps],
-    missed: Mapping[str, int],
-    *,
-    min_group: int,
-) -> list[dict[str, object]]:
+def list_groups(one: AttributeTests, template: Template) -> list[dict[str, object]]:
     """Return one attribute's rows of groups.csv; means are over the surface, by area."""
     rows = []
-    for group, count in maps[SIGNED].counts.items():
+    for group, count in one.maps[SIGNED].counts.items():
         means = {
-            name: _average(maps[measure].means[group], areas_mm2)
+            name: _average(one.maps[measure].means[group], template.areas_mm2)
             for measure, name in ((SIGNED, "error_mm"), (ABSOLUTE, "absolute_mm"), (MISS, "miss_fraction"))
         }
-        head = dict(zip(KEY, key, strict=True)) | {"group": group, "n": count}
-        rows.append(head | {"prediction_empty": missed[group], "suppressed": count < min_group} | means)
+        suppressed = group in one.maps[SIGNED].suppressed
+        head = {"group": group, "n": count, "prediction_empty": one.missed[group], "suppressed": suppressed}
+        rows.append(_name_key(one) | head | means)
     return rows
 
 
 def adjust_over_maps(summary: pd.DataFrame, slopes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Fill `p_adjusted`: each map's smallest family-wise p, by Holm's method over all maps of the study."""
+    """Fill `p_adjusted`: each map's smallest p_fwer, by Holm over all maps of the study."""
     p = np.concatenate([summary["min_p_fwer"].to_numpy(float), slopes["min_p_fwer"].to_numpy(float)])
-    adjusted = adjust_p_values(p, "holm")
-    return (
-        summary.assign(p_adjusted=adjusted[: len(summary)]),
-        slopes.assign(p_adjusted=adjusted[len(summary) :]),
-    )
+    first, rest = np.split(adjust_p_values(p, "holm"), [len(summary)])
+    return summary.assign(p_adjusted=first), slopes.assign(p_adjusted=rest)
 
 
 def type_table(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Put a .csv table's columns in order and give them their types, also when it has no rows or a column no word."""
+    """Order a .csv table's columns and type them, also when it has no rows or a column no word."""
     table = table.reindex(columns=list(columns))
-    # groups.csv counts the empty predictions of a group; quality.csv names the models behind those of a scan.
+    # groups.csv counts a group's empty predictions; quality.csv names the models behind them.
     counts = _COUNTS | ({"prediction_empty"} if "group" in columns else set())
     kinds: dict[str, str] = {}
     for column in columns:
@@ -231,9 +197,13 @@ def type_map(table: pd.DataFrame) -> pd.DataFrame:
     return table.fillna({"n": 0} if "n" in table.columns else {}).astype(types | whole)
 
 
-def _place(key: tuple[str, str, str], vertices_mm: np.ndarray) -> dict[str, object]:
-    axes = {axis: vertices_mm[:, place] for place, axis in enumerate("xyz")}
-    return {**dict(zip(KEY, key, strict=True)), "vertex": np.arange(len(vertices_mm)), **axes}
+def _name_key(one: AttributeTests) -> dict[str, object]:
+    return dict(zip(KEY, one.key, strict=True))
+
+
+def _place(one: AttributeTests, template: Template) -> dict[str, object]:
+    axes = {axis: template.vertices_mm[:, place] for place, axis in enumerate("xyz")}
+    return {**_name_key(one), "vertex": np.arange(len(template.vertices_mm)), **axes}
 
 
 def _list_test(effect: SurfaceEffect | None, name: str) -> dict[str, object]:
@@ -246,21 +216,20 @@ def _list_test(effect: SurfaceEffect | None, name: str) -> dict[str, object]:
 
 
 def _summarise(
-    vertices_mm: np.ndarray,
-    faces: np.ndarray,
+    template: Template,
     effect: SurfaceEffect | None,
     plain: np.ndarray,
     peak_name: str,
     words: tuple[str, str],
     alpha: float,
 ) -> dict[str, object]:
-    """Say how much of the surface is beyond chance, and where and how large the effect is."""
+    """Say how much of the surface is beyond chance, where, and how large the effect is."""
     values = plain if effect is None else effect.effect
     row: dict[str, object] = {"vertices": int(np.isfinite(values).sum()), peak_name: np.nan}
     row |= dict.fromkeys((*_FOUND, "peak_x", "peak_y", "peak_z"), np.nan) | {"region": "", "location": ""}
     if not np.isfinite(values).any():
         return row
-    areas = measure_vertex_areas(vertices_mm, faces)
+    vertices_mm, areas = template.vertices_mm, template.areas_mm2
     beyond = np.zeros(len(values), bool)
     if effect is not None:
         for name, p in (("fwer", effect.p_fwer), ("tfce", effect.p_tfce), ("fdr", effect.p_fdr)):
@@ -276,7 +245,7 @@ def _summarise(
         peak_name: round(peak.value_mm, 3),
         "region": "significant" if beyond.any() else "surface",
         "location": describe_location(
-            vertices_mm, values, faces, region=region, positive=words[0], negative=words[1],
+            vertices_mm, values, template.faces, region=region, positive=words[0], negative=words[1],
             smallest_mm=SMALLEST_DIFFERENCE_MM,
         ),
     }  # fmt: skip
@@ -299,8 +268,7 @@ def _measure_share(p: np.ndarray, areas: np.ndarray, alpha: float) -> float:
         return round(float(areas[p <= alpha].sum() / areas.sum()), 4)
 
 
-def _describe_design(design: Design | None, effects: Mapping[str, SurfaceEffect]) -> dict[str, object]:
-    signed = effects.get(SIGNED)
+def _describe_design(design: Design | None, signed: SurfaceEffect | None) -> dict[str, object]:
     said = [] if design is None else [design.note, design.dropped and f"not held equal: {design.dropped}"]
     said += [] if signed is None else list(signed.notes)
     return {

@@ -15,13 +15,7 @@ from scipy import ndimage
 from skimage.measure import marching_cubes
 
 from helpers.errors import StageError
-from helpers.spatial.correspondence import (
-    CLIP_STEPS,
-    AffineAlignment,
-    Field,
-    guess_alignment,
-    register_affine,
-)
+from helpers.spatial.correspondence import CLIP_STEPS, AffineAlignment, DistanceField, guess_alignment, register_affine
 from helpers.spatial.deformation import COARSE, LEVELS, DeformableAlignment, deform, remove_mean_displacement
 from helpers.spatial.surfaces import (
     Surface,
@@ -34,42 +28,29 @@ from helpers.storage import write_atomically
 
 MIN_SHAPES = 3
 
-# How shapes are brought to the mean so far: as they were placed before, by a new affine registration, or deformed as well.
-Step = Literal["place", "affine", "coarse", "fine"]
-# The first deformation is to a mean that is still blurred, in which fine steps would find nothing to follow.
-ROUNDS: tuple[Step, ...] = ("affine", "affine", "coarse", "fine")
+# How shapes are brought to the mean so far: as placed before, affinely anew, or deformed as well.
+AlignmentStep = Literal["place", "affine", "coarse", "fine"]
+# The first mean to deform to is still blurred: fine steps would find nothing to follow.
+ROUNDS: tuple[AlignmentStep, ...] = ("affine", "affine", "coarse", "fine")
 
 
 @dataclass(frozen=True)
 class Template:
-    """A cohort's mean organ.
+    """A cohort's mean organ, in LPS mm (x left, y posterior, z superior) about its middle."""
 
-    Attributes
-    ----------
-    vertices_mm : ndarray, (n, 3)
-        LPS millimetres about the mean of the surface: x to the person's left, y posterior, z superior.
-    faces : ndarray of int, (m, 3)
-    field : Field
-        The mean signed-distance field in the same millimetres.
-    subjects : int
-        How many shapes were averaged.
-    made_from : str
-        A hash of the shapes and settings it was made from; empty where not recorded.
-    """
-
-    vertices_mm: np.ndarray
-    faces: np.ndarray
-    field: Field
-    subjects: int
-    made_from: str = ""
+    vertices_mm: np.ndarray  # (n, 3)
+    faces: np.ndarray  # int, (m, 3)
+    field: DistanceField  # the mean signed distances
+    subjects: int  # how many shapes were averaged
+    made_from: str = ""  # a hash of the shapes and settings; empty where not recorded
 
     @property
     def radius_mm(self) -> float:
         """Three times volume over surface: a ball's radius."""
-        area = measure_vertex_areas(self.vertices_mm, self.faces).sum()
-        return 3 * abs(measure_enclosed_volume(self.vertices_mm, self.faces)) / float(area)
+        volume = abs(measure_enclosed_volume(self.vertices_mm, self.faces))
+        return 3 * volume / float(self.areas_mm2.sum())
 
-    @property
+    @cached_property
     def areas_mm2(self) -> np.ndarray:
         """The area each vertex stands for, (n,)."""
         return measure_vertex_areas(self.vertices_mm, self.faces)
@@ -80,19 +61,14 @@ class Template:
         return self.field.hash_content()
 
     def save(self, path: Path) -> None:
-        """Write the template as .npz (vertices, faces in LPS mm; the field and its grid), atomically."""
+        """Write the template as .npz, atomically."""
         with write_atomically(path) as temporary:
             np.savez_compressed(
-                temporary,
-                vertices=self.vertices_mm.astype(np.float32),
-                faces=self.faces.astype(np.int32),
-                field=self.field.values_mm.astype(np.float32),
-                field_origin=self.field.origin_mm,
-                field_grid=np.float64(self.field.grid_mm),
-                field_scale=self.field.scale_mm,
-                subjects=np.int32(self.subjects),
-                made_from=self.made_from,
-            )
+                temporary, vertices=self.vertices_mm.astype(np.float32), faces=self.faces.astype(np.int32),
+                field=self.field.values_mm.astype(np.float32), field_origin=self.field.origin_mm,
+                field_grid=np.float64(self.field.grid_mm), field_scale=self.field.scale_mm,
+                subjects=np.int32(self.subjects), made_from=self.made_from,
+            )  # fmt: skip
 
     @classmethod
     def load(cls, path: Path) -> Template:
@@ -105,21 +81,11 @@ class Template:
         """
         try:
             with np.load(path, allow_pickle=False) as stored:
-                field = Field(
-                    stored["field"],
-                    float(stored["field_grid"]),
-                    stored["field_origin"],
-                    np.zeros(3),
-                    stored["field_scale"],
-                    np.zeros((3, 2), bool),
-                )
-                return cls(
-                    stored["vertices"].astype(float),
-                    stored["faces"].astype(np.int64),
-                    field,
-                    int(stored["subjects"]),
-                    str(stored["made_from"]) if "made_from" in stored else "",
-                )
+                grid_mm, origin, scale = float(stored["field_grid"]), stored["field_origin"], stored["field_scale"]
+                field = DistanceField(stored["field"], grid_mm, origin, np.zeros(3), scale, np.zeros((3, 2), bool))
+                vertices, faces = stored["vertices"].astype(float), stored["faces"].astype(np.int64)
+                made_from = str(stored["made_from"]) if "made_from" in stored else ""
+                return cls(vertices, faces, field, int(stored["subjects"]), made_from)
         except FileNotFoundError:
             raise StageError(f"{path} is missing: run 04_spatial") from None
         except (KeyError, ValueError, OSError) as error:
@@ -127,40 +93,25 @@ class Template:
 
 
 @dataclass(frozen=True)
-class Part:
-    """What some shapes add to a mean.
+class ShapeSum:
+    """What some shapes add to a mean: arrays are on the canvas (z, y, x)."""
 
-    Attributes
-    ----------
-    total_mm, weight : ndarray, (z, y, x)
-        On the canvas: the sum of the shapes' fields where their scans can say, and how many those are.
-    alignments : list of AffineAlignment or None
-        Per shape; None where it could not be registered.
-    displacement_mm : ndarray, (z, y, x, 3), or None
-        The sum of the shapes' displacements.
-    """
-
-    total_mm: np.ndarray
-    weight: np.ndarray
-    alignments: list[AffineAlignment | None]
-    displacement_mm: np.ndarray | None = None
+    total_mm: np.ndarray  # the sum of the shapes' fields where their scans can say ...
+    weight: np.ndarray  # ... and how many these are
+    alignments: list[AffineAlignment | None]  # None: could not be registered
+    displacement_mm: np.ndarray | None = None  # (z, y, x, 3): the sum of the displacements
 
 
-# Adds shapes up on a canvas (how and where is the caller's), in parts that together are all of them, in their order.
-AddAll = Callable[[Field, Sequence[Field], Sequence[AffineAlignment], Step], list[Part]]
+# Adds shapes up on a canvas, in parts that together are all of them, in their order.
+AddAll = Callable[[DistanceField, Sequence[DistanceField], Sequence[AffineAlignment], AlignmentStep], list[ShapeSum]]
 
 
-def add_shapes(canvas: Field, fields: Sequence[Field], starts: Sequence[AffineAlignment], step: Step) -> Part:
-    """Bring shapes to the mean so far and add them up there.
+def add_shapes(
+    canvas: DistanceField, fields: Sequence[DistanceField], starts: Sequence[AffineAlignment], step: AlignmentStep
+) -> ShapeSum:
+    """Bring shapes, which lie as `starts` says, to the mean so far and add them up there.
 
-    Parameters
-    ----------
-    canvas : Field
-        The mean so far, or (for "place") any field on the grid to add up on.
-    fields, starts : sequence of Field, AffineAlignment
-        The shapes and how they lie.
-    step : {"place", "affine", "coarse", "fine"}
-        Which registration is made before.
+    For the step "place" the canvas may be any field on the grid to add up on.
     """
     total, weight = np.zeros(canvas.values_mm.shape), np.zeros(canvas.values_mm.shape, np.int32)
     moved = np.zeros((*canvas.values_mm.shape, 3)) if step in ("coarse", "fine") else None
@@ -178,7 +129,7 @@ def add_shapes(canvas: Field, fields: Sequence[Field], starts: Sequence[AffineAl
             alignment = deform(canvas, field, affine, levels=COARSE if step == "coarse" else LEVELS)
             moved += alignment.displacement_mm
         transform = alignment.as_transform()
-        # Linear interpolation would pull the convex surface inwards, by a third of a millimetre at an organ's poles.
+        # Linear interpolation would pull an organ's poles inwards by a third of a millimetre.
         values = sitk.GetArrayFromImage(sitk.Resample(field.as_image(), image, transform, sitk.sitkBSpline, clip_mm))
         if field.known is None:
             total += values
@@ -188,23 +139,23 @@ def add_shapes(canvas: Field, fields: Sequence[Field], starts: Sequence[AffineAl
             seen = sitk.GetArrayFromImage(known) > 0
             total += np.where(seen, values, 0)
             weight += seen
-    return Part(total, weight, found, moved)
+    return ShapeSum(total, weight, found, moved)
 
 
 def build_template(
-    fields: Sequence[Field],
+    fields: Sequence[DistanceField],
     add_all: AddAll,
     *,
     vertices: int,
-    rounds: Sequence[Step] = ROUNDS,
+    rounds: Sequence[AlignmentStep] = ROUNDS,
     made_from: str = "",
 ) -> Template:
     """Average organs to a shape that favours none of them.
 
     Parameters
     ----------
-    fields : sequence of Field
-        One per person. Organs cut by the field of view are left out where at least three whole ones remain.
+    fields : sequence of DistanceField
+        One per person. Organs cut by the field of view are left out where three whole ones remain.
     add_all : callable
         Calls :func:`add_shapes` on all shapes, in parts.
     vertices : int
@@ -214,10 +165,6 @@ def build_template(
     made_from : str
         Kept with the template, see :func:`hash_ingredients`.
 
-    Returns
-    -------
-    Template
-
     Raises
     ------
     ValueError
@@ -226,9 +173,9 @@ def build_template(
     Notes
     -----
     The first mean matches only centroids and sizes along the axes. In each round every shape is
-    registered to the mean, first affinely, then deformably as well, and the fields are averaged in template space, each
-    where its scan can say. Then the mean of all alignments is taken out, so that the template keeps the cohort's mean
-    place, size and proportions, and its mean form (Guimond et al. 2000).
+    registered to the mean, first affinely, then deformably as well, and the fields are averaged in
+    template space, each where its scan can say. Then the mean of all alignments is taken out, so
+    that the template keeps the cohort's mean place, size, proportions and form (Guimond et al.).
 
     References
     ----------
@@ -258,23 +205,18 @@ def build_template(
             mean = remove_mean_displacement(averaged, displacement)
     surface = mesh_field(mean, vertices=vertices)
     middle = np.average(surface.vertices_mm, axis=0, weights=measure_vertex_areas(surface.vertices_mm, surface.faces))
-    return Template(
-        surface.vertices_mm - middle,
-        surface.faces,
-        replace(mean, origin_mm=mean.origin_mm - middle),
-        len(shapes),
-        made_from,
-    )
+    mean = replace(mean, origin_mm=mean.origin_mm - middle)
+    return Template(surface.vertices_mm - middle, surface.faces, mean, len(shapes), made_from)
 
 
-def choose_shapes(fields: Sequence[Field]) -> list[Field]:
-    """Return the shapes a template is made of: the whole ones, where there are at least three, else all."""
+def choose_shapes(fields: Sequence[DistanceField]) -> list[DistanceField]:
+    """Return the shapes a template is made of: the whole ones, where there are three, else all."""
     whole = [field for field in fields if not field.cut.any()]
     return whole if len(whole) >= MIN_SHAPES else list(fields)
 
 
-def hash_ingredients(fields: Sequence[Field], *, vertices: int) -> str:
-    """Return a hash of what a template is made from: the shapes in their order, and the settings."""
+def hash_ingredients(fields: Sequence[DistanceField], *, vertices: int) -> str:
+    """Return a hash of what a template is made from: the shapes in order, and the settings."""
     digest = hashlib.sha256(repr((vertices, ROUNDS)).encode())
     for field in fields:
         digest.update(field.hash_content().encode())
@@ -282,23 +224,18 @@ def hash_ingredients(fields: Sequence[Field], *, vertices: int) -> str:
 
 
 def remove_mean_alignment(alignments: Sequence[AffineAlignment]) -> list[AffineAlignment]:
-    """Move the template so that, over all shapes, each of its points is carried to itself on average."""
+    """Move the template so that, on average, each of its points is carried to itself."""
     matrix, offset = _find_mean_affine(alignments)
     inverse = np.linalg.inv(matrix)
-    return [
-        AffineAlignment(
-            alignment.matrix @ inverse,
-            alignment.offset_mm - alignment.matrix @ inverse @ offset,
-            alignment.centre_mm,
-        )
-        for alignment in alignments
-    ]
+    moved = [(one.matrix @ inverse, one.offset_mm - one.matrix @ inverse @ offset) for one in alignments]
+    return [AffineAlignment(*how, one.centre_mm) for how, one in zip(moved, alignments, strict=True)]
 
 
-def mesh_field(field: Field, *, vertices: int) -> Surface:
+def mesh_field(field: DistanceField, *, vertices: int) -> Surface:
     """Return the zero level of a field as a smooth closed mesh of about `vertices` vertices.
 
-    The field is resampled to the spacing at which marching cubes gives that many, largest part kept, then smoothed.
+    The field is resampled to the spacing at which marching cubes gives that many; the largest part
+    is kept and smoothed.
 
     Raises
     ------
@@ -321,9 +258,13 @@ def mesh_field(field: Field, *, vertices: int) -> Surface:
 
 
 def _average(
-    canvas: Field, add_all: AddAll, shapes: Sequence[Field], alignments: Sequence[AffineAlignment], step: Step
-) -> tuple[Field, list[Part]]:
-    """Average shapes on a canvas, each where its scan can say; elsewhere the clipped outside value."""
+    canvas: DistanceField,
+    add_all: AddAll,
+    shapes: Sequence[DistanceField],
+    alignments: Sequence[AffineAlignment],
+    step: AlignmentStep,
+) -> tuple[DistanceField, list[ShapeSum]]:
+    """Average shapes on a canvas, each where its scan can say; elsewhere it is outside."""
     parts = add_all(canvas, shapes, alignments, step)
     total = np.sum([part.total_mm for part in parts], axis=0)
     weight = np.sum([part.weight for part in parts], axis=0)
@@ -336,8 +277,8 @@ def _find_mean_affine(alignments: Sequence[AffineAlignment]) -> tuple[np.ndarray
     return matrix, np.mean([alignment.offset_mm for alignment in alignments], axis=0)
 
 
-def _remove_mean_affine(field: Field, alignments: Sequence[AffineAlignment]) -> Field:
-    """Return a mean field as it would be, had the shapes been added up with the mean of their alignments taken out."""
+def _remove_mean_affine(field: DistanceField, alignments: Sequence[AffineAlignment]) -> DistanceField:
+    """Return a mean field as if the mean alignment had been taken out before adding up."""
     matrix, offset = _find_mean_affine(alignments)
     inverse = np.linalg.inv(matrix)
     transform = AffineAlignment(inverse, -inverse @ offset, np.zeros(3)).as_transform()
@@ -346,7 +287,7 @@ def _remove_mean_affine(field: Field, alignments: Sequence[AffineAlignment]) -> 
     return replace(field, values_mm=sitk.GetArrayFromImage(moved))
 
 
-def _crop(field: Field) -> Field:
+def _crop(field: DistanceField) -> DistanceField:
     """Return a field without the margins in which it says nothing but "far outside"."""
     near = np.argwhere(field.values_mm < 0)
     if not len(near):
@@ -355,14 +296,11 @@ def _crop(field: Field) -> Field:
     low = np.maximum(near.min(axis=0) - margin, 0)
     high = np.minimum(near.max(axis=0) + margin + 1, field.values_mm.shape)
     window = tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))
-    return replace(
-        field,
-        values_mm=np.ascontiguousarray(field.values_mm[window]),
-        origin_mm=field.origin_mm + field.grid_mm * low[::-1],
-    )
+    values = np.ascontiguousarray(field.values_mm[window])
+    return replace(field, values_mm=values, origin_mm=field.origin_mm + field.grid_mm * low[::-1])
 
 
-def _march(values: np.ndarray, field: Field, step: float) -> Surface:
+def _march(values: np.ndarray, field: DistanceField, step: float) -> Surface:
     """Return the zero level of the padded field, sampled every `step` mm."""
     sizes = [int((size - 1) * field.grid_mm / step) + 1 for size in values.shape]
     axes = np.meshgrid(*[np.arange(size) * step / field.grid_mm for size in sizes], indexing="ij")
@@ -375,7 +313,9 @@ def _march(values: np.ndarray, field: Field, step: float) -> Surface:
     return keep_largest_part(Surface(placed, faces.astype(np.int64)))
 
 
-def _enclose(fields: Sequence[Field], alignments: Sequence[AffineAlignment], scale_mm: np.ndarray) -> Field:
+def _enclose(
+    fields: Sequence[DistanceField], alignments: Sequence[AffineAlignment], scale_mm: np.ndarray
+) -> DistanceField:
     """Return an empty canvas in template mm that holds every field's box."""
     corners = []
     for field, alignment in zip(fields, alignments, strict=True):
@@ -386,4 +326,4 @@ def _enclose(fields: Sequence[Field], alignments: Sequence[AffineAlignment], sca
     low, high = np.concatenate(corners).min(axis=0), np.concatenate(corners).max(axis=0)
     shape = (np.ceil((high - low) / grid_mm).astype(int) + 1)[::-1]
     empty = np.full(shape, CLIP_STEPS * grid_mm, np.float32)
-    return Field(empty, grid_mm, low, np.zeros(3), scale_mm, np.zeros((3, 2), bool))
+    return DistanceField(empty, grid_mm, low, np.zeros(3), scale_mm, np.zeros((3, 2), bool))

@@ -1,4 +1,4 @@
-"""The volumetric view of stage 04: NIfTI files of where masks are wrong, in template space, and a table that names them."""
+"""The volumes of stage 04: NIfTI files of where masks are wrong, in template space."""
 
 from __future__ import annotations
 
@@ -25,29 +25,16 @@ FOLDER = "volumes"
 class ModelVolumes:
     """The volumes of one model and organ that are to be written.
 
-    Attributes
-    ----------
-    organ, model : str
-    folder : Path
-        The study's ``spatial`` folder.
-    files : tuple of Path
-        A comparison per scan, see :func:`helpers.spatial.frequencies.write_comparison`.
-    weights : ndarray of float, (n_scans,)
-        One over the number of the person's scans.
-    names : tuple of (str, str)
-        Attribute and group; ("", "") for everybody.
-    members : ndarray of bool, (n_groups, n_scans)
-    min_group : int
-        Smaller groups get no volume; a voxel that fewer people's scans show is 0.
+    Groups smaller than `min_group` get no volume; a voxel that fewer people's scans show is 0.
     """
 
     organ: str
     model: str
-    folder: Path
-    files: tuple[Path, ...]
-    weights: np.ndarray
-    names: tuple[tuple[str, str], ...]
-    members: np.ndarray
+    folder: Path  # the study's "spatial"
+    files: tuple[Path, ...]  # per scan, see frequencies.write_comparison
+    weights: np.ndarray  # (n_scans,): one over the number of the person's scans
+    names: tuple[tuple[str, str], ...]  # attribute and group; ("", "") for everybody
+    members: np.ndarray  # bool, (n_groups, n_scans)
     min_group: int
 
 
@@ -57,24 +44,12 @@ def write_volumes(
     templates: Mapping[str, Template],
     comparisons: Mapping[tuple[str, str], Sequence[tuple[int, Path]]],
 ) -> pd.DataFrame:
-    """Write how often models draw too much and too little, over everybody and per group that is large enough.
+    """Write how often models draw too much and too little, of everybody and per large enough group.
 
-    Parameters
-    ----------
-    study : Study
-    cohort : DataFrame
-        The included scans.
-    templates : mapping of str to Template
-        By organ.
-    comparisons : mapping of (organ, model) to sequence of (int, Path)
-        The place of a scan in the cohort, and its file of :func:`helpers.spatial.frequencies.write_comparison`.
-
-    Returns
-    -------
-    DataFrame
-        volumes.csv: a row per file.
+    `comparisons` has, by organ and model, the places of scans in the cohort and their files of
+    :func:`helpers.spatial.frequencies.write_comparison`. Returns volumes.csv: a row per file.
     """
-    folder, rows = study.folder / "spatial", []
+    folder, min_group, rows = study.folder / "spatial", study.parameters.fairness.min_group, []
     for organ, template in templates.items():
         for stale in (folder / organ / FOLDER).rglob("*.nii.gz"):
             stale.unlink()
@@ -89,21 +64,12 @@ def write_volumes(
         if not found:
             continue
         scans = cohort.iloc[[place for place, _ in found]]
-        names, members = list_members(scans)
+        groups, members = list_members(scans)
         weights = 1 / scans.groupby("subject")["subject"].transform("size").to_numpy(float)
         files = tuple(file for _, file in found)
-        cases.append(
-            ModelVolumes(
-                organ, model, folder, files, weights, tuple(names), members, study.parameters.fairness.min_group
-            )
-        )
-    written = map_cases(
-        write_model_volumes,
-        cases,
-        ids=[f"{case.model}, {case.organ}" for case in cases],
-        compute=study.parameters.compute,
-        label="error volumes",
-    )
+        cases.append(ModelVolumes(organ, model, folder, files, weights, tuple(groups), members, min_group))
+    names = [f"{case.model}, {case.organ}" for case in cases]
+    written = map_cases(write_model_volumes, cases, ids=names, compute=study.parameters.compute, label="error volumes")
     for part in written:
         rows += [] if isinstance(part, CaseFailure) else part
     return type_table(pd.DataFrame(rows, columns=VOLUME_COLUMNS), VOLUME_COLUMNS)
@@ -131,7 +97,7 @@ def write_model_volumes(case: ModelVolumes) -> list[dict[str, object]]:
 
 
 def list_members(scans: pd.DataFrame) -> tuple[list[tuple[str, str]], np.ndarray]:
-    """Return (attribute, group) of everybody ("", "") and of every group, and which scans belong to each."""
+    """Return (attribute, group) of everybody ("", "") and each group, and their scans."""
     names, members = [("", "")], [np.ones(len(scans), bool)]
     for attribute in list_attributes(scans):
         groups = scans[f"{ATTRIBUTE_PREFIX}{attribute}"].astype("category")

@@ -1,4 +1,4 @@
-"""Whether an effect on surface errors exceeds chance: a linear model per vertex, permuted, the surface accounted for."""
+"""Does an effect on surface errors exceed chance? A permuted linear model at every vertex."""
 
 from __future__ import annotations
 
@@ -23,48 +23,25 @@ MAX_BATCH = 64
 class SurfaceEffect:
     """An effect at every vertex of a surface, and how sure it is.
 
-    Attributes
-    ----------
-    effect : ndarray of float64, (n_vertices,)
-        Adjusted for the covariates. One tested column: mm per unit of it (of a 0/1 code: mean of 1 minus mean of 0).
-        Several, one-hot: the largest difference between two groups' adjusted means, in mm.
-    standard_error : ndarray of float64, (n_vertices,)
-        Of the effect, mm; NaN for several columns. With repeated scans, robust against the likeness of a person's
-        scans (Liang & Zeger 1986 with the factor G/(G−1)·(n−1)/(n−k)); then `statistic` is not effect over it.
-    statistic : ndarray of float64, (n_vertices,)
-        t (one tested column), with the effect's sign, or F: ordinary least squares', or of `variance_groups`.
-    statistic_name : str
-        "t" or "F".
-    p_uncorrected : ndarray of float64, (n_vertices,)
-        Permutation p at the vertex alone, two-sided.
-    p_fwer : ndarray of float64, (n_vertices,)
-        Family-wise: against the largest statistic anywhere on the surface.
-    p_tfce : ndarray of float64, (n_vertices,)
-        Family-wise, of the enhanced map; NaN without a mesh.
-    p_fdr : ndarray of float64, (n_vertices,)
-        `p_uncorrected` adjusted by Benjamini & Hochberg.
-    subjects : ndarray of int, (n_vertices,)
-        People who have the vertex.
-    permutations : int
-        How many were made besides the identity, which counts in every p as one more.
-    exhaustive : bool
-        Every distinct rearrangement was made once, rather than a random choice.
-    notes : tuple of str
-        What was left out or could not be tested, in sentences.
+    Maps are float64, (n_vertices,), NaN where nothing was tested. One tested column has an effect
+    in mm per unit of it (of a 0/1 code: mean of 1 minus mean of 0) and t with its sign. Several,
+    one-hot, have the largest difference of two groups' adjusted means, in mm, F, and no standard
+    error. With repeated scans the standard error is robust against the likeness of a person's scans
+    (Liang & Zeger 1986 with the factor G/(G−1)·(n−1)/(n−k)); t is then not effect over it.
     """
 
-    effect: np.ndarray
-    standard_error: np.ndarray
+    effect: np.ndarray  # adjusted for the covariates
+    standard_error: np.ndarray  # of the effect, mm
     statistic: np.ndarray
-    statistic_name: str
-    p_uncorrected: np.ndarray
-    p_fwer: np.ndarray
-    p_tfce: np.ndarray
-    p_fdr: np.ndarray
-    subjects: np.ndarray
-    permutations: int
-    exhaustive: bool
-    notes: tuple[str, ...]
+    statistic_name: str  # t or F
+    p_uncorrected: np.ndarray  # permutation p at the vertex alone, two-sided
+    p_fwer: np.ndarray  # against the largest statistic anywhere on the surface
+    p_tfce: np.ndarray  # the same of the enhanced map; NaN without a mesh
+    p_fdr: np.ndarray  # p_uncorrected by Benjamini & Hochberg; permutations limit how small it gets
+    subjects: np.ndarray  # int: people who have the vertex
+    permutations: int  # made besides the identity, which counts in every p as one more
+    exhaustive: bool  # every distinct rearrangement was made once
+    notes: tuple[str, ...]  # what was left out or could not be tested, in sentences
 
 
 def infer_effect(
@@ -94,12 +71,12 @@ def infer_effect(
     covariates : ndarray of float, (n_scans, n_covariates), optional
         Nuisance variables, coded; the intercept is added.
     subjects : sequence, (n_scans,), optional
-        Whose scan each row is; without it every row is another person. Results do not depend on the order of rows
-        where this is given (but a person's scans are taken in their given order).
+        Whose scan each row is, so that the order of people does not matter (that of a person's
+        scans does); without it every row is another person.
     variance_groups : sequence, (n_scans,), optional
-        Groups whose errors may spread differently. With them t (or F) is divided by a standard error made of a variance per
-        group: Welch's t where nothing but two groups is fitted. Without them all errors are taken to spread alike, and
-        where a small group's spread more, chance differences look sure (docs/validity_spatial.md).
+        Groups whose errors may spread differently: t (or F) has a variance per group (Welch's t
+        where nothing but two groups is fitted). Without them all errors are taken to spread alike,
+        and a small group that spreads more looks different too often (docs/validity_spatial.md).
     mesh : MeshGraph, optional
         The surface, for cluster enhancement.
     permutations : int
@@ -107,7 +84,7 @@ def infer_effect(
     min_subjects : int, optional
         Vertices that fewer people have are not tested; default half of the people.
     memory_mb : float
-        About what the permutations may take at a time. It changes nothing but speed.
+        About what the permutations may take at a time; it changes nothing but speed.
 
     Returns
     -------
@@ -121,37 +98,32 @@ def infer_effect(
 
     Notes
     -----
-    Freedman & Lane's permutation: residuals of the model without the tested variable are permuted and the full model
-    is fitted again (Winkler et al. 2014, section "Permutation strategies", and algorithm 1). As the covariates' fit
-    drops out of the statistic, this equals moving the rows of the whole design against the residuals; so each batch
-    of permutations is one matrix product, and what remains are sums of squares. People move whole, with all their
-    scans and with the vertices they lack: at such a vertex the model is fitted, in every permutation, to those who
-    are there. Only people with equally many scans change places (Winkler et al. 2015, whole-block exchangeability).
+    Freedman & Lane (1983): residuals of the model without the tested variable are permuted and the
+    full model is fitted again (Winkler et al. 2014, algorithm 1). As the covariates' fit drops out
+    of the statistic, this equals moving the rows of the whole design against the residuals: a batch
+    of permutations is one matrix product. People move whole, with all their scans and the vertices
+    they lack; the model is always fitted to those who are there. Only people with equally many
+    scans change places (whole-block exchangeability, Winkler et al. 2015).
 
-    With `variance_groups` the statistic is Wald's, ``bᵀ V⁻¹ b / columns`` of the tested coefficients b, with
-    ``V = Σ_g σ²_g A_g``: σ²_g is group g's sum of squared residuals over n_g less its leverage, A_g its part of the
-    inverse design's square (Winkler et al. 2014, "variance groups", after Guttman). A residual that changes group is
-    brought to the spread of its new one, σ_new / σ_old, so that permuted errors spread as the observed ones do; the
-    statistic, studentised, makes up for these spreads being estimates (Janssen 1997; Chung & Romano 2013; with covariates,
-    DiCiccio & Romano 2017). The test is then asymptotically exact; how exact, docs/validity_spatial.md measures.
+    With `variance_groups` the statistic is Wald's, ``bᵀ V⁻¹ b / columns`` of the tested
+    coefficients b, with ``V = Σ_g σ²_g A_g``: σ²_g is group g's sum of squared residuals over n_g
+    less its leverage, A_g its part of the inverse design's square (Guttman, in Winkler et al.
+    2014). A residual that changes group is scaled by σ_new / σ_old, so that permuted errors spread
+    as the observed ones do. The test is asymptotically exact (Janssen 1997; Chung & Romano 2013;
+    with covariates, DiCiccio & Romano 2017); docs/validity_spatial.md measures how exact.
 
-    ``p = (1 + permutations whose statistic reaches the observed one) / (1 + permutations)`` (Phipson & Smyth 2010);
-    family-wise with the largest statistic of each permutation (Westfall & Young 1993), two-sided: the sizes of t,
-    or of positive and negative enhanced clusters. F is enhanced as its square root, which is on the scale of t.
-
-    Random permutations are computed in single precision; a permuted value within 1e-5 (relative) of the observed one
-    counts as reaching it. The smallest adjusted value of `p_fdr` is limited by the number of permutations.
+    ``p = (1 + permutations that reach the observed statistic) / (1 + permutations)`` (Phipson &
+    Smyth 2010), family-wise with each permutation's largest statistic (Westfall & Young 1993),
+    two-sided. F is enhanced as its square root, which is on the scale of t. Random permutations
+    are computed in single precision: values within 1e-5 (relative) count as equal.
 
     References
     ----------
-    Freedman & Lane, A nonstochastic interpretation of reported significance levels, J Bus Econ Stat 1:292-298, 1983.
-    Winkler et al., Permutation inference for the general linear model, NeuroImage 92:381-397, 2014.
-    Winkler et al., Multi-level block permutation, NeuroImage 123:253-268, 2015.
-    Janssen, Studentized permutation tests for non-i.i.d. hypotheses, Stat Probab Lett 36:9-21, 1997.
-    Chung & Romano, Exact and asymptotically robust permutation tests, Ann Stat 41:484-507, 2013.
-    DiCiccio & Romano, Robust permutation tests for correlation and regression coefficients, JASA 112:1211-1220, 2017.
-    Phipson & Smyth, Permutation p-values should never be zero, Stat Appl Genet Mol Biol 9:39, 2010.
-    Liang & Zeger, Longitudinal data analysis using generalized linear models, Biometrika 73:13-22, 1986.
+    Freedman & Lane, J Bus Econ Stat 1:292-298, 1983. Winkler et al., Permutation inference for the
+    general linear model, NeuroImage 92:381-397, 2014; Multi-level block permutation, NeuroImage
+    123:253-268, 2015. Janssen, Stat Probab Lett 36:9-21, 1997. Chung & Romano, Ann Stat 41:484-507,
+    2013. DiCiccio & Romano, JASA 112:1211-1220, 2017. Phipson & Smyth, Stat Appl Genet Mol Biol
+    9:39, 2010. Liang & Zeger, Biometrika 73:13-22, 1986 (`standard_error`).
     """
     errors, tested = np.asarray(errors_mm), np.asarray(tested, float)
     groups = None if variance_groups is None else np.unique(np.asarray(variance_groups), return_inverse=True)[1]
@@ -171,7 +143,7 @@ def infer_effect(
     present = count_present(known, blocks)
     design = build_design(tested[rows], covariates[rows], None if groups is None else groups[rows], notes)
     if design.tested == 0:
-        return _give_nothing(name, present, notes)
+        return _collect(np.full((7, len(present)), np.nan), name, present, notes)
     at_least = math.ceil(len(sizes) / 2) if min_subjects is None else min_subjects
     fit = fit_vertices(errors[rows], known, design, sizes, blocks, present >= at_least, name)
     if not fit.fitted.any():
@@ -179,7 +151,7 @@ def infer_effect(
             f"no vertex could be tested: {len(sizes)} people, {design.columns.shape[1]} parameters; "
             f"a vertex needs at least {at_least} people, more scans than parameters and errors that vary"
         )
-        return _give_nothing(name, present, notes)
+        return _collect(np.full((7, len(present)), np.nan), name, present, notes)
     if not fit.fitted.all():
         notes.append(f"{int((~fit.fitted).sum())} of {len(fit.fitted)} vertices could not be tested")
 
@@ -190,22 +162,12 @@ def infer_effect(
     elif 1 / (1 + made) > 0.05:
         notes.append(f"there are only {made + 1} arrangements of these people: no p can be below {1 / (1 + made):.2g}")
     p_uncorrected, p_fwer, p_tfce = _permute(fit, known, design, orders, made, exhaustive, mesh, memory_mb)
-    count = len(fit.fitted)
-    p_fdr = false_discovery_control(p_uncorrected)
-    return SurfaceEffect(
-        effect=_spread(fit.effect, fit.fitted, count),
-        standard_error=_spread(fit.standard_error, fit.fitted, count),
-        statistic=_spread(fit.sign * np.sqrt(fit.squared) if name == "t" else fit.squared, fit.fitted, count),
-        statistic_name=name,
-        p_uncorrected=_spread(p_uncorrected, fit.fitted, count),
-        p_fwer=_spread(p_fwer, fit.fitted, count),
-        p_tfce=_spread(p_tfce, fit.fitted, count),
-        p_fdr=_spread(p_fdr, fit.fitted, count),
-        subjects=present,
-        permutations=made,
-        exhaustive=exhaustive,
-        notes=tuple(notes),
-    )
+    maps = np.full((7, len(present)), np.nan)
+    maps[:, fit.fitted] = (
+        fit.effect, fit.standard_error, fit.sign * np.sqrt(fit.squared) if name == "t" else fit.squared,
+        p_uncorrected, p_fwer, p_tfce, false_discovery_control(p_uncorrected),
+    )  # fmt: skip
+    return _collect(maps, name, present, notes, made, exhaustive)
 
 
 def _check_shapes(
@@ -217,24 +179,20 @@ def _check_shapes(
     mesh: MeshGraph | None,
     permutations: int,
 ) -> None:
+    scans = len(errors)
     if errors.ndim != 2:
         raise SegfairError(f"errors_mm must be of shape (n_scans, n_vertices); got {errors.shape}")
-    if tested.ndim not in (1, 2) or len(tested) != len(errors):
-        raise SegfairError(f"tested must have a row for each of {len(errors)} scans; got shape {tested.shape}")
-    if covariates is not None and (np.ndim(covariates) != 2 or len(covariates) != len(errors)):
-        raise SegfairError(
-            f"covariates must be of shape ({len(errors)}, n_covariates), a row per scan; got {np.shape(covariates)}"
-        )
-    if subjects is not None and np.asarray(subjects).shape != (len(errors),):
-        raise SegfairError(
-            f"subjects must name the person of each of {len(errors)} scans; got {np.asarray(subjects).shape}"
-        )
-    if groups is not None and groups.shape != (len(errors),):
-        raise SegfairError(f"variance_groups must name the group of each of {len(errors)} scans; got {groups.shape}")
+    if tested.ndim not in (1, 2) or len(tested) != scans:
+        raise SegfairError(f"tested must have a row for each of {scans} scans; got shape {tested.shape}")
+    if covariates is not None and (np.ndim(covariates) != 2 or len(covariates) != scans):
+        wanted = f"({scans}, n_covariates), a row per scan"
+        raise SegfairError(f"covariates must be of shape {wanted}; got {np.shape(covariates)}")
+    for name, word, values in (("subjects", "person", subjects), ("variance_groups", "group", groups)):
+        if values is not None and (shape := np.asarray(values).shape) != (scans,):
+            raise SegfairError(f"{name} must name the {word} of each of {scans} scans; got {shape}")
     if mesh is not None and len(mesh.areas_mm2) != errors.shape[1]:
-        raise SegfairError(
-            f"the mesh has {len(mesh.areas_mm2)} vertices, errors_mm has {errors.shape[1]}: give the template's own mesh"
-        )
+        sizes = f"the mesh has {len(mesh.areas_mm2)} vertices, errors_mm has {errors.shape[1]}"
+        raise SegfairError(f"{sizes}: give the template's own mesh")
     if permutations < 1:
         raise SegfairError(f"permutations must be at least 1; got {permutations}")
 
@@ -252,9 +210,9 @@ def _find_usable_rows(errors: np.ndarray, tested: np.ndarray, covariates: np.nda
 def _list_orders(
     design: np.ndarray, sizes: np.ndarray, blocks: np.ndarray, permutations: int, seed: int
 ) -> tuple[Iterator[np.ndarray], int, bool]:
-    """Return the rows of the design in each permuted order, how many orders there are, and whether these are all.
+    """Return the design's rows in each permuted order, how many orders, and whether these are all.
 
-    People with equally many scans change places. Those with the same design are alike: to swap them changes nothing.
+    People with equally many scans change places; to swap those of the same design changes nothing.
     """
     classes, alike = [], []
     for size in np.unique(sizes):
@@ -322,7 +280,7 @@ def _permute(
     memory_mb: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return uncorrected, family-wise and enhanced family-wise p at the fitted vertices."""
-    # Ties are common where all arrangements are made, and then there are few: full precision is affordable.
+    # Ties are common where all arrangements are made; these are few: full precision is affordable.
     dtype, tie = (np.float64, 1e-9) if exhaustive else (np.float32, 1e-5)
     statistic = PermutedStatistic(fit, known[:, fit.fitted], design, dtype)
     batch = int(np.clip(memory_mb * 2**20 / statistic.bytes_each, 1, MAX_BATCH))
@@ -363,12 +321,11 @@ def _rank(observed: np.ndarray, maxima: np.ndarray) -> np.ndarray:
     return (1 + reach) / (1 + len(maxima))
 
 
-def _spread(values: np.ndarray, fitted: np.ndarray, count: int) -> np.ndarray:
-    whole = np.full(count, np.nan)
-    whole[fitted] = values
-    return whole
-
-
-def _give_nothing(name: str, present: np.ndarray, notes: list[str]) -> SurfaceEffect:
-    effect, error, statistic, p, p_fwer, p_tfce, p_fdr = np.full((7, len(present)), np.nan)
-    return SurfaceEffect(effect, error, statistic, name, p, p_fwer, p_tfce, p_fdr, present, 0, False, tuple(notes))
+def _collect(
+    maps: np.ndarray, name: str, present: np.ndarray, notes: list[str], made: int = 0, exhaustive: bool = False
+) -> SurfaceEffect:
+    """Return the seven maps (7, n_vertices) as a result."""
+    effect, error, statistic, p, p_fwer, p_tfce, p_fdr = maps
+    return SurfaceEffect(
+        effect, error, statistic, name, p, p_fwer, p_tfce, p_fdr, present, made, exhaustive, tuple(notes)
+    )

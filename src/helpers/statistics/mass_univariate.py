@@ -1,4 +1,4 @@
-"""The linear model of surface errors: its design, and what it gives at every vertex before anything is permuted."""
+"""The linear model of surface errors: its design, and its fit at every vertex before permuting."""
 
 from __future__ import annotations
 
@@ -6,38 +6,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# A column whose part outside the columns before it is smaller than this (relative) says nothing of its own.
+# A column whose part outside those before it is smaller than this (relative) adds nothing.
 COLLINEAR = 1e-8
-# The smallest eigenvalue of a vertex's design (1 where everybody is present) at which it can still be fitted.
+# The smallest eigenvalue of a vertex's design (1 where all are present) that can be fitted.
 SINGULAR = 1e-8
 # Errors that a model explains but for this part (relative) have no variance to test against.
 CONSTANT = 1e-10
-# A group whose errors have fewer degrees of freedom than this has no variance of its own: it takes everybody's.
+# A group whose errors have fewer degrees of freedom takes everybody's variance.
 MIN_DEGREES = 0.99
-# Where a group's variance is smaller than this part of everybody's, residuals are not brought to one spread to be permuted.
+# Where a group's variance is a smaller part of everybody's, residuals are permuted unscaled.
 NARROW = 1e-4
 
 
 @dataclass(frozen=True)
 class SurfaceDesign:
-    """What is fitted; rows sorted by person.
+    """What is fitted, (n_scans, n_columns); rows sorted by person."""
 
-    Attributes
-    ----------
-    columns : ndarray of float64, (n_scans, n_columns)
-        Orthonormal: the intercept and covariates, then what is tested.
-    original : ndarray of float64, (n_scans, n_columns)
-        The same columns in their own units.
-    tested : int
-        How many of the last columns are tested.
-    groups : ndarray of int, (n_scans,), optional
-        Whose errors have a variance of their own, 0, 1, ...; None: all have the same.
-    """
-
-    columns: np.ndarray
-    original: np.ndarray
-    tested: int
-    groups: np.ndarray | None = None
+    columns: np.ndarray  # orthonormal: the intercept and covariates, then what is tested
+    original: np.ndarray  # the same columns in their own units
+    tested: int  # how many of the last columns are tested
+    groups: np.ndarray | None = None  # int, (n_scans,): with a variance each; None: one for all
 
     @property
     def covariates(self) -> int:
@@ -47,27 +35,16 @@ class SurfaceDesign:
 
 @dataclass(frozen=True)
 class SurfaceFit:
-    """What the unpermuted model gives at the vertices that can be fitted, and what is needed to permute.
+    """What the unpermuted model gives at the vertices that can be fitted, to permute from."""
 
-    Attributes
-    ----------
-    effect, standard_error, squared, sign, degrees : ndarray, (n_fitted,)
-        Of the tested effect: in mm, its error, the squared statistic, the first column's sign; degrees of freedom left.
-    residuals : ndarray of float64, (n_scans, n_fitted)
-        Of the model without what is tested, of length 1; 0 where a scan lacks the vertex.
-    spreads : ndarray of float64, (n_groups, n_fitted)
-        Standard deviation of each group's errors, in the units of `residuals`; 1 without groups.
-    fitted : ndarray of bool, (n_vertices,)
-    """
-
-    effect: np.ndarray
-    standard_error: np.ndarray
-    squared: np.ndarray
-    sign: np.ndarray
-    degrees: np.ndarray
-    residuals: np.ndarray
-    spreads: np.ndarray
-    fitted: np.ndarray
+    effect: np.ndarray  # mm, (n_fitted,), as all up to `degrees`
+    standard_error: np.ndarray  # of the effect, mm
+    squared: np.ndarray  # the squared statistic
+    sign: np.ndarray  # of the first tested column
+    degrees: np.ndarray  # of freedom left
+    residuals: np.ndarray  # (n_scans, n_fitted), without what is tested, of length 1; 0: no vertex
+    spreads: np.ndarray  # (n_groups, n_fitted), SD in the units of `residuals`; 1 without groups
+    fitted: np.ndarray  # bool, (n_vertices,)
 
 
 def count_present(known: np.ndarray, blocks: np.ndarray) -> np.ndarray:
@@ -80,7 +57,7 @@ def count_present(known: np.ndarray, blocks: np.ndarray) -> np.ndarray:
 def build_design(
     tested: np.ndarray, covariates: np.ndarray, groups: np.ndarray | None, notes: list[str]
 ) -> SurfaceDesign:
-    """Put intercept, covariates and tested columns in order; leave out what earlier columns say already."""
+    """Put intercept, covariates and tested columns in order; leave out what follows from others."""
     count = len(tested)
     basis, kept = _extend_basis(np.zeros((count, 0)), np.ones((count, 1)))
     basis, kept_covariates = _extend_basis(basis, covariates)
@@ -101,7 +78,7 @@ def build_design(
 
 
 def _extend_basis(basis: np.ndarray, candidates: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """Add to an orthonormal basis each candidate that is not in its span yet (Gram & Schmidt, twice)."""
+    """Add to an orthonormal basis each candidate outside its span (Gram & Schmidt, twice)."""
     kept = []
     for number, column in enumerate(candidates.T):
         size = np.linalg.norm(column)
@@ -192,10 +169,11 @@ def _separate_groups(
     rest: np.ndarray,
     pooled: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return each group's variance at each vertex, and its part of the coefficients' covariance per unit of variance.
+    """Return each group's variance at each vertex, and its part of the coefficients' covariance.
 
-    A group's variance is the sum of its squared residuals over what is left of its number once its leverage is taken off
-    (Welch's n − 1 where nothing but the groups is fitted); `pooled` stands in where too little is left.
+    The variance is the group's sum of squared residuals over its number less its leverage (Welch's
+    n − 1 where nothing but the groups is fitted); `pooled` stands in where too little is left. The
+    part is per unit of variance.
     """
     width = columns.shape[1]
     variances, parts = [], []

@@ -1,4 +1,4 @@
-"""The statistic of a surface effect under permutations: of one variance for all, or of one for each group."""
+"""The statistic of a surface effect under permutations: one variance for all, or one per group."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import numpy as np
 
 from helpers.statistics.mass_univariate import MIN_DEGREES, SurfaceDesign, SurfaceFit
 
-# A triangular or symmetric matrix per permutation and vertex (or pattern of missing scans): its entries by row and column.
+# A matrix per permutation and vertex (or pattern of missing scans): its lower triangle, by place.
 Entries = dict[tuple[int, int], np.ndarray]
 
 
 class PermutedStatistic:
-    """The squared statistic under batches of permutations, at vertices that all scans have and at the others.
+    """The squared statistic under batches of permutations.
+
+    Vertices that all scans have are handled as one, the others by their pattern of missing scans.
 
     Parameters
     ----------
@@ -19,8 +21,8 @@ class PermutedStatistic:
     known : ndarray of bool, (n_scans, n_vertices)
         Which scans have each of the fitted vertices.
     design : SurfaceDesign
-        Without groups the statistic is ordinary least squares' t² or F. With them it is Wald's, from a variance per
-        group (Welch's t² where nothing but two groups is fitted): see :func:`helpers.statistics.freedman_lane.infer_effect`.
+        Without groups the statistic is ordinary least squares' t² or F, with them Wald's from a
+        variance per group, see :func:`helpers.statistics.freedman_lane.infer_effect`.
     dtype : type
         float32 or float64.
     """
@@ -61,7 +63,7 @@ class PermutedStatistic:
         if len(self.groups):
             self._assign(squared, sign, self.complete, *self._vary(design, rows))
         else:
-            # The intercept's product with residuals is zero in every order, where no scan is missing.
+            # Where no scan is missing, the intercept's product with residuals is always zero.
             scores = _multiply(design[1:], self.residuals)
             self._assign(squared, sign, self.complete, self._pool(scores, self.complete), scores)
         if len(self.partial):
@@ -81,35 +83,29 @@ class PermutedStatistic:
             sign[:, places] = np.where(scores[-1] < 0, -1, 1)
 
     def _sum_products(self, design: np.ndarray, members: np.ndarray | float = 1.0) -> Entries:
-        """Return the sums of the columns' products over the members among those present, per order and pattern."""
+        """Return the columns' products summed over members present, per order and pattern."""
         return {
             (i, j): (design[i] * design[j] * members) @ self.patterns for i in range(len(design)) for j in range(i + 1)
         }
 
     def _pool(self, scores: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Return explained over unexplained sum of squares, each by its degrees of freedom; residuals have length 1."""
+        """Return explained over unexplained mean square; residuals have length 1."""
         tested, others = scores[-self.tested :], scores[: -self.tested]
         explained = np.einsum("kbv,kbv->bv", tested, tested)
         rest = 1 - explained - np.einsum("kbv,kbv->bv", others, others)
         return explained / np.maximum(rest, self.tiny / 100) * (self.degrees[places] / self.tested)
 
     def _vary(self, design: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the statistic of a variance per group, and the scores, where all scans are there."""
+        """Return the statistic of a variance per group, and the scores; no scan missing."""
         parts = []
-        for members, spread in zip(self.groups, self.spreads[:, self.complete], strict=True):
+        for members, spread, whole in zip(self.groups, self.spreads[:, self.complete], self.whole, strict=True):
             chosen = members[rows]
-            parts.append(
-                (spread * _multiply(design * chosen, self.residuals), spread**2 * (chosen @ self.residuals**2))
-            )
-        scores = np.sum([sums for sums, _ in parts], axis=0)
-        groups = [
-            (_leave(scores, sums, squares, moments), degrees, moments)
-            for (sums, squares), (degrees, moments) in zip(parts, self.whole, strict=True)
-        ]
-        return self._wald(scores, groups, self.complete), scores
+            sums = spread * _multiply(design * chosen, self.residuals)
+            parts.append((sums, spread**2 * (chosen @ self.residuals**2), *whole))
+        return self._wald(parts, self.complete)
 
     def _vary_partial(self, lower: Entries, design: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the same where scans are missing: `lower` makes the columns orthonormal over those that are there."""
+        """Return the same where scans are missing; `lower` orthonormalises over those present."""
         width = len(design)
         parts = []
         for members, spread in zip(self.groups, self.spreads[:, self.partial], strict=True):
@@ -119,25 +115,20 @@ class PermutedStatistic:
             entries = {pair: moment[:, self.pattern] for pair, moment in moments.items()}
             sums = _solve(lower, spread * _multiply(design * chosen, self.partial_residuals), self.pattern)
             parts.append((sums, spread**2 * (chosen @ self.partial_residuals**2), degrees[:, self.pattern], entries))
-        scores = np.sum([sums for sums, _, _, _ in parts], axis=0)
+        return self._wald(parts, self.partial)
+
+    def _wald(
+        self, parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, Entries]], places: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the tested scores' size against their covariance, and all scores.
+
+        Both add up over groups. Of each: its part of the scores (n_columns, n_orders, n_vertices)
+        at the fitted vertices `places`, squares, degrees of freedom, sums of the columns' products.
+        """
+        scores = np.sum([sums for sums, *_ in parts], axis=0)
         groups = [
             (_leave(scores, sums, squares, moments), degrees, moments) for sums, squares, degrees, moments in parts
         ]
-        return self._wald(scores, groups, self.partial), scores
-
-    def _wald(
-        self, scores: np.ndarray, groups: list[tuple[np.ndarray, np.ndarray, Entries]], places: np.ndarray
-    ) -> np.ndarray:
-        """Return the tested scores' size against their covariance, which the groups' variances add up to.
-
-        Parameters
-        ----------
-        scores : ndarray, (n_columns, n_orders, n_vertices)
-        groups : list of (ndarray, ndarray, Entries)
-            Of each group: squares left, degrees of freedom, sums of products of the columns.
-        places : ndarray of int
-            Which of the fitted vertices these are.
-        """
         pooled = np.sum([squares for squares, _, _ in groups], axis=0) / self.degrees[places]
         pooled = np.maximum(pooled, self.tiny / 100)
         first = len(scores) - self.tested
@@ -151,11 +142,11 @@ class PermutedStatistic:
                     added = variance * moments[first + i, first + j]
                     covariance[i, j] = covariance[i, j] + added if (i, j) in covariance else added
         solved = _solve(_factorise(covariance, 0.0), scores[first:])
-        return np.einsum("kbv,kbv->bv", solved, solved) / self.tested
+        return np.einsum("kbv,kbv->bv", solved, solved) / self.tested, scores
 
 
 def _describe_group(columns: np.ndarray, dtype: type) -> tuple[np.ndarray, Entries]:
-    """Return a group's degrees of freedom, and the sums of its columns' products, where all scans are there."""
+    """Return a group's degrees of freedom and sums of columns' products, no scan missing."""
     moments = (columns.T @ columns).astype(dtype)
     entries = {(i, j): moments[i, j] for i in range(len(moments)) for j in range(i + 1)}
     return len(columns) - np.trace(moments), entries
@@ -164,8 +155,8 @@ def _describe_group(columns: np.ndarray, dtype: type) -> tuple[np.ndarray, Entri
 def _leave(scores: np.ndarray, sums: np.ndarray, squares: np.ndarray, moments: Entries) -> np.ndarray:
     """Return a group's sum of squared residuals of the full model.
 
-    ``Σ (r − Σₖ sₖ qₖ)² = Σ r² − 2 Σₖ sₖ Σ qₖ r + Σₖₗ sₖ sₗ Σ qₖ qₗ``, sums over the group's members: of the residuals r of
-    the reduced model and the permuted columns q, whose scores are s.
+    ``Σ (r − Σₖ sₖ qₖ)² = Σ r² − 2 Σₖ sₖ Σ qₖ r + Σₖₗ sₖ sₗ Σ qₖ qₗ``, summed over the group's
+    members, of the reduced model's residuals r and the permuted columns q, whose scores are s.
     """
     rest = squares
     for i, score in enumerate(scores):
@@ -177,9 +168,9 @@ def _leave(scores: np.ndarray, sums: np.ndarray, squares: np.ndarray, moments: E
 
 
 def _factorise(moments: Entries, tiny: float) -> Entries:
-    """Return Cholesky's lower triangle of each matrix, with the reciprocals of its diagonal on the diagonal.
+    """Return Cholesky's lower triangle of each matrix, with reciprocals on the diagonal.
 
-    Of a column that is constant among those present, and so explains nothing, the reciprocal is 0.
+    Of a column that is constant among those present, and so explains nothing, that is 0.
     """
     lower: Entries = {}
     for i, j in moments:
@@ -195,7 +186,7 @@ def _factorise(moments: Entries, tiny: float) -> Entries:
 
 
 def _solve(lower: Entries, scores: np.ndarray, pattern: np.ndarray | None = None) -> np.ndarray:
-    """Solve ``L y = scores`` column by column; L is the same for all vertices of a pattern, where one is given."""
+    """Solve ``L y = scores`` column by column; L is per pattern, where patterns are given."""
     solved = np.empty_like(scores)
     for i in range(len(scores)):
         rest = scores[i].copy()

@@ -8,33 +8,22 @@ import numpy as np
 
 from helpers.errors import SegfairError
 
-# Smith & Nichols weigh a cluster by extent^E · height^H. Random field theory asks for an extent of power 2 / D
-# in D dimensions: about 0.5 in volumes, 1 on surfaces, as in FSL's and PALM's 2D settings and in Connectome Workbench.
+# Smith & Nichols weigh a cluster by extent^E · height^H. Random field theory asks for E of about
+# 0.5 in volumes and 1 on surfaces, as in FSL's and PALM's 2D settings and in Connectome Workbench.
 HEIGHT_POWER = 2.0
 EXTENT_POWER = 1.0
-# Maps are enhanced together until they hold this many vertices: fewer calls, and all still fits the cache.
+# Maps are enhanced together up to this many vertices: fewer calls, and all still fits the cache.
 VERTICES_AT_ONCE = 60_000
 
 
 @dataclass(frozen=True)
 class MeshGraph:
-    """Which vertices of a mesh are neighbours, and how much surface each stands for.
+    """Which vertices of a mesh are neighbours, and how much surface each stands for."""
 
-    Attributes
-    ----------
-    edges : ndarray of int, (n_edges, 2)
-        Every edge once, lower vertex first.
-    neighbours : ndarray of int
-        For one vertex after the other: itself and its neighbours.
-    starts : ndarray of int, (n_vertices,)
-        Where each vertex's part of `neighbours` begins.
-    areas_mm2 : ndarray of float, (n_vertices,)
-    """
-
-    edges: np.ndarray
-    neighbours: np.ndarray
-    starts: np.ndarray
-    areas_mm2: np.ndarray
+    edges: np.ndarray  # int, (n_edges, 2): every edge once, lower vertex first
+    neighbours: np.ndarray  # int: for one vertex after the other, itself and its neighbours
+    starts: np.ndarray  # int, (n_vertices,): where each vertex's part of `neighbours` begins
+    areas_mm2: np.ndarray  # float, (n_vertices,)
 
 
 def link_vertices(faces: np.ndarray, areas_mm2: np.ndarray) -> MeshGraph:
@@ -44,7 +33,7 @@ def link_vertices(faces: np.ndarray, areas_mm2: np.ndarray) -> MeshGraph:
     ----------
     faces : ndarray of int, (n_faces, 3)
     areas_mm2 : ndarray of float, (n_vertices,)
-        The area each vertex stands for, see :func:`helpers.spatial.surfaces.measure_vertex_areas`.
+        The area each vertex stands for.
 
     Raises
     ------
@@ -87,7 +76,7 @@ def enhance_clusters(
     Returns
     -------
     ndarray of float64, (n_maps, n_vertices)
-        With the sign of `maps`, positive and negative parts enhanced apart; 0 where there is no statistic.
+        With the sign of `maps`, positive and negative parts enhanced apart; 0 where NaN.
 
     Raises
     ------
@@ -96,18 +85,17 @@ def enhance_clusters(
 
     Notes
     -----
-    ``TFCE(v) = ∫ extent(v, h)^E · h^H dh`` over ``0 < h <= |statistic(v)|``, where ``extent(v, h)`` is the area
-    (mm²) of the connected part of ``{statistic >= h}`` that holds v (Smith & Nichols 2009, equation 1).
-    Extents change only at the heights of vertices, so between these the integral is taken in closed form:
-    there is no step size, unlike in FSL.
-
-    Which parts hang together at which height is found as a merge tree: every vertex climbs to the peak
-    of its basin, basins meet at their highest saddle, and the part of the lower peak ends there (the elder rule).
+    ``TFCE(v) = ∫ extent(v, h)^E · h^H dh`` over ``0 < h <= |statistic(v)|``, where ``extent(v, h)``
+    is the area (mm²) of the connected part of ``{statistic >= h}`` that holds v (Smith & Nichols
+    2009, equation 1). Extents change only at the heights of vertices, so between these the integral
+    is taken in closed form: there is no step size, unlike in FSL. Which parts hang together is
+    found as a merge tree: every vertex climbs to the peak of its basin, basins meet at their
+    highest saddle, and the part of the lower peak ends there (the elder rule).
 
     References
     ----------
     Smith & Nichols, Threshold-free cluster enhancement, NeuroImage 44:83-98, 2009.
-    Carr, Snoeyink & Axen, Computing contour trees in all dimensions, Computational Geometry 24:75-94, 2003 (join trees).
+    Carr, Snoeyink & Axen, Computing contour trees in all dimensions, Comput Geom 24:75-94, 2003.
     """
     maps = np.asarray(maps)
     count = len(graph.areas_mm2)
@@ -124,7 +112,7 @@ def enhance_clusters(
 def _enhance(maps: np.ndarray, graph: MeshGraph, height_power: float, extent_power: float) -> np.ndarray:
     """Enhance a few maps together, as one graph without edges between them.
 
-    Vertices are called by their *place*: maps one after the other, in each from the lowest to the highest.
+    Vertices are called by their *place*: map after map, in each from the lowest to the highest.
     """
     shape, count = maps.shape, maps.shape[1]
     heights = np.abs(maps)
@@ -149,7 +137,7 @@ def _enhance(maps: np.ndarray, graph: MeshGraph, height_power: float, extent_pow
 
 def _climb(places: np.ndarray, signs: np.ndarray, graph: MeshGraph, flat_order: np.ndarray) -> np.ndarray:
     """Return the peak each place leads up to by its highest neighbours of its own sign."""
-    # Places are counted from 1 here, so that the sign of a neighbour can be seen in the same number.
+    # Places are counted from 1 here, so that a neighbour's sign shows in the same number.
     signed = (places + 1) * signs
     owners = np.repeat(np.arange(len(graph.starts)), np.diff(graph.starts, append=len(graph.neighbours)))
     highest = np.maximum.reduceat(signed[:, graph.neighbours] * signs[:, owners], graph.starts, axis=1) - 1
@@ -165,7 +153,7 @@ def _climb(places: np.ndarray, signs: np.ndarray, graph: MeshGraph, flat_order: 
 def _merge_basins(
     places: np.ndarray, signs: np.ndarray, edges: np.ndarray, peaks: np.ndarray
 ) -> list[tuple[int, int, int]]:
-    """Return (saddle, lower peak, higher peak) of every two parts that meet, from high saddles to low ones."""
+    """Return (saddle, lower peak, higher peak) of every two parts that meet, high saddles first."""
     first, second = places[:, edges[:, 0]], places[:, edges[:, 1]]
     crossing = (peaks[first] != peaks[second]) & (signs[:, edges[:, 0]] * signs[:, edges[:, 1]] > 0)
     first, second = first[crossing], second[crossing]
@@ -203,7 +191,7 @@ def _integrate(
     merges: list[tuple[int, int, int]],
     extent_power: float,
 ) -> np.ndarray:
-    """Return the integral at every place: along its branch down to where that ends, then on along the higher one.
+    """Return each place's integral: down its branch to where that ends, then on along the higher.
 
     `levels` is the integral of height^H up to each place's height; `areas` its own area.
     """

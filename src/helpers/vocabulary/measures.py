@@ -72,7 +72,7 @@ class Measure:
 
     @property
     def worse(self) -> str:
-        """What a worse group's value is, compared with a better one's: ``lower`` or ``higher``."""
+        """What a worse group's value is: ``lower`` or ``higher``."""
         return "lower" if self.higher_is_better else "higher"
 
     @property
@@ -81,9 +81,14 @@ class Measure:
         return self.unit or (f"{self.bounds[0]:g}–{self.bounds[1]:g}" if self.is_bounded else "ratio")
 
     @property
+    def remark(self) -> str:
+        """The scale and, of a score, the direction: ``0–1, higher is better``."""
+        return f"{self.scale}, {self.say_best()}" if self.is_score else self.scale
+
+    @property
     def label(self) -> str:
         """The title of an axis: name, scale and, of a score, direction."""
-        return f"{self.long_name} ({self.scale}{f', {self.say_best()}' if self.is_score else ''})"
+        return f"{self.long_name} ({self.remark})"
 
     def say_best(self, best: str = "is better") -> str:
         """Return which way is better: ``higher is better``, ``lower is better``, ``0 is best``."""

@@ -37,11 +37,9 @@ class Verdict(StrEnum):
         return member
 
     DISPARITY = "disparity", "▲", "the groups differ by more than the margin", "#F4A582", "shown"
-    DIFFERENCE = (
-        "difference", "△", "the groups differ; whether by more than the margin is uncertain", "#F9CDB4", "unsized",
-    )  # fmt: skip
+    DIFFERENCE = "difference", "△", "the groups differ; whether beyond the margin is uncertain", "#F9CDB4", "unsized"
     NEGLIGIBLE = "negligible", "▽", "the groups differ, but by less than the margin", "#FCE4CC", "small"
-    EQUIVALENT = "equivalent", "=", "the groups are shown to be within the margin of each other", "#A9D3EC", "within"
+    EQUIVALENT = "equivalent", "=", "the groups are shown to be within the margin", "#A9D3EC", "within"
     INCONCLUSIVE = "inconclusive", "?", "the data cannot tell", "#E4E4E4", "open"
     NOT_COMPARED = "", "–", "fewer than two groups with enough people, or nothing measured", "#FFFFFF", "blank"
 
@@ -68,7 +66,7 @@ def read_verdict(row: Mapping[str, Any], alpha: float) -> Verdict:
         comparisons that the table calls inconclusive, DIFFERENCE are those where the groups are
         shown to differ (adjusted p at most `alpha`) and only by how much is uncertain.
     """
-    if not all(is_known(row.get(name)) for name in ("gap", "worst_group", "best_group")):
+    if not all(is_known(row.get(name)) for name in ("gap", "worst_group")):
         return Verdict.NOT_COMPARED
     told = row.get("verdict")
     for verdict in (Verdict.DISPARITY, Verdict.NEGLIGIBLE, Verdict.EQUIVALENT):
@@ -81,3 +79,18 @@ def read_verdict(row: Mapping[str, Any], alpha: float) -> Verdict:
 def find_p(row: Mapping[str, Any]) -> Any:
     """Return the p-value adjusted for the family of tests; the test's own where there is none."""
     return row["p_adjusted"] if "p_adjusted" in row else row.get("p")
+
+
+def find_reach(row: Mapping[str, Any]) -> float | None:
+    """Return the size of the largest gap inside the interval, either way.
+
+    None without an interval, or where nobody varies and it has no width.
+    """
+    ends = [float(row[end]) for end in ("gap_low", "gap_high") if is_known(row.get(end))]
+    return max(map(abs, ends)) if len(ends) == 2 and ends[0] < ends[1] else None
+
+
+def holds_zero(row: Mapping[str, Any]) -> bool:
+    """Tell whether the interval of a gap holds zero."""
+    low, high = row.get("gap_low"), row.get("gap_high")
+    return is_known(low) and is_known(high) and float(low) <= 0 <= float(high)

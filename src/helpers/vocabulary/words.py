@@ -44,7 +44,7 @@ def is_known(value: Any) -> TypeGuard[Any]:
 
 
 def name_for_people(key: str) -> str:
-    """Return a column's or organ's key as words: ``kidney_left`` becomes ``kidney left``."""
+    """Return a key as words: ``kidney_left`` becomes ``kidney left``."""
     return {"bmi": "BMI", "sex": "sex", "age": "age"}.get(key, key.replace("_", " "))
 
 
@@ -59,7 +59,7 @@ def start_sentence(text: str) -> str:
 
 
 def write_number(value: float, digits: int, *, signed: bool = False) -> str:
-    """Return a number with so many decimals and a true minus sign; nothing is ever ``−0.0``."""
+    """Return a number with so many decimals and a true minus sign."""
     text = f"{float(value):{'+' if signed else ''}.{digits}f}"
     if float(text) == 0:
         text = text.lstrip("+-")
@@ -100,11 +100,17 @@ def format_interval(low: Any, high: Any, metric: str) -> str:
 
 
 def format_estimate(value: Any, low: Any, high: Any, metric: str) -> str:
-    """Return a value and its interval without a unit, for a table: ``0.041 (0.020 to 0.062)``."""
+    """Return a value and its interval without a unit: ``0.041 (0.020 to 0.062)``."""
     middle = format_number(value, metric)
     if middle == UNKNOWN or not is_known(low) or not is_known(high):
         return middle
     return f"{middle} ({format_number(low, metric)} to {format_number(high, metric)})"
+
+
+def state_estimate(value: Any, low: Any, high: Any, metric: str) -> str:
+    """Return a value and its interval with units: ``2.60 mm (0.30 to 2.10 mm)``."""
+    interval = f" ({format_interval(low, high, metric)})" if is_known(low) and is_known(high) else ""
+    return format_value(value, metric) + interval
 
 
 def format_p(p: Any) -> str:

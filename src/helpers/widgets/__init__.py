@@ -1,6 +1,6 @@
 """Browsing single scans in JupyterLab: which are worst, and what the model drew there."""
 
-from helpers.widgets.browser import EVERYONE, PLANES, CaseBrowser, View
+from helpers.widgets.browser import EVERYONE, PLANES, CaseBrowser, CaseView
 from helpers.widgets.controls import CaseBrowserWidget, browse_cases
 
-__all__ = ["EVERYONE", "PLANES", "CaseBrowser", "CaseBrowserWidget", "View", "browse_cases"]
+__all__ = ["EVERYONE", "PLANES", "CaseBrowser", "CaseBrowserWidget", "CaseView", "browse_cases"]

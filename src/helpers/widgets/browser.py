@@ -11,12 +11,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from PIL import Image
 
-from helpers import storage
 from helpers.fairness import HIGHER_IS_BETTER
 from helpers.figures.slices import plot_slices, trace_outline
-from helpers.figures.style import METRIC_LABELS, name_for_people
 from helpers.figures.surface_geometry import round_up
 from helpers.study import Study
+from helpers.vocabulary.measures import find_measure
+from helpers.vocabulary.words import format_value, name_for_people
 from helpers.widgets.pictures import PLANES, Plane, SliceView, draw_slice, draw_text
 from helpers.widgets.scans import OrganCase, OrganSurface, Scan, ScanStore
 
@@ -26,7 +26,7 @@ SCALE_PERCENTILE = 95.0
 
 
 @dataclass(frozen=True)
-class View:
+class CaseView:
     """What the browser shows now.
 
     Attributes
@@ -66,7 +66,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Choice:
+class CaseChoice:
     """Which scan is to be shown, before it is read."""
 
     model: str
@@ -77,11 +77,16 @@ class Choice:
     number: int
     scans: pd.DataFrame
 
+    def list_values(self) -> dict[str, Any]:
+        """Return what :meth:`CaseBrowser.resolve` takes to come to this choice."""
+        return {name: value for name, value in vars(self).items() if name != "scans"}
+
 
 class CaseBrowser:
-    """Steps through the scans of a study, worst first; the logic of :func:`helpers.widgets.browse_cases`, without widgets.
+    """Steps through the scans of a study, worst first; the logic of the case browser.
 
-    Scans are sorted by a metric, worst first, where metrics.parquet is there (scans without a value last), else by number.
+    Scans are sorted by a metric, worst first, where metrics.parquet is there (scans without a value
+    last), else by number.
 
     Parameters
     ----------
@@ -97,8 +102,7 @@ class CaseBrowser:
     def __init__(self, study: Study) -> None:
         self.study = study
         self._cohort = study.read_included().set_index("number", drop=False)
-        path = study.path("metrics")
-        self._metrics = storage.read_table(path, made_by="03_performance") if path.exists() else None
+        self._metrics = study.read("metrics") if study.path("metrics").exists() else None
         self._store = ScanStore(study, self._cohort)
         self.models = [model.name for model in study.parameters.models]
         self.organs = list(study.parameters.spatial.organs) + [
@@ -109,13 +113,12 @@ class CaseBrowser:
         known = [] if self._metrics is None else [metric for metric in HIGHER_IS_BETTER if metric in self._metrics]
         self.orders = known or ["number"]
         self._zoom = True
-        self._view = View(
-            self.models[0], self.organs[0], EVERYONE, EVERYONE, self.orders[0], 0, (0, 0, 0), (1, 1, 1), np.nan, 1.0, (), ""
-        )  # fmt: skip
+        start = (self.models[0], self.organs[0], EVERYONE, EVERYONE, self.orders[0], 0)
+        self._view = CaseView(*start, (0, 0, 0), (1, 1, 1), np.nan, 1.0, (), "")
         self.show()
 
     @property
-    def view(self) -> View:
+    def view(self) -> CaseView:
         """What is shown now."""
         return self._view
 
@@ -141,7 +144,7 @@ class CaseBrowser:
     def list_scans(
         self, model: str, organ: str, attribute: str = EVERYONE, group: str = EVERYONE, sort_by: str | None = None
     ) -> pd.DataFrame:
-        """Return the scans of a group, worst first: columns number, score (of `sort_by`), status."""
+        """Return the scans of a group, worst first: number, score (of `sort_by`), status."""
         sort_by = sort_by or self.orders[0]
         rows = self._cohort
         if attribute != EVERYONE and group != EVERYONE:
@@ -155,7 +158,8 @@ class CaseBrowser:
         table["status"] = table["status"].fillna("")
         # A volume error is worst where it is farthest from 0, on either side.
         badness = -table["score"] if HIGHER_IS_BETTER[sort_by] else table["score"].abs()
-        # A distance of a missed organ is missing, and nothing is worse; other missing values come last.
+        # A distance of a missed organ is missing, and nothing is worse; other missing values come
+        # last.
         badness = badness.mask(table["score"].isna() & (table["status"] == "prediction_empty"), np.inf)
         order = pd.DataFrame({"bad": -badness, "number": table["number"]}).sort_values(["bad", "number"]).index
         return table.loc[order, ["number", "score", "status"]].reset_index(drop=True)
@@ -169,8 +173,8 @@ class CaseBrowser:
         group: str | None = None,
         sort_by: str | None = None,
         number: int | None = None,
-    ) -> Choice:
-        """Return what a change leads to, without reading a scan; what is not given stays, as far as it fits.
+    ) -> CaseChoice:
+        """Return what a change leads to, reading no scan; what is not given stays if it fits.
 
         A scan that is not in the chosen group gives way to the group's worst.
 
@@ -180,32 +184,32 @@ class CaseBrowser:
             A value is not among the choices.
         """
         old = self._view
-        model = _choose("model", model or old.model, self.models)
-        organ = _choose("organ", organ or old.organ, self.organs)
+        model = check_choice("model", model or old.model, self.models)
+        organ = check_choice("organ", organ or old.organ, self.organs)
         if attribute is not None and attribute != old.attribute and group is None:
             group = EVERYONE
-        attribute = _choose("attribute", attribute or old.attribute, self.attributes)
-        group = _choose("group", group or old.group, self.list_groups(attribute))
-        sort_by = _choose("sort_by", sort_by or old.sort_by, self.orders)
+        attribute = check_choice("attribute", attribute or old.attribute, self.attributes)
+        group = check_choice("group", group or old.group, self.list_groups(attribute))
+        sort_by = check_choice("sort_by", sort_by or old.sort_by, self.orders)
         scans = self.list_scans(model, organ, attribute, group, sort_by)
         numbers = scans["number"].tolist()
         if number is not None:
-            number = _choose("number", number, numbers)
+            number = check_choice("number", number, numbers)
         else:
             number = old.number if old.number in numbers else (numbers[0] if numbers else 0)
-        return Choice(model, organ, attribute, group, sort_by, number, scans)
+        return CaseChoice(model, organ, attribute, group, sort_by, number, scans)
 
-    def is_prepared(self, choice: Choice) -> bool:
+    def is_prepared(self, choice: CaseChoice) -> bool:
         """Return whether a choice can be shown without reading or measuring anything."""
         return not choice.number or self._store.is_measured(choice.model, choice.organ, choice.number)
 
-    def prepare(self, choice: Choice) -> None:
+    def prepare(self, choice: CaseChoice) -> None:
         """Read and measure what a choice shows; may be called from another thread."""
         if choice.number:
             self._store.measure_organ(choice.model, choice.organ, choice.number)
 
-    def list_likely(self) -> list[Choice]:
-        """Return what is likely to be asked for next: the next scan of the list, this scan by the other models."""
+    def list_likely(self) -> list[CaseChoice]:
+        """Return what is likely to come next: the next scan, this one by the other models."""
         view = self._view
         numbers = [number for _, number in view.scans]
         now = self.resolve()
@@ -221,13 +225,14 @@ class CaseBrowser:
         sagittal: int | None = None,
         zoom: bool | None = None,
         **choices: Any,
-    ) -> View:
+    ) -> CaseView:
         """Change what is shown; what is not given stays, as far as it fits.
 
         Parameters
         ----------
         axial, coronal, sagittal : int, optional
-            Which slices; clipped to the scan. A new scan or organ is shown through the organ's middle.
+            Which slices; clipped to the scan. A new scan or organ is shown through the organ's
+            middle.
         zoom : bool, optional
             Cut the pictures to the organ's surroundings.
         **choices
@@ -259,16 +264,20 @@ class CaseBrowser:
             position = (z, y, x)
             limit_mm = _choose_limit(case.surface.errors_mm)
             message = self._describe(choice, scan, case, score)
-        self._view = View(
-            choice.model, choice.organ, choice.attribute, choice.group, choice.sort_by, number,
-            position, shape, score, limit_mm,
-            tuple((_label_scan(one.number, choice.sort_by, one.score), one.number) for one in choice.scans.itertuples()),
-            message,
-        )  # fmt: skip
+        labels = [_label_scan(one.number, choice.sort_by, one.score) for one in choice.scans.itertuples()]
+        self._view = CaseView(
+            **choice.list_values(),
+            position=position,
+            shape=shape,
+            score=score,
+            limit_mm=limit_mm,
+            scans=tuple(zip(labels, choice.scans["number"].tolist(), strict=True)),
+            message=message,
+        )
         return self._view
 
-    def show_worst_place(self) -> View:
-        """Move all three slices to the place of the largest error; nothing moves where no error is known."""
+    def show_worst_place(self) -> CaseView:
+        """Move all three slices to the place of the largest error, where one is known."""
         case = self._find_case()
         if case is None or case.worst is None:
             return self._view
@@ -278,10 +287,11 @@ class CaseBrowser:
     def draw(self, plane: Plane) -> np.ndarray:
         """Return one of the three slices now shown as an RGB picture, (height, width, 3) uint8.
 
-        Square millimetres; the reference's outline coloured by the signed error in mm, the prediction's dashed; grey values only
-        where the study has images; dotted lines where the other two slices run. See :func:`helpers.widgets.pictures.draw_slice`.
+        Square millimetres; the reference's outline coloured by the signed error in mm, the
+        prediction's dashed; grey values only where the study has images; dotted lines where the
+        other two slices run. See :func:`helpers.widgets.pictures.draw_slice`.
         """
-        axis = PLANES.index(_choose("plane", plane, PLANES))
+        axis = PLANES.index(check_choice("plane", plane, PLANES))
         view = self._view
         scan = self._store.load_scan(view.number) if view.number else "no scan in this group"
         case = self._find_case()
@@ -323,7 +333,7 @@ class CaseBrowser:
         return stream.getvalue()
 
     def figure(self) -> go.Figure:
-        """Return the scan now shown as a plotly figure of three slices, for readers without a kernel."""
+        """Return the scan now shown as a figure of three slices, for readers without a kernel."""
         view = self._view
         scan = self._store.load_scan(view.number) if view.number else "no scan to show"
         case = self._find_case()
@@ -352,7 +362,7 @@ class CaseBrowser:
         view = self._view
         return self._store.measure_organ(view.model, view.organ, view.number) if view.number else None
 
-    def _describe(self, choice: Choice, scan: Scan, case: OrganCase, score: float) -> str:
+    def _describe(self, choice: CaseChoice, scan: Scan, case: OrganCase, score: float) -> str:
         parts = []
         organ = name_for_people(choice.organ)
         if not case.in_reference:
@@ -371,7 +381,8 @@ class CaseBrowser:
         return f"scan {choice.number:03d}: {'; '.join(parts)}" if parts else f"scan {choice.number:03d}"
 
 
-def _choose(name: str, value: Any, choices: Any) -> Any:
+def check_choice(name: str, value: Any, choices: Any) -> Any:
+    """Return a value; a ValueError names the choices where it is not among them."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!r}")
     return value
@@ -387,9 +398,5 @@ def _label_scan(number: int, metric: str, score: float) -> str:
 
 
 def _write_score(metric: str, score: float) -> str:
-    """Return a metric's name and value: ``Dice 0.512``, ``Boundary error 3.1 mm``."""
-    name = METRIC_LABELS[metric].split(" (")[0]
-    for ending, unit in (("_mm", "mm"), ("_ml", "ml")):
-        if metric.endswith(ending):
-            return f"{name} {score:.1f} {unit}"
-    return f"{name} {score:.3f}"
+    """Return a metric's name and value: ``Dice 0.512``, ``Boundary error 3.10 mm``."""
+    return f"{find_measure(metric).long_name} {format_value(score, metric)}"

@@ -14,16 +14,19 @@ import numpy as np
 import plotly.graph_objects as go
 
 from helpers.figures.slices import PREDICTION_COLOUR, REFERENCE_COLOUR
-from helpers.figures.style import CONFIG, DIVERGING, METRIC_LABELS, name_for_people
+from helpers.figures.style import CONFIG, DIVERGING
 from helpers.figures.surface_geometry import CAMERAS, frame_scene, mark_sides, place_camera
 from helpers.study import Study
-from helpers.widgets.browser import EVERYONE, CaseBrowser, Choice
+from helpers.vocabulary.measures import MEASURES
+from helpers.vocabulary.words import name_for_people
+from helpers.widgets.browser import EVERYONE, CaseBrowser, CaseChoice
 from helpers.widgets.pictures import PICTURE_PIXELS, PLANES
 from helpers.widgets.scans import OrganSurface
 
 # A change that takes longer is answered by "reading …" and shown when it is ready.
 PATIENCE_SECONDS = 0.2
 UNKNOWN_COLOUR = "#8C8C8C"
+_CHOICES = ("model", "organ", "attribute", "group", "sort_by", "number")
 # In a square the marks at the sides need more room than in a wide figure.
 SQUARE_ZOOM = 1.7
 
@@ -31,8 +34,8 @@ SQUARE_ZOOM = 1.7
 class CaseBrowserWidget(ipywidgets.VBox):
     """The controls, three slices and the surface of a :class:`CaseBrowser`.
 
-    A scan that takes long to read is read aside: the message says so at once, and the pictures follow. After a
-    change the scan that is likely to come next is read ahead.
+    A scan that takes long to read is read aside: the message says so at once, and the pictures
+    follow. After a change the scan that is likely to come next is read ahead.
 
     Attributes
     ----------
@@ -54,7 +57,7 @@ class CaseBrowserWidget(ipywidgets.VBox):
         )
         self.group = ipywidgets.Dropdown(options=[EVERYONE], description="group", style=wide)
         self.sort_by = ipywidgets.Dropdown(
-            options=[(METRIC_LABELS.get(order, order).split(" (")[0], order) for order in browser.orders],
+            options=[(MEASURES[order].long_name if order in MEASURES else order, order) for order in browser.orders],
             description="sort by",
             style=wide,
         )
@@ -63,12 +66,7 @@ class CaseBrowserWidget(ipywidgets.VBox):
         self.worst_place = ipywidgets.Button(description="go to the largest error", layout={"width": "200px"})
         self.slices = {
             plane: ipywidgets.IntSlider(
-                description=plane,
-                min=0,
-                max=1,
-                continuous_update=True,
-                layout={"width": f"{PICTURE_PIXELS}px"},
-                style=wide,
+                description=plane, min=0, max=1, layout={"width": f"{PICTURE_PIXELS}px"}, style=wide
             )
             for plane in PLANES
         }
@@ -81,7 +79,7 @@ class CaseBrowserWidget(ipywidgets.VBox):
         self._surface_shown: OrganSurface | None = None
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="case-browser")
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="case-browser-ahead")
-        self._waiting: Choice | None = None
+        self._waiting: CaseChoice | None = None
         try:
             self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:  # no kernel: nobody moves a control while a scan is read
@@ -90,22 +88,13 @@ class CaseBrowserWidget(ipywidgets.VBox):
         # Without a kernel's loop, what was read aside arrives on another thread.
         self._turn = threading.RLock()
         self._refresh()
-        for name in ("model", "organ", "attribute", "group", "sort_by", "number", "zoom"):
+        for name in (*_CHOICES, "zoom"):
             getattr(self, name).observe(lambda change, name=name: self._change(name, change["new"]), names="value")
         for plane, slider in self.slices.items():
             slider.observe(lambda change, plane=plane: self._change(plane, change["new"]), names="value")
         self.worst_place.on_click(lambda _: self._go_to_worst_place())
         left = ipywidgets.VBox(
-            [
-                self.model,
-                self.organ,
-                self.attribute,
-                self.group,
-                self.sort_by,
-                self.number,
-                self.zoom,
-                self.worst_place,
-            ],
+            [*(getattr(self, name) for name in _CHOICES), self.zoom, self.worst_place],
             layout={"flex": "0 0 330px", "padding": "0 12px 0 0"},
         )
         views = [ipywidgets.VBox([self.slices[plane], self.pictures[plane]]) for plane in PLANES]
@@ -140,23 +129,21 @@ class CaseBrowserWidget(ipywidgets.VBox):
             self._arrive(choice)
 
     def _list_pending(self, name: str) -> dict[str, Any]:
-        """Return what was chosen before and is still being read, as far as a change of `name` leaves it."""
+        """Return what is still being read, as far as a change of `name` leaves it."""
         if self._waiting is None:
             return {}
-        kept = {
-            key: getattr(self._waiting, key) for key in ("model", "organ", "attribute", "group", "sort_by", "number")
-        }
+        kept = self._waiting.list_values()
         gone = {"attribute": ("group", "number"), "group": ("number",)}.get(name, ())
         return {key: value for key, value in kept.items() if key not in gone and value}
 
-    def _call_back(self, choice: Choice, done: Future[None]) -> None:
-        """Hand a choice that was read aside to the kernel's own thread, where controls are answered one by one."""
+    def _call_back(self, choice: CaseChoice, done: Future[None]) -> None:
+        """Hand a choice that was read aside to the kernel's thread, where controls are answered."""
         if self._loop is not None and self._loop.is_running():
             self._loop.call_soon_threadsafe(self._arrive, choice, done)
         else:
             self._arrive(choice, done)
 
-    def _arrive(self, choice: Choice, done: Future[None] | None = None) -> None:
+    def _arrive(self, choice: CaseChoice, done: Future[None] | None = None) -> None:
         """Show a choice that is ready, unless another has been made since."""
         with self._turn:
             if choice is not self._waiting:
@@ -165,17 +152,14 @@ class CaseBrowserWidget(ipywidgets.VBox):
             if done is not None and done.exception() is not None:
                 self.message.value = f"scan {choice.number:03d} cannot be shown: {type(done.exception()).__name__}"
                 return
-            self.browser.show(
-                model=choice.model, organ=choice.organ, attribute=choice.attribute, group=choice.group,
-                sort_by=choice.sort_by, number=choice.number or None,
-            )  # fmt: skip
+            self.browser.show(**choice.list_values() | {"number": choice.number or None})
             self._refresh()
         for likely in self.browser.list_likely():
             if not self.browser.is_prepared(likely):
                 with suppress(RuntimeError):  # the kernel is going down
                     self._ahead.submit(self._prepare_ahead, likely, choice)
 
-    def _prepare_ahead(self, likely: Choice, after: Choice) -> None:
+    def _prepare_ahead(self, likely: CaseChoice, after: CaseChoice) -> None:
         """Read ahead, unless the user has moved on or waits for something else."""
         view = self.browser.view
         if self._waiting is None and view.number == after.number:
@@ -196,7 +180,7 @@ class CaseBrowserWidget(ipywidgets.VBox):
                 self.group.options = groups
             if tuple(self.number.options) != (view.scans or (("none", 0),)):
                 self.number.options = view.scans or (("none", 0),)
-            for name in ("model", "organ", "attribute", "group", "sort_by", "number"):
+            for name in _CHOICES:
                 getattr(self, name).value = getattr(view, name)
             for plane, place, count in zip(PLANES, view.position, view.shape, strict=True):
                 self.slices[plane].max = max(count - 1, 0)
@@ -214,14 +198,10 @@ class CaseBrowserWidget(ipywidgets.VBox):
 
 
 def browse_cases(study: Study) -> CaseBrowserWidget:
-    """Return a browser of single scans: model, organ, group, scans worst first, three slices and the surface.
+    """Return a browser of single scans, worst first, with three slices and the surface.
 
-    Needs a kernel to move; ``browse_cases(study).figure()`` is the worst case as a figure that does not.
-    Shows study-local scan numbers only.
-
-    Parameters
-    ----------
-    study : Study
+    Needs a kernel to move; ``browse_cases(study).figure()`` is the worst case as a figure that does
+    not. Shows study-local scan numbers only.
 
     Raises
     ------
@@ -236,9 +216,11 @@ def _write_legend(limit_mm: float) -> str:
     return (
         "<div style='display:flex; gap:8px; align-items:center; flex-wrap:wrap'>"
         f"<span><b>━ reference</b>, coloured by the error:</span> <span>−{limit_mm:g} mm too small</span>"
-        f"<span style='display:inline-block; width:140px; height:12px; border:1px solid #888; background:linear-gradient(to right, {colours})'></span>"
+        "<span style='display:inline-block; width:140px; height:12px; border:1px solid #888; "
+        f"background:linear-gradient(to right, {colours})'></span>"
         f"<span>+{limit_mm:g} mm too large</span> <span><b style='color:{REFERENCE_COLOUR}'>━</b> error unknown</span>"
-        f"<span><b style='color:{PREDICTION_COLOUR}'>╍ prediction</b></span> <span>dotted: the other two slices</span></div>"
+        f"<span><b style='color:{PREDICTION_COLOUR}'>╍ prediction</b></span> "
+        "<span>dotted: the other two slices</span></div>"
     )
 
 

@@ -1,4 +1,4 @@
-"""Slices as pictures: grey values, outlines, the error along them, and where the other slices run."""
+"""Slices as pictures: grey values, outlines, errors along them, where the other slices run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _COLOURS = [
 
 @dataclass(frozen=True)
 class SliceView:
-    """One slice to draw, rows from the front or the head downwards, columns from the person's right or front.
+    """One slice to draw: rows from front or head downwards, columns from right or front.
 
     Attributes
     ----------
@@ -73,8 +73,9 @@ def draw_slice(
     Returns
     -------
     ndarray of uint8, (height, width, 3)
-        The longer side 400 pixels. The reference's outline is thick: coloured by the error from blue (too small) to red
-        (too large), green where no error is known; the prediction's is dashed orange.
+        The longer side 400 pixels. The reference's outline is thick: coloured by the error from
+        blue (too small) to red (too large), green where no error is known; the prediction's is
+        dashed orange.
     """
     height_mm, width_mm = view.reference.shape[0] * view.step_v_mm, view.reference.shape[1] * view.step_h_mm
     scale = PICTURE_PIXELS / max(height_mm, width_mm)

@@ -1,4 +1,4 @@
-"""Scans as the browser needs them: read once, kept for a while, measured where they are looked at."""
+"""Scans as the browser needs them: read once, kept for a while, measured where looked at."""
 
 from __future__ import annotations
 
@@ -37,16 +37,21 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan in axial order (z, y, x): label map, intensities (None without image) and how to show them, spacing in mm."""
+    """One scan in axial order (z, y, x).
+
+    Label map, intensities (None without image) and how to show them, grid, spacing in mm, and the
+    box of each label.
+    """
 
     labels: np.ndarray
     image: np.ndarray | None
     levels: volumes.Levels | None
+    grid: volumes.Grid
     spacing_mm: tuple[float, float, float]
     boxes: dict[int, Box]
 
     def window(self, part: tuple[slice | int, ...]) -> np.ndarray | None:
-        """Return a part's grey values, uint8; None without image. A whole scan would take seconds."""
+        """Return a part's grey values, uint8; None without image (a whole scan takes seconds)."""
         return None if self.image is None or self.levels is None else self.levels.apply(self.image[part])
 
 
@@ -60,7 +65,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class OrganSurface:
-    """The reference's surface in one scan: vertices (x, y, z) in mm, triangles, signed error in mm (NaN: unknown)."""
+    """A reference's surface: vertices (x, y, z) in mm, triangles, signed error in mm (or NaN)."""
 
     vertices_mm: np.ndarray
     faces: np.ndarray
@@ -99,14 +104,14 @@ class OrganCase:
     largest_mm: float
 
     def measure(self, points_mm: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-        """Return the signed error (mm) at points (z, y, x) in mm from the scan's first voxel; NaN where unknown."""
+        """Return the signed error (mm) at points (z, y, x) in mm from the first voxel, or NaN."""
         if self.boundary is None:
             return np.full(len(points_mm), np.nan, np.float32)
         return self.boundary.measure(points_mm - _find_corner(self.box, spacing_mm))
 
 
 class ScanStore:
-    """Reads scans and predictions of a study and keeps the last few; safe to be asked from two threads.
+    """Reads scans and predictions of a study and keeps the last few; two threads may ask.
 
     Parameters
     ----------
@@ -144,27 +149,21 @@ class ScanStore:
         organs = self._study.parameters.cohort.organs
         try:
             label_map = volumes.read_label_map(Path(row["reference"]), organs, self._study.organ_ids).image
-            axial = volumes.to_axial(label_map)
-            labels = sitk.GetArrayFromImage(axial)
-            image = levels = None
-            if isinstance(row["image"], str) and row["image"]:
-                grey = sitk.GetArrayFromImage(volumes.to_axial(volumes.read_volume(Path(row["image"]))))
-                if grey.shape == labels.shape:
-                    image, levels = grey, volumes.find_levels(grey, str(row["modality"]))
         except SegfairError:  # its text names files: not for a screen that others see
             return f"scan {number:03d} cannot be read: see 01_cohort for the reason"
-        return Scan(labels, image, levels, volumes.spacing_zyx_mm(axial), _find_boxes(labels))
+        axial = volumes.to_axial(label_map)
+        labels, grid = sitk.GetArrayFromImage(axial), volumes.get_grid(axial)
+        image = _read_on_grid(row["image"] if isinstance(row["image"], str) else None, grid)
+        levels = None if image is None else volumes.find_levels(image, str(row["modality"]))
+        return Scan(labels, image, levels, grid, volumes.get_spacing_zyx_mm(axial), _find_boxes(labels))
 
     def _read_prediction(self, model: str, number: int) -> Prediction | None:
         scan = self.load_scan(number)
+        if isinstance(scan, str):
+            return None
         path = self._study.prediction_path(model, self._cohort.loc[number, "scan"])
-        if isinstance(scan, str) or not path.is_file():
-            return None
-        try:
-            labels = sitk.GetArrayFromImage(volumes.to_axial(volumes.read_volume(path)))
-        except SegfairError:
-            return None
-        return Prediction(labels, _find_boxes(labels)) if labels.shape == scan.labels.shape else None
+        labels = _read_on_grid(path, scan.grid)
+        return None if labels is None else Prediction(labels, _find_boxes(labels))
 
     def _measure_organ(self, model: str, organ: str, number: int) -> OrganCase | None:
         scan = self.load_scan(number)
@@ -186,7 +185,7 @@ class ScanStore:
 
 
 class _Cache:
-    """The last few things that were found, by key; what two threads ask for at once is made once."""
+    """The last few things found, by key; what two threads ask for at once is made once."""
 
     def __init__(self, kept: int) -> None:
         self._kept = kept
@@ -221,6 +220,14 @@ class _Cache:
                 self._found.popitem(last=False)
         mine.set_result(made)
         return made
+
+
+def _read_on_grid(path: str | Path | None, grid: volumes.Grid) -> np.ndarray | None:
+    """Return an image or mask in axial order; None without one that lies on the scan's grid."""
+    try:
+        return sitk.GetArrayFromImage(volumes.read_on_grid(Path(path), grid, axial=True)) if path else None
+    except SegfairError:
+        return None
 
 
 def _find_boxes(labels: np.ndarray) -> dict[int, Box]:

@@ -7,7 +7,7 @@ import pandas as pd
 from helpers.report.blocks import Block, Heading, Note, Section, Table, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import count_exclusions, tell_failures
-from helpers.report.sentences.study import describe_exclusions, merge_reasons
+from helpers.report.sentences.study import count_reasons, describe_exclusions
 from helpers.vocabulary.statuses import STATUSES, Status
 from helpers.vocabulary.words import name_for_people, name_organ
 
@@ -20,7 +20,7 @@ def compose_losses(outputs: Outputs) -> Section:
     if outputs.cohort is None:
         blocks.append(Note("Who was left out is not known: 01_cohort has not been run."))
     else:
-        blocks += [Text(describe_exclusions(*count_exclusions(outputs))), *_count_reasons(outputs)]
+        blocks += [Text(describe_exclusions(*count_exclusions(outputs))), *_count_reasons(outputs, outputs.cohort)]
     blocks += [Heading("Scans on which a model failed"), *tell_failures(outputs)]
     if outputs.metrics is not None and "status" in outputs.metrics:
         blocks.append(Heading("Empty and missing masks, and what they count as"))
@@ -28,18 +28,11 @@ def compose_losses(outputs: Outputs) -> Section:
     return Section(*_PLACE, tuple(blocks))
 
 
-def _count_reasons(outputs: Outputs) -> list[Block]:
-    """Return why scans were left out; by the kind of reason, where exclusions.csv says it."""
-    table = outputs.exclusions
-    if table is None or "kind" not in table:
-        cohort = outputs.cohort if outputs.cohort is not None else pd.DataFrame({"included": []})
-        table = cohort[~cohort["included"].astype(bool)]
-    if table.empty:
-        return []
-    reasons = table["reason"] if "reason" in table else pd.Series("", index=table.index)
-    merged = merge_reasons(reasons, table.get("kind"))
-    rows = pd.DataFrame({"Reason": [text for text, _ in merged], "Scans": [str(number) for _, number in merged]})
-    return [Table("Scans left out, by reason", rows, numeric=("Scans",))]
+def _count_reasons(outputs: Outputs, cohort: pd.DataFrame) -> list[Block]:
+    left_out = cohort[~cohort["included"].astype(bool)]
+    counted = count_reasons(left_out if outputs.exclusions is None else outputs.exclusions) if len(left_out) else []
+    rows = pd.DataFrame({"Reason": [text for text, _ in counted], "Scans": [str(number) for _, number in counted]})
+    return [Table("Scans left out, by reason", rows, numeric=("Scans",))] if counted else []
 
 
 def _find_status(key: str) -> Status:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from helpers.figures import fairness as figures
-from helpers.figures.fairness_gaps import plot_gap_ladder
-from helpers.figures.fairness_overview import plot_model_gaps
-from helpers.figures.fairness_people import plot_intersections, plot_trend_curves
+from helpers.fairness.groups import hide_small_groups
+from helpers.figures.fairness_gaps import plot_gap_forest, plot_gap_ladder, plot_model_gaps
+from helpers.figures.fairness_people import plot_group_people, plot_intersections, plot_trend_curves
 from helpers.report.blocks import Block, Figure, Heading, Note, Section, Table, Text
 from helpers.report.escaping import escape_for_plotly, escape_text
 from helpers.report.outputs import Outputs
@@ -57,7 +56,7 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     blocks: list[Block] = [
         Heading("How far apart the groups are"),
         Figure(
-            figures.plot_gap_forest(disparity, metric),
+            plot_gap_forest(disparity, metric),
             f"Each mark is the gap in {find_measure(metric).name} between the best and the worst group; the line is "
             "its 95 % interval, the shaded band is the margin: the largest difference considered unimportant. A line "
             "that crosses zero means that no gap is shown, not that there is none: its far end is how large it may "
@@ -67,7 +66,7 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     if metric == "dice" and "boundary_error_mm" in set(disparity["metric"]):
         blocks.append(
             Figure(
-                figures.plot_gap_forest(disparity, "boundary_error_mm"),
+                plot_gap_forest(disparity, "boundary_error_mm"),
                 "The same in millimetres: how much further off the outline is in the worst group. This does not "
                 "depend on organ size. The worst group may be another one than for Dice.",
             )
@@ -103,9 +102,17 @@ def _draw_people(outputs: Outputs) -> list[Block]:
         least = outputs.parameters.fairness.min_group
         blocks.append(
             Figure(
-                figures.plot_group_dots(people, metric, attribute, model=model, organs=organs, min_group=least),
-                "Each dot is one person, the box holds the middle half of the group, the line in it is the median. "
-                "See how far the groups overlap, and whether a few people or all of them make the difference.",
+                plot_group_people(
+                    hide_small_groups(people, metric, attribute, least),
+                    metric,
+                    attribute,
+                    model=model,
+                    organs=organs,
+                    groups=escape_for_plotly(outputs.groups),
+                ),
+                "Each dot is one person, the half violin beside the dots is their distribution, the black mark the "
+                "group's mean with its 95 % interval. See how far the groups overlap, and whether a few people or all "
+                "of them make the difference.",
             )
         )
     if len(pairs) > _MOST_DOTS:

@@ -1,7 +1,7 @@
 """Rows of the fairness tables → sentences for a clinician, by rules.
 
 Two rules stand above all others: a difference is called *shown* only by its adjusted p-value, and
-where none is shown the sentence says how large a difference may be hidden. Nothing is called fair.
+where none is shown the sentence says how large one may be hidden. Nothing is ever called fair.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.verdicts import Verdict, find_p, read_verdict
+from helpers.vocabulary.verdicts import Verdict, find_p, find_reach, holds_zero, read_verdict
 from helpers.vocabulary.words import (
     CORRECTIONS,
     NUMBER_WORDS,
@@ -41,18 +41,6 @@ _MARGIN = "the largest difference considered unimportant (the margin)"
 def find_place(row: Row) -> Place:
     """Return the model, organ and attribute of a row."""
     return str(row["model"]), str(row["organ"]), str(row["attribute"])
-
-
-def find_reach(row: Row) -> float | None:
-    """Return the largest gap inside the interval, either way; None where it has no width."""
-    ends = _read_interval(row, "gap")
-    return max(map(abs, ends)) if ends and ends[0] < ends[1] else None
-
-
-def holds_zero(row: Row) -> bool:
-    """Tell whether the interval of a gap includes zero."""
-    ends = _read_interval(row, "gap")
-    return ends is not None and ends[0] <= 0 <= ends[1]
 
 
 def differs_by_ranks_alone(row: Row, alpha: float) -> bool:

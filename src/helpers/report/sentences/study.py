@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
+from helpers.cohort.reasons import LISTED, name_kinds
 from helpers.parameters import Prompt
-from helpers.vocabulary.words import count, is_known, list_words, name_for_people, start_sentence
+from helpers.vocabulary.words import count, list_words, name_for_people, start_sentence
 
 _NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)")
 # By how much the shares of failed scans in two groups differ (0 to 1) before that is told.
@@ -138,31 +138,41 @@ def describe_exclusions(total: int, excluded: int) -> str:
     return f"{excluded} of {count(total, 'scan')} {were} left out before anything was measured."
 
 
-def merge_reasons(reasons: Iterable[str], kinds: Iterable[Any] | None = None) -> list[tuple[str, int]]:
-    """Count equal reasons, the commonest first, with … for the numbers in which they differ.
+def count_reasons(excluded: pd.DataFrame) -> list[tuple[str, int]]:
+    """Count scans left out by kind of reason, the commonest first.
 
-    One person's value (an age of 103) is so told only where a single scan has the reason.
+    The sentence is told where all scans of a kind share it, else what the kind is called: one
+    person's value shows where a single scan has that reason. Earlier tables have no kinds.
 
     Parameters
     ----------
-    reasons : iterable of str
-    kinds : iterable of str, optional
-        Reasons of one kind are counted together; by default, those that differ in numbers alone.
+    excluded : DataFrame
+        exclusions.csv: reason, kind.
     """
-    texts = [reason or "no reason recorded" for reason in reasons]
-    alike: dict[str, list[str]] = {}
-    for text, kind in zip(texts, texts if kinds is None else kinds, strict=True):
-        alike.setdefault(kind if kinds is not None and is_known(kind) else _NUMBER.sub("#", text), []).append(text)
-    merged = [(_merge_texts(same, kind), len(same)) for kind, same in alike.items()]
+    if "kind" not in excluded:
+        return merge_reasons(excluded["reason"])
+    kinds = excluded["kind"].where(excluded["kind"].notna() & (excluded["kind"] != LISTED), excluded["reason"])
+    counted = [
+        (told.iloc[0] if len(set(told)) == 1 else name_kinds(str(kind)), len(told))
+        for kind, told in excluded["reason"].groupby(kinds, sort=False)
+    ]
+    return sorted(counted, key=lambda pair: -pair[1])
+
+
+def merge_reasons(reasons: Iterable[str]) -> list[tuple[str, int]]:
+    """Count equal reasons, the commonest first, with … for the numbers in which they differ.
+
+    One person's value (an age of 103) is so told only where a single scan has the reason.
+    """
+    alike: dict[str, list[list[str]]] = {}
+    for reason in reasons:
+        text = reason or "no reason recorded"
+        alike.setdefault(_NUMBER.sub("#", text), []).append(_NUMBER.split(text))
+    merged = [
+        ("".join(part[0] if len(set(part)) == 1 else "…" for part in zip(*same, strict=True)), len(same))
+        for same in alike.values()
+    ]
     return sorted(merged, key=lambda pair: -pair[1])
-
-
-def _merge_texts(texts: Sequence[str], kind: str) -> str:
-    """Return what texts have in common, … for numbers; their kind where they differ in words."""
-    if len({_NUMBER.sub("#", text) for text in texts}) > 1:
-        return name_for_people(kind)
-    parts = zip(*(_NUMBER.split(text) for text in texts), strict=True)
-    return "".join(same[0] if len(set(same)) == 1 else "…" for same in parts)
 
 
 def describe_prompts(prompts: Mapping[str, Prompt], ready: Sequence[str]) -> str:

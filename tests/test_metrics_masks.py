@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from helpers import metrics
-from helpers.metrics import EMPTY_CASES, MEASURED, MEASURES, SYMMETRIC_MEASURES, compare_masks, compare_observers
+from helpers.metrics import (
+    EMPTY_CASES,
+    MEASURED,
+    MEASURES,
+    SYMMETRIC_MEASURES,
+    compare_annotators,
+    compare_masks,
+    masks,
+)
 
 SHAPE = (7, 8, 9)
 
@@ -227,20 +235,20 @@ def test_dice_and_boundary_error_are_each_others_inverse():
     assert metrics.predict_dice(10.0, 1.0, 6.0) == 0.0
 
 
-def test_two_observers_by_hand():
+def test_two_annotators_by_hand():
     # Two voxels and one of them, as above: neither is the reference, so volume and surface are their means.
     first, second = mask_of((3, 4, 4), (3, 4, 5)), mask_of((3, 4, 4))
-    found = compare_observers(first, second, (2.0, 3.0, 4.0), tolerance_mm=3.9)
+    found = compare_annotators(first, second, (2.0, 3.0, 4.0), tolerance_mm=3.9)
     assert (found.status, found.dice, found.volume_error_ml) == ("ok", pytest.approx(2 / 3), pytest.approx(-0.024))
     surface_mm2 = (_area(first) + _area(second)) / 2
     assert found.boundary_error_mm == pytest.approx(2 * 36 * (1 / 3) / surface_mm2)
 
 
-def test_observers_can_be_exchanged(rng):
+def test_annotators_can_be_exchanged(rng):
     first, second = (rng.random((9, 10, 11)) > 0.5 for _ in range(2))
     spacing = (1.5, 0.8, 2.5)
-    there = compare_observers(first, second, spacing, tolerance_mm=1.0)
-    back = compare_observers(second, first, spacing, tolerance_mm=1.0)
+    there = compare_annotators(first, second, spacing, tolerance_mm=1.0)
+    back = compare_annotators(second, first, spacing, tolerance_mm=1.0)
     against = compare_masks(first, second, spacing, tolerance_mm=1.0)
     for name in SYMMETRIC_MEASURES:
         sign = -1 if name == "volume_error_ml" else 1
@@ -249,13 +257,28 @@ def test_observers_can_be_exchanged(rng):
             assert getattr(there, name) == pytest.approx(getattr(against, name), rel=1e-12), name
 
 
-def test_an_organ_that_one_observer_alone_has_drawn_is_a_full_disagreement():
+def test_an_organ_that_one_annotator_alone_has_drawn_is_a_full_disagreement():
     full, empty = mask_of((3, 4, 5), (3, 4, 6)), np.zeros(SHAPE, bool)
     for first, second, volume_ml in ((full, empty, -0.02), (empty, full, 0.02)):
-        found = compare_observers(first, second, (1.0, 1.0, 10.0), tolerance_mm=2.0)
+        found = compare_annotators(first, second, (1.0, 1.0, 10.0), tolerance_mm=2.0)
         assert (found.status, found.dice, found.iou, found.nsd) == ("one_empty", 0.0, 0.0, 0.0)
         assert found.volume_error_ml == pytest.approx(volume_ml)
         assert all(math.isnan(getattr(found, name)) for name in ("hd95_mm", "assd_mm", "boundary_error_mm"))
-    neither = compare_observers(empty, empty, (1.0, 1.0, 10.0), tolerance_mm=2.0)
+    neither = compare_annotators(empty, empty, (1.0, 1.0, 10.0), tolerance_mm=2.0)
     assert neither.status == "both_empty"
     assert all(math.isnan(getattr(neither, name)) for name in SYMMETRIC_MEASURES)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    values=st.lists(st.sampled_from([0.0, 1.0, 1.5, 2.0]), min_size=1, max_size=60),
+    seed=st.integers(0, 99),
+    percent=st.sampled_from([5.0, 50.0, 75.0, 95.0, 100.0]),
+)
+def test_the_percentile_is_that_of_a_full_sort(values, seed, percent):
+    values = np.array(values)
+    weights = np.random.default_rng(seed).choice([0.5, 1.0, 1.0 / 3.0], len(values))
+    order = np.lexsort((weights, values))
+    share = np.cumsum(weights[order]) / weights[order].sum()
+    expected = values[order][min(np.searchsorted(share, percent / 100.0), len(values) - 1)]
+    assert masks._find_weighted_percentile(values, weights, percent) == expected

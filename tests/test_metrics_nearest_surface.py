@@ -1,4 +1,4 @@
-"""Surfaces that are far apart: the search by layers, and the percentile without a full sort, against plain ways."""
+"""Surfaces that are far apart: the search by layers and among those within reach, against plain ways."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from helpers import metrics
-from helpers.metrics import measure_surface_distances
+from helpers.metrics import measure_surface_distances, nearest_surface
 
 sides = st.integers(1, 12)
 
@@ -20,11 +20,11 @@ sides = st.integers(1, 12)
 def by_layers(monkeypatch) -> list[int]:
     """Let every point without an immediate neighbour be searched by layers; return the list that counts the calls."""
     calls: list[int] = []
-    search = metrics._search_layers
-    monkeypatch.setattr(metrics, "VOXELS_PER_TREE_SEARCH", np.inf)
-    monkeypatch.setattr(metrics, "NEAR_OFFSETS", 0)
-    monkeypatch.setattr(metrics, "FAR_SHARE", 0.0)
-    monkeypatch.setattr(metrics, "_search_layers", lambda *given: calls.append(1) or search(*given))
+    search = nearest_surface._search_layers
+    monkeypatch.setattr(nearest_surface, "VOXELS_PER_TREE_SEARCH", np.inf)
+    monkeypatch.setattr(nearest_surface, "NEAR_OFFSETS", 0)
+    monkeypatch.setattr(nearest_surface, "FAR_SHARE", 0.0)
+    monkeypatch.setattr(nearest_surface, "_search_layers", lambda *given: calls.append(1) or search(*given))
     return calls
 
 
@@ -46,7 +46,8 @@ def test_any_masks_agree_with_a_tree(data, shape, pixel_mm, across_mm, axis):
         found = measure_surface_distances(reference, prediction, tuple(spacing))
     assert len(calls) == 2
     corners = [
-        np.stack(np.unravel_index(metrics._find_surfels(mask, tuple(spacing))[0], np.add(shape, 1)), axis=1) * spacing
+        np.stack(np.unravel_index(nearest_surface.find_surfels(mask, tuple(spacing))[0], np.add(shape, 1)), axis=1)
+        * spacing
         for mask in (reference, prediction)
     ]
     np.testing.assert_allclose(found.reference_to_prediction_mm, cKDTree(corners[1]).query(corners[0])[0], atol=1e-12)
@@ -56,8 +57,8 @@ def test_any_masks_agree_with_a_tree(data, shape, pixel_mm, across_mm, axis):
 def test_layers_are_used_where_everything_is_far(monkeypatch):
     squared = sum((np.arange(-30, 31).reshape(shape)) ** 2 for shape in ((-1, 1, 1), (1, -1, 1), (1, 1, -1)))
     calls = []
-    search = metrics._search_layers
-    monkeypatch.setattr(metrics, "_search_layers", lambda *given: calls.append(1) or search(*given))
+    search = nearest_surface._search_layers
+    monkeypatch.setattr(nearest_surface, "_search_layers", lambda *given: calls.append(1) or search(*given))
     metrics.compare_masks(squared < 30**2, squared < 16**2, (1.0, 1.0, 1.0), tolerance_mm=1.0)
     assert len(calls) == 2
     metrics.compare_masks(squared < 30**2, squared < 29**2, (1.0, 1.0, 1.0), tolerance_mm=1.0)
@@ -81,7 +82,7 @@ def test_a_tolerance_of_whole_steps_counts_as_within(monkeypatch, axis, directio
 
 def test_transforms_of_layers_are_whole_numbers_up_to_the_largest_side():
     generator = np.random.default_rng(0)
-    side = metrics.LARGEST_EXACT_SIDE
+    side = nearest_surface.LARGEST_EXACT_SIDE
     for points in (1, 3, 60):
         empty = np.ones((side, side), bool)
         empty[tuple(generator.integers(0, side, (2, points)))] = False
@@ -91,33 +92,20 @@ def test_transforms_of_layers_are_whole_numbers_up_to_the_largest_side():
         assert np.array_equal(found, exact)
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    values=st.lists(st.sampled_from([0.0, 1.0, 1.5, 2.0]), min_size=1, max_size=60),
-    seed=st.integers(0, 99),
-    percent=st.sampled_from([5.0, 50.0, 75.0, 95.0, 100.0]),
-)
-def test_the_percentile_is_that_of_a_full_sort(values, seed, percent):
-    values = np.array(values)
-    weights = np.random.default_rng(seed).choice([0.5, 1.0, 1.0 / 3.0], len(values))
-    order = np.lexsort((weights, values))
-    share = np.cumsum(weights[order]) / weights[order].sum()
-    expected = values[order][min(np.searchsorted(share, percent / 100.0), len(values) - 1)]
-    assert metrics._find_weighted_percentile(values, weights, percent) == expected
-
-
 def test_others_out_of_reach_of_few_points_change_nothing(rng, monkeypatch):
     shape, spacing = (40, 90, 85), (2.5, 0.7, 0.9)
     others = np.flatnonzero(rng.random(shape) < 0.02)
     others = others[others % shape[2] > 12]  # a strip without any: its points look far
     for points in (np.array([0]), np.array([5, 305_999]), rng.choice(np.prod(shape), 60, replace=False)):
         kept = []
-        keep = metrics._keep_reachable
+        keep = nearest_surface._keep_reachable
         monkeypatch.setattr(
-            metrics, "_keep_reachable", lambda *given, keep=keep, kept=kept: kept.append(keep(*given)) or kept[0]
+            nearest_surface,
+            "_keep_reachable",
+            lambda *given, keep=keep, kept=kept: kept.append(keep(*given)) or kept[0],
         )
-        found = metrics._measure_far(points, others, shape, spacing)
-        monkeypatch.setattr(metrics, "_keep_reachable", keep)
+        found = nearest_surface._measure_far(points, others, shape, spacing)
+        monkeypatch.setattr(nearest_surface, "_keep_reachable", keep)
         assert 0 < kept[0].shape[1] <= len(others)
         assert len(points) > 2 or kept[0].shape[1] < len(others) / 4
         steps = (

@@ -1,0 +1,86 @@
+"""Why a scan is left out, and what else is told of it: kinds and values, and their sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+LISTED = "scan_listed"  # its reason is the study's own words
+_UNREADABLE = (
+    "{name} is not a number: write digits alone, without a unit ({unit}), or map the value under cohort.values "
+    "(segfair check shows it)"
+)
+_IMPLAUSIBLE = "{name} {value:g} {unit} is outside the plausible {low:g} to {high:g}"
+# The sentence of each kind, and what scans are counted by: nothing of one person.
+_REASONS = {
+    "subject_missing": ("subject is missing", "subject is missing"),
+    "scan_missing": ("scan is missing", "scan is missing"),
+    "scan_no_file_name": (
+        "scan name cannot be a file name: use letters, digits, - and _",
+        "scan name cannot be a file name",
+    ),
+    "scan_used_twice": (
+        "scan name is used by more than one row: give every scan its own",
+        "scan name is used by more than one row",
+    ),
+    "modality_unknown": (
+        "modality must be CT or MR; got {got}: map it under cohort.values",
+        "modality must be CT or MR",
+    ),
+    "reference_missing": ("reference is missing: give the path of the expert's mask", "reference is missing"),
+    "age_unreadable": (_UNREADABLE, "age is not a number"),
+    "bmi_unreadable": (_UNREADABLE, "bmi is not a number"),
+    "age_implausible": (_IMPLAUSIBLE, "age is not plausible"),
+    "bmi_implausible": (_IMPLAUSIBLE, "bmi is not plausible"),
+    LISTED: ("{words}", "named under cohort.exclusions.scans"),
+    "reference_no_file": ("reference {error}", "there is no such reference"),
+    "reference_unusable": ("reference {error}", "the reference cannot be used"),
+    "image_no_file": ("image {error}", "there is no such image"),
+    "image_unusable": ("image {error}", "the image cannot be used"),
+    "image_other_grid": (
+        "the image lies on another grid than the reference ({differences})",
+        "the image lies on another grid than the reference",
+    ),
+    "mask_without_organs": ("the mask holds none of the study's organs",) * 2,
+    "mask_unknown_labels": (
+        "the mask holds labels that no organ names ({labels}): name them in cohort.organs or in cohort.ignore_labels",
+        "the mask holds labels that no organ names",
+    ),
+    "scan_failed": ("{error}", "its files could not be checked"),
+}
+_NOTES = {
+    "value_missing": "{name} is missing",
+    "value_unreadable": "{name} is not a number",
+    "value_without_group": "{name} is recorded as {value!r}, which is no group of this study",
+    "organs_missing": "not in the mask: {organs}",
+    "mask_read": "{words}",
+}
+SENTENCES = {kind: sentence for kind, (sentence, _) in _REASONS.items()} | _NOTES
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something told of a scan: a kind of :data:`SENTENCES`, and what its sentence names."""
+
+    kind: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """All of it, for whoever mends the table."""
+        return SENTENCES[self.kind].format_map(self.values)
+
+
+def join_sentences(found: Sequence[Finding]) -> str:
+    """Return the sentences of one scan, each once; the columns ``reason`` and ``note``."""
+    return "; ".join(dict.fromkeys(one.sentence for one in found))
+
+
+def join_kinds(found: Sequence[Finding]) -> str:
+    """Return the kinds of one scan's reasons; the column ``kind`` of exclusions.csv."""
+    return "; ".join(dict.fromkeys(one.kind for one in found))
+
+
+def name_kinds(kinds: str) -> str:
+    """Return in words what :func:`join_kinds` wrote, without anything of one person."""
+    return "; ".join(_REASONS.get(kind, ("", kind))[1] for kind in kinds.split("; "))

@@ -1,0 +1,152 @@
+"""Estimates with their intervals in rows: a panel per attribute, a row per organ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from helpers.figures.panels import MARGIN_COLOUR, POINTED_AT, ZERO_LINE, Grid, list_ticks, make_bars, make_grid
+from helpers.figures.style import colour_groups, mark_groups
+from helpers.vocabulary.measures import find_measure
+from helpers.vocabulary.words import name_for_people, name_organ
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A kind of mark.
+
+    `name` stands in the legend; `value` and `ends` are the columns of an estimate and its interval;
+    `only` says, by column, which rows of the table it is drawn of (all by default).
+    """
+
+    name: str
+    value: str
+    ends: tuple[str, str] | None
+    colour: str
+    symbol: str
+    only: Mapping[str, str] = field(default_factory=dict)
+
+
+def draw_rows(
+    table: pd.DataFrame,
+    marks: Mapping[str, Sequence[Mark]],
+    rows: Sequence[str],
+    explain: Callable[[dict[str, Any], Mark], str],
+    *,
+    columns: int = 3,
+    counted: bool = True,
+    zero: bool = True,
+) -> Grid:
+    """Draw a panel per attribute: in every row, one below the other, a mark of each kind.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``attribute``, ``row`` (what stands beside it), ``n`` and those of the marks; where
+        there is a ``margin``, the band within it is shaded.
+    marks : mapping of str to sequence of Mark
+        Attribute → kinds of marks.
+    rows : sequence of str
+        From top to bottom.
+    explain : callable
+        Gives the text for who points at a mark.
+    columns : int
+        The most panels side by side.
+    counted, zero : bool
+        Write the number of people beside each row; draw a line at zero.
+    """
+    most = max(map(len, marks.values()))
+    alone = columns == 1  # panels one below the other have rows of their own
+    titles = [name_for_people(attribute) for attribute in marks]
+    grid = make_grid(titles, len(rows) * max(42, 16 * most), columns=columns, shared_yaxes=False if alone else "all")
+    figure, named = grid.figure, set()
+    for (attribute, kinds), place in zip(marks.items(), grid.places, strict=True):
+        here = table[table["attribute"] == attribute]
+        for mark, offset in zip(kinds, spread_rows(len(kinds)), strict=True):
+            chosen = here[here[mark.value].notna()]
+            for column, value in mark.only.items():
+                chosen = chosen[chosen[column] == value]
+            if chosen.empty:
+                continue
+            x, colour = chosen[mark.value], mark.colour
+            bars = make_bars(x, chosen[mark.ends[0]], chosen[mark.ends[1]], colour) if mark.ends else None
+            figure.add_trace(
+                go.Scatter(
+                    x=x,
+                    y=[rows.index(row) + offset for row in chosen["row"]],
+                    error_x=bars,
+                    mode="markers",
+                    name=mark.name,
+                    legendgroup=mark.name,
+                    showlegend=mark.name not in named,
+                    marker={"color": colour, "symbol": mark.symbol, "size": 9, "line": {"width": 1.5, "color": colour}},
+                    customdata=[explain(row, mark) for row in chosen.to_dict("records")],
+                    hovertemplate=POINTED_AT,
+                ),
+                **place,
+            )
+            named.add(mark.name)
+        for margin in here["margin"].dropna()[:1] if "margin" in here else ():
+            figure.add_vrect(x0=-margin, x1=margin, fillcolor=MARGIN_COLOUR, line_width=0, layer="below", **place)
+        if zero:
+            figure.add_vline(x=0, line=ZERO_LINE, **place)
+        labels = [label_row(here if alone else table, row) for row in rows] if counted else rows
+        figure.update_yaxes(list_ticks(labels, down=True, room=0.55), **place)
+    figure.update_xaxes(zeroline=False, showticklabels=True, nticks=None if alone else 5)
+    return grid
+
+
+def list_marks(value: str, ends: tuple[str, str], kinds: Mapping[str, Mapping[str, str]]) -> list[Mark]:
+    """Return a mark of its own colour and symbol for each kind: name → the rows it is drawn of."""
+    colours, symbols = colour_groups(list(kinds)), mark_groups(list(kinds))
+    return [Mark(name, value, ends, colours[name], symbols[name], only) for name, only in kinds.items()]
+
+
+def list_group_marks(table: pd.DataFrame) -> list[Mark]:
+    """Return a mark per group of one attribute's rows, its number of people in the legend."""
+    attribute = name_for_people(str(table["attribute"].iloc[0]))
+    people = {name: table.loc[(table["group"] == name) & table["mean"].notna(), "n"] for name in table["group"]}
+    marks = list_marks("mean", ("ci_low", "ci_high"), {name: {"group": name} for name in people})
+    counts = {name: f", {count_people(numbers)}" if len(numbers) else "" for name, numbers in people.items()}
+    return [replace(mark, name=f"{attribute}: {mark.name}{counts[mark.name]}") for mark in marks]
+
+
+def spread_rows(count: int) -> list[float]:
+    """Return offsets that keep `count` marks of a row apart, nearer to it than to the next."""
+    return [0.0] if count == 1 else list(np.linspace(-0.27, 0.27, count))
+
+
+def label_row(table: pd.DataFrame, row: str) -> str:
+    """Return a row's name over the number of people compared."""
+    found = table.loc[table["row"] == row, "n"]
+    return f"{row}<br>{count_people(found) if len(found) else 'not compared'}"
+
+
+def count_people(numbers: pd.Series) -> str:
+    """Return ``n = 24``, or ``n = 22–24``."""
+    low, high = int(numbers.min()), int(numbers.max())
+    return f"n = {low}" if low == high else f"n = {low}–{high}"
+
+
+def label_gap(metric: str, what: str = "gap in") -> str:
+    """Return the title of an axis of gaps, with its unit."""
+    measure = find_measure(metric)
+    return f"{what} {measure.name}" + (f" ({measure.unit})" if measure.unit else "")
+
+
+def list_not_compared(part: pd.DataFrame) -> str:
+    """Return a sentence that names the comparisons without a gap; empty where all have one."""
+    absent = part[part["gap"].isna()]
+    every = set(zip(part["model"], part["organ"], strict=True))
+    names = []
+    for attribute, rows in absent.groupby("attribute", sort=False):
+        missing = dict.fromkeys(zip(rows["model"], rows["organ"], strict=True))
+        name = name_for_people(str(attribute))
+        told = ", ".join(f"{model} on {name_organ(organ)}" for model, organ in missing)
+        names.append(name if set(missing) == every else f"{name} ({told})")
+    return f"Not compared, too few people: {'; '.join(names)}" if names else ""

@@ -1,0 +1,697 @@
+"""The tables are the interface: one record per table and per stage; the rest derives.
+
+Paths, column types, what a stage reads and writes, which part of the parameter file and of the code
+its results depend on, and the tables of docs/DESIGN.md and docs/TABLES.md are all taken from here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from helpers.vocabulary.measures import MEASURES, list_symmetric
+
+Kind = Literal["text", "number", "count", "flag"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column, or a family of them.
+
+    Attributes
+    ----------
+    name : str
+        ``<attribute>``, ``<group>`` and ``<organ>`` stand for the study's own names.
+    kind : {"text", "number", "count", "flag"}
+        Text is empty, never missing, where nothing was said; numbers are float64; counts are
+        int64 where all are known; flags are True or False.
+    meaning : str
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+
+    def holds(self, name: str) -> bool:
+        """Tell whether a column of a file is this one."""
+        pattern = re.sub(r"<\w+>", ".+", self.name)
+        return self.name == name or (pattern != self.name and re.fullmatch(pattern, name) is not None)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table that a stage writes.
+
+    Attributes
+    ----------
+    key : str
+        Its short name: ``study.read(key)``.
+    path : str
+        Under the study's folder; ``<model>`` and ``<organ>`` stand for one file each.
+    made_by : str
+        The stage that writes it.
+    rows : str
+        What one row is.
+    columns : tuple of Column
+        In the order of the file.
+    identifying : tuple of str
+        Columns that can name a person or a place: no report holds them.
+    always : bool
+        Whether the stage writes it in every study.
+    """
+
+    key: str
+    path: str
+    made_by: str
+    rows: str
+    columns: tuple[Column, ...]
+    identifying: tuple[str, ...] = ()
+    always: bool = True
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names."""
+        return [column.name for column in self.columns]
+
+    def find_kind(self, name: str) -> Kind:
+        """Return the kind of a file's column; a column that we do not know is taken as text."""
+        # Whole names before patterns, narrow patterns before wide ones.
+        holding = [column for column in self.columns if column.holds(name)]
+        return max(holding, key=lambda column: (column.name == name, len(column.name))).kind if holding else "text"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the pipeline: a notebook and what its results depend on.
+
+    Attributes
+    ----------
+    name : str
+        The notebook's name.
+    after : tuple of str
+        The stages whose results it works on.
+    needs : tuple of str
+        Tables without which it can do nothing.
+    needs_masks : bool
+        Whether every model must have gone over the cohort.
+    sections : tuple of str
+        The parts of the parameter file that its results depend on.
+    code : tuple of str
+        The rooms that make its results; what they import counts with them.
+    files : tuple of str
+        What it writes besides tables.
+    """
+
+    name: str
+    after: tuple[str, ...]
+    needs: tuple[str, ...]
+    sections: tuple[str, ...]
+    code: tuple[str, ...]
+    needs_masks: bool = False
+    files: tuple[str, ...] = ()
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("01_cohort", (), (), ("name", "seed", "cohort"), ("cohort", "demo.phantoms")),
+        Stage("02_inference", ("01_cohort",), ("cohort",), ("models", "windows"), ("inference", "models")),
+        Stage(
+            "03_performance",
+            ("02_inference",),
+            ("cohort",),
+            ("metrics", "fairness"),
+            ("performance",),
+            needs_masks=True,
+        ),
+        Stage(
+            "04_spatial",
+            ("02_inference",),
+            ("cohort",),
+            ("spatial", "fairness", "metrics"),
+            ("spatial",),
+            needs_masks=True,
+        ),
+        Stage(
+            "05_report",
+            ("03_performance", "04_spatial"),
+            ("cohort", "metrics", "disparity"),
+            ("title",),
+            ("report",),
+            files=("report.html",),
+        ),
+    )
+}
+
+# Every column that stands in more than one table, or needs no other word there than here.
+_COLUMNS: dict[str, tuple[Kind, str]] = {
+    "number": ("count", "the scan's number within the study"),
+    "subject": ("text", "the person, as recorded"),
+    "scan": ("text", "the scan, as recorded"),
+    "sex": ("text", "as recorded"),
+    "age": ("number", "years"),
+    "bmi": ("number", "kg/m²"),
+    "modality": ("text", "CT or MR"),
+    "reference": ("text", "path of the expert's mask"),
+    "image": ("text", "path of the image, if there is one"),
+    "<attribute>": ("text", "any other attribute or confounder, as declared"),
+    "included": ("flag", "whether the scan is studied"),
+    "reason": ("text", "why not"),
+    "note": ("text", "what had to be assumed, or why a value is missing"),
+    "group_<attribute>": ("text", "the group, by the parameter file's categories or bins (categorical)"),
+    "model": ("text", "the model's name in the parameter file"),
+    "organ": ("text", "the organ's name in the parameter file; `all` pools them"),
+    "metric": ("text", "the measure, by its column in metrics.parquet"),
+    "attribute": ("text", "the attribute whose groups are compared"),
+    "group": ("text", "the group's name"),
+    "group_a": ("text", "the first group compared"),
+    "group_b": ("text", "the second group compared"),
+    "model_a": ("text", "the first model compared"),
+    "model_b": ("text", "the second model compared"),
+    "annotator_a": ("text", "the first annotator"),
+    "annotator_b": ("text", "the second annotator"),
+    "kind": ("text", "`annotators`: between two people; `prompts`: between repeated draws of a model's prompts"),
+    "status": ("text", "what came of it; `ok` where all is well"),
+    "error": ("text", "a sentence where something is missing, else empty"),
+    "n": ("count", "people"),
+    "n_a": ("count", "people in the first group"),
+    "n_b": ("count", "people in the second group"),
+    "n_rest": ("count", "people in all other groups"),
+    "n_tested": ("count", "people who took part in the test"),
+    "n_pairs": ("count", "matched pairs"),
+    "n_lost": ("count", "people of the smaller group without a partner"),
+    "n_missing": ("count", "people left out because a covariate is missing"),
+    "n_rare": ("count", "people left out because few share their level of a covariate"),
+    "groups": ("count", "groups compared"),
+    "mean": ("number", "mean over people"),
+    "sd": ("number", "SD over people"),
+    "median": ("number", "median over people"),
+    "q1": ("number", "25th percentile"),
+    "q3": ("number", "75th percentile"),
+    "ci_low": ("number", "95 % confidence interval of the mean"),
+    "ci_high": ("number", "its upper end"),
+    "low": ("number", "95 % confidence interval of the value before it"),
+    "high": ("number", "its upper end"),
+    "suppressed": ("flag", "whether the group has fewer than `fairness.min_group` people"),
+    "worst_group": ("text", "the group with the worst mean"),
+    "best_group": ("text", "the group with the best mean"),
+    "gap": ("number", "how much worse the worst group's mean is than the best one's"),
+    "gap_low": ("number", "its 95 % confidence interval"),
+    "gap_high": ("number", "its upper end"),
+    "es": ("number", "equity-scaled value (FairSeg); `_low`, `_high`: its 95 % confidence interval"),
+    "ser": ("number", "skewed error ratio; `_low`, `_high`: its 95 % confidence interval"),
+    "es_fairmedfm": ("number", "equity-scaled value (FairMedFM); `_low`, `_high`: its 95 % confidence interval"),
+    "sd_groups": ("number", "SD of the groups' means; `_low`, `_high`: its 95 % confidence interval"),
+    "test": ("text", "the test's name"),
+    "statistic": ("number", "the test's statistic"),
+    "p": ("number", "p-value, not adjusted"),
+    "p_adjusted": ("number", "p-value adjusted for all tests of the family"),
+    "anova_p": ("number", "p-value of the one-way ANOVA, as in the study we follow, not adjusted"),
+    "effect": ("text", "the effect size's name"),
+    "effect_size": ("number", "its value; `effect_low`, `effect_high`: its 95 % confidence interval"),
+    "adjusted_gap": ("number", "the gap adjusted for covariates; `adjusted_low`, `adjusted_high`: its interval"),
+    "adjusted_p": ("number", "p-value of the adjusted gap"),
+    "adjusted_n": ("count", "people it rests on"),
+    "expected_gap": ("number", "the part of a Dice gap that organ size alone explains"),
+    "excess_gap": ("number", "the rest; `excess_low`, `excess_high`: its 95 % confidence interval"),
+    "excess_p": ("number", "p-value of the excess gap"),
+    "excess_p_adjusted": ("number", "adjusted for all of them"),
+    "margin": ("number", "the largest gap considered unimportant"),
+    "detectable": ("number", "minimum detectable difference at `fairness.power`"),
+    "verdict": ("text", "disparity, negligible, equivalent or inconclusive; empty where nothing was compared"),
+    "difference": ("number", "first − second"),
+    "gap_a": ("number", "the first model's gap"),
+    "gap_b": ("number", "the second model's gap"),
+    "covariates": ("text", "what was adjusted for, separated by `; `"),
+    "dropped": ("text", "covariates that could not be used, and why"),
+    "p_logit": ("number", "p-value of the same model on logits, for scores between 0 and 1"),
+    "warnings": ("text", "what makes the adjusted gap uncertain"),
+    "covariate": ("text", "the covariate"),
+    "level": ("text", "its level, where it is categorical"),
+    "mean_a": ("number", "mean (share of a level) in the first group"),
+    "mean_b": ("number", "mean (share of a level) in the second group"),
+    "mean_a_after": ("number", "the same among matched pairs"),
+    "mean_b_after": ("number", "the same among matched pairs"),
+    "smd_before": ("number", "standardised mean difference before matching"),
+    "smd_after": ("number", "after matching"),
+    "variance_ratio_before": ("number", "ratio of variances before matching"),
+    "variance_ratio_after": ("number", "after matching"),
+    "value": ("number", "the attribute's value"),
+    "estimate": ("number", "the measure there, adjusted for covariates"),
+    "band_low": ("number", "95 % band over the whole curve"),
+    "band_high": ("number", "its upper end"),
+    "nearby": ("count", "people near the value; missing where fewer than `fairness.min_group`"),
+    "slope": ("number", "change of the measure per step of the attribute"),
+    "slope_low": ("number", "its 95 % confidence interval"),
+    "slope_high": ("number", "its upper end"),
+    "step": ("number", "the attribute's step"),
+    "unit": ("text", "the step's unit"),
+    "p_trend": ("number", "p-value of the linear trend"),
+    "p_nonlinear": ("number", "p-value of what a straight line misses"),
+    "additive": ("number", "the cell's mean if the attributes only added up"),
+    "pooled": ("number", "the cell's mean, shrunk towards the additive one; `low`, `high`: its interval"),
+    "weight": ("number", "how much of the cell's own mean is in it, 0 to 1"),
+    "cells": ("count", "cells with people"),
+    "empty_cells": ("count", "cells without"),
+    "suppressed_cells": ("count", "cells of too few people"),
+    "between_variance": ("number", "variance between cells beyond the main effects; `_null`: with no main effects"),
+    "within_variance": ("number", "variance within cells"),
+    "vpc": ("number", "share of the variance that lies between cells; `vpc_null`: with no main effects"),
+    "unexplained_share": ("number", "share of the variance between cells that main effects leave"),
+    "f": ("number", "F statistic"),
+    "df_cells": ("number", "its degrees of freedom"),
+    "df_within": ("number", "its degrees of freedom"),
+    "p_interaction": ("number", "p-value of the interaction"),
+    "annotators_gap": ("number", "the annotators' gap between the same groups; `_low`, `_high`: its interval"),
+    "scans": ("count", "scans"),
+    "share": ("number", "share of the model's scans with this organ"),
+    "meaning": ("text", "what the status means"),
+    "measures": ("text", "the measures that have a value all the same, and which"),
+    "seconds": ("number", "wall-clock time; `read_`, `encode_`, `decode_`, `write_`: of each step"),
+    "device": ("text", "where the model ran"),
+    "precision": ("text", "in which precision"),
+    "batch": ("count", "slices at a time"),
+    "slices": ("count", "slices of the image"),
+    "prompts": ("count", "prompts given"),
+    "checkpoint_sha256": ("text", "of the weights"),
+    "fingerprint": ("text", "of everything the mask depends on"),
+    "reused": ("flag", "whether the mask is from an earlier run"),
+    "agreement": ("number", "mean Dice between the masks of repeated draws of the prompts"),
+    "vertex": ("count", "the template's vertex"),
+    "x": ("number", "mm, + is left"),
+    "y": ("number", "mm, + is posterior"),
+    "z": ("number", "mm, + is superior"),
+    "t": ("number", "t statistic, with a variance per group"),
+    "p_fwer": ("number", "adjusted over the surface by max-T"),
+    "p_tfce": ("number", "adjusted over the surface by threshold-free cluster enhancement"),
+    "p_fdr": ("number", "Benjamini-Hochberg over the surface"),
+    "f_p_fwer": ("number", "the same over all groups together"),
+    "miss_p_fwer": ("number", "the same of the misses"),
+    "absolute_p_fwer": ("number", "the same of the absolute error"),
+    "error_<group>": ("number", "mean signed error (mm, + is over-segmented)"),
+    "absolute_<group>": ("number", "mean absolute error (mm)"),
+    "miss_<group>": ("number", "share of people whose error is beyond the tolerance"),
+    "adjusted_difference": ("number", "the difference adjusted for covariates (mm)"),
+    "absolute_difference": ("number", "difference of the absolute errors (mm)"),
+    "miss_difference": ("number", "difference of the misses"),
+    "absolute_slope": ("number", "slope of the absolute error (mm per step)"),
+    "vertices": ("count", "vertices with a value"),
+    "significant_fraction": ("number", "share of the surface with `p_fwer` ≤ α; also `_tfce`, `_fdr`"),
+    "min_p_fwer": ("number", "smallest p on the surface; also `_tfce`, `_fdr`"),
+    "absolute_significant_fraction": ("number", "the same of the absolute error"),
+    "min_absolute_p_fwer": ("number", "the same of the absolute error"),
+    "miss_significant_fraction": ("number", "the same of the misses"),
+    "min_miss_p_fwer": ("number", "the same of the misses"),
+    "f_significant_fraction": ("number", "the same over all groups together"),
+    "min_f_p_fwer": ("number", "the same over all groups together"),
+    "peak_difference_mm": ("number", "the largest difference in the region (95th percentile, mm)"),
+    "peak_slope_mm": ("number", "the largest slope in the region (95th percentile, mm per step)"),
+    "peak_x": ("number", "where (mm; also `peak_y`, `peak_z`)"),
+    "region": ("text", "`significant`, or `surface` where nothing is"),
+    "location": ("text", "where, in words"),
+    "permutations": ("count", "permutations behind the p-values"),
+    "left_out": ("count", "people left out of the test"),
+    "prediction_empty": ("count", "people with a missed organ in some scan"),
+    "error_mm": ("number", "mean signed error over the surface"),
+    "absolute_mm": ("number", "mean absolute error over the surface"),
+    "miss_fraction": ("number", "share of the surface beyond the tolerance"),
+    "distance_mm": ("number", "how far the registered shape is from the template, on average"),
+    "prediction_missing": ("text", "models without a mask of the scan"),
+    "affine_distance_mm": ("number", "the same after the affine step"),
+    "jacobian_min": ("number", "smallest Jacobian determinant of the deformation"),
+    "in_view": ("number", "share of the template's surface that the scan shows"),
+    "cut": ("flag", "whether the scan's edge cuts the organ"),
+    "file": ("text", "the NIfTI file"),
+}
+_AFTER = re.compile(r"_(low|high|null|tfce|fdr)$|^(read|encode|decode|write)_")
+
+
+def _find(name: str) -> Column:
+    if name in MEASURES:
+        measure = MEASURES[name]
+        return Column(name, "number", f"{measure.name}, {measure.scale}")
+    if name in _COLUMNS:
+        return Column(name, *_COLUMNS[name])
+    if _AFTER.search(name) or name in ("peak_y", "peak_z"):
+        return Column(name, "number", "")
+    raise KeyError(f"column {name!r} has no meaning in helpers.schema")
+
+
+def _list(*columns: str | Column) -> tuple[Column, ...]:
+    """Return columns by name: a string may name several, separated by spaces."""
+    found: list[Column] = []
+    for column in columns:
+        found += [column] if isinstance(column, Column) else [_find(name) for name in column.split()]
+    return tuple(found)
+
+
+_KEY = "model organ metric attribute"
+_GROUPS = f"{_KEY} group n mean sd median q1 q3 ci_low ci_high suppressed"
+_GAPS = f"{_KEY} n groups worst_group best_group gap gap_low gap_high"
+_SPREAD = (
+    "es es_low es_high ser ser_low ser_high es_fairmedfm es_fairmedfm_low es_fairmedfm_high "
+    "sd_groups sd_groups_low sd_groups_high"
+)
+_TESTED = (
+    "test p p_adjusted anova_p effect effect_size effect_low effect_high "
+    "adjusted_gap adjusted_low adjusted_high adjusted_p adjusted_n"
+)
+_SIZE = "expected_gap excess_gap excess_low excess_high excess_p excess_p_adjusted"
+_JUDGED = "margin detectable verdict note"
+_SURFACE = "model organ attribute vertex x y z"
+_SURFACE_TEST = "t p p_fwer p_tfce p_fdr n"
+_SURFACE_FOUND = (
+    "significant_fraction significant_fraction_tfce significant_fraction_fdr min_p_fwer min_p_tfce min_p_fdr p_adjusted"
+)
+_SURFACE_PLACE = "peak_x peak_y peak_z region location absolute_significant_fraction min_absolute_p_fwer"
+_SURFACE_MADE = "permutations covariates left_out note"
+_PEOPLE = ("subject", "scan")
+_COVARIATE_TEXT = "covariates dropped"
+
+TABLES: dict[str, Table] = {
+    table.key: table
+    for table in (
+        Table(
+            "cohort",
+            "cohort.parquet",
+            "01_cohort",
+            "scan",
+            _list(
+                "number subject scan sex age bmi modality reference image <attribute> included reason note"
+                " group_<attribute>"
+            ),
+            identifying=("subject", "scan", "reference", "image"),
+        ),
+        Table(
+            "exclusions",
+            "exclusions.csv",
+            "01_cohort",
+            "scan left out",
+            _list("number scan subject reason", Column("kind", "text", "of each reason, without anybody's value")),
+            _PEOPLE,
+        ),
+        Table(
+            "inference",
+            "predictions/<model>/inference.parquet",
+            "02_inference",
+            "scan",
+            _list(
+                "model scan status error seconds read_seconds encode_seconds decode_seconds write_seconds device"
+                " precision",
+                "batch slices prompts",
+                Column("dropped", "count", "components too small for a prompt"),
+                "checkpoint_sha256 fingerprint reused",
+            ),
+            identifying=("scan",),
+        ),
+        Table(
+            "organs",
+            "predictions/<model>/organs.parquet",
+            "02_inference",
+            "scan × organ",
+            _list(
+                "model scan organ prompts",
+                Column("dropped", "count", "components too small for a prompt"),
+                "dice agreement",
+            ),
+            identifying=("scan",),
+        ),
+        Table(
+            "metrics",
+            "metrics.parquet",
+            "03_performance",
+            "scan × model × organ",
+            _list(
+                "subject scan number model organ",
+                *MEASURES,
+                Column("dice_expected", "number", "Dice under the cohort's mean boundary error"),
+                "status error",
+            ),
+            _PEOPLE,
+        ),
+        Table("groups", "fairness/groups.csv", "03_performance", f"{_KEY} group".replace(" ", " × "), _list(_GROUPS)),
+        Table(
+            "disparity",
+            "fairness/disparity.csv",
+            "03_performance",
+            "model × organ × metric × attribute",
+            _list(_GAPS, _SPREAD, _TESTED, _SIZE, _JUDGED),
+        ),
+        Table(
+            "tests",
+            "fairness/tests.csv",
+            "03_performance",
+            "comparison × test",
+            _list(_KEY, "test statistic p"),
+        ),
+        Table(
+            "pairs",
+            "fairness/pairs.csv",
+            "03_performance",
+            "comparison × two groups",
+            _list(_KEY, "group_a group_b test difference low high p"),
+        ),
+        Table(
+            "contrasts",
+            "fairness/contrasts.csv",
+            "03_performance",
+            "comparison × group against the rest",
+            _list(_KEY, "group n n_rest difference low high"),
+        ),
+        Table(
+            "adjusted_means",
+            "fairness/adjusted.csv",
+            "03_performance",
+            "comparison × group",
+            _list(_KEY, "group n", Column("mean", "number", "mean adjusted for covariates"), "low high"),
+        ),
+        Table(
+            "adjusted_notes",
+            "fairness/adjusted_notes.csv",
+            "03_performance",
+            "comparison",
+            _list(_KEY, _COVARIATE_TEXT, "n_missing n_rare p_logit warnings note"),
+        ),
+        Table(
+            "matching",
+            "fairness/matching.csv",
+            "03_performance",
+            "comparison × two groups",
+            _list(_KEY, "group_a group_b n_pairs n_lost gap low high p note"),
+        ),
+        Table(
+            "balance",
+            "fairness/balance.csv",
+            "03_performance",
+            "two groups × covariate × level",
+            _list(
+                "attribute group_a group_b covariate level mean_a mean_b mean_a_after mean_b_after smd_before"
+                " smd_after",
+                "variance_ratio_before variance_ratio_after suppressed",
+            ),
+        ),
+        Table(
+            "trends",
+            "fairness/trends.csv",
+            "03_performance",
+            "comparison × value of the attribute",
+            _list(_KEY, "value estimate low high band_low band_high nearby"),
+        ),
+        Table(
+            "trend_tests",
+            "fairness/trend_tests.csv",
+            "03_performance",
+            "comparison with a numeric attribute",
+            _list(_KEY, "n slope slope_low slope_high unit p_trend p_nonlinear", _COVARIATE_TEXT, "note"),
+        ),
+        Table(
+            "intersections",
+            "fairness/intersections.csv",
+            "03_performance",
+            "model × organ × metric × cell",
+            _list(
+                "model organ metric <attribute>",
+                Column("n", "text", "people; `< 10` and the like where they are few"),
+                "mean additive pooled low high weight suppressed",
+            ),
+        ),
+        Table(
+            "intersection_variance",
+            "fairness/intersection_variance.csv",
+            "03_performance",
+            "model × organ × metric",
+            _list(
+                "model organ metric n cells empty_cells suppressed_cells between_variance between_variance_null",
+                "within_variance vpc vpc_null unexplained_share f df_cells df_within p_interaction note",
+            ),
+        ),
+        Table(
+            "model_gaps",
+            "fairness/model_gaps.csv",
+            "03_performance",
+            "organ × metric × attribute × two models",
+            _list("organ metric attribute model_a model_b n gap_a gap_b difference low high p p_adjusted"),
+        ),
+        Table(
+            "statuses",
+            "fairness/statuses.csv",
+            "03_performance",
+            "model × organ × status",
+            _list("model organ status scans share meaning measures"),
+        ),
+        Table(
+            "annotators",
+            "annotators.parquet",
+            "03_performance",
+            "scan × organ × two annotators",
+            _list("subject scan number organ annotator_a annotator_b", *list_symmetric(), "status error"),
+            _PEOPLE,
+            always=False,
+        ),
+        Table(
+            "agreement",
+            "fairness/agreement.csv",
+            "03_performance",
+            "kind × comparison",
+            _list("kind", _GAPS, _SPREAD, _TESTED, _JUDGED),
+        ),
+        Table(
+            "agreement_groups",
+            "fairness/agreement_groups.csv",
+            "03_performance",
+            "kind × comparison × group",
+            _list("kind", _GROUPS),
+        ),
+        Table(
+            "against_agreement",
+            "fairness/against_agreement.csv",
+            "03_performance",
+            "comparison",
+            _list(
+                _KEY,
+                "n best_group worst_group gap gap_low gap_high annotators_gap annotators_low annotators_high",
+                "difference low high p p_adjusted",
+            ),
+        ),
+        Table(
+            "maps",
+            "spatial/maps.parquet",
+            "04_spatial",
+            "model × organ × attribute × vertex",
+            _list(
+                _SURFACE,
+                "error_<group> absolute_<group> miss_<group> group_a group_b difference adjusted_difference",
+                _SURFACE_TEST,
+                "absolute_difference absolute_p_fwer miss_difference miss_p_fwer f f_p_fwer",
+            ),
+        ),
+        Table(
+            "slopes",
+            "spatial/slopes.parquet",
+            "04_spatial",
+            "model × organ × numeric attribute × vertex",
+            _list(_SURFACE, "step unit slope", _SURFACE_TEST, "absolute_slope absolute_p_fwer"),
+        ),
+        Table(
+            "spatial_summary",
+            "spatial/summary.csv",
+            "04_spatial",
+            "model × organ × attribute",
+            _list(
+                "model organ attribute group_a group_b n n_a n_b n_tested vertices",
+                _SURFACE_FOUND,
+                "peak_difference_mm",
+                _SURFACE_PLACE,
+                "miss_significant_fraction min_miss_p_fwer f_significant_fraction min_f_p_fwer",
+                _SURFACE_MADE,
+            ),
+        ),
+        Table(
+            "slope_summary",
+            "spatial/slopes.csv",
+            "04_spatial",
+            "model × organ × numeric attribute",
+            _list(
+                "model organ attribute step unit n vertices",
+                _SURFACE_FOUND,
+                "peak_slope_mm",
+                _SURFACE_PLACE,
+                _SURFACE_MADE,
+            ),
+        ),
+        Table(
+            "spatial_groups",
+            "spatial/groups.csv",
+            "04_spatial",
+            "model × organ × attribute × group",
+            _list("model organ attribute group n prediction_empty suppressed error_mm absolute_mm miss_fraction"),
+        ),
+        Table(
+            "quality",
+            "spatial/<organ>/quality.csv",
+            "04_spatial",
+            "scan",
+            _list(
+                "number distance_mm status reason",
+                Column("prediction_empty", "text", "models that missed the organ in this scan"),
+                "prediction_missing affine_distance_mm jacobian_min in_view cut",
+            ),
+            always=False,
+        ),
+        Table(
+            "surface_errors",
+            "spatial/<organ>/errors_<model>.parquet",
+            "04_spatial",
+            "scan × vertex",
+            _list("number vertex", Column("error_mm", "number", "signed error; missing outside the field of view")),
+            always=False,
+        ),
+        Table(
+            "spatial_volumes",
+            "spatial/volumes.csv",
+            "04_spatial",
+            "NIfTI volume",
+            _list(
+                "organ model attribute group",
+                Column("kind", "text", "false positives, false negatives or their difference"),
+                "n file",
+            ),
+        ),
+    )
+}
+
+
+def list_outputs(stage: str, models: Sequence[str]) -> Iterator[str]:
+    """Yield the paths of what a finished stage must have left under the study's folder."""
+    for table in TABLES.values():
+        if table.made_by == stage and table.always:
+            per_model = "<model>" in table.path
+            yield from (table.path.replace("<model>", model) for model in (models if per_model else [""]))
+    yield from STAGES[stage].files
+
+
+def list_identifying() -> tuple[str, ...]:
+    """Return every column that can name a person or a place."""
+    return tuple(dict.fromkeys(name for table in TABLES.values() for name in table.identifying))
+
+
+def write_overview() -> str:
+    """Return the tables as docs/DESIGN.md lists them: a file and what one row is."""
+    lines = ["| file | one row per |", "|---|---|"]
+    lines += [f"| `{table.path}` | {table.rows} |" for table in TABLES.values()]
+    return "\n".join(lines) + "\n"
+
+
+def write_reference() -> str:
+    """Return docs/TABLES.md: every table with its columns, their types and meanings."""
+    parts = []
+    for table in TABLES.values():
+        parts += [f"## `{table.path}`", "", f"Made by {table.made_by}, one row per {table.rows}.", ""]
+        parts += ["| column | type | meaning |", "|---|---|---|"]
+        parts += [
+            f"| `{column.name}` | {column.kind} | {column.meaning} |" for column in table.columns if column.meaning
+        ]
+        parts.append("")
+    return "\n".join(parts)

@@ -1,0 +1,45 @@
+"""Images and masks: grids and orientation, reading and writing, label maps, sides, grey levels.
+
+Arrays are in NumPy's order (z, y, x); SimpleITK images in its own (x, y, z). An image brought to
+the *study orientation* (:func:`to_axial`) has its axes closest to the body's: z towards the head
+(superior), y towards the back (posterior), x towards the person's left, so that an axial slice is
+``array[z]`` whatever the storage order of the file.
+"""
+
+from helpers.volumes.grey_levels import Levels, find_levels
+from helpers.volumes.grid import (
+    Grid,
+    check_grid,
+    from_axial,
+    get_grid,
+    get_spacing_zyx_mm,
+    make_image,
+    orient_grid,
+    to_axial,
+)
+from helpers.volumes.label_maps import LabelMap, check_whole, read_label_map
+from helpers.volumes.reading import SUFFIXES, find_grid, read_grid, read_on_grid, read_volume, write_volume
+from helpers.volumes.sides import find_midline
+
+__all__ = [
+    "SUFFIXES",
+    "Grid",
+    "LabelMap",
+    "Levels",
+    "check_grid",
+    "check_whole",
+    "find_grid",
+    "find_levels",
+    "find_midline",
+    "from_axial",
+    "get_grid",
+    "get_spacing_zyx_mm",
+    "make_image",
+    "orient_grid",
+    "read_grid",
+    "read_label_map",
+    "read_on_grid",
+    "read_volume",
+    "to_axial",
+    "write_volume",
+]

@@ -1,0 +1,250 @@
+"""Masks as one label map: files or folders of masks, organ ids, sides and overlaps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from helpers.errors import VolumeError
+from helpers.parameters import Organ
+from helpers.volumes.grid import Grid, get_grid, make_image
+from helpers.volumes.reading import SUFFIXES, read_grid, read_header, read_volume
+from helpers.volumes.sides import find_midline, list_x_mm
+
+LARGEST_LABEL = 65535
+# An organ may share up to this part of its voxels with those painted before it.
+_OVERLAP_SHARE = 0.001
+
+_Box = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A scan's organs as one label map.
+
+    Attributes
+    ----------
+    image : sitk.Image
+        uint8, the study's organ ids, on the file's own grid.
+    midline_x_mm : float or None
+        The LPS x coordinate (mm, + is left) that parts left from right organs; None where no organ
+        has a side.
+    unknown : tuple of int
+        Ids in the file that no organ names.
+    notes : tuple of str
+        What had to be assumed, in sentences.
+    """
+
+    image: sitk.Image
+    midline_x_mm: float | None = None
+    unknown: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_label_map(
+    path: Path, organs: Mapping[str, Organ], organ_ids: Mapping[str, int], *, midline_x_mm: float | None = None
+) -> LabelMap:
+    """Read masks as one uint8 label map with the study's organ ids.
+
+    Parameters
+    ----------
+    path : Path
+        A label map (organs are found by `labels`), or a folder of binary masks (by `files`; the
+        union of those present; an organ none of whose files exists is absent).
+    organs : mapping of str to Organ
+        Where each organ is found.
+    organ_ids : mapping of str to int
+        The id each organ gets in the result.
+    midline_x_mm : float, optional
+        Where left and right part, in LPS x (mm); found from the mask when not given. Give the
+        reference's own for a prediction, so that both are parted by the same plane.
+
+    Raises
+    ------
+    VolumeError
+        A file cannot be read, the masks of a folder lie on different grids, or two organs overlap
+        (other than by less than 0.1 % of the smaller; then the first named keeps the voxels).
+    """
+    path = Path(path)
+    unknown: tuple[int, ...] = ()
+    tables = None
+    if path.is_dir():
+        image, masks = _read_folder(path, organs)
+    else:
+        image = read_volume(path)
+        array, boxes = _find_labels(image, path.name)
+        named = {label for organ in organs.values() for label in organ.labels}
+        unknown = tuple(sorted(set(boxes) - named))
+        tables = _make_tables(organs, organ_ids, boxes)
+        if tables is None:
+            masks = {name: np.isin(array, organ.labels) for name, organ in organs.items()}
+    grid = get_grid(image)
+    if tables is not None:
+        result, midline_x_mm, notes = _relabel(array, boxes, grid, organs, tables, midline_x_mm)
+    else:
+        result, midline_x_mm, notes = _unite(masks, grid, organs, organ_ids, midline_x_mm, path.name)
+    return LabelMap(make_image(result, grid), midline_x_mm, unknown, tuple(notes))
+
+
+def check_whole(path: Path) -> None:
+    """Refuse a label map that holds fractions; voxels are read only where they are floats.
+
+    Parameters
+    ----------
+    path : Path
+        A label map; a folder of binary masks passes, in which whatever is above 0 is the organ.
+
+    Raises
+    ------
+    VolumeError
+        It cannot be read, or is no label map.
+    """
+    if path.is_dir():
+        return
+    read_grid(path)
+    if read_header(path).GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
+        _find_labels(read_volume(path), path.name)
+
+
+def _find_labels(image: sitk.Image, name: str) -> tuple[np.ndarray, dict[int, _Box]]:
+    """Return a label map as whole numbers (z, y, x), and the box around each label in it."""
+    array = sitk.GetArrayViewFromImage(image)
+    if array.dtype.kind == "f":
+        if not np.array_equal(array, np.round(array)):
+            raise VolumeError(
+                f"{name}: a mask must hold whole numbers (organ ids); it holds fractions: "
+                "give the label map, not an image or a probability map"
+            )
+        array = array.astype(np.int64)
+    if array.dtype.kind == "i" and array.min() < 0:
+        raise VolumeError(
+            f"{name}: a mask must hold organ ids, 0 for none; it holds {array.min()}: give the label map, not an image"
+        )
+    if array.max() > LARGEST_LABEL:
+        raise VolumeError(
+            f"{name}: a mask must hold organ ids up to {LARGEST_LABEL}; it holds {array.max()}: "
+            "give the label map, not an image"
+        )
+    boxes = ndimage.find_objects(array.view(f"u{array.dtype.itemsize}"))
+    return array, {label: box for label, box in enumerate(boxes, start=1) if box is not None}
+
+
+def _make_tables(
+    organs: Mapping[str, Organ], organ_ids: Mapping[str, int], labels: Collection[int]
+) -> dict[str, np.ndarray] | None:
+    """Return each label's organ id on either side of the body; None where two organs name one."""
+    size = max([0, *labels]) + 1
+    tables = {side: np.zeros(size, np.uint8) for side in ("left", "right")}
+    for name, organ in organs.items():
+        for side in tables if organ.side is None else (organ.side,):
+            for label in set(organ.labels) & set(labels):
+                if tables[side][label]:
+                    return None
+                tables[side][label] = organ_ids[name]
+    return tables
+
+
+def _relabel(
+    array: np.ndarray,
+    boxes: Mapping[int, _Box],
+    grid: Grid,
+    organs: Mapping[str, Organ],
+    tables: Mapping[str, np.ndarray],
+    midline_x_mm: float | None,
+) -> tuple[np.ndarray, float | None, list[str]]:
+    """Return a label map's organ ids by table, midline and notes: one pass over the organs' box."""
+    result = np.zeros(array.shape, np.uint8)
+    notes: list[str] = []
+    box = _join(boxes[label] for label in boxes if tables["left"][label] or tables["right"][label])
+    _look_up(tables["left"], array[box], result[box])
+    sided = {label for organ in organs.values() if organ.side is not None for label in organ.labels} & set(boxes)
+    if sided:
+        box = _join(boxes[label] for label in sided)
+        table = np.zeros(len(tables["left"]), np.uint8)
+        table[sorted(sided)] = 1
+        part = np.zeros(array[box].shape, np.uint8)
+        if midline_x_mm is None:
+            _look_up(table, array[box], part)
+            midline_x_mm, note = find_midline(part, grid, start_zyx=tuple(side.start for side in box))
+            notes += [note] if note else []
+        right = list_x_mm(grid, box) <= midline_x_mm
+        _look_up(tables["right"], array[box], part)
+        np.copyto(result[box], part, where=right)
+    return result, midline_x_mm, notes
+
+
+def _unite(
+    masks: Mapping[str, np.ndarray],
+    grid: Grid,
+    organs: Mapping[str, Organ],
+    organ_ids: Mapping[str, int],
+    midline_x_mm: float | None,
+    place: str,
+) -> tuple[np.ndarray, float | None, list[str]]:
+    """Return organ ids from a mask per organ, midline and notes; a few voxels may be shared."""
+    notes: list[str] = []
+    sided = [name for name, organ in organs.items() if organ.side is not None]
+    left_of_midline = None
+    if sided and midline_x_mm is None:
+        midline_x_mm, note = find_midline(np.logical_or.reduce([masks[name] for name in sided]), grid)
+        notes += [note] if note else []
+    if sided and midline_x_mm is not None:
+        left_of_midline = list_x_mm(grid) > midline_x_mm
+    result = np.zeros(grid.size[::-1], np.uint8)
+    for name, organ in organs.items():
+        mask = masks[name]
+        if organ.side is not None and left_of_midline is not None:
+            mask = mask & (left_of_midline if organ.side == "left" else ~left_of_midline)
+        taken = mask & (result > 0)
+        overlap = int(taken.sum())
+        if overlap > _OVERLAP_SHARE * int(mask.sum()):
+            raise VolumeError(
+                f"{place}: {name} shares {overlap} voxels with another organ: every voxel may belong to one organ"
+            )
+        if overlap:
+            notes.append(f"{name}: {overlap} voxels shared with another organ were left to that one")
+        result[mask & ~taken] = organ_ids[name]
+    return result, midline_x_mm, notes
+
+
+def _look_up(table: np.ndarray, labels: np.ndarray, result: np.ndarray) -> None:
+    """Write ``table[labels]`` into `result` by slices: all at once takes eight times the memory."""
+    for one, into in zip(labels, result, strict=True):
+        into[...] = table[one]
+
+
+def _join(boxes: Iterable[_Box]) -> _Box:
+    """Return the smallest box around all; an empty one where there is none."""
+    sides = list(zip(*boxes, strict=True))
+    if not sides:
+        return (slice(0, 0),) * 3
+    return tuple(slice(min(part.start for part in side), max(part.stop for part in side)) for side in sides)
+
+
+def _read_folder(path: Path, organs: Mapping[str, Organ]) -> tuple[sitk.Image, dict[str, np.ndarray]]:
+    """Return one image for its grid, and a boolean array per organ."""
+    found = {
+        stem.name[: -len(suffix)]: stem for suffix in reversed(SUFFIXES) for stem in sorted(path.glob(f"*{suffix}"))
+    }
+    wanted = {name: [found[file] for file in organ.files if file in found] for name, organ in organs.items()}
+    first = next((files[0] for files in wanted.values() if files), None)
+    if first is None:
+        raise VolumeError(f"{path}: the folder holds none of the masks that cohort.organs names")
+    image = read_volume(first)
+    grid = get_grid(image)
+    masks = {}
+    for name, files in wanted.items():
+        mask = np.zeros(grid.size[::-1], bool)
+        for file in files:
+            part = read_volume(file)
+            differences = get_grid(part).differences(grid)
+            if differences:
+                raise VolumeError(f"{file.name}: lies on another grid than {first.name} ({'; '.join(differences)})")
+            mask |= sitk.GetArrayViewFromImage(part) > 0
+        masks[name] = mask
+    return image, masks

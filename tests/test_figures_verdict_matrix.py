@@ -1,0 +1,130 @@
+"""The verdict matrix: every verdict in words, who does worse, and the same word as everywhere."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+
+from helpers.figures.tables import style_table
+from helpers.figures.verdict_matrix import draw_verdicts, show_verdicts
+from helpers.vocabulary.verdicts import Verdict, read_verdict
+from tests.test_figures_fairness_overview import ATTRIBUTES, MODELS, ORGANS, make_disparity
+
+ROWS = ("all", *ORGANS[:2])
+EVIL = "<script>x</script>"
+
+
+class Cells(HTMLParser):
+    """Reads the cells of every table: style, tooltip and words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells: list[dict[str, str]] = []
+        self._open = False
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "td":
+            self.cells.append({"text": "", **dict(attrs)})
+            self._open = True
+
+    def handle_endtag(self, tag):
+        self._open = self._open and tag != "td"
+
+    def handle_data(self, data):
+        if self._open:
+            self.cells[-1]["text"] += f"{data} "
+
+
+def read_cells(matrix) -> list[dict[str, str]]:
+    parser = Cells()
+    parser.feed(matrix._repr_html_())
+    return parser.cells
+
+
+def test_every_cell_holds_its_verdict_in_sign_word_and_colour():
+    disparity = make_disparity(("dice",))
+    cells = read_cells(draw_verdicts(disparity, "dice", alpha=0.01))
+    assert len(cells) == len(MODELS) * len(ORGANS) * len(ATTRIBUTES)
+    places = ((m, o, a) for m in MODELS for o in ROWS for a in ATTRIBUTES)
+    for cell, place in zip(cells, places, strict=True):
+        row = disparity[(disparity[["model", "organ", "attribute"]] == list(place)).all(axis=1)].iloc[0]
+        verdict = read_verdict(row, 0.01)
+        assert cell["text"].startswith(f"{verdict.sign} {verdict.word}")
+        assert verdict.colour in cell["style"]
+        if verdict is Verdict.DISPARITY:
+            assert f"a worse by {row['gap']:.3f}" in cell["text"]
+
+
+def test_the_same_row_has_the_same_word_in_matrix_and_table():
+    disparity = make_disparity(("dice",))
+    for alpha, word in ((0.01, "? inconclusive"), (0.05, "△ difference")):
+        row = disparity[disparity["verdict"] == "inconclusive"].iloc[:1]
+        (cell,) = read_cells(draw_verdicts(row, "dice", alpha=alpha))
+        table = style_table(row, ["verdict"], alpha=alpha).to_html().replace("\u00a0", " ")
+        assert cell["text"].startswith(word) and word in table
+
+
+def test_what_a_cell_says_follows_its_verdict():
+    row = make_disparity(("dice",)).iloc[0].to_dict() | {"gap": 0.03, "gap_low": 0.01, "gap_high": 0.05}
+    rows = [
+        ({"verdict": "disparity"}, "a worse by 0.030 (0.010 to 0.050)"),
+        ({"verdict": "negligible"}, "a worse by 0.030, within 0.020"),
+        ({"verdict": "equivalent"}, "within 0.020"),
+        ({"verdict": "inconclusive"}, "a worse, how much is uncertain: 0.010 to 0.050"),
+        ({"verdict": "inconclusive", "gap_low": -0.01}, "which is worse is uncertain: −0.010 to 0.050"),
+        ({"verdict": "inconclusive", "p_adjusted": 0.5, "gap_low": -0.07}, "up to 0.070"),
+        (
+            {"verdict": "inconclusive", "p_adjusted": 0.5, "gap_low": 0.0, "gap_high": 0.0},
+            "everyone has the same value",
+        ),
+        ({"gap": np.nan}, "– not compared"),
+    ]
+    for changes, said in rows:
+        (cell,) = read_cells(draw_verdicts(pd.DataFrame([row | changes]), "dice", alpha=0.05))
+        assert cell["text"].rstrip().endswith(said), cell
+
+
+def test_pointing_at_a_verdict_tells_interval_and_what_could_be_found():
+    cells = read_cells(draw_verdicts(make_disparity(("hd95_mm",)), "hd95_mm", alpha=0.05))
+    told = cells[3]["title"]
+    for part in ("gap 0.01 mm", "0.00 to 0.03 mm", "difference 0.05 mm", "adjusted p = 0.040", "n = 24"):
+        assert part in told, told
+    assert cells[5]["title"] == "nothing to compare"
+
+
+def test_the_key_has_what_occurs_with_one_margin():
+    page = draw_verdicts(make_disparity(("dice",)), "dice", alpha=0.01).html
+    key = page[page.index("<ul>") :]
+    assert [verdict for verdict in Verdict if verdict.meaning in key] == [
+        verdict for verdict in Verdict if verdict is not Verdict.DIFFERENCE
+    ]
+    assert "margin 0.020" in page
+
+
+def test_other_metrics_are_folded_the_chosen_one_is_open():
+    page = show_verdicts(make_disparity(), "boundary_error_mm", alpha=0.05).html
+    first, folded = page.split("<details>", 1)
+    assert "gap in boundary error" in first and "<summary>Dice</summary>" in folded and "gap in Dice" in folded
+    assert "Nothing was compared" in show_verdicts(make_disparity().iloc[:0], alpha=0.05).html
+    assert "Nothing was compared" in show_verdicts(make_disparity(), "nsd", alpha=0.05).html
+
+
+def test_names_of_people_s_making_are_escaped():
+    disparity = make_disparity(("dice",)).assign(worst_group=EVIL, best_group=EVIL, note=EVIL)
+    disparity["model"] = disparity["organ"] = disparity["attribute"] = EVIL
+    page = draw_verdicts(disparity.iloc[:1], "dice", alpha=0.05)._repr_html_()
+    assert EVIL not in page and "&lt;script&gt;" in page
+
+
+def test_a_sign_is_used_once_and_text_stands_out():
+    verdicts = list(Verdict)
+    assert len({verdict.sign for verdict in verdicts}) == len({verdict.word for verdict in verdicts}) == len(verdicts)
+    for verdict in verdicts:
+        assert re.fullmatch("#[0-9A-F]{6}", verdict.colour)
+        parts = [int(verdict.colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+        assert (luminance + 0.05) / (0.016 + 0.05) > 7, "dark text (#222222) on it: WCAG AAA"

@@ -1,0 +1,52 @@
+"""Grids: what differs between two, and the way to the study orientation and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from helpers import volumes
+from helpers.errors import VolumeError
+from tests.small_volumes import SHAPE, make_image
+
+
+@pytest.fixture
+def image(rng):
+    return make_image(rng.integers(-1000, 1000, SHAPE).astype(np.int16))
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"origin": (20.0, 20.0, 30.0)}, "origin"),  # a shift by 10 mm must never pass
+        ({"spacing": (2.0, 3.0, 4.1)}, "spacing"),
+        ({"direction": (-1, 0, 0, 0, 1, 0, 0, 0, 1)}, "direction"),
+    ],
+)
+def test_each_difference_between_grids_is_named(image, change, found):
+    other = make_image(sitk.GetArrayFromImage(image), **change)
+    (difference,) = volumes.get_grid(image).differences(volumes.get_grid(other))
+    assert difference.startswith(found)
+
+
+def test_rounding_in_a_header_is_no_difference(image):
+    other = make_image(sitk.GetArrayFromImage(image), origin=(10.001, 20.0, 30.0))
+    assert volumes.get_grid(image).differences(volumes.get_grid(other)) == []
+
+
+@pytest.mark.parametrize("code", ["LPS", "RAS", "SAL", "PIR", "ILA"])
+def test_axial_orientation_round_trip(image, code):
+    stored = sitk.DICOMOrient(image, code)
+    axial = volumes.to_axial(stored)
+    assert np.array_equal(sitk.GetArrayFromImage(axial), sitk.GetArrayFromImage(image))
+    back = volumes.from_axial(axial, volumes.get_grid(stored))
+    assert np.array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(stored))
+    assert back.GetDirection() == stored.GetDirection() and back.GetOrigin() == stored.GetOrigin()
+
+
+def test_from_axial_refuses_another_grid(image):
+    axial = volumes.to_axial(image)
+    axial.SetOrigin((0.0, 0.0, 0.0))
+    with pytest.raises(VolumeError, match="does not fit the scan's grid: origin"):
+        volumes.from_axial(axial, volumes.get_grid(image))
