@@ -1,4 +1,4 @@
-"""Agreement of annotators and of repeated prompts in the report: rules from rows to sentences, and what is withheld."""
+"""Agreement of annotators and of repeated prompts in the report, and what is withheld of it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from helpers.storage import write_table
 from tests import report_study as study
 
 ROW = {
-    "kind": "annotators", "model": "between annotators", "organ": "liver", "metric": "dice", "attribute": "sex", "n": 60, "groups": 2,
+    "kind": "annotators", "model": "between annotators", "organ": "liver", "metric": "dice", "attribute": "sex",
+    "n": 60, "groups": 2,
     "worst_group": "female", "best_group": "male", "gap": 0.031, "gap_low": 0.011, "gap_high": 0.051, "p": 0.001,
     "p_adjusted": 0.002, "margin": 0.02, "verdict": "disparity", "note": "",
 }  # fmt: skip
 AGAINST = {
-    "model": "sam", "organ": "liver", "metric": "dice", "attribute": "sex", "n": 60, "best_group": "male", "worst_group": "female",
-    "gap": 0.05, "gap_low": 0.03, "gap_high": 0.07, "annotators_gap": 0.01, "annotators_low": 0.0, "annotators_high": 0.02,
+    "model": "sam", "organ": "liver", "metric": "dice", "attribute": "sex", "n": 60, "best_group": "male",
+    "worst_group": "female", "gap": 0.05, "gap_low": 0.03, "gap_high": 0.07,
+    "annotators_gap": 0.01, "annotators_low": 0.0, "annotators_high": 0.02,
     "difference": 0.04, "low": 0.02, "high": 0.06, "p": 0.001, "p_adjusted": 0.003,
 }  # fmt: skip
 OPEN = {"gap": 0.004, "gap_low": -0.01, "gap_high": 0.02, "p_adjusted": 0.6, "verdict": "inconclusive"}
@@ -32,7 +34,8 @@ def table(*changes, row=ROW):
 def test_a_group_on_which_people_agree_less_is_named():
     said = describe_agreement(table({}, {**OPEN, "organ": "spleen"}), 0.05, annotators=True)
     assert said.startswith(
-        "Dice of annotators with each other, 2 comparisons of groups: it is significantly lower by 0.031 (liver, by sex)"
+        "Dice of annotators with each other, 2 comparisons of groups: it is significantly lower by 0.031 (liver, by "
+        "sex)"
     )
     assert said.endswith("in “female” than in “male”.")
 

@@ -195,7 +195,8 @@ def test_the_names_of_machine_and_user_are_scrubbed(monkeypatch):
 def test_slopes_rest_on_as_many_people_as_a_group_needs():
     slopes = pd.DataFrame(
         {
-            "model": "m", "organ": "liver", "attribute": "age", "vertex": [0, 1], "x": 1.0, "y": 2.0, "z": 3.0, "step": 10.0, "unit": "years",
+            "model": "m", "organ": "liver", "attribute": "age", "vertex": [0, 1], "x": 1.0, "y": 2.0, "z": 3.0,
+            "step": 10.0, "unit": "years",
             "slope": [0.4, 0.5], "p_fwer": [0.01, 0.02], "n": [12, 9],
         }
     )  # fmt: skip

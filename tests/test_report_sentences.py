@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from helpers.parameters import Prompt
+from helpers.report.sections import answers
 from helpers.report.sentences import gaps, places
 from helpers.report.sentences import study as told
 from helpers.vocabulary.verdicts import Verdict
@@ -40,6 +41,11 @@ VOLUME = {"female": 84.2, "male": 40.1}
 FORBIDDEN = ("fair", "equal", "unbiased", "equivalent", "no bias")
 OPEN = {"verdict": "inconclusive", "p_adjusted": 0.31, "gap_low": -0.01, "gap_high": 0.035}
 WITHIN = {"verdict": "equivalent", "p_adjusted": 0.6, "gap": 0.004, "gap_low": -0.004, "gap_high": 0.011}
+
+
+def describe_cell(row, alpha):
+    cell = answers._fill_cell(row, alpha)
+    return cell.verdict, cell.detail
 
 
 def change(**values):
@@ -79,8 +85,8 @@ def test_how_a_difference_compares_with_the_margin_is_said(values, words):
 def test_an_inconclusive_comparison_names_what_cannot_be_ruled_out_and_calls_nothing_alike():
     said = gaps.describe_unknowns(pd.DataFrame([change(**OPEN)]), 0.05)
     assert said == [
-        "1 of 1 comparison in Dice is inconclusive: neither a difference nor its absence is shown, and a gap of up to 0.035 "
-        "(sam, liver by sex) cannot be ruled out."
+        "1 of 1 comparison in Dice is inconclusive: neither a difference nor its absence is shown, and a gap of up "
+        "to 0.035 (sam, liver by sex) cannot be ruled out."
     ]
     assert not any(word in said[0].lower() for word in FORBIDDEN)
 
@@ -145,7 +151,8 @@ def test_the_share_of_organ_size_is_left_out_where_it_was_not_computed():
     [
         (
             {},
-            "Adjusted for age and BMI, the gap is 0.038 instead of 0.041 (95 % interval 0.017 to 0.059): these do not explain it.",
+            "Adjusted for age and BMI, the gap is 0.038 instead of 0.041 (95 % interval 0.017 to 0.059): these do not "
+            "explain it.",
         ),
         ({"adjusted_gap": 0.015, "adjusted_low": 0.004}, "these explain part of it"),
         ({"adjusted_gap": 0.012, "adjusted_low": -0.01}, "these may explain it"),
@@ -177,8 +184,8 @@ def describe_model(rows, **values):
 def test_a_model_with_nothing_found_says_the_largest_open_gap_and_where():
     rows = [change(**OPEN), change(**OPEN | {"gap_high": 0.09}, organ="kidney_left", attribute="bmi"), change(**WITHIN)]
     assert describe_model(rows) == (
-        "sam: no difference in Dice was shown in 3 comparisons: 1 equivalent (within the margin, 0.020) and 2 inconclusive "
-        "(a gap of up to 0.090 (kidney left by BMI) cannot be ruled out)."
+        "sam: no difference in Dice was shown in 3 comparisons: 1 equivalent (within the margin, 0.020) and "
+        "2 inconclusive (a gap of up to 0.090 (kidney left by BMI) cannot be ruled out)."
     )
 
 
@@ -193,8 +200,8 @@ def test_a_model_tells_the_gravest_first_in_plain_units_and_no_more_than_asked()
     ]
     said = describe_model(rows, most=2, levels={key: {"boundary_error_mm": BOUNDARY, "volume_error_ml": VOLUME}})
     assert said.startswith(
-        "sam: a difference in Dice was shown in 4 of 5 comparisons: liver, worse for “female” than for “male” (Dice 0.050 lower, "
-        "outline 1.03 mm further off, volume 44.1 ml further off); spleen, worse for"
+        "sam: a difference in Dice was shown in 4 of 5 comparisons: liver, worse for “female” than for “male” "
+        "(Dice 0.050 lower, outline 1.03 mm further off, volume 44.1 ml further off); spleen, worse for"
     )
     assert "; two more in the picture. In the others: 1 inconclusive" in said
     assert describe_model(rows, most=4).index("all organs") < describe_model(rows, most=4).index("aorta")
@@ -216,7 +223,8 @@ def test_other_measures_are_told_where_the_first_one_shows_nothing():
     table = pd.DataFrame([change(**OPEN), change(**others), change(organ="spleen"), change(**others, organ="spleen")])
     said = gaps.describe_other_measures(table, "dice", 0.05)
     assert said == (
-        "Other measures show a disparity where Dice does not: sam, liver by sex (“female”: 95 % Hausdorff distance 3.00 mm)."
+        "Other measures show a disparity where Dice does not: sam, liver by sex (“female”: 95 % Hausdorff "
+        "distance 3.00 mm)."
     )
     assert gaps.describe_other_measures(table.iloc[2:], "dice", 0.05) == ""
 
@@ -278,7 +286,8 @@ def test_models_are_compared_by_their_gaps():
     }
     said = gaps.describe_model_gaps(pd.DataFrame([row, row | {"organ": "spleen", "p_adjusted": 0.4}]), 0.05)
     assert said == (
-        "In 1 of 2 comparisons of two models one has a smaller gap in Dice: liver by sex, the gap of a is 0.030 smaller than that of b."
+        "In 1 of 2 comparisons of two models one has a smaller gap in Dice: liver by sex, the gap of a is 0.030 "
+        "smaller than that of b."
     )
     turned = gaps.describe_model_gaps(pd.DataFrame([row | {"difference": 0.03}]), 0.05)
     assert "the gap of b is 0.030 smaller than that of a" in turned
@@ -307,7 +316,7 @@ def test_models_are_compared_by_their_gaps():
     ],
 )
 def test_a_cell_of_the_picture_says_it_in_words(row, cell):
-    assert gaps.describe_cell(row, 0.05) == cell
+    assert describe_cell(row, 0.05) == cell
 
 
 PLACE = {"organ": "liver", "model": "sam", "attribute": "sex", "group_a": "female", "group_b": "male"}
@@ -469,9 +478,9 @@ def test_a_gap_without_any_spread_is_no_gap_that_cannot_be_ruled_out():
         "worst_group": "a",
         "best_group": "b",
     }
-    assert gaps.describe_cell(row, 0.05)[1] == "everyone has the same value"
+    assert describe_cell(row, 0.05)[1] == "everyone has the same value"
     wide = row | {"gap_low": -0.01, "gap_high": 0.03}
-    assert gaps.describe_cell(wide, 0.05)[1] == "up to 0.030"
+    assert describe_cell(wide, 0.05)[1] == "up to 0.030"
 
 
 def test_failures_that_fall_on_one_group_are_told():
@@ -486,23 +495,25 @@ def test_failures_that_fall_on_one_group_are_told():
 
 def test_a_difference_of_ranks_alone_names_nobody_as_worse():
     row = {
-        "model": "ours", "organ": "spleen", "attribute": "sex", "metric": "dice", "gap": 0.038, "gap_low": -0.054, "gap_high": 0.13,
+        "model": "ours", "organ": "spleen", "attribute": "sex", "metric": "dice", "gap": 0.038, "gap_low": -0.054,
+        "gap_high": 0.13,
         "p_adjusted": 0.03, "verdict": "inconclusive", "worst_group": "female", "best_group": "male", "margin": 0.02,
         "adjusted_gap": 0.03, "adjusted_low": -0.06, "adjusted_high": 0.12,
     }  # fmt: skip
-    assert gaps.describe_cell(row, 0.05) == (Verdict.DIFFERENCE, "which is worse is uncertain: −0.054 to 0.130")
+    assert describe_cell(row, 0.05) == (Verdict.DIFFERENCE, "which is worse is uncertain: −0.054 to 0.130")
     said = gaps.describe_model("ours", pd.DataFrame([row]), alpha=0.05)
     assert "worse for" not in said and "“female” and “male” differ by their ranks" in said
     assert "includes zero, as it did before adjustment" in gaps.describe_adjustment(row, ["age"])
     sure = row | {"gap_low": 0.004}
-    assert gaps.describe_cell(sure, 0.05)[1].startswith("“female” worse")
+    assert describe_cell(sure, 0.05)[1].startswith("“female” worse")
     assert "now includes zero" in gaps.describe_adjustment(sure, ["age"])
     assert "is still 0.030" in gaps.describe_adjustment(sure | {"gap": 0.0301}, ["age"])
 
 
 def test_the_summary_subtracts_the_numbers_that_the_card_shows():
     row = {
-        "model": "ours", "organ": "liver", "attribute": "sex", "metric": "dice", "gap": 0.05, "gap_low": 0.046, "gap_high": 0.054,
+        "model": "ours", "organ": "liver", "attribute": "sex", "metric": "dice", "gap": 0.05, "gap_low": 0.046,
+        "gap_high": 0.054,
         "p_adjusted": 0.001, "verdict": "disparity", "worst_group": "female", "best_group": "male", "margin": 0.02,
     }  # fmt: skip
     boundary, volume = {"female": 1.842, "male": 0.587}, {"female": 143.24, "male": 5.578}

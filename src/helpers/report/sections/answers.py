@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from helpers.figures.verdict_matrix import describe_cell
 from helpers.report.blocks import Block, Bullets, Cell, Finding, Heading, Matrix, Note, Panel, Section, Table, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import (
@@ -207,10 +208,7 @@ def _draw_picture(outputs: Outputs, rows: pd.DataFrame, metric: str) -> Matrix:
             tuple(map(name_organ, organs)),
             tuple(map(name_for_people, outputs.attributes)),
             tuple(
-                tuple(
-                    Cell(*tell.describe_cell(found.get((model.name, organ, name)), fairness.alpha))
-                    for name in outputs.attributes
-                )
+                tuple(_fill_cell(found.get((model.name, organ, name)), fairness.alpha) for name in outputs.attributes)
                 for organ in organs
             ),
         )
@@ -232,3 +230,8 @@ def _draw_picture(outputs: Outputs, rows: pd.DataFrame, metric: str) -> Matrix:
             "little beyond the margin."
         ),
     )
+
+
+def _fill_cell(row: tell.Row | None, alpha: float) -> Cell:
+    verdict = Verdict.NOT_COMPARED if row is None else read_verdict(row, alpha)
+    return Cell(verdict, describe_cell(row or {}, verdict))

@@ -64,29 +64,6 @@ def name_comparison(row: Row) -> str:
     return f"{name_organ(row['organ'])} by {name_for_people(str(row['attribute']))}"
 
 
-def describe_cell(row: Row | None, alpha: float) -> tuple[Verdict, str]:
-    """Return verdict and detail of one comparison, short enough for a cell of the picture."""
-    verdict = Verdict.NOT_COMPARED if row is None else read_verdict(row, alpha)
-    if row is None or verdict is Verdict.NOT_COMPARED:
-        return verdict, ""
-    metric, low, high = str(row["metric"]), row.get("gap_low"), row.get("gap_high")
-    interval, within = format_interval(low, high, metric), f"within {format_value(row.get('margin'), metric)}"
-    worse = f"“{row['worst_group']}” worse by {format_value(abs(float(row['gap'])), metric)}"
-    if verdict is Verdict.DISPARITY:
-        return verdict, f"{worse} ({interval})"
-    if verdict is Verdict.DIFFERENCE:
-        open_ = "which is worse" if holds_zero(row) else f"“{row['worst_group']}” worse, how much"
-        return verdict, f"{open_} is uncertain: {interval}"
-    if verdict is Verdict.NEGLIGIBLE:
-        return verdict, f"{worse}, {within}"
-    if verdict is Verdict.EQUIVALENT:
-        return verdict, within
-    reach = find_reach(row)
-    if reach is None:
-        return verdict, "everyone has the same value" if low == high == 0 else ""
-    return verdict, f"up to {format_value(reach, metric)}"
-
-
 def describe_model(
     model: str, rows: pd.DataFrame, *, alpha: float, levels: Mapping[Place, Means] | None = None, most: int = 3
 ) -> str:
