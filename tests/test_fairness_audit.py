@@ -15,7 +15,7 @@ from helpers.parameters import Fairness
 from helpers.performance import AUDIT_TABLES
 from helpers.schema import TABLES
 from helpers.statistics import grouped_values
-from helpers.statistics.equivalence import VERDICTS
+from helpers.vocabulary.verdicts import Verdict
 from tests.test_fairness_groups import make_cohort, make_metrics
 
 SIX = Fairness(metrics=["dice"], min_group=3, bootstrap=500)
@@ -317,7 +317,7 @@ def test_every_table_has_its_columns_and_no_word_is_missing(study):
         words = [column.name for column in TABLES[name].columns if column.kind == "text"]
         assert table[words].notna().all(axis=None), name
     assert found.intersections.columns.tolist() == ["model", "organ", "metric", "sex", "age", *CELL_COLUMNS]
-    assert len(found.disparity) == 2 * 3 * 2 * 2 and found.disparity["verdict"].isin(VERDICTS).all()
+    assert len(found.disparity) == 2 * 3 * 2 * 2 and found.disparity["verdict"].isin(list(Verdict)).all()
 
 
 def test_tests_are_those_of_scipy_and_pingouin(study):

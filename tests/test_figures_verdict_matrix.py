@@ -55,7 +55,7 @@ def test_every_cell_holds_its_verdict_in_sign_word_and_colour():
         assert cell["text"].startswith(f"{verdict.sign} {verdict.word}")
         assert verdict.colour in cell["style"]
         if verdict is Verdict.DISPARITY:
-            assert f"a worse by {row['gap']:.3f}" in cell["text"]
+            assert f"“a” worse by {row['gap']:.3f}" in cell["text"]
 
 
 def test_the_same_row_has_the_same_word_in_matrix_and_table():
@@ -70,10 +70,10 @@ def test_the_same_row_has_the_same_word_in_matrix_and_table():
 def test_what_a_cell_says_follows_its_verdict():
     row = make_disparity(("dice",)).iloc[0].to_dict() | {"gap": 0.03, "gap_low": 0.01, "gap_high": 0.05}
     rows = [
-        ({"verdict": "disparity"}, "a worse by 0.030 (0.010 to 0.050)"),
-        ({"verdict": "negligible"}, "a worse by 0.030, within 0.020"),
+        ({"verdict": "disparity"}, "“a” worse by 0.030 (0.010 to 0.050)"),
+        ({"verdict": "negligible"}, "“a” worse by 0.030, within 0.020"),
         ({"verdict": "equivalent"}, "within 0.020"),
-        ({"verdict": "inconclusive"}, "a worse, how much is uncertain: 0.010 to 0.050"),
+        ({"verdict": "inconclusive"}, "“a” worse, how much is uncertain: 0.010 to 0.050"),
         ({"verdict": "inconclusive", "gap_low": -0.01}, "which is worse is uncertain: −0.010 to 0.050"),
         ({"verdict": "inconclusive", "p_adjusted": 0.5, "gap_low": -0.07}, "up to 0.070"),
         (

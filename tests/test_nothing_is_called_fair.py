@@ -10,16 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ("figures", "widgets", "explore", "demo", "vocabulary", "spatial", "performance", "inference")
+ROOMS = ("figures", "widgets", "explore", "demo", "vocabulary", "spatial", "performance", "inference", "report")
 # Not "fairness" (the field, a room, a section of the parameters) nor FairSeg, FairMedFM (names).
 CALLED_FAIR = re.compile(r"\b(un)?fair(er|est|ly)?\b", re.IGNORECASE)
 # Where fairness is denied, or a wrong sentence quoted as wrong, the word must be said: these phrases,
 # as they stand, and nothing else.
 DENIALS = (
     "That a model is fair: *inconclusive* means",  # 03, What it cannot tell you
-    "That a model is fair: a difference that was not shown",  # the report, What cannot be concluded?
-    '"the model is fair" (of a gap that was not shown)',  # 05, sentences that are wrong
-    'is fairer than theirs" (of two gaps whose difference has not been tested)',
     "Nothing is ever called fair.",  # the rule itself
     "A signal processing approach to fair surface design",  # a reference
 )
@@ -50,12 +47,7 @@ def find_praise(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "folder",
-    [
-        "notebooks",
-        *(f"src/helpers/{room}" for room in ROOMS),
-        # Taken off the list of exceptions as soon as the report's own words are changed: strict.
-        pytest.param("src/helpers/report", marks=pytest.mark.xfail(strict=True, reason="three strings of the report")),
-    ],
+    ["notebooks", *(f"src/helpers/{room}" for room in ROOMS)],
 )
 def test_no_text_calls_anything_fair(folder):
     assert (ROOT / folder).is_dir()

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from helpers.report import calibration
-from helpers.report.sentences import describe_total_failures
+from helpers.report.sentences.study import describe_total_failures
 from tests.calibration.calibrate_spatial import CHECKS, ERODED_MASKS, NULL_MASKS
 from tests.calibration.questions import EXTREME, FAILURES, SETTINGS
 from tests.calibration.running import keep_numbers
@@ -30,10 +30,11 @@ def test_what_is_quoted_of_the_audit_is_in_its_tables(repository):
     rows = read_estimates(repository / "docs" / "validity.md")
     assert quoted["false_alarms"] == pytest.approx(rows['any verdict "disparity" (Holm)'], abs=6e-4)
     usual = [text for name, (text, _) in SETTINGS.items() if name not in (*EXTREME, *FAILURES)]
+    kinds = ("gap between", "excess gap,", "adjusted gap,")
     gaps = [
         estimate
         for text, estimate in rows.items()
-        if any(text.startswith(f"{setting}: {kind}") for setting in usual for kind in ("gap between", "excess gap,", "adjusted gap,"))
+        if any(text.startswith(f"{setting}: {kind}") for setting in usual for kind in kinds)
     ]  # fmt: skip
     assert len(gaps) == 7 * len(usual)
     assert (quoted["covered_least"], quoted["covered_most"]) == pytest.approx((min(gaps), max(gaps)), abs=6e-4)

@@ -45,6 +45,11 @@ def test_known_paths_go_even_where_no_rule_sees_them():
     assert "mask one" not in scrub("mask one is empty")
 
 
+def test_a_file_in_a_known_folder_is_a_file():
+    scrub = Scrubber(folders=["/srv/mine"])
+    assert scrub("in /srv/mine/a/b.nii.gz, and /srv/mine") == "in the file, and the folder"
+
+
 def test_outputs_carry_numbers_instead_of_names(tmp_path):
     outputs = read_outputs(study.write_whole_study(tmp_path))
     for table in (outputs.cohort, outputs.metrics, outputs.exclusions, outputs.inference):
@@ -190,7 +195,8 @@ def test_the_names_of_machine_and_user_are_scrubbed(monkeypatch):
 def test_slopes_rest_on_as_many_people_as_a_group_needs():
     slopes = pd.DataFrame(
         {
-            "model": "m", "organ": "liver", "attribute": "age", "vertex": [0, 1], "x": 1.0, "y": 2.0, "z": 3.0, "step": 10.0, "unit": "years",
+            "model": "m", "organ": "liver", "attribute": "age", "vertex": [0, 1], "x": 1.0, "y": 2.0, "z": 3.0,
+            "step": 10.0, "unit": "years",
             "slope": [0.4, 0.5], "p_fwer": [0.01, 0.02], "n": [12, 9],
         }
     )  # fmt: skip

@@ -15,6 +15,7 @@ import pytest
 from helpers.errors import SegfairError
 from helpers.report import blocks, build_report, find_leaks, render_report, show_section
 from helpers.report.page import clean_figure, dump_json
+from helpers.vocabulary.verdicts import Verdict
 from tests import report_study as study
 
 EVIL = '<img src=x onerror="alert(1)">'
@@ -94,7 +95,7 @@ def test_headings_are_in_order_and_tables_have_captions_and_scopes(page):
 
 
 def test_every_text_of_every_block_is_escaped():
-    panel = blocks.Panel(EVIL, (EVIL,), (EVIL,), ((blocks.Cell(EVIL, EVIL, "shown"),),))
+    panel = blocks.Panel(EVIL, (EVIL,), (EVIL,), ((blocks.Cell(Verdict.DISPARITY, EVIL),),))
     figure = go.Figure(
         go.Scatter(x=[1], y=[1], text=[EVIL], name=EVIL, hovertemplate=f"{EVIL}<br>%{{x}}<extra>{EVIL}</extra>")
     )
@@ -106,8 +107,8 @@ def test_every_text_of_every_block_is_escaped():
         blocks.Bullets((EVIL,)),
         blocks.Note(EVIL),
         blocks.Table(EVIL, pd.DataFrame({EVIL: [EVIL], "b": [EVIL]}), numeric=(EVIL,), folded=True),
-        blocks.Matrix(EVIL, (panel,), (("shown", EVIL),), EVIL),
-        blocks.Finding(EVIL, "shown", ((EVIL, EVIL),)),
+        blocks.Matrix(EVIL, (panel,), (Verdict.DISPARITY,), EVIL),
+        blocks.Finding(EVIL, Verdict.DISPARITY, ((EVIL, EVIL),)),
         blocks.Terms((blocks.Term(EVIL, EVIL),)),
         blocks.Figure(figure, EVIL),
         title=EVIL,
@@ -321,7 +322,7 @@ def test_an_unchanged_folder_gives_the_same_report(tmp_path):
 @pytest.mark.parametrize(("attributes", "stacked"), [(4, False), (5, True)])
 def test_tables_of_many_attributes_stand_one_above_the_other(attributes, stacked):
     names = tuple(f"attribute {number}" for number in range(attributes))
-    cells = (tuple(blocks.Cell("not compared", "", "blank") for _ in names),)
+    cells = (tuple(blocks.Cell(Verdict.NOT_COMPARED) for _ in names),)
     panels = tuple(blocks.Panel(model, ("liver",), names, cells) for model in ("a", "b"))
     page = render(blocks.Matrix("Caption", panels, (), "How"))
     assert ('<div class="panels wide">' in page) is stacked

@@ -12,18 +12,18 @@ from statsmodels.stats.weightstats import ttost_ind
 
 from helpers.errors import SegfairError
 from helpers.statistics.equivalence import (
-    DISPARITY,
-    EQUIVALENT,
-    INCONCLUSIVE,
-    NEGLIGIBLE,
-    VERDICTS,
     find_detectable_difference,
     judge,
     judge_columns,
 )
 from helpers.statistics.grouped_values import GroupedValues
 from helpers.statistics.hypothesis_tests import find_squared_error, run_kruskal_wallis
+from helpers.vocabulary.verdicts import Verdict
 from tests.test_statistics_hypothesis_tests import EXACT, ignore_pandas_warning, make_columns, split
+
+DISPARITY, EQUIVALENT = Verdict.DISPARITY, Verdict.EQUIVALENT
+INCONCLUSIVE, NEGLIGIBLE = Verdict.INCONCLUSIVE, Verdict.NEGLIGIBLE
+VERDICTS = [verdict for verdict in Verdict if verdict not in (Verdict.DIFFERENCE, Verdict.NOT_COMPARED)]
 
 
 def judge_one(low, high, p=0.001, narrower=0.1, margin=1.0):

@@ -13,8 +13,8 @@ from helpers.errors import SegfairError
 from helpers.fairness.groups import POOLED
 from helpers.metrics import predict_dice
 from helpers.parameters import PlantedEffect
-from helpers.statistics.equivalence import DISPARITY
 from helpers.study import Study
+from helpers.vocabulary.verdicts import Verdict
 
 TRUTH_COLUMNS = (
     "planted", "model", "organ", "metric", "attribute", "verdict", "worst_group", "gap", "gap_low", "gap_high",
@@ -134,7 +134,7 @@ def compare_with_truth(study: Study, disparity: pd.DataFrame, metric: str) -> pd
                 rows.append(_set_beside(key, row, describe_effect(effect), _judge_found(effect, row)))
     for key, row in known.iterrows():
         model, organ, attribute = key
-        if row["verdict"] == DISPARITY and not (model in models and (organ, attribute) in planted):
+        if row["verdict"] == Verdict.DISPARITY and not (model in models and (organ, attribute) in planted):
             found = "a false alarm" if model in models else "not planted: this model errs by itself"
             rows.append(_set_beside(key, row, "nothing", found))
     return pd.DataFrame(rows, columns=list(TRUTH_COLUMNS)).assign(metric=metric)
@@ -158,7 +158,7 @@ def _set_beside(key: tuple[str, str, str], row: pd.Series, planted: str, found: 
 
 def _judge_found(effect: PlantedEffect, row: pd.Series) -> str:
     """Say whether the audit's verdict is that of the truth."""
-    if row["verdict"] != DISPARITY:
+    if row["verdict"] != Verdict.DISPARITY:
         return "missed: too few people to be sure of it" if row["verdict"] == "inconclusive" else "missed"
     if effect.group is not None and row["worst_group"] != effect.group:
         return f"found, but with {row['worst_group']} as the worse group"

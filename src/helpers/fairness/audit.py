@@ -39,10 +39,9 @@ from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.hypothesis_tests import adjust_p_values
 from helpers.statistics.max_t import run_max_t
+from helpers.vocabulary.verdicts import Verdict
 
 LARGEST_TABLE = 60  # cells of the intersections: with more hardly one of them holds enough people to be shown
-
-NOT_COMPARED = "not compared"  # the verdict where there are no two groups, or no margin
 
 INTERVAL_METHOD = "studentised bootstrap (bootstrap-t)"
 _CORRECTIONS = {
@@ -271,7 +270,7 @@ def _tabulate(
         judged = judge_attribute(one.groups, p, settings)
         detectable = find_largest(judged.detectable)
         for column, row in enumerate(describe_disparity(one, settings)):
-            verdict = str(judged.verdict[column]) or NOT_COMPARED
+            verdict = str(judged.verdict[column]) or Verdict.NOT_COMPARED.value
             rows.append(row | {"p_adjusted": p[column], "detectable": detectable[column], "verdict": verdict})
         pairs.append(compare_pairs(one.groups, p, settings.alpha))
     table = make_table(rows, "disparity")

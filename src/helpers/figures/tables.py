@@ -16,6 +16,7 @@ from helpers.errors import SegfairError
 from helpers.vocabulary.measures import MEASURES
 from helpers.vocabulary.verdicts import read_verdict
 from helpers.vocabulary.words import (
+    SPREADS,
     UNKNOWN,
     compare_p,
     is_known,
@@ -188,4 +189,4 @@ def _hold(text: str) -> str:
 
 
 def _head(name: str) -> str:
-    return name_for_people(name) if name != "n" else "n"
+    return SPREADS.get(name, name_for_people(name))

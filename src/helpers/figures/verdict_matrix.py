@@ -131,14 +131,16 @@ def draw_verdicts(
 
 
 def describe_cell(row: Mapping[str, Any], verdict: Verdict) -> str:
-    """Return who does worse and by how much, short enough for a cell."""
+    """Return who does worse and by how much, short enough for a cell; empty if not compared."""
+    if verdict is Verdict.NOT_COMPARED:
+        return ""
     metric, low, high = str(row["metric"]), row.get("gap_low"), row.get("gap_high")
     interval, within = format_interval(low, high, metric), f"within {format_value(row.get('margin'), metric)}"
-    worse = f"{row['worst_group']} worse by {format_value(row['gap'], metric)}"
+    worse = f"“{row['worst_group']}” worse by {format_value(row['gap'], metric)}"
     if verdict is Verdict.DISPARITY:
         return f"{worse} ({interval})"
     if verdict is Verdict.DIFFERENCE:
-        which = "which is worse" if holds_zero(row) else f"{row['worst_group']} worse, how much"
+        which = "which is worse" if holds_zero(row) else f"“{row['worst_group']}” worse, how much"
         return f"{which} is uncertain: {interval}"
     if verdict is Verdict.NEGLIGIBLE:
         return f"{worse}, {within}"

@@ -1,7 +1,8 @@
 """An output folder → one offline HTML report; an executed notebook → offline HTML.
 
-`outputs` reads a folder and forgets who is who (`scrubbing`, `suppression`), `sentences` turns rows into words, `sections` puts the
-report together, `page` renders it, `pdf` prints it, `leaks` searches what came out. None of them tests a difference or fits a model.
+`outputs` reads a folder and forgets who is who (`scrubbing`, `suppression`), `sentences` turns
+rows into words, `sections` puts the report together, `page` renders it, `leaks` refuses it where a
+name is in it, `pdf` prints it. None of them tests a difference or fits a model.
 """
 
 from helpers.report.blocks import Report, Section

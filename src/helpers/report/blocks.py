@@ -1,4 +1,4 @@
-"""What a report is made of: sections of blocks. Texts are plain; escaping is the renderer's work."""
+"""What a report is made of: sections of blocks. Texts are plain; the renderer escapes them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Literal, TypeAlias
 import pandas as pd
 import plotly.graph_objects as go
 
-Tone: TypeAlias = Literal["shown", "unsized", "small", "within", "open", "blank"]
-# What carries a tone besides its colour.
-SIGNS: dict[Tone, str] = {"shown": "▲", "unsized": "△", "small": "▽", "within": "=", "open": "?", "blank": "–"}
+from helpers.vocabulary.verdicts import Verdict
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ready-made text: the first column heads the rows, `numeric` columns are right-aligned.
+    """A table of ready-made text; its first column heads the rows, `numeric` ones stand right.
 
     A `folded` table opens on a click, and for printing.
     """
@@ -66,11 +64,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a matrix: what is found, in words, and a tone that a sign and a colour repeat."""
+    """One cell of a matrix: a verdict, shown by its sign, word and colour, and what it rests on."""
 
-    headline: str
-    detail: str
-    tone: Tone
+    verdict: Verdict
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,7 @@ class Matrix:
 
     caption: str
     panels: tuple[Panel, ...]
-    legend: tuple[tuple[Tone, str], ...]
+    legend: tuple[Verdict, ...]
     how_to_read: str
 
 
@@ -98,25 +95,17 @@ class Finding:
     """One difference that is shown, told in full: a headline, and the answer to each question."""
 
     headline: str
-    tone: Tone
+    verdict: Verdict
     answers: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A small picture of our own: SVG without any text from data, and the same in words."""
-
-    svg: str
-    description: str
-
-
-@dataclass(frozen=True)
 class Term:
-    """One entry of the glossary: a word, what it means, and a drawing where one helps."""
+    """One entry of the glossary: a word, what it means, and an SVG of our own where one helps."""
 
     name: str
     meaning: str
-    drawing: Drawing | None = None
+    drawing: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,39 +120,20 @@ Block: TypeAlias = Heading | Text | Bullets | Note | Table | Figure | Matrix | F
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the report.
+    """One part of the report."""
 
-    Attributes
-    ----------
-    key : str
-        Stable name: the anchor in the page, and what a notebook asks for.
-    title : str
-        The question it answers.
-    short : str
-        A word or two for the table of contents.
-    blocks : tuple of Block
-    """
-
-    key: str
-    title: str
-    short: str
+    key: str  # stable: the anchor in the page, and what a notebook asks for
+    title: str  # the question it answers
+    short: str  # a word or two for the table of contents
     blocks: tuple[Block, ...]
 
 
 @dataclass(frozen=True)
 class Report:
-    """A whole report; ``report["people"]`` is its section of that key.
-
-    Attributes
-    ----------
-    title : str
-    subtitle : str
-        Date and version.
-    sections : tuple of Section
-    """
+    """A whole report; ``report["people"]`` is its section of that key."""
 
     title: str
-    subtitle: str
+    subtitle: str  # question, date and version
     sections: tuple[Section, ...] = field(default=())
 
     def __getitem__(self, key: str) -> Section:

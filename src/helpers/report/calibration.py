@@ -1,4 +1,4 @@
-"""How often the audit itself was right, on cohorts whose truth is known: the numbers of the last `make calibrate`."""
+"""How often the audit is right where the truth is known: the numbers of `make calibrate`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ def describe_calibration(*, places: bool) -> str:
     """
     kept = json.loads(PATH.read_text(encoding="utf-8"))
     fairness, spatial = kept["fairness"], kept["spatial"]
-    sentences = [
-        f"The audit was tried on simulated cohorts whose truth is known (last on {fairness['made']}).",
-        f"Where nobody was treated worse, it called something a disparity in {_share(fairness['false_alarms'])} of the cohorts.",
-        f"Its 95 % intervals of gaps held the truth {_range(fairness['covered_least'], fairness['covered_most'])} of the time.",
-        f"Where the true gap was just the margin, it wrongly called groups equivalent, or the gap negligible, in up to {_share(fairness['wrong_equivalent'])}.",
+    said = [
+        f"The audit was tried on simulated cohorts whose truth is known (last on {fairness['made']}). Where nobody was "
+        f"treated worse, it called something a disparity in {_share(fairness['false_alarms'])} of the cohorts.",
+        f"Its 95 % intervals of gaps held the truth {_range(fairness['covered_least'], fairness['covered_most'])} of "
+        "the time. Where the true gap was just the margin, it wrongly called groups equivalent, or the gap negligible, "
+        f"in up to {_share(fairness['wrong_equivalent'])}.",
+        "Groups under 30 with a few complete failures, or very uneven groups with very skewed errors, are covered less "
+        "well. All numbers are in docs/validity.md and docs/validity_spatial.md of the segfair repository.",
     ]
     if places:
-        sentences += [
-            f"On organs' surfaces it found a place where there was none in {_share(spatial['false_alarms'])}; a place planted in one group it found with an "
-            f"overlap (Dice) of {spatial['overlap']:.2f}.",
-        ]
-    sentences += [
-        "Groups under 30 with a few complete failures, or very uneven groups with very skewed errors, are covered less well.",
-        "All numbers are in docs/validity.md and docs/validity_spatial.md of the segfair repository.",
-    ]
-    return " ".join(sentences)
+        said.insert(
+            2,
+            f"On organs' surfaces it found a place where there was none in {_share(spatial['false_alarms'])}; a place "
+            f"planted in one group it found with an overlap (Dice) of {spatial['overlap']:.2f}.",
+        )
+    return " ".join(said)
 
 
 def _share(value: float) -> str:

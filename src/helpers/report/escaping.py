@@ -10,7 +10,7 @@ import pandas as pd
 def escape_for_plotly(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table whose texts and column names plotly shows as they are.
 
-    plotly reads ``<b>``, ``<a href=…>`` and entities in any text it draws; data must not speak to it.
+    plotly reads ``<b>``, ``<a href=…>`` and entities in any text; data must not speak to it.
     """
     escaped = table.rename(columns=lambda name: escape_text(str(name)))
     for name in escaped:

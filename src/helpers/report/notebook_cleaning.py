@@ -1,4 +1,4 @@
-"""An executed notebook's outputs, made fit to be shared: no ids, paths, machine names or dates, no kernels' leftovers."""
+"""An executed notebook's outputs, made fit to be shared: no ids, paths, machine names or dates."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from helpers.report.scrubbing import Scrubber
 _PLAIN = ("text/plain", "text/markdown", "text/latex")
 _MARKUP = ("text/html", "image/svg+xml")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-# A link of :func:`helpers.figures.tables.link_csv`: the table stands in it once more, with all its columns.
+# A link of :func:`helpers.figures.tables.link_csv`: it holds the table once more, every column.
 _SAVED = re.compile(r'(<a download="[^"]*" href="data:text/csv;charset=utf-8;base64,)([A-Za-z0-9+/=]*)(">[^<]*</a>)')
 # Parts of a figure that are data or names of plotly's own, never words for people.
 _NO_WORDS = ("bdata", "dtype", "shape", "type", "uid", "source", "path", "template")
 
 
 def clean_notebook(notebook: Any, scrub: Scrubber) -> None:
-    """Take ids, paths, addresses, machine names and dates out of every output, in place; code and prose stay.
+    """Take ids, paths, addresses, machine names and dates out of every output, in place.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def clean_notebook(notebook: Any, scrub: Scrubber) -> None:
 
 
 def clean_figure_words(value: Any, scrub: Scrubber) -> Any:
-    """Return a figure's JSON value with all of its texts cleaned; arrays, images and plotly's own words stay."""
+    """Return a figure's JSON value with its texts cleaned; arrays, images, plotly's words stay."""
     if isinstance(value, str):
         return value if value.startswith("data:") else scrub.clean_markup(value)
     if isinstance(value, list):

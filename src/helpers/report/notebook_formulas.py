@@ -1,4 +1,4 @@
-"""Formulas of a notebook's prose as MathML: browsers draw it by themselves, without a script or a font."""
+"""Formulas of a notebook's prose as MathML, which browsers draw without a script or a font."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def make_exporter_class() -> type:
-    """Return nbconvert's HTML exporter with formulas turned into MathML (nbconvert is imported here: it takes a second)."""
+    """Return nbconvert's HTML exporter with formulas as MathML (its import takes a second)."""
     from jinja2 import pass_context
     from nbconvert import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -36,15 +36,7 @@ def make_exporter_class() -> type:
 
 
 def write_mathml(latex: str, *, block: bool = False) -> str:
-    """Return a LaTeX formula as a MathML element; what cannot be translated is shown as it was written.
-
-    Parameters
-    ----------
-    latex : str
-        Without its dollar signs.
-    block : bool
-        On a line of its own.
-    """
+    """Return a LaTeX formula (no dollars) as MathML; what cannot be translated stays as it is."""
     from latex2mathml.converter import convert
 
     try:

@@ -27,7 +27,8 @@ _TEMPLATE = """\
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
 {%- block jupyter_widgets -%}{%- endblock -%}
 {%- block html_head_css -%}
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval';
+ style-src 'unsafe-inline'; img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'">
 <link rel="icon" href="data:,">
 <style>
 .segfair-code > summary { cursor: pointer; color: #4d5862; font-size: 12px; margin: 0 0 4px; }
@@ -50,10 +51,11 @@ _TEMPLATE = """\
 def export_notebook(executed: Path, target: Path, *, scrub: Scrubber | None = None) -> Path:
     """Write an executed notebook as one offline HTML file and return its path.
 
-    Figures stay interactive with plotly.js inside, once; code is folded away under "code"; formulas become MathML, which
-    browsers draw by themselves; widgets, which need a kernel, leave a line that says so; cells tagged ``parameters``,
-    ``injected-parameters`` or ``remove-cell`` are left out. Ids, paths, machine names and dates are taken out of outputs, and
-    an error keeps its message alone. Nothing is loaded from the network.
+    Figures stay interactive with plotly.js inside, once; code is folded away under "code"; formulas
+    become MathML; widgets, which need a kernel, leave a line that says so; cells tagged
+    ``parameters``, ``injected-parameters`` or ``remove-cell`` are left out. Ids, paths, machine
+    names and dates are taken out of outputs, and an error keeps its message alone. Nothing is
+    loaded from the network.
 
     Parameters
     ----------
@@ -62,7 +64,8 @@ def export_notebook(executed: Path, target: Path, *, scrub: Scrubber | None = No
     target : Path
         The HTML file.
     scrub : Scrubber, optional
-        Knows the study's ids (:func:`helpers.report.outputs.make_scrubber`); without it paths, addresses and dates are found.
+        Knows the study's ids (:func:`helpers.report.outputs.make_scrubber`); without it paths,
+        addresses and dates are found.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def export_notebook(executed: Path, target: Path, *, scrub: Scrubber | None = No
 
 
 def _draw_outputs(notebook: Any, scrub: Scrubber) -> int:
-    """Turn figures into live HTML and widgets into a line of text, in place; return the number of figures."""
+    """Turn figures into live HTML, widgets into a line, in place; return the number of figures."""
     from nbformat.v4 import new_output
 
     drawn = 0

@@ -1,13 +1,16 @@
 """Read what lies in an output folder, and forget at once who is who.
 
-Everything the report shows passes through here. Scans and people become study-local numbers, messages
-lose ids and paths, and groups of fewer than `min_group` people are taken out before any sentence or
-figure is made, so that later code has nothing to leak.
+Everything the report shows passes through here. Scans and people become study-local numbers,
+messages lose ids and paths, and groups of fewer than `min_group` people are taken out before any
+sentence or figure is made, so that later code has nothing to leak.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +18,22 @@ import pandas as pd
 
 from helpers import provenance, storage
 from helpers.errors import StageError
-from helpers.parameters import Parameters, read_parameters
+from helpers.fairness import average_subjects
+from helpers.fairness.confounding import VOLUME
+from helpers.models import KINDS
+from helpers.parameters import Parameters, Prompt, read_parameters
 from helpers.report import suppression
 from helpers.report.scrubbing import Scrubber
+from helpers.report.sentences.gaps import PLAIN_UNITS, Place, Row, rank_rows
 from helpers.schema import TABLES, Table, list_identifying
 from helpers.spatial import Template
+from helpers.statistics.covariates import split_covariates
+from helpers.vocabulary.words import is_known, name_for_people
 
 _READ = (
-    "cohort", "exclusions", "metrics", "groups", "disparity", "pairs", "matching", "adjusted_notes", "trends", "trend_tests", "intersections",
-    "model_gaps", "agreement", "agreement_groups", "against_agreement", "maps", "slopes", "spatial_summary", "spatial_groups",
+    "cohort", "exclusions", "metrics", "groups", "disparity", "pairs", "matching", "adjusted_notes", "trends",
+    "trend_tests", "intersections", "model_gaps", "agreement", "agreement_groups", "against_agreement", "maps",
+    "slopes", "spatial_summary", "spatial_groups",
 )  # fmt: skip
 
 
@@ -31,68 +41,36 @@ _READ = (
 class Outputs:
     """A study's tables as the report may show them; None where a stage has not been run.
 
-    Attributes
-    ----------
-    parameters : Parameters
-    run : dict
-        run.json, empty when absent.
-    cohort : DataFrame or None
-        number, person (study-local), included, age, bmi, modality, ``group_<attribute>``, …
-    exclusions : DataFrame or None
-        number, reason.
-    inference : DataFrame or None
-        model, number, status, error (scrubbed), seconds, device.
-    metrics : DataFrame or None
-        As the table, with person for subject and without scan.
-    groups, disparity, intersections, model_gaps : DataFrame or None
-        Rows of groups below `min_group` carry no numbers.
-    agreement, against_agreement : DataFrame or None
-        The same of annotators and of repeated prompts; only rows whose groups reach `min_group`.
-    pairs, matching : DataFrame or None
-        Without rows that name a group below `min_group`.
-    adjusted_notes, trends, trend_tests : DataFrame or None
-    maps : DataFrame or None
-        Errors of groups that reach `min_group`; the others' are missing, and so are differences with them.
-    slopes : DataFrame or None
-        Changes of the error with age and the like, where at least `min_group` people stand behind them.
-    spatial_summary : DataFrame or None
-        Only comparisons whose groups both reach `min_group`.
-    spatial_groups : DataFrame or None
-        model, organ, attribute, group, n: people behind each group's map, small groups left out.
-    templates : dict of str to Template
-        Each organ's mean shape, where it is there.
-    small : dict of str to set of str
-        Per attribute, the groups of fewer than `min_group` people in the cohort.
-    problems : tuple of str
-        Files that could not be read.
+    Groups of fewer than `min_group` people carry no numbers in any of them.
     """
 
     parameters: Parameters
-    run: dict[str, Any]
-    cohort: pd.DataFrame | None = None
-    exclusions: pd.DataFrame | None = None
-    inference: pd.DataFrame | None = None
-    metrics: pd.DataFrame | None = None
+    run: dict[str, Any]  # run.json; empty when absent
+    cohort: pd.DataFrame | None = None  # number, person (study-local), included, age, bmi, group_<attribute>, …
+    exclusions: pd.DataFrame | None = None  # number, reason; kind where the stage wrote it
+    inference: pd.DataFrame | None = None  # model, number, status, error (scrubbed), seconds, device
+    metrics: pd.DataFrame | None = None  # with person for subject and without scan
     groups: pd.DataFrame | None = None
     disparity: pd.DataFrame | None = None
-    pairs: pd.DataFrame | None = None
+    pairs: pd.DataFrame | None = None  # this and matching: without rows that name a small group
     matching: pd.DataFrame | None = None
     adjusted_notes: pd.DataFrame | None = None
     trends: pd.DataFrame | None = None
     trend_tests: pd.DataFrame | None = None
     intersections: pd.DataFrame | None = None
     model_gaps: pd.DataFrame | None = None
-    agreement: pd.DataFrame | None = None
+    agreement: pd.DataFrame | None = None  # of annotators and of repeated prompts
     against_agreement: pd.DataFrame | None = None
-    maps: pd.DataFrame | None = None
-    slopes: pd.DataFrame | None = None
-    spatial_summary: pd.DataFrame | None = None
-    spatial_groups: pd.DataFrame | None = None
-    templates: dict[str, Template] = field(default_factory=dict)
-    small: dict[str, set[str]] = field(default_factory=dict)
-    problems: tuple[str, ...] = ()
+    maps: pd.DataFrame | None = None  # errors of small groups, and differences with them, are missing
+    slopes: pd.DataFrame | None = None  # missing where fewer than min_group people stand behind them
+    spatial_summary: pd.DataFrame | None = None  # without comparisons with a small group
+    spatial_groups: pd.DataFrame | None = None  # model, organ, attribute, group, n: people behind each map
+    templates: dict[str, Template] = field(default_factory=dict)  # each organ's mean shape, where it is there
+    small: dict[str, set[str]] = field(default_factory=dict)  # groups below min_group in the cohort, by attribute
+    problems: tuple[str, ...] = ()  # files that could not be read
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)  # what no page may show -> what it is
 
-    @property
+    @cached_property
     def included(self) -> pd.DataFrame:
         """The included scans; empty when there is no cohort."""
         return pd.DataFrame() if self.cohort is None else self.cohort[self.cohort["included"].astype(bool)]
@@ -101,6 +79,115 @@ class Outputs:
     def attributes(self) -> list[str]:
         """The study's attributes, in the order of the parameters."""
         return list(self.parameters.cohort.attributes)
+
+    def list_shown(self) -> list[str]:
+        """Return the names that a study's page shows: title, models, organs, attributes, groups."""
+        cohort, table = self.parameters.cohort, self.included
+        names = [self.parameters.title or "", self.parameters.name, *cohort.organs, *cohort.attributes]
+        names += [*cohort.confounders, *(f"{model.name} {model.kind}" for model in self.parameters.models)]
+        groups = (suppression.list_groups(table[key]) for key in table if key.startswith("group_"))
+        return [*names, *itertools.chain.from_iterable(groups)]
+
+    @property
+    def is_phantoms(self) -> bool:
+        """Whether the scans are computer-drawn."""
+        return self.parameters.cohort.source == "phantoms"
+
+    @cached_property
+    def prompts(self) -> dict[str, Prompt]:
+        """The prompt of each model that is given any, made from the expert's masks."""
+        models = self.parameters.models
+        return {m.name: m.prompt for m in models if m.kind in KINDS and KINDS[m.kind].needs_prompts}
+
+    @cached_property
+    def ready_made(self) -> list[str]:
+        """The models whose masks were made elsewhere."""
+        return [m.name for m in self.parameters.models if m.kind in KINDS and KINDS[m.kind].needs_path]
+
+    @cached_property
+    def main_metric(self) -> str:
+        """The metric of the first page: Dice where it is among the study's."""
+        metrics = self.parameters.fairness.metrics
+        return "dice" if "dice" in metrics else metrics[0]
+
+    @cached_property
+    def is_compared(self) -> bool:
+        """Whether any two groups could be compared."""
+        return self.disparity is not None and len(self.disparity) > 0 and self.disparity["gap"].notna().any()
+
+    @cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """The rows of disparity.csv for the first page's metric."""
+        if self.disparity is None or self.disparity.empty:
+            return pd.DataFrame(columns=["model", "organ", "metric", "attribute", "gap"])
+        return self.disparity[self.disparity["metric"] == self.main_metric]
+
+    @cached_property
+    def found(self) -> list[Row]:
+        """The comparisons of the first page's metric that show a difference, gravest first."""
+        return rank_rows(self.comparisons.to_dict("records"), self.parameters.fairness.alpha)
+
+    @cached_property
+    def covariates(self) -> dict[tuple[str, ...], list[str]]:
+        """What each gap is adjusted for, for people, by (model, organ, metric, attribute)."""
+        notes = self.adjusted_notes
+        if notes is None or notes.empty or "covariates" not in notes:
+            return {}
+        keys = notes[["model", "organ", "metric", "attribute"]].astype(str).itertuples(index=False, name=None)
+        return dict(zip(keys, map(_read_covariates, notes["covariates"]), strict=True))
+
+    @cached_property
+    def adjusted_for(self) -> list[str]:
+        """Everything that any gap is adjusted for."""
+        return sorted({name for names in self.covariates.values() for name in names})
+
+    @cached_property
+    def levels(self) -> dict[Place, dict[str, dict[str, float]]]:
+        """Means by (model, organ, attribute), metric and group, for the first page.
+
+        Groups of too few people are left out. Taken from groups.csv; measures that the study did
+        not compare (volume errors, by default) are averaged here.
+        """
+        found: dict[Place, dict[str, dict[str, float]]] = {}
+        for metric in dict.fromkeys((self.main_metric, *PLAIN_UNITS)):
+            for model, organ, attribute, group, mean in self._average_groups(metric):
+                found.setdefault((model, organ, attribute), {}).setdefault(metric, {})[group] = float(mean)
+        return found
+
+    def _average_groups(self, metric: str) -> Iterable[tuple[str, str, str, str, float]]:
+        if self.groups is not None and len(self.groups) and (self.groups["metric"] == metric).any():
+            rows = self.groups[(self.groups["metric"] == metric) & self.groups["mean"].notna()]
+            yield from rows[["model", "organ", "attribute", "group", "mean"]].itertuples(index=False, name=None)
+            return
+        people = self.average_people([metric])
+        for attribute in (name for name in self.attributes if f"group_{name}" in people):
+            known = people[people[metric].notna() & people[f"group_{attribute}"].notna()]
+            groups = known[f"group_{attribute}"].astype(str)
+            for (model, organ, group), values in known.groupby(["model", "organ", groups], sort=False)[metric]:
+                if len(values) >= self.parameters.fairness.min_group:
+                    yield model, organ, attribute, group, values.mean()
+
+    def average_people(self, names: list[str]) -> pd.DataFrame:
+        """Return these metrics' means by model, organ and person, without small groups' labels."""
+        included, metrics = self.included, self.metrics
+        if metrics is None or not set(names) <= set(metrics) or included.empty:
+            return pd.DataFrame(columns=["model", "organ", "number", *names])
+        cohort = included.assign(subject=included["person"], scan=included["number"])
+        attributes = [name for name in self.attributes if f"group_{name}" in cohort]
+        for attribute in attributes:
+            column = cohort[f"group_{attribute}"]
+            cohort[f"group_{attribute}"] = column.mask(column.astype(str).isin(self.small.get(attribute, set())))
+        scans = metrics.assign(subject=metrics["person"], scan=metrics["number"])
+        return average_subjects(scans, cohort, attributes, names)[0].drop(columns="subject")
+
+    def find_match(self, row: Row) -> Mapping[str, Any] | None:
+        """Return a gap's row of matching.csv: best group ``group_a``, worst ``group_b``."""
+        if self.matching is None or self.matching.empty or "group_a" not in self.matching:
+            return None
+        wanted = {name: str(row[name]) for name in ("model", "organ", "metric", "attribute")}
+        wanted |= {"group_a": str(row["best_group"]), "group_b": str(row["worst_group"])}
+        kept = self.matching[(self.matching[list(wanted)].astype(str) == list(wanted.values())).all(axis=1)]
+        return None if kept.empty else kept.iloc[0].to_dict()
 
 
 def read_outputs(folder: Path) -> Outputs:
@@ -117,7 +204,8 @@ def read_outputs(folder: Path) -> Outputs:
     snapshot = folder / "study.yaml"
     if not snapshot.is_file():
         raise StageError(
-            f"{folder}: is not the output folder of a study (it has no study.yaml): give one such as outputs/demo, or run `segfair run PARAMS`"
+            f"{folder}: is not the output folder of a study (it has no study.yaml): give one such as outputs/demo, or "
+            "run `segfair run PARAMS`"
         )
     parameters = read_parameters(snapshot)
     problems: list[str] = []
@@ -125,7 +213,7 @@ def read_outputs(folder: Path) -> Outputs:
     tables = {name: _read(folder / TABLES[name].path, TABLES[name], problems) for name in _READ}
     inference = _read_inference(folder, problems)
     cohort = tables["cohort"]
-    scrub, people, numbers = _forget_names(cohort, folder)
+    scrub, people, numbers = _forget_names(cohort, folder, parameters.cohort.path)
     small = suppression.find_small_groups(cohort, min_group)
     groups = suppression.suppress_groups(tables["groups"], min_group, small)
     disparity = suppression.suppress_disparity(tables["disparity"], groups, small)
@@ -161,16 +249,18 @@ def read_outputs(folder: Path) -> Outputs:
         templates=_read_templates(folder, problems),
         small=small,
         problems=tuple(problems),
+        secrets=scrub.list_secrets(),
     )
 
 
 def make_scrubber(folder: Path) -> Scrubber:
-    """Return what takes the ids, paths and dates of a study out of texts, from its cohort where there is one.
+    """Return what takes the ids, paths and dates of a study out of texts.
 
     Parameters
     ----------
     folder : Path
-        A study's output folder; without a readable cohort.parquet paths, dates and addresses are still found.
+        A study's output folder; without a readable cohort.parquet, paths, dates and addresses are
+        found all the same.
     """
     scrub, _, _ = _forget_names(_read(Path(folder) / TABLES["cohort"].path, TABLES["cohort"], []), Path(folder))
     return scrub
@@ -184,9 +274,8 @@ def _read(path: Path, table: Table, problems: list[str]) -> pd.DataFrame | None:
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except Exception as error:  # any fault of a file: the rest of the report is still worth having
-        problems.append(
-            f"{path.parent.name + '/' if path.parent.name in ('fairness', 'spatial') else ''}{path.name} cannot be read ({type(error).__name__}): run its stage again."
-        )
+        room = f"{path.parent.name}/" if path.parent.name in ("fairness", "spatial") else ""
+        problems.append(f"{room}{path.name} cannot be read ({type(error).__name__}): run its stage again.")
         return None
 
 
@@ -209,15 +298,20 @@ def _read_templates(folder: Path, problems: list[str]) -> dict[str, Template]:
     return templates
 
 
-def _forget_names(cohort: pd.DataFrame | None, folder: Path) -> tuple[Scrubber, dict[str, int], dict[str, int]]:
-    """Return the scrubber, and study-local numbers of people and scans."""
+def _forget_names(
+    cohort: pd.DataFrame | None, folder: Path, table: str | None = None
+) -> tuple[Scrubber, dict[str, int], dict[str, int]]:
+    """Return the scrubber, and numbers of people and scans; `table` is the study's own table."""
+    folders = [str(folder.resolve())]
+    # A single word ("data") is no path that could be told from other words.
+    folders += [str(path) for path in (Path(table), Path(table).parent) if len(path.parts) > 1] if table else []
     if cohort is None or cohort.empty:
-        return Scrubber(folders=[str(folder.resolve())]), {}, {}
+        return Scrubber(folders=folders), {}, {}
     named = cohort[cohort["scan"].notna()]
     numbers = dict(zip(named["scan"].astype(str), named["number"].astype(int), strict=True))
     people = {subject: place for place, subject in enumerate(cohort["subject"].dropna().astype(str).unique(), start=1)}
     paths = [str(path) for column in ("reference", "image") if column in cohort for path in cohort[column].dropna()]
-    return Scrubber(numbers, people, paths, [str(folder.resolve())]), people, numbers
+    return Scrubber(numbers, people, paths, folders), people, numbers
 
 
 def _replace_names(table: pd.DataFrame | None, people: dict[str, int], numbers: dict[str, int]) -> pd.DataFrame | None:
@@ -230,6 +324,12 @@ def _number(table: pd.DataFrame | None, numbers: dict[str, int]) -> pd.DataFrame
     if table is None or "number" in table or "scan" not in table:
         return table
     return table.assign(number=table["scan"].astype(str).map(numbers).astype("Int64"))
+
+
+def _read_covariates(told: Any) -> list[str]:
+    """Return the covariates that a cell of adjusted_notes.csv names, for people."""
+    names = split_covariates(told) if is_known(told) else []
+    return ["organ size" if name == VOLUME else name_for_people(name) for name in names]
 
 
 def _strip(table: pd.DataFrame | None, scrub: Scrubber) -> pd.DataFrame | None:

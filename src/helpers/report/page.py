@@ -16,14 +16,15 @@ from plotly.offline import get_plotlyjs
 from helpers import storage
 from helpers.errors import StageError
 from helpers.figures.style import CONFIG, SVG_BUTTON_SCRIPT
-from helpers.report.blocks import SIGNS, Block, Figure, Report, Section
-from helpers.report.sections import compose_report
+from helpers.report.blocks import Block, Figure, Report, Section
+from helpers.report.leaks import refuse_leaks
+from helpers.report.outputs import read_outputs
+from helpers.report.sections import compose_outputs
 
 # What plotly may take as markup in a figure's text; everything else that looks like a tag is text.
 _FOREIGN_TAG = re.compile(r"<(?!/?(?:br|b|i|em|strong|sub|sup|extra|span)\s*/?>|span style=(['\"])[\w:;#%. -]+\1>)")
-# Pixels of a printed page that a figure may take, its caption left room for; rows that a folded table may have to be printed.
-_PRINTED_PX = 840
-_MOST_PRINTED = 60
+_PRINTED_PX = 840  # of a printed page that a figure may take, its caption left room for
+_MOST_PRINTED = 60  # rows that a folded table may have to be printed
 _KEPT_KEYS = ("dtype", "bdata", "shape")
 
 
@@ -37,30 +38,24 @@ def build_report(folder: Path) -> Path:
     StageError
         It is no study's output folder.
     SegfairError
-        The folder cannot be written.
+        The folder cannot be written, or the page would show an id, a path or this machine's name.
     """
     folder = Path(folder)
     if not folder.is_dir():
         what = "a file, not a folder" if folder.exists() else "no such folder"
         raise StageError(f"{folder}: {what}: give a study's output folder, such as outputs/demo")
-    path = folder / "report.html"
-    storage.write_text(render_report(compose_report(folder)), path)
+    path, outputs = folder / "report.html", read_outputs(folder)
+    page = render_report(compose_outputs(outputs))
+    refuse_leaks(page, outputs.secrets, shown=outputs.list_shown())
+    storage.write_text(page, path)
     return path
 
 
 def render_report(report: Report) -> str:
-    """Return a report as one HTML page: styles, plotly.js (once) and figure data inside, all text escaped."""
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            report=report,
-            plotlyjs=get_plotlyjs() if any(_figures(section) for section in report.sections) else "",
-            config=CONFIG,
-            svg_button=SVG_BUTTON_SCRIPT,
-            numbers=_number_figures(report),
-        )
-    )
+    """Return a report as one HTML page: styles, plotly.js and figures inside, all text escaped."""
+    numbers, page = _number_figures(report), _environment().get_template("report.html.j2")
+    library = get_plotlyjs() if numbers else ""
+    return page.render(report=report, numbers=numbers, plotlyjs=library, config=CONFIG, svg_button=SVG_BUTTON_SCRIPT)
 
 
 def show_section(section: Section) -> ShownSection:
@@ -69,7 +64,7 @@ def show_section(section: Section) -> ShownSection:
 
 
 class ShownSection:
-    """A section as IPython displays it: HTML for text and tables, live plotly figures between them."""
+    """A section as IPython displays it: HTML, with live plotly figures in between."""
 
     def __init__(self, section: Section) -> None:
         self.section = section
@@ -103,8 +98,8 @@ class ShownSection:
 def clean_figure(figure: go.Figure) -> dict[str, Any]:
     """Return a figure as a dict in which no text can be a link, an image or a script.
 
-    plotly takes some HTML in titles, labels and hover texts. Line breaks and emphasis are kept; any other
-    tag becomes text. This is the second lock: texts from data are escaped before a figure is drawn.
+    plotly takes some HTML in titles, labels and hover texts. Line breaks and emphasis are kept; any
+    other tag becomes text. This is the second lock: texts from data are escaped before.
     """
     return clean_texts(json.loads(figure.to_json()))
 
@@ -127,7 +122,6 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals["css"] = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
-    environment.globals["signs"] = SIGNS
     environment.globals["most_printed"] = _MOST_PRINTED
     environment.filters["kind"] = lambda block: type(block).__name__
     environment.filters["plot"] = lambda block: dump_json(clean_figure(block.figure))
@@ -139,14 +133,10 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _figures(section: Section) -> list[Figure]:
-    return [block for block in section.blocks if isinstance(block, Figure)]
-
-
 def _number_figures(report: Report) -> dict[int, int]:
     """Return the place of every figure in the report, by identity."""
-    every = [figure for section in report.sections for figure in _figures(section)]
-    return {id(figure): place for place, figure in enumerate(every, start=1)}
+    blocks = (block for section in report.sections for block in section.blocks)
+    return {id(block): place for place, block in enumerate((b for b in blocks if isinstance(b, Figure)), start=1)}
 
 
 def _read_title(figure: go.Figure) -> str:

@@ -15,16 +15,16 @@ import pandas as pd
 _QUOTED_PATH = re.compile(r"(['\"`])[^'\"`\n]*[/\\][^'\"`\n]*\1")
 _PATH = re.compile(
     r"""(?:[A-Za-z][A-Za-z0-9+.-]*://\S+)            # s3://…, file://…, tcp://host
-      | (?:(?<![\w.)])(?:~|\.{1,2}|[A-Za-z]:)?[/\\][^\s'",;:|()]+(?:[/\\][^\s'",;:|()]*)*)   # /a/b, ../a, C:\a
+      | (?:(?<![\w.)])(?:~|\.{1,2}|[A-Za-z]:)?[/\\][^\s'",;:|()]+(?:[/\\][^\s'",;:|()]*)*)  # /a, ../a, C:\a
       | (?:[^\s'",;:|()]+(?:[/\\][^\s'",;:|()]+){2,})  # a/b/c
-      | (?:[^\s'",;:|()]+\.(?:nii(?:\.gz)?|nrrd|mha|mhd|dcm|csv|tsv|xlsx|parquet|json|ya?ml|pth|pt|safetensors|npz|py)\b)
+      | (?:[^\s'",;:|()]+\.(?:nii(?:\.gz)?|nrrd|mha|mhd|dcm|csv|tsv|xlsx|parquet|json|ya?ml|pth?|safetensors|npz|py)\b)
     """,
     re.VERBOSE,
 )
 # A table of the study itself, which a reader is sent to.
 _OWN_TABLE = re.compile(r"(?:spatial|fairness)/(?:\w+/)?\w+\.csv")
 _ADDRESS = re.compile(r"\b[\w.+-]+@[\w.-]+\b")
-# What a person's own value was is nobody's business: "age 103 years is outside the plausible 18 to 90".
+# A person's own value is nobody's business: "age 103 years is outside the plausible 18 to 90".
 _IMPLAUSIBLE = re.compile(r"\b(\w+) -?\d+(?:\.\d+)?((?: \S+)? is outside (?:the plausible )?-?\d)")
 # What is no text to be read: tags, comments, and what stands in styles and scripts.
 _MARKUP = re.compile(
@@ -46,12 +46,12 @@ class Scrubber:
     paths : iterable of str
         Known paths; their file names are known too.
     folders : iterable of str
-        Known folders, of which only the whole path tells something: the last part of a study's own is the study's name.
+        Known folders, by their whole path alone: the last part of a study's own is its name.
 
     Notes
     -----
-    An id that is a number of up to three digits cannot be told from any other number: it is replaced only
-    after a word such as "scan" or "subject".
+    An id that is a number of up to three digits cannot be told from other numbers: it is replaced
+    only after a word such as "scan" or "subject".
     """
 
     def __init__(
@@ -81,6 +81,24 @@ class Scrubber:
         )
         self._machine = _compile_any(name_machine(), ignore_case=True)
 
+    def list_secrets(self) -> dict[str, str]:
+        """Return what no page may show, and what each is: ids, files, paths, this machine."""
+        told = {
+            "the person": "the id of a person",
+            "the file": "the path of a file",
+            "the folder": "the path of a folder",
+        }
+        secrets = {key: told.get(word, "the id of a scan") for key, word in self._words.items()}
+        # The name of a folder alone may be any word: an organ, a model.
+        secrets |= {
+            text: told[word]
+            for text, word in self._files
+            if "." in text.strip(".") or text.count("/") + text.count("\\") > 1
+        }
+        home = str(Path.home())
+        secrets |= {home: "the path of a folder"} if len(Path(home).parts) > 2 else {}
+        return secrets | dict.fromkeys(name_machine(), "the name of this machine or its user")
+
     def __call__(self, message: Any) -> str:
         """Return `message` on one line, without ids, paths, addresses and dates."""
         if message is None or (not isinstance(message, str) and pd.isna(message)):
@@ -88,19 +106,20 @@ class Scrubber:
         return self.clean(" ".join(str(message).split())).strip()
 
     def clean(self, text: str) -> str:
-        """Return a plain text, its lines and spaces as they are, without ids, paths, addresses and dates."""
+        """Return a plain text, its spaces as they are, without ids, paths, addresses and dates."""
         if "/" in text or "\\" in text:
-            # Whole paths first, bare file names last: a name replaced within a path would break the path up.
+            # Whole paths first: a name replaced within a path would break the path up.
             for path, word in self._files:
-                if "/" in path or "\\" in path:
-                    text = text.replace(path, word)
+                if path in text and ("/" in path or "\\" in path):
+                    # Told once: a file in a known folder is a file.
+                    text = re.sub(re.escape(path) + r"[/\\][^\s'\",;:|()]+", "the file", text).replace(path, word)
             text = _QUOTED_PATH.sub("the file", text)
         text = _PATH.sub(lambda match: match[0] if _OWN_TABLE.fullmatch(match[0]) else "the file", text)
         for name, word in self._files:
             if name in text:
-                # Alone: within a longer word (a model, an organ) the same letters are no file. Patterns are made on a hit: names are many.
+                # Alone: within a longer word (a model, an organ) the same letters are no file.
                 text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", word, text)
-        # Looking for each id by itself is far faster than a pattern of thousands, and mostly there is none.
+        # Looking for each id by itself is far faster than a pattern of thousands.
         if self._free is not None and any(word in text for word in self._free_words):
             text = self._free.sub(lambda match: self._words[match.group(1)], text)
         if self._bound is not None:
@@ -116,7 +135,7 @@ class Scrubber:
         return re.sub(r"(the (?:file|folder))(?:[/\\ ]+the (?:file|folder))+", r"\1", text)
 
     def clean_markup(self, text: str) -> str:
-        """Return HTML, or a text of plotly's, with its words cleaned and its tags, styles and scripts as they are."""
+        """Return HTML or a text of plotly's with its words cleaned; tags, styles, scripts stay."""
         parts = _MARKUP.split(text)
         for place in range(0, len(parts), 2):
             if parts[place].strip():
@@ -128,7 +147,7 @@ class Scrubber:
 
 
 def name_machine() -> list[str]:
-    """Return the names of this machine and its user where they are telling: ``root`` and the like are not."""
+    """Return the names of this machine and its user; ``root`` and the like tell nothing."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container may have no name for its user
@@ -142,6 +161,6 @@ def _compile_any(words: list[str], *, after: str = "", ignore_case: bool = False
     if not words:
         return None
     any_of = "|".join(re.escape(word) for word in words)
-    # Ids stand alone or within longer tokens joined by _ - or . (`case_7_left`), never within a word.
+    # Ids stand alone or within tokens joined by _ - or . (`case_7_left`), never within a word.
     before = after or r"(?<![A-Za-z0-9])"
     return re.compile(before + rf"({any_of})(?![A-Za-z0-9])", re.IGNORECASE if ignore_case else 0)

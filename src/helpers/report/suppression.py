@@ -1,8 +1,8 @@
-"""Groups of too few people, taken out of every table before a sentence or a figure is made of it."""
+"""Groups of too few people, taken out of every table before anything is made of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import numpy as np
@@ -23,7 +23,7 @@ def find_small_groups(cohort: pd.DataFrame | None, min_group: int) -> dict[str, 
 
 
 def count_people(included: pd.DataFrame, column: str, person: str) -> dict[str, int]:
-    """Return how many people are in each group: everybody in that of their first scan in which it is known, as in the audit."""
+    """Return the people in each group: everybody in that of their first scan that has one."""
     known = included[included[column].notna()]
     first = known.sort_values("number", kind="stable").drop_duplicates(person)
     return first[column].astype(str).value_counts().to_dict()
@@ -67,21 +67,24 @@ def suppress_disparity(
 
 
 def suppress_pairs(table: pd.DataFrame | None, small: dict[str, set[str]], min_group: int) -> pd.DataFrame | None:
-    """Drop rows of pairs.csv or matching.csv that name a small group, and empty those of too few pairs of people."""
+    """Drop rows of pairs.csv or matching.csv of a small group, and empty those of too few pairs."""
     if table is None or table.empty or "group_a" not in table:
         return table
     kept = table[~(is_small(table, "group_a", small) | is_small(table, "group_b", small))].reset_index(drop=True)
-    if "n_pairs" in kept:
-        numbers = [name for name in ("n_pairs", "n_lost", "gap", "low", "high", "p") if name in kept]
-        few = kept["n_pairs"].fillna(0) < min_group
-        kept[numbers] = kept[numbers].astype(float).mask(few)
-    return kept
+    if "n_pairs" not in kept:
+        return kept
+    return _empty(kept, ("n_pairs", "n_lost", "gap", "low", "high", "p"), kept["n_pairs"].fillna(0) < min_group)
+
+
+def _empty(table: pd.DataFrame, numbers: Iterable[str], hidden: pd.Series) -> pd.DataFrame:
+    """Return the table with these numbers missing in the hidden rows."""
+    return table.assign(**{name: table[name].astype(float).mask(hidden) for name in numbers if name in table})
 
 
 def suppress_against(
     table: pd.DataFrame | None, agreed: pd.DataFrame | None, small: dict[str, set[str]]
 ) -> pd.DataFrame | None:
-    """Drop rows of against_agreement.csv that rest on a group too small to be shown, in the study or among those annotated."""
+    """Drop rows of against_agreement.csv that rest on too small a group, also of the annotated."""
     if table is None or table.empty:
         return table
     people = None if agreed is None or agreed.empty else agreed[agreed["kind"] == "annotators"]
@@ -91,7 +94,7 @@ def suppress_against(
 def suppress_cells(
     table: pd.DataFrame | None, attributes: list[str], small: dict[str, set[str]], min_group: int
 ) -> pd.DataFrame | None:
-    """Empty the intersections of too few people, and those that lie in a group that is small by itself."""
+    """Empty the intersections of too few people, and those within a small group."""
     if table is None or table.empty or "n" not in table:
         return table
     # Where people are too few their number is already words ("<10").
@@ -101,12 +104,10 @@ def suppress_cells(
         hidden |= table["suppressed"].fillna(True).astype(bool)
     for attribute in (name for name in attributes if name in table):
         hidden |= table[attribute].astype(str).isin(small.get(attribute, set()))
-    numbers = [name for name in ("mean", "additive", "pooled", "low", "high", "weight") if name in table]
     text = table["n"].astype(str)
     text = text.mask(hidden & (people.notna() | text.str.startswith("<")), f"<{min_group}")
-    table = table.assign(suppressed=hidden, n=text)
-    table[numbers] = table[numbers].astype(float).mask(hidden)
-    return table
+    numbers = ("mean", "additive", "pooled", "low", "high", "weight")
+    return _empty(table.assign(suppressed=hidden, n=text), numbers, hidden)
 
 
 def suppress_model_gaps(table: pd.DataFrame | None, disparity: pd.DataFrame | None) -> pd.DataFrame | None:
@@ -118,15 +119,10 @@ def suppress_model_gaps(table: pd.DataFrame | None, disparity: pd.DataFrame | No
     known = set(shown.itertuples(index=False, name=None))
     rows = table[["model_a", "model_b", "organ", "metric", "attribute"]].astype(str).itertuples(index=False, name=None)
     hidden = pd.Series([not {(a, *rest), (b, *rest)} <= known for a, b, *rest in rows], index=table.index)
-    numbers = [
-        name for name in ("n", "gap_a", "gap_b", "difference", "low", "high", "p", "p_adjusted") if name in table
-    ]
-    table = table.copy()
-    table[numbers] = table[numbers].astype(float).mask(hidden)
-    return table
+    return _empty(table, ("n", "gap_a", "gap_b", "difference", "low", "high", "p", "p_adjusted"), hidden)
 
 
-# Columns of maps.parquet that say where, and those that belong to one group (the rest compares two).
+# Columns of maps.parquet that say where, and of one group (the rest compares two).
 _PLACE = ("model", "organ", "attribute", "vertex", "x", "y", "z", "group_a", "group_b")
 _OF_BOTH = ("absolute_difference", "absolute_p_fwer", "miss_difference", "miss_p_fwer")
 _OF_GROUPS = ("error_", "absolute_", "miss_")
@@ -138,7 +134,7 @@ Few: TypeAlias = Callable[[tuple[str, str, str, str]], bool]
 def find_few(
     summary: pd.DataFrame | None, groups: pd.DataFrame | None, min_group: int, small: dict[str, set[str]]
 ) -> Few:
-    """Return what tells whether a (model, organ, attribute, group) has a map of too few people."""
+    """Return what tells whether a (model, organ, attribute, group) has too few people for a map."""
     keys = ["model", "organ", "attribute"]
     found: set[tuple[str, ...]] = set()
     if groups is not None and len(groups):
@@ -200,7 +196,7 @@ def is_small(table: pd.DataFrame, column: str, small: dict[str, set[str]]) -> pd
 def _rests_on_few(
     table: pd.DataFrame, groups: pd.DataFrame | None, keys: tuple[str, ...], small: dict[str, set[str]]
 ) -> pd.Series:
-    """Tell, per row, whether its best or its worst group is small, in the study or among those of its own comparison (`keys`)."""
+    """Tell, per row, whether its best or worst group is small in the study or in its comparison."""
     few: set[tuple[str, ...]] = set()
     if groups is not None and not groups.empty:
         rows = groups.loc[groups["suppressed"], [*keys, "group"]].astype(str)

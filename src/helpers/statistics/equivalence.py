@@ -42,12 +42,7 @@ from scipy.optimize import elementwise
 from helpers.errors import SegfairError
 from helpers.statistics.grouped_values import GroupedValues, list_pairs
 from helpers.statistics.hypothesis_tests import find_squared_error
-
-DISPARITY = "disparity"
-NEGLIGIBLE = "negligible"
-EQUIVALENT = "equivalent"
-INCONCLUSIVE = "inconclusive"
-VERDICTS = (DISPARITY, NEGLIGIBLE, EQUIVALENT, INCONCLUSIVE)
+from helpers.vocabulary.verdicts import Verdict
 
 POWER = 0.8
 
@@ -59,7 +54,7 @@ class Verdicts:
     Attributes
     ----------
     verdict : ndarray of str, (columns,)
-        One of :data:`VERDICTS`; empty where fewer than two groups are compared or no margin is
+        A :class:`Verdict`'s value; empty where fewer than two groups are compared or no margin is
         given.
     first, second : ndarray of int64, (pairs,)
         Codes of the groups of each pair.
@@ -130,8 +125,8 @@ def judge(
     real = significant & (compared & ((low > 0) | (high < 0))).any(axis=0)
     verdict = np.select(
         [~compared.any(axis=0) | np.isnan(margin), significant & beyond & ~inside, inside & real, inside],
-        ["", DISPARITY, NEGLIGIBLE, EQUIVALENT],
-        INCONCLUSIVE,
+        ["", Verdict.DISPARITY.value, Verdict.NEGLIGIBLE.value, Verdict.EQUIVALENT.value],
+        Verdict.INCONCLUSIVE.value,
     )
     return verdict.astype(np.str_)
 

@@ -35,7 +35,7 @@ class Measure:
     symmetric : bool
         Whether it is the same whichever of two masks is called the reference.
     signed : bool
-        Whether 0 is best and the sign tells the direction; groups are compared by absolute value.
+        Whether 0 is best and the sign tells the way; groups are compared by absolute value.
     family : str
         ``"overlap"``, ``"boundary"`` or ``"volume"``, as in Metrics Reloaded.
     default_margin : float or None
@@ -91,7 +91,7 @@ class Measure:
         return f"{self.long_name} ({self.remark})"
 
     def say_best(self, best: str = "is better") -> str:
-        """Return which way is better: ``higher is better``, or ``0 is best``."""
+        """Return which way is better: ``higher is better``, ``lower is better``, ``0 is best``."""
         if self.signed:
             return f"0 {best.replace('better', 'best')}"
         return f"{'higher' if self.higher_is_better else 'lower'} {best}"

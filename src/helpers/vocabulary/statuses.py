@@ -14,8 +14,7 @@ from helpers.vocabulary.measures import MEASURES
 
 MEASURED = None  # in :data:`EMPTY_CASES`: the measure is what the masks give
 
-# status -> the measures that have a value all the same, and which; every other one is missing
-# (NaN).
+# status -> the measures that have a value all the same, and which; every other one is NaN.
 EMPTY_CASES: dict[str, dict[str, float | None]] = {
     "reference_empty": {"volume_ref_ml": 0.0, "volume_pred_ml": MEASURED},
     "prediction_empty": {
@@ -88,7 +87,7 @@ STATUSES: dict[str, Status] = {
             "there is no mask: the model failed on the scan",
             "left out of every mean, never counted as 0",
         ),
-        Status("failed", "the masks could not be compared (see `error`)", "left out of every mean, never counted as 0"),
+        Status("failed", "the masks could not be compared", "left out of every mean, never counted as 0"),
     )
 }
 

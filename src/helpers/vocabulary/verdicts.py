@@ -1,4 +1,4 @@
-"""What a comparison of groups may be called, with sign, word, meaning and colour."""
+"""What a comparison of groups may be called: verdicts with sign, word, meaning and colour."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Verdict(StrEnum):
 
     Attributes
     ----------
-    sign, word, meaning : str
+    sign, meaning : str
         How it is shown: sign and word carry it, the colour repeats it.
     colour : str
         A tint light enough for dark text on it (contrast above 7 to 1).
@@ -23,36 +23,34 @@ class Verdict(StrEnum):
     """
 
     sign: str
-    word: str
     meaning: str
     colour: str
     tone: str
 
-    def __new__(cls, value: str, sign: str, word: str, meaning: str, colour: str, tone: str) -> Verdict:
+    def __new__(cls, value: str, sign: str, meaning: str, colour: str, tone: str) -> Verdict:
         """Make a member: the text of the tables, with its looks as attributes."""
         member = str.__new__(cls, value)
         member._value_ = value
-        member.sign, member.word, member.meaning, member.colour, member.tone = sign, word, meaning, colour, tone
+        member.sign, member.meaning, member.colour, member.tone = sign, meaning, colour, tone
         return member
 
-    DISPARITY = (
-        "disparity", "▲", "disparity", "the groups differ by more than the margin", "#F4A582", "shown",
-    )  # fmt: skip
-    DIFFERENCE = (
-        "difference", "△", "difference", "the groups differ; whether beyond the margin is uncertain", "#F9CDB4", "unsized",
-    )  # fmt: skip
-    NEGLIGIBLE = (
-        "negligible", "▽", "negligible", "the groups differ, but by less than the margin", "#FCE4CC", "small",
-    )  # fmt: skip
-    EQUIVALENT = (
-        "equivalent", "=", "equivalent", "the groups are shown to be within the margin", "#A9D3EC", "within",
-    )  # fmt: skip
-    INCONCLUSIVE = (
-        "inconclusive", "?", "inconclusive", "the data cannot tell", "#E4E4E4", "open",
-    )  # fmt: skip
+    DISPARITY = "disparity", "▲", "the groups differ by more than the margin", "#F4A582", "shown"
+    DIFFERENCE = "difference", "△", "the groups differ; whether beyond the margin is uncertain", "#F9CDB4", "unsized"
+    NEGLIGIBLE = "negligible", "▽", "the groups differ, but by less than the margin", "#FCE4CC", "small"
+    EQUIVALENT = "equivalent", "=", "the groups are shown to be within the margin", "#A9D3EC", "within"
+    INCONCLUSIVE = "inconclusive", "?", "the data cannot tell", "#E4E4E4", "open"
     NOT_COMPARED = (
-        "", "–", "not compared", "too few people, nothing measured, or no margin", "#FFFFFF", "blank",
-    )  # fmt: skip
+        "not compared",
+        "–",
+        "fewer than two groups with enough people, or nothing measured",
+        "#FFFFFF",
+        "blank",
+    )
+
+    @property
+    def word(self) -> str:
+        """Its value, as it is read."""
+        return self.value
 
     @property
     def shows_difference(self) -> bool:
@@ -66,8 +64,7 @@ def read_verdict(row: Mapping[str, Any], alpha: float) -> Verdict:
     Parameters
     ----------
     row : mapping
-        A row of ``disparity.csv``: worst_group, best_group, gap, verdict, p_adjusted (p where
-        absent).
+        Of ``disparity.csv``: worst_group, best_group, gap, verdict, p_adjusted (p where absent).
     alpha : float
         The error rate allowed over the family of comparisons.
 
@@ -81,14 +78,15 @@ def read_verdict(row: Mapping[str, Any], alpha: float) -> Verdict:
     if not all(is_known(row.get(name)) for name in ("gap", "worst_group")):
         return Verdict.NOT_COMPARED
     told = row.get("verdict")
-    if told in (Verdict.DISPARITY, Verdict.NEGLIGIBLE, Verdict.EQUIVALENT):
-        return Verdict(told)
+    for verdict in (Verdict.DISPARITY, Verdict.NEGLIGIBLE, Verdict.EQUIVALENT):
+        if told == verdict:
+            return verdict
     p = find_p(row)
     return Verdict.DIFFERENCE if is_known(p) and float(p) <= alpha else Verdict.INCONCLUSIVE
 
 
 def find_p(row: Mapping[str, Any]) -> Any:
-    """Return the adjusted p-value; the test's own where none was adjusted."""
+    """Return the p-value adjusted for the family of tests; the test's own where there is none."""
     return row["p_adjusted"] if "p_adjusted" in row else row.get("p")
 
 

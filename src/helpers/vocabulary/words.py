@@ -20,6 +20,13 @@ CORRECTIONS = {
 }
 # The units of the attributes that every study may have.
 UNITS = {"age": "years", "bmi": "kg/m²"}
+# Measures of spread over an attribute's groups that papers quote: columns of ``disparity.csv``.
+SPREADS = {
+    "sd_groups": "SD between groups",
+    "ser": "skewed error ratio",
+    "es": "equity-scaled (FairSeg)",
+    "es_fairmedfm": "equity-scaled (FairMedFM)",
+}
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 UNKNOWN = "–"  # a number that is not known, in a table
 
@@ -46,6 +53,11 @@ def name_organ(organ: Any) -> str:
     return "all organs" if str(organ) == POOLED else name_for_people(str(organ))
 
 
+def start_sentence(text: str) -> str:
+    """Return a text with a capital first letter, the others as they are."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def write_number(value: float, digits: int, *, signed: bool = False) -> str:
     """Return a number with so many decimals and a true minus sign."""
     text = f"{float(value):{'+' if signed else ''}.{digits}f}"
@@ -55,18 +67,26 @@ def write_number(value: float, digits: int, *, signed: bool = False) -> str:
 
 
 def format_number(value: Any, metric: str, *, signed: bool = False) -> str:
-    """Return a value or a difference of a metric without its unit: ``0.041`` for Dice, ``2.60`` for mm.
+    """Return a value or difference without its unit: ``0.041`` for Dice, ``2.60`` for mm.
 
     Ratios have three decimals; lengths and volumes two, from 10 on one. Unknown values are ``–``.
     """
     if not is_known(value):
         return UNKNOWN
-    digits = (1 if abs(float(value)) >= 10 else 2) if find_measure(metric).unit else 3
-    return write_number(value, digits, signed=signed)
+    return write_number(value, _count_digits(value, metric), signed=signed)
+
+
+def round_as_shown(value: float, metric: str) -> float:
+    """Return a value with the decimals that are shown, to be compared as a reader would."""
+    return round(float(value), _count_digits(value, metric))
+
+
+def _count_digits(value: float, metric: str) -> int:
+    return (1 if abs(float(value)) >= 10 else 2) if find_measure(metric).unit else 3
 
 
 def format_value(value: Any, metric: str, *, signed: bool = False) -> str:
-    """Return a value or a difference with its unit: ``0.041``, ``2.60 mm``, ``not measured``."""
+    """Return a value or difference with its unit: ``0.041``, ``2.60 mm``, ``not measured``."""
     if not is_known(value):
         return "not measured"
     return f"{format_number(value, metric, signed=signed)} {find_measure(metric).unit}".rstrip()
@@ -99,7 +119,7 @@ def format_p(p: Any) -> str:
 
 
 def compare_p(p: Any) -> str:
-    """Return ``= 0.012``, ``< 0.001`` or ``> 0.99``, for a column headed p, or ``–``."""
+    """Return ``= 0.012``, ``< 0.001``, ``> 0.99`` or ``–``, for a column headed p."""
     if not is_known(p):
         return UNKNOWN
     p = float(p)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from helpers import __version__
-from helpers.figures.style import name_for_people
 from helpers.report.blocks import Report, Section
 from helpers.report.outputs import Outputs, read_outputs
 from helpers.report.sections.answers import compose_answers
@@ -18,6 +17,7 @@ from helpers.report.sections.methods import compose_methods, read_date
 from helpers.report.sections.people import compose_people
 from helpers.report.sections.performance import compose_performance
 from helpers.report.sections.spatial import compose_spatial
+from helpers.vocabulary.words import name_for_people
 
 _COMPOSERS: tuple[Callable[[Outputs], Section], ...] = (
     compose_answers,
@@ -47,7 +47,11 @@ def compose_report(folder: Path) -> Report:
     StageError
         It is no study's output folder.
     """
-    outputs = read_outputs(Path(folder))
+    return compose_outputs(read_outputs(Path(folder)))
+
+
+def compose_outputs(outputs: Outputs) -> Report:
+    """Put together the report of what :func:`read_outputs` found."""
     parameters = outputs.parameters
     return Report(
         title=parameters.title or name_for_people(parameters.name),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from helpers.figures.style import name_for_people
-from helpers.report import sentences
 from helpers.report.blocks import Block, Heading, Note, Section, Table, Text
 from helpers.report.outputs import Outputs
-from helpers.report.sections.questions import make_section, tabulate_reasons, tell_failures
+from helpers.report.sections.questions import count_exclusions, tell_failures
+from helpers.report.sentences.study import count_reasons, describe_exclusions
+from helpers.vocabulary.statuses import STATUSES, Status
+from helpers.vocabulary.words import name_for_people, name_organ
 
 _PLACE = ("losses", "Who was left out, and what failed", "Left out")
 
@@ -19,55 +20,52 @@ def compose_losses(outputs: Outputs) -> Section:
     if outputs.cohort is None:
         blocks.append(Note("Who was left out is not known: 01_cohort has not been run."))
     else:
-        excluded = outputs.cohort[~outputs.cohort["included"].astype(bool)]
-        blocks.append(Text(sentences.describe_exclusions(len(outputs.cohort), len(excluded))))
-        if len(excluded):
-            told = excluded if outputs.exclusions is None else outputs.exclusions
-            blocks.append(tabulate_reasons("Scans left out, by reason", told))
+        blocks += [Text(describe_exclusions(*count_exclusions(outputs))), *_count_reasons(outputs, outputs.cohort)]
     blocks += [Heading("Scans on which a model failed"), *tell_failures(outputs)]
     if outputs.metrics is not None and "status" in outputs.metrics:
         blocks.append(Heading("Empty and missing masks, and what they count as"))
-        blocks.append(_count_statuses(outputs.metrics))
-        by_organ = _count_by_organ(outputs.metrics)
-        blocks.append(by_organ if by_organ is not None else Text("Every organ of every scan could be measured."))
-    return make_section(_PLACE, blocks)
+        blocks += [_count_statuses(outputs.metrics), _count_by_organ(outputs.metrics)]
+    return Section(*_PLACE, tuple(blocks))
+
+
+def _count_reasons(outputs: Outputs, cohort: pd.DataFrame) -> list[Block]:
+    left_out = cohort[~cohort["included"].astype(bool)]
+    counted = count_reasons(left_out if outputs.exclusions is None else outputs.exclusions) if len(left_out) else []
+    rows = pd.DataFrame({"Reason": [text for text, _ in counted], "Scans": [str(number) for _, number in counted]})
+    return [Table("Scans left out, by reason", rows, numeric=("Scans",))] if counted else []
+
+
+def _find_status(key: str) -> Status:
+    return STATUSES.get(key, Status(key, name_for_people(key), "not stated"))
 
 
 def _count_statuses(metrics: pd.DataFrame) -> Table:
     """Return every convention with how often it applied to each model, zeros too."""
-    models = list(dict.fromkeys(metrics["model"]))
     counts = metrics.groupby(["status", "model"], observed=True).size()
-    rows = []
-    for status in [
-        *sentences.STATUSES,
-        *(name for name in metrics["status"].unique() if name not in sentences.STATUSES),
-    ]:
-        if status == "ok":
-            continue
-        what, counts_as = sentences.STATUSES.get(status, (name_for_people(status), "not stated"))
-        rows.append(
-            {
-                "What happened": what,
-                "What it counts as": counts_as,
-                **{f"{model} (organs of scans)": str(int(counts.get((status, model), 0))) for model in models},
-            }
-        )
-    frame = pd.DataFrame(rows)
-    return Table("Conventions, and how often they applied", frame, numeric=tuple(frame.columns[2:]))
+    columns = {model: f"{model} (organs of scans)" for model in metrics["model"].unique()}
+    rows = [
+        {
+            "What happened": _find_status(key).meaning,
+            "What it counts as": _find_status(key).counts_as,
+            **{column: str(int(counts.get((key, model), 0))) for model, column in columns.items()},
+        }
+        for key in dict.fromkeys((*STATUSES, *metrics["status"]))
+        if key != "ok"
+    ]
+    return Table("Conventions, and how often they applied", pd.DataFrame(rows), numeric=tuple(columns.values()))
 
 
-def _count_by_organ(metrics: pd.DataFrame) -> Table | None:
-    counts = metrics.groupby(["model", "organ", "status"], sort=False, observed=True).size()
+def _count_by_organ(metrics: pd.DataFrame) -> Block:
+    counts = metrics[metrics["status"] != "ok"].groupby(["model", "organ", "status"], sort=False, observed=True).size()
     rows = [
         {
             "Model": model,
-            "Organ": sentences.name_organ(organ),
+            "Organ": name_organ(organ),
             "Scans": str(number),
-            "What happened": sentences.STATUSES.get(status, (name_for_people(status), ""))[0],
+            "What happened": _find_status(status).meaning,
         }
         for (model, organ, status), number in counts.items()
-        if status != "ok"
     ]
     if not rows:
-        return None
+        return Text("Every organ of every scan could be measured.")
     return Table("Scans without an ordinary result", pd.DataFrame(rows), numeric=("Scans",), folded=len(rows) > 8)

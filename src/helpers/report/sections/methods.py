@@ -8,28 +8,28 @@ import pandas as pd
 
 from helpers import __version__
 from helpers.fairness.audit import INTERVAL_METHOD
-from helpers.figures.style import METRIC_LABELS, name_for_people
-from helpers.report import sentences
-from helpers.report.blocks import Block, Bullets, Heading, Section, Table, Text
+from helpers.report.blocks import Bullets, Heading, Section, Table, Text
 from helpers.report.outputs import Outputs
-from helpers.report.sections.questions import (
-    count_groups,
-    is_prompted,
-    label_attribute,
-    list_covariates,
-    list_prompts,
-    make_section,
-)
+from helpers.report.sections.questions import count_groups, label_attribute, tell_tolerance
+from helpers.report.sentences.study import describe_prompt, describe_prompts
+from helpers.vocabulary.measures import find_measure
+from helpers.vocabulary.words import CORRECTIONS, format_value, list_words, name_for_people
 
 _PLACE = ("methods", "Methods and provenance", "Methods")
 _PACKAGES_TOLD = (
-    "numpy", "scipy", "pandas", "statsmodels", "pingouin", "SimpleITK", "surface-distance", "scikit-image", "segment-anything", "torch", "plotly",
+    "numpy", "scipy", "pandas", "statsmodels", "pingouin", "SimpleITK", "surface-distance", "scikit-image",
+    "segment-anything", "torch", "plotly",
 )  # fmt: skip
 _REFERENCES = {
-    "study": "Li Q, et al. An empirical study on the fairness of foundation models for multi-organ image segmentation. arXiv:2406.12646, 2024.",
-    "nsd": "Nikolov S, Blackwell S, Zverovitch A, et al. Clinically applicable segmentation of head and neck anatomy for radiotherapy. J Med Internet Res 2021;23:e26151 (surface Dice; the surface-distance package).",
-    "metrics": "Maier-Hein L, Reinke A, Godau P, et al. Metrics reloaded: recommendations for image analysis validation. Nat Methods 2024;21:195–212.",
-    "equivalence": "Schuirmann DJ. A comparison of the two one-sided tests procedure and the power approach. J Pharmacokinet Biopharm 1987;15:657–680. Berger RL. Multiparameter hypothesis testing and acceptance sampling. Technometrics 1982;24:295–300.",
+    "study": "Li Q, et al. An empirical study on the fairness of foundation models for multi-organ image segmentation. "
+    "arXiv:2406.12646, 2024.",
+    "nsd": "Nikolov S, Blackwell S, Zverovitch A, et al. Clinically applicable segmentation of head and neck anatomy "
+    "for radiotherapy. J Med Internet Res 2021;23:e26151 (surface Dice; the surface-distance package).",
+    "metrics": "Maier-Hein L, Reinke A, Godau P, et al. Metrics reloaded: recommendations for image analysis "
+    "validation. Nat Methods 2024;21:195–212.",
+    "equivalence": "Schuirmann DJ. A comparison of the two one-sided tests procedure and the power approach. J "
+    "Pharmacokinet Biopharm 1987;15:657–680. Berger RL. Multiparameter hypothesis testing and acceptance sampling. "
+    "Technometrics 1982;24:295–300.",
     "holm": "Holm S. A simple sequentially rejective multiple test procedure. Scand J Stat 1979;6:65–70.",
     "fdr_bh": "Benjamini Y, Hochberg Y. Controlling the false discovery rate. J R Stat Soc B 1995;57:289–300.",
     "max_t": "Westfall PH, Young SS. Resampling-based multiple testing. Wiley, 1993.",
@@ -40,32 +40,32 @@ _REFERENCES = {
 
 def compose_methods(outputs: Outputs) -> Section:
     """Compose a paragraph fit to paste, its references, and where the numbers come from."""
-    run = outputs.run
-    blocks: list[Block] = [
-        Text(_write_paragraph(outputs), lead="To paste into a paper"),
-        Heading("References"),
-        Bullets(tuple(_list_references(outputs))),
-        Heading("What was compared"),
-        _tabulate_models(outputs),
-        _tabulate_groups(outputs),
-    ]
-    facts = {"Report made from results of": read_date(outputs), "segfair": __version__}
-    if run.get("git_commit"):
-        commit = str(run["git_commit"])
-        facts["Code version (git commit)"] = commit[:9] + (" with local changes" if commit.endswith("+changes") else "")
-    if run.get("parameters_hash"):
-        facts["Parameters (hash)"] = str(run["parameters_hash"])[:12]
-    if run.get("python"):
-        facts["Python"] = str(run["python"])
-    facts |= _list_packages(outputs)
-    blocks += [
-        Heading("Provenance"),
-        Table(
-            "What the numbers were made with",
-            pd.DataFrame({"What": list(facts), "Which": [str(value) for value in facts.values()]}),
+    facts = pd.DataFrame(_list_facts(outputs).items(), columns=["What", "Which"])
+    return Section(
+        *_PLACE,
+        (
+            Text(_write_paragraph(outputs), lead="To paste into a paper"),
+            Heading("References"),
+            Bullets(tuple(_list_references(outputs))),
+            Heading("What was compared"),
+            _tabulate_models(outputs),
+            _tabulate_groups(outputs),
+            Heading("Provenance"),
+            Table("What the numbers were made with", facts),
         ),
-    ]
-    return make_section(_PLACE, blocks)
+    )
+
+
+def _list_facts(outputs: Outputs) -> dict[str, str]:
+    run, commit = outputs.run, str(outputs.run.get("git_commit") or "")
+    facts = {
+        "Report made from results of": read_date(outputs),
+        "segfair": __version__,
+        "Code version (git commit)": commit[:9] + (" with local changes" if commit.endswith("+changes") else ""),
+        "Parameters (hash)": str(run.get("parameters_hash") or "")[:12],
+        "Python": str(run.get("python") or ""),
+    }
+    return {name: fact for name, fact in facts.items() if fact} | _list_packages(outputs)
 
 
 def read_date(outputs: Outputs) -> str:
@@ -77,36 +77,38 @@ def read_date(outputs: Outputs) -> str:
 
 def _write_paragraph(outputs: Outputs) -> str:
     parameters, fairness = outputs.parameters, outputs.parameters.fairness
-    margins = sentences.list_words(
-        f"{sentences.format_size(value, metric)} for {sentences.METRIC_NAMES.get(metric, metric)}"
+    margins = list_words(
+        f"{format_value(value, metric)} for {find_measure(metric).name}"
         for metric, value in fairness.margin.items()
         if metric in fairness.metrics
     )
+    groups = list_words(label_attribute(outputs, name) for name in outputs.attributes)
     packages = _list_packages(outputs)
-    told = sentences.list_words(f"{name} {packages[name]}" for name in _PACKAGES_TOLD if name in packages)
+    told = list_words(f"{name} {packages[name]}" for name in _PACKAGES_TOLD if name in packages)
     correction = (
-        f"corrected by {sentences.CORRECTIONS[fairness.correction]} over all tests of the study"
+        f"adjusted by {CORRECTIONS[fairness.correction]} over all tests of the study"
         if fairness.correction != "none"
-        else "not corrected for their number"
+        else "not adjusted for their number"
     )
-    held = sorted({name for names in list_covariates(outputs).values() for name in names})
+    prompts = f" {describe_prompts(outputs.prompts, ())}" if outputs.prompts else ""
     adjusted = (
-        f" Adjusted gaps come from linear models with {sentences.list_words(held)} as covariates and heteroscedasticity-consistent standard errors; matched "
-        "gaps from one-to-one pairs of people."
-        if held
+        f" Adjusted gaps come from linear models with {list_words(outputs.adjusted_for)} as covariates and "
+        "heteroscedasticity-consistent standard errors; matched gaps from one-to-one pairs of people."
+        if outputs.adjusted_for
         else ""
     )
-    prompts = f" {sentences.describe_prompts(list_prompts(outputs))}" if is_prompted(outputs) else ""
     return (
-        f"Masks were compared with segfair {__version__}{f' ({told})' if told else ''}.{prompts} Per person, model and organ we computed "
-        f"{sentences.list_words(METRIC_LABELS[metric].partition(' (')[0] for metric in fairness.metrics)}; surface Dice used a tolerance of {parameters.metrics.tolerance_mm:g} mm. "
-        "Several scans of one person were averaged first; the person is the unit of all statistics. "
-        f"Groups by {sentences.list_words(label_attribute(outputs, name) for name in outputs.attributes)} with at least {fairness.min_group} people were compared. "
-        f"Gaps between group means carry 95 % {INTERVAL_METHOD} intervals over people ({fairness.bootstrap} draws, seed {parameters.seed}); "
-        f"p-values (Mann-Whitney for two groups, Kruskal-Wallis for more) are {correction}, at {fairness.alpha:g}. Gaps up to {margins or 'no margin'} were set beforehand as of no "
-        "consequence; a disparity needs a significant test and an interval of a difference beyond that margin, equivalence two one-sided Welch tests of every pair of groups. "
-        "The part of a Dice gap owed to organ size is the gap in the Dice each person would have under the cohort's mean boundary error."
-        + adjusted
+        f"Masks were compared with segfair {__version__}{f' ({told})' if told else ''}.{prompts} Per person, model and "
+        f"organ we computed {list_words(find_measure(metric).long_name for metric in fairness.metrics)}; surface Dice "
+        f"used a tolerance of {tell_tolerance(outputs)}. Several scans of one person were averaged first; the person "
+        f"is the unit of all statistics. Groups by {groups} with at least {fairness.min_group} people were compared. "
+        f"Gaps between group means carry 95 % {INTERVAL_METHOD} intervals over people "
+        f"({fairness.bootstrap} draws, seed {parameters.seed}); p-values (Mann-Whitney for two groups, Kruskal-Wallis "
+        f"for more) are {correction}, at {fairness.alpha:g}. "
+        f"Gaps up to {margins or 'no margin'} were considered unimportant, set beforehand; a disparity needs a "
+        "significant test and an interval of a difference beyond that margin, equivalence two one-sided Welch tests of "
+        "every pair of groups. The part of a Dice gap due to organ size is the gap in the Dice each person would have "
+        f"under the cohort's mean boundary error.{adjusted}"
     )
 
 
@@ -126,16 +128,13 @@ def _list_packages(outputs: Outputs) -> dict[str, str]:
 
 
 def _tabulate_models(outputs: Outputs) -> Table:
-    rows = [
-        {
-            "Model": model.name,
-            "Kind": name_for_people(model.kind),
-            "Prompt, from the expert's mask": "none known"
-            if model.kind == "precomputed"
-            else sentences.describe_prompt(model.prompt),
-        }
-        for model in outputs.parameters.models
-    ]
+    rows = []
+    for model in outputs.parameters.models:
+        row = {"Model": model.name, "Kind": name_for_people(model.kind)}
+        if outputs.prompts:
+            prompt = outputs.prompts.get(model.name)
+            row["Prompt, from the expert's mask"] = "none known" if prompt is None else describe_prompt(prompt)
+        rows.append(row)
     return Table("Models", pd.DataFrame(rows))
 
 
@@ -143,7 +142,7 @@ def _tabulate_groups(outputs: Outputs) -> Table:
     rows = [
         {
             "Attribute": label_attribute(outputs, name),
-            "Groups": sentences.list_words(count_groups(outputs, name)) or "not known before 01_cohort has run",
+            "Groups": list_words(count_groups(outputs, name)) or "not known before 01_cohort has run",
         }
         for name in outputs.attributes
     ]

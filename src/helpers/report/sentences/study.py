@@ -1,4 +1,4 @@
-"""Whose scans, what was left out, what failed, and what the models were given: rules from counts to sentences."""
+"""Whose scans, what was left out, what failed, and what the models were given, in sentences."""
 
 from __future__ import annotations
 
@@ -8,35 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from helpers.cohort.reasons import LISTED, name_kinds
-from helpers.figures.style import name_for_people
 from helpers.parameters import Prompt
-from helpers.report.sentences.words import count, list_words
+from helpers.vocabulary.words import count, list_words, name_for_people, start_sentence
 
+_NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)")
 # By how much the shares of failed scans in two groups differ (0 to 1) before that is told.
 UNEVEN_FAILURES = 0.1
-# What an empty or absent mask counts as; `helpers.metrics.EMPTY_CASES` holds the values.
-STATUSES = {
-    "reference_empty": (
-        "the organ is not in the expert's mask, but in the model's",
-        "nothing to compare: left out of every mean",
-    ),
-    "prediction_empty": (
-        "the model drew nothing where the expert drew the organ",
-        "Dice and surface Dice 0; it has no distance",
-    ),
-    "both_empty": ("the organ is in neither mask", "nothing to compare: left out of every mean"),
-    "prediction_missing": (
-        "there is no mask: the model failed on the scan",
-        "left out of every mean, never counted as 0",
-    ),
-    "failed": ("the masks could not be compared", "left out of every mean, never counted as 0"),
-}
 
 
 def describe_people(
     people: int, scans: int, models: Sequence[str], *, phantoms: bool, annotators: Sequence[str] = ()
 ) -> str:
-    """Say which models were tried on whose scans; those named in `annotators` are people."""
+    """Say which models were tried on whose scans; those in `annotators` are people."""
     whom = count(people, "phantom") if phantoms else count(people, "person", "people")
     verb = "was" if len(models) == 1 else "were"
     kinds = [
@@ -47,8 +30,8 @@ def describe_people(
         )
         if names
     ]
-    who = list_words(kinds)
-    return f"{who[:1].upper()}{who[1:]} {verb} compared with the expert's masks on {count(scans, 'scan')} of {whom}."
+    who = start_sentence(list_words(kinds))
+    return f"{who} {verb} compared with the expert's masks on {count(scans, 'scan')} of {whom}."
 
 
 def describe_groups(
@@ -60,7 +43,7 @@ def describe_groups(
     ----------
     attribute : str
     counts : mapping of str to int or None
-        People per group; None where there are fewer than `min_group`; empty where nobody has a group.
+        People per group; None: fewer than `min_group`; empty where nobody has a group.
     missing : int
         People whose group is not known: nothing recorded, nothing readable, or in no group.
     """
@@ -68,12 +51,16 @@ def describe_groups(
     small = [f"“{group}”" for group, number in counts.items() if number is None]
     parts = shown + ([f"fewer than {min_group} each in {list_words(small)}"] if len(small) > 1 else [])
     parts += [f"fewer than {min_group} in {small[0]}"] if len(small) == 1 else []
-    parts += [f"not known for {_hide_few(missing, min_group)}"] if missing else []
-    name = name_for_people(attribute)
-    heading = f"{name[0].upper()}{name[1:]}{f' ({unit})' if unit else ''}"
+    parts += [f"not known for {tell_count(missing, min_group)}"] if missing else []
+    heading = f"{start_sentence(name_for_people(attribute))}{f' ({unit})' if unit else ''}"
     if not counts and missing:
         return f"{heading}: not known for anyone."
     return f"{heading}: {', '.join(parts)}." if parts else f"{heading}: no groups."
+
+
+def tell_count(number: int | None, min_group: int) -> str:
+    """Return a number of people, or that there are fewer than a group needs (None: fewer)."""
+    return f"fewer than {min_group}" if number is None or number < min_group else str(number)
 
 
 def describe_no_statistics(scans: int, min_group: int, *, groups: int = 0) -> str:
@@ -85,8 +72,8 @@ def describe_no_statistics(scans: int, min_group: int, *, groups: int = 0) -> st
         )
     verb = "allows" if scans == 1 else "allow"
     return (
-        f"{count(scans, 'scan').capitalize()} {verb} no group statistics: no two groups with at least {min_group} people could be compared. "
-        "The results describe these scans and say nothing about groups of people."
+        f"{count(scans, 'scan').capitalize()} {verb} no group statistics: no two groups with at least {min_group} "
+        "people could be compared. The results describe these scans and say nothing about groups of people."
     )
 
 
@@ -98,14 +85,13 @@ def describe_failures(inference: pd.DataFrame) -> list[str]:
         if failed == len(rows):
             said.append(f"{model} failed on every one of {count(len(rows), 'scan')}: it has no results.")
         elif failed:
-            said.append(
-                f"{model} failed on {failed} of {count(len(rows), 'scan')}; these are missing from its results, not counted as zero."
-            )
+            of = count(len(rows), "scan")
+            said.append(f"{model} failed on {failed} of {of}: missing from its results, not counted as zero.")
     return said or ["No model failed on any scan."]
 
 
 def describe_uneven_failures(model: str, attribute: str, counts: Mapping[str, tuple[int, int]]) -> str:
-    """Say in which group a model failed most often, where that is far more often than in another; else nothing.
+    """Say in which group a model failed far more often than in another; empty where it did not.
 
     Parameters
     ----------
@@ -124,8 +110,8 @@ def describe_uneven_failures(model: str, attribute: str, counts: Mapping[str, tu
         else "what it was able to draw there may not speak for the rest"
     )
     return (
-        f"{model}, by {name_for_people(attribute)}: it failed on {failed} of {scans} scans in “{most}”, and on {fewest} of {others} in “{least}”. "
-        f"Its means leave these out: {left}."
+        f"{model}, by {name_for_people(attribute)}: it failed on {failed} of {scans} scans in “{most}”, and on "
+        f"{fewest} of {others} in “{least}”. Its means leave these out: {left}."
     )
 
 
@@ -134,8 +120,9 @@ def describe_total_failures(failed: int, compared: int, *, below: float) -> str:
     if not failed:
         return ""
     return (
-        f"In {failed:,} of {compared:,} comparisons a model missed the organ all but completely (Dice below {below:g}). Whether such a rare failure turns up among few "
-        "people is luck: the interval of a group of fewer than about 30 cannot know of those that did not. Count the failures as well as the means."
+        f"In {failed:,} of {compared:,} comparisons a model missed the organ almost completely (Dice below {below:g}). "
+        "Whether such a rare failure turns up among few people is luck, and the interval of a group of fewer than "
+        "about 30 does not allow for those that did not. Count the failures as well as the means."
     )
 
 
@@ -147,14 +134,15 @@ def describe_exclusions(total: int, excluded: int) -> str:
         return f"None of {count(total, 'scan')} was left out."
     if excluded == total:
         return f"Every one of {count(total, 'scan')} was left out: nothing could be measured."
-    return f"{excluded} of {count(total, 'scan')} {'was' if excluded == 1 else 'were'} left out before anything was measured."
+    were = "was" if excluded == 1 else "were"
+    return f"{excluded} of {count(total, 'scan')} {were} left out before anything was measured."
 
 
 def count_reasons(excluded: pd.DataFrame) -> list[tuple[str, int]]:
     """Count scans left out by kind of reason, the commonest first.
 
-    The sentence is told where all scans of a kind share it, else what the kind is called: a person's
-    value shows where a single scan has that reason alone. Tables of earlier versions have no kinds.
+    The sentence is told where all scans of a kind share it, else what the kind is called: one
+    person's value shows where a single scan has that reason. Earlier tables have no kinds.
 
     Parameters
     ----------
@@ -163,7 +151,7 @@ def count_reasons(excluded: pd.DataFrame) -> list[tuple[str, int]]:
     """
     if "kind" not in excluded:
         return merge_reasons(excluded["reason"])
-    kinds = excluded["kind"].where(excluded["kind"] != LISTED, excluded["reason"])
+    kinds = excluded["kind"].where(excluded["kind"].notna() & (excluded["kind"] != LISTED), excluded["reason"])
     counted = [
         (told.iloc[0] if len(set(told)) == 1 else name_kinds(str(kind)), len(told))
         for kind, told in excluded["reason"].groupby(kinds, sort=False)
@@ -172,43 +160,42 @@ def count_reasons(excluded: pd.DataFrame) -> list[tuple[str, int]]:
 
 
 def merge_reasons(reasons: Iterable[str]) -> list[tuple[str, int]]:
-    """Count equal reasons, the commonest first; reasons that differ in numbers alone are one, with … for the numbers.
+    """Count equal reasons, the commonest first, with … for the numbers in which they differ.
 
-    A value that belongs to one person (an age of 103) so is told only where a single scan has that reason.
+    One person's value (an age of 103) is so told only where a single scan has the reason.
     """
-    kinds: dict[str, list[str]] = {}
+    alike: dict[str, list[list[str]]] = {}
     for reason in reasons:
         text = reason or "no reason recorded"
-        kinds.setdefault(re.sub(r"-?\d+(?:\.\d+)?", "#", text), []).append(text)
-    merged = []
-    for texts in kinds.values():
-        words = [re.split(r"(-?\d+(?:\.\d+)?)", text) for text in texts]
-        same = [part if all(other[place] == part for other in words) else "…" for place, part in enumerate(words[0])]
-        merged.append(("".join(same), len(texts)))
+        alike.setdefault(_NUMBER.sub("#", text), []).append(_NUMBER.split(text))
+    merged = [
+        ("".join(part[0] if len(set(part)) == 1 else "…" for part in zip(*same, strict=True)), len(same))
+        for same in alike.values()
+    ]
     return sorted(merged, key=lambda pair: -pair[1])
 
 
-def describe_prompts(prompts: Mapping[str, Prompt | None]) -> str:
-    """Say where the models' prompts came from.
+def describe_prompts(prompts: Mapping[str, Prompt], ready: Sequence[str]) -> str:
+    """Say where the models' prompts came from; empty for models that need none.
 
     Parameters
     ----------
-    prompts : mapping of str to Prompt or None
-        Of each model; None where its masks were made elsewhere.
+    prompts : mapping of str to Prompt
+        Of each model that is given prompts.
+    ready : sequence of str
+        Models whose masks were made elsewhere.
     """
-    ready = [model for model, prompt in prompts.items() if prompt is None]
     alike: dict[str, list[str]] = {}
     for model, prompt in prompts.items():
-        if prompt is not None:
-            alike.setdefault(describe_prompt(prompt), []).append(model)
+        alike.setdefault(describe_prompt(prompt), []).append(model)
     said = []
     if alike:
-        each = [
+        each = "; ".join(
             f"{list_words(models)} {'is' if len(models) == 1 else 'are'} given {what}" for what, models in alike.items()
-        ]
+        )
         said.append(
-            f"The prompts are simulated from the expert's own mask: {'; '.join(each)}. They know where the organ is, "
-            "so the results are an upper bound: a clinician's prompts would do worse."
+            f"The prompts are simulated from the expert's own mask: {each}. They know where the organ is, so the "
+            "results are an upper bound: a clinician's prompts would do worse."
         )
     if ready:
         said.append(f"The masks of {list_words(ready)} were made elsewhere; how is not known to this report.")
@@ -240,27 +227,22 @@ def _describe_points(prompt: Prompt) -> str:
     return " and ".join(part for part in (inside, beside) if part)
 
 
-def _hide_few(number: int, min_group: int) -> str:
-    return str(number) if number >= min_group else f"fewer than {min_group}"
-
-
-def describe_confounders(held: Sequence[str], missed: Sequence[str]) -> str:
+def describe_confounders(adjusted: Sequence[str], missed: Sequence[str]) -> str:
     """Say what the adjusted gaps allow for, and what they do not.
 
     Parameters
     ----------
-    held : sequence of str
-        What was held equal in one comparison or another, for people.
+    adjusted : sequence of str
+        What was adjusted for in one comparison or another, for people.
     missed : sequence of str
-        What was recorded as a confounder, and held equal in none.
+        What was recorded as a confounder, and adjusted for in none.
     """
-    if held:
-        said = (
-            f"Adjusted gaps hold equal what was recorded ({list_words(held)}), as far as the groups overlap in it. What was not recorded, such as "
-            "disease, scanner or who drew the mask, is not allowed for: it can cause a gap, or hide one."
-        )
-    else:
-        said = "Gaps are not adjusted, for nothing else could be held equal: what goes together with an attribute can cause its gap, or hide one."
-    if missed:
-        said += f" Recorded as possible confounders, and not allowed for: {list_words(missed)}."
-    return said
+    said = (
+        f"Gaps are adjusted for what was recorded ({list_words(adjusted)}), as far as the groups overlap in it. What "
+        "was not recorded, such as disease, scanner or who drew the mask, is not adjusted for: it can cause a gap, or "
+        "hide one."
+        if adjusted
+        else "Gaps are not adjusted, for nothing else was recorded that could be: what goes together with an attribute "
+        "can cause its gap, or hide one."
+    )
+    return said + (f" Recorded as possible confounders, and not adjusted for: {list_words(missed)}." if missed else "")
