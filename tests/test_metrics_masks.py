@@ -13,15 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from helpers import metrics
-from helpers.metrics import (
-    EMPTY_CASES,
-    MEASURED,
-    MEASURES,
-    SYMMETRIC_MEASURES,
-    compare_annotators,
-    compare_masks,
-    masks,
-)
+from helpers.metrics import compare_annotators, compare_masks, masks
+from helpers.vocabulary.measures import MEASURES, list_symmetric
+from helpers.vocabulary.statuses import EMPTY_CASES, MEASURED
 
 SHAPE = (7, 8, 9)
 
@@ -250,7 +244,7 @@ def test_annotators_can_be_exchanged(rng):
     there = compare_annotators(first, second, spacing, tolerance_mm=1.0)
     back = compare_annotators(second, first, spacing, tolerance_mm=1.0)
     against = compare_masks(first, second, spacing, tolerance_mm=1.0)
-    for name in SYMMETRIC_MEASURES:
+    for name in list_symmetric():
         sign = -1 if name == "volume_error_ml" else 1
         assert getattr(there, name) == pytest.approx(sign * getattr(back, name), rel=1e-12), name
         if name != "boundary_error_mm":
@@ -266,7 +260,7 @@ def test_an_organ_that_one_annotator_alone_has_drawn_is_a_full_disagreement():
         assert all(math.isnan(getattr(found, name)) for name in ("hd95_mm", "assd_mm", "boundary_error_mm"))
     neither = compare_annotators(empty, empty, (1.0, 1.0, 10.0), tolerance_mm=2.0)
     assert neither.status == "both_empty"
-    assert all(math.isnan(getattr(neither, name)) for name in SYMMETRIC_MEASURES)
+    assert all(math.isnan(getattr(neither, name)) for name in list_symmetric())
 
 
 @settings(max_examples=200, deadline=None)

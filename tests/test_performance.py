@@ -13,8 +13,8 @@ import yaml
 from helpers import fairness, performance, storage
 from helpers.compute import close_client
 from helpers.errors import StageError
-from helpers.metrics import MEASURES
 from helpers.study import Study, load_study
+from helpers.vocabulary.measures import MEASURES
 
 SHAPE = (7, 8, 9)
 SPACING_XYZ = (1.0, 2.0, 3.0)

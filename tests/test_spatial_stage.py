@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from helpers import storage, volumes
+from helpers import volumes
 from helpers.errors import StageError
+from helpers.schema import TABLES
 from helpers.spatial import Template, describe_location, describe_places, map_errors
 from helpers.spatial.measuring import SurfaceCase, measure_errors, measure_shapes
-from helpers.spatial.tables import GROUP_COLUMNS, QUALITY_COLUMNS, SUMMARY_COLUMNS, type_table
+from helpers.spatial.tables import type_table
 from tests.spatial_cohort import draw_ellipsoid, make_study, write_cohort, write_prediction
 
 EROSION_MM = 4.0
@@ -88,7 +89,7 @@ def test_planted_erosion_is_found_where_it_was_planted(ellipsoids):
 def test_summary_points_at_the_back(ellipsoids):
     _, _, result = ellipsoids
     row = result.summary.query("model == 'eroded' and attribute == 'sex'").iloc[0]
-    assert list(result.summary.columns) == SUMMARY_COLUMNS
+    assert list(result.summary.columns) == TABLES["spatial_summary"].names
     assert (row["group_a"], row["group_b"], row["n"], row["n_a"], row["n_b"]) == ("female", "male", 12, 6, 6)
     assert row["n_tested"] == 10, "the two of 65 and over share a level of the covariate with nobody"
     # Where nobody's prediction errs at all there is nothing to test.
@@ -184,7 +185,7 @@ def test_files_follow_the_contract(ellipsoids):
     assert errors.dtypes.astype(str).to_dict() == {"number": "int32", "vertex": "int32", "error_mm": "float32"}
     assert len(errors) == 13 * count
     quality = pd.read_csv(folder / "organ" / "quality.csv")
-    assert list(quality.columns) == QUALITY_COLUMNS
+    assert list(quality.columns) == TABLES["quality"].names
     assert quality["number"].tolist() == cohort["number"].tolist()
     assert (quality["status"] == "ok").all() and (quality["distance_mm"] < 1.5).all()
     for file in folder.rglob("*"):
@@ -196,10 +197,10 @@ def test_maps_are_read_back_as_they_were_written(ellipsoids):
     study, _, result = ellipsoids
     folder = study.folder / "spatial"
     pd.testing.assert_frame_equal(study.read("maps"), result.maps)
-    pd.testing.assert_frame_equal(type_table(study.read("spatial_summary"), SUMMARY_COLUMNS), result.summary)
-    pd.testing.assert_frame_equal(type_table(study.read("spatial_groups"), GROUP_COLUMNS), result.groups)
-    quality = type_table(storage.read_table(folder / "organ" / "quality.csv", made_by="04_spatial"), QUALITY_COLUMNS)
-    pd.testing.assert_frame_equal(quality, result.quality[QUALITY_COLUMNS])
+    pd.testing.assert_frame_equal(type_table(study.read("spatial_summary"), "spatial_summary"), result.summary)
+    pd.testing.assert_frame_equal(type_table(study.read("spatial_groups"), "spatial_groups"), result.groups)
+    quality = type_table(study.read("quality", organ="organ"), "quality")
+    pd.testing.assert_frame_equal(quality, result.quality[TABLES["quality"].names])
     assert json.loads((folder / "notes.json").read_text(encoding="utf-8")) == result.notes
     again = Template.load(folder / "organ" / "template.npz")
     np.testing.assert_allclose(again.vertices_mm, result.templates["organ"].vertices_mm, atol=1e-4)
@@ -305,7 +306,7 @@ def test_two_people_give_a_note_and_empty_tables(tmp_path):
     result = map_errors(study)
     assert result.notes == ["organ: 2 subjects with this organ; a template needs at least 3, so there is no map"]
     assert result.maps.empty and "error_female" in result.maps and "difference" in result.maps
-    assert result.summary.empty and list(result.summary.columns) == SUMMARY_COLUMNS
+    assert result.summary.empty and list(result.summary.columns) == TABLES["spatial_summary"].names
     assert (result.quality["status"] == "no_template").all() and not result.templates
     assert study.read("maps").empty
     assert pd.read_parquet(study.folder / "spatial" / "organ" / "errors_exact.parquet").empty

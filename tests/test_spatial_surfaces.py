@@ -10,7 +10,6 @@ from helpers.spatial.surfaces import (
     Surface,
     VoxelFrame,
     extract_surface,
-    find_boxes,
     find_closest_points,
     keep_largest_part,
     measure_enclosed_volume,
@@ -18,6 +17,7 @@ from helpers.spatial.surfaces import (
     smooth_mask,
     smooth_surface,
 )
+from helpers.volumes import find_boxes
 from tests.spatial_cohort import draw_ellipsoid
 
 UPRIGHT = np.eye(3)

@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.schema import TABLES
 from helpers.spatial.contrasts import Design
 from helpers.spatial.maps import average_groups
 from helpers.spatial.tables import (
-    GROUP_COLUMNS,
-    QUALITY_COLUMNS,
-    SUMMARY_COLUMNS,
     AttributeTests,
     adjust_over_maps,
     list_groups,
@@ -93,7 +91,7 @@ def test_summary_speaks_of_the_significant_surface(maps, design):
     p = np.where(LOWER, 0.01, 0.4)
     effect = make_effect(values, [1, 1, 1, 1, -3, -9, -4, 2], p)
     row = summarise_maps(make_tests(maps, effects={"signed": effect}, designs={"signed": design}), TEMPLATE, alpha=0.05)
-    assert set(row) | {"p_adjusted"} == set(SUMMARY_COLUMNS)
+    assert set(row) | {"p_adjusted"} == set(TABLES["spatial_summary"].names)
     assert (row["n"], row["n_a"], row["n_b"], row["n_tested"], row["vertices"]) == (4, 2, 2, 3, 8)
     assert row["significant_fraction"] == 0.9 and row["min_p_fwer"] == 0.01
     # Below −2 lies all of it but one twentieth and more; of the negative part −3 covers more than 5 %.
@@ -155,10 +153,10 @@ def test_group_means_are_over_the_surface_by_area(maps):
 
 def test_tables_survive_being_written(tmp_path):
     quality = type_table(
-        pd.DataFrame({"number": [1], "distance_mm": [0.5], "status": ["ok"], "cut": [True]}), QUALITY_COLUMNS
+        pd.DataFrame({"number": [1], "distance_mm": [0.5], "status": ["ok"], "cut": [True]}), "quality"
     )
     quality.to_csv(tmp_path / "quality.csv", index=False)
-    pd.testing.assert_frame_equal(type_table(pd.read_csv(tmp_path / "quality.csv"), QUALITY_COLUMNS), quality)
+    pd.testing.assert_frame_equal(type_table(pd.read_csv(tmp_path / "quality.csv"), "quality"), quality)
     assert quality["prediction_empty"].tolist() == [""]
-    groups = type_table(pd.DataFrame(columns=GROUP_COLUMNS), GROUP_COLUMNS)
+    groups = type_table(pd.DataFrame(), "spatial_groups")
     assert groups.empty and str(groups["prediction_empty"].dtype) == "Int64"

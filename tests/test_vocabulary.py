@@ -73,7 +73,7 @@ def test_statuses_say_what_the_empty_cases_hold():
 def test_every_verdict_has_looks_of_its_own():
     for name in ("sign", "word", "meaning", "colour", "tone"):
         assert len({getattr(verdict, name) for verdict in Verdict}) == len(Verdict)
-    assert Verdict("disparity") is Verdict.DISPARITY == "disparity" and Verdict("") is Verdict.NOT_COMPARED
+    assert Verdict("disparity") is Verdict.DISPARITY == "disparity" and Verdict("not compared").word == "not compared"
 
 
 ROW = {"worst_group": "a", "best_group": "b", "gap": 0.1, "verdict": "inconclusive", "p_adjusted": 0.2}

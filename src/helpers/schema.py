@@ -75,6 +75,12 @@ class Table:
         """The columns' names."""
         return [column.name for column in self.columns]
 
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """The columns' pandas types in memory; counts may be missing."""
+        types = {"text": "str", "number": "float64", "count": "Int64", "flag": "bool"}
+        return {column.name: types[column.kind] for column in self.columns}
+
     def find_kind(self, name: str) -> Kind:
         """Return the kind of a file's column; a column that we do not know is taken as text."""
         # Whole names before patterns, narrow patterns before wide ones.

@@ -12,7 +12,8 @@ from scipy import special
 
 from helpers.fairness import Audit
 from helpers.parameters import Fairness
-from helpers.statistics.equivalence import DISPARITY, EQUIVALENT, NEGLIGIBLE, POWER, find_detectable_difference
+from helpers.statistics.equivalence import POWER, find_detectable_difference
+from helpers.vocabulary.verdicts import Verdict
 from tests.calibration.cohorts import Plan, Truth, draw_people, draw_scores
 
 ALPHA = 0.05
@@ -120,7 +121,7 @@ def see_alarms(audit: Audit, truth: Truth) -> Seen:
         "tests": float(len(audit.family)),
         "any test": float((table["p"] <= ALPHA).any()),
         "any corrected test": float((table["p_adjusted"] <= ALPHA).any()),
-        "any verdict": float((table["verdict"] == DISPARITY).any()),
+        "any verdict": float((table["verdict"] == Verdict.DISPARITY).any()),
         "any model gap": float((audit.model_gaps["p_adjusted"] <= ALPHA).any()) if len(audit.model_gaps) else np.nan,
     }
 
@@ -134,7 +135,7 @@ def see_size(audit: Audit, truth: Truth) -> Seen:
         "any excess": float((dice["excess_p_adjusted"] <= ALPHA).any()),
         "boundary": 1.0 - lies_in(boundary["gap_low"], boundary["gap_high"], 0.0),
         "boundary test": float((boundary["p"] <= ALPHA).mean()),
-        "boundary verdict": float((boundary["verdict"] == DISPARITY).mean()),
+        "boundary verdict": float((boundary["verdict"] == Verdict.DISPARITY).mean()),
     }
 
 
@@ -198,9 +199,9 @@ def see_power(audit: Audit, truth: Truth) -> Seen:
 def see_verdicts(audit: Audit, truth: Truth) -> Seen:
     verdicts = audit.disparity["verdict"]
     return {
-        "inside": float(verdicts.isin([EQUIVALENT, NEGLIGIBLE]).mean()),
-        "equivalent": float((verdicts == EQUIVALENT).mean()),
-        "beyond": float((verdicts == DISPARITY).mean()),
+        "inside": float(verdicts.isin([Verdict.EQUIVALENT, Verdict.NEGLIGIBLE]).mean()),
+        "equivalent": float((verdicts == Verdict.EQUIVALENT).mean()),
+        "beyond": float((verdicts == Verdict.DISPARITY).mean()),
     }
 
 

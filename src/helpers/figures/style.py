@@ -88,10 +88,3 @@ def use_safe_renderer() -> None:
     pio.renderers["plotly_mimetype"].config = dict(CONFIG)
     pio.renderers["segfair_svg_link"] = _SvgLink()
     pio.renderers.default = "plotly_mimetype+segfair_svg_link"
-
-
-# removed by the lead at merge
-from helpers.vocabulary.measures import MEASURES  # noqa: E402
-from helpers.vocabulary.words import name_for_people  # noqa: E402, F401
-
-METRIC_LABELS = {key: measure.label for key, measure in MEASURES.items() if measure.is_score}

@@ -28,40 +28,11 @@ from helpers.inference.agreement import measure_overlap
 from helpers.models import ScanCase, Segmentation, Segmenter, Spec
 from helpers.parameters import Model, Prompt
 from helpers.prompts import Prompts, draw_prompts
+from helpers.schema import TABLES
 from helpers.study import Study
 
 # Raise it when the same inputs would give other masks: every prediction is then made anew.
 VERSION = 2
-
-COLUMNS = {
-    "model": "str",
-    "scan": "str",
-    "status": "str",
-    "error": "str",
-    "seconds": "float64",
-    "read_seconds": "float64",
-    "encode_seconds": "float64",
-    "decode_seconds": "float64",
-    "write_seconds": "float64",
-    "device": "str",
-    "precision": "str",
-    "batch": "Int64",
-    "slices": "Int64",
-    "prompts": "Int64",
-    "dropped": "Int64",
-    "checkpoint_sha256": "str",
-    "fingerprint": "str",
-    "reused": "bool",
-}
-ORGAN_COLUMNS = {
-    "model": "str",
-    "scan": "str",
-    "organ": "str",
-    "prompts": "Int64",
-    "dropped": "Int64",
-    "dice": "float64",
-    "agreement": "float64",
-}
 
 
 @dataclass(frozen=True)
@@ -110,7 +81,7 @@ def run_inference(study: Study) -> pd.DataFrame:
         raise SegfairError("\n".join(problems))
     cohort = study.read_included()
     tables = [_run_model(study, model, cohort) for model in study.parameters.models]
-    return pd.concat(tables, ignore_index=True).astype(COLUMNS)
+    return pd.concat(tables, ignore_index=True).astype(TABLES["inference"].dtypes)
 
 
 def read_organs(study: Study) -> pd.DataFrame:
@@ -129,7 +100,7 @@ def read_organs(study: Study) -> pd.DataFrame:
     StageError
         02_inference has not gone over the cohort with one of the models.
     """
-    paths = [_organs_path(study, model) for model in study.parameters.models]
+    paths = [study.path("organs", model=model.name) for model in study.parameters.models]
     study.require({str(path.relative_to(study.folder)): "02_inference" for path in paths})
     return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
 
@@ -207,14 +178,16 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
                 records[job.scan] = {**result, "reused": False}
         in_order = [records[scan] for scan in cohort["scan"]]
         table = pd.DataFrame([{"model": model.name, **record} for record in in_order])
-        table = table.reindex(columns=list(COLUMNS)).astype(COLUMNS)
+        types = TABLES["inference"].dtypes
+        table = table.reindex(columns=list(types)).astype(types)
         rows = [
             {"model": model.name, "scan": record["scan"], "organ": organ, **values}
             for record in in_order
             for organ, values in record.get("organs", {}).items()
         ]
-        organs = pd.DataFrame(rows, columns=list(ORGAN_COLUMNS)).astype(ORGAN_COLUMNS)
-        storage.write_table(organs, _organs_path(study, model))
+        types = TABLES["organs"].dtypes
+        organs = pd.DataFrame(rows, columns=list(types)).astype(types)
+        storage.write_table(organs, study.path("organs", model=model.name))
         storage.write_table(table, study.inference_path(model.name))
     return table
 
@@ -229,10 +202,6 @@ def _take_turn(study: Study, model: Model) -> AcquireReturnProxy:
     except Timeout:
         tqdm.write(f"{model.name}: another process is at work on this study: waiting for it")
         return lock.acquire()
-
-
-def _organs_path(study: Study, model: Model) -> Path:
-    return study.inference_path(model.name).with_name("organs.parquet")
 
 
 def _run_jobs(jobs: list[_InferenceJob], study: Study, label: str) -> list[Any]:

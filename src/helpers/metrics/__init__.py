@@ -1,10 +1,6 @@
 """Two masks and a voxel spacing → overlap, surface and size-free measures of one organ."""
 
 from helpers.metrics.masks import (
-    EMPTY_CASES,
-    MEASURED,
-    MEASURES,
-    SYMMETRIC_MEASURES,
     AnnotatorAgreement,
     MaskComparison,
     compare_annotators,
@@ -16,10 +12,6 @@ from helpers.metrics.masks import (
 from helpers.metrics.nearest_surface import SurfaceDistances, measure_surface_distances
 
 __all__ = [
-    "EMPTY_CASES",
-    "MEASURED",
-    "MEASURES",
-    "SYMMETRIC_MEASURES",
     "AnnotatorAgreement",
     "MaskComparison",
     "SurfaceDistances",

@@ -8,47 +8,7 @@ from typing import Any
 import numpy as np
 
 from helpers.metrics.nearest_surface import Spacing, SurfaceDistances, find_surfels, measure_surface_distances
-
-MEASURES = (
-    "dice",
-    "iou",
-    "nsd",
-    "hd95_mm",
-    "assd_mm",
-    "precision",
-    "recall",
-    "volume_ref_ml",
-    "volume_pred_ml",
-    "volume_error_ml",
-    "surface_ref_cm2",
-    "boundary_error_mm",
-)
-
-MEASURED = None  # in :data:`EMPTY_CASES`: the measure is what the masks give
-
-# status -> the measures that have a value all the same, and which; every other one is missing
-# (NaN). An organ that is not in the reference cannot be segmented well or badly, so nothing is
-# scored; an organ that the prediction misses altogether overlaps by 0, but has no distance: any
-# number would be invented. Of two observers, neither is the reference: an organ that one of them
-# alone has drawn is a full disagreement.
-EMPTY_CASES: dict[str, dict[str, float | None]] = {
-    "reference_empty": {"volume_ref_ml": 0.0, "volume_pred_ml": MEASURED},
-    "prediction_empty": {
-        "dice": 0.0,
-        "iou": 0.0,
-        "nsd": 0.0,
-        "recall": 0.0,
-        "volume_ref_ml": MEASURED,
-        "volume_pred_ml": 0.0,
-        "volume_error_ml": MEASURED,
-        "surface_ref_cm2": MEASURED,
-    },
-    "both_empty": {"volume_ref_ml": 0.0, "volume_pred_ml": 0.0},
-    "one_empty": {"dice": 0.0, "iou": 0.0, "nsd": 0.0, "volume_error_ml": MEASURED},
-}
-
-# The measures that do not depend on which of two masks is called the reference.
-SYMMETRIC_MEASURES = ("dice", "iou", "nsd", "hd95_mm", "assd_mm", "volume_error_ml", "boundary_error_mm")
+from helpers.vocabulary.statuses import EMPTY_CASES, MEASURED
 
 _ROUNDING = 1e-9
 
@@ -76,7 +36,7 @@ class MaskComparison:
         2V(1 − Dice)/S, V and S of the reference: the uniform shift of the boundary that would cost
         this much Dice.
     status : str
-        ``"ok"``, or a key of :data:`EMPTY_CASES`.
+        ``"ok"``, or a key of :data:`~helpers.vocabulary.statuses.EMPTY_CASES`.
     """
 
     dice: float = np.nan
@@ -107,7 +67,7 @@ class AnnotatorAgreement:
     boundary_error_mm : float
         2V(1 − Dice)/S with the means of both volumes and both surfaces.
     status : str
-        ``"ok"``, ``"one_empty"`` or ``"both_empty"`` (:data:`EMPTY_CASES`).
+        ``"ok"``, ``"one_empty"`` or ``"both_empty"`` (:data:`~helpers.vocabulary.statuses.EMPTY_CASES`).
     """
 
     dice: float = np.nan
@@ -137,7 +97,7 @@ def compare_masks(
     Returns
     -------
     MaskComparison
-        Measures as in :data:`EMPTY_CASES` where a mask is empty.
+        Measures as in :data:`~helpers.vocabulary.statuses.EMPTY_CASES` where a mask is empty.
 
     Raises
     ------
@@ -198,7 +158,7 @@ def compare_annotators(
     """Measure how far two annotators' masks of one organ are from each other.
 
     Neither is the reference. Parameters and errors are those of :func:`compare_masks`; where a mask
-    is empty the measures are those of :data:`EMPTY_CASES`.
+    is empty the measures are those of :data:`~helpers.vocabulary.statuses.EMPTY_CASES`.
     """
     spacing = _check_arguments(first, second, spacing_zyx_mm, tolerance_mm)
     box = _find_box(first, second)

@@ -3,7 +3,6 @@
 from helpers.performance.agreement import write_agreement
 from helpers.performance.stage import (
     AUDIT_TABLES,
-    STATUSES,
     add_expected_dice,
     count_statuses,
     list_failures,
@@ -15,7 +14,6 @@ from helpers.performance.stage import (
 
 __all__ = [
     "AUDIT_TABLES",
-    "STATUSES",
     "add_expected_dice",
     "count_statuses",
     "list_failures",

@@ -6,8 +6,8 @@ import pandas as pd
 
 from helpers import fairness, inference, storage
 from helpers.fairness import ANNOTATORS, Agreement
-from helpers.metrics import SYMMETRIC_MEASURES
 from helpers.study import Study
+from helpers.vocabulary.measures import list_symmetric
 
 
 def write_agreement(study: Study) -> Agreement:
@@ -43,7 +43,7 @@ def _read_annotators(study: Study) -> pd.DataFrame:
     """Return the pairs of annotators as rows of one pseudo-model."""
     if sum(model.annotator for model in study.parameters.models) < 2:
         return pd.DataFrame()
-    return study.read("annotators")[["subject", "scan", "organ", *SYMMETRIC_MEASURES]].assign(model=ANNOTATORS)
+    return study.read("annotators")[["subject", "scan", "organ", *list_symmetric()]].assign(model=ANNOTATORS)
 
 
 def _read_draws(study: Study, included: pd.DataFrame) -> pd.DataFrame:

@@ -14,10 +14,6 @@ from helpers import fairness, storage, volumes
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError
 from helpers.metrics import (
-    EMPTY_CASES,
-    MEASURED,
-    MEASURES,
-    SYMMETRIC_MEASURES,
     AnnotatorAgreement,
     compare_annotators,
     compare_masks,
@@ -26,18 +22,9 @@ from helpers.metrics import (
 )
 from helpers.parameters import Organ
 from helpers.schema import TABLES
-from helpers.spatial.surfaces import find_boxes
 from helpers.study import Study
-
-# What a row of metrics.parquet can be, and what that means for its measures.
-STATUSES = {
-    "ok": "both masks hold the organ: everything is measured",
-    "prediction_empty": "the model missed the organ: Dice, IoU, recall and NSD are 0, distances are not defined",
-    "reference_empty": "the organ is not in the reference: nothing is scored",
-    "both_empty": "neither mask holds the organ: nothing is scored",
-    "prediction_missing": "there is no prediction (inference failed): nothing is scored",
-    "failed": "the masks could not be compared (see `error`): nothing is scored",
-}
+from helpers.vocabulary.measures import MEASURES, list_symmetric
+from helpers.vocabulary.statuses import STATUSES, say_measures
 
 # What the audit finds and 03 writes.
 AUDIT_TABLES = [field.name for field in fields(fairness.Audit) if field.name in TABLES]
@@ -122,7 +109,7 @@ def measure_performance(study: Study) -> pd.DataFrame:
     storage.write_table(metrics, study.path("metrics"))
     storage.write_table(tabulate_statuses(metrics), study.path("statuses"))
     if pairs:
-        columns = ["subject", "scan", "number", "organ", "annotator_a", "annotator_b", *SYMMETRIC_MEASURES]
+        columns = ["subject", "scan", "number", "organ", "annotator_a", "annotator_b", *list_symmetric()]
         storage.write_table(pd.DataFrame(pairs)[[*columns, "status", "error"]], study.path("annotators"))
     else:
         study.path("annotators").unlink(missing_ok=True)
@@ -206,13 +193,13 @@ def tabulate_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         statuses.csv: model, organ, status, scans, share (of the model's scans with this organ),
         meaning, and measures: those that have a value all the same and which
-        (:data:`helpers.metrics.EMPTY_CASES`), "all" for ``ok``. Only what occurred.
+        (:data:`helpers.vocabulary.statuses.EMPTY_CASES`), "all" for ``ok``. Only what occurred.
     """
     keys = ["model", "organ"]
     counts = metrics.groupby([*keys, "status"], sort=False, observed=True).size().rename("scans").reset_index()
     counts["share"] = counts["scans"] / counts.groupby(keys, sort=False)["scans"].transform("sum")
-    counts["meaning"] = counts["status"].map(STATUSES)
-    counts["measures"] = counts["status"].map(_say_measures)
+    counts["meaning"] = [f"{STATUSES[status].meaning}: {STATUSES[status].counts_as}" for status in counts["status"]]
+    counts["measures"] = counts["status"].map(say_measures)
     return counts
 
 
@@ -228,8 +215,8 @@ def count_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
     counts = pd.crosstab(metrics["status"], metrics["model"])
     present = [status for status in STATUSES if status in counts.index or status == "ok"]
     counts = counts.reindex(index=present, columns=list(dict.fromkeys(metrics["model"])), fill_value=0)
-    counts.insert(0, "meaning", [STATUSES[status] for status in present])
-    counts.insert(1, "measures", [_say_measures(status) for status in present])
+    counts.insert(0, "meaning", [f"{STATUSES[status].meaning}: {STATUSES[status].counts_as}" for status in present])
+    counts.insert(1, "measures", [say_measures(status) for status in present])
     return counts.rename_axis(index="status", columns=None).reset_index()
 
 
@@ -257,15 +244,6 @@ def _find_predictions(study: Study, model: str) -> dict[str, Path | str]:
     return found
 
 
-def _say_measures(status: str) -> str:
-    """Say which measures have a value in a case, and which value where it is by convention."""
-    if status == "ok":
-        return "all"
-    known = EMPTY_CASES.get(status, {})
-    said = [f"{name} = {value:g}" if value is not MEASURED else f"{name} measured" for name, value in known.items()]
-    return ", ".join(said) or "none"
-
-
 def _mark_failed(job: _ScanJob, error: str) -> _ScanRows:
     """Return the rows of a scan that could not be worked on."""
     missing = {**asdict(mark_missing("failed")), "error": error}
@@ -286,7 +264,7 @@ def _measure_scan(job: _ScanJob) -> _ScanRows:
     grid = volumes.get_grid(image)
     spacing = volumes.get_spacing_zyx_mm(image)
     reference = sitk.GetArrayViewFromImage(image)
-    boxes = find_boxes(reference)
+    boxes = volumes.find_boxes(reference)
     rows: list[dict[str, object]] = []
     kept: dict[str, _AnnotatorMask | str] = {}
     for model, source in job.predictions.items():
@@ -298,7 +276,7 @@ def _measure_scan(job: _ScanJob) -> _ScanRows:
                 prediction = _read_prediction(source, grid)
             except SegfairError as problem:
                 status, error = "failed", str(problem)
-        predicted_boxes = find_boxes(prediction) if prediction is not None else {}
+        predicted_boxes = volumes.find_boxes(prediction) if prediction is not None else {}
         for organ, label in job.organ_ids.items():
             if prediction is None:
                 comparison = mark_missing(status)

@@ -16,7 +16,7 @@ from helpers.spatial.correspondence import DistanceField, match_vertices, measur
 from helpers.spatial.errors_on_surface import measure_signed_errors
 from helpers.spatial.frequencies import TemplateGrid, compare_in_template, write_comparison
 from helpers.spatial.registrations import register_organ
-from helpers.spatial.surfaces import VoxelFrame, extract_surface, find_boxes, smooth_mask
+from helpers.spatial.surfaces import VoxelFrame, extract_surface, smooth_mask
 from helpers.spatial.template import Template
 
 
@@ -61,7 +61,7 @@ class OrganErrors:
 def measure_shapes(case: SurfaceCase) -> dict[str, DistanceField]:
     """Return the signed-distance field of each wanted organ the scan's reference has."""
     labels, frame = _read_reference(case)[:2]
-    boxes = find_boxes(labels)
+    boxes = volumes.find_boxes(labels)
     shapes = {}
     for organ in case.wanted:
         label = case.organ_ids[organ]
@@ -77,11 +77,11 @@ def measure_errors(case: SurfaceCase) -> dict[str, OrganErrors]:
     The reference is read and each organ registered once, for all models.
     """
     labels, frame, grid = _read_reference(case)
-    boxes = find_boxes(labels)
+    boxes = volumes.find_boxes(labels)
     predictions = {model: _read_prediction(path, grid) for model, path in case.predictions.items()}
     missing = tuple(model for model, array in predictions.items() if array is None)
     usable = {model: array for model, array in predictions.items() if array is not None}
-    predicted_boxes = {model: find_boxes(array) for model, array in usable.items()}
+    predicted_boxes = {model: volumes.find_boxes(array) for model, array in usable.items()}
     voxel_ml = float(np.prod(frame.spacing_mm)) / 1000
     results = {}
     for organ in case.wanted:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import storage
-from helpers.spatial.tables import QUALITY_COLUMNS
+from helpers.schema import TABLES
 from helpers.spatial.template import Template
 from helpers.study import Study
 
@@ -70,7 +70,7 @@ def write_maps(study: Study, result: SpatialMaps) -> None:
     storage.write_json(result.notes, folder / "notes.json")
     for organ in list_organs(study):
         rows = result.quality[result.quality["organ"] == organ]
-        storage.write_table(rows[QUALITY_COLUMNS], folder / organ / "quality.csv")
+        storage.write_table(rows[TABLES["quality"].names], study.path("quality", organ=organ))
     for name, table in (
         ("spatial_groups", result.groups),
         ("spatial_summary", result.summary),

@@ -18,7 +18,7 @@ from helpers.spatial.measuring import OrganErrors, measure_errors
 from helpers.spatial.registrations import forget_registrations
 from helpers.spatial.results import SpatialMaps, list_organs, name_organ, name_scan, write_errors, write_maps
 from helpers.spatial.surface_tests import list_notes, make_tests, plan_tests, tabulate_tests
-from helpers.spatial.tables import QUALITY_COLUMNS, AttributeTests, type_table
+from helpers.spatial.tables import AttributeTests, type_table
 from helpers.spatial.template import Template
 from helpers.spatial.volume_maps import write_volumes
 from helpers.study import Study
@@ -78,7 +78,7 @@ def map_errors(study: Study) -> SpatialMaps:
     notes += list_notes(wanted, study.parameters.fairness.min_group)
     result = SpatialMaps(
         **tabulate_tests(study, cohort, wanted, templates),
-        quality=type_table(pd.concat(quality, ignore_index=True), ["organ", *QUALITY_COLUMNS]),
+        quality=type_table(pd.concat(quality, ignore_index=True), "quality", "organ"),
         volumes=volumes,
         templates=templates,
         notes=list(dict.fromkeys(notes)),

@@ -11,6 +11,7 @@ import pandas as pd
 from helpers.compute import CaseFailure, map_cases
 from helpers.fairness.confounding import UNITS, VOLUME, choose_covariates, choose_step, is_numeric
 from helpers.fairness.groups import read_covariates
+from helpers.schema import TABLES
 from helpers.spatial import tables
 from helpers.spatial.contrasts import (
     ABSOLUTE,
@@ -120,8 +121,8 @@ def tabulate_tests(
 ) -> dict[str, pd.DataFrame]:
     """Return the tables ``maps``, ``slopes``, ``summary``, ``slope_summary`` and ``groups``."""
     columns, alpha = tables.list_map_columns(cohort), study.parameters.fairness.alpha
-    maps = [tables.type_map(pd.DataFrame(columns=columns))]
-    slopes = [tables.type_map(pd.DataFrame(columns=tables.SLOPE_COLUMNS))]
+    maps = [tables.type_map(pd.DataFrame(columns=columns), "maps")]
+    slopes = [tables.type_map(pd.DataFrame(columns=TABLES["slopes"].names), "slopes")]
     summary, slope_summary, groups = [], [], []
     for one in wanted:
         template = templates[one.key[1]]
@@ -132,15 +133,15 @@ def tabulate_tests(
             slopes.append(tables.tabulate_slopes(one, template))
             slope_summary.append(tables.summarise_slopes(one, template, alpha=alpha))
     summaries = tables.adjust_over_maps(
-        pd.DataFrame(summary, columns=tables.SUMMARY_COLUMNS),
-        pd.DataFrame(slope_summary, columns=tables.SLOPE_SUMMARY_COLUMNS),
+        pd.DataFrame(summary, columns=TABLES["spatial_summary"].names),
+        pd.DataFrame(slope_summary, columns=TABLES["slope_summary"].names),
     )
     return {
         "maps": _join(maps),
         "slopes": _join(slopes),
-        "summary": tables.type_table(summaries[0], tables.SUMMARY_COLUMNS),
-        "slope_summary": tables.type_table(summaries[1], tables.SLOPE_SUMMARY_COLUMNS),
-        "groups": tables.type_table(pd.DataFrame(groups, columns=tables.GROUP_COLUMNS), tables.GROUP_COLUMNS),
+        "summary": tables.type_table(summaries[0], "spatial_summary"),
+        "slope_summary": tables.type_table(summaries[1], "slope_summary"),
+        "groups": tables.type_table(pd.DataFrame(groups), "spatial_groups"),
     }
 
 

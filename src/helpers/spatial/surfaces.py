@@ -14,6 +14,8 @@ from scipy import ndimage, sparse
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
+from helpers.volumes import find_boxes
+
 # The Gaussian that rounds off the voxels' steps, as a part of the largest voxel side. It is the
 # same for a reference and its prediction, so that what it does to curved surfaces cancels.
 SMOOTHING_VOXELS = 0.5
@@ -100,11 +102,6 @@ class Surface:
 
     vertices_mm: np.ndarray
     faces: np.ndarray
-
-
-def find_boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
-    """Return the bounding box (slices z, y, x) of each label of a label map, in one pass."""
-    return {label: box for label, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
 
 
 def smooth_mask(

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from helpers.schema import TABLES
 from helpers.spatial.contrasts import ABSOLUTE, ANY_GROUP, MISS, SIGNED, Design
 from helpers.spatial.location import SMALLEST_DIFFERENCE_MM, describe_location, find_high_part, find_peak
 from helpers.spatial.maps import ATTRIBUTE_PREFIX, GroupMaps, list_attributes
@@ -17,38 +18,7 @@ from helpers.statistics.freedman_lane import SurfaceEffect
 from helpers.statistics.hypothesis_tests import adjust_p_values
 
 KEY = ("model", "organ", "attribute")
-PLACE = ("vertex", "x", "y", "z")
-TEST = ("t", "p", "p_fwer", "p_tfce", "p_fdr", "n")
 MEASURES = {SIGNED: "error", ABSOLUTE: "absolute", MISS: "miss"}
-SLOPE_COLUMNS = [*KEY, *PLACE, "step", "unit", "slope", *TEST, "absolute_slope", "absolute_p_fwer"]
-_FOUND = [
-    "significant_fraction", "significant_fraction_tfce", "significant_fraction_fdr", "min_p_fwer", "min_p_tfce",
-    "min_p_fdr", "p_adjusted",
-]  # fmt: skip
-_PLACED = ["peak_x", "peak_y", "peak_z", "region", "location"]
-_MADE = ["permutations", "covariates", "left_out", "note"]
-SUMMARY_COLUMNS = [
-    *KEY, "group_a", "group_b", "n", "n_a", "n_b", "n_tested", "vertices", *_FOUND, "peak_difference_mm", *_PLACED,
-    "absolute_significant_fraction", "min_absolute_p_fwer", "miss_significant_fraction", "min_miss_p_fwer",
-    "f_significant_fraction", "min_f_p_fwer", *_MADE,
-]  # fmt: skip
-SLOPE_SUMMARY_COLUMNS = [
-    *KEY, "step", "unit", "n", "vertices", *_FOUND, "peak_slope_mm", *_PLACED, "absolute_significant_fraction",
-    "min_absolute_p_fwer", *_MADE,
-]  # fmt: skip
-GROUP_COLUMNS = [
-    *KEY, "group", "n", "prediction_empty", "suppressed", "error_mm", "absolute_mm", "miss_fraction",
-]  # fmt: skip
-QUALITY_COLUMNS = [
-    "number", "distance_mm", "status", "reason", "prediction_empty", "prediction_missing", "affine_distance_mm",
-    "jacobian_min", "in_view", "cut",
-]  # fmt: skip
-VOLUME_COLUMNS = ["organ", "model", "attribute", "group", "kind", "n", "file"]
-_WORDS = {
-    *KEY, "group", "group_a", "group_b", "unit", "region", "location", "covariates", "note", "kind", "file", "status",
-    "reason", "prediction_missing",
-}  # fmt: skip
-_COUNTS = {"n", "n_a", "n_b", "n_tested", "vertices", "permutations", "left_out", "number"}
 # Where a missing word says "none" rather than "nothing was written".
 _NULLABLE = {"group_a", "group_b"}
 
@@ -82,11 +52,12 @@ def list_map_columns(cohort: pd.DataFrame) -> list[str]:
             for group in cohort[f"{ATTRIBUTE_PREFIX}{attribute}"].astype("category").cat.categories
         )
     )
+    per_group = "<group>"
     return [
-        *KEY, *PLACE, *(f"{word}_{group}" for word in MEASURES.values() for group in groups), "group_a", "group_b",
-        "difference", "adjusted_difference", *TEST, "absolute_difference", "absolute_p_fwer", "miss_difference",
-        "miss_p_fwer", "f", "f_p_fwer",
-    ]  # fmt: skip
+        name.replace(per_group, group)
+        for name in TABLES["maps"].names
+        for group in (groups if per_group in name else [""])
+    ]
 
 
 def tabulate_maps(one: AttributeTests, template: Template, columns: Sequence[str]) -> pd.DataFrame:
@@ -103,7 +74,7 @@ def tabulate_maps(one: AttributeTests, template: Template, columns: Sequence[str
             table[f"{measure}_p_fwer"] = effects[measure].p_fwer
     if ANY_GROUP in effects:
         table |= {"f": effects[ANY_GROUP].statistic, "f_p_fwer": effects[ANY_GROUP].p_fwer}
-    return type_map(pd.DataFrame(table).reindex(columns=list(columns)))
+    return type_map(pd.DataFrame(table).reindex(columns=list(columns)), "maps")
 
 
 def tabulate_slopes(one: AttributeTests, template: Template) -> pd.DataFrame:
@@ -111,7 +82,7 @@ def tabulate_slopes(one: AttributeTests, template: Template) -> pd.DataFrame:
     table = _place(one, template) | {"step": one.step, "unit": one.unit} | _list_test(one.slopes.get(SIGNED), "slope")
     if ABSOLUTE in one.slopes:
         table |= {"absolute_slope": one.slopes[ABSOLUTE].effect, "absolute_p_fwer": one.slopes[ABSOLUTE].p_fwer}
-    return type_map(pd.DataFrame(table).reindex(columns=SLOPE_COLUMNS))
+    return type_map(pd.DataFrame(table).reindex(columns=TABLES["slopes"].names), "slopes")
 
 
 def summarise_maps(one: AttributeTests, template: Template, *, alpha: float) -> dict[str, object]:
@@ -166,35 +137,27 @@ def adjust_over_maps(summary: pd.DataFrame, slopes: pd.DataFrame) -> tuple[pd.Da
     return summary.assign(p_adjusted=first), slopes.assign(p_adjusted=rest)
 
 
-def type_table(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Order a .csv table's columns and type them, also when it has no rows or a column no word."""
-    table = table.reindex(columns=list(columns))
-    # groups.csv counts a group's empty predictions; quality.csv names the models behind them.
-    counts = _COUNTS | ({"prediction_empty"} if "group" in columns else set())
-    kinds: dict[str, str] = {}
-    for column in columns:
-        if column in ("suppressed", "cut"):
-            kinds[column] = "bool"
-        elif column in counts:
-            kinds[column] = "Int64"
-        elif column in _WORDS or column == "prediction_empty":
-            kinds[column] = "str"
-        else:
-            kinds[column] = "float64"
-    plain = {column: "" for column, kind in kinds.items() if kind == "str" and column not in _NULLABLE}
-    words = {column: "object" for column, kind in kinds.items() if kind == "str"}
-    table = table.astype(words).fillna(plain)
+def type_table(table: pd.DataFrame, key: str, *others: str) -> pd.DataFrame:
+    """Order a table's columns as the schema has them and type them, also when it has no rows.
+
+    `others` are columns of words that it has in memory before those of its file.
+    """
+    types = dict.fromkeys(others, "str") | TABLES[key].dtypes
+    table = table.reindex(columns=list(types))
+    words = [name for name, kind in types.items() if kind == "str"]
+    table = table.astype(dict.fromkeys(words, "object"))
+    table = table.fillna(dict.fromkeys([name for name in words if name not in _NULLABLE], ""))
     # A file says "none" by an empty cell.
-    for column in _NULLABLE & set(columns):
-        table[column] = table[column].replace("", None)
-    return table.astype(kinds)
+    for name in _NULLABLE & set(words):
+        table[name] = table[name].replace("", None)
+    return table.astype(types)
 
 
-def type_map(table: pd.DataFrame) -> pd.DataFrame:
+def type_map(table: pd.DataFrame, key: str) -> pd.DataFrame:
     """Give maps.parquet or slopes.parquet its types, also when it has no rows."""
-    types = {column: "str" if column in _WORDS else "float32" for column in table.columns}
-    whole = {column: "int32" for column in ("vertex", "n") if column in table.columns}
-    return table.fillna({"n": 0} if "n" in table.columns else {}).astype(types | whole)
+    narrow = {"text": "str", "number": "float32", "count": "int32"}
+    types = {name: narrow[TABLES[key].find_kind(name)] for name in table.columns}
+    return table.fillna({"n": 0} if "n" in table.columns else {}).astype(types)
 
 
 def _name_key(one: AttributeTests) -> dict[str, object]:
@@ -226,7 +189,7 @@ def _summarise(
     """Say how much of the surface is beyond chance, where, and how large the effect is."""
     values = plain if effect is None else effect.effect
     row: dict[str, object] = {"vertices": int(np.isfinite(values).sum()), peak_name: np.nan}
-    row |= dict.fromkeys((*_FOUND, "peak_x", "peak_y", "peak_z"), np.nan) | {"region": "", "location": ""}
+    row |= {"region": "", "location": ""}
     if not np.isfinite(values).any():
         return row
     vertices_mm, areas = template.vertices_mm, template.areas_mm2

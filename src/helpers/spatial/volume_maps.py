@@ -14,7 +14,7 @@ from helpers import volumes
 from helpers.compute import CaseFailure, map_cases
 from helpers.spatial.frequencies import KINDS, TemplateGrid, count_errors
 from helpers.spatial.maps import ATTRIBUTE_PREFIX, list_attributes
-from helpers.spatial.tables import VOLUME_COLUMNS, type_table
+from helpers.spatial.tables import type_table
 from helpers.spatial.template import Template
 from helpers.study import Study
 
@@ -72,7 +72,7 @@ def write_volumes(
     written = map_cases(write_model_volumes, cases, ids=names, compute=study.parameters.compute, label="error volumes")
     for part in written:
         rows += [] if isinstance(part, CaseFailure) else part
-    return type_table(pd.DataFrame(rows, columns=VOLUME_COLUMNS), VOLUME_COLUMNS)
+    return type_table(pd.DataFrame(rows), "spatial_volumes")
 
 
 def write_model_volumes(case: ModelVolumes) -> list[dict[str, object]]:

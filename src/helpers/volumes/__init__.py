@@ -17,7 +17,7 @@ from helpers.volumes.grid import (
     orient_grid,
     to_axial,
 )
-from helpers.volumes.label_maps import LabelMap, check_whole, read_label_map
+from helpers.volumes.label_maps import LabelMap, check_whole, find_boxes, read_label_map
 from helpers.volumes.reading import SUFFIXES, find_grid, read_grid, read_on_grid, read_volume, write_volume
 from helpers.volumes.sides import find_midline
 
@@ -28,6 +28,7 @@ __all__ = [
     "Levels",
     "check_grid",
     "check_whole",
+    "find_boxes",
     "find_grid",
     "find_levels",
     "find_midline",

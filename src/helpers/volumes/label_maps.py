@@ -111,6 +111,11 @@ def check_whole(path: Path) -> None:
         _find_labels(read_volume(path), path.name)
 
 
+def find_boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
+    """Return the bounding box (slices z, y, x) of each label of a label map, in one pass."""
+    return {label: box for label, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
+
+
 def _find_labels(image: sitk.Image, name: str) -> tuple[np.ndarray, dict[int, _Box]]:
     """Return a label map as whole numbers (z, y, x), and the box around each label in it."""
     array = sitk.GetArrayViewFromImage(image)
@@ -130,8 +135,7 @@ def _find_labels(image: sitk.Image, name: str) -> tuple[np.ndarray, dict[int, _B
             f"{name}: a mask must hold organ ids up to {LARGEST_LABEL}; it holds {array.max()}: "
             "give the label map, not an image"
         )
-    boxes = ndimage.find_objects(array.view(f"u{array.dtype.itemsize}"))
-    return array, {label: box for label, box in enumerate(boxes, start=1) if box is not None}
+    return array, find_boxes(array.view(f"u{array.dtype.itemsize}"))
 
 
 def _make_tables(

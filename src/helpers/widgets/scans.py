@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
-from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from helpers import volumes
@@ -155,7 +154,7 @@ class ScanStore:
         labels, grid = sitk.GetArrayFromImage(axial), volumes.get_grid(axial)
         image = _read_on_grid(row["image"] if isinstance(row["image"], str) else None, grid)
         levels = None if image is None else volumes.find_levels(image, str(row["modality"]))
-        return Scan(labels, image, levels, grid, volumes.get_spacing_zyx_mm(axial), _find_boxes(labels))
+        return Scan(labels, image, levels, grid, volumes.get_spacing_zyx_mm(axial), volumes.find_boxes(labels))
 
     def _read_prediction(self, model: str, number: int) -> Prediction | None:
         scan = self.load_scan(number)
@@ -163,7 +162,7 @@ class ScanStore:
             return None
         path = self._study.prediction_path(model, self._cohort.loc[number, "scan"])
         labels = _read_on_grid(path, scan.grid)
-        return None if labels is None else Prediction(labels, _find_boxes(labels))
+        return None if labels is None else Prediction(labels, volumes.find_boxes(labels))
 
     def _measure_organ(self, model: str, organ: str, number: int) -> OrganCase | None:
         scan = self.load_scan(number)
@@ -228,10 +227,6 @@ def _read_on_grid(path: str | Path | None, grid: volumes.Grid) -> np.ndarray | N
         return sitk.GetArrayFromImage(volumes.read_on_grid(Path(path), grid, axial=True)) if path else None
     except SegfairError:
         return None
-
-
-def _find_boxes(labels: np.ndarray) -> dict[int, Box]:
-    return {label: box for label, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
 
 
 def _enclose(boxes: list[Box], shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> Box:
