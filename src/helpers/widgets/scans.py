@@ -31,7 +31,7 @@ SURFACE_VERTICES = 4000
 # A vertex of the light mesh takes the mean error of this many boundary points next to it.
 NEAREST_POINTS = 4
 
-Box = tuple[slice, slice, slice]
+Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
