@@ -210,7 +210,7 @@ def find_measure(key: str) -> Measure:
         There is no such measure.
     """
     if key not in MEASURES:
-        raise SegfairError(f"metrics must be among {', '.join(list_scores())}; got {key}")
+        raise SegfairError(f"metrics must be among {', '.join(list_scores())}; got {key!r}")
     return MEASURES[key]
 
 
