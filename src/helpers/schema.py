@@ -277,7 +277,6 @@ _COLUMNS: dict[str, tuple[Kind, str]] = {
     "measures": ("text", "the measures that have a value all the same, and which"),
     "seconds": ("number", "wall-clock time; `read_`, `encode_`, `decode_`, `write_`: of each step"),
     "device": ("text", "where the model ran"),
-    "precision": ("text", "in which precision"),
     "batch": ("count", "slices at a time"),
     "slices": ("count", "slices of the image"),
     "prompts": ("count", "prompts given"),
@@ -404,8 +403,8 @@ TABLES: dict[str, Table] = {
             "02_inference",
             "scan",
             _list(
-                "model scan status error seconds read_seconds encode_seconds decode_seconds write_seconds device"
-                " precision",
+                "model scan status error seconds read_seconds encode_seconds decode_seconds write_seconds device",
+                Column("precision", "text", "of the arithmetic"),  # not the measure of that name
                 "batch slices prompts",
                 Column("dropped", "count", "components too small for a prompt"),
                 "checkpoint_sha256 fingerprint reused",
