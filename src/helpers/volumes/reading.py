@@ -40,31 +40,17 @@ def read_volume(path: Path) -> sitk.Image:
         _check_complete(path)
         return sitk.ReadImage(str(path))
     except (RuntimeError, EOFError, OSError, zlib.error) as error:
-        raise VolumeError(
-            f"{path.name}: cannot be read, it may be truncated or damaged: copy it again from its source"
-        ) from error
+        fault = "cannot be read, it may be truncated or damaged"
+        raise VolumeError(f"{path.name}: {fault}: copy it again from its source") from error
 
 
 def read_on_grid(
     path: Path, grid: Grid, *, what: str = "the image", advice: str = "", axial: bool = False
 ) -> sitk.Image:
-    """Read an image or mask that must lie on a given grid.
+    """Read an image or mask that must lie on a given grid; errors of read_volume and check_grid.
 
-    Parameters
-    ----------
-    path : Path
-    grid : Grid
-        Where its voxels must lie.
-    what, advice : str
-        What the message calls it, and what it says to do.
-    axial : bool
-        Bring it to the study orientation first, which `grid` is then in: the file may be stored in
-        any axis order.
-
-    Raises
-    ------
-    VolumeError
-        As :func:`read_volume`; or it lies on another grid.
+    With `axial` it is brought to the study orientation first, which `grid` is then in: the file may
+    be stored in any axis order. The message calls it `what` and says what to do (`advice`).
     """
     image = read_volume(path)
     if axial:
@@ -74,13 +60,7 @@ def read_on_grid(
 
 
 def read_grid(path: Path) -> Grid:
-    """Read an image's grid from its header, without the voxels.
-
-    Raises
-    ------
-    VolumeError
-        As :func:`read_volume`, as far as a header tells.
-    """
+    """Read an image's grid from its header; a VolumeError as by read_volume, as far as it tells."""
     path = Path(path)
     if path.is_dir():
         series = dicom.find_series(path)
@@ -94,46 +74,26 @@ def read_grid(path: Path) -> Grid:
     if len(size) == 4 and size[3] == 1:
         raise VolumeError(f"{path.name}: has a fourth axis of length 1: store it as a 3D image")
     if len(size) != 3:
-        raise VolumeError(
-            f"{path.name}: must be a 3D image; it has {len(size)} axes of {size}: give one volume per scan"
-        )
+        fault = f"it has {len(size)} axes of {size}"
+        raise VolumeError(f"{path.name}: must be a 3D image; {fault}: give one volume per scan")
     if reader.GetNumberOfComponents() != 1:
         raise VolumeError(f"{path.name}: must have one value per voxel; it has {reader.GetNumberOfComponents()}")
     return Grid(size, tuple(reader.GetSpacing()), tuple(reader.GetOrigin()), tuple(reader.GetDirection()))
 
 
 def read_header(path: Path) -> sitk.ImageFileReader:
-    """Return the reader of an image file that has read its header.
-
-    Raises
-    ------
-    VolumeError
-        It is no image.
-    """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise VolumeError(
-            f"{path.name}: is not an image that can be opened (NIfTI, NRRD or MetaImage expected)"
-        ) from error
-    return reader
+    """Return the reader of an image file that has read its header; a VolumeError if it is none."""
+    fault = f"{path.name}: is not an image that can be opened (NIfTI, NRRD or MetaImage expected)"
+    return dicom.read_header(path, fault)
 
 
 def find_grid(reference: Path) -> Grid:
-    """Return the grid of a reference: a label map, or the first mask of a folder of masks.
-
-    Raises
-    ------
-    VolumeError
-        There is no mask, or it cannot be opened.
-    """
+    """Return the grid of a reference: a label map, or the first mask of a folder of masks."""
     if reference.is_dir():
         masks = sorted(path for path in reference.iterdir() if path.name.endswith(SUFFIXES))
         if not masks:
             raise VolumeError(f"{reference}: the folder holds no mask ({', '.join(SUFFIXES)})")
-        return read_grid(masks[0])
+        reference = masks[0]
     return read_grid(reference)
 
 
