@@ -125,9 +125,11 @@ def _run_on_dask(
         if future.status == "finished":
             yield index, future.result()
         else:
-            kind = type(future.exception()).__name__
-            reason = "out of memory or a crash in compiled code"
-            yield index, CaseFailure(str(ids[index]), f"the worker process did not survive it ({kind}): {reason}")
+            text = (
+                f"the worker process did not survive it ({type(future.exception()).__name__}): "
+                "out of memory or a crash in compiled code"
+            )
+            yield index, CaseFailure(str(ids[index]), text)
         future.release()
 
 

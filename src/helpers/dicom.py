@@ -62,7 +62,9 @@ def find_series(folder: Path) -> Series:
             f"{folder.name}: {broken} DICOM files cannot be read, they may be truncated or damaged: "
             "copy the series again from its source"
         )
-    fault = f"{folder.name}: the header of a DICOM slice cannot be read: copy the series again from its source"
+    fault = VolumeError(
+        f"{folder.name}: the header of a DICOM slice cannot be read: copy the series again from its source"
+    )
     slices = [read_header(Path(file), fault) for file in files]
     first = slices[0]
     if first.GetSize()[2] != 1 or len(slices) == 1:
@@ -129,14 +131,14 @@ def _count_dicom(folder: Path) -> int:
     return count
 
 
-def read_header(path: Path, fault: str) -> sitk.ImageFileReader:
-    """Return the reader of a file that has read its header; a VolumeError saying `fault` if not."""
+def read_header(path: Path, fault: VolumeError) -> sitk.ImageFileReader:
+    """Return the reader of a file that has read its header; raise `fault` where it cannot."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise VolumeError(fault) from error
+        raise fault from error
     return reader
 
 

@@ -74,6 +74,7 @@ class _Download:
 
     def __init__(self, checkpoint: Checkpoint, url: str, target: Path) -> None:
         self.checkpoint = checkpoint
+        self.name = checkpoint.name
         self.url = url
         self.target = target
         self.part = target.with_name(target.name + ".part")
@@ -81,26 +82,22 @@ class _Download:
         self.note = target.with_name(target.name + ".part.json")
         self.reached = False
 
-    def _make_error(self, text: str) -> SegfairError:
-        return SegfairError(f"{self.checkpoint.name}: {text}")
-
     def run(self) -> None:
         """Request the file until it is whole, verify it and put it in its place."""
         missing = self.checkpoint.size - self._count_kept()[0]
         free = shutil.disk_usage(self.target.parent).free
         if free < missing:
-            raise self._make_error(
-                f"{show_size(missing)} are still to come and {self.target.parent} has {show_size(free)} free: "
-                "free some space or set SEGFAIR_CHECKPOINTS to another folder"
+            raise SegfairError(
+                f"{self.name}: {show_size(missing)} are still to come and {self.target.parent} has "
+                f"{show_size(free)} free: free some space or set SEGFAIR_CHECKPOINTS to another folder"
             )
-        size, name = self.checkpoint.size, self.checkpoint.name
-        with tqdm(total=size, desc=name, unit="B", unit_scale=True, ncols=100) as bar:
+        with tqdm(total=self.checkpoint.size, desc=self.name, unit="B", unit_scale=True, ncols=100) as bar:
             self._request_until_whole(bar)
         found = hash_file(self.part)
         if found != self.checkpoint.sha256:
             self._discard()
-            raise self._make_error(
-                f"what {self.url} sent is not the published file (SHA-256 {found[:12]}… in place of "
+            raise SegfairError(
+                f"{self.name}: what {self.url} sent is not the published file (SHA-256 {found[:12]}… in place of "
                 f"{self.checkpoint.sha256[:12]}…) and was removed: run the same command again, or see "
                 f"{self.checkpoint.page}"
             )
@@ -122,9 +119,9 @@ class _Download:
             if kept >= furthest + _PROGRESS_BYTES:
                 failures, furthest = 0, kept
             if failures == len(WAITS_S):
-                raise self._make_error(
-                    f"{urlsplit(self.url).hostname} failed {failures + 1} times in a row ({reason}); {show_size(kept)} "
-                    f"of {show_size(self.checkpoint.size)} are kept: run the same command again to go on"
+                raise SegfairError(
+                    f"{self.name}: {urlsplit(self.url).hostname} failed {failures + 1} times in a row ({reason}); "
+                    f"{show_size(kept)} of {show_size(self.checkpoint.size)} are kept: run the same command again to go on"
                 )
             bar.set_postfix_str(f"{reason}: trying again", refresh=True)
             time.sleep(WAITS_S[failures])
@@ -161,15 +158,15 @@ class _Download:
                 raise ConnectionError("the answer does not continue the part")
             return kept
         if headers.get_content_type() == "text/html":
-            raise self._make_error(
-                f"{self.url} answers with a web page, not a file (a login, perhaps): "
+            raise SegfairError(
+                f"{self.name}: {self.url} answers with a web page, not a file (a login, perhaps): "
                 f"open it in a browser and put the file at {self.target}, or name another source with --url"
             )
         length = int(headers.get("Content-Length", self.checkpoint.size))
         if length != self.checkpoint.size:
-            raise self._make_error(
-                f"{self.url} offers {length:,} bytes where the published file has {self.checkpoint.size:,}: "
-                f"it is another file; see {self.checkpoint.page} or name another source with --url"
+            raise SegfairError(
+                f"{self.name}: {self.url} offers {length:,} bytes where the published file has "
+                f"{self.checkpoint.size:,}: it is another file; see {self.checkpoint.page} or name another source with --url"
             )
         validator = headers.get("ETag", "")
         if not validator.startswith('"'):
@@ -195,9 +192,9 @@ class _Download:
             received += len(block)
             if received > self.checkpoint.size:
                 self._discard()
-                raise self._make_error(
-                    f"{self.url} sends more than the {self.checkpoint.size:,} bytes of the published file; "
-                    "what came was removed: name another source with --url"
+                raise SegfairError(
+                    f"{self.name}: {self.url} sends more than the {self.checkpoint.size:,} bytes of the published "
+                    "file; what came was removed: name another source with --url"
                 )
             view = memoryview(block)
             while view:
@@ -219,21 +216,21 @@ class _Download:
                 # The part reaches past the file that is there now.
                 self._discard()
             elif error.code not in _TEMPORARY_STATUS:
-                raise self._make_error(
-                    f"{host} answers HTTP {error.code} ({error.reason}) for {self.url}: see {self.checkpoint.page} "
-                    f"for its place now and name it with --url, or put the file at {self.target}"
+                raise SegfairError(
+                    f"{self.name}: {host} answers HTTP {error.code} ({error.reason}) for {self.url}: "
+                    f"see {self.checkpoint.page} for its place now and name it with --url, or put the file at {self.target}"
                 ) from error
             return
         cause = error.reason if isinstance(error, URLError) else error
         if isinstance(cause, ssl.SSLCertVerificationError):
-            raise self._make_error(
-                f"the certificate of {host} cannot be verified ({cause.verify_message}): set "
+            raise SegfairError(
+                f"{self.name}: the certificate of {host} cannot be verified ({cause.verify_message}): set "
                 f"SSL_CERT_FILE to the certificates of your network, or {by_hand}"
             ) from error
         unreachable = isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in _UNREACHABLE
         if unreachable and not self.reached:
-            raise self._make_error(
-                f"{host} cannot be reached ({_name_reason(error)}): "
+            raise SegfairError(
+                f"{self.name}: {host} cannot be reached ({_name_reason(error)}): "
                 f"check the network and run the same command again, or {by_hand}"
             ) from error
 

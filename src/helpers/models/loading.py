@@ -173,9 +173,12 @@ def _recognise_variant(
     with torch.device("meta"):
         sam = import_segment_anything().sam_model_registry[variant]()
     difference = _describe_difference(sam.state_dict(), state)
+    if difference and looks == variant:
+        raise SegfairError(
+            f"{file_name}: does not fit {variant}: it looks like one, but {difference}: correct the file"
+        )
     if difference:
-        one = f"one, but {difference}: correct" if looks == variant else f"{looks}: correct `variant` or"
-        raise SegfairError(f"{file_name}: does not fit {variant}: it looks like {one} the file")
+        raise SegfairError(f"{file_name}: does not fit {variant}: it looks like {looks}: correct `variant` or the file")
     return variant, sam
 
 
@@ -185,9 +188,10 @@ def _describe_difference(expected: dict[str, torch.Tensor], state: dict[str, tor
     missing = [key for key in expected if key not in state]
     unknown = [key for key in state if key not in expected]
     shapes = [key for key in expected if key in state and expected[key].shape != state[key].shape]
-    for keys, fault in ((missing, "missing"), (unknown, "unknown")):
-        if keys:
-            parts.append(f"{keys[0]} and {len(keys) - 1} more are {fault}")
+    if missing:
+        parts.append(f"{missing[0]} and {len(missing) - 1} more are missing")
+    if unknown:
+        parts.append(f"{unknown[0]} and {len(unknown) - 1} more are unknown")
     if shapes:
         have, want = (tuple(of[shapes[0]].shape) for of in (state, expected))
         parts.append(f"{shapes[0]} and {len(shapes) - 1} more are of another shape ({have} in place of {want})")
@@ -211,8 +215,11 @@ def _read_torch(path: Path) -> Any:
         named = re.search(r"(?:GLOBAL|global:?) ([\w.]+\.[\w.]+)", str(error))
         if named is None:
             _refuse(path, _DAMAGED, error)
-        advice = "save the state dict alone in the training code"
-        _refuse(path, f"it holds {named[1]} beside tensors, which could run code: {advice}", error)
+        _refuse(
+            path,
+            f"it holds {named[1]} beside tensors, which could run code: save the state dict alone in the training code",
+            error,
+        )
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError) as error:
         _refuse(path, _DAMAGED, error)
 

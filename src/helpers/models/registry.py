@@ -122,8 +122,9 @@ def check_model(model: Model, study: Study) -> list[str]:
             f"{where}.prompt.type: {kind.name} takes {', '.join(kind.prompt_types)}; got {model.prompt.type!r}"
         )
     if kind.weights is not None and not kind.weights.is_file():
-        missing = f"the weights that ship with this package are missing at {kind.weights}"
-        problems.append(f"{where}: {missing}: install it again")
+        problems.append(
+            f"{where}: the weights that ship with this package are missing at {kind.weights}: install it again"
+        )
     return problems
 
 

@@ -113,8 +113,9 @@ def load_small_sam(path: Path = WEIGHTS) -> torch.nn.Module:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (FileNotFoundError, SafetensorError) as error:
-        fault = "the weights of sam_demo are missing or damaged"
-        raise SegfairError(f"{path}: {fault}: install the package again") from error
+        raise SegfairError(
+            f"{path}: the weights of sam_demo are missing or damaged: install the package again"
+        ) from error
     if "architecture" not in metadata:
         raise SegfairError(f"{path}: has no architecture in its metadata: it was not written by helpers.demo.train")
     sam = build_small_sam(SmallSam.from_json(metadata["architecture"]))

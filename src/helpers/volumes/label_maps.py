@@ -100,7 +100,6 @@ def find_boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
 def _find_labels(image: sitk.Image, name: str) -> tuple[np.ndarray, dict[int, _Box]]:
     """Return a label map as whole numbers (z, y, x), and the box around each label in it."""
     array = sitk.GetArrayViewFromImage(image)
-    fault = None
     if array.dtype.kind == "f":
         if not np.array_equal(array, np.round(array)):
             raise VolumeError(
@@ -109,11 +108,14 @@ def _find_labels(image: sitk.Image, name: str) -> tuple[np.ndarray, dict[int, _B
             )
         array = array.astype(np.int64)
     if array.dtype.kind == "i" and array.min() < 0:
-        fault = f", 0 for none; it holds {array.min()}"
-    elif array.max() > LARGEST_LABEL:
-        fault = f" up to {LARGEST_LABEL}; it holds {array.max()}"
-    if fault is not None:
-        raise VolumeError(f"{name}: a mask must hold organ ids{fault}: give the label map, not an image")
+        raise VolumeError(
+            f"{name}: a mask must hold organ ids, 0 for none; it holds {array.min()}: give the label map, not an image"
+        )
+    if array.max() > LARGEST_LABEL:
+        raise VolumeError(
+            f"{name}: a mask must hold organ ids up to {LARGEST_LABEL}; it holds {array.max()}: "
+            "give the label map, not an image"
+        )
     return array, find_boxes(array.view(f"u{array.dtype.itemsize}"))
 
 

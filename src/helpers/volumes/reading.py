@@ -40,8 +40,9 @@ def read_volume(path: Path) -> sitk.Image:
         _check_complete(path)
         return sitk.ReadImage(str(path))
     except (RuntimeError, EOFError, OSError, zlib.error) as error:
-        fault = "cannot be read, it may be truncated or damaged"
-        raise VolumeError(f"{path.name}: {fault}: copy it again from its source") from error
+        raise VolumeError(
+            f"{path.name}: cannot be read, it may be truncated or damaged: copy it again from its source"
+        ) from error
 
 
 def read_on_grid(
@@ -74,8 +75,9 @@ def read_grid(path: Path) -> Grid:
     if len(size) == 4 and size[3] == 1:
         raise VolumeError(f"{path.name}: has a fourth axis of length 1: store it as a 3D image")
     if len(size) != 3:
-        fault = f"it has {len(size)} axes of {size}"
-        raise VolumeError(f"{path.name}: must be a 3D image; {fault}: give one volume per scan")
+        raise VolumeError(
+            f"{path.name}: must be a 3D image; it has {len(size)} axes of {size}: give one volume per scan"
+        )
     if reader.GetNumberOfComponents() != 1:
         raise VolumeError(f"{path.name}: must have one value per voxel; it has {reader.GetNumberOfComponents()}")
     return Grid(size, tuple(reader.GetSpacing()), tuple(reader.GetOrigin()), tuple(reader.GetDirection()))
@@ -83,7 +85,7 @@ def read_grid(path: Path) -> Grid:
 
 def read_header(path: Path) -> sitk.ImageFileReader:
     """Return the reader of an image file that has read its header; a VolumeError if it is none."""
-    fault = f"{path.name}: is not an image that can be opened (NIfTI, NRRD or MetaImage expected)"
+    fault = VolumeError(f"{path.name}: is not an image that can be opened (NIfTI, NRRD or MetaImage expected)")
     return dicom.read_header(path, fault)
 
 
