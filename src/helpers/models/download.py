@@ -121,7 +121,8 @@ class _Download:
             if failures == len(WAITS_S):
                 raise SegfairError(
                     f"{self.name}: {urlsplit(self.url).hostname} failed {failures + 1} times in a row ({reason}); "
-                    f"{show_size(kept)} of {show_size(self.checkpoint.size)} are kept: run the same command again to go on"
+                    f"{show_size(kept)} of {show_size(self.checkpoint.size)} are kept: run the same "
+                    "command again to go on"
                 )
             bar.set_postfix_str(f"{reason}: trying again", refresh=True)
             time.sleep(WAITS_S[failures])
@@ -166,7 +167,8 @@ class _Download:
         if length != self.checkpoint.size:
             raise SegfairError(
                 f"{self.name}: {self.url} offers {length:,} bytes where the published file has "
-                f"{self.checkpoint.size:,}: it is another file; see {self.checkpoint.page} or name another source with --url"
+                f"{self.checkpoint.size:,}: it is another file; see {self.checkpoint.page} "
+                "or name another source with --url"
             )
         validator = headers.get("ETag", "")
         if not validator.startswith('"'):
@@ -218,7 +220,8 @@ class _Download:
             elif error.code not in _TEMPORARY_STATUS:
                 raise SegfairError(
                     f"{self.name}: {host} answers HTTP {error.code} ({error.reason}) for {self.url}: "
-                    f"see {self.checkpoint.page} for its place now and name it with --url, or put the file at {self.target}"
+                    f"see {self.checkpoint.page} for its place now and name it with --url, "
+                    f"or put the file at {self.target}"
                 ) from error
             return
         cause = error.reason if isinstance(error, URLError) else error
