@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers.study import STAGES
+from helpers.schema import STAGES
 from tests.whole_study import check_contracts, check_report, run
 
 pytestmark = [

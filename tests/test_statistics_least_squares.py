@@ -42,3 +42,8 @@ def test_columns_of_the_same_people_come_together():
     values = np.array([[1.0, 2.0, 3.0], [np.nan, 1.0, np.nan], [4.0, 5.0, 6.0]])
     found = [(known.tolist(), places.tolist()) for known, places in split_by_missing(values)]
     assert found == [([True, False, True], [0, 2]), ([True, True, True], [1])]
+
+
+def test_a_variance_of_rounding_alone_is_singular():
+    f, p = find_wald_f(np.array([[4e-17], [1.0]]), np.array([[[-3e-52]], [[0.25]]]), 20)
+    assert np.isnan(f[0]) and np.isnan(p[0]) and f[1] == pytest.approx(4.0)

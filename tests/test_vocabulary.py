@@ -54,7 +54,7 @@ def test_labels_hold_scale_and_direction():
 
 
 def test_an_unknown_measure_is_refused_by_name():
-    with pytest.raises(SegfairError, match=r"metrics must be among dice, iou, .*; got dise"):
+    with pytest.raises(SegfairError, match=r"metrics must be among dice, iou, .*; got .dise."):
         find_measure("dise")
 
 

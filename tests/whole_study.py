@@ -6,7 +6,8 @@ import json
 import re
 
 from helpers import pipeline
-from helpers.study import STAGES, Study, load_study
+from helpers.schema import STAGES, TABLES
+from helpers.study import Study, load_study
 
 
 def run(params, overrides, stages=STAGES) -> tuple[Study, list[str]]:
@@ -43,31 +44,32 @@ def check_contracts(study: Study) -> None:
     assert not metrics.loc[metrics["status"].isin(["reference_empty", "both_empty"]), "dice"].notna().any(), (
         "an organ that is not there has no score"
     )
-    groups = {
-        "model",
-        "organ",
-        "metric",
-        "attribute",
-        "group",
-        "n",
-        "mean",
-        "sd",
-        "median",
-        "q1",
-        "q3",
-        "ci_low",
-        "ci_high",
-    }
-    assert groups <= set(study.read("groups"))
-    assert {"worst_group", "best_group", "gap", "gap_low", "gap_high", "test", "p", "p_adjusted"} <= set(
-        study.read("disparity")
-    )
-    assert {"model", "organ", "attribute", "vertex", "x", "y", "z", "difference"} <= set(study.read("maps"))
+    check_tables(study)
     assert not list(study.folder.rglob(".partial-*"))
     record = json.loads((study.folder / "run.json").read_text(encoding="utf-8"))
     assert [record["stages"][stage]["status"] for stage in STAGES] == ["finished"] * 5
     for stage in STAGES:
         assert (study.folder / "notebooks" / f"{stage}.html").stat().st_size > 10_000
+
+
+def check_tables(study: Study) -> None:
+    """Check that every table has the columns that its record names, in their order and of their kind."""
+    kinds = {"text": "OU", "number": "f", "count": "iuf", "flag": "b"}
+    for table in TABLES.values():
+        names = {"model": study.parameters.models[0].name, "organ": study.parameters.spatial.organs[0]}
+        path = study.path(table.key, **names)
+        assert path.exists() or not table.always, f"{table.path} was not written"
+        if not path.exists():
+            continue
+        found = study.read(table.key, **names)
+        assert all(any(column.holds(name) for column in table.columns) for name in found), table.key
+        if "<" not in "".join(table.names):
+            assert found.columns.tolist() == table.names, table.key
+        for name in found:
+            kind = table.find_kind(name)
+            assert kind == "text" or found[name].dtype.kind in kinds[kind], (
+                f"{table.key}: {name} is {found[name].dtype}"
+            )
 
 
 def check_report(study: Study) -> str:

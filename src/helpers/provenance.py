@@ -208,18 +208,10 @@ def _stamp(path: Path) -> list[Any]:
 
 @dataclass(frozen=True)
 class _Package:
-    """The helpers' source: what each file holds, and which modules it imports.
+    """The helpers' source: what each file holds, and which modules it imports."""
 
-    Attributes
-    ----------
-    hashes : dict of str to str
-        SHA-256 by path below the package. Whatever is shipped counts, not Python alone.
-    imports : dict of str to set of str
-        Paths of the modules that each module imports, at its head or within a function.
-    """
-
-    hashes: dict[str, str]
-    imports: dict[str, set[str]]
+    hashes: dict[str, str]  # SHA-256 by path below the package, of whatever is shipped
+    imports: dict[str, set[str]]  # paths of what each module imports, at its head or within functions
 
     @classmethod
     def read(cls, package: Path = Path(__file__).parent) -> _Package:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from helpers.vocabulary.measures import MEASURES, list_symmetric
 
@@ -18,19 +18,11 @@ Kind = Literal["text", "number", "count", "flag"]
 
 @dataclass(frozen=True)
 class Column:
-    """One column, or a family of them.
+    """One column, or a family of them."""
 
-    Attributes
-    ----------
-    name : str
-        ``<attribute>``, ``<group>`` and ``<organ>`` stand for the study's own names.
-    kind : {"text", "number", "count", "flag"}
-        Text is empty, never missing, where nothing was said; numbers are float64; counts are
-        int64 where all are known; flags are True or False.
-    meaning : str
-    """
-
-    name: str
+    name: str  # ``<attribute>``, ``<group>`` and ``<organ>`` stand for the study's own names
+    # Text is empty, never missing, where nothing was said; numbers are float64; counts are int64
+    # where all are known; flags are True or False.
     kind: Kind
     meaning: str
 
@@ -42,33 +34,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table that a stage writes.
+    """One table that a stage writes."""
 
-    Attributes
-    ----------
-    key : str
-        Its short name: ``study.read(key)``.
-    path : str
-        Under the study's folder; ``<model>`` and ``<organ>`` stand for one file each.
-    made_by : str
-        The stage that writes it.
-    rows : str
-        What one row is.
-    columns : tuple of Column
-        In the order of the file.
-    identifying : tuple of str
-        Columns that can name a person or a place: no report holds them.
-    always : bool
-        Whether the stage writes it in every study.
-    """
-
-    key: str
-    path: str
-    made_by: str
-    rows: str
-    columns: tuple[Column, ...]
-    identifying: tuple[str, ...] = ()
-    always: bool = True
+    key: str  # its short name: ``study.read(key)``
+    path: str  # under the study's folder; ``<model>`` and ``<organ>`` stand for one file each
+    made_by: str  # the stage that writes it
+    rows: str  # what one row is
+    columns: tuple[Column, ...]  # in the order of the file
+    identifying: tuple[str, ...] = ()  # columns that can name a person or a place: no report holds them
+    always: bool = True  # whether the stage writes it in every study
 
     @property
     def names(self) -> list[str]:
@@ -90,33 +64,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the pipeline: a notebook and what its results depend on.
+    """One stage of the pipeline: a notebook and what its results depend on."""
 
-    Attributes
-    ----------
-    name : str
-        The notebook's name.
-    after : tuple of str
-        The stages whose results it works on.
-    needs : tuple of str
-        Tables without which it can do nothing.
-    needs_masks : bool
-        Whether every model must have gone over the cohort.
-    sections : tuple of str
-        The parts of the parameter file that its results depend on.
-    code : tuple of str
-        The rooms that make its results; what they import counts with them.
-    files : tuple of str
-        What it writes besides tables.
-    """
-
-    name: str
-    after: tuple[str, ...]
-    needs: tuple[str, ...]
-    sections: tuple[str, ...]
-    code: tuple[str, ...]
-    needs_masks: bool = False
-    files: tuple[str, ...] = ()
+    name: str  # the notebook's
+    after: tuple[str, ...]  # the stages whose results it works on
+    needs: tuple[str, ...]  # tables without which it can do nothing
+    sections: tuple[str, ...]  # the parts of the parameter file that its results depend on
+    code: tuple[str, ...]  # the rooms that make its results; what they import counts with them
+    needs_masks: bool = False  # whether every model must have gone over the cohort
+    files: tuple[str, ...] = ()  # what it writes besides tables
 
 
 STAGES: dict[str, Stage] = {
@@ -344,12 +300,12 @@ def _find(name: str) -> Column:
     raise KeyError(f"column {name!r} has no meaning in helpers.schema")
 
 
-def _list(*columns: str | Column) -> tuple[Column, ...]:
-    """Return columns by name: a string may name several, separated by spaces."""
+def _describe(key: str, path: str, made_by: str, rows: str, *columns: str | Column, **others: Any) -> Table:
+    """Return a table; a string among its columns names one or several, separated by spaces."""
     found: list[Column] = []
     for column in columns:
         found += [column] if isinstance(column, Column) else [_find(name) for name in column.split()]
-    return tuple(found)
+    return Table(key, path, made_by, rows, tuple(found), **others)
 
 
 _KEY = "model organ metric attribute"
@@ -378,291 +334,288 @@ _COVARIATE_TEXT = "covariates dropped"
 TABLES: dict[str, Table] = {
     table.key: table
     for table in (
-        Table(
+        _describe(
             "cohort",
             "cohort.parquet",
             "01_cohort",
             "scan",
-            _list(
-                "number subject scan sex age bmi modality reference image <attribute> included reason note"
-                " group_<attribute>"
-            ),
+            "number subject scan sex age bmi modality reference image <attribute> included reason note"
+            " group_<attribute>",
             identifying=("subject", "scan", "reference", "image"),
         ),
-        Table(
+        _describe(
             "exclusions",
             "exclusions.csv",
             "01_cohort",
             "scan left out",
-            _list("number scan subject reason", Column("kind", "text", "of each reason, without anybody's value")),
-            _PEOPLE,
+            "number scan subject reason",
+            Column("kind", "text", "of each reason, without anybody's value"),
+            identifying=_PEOPLE,
         ),
-        Table(
+        _describe(
             "inference",
             "predictions/<model>/inference.parquet",
             "02_inference",
             "scan",
-            _list(
-                "model scan status error seconds read_seconds encode_seconds decode_seconds write_seconds device",
-                Column("precision", "text", "of the arithmetic"),  # not the measure of that name
-                "batch slices prompts",
-                Column("dropped", "count", "components too small for a prompt"),
-                "checkpoint_sha256 fingerprint reused",
-            ),
+            "model scan status error seconds read_seconds encode_seconds decode_seconds write_seconds device",
+            Column("precision", "text", "in which precision the model ran"),
+            "batch slices prompts",
+            Column("dropped", "count", "components too small for a prompt"),
+            "checkpoint_sha256 fingerprint reused",
             identifying=("scan",),
         ),
-        Table(
+        _describe(
             "organs",
             "predictions/<model>/organs.parquet",
             "02_inference",
             "scan × organ",
-            _list(
-                "model scan organ prompts",
-                Column("dropped", "count", "components too small for a prompt"),
-                "dice agreement",
-            ),
+            "model scan organ prompts",
+            Column("dropped", "count", "components too small for a prompt"),
+            "dice agreement",
             identifying=("scan",),
         ),
-        Table(
+        _describe(
             "metrics",
             "metrics.parquet",
             "03_performance",
             "scan × model × organ",
-            _list(
-                "subject scan number model organ",
-                *MEASURES,
-                Column("dice_expected", "number", "Dice under the cohort's mean boundary error"),
-                "status error",
-            ),
-            _PEOPLE,
+            "subject scan number model organ",
+            *MEASURES,
+            Column("dice_expected", "number", "Dice under the cohort's mean boundary error"),
+            "status error",
+            identifying=_PEOPLE,
         ),
-        Table("groups", "fairness/groups.csv", "03_performance", f"{_KEY} group".replace(" ", " × "), _list(_GROUPS)),
-        Table(
+        _describe(
+            "groups", "fairness/groups.csv", "03_performance", "model × organ × metric × attribute × group", _GROUPS
+        ),
+        _describe(
             "disparity",
             "fairness/disparity.csv",
             "03_performance",
             "model × organ × metric × attribute",
-            _list(_GAPS, _SPREAD, _TESTED, _SIZE, _JUDGED),
+            _GAPS,
+            _SPREAD,
+            _TESTED,
+            _SIZE,
+            _JUDGED,
         ),
-        Table(
-            "tests",
-            "fairness/tests.csv",
-            "03_performance",
-            "comparison × test",
-            _list(_KEY, "test statistic p"),
-        ),
-        Table(
+        _describe("tests", "fairness/tests.csv", "03_performance", "comparison × test", _KEY, "test statistic p"),
+        _describe(
             "pairs",
             "fairness/pairs.csv",
             "03_performance",
             "comparison × two groups",
-            _list(_KEY, "group_a group_b test difference low high p"),
+            _KEY,
+            "group_a group_b test difference low high p",
         ),
-        Table(
+        _describe(
             "contrasts",
             "fairness/contrasts.csv",
             "03_performance",
             "comparison × group against the rest",
-            _list(_KEY, "group n n_rest difference low high"),
+            _KEY,
+            "group n n_rest difference low high",
         ),
-        Table(
+        _describe(
             "adjusted_means",
             "fairness/adjusted.csv",
             "03_performance",
             "comparison × group",
-            _list(_KEY, "group n", Column("mean", "number", "mean adjusted for covariates"), "low high"),
+            _KEY,
+            "group n",
+            Column("mean", "number", "mean adjusted for covariates"),
+            "low high",
         ),
-        Table(
+        _describe(
             "adjusted_notes",
             "fairness/adjusted_notes.csv",
             "03_performance",
             "comparison",
-            _list(_KEY, _COVARIATE_TEXT, "n_missing n_rare p_logit warnings note"),
+            _KEY,
+            _COVARIATE_TEXT,
+            "n_missing n_rare p_logit warnings note",
         ),
-        Table(
+        _describe(
             "matching",
             "fairness/matching.csv",
             "03_performance",
             "comparison × two groups",
-            _list(_KEY, "group_a group_b n_pairs n_lost gap low high p note"),
+            _KEY,
+            "group_a group_b n_pairs n_lost gap low high p note",
         ),
-        Table(
+        _describe(
             "balance",
             "fairness/balance.csv",
             "03_performance",
             "two groups × covariate × level",
-            _list(
-                "attribute group_a group_b covariate level mean_a mean_b mean_a_after mean_b_after smd_before"
-                " smd_after",
-                "variance_ratio_before variance_ratio_after suppressed",
-            ),
+            "attribute group_a group_b covariate level mean_a mean_b mean_a_after mean_b_after smd_before smd_after"
+            " variance_ratio_before variance_ratio_after suppressed",
         ),
-        Table(
+        _describe(
             "trends",
             "fairness/trends.csv",
             "03_performance",
             "comparison × value of the attribute",
-            _list(_KEY, "value estimate low high band_low band_high nearby"),
+            _KEY,
+            "value estimate low high band_low band_high nearby",
         ),
-        Table(
+        _describe(
             "trend_tests",
             "fairness/trend_tests.csv",
             "03_performance",
             "comparison with a numeric attribute",
-            _list(_KEY, "n slope slope_low slope_high unit p_trend p_nonlinear", _COVARIATE_TEXT, "note"),
+            _KEY,
+            "n slope slope_low slope_high unit p_trend p_nonlinear",
+            _COVARIATE_TEXT,
+            "note",
         ),
-        Table(
+        _describe(
             "intersections",
             "fairness/intersections.csv",
             "03_performance",
             "model × organ × metric × cell",
-            _list(
-                "model organ metric <attribute>",
-                Column("n", "text", "people; `< 10` and the like where they are few"),
-                "mean additive pooled low high weight suppressed",
-            ),
+            "model organ metric <attribute>",
+            Column("n", "text", "people; `< 10` and the like where they are few"),
+            "mean additive pooled low high weight suppressed",
         ),
-        Table(
+        _describe(
             "intersection_variance",
             "fairness/intersection_variance.csv",
             "03_performance",
             "model × organ × metric",
-            _list(
-                "model organ metric n cells empty_cells suppressed_cells between_variance between_variance_null",
-                "within_variance vpc vpc_null unexplained_share f df_cells df_within p_interaction note",
-            ),
+            "model organ metric n cells empty_cells suppressed_cells between_variance between_variance_null"
+            " within_variance vpc vpc_null unexplained_share f df_cells df_within p_interaction note",
         ),
-        Table(
+        _describe(
             "model_gaps",
             "fairness/model_gaps.csv",
             "03_performance",
             "organ × metric × attribute × two models",
-            _list("organ metric attribute model_a model_b n gap_a gap_b difference low high p p_adjusted"),
+            "organ metric attribute model_a model_b n gap_a gap_b difference low high p p_adjusted",
         ),
-        Table(
+        _describe(
             "statuses",
             "fairness/statuses.csv",
             "03_performance",
             "model × organ × status",
-            _list("model organ status scans share meaning measures"),
+            "model organ status scans share meaning measures",
         ),
-        Table(
+        _describe(
             "annotators",
             "annotators.parquet",
             "03_performance",
             "scan × organ × two annotators",
-            _list("subject scan number organ annotator_a annotator_b", *list_symmetric(), "status error"),
-            _PEOPLE,
+            "subject scan number organ annotator_a annotator_b",
+            *list_symmetric(),
+            "status error",
+            identifying=_PEOPLE,
             always=False,
         ),
-        Table(
+        _describe(
             "agreement",
             "fairness/agreement.csv",
             "03_performance",
             "kind × comparison",
-            _list("kind", _GAPS, _SPREAD, _TESTED, _JUDGED),
+            "kind",
+            _GAPS,
+            _SPREAD,
+            _TESTED,
+            _JUDGED,
         ),
-        Table(
+        _describe(
             "agreement_groups",
             "fairness/agreement_groups.csv",
             "03_performance",
             "kind × comparison × group",
-            _list("kind", _GROUPS),
+            "kind",
+            _GROUPS,
         ),
-        Table(
+        _describe(
             "against_agreement",
             "fairness/against_agreement.csv",
             "03_performance",
             "comparison",
-            _list(
-                _KEY,
-                "n best_group worst_group gap gap_low gap_high annotators_gap annotators_low annotators_high",
-                "difference low high p p_adjusted",
-            ),
+            _KEY,
+            "n best_group worst_group gap gap_low gap_high annotators_gap annotators_low annotators_high difference low"
+            " high p p_adjusted",
         ),
-        Table(
+        _describe(
             "maps",
             "spatial/maps.parquet",
             "04_spatial",
             "model × organ × attribute × vertex",
-            _list(
-                _SURFACE,
-                "error_<group> absolute_<group> miss_<group> group_a group_b difference adjusted_difference",
-                _SURFACE_TEST,
-                "absolute_difference absolute_p_fwer miss_difference miss_p_fwer f f_p_fwer",
-            ),
+            _SURFACE,
+            "error_<group> absolute_<group> miss_<group> group_a group_b difference adjusted_difference",
+            _SURFACE_TEST,
+            "absolute_difference absolute_p_fwer miss_difference miss_p_fwer f f_p_fwer",
         ),
-        Table(
+        _describe(
             "slopes",
             "spatial/slopes.parquet",
             "04_spatial",
             "model × organ × numeric attribute × vertex",
-            _list(_SURFACE, "step unit slope", _SURFACE_TEST, "absolute_slope absolute_p_fwer"),
+            _SURFACE,
+            "step unit slope",
+            _SURFACE_TEST,
+            "absolute_slope absolute_p_fwer",
         ),
-        Table(
+        _describe(
             "spatial_summary",
             "spatial/summary.csv",
             "04_spatial",
             "model × organ × attribute",
-            _list(
-                "model organ attribute group_a group_b n n_a n_b n_tested vertices",
-                _SURFACE_FOUND,
-                "peak_difference_mm",
-                _SURFACE_PLACE,
-                "miss_significant_fraction min_miss_p_fwer f_significant_fraction min_f_p_fwer",
-                _SURFACE_MADE,
-            ),
+            "model organ attribute group_a group_b n n_a n_b n_tested vertices",
+            _SURFACE_FOUND,
+            "peak_difference_mm",
+            _SURFACE_PLACE,
+            "miss_significant_fraction min_miss_p_fwer f_significant_fraction min_f_p_fwer",
+            _SURFACE_MADE,
         ),
-        Table(
+        _describe(
             "slope_summary",
             "spatial/slopes.csv",
             "04_spatial",
             "model × organ × numeric attribute",
-            _list(
-                "model organ attribute step unit n vertices",
-                _SURFACE_FOUND,
-                "peak_slope_mm",
-                _SURFACE_PLACE,
-                _SURFACE_MADE,
-            ),
+            "model organ attribute step unit n vertices",
+            _SURFACE_FOUND,
+            "peak_slope_mm",
+            _SURFACE_PLACE,
+            _SURFACE_MADE,
         ),
-        Table(
+        _describe(
             "spatial_groups",
             "spatial/groups.csv",
             "04_spatial",
             "model × organ × attribute × group",
-            _list("model organ attribute group n prediction_empty suppressed error_mm absolute_mm miss_fraction"),
+            "model organ attribute group n prediction_empty suppressed error_mm absolute_mm miss_fraction",
         ),
-        Table(
+        _describe(
             "quality",
             "spatial/<organ>/quality.csv",
             "04_spatial",
             "scan",
-            _list(
-                "number distance_mm status reason",
-                Column("prediction_empty", "text", "models that missed the organ in this scan"),
-                "prediction_missing affine_distance_mm jacobian_min in_view cut",
-            ),
+            "number distance_mm status reason",
+            Column("prediction_empty", "text", "models that missed the organ in this scan"),
+            "prediction_missing affine_distance_mm jacobian_min in_view cut",
             always=False,
         ),
-        Table(
+        _describe(
             "surface_errors",
             "spatial/<organ>/errors_<model>.parquet",
             "04_spatial",
             "scan × vertex",
-            _list("number vertex", Column("error_mm", "number", "signed error; missing outside the field of view")),
+            "number vertex",
+            Column("error_mm", "number", "signed error; missing outside the field of view"),
             always=False,
         ),
-        Table(
+        _describe(
             "spatial_volumes",
             "spatial/volumes.csv",
             "04_spatial",
             "NIfTI volume",
-            _list(
-                "organ model attribute group",
-                Column("kind", "text", "false positives, false negatives or their difference"),
-                "n file",
-            ),
+            "organ model attribute group",
+            Column("kind", "text", "false positives, false negatives or their difference"),
+            "n file",
         ),
     )
 }

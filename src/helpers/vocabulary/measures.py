@@ -14,45 +14,22 @@ from helpers.errors import SegfairError
 
 @dataclass(frozen=True)
 class Measure:
-    """A number per scan, model and organ.
+    """A number per scan, model and organ."""
 
-    Attributes
-    ----------
-    key : str
-        Its column in ``metrics.parquet``.
-    name : str
-        What it is called within a sentence.
-    long_name : str
-        What it is called at the head of an axis or a table.
-    meaning : str
-        Its entry in the glossary; ``{tolerance}`` stands for the study's surface tolerance.
-    unit : str
-        Empty for ratios.
-    higher_is_better : bool or None
-        None for sizes of the organ, which are neither good nor bad and never compared as scores.
-    bounds : tuple of float
-        The lowest and the highest value there can be.
-    symmetric : bool
-        Whether it is the same whichever of two masks is called the reference.
-    signed : bool
-        Whether 0 is best and the sign tells the way; groups are compared by absolute value.
-    family : str
-        ``"overlap"``, ``"boundary"`` or ``"volume"``, as in Metrics Reloaded.
-    default_margin : float or None
-        The largest difference between groups considered unimportant. A measure that has one is
-        compared unless the study says otherwise.
-    """
-
-    key: str
-    name: str
-    long_name: str
-    meaning: str
-    unit: str = ""
+    key: str  # its column in ``metrics.parquet``
+    name: str  # what it is called within a sentence
+    long_name: str  # what it is called at the head of an axis or a table
+    meaning: str  # its entry in the glossary; ``{tolerance}`` is the study's surface tolerance
+    unit: str = ""  # empty for ratios
+    # None for sizes of the organ, which are neither good nor bad and never compared as scores.
     higher_is_better: bool | None = None
-    bounds: tuple[float, float] = (0.0, math.inf)
-    symmetric: bool = False
+    bounds: tuple[float, float] = (0.0, math.inf)  # the lowest and the highest value there can be
+    symmetric: bool = False  # whether it is the same whichever of two masks is called the reference
+    # Whether 0 is best and the sign tells the way; groups are compared by absolute value.
     signed: bool = False
-    family: str = "overlap"
+    family: str = "overlap"  # "overlap", "boundary" or "volume", as in Metrics Reloaded
+    # The largest difference between groups considered unimportant. A measure that has one is
+    # compared unless the study says otherwise.
     default_margin: float | None = None
 
     @property
@@ -233,7 +210,7 @@ def find_measure(key: str) -> Measure:
         There is no such measure.
     """
     if key not in MEASURES:
-        raise SegfairError(f"metrics must be among {', '.join(list_scores())}; got {key}")
+        raise SegfairError(f"metrics must be among {', '.join(list_scores())}; got {key!r}")
     return MEASURES[key]
 
 

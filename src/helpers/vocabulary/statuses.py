@@ -34,20 +34,11 @@ EMPTY_CASES: dict[str, dict[str, float | None]] = {
 
 @dataclass(frozen=True)
 class Status:
-    """What one status of ``metrics.parquet`` means.
-
-    Attributes
-    ----------
-    key : str
-    meaning : str
-        What happened.
-    counts_as : str
-        What it counts as in means and gaps.
-    """
+    """What one status of ``metrics.parquet`` means."""
 
     key: str
-    meaning: str
-    counts_as: str
+    meaning: str  # what happened
+    counts_as: str  # what it counts as in means and gaps
 
 
 def _say_scores(key: str) -> str:
