@@ -42,21 +42,11 @@ _client_settings: Compute | None = None
 
 @dataclass(frozen=True)
 class CaseFailure:
-    """What is known of a case that failed.
+    """What is known of a case that failed."""
 
-    Attributes
-    ----------
-    case : str
-        The case's id.
-    error : str
-        One sentence: for a :class:`SegfairError` its message, else the type and message.
-    details : str
-        The traceback, empty for a :class:`SegfairError`.
-    """
-
-    case: str
-    error: str
-    details: str = ""
+    case: str  # its id
+    error: str  # one sentence: for a SegfairError its message, else the type and message
+    details: str = ""  # the traceback, empty for a SegfairError
 
 
 def keep_freed_memory() -> None:
@@ -75,15 +65,11 @@ def map_cases(
     Parameters
     ----------
     function : callable
-        Takes one case; it and the cases must pickle when work leaves this process. A case may run
-        twice (a worker that dies is restarted and its case run again), so writes must be
-        idempotent.
-    cases : sequence
-        What to map over. Pass paths, not pixels.
+        Takes one case; it and the cases must pickle when work leaves this process: pass paths, not
+        pixels. A case may run twice (a worker that dies is restarted and its case run again), so
+        writes must be idempotent.
     ids : sequence of str
         A name per case for progress and failures.
-    compute : Compute
-        Where to run.
     label : str
         What the progress bar says.
 
@@ -135,14 +121,12 @@ def _run_on_dask(
     places = {future.key: index for index, future in enumerate(futures)}
     for future in as_completed(futures):
         index = places[future.key]
-        # Only what the guard cannot catch arrives as an error: a killed worker, a result that does
-        # not pickle.
+        # Only what the guard cannot catch is an error: a killed worker, a result that won't pickle.
         if future.status == "finished":
             yield index, future.result()
         else:
-            error = future.exception()
             text = (
-                f"the worker process did not survive it ({type(error).__name__}): "
+                f"the worker process did not survive it ({type(future.exception()).__name__}): "
                 "out of memory or a crash in compiled code"
             )
             yield index, CaseFailure(str(ids[index]), text)

@@ -13,32 +13,22 @@ from helpers.errors import VolumeError
 # What scanners and archives call a single slice.
 SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
 
-# Positions are decimal text in DICOM. Rounding moves a slice by less than this; a tilted gantry by
-# more.
+# Positions are decimal text in DICOM. Rounding moves a slice by less; a tilted gantry by more.
 _SIDEWAYS_MM = 0.02
 _SAME_PLACE_MM = 0.01
 _SPACING_MM = 0.01
 _DIRECTION = 1e-3
-# How far a slice may lie from its place in an even stack, in slice distances. One missing slice
-# makes at least a third.
+# How far a slice may lie from its place in an even stack, in slice distances; a missing one makes
+# at least a third.
 _UNEVEN = 0.2
 
 
 @dataclass(frozen=True)
 class Series:
-    """One series of slices, in order along their normal.
-
-    Attributes
-    ----------
-    files : tuple of str
-    size : tuple of int
-        (x, y, z).
-    spacing, origin, direction : tuple of float
-        In SimpleITK's order, LPS millimetres.
-    """
+    """One series of slices, in order along their normal; its grid as in SimpleITK, LPS mm."""
 
     files: tuple[str, ...]
-    size: tuple[int, ...]
+    size: tuple[int, ...]  # (x, y, z)
     spacing: tuple[float, ...]
     origin: tuple[float, ...]
     direction: tuple[float, ...]
@@ -47,10 +37,7 @@ class Series:
 def find_series(folder: Path) -> Series:
     """Find the one series in a folder and check by headers that its slices make an even stack.
 
-    Parameters
-    ----------
-    folder : Path
-        Slices lie directly in it; files that are no DICOM are passed over.
+    Slices lie directly in the folder; files that are no DICOM are passed over.
 
     Raises
     ------
@@ -75,7 +62,10 @@ def find_series(folder: Path) -> Series:
             f"{folder.name}: {broken} DICOM files cannot be read, they may be truncated or damaged: "
             "copy the series again from its source"
         )
-    slices = [_read_header(Path(file)) for file in files]
+    fault = VolumeError(
+        f"{folder.name}: the header of a DICOM slice cannot be read: copy the series again from its source"
+    )
+    slices = [read_header(Path(file), fault) for file in files]
     first = slices[0]
     if first.GetSize()[2] != 1 or len(slices) == 1:
         what = "one multi-frame DICOM file" if first.GetSize()[2] != 1 else "a single DICOM slice"
@@ -108,10 +98,7 @@ def find_series(folder: Path) -> Series:
 def read_series(folder: Path) -> sitk.Image:
     """Read the one series of a folder as a volume, without any of DICOM's tags.
 
-    Raises
-    ------
-    VolumeError
-        As :func:`find_series`, or a slice cannot be read.
+    Raises a VolumeError as :func:`find_series`, or where a slice cannot be read.
     """
     series = find_series(folder)
     reader = sitk.ImageSeriesReader()
@@ -144,15 +131,14 @@ def _count_dicom(folder: Path) -> int:
     return count
 
 
-def _read_header(file: Path) -> sitk.ImageFileReader:
+def read_header(path: Path, fault: VolumeError) -> sitk.ImageFileReader:
+    """Return the reader of a file that has read its header; raise `fault` where it cannot."""
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(file))
+    reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise VolumeError(
-            f"{file.parent.name}: the header of a DICOM slice cannot be read: copy the series again from its source"
-        ) from error
+        raise fault from error
     return reader
 
 

@@ -17,36 +17,23 @@ from scipy import ndimage
 
 from helpers.parameters import Prompt
 
-# Negative points lie outside the organ within its box enlarged by this share of its extent on each
-# side.
+# Negative points lie outside the organ in its box, enlarged on each side by this share of it.
 _RING = 0.25
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts of one organ of a scan: each at most one box and any number of points on one slice.
+    """Prompts of one organ of a scan: each one box at most and points, on one slice."""
 
-    Attributes
-    ----------
-    slices : ndarray of int64, (n,)
-        The axial slice (z index) of each prompt, ascending.
-    corners : ndarray of float64, (n, 4) or (0, 4)
-        x0, y0, x1, y1 in voxels at pixel edges: voxel i covers [i, i + 1), so the box of voxels 3
-        to 5 runs from 3.0 to 6.0, and x1 − x0 is its width in voxels. Without rows where prompts
-        have no box.
-    points : ndarray of float64, (n, k, 2)
-        x, y as voxel indices (SAM adds the half voxel itself); k = 0 where prompts have no points.
-    labels : ndarray of int64, (n, k)
-        1: the point is in the organ; 0: it is not; −1: no point (SAM's padding).
-    dropped : int
-        Components below the smallest area, for which there is no prompt.
-    """
-
-    slices: np.ndarray
+    slices: np.ndarray  # int64, (n,): the axial slice (z index) of each prompt, ascending
+    # float64, (n, 4): x0, y0, x1, y1 in voxels at pixel edges: voxel i covers [i, i + 1), so the
+    # box of voxels 3 to 5 runs from 3.0 to 6.0; (0, 4) where prompts have no box.
     corners: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    # float64, (n, k, 2): x, y as voxel indices (SAM adds the half voxel itself); k = 0: no points.
     points: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 2)))
+    # int64, (n, k). 1: the point is in the organ; 0: it is not; −1: no point (SAM's padding).
     labels: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
-    dropped: int = 0
+    dropped: int = 0  # components below the smallest area, for which there is no prompt
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -73,12 +60,9 @@ class Prompts:
 
 def join_prompts(parts: Sequence[Prompts]) -> Prompts:
     """Join prompts of one type."""
-    return Prompts(
-        np.concatenate([part.slices for part in parts]),
-        np.concatenate([part.corners for part in parts]),
-        np.concatenate([part.points for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-    )
+    columns = zip(*((part.slices, part.corners, part.points, part.labels) for part in parts), strict=True)
+    slices, corners, points, labels = map(np.concatenate, columns)
+    return Prompts(slices, corners, points, labels)
 
 
 def draw_prompts(
@@ -90,8 +74,6 @@ def draw_prompts(
     ----------
     mask : ndarray of bool, (z, y, x)
         One organ, axial slices first.
-    spacing_zyx_mm : tuple of float
-        Voxel spacing in mm.
     prompt : Prompt
         Its ``type``, for every axial slice that holds the organ:
 
@@ -257,8 +239,7 @@ def _place_points(
     if prompt.negative:
         beside = _list_beside(component, mask)
         chosen = np.concatenate([chosen, beside[rng.integers(len(beside), size=prompt.negative)]])
-        # An organ that fills the slice leaves no place for a negative point: SAM's label for "no
-        # point".
+        # An organ that fills the slice leaves no place beside it: SAM's label for "no point".
         labels += [-1 if mask.all() else 0] * prompt.negative
     return chosen[:, ::-1].astype(np.float64), labels
 

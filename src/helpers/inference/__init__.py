@@ -2,13 +2,7 @@
 
 from helpers.inference.agreement import measure_overlap, summarise_sensitivity
 from helpers.inference.montage import MontagePanel, load_montage
-from helpers.inference.stage import (
-    hash_checkpoints,
-    list_failures,
-    read_organs,
-    run_inference,
-    summarise_inference,
-)
+from helpers.inference.stage import hash_checkpoints, list_failures, read_organs, run_inference, summarise_inference
 
 __all__ = [
     "MontagePanel",

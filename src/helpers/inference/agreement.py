@@ -9,17 +9,9 @@ import pandas as pd
 
 
 def measure_overlap(first: np.ndarray, second: np.ndarray, organ_ids: Mapping[str, int]) -> dict[str, float]:
-    """Return the Dice of each organ between two label maps.
+    """Return the Dice of each organ between two label maps; NaN where neither holds it.
 
-    Parameters
-    ----------
-    first, second : ndarray of uint8, (z, y, x)
-    organ_ids : mapping of str to int
-
-    Returns
-    -------
-    dict of str to float
-        NaN where neither map holds the organ.
+    Both maps are uint8, (z, y, x).
     """
     ids = np.fromiter(organ_ids.values(), np.int64)
     sizes, common = np.zeros(256, np.int64), np.zeros(256, np.int64)
@@ -41,9 +33,8 @@ def summarise_sensitivity(organs: pd.DataFrame, cohort: pd.DataFrame, *, min_gro
     organs : DataFrame
         From :func:`helpers.inference.read_organs`.
     cohort : DataFrame
-        The included scans, with ``group_<attribute>`` columns.
-    min_group : int
-        Groups of fewer people are left out.
+        The included scans, with ``group_<attribute>`` columns; groups of fewer than `min_group`
+        people are left out.
 
     Returns
     -------

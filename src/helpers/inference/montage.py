@@ -49,14 +49,8 @@ class _PanelChoice:
 def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm: float = 30.0) -> list[MontagePanel]:
     """Prepare the slice with most of the organ in the worst, the median and the best scan.
 
-    Parameters
-    ----------
-    study : Study
-        After 02_inference. Scans are ranked by the Dice it noted (:func:`read_organs`).
-    organs : sequence of str, optional
-        Of the study's organs; all when not given.
-    margin_mm : float
-        What is shown around the organ.
+    Scans are ranked by the Dice that 02_inference noted (:func:`read_organs`). Of the study's
+    organs all are shown when none are given, with `margin_mm` around each.
 
     Returns
     -------
@@ -121,9 +115,8 @@ def _load_panels(
         stored = sitk.GetArrayFromImage(volumes.to_axial(volumes.read_volume(Path(row["image"]))))
     panels = {}
     for model in dict.fromkeys(choice.model for choice in choices):
-        predicted = sitk.GetArrayFromImage(
-            volumes.to_axial(volumes.read_volume(study.prediction_path(model, row.name)))
-        )
+        prediction_image = volumes.read_volume(study.prediction_path(model, row.name))
+        predicted = sitk.GetArrayFromImage(volumes.to_axial(prediction_image))
         for choice in choices:
             organ_id = study.organ_ids[choice.organ]
             reference = labels == organ_id

@@ -100,18 +100,12 @@ def read_organs(study: Study) -> pd.DataFrame:
     StageError
         02_inference has not gone over the cohort with one of the models.
     """
-    paths = [study.path("organs", model=model.name) for model in study.parameters.models]
-    study.require({str(path.relative_to(study.folder)): "02_inference" for path in paths})
-    return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+    tables = [study.read("organs", model=model.name) for model in study.parameters.models]
+    return pd.concat(tables, ignore_index=True)
 
 
 def summarise_inference(table: pd.DataFrame) -> pd.DataFrame:
-    """Count scans and measure throughput per model.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`run_inference`.
+    """Count scans and measure throughput per model, from what :func:`run_inference` returns.
 
     Returns
     -------
@@ -173,9 +167,8 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
                 # A mask made from former inputs must not pass for this study's.
                 _record_path(job.prediction).unlink(missing_ok=True)
                 job.prediction.unlink(missing_ok=True)
-                records[job.scan] = _record_failure(job, result)
-            else:
-                records[job.scan] = {**result, "reused": False}
+                result = _record_failure(job, result)
+            records[job.scan] = {**result, "reused": False}
         in_order = [records[scan] for scan in cohort["scan"]]
         table = pd.DataFrame([{"model": model.name, **record} for record in in_order])
         types = TABLES["inference"].dtypes
@@ -335,10 +328,7 @@ def _open_segmenter(job: _InferenceJob) -> Segmenter:
 
 
 def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
-    """Read a scan into the study orientation and draw its prompts.
-
-    Returns the case, the reference's labels (z, y, x) and the grid it is stored on.
-    """
+    """Return a scan in the study orientation, the reference's labels (z, y, x), its stored grid."""
     label_map = volumes.read_label_map(job.reference, job.spec.organs, job.organ_ids)
     reference = volumes.to_axial(label_map.image)
     stored_grid = volumes.get_grid(label_map.image)
@@ -395,8 +385,7 @@ def _record_path(prediction: Path) -> Path:
 
 def _record_failure(job: _InferenceJob, failure: CaseFailure) -> dict[str, Any]:
     record = {"scan": job.scan, "status": "failed", "error": failure.error, "device": "", "precision": ""}
-    hashes = {"checkpoint_sha256": job.checkpoint_sha256, "fingerprint": job.fingerprint}
-    return record | hashes | {"reused": False}
+    return record | {"checkpoint_sha256": job.checkpoint_sha256, "fingerprint": job.fingerprint}
 
 
 def _stamp(path: Path | None) -> list[Any] | None:

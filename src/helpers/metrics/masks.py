@@ -15,69 +15,37 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class MaskComparison:
-    """How far a prediction is from its reference; NaN where a measure is not defined.
+    """How far a prediction is from its reference; NaN where a measure is not defined."""
 
-    Attributes
-    ----------
-    dice, iou, precision, recall : float
-        Overlap, 0 to 1.
-    nsd : float
-        Surface Dice at the tolerance, 0 to 1 (Nikolov et al. 2021).
-    hd95_mm : float
-        The larger of the two directed 95th percentiles of surface distance, weighted by surfel
-        area.
-    assd_mm : float
-        Average symmetric surface distance: the area-weighted mean over both surfaces together.
-    volume_ref_ml, volume_pred_ml, volume_error_ml : float
-        Volumes, and prediction − reference.
-    surface_ref_cm2 : float
-        Area of the reference's surface.
-    boundary_error_mm : float
-        2V(1 − Dice)/S, V and S of the reference: the uniform shift of the boundary that would cost
-        this much Dice.
-    status : str
-        ``"ok"``, or a key of :data:`~helpers.vocabulary.statuses.EMPTY_CASES`.
-    """
-
-    dice: float = np.nan
+    dice: float = np.nan  # overlap, 0 to 1, as iou, precision and recall
     iou: float = np.nan
-    nsd: float = np.nan
-    hd95_mm: float = np.nan
-    assd_mm: float = np.nan
+    nsd: float = np.nan  # surface Dice at the tolerance, 0 to 1 (Nikolov et al. 2021)
+    hd95_mm: float = np.nan  # larger directed 95th percentile of surface distance, weighted by surfel area
+    assd_mm: float = np.nan  # average symmetric surface distance: area-weighted mean over both surfaces together
     precision: float = np.nan
     recall: float = np.nan
     volume_ref_ml: float = np.nan
     volume_pred_ml: float = np.nan
-    volume_error_ml: float = np.nan
-    surface_ref_cm2: float = np.nan
+    volume_error_ml: float = np.nan  # prediction − reference
+    surface_ref_cm2: float = np.nan  # area of the reference's surface
+    # 2V(1 − Dice)/S, V and S of the reference: the uniform shift of the boundary that would cost
+    # this much Dice.
     boundary_error_mm: float = np.nan
-    status: str = "ok"
+    status: str = "ok"  # or a key of helpers.vocabulary.statuses.EMPTY_CASES
 
 
 @dataclass(frozen=True)
 class AnnotatorAgreement:
-    """How far two annotators' masks of one organ are from each other; NaN where not defined.
+    """How far two annotators' masks of one organ are from each other; NaN where not defined."""
 
-    Attributes
-    ----------
-    dice, iou, nsd, hd95_mm, assd_mm : float
-        As in :class:`MaskComparison`: the same whichever mask is called the reference.
-    volume_error_ml : float
-        Second − first: compare its absolute value.
-    boundary_error_mm : float
-        2V(1 − Dice)/S with the means of both volumes and both surfaces.
-    status : str
-        ``"ok"``, ``"one_empty"`` or ``"both_empty"`` (:data:`~helpers.vocabulary.statuses.EMPTY_CASES`).
-    """
-
-    dice: float = np.nan
+    dice: float = np.nan  # as in MaskComparison, like the next four: the same whichever is the reference
     iou: float = np.nan
     nsd: float = np.nan
     hd95_mm: float = np.nan
     assd_mm: float = np.nan
-    volume_error_ml: float = np.nan
-    boundary_error_mm: float = np.nan
-    status: str = "ok"
+    volume_error_ml: float = np.nan  # second − first: compare its absolute value
+    boundary_error_mm: float = np.nan  # 2V(1 − Dice)/S with the means of both volumes and both surfaces
+    status: str = "ok"  # or one_empty, both_empty (helpers.vocabulary.statuses.EMPTY_CASES)
 
 
 def compare_masks(
@@ -88,16 +56,12 @@ def compare_masks(
     Parameters
     ----------
     reference, prediction : ndarray of bool, (z, y, x)
-        The masks, on one grid.
+        The masks, on one grid. Where one is empty, the measures are those of
+        :data:`~helpers.vocabulary.statuses.EMPTY_CASES`.
     spacing_zyx_mm : tuple of float
         Voxel spacing in mm, in the order of the arrays' axes.
     tolerance_mm : float
         The surface distance that does not count as an error (NSD), in mm.
-
-    Returns
-    -------
-    MaskComparison
-        Measures as in :data:`~helpers.vocabulary.statuses.EMPTY_CASES` where a mask is empty.
 
     Raises
     ------
@@ -120,12 +84,11 @@ def compare_masks(
     0.6667
     """
     spacing = _check_arguments(reference, prediction, spacing_zyx_mm, tolerance_mm)
-    box = _find_box(reference, prediction)
-    if box is None:
-        return MaskComparison(status="both_empty", **_state_empty("both_empty"))
-    reference, prediction = reference[box], prediction[box]
-    voxel_ml = float(np.prod(spacing)) / 1000.0
+    reference, prediction = _crop(reference, prediction)
     in_reference, in_prediction = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
+    if not in_reference and not in_prediction:
+        return MaskComparison(status="both_empty", **_state_empty("both_empty"))
+    voxel_ml = float(np.prod(spacing)) / 1000.0
     volumes: dict[str, Any] = {
         "volume_ref_ml": in_reference * voxel_ml,
         "volume_pred_ml": in_prediction * voxel_ml,
@@ -140,15 +103,14 @@ def compare_masks(
     surfaces = measure_surface_distances(reference, prediction, spacing)
     surface_cm2 = float(surfaces.reference_areas_mm2.sum()) / 100.0
     common = int(np.count_nonzero(reference & prediction))
+    both = _measure_both(surfaces, common, in_reference, in_prediction, tolerance_mm)
     return MaskComparison(
-        **_measure_both(surfaces, common, in_reference, in_prediction, tolerance_mm),
+        **both,
         precision=common / in_prediction,
         recall=common / in_reference,
         **volumes,
         surface_ref_cm2=surface_cm2,
-        boundary_error_mm=convert_dice_to_boundary_error(
-            2.0 * common / (in_reference + in_prediction), volumes["volume_ref_ml"], surface_cm2
-        ),
+        boundary_error_mm=convert_dice_to_boundary_error(both["dice"], volumes["volume_ref_ml"], surface_cm2),
     )
 
 
@@ -161,25 +123,20 @@ def compare_annotators(
     is empty the measures are those of :data:`~helpers.vocabulary.statuses.EMPTY_CASES`.
     """
     spacing = _check_arguments(first, second, spacing_zyx_mm, tolerance_mm)
-    box = _find_box(first, second)
-    if box is None:
-        return AnnotatorAgreement(status="both_empty")
-    first, second = first[box], second[box]
-    voxel_ml = float(np.prod(spacing)) / 1000.0
+    first, second = _crop(first, second)
     in_first, in_second = int(np.count_nonzero(first)), int(np.count_nonzero(second))
+    if not in_first and not in_second:
+        return AnnotatorAgreement(status="both_empty")
+    voxel_ml = float(np.prod(spacing)) / 1000.0
     difference_ml = (in_second - in_first) * voxel_ml
     if in_first == 0 or in_second == 0:
         return AnnotatorAgreement(status="one_empty", **_state_empty("one_empty", volume_error_ml=difference_ml))
     surfaces = measure_surface_distances(first, second, spacing)
     surface_cm2 = float(surfaces.reference_areas_mm2.sum() + surfaces.prediction_areas_mm2.sum()) / 200.0
-    common = int(np.count_nonzero(first & second))
-    return AnnotatorAgreement(
-        **_measure_both(surfaces, common, in_first, in_second, tolerance_mm),
-        volume_error_ml=difference_ml,
-        boundary_error_mm=convert_dice_to_boundary_error(
-            2.0 * common / (in_first + in_second), (in_first + in_second) / 2 * voxel_ml, surface_cm2
-        ),
-    )
+    both = _measure_both(surfaces, int(np.count_nonzero(first & second)), in_first, in_second, tolerance_mm)
+    volume_ml = (in_first + in_second) / 2 * voxel_ml
+    error_mm = convert_dice_to_boundary_error(both["dice"], volume_ml, surface_cm2)
+    return AnnotatorAgreement(**both, volume_error_ml=difference_ml, boundary_error_mm=error_mm)
 
 
 def mark_missing(status: str) -> MaskComparison:
@@ -188,19 +145,13 @@ def mark_missing(status: str) -> MaskComparison:
 
 
 def convert_dice_to_boundary_error(dice: Any, volume_ml: Any, surface_cm2: Any) -> Any:
-    """Return the uniform boundary error that would cause a Dice, 2V(1 − Dice)/S, in mm.
-
-    Of floats, or of arrays of one shape.
-    """
+    """Return the uniform boundary error (mm), 2V(1 − Dice)/S, of floats or arrays of one shape."""
     # ml / cm² = cm; × 10 = mm
     return 2.0 * volume_ml * (1.0 - dice) / surface_cm2 * 10.0
 
 
 def predict_dice(boundary_error_mm: Any, volume_ml: Any, surface_cm2: Any) -> np.ndarray:
-    """Return the Dice of an organ of this size under a uniform boundary error δ, at least 0.
-
-    1 − δS/(2V), of floats or of arrays of one shape.
-    """
+    """Return the Dice, at least 0, under a uniform boundary error δ (mm): 1 − δS/(2V)."""
     return np.maximum(0.0, 1.0 - np.asarray(boundary_error_mm) * surface_cm2 / (2.0 * np.asarray(volume_ml)) / 10.0)
 
 
@@ -277,14 +228,11 @@ def _check_arguments(
     return spacing
 
 
-def _find_box(reference: np.ndarray, prediction: np.ndarray) -> tuple[slice, ...] | None:
-    """Return the smallest box that holds both masks, None when both are empty."""
-    box: list[slice] = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        # Once an axis is cut, the next looks only at what is left.
-        occupied = np.flatnonzero(reference[tuple(box)].any(axis=others) | prediction[tuple(box)].any(axis=others))
-        if not len(occupied):
-            return None
-        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
-    return tuple(box)
+def _crop(reference: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cut two masks to the smallest box that holds both, axis by axis; empty when both are."""
+    for axis, others in enumerate([(1, 2), (0, 2), (0, 1)]):
+        occupied = np.flatnonzero(reference.any(axis=others) | prediction.any(axis=others))
+        ends = (int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else (0, 0)
+        box = (slice(None),) * axis + (slice(*ends),)
+        reference, prediction = reference[box], prediction[box]
+    return reference, prediction

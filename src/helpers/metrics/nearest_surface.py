@@ -15,13 +15,11 @@ from itertools import pairwise
 import numpy as np
 from scipy.spatial import cKDTree
 
-# How many of the shortest lattice steps are tried; after the near ones only where most points have
-# found their neighbour.
+# How many of the shortest lattice steps are tried; after the near ones where most points are done.
 SEARCHED_OFFSETS = 512
 NEAR_OFFSETS = 96
 FAR_SHARE = 0.5
-# With fewer points than one per so many others, those out of reach are left out of the tree: by
-# blocks of so many voxels a side.
+# With fewer points than one per so many others, those out of reach are left out, by blocks.
 OTHERS_PER_POINT = 16
 SAMPLED_OTHERS = 32
 BLOCK_SIDE = 8
@@ -38,19 +36,11 @@ _Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Distances between two surfaces, one value per surfel.
+    """Distances between two surfaces; arrays of float64, one value per surfel."""
 
-    Attributes
-    ----------
-    reference_to_prediction_mm, prediction_to_reference_mm : ndarray of float64
-        Distance of each surfel of the one surface to the nearest surfel of the other.
-    reference_areas_mm2, prediction_areas_mm2 : ndarray of float64
-        The surfels' areas, in the same order.
-    """
-
-    reference_to_prediction_mm: np.ndarray
+    reference_to_prediction_mm: np.ndarray  # of each surfel of the one to the nearest surfel of the other
     prediction_to_reference_mm: np.ndarray
-    reference_areas_mm2: np.ndarray
+    reference_areas_mm2: np.ndarray  # in the same order
     prediction_areas_mm2: np.ndarray
 
 
@@ -59,16 +49,8 @@ def measure_surface_distances(
 ) -> SurfaceDistances:
     """Measure the distance of every surfel of each surface to the nearest surfel of the other.
 
-    Parameters
-    ----------
-    reference, prediction : ndarray of bool, (z, y, x)
-        The masks, neither empty.
-    spacing_zyx_mm : tuple of float
-
-    Returns
-    -------
-    SurfaceDistances
-        Between the centres of 2×2×2 neighbourhoods, in mm, exact in float64; unsorted.
+    Of masks of bool, (z, y, x), neither empty: between the centres of 2×2×2 neighbourhoods, in mm,
+    exact in float64; unsorted.
     """
     ours, our_areas = find_surfels(reference, spacing_zyx_mm)
     theirs, their_areas = find_surfels(prediction, spacing_zyx_mm)
@@ -215,15 +197,13 @@ def _search_layers(
         if start == stop:
             continue
         near = min(max(layer, first), last)
-        furthest = np.hypot(
-            np.sqrt(pixels[near - first, places[start:stop]].max()) * pixel_mm, (layer - near) * across_mm
-        )
+        widest = np.sqrt(pixels[near - first, places[start:stop]].max())
+        furthest = np.hypot(widest * pixel_mm, (layer - near) * across_mm)
         reach = int(min(furthest / across_mm, layers)) + 1
         looked = np.arange(max(first, layer - reach), min(last, layer + reach) + 1)
+        within = pixels[looked[0] - first : looked[-1] + 1 - first, places[start:stop]]
         # The root before the spacing: of a straight step it is exact, as in `_measure_lengths`.
-        within_mm = (
-            np.sqrt(pixels[looked[0] - first : looked[-1] + 1 - first, places[start:stop]], dtype=np.float64) * pixel_mm
-        )
+        within_mm = np.sqrt(within, dtype=np.float64) * pixel_mm
         squared[by_layer[start:stop]] = (within_mm**2 + ((looked - layer) * across_mm)[:, None] ** 2).min(axis=0)
     return np.sqrt(squared)
 
@@ -235,19 +215,14 @@ def _measure_lengths(steps_zyx: np.ndarray, spacing_zyx_mm: Spacing) -> np.ndarr
 
 @lru_cache(maxsize=64)
 def _list_offsets(spacing_zyx_mm: Spacing) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the :data:`SEARCHED_OFFSETS` shortest steps on the voxel lattice.
-
-    Steps (n, 3), their lengths in mm, and where each new length starts.
-    """
+    """Return the shortest lattice steps (n, 3), their mm, and where each new length starts."""
     spacing = np.asarray(spacing_zyx_mm)
-    # Along an axis no listed step exceeds the radius of the ball that holds twice as many lattice
-    # points.
+    # No listed step exceeds the radius of the ball that holds twice as many lattice points.
     radius_mm = (2 * SEARCHED_OFFSETS * float(np.prod(spacing)) * 3 / (4 * np.pi)) ** (1 / 3)
     reach = np.minimum(np.ceil(np.maximum(radius_mm, 2 * spacing.min()) / spacing), SEARCHED_OFFSETS).astype(int)
     steps = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij"), axis=-1).reshape(-1, 3)
     lengths_mm = _measure_lengths(steps, spacing_zyx_mm)
-    # A step as long as the first one left out along any axis may have an unlisted equal: stop
-    # before it.
+    # A step as long as the first left out along an axis may have an unlisted equal: stop before.
     complete_mm = float(((reach + 1) * spacing).min())
     order = np.argsort(lengths_mm, kind="stable")
     order = order[lengths_mm[order] < complete_mm][:SEARCHED_OFFSETS]

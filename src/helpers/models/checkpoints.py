@@ -11,8 +11,6 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from helpers.errors import SegfairError
 from helpers.storage import hash_file
 from helpers.study import choose_checkpoints_folder
@@ -20,36 +18,15 @@ from helpers.study import choose_checkpoints_folder
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A published file of weights.
+    """A published file of weights."""
 
-    Attributes
-    ----------
-    name : str
-        What it is called here.
-    kind, variant : str
-        The family (``sam``, ``medsam``) and the architecture of segment-anything.
-    file_name : str
-        As published, and as kept in the checkpoints folder.
-    licence : str
-    size : int
-        Bytes.
-    sha256 : str
-        Lower-case hex of the whole file.
-    url : str
-        The file itself.
-    page : str
-        Where its publishers describe it.
-    """
-
-    name: str
-    kind: str
-    variant: str
-    file_name: str
+    name: str  # what it is called here
+    file_name: str  # as published, and as kept in the checkpoints folder
     licence: str
-    size: int
-    sha256: str
-    url: str
-    page: str
+    size: int  # bytes
+    sha256: str  # lower-case hex of the whole file
+    url: str  # the file itself
+    page: str  # where its publishers describe it
 
 
 # The digits in SAM's file names begin the files' MD5, not their SHA-256; Zenodo states MedSAM's MD5
@@ -58,11 +35,10 @@ class Checkpoint:
 # MedSAM: dennistrujillo/MedSAMTest); for SAM they are micro_sam's too. MedSAM's authors publish on
 # Google Drive, which offers no address to fetch from, and since February 2024 on Zenodo, record
 # 10689643 (bowang-lab/MedSAM, issue 208).
-def _name_sam(variant: str, file_name: str, size: int, sha256: str) -> Checkpoint:
+def _name_sam(variant: str, md5: str, size: int, sha256: str) -> Checkpoint:
+    file_name = f"sam_{variant}_{md5}.pth"
     return Checkpoint(
         name=f"sam_{variant}",
-        kind="sam",
-        variant=variant,
         file_name=file_name,
         licence="Apache-2.0",
         size=size,
@@ -75,28 +51,11 @@ def _name_sam(variant: str, file_name: str, size: int, sha256: str) -> Checkpoin
 CHECKPOINTS: dict[str, Checkpoint] = {
     checkpoint.name: checkpoint
     for checkpoint in (
-        _name_sam(
-            "vit_b",
-            "sam_vit_b_01ec64.pth",
-            375_042_383,
-            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-        ),
-        _name_sam(
-            "vit_l",
-            "sam_vit_l_0b3195.pth",
-            1_249_524_607,
-            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-        ),
-        _name_sam(
-            "vit_h",
-            "sam_vit_h_4b8939.pth",
-            2_564_550_879,
-            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-        ),
+        _name_sam("vit_b", "01ec64", 375_042_383, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"),
+        _name_sam("vit_l", "0b3195", 1_249_524_607, "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"),
+        _name_sam("vit_h", "4b8939", 2_564_550_879, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"),
         Checkpoint(
             name="medsam",
-            kind="medsam",
-            variant="vit_b",
             file_name="medsam_vit_b.pth",
             licence="CC-BY-4.0 (weights on Zenodo), Apache-2.0 (code)",
             size=375_049_145,
@@ -109,13 +68,7 @@ CHECKPOINTS: dict[str, Checkpoint] = {
 
 
 def get_checkpoint(name: str) -> Checkpoint:
-    """Return the catalogue's entry of a name.
-
-    Raises
-    ------
-    SegfairError
-        There is no such entry.
-    """
+    """Return the catalogue's entry of a name; a SegfairError where there is none."""
     if name not in CHECKPOINTS:
         near = difflib.get_close_matches(name, CHECKPOINTS, n=1)
         raise SegfairError(
@@ -125,68 +78,37 @@ def get_checkpoint(name: str) -> Checkpoint:
     return CHECKPOINTS[name]
 
 
-def locate(name: str, folder: Path | None = None) -> Path:
-    """Return where a published checkpoint lies or would lie.
-
-    Raises
-    ------
-    SegfairError
-        There is no such checkpoint in the catalogue.
-    """
-    return (folder or choose_checkpoints_folder()) / get_checkpoint(name).file_name
+def locate(name: str) -> Path:
+    """Return where a published checkpoint lies or would lie; as :func:`get_checkpoint`."""
+    return choose_checkpoints_folder() / get_checkpoint(name).file_name
 
 
-def explain_fetching(name: str, folder: Path | None = None) -> str:
+def explain_fetching(name: str) -> str:
     """Say how to get a published checkpoint, by command and by hand, as the end of a sentence."""
     checkpoint = get_checkpoint(name)
     return (
         f"run `segfair checkpoints fetch {name}`, or download {checkpoint.url} ({show_size(checkpoint.size)}) "
-        f"elsewhere and put it at {locate(name, folder)}"
+        f"elsewhere and put it at {locate(name)}"
     )
 
 
-def list_checkpoints(folder: Path | None = None) -> pd.DataFrame:
-    """List the published checkpoints and what of them is here; contents are not read.
+def summarise_checkpoints() -> dict[str, str]:
+    """Return a line per published checkpoint: size, licence, source and whether it is here.
 
-    Returns
-    -------
-    DataFrame
-        One row per checkpoint: ``name``, ``kind``, ``variant``, ``licence``, ``size`` (bytes),
-        ``source`` (URL), ``present`` (bool), ``path`` (where it lies or would lie) and ``state``:
-        ``missing``, ``part`` (begun), ``size fits`` or ``size differs``.
+    What is here is told by its size; contents are not read.
     """
-    paths = {name: locate(name, folder) for name in CHECKPOINTS}
-    rows = [
-        {
-            **{key: getattr(checkpoint, key) for key in ("name", "kind", "variant", "licence", "size")},
-            "source": checkpoint.url,
-            "present": paths[name].is_file(),
-            "path": str(paths[name]),
-            "state": _judge_by_size(paths[name], checkpoint),
-        }
-        for name, checkpoint in CHECKPOINTS.items()
-    ]
-    return pd.DataFrame(rows)
-
-
-def summarise_checkpoints(folder: Path | None = None) -> dict[str, str]:
-    """Return a line per published checkpoint: size, licence, source and whether it is here."""
-    told = {
-        "missing": "not here",
-        "part": "begun: fetch it again to go on",
-        "size fits": "at {path}",
-        "size differs": "damaged or another file at {path}",
-    }
     return {
-        row.name: f"{show_size(row.size):>7}  {row.licence}  {row.source}  {told[row.state].format(path=row.path)}"
-        for row in list_checkpoints(folder).set_index("name", drop=False).itertuples(index=False)
+        name: f"{show_size(entry.size):>7}  {entry.licence}  {entry.url}  {_say_presence(locate(name), entry)}"
+        for name, entry in CHECKPOINTS.items()
     }
 
 
-def _judge_by_size(path: Path, checkpoint: Checkpoint) -> str:
+def _say_presence(path: Path, checkpoint: Checkpoint) -> str:
     if path.is_file():
-        return "size fits" if path.stat().st_size == checkpoint.size else "size differs"
-    return "part" if path.with_name(path.name + ".part").is_file() else "missing"
+        fits = path.stat().st_size == checkpoint.size
+        return f"at {path}" if fits else f"damaged or another file at {path}"
+    begun = path.with_name(path.name + ".part").is_file()
+    return "begun: fetch it again to go on" if begun else "not here"
 
 
 def check_published(path: Path, checkpoint: Checkpoint) -> None:

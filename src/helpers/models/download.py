@@ -27,43 +27,28 @@ from helpers.errors import SegfairError
 from helpers.models.checkpoints import Checkpoint, check_published, get_checkpoint, locate, show_size
 from helpers.storage import hash_file
 
-# Seconds to wait before each further attempt; the count starts again whenever a megabyte more has
-# arrived.
+# Seconds before each further attempt; the count starts again with every megabyte that arrived.
 WAITS_S = (1.0, 2.0, 4.0, 8.0)
 # A connection that sends nothing for so long counts as broken.
 TIMEOUT_S = 30.0
 _PROGRESS_BYTES = 1 << 20
 _BLOCK_BYTES = 1 << 18
-# Answers of a server that may do better a little later (RFC 9110, sections 15.5 and 15.6; RFC
-# 6585).
+# Of a server that may do better a little later (RFC 9110, sections 15.5 and 15.6; RFC 6585).
 _TEMPORARY_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _UNREACHABLE = frozenset({errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN})
 
 
-def fetch_checkpoint(name: str, folder: Path | None = None, url: str | None = None, progress: bool = True) -> Path:
+def fetch_checkpoint(name: str, url: str | None = None) -> Path:
     """Download a published checkpoint unless it is here already, and verify it.
 
     The file arrives under ``<file>.part`` and gets its name once its length and its SHA-256 are
     those published. An interrupted download is continued where it broke off, by this call for a few
     attempts and by any later one: the part stays, with the server's validator beside it, so that a
     file that changed in between is begun anew (RFC 9110, sections 13.1.5 and 14.2). Processes that
-    fetch the same file take turns.
+    fetch the same file take turns. A bar is shown on the standard error.
 
-    Parameters
-    ----------
-    name : str
-        A name in the catalogue.
-    folder : Path, optional
-        In place of the checkpoints folder.
-    url : str, optional
-        Another source of the same bytes, such as a mirror in the own network.
-    progress : bool
-        Show a bar on the standard error.
-
-    Returns
-    -------
-    Path
-        The verified file.
+    `name` is one in the catalogue, `url` another source of the same bytes, such as a mirror in the
+    own network. Returns the path of the verified file.
 
     Raises
     ------
@@ -72,15 +57,15 @@ def fetch_checkpoint(name: str, folder: Path | None = None, url: str | None = No
         little space, a folder that cannot be written, bytes that are not the published ones.
     """
     checkpoint = get_checkpoint(name)
-    target = locate(name, folder)
+    target = locate(name)
     source = url or checkpoint.url
     if urlsplit(source).scheme not in ("http", "https") or not urlsplit(source).hostname:
         raise SegfairError(f"url must begin with http:// or https:// and name a server; got {source!r}")
-    with _take_turn(target, name, progress):
+    with _take_turn(target, name):
         if target.exists():
             check_published(target, checkpoint)
         else:
-            _Download(checkpoint, source, target).run(progress)
+            _Download(checkpoint, source, target).run()
     return target
 
 
@@ -89,32 +74,31 @@ class _Download:
 
     def __init__(self, checkpoint: Checkpoint, url: str, target: Path) -> None:
         self.checkpoint = checkpoint
+        self.name = checkpoint.name
         self.url = url
         self.target = target
         self.part = target.with_name(target.name + ".part")
-        # What the server said of the file the part belongs to; without it the part is not
-        # continued.
+        # What the server said of the part's file; without it the part is not continued.
         self.note = target.with_name(target.name + ".part.json")
         self.reached = False
 
-    def run(self, progress: bool) -> None:
+    def run(self) -> None:
         """Request the file until it is whole, verify it and put it in its place."""
         missing = self.checkpoint.size - self._count_kept()[0]
         free = shutil.disk_usage(self.target.parent).free
         if free < missing:
             raise SegfairError(
-                f"{self.checkpoint.name}: {show_size(missing)} are still to come and {self.target.parent} has "
+                f"{self.name}: {show_size(missing)} are still to come and {self.target.parent} has "
                 f"{show_size(free)} free: free some space or set SEGFAIR_CHECKPOINTS to another folder"
             )
-        size, name = self.checkpoint.size, self.checkpoint.name
-        with tqdm(total=size, desc=name, unit="B", unit_scale=True, ncols=100, disable=not progress) as bar:
+        with tqdm(total=self.checkpoint.size, desc=self.name, unit="B", unit_scale=True, ncols=100) as bar:
             self._request_until_whole(bar)
         found = hash_file(self.part)
         if found != self.checkpoint.sha256:
             self._discard()
             raise SegfairError(
-                f"{self.checkpoint.name}: what {self.url} sent is not the published file (SHA-256 {found[:12]}… "
-                f"in place of {self.checkpoint.sha256[:12]}…) and was removed: run the same command again, or see "
+                f"{self.name}: what {self.url} sent is not the published file (SHA-256 {found[:12]}… in place of "
+                f"{self.checkpoint.sha256[:12]}…) and was removed: run the same command again, or see "
                 f"{self.checkpoint.page}"
             )
         with _explain_disk(self.target):
@@ -136,8 +120,8 @@ class _Download:
                 failures, furthest = 0, kept
             if failures == len(WAITS_S):
                 raise SegfairError(
-                    f"{self.checkpoint.name}: {urlsplit(self.url).hostname} failed {failures + 1} times in a row "
-                    f"({reason}); {show_size(kept)} of {show_size(self.checkpoint.size)} are kept: run the same "
+                    f"{self.name}: {urlsplit(self.url).hostname} failed {failures + 1} times in a row ({reason}); "
+                    f"{show_size(kept)} of {show_size(self.checkpoint.size)} are kept: run the same "
                     "command again to go on"
                 )
             bar.set_postfix_str(f"{reason}: trying again", refresh=True)
@@ -176,13 +160,13 @@ class _Download:
             return kept
         if headers.get_content_type() == "text/html":
             raise SegfairError(
-                f"{self.checkpoint.name}: {self.url} answers with a web page, not a file (a login, perhaps): "
+                f"{self.name}: {self.url} answers with a web page, not a file (a login, perhaps): "
                 f"open it in a browser and put the file at {self.target}, or name another source with --url"
             )
-        length = headers.get("Content-Length")
-        if length is not None and int(length) != self.checkpoint.size:
+        length = int(headers.get("Content-Length", self.checkpoint.size))
+        if length != self.checkpoint.size:
             raise SegfairError(
-                f"{self.checkpoint.name}: {self.url} offers {int(length):,} bytes where the published file has "
+                f"{self.name}: {self.url} offers {length:,} bytes where the published file has "
                 f"{self.checkpoint.size:,}: it is another file; see {self.checkpoint.page} "
                 "or name another source with --url"
             )
@@ -211,8 +195,8 @@ class _Download:
             if received > self.checkpoint.size:
                 self._discard()
                 raise SegfairError(
-                    f"{self.checkpoint.name}: {self.url} sends more than the {self.checkpoint.size:,} bytes of the "
-                    "published file; what came was removed: name another source with --url"
+                    f"{self.name}: {self.url} sends more than the {self.checkpoint.size:,} bytes of the published "
+                    "file; what came was removed: name another source with --url"
                 )
             view = memoryview(block)
             while view:
@@ -225,8 +209,8 @@ class _Download:
 
     def _refuse_permanent(self, error: OSError | http.client.HTTPException) -> None:
         """Raise at once where another attempt would end alike."""
-        checkpoint, host = self.checkpoint, urlsplit(self.url).hostname
-        by_hand = f"download {self.url} ({show_size(checkpoint.size)}) elsewhere and put it at {self.target}"
+        host = urlsplit(self.url).hostname
+        by_hand = f"download {self.url} ({show_size(self.checkpoint.size)}) elsewhere and put it at {self.target}"
         if isinstance(error, HTTPError):
             error.close()
             self.reached = True
@@ -235,21 +219,22 @@ class _Download:
                 self._discard()
             elif error.code not in _TEMPORARY_STATUS:
                 raise SegfairError(
-                    f"{checkpoint.name}: {host} answers HTTP {error.code} ({error.reason}) for {self.url}: see "
-                    f"{checkpoint.page} for its place now and name it with --url, or put the file at {self.target}"
+                    f"{self.name}: {host} answers HTTP {error.code} ({error.reason}) for {self.url}: "
+                    f"see {self.checkpoint.page} for its place now and name it with --url, "
+                    f"or put the file at {self.target}"
                 ) from error
             return
         cause = error.reason if isinstance(error, URLError) else error
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise SegfairError(
-                f"{checkpoint.name}: the certificate of {host} cannot be verified ({cause.verify_message}): set "
+                f"{self.name}: the certificate of {host} cannot be verified ({cause.verify_message}): set "
                 f"SSL_CERT_FILE to the certificates of your network, or {by_hand}"
             ) from error
         unreachable = isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in _UNREACHABLE
         if unreachable and not self.reached:
             raise SegfairError(
-                f"{checkpoint.name}: {host} cannot be reached ({_name_reason(error)}): check the network and run "
-                f"the same command again, or {by_hand}"
+                f"{self.name}: {host} cannot be reached ({_name_reason(error)}): "
+                f"check the network and run the same command again, or {by_hand}"
             ) from error
 
     def _count_kept(self) -> tuple[int, str]:
@@ -270,7 +255,7 @@ class _Download:
 
 
 @contextmanager
-def _take_turn(target: Path, name: str, progress: bool) -> Iterator[None]:
+def _take_turn(target: Path, name: str) -> Iterator[None]:
     """Hold the lock of a file, after whoever holds it now."""
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     with _explain_disk(target):
@@ -278,8 +263,7 @@ def _take_turn(target: Path, name: str, progress: bool) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            if progress:
-                tqdm.write(f"{name}: another process is fetching it: waiting", file=sys.stderr)
+            tqdm.write(f"{name}: another process is fetching it: waiting", file=sys.stderr)
             lock.acquire()
     try:
         yield

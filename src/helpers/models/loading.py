@@ -27,24 +27,19 @@ _RELATIVES = (
     ("vision_encoder.", "a SAM in the layout of Hugging Face transformers, which names its tensors otherwise"),
     ("patch_embed.", "an image encoder alone, without prompt encoder and mask decoder"),
 )
-# Where training code keeps the weights beside an optimiser and an epoch, and what wrappers put
-# before each name.
+# Where training code keeps the weights beside optimiser and epoch; what wrappers put before names.
 _WRAPPINGS = ("model", "state_dict", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "sam.")
+_DAMAGED = "it may be damaged or of another format: download it again"
 
 
 def load_state(path: Path) -> dict[str, torch.Tensor]:
     """Read the weights of a file: tensors only, no code is run.
 
     Files of torch (mapped into memory where their format allows it, so that processes share them)
-    and, by their suffix, safetensors. The usual wrappings of fine-tuned weights are taken off: an
-    outer ``model``, ``state_dict`` or ``model_state_dict`` beside optimiser and epoch, and a prefix
-    that every name bears (``module.``, ``_orig_mod.``, ``model.``, ``sam.``).
-
-    Returns
-    -------
-    dict of str to Tensor
-        On the processor, of the file's own precision.
+    and, by their suffix, safetensors. The usual wrappings of fine-tuned weights are taken off
+    (:data:`_WRAPPINGS`, and a prefix that every name bears, :data:`_PREFIXES`). Tensors lie on the
+    processor, in the file's own precision.
 
     Raises
     ------
@@ -54,7 +49,7 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
     path = Path(path)
     if not path.is_file():
         raise SegfairError(f"{path}: there is no such file: correct the path or download the checkpoint")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    content: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     import torch
 
     for _ in range(2):  # a file of Lightning may hold a state_dict in which training code put a model
@@ -106,21 +101,11 @@ def build_sam_from_checkpoint(path: Path, variant: str | None = None) -> torch.n
     return sam.eval()
 
 
-def verify_checkpoint(name_or_path: str | Path, folder: Path | None = None) -> str:
-    """Read a whole file and say what it is.
+def verify_checkpoint(name_or_path: str | Path) -> str:
+    """Read a whole file, by a name in the catalogue or a path, and say in a sentence what it is.
 
-    Parameters
-    ----------
-    name_or_path : str or Path
-        A name in the catalogue, or any file of weights. A file that is none of the published ones
-        is read as a checkpoint and compared with its architecture, tensor by tensor.
-    folder : Path, optional
-        In place of the checkpoints folder, for names.
-
-    Returns
-    -------
-    str
-        One sentence.
+    A file that is none of the published ones is read as a checkpoint and compared with its
+    architecture, tensor by tensor.
 
     Raises
     ------
@@ -129,9 +114,9 @@ def verify_checkpoint(name_or_path: str | Path, folder: Path | None = None) -> s
     """
     if str(name_or_path) in CHECKPOINTS:
         name = str(name_or_path)
-        path = locate(name, folder)
+        path = locate(name)
         if not path.is_file():
-            raise SegfairError(f"{name}: is not here: {explain_fetching(name, folder)}")
+            raise SegfairError(f"{name}: is not here: {explain_fetching(name)}")
         check_published(path, get_checkpoint(name))
         return f"{path}: is {name} as published (SHA-256 {get_checkpoint(name).sha256})"
     path = Path(name_or_path).expanduser()
@@ -214,7 +199,7 @@ def _describe_difference(expected: dict[str, torch.Tensor], state: dict[str, tor
 
 
 def _read_torch(path: Path) -> Any:
-    """Read a file of torch.save, whatever it holds of tensors and plain values."""
+    """Read a file of torch.save: tensors and plain values."""
     import pickle
 
     import torch
@@ -229,14 +214,14 @@ def _read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         named = re.search(r"(?:GLOBAL|global:?) ([\w.]+\.[\w.]+)", str(error))
         if named is None:
-            _refuse(path, "it may be damaged or of another format: download it again", error)
+            _refuse(path, _DAMAGED, error)
         _refuse(
             path,
             f"it holds {named[1]} beside tensors, which could run code: save the state dict alone in the training code",
             error,
         )
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError) as error:
-        _refuse(path, "it may be damaged or of another format: download it again", error)
+        _refuse(path, _DAMAGED, error)
 
 
 def _read_safetensors(path: Path) -> Any:

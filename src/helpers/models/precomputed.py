@@ -24,24 +24,12 @@ class Precomputed:
         self.spec = spec
 
     def segment(self, case: ScanCase) -> Segmentation:
-        """Return the scan's mask.
-
-        Raises
-        ------
-        SegfairError
-            The file is missing or cannot be read.
-        VolumeError
-            It lies on another grid than the reference.
-        """
+        """Return the scan's mask; a SegfairError where it is missing or on another grid."""
         path = find_mask(str(self.spec.template), case.scan, case.subject)
         label_map = volumes.read_label_map(path, self.spec.organs, case.organ_ids, midline_x_mm=case.midline_x_mm)
         axial = volumes.to_axial(label_map.image)
-        volumes.check_grid(
-            volumes.get_grid(axial),
-            case.grid,
-            what=f"the mask of {self.spec.name}",
-            advice="resample it to the reference with nearest neighbours",
-        )
+        advice = "resample it to the reference with nearest neighbours"
+        volumes.check_grid(volumes.get_grid(axial), case.grid, what=f"the mask of {self.spec.name}", advice=advice)
         labels = sitk.GetArrayFromImage(axial)
         return Segmentation(labels, int(np.any(labels, axis=(1, 2)).sum()), 0)
 

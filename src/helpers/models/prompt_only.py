@@ -33,9 +33,8 @@ def _fill_boxes(case: ScanCase, draw: Mapping[str, Prompts]) -> np.ndarray:
     for z in sorted({int(z) for prompts in draw.values() for z in prompts.slices}):
         scores: dict[int, np.ndarray] = {}
         for organ, prompts in draw.items():
-            corners = prompts.corners[prompts.slices == z]
-            if len(corners):
-                depths = [measure_depth(box, height, width) for box in corners]
+            depths = [measure_depth(box, height, width) for box in prompts.corners[prompts.slices == z]]
+            if depths:
                 scores[case.organ_ids[organ]] = np.max(depths, axis=0)
         labels[z] = merge_scores(scores, (height, width))
     return labels
@@ -44,15 +43,8 @@ def _fill_boxes(case: ScanCase, draw: Mapping[str, Prompts]) -> np.ndarray:
 def measure_depth(box: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return how deep each pixel's centre lies in the ellipse inscribed in a box.
 
-    Parameters
-    ----------
-    box : ndarray of float, (4,)
-        x0, y0, x1, y1 at pixel edges.
-
-    Returns
-    -------
-    ndarray of float32, (height, width)
-        1 at the ellipse's centre, 0 on it, negative outside; −inf for a box without area.
+    Of a box x0, y0, x1, y1 at pixel edges: float32, (height, width), 1 at the ellipse's centre, 0
+    on it, negative outside; −inf for a box without area.
     """
     x0, y0, x1, y1 = (float(edge) for edge in box)
     if x1 <= x0 or y1 <= y0:

@@ -6,6 +6,7 @@ A new family is one module with a ``load(spec) -> Segmenter`` and one line in :d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from helpers.models.protocol import Segmenter, Spec
 from helpers.parameters import Model
 from helpers.study import Study
 
-SAM_VARIANTS = ("vit_b", "vit_l", "vit_h")
 # What each type of prompt offers a model; a model that has never seen points is not given any.
 _BOXES = ("box", "box3d")
 _ALL_PROMPTS = ("box", "box3d", "points", "box_points")
@@ -24,36 +24,19 @@ _ALL_PROMPTS = ("box", "box3d", "points", "box_points")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of model a parameter file can name.
-
-    Attributes
-    ----------
-    module : str
-        The module under ``helpers.models`` that has its ``load``; imported when first used.
-    prompt_types : tuple of str
-        The types of prompt it takes; empty: none.
-    needs_image : bool
-        Whether a scan must have one.
-    needs_path : bool
-        Whether the parameter file must name ready-made masks.
-    needs_checkpoint : bool
-        Whether it reads weights that do not ship with the package: the file that the parameters
-        name, else the published one in the checkpoints folder.
-    variants : tuple of str
-        Architectures within the family; the first is the default. Empty: there is one.
-    weights : Path or None
-        Weights that ship with the package.
-    """
+    """A kind of model a parameter file can name."""
 
     name: str
     description: str
-    module: str
-    prompt_types: tuple[str, ...] = _BOXES
-    needs_image: bool = True
-    needs_path: bool = False
+    module: str  # the one under helpers.models that has its load; imported when first used
+    prompt_types: tuple[str, ...] = _BOXES  # those it takes; empty: none
+    needs_image: bool = True  # whether a scan must have one
+    needs_path: bool = False  # whether the parameter file must name ready-made masks
+    # Whether it reads weights that do not ship with the package: the file that the parameters name,
+    # else the published one in the checkpoints folder.
     needs_checkpoint: bool = False
-    variants: tuple[str, ...] = ()
-    weights: Path | None = None
+    variants: tuple[str, ...] = ()  # architectures within the family, the default first; empty: there is one
+    weights: Path | None = None  # those that ship with the package
 
     @property
     def needs_prompts(self) -> bool:
@@ -84,7 +67,7 @@ KINDS: dict[str, Kind] = {
             "sam",
             prompt_types=_ALL_PROMPTS,
             needs_checkpoint=True,
-            variants=SAM_VARIANTS,
+            variants=("vit_b", "vit_l", "vit_h"),
         ),
         Kind(
             "medsam",
@@ -104,13 +87,7 @@ KINDS: dict[str, Kind] = {
 
 
 def find_kind(model: Model) -> Kind:
-    """Return the kind a model names.
-
-    Raises
-    ------
-    SegfairError
-        There is no such kind.
-    """
+    """Return the kind a model names; a SegfairError where there is none of that name."""
     if model.kind not in KINDS:
         raise SegfairError(f"models.{model.name}.kind must be one of {', '.join(KINDS)}; got {model.kind!r}")
     return KINDS[model.kind]
@@ -129,17 +106,17 @@ def check_model(model: Model, study: Study) -> list[str]:
             f"{where}.path is missing: {kind.name} needs the masks' place, such as "
             f'"{model.name}/{{scan}}.nii.gz", relative to the participants table'
         )
-    if not kind.needs_path and model.path is not None:
-        problems.append(f"{where}.path: {kind.name} reads no masks: remove the key or use kind: precomputed")
-    if kind.needs_path and model.path is not None:
+    elif kind.needs_path:
         problems += _check_template(model, study)
+    elif model.path is not None:
+        problems.append(f"{where}.path: {kind.name} reads no masks: remove the key or use kind: precomputed")
     if model.variant is not None and model.variant not in kind.variants:
         allowed = f"must be one of {', '.join(kind.variants)}" if kind.variants else f"{kind.name} has no variants"
         problems.append(f"{where}.variant: {allowed}; got {model.variant!r}")
-    if not kind.needs_checkpoint and model.checkpoint is not None:
-        problems.append(f"{where}.checkpoint: {kind.name} takes none: remove the key")
     if kind.needs_checkpoint:
         problems += _check_checkpoint(model, study)
+    elif model.checkpoint is not None:
+        problems.append(f"{where}.checkpoint: {kind.name} takes none: remove the key")
     if kind.needs_prompts and model.prompt.type not in kind.prompt_types:
         problems.append(
             f"{where}.prompt.type: {kind.name} takes {', '.join(kind.prompt_types)}; got {model.prompt.type!r}"
@@ -154,47 +131,32 @@ def check_model(model: Model, study: Study) -> list[str]:
 def list_templates(study: Study) -> dict[str, str]:
     """Return where ready-made masks lie, by the model's name; places with a fault are left out."""
     named = [model for model in study.parameters.models if model.kind in KINDS and KINDS[model.kind].needs_path]
-    return {
-        model.name: _find_template(model, study)
-        for model in named
-        if model.path is not None and not _check_template(model, study)
-    }
+    usable = [model for model in named if model.path is not None and not _check_template(model, study)]
+    return {model.name: _find_template(model, study) for model in usable}
 
 
 def make_spec(model: Model, study: Study) -> Spec:
-    """Return what a worker process needs to load a model.
-
-    Raises
-    ------
-    SegfairError
-        The model cannot run; the message says why.
-    """
+    """Return what a worker process needs to load a model; a SegfairError says why it cannot run."""
     problems = check_model(model, study)
     if problems:
         raise SegfairError("\n".join(problems))
-    kind = find_kind(model)
+    compute = study.parameters.compute
     return Spec(
         name=model.name,
         kind=model.kind,
         organs=study.parameters.cohort.organs,
         checkpoint=find_checkpoint(model, study),
         template=None if model.path is None else _find_template(model, study),
-        variant=_choose_variant(model, kind),
-        device=study.parameters.compute.device,
-        precision=study.parameters.compute.precision,
-        batch=study.parameters.compute.batch,
+        variant=_choose_variant(model, find_kind(model)),
+        device=compute.device,
+        precision=compute.precision,
+        batch=compute.batch,
         windows=study.parameters.windows,
     )
 
 
 def load_segmenter(spec: Spec) -> Segmenter:
-    """Load a model.
-
-    Raises
-    ------
-    SegfairError
-        Its files cannot be used.
-    """
+    """Load a model; a SegfairError where its files cannot be used."""
     return import_module(f"helpers.models.{KINDS[spec.kind].module}").load(spec)
 
 
@@ -211,13 +173,12 @@ def find_checkpoint(model: Model, study: Study) -> Path | None:
 def hash_checkpoint(path: Path) -> str:
     """Return a weights file's SHA-256; asked again for an unchanged file, it is not read again."""
     status = path.stat()
-    key = (str(path), status.st_size, status.st_mtime_ns)
-    if key not in _hashes:
-        _hashes[key] = storage.hash_file(path)
-    return _hashes[key]
+    return _hash_once(path, status.st_size, status.st_mtime_ns)
 
 
-_hashes: dict[tuple[str, int, int], str] = {}
+@cache
+def _hash_once(path: Path, size: int, mtime_ns: int) -> str:
+    return storage.hash_file(path)
 
 
 def _find_template(model: Model, study: Study) -> str:

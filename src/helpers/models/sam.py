@@ -30,8 +30,7 @@ from helpers.volumes import Levels
 
 # Prompts decoded in one call: bounds the memory of the enlarged masks (4 MB per prompt at 1024²).
 PROMPTS_PER_CALL = 64
-# Places embedded at a time on the processor: one image of the published models, several of a small
-# one.
+# Places embedded at a time on the processor: one image of the published models, several of a small.
 _PLACES_ON_CPU = 4096
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -55,15 +54,13 @@ class SamSegmenter:
     ----------
     sam : segment_anything.modeling.Sam
         Taken over: moved to the device, its encoder's weights cast to the precision.
-    device : str
     precision : {"float32", "bfloat16", "float16"}
         Of the encoder's products; everything else is float32.
     batch : int, optional
-        Images encoded at a time; chosen from free memory when not given. Halved when memory runs
-        out.
+        Images encoded at a time; by default as many as half of free memory holds. Halved when
+        memory runs out.
     frame : SliceFrame, optional
         How slices enter and answers return; SAM's own way when not given.
-    windows : Windows, optional
     """
 
     def __init__(
@@ -100,10 +97,8 @@ class SamSegmenter:
         draws = [case.prompts, *case.repeats]
         labels = [np.zeros(case.shape, np.uint8) for _ in draws]
         views = _plan_views(case, draws, self.windows)
-        levels = {
-            window: find_levels(case.image, case.modality, window, self.windows)
-            for window in {view.window for view in views}
-        }
+        windows = {view.window for view in views}
+        levels = {window: find_levels(case.image, case.modality, window, self.windows) for window in windows}
         encode_seconds = decode_seconds = 0.0
         for group, prepared in self._prepare_ahead(case.image, views, levels):
             began = time.monotonic()
@@ -128,26 +123,14 @@ class SamSegmenter:
     ) -> torch.Tensor:
         """Return low-resolution logits, float32, (n, 1, a, a).
 
-        Parameters
-        ----------
-        embeddings : tensor of float32, (images, channels, places, places)
-        owners : sequence of int
-            Which embedding each prompt belongs to.
-        prompts : Prompts
-        shape : tuple of int
-            (y, x) of the slices.
+        Of embeddings as :func:`decode` takes them, the embedding each prompt belongs to (`owners`),
+        and the shape (y, x) of the slices.
         """
         with torch.inference_mode():
             sparse = embed_prompts(self.sam, prompts, self.frame.scale(shape), self.device)
-            # The package's advice: several masks, and the best of them, where points alone are
-            # ambiguous.
-            return decode(
-                self.sam,
-                embeddings,
-                torch.as_tensor(owners, dtype=torch.long, device=self.device),
-                sparse,
-                multimask=not prompts.has_boxes,
-            )
+            places = torch.as_tensor(owners, dtype=torch.long, device=self.device)
+            # The package's advice: the best of several masks where points alone are ambiguous.
+            return decode(self.sam, embeddings, places, sparse, multimask=not prompts.has_boxes)
 
     def predict_scores(
         self, embeddings: torch.Tensor, owners: Sequence[int], prompts: Prompts, shape: tuple[int, int]
@@ -163,8 +146,7 @@ class SamSegmenter:
         groups = _group_views(views, self.batch)
 
         def prepare(group: list[_EncoderPass]) -> torch.Tensor:
-            tensors = [self.frame.prepare(levels[view.window].apply(image[view.z])) for view in group]
-            stacked = torch.stack(tensors)
+            stacked = torch.stack([self.frame.prepare(levels[view.window].apply(image[view.z])) for view in group])
             return stacked.pin_memory() if self.device.startswith("cuda") else stacked
 
         if not groups:
@@ -237,10 +219,7 @@ class SamSegmenter:
 def choose_device(wanted: str) -> str:
     """Return the device to use: ``auto`` is the first GPU where torch sees one, else the processor.
 
-    Raises
-    ------
-    SegfairError
-        The wanted device is not there.
+    Raises a SegfairError where the wanted device is not there.
     """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -277,14 +256,8 @@ def make_segmenter(sam: Any, spec: Spec, *, frame: SliceFrame | None = None) -> 
     device = choose_device(spec.device)
     if device == "cpu":
         keep_freed_memory()  # a sixth of the time of a large encoder is page faults otherwise
-    return SamSegmenter(
-        sam,
-        device,
-        precision=choose_precision(spec.precision, device),
-        batch=spec.batch,
-        frame=frame,
-        windows=spec.windows,
-    )
+    precision = choose_precision(spec.precision, device)
+    return SamSegmenter(sam, device, precision=precision, batch=spec.batch, frame=frame, windows=spec.windows)
 
 
 def load(spec: Spec) -> SamSegmenter:
@@ -310,8 +283,7 @@ def _group_views(views: list[_EncoderPass], size: int) -> list[list[_EncoderPass
     """Group passes by about `size`, never parting those of one slice: they are merged together."""
     groups: list[list[_EncoderPass]] = []
     for view in views:
-        same_slice = groups and groups[-1][-1].z == view.z
-        if groups and (same_slice or len(groups[-1]) < size):
+        if groups and (groups[-1][-1].z == view.z or len(groups[-1]) < size):
             groups[-1].append(view)
         else:
             groups.append([view])

@@ -13,14 +13,8 @@ from helpers.prompts import Prompts
 def embed_prompts(sam: Any, prompts: Prompts, scale: np.ndarray, device: str) -> torch.Tensor:
     """Return the sparse embeddings of prompts, float32, (n, tokens, channels).
 
-    Parameters
-    ----------
-    sam : segment_anything.modeling.Sam
-    prompts : Prompts
-        In pixels of their slices.
-    scale : ndarray of float64, (2,)
-        x and y factors to the input's pixels. As in SamPredictor, coordinates are scaled in float64
-        and rounded to float32 afterwards.
+    `scale`, (2,), float64, has the x and y factors from pixels of the slices to those of the input.
+    As in SamPredictor, coordinates are scaled in float64 and rounded to float32 afterwards.
     """
 
     def move(array: np.ndarray) -> torch.Tensor:

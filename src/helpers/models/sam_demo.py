@@ -32,28 +32,16 @@ class SmallSam:
     With a patch of 4 pixels in an image of 128 the embedding has 32×32 places and the
     low-resolution masks are as fine as the input: a patch of 16, as in the published models, would
     be far too coarse for organs of 10 to 60 pixels. The cost is one that two CPU cores carry.
-
-    Attributes
-    ----------
-    image_size, patch_size : int
-        Pixels; the first a multiple of the second.
-    width, depth, heads, window : int
-        Of the image encoder: channels, blocks, attention heads, side of an attention window in
-        patches.
-    global_blocks : tuple of int
-        Blocks that attend over the whole image.
-    prompt_width : int
-        Channels of the image embedding, the prompt encoder and the mask decoder.
     """
 
-    image_size: int = 128
+    image_size: int = 128  # pixels; a multiple of patch_size
     patch_size: int = 4
-    width: int = 128
+    width: int = 128  # of the image encoder: channels, blocks, attention heads
     depth: int = 6
     heads: int = 4
-    window: int = 8
-    global_blocks: tuple[int, ...] = (2, 5)
-    prompt_width: int = 96
+    window: int = 8  # side of an attention window, in patches
+    global_blocks: tuple[int, ...] = (2, 5)  # those that attend over the whole image
+    prompt_width: int = 96  # channels of the image embedding, the prompt encoder and the mask decoder
     mlp_ratio: float = 2.0
     decoder_mlp: int = 256
     decoder_heads: int = 4
@@ -115,10 +103,7 @@ def build_small_sam(size: SmallSam) -> torch.nn.Module:
 def load_small_sam(path: Path = WEIGHTS) -> torch.nn.Module:
     """Build the small SAM that a safetensors file describes, its fp16 weights as fp32.
 
-    Raises
-    ------
-    SegfairError
-        The file is missing, is not such a file, or its tensors do not fit the architecture.
+    Raises a SegfairError where the file is missing, no such file, or does not fit the architecture.
     """
     import torch
     from safetensors import SafetensorError, safe_open

@@ -25,18 +25,10 @@ _PIECE = 512
 class FastImageEncoder:
     """Runs a `segment_anything` ``ImageEncoderViT`` in a given precision.
 
-    Attributes
-    ----------
-    dtype : torch.dtype
-        Of the products within the blocks. Residual sums, normalisation, patch embedding and neck
-        stay in float32, so that float32 gives the encoder's own numbers up to the order of
-        additions, and half precision loses less than autocast does.
-    places : int
-        Places of the embedding along a side.
-
-    Notes
-    -----
-    The module is taken over: its blocks' weights are cast in place when `dtype` is not float32.
+    `dtype` is that of the products within the blocks. Residual sums, normalisation, patch embedding
+    and neck stay in float32, so that float32 gives the encoder's own numbers up to the order of
+    additions, and half precision loses less than autocast does. The module is taken over: its
+    blocks' weights are cast in place when `dtype` is not float32.
     """
 
     def __init__(self, encoder: Any, dtype: torch.dtype) -> None:
@@ -44,6 +36,7 @@ class FastImageEncoder:
 
         self.encoder = encoder
         self.dtype = dtype
+        # Of the embedding along a side.
         self.places = encoder.img_size // encoder.patch_embed.proj.kernel_size[0]
         self._relative: list[tuple[torch.Tensor, torch.Tensor] | None] = []
         for block in encoder.blocks:
@@ -55,16 +48,9 @@ class FastImageEncoder:
         self._attend_compiled: Any = None
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Embed images.
+        """Embed images, float32, (n, 3, side, side), normalised and padded as by `Sam.preprocess`.
 
-        Parameters
-        ----------
-        images : tensor of float32, (n, 3, side, side)
-            As `Sam.preprocess` returns them: normalised and padded.
-
-        Returns
-        -------
-        tensor of float32, (n, channels, places, places)
+        Returns float32, (n, channels, places, places).
         """
         encoder = self.encoder
         x = encoder.patch_embed(images)
@@ -85,8 +71,7 @@ class FastImageEncoder:
         width = attention.proj.in_features
         places = self.places**2
         item = torch.empty(0, dtype=self.dtype).element_size()
-        # Residual in float32, its normalised copy, query, key, value and the hidden layer of the
-        # MLP.
+        # Residual in float32, its normalised copy, query, key, value, hidden layer of the MLP.
         flow = places * width * (8 + item * 9)
         windows = attention.num_heads * places * max((block.window_size for block in self.encoder.blocks), default=0)
         return int(flow + 4 * item * windows * max(1, self.places // 4))
@@ -145,7 +130,7 @@ class FastImageEncoder:
         from torch.nn import functional
 
         if self._attend_compiled is None:
-            self._attend_compiled = _compile_attention()
+            self._attend_compiled = torch.compile(attend_with_positions, dynamic=False)
         if self._attend_compiled is not False:
             try:
                 return self._attend_compiled(query, key, value, along_y, along_x)
@@ -153,15 +138,10 @@ class FastImageEncoder:
                 raise
             except RuntimeError:
                 self._attend_compiled = False  # no compiler for this card: the slower way gives the same
-        pieces = [
-            functional.scaled_dot_product_attention(
-                query[i : i + 1],
-                key[i : i + 1],
-                value[i : i + 1],
-                attn_mask=(along_y[i : i + 1, ..., :, None] + along_x[i : i + 1, ..., None, :]).flatten(-2),
-            )
-            for i in range(len(query))
-        ]
+        pieces = []
+        for q, k, v, y, x in zip(*(array.split(1) for array in (query, key, value, along_y, along_x)), strict=True):
+            bias = (y[..., :, None] + x[..., None, :]).flatten(-2)
+            pieces.append(functional.scaled_dot_product_attention(q, k, v, attn_mask=bias))
         return torch.cat(pieces)
 
 
@@ -170,15 +150,8 @@ def attend_with_positions(
 ) -> torch.Tensor:
     """Attend with SAM's decomposed positions through FlexAttention: one kernel once compiled.
 
-    Parameters
-    ----------
-    query, key, value : tensor, (n, heads, places, d)
-    along_y, along_x : tensor, (n, heads, places, side)
-        What each query adds to the score of a key in each row and each column.
-
-    Returns
-    -------
-    tensor, (n, heads, places, d)
+    Query, key, value and result are (n, heads, places, d); `along_y` and `along_x`, (n, heads,
+    places, side), say what each query adds to the score of a key in each row and each column.
     """
     from torch.nn.attention.flex_attention import flex_attention
 
@@ -188,12 +161,6 @@ def attend_with_positions(
         return score + along_y[image, head, place, other // side_x] + along_x[image, head, place, other % side_x]
 
     return flex_attention(query, key, value, score_mod=add_positions)
-
-
-def _compile_attention() -> Any:
-    import torch
-
-    return torch.compile(attend_with_positions, dynamic=False)
 
 
 def _find_relative(attention: Any, side: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor] | None:

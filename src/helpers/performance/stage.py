@@ -13,13 +13,7 @@ import SimpleITK as sitk
 from helpers import fairness, storage, volumes
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError
-from helpers.metrics import (
-    AnnotatorAgreement,
-    compare_annotators,
-    compare_masks,
-    mark_missing,
-    predict_dice,
-)
+from helpers.metrics import AnnotatorAgreement, compare_annotators, compare_masks, mark_missing, predict_dice
 from helpers.parameters import Organ
 from helpers.schema import TABLES
 from helpers.study import Study
@@ -34,7 +28,6 @@ AUDIT_TABLES = [field.name for field in fields(fairness.Audit) if field.name in 
 class _ScanJob:
     """One scan's masks: what a worker needs to measure every model on it."""
 
-    number: int
     reference: Path
     predictions: dict[str, Path | str]  # a path, or the reason why there is no prediction
     organs: dict[str, Organ]
@@ -73,20 +66,15 @@ def measure_performance(study: Study) -> pd.DataFrame:
     """
     included = study.read_included()
     parameters = study.parameters
-    models = [model.name for model in parameters.models]
     annotators = tuple(model.name for model in parameters.models if model.annotator)
-    tolerances = {
-        organ: parameters.metrics.tolerances_mm.get(organ, parameters.metrics.tolerance_mm) for organ in study.organ_ids
-    }
-    found = {model: _find_predictions(study, model) for model in models}
+    limits = parameters.metrics
+    tolerances = {organ: limits.tolerances_mm.get(organ, limits.tolerance_mm) for organ in study.organ_ids}
+    found = {model.name: _find_predictions(study, model.name) for model in parameters.models}
+    absent = "02_inference has no row for this scan: run it again"
     jobs = [
         _ScanJob(
-            number=int(row.number),
             reference=Path(row.reference),
-            predictions={
-                model: found[model].get(row.scan, "02_inference has no row for this scan: run it again")
-                for model in models
-            },
+            predictions={model: paths.get(row.scan, absent) for model, paths in found.items()},
             organs=dict(parameters.cohort.organs),
             organ_ids=study.organ_ids,
             tolerances_mm=tolerances,
@@ -94,7 +82,7 @@ def measure_performance(study: Study) -> pd.DataFrame:
         )
         for row in included.itertuples(index=False)
     ]
-    names = [f"scan {job.number:03d}" for job in jobs]
+    names = [f"scan {number:03d}" for number in included["number"]]
     results = map_cases(_measure_scan, jobs, ids=names, compute=parameters.compute, label="comparing masks")
     rows, pairs = [], []
     for row, job, result in zip(included.itertuples(index=False), jobs, results, strict=True):
@@ -103,9 +91,8 @@ def measure_performance(study: Study) -> pd.DataFrame:
         head = {"subject": row.subject, "scan": row.scan, "number": int(row.number)}
         rows += [head | values for values in result.models]
         pairs += [head | values for values in result.annotators]
-    metrics = add_expected_dice(pd.DataFrame(rows))
     columns = ["subject", "scan", "number", "model", "organ", *MEASURES, "dice_expected", "status", "error"]
-    metrics = metrics[columns]
+    metrics = add_expected_dice(pd.DataFrame(rows))[columns]
     storage.write_table(metrics, study.path("metrics"))
     storage.write_table(tabulate_statuses(metrics), study.path("statuses"))
     if pairs:
@@ -124,11 +111,6 @@ def add_expected_dice(metrics: pd.DataFrame) -> pd.DataFrame:
     their mean counts once). NaN where the organ is not scored. A missed organ has no boundary error
     and does not enter δ̄, but its size is known, so its expectation is too.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-        With subject, model, organ, boundary_error_mm, volume_ref_ml, surface_ref_cm2 and dice.
-
     References
     ----------
     Häntze et al. 2025, on the size dependence of Dice in sex comparisons.
@@ -140,10 +122,8 @@ def add_expected_dice(metrics: pd.DataFrame) -> pd.DataFrame:
     merged = metrics.merge(mean_mm, on=keys, how="left", validate="many_to_one")
     scored = metrics["dice"].notna().to_numpy() & (metrics["volume_ref_ml"] > 0).to_numpy()
     expected = np.full(len(metrics), np.nan)
-    part = merged[scored]
-    expected[scored] = predict_dice(
-        part["mean_boundary_error_mm"].to_numpy(), part["volume_ref_ml"].to_numpy(), part["surface_ref_cm2"].to_numpy()
-    )
+    sizes = ["mean_boundary_error_mm", "volume_ref_ml", "surface_ref_cm2"]
+    expected[scored] = predict_dice(*(merged.loc[scored, column].to_numpy() for column in sizes))
     return metrics.assign(dice_expected=expected)
 
 
@@ -175,11 +155,8 @@ def write_audit(study: Study) -> fairness.Audit:
 def load_people(study: Study, metric: str, attribute: str) -> pd.DataFrame:
     """Read one metric as one row per subject, model and organ, with the subject's group.
 
-    Returns
-    -------
-    DataFrame
-        From :func:`helpers.fairness.average_subjects`, without groups of fewer than ``min_group``
-        people (:func:`helpers.fairness.hide_small_groups`).
+    From :func:`helpers.fairness.average_subjects`, without groups of fewer than ``min_group``
+    people (:func:`helpers.fairness.hide_small_groups`).
     """
     people, _ = fairness.average_subjects(study.read("metrics"), study.read_included(), [attribute], [metric])
     return fairness.hide_small_groups(people, metric, attribute, study.parameters.fairness.min_group)
@@ -235,12 +212,9 @@ def _find_predictions(study: Study, model: str) -> dict[str, Path | str]:
     found: dict[str, Path | str] = {}
     for row in table.itertuples(index=False):
         path = study.prediction_path(model, row.scan)
+        found[row.scan] = path if path.exists() else "the predicted mask is missing: run 02_inference again"
         if row.status != "ok":
             found[row.scan] = str(row.error) or "inference failed"
-        elif not path.exists():
-            found[row.scan] = "the predicted mask is missing: run 02_inference again"
-        else:
-            found[row.scan] = path
     return found
 
 
@@ -281,7 +255,7 @@ def _measure_scan(job: _ScanJob) -> _ScanRows:
             if prediction is None:
                 comparison = mark_missing(status)
             else:
-                box = _join_boxes(boxes.get(label), predicted_boxes.get(label))
+                box = volumes.join_boxes([boxes.get(label), predicted_boxes.get(label)])
                 comparison = compare_masks(
                     reference[box] == label, prediction[box] == label, spacing, tolerance_mm=job.tolerances_mm[organ]
                 )
@@ -312,7 +286,7 @@ def _compare_annotators(
                 found = AnnotatorAgreement(status="prediction_missing")
                 error = "; ".join(text for text in (one, other) if isinstance(text, str))
             else:
-                box = _join_boxes(one.boxes.get(label), other.boxes.get(label))
+                box = volumes.join_boxes([one.boxes.get(label), other.boxes.get(label)])
                 found = compare_annotators(
                     one.labels[box] == label, other.labels[box] == label, spacing, tolerance_mm=job.tolerances_mm[organ]
                 )
@@ -327,14 +301,3 @@ def _read_prediction(path: Path, grid: volumes.Grid) -> np.ndarray:
     if labels.dtype.kind not in "ui":
         raise SegfairError(f"the prediction must hold whole numbers (organ ids); it holds {labels.dtype}")
     return labels
-
-
-def _join_boxes(first: tuple[slice, ...] | None, second: tuple[slice, ...] | None) -> tuple[slice, ...]:
-    """Return the smallest box around both; one voxel, empty in both masks, where there is none."""
-    present = [box for box in (first, second) if box is not None]
-    if not present:
-        return (slice(0, 1),) * 3
-    return tuple(
-        slice(min(part.start for part in parts), max(part.stop for part in parts))
-        for parts in zip(*present, strict=True)
-    )

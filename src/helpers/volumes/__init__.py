@@ -17,7 +17,7 @@ from helpers.volumes.grid import (
     orient_grid,
     to_axial,
 )
-from helpers.volumes.label_maps import LabelMap, check_whole, find_boxes, read_label_map
+from helpers.volumes.label_maps import LabelMap, check_whole, find_boxes, join_boxes, read_label_map
 from helpers.volumes.reading import SUFFIXES, find_grid, read_grid, read_on_grid, read_volume, write_volume
 from helpers.volumes.sides import find_midline
 
@@ -35,6 +35,7 @@ __all__ = [
     "from_axial",
     "get_grid",
     "get_spacing_zyx_mm",
+    "join_boxes",
     "make_image",
     "orient_grid",
     "read_grid",

@@ -37,19 +37,11 @@ def find_levels(
 ) -> Levels:
     """Find the intensities between which a whole scan is shown.
 
-    CT (Hounsfield units) by a window, soft tissue by default; MR by percentiles of the voxels above
-    the background (over 5 % of the 99th percentile).
+    CT by a window in Hounsfield units, soft tissue by default; MR by percentiles of the voxels
+    above the background (over 5 % of the 99th percentile).
 
-    Parameters
-    ----------
-    array : ndarray, any shape
-        Intensities. NaN counts as the lowest value. Of more than 16.8 million voxels, percentiles
-        are those of every k-th.
-    modality : {"CT", "MR"}
-    center, width : float
-        The CT window in HU.
-    percentiles : tuple of float
-        For MR.
+    NaN counts as the lowest value. Of more than 16.8 million voxels, percentiles are those of every
+    k-th.
     """
     sample = array.reshape(-1)[:: -(-array.size // _SAMPLE)]
     finite = np.isfinite(sample) if sample.dtype.kind == "f" else np.ones(sample.shape, bool)

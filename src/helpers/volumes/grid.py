@@ -38,13 +38,7 @@ class Grid:
 
 
 def check_grid(found: Grid, wanted: Grid, *, what: str = "the image", advice: str = "") -> None:
-    """Refuse an image that does not lie on the reference's grid.
-
-    Raises
-    ------
-    VolumeError
-        It does not; the message names what differs.
-    """
+    """Raise a VolumeError that names what differs where an image lies on another grid."""
     differences = found.differences(wanted)
     if differences:
         message = f"{what} lies on another grid than the reference ({'; '.join(differences)})"
@@ -80,10 +74,7 @@ def to_axial(image: sitk.Image) -> sitk.Image:
 def from_axial(image: sitk.Image, grid: Grid) -> sitk.Image:
     """Undo :func:`to_axial`: return `image` in the axis order of `grid`.
 
-    Raises
-    ------
-    VolumeError
-        The two do not cover the same voxels.
+    Raises a VolumeError where the two do not cover the same voxels.
     """
     restored = sitk.DICOMOrient(image, _name_axes(grid))
     differences = get_grid(restored).differences(grid)

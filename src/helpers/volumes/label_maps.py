@@ -25,25 +25,13 @@ _Box = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class LabelMap:
-    """A scan's organs as one label map.
+    """A scan's organs as one label map."""
 
-    Attributes
-    ----------
-    image : sitk.Image
-        uint8, the study's organ ids, on the file's own grid.
-    midline_x_mm : float or None
-        The LPS x coordinate (mm, + is left) that parts left from right organs; None where no organ
-        has a side.
-    unknown : tuple of int
-        Ids in the file that no organ names.
-    notes : tuple of str
-        What had to be assumed, in sentences.
-    """
-
-    image: sitk.Image
-    midline_x_mm: float | None = None
-    unknown: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()
+    image: sitk.Image  # uint8, the study's organ ids, on the file's own grid
+    # The LPS x (+ is left) that parts left from right organs; None where no organ has a side.
+    midline_x_mm: float | None
+    unknown: tuple[int, ...]  # ids in the file that no organ names
+    notes: tuple[str, ...]  # what had to be assumed, in sentences
 
 
 def read_label_map(
@@ -92,17 +80,10 @@ def read_label_map(
 
 
 def check_whole(path: Path) -> None:
-    """Refuse a label map that holds fractions; voxels are read only where they are floats.
+    """Raise a VolumeError for a label map that cannot be read or holds fractions.
 
-    Parameters
-    ----------
-    path : Path
-        A label map; a folder of binary masks passes, in which whatever is above 0 is the organ.
-
-    Raises
-    ------
-    VolumeError
-        It cannot be read, or is no label map.
+    Voxels are read only where they are floats. A folder of binary masks passes, in which whatever
+    is above 0 is the organ.
     """
     if path.is_dir():
         return
@@ -164,11 +145,11 @@ def _relabel(
     """Return a label map's organ ids by table, midline and notes: one pass over the organs' box."""
     result = np.zeros(array.shape, np.uint8)
     notes: list[str] = []
-    box = _join(boxes[label] for label in boxes if tables["left"][label] or tables["right"][label])
+    box = join_boxes(boxes[label] for label in boxes if tables["left"][label] or tables["right"][label])
     _look_up(tables["left"], array[box], result[box])
     sided = {label for organ in organs.values() if organ.side is not None for label in organ.labels} & set(boxes)
     if sided:
-        box = _join(boxes[label] for label in sided)
+        box = join_boxes(boxes[label] for label in sided)
         table = np.zeros(len(tables["left"]), np.uint8)
         table[sorted(sided)] = 1
         part = np.zeros(array[box].shape, np.uint8)
@@ -222,9 +203,9 @@ def _look_up(table: np.ndarray, labels: np.ndarray, result: np.ndarray) -> None:
         into[...] = table[one]
 
 
-def _join(boxes: Iterable[_Box]) -> _Box:
-    """Return the smallest box around all; an empty one where there is none."""
-    sides = list(zip(*boxes, strict=True))
+def join_boxes(boxes: Iterable[_Box | None]) -> _Box:
+    """Return the smallest box around all that are not None; an empty one where there is none."""
+    sides = list(zip(*(box for box in boxes if box is not None), strict=True))
     if not sides:
         return (slice(0, 0),) * 3
     return tuple(slice(min(part.start for part in side), max(part.stop for part in side)) for side in sides)
@@ -232,9 +213,7 @@ def _join(boxes: Iterable[_Box]) -> _Box:
 
 def _read_folder(path: Path, organs: Mapping[str, Organ]) -> tuple[sitk.Image, dict[str, np.ndarray]]:
     """Return one image for its grid, and a boolean array per organ."""
-    found = {
-        stem.name[: -len(suffix)]: stem for suffix in reversed(SUFFIXES) for stem in sorted(path.glob(f"*{suffix}"))
-    }
+    found = {file.name[: -len(end)]: file for end in reversed(SUFFIXES) for file in sorted(path.glob(f"*{end}"))}
     wanted = {name: [found[file] for file in organ.files if file in found] for name, organ in organs.items()}
     first = next((files[0] for files in wanted.values() if files), None)
     if first is None:

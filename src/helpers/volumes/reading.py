@@ -48,23 +48,10 @@ def read_volume(path: Path) -> sitk.Image:
 def read_on_grid(
     path: Path, grid: Grid, *, what: str = "the image", advice: str = "", axial: bool = False
 ) -> sitk.Image:
-    """Read an image or mask that must lie on a given grid.
+    """Read an image or mask that must lie on a given grid; errors of read_volume and check_grid.
 
-    Parameters
-    ----------
-    path : Path
-    grid : Grid
-        Where its voxels must lie.
-    what, advice : str
-        What the message calls it, and what it says to do.
-    axial : bool
-        Bring it to the study orientation first, which `grid` is then in: the file may be stored in
-        any axis order.
-
-    Raises
-    ------
-    VolumeError
-        As :func:`read_volume`; or it lies on another grid.
+    With `axial` it is brought to the study orientation first, which `grid` is then in: the file may
+    be stored in any axis order. The message calls it `what` and says what to do (`advice`).
     """
     image = read_volume(path)
     if axial:
@@ -74,13 +61,7 @@ def read_on_grid(
 
 
 def read_grid(path: Path) -> Grid:
-    """Read an image's grid from its header, without the voxels.
-
-    Raises
-    ------
-    VolumeError
-        As :func:`read_volume`, as far as a header tells.
-    """
+    """Read an image's grid from its header; a VolumeError as by read_volume, as far as it tells."""
     path = Path(path)
     if path.is_dir():
         series = dicom.find_series(path)
@@ -103,37 +84,18 @@ def read_grid(path: Path) -> Grid:
 
 
 def read_header(path: Path) -> sitk.ImageFileReader:
-    """Return the reader of an image file that has read its header.
-
-    Raises
-    ------
-    VolumeError
-        It is no image.
-    """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise VolumeError(
-            f"{path.name}: is not an image that can be opened (NIfTI, NRRD or MetaImage expected)"
-        ) from error
-    return reader
+    """Return the reader of an image file that has read its header; a VolumeError if it is none."""
+    fault = VolumeError(f"{path.name}: is not an image that can be opened (NIfTI, NRRD or MetaImage expected)")
+    return dicom.read_header(path, fault)
 
 
 def find_grid(reference: Path) -> Grid:
-    """Return the grid of a reference: a label map, or the first mask of a folder of masks.
-
-    Raises
-    ------
-    VolumeError
-        There is no mask, or it cannot be opened.
-    """
+    """Return the grid of a reference: a label map, or the first mask of a folder of masks."""
     if reference.is_dir():
         masks = sorted(path for path in reference.iterdir() if path.name.endswith(SUFFIXES))
         if not masks:
             raise VolumeError(f"{reference}: the folder holds no mask ({', '.join(SUFFIXES)})")
-        return read_grid(masks[0])
+        reference = masks[0]
     return read_grid(reference)
 
 

@@ -23,11 +23,7 @@ def find_midline(
     Parameters
     ----------
     mask : ndarray of bool, (z, y, x)
-        Both organs.
-    grid : Grid
-        The grid of the whole image.
-    start_zyx : tuple of int
-        Where in the image the mask begins: a part that holds both organs is enough.
+        Both organs: the whole image of this grid, or a part of it that begins at `start_zyx`.
 
     Returns
     -------

@@ -232,14 +232,14 @@ def _read_on_grid(path: str | Path | None, grid: volumes.Grid) -> np.ndarray | N
 def _enclose(boxes: list[Box], shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> Box:
     """Return the box around boxes with a margin; everything where there are none."""
     if not boxes:
-        return tuple(slice(0, size) for size in shape)  # type: ignore[return-value]
+        return tuple(slice(0, size) for size in shape)
     parts = []
     for axis, size in enumerate(shape):
         margin = int(np.ceil(ZOOM_MARGIN_MM / spacing_mm[axis]))
         start = min(box[axis].start for box in boxes) - margin
         stop = max(box[axis].stop for box in boxes) + margin
         parts.append(slice(max(start, 0), min(stop, size)))
-    return tuple(parts)  # type: ignore[return-value]
+    return tuple(parts)
 
 
 def _find_corner(box: Box, spacing_mm: tuple[float, float, float]) -> np.ndarray:
