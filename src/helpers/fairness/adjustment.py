@@ -64,20 +64,16 @@ MEAN_COLUMNS = ("column", "metric", "group", "n", "adjusted_mean", "low", "high"
 class Adjustment:
     """What :func:`adjust_gaps` found: two tables, in the order of the response's columns.
 
-    Attributes
-    ----------
-    gaps : DataFrame
-        One row per column of the response (:data:`GAP_COLUMNS`): ``n`` subjects in the fit,
-        ``adjusted_gap`` best − worst adjusted mean in the metric's unit (positive where the group
-        called best is better) with its 95 % interval ``low`` to ``high`` and ``p``, which allow for
-        two of several groups having been picked
-        (:func:`helpers.statistics.selection_adjustment.widen_for_choice`); ``f`` on (``df_groups``,
-        ``df_residual``) degrees of freedom and ``p_groups``, the Wald test over all groups;
-        ``p_logit``; ``parameters`` of the model; what
-        :meth:`helpers.statistics.covariates.CovariateFit.describe` says; ``warnings`` on overlap
-        and on groups left out as too small; ``note``, why there is no number.
-    means : DataFrame
-        One row per column and group compared (:data:`MEAN_COLUMNS`).
+    `gaps` has a row per column of the response (:data:`GAP_COLUMNS`): ``n`` subjects in the fit,
+    ``adjusted_gap`` best − worst adjusted mean in the metric's unit (positive where the group
+    called best is better) with its 95 % interval ``low`` to ``high`` and ``p``, which allow for two
+    of several groups having been picked
+    (:func:`helpers.statistics.selection_adjustment.widen_for_choice`); ``f`` on (``df_groups``,
+    ``df_residual``) degrees of freedom and ``p_groups``, the Wald test over all groups;
+    ``p_logit``; ``parameters`` of the model; what
+    :meth:`helpers.statistics.covariates.CovariateFit.describe` says; ``warnings`` on overlap and on
+    groups left out as too small; ``note``, why there is no number. `means` has a row per column and
+    group compared (:data:`MEAN_COLUMNS`).
     """
 
     gaps: pd.DataFrame

@@ -60,19 +60,7 @@ _HOW = {
 
 @dataclass(frozen=True)
 class Audit:
-    """What :func:`run_audit` found: see there for the tables.
-
-    Attributes
-    ----------
-    groups, disparity, tests, pairs, contrasts, adjusted_means, adjusted_notes, matching, balance, \
-    trends, trend_tests, intersections, intersection_variance, model_gaps : DataFrame
-    family : list of tuple of str
-        (model, organ, metric, attribute) of every test whose p-value was adjusted together.
-    notes : list of str
-        What had to be decided on the way, in sentences.
-    settings : Fairness
-        The parameters used.
-    """
+    """What :func:`run_audit` found: see there for the tables."""
 
     groups: pd.DataFrame
     disparity: pd.DataFrame
@@ -88,8 +76,9 @@ class Audit:
     intersections: pd.DataFrame
     intersection_variance: pd.DataFrame
     model_gaps: pd.DataFrame
+    # (model, organ, metric, attribute) of every test whose p-value was adjusted together.
     family: list[tuple[str, str, str, str]]
-    notes: list[str]
+    notes: list[str]  # what had to be decided on the way, in sentences
     settings: Fairness
 
     def describe(self) -> pd.DataFrame:
@@ -182,9 +171,9 @@ def run_audit(
         adjusted means, and which covariates were used or left out, and why. ``matching``,
         ``balance``: the gap among pairs of people who are alike, and how alike they are.
         ``trends``, ``trend_tests``: attributes that are numbers, as curves and slopes, for at least
-        twice ``min_group`` people. ``intersections``, ``intersection_variance``: all attributes together,
-        without a row per attribute. ``model_gaps``: which of two models has the larger gap, on the
-        same people.
+        twice ``min_group`` people. ``intersections``, ``intersection_variance``: all attributes
+        together, without a row per attribute. ``model_gaps``: which of two models has the larger
+        gap, on the same people.
 
     Raises
     ------

@@ -34,25 +34,16 @@ def limit_gap(
 
 @dataclass(frozen=True)
 class Disparities:
-    """What :func:`estimate_disparities` found in every column.
+    """What :func:`estimate_disparities` found in every column."""
 
-    Attributes
-    ----------
-    best, worst : ndarray of int64, (columns,)
-        Codes of the groups between which the gap is stated; −1 where fewer than two are compared.
-    gap : ndarray of float64, (columns,)
-    against_rest : ndarray of float64, (groups, columns)
-        Each group's mean less that of everybody else compared, positive where the group does
-        better.
-    spreads : dict of str to Intervals
-        A name of :data:`SPREADS` → (columns,).
-    """
-
+    # int64, (columns,): codes of the groups between which the gap is stated; −1 under two groups.
     best: np.ndarray
     worst: np.ndarray
-    gap: np.ndarray
+    gap: np.ndarray  # float64, (columns,)
+    # float64, (groups, columns): each group's mean less that of everybody else compared, positive
+    # where the group does better.
     against_rest: np.ndarray
-    spreads: dict[str, Intervals]
+    spreads: dict[str, Intervals]  # by name of SPREADS, (columns,)
 
 
 def find_best_and_worst(means: np.ndarray, sizes: np.ndarray, metrics: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

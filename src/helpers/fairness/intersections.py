@@ -35,25 +35,21 @@ VARIANCE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Intersections:
-    """What :func:`pool_intersections` found.
+    """What :func:`pool_intersections` found, in the columns of :mod:`helpers.schema`.
 
-    Attributes
-    ----------
-    cells : DataFrame
-        One row per column of the response and combination of groups, met or not: one column per
-        attribute, then :data:`CELL_COLUMNS`. ``n`` is text: the number of subjects, "<10" (with
-        min_group 10) or "withheld". ``raw_mean``; ``additive_mean`` predicted from the attributes
-        alone; ``pooled_mean`` between the two with its 95 % interval ``low`` to ``high``;
-        ``weight`` (0 to 1) the share of the raw mean in it. Every figure of a ``suppressed`` cell
-        is NaN.
-    variances : DataFrame
-        One row per column of the response (:data:`VARIANCE_COLUMNS`): ``between_variance`` (τ²) and
-        ``within_variance`` (σ²); ``vpc`` = τ² / (τ² + σ²), the variance partition coefficient;
-        ``between_variance_null`` and ``vpc_null``, the same without main effects;
-        ``unexplained_share`` = τ² / ``between_variance_null``, what the attributes do not explain
-        one by one (at most 1); ``f`` and ``p_interaction``, the F test of any interaction among
-        cells of at least :data:`SMALLEST_TESTED` subjects, on ``df_cells`` and ``df_within``
-        degrees of freedom; ``note``.
+    `cells` has a row per column of the response and combination of groups, met or not: ``column``,
+    the attributes, then those of intersections.csv. ``n`` is text: the number of subjects, "<10"
+    (with min_group 10) or "withheld". ``mean``; ``additive`` predicted from the attributes alone;
+    ``pooled`` between the two with its 95 % interval ``low`` to ``high``; ``weight`` (0 to 1) the
+    share of the cell's own mean in it. Every figure of a ``suppressed`` cell is NaN.
+
+    `variances` has a row per column of the response: ``column``, then those of
+    intersection_variance.csv. ``between_variance`` (τ²) and ``within_variance`` (σ²); ``vpc`` = τ²
+    / (τ² + σ²), the variance partition coefficient; ``between_variance_null`` and ``vpc_null``, the
+    same without main effects; ``unexplained_share`` = τ² / ``between_variance_null``, what the
+    attributes do not explain one by one (at most 1); ``f`` and ``p_interaction``, the F test of any
+    interaction among cells of at least :data:`SMALLEST_TESTED` subjects, on ``df_cells`` and
+    ``df_within`` degrees of freedom; ``note``.
     """
 
     cells: pd.DataFrame

@@ -14,17 +14,10 @@ from helpers.statistics.covariates import code_groups, encode_covariates, fit_wi
 
 @dataclass(frozen=True)
 class PartialResiduals:
-    """What :func:`measure_partial_residuals` found.
+    """What :func:`measure_partial_residuals` found; the rest as in ``CovariateFit.describe``.
 
-    Attributes
-    ----------
-    scores : ndarray of float64, (subjects,)
-        With the covariates at the cohort's own mix, in the metric's unit; NaN for who takes no
-        part.
-    covariates, dropped, n, n_missing
-        From :meth:`helpers.statistics.covariates.CovariateFit.describe`.
-    note : str
-        Why nothing was fitted; empty where it was.
+    `scores`, float64, (subjects,), have the covariates at the cohort's own mix, in the metric's
+    unit; NaN for who takes no part.
     """
 
     scores: np.ndarray
@@ -32,7 +25,7 @@ class PartialResiduals:
     dropped: str
     n: int
     n_missing: int
-    note: str
+    note: str  # why nothing was fitted; empty where it was
 
 
 def measure_partial_residuals(

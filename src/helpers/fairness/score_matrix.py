@@ -19,27 +19,14 @@ BOUNDARY = "boundary_error_mm"
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of every subject.
+    """Scores of every subject; NaN where a subject has no value."""
 
-    Attributes
-    ----------
-    subjects : ndarray of str, (subjects,)
-        Sorted: no draw depends on the order of rows.
-    matrix : ndarray of float64, (subjects, columns)
-        NaN where a subject has no value.
-    keys : list of (model, organ, metric)
-        The columns, in order of model, organ and metric.
-    places : list of (model, organ)
-        What `expected` and `boundary` are columns of.
-    expected, boundary : ndarray of float64, (subjects, places), or None
-        Dice expected for the organ's size, and the uniform boundary error in mm; None where not
-        measured.
-    """
-
-    subjects: np.ndarray
-    matrix: np.ndarray
-    keys: list[tuple[str, str, str]]
-    places: list[tuple[str, str]]
+    subjects: np.ndarray  # str, (subjects,), sorted: no draw depends on the order of rows
+    matrix: np.ndarray  # float64, (subjects, columns)
+    keys: list[tuple[str, str, str]]  # the columns: (model, organ, metric), in this order
+    places: list[tuple[str, str]]  # (model, organ): what `expected` and `boundary` are columns of
+    # float64, (subjects, places): Dice expected for the organ's size, and the boundary
+    # error in mm; None where not measured.
     expected: np.ndarray | None
     boundary: np.ndarray | None
 
@@ -82,25 +69,13 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class AttributeScores:
-    """One attribute's groups on the scores: what every comparison starts from, made once.
-
-    Attributes
-    ----------
-    scores : Scores
-    attribute : str
-    names : list of str
-        The groups, in the attribute's order.
-    grouped : GroupedValues
-        The scores in all groups.
-    min_group : int
-        Groups with fewer values in a column are not compared there.
-    """
+    """One attribute's groups on the scores: what every comparison starts from, made once."""
 
     scores: Scores
     attribute: str
-    names: list[str]
-    grouped: GroupedValues
-    min_group: int
+    names: list[str]  # the groups, in the attribute's order
+    grouped: GroupedValues  # the scores in all groups
+    min_group: int  # groups with fewer values in a column are not compared there
 
     @classmethod
     def read(cls, people: pd.DataFrame, attribute: str, scores: Scores, min_group: int) -> AttributeScores:

@@ -36,22 +36,19 @@ TREND_COLUMNS = (
 
 @dataclass(frozen=True)
 class Trends:
-    """What :func:`fit_trends` found.
+    """What :func:`fit_trends` found, in the columns of :mod:`helpers.schema`.
 
-    Attributes
-    ----------
-    curves : DataFrame
-        One row per column of the response and point of the curve (:data:`CURVE_COLUMNS`): the
-        attribute's ``value``, the mean of the metric there (``estimate``, in its unit) with its
-        pointwise 95 % interval ``low`` to ``high`` and the simultaneous 95 % band ``band_low`` to
-        ``band_high``, which holds the whole true curve in 95 % of cohorts; ``nearby`` counts the
-        subjects in the same tenth of the shown range, missing where there are fewer than
-        ``min_group``. No rows for a column that could not be fitted.
-    tests : DataFrame
-        One row per column (:data:`TREND_COLUMNS`): Wald tests of any trend and of any bend in it;
-        ``slope`` of the straight line, in the metric's unit per ``step`` of the attribute, with its
-        interval; ``reach`` and ``reach_band``, the number of standard errors on each side;
-        ``note``, why there is no number.
+    `curves` has a row per column of the response and point of the curve: ``column``, the
+    attribute's ``value``, the mean of the metric there (``estimate``, in its unit) with its
+    pointwise 95 % interval ``low`` to ``high`` and the simultaneous 95 % band ``band_low`` to
+    ``band_high``, which holds the whole true curve in 95 % of cohorts; ``nearby`` counts the
+    subjects in the same tenth of the shown range, missing where there are fewer than ``min_group``.
+    No rows for a column that could not be fitted.
+
+    `tests` has a row per column: Wald tests of any trend (``p_trend``) and of any bend in it
+    (``p_nonlinear``); ``slope`` of the straight line, in the metric's unit per ``step`` of the
+    attribute, with its interval; ``reach`` and ``reach_band``, the number of standard errors on
+    each side; ``note``, why there is no number.
     """
 
     curves: pd.DataFrame

@@ -19,60 +19,29 @@ SIGNED, ABSOLUTE, MISS, ANY_GROUP = "signed", "absolute", "miss", "any_group"
 
 @dataclass(frozen=True)
 class Design:
-    """Who takes part in a test, and what is fitted to their errors.
+    """Who takes part in a test, and what is fitted to their errors."""
 
-    Attributes
-    ----------
-    rows : ndarray of int, (n,)
-        Places among the people of the model and organ.
-    tested : ndarray of float64, (n,)
-        Two groups: 1 in the first, else 0. A slope: the number in steps.
-    others : ndarray of float64, (n, k)
-        What is held equal: covariates, and the groups that are not compared.
-    groups : ndarray of int, (n,)
-        Each one's group, in the order of `names`; 0 for a slope.
-    names : tuple of str
-    covariates : tuple of str
-        Those held equal.
-    left_out : int
-        People left out because a covariate is unknown, or their level of one is nearly unshared.
-    dropped : str
-        Covariates that are not held equal, and why.
-    note : str
-        Why nothing is tested; empty where something is.
-    """
-
-    rows: np.ndarray
-    tested: np.ndarray
-    others: np.ndarray
-    groups: np.ndarray
+    rows: np.ndarray  # int, (n,): places among the people of the model and organ
+    tested: np.ndarray  # float64, (n,): two groups: 1 in the first, else 0; a slope: number in steps
+    others: np.ndarray  # float64, (n, k): adjusted for, with the groups that are not compared
+    groups: np.ndarray  # int, (n,): each one's group, in the order of `names`; 0 for a slope
     names: tuple[str, ...] = ()
-    covariates: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()  # those adjusted for
+    # People left out because a covariate is unknown, or their level of one is nearly unshared.
     left_out: int = 0
-    dropped: str = ""
-    note: str = ""
+    dropped: str = ""  # covariates that are not adjusted for, and why
+    note: str = ""  # why nothing is tested; empty where something is
 
 
 @dataclass(frozen=True)
 class SurfaceTest:
-    """One test to make: paths and small arrays, so that it can be made anywhere.
+    """One test to make: paths and small arrays, so that it can be made anywhere."""
 
-    Attributes
-    ----------
-    folder : Path
-        With signed.npy, absolute.npy and miss.npy, each (n_people, n_vertices).
-    template : Path
-    designs : dict of str to Design
-        By measure ("signed", "absolute", "miss"); "any_group" tests all groups' signed errors.
-    min_group : int
-        A vertex that fewer of any compared group have is not tested; of a slope, fewer than twice
-        as many in all.
-    permutations, seed : int
-    """
-
-    folder: Path
+    folder: Path  # with signed.npy, absolute.npy and miss.npy, each (n_people, n_vertices)
     template: Path
+    # By measure ("signed", "absolute", "miss"); "any_group" tests all groups' signed errors.
     designs: dict[str, Design] = field(default_factory=dict)
+    # A vertex that fewer of a compared group have is not tested; of a slope, twice as many in all.
     min_group: int = 10
     permutations: int = 2000
     seed: int = 0

@@ -49,21 +49,13 @@ def resample_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Resamples:
-    """Resamples of subjects within groups: too large to keep, so drawn anew, always the same.
+    """Resamples of subjects within groups: too large to keep, so drawn anew, always the same."""
 
-    Attributes
-    ----------
-    groups : ndarray of int, (subjects,)
-        0, 1, …; −1 for no group. Subjects in an order that does not depend on the file.
-    draws, seed : int
-    streams : tuple of str
-        Names each group's draws, in order of the codes: other names give independent draws.
-    """
-
+    # int, (subjects,): 0, 1, …; −1 for no group. The order of subjects must not be the file's.
     groups: np.ndarray
     draws: int
     seed: int
-    streams: tuple[str, ...]
+    streams: tuple[str, ...]  # name each group's draws, by code: other names give independent draws
 
     def __post_init__(self) -> None:
         if len(self.groups) and self.groups.max() >= len(self.streams):

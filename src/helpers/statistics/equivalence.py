@@ -49,34 +49,20 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What :func:`judge_columns` found.
+    """What :func:`judge_columns` found: float64, (pairs, columns), NaN where not compared."""
 
-    Attributes
-    ----------
-    verdict : ndarray of str, (columns,)
-        A :class:`Verdict`'s value; empty where fewer than two groups are compared or no margin is
-        given.
-    first, second : ndarray of int64, (pairs,)
-        Codes of the groups of each pair.
-    difference : ndarray of float64, (pairs, columns)
-        Mean of the first − mean of the second; NaN for a pair that is not compared.
-    low, high : ndarray of float64, (pairs, columns)
-        Intervals that hold for all pairs of a column together, at 1 − alpha.
-    low_equivalence, high_equivalence : ndarray of float64, (pairs, columns)
-        Intervals of each pair alone, at 1 − 2 alpha.
-    detectable : ndarray of float64, (pairs, columns)
-        Minimum detectable difference: the smallest true one that Welch's test of this pair alone
-        finds with the power asked for, given the groups' numbers and spread.
-    """
-
+    # str, (columns,): a Verdict's value; empty where fewer than two groups are compared or no
+    # margin is given.
     verdict: np.ndarray
-    first: np.ndarray
+    first: np.ndarray  # int64, (pairs,): codes of the groups of each pair
     second: np.ndarray
-    difference: np.ndarray
-    low: np.ndarray
+    difference: np.ndarray  # mean of the first − mean of the second
+    low: np.ndarray  # of intervals that hold for all pairs of a column together, at 1 − alpha
     high: np.ndarray
-    low_equivalence: np.ndarray
+    low_equivalence: np.ndarray  # of intervals of each pair alone, at 1 − 2 alpha
     high_equivalence: np.ndarray
+    # Minimum detectable difference: the smallest true one that Welch's test of this pair alone
+    # finds with the power asked for, given the groups' numbers and spread.
     detectable: np.ndarray
 
 

@@ -13,22 +13,11 @@ ROUNDING = 1e-20  # a variance below this share of the squared value is rounding
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """Ordinary least squares on one design, decomposed once for any number of responses.
+    """Ordinary least squares on one design, decomposed once for any number of responses."""
 
-    Attributes
-    ----------
-    projection : ndarray of float64, (parameters, subjects)
-        (XᵀX)⁻¹Xᵀ.
-    basis : ndarray of float64, (subjects, parameters)
-        Orthonormal basis of the design's columns.
-    slack : ndarray of float64, (subjects,)
-        1 − leverage.
-    df_residual : int
-    """
-
-    projection: np.ndarray
-    basis: np.ndarray
-    slack: np.ndarray
+    projection: np.ndarray  # float64, (parameters, subjects): (XᵀX)⁻¹Xᵀ
+    basis: np.ndarray  # float64, (subjects, parameters): orthonormal, of the design's columns
+    slack: np.ndarray  # float64, (subjects,): 1 − leverage
     df_residual: int
 
     @classmethod

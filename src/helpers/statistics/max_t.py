@@ -24,19 +24,11 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class FamilyTests:
-    """What :func:`run_max_t` found, per attribute and column; NaN where no test could be made.
+    """What :func:`run_max_t` found: float64, (attributes, columns); NaN where nothing was tested."""
 
-    Attributes
-    ----------
-    statistic : ndarray of float64, (attributes, columns)
-        Kruskal–Wallis H.
-    p, p_step_down : ndarray of float64, (attributes, columns)
-        By permutation, plain and adjusted over the whole family; at least 1 / (permutations + 1).
-    """
-
-    statistic: np.ndarray
-    p: np.ndarray
-    p_step_down: np.ndarray
+    statistic: np.ndarray  # Kruskal–Wallis H
+    p: np.ndarray  # by permutation; at least 1 / (permutations + 1)
+    p_step_down: np.ndarray  # the same, adjusted over the whole family
 
 
 def run_max_t(
