@@ -37,6 +37,7 @@ from scipy import special, stats
 
 from helpers.errors import SegfairError
 from helpers.fairness.disparity import find_best_and_worst, limit_gap
+from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.covariates import (
     Covariate,
@@ -57,7 +58,7 @@ GAP_COLUMNS = (
     "f", "df_groups", "df_residual", "p_groups", "p_logit", "parameters", "covariates", "dropped", "n_missing",
     "n_rare", "warnings", "note",
 )  # fmt: skip
-MEAN_COLUMNS = ("column", "metric", "group", "n", "adjusted_mean", "low", "high")
+MEAN_COLUMNS = ("column", "metric", *TABLES["adjusted_means"].names[4:])
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def _fit_pattern(
             {
                 "group": str(name),
                 "n": int(base[:, group].sum()),
-                "adjusted_mean": means[index, group],
+                "mean": means[index, group],
                 "low": means[index, group] - reach * error[group],
                 "high": means[index, group] + reach * error[group],
             }

@@ -328,8 +328,7 @@ def _cross_attributes(
         taken = taken[:-1]
     names = [one.attribute for one in taken]
     columns = [*KEY_COLUMNS[:3], *names, *CELL_COLUMNS]
-    reserved = {*KEY_COLUMNS, *CELL_COLUMNS, "column", "raw_mean", "additive_mean", "pooled_mean"}
-    clashes = sorted(reserved & set(names))
+    clashes = sorted({*KEY_COLUMNS, *CELL_COLUMNS, "column"} & set(names))
     if len(taken) < 2 or clashes:
         why = (
             f"an attribute is called {', '.join(clashes)}"
@@ -347,11 +346,8 @@ def _cross_attributes(
         head = keys.iloc[part["column"].to_numpy(int)].reset_index(drop=True)
         return pd.concat([head, part.drop(columns="column").reset_index(drop=True)], axis=1)
 
-    cells = name_columns(found.cells).rename(
-        columns={"raw_mean": "mean", "additive_mean": "additive", "pooled_mean": "pooled"}
-    )
     variances = name_columns(found.variances)
-    return cells[columns], make_table(variances.to_dict("records"), "intersection_variance")
+    return name_columns(found.cells)[columns], make_table(variances.to_dict("records"), "intersection_variance")
 
 
 def _describe_family(family: list[tuple[str, str, str, str]], fairness: Fairness, pooled: bool) -> str:

@@ -18,6 +18,8 @@ import pandas as pd
 from scipy import linalg, special, stats
 
 from helpers.errors import SegfairError
+from helpers.fairness.tables import CELL_COLUMNS
+from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.least_squares import split_by_missing
 
@@ -25,12 +27,7 @@ SMALLEST_TESTED = 5  # subjects of a cell that takes part in the test of interac
 FEW_CELLS = 5  # more cells than main effects by fewer than this, and the variance between cells is hardly known
 WITHHELD = "withheld"
 
-CELL_COLUMNS = ("column", "n", "raw_mean", "additive_mean", "pooled_mean", "low", "high", "weight", "suppressed")
-_SHOWN = ("additive_mean", "pooled_mean", "low", "high", "weight")
-VARIANCE_COLUMNS = (
-    "column", "n", "cells", "empty_cells", "suppressed_cells", "between_variance", "between_variance_null",
-    "within_variance", "vpc", "vpc_null", "unexplained_share", "f", "df_cells", "df_within", "p_interaction", "note",
-)  # fmt: skip
+_SHOWN = ("additive", "pooled", "low", "high", "weight")
 
 
 @dataclass(frozen=True)
@@ -71,8 +68,8 @@ def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: i
     Raises
     ------
     SegfairError
-        The inputs have different numbers of subjects, there is no attribute, or one's name is in
-        :data:`CELL_COLUMNS`.
+        The inputs have different numbers of subjects, there is no attribute, or one's name is that
+        of a column of the cells.
 
     Notes
     -----
@@ -107,11 +104,11 @@ def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: i
             f"values and groups must have one row per subject; got shapes {values.shape} and {groups.shape}"
         )
     attributes = [str(name) for name in groups.columns]
-    clashes = sorted(set(attributes) & set(CELL_COLUMNS))
-    if not attributes or clashes or len(set(attributes)) != len(attributes):
+    reserved = ["column", *CELL_COLUMNS]
+    if not attributes or set(attributes) & set(reserved) or len(set(attributes)) != len(attributes):
         raise SegfairError(
             "groups must have at least one attribute, each with a name of its own "
-            f"and none of {', '.join(CELL_COLUMNS)}; got {attributes}"
+            f"and none of {', '.join(reserved)}; got {attributes}"
         )
     table = _Table.lay_out(groups)
     everybody = np.bincount(table.cell[table.cell >= 0], minlength=len(table.codes))
@@ -127,9 +124,12 @@ def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: i
     order = range(values.shape[1])
     cells = table.names.iloc[np.tile(np.arange(len(table.names)), len(order))].reset_index(drop=True)
     cells["column"] = np.repeat(np.arange(len(order)), len(table.names))
-    for name in CELL_COLUMNS[1:]:
+    for name in CELL_COLUMNS:
         cells[name] = np.concatenate([shown[place][name] for place in order]) if len(order) else []
-    return Intersections(cells, pd.DataFrame([rows[place] for place in order], columns=list(VARIANCE_COLUMNS)))
+    return Intersections(
+        cells,
+        pd.DataFrame([rows[place] for place in order], columns=["column", *TABLES["intersection_variance"].names[3:]]),
+    )
 
 
 def find_withheld(
@@ -265,7 +265,7 @@ class _Pattern:
         squares = np.bincount(cell, (values - every_mean[cell]) ** 2, minlength=len(self.counts))
         within = float(squares.sum())
         counts, means = self.counts[met], every_mean[met]
-        shown = {name: np.full(len(met), np.nan) for name in (*_SHOWN, "raw_mean")}
+        shown = {name: np.full(len(met), np.nan) for name in (*_SHOWN, "mean")}
         shown |= {"n": self.text, "suppressed": self.hidden}
         row: dict[str, Any] = {
             "n": int(counts.sum()),
@@ -293,7 +293,7 @@ class _Pattern:
         if len(counts) - pooled.parameters < FEW_CELLS:
             notes.append("there are few cells: the variance between them is hardly known")
         visible = met & ~self.hidden
-        shown["raw_mean"][visible] = every_mean[visible]
+        shown["mean"][visible] = every_mean[visible]
         for name in _SHOWN:
             shown[name][visible] = getattr(pooled, name)[visible[met]]
         return shown, row | {"note": "; ".join([*notes, *self.notes])}
@@ -352,8 +352,8 @@ class _Pooled:
     between: float
     within: float
     parameters: int
-    additive_mean: np.ndarray
-    pooled_mean: np.ndarray
+    additive: np.ndarray
+    pooled: np.ndarray
     low: np.ndarray
     high: np.ndarray
     weight: np.ndarray

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import optimize, special, stats
 
 from helpers.errors import SegfairError
+from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.covariates import SUBJECTS_PER_PARAMETER, Covariate, encode_covariates, fit_with_covariates
 from helpers.statistics.least_squares import LeastSquares, find_wald_f, split_by_missing
@@ -27,11 +28,11 @@ POINTS = 41  # of the curve
 BINS = 10  # of the shown range, in which people are counted
 DRAWS = 2000
 
-CURVE_COLUMNS = ("column", "value", "estimate", "low", "high", "band_low", "band_high", "nearby")
-TREND_COLUMNS = (
-    "column", "n", "df_spline", "df_residual", "f_trend", "p_trend", "f_bend", "p_bend", "step", "slope", "slope_low",
-    "slope_high", "slope_p", "reach", "reach_band", "covariates", "dropped", "n_missing", "n_rare", "note",
-)  # fmt: skip
+CURVE_COLUMNS = ["column", *TABLES["trends"].names[4:]]
+TREND_COLUMNS = [
+    "column", "n", "df_spline", "df_residual", "f_trend", "p_trend", "f_bend", "p_nonlinear", "step", "slope",
+    "slope_low", "slope_high", "slope_p", "reach", "reach_band", "covariates", "dropped", "n_missing", "n_rare", "note",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ def fit_trends(
         for place, row, table in zip(places, rows, tables, strict=True):
             tests[place] = {"column": int(place), "step": step} | row
             if table is not None:
-                curves[place] = pd.DataFrame({"column": int(place)} | table, columns=list(CURVE_COLUMNS))
-    table = pd.DataFrame([tests[place] for place in range(values.shape[1])], columns=list(TREND_COLUMNS))
+                curves[place] = pd.DataFrame({"column": int(place)} | table, columns=CURVE_COLUMNS)
+    table = pd.DataFrame([tests[place] for place in range(values.shape[1])], columns=TREND_COLUMNS)
     shown = [curves[place] for place in sorted(curves)]
     empty = pd.DataFrame({name: pd.Series(dtype=float) for name in CURVE_COLUMNS}).astype({"nearby": "Int64"})
     return Trends(pd.concat(shown, ignore_index=True) if shown else empty, table)
@@ -151,7 +152,7 @@ def _fit_pattern(
     estimates, covariance = solver.estimate(part, own)
     flat, exact = np.ptp(part, axis=0) == 0, solver.find_exact(part)
     f_trend, p_trend = find_wald_f(estimates[:, 1:], covariance[:, 1:, 1:], solver.df_residual)
-    f_bend, p_bend = find_wald_f(estimates[:, 2:], covariance[:, 2:, 2:], solver.df_residual)
+    f_bend, p_nonlinear = find_wald_f(estimates[:, 2:], covariance[:, 2:, 2:], solver.df_residual)
     line = LeastSquares.decompose(np.column_stack([np.ones(len(chosen)), axis.standardise(chosen), fit.columns]))
     slopes, spread = line.estimate(part, np.eye(2, line.basis.shape[1])[1:] * step / axis.scale)
     reach_line = stats.t.ppf(0.5 + CONFIDENCE / 2, line.df_residual)
@@ -185,7 +186,7 @@ def _fit_pattern(
                 "f_trend": f_trend[index],
                 "p_trend": p_trend[index],
                 "f_bend": f_bend[index],
-                "p_bend": p_bend[index],
+                "p_nonlinear": p_nonlinear[index],
                 "slope": slope,
                 "slope_low": slope - reach_line * slope_error,
                 "slope_high": slope + reach_line * slope_error,

@@ -112,13 +112,7 @@ def write_comparison(compared: Mapping[str, np.ndarray], path: Path) -> None:
 
 
 def count_errors(
-    paths: Sequence[Path],
-    weights: np.ndarray,
-    groups: np.ndarray,
-    model: str,
-    grid: TemplateGrid,
-    *,
-    min_people: int,
+    paths: Sequence[Path], weights: np.ndarray, groups: np.ndarray, model: str, grid: TemplateGrid, *, min_people: int
 ) -> list[ErrorFrequencies]:
     """Add up scans, one after the other, to frequencies over the people of each group.
 

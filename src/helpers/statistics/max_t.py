@@ -24,7 +24,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class FamilyTests:
-    """What :func:`run_max_t` found: float64, (attributes, columns); NaN where nothing was tested."""
+    """What :func:`run_max_t` found: float64, (attributes, columns); NaN: nothing was tested."""
 
     statistic: np.ndarray  # Kruskal–Wallis H
     p: np.ndarray  # by permutation; at least 1 / (permutations + 1)

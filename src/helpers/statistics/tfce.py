@@ -57,11 +57,7 @@ def link_vertices(faces: np.ndarray, areas_mm2: np.ndarray) -> MeshGraph:
 
 
 def enhance_clusters(
-    maps: np.ndarray,
-    graph: MeshGraph,
-    *,
-    height_power: float = HEIGHT_POWER,
-    extent_power: float = EXTENT_POWER,
+    maps: np.ndarray, graph: MeshGraph, *, height_power: float = HEIGHT_POWER, extent_power: float = EXTENT_POWER
 ) -> np.ndarray:
     """Enhance what is large and lies together: threshold-free cluster enhancement, exact.
 
@@ -185,11 +181,7 @@ def _follow(leads_to: dict[int, int], peak: int) -> int:
 
 
 def _integrate(
-    levels: np.ndarray,
-    areas: np.ndarray,
-    peaks: np.ndarray,
-    merges: list[tuple[int, int, int]],
-    extent_power: float,
+    levels: np.ndarray, areas: np.ndarray, peaks: np.ndarray, merges: list[tuple[int, int, int]], extent_power: float
 ) -> np.ndarray:
     """Return each place's integral: down its branch to where that ends, then on along the higher.
 
