@@ -15,7 +15,6 @@ from helpers.errors import StageError
 from helpers.parameters import Compute
 from helpers.spatial.correspondence import AffineAlignment, DistanceField
 from helpers.spatial.measuring import SurfaceCase, measure_shapes
-from helpers.spatial.results import name_organ, name_scan
 from helpers.spatial.template import (
     MIN_SHAPES,
     AlignmentStep,
@@ -27,6 +26,7 @@ from helpers.spatial.template import (
     hash_ingredients,
 )
 from helpers.study import Study
+from helpers.vocabulary.words import name_organ, name_scan
 
 # More people make the mean shape no better, only slower.
 MAX_TEMPLATE_SUBJECTS = 60

@@ -50,7 +50,7 @@ class SurfaceTest:
 def design_groups(
     present: np.ndarray, groups: pd.Series, pair: tuple[str, str], covariates: pd.DataFrame, *, min_group: int
 ) -> Design:
-    """Design the comparison of two groups, with covariates held equal.
+    """Design the comparison of two groups, adjusted for covariates.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def design_groups(
 
 
 def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFrame, *, min_group: int) -> Design:
-    """Design the slope along a number, with covariates held equal.
+    """Design the slope along a number, adjusted for covariates.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ import pandas as pd
 from helpers.spatial.location import SMALLEST_DIFFERENCE_MM, describe_location, find_peak
 from helpers.spatial.surfaces import measure_vertex_areas
 from helpers.spatial.template import Template
+from helpers.vocabulary.words import format_p, start_sentence
 
 PLACE_COLUMNS = ["model", "organ", "attribute", "map", "group", "p", "significant", "sentence"]
 DIFFERENCE, SLOPE = "difference", "slope"
@@ -93,7 +94,7 @@ def _describe_difference(
     said = _describe_height(template, values, words_a, words_b)
     if np.isnan(smallest):
         return smallest, False, f"The difference was not tested. It is largest here: {said}."
-    beyond = f"No place differs beyond chance (smallest corrected {_write_p(smallest)})."
+    beyond = f"No place differs beyond chance (smallest adjusted {format_p(smallest)})."
     return smallest, False, f"{beyond} Largest difference: {said}."
 
 
@@ -113,7 +114,7 @@ def _describe_slopes(
         elif np.isnan(smallest):
             sentence = f"The slope was not tested. It is steepest here: {_describe_height(template, values, *words)}."
         else:
-            beyond = f"No place changes beyond chance (smallest corrected {_write_p(smallest)})."
+            beyond = f"No place changes beyond chance (smallest adjusted {format_p(smallest)})."
             sentence = f"{beyond} Steepest: {_describe_height(template, values, *words)}."
         yield *key, SLOPE, "", smallest, bool(found.any()), sentence
 
@@ -131,7 +132,7 @@ def _tell_significant(
     said = describe_location(
         template.vertices_mm, values, template.faces, region=found, positive=positive, negative=negative
     )
-    return f"{_open(said)} ({_write_p(p)}, corrected)."
+    return f"{start_sentence(said)} ({format_p(p)}, adjusted)."
 
 
 def _describe_height(template: Template, values: np.ndarray, positive: str, negative: str) -> str:
@@ -182,11 +183,3 @@ def _read(part: pd.DataFrame, column: str) -> np.ndarray:
 def _average(values: np.ndarray, where: np.ndarray) -> float:
     known = values[where & np.isfinite(values)]
     return float(known.mean()) if known.size else 0.0
-
-
-def _write_p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def _open(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]

@@ -11,6 +11,7 @@ from helpers import storage
 from helpers.schema import TABLES
 from helpers.spatial.template import Template
 from helpers.study import Study
+from helpers.vocabulary.words import name_scan
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,3 @@ def write_errors(study: Study, organ: str, model: str, numbers: np.ndarray, erro
         }
     )
     storage.write_table(table, study.folder / "spatial" / organ / f"errors_{model}.parquet")
-
-
-def name_scan(number: int) -> str:
-    """Return a scan's name for people: its number in the study."""
-    return f"scan {number:03d}"
-
-
-def name_organ(organ: str) -> str:
-    """Return an organ's name for people."""
-    return organ.replace("_", " ")
