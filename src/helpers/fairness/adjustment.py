@@ -92,6 +92,9 @@ def adjust_gaps(
 ) -> Adjustment:
     """Compare the groups' means, adjusted for covariates.
 
+    A SegfairError where the inputs have different numbers of subjects or columns, or a metric is
+    unknown.
+
     Parameters
     ----------
     values : ndarray of float, (subjects, columns)
@@ -110,11 +113,6 @@ def adjust_gaps(
     pairs : sequence of (best, worst) or None, optional
         The groups between which each column's gap is stated, say those of the plain gap; None: the
         best and the worst adjusted mean.
-
-    Raises
-    ------
-    SegfairError
-        The inputs have different numbers of subjects or columns, or a metric is unknown.
 
     Notes
     -----

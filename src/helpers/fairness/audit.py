@@ -113,6 +113,9 @@ def run_audit(
 ) -> Audit:
     """Compare the groups of every attribute on every metric, organ and model.
 
+    A SegfairError where a column is missing, or rows cannot be matched
+    (:mod:`helpers.fairness.input_checks`).
+
     Parameters
     ----------
     metrics : DataFrame
@@ -174,11 +177,6 @@ def run_audit(
         twice ``min_group`` people. ``intersections``, ``intersection_variance``: all attributes
         together, without a row per attribute. ``model_gaps``: which of two models has the larger
         gap, on the same people.
-
-    Raises
-    ------
-    SegfairError
-        A column is missing, or rows cannot be matched (:mod:`helpers.fairness.input_checks`).
 
     Notes
     -----

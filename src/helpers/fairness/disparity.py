@@ -137,6 +137,8 @@ def estimate_disparities(
 ) -> Disparities:
     """Estimate all measures of disparity in every column; those of spread with 95 % intervals.
 
+    A SegfairError for a metric without a direction, or another number of metrics than of columns.
+
     Parameters
     ----------
     grouped : GroupedValues
@@ -146,11 +148,6 @@ def estimate_disparities(
         Group means in resamples (:meth:`helpers.statistics.bootstrap.Resamples.draw_means`).
     smallest_group : int
         Groups with fewer values in a column are left out there.
-
-    Raises
-    ------
-    SegfairError
-        A metric without a direction, or another number of metrics than of columns.
 
     Notes
     -----

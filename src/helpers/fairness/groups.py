@@ -20,6 +20,9 @@ def average_subjects(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Average every subject's scans, attach the groups, and pool over organs.
 
+    A SegfairError where a column is missing; a scan of `metrics` is not in `cohort`, or twice
+    there; ids are numbers in one table and text in the other.
+
     Parameters
     ----------
     metrics : DataFrame
@@ -41,12 +44,6 @@ def average_subjects(
         ``"all"`` hold their mean (see Notes).
     notes : list of str
         What had to be decided, in sentences.
-
-    Raises
-    ------
-    SegfairError
-        A column is missing; a scan of `metrics` is not in `cohort`, or twice there; ids are numbers
-        in one table and text in the other.
 
     Notes
     -----

@@ -56,6 +56,9 @@ class Intersections:
 def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: int = 10) -> Intersections:
     """Estimate the mean of every combination of groups, small ones with the help of the others.
 
+    A SegfairError where the inputs have different numbers of subjects, there is no attribute, or
+    one's name is that of a column of the cells.
+
     Parameters
     ----------
     values : ndarray of float, (subjects, columns)
@@ -64,12 +67,6 @@ def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: i
         Group names (categories or text); missing where unknown: such subjects take no part.
     min_group : int
         Cells with fewer subjects help the others but are not shown.
-
-    Raises
-    ------
-    SegfairError
-        The inputs have different numbers of subjects, there is no attribute, or one's name is that
-        of a column of the cells.
 
     Notes
     -----
@@ -91,9 +88,7 @@ def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: i
     same companions. Tables of *pairs* of the same attributes must not be published next to one of
     three.
 
-    References
-    ----------
-    Evans, Williams, Onnela & Subramanian 2018, *A multilevel approach to modeling health
+    Sources: Evans, Williams, Onnela & Subramanian 2018, *A multilevel approach to modeling health
     inequalities at the intersection of multiple social identities*, Social Science & Medicine 203.
     Prasad & Rao 1990, *The estimation of the mean squared error of small-area estimators*, JASA 85.
     Hundepool et al. 2012, *Statistical Disclosure Control*, chapter 4 (secondary cell suppression).

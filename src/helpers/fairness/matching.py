@@ -63,6 +63,9 @@ def match_pairs(
 ) -> Matching:
     """Pair people of two groups by their covariates.
 
+    A SegfairError where the inputs have different numbers of subjects, the index has duplicates, or
+    `caliper` is not positive.
+
     Parameters
     ----------
     groups : ndarray of object, (subjects,)
@@ -78,12 +81,6 @@ def match_pairs(
     min_group : int
         With fewer pairs than that there is no matching.
 
-    Raises
-    ------
-    SegfairError
-        The inputs have different numbers of subjects, the index has duplicates, or `caliper` is not
-        positive.
-
     Notes
     -----
     1:1 without replacement, optimal: of all pairings within the caliper those with the most pairs,
@@ -92,9 +89,7 @@ def match_pairs(
     random. The propensity score is a logistic regression of the group on the standardised numeric
     covariates. Groups that a covariate parts completely have no counterparts.
 
-    References
-    ----------
-    Austin 2011, *Pharmaceutical Statistics* 10 (0.2 SD). Rosenbaum & Rubin 1985, *American
+    Sources: Austin 2011, *Pharmaceutical Statistics* 10 (0.2 SD). Rosenbaum & Rubin 1985, *American
     Statistician* 39 (Mahalanobis distance within propensity calipers). Rosenbaum 1989, JASA 84
     (optimal). Stuart 2010, Statistical Science 25 (balance).
     """

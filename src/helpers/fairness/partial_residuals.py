@@ -33,6 +33,8 @@ def measure_partial_residuals(
 ) -> PartialResiduals:
     """Take from every person's score what their covariates account for.
 
+    A SegfairError where the inputs have different numbers of subjects.
+
     Parameters
     ----------
     scores : ndarray of float, (subjects,)
@@ -44,11 +46,6 @@ def measure_partial_residuals(
         As in :func:`helpers.fairness.adjustment.adjust_gaps`.
     min_group : int
         Smaller groups take no part, nor does a curve of fewer subjects.
-
-    Raises
-    ------
-    SegfairError
-        The inputs have different numbers of subjects.
 
     Notes
     -----

@@ -67,6 +67,8 @@ def fit_trends(
 ) -> Trends:
     """Fit the mean of each column as a smooth curve of a continuous attribute.
 
+    A SegfairError where the inputs have different numbers of subjects, or `step` is not positive.
+
     Parameters
     ----------
     values : ndarray of float, (subjects, columns)
@@ -82,11 +84,6 @@ def fit_trends(
         kg/m².
     min_group : int
         No curve from fewer subjects, no count below it.
-
-    Raises
-    ------
-    SegfairError
-        The inputs have different numbers of subjects, or `step` is not positive.
 
     Notes
     -----

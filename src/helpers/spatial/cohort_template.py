@@ -37,12 +37,8 @@ SHAPES_PER_PART = 6
 def make_templates(study: Study, cohort: pd.DataFrame, organs: Sequence[str], notes: list[str]) -> dict[str, Template]:
     """Return a template per organ, and leave each as ``spatial/<organ>/template.npz``.
 
-    Of the included scans in `cohort`. Sentences on what is left out are added to `notes`.
-
-    Raises
-    ------
-    StageError
-        ``spatial.template`` names a folder that lacks a template.
+    Of the included scans in `cohort`. Sentences on what is left out are added to `notes`. A
+    StageError where ``spatial.template`` names a folder that lacks a template.
     """
     folder = study.folder / "spatial"
     if study.parameters.spatial.template is not None:

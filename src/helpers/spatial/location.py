@@ -39,6 +39,8 @@ def find_peak(
 ) -> MapPeak:
     """Return how high a map rises: what 5 % of a region's surface exceeds.
 
+    A ValueError where there is no value in the region.
+
     Parameters
     ----------
     values_mm : ndarray, (n,)
@@ -50,11 +52,6 @@ def find_peak(
         Without a region, those of the most prominent vertex's sign, anywhere.
     prominence : ndarray, (n,)
         Decides where the map stands out most: the size of the statistic, or of the value.
-
-    Raises
-    ------
-    ValueError
-        There is no value in the region.
     """
     values = np.asarray(values_mm, float)
     candidates = np.isfinite(values) if region is None else np.isfinite(values) & region

@@ -34,17 +34,13 @@ def map_errors(study: Study) -> SpatialMaps:
     For every organ of ``spatial.organs`` (the study's first, when empty): a template surface from
     the cohort, every scan's correspondence to it, the signed error of every model at every vertex,
     group means, tests of groups and slopes, and frequencies of error in template space. Writes the
-    files of ``spatial/`` that docs/DESIGN.md lists.
+    files of ``spatial/`` that docs/DESIGN.md lists. A StageError where 01_cohort has not run, or no
+    scan is included.
 
     Returns
     -------
     SpatialMaps
         With fewer than three subjects who have an organ, that organ gets a note instead of maps.
-
-    Raises
-    ------
-    StageError
-        01_cohort has not run, or no scan is included.
     """
     cohort = study.read_included()
     cohort = cohort.assign(subject=cohort["subject"].astype(str))

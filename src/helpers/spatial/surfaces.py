@@ -109,6 +109,8 @@ def smooth_mask(
 ) -> Occupancy:
     """Crop a mask to its organ and turn it into a smooth occupancy whose 0.5 level is the surface.
 
+    A ValueError where the mask is empty.
+
     Parameters
     ----------
     labels : ndarray of bool or uint8, (z, y, x)
@@ -117,11 +119,6 @@ def smooth_mask(
         Which label is the organ.
     box : tuple of slice, optional
         Its bounding box, from :func:`find_boxes`; found when not given.
-
-    Raises
-    ------
-    ValueError
-        The mask is empty.
 
     Notes
     -----

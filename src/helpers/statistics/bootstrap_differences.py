@@ -117,10 +117,8 @@ def find_difference(
     of each sample for real: how often each kind of interval holds the truth stands in
     docs/METHODS.md.
 
-    References
-    ----------
-    Hall 1988, *Annals of Statistics* 16:927 (symmetric bootstrap-t: coverage right to n⁻²); Efron &
-    Tibshirani 1993, section 12.5.
+    Sources: Hall 1988, *Annals of Statistics* 16:927 (symmetric bootstrap-t: coverage right to
+    n⁻²); Efron & Tibshirani 1993, section 12.5.
     """
     corrected, df = _find_squared_error(influence, resamples.groups)
     error = np.sqrt(corrected)
@@ -157,10 +155,8 @@ def find_mean_intervals(
     unlike :func:`find_difference`, and the same limit: the skewness of one group's scores is real
     and makes the interval longer on the side of its long tail.
 
-    References
-    ----------
-    Efron & Tibshirani 1993, section 12.5. Hall 1988, *Annals of Statistics* 16:927 (right to 1/n on
-    each side, as BCa, but for small groups closer).
+    Sources: Efron & Tibshirani 1993, section 12.5. Hall 1988, *Annals of Statistics* 16:927 (right
+    to 1/n on each side, as BCa, but for small groups closer).
     """
     moments, codes = grouped.moments, grouped.codes
     low, high = np.full((2, *moments.n.shape), np.nan)

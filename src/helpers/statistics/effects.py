@@ -40,10 +40,8 @@ def measure_cliffs_delta(
     and ties, from the unbiased variance (at least (1 − δ²) / (n₁ n₂ − 1)). Groups that do not
     overlap have the bound (m − z²) / (m + z²), m the smaller group's size.
 
-    References
-    ----------
-    Cliff 1993, *Psychological Bulletin* 114:494; Feng & Cliff 2004, *Journal of Modern Applied
-    Statistical Methods* 3:322. Estimates equal the RBC of `pingouin.mwu`.
+    Sources: Cliff 1993, *Psychological Bulletin* 114:494; Feng & Cliff 2004, *Journal of Modern
+    Applied Statistical Methods* 3:322. Estimates equal the RBC of `pingouin.mwu`.
     """
     pair = PairMembers.select(grouped, first, second)
     both = pair.first | pair.second
@@ -88,11 +86,9 @@ def measure_epsilon_squared(grouped: GroupedValues) -> Intervals:
     groups is within 3 % of nominal (tests). It begins at 0 where F is not significant at 2.5 %, and
     is 0 to 0 where F is smaller than chance would have it.
 
-    References
-    ----------
-    Kelley 1935; Tomczak & Tomczak 2014, *Trends in Sport Sciences* 1:19. Ranks in place of values:
-    Conover & Iman 1981, *American Statistician* 35:124. Interval: Steiger 2004, *Psychological
-    Methods* 9:164.
+    Sources: Kelley 1935; Tomczak & Tomczak 2014, *Trends in Sport Sciences* 1:19. Ranks in place of
+    values: Conover & Iman 1981, *American Statistician* 35:124. Interval: Steiger 2004,
+    *Psychological Methods* 9:164.
     """
     found = run_kruskal_wallis(grouped)
     with np.errstate(divide="ignore", invalid="ignore"):

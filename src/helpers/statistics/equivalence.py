@@ -79,6 +79,8 @@ def judge(
 ) -> np.ndarray:
     """Judge every column by the intervals of all its pairs' differences: str, (columns,).
 
+    A SegfairError for a margin that is not above 0, or alpha outside of 0 to 0.5.
+
     Parameters
     ----------
     low, high, low_equivalence, high_equivalence : ndarray of float64, (pairs, columns)
@@ -90,11 +92,6 @@ def judge(
     alpha : float
     compared : ndarray of bool, (pairs, columns), optional
         Pairs that count; all by default. One without an interval (NaN) cannot be inside the margin.
-
-    Raises
-    ------
-    SegfairError
-        A margin that is not above 0, or alpha outside of 0 to 0.5.
     """
     margin = np.asarray(margin, np.float64)
     if (margin <= 0).any():

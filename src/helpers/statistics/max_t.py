@@ -36,6 +36,8 @@ def run_max_t(
 ) -> FamilyTests:
     """Test every attribute on every column by Kruskal–Wallis, adjusted by permutation of people.
 
+    A SegfairError where shapes do not fit, or no permutation is asked for.
+
     Parameters
     ----------
     values : ndarray of float64, (subjects, columns)
@@ -46,11 +48,6 @@ def run_max_t(
     permutations, seed : int
     smallest_group : int
         Groups with fewer values in a column are left out of that column's test.
-
-    Raises
-    ------
-    SegfairError
-        Shapes do not fit, or no permutation is asked for.
 
     Notes
     -----
@@ -72,10 +69,8 @@ def run_max_t(
     whoever the permutation puts into the groups kept, with ranks among all: the statistic then
     differs a little from :func:`helpers.statistics.hypothesis_tests.run_kruskal_wallis`'.
 
-    References
-    ----------
-    Westfall & Young 1993, *Resampling-Based Multiple Testing*, algorithms 2.5 and 2.8; Ge, Dudoit &
-    Speed 2003, *TEST* 12:1, boxes 2 and 3.
+    Sources: Westfall & Young 1993, *Resampling-Based Multiple Testing*, algorithms 2.5 and 2.8; Ge,
+    Dudoit & Speed 2003, *TEST* 12:1, boxes 2 and 3.
     """
     groups = np.asarray(groups)
     if groups.ndim != 2:

@@ -52,9 +52,7 @@ def widen_for_choice(number: np.ndarray, p: np.ndarray, df: np.ndarray) -> np.nd
     in at most 5 % of the studies in which all groups are alike (12 % if the choice is not allowed
     for, with three groups; 20 % with four), without being too wide where they are not.
 
-    References
-    ----------
-    Hayter 1986, *JASA* 81:1000; Tukey 1953, as in Miller 1981, *Simultaneous Statistical
+    Sources: Hayter 1986, *JASA* 81:1000; Tukey 1953, as in Miller 1981, *Simultaneous Statistical
     Inference*, section 2.1.
     """
     widened = np.ones(len(number))

@@ -29,16 +29,13 @@ class MeshGraph:
 def link_vertices(faces: np.ndarray, areas_mm2: np.ndarray) -> MeshGraph:
     """Return the graph whose edges are the sides of a mesh's triangles.
 
+    A SegfairError where `faces` is not of shape (n_faces, 3), or names a vertex that has no area.
+
     Parameters
     ----------
     faces : ndarray of int, (n_faces, 3)
     areas_mm2 : ndarray of float, (n_vertices,)
         The area each vertex stands for.
-
-    Raises
-    ------
-    SegfairError
-        `faces` is not of shape (n_faces, 3), or names a vertex that has no area.
     """
     faces, areas = np.asarray(faces), np.asarray(areas_mm2, float)
     count = len(areas)
@@ -61,6 +58,8 @@ def enhance_clusters(
 ) -> np.ndarray:
     """Enhance what is large and lies together: threshold-free cluster enhancement, exact.
 
+    A SegfairError where the maps have another number of vertices than the graph.
+
     Parameters
     ----------
     maps : ndarray of float, (n_maps, n_vertices)
@@ -74,11 +73,6 @@ def enhance_clusters(
     ndarray of float64, (n_maps, n_vertices)
         With the sign of `maps`, positive and negative parts enhanced apart; 0 where NaN.
 
-    Raises
-    ------
-    SegfairError
-        The maps have another number of vertices than the graph.
-
     Notes
     -----
     ``TFCE(v) = ∫ extent(v, h)^E · h^H dh`` over ``0 < h <= |statistic(v)|``, where ``extent(v, h)``
@@ -88,10 +82,8 @@ def enhance_clusters(
     found as a merge tree: every vertex climbs to the peak of its basin, basins meet at their
     highest saddle, and the part of the lower peak ends there (the elder rule).
 
-    References
-    ----------
-    Smith & Nichols, Threshold-free cluster enhancement, NeuroImage 44:83-98, 2009.
-    Carr, Snoeyink & Axen, Computing contour trees in all dimensions, Comput Geom 24:75-94, 2003.
+    Sources: Smith & Nichols, Threshold-free cluster enhancement, NeuroImage 44:83-98, 2009. Carr,
+    Snoeyink & Axen, Computing contour trees in all dimensions, Comput Geom 24:75-94, 2003.
     """
     maps = np.asarray(maps)
     count = len(graph.areas_mm2)
