@@ -82,19 +82,10 @@ def adjust_attribute(
 ) -> dict[str, pd.DataFrame]:
     """State every gap adjusted for the covariates (:func:`adjust_gaps`).
 
-    Parameters
-    ----------
-    compared : GroupComparison
-        Names the two groups of each gap: the adjusted gap is between the same two.
-    covariates : DataFrame, (subjects, covariates)
-    volumes : DataFrame or None
-        From :func:`measure_volumes`: each organ's column is one more covariate of its own scores.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        ``gaps``, a row per column (adjusted_gap, adjusted_low, adjusted_high, adjusted_p,
-        adjusted_n), and the tables ``adjusted_means`` and ``adjusted_notes``.
+    Each gap is between the two groups that `compared` names. Of `volumes`
+    (:func:`measure_volumes`), each organ's column is one more covariate of its own scores. Returns
+    ``gaps``, a row per column (adjusted_gap, adjusted_low, adjusted_high, adjusted_p, adjusted_n),
+    and the tables ``adjusted_means`` and ``adjusted_notes``.
     """
     groups, pairs = compared.groups, compared.list_pairs()
     gaps: dict[int, dict[str, Any]] = {}

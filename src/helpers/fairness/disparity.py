@@ -73,14 +73,10 @@ def measure_disparities(
 ) -> dict[str, np.ndarray]:
     """Measure how far apart group means are: by name, float64, (columns,).
 
-    Parameters
-    ----------
-    means, sizes : ndarray, (groups, columns)
-        Group means, and numbers of subjects; a group of size 0 is left out.
-    metrics : sequence of str
-        Each column's metric: its direction, and whether it lies between 0 and 1.
-    best, worst : ndarray of int, (columns,)
-        Codes of the groups between which the gap is stated (:func:`find_best_and_worst`).
+    `means` and `sizes`, (groups, columns), are group means and numbers of subjects (a group of size
+    0 is left out); `metrics` names each column's metric, which has a direction and may lie between
+    0 and 1; the gap is stated between `best` and `worst`, int, (columns,)
+    (:func:`find_best_and_worst`).
 
     Returns
     -------
@@ -139,15 +135,9 @@ def estimate_disparities(
 
     A SegfairError for a metric without a direction, or another number of metrics than of columns.
 
-    Parameters
-    ----------
-    grouped : GroupedValues
-    metrics : sequence of str
-        Each column's metric.
-    drawn : ndarray of float64, (draws, groups, columns)
-        Group means in resamples (:meth:`helpers.statistics.bootstrap.Resamples.draw_means`).
-    smallest_group : int
-        Groups with fewer values in a column are left out there.
+    `metrics` names each column's metric; `drawn`, float64, (draws, groups, columns), has the group
+    means in resamples (:meth:`helpers.statistics.bootstrap.Resamples.draw_means`). Groups with
+    fewer than `smallest_group` values in a column are left out there.
 
     Notes
     -----

@@ -23,27 +23,15 @@ def average_subjects(
     A SegfairError where a column is missing; a scan of `metrics` is not in `cohort`, or twice
     there; ids are numbers in one table and text in the other.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-        One row per scan, model and organ: subject, scan, model, organ and the columns in `names`.
-    cohort : DataFrame
-        One row per scan: subject, scan, number and ``group_<attribute>`` (categories; missing is
-        NA).
-    attributes, names : sequence of str
-        Attributes and metrics to keep. ``dice_expected`` and ``boundary_error_mm`` are kept when
-        there.
+    `metrics` has one row per scan, model and organ: subject, scan, model, organ and the columns in
+    `names`; ``dice_expected`` and ``boundary_error_mm`` are kept when there. `cohort` has one row
+    per scan: subject, scan, number and ``group_<attribute>`` (categories; missing is NA).
 
-    Returns
-    -------
-    people : DataFrame
-        One row per model, organ and subject: model, organ, subject, number (of the first scan),
-        scans, organs_measured (organs with a value of any metric), the metrics,
-        ``group_<attribute>``. ``volume_error_ml`` is the mean *absolute* error: over- and
-        under-segmentation are both errors. Where there are several organs, rows with organ
-        ``"all"`` hold their mean (see Notes).
-    notes : list of str
-        What had to be decided, in sentences.
+    Returned are one row per model, organ and subject, and sentences on what had to be decided.
+    Columns: model, organ, subject, number (of the first scan), scans, organs_measured (organs with
+    a value of any metric), the metrics, ``group_<attribute>``. ``volume_error_ml`` is the mean
+    *absolute* error: over- and under-segmentation are both errors. Where there are several organs,
+    rows with organ ``"all"`` hold their mean (see Notes).
 
     Notes
     -----
@@ -117,18 +105,9 @@ def read_covariates(cohort: pd.DataFrame, subjects: Sequence[str] | np.ndarray, 
 def hide_small_groups(people: pd.DataFrame, metric: str, attribute: str, min_group: int) -> pd.DataFrame:
     """Return people without the label of their group where too few of it were measured.
 
-    Parameters
-    ----------
-    people : DataFrame
-        From :func:`average_subjects`.
-    metric, attribute : str
-    min_group : int
-        In each model and organ, groups with fewer values than this lose their name.
-
-    Returns
-    -------
-    DataFrame
-        The same rows; the order of categories stays, so that absent groups can be named.
+    In each model and organ of `people` (:func:`average_subjects`), groups with fewer than
+    `min_group` values of the metric lose their name. Rows stay, and the order of categories, so
+    that absent groups can be named.
     """
     column = f"group_{attribute}"
     labels = people[column].astype(object)

@@ -59,14 +59,9 @@ def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: i
     A SegfairError where the inputs have different numbers of subjects, there is no attribute, or
     one's name is that of a column of the cells.
 
-    Parameters
-    ----------
-    values : ndarray of float, (subjects, columns)
-        NaN where a subject has no value.
-    groups : DataFrame, (subjects, attributes)
-        Group names (categories or text); missing where unknown: such subjects take no part.
-    min_group : int
-        Cells with fewer subjects help the others but are not shown.
+    `values` are float, (subjects, columns), NaN where a subject has no value; `groups`, (subjects,
+    attributes), group names (categories or text), missing where unknown: such subjects take no
+    part. Cells with fewer than `min_group` subjects help the others but are not shown.
 
     Notes
     -----
@@ -132,16 +127,10 @@ def find_withheld(
 ) -> np.ndarray:
     """Find the cells to hide, bool, (cells,), so that none of them follows from published totals.
 
-    Parameters
-    ----------
-    counts : ndarray of int, (cells,)
-        Subjects; those under `min_group` are hidden.
-    margins : ndarray of float, (totals, cells)
-        1 where a cell is part of a published total.
-    min_group : int
-    preference : ndarray of int, (cells,), optional
-        Sizes by which to pick companions; None: `counts`. Tables of nearly the same people should
-        share one, so that they withhold the same cells and do not complete each other.
+    `counts`, int, (cells,), are subjects: those under `min_group` are hidden. `margins`, float,
+    (totals, cells), has 1 where a cell is part of a published total. Companions are picked by the
+    sizes `preference`, int, (cells,), else by `counts`: tables of nearly the same people should
+    share one, so that they withhold the same cells and do not complete each other.
 
     Notes
     -----

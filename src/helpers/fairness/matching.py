@@ -66,20 +66,13 @@ def match_pairs(
     A SegfairError where the inputs have different numbers of subjects, the index has duplicates, or
     `caliper` is not positive.
 
-    Parameters
-    ----------
-    groups : ndarray of object, (subjects,)
-        Group names; None or NaN where unknown. People of other groups take no part.
-    covariates : DataFrame, (subjects, covariates)
-        Numbers are matched closely, anything else (categories, text, bool) exactly. Where people
-        are equally good counterparts the index decides (smaller first), so give one that names the
-        subject: then the order of rows does not matter.
-    first, second : str
-    caliper : float
-        Largest difference of the propensity score's logit within a pair, in its SD (√ of the mean
-        of both groups' variances).
-    min_group : int
-        With fewer pairs than that there is no matching.
+    `groups`, object, (subjects,), are group names, None or NaN where unknown; people of groups
+    other than `first` and `second` take no part. Of `covariates`, (subjects, covariates), numbers
+    are matched closely, anything else (categories, text, bool) exactly. Where people are equally
+    good counterparts the index decides (smaller first), so give one that names the subject: then
+    the order of rows does not matter. `caliper` is the largest difference of the propensity score's
+    logit within a pair, in its SD (√ of the mean of both groups' variances). With fewer than
+    `min_group` pairs there is no matching.
 
     Notes
     -----
@@ -150,23 +143,14 @@ def measure_matched_gaps(
 ) -> pd.DataFrame:
     """Compare matched people: one row per column (:data:`MATCHED_COLUMNS`).
 
-    Parameters
-    ----------
-    values : ndarray of float, (subjects, columns)
-        The rows that `matching` was made from; NaN where a subject has no value: the pair then does
-        not count in that column.
-    matching : Matching
-    metrics : sequence of str, (columns,)
-        Each column's metric; a SegfairError where values do not fit these or the matching.
-    min_group : int
-        No gap from fewer pairs.
+    `values`, float, (subjects, columns), has the rows that `matching` was made from; NaN where a
+    subject has no value: the pair then does not count in that column. `metrics` names each column's
+    metric; a SegfairError where values do not fit these or the matching. There is no gap from fewer
+    than `min_group` pairs.
 
-    Returns
-    -------
-    DataFrame
-        ``gap`` is `first` − `second`, positive where the first group is better, the mean over pairs
-        in the metric's unit, with the paired t interval (95 %) and p-value (Austin 2011, Statistics
-        in Medicine 30); ``note``, why there is no number.
+    ``gap`` is `first` − `second`, positive where the first group is better, the mean over pairs in
+    the metric's unit, with the paired t interval (95 %) and p-value (Austin 2011, Statistics in
+    Medicine 30); ``note``, why there is no number.
     """
     values = np.asarray(values, float)
     if (

@@ -35,17 +35,10 @@ def measure_partial_residuals(
 
     A SegfairError where the inputs have different numbers of subjects.
 
-    Parameters
-    ----------
-    scores : ndarray of float, (subjects,)
-        NaN where a subject has no value.
-    attribute : Series, (subjects,)
-        What the scores are shown against. Floats are followed as a curve, anything else is groups;
-        missing where unknown.
-    covariates : DataFrame, (subjects, covariates)
-        As in :func:`helpers.fairness.adjustment.adjust_gaps`.
-    min_group : int
-        Smaller groups take no part, nor does a curve of fewer subjects.
+    `scores` are float, (subjects,), NaN where a subject has no value. `attribute`, (subjects,), is
+    what they are shown against: floats are followed as a curve, anything else is groups; missing
+    where unknown. `covariates` are those of :func:`helpers.fairness.adjustment.adjust_gaps`. Groups
+    smaller than `min_group` take no part, nor does a curve of fewer subjects.
 
     Notes
     -----

@@ -52,22 +52,10 @@ def design_groups(
 ) -> Design:
     """Design the comparison of two groups, adjusted for covariates.
 
-    Parameters
-    ----------
-    present : ndarray of bool, (n_people,)
-        Who has errors.
-    groups : Series of Categorical, (n_people,)
-    pair : tuple of str
-        The two compared: the effect is first − second.
-    covariates : DataFrame, (n_people, n_covariates)
-        As :func:`helpers.fairness.confounding.choose_covariates` chooses them.
-    min_group : int
-        Smaller groups take no part.
-
-    Returns
-    -------
-    Design
-        People of other groups take part as well: they help to tell the covariates' effects.
+    `present`, bool, (n_people,), says who has errors; the effect is first − second of `pair`.
+    `covariates`, (n_people, n_covariates), are as
+    :func:`helpers.fairness.confounding.choose_covariates` chooses them. Groups smaller than
+    `min_group` take no part; people of other groups do: they help to tell the covariates' effects.
     """
     labels = np.array([None if name is pd.NA or pd.isna(name) else str(name) for name in groups], object)
     known = present & np.array([label is not None for label in labels], bool)
@@ -96,14 +84,9 @@ def design_groups(
 def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFrame, *, min_group: int) -> Design:
     """Design the slope along a number, adjusted for covariates.
 
-    Parameters
-    ----------
-    present : ndarray of bool, (n_people,)
-    steps : ndarray of float, (n_people,)
-        The number in the unit the slope is stated per (decades of age); NaN where unknown.
-    covariates : DataFrame, (n_people, n_covariates)
-    min_group : int
-        Nothing is fitted to fewer than twice as many people.
+    `present`, bool, (n_people,), says who has errors; `steps`, float, (n_people,), is the number in
+    the unit the slope is stated per (decades of age), NaN where unknown. Nothing is fitted to fewer
+    than twice `min_group` people.
     """
 
     def make_base(rows: np.ndarray) -> np.ndarray | None:
@@ -122,11 +105,8 @@ def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFram
 def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
     """Make the tests of one contrast.
 
-    Returns
-    -------
-    dict of str to SurfaceEffect
-        By measure. Clusters are enhanced for signed errors alone. Between groups, distances have a
-        variance per group; misses, which are 0 or 1, have the one that equal means imply.
+    Effects are by measure. Clusters are enhanced for signed errors alone. Between groups, distances
+    have a variance per group; misses, which are 0 or 1, have the one that equal means imply.
     """
     template = Template.load(case.template)
     mesh = link_vertices(template.faces, measure_vertex_areas(template.vertices_mm, template.faces))

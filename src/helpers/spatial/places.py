@@ -27,24 +27,14 @@ def describe_places(
 ) -> pd.DataFrame:
     """Say of every map where on the organ it peaks, in a plain sentence made from the map itself.
 
-    Parameters
-    ----------
-    maps, slopes : DataFrame
-        Rows of maps.parquet and slopes.parquet.
-    templates : mapping of str to Template
-        By organ.
-    groups : DataFrame, optional
-        Rows of spatial/groups.csv, to say which groups are suppressed or alone.
-    alpha : float
-        Up to this a family-wise p is significant.
+    `maps` and `slopes` are rows of maps.parquet and slopes.parquet, `templates` by organ; `groups`,
+    rows of spatial/groups.csv, say which groups are suppressed or alone. Up to `alpha` a
+    family-wise p is significant.
 
-    Returns
-    -------
-    DataFrame
-        One row per model, organ, attribute and `map`: "difference", "slope", or a group's name
-        (then also in `group`), with the smallest family-wise `p` on the surface (NaN for a group),
-        whether it is `significant`, and the `sentence`. Attributes that could not be compared have
-        a row "difference" that says why.
+    Returns one row per model, organ, attribute and `map`: "difference", "slope", or a group's name
+    (then also in `group`), with the smallest family-wise `p` on the surface (NaN for a group),
+    whether it is `significant`, and the `sentence`. Attributes that could not be compared have a
+    row "difference" that says why.
 
     Notes
     -----

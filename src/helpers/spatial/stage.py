@@ -37,10 +37,7 @@ def map_errors(study: Study) -> SpatialMaps:
     files of ``spatial/`` that docs/DESIGN.md lists. A StageError where 01_cohort has not run, or no
     scan is included.
 
-    Returns
-    -------
-    SpatialMaps
-        With fewer than three subjects who have an organ, that organ gets a note instead of maps.
+    With fewer than three subjects who have an organ, that organ gets a note instead of maps.
     """
     cohort = study.read_included()
     cohort = cohort.assign(subject=cohort["subject"].astype(str))

@@ -111,14 +111,9 @@ def smooth_mask(
 
     A ValueError where the mask is empty.
 
-    Parameters
-    ----------
-    labels : ndarray of bool or uint8, (z, y, x)
-        A mask, or a label map, of the whole scan, which lies at `frame`.
-    label : int
-        Which label is the organ.
-    box : tuple of slice, optional
-        Its bounding box, from :func:`find_boxes`; found when not given.
+    `labels`, bool or uint8, (z, y, x), is a mask, or a label map, of the whole scan, which lies at
+    `frame`; `label` says which label is the organ, `box` its bounding box, from :func:`find_boxes`;
+    found when not given.
 
     Notes
     -----

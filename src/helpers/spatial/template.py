@@ -151,18 +151,10 @@ def build_template(
 
     A ValueError where no shape is left to average.
 
-    Parameters
-    ----------
-    fields : sequence of DistanceField
-        One per person. Organs cut by the field of view are left out where three whole ones remain.
-    add_all : callable
-        Calls :func:`add_shapes` on all shapes, in parts.
-    vertices : int
-        About how many vertices the mesh gets.
-    rounds : sequence of {"affine", "coarse", "fine"}
-        How shapes are registered to the mean, each time they are averaged again.
-    made_from : str
-        Kept with the template, see :func:`hash_ingredients`.
+    `fields` are one per person: organs cut by the field of view are left out where three whole ones
+    remain. `add_all` calls :func:`add_shapes` on all shapes, in parts; the mesh gets about
+    `vertices` vertices. `rounds` says how shapes are registered to the mean, each time they are
+    averaged again; `made_from` is kept with the template, see :func:`hash_ingredients`.
 
     Notes
     -----

@@ -23,16 +23,9 @@ def measure_cliffs_delta(
 
     The same number is known as the rank-biserial r (Kerby 2014).
 
-    Parameters
-    ----------
-    grouped : GroupedValues
-    first, second : int or ndarray of int, (columns,)
-        Codes of the groups, for all columns or each. Positive where the first tends to be higher.
-
-    Returns
-    -------
-    Intervals
-        (columns,), from −1 to 1; no interval where a group has a single value.
+    `first` and `second`, int or ndarray of int, (columns,), are codes of the groups, for all
+    columns or each: positive where the first tends to be higher. Returns (columns,), from −1 to 1;
+    no interval where a group has a single value.
 
     Notes
     -----
@@ -74,10 +67,7 @@ def measure_cliffs_delta(
 def measure_epsilon_squared(grouped: GroupedValues) -> Intervals:
     """Measure the share of the ranks' variation that lies between groups: H / (n − 1), from 0 to 1.
 
-    Returns
-    -------
-    Intervals
-        (columns,); no interval for groups that do not overlap.
+    Returns (columns,); no interval for groups that do not overlap.
 
     Notes
     -----

@@ -81,17 +81,11 @@ def judge(
 
     A SegfairError for a margin that is not above 0, or alpha outside of 0 to 0.5.
 
-    Parameters
-    ----------
-    low, high, low_equivalence, high_equivalence : ndarray of float64, (pairs, columns)
-        As in :class:`Verdicts`.
-    margin : ndarray of float64, (columns,)
-        Above 0, in the values' unit; NaN where none is given.
-    p_adjusted : ndarray of float64, (columns,)
-        Of the test over all groups, adjusted for the family; NaN counts as not significant.
-    alpha : float
-    compared : ndarray of bool, (pairs, columns), optional
-        Pairs that count; all by default. One without an interval (NaN) cannot be inside the margin.
+    Intervals, float64, (pairs, columns), are those of :class:`Verdicts`. `margin`, float64,
+    (columns,), is above 0, in the values' unit; NaN where none is given. `p_adjusted`, float64,
+    (columns,), is of the test over all groups, adjusted for the family; NaN counts as not
+    significant. `compared`, bool, (pairs, columns), are the pairs that count, all by default; one
+    without an interval (NaN) cannot be inside the margin.
     """
     margin = np.asarray(margin, np.float64)
     if (margin <= 0).any():
@@ -125,19 +119,12 @@ def judge_columns(
 ) -> Verdicts:
     """Judge the differences between the groups' means by Welch's intervals of all pairs.
 
-    Parameters
-    ----------
-    grouped : GroupedValues margin, p_adjusted, alpha
-        See :func:`judge`, also for what is raised.
-    power : float
-        For the minimum detectable difference.
-    smallest_group : int
-        Groups with fewer values in a column are not compared there; at least 2.
+    `margin`, `p_adjusted` and `alpha` are those of :func:`judge`, as is what is raised; `power` is
+    for the minimum detectable difference. Groups with fewer than `smallest_group` (at least 2)
+    values in a column are not compared there.
 
-    References
-    ----------
-    Schuirmann 1987, *Journal of Pharmacokinetics and Biopharmaceutics* 15:657; Berger 1982,
-    *Technometrics* 24:295; Tamhane 1979, *JASA* 74:471 (T2); Šidák 1967, *JASA* 62:626.
+    Sources: Schuirmann 1987, *Journal of Pharmacokinetics and Biopharmaceutics* 15:657; Berger
+    1982, *Technometrics* 24:295; Tamhane 1979, *JASA* 74:471 (T2); Šidák 1967, *JASA* 62:626.
     """
     moments = grouped.moments
     first, second = list_pairs(grouped.groups)
@@ -166,23 +153,13 @@ def find_detectable_difference(
 ) -> np.ndarray:
     """Return the minimum detectable difference: what a two-sided t test finds with a given power.
 
-    Parameters
-    ----------
-    error, df : ndarray of float64, any equal shape
-        Standard error of the difference, √(s₁²/n₁ + s₂²/n₂) say, and its degrees of freedom.
-    alpha, power : float
-        Level of the test (smaller where it is one of many), and the power, between it and 1: else a
-        SegfairError.
+    `error` and `df`, float64, of any equal shape, are the standard error of the difference,
+    √(s₁²/n₁ + s₂²/n₂) say, and its degrees of freedom; `alpha` the level of the test (smaller where
+    it is one of many) and `power` between it and 1: else a SegfairError. The result is in the unit
+    of the standard error, NaN where there is none. It says something of the sample's size and
+    spread, not of the difference found in it.
 
-    Returns
-    -------
-    ndarray of float64
-        In the unit of the standard error; NaN where there is none. It says something of the
-        sample's size and spread, not of the difference found in it.
-
-    References
-    ----------
-    Cohen 1988, *Statistical Power Analysis*, chapter 2. Equal to
+    Source: Cohen 1988, *Statistical Power Analysis*, chapter 2. Equal to
     `statsmodels.stats.power.TTestIndPower` for equal sizes and variances.
     """
     if not alpha < power < 1:

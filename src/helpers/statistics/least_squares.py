@@ -30,20 +30,11 @@ class LeastSquares:
     def estimate(self, responses: np.ndarray, contrasts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Estimate linear combinations of the coefficients, with HC3 covariance.
 
-        Parameters
-        ----------
-        responses : ndarray of float64, (subjects, columns)
-            Without NaN.
-        contrasts : ndarray of float64, (contrasts, parameters)
+        `responses`, float64, (subjects, columns), have no NaN; `contrasts` are float64, (contrasts,
+        parameters). Returns the estimates, (columns, contrasts), and their covariance, (columns,
+        contrasts, contrasts), both float64.
 
-        Returns
-        -------
-        estimates : ndarray of float64, (columns, contrasts)
-        covariance : ndarray of float64, (columns, contrasts, contrasts)
-
-        References
-        ----------
-        MacKinnon & White 1985 (HC3), as in Long & Ervin 2000: squared residuals over (1 −
+        Source: MacKinnon & White 1985 (HC3), as in Long & Ervin 2000: squared residuals over (1 −
         leverage)².
         """
         weights = contrasts @ self.projection

@@ -34,14 +34,9 @@ def find_range_quantile(number: np.ndarray, df: np.ndarray) -> np.ndarray:
 def widen_for_choice(number: np.ndarray, p: np.ndarray, df: np.ndarray) -> np.ndarray:
     """Return the factor on the reach of an interval of best − worst, (columns,); 1 for two groups.
 
-    Parameters
-    ----------
-    number : ndarray of int, (columns,)
-        Groups among which the two were picked.
-    p : ndarray of float64, (columns,)
-        Of the test over all groups; NaN counts as not significant.
-    df : ndarray of float64, (columns,)
-        Of the difference.
+    `number`, int, (columns,), are the groups among which the two were picked; `p`, float64,
+    (columns,), is of the test over all groups, where NaN counts as not significant; `df`, float64,
+    (columns,), of the difference.
 
     Notes
     -----

@@ -31,11 +31,8 @@ def link_vertices(faces: np.ndarray, areas_mm2: np.ndarray) -> MeshGraph:
 
     A SegfairError where `faces` is not of shape (n_faces, 3), or names a vertex that has no area.
 
-    Parameters
-    ----------
-    faces : ndarray of int, (n_faces, 3)
-    areas_mm2 : ndarray of float, (n_vertices,)
-        The area each vertex stands for.
+    `faces` are int, (n_faces, 3); `areas_mm2`, float, (n_vertices,), is what each vertex stands
+    for.
     """
     faces, areas = np.asarray(faces), np.asarray(areas_mm2, float)
     count = len(areas)
@@ -60,18 +57,9 @@ def enhance_clusters(
 
     A SegfairError where the maps have another number of vertices than the graph.
 
-    Parameters
-    ----------
-    maps : ndarray of float, (n_maps, n_vertices)
-        Signed statistics; NaN where there is none, which no cluster reaches across.
-    graph : MeshGraph
-    height_power, extent_power : float
-        H and E.
-
-    Returns
-    -------
-    ndarray of float64, (n_maps, n_vertices)
-        With the sign of `maps`, positive and negative parts enhanced apart; 0 where NaN.
+    `maps`, float, (n_maps, n_vertices), are signed statistics, NaN where there is none, which no
+    cluster reaches across; the powers are H and E. The result is float64, of the same shape, with
+    the sign of `maps`, positive and negative parts enhanced apart; 0 where NaN.
 
     Notes
     -----
