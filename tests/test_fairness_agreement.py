@@ -8,8 +8,8 @@ import pytest
 
 from helpers import fairness
 from helpers.fairness import ANNOTATORS
-from helpers.fairness.tables import AGAINST_COLUMNS, AGREEMENT_COLUMNS, AGREEMENT_GROUP_COLUMNS
 from helpers.parameters import Fairness
+from helpers.schema import TABLES
 from tests.test_fairness_groups import make_cohort, make_metrics
 
 SIX = Fairness(metrics=["dice", "precision"], min_group=3, bootstrap=500, margin={"dice": 0.02, "precision": 0.02})
@@ -40,8 +40,8 @@ def test_pairs_of_annotators_are_averaged_per_person_and_compared_per_group():
         "female",
     )
     assert gap["gap"] == pytest.approx(0.2)
-    assert found.disparity.columns.tolist() == list(AGREEMENT_COLUMNS)
-    assert found.groups.columns.tolist() == list(AGREEMENT_GROUP_COLUMNS)
+    assert found.disparity.columns.tolist() == TABLES["agreement"].names
+    assert found.groups.columns.tolist() == TABLES["agreement_groups"].names
 
 
 def test_the_gap_beside_the_models_is_between_the_models_groups():
@@ -52,7 +52,7 @@ def test_the_gap_beside_the_models_is_between_the_models_groups():
     assert (row["gap"], row["annotators_gap"]) == (pytest.approx(0.15), pytest.approx(-0.05))
     assert row["difference"] == pytest.approx(0.20)
     assert row["low"] < row["difference"] < row["high"]
-    assert found.against.columns.tolist() == list(AGAINST_COLUMNS)
+    assert found.against.columns.tolist() == TABLES["against_agreement"].names
 
 
 def test_a_model_that_fails_where_people_disagree_has_no_gap_beyond_theirs():
@@ -79,7 +79,7 @@ def test_the_models_gap_is_that_of_the_audit_itself():
 
 def test_groups_too_small_are_not_set_beside_each_other():
     found = audit({"annotators": make_pairs([0.8, 0.8, np.nan, 0.9, 0.9, 0.9])})
-    assert found.against.empty and found.against.columns.tolist() == list(AGAINST_COLUMNS)
+    assert found.against.empty and found.against.columns.tolist() == TABLES["against_agreement"].names
     assert found.disparity["gap"].isna().all() and found.groups["suppressed"].tolist() == [True, False]
 
 
@@ -93,7 +93,7 @@ def test_repeated_prompts_are_a_kind_of_their_own():
 
 def test_nothing_measured_gives_tables_with_their_columns():
     found = audit({"annotators": pd.DataFrame(), "prompts": pd.DataFrame()})
-    assert found.disparity.columns.tolist() == list(AGREEMENT_COLUMNS)
+    assert found.disparity.columns.tolist() == TABLES["agreement"].names
     assert found.disparity.empty and found.groups.empty and found.against.empty and found.notes == []
 
 

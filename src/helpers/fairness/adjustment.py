@@ -95,15 +95,24 @@ def adjust_gaps(
     A SegfairError where the inputs have different numbers of subjects or columns, or a metric is
     unknown.
 
-    `values`, float, (subjects, columns), has one column per (metric, model, organ), whose metric
-    `metrics` names; NaN where a subject has no value. `groups`, object, (subjects,), has the name
-    of each subject's group, None or NaN where unknown; groups are taken in the order of their
-    names, and those with fewer than `min_group` subjects in the fit take no part. Of `covariates`,
-    (subjects, covariates), numbers are numeric, anything else (categories, text, bool) is
-    categorical: how they enter is said at
-    :func:`helpers.statistics.covariates.fit_with_covariates`. Without any, gaps are plain ones with
-    HC3 errors. `pairs`, (best, worst) or None, are the groups between which each column's gap is
-    stated, say those of the plain gap; None: the best and the worst adjusted mean.
+    Parameters
+    ----------
+    values : ndarray of float, (subjects, columns)
+        One column per (metric, model, organ); NaN where a subject has no value.
+    groups : ndarray of object, (subjects,)
+        Name of each subject's group; None or NaN where unknown. Groups are taken in the order of
+        their names.
+    covariates : DataFrame, (subjects, covariates)
+        Numbers are numeric covariates, anything else (categories, text, bool) categorical: how they
+        enter is said at :func:`helpers.statistics.covariates.fit_with_covariates`. Without any,
+        gaps are plain ones with HC3 errors.
+    metrics : sequence of str, (columns,)
+        Each column's metric (a score of :data:`helpers.vocabulary.measures.MEASURES`).
+    min_group : int
+        Groups with fewer subjects in the fit take no part.
+    pairs : sequence of (best, worst) or None, optional
+        The groups between which each column's gap is stated, say those of the plain gap; None: the
+        best and the worst adjusted mean.
 
     Notes
     -----

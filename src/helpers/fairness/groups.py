@@ -23,15 +23,27 @@ def average_subjects(
     A SegfairError where a column is missing; a scan of `metrics` is not in `cohort`, or twice
     there; ids are numbers in one table and text in the other.
 
-    `metrics` has one row per scan, model and organ: subject, scan, model, organ and the columns in
-    `names`; ``dice_expected`` and ``boundary_error_mm`` are kept when there. `cohort` has one row
-    per scan: subject, scan, number and ``group_<attribute>`` (categories; missing is NA).
+    Parameters
+    ----------
+    metrics : DataFrame
+        One row per scan, model and organ: subject, scan, model, organ and the columns in `names`.
+    cohort : DataFrame
+        One row per scan: subject, scan, number and ``group_<attribute>`` (categories; missing is
+        NA).
+    attributes, names : sequence of str
+        Attributes and metrics to keep. ``dice_expected`` and ``boundary_error_mm`` are kept when
+        there.
 
-    Returned are one row per model, organ and subject, and sentences on what had to be decided.
-    Columns: model, organ, subject, number (of the first scan), scans, organs_measured (organs with
-    a value of any metric), the metrics, ``group_<attribute>``. ``volume_error_ml`` is the mean
-    *absolute* error: over- and under-segmentation are both errors. Where there are several organs,
-    rows with organ ``"all"`` hold their mean (see Notes).
+    Returns
+    -------
+    people : DataFrame
+        One row per model, organ and subject: model, organ, subject, number (of the first scan),
+        scans, organs_measured (organs with a value of any metric), the metrics,
+        ``group_<attribute>``. ``volume_error_ml`` is the mean *absolute* error: over- and
+        under-segmentation are both errors. Where there are several organs, rows with organ
+        ``"all"`` hold their mean (see Notes).
+    notes : list of str
+        What had to be decided, in sentences.
 
     Notes
     -----

@@ -66,13 +66,20 @@ def match_pairs(
     A SegfairError where the inputs have different numbers of subjects, the index has duplicates, or
     `caliper` is not positive.
 
-    `groups`, object, (subjects,), are group names, None or NaN where unknown; people of groups
-    other than `first` and `second` take no part. Of `covariates`, (subjects, covariates), numbers
-    are matched closely, anything else (categories, text, bool) exactly. Where people are equally
-    good counterparts the index decides (smaller first), so give one that names the subject: then
-    the order of rows does not matter. `caliper` is the largest difference of the propensity score's
-    logit within a pair, in its SD (√ of the mean of both groups' variances). With fewer than
-    `min_group` pairs there is no matching.
+    Parameters
+    ----------
+    groups : ndarray of object, (subjects,)
+        Group names; None or NaN where unknown. People of other groups take no part.
+    covariates : DataFrame, (subjects, covariates)
+        Numbers are matched closely, anything else (categories, text, bool) exactly. Where people
+        are equally good counterparts the index decides (smaller first), so give one that names the
+        subject: then the order of rows does not matter.
+    first, second : str
+    caliper : float
+        Largest difference of the propensity score's logit within a pair, in its SD (√ of the mean
+        of both groups' variances).
+    min_group : int
+        With fewer pairs than that there is no matching.
 
     Notes
     -----

@@ -69,12 +69,21 @@ def fit_trends(
 
     A SegfairError where the inputs have different numbers of subjects, or `step` is not positive.
 
-    `values` are float, (subjects, columns), NaN where a subject has no value; `attribute`, float,
-    (subjects,), is age in years, BMI in kg/m², …; NaN where unknown. `covariates` are adjusted for,
-    as in :func:`helpers.fairness.adjustment.adjust_gaps`; there may be none. `seed` is of the draws
-    behind the simultaneous band; `step` the difference in the attribute for which the slope is
-    stated: 10 for a decade, 5 for 5 kg/m². There is no curve from fewer than `min_group` subjects,
-    and no count below it.
+    Parameters
+    ----------
+    values : ndarray of float, (subjects, columns)
+        NaN where a subject has no value.
+    attribute : ndarray of float, (subjects,)
+        Age in years, BMI in kg/m², …; NaN where unknown.
+    covariates : DataFrame, (subjects, covariates)
+        Adjusted for, as in :func:`helpers.fairness.adjustment.adjust_gaps`; may have no columns.
+    seed : int
+        Of the draws behind the simultaneous band.
+    step : float
+        The difference in the attribute for which the slope is stated: 10 for a decade, 5 for 5
+        kg/m².
+    min_group : int
+        No curve from fewer subjects, no count below it.
 
     Notes
     -----

@@ -135,11 +135,19 @@ def fit_with_covariates(
 ) -> CovariateFit:
     """Select subjects and covariates together: nobody is left out for a covariate that is not used.
 
-    `rows`, bool, (subjects,), are subjects with a response; of collinear covariates the earlier is
-    kept. `make_base` makes from a bool array of subjects what is of interest, (subjects in the fit,
-    columns), with the constant in its span and of full rank; None where there is nothing to fit.
-    `base_name` is what reasons call it: "the groups". `labels`, object, (subjects,), are group
-    names, None where unknown: groups of fewer than `min_group` subjects take no part.
+    Parameters
+    ----------
+    rows : ndarray of bool, (subjects,)
+        Subjects with a response.
+    encoded : sequence of Covariate
+        The earlier of two collinear ones is kept.
+    make_base : callable
+        From a bool array of subjects to what is of interest, (subjects in the fit, columns), with
+        the constant in its span and of full rank; None where there is nothing to fit.
+    base_name : str
+        What to call it in reasons: "the groups".
+    labels : ndarray of object, (subjects,), optional
+        Group names; None where unknown. Groups of fewer than `min_group` subjects take no part.
 
     Notes
     -----

@@ -81,11 +81,17 @@ def judge(
 
     A SegfairError for a margin that is not above 0, or alpha outside of 0 to 0.5.
 
-    Intervals, float64, (pairs, columns), are those of :class:`Verdicts`. `margin`, float64,
-    (columns,), is above 0, in the values' unit; NaN where none is given. `p_adjusted`, float64,
-    (columns,), is of the test over all groups, adjusted for the family; NaN counts as not
-    significant. `compared`, bool, (pairs, columns), are the pairs that count, all by default; one
-    without an interval (NaN) cannot be inside the margin.
+    Parameters
+    ----------
+    low, high, low_equivalence, high_equivalence : ndarray of float64, (pairs, columns)
+        As in :class:`Verdicts`.
+    margin : ndarray of float64, (columns,)
+        Above 0, in the values' unit; NaN where none is given.
+    p_adjusted : ndarray of float64, (columns,)
+        Of the test over all groups, adjusted for the family; NaN counts as not significant.
+    alpha : float
+    compared : ndarray of bool, (pairs, columns), optional
+        Pairs that count; all by default. One without an interval (NaN) cannot be inside the margin.
     """
     margin = np.asarray(margin, np.float64)
     if (margin <= 0).any():

@@ -38,11 +38,16 @@ def run_max_t(
 
     A SegfairError where shapes do not fit, or no permutation is asked for.
 
-    `values`, float64, (subjects, columns), are NaN where a subject has no value; subjects in an
-    order that does not depend on the file (by name, say): the permutations do. `groups`, int,
-    (subjects, attributes), has each attribute's groups 0, 1, …; −1 where a subject has none, and
-    keeps none. Groups with fewer than `smallest_group` values in a column are left out of that
-    column's test.
+    Parameters
+    ----------
+    values : ndarray of float64, (subjects, columns)
+        NaN where a subject has no value. Subjects in an order that does not depend on the file (by
+        name, say): the permutations do.
+    groups : ndarray of int, (subjects, attributes)
+        Each attribute's groups 0, 1, …; −1 where a subject has none, and keeps none.
+    permutations, seed : int
+    smallest_group : int
+        Groups with fewer values in a column are left out of that column's test.
 
     Notes
     -----
