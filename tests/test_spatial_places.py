@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.spatial import describe_places
+from helpers.spatial.surfaces import measure_vertex_areas
 
 # 2000 directions evenly over a ball of radius 30 mm, and its triangles.
 PLACES = np.arange(2000) + 0.5
@@ -21,6 +22,10 @@ class Ball:
         from scipy.spatial import ConvexHull
 
         return ConvexHull(BALL).simplices
+
+    @property
+    def areas_mm2(self):
+        return measure_vertex_areas(BALL, self.faces)
 
 
 TEMPLATES = {"liver": Ball()}

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.spatial.surfaces import measure_vertex_areas
 from helpers.spatial.template import Template
 from helpers.statistics.covariates import CovariateFit, encode_covariates, fit_with_covariates
 from helpers.statistics.freedman_lane import SurfaceEffect, infer_effect
@@ -109,7 +108,7 @@ def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
     have a variance per group; misses, which are 0 or 1, have the one that equal means imply.
     """
     template = Template.load(case.template)
-    mesh = link_vertices(template.faces, measure_vertex_areas(template.vertices_mm, template.faces))
+    mesh = link_vertices(template.faces, template.areas_mm2)
     found = {}
     for measure, design in case.designs.items():
         if design.note:

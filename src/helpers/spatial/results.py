@@ -36,10 +36,6 @@ class SpatialMaps:
     templates: dict[str, Template]  # by organ; organs without enough subjects are absent
     notes: list[str]  # what was left out, and why
 
-    def select(self, model: str, organ: str) -> pd.DataFrame:
-        """Return the maps of one model and organ, all attributes."""
-        return self.maps[(self.maps["model"] == model) & (self.maps["organ"] == organ)].reset_index(drop=True)
-
     def list_failures(self) -> dict[str, str]:
         """Return the reason per organ and scan that is in no map, for run.json."""
         left_out = self.quality[self.quality["status"].isin(["poor", "failed"])]
