@@ -153,7 +153,7 @@ def _fit_pattern(
     min_group: int,
 ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Fit the columns that the same subjects have a value in: per column its gap and its means."""
-    grouped = known & np.array([label is not None for label in labels], bool)
+    grouped = known & pd.notna(labels)
     fit = fit_with_covariates(grouped, encoded, lambda rows: code_groups(labels[rows]), "the groups", labels, min_group)
     rows, base, names = fit.rows, fit.base, np.unique(labels[fit.rows].astype(str))
     common = fit.describe() | {"groups": len(names), "warnings": ""}

@@ -25,7 +25,6 @@ from helpers.fairness.group_comparison import (
     describe_disparity,
     describe_groups,
     describe_tests,
-    find_largest,
     judge_attribute,
 )
 from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_covariates
@@ -255,15 +254,15 @@ def _tabulate(
     rows, pairs = [], []
     for one, p in zip(compared, adjusted_p, strict=True):
         judged = judge_attribute(one.groups, p, settings)
-        detectable = find_largest(judged.detectable)
+        detectable = np.fmax.reduce(judged.detectable, axis=0, initial=np.nan)
         for column, row in enumerate(describe_disparity(one, settings)):
             verdict = str(judged.verdict[column]) or Verdict.NOT_COMPARED.value
             rows.append(row | {"p_adjusted": p[column], "detectable": detectable[column], "verdict": verdict})
         pairs.append(compare_pairs(one.groups, p, settings.alpha))
     table = make_table(rows, "disparity")
     table["excess_p_adjusted"] = adjust_unpermuted(table["excess_p"].to_numpy(float), settings.correction)
-    words = ("model", "organ", "metric", "attribute", "worst_group", "best_group", "test", "effect", "verdict", "note")
-    numbers = [name for name in TABLES["disparity"].names if name not in (*words, "n", "groups")]
+    columns = TABLES["disparity"].columns
+    numbers = [one.name for one in columns if one.kind != "text" and one.name not in ("n", "groups")]
     return table.astype(dict.fromkeys(numbers, float)), join_tables(pairs, "pairs")
 
 

@@ -252,12 +252,6 @@ def judge_attribute(groups: AttributeScores, p_adjusted: np.ndarray, settings: F
     )
 
 
-def find_largest(values: np.ndarray) -> np.ndarray:
-    """Return the largest known number of each column, (columns,), NaN where there is none."""
-    largest = np.where(np.isfinite(values), values, -np.inf).max(axis=0, initial=-np.inf)
-    return np.where(np.isfinite(largest), largest, np.nan)
-
-
 def _bound_means(groups: AttributeScores, drawn: np.ndarray, resamples: Resamples) -> Intervals:
     """Return the means of the groups compared with their intervals, inside the metric's range."""
     means = np.where(groups.kept, groups.grouped.moments.mean, np.nan)

@@ -134,6 +134,13 @@ def list_groups(column: pd.Series) -> list[str]:
     return sorted(str(name) for name in column.dropna().unique())
 
 
+def number_groups(column: pd.Series) -> tuple[list[str], np.ndarray]:
+    """Return a column's groups, and each row's place among them, int64; −1 where unknown."""
+    names = list_groups(column)
+    places = {name: place for place, name in enumerate(names)}
+    return names, np.array([-1 if pd.isna(name) else places[str(name)] for name in column], np.int64)
+
+
 def summarise_group(values: np.ndarray) -> dict[str, np.ndarray]:
     """Summarise one group's subjects, (subjects, columns), NaN where a subject has no value.
 

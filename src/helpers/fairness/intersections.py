@@ -18,6 +18,7 @@ import pandas as pd
 from scipy import linalg, special, stats
 
 from helpers.errors import SegfairError
+from helpers.fairness.groups import number_groups
 from helpers.fairness.tables import CELL_COLUMNS
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
@@ -173,15 +174,9 @@ class _Table:
     def lay_out(cls, groups: pd.DataFrame) -> _Table:
         levels, codes = [], []
         for name in groups.columns:
-            column = groups[name]
-            known = column.notna().to_numpy()
-            if isinstance(column.dtype, pd.CategoricalDtype):
-                order = [str(level) for level in column.cat.categories]
-            else:
-                order = sorted(column[known].astype(str).unique())
-            place = {level: number for number, level in enumerate(order)}
+            order, places = number_groups(groups[name])
             levels.append(order)
-            codes.append([place[str(value)] if there else -1 for value, there in zip(column, known, strict=True)])
+            codes.append(places)
         shape = tuple(len(order) for order in levels)
         of_subject = np.array(codes, int).T.reshape(len(groups), len(shape))
         known = (of_subject >= 0).all(axis=1)

@@ -58,7 +58,7 @@ def measure_partial_residuals(
     numeric = pd.api.types.is_float_dtype(attribute)
     numbers = attribute.to_numpy(float, na_value=np.nan) if numeric else np.empty(0)
     labels = None if numeric else read_labels(attribute.to_numpy(object))
-    placed = np.isfinite(numbers) if labels is None else np.array([label is not None for label in labels], bool)
+    placed = np.isfinite(numbers) if labels is None else pd.notna(labels)
 
     def make_base(rows: np.ndarray) -> np.ndarray | None:
         return build_curve(numbers[rows], min_group) if labels is None else code_groups(labels[rows])

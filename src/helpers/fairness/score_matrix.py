@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.fairness.disparity import sign_metrics
-from helpers.fairness.groups import EXPECTED, POOLED, list_groups
+from helpers.fairness.groups import EXPECTED, POOLED, number_groups
 from helpers.statistics.bootstrap import Resamples
 from helpers.statistics.grouped_values import GroupedValues
 
@@ -81,13 +81,9 @@ class AttributeScores:
     def read(cls, people: pd.DataFrame, attribute: str, scores: Scores, min_group: int) -> AttributeScores:
         """Read the groups from the rows of :func:`helpers.fairness.groups.average_subjects`."""
         first = people.drop_duplicates("subject")
-        column = pd.Series(first[f"group_{attribute}"].to_numpy(object), index=first["subject"].astype(str))
-        names = list_groups(first[f"group_{attribute}"])
-        number = {name: code for code, name in enumerate(names)}
-        codes = [number[str(name)] if pd.notna(name) else -1 for name in column.reindex(scores.subjects)]
-        return cls(
-            scores, attribute, names, GroupedValues(scores.matrix, np.array(codes, np.int64), len(names)), min_group
-        )
+        column = first[f"group_{attribute}"].set_axis(first["subject"].astype(str))
+        names, codes = number_groups(column.reindex(scores.subjects))
+        return cls(scores, attribute, names, GroupedValues(scores.matrix, codes, len(names)), min_group)
 
     @property
     def codes(self) -> np.ndarray:

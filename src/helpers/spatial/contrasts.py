@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.spatial.template import Template
-from helpers.statistics.covariates import CovariateFit, encode_covariates, fit_with_covariates
+from helpers.statistics.covariates import CovariateFit, encode_covariates, fit_with_covariates, read_labels
 from helpers.statistics.freedman_lane import SurfaceEffect, infer_effect
 from helpers.statistics.tfce import MeshGraph, link_vertices
 
@@ -56,8 +56,7 @@ def design_groups(
     :func:`helpers.fairness.confounding.choose_covariates` chooses them. Groups smaller than
     `min_group` take no part; people of other groups do: they help to tell the covariates' effects.
     """
-    labels = np.array([None if name is pd.NA or pd.isna(name) else str(name) for name in groups], object)
-    known = present & np.array([label is not None for label in labels], bool)
+    labels = read_labels(groups.to_numpy(object))
     order = [str(name) for name in groups.cat.categories]
 
     def list_names(rows: np.ndarray) -> list[str]:
@@ -70,7 +69,9 @@ def design_groups(
             return None
         return (labels[rows][:, None] == np.array(names, object)[None, :]).astype(float)
 
-    fit = fit_with_covariates(known, encode_covariates(covariates), make_base, "the groups", labels, min_group)
+    fit = fit_with_covariates(
+        present & pd.notna(labels), encode_covariates(covariates), make_base, "the groups", labels, min_group
+    )
     if fit.base is None:
         return _design_nothing(fit, f"{pair[0]} and {pair[1]}: fewer than {min_group} people with all covariates known")
     names = list_names(fit.rows)
