@@ -140,9 +140,9 @@ def match_pairs(
         return refuse(f"no matching: only {len(pairs)} pairs are alike, fewer than {min_group}")
     balance = _tabulate_balance(encoded, rows, pairs, min_group)
     unbalanced = balance.loc[balance["smd_after"].abs() > LARGEST_DIFFERENCE, "covariate"].unique()
-    lost = (len(side) - len(pairs) for side in rows)
+    lost_first, lost_second = (len(side) - len(pairs) for side in rows)
     warned = tuple(f"{name} stays unbalanced after matching" for name in unbalanced)
-    return Matching(first, second, pairs, balance, *lost, missing, warned)
+    return Matching(first, second, pairs, balance, lost_first, lost_second, missing, warned)
 
 
 def measure_matched_gaps(

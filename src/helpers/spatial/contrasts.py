@@ -69,9 +69,8 @@ def design_groups(
             return None
         return (labels[rows][:, None] == np.array(names, object)[None, :]).astype(float)
 
-    fit = fit_with_covariates(
-        present & pd.notna(labels), encode_covariates(covariates), make_base, "the groups", labels, min_group
-    )
+    encoded = encode_covariates(covariates)
+    fit = fit_with_covariates(present & pd.notna(labels), encoded, make_base, "the groups", labels, min_group)
     if fit.base is None:
         return _design_nothing(fit, f"{pair[0]} and {pair[1]}: fewer than {min_group} people with all covariates known")
     names = list_names(fit.rows)
