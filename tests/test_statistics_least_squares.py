@@ -42,3 +42,9 @@ def test_columns_of_the_same_people_come_together():
     values = np.array([[1.0, 2.0, 3.0], [np.nan, 1.0, np.nan], [4.0, 5.0, 6.0]])
     found = [(known.tolist(), places.tolist()) for known, places in split_by_missing(values)]
     assert found == [([True, False, True], [0, 2]), ([True, True, True], [1])]
+
+
+def test_variance_rounded_below_zero_is_none():
+    covariance = np.array([[[-1e-35, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]])
+    f, p = find_wald_f(np.array([[0.1, 0.2], [1.0, 1.0]]), covariance, 20)
+    assert np.isnan(f[0]) and np.isnan(p[0]) and f[1] == pytest.approx(1.0)

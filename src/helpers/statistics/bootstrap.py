@@ -44,7 +44,7 @@ def resample_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 class Resamples:
     """Resamples of subjects within groups: too large to keep, so drawn anew, always the same."""
 
-    # int, (subjects,): 0, 1, …; −1 for no group. The order of subjects must not be the file's.
+    # int, (subjects,): 0, 1, …; −1 for none. In an order that does not depend on the file.
     groups: np.ndarray
     draws: int
     seed: int

@@ -62,7 +62,8 @@ def find_wald_f(estimates: np.ndarray, covariance: np.ndarray, df_residual: int)
     """
     columns, terms = estimates.shape
     f = np.full(columns, np.nan)
-    scale = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    # Rounding may leave a variance of nothing just below 0.
+    scale = np.sqrt(np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 0.0))
     some = (scale > 0).all(axis=1)
     if terms and some.any():
         unit = scale[some]
