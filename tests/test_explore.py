@@ -94,7 +94,7 @@ def test_adjusting_shows_the_points_of_the_audit_s_ancova(explorer, study):
         people["measured"].to_numpy()[:, None], rows["sex"].to_numpy(object), rows[["bmi"]], ["dice"], min_group=10
     )
     shown = people.groupby("place", observed=True)["score"].mean()
-    assert shown.to_dict() == pytest.approx(expected.means.set_index("group")["adjusted_mean"].to_dict(), abs=1e-12)
+    assert shown.to_dict() == pytest.approx(expected.means.set_index("group")["mean"].to_dict(), abs=1e-12)
     assert "adjusted for BMI:" in view.message
 
 

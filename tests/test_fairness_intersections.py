@@ -17,7 +17,9 @@ from hypothesis.extra import numpy as hnp
 from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
 from helpers.errors import SegfairError
-from helpers.fairness.intersections import CELL_COLUMNS, VARIANCE_COLUMNS, find_withheld, pool_intersections
+from helpers.fairness.intersections import find_withheld, pool_intersections
+from helpers.fairness.tables import CELL_COLUMNS
+from helpers.schema import TABLES
 
 
 def draw_people(rng, n=600):
@@ -61,9 +63,9 @@ def test_fit_equals_the_mixed_model_of_statsmodels(rng):
         fitted=("fitted", "first"), additive=("additive", "first"), n=("score", "size"), mean=("score", "mean")
     )
     cells = found.cells.set_index(["sex", "age", "bmi"]).loc[expected.index]
-    assert cells["pooled_mean"].to_numpy() == pytest.approx(expected["fitted"].to_numpy(), abs=2e-5)
-    assert cells["additive_mean"].to_numpy() == pytest.approx(expected["additive"].to_numpy(), abs=2e-5)
-    assert cells["raw_mean"].to_numpy() == pytest.approx(expected["mean"].to_numpy(), abs=1e-12)
+    assert cells["pooled"].to_numpy() == pytest.approx(expected["fitted"].to_numpy(), abs=2e-5)
+    assert cells["additive"].to_numpy() == pytest.approx(expected["additive"].to_numpy(), abs=2e-5)
+    assert cells["mean"].to_numpy() == pytest.approx(expected["mean"].to_numpy(), abs=1e-12)
     assert cells["n"].tolist() == expected["n"].astype(str).tolist()
     assert row["vpc"] == pytest.approx(row["between_variance"] / (row["between_variance"] + row["within_variance"]))
 
@@ -107,10 +109,8 @@ def test_tiny_cells_go_to_the_additive_prediction_and_big_ones_stay(rng):
     cells = found.cells
     tiny, big = cells.iloc[3], cells.drop(index=3)
     assert tiny["weight"] < 0.1 and (big["weight"] > 0.8).all()
-    assert (
-        abs(tiny["pooled_mean"] - tiny["additive_mean"]) < 0.1 * abs(tiny["raw_mean"] - tiny["additive_mean"]) + 1e-12
-    )
-    assert (abs(big["pooled_mean"] - big["raw_mean"]) < 0.2 * abs(big["additive_mean"] - big["raw_mean"]) + 1e-12).all()
+    assert abs(tiny["pooled"] - tiny["additive"]) < 0.1 * abs(tiny["mean"] - tiny["additive"]) + 1e-12
+    assert (abs(big["pooled"] - big["mean"]) < 0.2 * abs(big["additive"] - big["mean"]) + 1e-12).all()
     assert tiny["high"] - tiny["low"] > 2 * (big["high"] - big["low"]).max()
 
 
@@ -126,7 +126,7 @@ def test_known_variances_are_recovered_and_intervals_are_true():
         found = pool_intersections(score[:, None], people, min_group=2)
         between.append(found.variances.loc[0, "between_variance"])
         within.append(found.variances.loc[0, "within_variance"])
-        cells = found.cells.dropna(subset="pooled_mean").set_index(["sex", "age", "bmi"])
+        cells = found.cells.dropna(subset="pooled").set_index(["sex", "age", "bmi"])
         truth = true.groupby([people["sex"], people["age"], people["bmi"]]).first().loc[cells.index]
         covered.append(((cells["low"] <= truth) & (truth <= cells["high"])).mean())
     # REML is nearly unbiased; the standard error of a mean of 150 is some 4 % of τ² and 0.6 % of σ².
@@ -144,7 +144,7 @@ def test_without_interaction_intervals_are_true_and_the_test_keeps_its_level():
         0.05, abs=0.033
     )  # 3 standard errors of 400
     truth = np.tile(0.1 * (found.cells["sex"][:24] == "male") + 0.2 * (found.cells["age"][:24] == "old"), 400)
-    seen = found.cells["pooled_mean"].notna()
+    seen = found.cells["pooled"].notna()
     inside = (found.cells["low"] <= truth) & (truth <= found.cells["high"])
     assert inside[seen].mean() > 0.94
     assert (found.variances["vpc"] < 0.05).mean() > 0.9
@@ -168,7 +168,7 @@ def test_small_cells_show_no_figure(rng):
     )
     small = counts < 10
     assert small.any() and (cells.loc[small, "n"] == "<10").all()
-    figures = cells[["raw_mean", "additive_mean", "pooled_mean", "low", "high", "weight"]]
+    figures = cells[["mean", "additive", "pooled", "low", "high", "weight"]]
     assert figures[cells["suppressed"]].isna().all(axis=None)
     assert figures[~cells["suppressed"]].notna().all(axis=None)
     assert (cells.loc[~cells["suppressed"], "n"] == counts[~cells["suppressed"]].astype(str)).all()
@@ -230,8 +230,8 @@ def test_one_attribute_is_pooled_towards_the_common_mean(rng):
     found = pool_intersections(score[:, None], groups)
     row = found.variances.iloc[0]
     assert "common mean" in row["note"] and np.isnan(row["vpc"]) and 0 < row["vpc_null"] < 1
-    assert np.ptp(found.cells["additive_mean"]) == pytest.approx(0, abs=1e-12)
-    assert np.ptp(found.cells["pooled_mean"]) < np.ptp(found.cells["raw_mean"])
+    assert np.ptp(found.cells["additive"]) == pytest.approx(0, abs=1e-12)
+    assert np.ptp(found.cells["pooled"]) < np.ptp(found.cells["mean"])
 
 
 def test_empty_cells_are_listed_and_noted(rng):
@@ -286,13 +286,16 @@ def test_what_cannot_be_fitted_says_why(values, sex, why):
     found = pool_intersections(values[:, None], groups)
     assert why in found.variances.loc[0, "note"]
     assert found.variances[["between_variance", "within_variance", "vpc", "p_interaction"]].isna().all(axis=None)
-    assert found.cells[["raw_mean", "pooled_mean", "low"]].isna().all(axis=None)
+    assert found.cells[["mean", "pooled", "low"]].isna().all(axis=None)
 
 
 def test_nothing_in_nothing_out():
     found = pool_intersections(np.empty((4, 0)), pd.DataFrame({"sex": list("fmfm")}))
-    assert list(found.variances.columns) == list(VARIANCE_COLUMNS) and found.variances.empty
-    assert list(found.cells.columns) == ["sex", *CELL_COLUMNS] and found.cells.empty
+    assert (
+        list(found.variances.columns) == ["column", *TABLES["intersection_variance"].names[3:]]
+        and found.variances.empty
+    )
+    assert list(found.cells.columns) == ["sex", "column", *CELL_COLUMNS] and found.cells.empty
 
 
 def test_what_does_not_fit_together_is_refused():
@@ -318,8 +321,8 @@ def test_dull_input_gives_numbers_or_a_note(values, sex, age):
         row["note"]
         or np.isfinite([row["between_variance"], row["within_variance"], row["vpc"], row["p_interaction"]]).all()
     )
-    seen = found.cells.dropna(subset="pooled_mean")
-    assert ((seen["low"] <= seen["pooled_mean"]) & (seen["pooled_mean"] <= seen["high"])).all()
+    seen = found.cells.dropna(subset="pooled")
+    assert ((seen["low"] <= seen["pooled"]) & (seen["pooled"] <= seen["high"])).all()
     assert seen["weight"].between(0, 1).all()
 
 

@@ -49,7 +49,7 @@ def test_curve_tests_and_slope_equal_statsmodels_with_patsy(rng):
     steepness = equal / np.append(np.diff(knots), 1)[:4, None]
     bend = fit.f_test(np.diff(steepness, axis=0))
     assert row["f_bend"] == pytest.approx(float(bend.fvalue), rel=1e-7)
-    assert row["p_bend"] == pytest.approx(float(bend.pvalue), rel=1e-5)
+    assert row["p_nonlinear"] == pytest.approx(float(bend.pvalue), rel=1e-5)
     line = sm.OLS(score, np.column_stack([np.ones(n), age / 10, centred])).fit(cov_type="HC3", use_t=True)
     assert row["slope"] == pytest.approx(line.params[1], abs=1e-8)
     assert row[["slope_low", "slope_high"]].tolist() == pytest.approx(line.conf_int()[1].tolist(), abs=1e-8)
@@ -112,7 +112,7 @@ def test_tests_keep_their_level_and_the_slope_its_interval():
         adjusted = fit_trends(values, age, pd.DataFrame({"bmi": bmi}), seed=1).tests  # age itself does nothing
         trend.append((adjusted["p_trend"] < 0.05).mean())
         crude = fit_trends(values, bmi, nothing(n), seed=1, step=5).tests  # a straight line
-        bend.append((crude["p_bend"] < 0.05).mean())
+        bend.append((crude["p_nonlinear"] < 0.05).mean())
         slope.append(((crude["slope_low"] <= -0.015) & (crude["slope_high"] >= -0.015)).mean())
     assert np.mean(trend) <= 0.06 and np.mean(bend) <= 0.06  # 2000 tests: the standard error is 0.5 %
     assert 0.93 <= np.mean(slope) <= 0.97
@@ -122,7 +122,7 @@ def test_a_bend_is_found_and_the_line_misses_it(rng):
     age = rng.uniform(20, 80, 300)
     score = 0.9 - 0.0002 * (age - 50) ** 2 + rng.normal(0, 0.02, 300)
     row = fit_trends(score[:, None], age, nothing(300), seed=0, step=10).tests.iloc[0]
-    assert row["p_trend"] < 1e-6 and row["p_bend"] < 1e-6
+    assert row["p_trend"] < 1e-6 and row["p_nonlinear"] < 1e-6
     assert abs(row["slope"]) < 0.02
 
 
@@ -181,7 +181,7 @@ def test_fewer_subjects_get_a_plainer_curve(rng):
     for n in (20, 40, 60, 120):
         found[n] = fit_trends(rng.uniform(size=(n, 1)), rng.uniform(20, 80, n), nothing(n), seed=0).tests.iloc[0]
     assert [row["df_spline"] for row in found.values()] == [1, 2, 3, 4]
-    assert "straight line" in found[20]["note"] and np.isnan(found[20]["p_bend"]) and found[20]["p_trend"] > 0
+    assert "straight line" in found[20]["note"] and np.isnan(found[20]["p_nonlinear"]) and found[20]["p_trend"] > 0
     two_values = np.repeat([30.0, 60.0], 60)
     row = fit_trends(rng.uniform(size=(120, 1)), two_values, nothing(120), seed=0).tests.iloc[0]
     assert row["df_spline"] == 1 and np.isfinite(row["slope"])
@@ -211,8 +211,8 @@ def test_what_cannot_be_fitted_says_why(values, age, why):
     found = fit_trends(values[:, None], age, nothing(len(age)), seed=0)
     row = found.tests.iloc[0]
     assert why in row["note"]
-    assert row[["p_trend", "p_bend", "slope", "slope_low", "slope_p"]].isna().all()
-    assert found.curves.empty and list(found.curves.columns) == list(CURVE_COLUMNS)
+    assert row[["p_trend", "p_nonlinear", "slope", "slope_low", "slope_p"]].isna().all()
+    assert found.curves.empty and list(found.curves.columns) == CURVE_COLUMNS
 
 
 def test_more_parameters_than_the_subjects_bear(rng):
@@ -223,7 +223,7 @@ def test_more_parameters_than_the_subjects_bear(rng):
 
 def test_nothing_in_nothing_out():
     found = fit_trends(np.empty((4, 0)), np.arange(4.0), nothing(4), seed=0)
-    assert found.tests.empty and list(found.tests.columns) == list(TREND_COLUMNS)
+    assert found.tests.empty and list(found.tests.columns) == TREND_COLUMNS
 
 
 @pytest.mark.parametrize("change", [{"step": 0}, {"step": np.nan}])

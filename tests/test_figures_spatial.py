@@ -14,6 +14,7 @@ from plotly.basedatatypes import BaseFigure
 from helpers.figures.spatial import plot_error_maps
 from helpers.figures.style import DIVERGING
 from helpers.spatial import describe_places
+from helpers.spatial.surfaces import measure_vertex_areas
 
 EVIL = "<a href='http://evil'>x</a>"
 
@@ -23,6 +24,7 @@ class Octahedron:
 
     vertices_mm = 20.0 * np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
     faces = np.array([[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]])
+    areas_mm2 = measure_vertex_areas(vertices_mm, faces)
 
 
 TEMPLATES = {"liver": Octahedron(), "spleen": Octahedron()}

@@ -1,4 +1,4 @@
-"""Who is compared with whom, what is held equal, and that the tests see it."""
+"""Who is compared with whom, what is adjusted for, and that the tests see it."""
 
 from __future__ import annotations
 

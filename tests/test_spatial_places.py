@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.spatial import describe_places
+from helpers.spatial.surfaces import measure_vertex_areas
 
 # 2000 directions evenly over a ball of radius 30 mm, and its triangles.
 PLACES = np.arange(2000) + 0.5
@@ -21,6 +22,10 @@ class Ball:
         from scipy.spatial import ConvexHull
 
         return ConvexHull(BALL).simplices
+
+    @property
+    def areas_mm2(self):
+        return measure_vertex_areas(BALL, self.faces)
 
 
 TEMPLATES = {"liver": Ball()}
@@ -56,14 +61,14 @@ def test_significant_place_is_told_of_the_group_that_fails_there():
     row = say(make_maps(np.where(LOW_BACK, -3.1, 0.0), NOTHING, np.where(LOW_BACK, 0.002, 0.6)))
     assert row["sentence"] == (
         "Posterior-inferior surface, 10 % of the surface, up to 3.1 mm under-segmented in “female”, compared with “male” "
-        "(p = 0.002, corrected)."
+        "(p = 0.002, adjusted)."
     )
     assert row["significant"] and row["p"] == 0.002
 
 
 def test_the_other_group_may_be_the_one_that_fails():
     row = say(make_maps(NOTHING, np.where(LOW_BACK, 2.0, 0.0), np.where(LOW_BACK, 0.0004, 0.6)))
-    assert "up to 2.0 mm over-segmented in “male”, compared with “female” (p < 0.001, corrected)." in row["sentence"]
+    assert "up to 2.0 mm over-segmented in “male”, compared with “female” (p < 0.001, adjusted)." in row["sentence"]
 
 
 def test_the_place_is_the_significant_one_not_the_largest():
@@ -82,7 +87,7 @@ def test_adjusted_difference_is_what_is_told():
 def test_nothing_significant_is_said_with_the_smallest_p():
     row = say(make_maps(np.where(LOW_BACK, -3.1, 0.0), NOTHING, 0.21))
     assert row["sentence"] == (
-        "No place differs beyond chance (smallest corrected p = 0.210). Largest difference: posterior-inferior surface, "
+        "No place differs beyond chance (smallest adjusted p = 0.21). Largest difference: posterior-inferior surface, "
         "10 % of the surface, up to 3.1 mm larger in “male” than in “female”."
     )
     assert not row["significant"]
@@ -148,10 +153,10 @@ def test_slopes_are_told_per_step():
     row = describe_places(maps, TEMPLATES, slopes=slopes).iloc[-1]
     assert (row["map"], row["attribute"], row["significant"]) == ("slope", "age", True)
     assert row["sentence"] == (
-        "Posterior-inferior surface, 10 % of the surface, up to 0.4 mm further out with every 10 years (p = 0.030, corrected)."
+        "Posterior-inferior surface, 10 % of the surface, up to 0.4 mm further out with every 10 years (p = 0.030, adjusted)."
     )
     row = describe_places(maps, TEMPLATES, slopes=slopes.assign(p_fwer=0.5)).iloc[-1]
-    assert row["sentence"].startswith("No place changes beyond chance (smallest corrected p = 0.500). Steepest: ")
+    assert row["sentence"].startswith("No place changes beyond chance (smallest adjusted p = 0.50). Steepest: ")
 
 
 def test_organs_without_a_template_are_left_out_and_nothing_gives_an_empty_table():

@@ -36,6 +36,11 @@ def read_errors(study, organ, model):
     return numbers, table["error_mm"].to_numpy(np.float32).reshape(len(numbers), -1)
 
 
+def select_maps(result, model):
+    """Return the maps of one model, all attributes."""
+    return result.maps[result.maps["model"] == model].reset_index(drop=True)
+
+
 @pytest.fixture(scope="module")
 def ellipsoids(tmp_path_factory):
     """Twelve people and a thirteenth scan; women's predictions lack 4 mm at the back."""
@@ -72,7 +77,7 @@ def ellipsoids(tmp_path_factory):
 def test_planted_erosion_is_found_where_it_was_planted(ellipsoids):
     _, _, result = ellipsoids
     template = result.templates["organ"]
-    rows = result.select("eroded", "organ")
+    rows = select_maps(result, "eroded")
     by_sex = rows[rows["attribute"] == "sex"]
     direction = template.vertices_mm / np.linalg.norm(template.vertices_mm, axis=1, keepdims=True)
     back, front = direction[:, 1] > 0.7, direction[:, 1] < 0.3
@@ -120,7 +125,7 @@ def test_of_three_groups_the_oldest_are_compared_with_the_youngest(ellipsoids):
 
 def test_exact_predictions_have_no_error(ellipsoids):
     _, _, result = ellipsoids
-    rows = result.select("exact", "organ")
+    rows = select_maps(result, "exact")
     np.testing.assert_allclose(rows.loc[rows["attribute"] == "sex", "difference"], 0, atol=1e-4)
 
 
@@ -137,7 +142,7 @@ def test_empty_and_missing_predictions_are_missing_and_counted(ellipsoids):
     assert counts["n"].to_dict() == {"female": 6, "male": 4}
     assert any("1 scans with an empty prediction" in note for note in result.notes)
     # The missed man is one of five who were looked at; everybody else's masks are exact.
-    by_sex = result.select("exact", "organ").query("attribute == 'sex'")
+    by_sex = select_maps(result, "exact").query("attribute == 'sex'")
     np.testing.assert_allclose(by_sex["miss_male"], 0.2, atol=1e-6)
     np.testing.assert_allclose(by_sex["miss_female"], 0.0)
     volumes_of = result.volumes.query("model == 'exact' and group == 'male' and kind == 'false_negative'")
@@ -149,7 +154,7 @@ def test_template_is_built_from_people_and_errors_averaged_over_their_scans(elli
     assert result.templates["organ"].subjects == 12
     numbers, errors = read_errors(study, "organ", "eroded")
     assert numbers.tolist() == list(range(1, 14))
-    by_sex = result.select("eroded", "organ").query("attribute == 'sex'")
+    by_sex = select_maps(result, "eroded").query("attribute == 'sex'")
     people = np.concatenate([[(errors[0] + errors[12]) / 2], errors[2:12:2]])
     np.testing.assert_allclose(by_sex["error_female"], people.mean(axis=0), atol=1e-4)
 
@@ -254,7 +259,7 @@ def test_another_run_suppresses_small_groups_and_leaves_out_failed_predictions(e
     table = pd.DataFrame({"scan": cohort["scan"], "status": ["ok"] * 12 + ["failed"]})
     table.to_parquet(strict.inference_path("eroded"))
     result = map_errors(strict)
-    rows = result.select("eroded", "organ").query("attribute == 'age'")
+    rows = select_maps(result, "eroded").query("attribute == 'age'")
     assert rows["error_65 and over"].isna().all()
     assert (rows["group_a"] == "50 to 65").all() and (rows["group_b"] == "18 to 50").all()
     assert "age: no map for 65 and over (fewer than 4 subjects)" in result.notes
@@ -286,7 +291,7 @@ def test_organs_cut_by_the_field_of_view_lack_what_it_does_not_show(ellipsoids, 
     errors = read_errors(study, "organ", "exact")[1]
     above, below = template.vertices_mm[:, 2] > 16, template.vertices_mm[:, 2] < 4
     assert np.isnan(errors[1:][:, above]).all() and np.isfinite(errors[:, below]).all()
-    by_sex = result.select("exact", "organ").query("attribute == 'sex'")
+    by_sex = select_maps(result, "exact").query("attribute == 'sex'")
     assert by_sex["error_male"][above].isna().all(), "not without error: not known"
     assert any("cuts the organ in 4 of 5 scans" in note for note in result.notes)
     assert any("another study's" in note for note in result.notes)

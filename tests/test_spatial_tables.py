@@ -99,7 +99,7 @@ def test_summary_speaks_of_the_significant_surface(maps, design):
     assert (row["peak_x"], row["peak_y"], row["peak_z"]) == (3.0, 0.0, -5.0)
     assert row["location"].endswith("up to 3.0 mm smaller in female") and row["location"].startswith("most of the")
     assert (row["covariates"], row["left_out"], row["permutations"]) == ("age", 1, 99)
-    assert row["note"] == "not held equal: bmi: constant"
+    assert row["note"] == "not adjusted for: bmi: constant"
     assert np.isnan(row["f_significant_fraction"])
 
 
@@ -135,7 +135,7 @@ def test_slopes_are_stated_per_step(maps, design):
     assert row["peak_slope_mm"] == 0.3 and row["location"].endswith("up to 0.3 mm larger per 10 years")
 
 
-def test_p_is_corrected_over_all_maps_by_holm():
+def test_p_is_adjusted_over_all_maps_by_holm():
     summary, slopes = adjust_over_maps(pd.DataFrame({"min_p_fwer": [0.01, NAN]}), pd.DataFrame({"min_p_fwer": [0.04]}))
     assert summary["p_adjusted"].iloc[0] == pytest.approx(0.02) and np.isnan(summary["p_adjusted"].iloc[1])
     assert slopes["p_adjusted"].tolist() == pytest.approx([0.04])

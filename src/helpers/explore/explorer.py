@@ -12,14 +12,14 @@ import plotly.graph_objects as go
 from helpers import fairness
 from helpers.errors import SegfairError
 from helpers.fairness.adjustment import adjust_gaps
-from helpers.fairness.confounding import UNITS, is_numeric
+from helpers.fairness.confounding import is_numeric
 from helpers.fairness.groups import list_groups, read_covariates
 from helpers.fairness.partial_residuals import PartialResiduals, measure_partial_residuals
 from helpers.fairness.trends import fit_trends
 from helpers.figures.explore import MOST_COLOURS, OTHERS, plot_people
 from helpers.study import Study, load_study
 from helpers.vocabulary.measures import find_measure, list_scores
-from helpers.vocabulary.words import format_interval, format_value, list_words, name_for_people, name_organ
+from helpers.vocabulary.words import UNITS, format_interval, format_value, list_words, name_for_people, name_organ
 from helpers.widgets.browser import check_choice
 
 NOTHING = "nothing"
@@ -342,7 +342,7 @@ class Explorer:
             curve = found.curves.rename(columns={"value": "place"})[["place", "estimate", "low", "high"]]
             return (curve if len(curve) else None), [_capitalise(note)] if note else []
         adjusted = adjust_gaps(values, place.to_numpy(object), covariates, [view.metric], min_group=smallest)
-        means = adjusted.means.rename(columns={"group": "place", "adjusted_mean": "estimate"})
+        means = adjusted.means.rename(columns={"group": "place", "mean": "estimate"})
         gap = adjusted.gaps.iloc[0]
         if means.empty or pd.isna(gap["low"]):
             return (means if len(means) else None), [_capitalise(str(gap["note"]))] if gap["note"] else []

@@ -37,6 +37,7 @@ from scipy import special, stats
 
 from helpers.errors import SegfairError
 from helpers.fairness.disparity import find_best_and_worst, limit_gap
+from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.covariates import (
     Covariate,
@@ -57,27 +58,23 @@ GAP_COLUMNS = (
     "f", "df_groups", "df_residual", "p_groups", "p_logit", "parameters", "covariates", "dropped", "n_missing",
     "n_rare", "warnings", "note",
 )  # fmt: skip
-MEAN_COLUMNS = ("column", "metric", "group", "n", "adjusted_mean", "low", "high")
+MEAN_COLUMNS = ("column", "metric", *TABLES["adjusted_means"].names[4:])
 
 
 @dataclass(frozen=True)
 class Adjustment:
     """What :func:`adjust_gaps` found: two tables, in the order of the response's columns.
 
-    Attributes
-    ----------
-    gaps : DataFrame
-        One row per column of the response (:data:`GAP_COLUMNS`): ``n`` subjects in the fit,
-        ``adjusted_gap`` best − worst adjusted mean in the metric's unit (positive where the group
-        called best is better) with its 95 % interval ``low`` to ``high`` and ``p``, which allow for
-        two of several groups having been picked
-        (:func:`helpers.statistics.selection_adjustment.widen_for_choice`); ``f`` on (``df_groups``,
-        ``df_residual``) degrees of freedom and ``p_groups``, the Wald test over all groups;
-        ``p_logit``; ``parameters`` of the model; what
-        :meth:`helpers.statistics.covariates.CovariateFit.describe` says; ``warnings`` on overlap
-        and on groups left out as too small; ``note``, why there is no number.
-    means : DataFrame
-        One row per column and group compared (:data:`MEAN_COLUMNS`).
+    `gaps` has a row per column of the response (:data:`GAP_COLUMNS`): ``n`` subjects in the fit,
+    ``adjusted_gap`` best − worst adjusted mean in the metric's unit (positive where the group
+    called best is better) with its 95 % interval ``low`` to ``high`` and ``p``, which allow for two
+    of several groups having been picked
+    (:func:`helpers.statistics.selection_adjustment.widen_for_choice`); ``f`` on (``df_groups``,
+    ``df_residual``) degrees of freedom and ``p_groups``, the Wald test over all groups;
+    ``p_logit``; ``parameters`` of the model; what
+    :meth:`helpers.statistics.covariates.CovariateFit.describe` says; ``warnings`` on overlap and on
+    groups left out as too small; ``note``, why there is no number. `means` has a row per column and
+    group compared (:data:`MEAN_COLUMNS`).
     """
 
     gaps: pd.DataFrame
@@ -94,6 +91,9 @@ def adjust_gaps(
     pairs: Sequence[tuple[str, str] | None] | None = None,
 ) -> Adjustment:
     """Compare the groups' means, adjusted for covariates.
+
+    A SegfairError where the inputs have different numbers of subjects or columns, or a metric is
+    unknown.
 
     Parameters
     ----------
@@ -113,11 +113,6 @@ def adjust_gaps(
     pairs : sequence of (best, worst) or None, optional
         The groups between which each column's gap is stated, say those of the plain gap; None: the
         best and the worst adjusted mean.
-
-    Raises
-    ------
-    SegfairError
-        The inputs have different numbers of subjects or columns, or a metric is unknown.
 
     Notes
     -----
@@ -158,7 +153,7 @@ def _fit_pattern(
     min_group: int,
 ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Fit the columns that the same subjects have a value in: per column its gap and its means."""
-    grouped = known & np.array([label is not None for label in labels], bool)
+    grouped = known & pd.notna(labels)
     fit = fit_with_covariates(grouped, encoded, lambda rows: code_groups(labels[rows]), "the groups", labels, min_group)
     rows, base, names = fit.rows, fit.base, np.unique(labels[fit.rows].astype(str))
     common = fit.describe() | {"groups": len(names), "warnings": ""}
@@ -197,7 +192,7 @@ def _fit_pattern(
             {
                 "group": str(name),
                 "n": int(base[:, group].sum()),
-                "adjusted_mean": means[index, group],
+                "mean": means[index, group],
                 "low": means[index, group] - reach * error[group],
                 "high": means[index, group] + reach * error[group],
             }

@@ -51,27 +51,18 @@ def audit_agreement(
 ) -> Agreement:
     """Compare the groups in agreement, by the same statistics as in a model's scores.
 
-    Parameters
-    ----------
-    measured : mapping of str to DataFrame
-        By kind (:data:`KINDS`): subject, scan, model, organ and those of the study's metrics that
-        agreement is measured in; any number of rows per scan, model and organ (pairs of
-        annotators), which are averaged. ``annotators`` has one model, :data:`ANNOTATORS`. A kind
-        that was not measured is absent or empty.
-    metrics : DataFrame
-        metrics.parquet, whose gaps are set beside those of the annotators.
-    cohort, fairness, attributes, seed, confounders, units
-        As in :func:`helpers.fairness.audit.run_audit`.
+    `measured` has, by kind (:data:`KINDS`), subject, scan, model, organ and those of the study's
+    metrics that agreement is measured in; any number of rows per scan, model and organ (pairs of
+    annotators), which are averaged. ``annotators`` has one model, :data:`ANNOTATORS`; a kind that
+    was not measured is absent or empty. `metrics` is metrics.parquet, whose gaps are set beside
+    those of the annotators; the rest is as in :func:`helpers.fairness.audit.run_audit`.
 
-    Returns
-    -------
-    Agreement
-        ``groups`` and ``disparity`` are the tables of the audit, with the ``kind``; agreement
-        stands in the place of a score. ``against`` has one row per model, organ, metric and
-        attribute with annotators: the model's ``gap`` between its best and its worst group, the gap
-        in the annotators' agreement between *the same two groups* (negative where they agree better
-        on the model's worst group), and the difference of both with its interval: above 0, the
-        model's gap is larger than what the annotators' would explain.
+    Of what is found, ``groups`` and ``disparity`` are the tables of the audit, with the ``kind``;
+    agreement stands in the place of a score. ``against`` has one row per model, organ, metric and
+    attribute with annotators: the model's ``gap`` between its best and its worst group, the gap in
+    the annotators' agreement between *the same two groups* (negative where they agree better on the
+    model's worst group), and the difference of both with its interval: above 0, the model's gap is
+    larger than what the annotators' would explain.
 
     Notes
     -----

@@ -25,7 +25,6 @@ from helpers.fairness.group_comparison import (
     describe_disparity,
     describe_groups,
     describe_tests,
-    find_largest,
     judge_attribute,
 )
 from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_covariates
@@ -60,19 +59,7 @@ _HOW = {
 
 @dataclass(frozen=True)
 class Audit:
-    """What :func:`run_audit` found: see there for the tables.
-
-    Attributes
-    ----------
-    groups, disparity, tests, pairs, contrasts, adjusted_means, adjusted_notes, matching, balance, \
-    trends, trend_tests, intersections, intersection_variance, model_gaps : DataFrame
-    family : list of tuple of str
-        (model, organ, metric, attribute) of every test whose p-value was adjusted together.
-    notes : list of str
-        What had to be decided on the way, in sentences.
-    settings : Fairness
-        The parameters used.
-    """
+    """What :func:`run_audit` found: see there for the tables."""
 
     groups: pd.DataFrame
     disparity: pd.DataFrame
@@ -88,8 +75,9 @@ class Audit:
     intersections: pd.DataFrame
     intersection_variance: pd.DataFrame
     model_gaps: pd.DataFrame
+    # (model, organ, metric, attribute) of every test whose p-value was adjusted together.
     family: list[tuple[str, str, str, str]]
-    notes: list[str]
+    notes: list[str]  # what had to be decided on the way, in sentences
     settings: Fairness
 
     def describe(self) -> pd.DataFrame:
@@ -123,6 +111,9 @@ def run_audit(
     sizes: pd.DataFrame | None = None,
 ) -> Audit:
     """Compare the groups of every attribute on every metric, organ and model.
+
+    A SegfairError where a column is missing, or rows cannot be matched
+    (:mod:`helpers.fairness.input_checks`).
 
     Parameters
     ----------
@@ -182,14 +173,9 @@ def run_audit(
         adjusted means, and which covariates were used or left out, and why. ``matching``,
         ``balance``: the gap among pairs of people who are alike, and how alike they are.
         ``trends``, ``trend_tests``: attributes that are numbers, as curves and slopes, for at least
-        twice ``min_group`` people. ``intersections``, ``intersection_variance``: all attributes together,
-        without a row per attribute. ``model_gaps``: which of two models has the larger gap, on the
-        same people.
-
-    Raises
-    ------
-    SegfairError
-        A column is missing, or rows cannot be matched (:mod:`helpers.fairness.input_checks`).
+        twice ``min_group`` people. ``intersections``, ``intersection_variance``: all attributes
+        together, without a row per attribute. ``model_gaps``: which of two models has the larger
+        gap, on the same people.
 
     Notes
     -----
@@ -268,15 +254,15 @@ def _tabulate(
     rows, pairs = [], []
     for one, p in zip(compared, adjusted_p, strict=True):
         judged = judge_attribute(one.groups, p, settings)
-        detectable = find_largest(judged.detectable)
+        detectable = np.fmax.reduce(judged.detectable, axis=0, initial=np.nan)
         for column, row in enumerate(describe_disparity(one, settings)):
             verdict = str(judged.verdict[column]) or Verdict.NOT_COMPARED.value
             rows.append(row | {"p_adjusted": p[column], "detectable": detectable[column], "verdict": verdict})
         pairs.append(compare_pairs(one.groups, p, settings.alpha))
     table = make_table(rows, "disparity")
     table["excess_p_adjusted"] = adjust_unpermuted(table["excess_p"].to_numpy(float), settings.correction)
-    words = ("model", "organ", "metric", "attribute", "worst_group", "best_group", "test", "effect", "verdict", "note")
-    numbers = [name for name in TABLES["disparity"].names if name not in (*words, "n", "groups")]
+    columns = TABLES["disparity"].columns
+    numbers = [one.name for one in columns if one.kind != "text" and one.name not in ("n", "groups")]
     return table.astype(dict.fromkeys(numbers, float)), join_tables(pairs, "pairs")
 
 
@@ -339,8 +325,7 @@ def _cross_attributes(
         taken = taken[:-1]
     names = [one.attribute for one in taken]
     columns = [*KEY_COLUMNS[:3], *names, *CELL_COLUMNS]
-    reserved = {*KEY_COLUMNS, *CELL_COLUMNS, "column", "raw_mean", "additive_mean", "pooled_mean"}
-    clashes = sorted(reserved & set(names))
+    clashes = sorted({*KEY_COLUMNS, *CELL_COLUMNS, "column"} & set(names))
     if len(taken) < 2 or clashes:
         why = (
             f"an attribute is called {', '.join(clashes)}"
@@ -358,11 +343,8 @@ def _cross_attributes(
         head = keys.iloc[part["column"].to_numpy(int)].reset_index(drop=True)
         return pd.concat([head, part.drop(columns="column").reset_index(drop=True)], axis=1)
 
-    cells = name_columns(found.cells).rename(
-        columns={"raw_mean": "mean", "additive_mean": "additive", "pooled_mean": "pooled"}
-    )
     variances = name_columns(found.variances)
-    return cells[columns], make_table(variances.to_dict("records"), "intersection_variance")
+    return name_columns(found.cells)[columns], make_table(variances.to_dict("records"), "intersection_variance")
 
 
 def _describe_family(family: list[tuple[str, str, str, str]], fairness: Fairness, pooled: bool) -> str:

@@ -17,10 +17,10 @@ from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.fairness.tables import join_tables, make_table
 from helpers.fairness.trends import fit_trends
 from helpers.schema import TABLES
+from helpers.vocabulary.words import UNITS
 
 VOLUME = "log organ volume"
 STEPS = {"age": 10.0, "bmi": 5.0}
-UNITS = {"age": "years", "bmi": "kg/m²"}
 
 _GAP_NAMES = {
     "adjusted_gap": "adjusted_gap",
@@ -28,14 +28,6 @@ _GAP_NAMES = {
     "high": "adjusted_high",
     "p_groups": "adjusted_p",
     "n": "adjusted_n",
-}
-_BALANCE_NAMES = {
-    "first_before": "mean_a",
-    "second_before": "mean_b",
-    "first_after": "mean_a_after",
-    "second_after": "mean_b_after",
-    "difference_before": "smd_before",
-    "difference_after": "smd_after",
 }
 
 
@@ -90,19 +82,10 @@ def adjust_attribute(
 ) -> dict[str, pd.DataFrame]:
     """State every gap adjusted for the covariates (:func:`adjust_gaps`).
 
-    Parameters
-    ----------
-    compared : GroupComparison
-        Names the two groups of each gap: the adjusted gap is between the same two.
-    covariates : DataFrame, (subjects, covariates)
-    volumes : DataFrame or None
-        From :func:`measure_volumes`: each organ's column is one more covariate of its own scores.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        ``gaps``, a row per column (adjusted_gap, adjusted_low, adjusted_high, adjusted_p,
-        adjusted_n), and the tables ``adjusted_means`` and ``adjusted_notes``.
+    Each gap is between the two groups that `compared` names. Of `volumes`
+    (:func:`measure_volumes`), each organ's column is one more covariate of its own scores. Returns
+    ``gaps``, a row per column (adjusted_gap, adjusted_low, adjusted_high, adjusted_p, adjusted_n),
+    and the tables ``adjusted_means`` and ``adjusted_notes``.
     """
     groups, pairs = compared.groups, compared.list_pairs()
     gaps: dict[int, dict[str, Any]] = {}
@@ -116,7 +99,7 @@ def adjust_attribute(
             min_group=groups.min_group,
             pairs=[pairs[column] for column in columns],
         )
-        by_column = dict(iter(found.means.rename(columns={"adjusted_mean": "mean"}).groupby("column")))
+        by_column = dict(iter(found.means.groupby("column")))
         for row in found.gaps.to_dict("records"):
             column = columns[row["column"]]
             head = groups.name_row(column)
@@ -152,8 +135,7 @@ def match_attribute(compared: GroupComparison, covariates: pd.DataFrame) -> dict
     balance = []
     for (first, second), columns in sorted(by_pair.items()):
         matched = match_pairs(labels, covariates, names[first], names[second], min_group=groups.min_group)
-        table = matched.balance.rename(columns=_BALANCE_NAMES)
-        table = table.assign(attribute=groups.attribute, group_a=names[first], group_b=names[second])
+        table = matched.balance.assign(attribute=groups.attribute, group_a=names[first], group_b=names[second])
         balance.append(table[TABLES["balance"].names])
         gaps = measure_matched_gaps(
             groups.scores.matrix[:, columns],
@@ -167,7 +149,6 @@ def match_attribute(compared: GroupComparison, covariates: pd.DataFrame) -> dict
             rows[column] = (row | groups.name_row(column)) | {
                 "group_a": names[found.best[column]],
                 "group_b": names[found.worst[column]],
-                "n_pairs": row["pairs"],
                 "n_lost": matched.lost_first + matched.lost_second,
                 "note": "; ".join(text for text in (row["note"], *matched.warnings) if text and pd.notna(text)),
             }
@@ -208,7 +189,7 @@ def fit_attribute(
                 note = f"nothing is shown: {row['n']} subjects, a trend needs {least}"
                 tests[column] = head | {"n": row["n"], "unit": unit, "note": note}
                 continue
-            tests[column] = row | head | {"unit": unit, "p_nonlinear": row["p_bend"]}
+            tests[column] = row | head | {"unit": unit}
             if row["column"] in drawn:
                 part = drawn[row["column"]]
                 nearby = part["nearby"].to_numpy(float, na_value=np.nan)

@@ -34,25 +34,16 @@ def limit_gap(
 
 @dataclass(frozen=True)
 class Disparities:
-    """What :func:`estimate_disparities` found in every column.
+    """What :func:`estimate_disparities` found in every column."""
 
-    Attributes
-    ----------
-    best, worst : ndarray of int64, (columns,)
-        Codes of the groups between which the gap is stated; −1 where fewer than two are compared.
-    gap : ndarray of float64, (columns,)
-    against_rest : ndarray of float64, (groups, columns)
-        Each group's mean less that of everybody else compared, positive where the group does
-        better.
-    spreads : dict of str to Intervals
-        A name of :data:`SPREADS` → (columns,).
-    """
-
+    # int64, (columns,): codes of the groups between which the gap is stated; −1 under two groups.
     best: np.ndarray
     worst: np.ndarray
-    gap: np.ndarray
+    gap: np.ndarray  # float64, (columns,)
+    # float64, (groups, columns): each group's mean less that of everybody else compared, positive
+    # where the group does better.
     against_rest: np.ndarray
-    spreads: dict[str, Intervals]
+    spreads: dict[str, Intervals]  # by name of SPREADS, (columns,)
 
 
 def find_best_and_worst(means: np.ndarray, sizes: np.ndarray, metrics: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -82,14 +73,10 @@ def measure_disparities(
 ) -> dict[str, np.ndarray]:
     """Measure how far apart group means are: by name, float64, (columns,).
 
-    Parameters
-    ----------
-    means, sizes : ndarray, (groups, columns)
-        Group means, and numbers of subjects; a group of size 0 is left out.
-    metrics : sequence of str
-        Each column's metric: its direction, and whether it lies between 0 and 1.
-    best, worst : ndarray of int, (columns,)
-        Codes of the groups between which the gap is stated (:func:`find_best_and_worst`).
+    `means` and `sizes`, (groups, columns), are group means and numbers of subjects (a group of size
+    0 is left out); `metrics` names each column's metric, which has a direction and may lie between
+    0 and 1; the gap is stated between `best` and `worst`, int, (columns,)
+    (:func:`find_best_and_worst`).
 
     Returns
     -------
@@ -146,20 +133,11 @@ def estimate_disparities(
 ) -> Disparities:
     """Estimate all measures of disparity in every column; those of spread with 95 % intervals.
 
-    Parameters
-    ----------
-    grouped : GroupedValues
-    metrics : sequence of str
-        Each column's metric.
-    drawn : ndarray of float64, (draws, groups, columns)
-        Group means in resamples (:meth:`helpers.statistics.bootstrap.Resamples.draw_means`).
-    smallest_group : int
-        Groups with fewer values in a column are left out there.
+    A SegfairError for a metric without a direction, or another number of metrics than of columns.
 
-    Raises
-    ------
-    SegfairError
-        A metric without a direction, or another number of metrics than of columns.
+    `metrics` names each column's metric; `drawn`, float64, (draws, groups, columns), has the group
+    means in resamples (:meth:`helpers.statistics.bootstrap.Resamples.draw_means`). Groups with
+    fewer than `smallest_group` values in a column are left out there.
 
     Notes
     -----

@@ -39,19 +39,12 @@ def measure_excess(
 ) -> SizeGaps:
     """Part every gap in Dice into what size explains and the rest.
 
-    Parameters
-    ----------
-    groups : AttributeScores
-        Its scores with ``expected``.
-    found : Disparities
-    gap_draws, gap_influence : ndarray of float64, (draws, columns) and (subjects, columns)
-        Every gap in each resample, and each person's bearing on it.
-    resamples : Resamples
-        Those without a known group are one more here: they too bear on the cohort's mean boundary
-        error.
-    drawn : ndarray of float64, (draws, groups, columns + places + places)
-        Group means of the scores, the expected Dice and, where it was measured, the boundary error,
-        whose mean is else held fixed.
+    `groups` has scores with ``expected``. `gap_draws`, float64, (draws, columns), and
+    `gap_influence`, float64, (subjects, columns), are every gap in each resample, and each person's
+    bearing on it. In `resamples` those without a known group are one more: they too bear on the
+    cohort's mean boundary error. `drawn`, float64, (draws, groups, columns + places + places), has
+    the group means of the scores, the expected Dice and, where it was measured, the boundary error,
+    whose mean is else held fixed.
 
     Notes
     -----

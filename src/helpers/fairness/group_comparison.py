@@ -56,54 +56,27 @@ DUNN = "Dunn"
 
 @dataclass(frozen=True)
 class ColumnTests:
-    """The tests of every column, (columns,) each.
+    """The tests of every column, (columns,) each."""
 
-    Attributes
-    ----------
-    two, many : dict of str to Comparison
-        Tests by name, for columns of two groups and of more.
-    p, anova_p : ndarray of float64
-        Of the family's test and of the usual one.
-    effect : Intervals
-        Rank-biserial r where two groups are compared, else epsilon².
-    """
-
-    two: dict[str, Comparison]
-    many: dict[str, Comparison]
-    p: np.ndarray
-    anova_p: np.ndarray
-    effect: Intervals
+    two: dict[str, Comparison]  # by name, for columns of two groups
+    many: dict[str, Comparison]  # the same for columns of more
+    p: np.ndarray  # float64, of the family's test
+    anova_p: np.ndarray  # float64, of the usual one
+    effect: Intervals  # rank-biserial r where two groups are compared, else epsilon²
 
 
 @dataclass(frozen=True)
 class GroupComparison:
-    """One attribute's groups compared in every column.
-
-    Attributes
-    ----------
-    groups : AttributeScores
-    summaries : list of dict
-        Per group, from :func:`helpers.fairness.groups.summarise_group`.
-    means, against_rest : Intervals
-        (groups, columns): the groups' means, and each group against everybody else who is compared.
-    found : Disparities
-    gap : Intervals
-        (columns,)
-    size : SizeGaps or None
-        One per place (model, organ); None where Dice or its expectation was not measured.
-    model_gaps : DataFrame
-        From :func:`helpers.fairness.models_compared.compare_models`.
-    tests : ColumnTests
-    """
+    """One attribute's groups compared in every column."""
 
     groups: AttributeScores
-    summaries: list[dict[str, np.ndarray]]
-    means: Intervals
-    against_rest: Intervals
+    summaries: list[dict[str, np.ndarray]]  # per group, from helpers.fairness.groups.summarise_group
+    means: Intervals  # (groups, columns)
+    against_rest: Intervals  # (groups, columns): each group against everybody else who is compared
     found: Disparities
-    gap: Intervals
-    size: SizeGaps | None
-    model_gaps: pd.DataFrame
+    gap: Intervals  # (columns,)
+    size: SizeGaps | None  # per (model, organ); None where Dice or its expectation was not measured
+    model_gaps: pd.DataFrame  # from helpers.fairness.models_compared.compare_models
     tests: ColumnTests
 
     def list_pairs(self) -> list[tuple[str, str] | None]:
@@ -277,12 +250,6 @@ def judge_attribute(groups: AttributeScores, p_adjusted: np.ndarray, settings: F
         power=settings.power,
         smallest_group=settings.min_group,
     )
-
-
-def find_largest(values: np.ndarray) -> np.ndarray:
-    """Return the largest known number of each column, (columns,), NaN where there is none."""
-    largest = np.where(np.isfinite(values), values, -np.inf).max(axis=0, initial=-np.inf)
-    return np.where(np.isfinite(largest), largest, np.nan)
 
 
 def _bound_means(groups: AttributeScores, drawn: np.ndarray, resamples: Resamples) -> Intervals:

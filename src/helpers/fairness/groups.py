@@ -20,6 +20,9 @@ def average_subjects(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Average every subject's scans, attach the groups, and pool over organs.
 
+    A SegfairError where a column is missing; a scan of `metrics` is not in `cohort`, or twice
+    there; ids are numbers in one table and text in the other.
+
     Parameters
     ----------
     metrics : DataFrame
@@ -41,12 +44,6 @@ def average_subjects(
         ``"all"`` hold their mean (see Notes).
     notes : list of str
         What had to be decided, in sentences.
-
-    Raises
-    ------
-    SegfairError
-        A column is missing; a scan of `metrics` is not in `cohort`, or twice there; ids are numbers
-        in one table and text in the other.
 
     Notes
     -----
@@ -120,18 +117,9 @@ def read_covariates(cohort: pd.DataFrame, subjects: Sequence[str] | np.ndarray, 
 def hide_small_groups(people: pd.DataFrame, metric: str, attribute: str, min_group: int) -> pd.DataFrame:
     """Return people without the label of their group where too few of it were measured.
 
-    Parameters
-    ----------
-    people : DataFrame
-        From :func:`average_subjects`.
-    metric, attribute : str
-    min_group : int
-        In each model and organ, groups with fewer values than this lose their name.
-
-    Returns
-    -------
-    DataFrame
-        The same rows; the order of categories stays, so that absent groups can be named.
+    In each model and organ of `people` (:func:`average_subjects`), groups with fewer than
+    `min_group` values of the metric lose their name. Rows stay, and the order of categories, so
+    that absent groups can be named.
     """
     column = f"group_{attribute}"
     labels = people[column].astype(object)
@@ -144,6 +132,13 @@ def list_groups(column: pd.Series) -> list[str]:
     if isinstance(column.dtype, pd.CategoricalDtype):
         return [str(name) for name in column.cat.categories]
     return sorted(str(name) for name in column.dropna().unique())
+
+
+def number_groups(column: pd.Series) -> tuple[list[str], np.ndarray]:
+    """Return a column's groups, and each row's place among them, int64; −1 where unknown."""
+    names = list_groups(column)
+    places = {name: place for place, name in enumerate(names)}
+    return names, np.array([-1 if pd.isna(name) else places[str(name)] for name in column], np.int64)
 
 
 def summarise_group(values: np.ndarray) -> dict[str, np.ndarray]:

@@ -18,6 +18,9 @@ import pandas as pd
 from scipy import linalg, special, stats
 
 from helpers.errors import SegfairError
+from helpers.fairness.groups import number_groups
+from helpers.fairness.tables import CELL_COLUMNS
+from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.least_squares import split_by_missing
 
@@ -25,35 +28,26 @@ SMALLEST_TESTED = 5  # subjects of a cell that takes part in the test of interac
 FEW_CELLS = 5  # more cells than main effects by fewer than this, and the variance between cells is hardly known
 WITHHELD = "withheld"
 
-CELL_COLUMNS = ("column", "n", "raw_mean", "additive_mean", "pooled_mean", "low", "high", "weight", "suppressed")
-_SHOWN = ("additive_mean", "pooled_mean", "low", "high", "weight")
-VARIANCE_COLUMNS = (
-    "column", "n", "cells", "empty_cells", "suppressed_cells", "between_variance", "between_variance_null",
-    "within_variance", "vpc", "vpc_null", "unexplained_share", "f", "df_cells", "df_within", "p_interaction", "note",
-)  # fmt: skip
+_SHOWN = ("additive", "pooled", "low", "high", "weight")
 
 
 @dataclass(frozen=True)
 class Intersections:
-    """What :func:`pool_intersections` found.
+    """What :func:`pool_intersections` found, in the columns of :mod:`helpers.schema`.
 
-    Attributes
-    ----------
-    cells : DataFrame
-        One row per column of the response and combination of groups, met or not: one column per
-        attribute, then :data:`CELL_COLUMNS`. ``n`` is text: the number of subjects, "<10" (with
-        min_group 10) or "withheld". ``raw_mean``; ``additive_mean`` predicted from the attributes
-        alone; ``pooled_mean`` between the two with its 95 % interval ``low`` to ``high``;
-        ``weight`` (0 to 1) the share of the raw mean in it. Every figure of a ``suppressed`` cell
-        is NaN.
-    variances : DataFrame
-        One row per column of the response (:data:`VARIANCE_COLUMNS`): ``between_variance`` (τ²) and
-        ``within_variance`` (σ²); ``vpc`` = τ² / (τ² + σ²), the variance partition coefficient;
-        ``between_variance_null`` and ``vpc_null``, the same without main effects;
-        ``unexplained_share`` = τ² / ``between_variance_null``, what the attributes do not explain
-        one by one (at most 1); ``f`` and ``p_interaction``, the F test of any interaction among
-        cells of at least :data:`SMALLEST_TESTED` subjects, on ``df_cells`` and ``df_within``
-        degrees of freedom; ``note``.
+    `cells` has a row per column of the response and combination of groups, met or not: ``column``,
+    the attributes, then those of intersections.csv. ``n`` is text: the number of subjects, "<10"
+    (with min_group 10) or "withheld". ``mean``; ``additive`` predicted from the attributes alone;
+    ``pooled`` between the two with its 95 % interval ``low`` to ``high``; ``weight`` (0 to 1) the
+    share of the cell's own mean in it. Every figure of a ``suppressed`` cell is NaN.
+
+    `variances` has a row per column of the response: ``column``, then those of
+    intersection_variance.csv. ``between_variance`` (τ²) and ``within_variance`` (σ²); ``vpc`` = τ²
+    / (τ² + σ²), the variance partition coefficient; ``between_variance_null`` and ``vpc_null``, the
+    same without main effects; ``unexplained_share`` = τ² / ``between_variance_null``, what the
+    attributes do not explain one by one (at most 1); ``f`` and ``p_interaction``, the F test of any
+    interaction among cells of at least :data:`SMALLEST_TESTED` subjects, on ``df_cells`` and
+    ``df_within`` degrees of freedom; ``note``.
     """
 
     cells: pd.DataFrame
@@ -63,20 +57,12 @@ class Intersections:
 def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: int = 10) -> Intersections:
     """Estimate the mean of every combination of groups, small ones with the help of the others.
 
-    Parameters
-    ----------
-    values : ndarray of float, (subjects, columns)
-        NaN where a subject has no value.
-    groups : DataFrame, (subjects, attributes)
-        Group names (categories or text); missing where unknown: such subjects take no part.
-    min_group : int
-        Cells with fewer subjects help the others but are not shown.
+    A SegfairError where the inputs have different numbers of subjects, there is no attribute, or
+    one's name is that of a column of the cells.
 
-    Raises
-    ------
-    SegfairError
-        The inputs have different numbers of subjects, there is no attribute, or one's name is in
-        :data:`CELL_COLUMNS`.
+    `values` are float, (subjects, columns), NaN where a subject has no value; `groups`, (subjects,
+    attributes), group names (categories or text), missing where unknown: such subjects take no
+    part. Cells with fewer than `min_group` subjects help the others but are not shown.
 
     Notes
     -----
@@ -98,9 +84,7 @@ def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: i
     same companions. Tables of *pairs* of the same attributes must not be published next to one of
     three.
 
-    References
-    ----------
-    Evans, Williams, Onnela & Subramanian 2018, *A multilevel approach to modeling health
+    Sources: Evans, Williams, Onnela & Subramanian 2018, *A multilevel approach to modeling health
     inequalities at the intersection of multiple social identities*, Social Science & Medicine 203.
     Prasad & Rao 1990, *The estimation of the mean squared error of small-area estimators*, JASA 85.
     Hundepool et al. 2012, *Statistical Disclosure Control*, chapter 4 (secondary cell suppression).
@@ -111,11 +95,11 @@ def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: i
             f"values and groups must have one row per subject; got shapes {values.shape} and {groups.shape}"
         )
     attributes = [str(name) for name in groups.columns]
-    clashes = sorted(set(attributes) & set(CELL_COLUMNS))
-    if not attributes or clashes or len(set(attributes)) != len(attributes):
+    reserved = ["column", *CELL_COLUMNS]
+    if not attributes or set(attributes) & set(reserved) or len(set(attributes)) != len(attributes):
         raise SegfairError(
             "groups must have at least one attribute, each with a name of its own "
-            f"and none of {', '.join(CELL_COLUMNS)}; got {attributes}"
+            f"and none of {', '.join(reserved)}; got {attributes}"
         )
     table = _Table.lay_out(groups)
     everybody = np.bincount(table.cell[table.cell >= 0], minlength=len(table.codes))
@@ -131,9 +115,12 @@ def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: i
     order = range(values.shape[1])
     cells = table.names.iloc[np.tile(np.arange(len(table.names)), len(order))].reset_index(drop=True)
     cells["column"] = np.repeat(np.arange(len(order)), len(table.names))
-    for name in CELL_COLUMNS[1:]:
+    for name in CELL_COLUMNS:
         cells[name] = np.concatenate([shown[place][name] for place in order]) if len(order) else []
-    return Intersections(cells, pd.DataFrame([rows[place] for place in order], columns=list(VARIANCE_COLUMNS)))
+    return Intersections(
+        cells,
+        pd.DataFrame([rows[place] for place in order], columns=["column", *TABLES["intersection_variance"].names[3:]]),
+    )
 
 
 def find_withheld(
@@ -141,16 +128,10 @@ def find_withheld(
 ) -> np.ndarray:
     """Find the cells to hide, bool, (cells,), so that none of them follows from published totals.
 
-    Parameters
-    ----------
-    counts : ndarray of int, (cells,)
-        Subjects; those under `min_group` are hidden.
-    margins : ndarray of float, (totals, cells)
-        1 where a cell is part of a published total.
-    min_group : int
-    preference : ndarray of int, (cells,), optional
-        Sizes by which to pick companions; None: `counts`. Tables of nearly the same people should
-        share one, so that they withhold the same cells and do not complete each other.
+    `counts`, int, (cells,), are subjects: those under `min_group` are hidden. `margins`, float,
+    (totals, cells), has 1 where a cell is part of a published total. Companions are picked by the
+    sizes `preference`, int, (cells,), else by `counts`: tables of nearly the same people should
+    share one, so that they withhold the same cells and do not complete each other.
 
     Notes
     -----
@@ -193,15 +174,9 @@ class _Table:
     def lay_out(cls, groups: pd.DataFrame) -> _Table:
         levels, codes = [], []
         for name in groups.columns:
-            column = groups[name]
-            known = column.notna().to_numpy()
-            if isinstance(column.dtype, pd.CategoricalDtype):
-                order = [str(level) for level in column.cat.categories]
-            else:
-                order = sorted(column[known].astype(str).unique())
-            place = {level: number for number, level in enumerate(order)}
+            order, places = number_groups(groups[name])
             levels.append(order)
-            codes.append([place[str(value)] if there else -1 for value, there in zip(column, known, strict=True)])
+            codes.append(places)
         shape = tuple(len(order) for order in levels)
         of_subject = np.array(codes, int).T.reshape(len(groups), len(shape))
         known = (of_subject >= 0).all(axis=1)
@@ -269,7 +244,7 @@ class _Pattern:
         squares = np.bincount(cell, (values - every_mean[cell]) ** 2, minlength=len(self.counts))
         within = float(squares.sum())
         counts, means = self.counts[met], every_mean[met]
-        shown = {name: np.full(len(met), np.nan) for name in (*_SHOWN, "raw_mean")}
+        shown = {name: np.full(len(met), np.nan) for name in (*_SHOWN, "mean")}
         shown |= {"n": self.text, "suppressed": self.hidden}
         row: dict[str, Any] = {
             "n": int(counts.sum()),
@@ -297,7 +272,7 @@ class _Pattern:
         if len(counts) - pooled.parameters < FEW_CELLS:
             notes.append("there are few cells: the variance between them is hardly known")
         visible = met & ~self.hidden
-        shown["raw_mean"][visible] = every_mean[visible]
+        shown["mean"][visible] = every_mean[visible]
         for name in _SHOWN:
             shown[name][visible] = getattr(pooled, name)[visible[met]]
         return shown, row | {"note": "; ".join([*notes, *self.notes])}
@@ -356,8 +331,8 @@ class _Pooled:
     between: float
     within: float
     parameters: int
-    additive_mean: np.ndarray
-    pooled_mean: np.ndarray
+    additive: np.ndarray
+    pooled: np.ndarray
     low: np.ndarray
     high: np.ndarray
     weight: np.ndarray

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import optimize, special, stats
 
 from helpers.errors import SegfairError
+from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.covariates import Covariate, encode_covariates
 from helpers.vocabulary.measures import find_measure
@@ -24,52 +25,31 @@ from helpers.vocabulary.measures import find_measure
 CALIPER = 0.2  # standard deviations of the logit of the propensity score
 LARGEST_DIFFERENCE = 0.1  # standardised, above which a covariate counts as unbalanced
 
-BALANCE_COLUMNS = (
-    "covariate", "level", "first_before", "second_before", "difference_before", "first_after", "second_after",
-    "difference_after", "variance_ratio_before", "variance_ratio_after", "suppressed",
-)  # fmt: skip
-MATCHED_COLUMNS = ("pairs", "gap", "low", "high", "p", "note")
+BALANCE_COLUMNS = TABLES["balance"].names[3:]
+MATCHED_COLUMNS = ["n_pairs", "gap", "low", "high", "p", "note"]
 
 
 @dataclass(frozen=True)
 class Matching:
     """Pairs of people who are alike, one of each group.
 
-    Attributes
-    ----------
-    first, second : str
-        The groups.
-    pairs : ndarray of int64, (pairs, 2)
-        Rows of the person in `first` and of their counterpart in `second`, in the order of the
-        former.
-    balance : DataFrame
-        One row per covariate, of categorical ones per level (:data:`BALANCE_COLUMNS`): means or
-        shares in the two groups before and after matching, the difference first − second in SD (√
-        of the mean of both groups' variances *before* matching, after Stuart 2010, so that it
-        shrinks only if the means do), the ratio of variances (numeric only). Levels of fewer than
-        `min_group` people are ``suppressed``: no figures.
-    matched : int
-        Pairs.
-    lost_first, lost_second : int
-        People of each group with all covariates but without a counterpart.
-    missing : int
-        People of the two groups who lack a covariate.
-    warnings : tuple of str
-        Covariates that stay unbalanced.
-    note : str
-        Why there are no pairs.
+    `balance` has a row per covariate, of categorical ones per level, in the columns of balance.csv:
+    means or shares in the two groups before and after matching, the difference first − second in SD
+    (√ of the mean of both groups' variances *before* matching, after Stuart 2010, so that it
+    shrinks only if the means do), the ratio of variances (numeric only). Levels of fewer than
+    `min_group` people are ``suppressed``: no figures.
     """
 
-    first: str
+    first: str  # the groups
     second: str
+    # int64, (pairs, 2): rows of the person in `first`, in their order, and of the counterpart.
     pairs: np.ndarray
     balance: pd.DataFrame
-    matched: int
-    lost_first: int
+    lost_first: int  # people of the group with all covariates but without a counterpart
     lost_second: int
-    missing: int
-    warnings: tuple[str, ...] = ()
-    note: str = ""
+    missing: int  # people of the two groups who lack a covariate
+    warnings: tuple[str, ...] = ()  # covariates that stay unbalanced
+    note: str = ""  # why there are no pairs
 
 
 def match_pairs(
@@ -82,6 +62,9 @@ def match_pairs(
     min_group: int = 10,
 ) -> Matching:
     """Pair people of two groups by their covariates.
+
+    A SegfairError where the inputs have different numbers of subjects, the index has duplicates, or
+    `caliper` is not positive.
 
     Parameters
     ----------
@@ -98,12 +81,6 @@ def match_pairs(
     min_group : int
         With fewer pairs than that there is no matching.
 
-    Raises
-    ------
-    SegfairError
-        The inputs have different numbers of subjects, the index has duplicates, or `caliper` is not
-        positive.
-
     Notes
     -----
     1:1 without replacement, optimal: of all pairings within the caliper those with the most pairs,
@@ -112,9 +89,7 @@ def match_pairs(
     random. The propensity score is a logistic regression of the group on the standardised numeric
     covariates. Groups that a covariate parts completely have no counterparts.
 
-    References
-    ----------
-    Austin 2011, *Pharmaceutical Statistics* 10 (0.2 SD). Rosenbaum & Rubin 1985, *American
+    Sources: Austin 2011, *Pharmaceutical Statistics* 10 (0.2 SD). Rosenbaum & Rubin 1985, *American
     Statistician* 39 (Mahalanobis distance within propensity calipers). Rosenbaum 1989, JASA 84
     (optimal). Stuart 2010, Statistical Science 25 (balance).
     """
@@ -137,7 +112,7 @@ def match_pairs(
 
     def refuse(note: str) -> Matching:
         balance = _tabulate_balance(encoded, rows, nobody, min_group)
-        return Matching(first, second, nobody, balance, 0, len(rows[0]), len(rows[1]), missing, (), note)
+        return Matching(first, second, nobody, balance, len(rows[0]), len(rows[1]), missing, (), note)
 
     if first == second or min(map(len, rows)) < min_group:
         return refuse(
@@ -164,18 +139,10 @@ def match_pairs(
     if len(pairs) < min_group:
         return refuse(f"no matching: only {len(pairs)} pairs are alike, fewer than {min_group}")
     balance = _tabulate_balance(encoded, rows, pairs, min_group)
-    unbalanced = balance.loc[balance["difference_after"].abs() > LARGEST_DIFFERENCE, "covariate"].unique()
-    return Matching(
-        first,
-        second,
-        pairs,
-        balance,
-        len(pairs),
-        len(rows[0]) - len(pairs),
-        len(rows[1]) - len(pairs),
-        missing,
-        tuple(f"{name} stays unbalanced after matching" for name in unbalanced),
-    )
+    unbalanced = balance.loc[balance["smd_after"].abs() > LARGEST_DIFFERENCE, "covariate"].unique()
+    lost_first, lost_second = (len(side) - len(pairs) for side in rows)
+    warned = tuple(f"{name} stays unbalanced after matching" for name in unbalanced)
+    return Matching(first, second, pairs, balance, lost_first, lost_second, missing, warned)
 
 
 def measure_matched_gaps(
@@ -183,23 +150,14 @@ def measure_matched_gaps(
 ) -> pd.DataFrame:
     """Compare matched people: one row per column (:data:`MATCHED_COLUMNS`).
 
-    Parameters
-    ----------
-    values : ndarray of float, (subjects, columns)
-        The rows that `matching` was made from; NaN where a subject has no value: the pair then does
-        not count in that column.
-    matching : Matching
-    metrics : sequence of str, (columns,)
-        Each column's metric; a SegfairError where values do not fit these or the matching.
-    min_group : int
-        No gap from fewer pairs.
+    `values`, float, (subjects, columns), has the rows that `matching` was made from; NaN where a
+    subject has no value: the pair then does not count in that column. `metrics` names each column's
+    metric; a SegfairError where values do not fit these or the matching. There is no gap from fewer
+    than `min_group` pairs.
 
-    Returns
-    -------
-    DataFrame
-        ``gap`` is `first` − `second`, positive where the first group is better, the mean over pairs
-        in the metric's unit, with the paired t interval (95 %) and p-value (Austin 2011, Statistics
-        in Medicine 30); ``note``, why there is no number.
+    ``gap`` is `first` − `second`, positive where the first group is better, the mean over pairs in
+    the metric's unit, with the paired t interval (95 %) and p-value (Austin 2011, Statistics in
+    Medicine 30); ``note``, why there is no number.
     """
     values = np.asarray(values, float)
     if (
@@ -217,8 +175,8 @@ def measure_matched_gaps(
             values[matching.pairs[:, 0], place] - values[matching.pairs[:, 1], place]
         )
         differences = differences[np.isfinite(differences)]
-        rows.append({"pairs": len(differences)} | _test_pairs(differences, matching.note, min_group))
-    return pd.DataFrame(rows, columns=list(MATCHED_COLUMNS))
+        rows.append({"n_pairs": len(differences)} | _test_pairs(differences, matching.note, min_group))
+    return pd.DataFrame(rows, columns=MATCHED_COLUMNS)
 
 
 def _test_pairs(differences: np.ndarray, why: str, min_group: int) -> dict[str, Any]:
@@ -313,7 +271,7 @@ def _tabulate_balance(
             if sum(part.sum() for part in held[0]) > 0:
                 compared = _compare(*held, numeric=False, min_group=min_group)
                 table.append({"covariate": covariate.name, "level": level} | compared)
-    return pd.DataFrame(table, columns=list(BALANCE_COLUMNS))
+    return pd.DataFrame(table, columns=BALANCE_COLUMNS)
 
 
 def _compare(
@@ -324,13 +282,13 @@ def _compare(
         return {"suppressed": True}
     spread = np.sqrt((before[0].var(ddof=int(numeric)) + before[1].var(ddof=int(numeric))) / 2)
     row: dict[str, Any] = {"suppressed": False}
-    for when, (one, other) in (("before", before), ("after", after)):
+    for when, suffix, (one, other) in (("before", "", before), ("after", "_after", after)):
         if len(one) < 2:
             continue
         gap = one.mean() - other.mean()
-        row |= {f"first_{when}": one.mean(), f"second_{when}": other.mean()}
+        row |= {f"mean_a{suffix}": one.mean(), f"mean_b{suffix}": other.mean()}
         # Nobody differs from anybody: balanced. Two constants that differ: no unit to state it in.
-        row[f"difference_{when}"] = gap / spread if spread > 0 else (0.0 if gap == 0 else np.nan)
+        row[f"smd_{when}"] = gap / spread if spread > 0 else (0.0 if gap == 0 else np.nan)
         if numeric and other.var() > 0:
             row[f"variance_ratio_{when}"] = one.var(ddof=1) / other.var(ddof=1)
     return row

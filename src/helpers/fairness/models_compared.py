@@ -25,26 +25,16 @@ def compare_models(
 ) -> pd.DataFrame:
     """Compare the gaps of every two models in the same organ and metric.
 
-    Parameters
-    ----------
-    groups : AttributeScores
-    gaps : ndarray of float64, (columns,)
-        Best − worst group of each column; NaN where nothing is compared.
-    drawn : ndarray of float64, (draws, columns)
-        The same two groups' gap in each of `resamples`, the same people in all columns.
-    influence : ndarray of float64, (subjects, columns)
-        Each person's bearing on the gap
-        (:func:`helpers.statistics.bootstrap_differences.find_gap_influence`).
-    resamples : Resamples
-    correction : {"holm", "fdr_bh", "max_t", "none"}
-        Over all rows of the attribute (:func:`adjust_unpermuted`).
+    `gaps`, float64, (columns,), are best − worst group of each column; NaN where nothing is
+    compared. `drawn`, float64, (draws, columns), is the same two groups' gap in each of
+    `resamples`, the same people in all columns; `influence`, float64, (subjects, columns), each
+    person's bearing on the gap
+    (:func:`helpers.statistics.bootstrap_differences.find_gap_influence`). The `correction` is over
+    all rows of the attribute (:func:`adjust_unpermuted`).
 
-    Returns
-    -------
-    DataFrame
-        One row per organ, metric and two models with a gap
-        (``model_gaps`` of :mod:`helpers.schema`). ``n`` counts the people both models
-        have a value for; ``difference`` is ``gap_a`` − ``gap_b``.
+    Returns one row per organ, metric and two models with a gap (``model_gaps`` of
+    :mod:`helpers.schema`). ``n`` counts the people both models have a value for; ``difference`` is
+    ``gap_a`` − ``gap_b``.
 
     Notes
     -----

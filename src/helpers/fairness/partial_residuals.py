@@ -14,17 +14,10 @@ from helpers.statistics.covariates import code_groups, encode_covariates, fit_wi
 
 @dataclass(frozen=True)
 class PartialResiduals:
-    """What :func:`measure_partial_residuals` found.
+    """What :func:`measure_partial_residuals` found; the rest as in ``CovariateFit.describe``.
 
-    Attributes
-    ----------
-    scores : ndarray of float64, (subjects,)
-        With the covariates at the cohort's own mix, in the metric's unit; NaN for who takes no
-        part.
-    covariates, dropped, n, n_missing
-        From :meth:`helpers.statistics.covariates.CovariateFit.describe`.
-    note : str
-        Why nothing was fitted; empty where it was.
+    `scores`, float64, (subjects,), have the covariates at the cohort's own mix, in the metric's
+    unit; NaN for who takes no part.
     """
 
     scores: np.ndarray
@@ -32,7 +25,7 @@ class PartialResiduals:
     dropped: str
     n: int
     n_missing: int
-    note: str
+    note: str  # why nothing was fitted; empty where it was
 
 
 def measure_partial_residuals(
@@ -40,22 +33,12 @@ def measure_partial_residuals(
 ) -> PartialResiduals:
     """Take from every person's score what their covariates account for.
 
-    Parameters
-    ----------
-    scores : ndarray of float, (subjects,)
-        NaN where a subject has no value.
-    attribute : Series, (subjects,)
-        What the scores are shown against. Floats are followed as a curve, anything else is groups;
-        missing where unknown.
-    covariates : DataFrame, (subjects, covariates)
-        As in :func:`helpers.fairness.adjustment.adjust_gaps`.
-    min_group : int
-        Smaller groups take no part, nor does a curve of fewer subjects.
+    A SegfairError where the inputs have different numbers of subjects.
 
-    Raises
-    ------
-    SegfairError
-        The inputs have different numbers of subjects.
+    `scores` are float, (subjects,), NaN where a subject has no value. `attribute`, (subjects,), is
+    what they are shown against: floats are followed as a curve, anything else is groups; missing
+    where unknown. `covariates` are those of :func:`helpers.fairness.adjustment.adjust_gaps`. Groups
+    smaller than `min_group` take no part, nor does a curve of fewer subjects.
 
     Notes
     -----
@@ -75,7 +58,7 @@ def measure_partial_residuals(
     numeric = pd.api.types.is_float_dtype(attribute)
     numbers = attribute.to_numpy(float, na_value=np.nan) if numeric else np.empty(0)
     labels = None if numeric else read_labels(attribute.to_numpy(object))
-    placed = np.isfinite(numbers) if labels is None else np.array([label is not None for label in labels], bool)
+    placed = np.isfinite(numbers) if labels is None else pd.notna(labels)
 
     def make_base(rows: np.ndarray) -> np.ndarray | None:
         return build_curve(numbers[rows], min_group) if labels is None else code_groups(labels[rows])

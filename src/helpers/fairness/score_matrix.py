@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.fairness.disparity import sign_metrics
-from helpers.fairness.groups import EXPECTED, POOLED, list_groups
+from helpers.fairness.groups import EXPECTED, POOLED, number_groups
 from helpers.statistics.bootstrap import Resamples
 from helpers.statistics.grouped_values import GroupedValues
 
@@ -19,27 +19,14 @@ BOUNDARY = "boundary_error_mm"
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of every subject.
+    """Scores of every subject; NaN where a subject has no value."""
 
-    Attributes
-    ----------
-    subjects : ndarray of str, (subjects,)
-        Sorted: no draw depends on the order of rows.
-    matrix : ndarray of float64, (subjects, columns)
-        NaN where a subject has no value.
-    keys : list of (model, organ, metric)
-        The columns, in order of model, organ and metric.
-    places : list of (model, organ)
-        What `expected` and `boundary` are columns of.
-    expected, boundary : ndarray of float64, (subjects, places), or None
-        Dice expected for the organ's size, and the uniform boundary error in mm; None where not
-        measured.
-    """
-
-    subjects: np.ndarray
-    matrix: np.ndarray
-    keys: list[tuple[str, str, str]]
-    places: list[tuple[str, str]]
+    subjects: np.ndarray  # str, (subjects,), sorted: no draw depends on the order of rows
+    matrix: np.ndarray  # float64, (subjects, columns)
+    keys: list[tuple[str, str, str]]  # the columns: (model, organ, metric), in this order
+    places: list[tuple[str, str]]  # (model, organ): what `expected` and `boundary` are columns of
+    # float64, (subjects, places): Dice expected for the organ's size, and the boundary
+    # error in mm; None where not measured.
     expected: np.ndarray | None
     boundary: np.ndarray | None
 
@@ -82,37 +69,21 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class AttributeScores:
-    """One attribute's groups on the scores: what every comparison starts from, made once.
-
-    Attributes
-    ----------
-    scores : Scores
-    attribute : str
-    names : list of str
-        The groups, in the attribute's order.
-    grouped : GroupedValues
-        The scores in all groups.
-    min_group : int
-        Groups with fewer values in a column are not compared there.
-    """
+    """One attribute's groups on the scores: what every comparison starts from, made once."""
 
     scores: Scores
     attribute: str
-    names: list[str]
-    grouped: GroupedValues
-    min_group: int
+    names: list[str]  # the groups, in the attribute's order
+    grouped: GroupedValues  # the scores in all groups
+    min_group: int  # groups with fewer values in a column are not compared there
 
     @classmethod
     def read(cls, people: pd.DataFrame, attribute: str, scores: Scores, min_group: int) -> AttributeScores:
         """Read the groups from the rows of :func:`helpers.fairness.groups.average_subjects`."""
         first = people.drop_duplicates("subject")
-        column = pd.Series(first[f"group_{attribute}"].to_numpy(object), index=first["subject"].astype(str))
-        names = list_groups(first[f"group_{attribute}"])
-        number = {name: code for code, name in enumerate(names)}
-        codes = [number[str(name)] if pd.notna(name) else -1 for name in column.reindex(scores.subjects)]
-        return cls(
-            scores, attribute, names, GroupedValues(scores.matrix, np.array(codes, np.int64), len(names)), min_group
-        )
+        column = first[f"group_{attribute}"].set_axis(first["subject"].astype(str))
+        names, codes = number_groups(column.reindex(scores.subjects))
+        return cls(scores, attribute, names, GroupedValues(scores.matrix, codes, len(names)), min_group)
 
     @property
     def codes(self) -> np.ndarray:

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import optimize, special, stats
 
 from helpers.errors import SegfairError
+from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.covariates import SUBJECTS_PER_PARAMETER, Covariate, encode_covariates, fit_with_covariates
 from helpers.statistics.least_squares import LeastSquares, find_wald_f, split_by_missing
@@ -27,31 +28,28 @@ POINTS = 41  # of the curve
 BINS = 10  # of the shown range, in which people are counted
 DRAWS = 2000
 
-CURVE_COLUMNS = ("column", "value", "estimate", "low", "high", "band_low", "band_high", "nearby")
-TREND_COLUMNS = (
-    "column", "n", "df_spline", "df_residual", "f_trend", "p_trend", "f_bend", "p_bend", "step", "slope", "slope_low",
-    "slope_high", "slope_p", "reach", "reach_band", "covariates", "dropped", "n_missing", "n_rare", "note",
-)  # fmt: skip
+CURVE_COLUMNS = ["column", *TABLES["trends"].names[4:]]
+TREND_COLUMNS = [
+    "column", "n", "df_spline", "df_residual", "f_trend", "p_trend", "f_bend", "p_nonlinear", "step", "slope",
+    "slope_low", "slope_high", "slope_p", "reach", "reach_band", "covariates", "dropped", "n_missing", "n_rare", "note",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Trends:
-    """What :func:`fit_trends` found.
+    """What :func:`fit_trends` found, in the columns of :mod:`helpers.schema`.
 
-    Attributes
-    ----------
-    curves : DataFrame
-        One row per column of the response and point of the curve (:data:`CURVE_COLUMNS`): the
-        attribute's ``value``, the mean of the metric there (``estimate``, in its unit) with its
-        pointwise 95 % interval ``low`` to ``high`` and the simultaneous 95 % band ``band_low`` to
-        ``band_high``, which holds the whole true curve in 95 % of cohorts; ``nearby`` counts the
-        subjects in the same tenth of the shown range, missing where there are fewer than
-        ``min_group``. No rows for a column that could not be fitted.
-    tests : DataFrame
-        One row per column (:data:`TREND_COLUMNS`): Wald tests of any trend and of any bend in it;
-        ``slope`` of the straight line, in the metric's unit per ``step`` of the attribute, with its
-        interval; ``reach`` and ``reach_band``, the number of standard errors on each side;
-        ``note``, why there is no number.
+    `curves` has a row per column of the response and point of the curve: ``column``, the
+    attribute's ``value``, the mean of the metric there (``estimate``, in its unit) with its
+    pointwise 95 % interval ``low`` to ``high`` and the simultaneous 95 % band ``band_low`` to
+    ``band_high``, which holds the whole true curve in 95 % of cohorts; ``nearby`` counts the
+    subjects in the same tenth of the shown range, missing where there are fewer than ``min_group``.
+    No rows for a column that could not be fitted.
+
+    `tests` has a row per column: Wald tests of any trend (``p_trend``) and of any bend in it
+    (``p_nonlinear``); ``slope`` of the straight line, in the metric's unit per ``step`` of the
+    attribute, with its interval; ``reach`` and ``reach_band``, the number of standard errors on
+    each side; ``note``, why there is no number.
     """
 
     curves: pd.DataFrame
@@ -69,6 +67,8 @@ def fit_trends(
 ) -> Trends:
     """Fit the mean of each column as a smooth curve of a continuous attribute.
 
+    A SegfairError where the inputs have different numbers of subjects, or `step` is not positive.
+
     Parameters
     ----------
     values : ndarray of float, (subjects, columns)
@@ -84,11 +84,6 @@ def fit_trends(
         kg/m².
     min_group : int
         No curve from fewer subjects, no count below it.
-
-    Raises
-    ------
-    SegfairError
-        The inputs have different numbers of subjects, or `step` is not positive.
 
     Notes
     -----
@@ -119,8 +114,8 @@ def fit_trends(
         for place, row, table in zip(places, rows, tables, strict=True):
             tests[place] = {"column": int(place), "step": step} | row
             if table is not None:
-                curves[place] = pd.DataFrame({"column": int(place)} | table, columns=list(CURVE_COLUMNS))
-    table = pd.DataFrame([tests[place] for place in range(values.shape[1])], columns=list(TREND_COLUMNS))
+                curves[place] = pd.DataFrame({"column": int(place)} | table, columns=CURVE_COLUMNS)
+    table = pd.DataFrame([tests[place] for place in range(values.shape[1])], columns=TREND_COLUMNS)
     shown = [curves[place] for place in sorted(curves)]
     empty = pd.DataFrame({name: pd.Series(dtype=float) for name in CURVE_COLUMNS}).astype({"nearby": "Int64"})
     return Trends(pd.concat(shown, ignore_index=True) if shown else empty, table)
@@ -154,7 +149,7 @@ def _fit_pattern(
     estimates, covariance = solver.estimate(part, own)
     flat, exact = np.ptp(part, axis=0) == 0, solver.find_exact(part)
     f_trend, p_trend = find_wald_f(estimates[:, 1:], covariance[:, 1:, 1:], solver.df_residual)
-    f_bend, p_bend = find_wald_f(estimates[:, 2:], covariance[:, 2:, 2:], solver.df_residual)
+    f_bend, p_nonlinear = find_wald_f(estimates[:, 2:], covariance[:, 2:, 2:], solver.df_residual)
     line = LeastSquares.decompose(np.column_stack([np.ones(len(chosen)), axis.standardise(chosen), fit.columns]))
     slopes, spread = line.estimate(part, np.eye(2, line.basis.shape[1])[1:] * step / axis.scale)
     reach_line = stats.t.ppf(0.5 + CONFIDENCE / 2, line.df_residual)
@@ -188,7 +183,7 @@ def _fit_pattern(
                 "f_trend": f_trend[index],
                 "p_trend": p_trend[index],
                 "f_bend": f_bend[index],
-                "p_bend": p_bend[index],
+                "p_nonlinear": p_nonlinear[index],
                 "slope": slope,
                 "slope_low": slope - reach_line * slope_error,
                 "slope_high": slope + reach_line * slope_error,

@@ -30,11 +30,8 @@ class MaskBoundary:
     def measure(self, points_mm: np.ndarray) -> np.ndarray:
         """Return the signed distance of points (n, 3), in the same mm, to the boundary.
 
-        Returns
-        -------
-        ndarray of float32, (n,)
-            In mm, positive inside the mask and negative outside: at points of a reference's
-            boundary, + says that the mask is too large. NaN for NaN points and empty masks.
+        Returns float32, (n,), in mm, positive inside the mask and negative outside: at points of a
+        reference's boundary, + says that the mask is too large. NaN for NaN points and empty masks.
         """
         signed = np.full(len(points_mm), np.nan, np.float32)
         finite = np.isfinite(points_mm).all(axis=1)
@@ -78,19 +75,9 @@ def mesh_mask(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a mask's surface as a light mesh, to look at.
 
-    Parameters
-    ----------
-    mask : ndarray of bool, (z, y, x)
-    spacing_mm : tuple of float
-        (z, y, x).
-    vertices : int
-        About how many; small masks have fewer.
-
-    Returns
-    -------
-    vertices_mm : ndarray, (n, 3)
-        In mm (z, y, x) from the first voxel's centre.
-    faces : ndarray of int, (m, 3)
+    `mask`, bool, and `spacing_mm` are in (z, y, x) order; the mesh has about so many `vertices`,
+    that of a small mask fewer. Returns the vertices, (n, 3), in mm (z, y, x) from the first voxel's
+    centre, and the faces, int, (m, 3).
 
     Notes
     -----

@@ -15,7 +15,6 @@ from helpers.errors import StageError
 from helpers.parameters import Compute
 from helpers.spatial.correspondence import AffineAlignment, DistanceField
 from helpers.spatial.measuring import SurfaceCase, measure_shapes
-from helpers.spatial.results import name_organ, name_scan
 from helpers.spatial.template import (
     MIN_SHAPES,
     AlignmentStep,
@@ -27,6 +26,7 @@ from helpers.spatial.template import (
     hash_ingredients,
 )
 from helpers.study import Study
+from helpers.vocabulary.words import name_organ, name_scan
 
 # More people make the mean shape no better, only slower.
 MAX_TEMPLATE_SUBJECTS = 60
@@ -37,12 +37,8 @@ SHAPES_PER_PART = 6
 def make_templates(study: Study, cohort: pd.DataFrame, organs: Sequence[str], notes: list[str]) -> dict[str, Template]:
     """Return a template per organ, and leave each as ``spatial/<organ>/template.npz``.
 
-    Of the included scans in `cohort`. Sentences on what is left out are added to `notes`.
-
-    Raises
-    ------
-    StageError
-        ``spatial.template`` names a folder that lacks a template.
+    Of the included scans in `cohort`. Sentences on what is left out are added to `notes`. A
+    StageError where ``spatial.template`` names a folder that lacks a template.
     """
     folder = study.folder / "spatial"
     if study.parameters.spatial.template is not None:

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.spatial.surfaces import measure_vertex_areas
 from helpers.spatial.template import Template
-from helpers.statistics.covariates import CovariateFit, encode_covariates, fit_with_covariates
+from helpers.statistics.covariates import CovariateFit, encode_covariates, fit_with_covariates, read_labels
 from helpers.statistics.freedman_lane import SurfaceEffect, infer_effect
 from helpers.statistics.tfce import MeshGraph, link_vertices
 
@@ -19,60 +18,29 @@ SIGNED, ABSOLUTE, MISS, ANY_GROUP = "signed", "absolute", "miss", "any_group"
 
 @dataclass(frozen=True)
 class Design:
-    """Who takes part in a test, and what is fitted to their errors.
+    """Who takes part in a test, and what is fitted to their errors."""
 
-    Attributes
-    ----------
-    rows : ndarray of int, (n,)
-        Places among the people of the model and organ.
-    tested : ndarray of float64, (n,)
-        Two groups: 1 in the first, else 0. A slope: the number in steps.
-    others : ndarray of float64, (n, k)
-        What is held equal: covariates, and the groups that are not compared.
-    groups : ndarray of int, (n,)
-        Each one's group, in the order of `names`; 0 for a slope.
-    names : tuple of str
-    covariates : tuple of str
-        Those held equal.
-    left_out : int
-        People left out because a covariate is unknown, or their level of one is nearly unshared.
-    dropped : str
-        Covariates that are not held equal, and why.
-    note : str
-        Why nothing is tested; empty where something is.
-    """
-
-    rows: np.ndarray
-    tested: np.ndarray
-    others: np.ndarray
-    groups: np.ndarray
+    rows: np.ndarray  # int, (n,): places among the people of the model and organ
+    tested: np.ndarray  # float64, (n,): two groups: 1 in the first, else 0; a slope: number in steps
+    others: np.ndarray  # float64, (n, k): adjusted for, with the groups that are not compared
+    groups: np.ndarray  # int, (n,): each one's group, in the order of `names`; 0 for a slope
     names: tuple[str, ...] = ()
-    covariates: tuple[str, ...] = ()
+    covariates: tuple[str, ...] = ()  # those adjusted for
+    # People left out because a covariate is unknown, or their level of one is nearly unshared.
     left_out: int = 0
-    dropped: str = ""
-    note: str = ""
+    dropped: str = ""  # covariates that are not adjusted for, and why
+    note: str = ""  # why nothing is tested; empty where something is
 
 
 @dataclass(frozen=True)
 class SurfaceTest:
-    """One test to make: paths and small arrays, so that it can be made anywhere.
+    """One test to make: paths and small arrays, so that it can be made anywhere."""
 
-    Attributes
-    ----------
-    folder : Path
-        With signed.npy, absolute.npy and miss.npy, each (n_people, n_vertices).
-    template : Path
-    designs : dict of str to Design
-        By measure ("signed", "absolute", "miss"); "any_group" tests all groups' signed errors.
-    min_group : int
-        A vertex that fewer of any compared group have is not tested; of a slope, fewer than twice
-        as many in all.
-    permutations, seed : int
-    """
-
-    folder: Path
+    folder: Path  # with signed.npy, absolute.npy and miss.npy, each (n_people, n_vertices)
     template: Path
+    # By measure ("signed", "absolute", "miss"); "any_group" tests all groups' signed errors.
     designs: dict[str, Design] = field(default_factory=dict)
+    # A vertex that fewer of a compared group have is not tested; of a slope, twice as many in all.
     min_group: int = 10
     permutations: int = 2000
     seed: int = 0
@@ -81,27 +49,14 @@ class SurfaceTest:
 def design_groups(
     present: np.ndarray, groups: pd.Series, pair: tuple[str, str], covariates: pd.DataFrame, *, min_group: int
 ) -> Design:
-    """Design the comparison of two groups, with covariates held equal.
+    """Design the comparison of two groups, adjusted for covariates.
 
-    Parameters
-    ----------
-    present : ndarray of bool, (n_people,)
-        Who has errors.
-    groups : Series of Categorical, (n_people,)
-    pair : tuple of str
-        The two compared: the effect is first − second.
-    covariates : DataFrame, (n_people, n_covariates)
-        As :func:`helpers.fairness.confounding.choose_covariates` chooses them.
-    min_group : int
-        Smaller groups take no part.
-
-    Returns
-    -------
-    Design
-        People of other groups take part as well: they help to tell the covariates' effects.
+    `present`, bool, (n_people,), says who has errors; the effect is first − second of `pair`.
+    `covariates`, (n_people, n_covariates), are as
+    :func:`helpers.fairness.confounding.choose_covariates` chooses them. Groups smaller than
+    `min_group` take no part; people of other groups do: they help to tell the covariates' effects.
     """
-    labels = np.array([None if name is pd.NA or pd.isna(name) else str(name) for name in groups], object)
-    known = present & np.array([label is not None for label in labels], bool)
+    labels = read_labels(groups.to_numpy(object))
     order = [str(name) for name in groups.cat.categories]
 
     def list_names(rows: np.ndarray) -> list[str]:
@@ -114,7 +69,8 @@ def design_groups(
             return None
         return (labels[rows][:, None] == np.array(names, object)[None, :]).astype(float)
 
-    fit = fit_with_covariates(known, encode_covariates(covariates), make_base, "the groups", labels, min_group)
+    encoded = encode_covariates(covariates)
+    fit = fit_with_covariates(present & pd.notna(labels), encoded, make_base, "the groups", labels, min_group)
     if fit.base is None:
         return _design_nothing(fit, f"{pair[0]} and {pair[1]}: fewer than {min_group} people with all covariates known")
     names = list_names(fit.rows)
@@ -125,16 +81,11 @@ def design_groups(
 
 
 def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFrame, *, min_group: int) -> Design:
-    """Design the slope along a number, with covariates held equal.
+    """Design the slope along a number, adjusted for covariates.
 
-    Parameters
-    ----------
-    present : ndarray of bool, (n_people,)
-    steps : ndarray of float, (n_people,)
-        The number in the unit the slope is stated per (decades of age); NaN where unknown.
-    covariates : DataFrame, (n_people, n_covariates)
-    min_group : int
-        Nothing is fitted to fewer than twice as many people.
+    `present`, bool, (n_people,), says who has errors; `steps`, float, (n_people,), is the number in
+    the unit the slope is stated per (decades of age), NaN where unknown. Nothing is fitted to fewer
+    than twice `min_group` people.
     """
 
     def make_base(rows: np.ndarray) -> np.ndarray | None:
@@ -153,14 +104,11 @@ def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFram
 def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
     """Make the tests of one contrast.
 
-    Returns
-    -------
-    dict of str to SurfaceEffect
-        By measure. Clusters are enhanced for signed errors alone. Between groups, distances have a
-        variance per group; misses, which are 0 or 1, have the one that equal means imply.
+    Effects are by measure. Clusters are enhanced for signed errors alone. Between groups, distances
+    have a variance per group; misses, which are 0 or 1, have the one that equal means imply.
     """
     template = Template.load(case.template)
-    mesh = link_vertices(template.faces, measure_vertex_areas(template.vertices_mm, template.faces))
+    mesh = link_vertices(template.faces, template.areas_mm2)
     found = {}
     for measure, design in case.designs.items():
         if design.note:

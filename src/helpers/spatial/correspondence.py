@@ -172,12 +172,8 @@ def register_affine(template: DistanceField, field: DistanceField, start: Affine
     """Find the affine alignment from a template to a scan's organ.
 
     Mean squared difference of the signed-distance fields within a band around the template's
-    surface, minimised by L-BFGS-B from `start` (SimpleITK). Deterministic.
-
-    Raises
-    ------
-    ValueError
-        The fields do not overlap, or the optimiser left the field.
+    surface, minimised by L-BFGS-B from `start` (SimpleITK). Deterministic. A ValueError where the
+    fields do not overlap, or the optimiser left the field.
     """
     fixed, moving = template.as_image(), field.as_image()
     band_mm = BAND_STEPS * template.grid_mm

@@ -82,9 +82,7 @@ def deform(
     where their surfaces do, and their difference, in mm, is how far a surface has still to move.
     What the scan cannot show (organs cut by the field of view) pulls at nothing. Deterministic.
 
-    References
-    ----------
-    Vercauteren et al., Diffeomorphic demons: efficient non-parametric image registration,
+    Sources: Vercauteren et al., Diffeomorphic demons: efficient non-parametric image registration,
     NeuroImage 45:S61-S72, 2009.
     """
     fixed = template.as_image()

@@ -10,19 +10,11 @@ from helpers.spatial.surfaces import Occupancy, Surface, find_closest_points
 def measure_signed_errors(points_mm: np.ndarray, prediction: Occupancy, surface: Surface) -> np.ndarray:
     """Measure how far the predicted surface lies from points of the reference surface, with a sign.
 
-    Parameters
-    ----------
-    points_mm : ndarray, (n, 3)
-        On the reference surface (LPS mm); NaN for a vertex that is missing in this scan.
-    prediction, surface : Occupancy, Surface
-        The predicted organ and its surface, smoothed as the reference's was.
-
-    Returns
-    -------
-    ndarray of float32, (n,)
-        Distance in mm to the closest point of the predicted surface: positive where the point lies
-        inside the prediction (over-segmentation), negative where it lies outside. NaN for a missing
-        point, and where the prediction has no surface in the scan.
+    `points_mm`, (n, 3), are on the reference surface (LPS mm), NaN for a vertex that is missing in
+    this scan; `prediction` and `surface` are the predicted organ and its surface, smoothed as the
+    reference's was. Returns float32, (n,), the distance in mm to the closest point of the predicted
+    surface: positive where the point lies inside the prediction (over-segmentation), negative where
+    it lies outside. NaN for a missing point, and where the prediction has no surface in the scan.
 
     Notes
     -----

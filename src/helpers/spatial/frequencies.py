@@ -85,11 +85,8 @@ def compare_in_template(
     `reference` and, by model, `predictions` are label maps (z, y, x) at `frame`; `label` is the
     organ's.
 
-    Returns
-    -------
-    dict of str to ndarray of bool
-        ``seen`` (n,): the scan shows the voxel. ``model:<name>`` (2, n): false positive, false
-        negative (nearest voxel). A missed organ is false negative throughout.
+    Returns, of bool, ``seen``, (n,): the scan shows the voxel, and ``model:<name>``, (2, n): false
+    positive, false negative (nearest voxel). A missed organ is false negative throughout.
     """
     index = np.rint(frame.to_index(alignment.map_points(grid.list_points()))).astype(np.int32)[:, ::-1]
     seen = ((index >= 0) & (index < np.asarray(reference.shape))).all(axis=1)
@@ -112,26 +109,14 @@ def write_comparison(compared: Mapping[str, np.ndarray], path: Path) -> None:
 
 
 def count_errors(
-    paths: Sequence[Path],
-    weights: np.ndarray,
-    groups: np.ndarray,
-    model: str,
-    grid: TemplateGrid,
-    *,
-    min_people: int,
+    paths: Sequence[Path], weights: np.ndarray, groups: np.ndarray, model: str, grid: TemplateGrid, *, min_people: int
 ) -> list[ErrorFrequencies]:
     """Add up scans, one after the other, to frequencies over the people of each group.
 
-    Parameters
-    ----------
-    paths : sequence of Path, (n_scans,)
-        From :func:`write_comparison`.
-    weights : ndarray of float, (n_scans,)
-        One over the number of the person's scans, so that everybody counts once.
-    groups : ndarray of bool, (n_groups, n_scans)
-        Who belongs to what.
-    min_people : int
-        A voxel that fewer people's scans show gets 0.
+    `paths` are of :func:`write_comparison`, one per scan; `weights`, float, (n_scans,), one over
+    the number of the person's scans, so that everybody counts once; `groups`, bool, (n_groups,
+    n_scans), say who belongs to what. A voxel that fewer than `min_people` people's scans show gets
+    0.
     """
     count = len(grid.places)
     sums = np.zeros((len(groups), 2, count), np.float32)

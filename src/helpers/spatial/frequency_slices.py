@@ -40,17 +40,8 @@ class FrequencySlices:
 def read_frequency_slices(study: Study, table: pd.DataFrame) -> list[FrequencySlices]:
     """Read the volumes named by rows of volumes.csv; keep slices where errors are most frequent.
 
-    Returns
-    -------
-    list of FrequencySlices
-        In the table's order; one volume is in memory at a time.
-
-    Raises
-    ------
-    StageError
-        The table names no template of an organ.
-    VolumeError
-        A volume is missing or damaged.
+    The slices are in the table's order; one volume is in memory at a time. A StageError where the
+    table names no template of an organ, a VolumeError where a volume is missing or damaged.
     """
     folder = study.folder / "spatial"
     templates = table[table["kind"] == "template"].set_index("organ")["file"]

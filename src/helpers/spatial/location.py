@@ -39,22 +39,13 @@ def find_peak(
 ) -> MapPeak:
     """Return how high a map rises: what 5 % of a region's surface exceeds.
 
-    Parameters
-    ----------
-    values_mm : ndarray, (n,)
-        NaN where missing.
-    areas_mm2 : ndarray, (n,)
-        The area each vertex stands for.
-    region : ndarray of bool, (n,), optional
-        Where to look: of positive and negative values in it, those count that cover more of it.
-        Without a region, those of the most prominent vertex's sign, anywhere.
-    prominence : ndarray, (n,)
-        Decides where the map stands out most: the size of the statistic, or of the value.
+    A ValueError where there is no value in the region.
 
-    Raises
-    ------
-    ValueError
-        There is no value in the region.
+    `values_mm`, (n,), are NaN where missing; `areas_mm2`, (n,), is what each vertex stands for.
+    `region`, bool, (n,), is where to look: of positive and negative values in it, those count that
+    cover more of it; without a region, those of the most prominent vertex's sign, anywhere.
+    `prominence`, (n,), decides where the map stands out most: the size of the statistic, or of the
+    value.
     """
     values = np.asarray(values_mm, float)
     candidates = np.isfinite(values) if region is None else np.isfinite(values) & region
@@ -106,26 +97,13 @@ def describe_location(
 ) -> str:
     """Say in words where on an organ's surface a map peaks, on how much of it, and how high.
 
-    Parameters
-    ----------
-    vertices_mm : ndarray, (n, 3)
-        Template vertices, LPS mm.
-    values_mm : ndarray, (n,)
-        A map: mean signed error, or a difference of two; NaN for missing vertices.
-    faces : ndarray of int, (m, 3), optional
-        Weighs vertices by area; without it all weigh alike.
-    region : ndarray of bool, (n,), optional
-        Describe this part of the surface (where a difference is significant, say); by default that
-        of :func:`find_high_part`.
-    positive, negative : str
-        What values above and below zero mean, for example ``"larger in women"``.
-    smallest_mm : float
-        A height below this is not worth a place (where no region is given).
-
-    Returns
-    -------
-    str
-        For example ``"posterior-inferior surface, 14 % of the surface, up to 3.1 mm too small"``.
+    `vertices_mm`, (n, 3), are the template's, LPS mm; `values_mm`, (n,), a map: mean signed error,
+    or a difference of two; NaN for missing vertices. `faces`, int, (m, 3), weigh vertices by area;
+    without them all weigh alike. `region`, bool, (n,), is the part of the surface to describe
+    (where a difference is significant, say), by default that of :func:`find_high_part`; there, a
+    height below `smallest_mm` is not worth a place. `positive` and `negative` say what values above
+    and below zero mean, for example ``"larger in women"``. Returns for example
+    ``"posterior-inferior surface, 14 % of the surface, up to 3.1 mm too small"``.
 
     Notes
     -----

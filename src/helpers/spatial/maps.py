@@ -52,14 +52,10 @@ def average_people(
 ) -> PeopleErrors:
     """Average the scans of each person, vertex by vertex, over the scans that have the vertex.
 
-    Parameters
-    ----------
-    errors_mm, subjects : ndarray of float, (n_scans, n_vertices); sequence of str, (n_scans,)
-        Signed errors of the scans with a prediction, NaN where missing, and whose they are.
-    missed, missed_subjects : ndarray of bool, (n_missed, n_vertices); sequence of str, (n_missed,)
-        Of the scans with an empty prediction: which vertices they show, and whose they are.
-    tolerance_mm : float
-        An error beyond it, either way, is a miss.
+    `errors_mm`, float, (n_scans, n_vertices), are signed errors of the scans with a prediction, NaN
+    where missing, and `subjects` whose they are; `missed`, bool, (n_missed, n_vertices), says of
+    the scans with an empty prediction which vertices they show, and `missed_subjects` whose they
+    are. An error beyond `tolerance_mm`, either way, is a miss.
     """
     codes, names = pd.factorize(np.asarray([*subjects, *missed_subjects], object))
     with np.errstate(invalid="ignore"):
@@ -78,16 +74,11 @@ def average_groups(
 ) -> GroupMaps:
     """Average people per group and subtract two groups.
 
-    Parameters
-    ----------
-    errors : ndarray, (n_people, n_vertices)
-        One row per person; NaN where missing. People without a single value do not count.
-    groups : Series of Categorical, (n_people,)
-        Its categories, in their order; missing values belong to no group.
-    min_group : int
-        Groups of fewer people are suppressed; so is a vertex that fewer of a group's people have.
-    pair : tuple of str, optional
-        Which groups to subtract; :func:`choose_pair` when not given.
+    `errors`, (n_people, n_vertices), are NaN where missing; people without a single value do not
+    count. `groups`, categorical, (n_people,), are taken in the order of categories; missing values
+    belong to no group. Groups of fewer than `min_group` people are suppressed; so is a vertex that
+    fewer of a group's people have. `pair` are the groups to subtract; :func:`choose_pair` when not
+    given.
     """
     categories = [str(category) for category in groups.cat.categories]
     codes = groups.cat.codes.to_numpy()

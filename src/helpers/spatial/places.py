@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from helpers.spatial.location import SMALLEST_DIFFERENCE_MM, describe_location, find_peak
-from helpers.spatial.surfaces import measure_vertex_areas
 from helpers.spatial.template import Template
+from helpers.vocabulary.words import format_p, start_sentence
 
 PLACE_COLUMNS = ["model", "organ", "attribute", "map", "group", "p", "significant", "sentence"]
 DIFFERENCE, SLOPE = "difference", "slope"
@@ -26,24 +26,14 @@ def describe_places(
 ) -> pd.DataFrame:
     """Say of every map where on the organ it peaks, in a plain sentence made from the map itself.
 
-    Parameters
-    ----------
-    maps, slopes : DataFrame
-        Rows of maps.parquet and slopes.parquet.
-    templates : mapping of str to Template
-        By organ.
-    groups : DataFrame, optional
-        Rows of spatial/groups.csv, to say which groups are suppressed or alone.
-    alpha : float
-        Up to this a family-wise p is significant.
+    `maps` and `slopes` are rows of maps.parquet and slopes.parquet, `templates` by organ; `groups`,
+    rows of spatial/groups.csv, say which groups are suppressed or alone. Up to `alpha` a
+    family-wise p is significant.
 
-    Returns
-    -------
-    DataFrame
-        One row per model, organ, attribute and `map`: "difference", "slope", or a group's name
-        (then also in `group`), with the smallest family-wise `p` on the surface (NaN for a group),
-        whether it is `significant`, and the `sentence`. Attributes that could not be compared have
-        a row "difference" that says why.
+    Returns one row per model, organ, attribute and `map`: "difference", "slope", or a group's name
+    (then also in `group`), with the smallest family-wise `p` on the surface (NaN for a group),
+    whether it is `significant`, and the `sentence`. Attributes that could not be compared have a
+    row "difference" that says why.
 
     Notes
     -----
@@ -90,10 +80,10 @@ def _describe_difference(
         words = _name_failure(part, values, found, template, a, b)
         return smallest, True, _tell_significant(template, values, found, words, words, smallest)
     words_a, words_b = f"larger in “{a}” than in “{b}”", f"larger in “{b}” than in “{a}”"
-    said = _describe_height(template, values, words_a, words_b)
+    said = _locate(template, values, words_a, words_b)
     if np.isnan(smallest):
         return smallest, False, f"The difference was not tested. It is largest here: {said}."
-    beyond = f"No place differs beyond chance (smallest corrected {_write_p(smallest)})."
+    beyond = f"No place differs beyond chance (smallest adjusted {format_p(smallest)})."
     return smallest, False, f"{beyond} Largest difference: {said}."
 
 
@@ -111,10 +101,10 @@ def _describe_slopes(
         if found.any():
             sentence = _tell_significant(template, values, found, *words, smallest)
         elif np.isnan(smallest):
-            sentence = f"The slope was not tested. It is steepest here: {_describe_height(template, values, *words)}."
+            sentence = f"The slope was not tested. It is steepest here: {_locate(template, values, *words)}."
         else:
-            beyond = f"No place changes beyond chance (smallest corrected {_write_p(smallest)})."
-            sentence = f"{beyond} Steepest: {_describe_height(template, values, *words)}."
+            beyond = f"No place changes beyond chance (smallest adjusted {format_p(smallest)})."
+            sentence = f"{beyond} Steepest: {_locate(template, values, *words)}."
         yield *key, SLOPE, "", smallest, bool(found.any()), sentence
 
 
@@ -128,25 +118,22 @@ def _find_significant(part: pd.DataFrame, values: np.ndarray, alpha: float) -> t
 def _tell_significant(
     template: Template, values: np.ndarray, found: np.ndarray, positive: str, negative: str, p: float
 ) -> str:
-    said = describe_location(
-        template.vertices_mm, values, template.faces, region=found, positive=positive, negative=negative
-    )
-    return f"{_open(said)} ({_write_p(p)}, corrected)."
+    return f"{start_sentence(_locate(template, values, positive, negative, found))} ({format_p(p)}, adjusted)."
 
 
-def _describe_height(template: Template, values: np.ndarray, positive: str, negative: str) -> str:
-    """Say where a difference or a slope that is not known to be significant is high."""
+def _locate(
+    template: Template, values: np.ndarray, positive: str, negative: str, region: np.ndarray | None = None
+) -> str:
+    """Say where a difference or a slope is high: in a significant region, else anywhere."""
     return describe_location(
-        template.vertices_mm, values, template.faces, positive=positive, negative=negative,
+        template.vertices_mm, values, template.faces, region=region, positive=positive, negative=negative,
         smallest_mm=SMALLEST_DIFFERENCE_MM,
     )  # fmt: skip
 
 
 def _name_failure(part: pd.DataFrame, values: np.ndarray, found: np.ndarray, template: Template, a: str, b: str) -> str:
     """Say for which of two groups a place is drawn too small or too large, against the other."""
-    peak = find_peak(
-        values, measure_vertex_areas(template.vertices_mm, template.faces), region=found, prominence=np.abs(values)
-    )
+    peak = find_peak(values, template.areas_mm2, region=found, prominence=np.abs(values))
     mean_a, mean_b = (_average(_read(part, f"error_{group}"), peak.region) for group in (a, b))
     # a − b < 0: a is drawn too small there or b too large; told of the one further off.
     of_a = not abs(mean_b) > abs(mean_a)
@@ -182,11 +169,3 @@ def _read(part: pd.DataFrame, column: str) -> np.ndarray:
 def _average(values: np.ndarray, where: np.ndarray) -> float:
     known = values[where & np.isfinite(values)]
     return float(known.mean()) if known.size else 0.0
-
-
-def _write_p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def _open(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]

@@ -30,12 +30,7 @@ def register_organ(template: Template, field: DistanceField, folder: Path | None
     """Register a template to a scan's organ, or take the registration that was made before.
 
     Registrations are kept in `folder` as ``<key>.npz``, the same to the last digit, found or made;
-    without a folder nothing is kept.
-
-    Raises
-    ------
-    ValueError
-        The organ cannot be registered.
+    without a folder nothing is kept. A ValueError where the organ cannot be registered.
     """
     key = name_registration(template, field)
     path = None if folder is None else folder / f"{key}.npz"

@@ -11,47 +11,30 @@ from helpers import storage
 from helpers.schema import TABLES
 from helpers.spatial.template import Template
 from helpers.study import Study
+from helpers.vocabulary.words import name_scan
 
 
 @dataclass(frozen=True)
 class SpatialMaps:
-    """What stage 04 found.
+    """What stage 04 found."""
 
-    Attributes
-    ----------
-    maps, slopes : DataFrame
-        maps.parquet: per model, organ, attribute and vertex the groups' means, the difference of
-        two groups and its test. slopes.parquet: the slope along numbers, and its test.
-    summary, slope_summary : DataFrame
-        summary.csv, slopes.csv: per model, organ and attribute how much of the surface is beyond
-        chance, and where.
-    groups : DataFrame
-        groups.csv: per model, organ, attribute and group the people behind the map, how many had an
-        empty prediction in some scan, whether the map is suppressed, and means over the surface.
-    quality : DataFrame
-        Per organ and scan: how well the organ was registered, status (ok, poor, reference_empty,
-        failed, no_template) and reason; models with an empty or missing prediction.
-    volumes : DataFrame
-        volumes.csv: the NIfTI files of error frequencies, and what each shows.
-    templates : dict of str to Template
-        By organ; organs without enough subjects are absent.
-    notes : list of str
-        What was left out, and why.
-    """
-
+    # maps.parquet: per model, organ, attribute and vertex the groups' means, the difference of two
+    # groups and its test. slopes.parquet: the slope along numbers, and its test.
     maps: pd.DataFrame
     slopes: pd.DataFrame
+    # summary.csv, slopes.csv: per model, organ and attribute how much of the surface is beyond
+    # chance, and where.
     summary: pd.DataFrame
     slope_summary: pd.DataFrame
+    # groups.csv: per model, organ, attribute and group the people behind the map, how many had an
+    # empty prediction in some scan, whether the map is suppressed, and means over the surface.
     groups: pd.DataFrame
+    # Per organ and scan: how well the organ was registered, status (ok, poor, reference_empty,
+    # failed, no_template) and reason; models with an empty or missing prediction.
     quality: pd.DataFrame
-    volumes: pd.DataFrame
-    templates: dict[str, Template]
-    notes: list[str]
-
-    def select(self, model: str, organ: str) -> pd.DataFrame:
-        """Return the maps of one model and organ, all attributes."""
-        return self.maps[(self.maps["model"] == model) & (self.maps["organ"] == organ)].reset_index(drop=True)
+    volumes: pd.DataFrame  # volumes.csv: the NIfTI files of error frequencies, and what each shows
+    templates: dict[str, Template]  # by organ; organs without enough subjects are absent
+    notes: list[str]  # what was left out, and why
 
     def list_failures(self) -> dict[str, str]:
         """Return the reason per organ and scan that is in no map, for run.json."""
@@ -93,13 +76,3 @@ def write_errors(study: Study, organ: str, model: str, numbers: np.ndarray, erro
         }
     )
     storage.write_table(table, study.folder / "spatial" / organ / f"errors_{model}.parquet")
-
-
-def name_scan(number: int) -> str:
-    """Return a scan's name for people: its number in the study."""
-    return f"scan {number:03d}"
-
-
-def name_organ(organ: str) -> str:
-    """Return an organ's name for people."""
-    return organ.replace("_", " ")

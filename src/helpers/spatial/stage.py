@@ -16,12 +16,13 @@ from helpers.spatial.correspondence import flag_poor_matches
 from helpers.spatial.maps import average_people
 from helpers.spatial.measuring import OrganErrors, measure_errors
 from helpers.spatial.registrations import forget_registrations
-from helpers.spatial.results import SpatialMaps, list_organs, name_organ, name_scan, write_errors, write_maps
+from helpers.spatial.results import SpatialMaps, list_organs, write_errors, write_maps
 from helpers.spatial.surface_tests import list_notes, make_tests, plan_tests, tabulate_tests
 from helpers.spatial.tables import AttributeTests, type_table
 from helpers.spatial.template import Template
 from helpers.spatial.volume_maps import write_volumes
 from helpers.study import Study
+from helpers.vocabulary.words import name_organ, name_scan
 
 # A registration that folds on more than this part of the surface is not a correspondence.
 LARGEST_FOLDED = 0.01
@@ -33,17 +34,10 @@ def map_errors(study: Study) -> SpatialMaps:
     For every organ of ``spatial.organs`` (the study's first, when empty): a template surface from
     the cohort, every scan's correspondence to it, the signed error of every model at every vertex,
     group means, tests of groups and slopes, and frequencies of error in template space. Writes the
-    files of ``spatial/`` that docs/DESIGN.md lists.
+    files of ``spatial/`` that docs/DESIGN.md lists. A StageError where 01_cohort has not run, or no
+    scan is included.
 
-    Returns
-    -------
-    SpatialMaps
-        With fewer than three subjects who have an organ, that organ gets a note instead of maps.
-
-    Raises
-    ------
-    StageError
-        01_cohort has not run, or no scan is included.
+    With fewer than three subjects who have an organ, that organ gets a note instead of maps.
     """
     cohort = study.read_included()
     cohort = cohort.assign(subject=cohort["subject"].astype(str))

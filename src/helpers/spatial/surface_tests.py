@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.compute import CaseFailure, map_cases
-from helpers.fairness.confounding import UNITS, VOLUME, choose_covariates, choose_step, is_numeric
+from helpers.fairness.confounding import VOLUME, choose_covariates, choose_step, is_numeric
 from helpers.fairness.groups import read_covariates
 from helpers.schema import TABLES
 from helpers.spatial import tables
@@ -25,10 +25,10 @@ from helpers.spatial.contrasts import (
     run_test,
 )
 from helpers.spatial.maps import PeopleErrors, average_groups, group_subjects, list_attributes
-from helpers.spatial.results import name_organ
 from helpers.spatial.tables import AttributeTests
 from helpers.spatial.template import Template
 from helpers.study import Study
+from helpers.vocabulary.words import UNITS, name_organ
 
 
 def plan_tests(

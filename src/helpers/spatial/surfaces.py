@@ -109,19 +109,11 @@ def smooth_mask(
 ) -> Occupancy:
     """Crop a mask to its organ and turn it into a smooth occupancy whose 0.5 level is the surface.
 
-    Parameters
-    ----------
-    labels : ndarray of bool or uint8, (z, y, x)
-        A mask, or a label map, of the whole scan, which lies at `frame`.
-    label : int
-        Which label is the organ.
-    box : tuple of slice, optional
-        Its bounding box, from :func:`find_boxes`; found when not given.
+    A ValueError where the mask is empty.
 
-    Raises
-    ------
-    ValueError
-        The mask is empty.
+    `labels`, bool or uint8, (z, y, x), is a mask, or a label map, of the whole scan, which lies at
+    `frame`; `label` says which label is the organ, `box` its bounding box, from :func:`find_boxes`;
+    found when not given.
 
     Notes
     -----

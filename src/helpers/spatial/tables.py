@@ -232,7 +232,7 @@ def _measure_share(p: np.ndarray, areas: np.ndarray, alpha: float) -> float:
 
 
 def _describe_design(design: Design | None, signed: SurfaceEffect | None) -> dict[str, object]:
-    said = [] if design is None else [design.note, design.dropped and f"not held equal: {design.dropped}"]
+    said = [] if design is None else [design.note, design.dropped and f"not adjusted for: {design.dropped}"]
     said += [] if signed is None else list(signed.notes)
     return {
         "permutations": None if signed is None else signed.permutations,

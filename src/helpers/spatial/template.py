@@ -74,10 +74,7 @@ class Template:
     def load(cls, path: Path) -> Template:
         """Read a template that :meth:`save` wrote.
 
-        Raises
-        ------
-        StageError
-            The file is missing or holds something else.
+        A StageError where the file is missing or holds something else.
         """
         try:
             with np.load(path, allow_pickle=False) as stored:
@@ -152,23 +149,12 @@ def build_template(
 ) -> Template:
     """Average organs to a shape that favours none of them.
 
-    Parameters
-    ----------
-    fields : sequence of DistanceField
-        One per person. Organs cut by the field of view are left out where three whole ones remain.
-    add_all : callable
-        Calls :func:`add_shapes` on all shapes, in parts.
-    vertices : int
-        About how many vertices the mesh gets.
-    rounds : sequence of {"affine", "coarse", "fine"}
-        How shapes are registered to the mean, each time they are averaged again.
-    made_from : str
-        Kept with the template, see :func:`hash_ingredients`.
+    A ValueError where no shape is left to average.
 
-    Raises
-    ------
-    ValueError
-        No shape is left to average.
+    `fields` are one per person: organs cut by the field of view are left out where three whole ones
+    remain. `add_all` calls :func:`add_shapes` on all shapes, in parts; the mesh gets about
+    `vertices` vertices. `rounds` says how shapes are registered to the mean, each time they are
+    averaged again; `made_from` is kept with the template, see :func:`hash_ingredients`.
 
     Notes
     -----
@@ -177,9 +163,8 @@ def build_template(
     template space, each where its scan can say. Then the mean of all alignments is taken out, so
     that the template keeps the cohort's mean place, size, proportions and form (Guimond et al.).
 
-    References
-    ----------
-    Guimond, Meunier, Thirion, Average brain models: a convergence study, CVIU 77:192-210, 2000.
+    Sources: Guimond, Meunier, Thirion, Average brain models: a convergence study, CVIU 77:192-210,
+    2000.
     """
     shapes = choose_shapes(fields)
     if not shapes:
@@ -235,12 +220,7 @@ def mesh_field(field: DistanceField, *, vertices: int) -> Surface:
     """Return the zero level of a field as a smooth closed mesh of about `vertices` vertices.
 
     The field is resampled to the spacing at which marching cubes gives that many; the largest part
-    is kept and smoothed.
-
-    Raises
-    ------
-    ValueError
-        The field has no zero level.
+    is kept and smoothed. A ValueError where the field has no zero level.
     """
     # A rim of "outside" closes the surface of an organ that reaches the grid's end.
     values = np.pad(field.values_mm, 1, constant_values=CLIP_STEPS * field.grid_mm)

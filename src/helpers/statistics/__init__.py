@@ -1,1 +1,1 @@
-"""Numbers in, numbers out: tests, effect sizes, resampling, linear models. Knows no people, parameters or tables."""
+"""Numbers in, numbers out: tests, effects, resampling, linear models; no parameters, no tables."""

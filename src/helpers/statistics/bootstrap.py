@@ -25,17 +25,10 @@ def make_generator(seed: int, stream: str) -> np.random.Generator:
 def resample_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return the mean of each column in each resample, float64, (draws, columns).
 
-    Parameters
-    ----------
-    values : ndarray of float, (subjects, columns)
-        NaN where a subject has no value: the subject then does not count in that column.
-    counts : ndarray of float64, (draws, subjects)
-        How often each subject occurs: the same for every column, so that columns stay paired.
-
-    Notes
-    -----
-    NaN where a resample holds no value. A column's draws lie side by side in memory, as quantiles
-    need.
+    `values` are float, (subjects, columns), NaN where a subject has no value: the subject then does
+    not count in that column. `counts`, float64, (draws, subjects), says how often each subject
+    occurs: the same for every column, so that columns stay paired. NaN where a resample holds no
+    value. A column's draws lie side by side in memory, as quantiles need.
     """
     known = np.isfinite(values)
     sums = np.where(known, values, 0.0).T @ counts.T
@@ -49,21 +42,13 @@ def resample_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Resamples:
-    """Resamples of subjects within groups: too large to keep, so drawn anew, always the same.
+    """Resamples of subjects within groups: too large to keep, so drawn anew, always the same."""
 
-    Attributes
-    ----------
-    groups : ndarray of int, (subjects,)
-        0, 1, …; −1 for no group. Subjects in an order that does not depend on the file.
-    draws, seed : int
-    streams : tuple of str
-        Names each group's draws, in order of the codes: other names give independent draws.
-    """
-
+    # int, (subjects,): 0, 1, …; −1 for none. In an order that does not depend on the file.
     groups: np.ndarray
     draws: int
     seed: int
-    streams: tuple[str, ...]
+    streams: tuple[str, ...]  # name each group's draws, by code: other names give independent draws
 
     def __post_init__(self) -> None:
         if len(self.groups) and self.groups.max() >= len(self.streams):
@@ -97,17 +82,10 @@ class Resamples:
     def draw_squared_errors(self, influence: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """Yield each group's share of a sum's squared standard error in every resample.
 
-        Parameters
-        ----------
-        influence : ndarray of float64, (subjects, columns)
-            Each subject's share of what is estimated, of mean 0 in every group; 0 without a value.
-
-        Yields
-        ------
-        group : int
-        squared : ndarray of float64, (draws, columns)
-            n / (n − 1) Σ (influence − its mean in the resample)², n the group's subjects with a
-            value; 0 for a group that does not bear on a column.
+        `influence`, float64, (subjects, columns), is each subject's share of what is estimated, of
+        mean 0 in every group, and 0 without a value. Yields the group and, float64, (draws,
+        columns), n / (n − 1) Σ (influence − its mean in the resample)², n being the group's
+        subjects with a value; 0 for a group that does not bear on a column.
         """
         squared, current = np.empty((0, 0)), -1
         for group, rows, part, counts in self.draw(influence):

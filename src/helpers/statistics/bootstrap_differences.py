@@ -36,13 +36,9 @@ class IntervalResult:
 def take_gaps(means: np.ndarray, best: np.ndarray, worst: np.ndarray, sign: np.ndarray) -> np.ndarray:
     """Return best − worst of group means in the direction of each column's metric, (..., columns).
 
-    Parameters
-    ----------
-    means : ndarray of float64, (..., groups, columns)
-    best, worst : ndarray of int, (columns,)
-        Codes of the groups; −1 where nothing is compared: NaN.
-    sign : ndarray of float64, (columns,)
-        +1 where higher is better, else −1.
+    `means` are float64, (..., groups, columns); `best` and `worst`, int, (columns,), codes of the
+    groups, −1 where nothing is compared: NaN; `sign`, float64, (columns,), is +1 where higher is
+    better, else −1.
     """
     columns = np.arange(means.shape[-1])
     if not means.shape[-2]:
@@ -95,17 +91,10 @@ def find_difference(
 ) -> IntervalResult:
     """Find the 95 % bootstrap-t interval of a difference between groups, and the p-value of none.
 
-    Parameters
-    ----------
-    draws : ndarray of float64, (draws, columns)
-        The difference in each resample; draws without a value are left out.
-    estimate : ndarray of float64, (columns,)
-    influence : ndarray of float64, (subjects, columns)
-        Each person's bearing on it (:func:`find_gap_influence`).
-    resamples : Resamples
-        What `draws` come from.
-    selection : PostSelection, optional
-        Where the groups were picked by looking: the interval is widened (:func:`widen_for_choice`).
+    `draws`, float64, (draws, columns), is the difference in each of `resamples`; those without a
+    value are left out. `estimate` is float64, (columns,); `influence`, float64, (subjects,
+    columns), each person's bearing on it (:func:`find_gap_influence`). With a `selection`, where
+    the groups were picked by looking, the interval is widened (:func:`widen_for_choice`).
 
     Notes
     -----
@@ -117,10 +106,8 @@ def find_difference(
     of each sample for real: how often each kind of interval holds the truth stands in
     docs/METHODS.md.
 
-    References
-    ----------
-    Hall 1988, *Annals of Statistics* 16:927 (symmetric bootstrap-t: coverage right to n⁻²); Efron &
-    Tibshirani 1993, section 12.5.
+    Sources: Hall 1988, *Annals of Statistics* 16:927 (symmetric bootstrap-t: coverage right to
+    n⁻²); Efron & Tibshirani 1993, section 12.5.
     """
     corrected, df = _find_squared_error(influence, resamples.groups)
     error = np.sqrt(corrected)
@@ -144,12 +131,8 @@ def find_mean_intervals(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the 95 % bootstrap-t interval of every group's mean: low and high, (groups, columns).
 
-    Parameters
-    ----------
-    grouped : GroupedValues
-    drawn : ndarray of float64, (draws, groups, columns)
-        Group means in the resamples; groups of `resamples` beyond these are not looked at.
-    resamples : Resamples
+    `drawn`, float64, (draws, groups, columns), has the group means in the resamples; groups of
+    `resamples` beyond these are not looked at.
 
     Notes
     -----
@@ -157,10 +140,8 @@ def find_mean_intervals(
     unlike :func:`find_difference`, and the same limit: the skewness of one group's scores is real
     and makes the interval longer on the side of its long tail.
 
-    References
-    ----------
-    Efron & Tibshirani 1993, section 12.5. Hall 1988, *Annals of Statistics* 16:927 (right to 1/n on
-    each side, as BCa, but for small groups closer).
+    Sources: Efron & Tibshirani 1993, section 12.5. Hall 1988, *Annals of Statistics* 16:927 (right
+    to 1/n on each side, as BCa, but for small groups closer).
     """
     moments, codes = grouped.moments, grouped.codes
     low, high = np.full((2, *moments.n.shape), np.nan)

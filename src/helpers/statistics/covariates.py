@@ -27,20 +27,11 @@ _SEPARATOR = "; "
 
 @dataclass(frozen=True)
 class Covariate:
-    """One covariate of every subject, encoded once.
-
-    Attributes
-    ----------
-    name : str
-    numbers : ndarray of float64, (subjects,)
-        The number, or the level's place; NaN where unknown.
-    levels : tuple of str or None
-        Names of the levels; None for a number.
-    """
+    """One covariate of every subject, encoded once."""
 
     name: str
-    numbers: np.ndarray
-    levels: tuple[str, ...] | None
+    numbers: np.ndarray  # float64, (subjects,): the number, or the level's place; NaN where unknown
+    levels: tuple[str, ...] | None  # names of the levels; None for a number
 
     @property
     def known(self) -> np.ndarray:
@@ -50,67 +41,34 @@ class Covariate:
 
 @dataclass(frozen=True)
 class CovariateUse:
-    """How a covariate enters a fit, or why it does not.
-
-    Attributes
-    ----------
-    name : str
-    form : str
-        "spline", "line" or "levels"; empty where it is not used.
-    inflation : float
-        Variance inflation of its worst direction, given the base and the covariates before it.
-    reason : str
-        Why it is not used.
-    mimics_base : bool
-        Whether it is left out because it cannot be told from what is of interest.
-    """
+    """How a covariate enters a fit, or why it does not."""
 
     name: str
-    form: str = ""
+    form: str = ""  # "spline", "line" or "levels"; empty where it is not used
+    # Variance inflation of its worst direction, given the base and the covariates before it.
     inflation: float = np.nan
-    reason: str = ""
-    mimics_base: bool = False
+    reason: str = ""  # why it is not used
+    mimics_base: bool = False  # left out because it cannot be told from what is of interest
 
 
 @dataclass(frozen=True)
 class SubjectSelection:
-    """Who takes part in a fit, and which covariates can be looked at.
+    """Who takes part in a fit, and which covariates can be looked at."""
 
-    Attributes
-    ----------
-    rows : ndarray of bool, (subjects,)
-    covariates : list of Covariate
-        With rare levels pooled; still of all subjects.
-    n_missing, n_rare : int
-        Subjects left out for an unknown covariate, or for a level that hardly anyone shares.
-    dropped : dict of str
-        Reason by name of the covariates that are left out.
-    """
-
-    rows: np.ndarray
-    covariates: list[Covariate]
-    n_missing: int
-    n_rare: int
-    dropped: dict[str, str]
+    rows: np.ndarray  # bool, (subjects,)
+    covariates: list[Covariate]  # with rare levels pooled; still of all subjects
+    n_missing: int  # subjects left out for an unknown covariate
+    n_rare: int  # ... or for a level that hardly anyone shares
+    dropped: dict[str, str]  # the reason, by name of the covariates that are left out
 
 
 @dataclass(frozen=True, eq=False)
 class CovariateFit(SubjectSelection):
-    """A design of what is of interest and the covariates, for those who take part.
+    """A design of what is of interest and the covariates, for those who take part."""
 
-    Attributes
-    ----------
-    base : ndarray of float64, (subjects in the fit, columns), or None
-        What is of interest; None where there is nothing to fit.
-    columns : ndarray of float64, (subjects in the fit, parameters)
-        The covariates', each of mean 0.
-    uses : list of CovariateUse
-        One per covariate.
-    """
-
-    base: np.ndarray | None
-    columns: np.ndarray
-    uses: list[CovariateUse]
+    base: np.ndarray | None  # float64, (subjects in the fit, columns), of interest; None: nothing to fit
+    columns: np.ndarray  # float64, (subjects in the fit, parameters): the covariates', each of mean 0
+    uses: list[CovariateUse]  # one per covariate
 
     @cached_property
     def design(self) -> np.ndarray:

@@ -23,16 +23,9 @@ def measure_cliffs_delta(
 
     The same number is known as the rank-biserial r (Kerby 2014).
 
-    Parameters
-    ----------
-    grouped : GroupedValues
-    first, second : int or ndarray of int, (columns,)
-        Codes of the groups, for all columns or each. Positive where the first tends to be higher.
-
-    Returns
-    -------
-    Intervals
-        (columns,), from −1 to 1; no interval where a group has a single value.
+    `first` and `second`, int or ndarray of int, (columns,), are codes of the groups, for all
+    columns or each: positive where the first tends to be higher. Returns (columns,), from −1 to 1;
+    no interval where a group has a single value.
 
     Notes
     -----
@@ -40,10 +33,8 @@ def measure_cliffs_delta(
     and ties, from the unbiased variance (at least (1 − δ²) / (n₁ n₂ − 1)). Groups that do not
     overlap have the bound (m − z²) / (m + z²), m the smaller group's size.
 
-    References
-    ----------
-    Cliff 1993, *Psychological Bulletin* 114:494; Feng & Cliff 2004, *Journal of Modern Applied
-    Statistical Methods* 3:322. Estimates equal the RBC of `pingouin.mwu`.
+    Sources: Cliff 1993, *Psychological Bulletin* 114:494; Feng & Cliff 2004, *Journal of Modern
+    Applied Statistical Methods* 3:322. Estimates equal the RBC of `pingouin.mwu`.
     """
     pair = PairMembers.select(grouped, first, second)
     both = pair.first | pair.second
@@ -76,10 +67,7 @@ def measure_cliffs_delta(
 def measure_epsilon_squared(grouped: GroupedValues) -> Intervals:
     """Measure the share of the ranks' variation that lies between groups: H / (n − 1), from 0 to 1.
 
-    Returns
-    -------
-    Intervals
-        (columns,); no interval for groups that do not overlap.
+    Returns (columns,); no interval for groups that do not overlap.
 
     Notes
     -----
@@ -88,11 +76,9 @@ def measure_epsilon_squared(grouped: GroupedValues) -> Intervals:
     groups is within 3 % of nominal (tests). It begins at 0 where F is not significant at 2.5 %, and
     is 0 to 0 where F is smaller than chance would have it.
 
-    References
-    ----------
-    Kelley 1935; Tomczak & Tomczak 2014, *Trends in Sport Sciences* 1:19. Ranks in place of values:
-    Conover & Iman 1981, *American Statistician* 35:124. Interval: Steiger 2004, *Psychological
-    Methods* 9:164.
+    Sources: Kelley 1935; Tomczak & Tomczak 2014, *Trends in Sport Sciences* 1:19. Ranks in place of
+    values: Conover & Iman 1981, *American Statistician* 35:124. Interval: Steiger 2004,
+    *Psychological Methods* 9:164.
     """
     found = run_kruskal_wallis(grouped)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -49,34 +49,20 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What :func:`judge_columns` found.
+    """What :func:`judge_columns` found: float64, (pairs, columns), NaN where not compared."""
 
-    Attributes
-    ----------
-    verdict : ndarray of str, (columns,)
-        A :class:`Verdict`'s value; empty where fewer than two groups are compared or no margin is
-        given.
-    first, second : ndarray of int64, (pairs,)
-        Codes of the groups of each pair.
-    difference : ndarray of float64, (pairs, columns)
-        Mean of the first − mean of the second; NaN for a pair that is not compared.
-    low, high : ndarray of float64, (pairs, columns)
-        Intervals that hold for all pairs of a column together, at 1 − alpha.
-    low_equivalence, high_equivalence : ndarray of float64, (pairs, columns)
-        Intervals of each pair alone, at 1 − 2 alpha.
-    detectable : ndarray of float64, (pairs, columns)
-        Minimum detectable difference: the smallest true one that Welch's test of this pair alone
-        finds with the power asked for, given the groups' numbers and spread.
-    """
-
+    # str, (columns,): a Verdict's value; empty where fewer than two groups are compared or no
+    # margin is given.
     verdict: np.ndarray
-    first: np.ndarray
+    first: np.ndarray  # int64, (pairs,): codes of the groups of each pair
     second: np.ndarray
-    difference: np.ndarray
-    low: np.ndarray
+    difference: np.ndarray  # mean of the first − mean of the second
+    low: np.ndarray  # of intervals that hold for all pairs of a column together, at 1 − alpha
     high: np.ndarray
-    low_equivalence: np.ndarray
+    low_equivalence: np.ndarray  # of intervals of each pair alone, at 1 − 2 alpha
     high_equivalence: np.ndarray
+    # Minimum detectable difference: the smallest true one that Welch's test of this pair alone
+    # finds with the power asked for, given the groups' numbers and spread.
     detectable: np.ndarray
 
 
@@ -93,6 +79,8 @@ def judge(
 ) -> np.ndarray:
     """Judge every column by the intervals of all its pairs' differences: str, (columns,).
 
+    A SegfairError for a margin that is not above 0, or alpha outside of 0 to 0.5.
+
     Parameters
     ----------
     low, high, low_equivalence, high_equivalence : ndarray of float64, (pairs, columns)
@@ -104,11 +92,6 @@ def judge(
     alpha : float
     compared : ndarray of bool, (pairs, columns), optional
         Pairs that count; all by default. One without an interval (NaN) cannot be inside the margin.
-
-    Raises
-    ------
-    SegfairError
-        A margin that is not above 0, or alpha outside of 0 to 0.5.
     """
     margin = np.asarray(margin, np.float64)
     if (margin <= 0).any():
@@ -142,19 +125,12 @@ def judge_columns(
 ) -> Verdicts:
     """Judge the differences between the groups' means by Welch's intervals of all pairs.
 
-    Parameters
-    ----------
-    grouped : GroupedValues margin, p_adjusted, alpha
-        See :func:`judge`, also for what is raised.
-    power : float
-        For the minimum detectable difference.
-    smallest_group : int
-        Groups with fewer values in a column are not compared there; at least 2.
+    `margin`, `p_adjusted` and `alpha` are those of :func:`judge`, as is what is raised; `power` is
+    for the minimum detectable difference. Groups with fewer than `smallest_group` (at least 2)
+    values in a column are not compared there.
 
-    References
-    ----------
-    Schuirmann 1987, *Journal of Pharmacokinetics and Biopharmaceutics* 15:657; Berger 1982,
-    *Technometrics* 24:295; Tamhane 1979, *JASA* 74:471 (T2); Šidák 1967, *JASA* 62:626.
+    Sources: Schuirmann 1987, *Journal of Pharmacokinetics and Biopharmaceutics* 15:657; Berger
+    1982, *Technometrics* 24:295; Tamhane 1979, *JASA* 74:471 (T2); Šidák 1967, *JASA* 62:626.
     """
     moments = grouped.moments
     first, second = list_pairs(grouped.groups)
@@ -183,23 +159,13 @@ def find_detectable_difference(
 ) -> np.ndarray:
     """Return the minimum detectable difference: what a two-sided t test finds with a given power.
 
-    Parameters
-    ----------
-    error, df : ndarray of float64, any equal shape
-        Standard error of the difference, √(s₁²/n₁ + s₂²/n₂) say, and its degrees of freedom.
-    alpha, power : float
-        Level of the test (smaller where it is one of many), and the power, between it and 1: else a
-        SegfairError.
+    `error` and `df`, float64, of any equal shape, are the standard error of the difference,
+    √(s₁²/n₁ + s₂²/n₂) say, and its degrees of freedom; `alpha` the level of the test (smaller where
+    it is one of many) and `power` between it and 1: else a SegfairError. The result is in the unit
+    of the standard error, NaN where there is none. It says something of the sample's size and
+    spread, not of the difference found in it.
 
-    Returns
-    -------
-    ndarray of float64
-        In the unit of the standard error; NaN where there is none. It says something of the
-        sample's size and spread, not of the difference found in it.
-
-    References
-    ----------
-    Cohen 1988, *Statistical Power Analysis*, chapter 2. Equal to
+    Source: Cohen 1988, *Statistical Power Analysis*, chapter 2. Equal to
     `statsmodels.stats.power.TTestIndPower` for equal sizes and variances.
     """
     if not alpha < power < 1:

@@ -59,6 +59,9 @@ def infer_effect(
 ) -> SurfaceEffect:
     """Test one variable's effect on the errors at every vertex, given covariates, by permutation.
 
+    A SegfairError where the inputs' numbers of rows or vertices differ, or `permutations` is below
+    1.
+
     Parameters
     ----------
     errors_mm : ndarray of float, (n_scans, n_vertices)
@@ -91,11 +94,6 @@ def infer_effect(
     SurfaceEffect
         NaN, with a note, wherever there is nothing to test.
 
-    Raises
-    ------
-    SegfairError
-        The inputs' numbers of rows or vertices differ, or `permutations` is below 1.
-
     Notes
     -----
     Freedman & Lane (1983): residuals of the model without the tested variable are permuted and the
@@ -117,13 +115,11 @@ def infer_effect(
     two-sided. F is enhanced as its square root, which is on the scale of t. Random permutations
     are computed in single precision: values within 1e-5 (relative) count as equal.
 
-    References
-    ----------
-    Freedman & Lane, J Bus Econ Stat 1:292-298, 1983. Winkler et al., Permutation inference for the
-    general linear model, NeuroImage 92:381-397, 2014; Multi-level block permutation, NeuroImage
-    123:253-268, 2015. Janssen, Stat Probab Lett 36:9-21, 1997. Chung & Romano, Ann Stat 41:484-507,
-    2013. DiCiccio & Romano, JASA 112:1211-1220, 2017. Phipson & Smyth, Stat Appl Genet Mol Biol
-    9:39, 2010. Liang & Zeger, Biometrika 73:13-22, 1986 (`standard_error`).
+    Sources: Freedman & Lane, J Bus Econ Stat 1:292-298, 1983. Winkler et al., Permutation inference
+    for the general linear model, NeuroImage 92:381-397, 2014; Multi-level block permutation,
+    NeuroImage 123:253-268, 2015. Janssen, Stat Probab Lett 36:9-21, 1997. Chung & Romano, Ann Stat
+    41:484-507, 2013. DiCiccio & Romano, JASA 112:1211-1220, 2017. Phipson & Smyth, Stat Appl Genet
+    Mol Biol 9:39, 2010. Liang & Zeger, Biometrika 73:13-22, 1986 (`standard_error`).
     """
     errors, tested = np.asarray(errors_mm), np.asarray(tested, float)
     groups = None if variance_groups is None else np.unique(np.asarray(variance_groups), return_inverse=True)[1]

@@ -13,44 +13,23 @@ from helpers.errors import SegfairError
 
 @dataclass(frozen=True)
 class Moments:
-    """Number, mean and variance of each column in each group.
+    """Number, mean and variance of each column in each group: (groups, columns)."""
 
-    Attributes
-    ----------
-    n : ndarray of int64, (groups, columns)
-    mean : ndarray of float64, (groups, columns)
-        NaN where a group has no value.
-    variance : ndarray of float64, (groups, columns)
-        With n − 1; NaN under two values, exactly 0 where all values are equal.
-    """
-
-    n: np.ndarray
-    mean: np.ndarray
-    variance: np.ndarray
+    n: np.ndarray  # int64
+    mean: np.ndarray  # float64; NaN where a group has no value
+    variance: np.ndarray  # float64, with n − 1; NaN under two values, exactly 0 where all are equal
 
 
 @dataclass(frozen=True, eq=False)
 class GroupedValues:
     """Every subject's values and group. What is computed from them is kept: moments, ranks.
 
-    Attributes
-    ----------
-    matrix : ndarray of float64, (subjects, columns)
-        NaN where a subject has no value.
-    codes : ndarray of int64, (subjects,)
-        Group of each subject, 0, 1, …; −1 for none.
-    groups : int
-        Number of groups; by default the highest code plus one.
-
-    Raises
-    ------
-    SegfairError
-        The arrays do not fit each other (:func:`check_columns`).
+    A SegfairError where the arrays do not fit each other (:func:`check_columns`).
     """
 
-    matrix: np.ndarray
-    codes: np.ndarray
-    groups: int = 0
+    matrix: np.ndarray  # float64, (subjects, columns); NaN where a subject has no value
+    codes: np.ndarray  # int64, (subjects,): the group, 0, 1, …; −1 for none
+    groups: int = 0  # how many; by default the highest code plus one
 
     def __post_init__(self) -> None:
         matrix, codes = check_columns(self.matrix, self.codes)
@@ -86,17 +65,10 @@ class GroupedValues:
 
 @dataclass(frozen=True)
 class PairMembers:
-    """The members of two groups, which may be other groups in each column.
+    """The members of two groups, which may be other groups in each column: (subjects, columns)."""
 
-    Attributes
-    ----------
-    values : ndarray of float64, (subjects, columns)
-    first, second : ndarray of bool, (subjects, columns)
-        Who belongs to the group and has a value.
-    """
-
-    values: np.ndarray
-    first: np.ndarray
+    values: np.ndarray  # float64
+    first: np.ndarray  # bool: who belongs to the group and has a value
     second: np.ndarray
 
     @classmethod

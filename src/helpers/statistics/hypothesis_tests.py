@@ -35,45 +35,25 @@ LARGEST_EXACT = 8
 
 @dataclass(frozen=True)
 class Comparison:
-    """One test per column.
-
-    Attributes
-    ----------
-    statistic, p : ndarray of float64, (columns,)
-        p-values are two-sided.
-    df, df_error : ndarray of float64, (columns,)
-        Degrees of freedom: of F both, of H the first, of t the second; else NaN.
-    n : ndarray of int64, (columns,)
-        Subjects with a value and a group.
-    """
+    """One test per column: float64, (columns,); p-values are two-sided."""
 
     statistic: np.ndarray
     p: np.ndarray
-    df: np.ndarray
-    df_error: np.ndarray
-    n: np.ndarray
+    df: np.ndarray  # degrees of freedom: of F and H the first, else NaN
+    df_error: np.ndarray  # of F and t the second, else NaN
+    n: np.ndarray  # int64: subjects with a value and a group
 
 
 @dataclass(frozen=True)
 class PairComparisons:
-    """One test per pair of groups and column.
+    """One test per pair of groups and column: float64, (pairs, columns)."""
 
-    Attributes
-    ----------
-    first, second : ndarray of int64, (pairs,)
-        Codes of the groups, first < second, in lexical order.
-    difference, squared_error, statistic, p : ndarray of float64, (pairs, columns)
-        First − second, of means or of mean ranks, with its squared standard error.
-    df : ndarray of float64, (pairs, columns)
-        NaN for a statistic that has none.
-    """
-
-    first: np.ndarray
+    first: np.ndarray  # int64, (pairs,): codes of the groups, first < second, in lexical order
     second: np.ndarray
-    difference: np.ndarray
-    squared_error: np.ndarray
+    difference: np.ndarray  # first − second, of means or of mean ranks
+    squared_error: np.ndarray  # its squared standard error
     statistic: np.ndarray
-    df: np.ndarray
+    df: np.ndarray  # NaN for a statistic that has none
     p: np.ndarray
 
 

@@ -9,12 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Intervals:
-    """Estimates with their intervals; NaN where there is none.
-
-    Attributes
-    ----------
-    estimate, low, high : ndarray of float64, (columns,) or (rows, columns)
-    """
+    """Estimates and intervals, float64, (columns,) or (rows, columns); NaN where there is none."""
 
     estimate: np.ndarray
     low: np.ndarray
@@ -23,18 +18,10 @@ class Intervals:
 
 @dataclass(frozen=True)
 class SortedDraws:
-    """Draws of many things, those of each in order: what quantiles are read from.
+    """Draws of many things, those of each in order: what quantiles are read from."""
 
-    Attributes
-    ----------
-    ordered : ndarray of float64, (..., draws)
-        Draws without a value come last, as NaN.
-    number : ndarray of int64, (...)
-        Draws with a value.
-    """
-
-    ordered: np.ndarray
-    number: np.ndarray
+    ordered: np.ndarray  # float64, (..., draws); those without a value come last, as NaN
+    number: np.ndarray  # int64, (...): draws with a value
 
     @classmethod
     def sort(cls, draws: np.ndarray) -> SortedDraws:

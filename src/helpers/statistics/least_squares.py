@@ -13,22 +13,11 @@ ROUNDING = 1e-20  # a variance below this share of the squared value is rounding
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """Ordinary least squares on one design, decomposed once for any number of responses.
+    """Ordinary least squares on one design, decomposed once for any number of responses."""
 
-    Attributes
-    ----------
-    projection : ndarray of float64, (parameters, subjects)
-        (XᵀX)⁻¹Xᵀ.
-    basis : ndarray of float64, (subjects, parameters)
-        Orthonormal basis of the design's columns.
-    slack : ndarray of float64, (subjects,)
-        1 − leverage.
-    df_residual : int
-    """
-
-    projection: np.ndarray
-    basis: np.ndarray
-    slack: np.ndarray
+    projection: np.ndarray  # float64, (parameters, subjects): (XᵀX)⁻¹Xᵀ
+    basis: np.ndarray  # float64, (subjects, parameters): orthonormal, of the design's columns
+    slack: np.ndarray  # float64, (subjects,): 1 − leverage
     df_residual: int
 
     @classmethod
@@ -41,20 +30,11 @@ class LeastSquares:
     def estimate(self, responses: np.ndarray, contrasts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Estimate linear combinations of the coefficients, with HC3 covariance.
 
-        Parameters
-        ----------
-        responses : ndarray of float64, (subjects, columns)
-            Without NaN.
-        contrasts : ndarray of float64, (contrasts, parameters)
+        `responses`, float64, (subjects, columns), have no NaN; `contrasts` are float64, (contrasts,
+        parameters). Returns the estimates, (columns, contrasts), and their covariance, (columns,
+        contrasts, contrasts), both float64.
 
-        Returns
-        -------
-        estimates : ndarray of float64, (columns, contrasts)
-        covariance : ndarray of float64, (columns, contrasts, contrasts)
-
-        References
-        ----------
-        MacKinnon & White 1985 (HC3), as in Long & Ervin 2000: squared residuals over (1 −
+        Source: MacKinnon & White 1985 (HC3), as in Long & Ervin 2000: squared residuals over (1 −
         leverage)².
         """
         weights = contrasts @ self.projection

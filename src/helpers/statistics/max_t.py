@@ -24,25 +24,19 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class FamilyTests:
-    """What :func:`run_max_t` found, per attribute and column; NaN where no test could be made.
+    """What :func:`run_max_t` found: float64, (attributes, columns); NaN: nothing was tested."""
 
-    Attributes
-    ----------
-    statistic : ndarray of float64, (attributes, columns)
-        Kruskal–Wallis H.
-    p, p_step_down : ndarray of float64, (attributes, columns)
-        By permutation, plain and adjusted over the whole family; at least 1 / (permutations + 1).
-    """
-
-    statistic: np.ndarray
-    p: np.ndarray
-    p_step_down: np.ndarray
+    statistic: np.ndarray  # Kruskal–Wallis H
+    p: np.ndarray  # by permutation; at least 1 / (permutations + 1)
+    p_step_down: np.ndarray  # the same, adjusted over the whole family
 
 
 def run_max_t(
     values: np.ndarray, groups: np.ndarray, *, permutations: int, seed: int, smallest_group: int = 1
 ) -> FamilyTests:
     """Test every attribute on every column by Kruskal–Wallis, adjusted by permutation of people.
+
+    A SegfairError where shapes do not fit, or no permutation is asked for.
 
     Parameters
     ----------
@@ -54,11 +48,6 @@ def run_max_t(
     permutations, seed : int
     smallest_group : int
         Groups with fewer values in a column are left out of that column's test.
-
-    Raises
-    ------
-    SegfairError
-        Shapes do not fit, or no permutation is asked for.
 
     Notes
     -----
@@ -80,10 +69,8 @@ def run_max_t(
     whoever the permutation puts into the groups kept, with ranks among all: the statistic then
     differs a little from :func:`helpers.statistics.hypothesis_tests.run_kruskal_wallis`'.
 
-    References
-    ----------
-    Westfall & Young 1993, *Resampling-Based Multiple Testing*, algorithms 2.5 and 2.8; Ge, Dudoit &
-    Speed 2003, *TEST* 12:1, boxes 2 and 3.
+    Sources: Westfall & Young 1993, *Resampling-Based Multiple Testing*, algorithms 2.5 and 2.8; Ge,
+    Dudoit & Speed 2003, *TEST* 12:1, boxes 2 and 3.
     """
     groups = np.asarray(groups)
     if groups.ndim != 2:

@@ -15,16 +15,10 @@ class PermutedStatistic:
 
     Vertices that all scans have are handled as one, the others by their pattern of missing scans.
 
-    Parameters
-    ----------
-    fit : SurfaceFit
-    known : ndarray of bool, (n_scans, n_vertices)
-        Which scans have each of the fitted vertices.
-    design : SurfaceDesign
-        Without groups the statistic is ordinary least squares' t² or F, with them Wald's from a
-        variance per group, see :func:`helpers.statistics.freedman_lane.infer_effect`.
-    dtype : type
-        float32 or float64.
+    `known`, bool, (n_scans, n_vertices), says which scans have each of the fitted vertices. With a
+    `design` without groups the statistic is ordinary least squares' t² or F, with them Wald's from
+    a variance per group, see :func:`helpers.statistics.freedman_lane.infer_effect`. `dtype` is
+    float32 or float64.
     """
 
     def __init__(self, fit: SurfaceFit, known: np.ndarray, design: SurfaceDesign, dtype: type) -> None:
@@ -52,10 +46,7 @@ class PermutedStatistic:
     def measure(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return F (or t²) and the sign of the first tested column, each (n_orders, n_vertices).
 
-        Parameters
-        ----------
-        rows : ndarray of int, (n_orders, n_scans)
-            Which row of the design each scan gets.
+        `rows`, int, (n_orders, n_scans), says which row of the design each scan gets.
         """
         design = self.columns[:, rows]
         shape = (len(rows), len(self.degrees))

@@ -34,14 +34,9 @@ def find_range_quantile(number: np.ndarray, df: np.ndarray) -> np.ndarray:
 def widen_for_choice(number: np.ndarray, p: np.ndarray, df: np.ndarray) -> np.ndarray:
     """Return the factor on the reach of an interval of best − worst, (columns,); 1 for two groups.
 
-    Parameters
-    ----------
-    number : ndarray of int, (columns,)
-        Groups among which the two were picked.
-    p : ndarray of float64, (columns,)
-        Of the test over all groups; NaN counts as not significant.
-    df : ndarray of float64, (columns,)
-        Of the difference.
+    `number`, int, (columns,), are the groups among which the two were picked; `p`, float64,
+    (columns,), is of the test over all groups, where NaN counts as not significant; `df`, float64,
+    (columns,), of the difference.
 
     Notes
     -----
@@ -52,9 +47,7 @@ def widen_for_choice(number: np.ndarray, p: np.ndarray, df: np.ndarray) -> np.nd
     in at most 5 % of the studies in which all groups are alike (12 % if the choice is not allowed
     for, with three groups; 20 % with four), without being too wide where they are not.
 
-    References
-    ----------
-    Hayter 1986, *JASA* 81:1000; Tukey 1953, as in Miller 1981, *Simultaneous Statistical
+    Sources: Hayter 1986, *JASA* 81:1000; Tukey 1953, as in Miller 1981, *Simultaneous Statistical
     Inference*, section 2.1.
     """
     widened = np.ones(len(number))

@@ -29,16 +29,10 @@ class MeshGraph:
 def link_vertices(faces: np.ndarray, areas_mm2: np.ndarray) -> MeshGraph:
     """Return the graph whose edges are the sides of a mesh's triangles.
 
-    Parameters
-    ----------
-    faces : ndarray of int, (n_faces, 3)
-    areas_mm2 : ndarray of float, (n_vertices,)
-        The area each vertex stands for.
+    A SegfairError where `faces` is not of shape (n_faces, 3), or names a vertex that has no area.
 
-    Raises
-    ------
-    SegfairError
-        `faces` is not of shape (n_faces, 3), or names a vertex that has no area.
+    `faces` are int, (n_faces, 3); `areas_mm2`, float, (n_vertices,), is what each vertex stands
+    for.
     """
     faces, areas = np.asarray(faces), np.asarray(areas_mm2, float)
     count = len(areas)
@@ -57,31 +51,15 @@ def link_vertices(faces: np.ndarray, areas_mm2: np.ndarray) -> MeshGraph:
 
 
 def enhance_clusters(
-    maps: np.ndarray,
-    graph: MeshGraph,
-    *,
-    height_power: float = HEIGHT_POWER,
-    extent_power: float = EXTENT_POWER,
+    maps: np.ndarray, graph: MeshGraph, *, height_power: float = HEIGHT_POWER, extent_power: float = EXTENT_POWER
 ) -> np.ndarray:
     """Enhance what is large and lies together: threshold-free cluster enhancement, exact.
 
-    Parameters
-    ----------
-    maps : ndarray of float, (n_maps, n_vertices)
-        Signed statistics; NaN where there is none, which no cluster reaches across.
-    graph : MeshGraph
-    height_power, extent_power : float
-        H and E.
+    A SegfairError where the maps have another number of vertices than the graph.
 
-    Returns
-    -------
-    ndarray of float64, (n_maps, n_vertices)
-        With the sign of `maps`, positive and negative parts enhanced apart; 0 where NaN.
-
-    Raises
-    ------
-    SegfairError
-        The maps have another number of vertices than the graph.
+    `maps`, float, (n_maps, n_vertices), are signed statistics, NaN where there is none, which no
+    cluster reaches across; the powers are H and E. The result is float64, of the same shape, with
+    the sign of `maps`, positive and negative parts enhanced apart; 0 where NaN.
 
     Notes
     -----
@@ -92,10 +70,8 @@ def enhance_clusters(
     found as a merge tree: every vertex climbs to the peak of its basin, basins meet at their
     highest saddle, and the part of the lower peak ends there (the elder rule).
 
-    References
-    ----------
-    Smith & Nichols, Threshold-free cluster enhancement, NeuroImage 44:83-98, 2009.
-    Carr, Snoeyink & Axen, Computing contour trees in all dimensions, Comput Geom 24:75-94, 2003.
+    Sources: Smith & Nichols, Threshold-free cluster enhancement, NeuroImage 44:83-98, 2009. Carr,
+    Snoeyink & Axen, Computing contour trees in all dimensions, Comput Geom 24:75-94, 2003.
     """
     maps = np.asarray(maps)
     count = len(graph.areas_mm2)
@@ -185,11 +161,7 @@ def _follow(leads_to: dict[int, int], peak: int) -> int:
 
 
 def _integrate(
-    levels: np.ndarray,
-    areas: np.ndarray,
-    peaks: np.ndarray,
-    merges: list[tuple[int, int, int]],
-    extent_power: float,
+    levels: np.ndarray, areas: np.ndarray, peaks: np.ndarray, merges: list[tuple[int, int, int]], extent_power: float
 ) -> np.ndarray:
     """Return each place's integral: down its branch to where that ends, then on along the higher.
 

@@ -53,6 +53,11 @@ def name_organ(organ: Any) -> str:
     return "all organs" if str(organ) == POOLED else name_for_people(str(organ))
 
 
+def name_scan(number: int) -> str:
+    """Return a scan's name for people, by its number in the study: ``scan 007``."""
+    return f"scan {number:03d}"
+
+
 def start_sentence(text: str) -> str:
     """Return a text with a capital first letter, the others as they are."""
     return f"{text[:1].upper()}{text[1:]}"
