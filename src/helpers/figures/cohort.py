@@ -17,10 +17,7 @@ _PAIR_HEIGHT_PX, _PAIR_SPACING_PX = 210, 110
 def plot_flow(flow: pd.DataFrame) -> go.Figure:
     """Draw the exclusion flow: scans found, out by reason, included.
 
-    Parameters
-    ----------
-    flow : DataFrame
-        ``step`` and ``scans``, in order, from :class:`helpers.cohort.Cohort`.
+    `flow` has ``step`` and ``scans``, in order, from :class:`helpers.cohort.Cohort`.
     """
     inner = len(flow) - 2
     counts = list(flow["scans"])

@@ -50,8 +50,6 @@ def plot_people(
         One row per person: ``number``, ``scans``, ``score`` (the metric, or what is left of it
         after adjustment), ``place`` (a number, or a group: an ordered category) and ``colour`` (one
         of `colours` or :data:`OTHERS`; empty text where nothing is coloured).
-    metric : str
-        A key of :data:`helpers.vocabulary.measures.MEASURES`.
     across : str
         Title of the x axis, with its unit.
     colours : sequence of str
@@ -61,7 +59,6 @@ def plot_people(
         means: the same with one row per group.
     adjusted_for : sequence of str
         Covariates, in words.
-    title, footnote : str
     selected : sequence of int
         Numbers of the people who are marked; nobody means everybody.
 

@@ -40,18 +40,8 @@ _PARTS = (
 def plot_gap_forest(disparity: pd.DataFrame, metric: str, attribute: str | None = None) -> go.Figure:
     """Plot the gap between the best and the worst group with its interval, per organ and model.
 
-    Parameters
-    ----------
-    disparity : DataFrame
-        ``fairness/disparity.csv``.
-    metric : str
-    attribute : str, optional
-        One attribute; all by default, one panel each.
-
-    Returns
-    -------
-    Figure
-        Shaded: the margin on both sides of zero. What could not be compared is named beneath.
+    `disparity` is ``fairness/disparity.csv``. One panel for each attribute, or for `attribute`
+    alone; shaded: the margin on both sides of zero. What could not be compared is named beneath.
     """
     title = f"Gap in {find_measure(metric).name} between the best and the worst group"
     part = _select(disparity, metric, attribute)
@@ -77,19 +67,10 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str, attribute: str | None 
 def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = None) -> go.Figure:
     """Plot each gap as found, as organ size alone would give it, beyond that, and adjusted.
 
-    Parameters
-    ----------
-    disparity : DataFrame
-        ``fairness/disparity.csv``; of ``expected_gap``, ``excess_gap`` and ``adjusted_gap`` what is
-        there is drawn.
-    metric : str
-    model : str, optional
-        Shown first (by default the table's first); a menu offers the others on the same scale.
-
-    Returns
-    -------
-    Figure
-        A panel per attribute; per organ a mark of each kind with its 95 % interval; shaded: margin.
+    `disparity` is ``fairness/disparity.csv``; of ``expected_gap``, ``excess_gap`` and
+    ``adjusted_gap`` what is there is drawn. A panel per attribute; per organ a mark of each kind
+    with its 95 % interval; shaded: the margin. `model` (by default the table's first) is shown
+    first; a menu offers the others on the same scale.
     """
     title = f"What the gaps in {find_measure(metric).name} are made of"
     part = _select(disparity, metric)
@@ -122,16 +103,8 @@ def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = No
 def plot_model_gaps(model_gaps: pd.DataFrame, metric: str) -> go.Figure:
     """Plot which of two models has the smaller gaps: differences of their gaps on the same people.
 
-    Parameters
-    ----------
-    model_gaps : DataFrame
-        ``fairness/model_gaps.csv``.
-    metric : str
-
-    Returns
-    -------
-    Figure
-        A panel per attribute, a mark per pair of models; left of zero the first's gap is smaller.
+    `model_gaps` is ``fairness/model_gaps.csv``. A panel per attribute, a mark per pair of models;
+    left of zero the first's gap is smaller.
     """
     title = f"Which model has the smaller gaps? Differences of gaps in {find_measure(metric).name}"
     part = _select(model_gaps, metric)
@@ -164,19 +137,10 @@ def plot_model_gaps(model_gaps: pd.DataFrame, metric: str) -> go.Figure:
 def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figure:
     """Plot how alike the groups' people are before and after matching: a love plot.
 
-    Parameters
-    ----------
-    balance : DataFrame
-        ``fairness/balance.csv``.
-    attribute : str, optional
-        One attribute; all by default.
-
-    Returns
-    -------
-    Figure
-        A panel per pair of groups, a line per covariate (of categories: per level) from its
-        absolute standardised difference before matching to the one after; left of the dashed line
-        at 0.1 SD groups count as alike.
+    `balance` is ``fairness/balance.csv``. A panel per pair of groups (of `attribute` alone where it
+    is given), a line per covariate (of categories: per level) from its absolute standardised
+    difference before matching to the one after; left of the dashed line at 0.1 SD groups count as
+    alike.
     """
     title = "Are matched people alike? Standardised differences of covariates"
     part = balance if attribute is None else balance[balance["attribute"] == attribute]

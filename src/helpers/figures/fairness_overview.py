@@ -27,22 +27,11 @@ def plot_gap_over_mean(
 ) -> go.Figure:
     """Plot the gap of every model and organ over its mean: a good model is accurate for everyone.
 
-    Parameters
-    ----------
-    groups : DataFrame
-        ``fairness/groups.csv``; the mean over people is that of the groups shown, weighted by their
-        people.
-    disparity : DataFrame
-        ``fairness/disparity.csv``.
-    metric : str
-    attribute : str, optional
-        Shown first (by default the table's first); a menu offers the others.
-
-    Returns
-    -------
-    Figure
-        A colour per model and a symbol per organ (open over seven organs); the bar is the 95 %
-        interval of the gap, the shaded band the margin, an arrow points to the better corner.
+    `groups` and `disparity` are those of ``fairness/``; the mean over people is that of the groups
+    shown, weighted by their people. `attribute` (by default the table's first) is shown first; a
+    menu offers the others. A colour per model and a symbol per organ (open over seven organs); the
+    bar is the 95 % interval of the gap, the shaded band the margin, an arrow points to the better
+    corner.
     """
     title = f"Accuracy and gaps: gap over mean of {find_measure(metric).name}"
     points = disparity[(disparity["metric"] == metric) & disparity["gap"].notna()].merge(

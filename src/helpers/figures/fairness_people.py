@@ -54,21 +54,10 @@ def plot_group_people(
 ) -> go.Figure:
     """Plot everyone's score as a dot, each group's distribution as half a violin, and its mean.
 
-    Parameters
-    ----------
-    people : DataFrame
-        From ``load_people``: model, organ, number, scans, the metric, ``group_<attribute>``; groups
-        of too few people are taken away there.
-    metric, attribute, model : str
-    organs : sequence of str, optional
-        Panels to draw, in order; all by default.
-    groups : DataFrame, optional
-        ``fairness/groups.csv``, for the means and their 95 % intervals; without it there are none.
-
-    Returns
-    -------
-    Figure
-        One panel per organ; groups of which nobody is there are named beneath.
+    `people` is from ``load_people``: model, organ, number, scans, metric, ``group_<attribute>``;
+    groups of too few people are taken away there. A panel per organ, in the order of `organs`
+    (by default all of the table); groups of which nobody is there are named beneath. `groups`,
+    ``fairness/groups.csv``, gives the means and their 95 % intervals; without it there are none.
     """
     column, measure = f"group_{attribute}", find_measure(metric)
     part = people[(people["model"] == model) & people[metric].notna()]
@@ -148,22 +137,11 @@ def plot_trend_curves(
 ) -> go.Figure:
     """Plot a metric as a smooth curve of a continuous attribute, a panel per model.
 
-    Parameters
-    ----------
-    trends, trend_tests : DataFrame
-        ``fairness/trends.csv`` and ``fairness/trend_tests.csv``.
-    metric : str
-    attribute : str, optional
-        One attribute; all by default, behind a menu.
-    organ : str, optional
-        Shown first (by default the table's first); the menu offers the others.
-
-    Returns
-    -------
-    Figure
-        The inner band holds the curve at any one place with 95 % confidence, the dotted outer one
-        the whole curve. Above each panel: the slope of a straight line with its 95 % interval, and
-        the p-values of a trend and of a bend.
+    The tables are ``fairness/trends.csv`` and ``fairness/trend_tests.csv``. One attribute, or all
+    behind a menu; `organ` (by default the table's first) is shown first, the menu offers the
+    others. The inner band holds the curve at any one place with 95 % confidence, the dotted outer
+    one the whole curve. Above each panel: the slope of a straight line with its 95 % interval, and
+    the p-values of a trend and of a bend.
     """
     short = find_measure(metric).long_name
     curves, tests = (
@@ -303,20 +281,11 @@ def plot_intersections(
 ) -> go.Figure:
     """Plot the mean of every combination of groups (sex × age × BMI), small ones steadied.
 
-    Parameters
-    ----------
-    intersections : DataFrame
-        ``fairness/intersections.csv``: a column per attribute between the keys and ``n``.
-    metric : str
-    organ, model : str, optional
-        Shown first (by default the table's first); a menu offers the others in the same colours.
-
-    Returns
-    -------
-    Figure
-        The last attribute lies along x, the one before along y, those before part the panels. A
-        cell holds the partially pooled mean, its 95 % interval and the number of people; cells with
-        too few of them are hatched and hold no number.
+    `intersections` is ``fairness/intersections.csv``: a column per attribute between the keys and
+    ``n``. `organ` and `model` (by default the table's first) are shown first; a menu offers the
+    others in the same colours. The last attribute lies along x, the one before along y, those
+    before part the panels. A cell holds the partially pooled mean, its 95 % interval and the number
+    of people; cells with too few of them are hatched and hold no number.
     """
     title = f"{find_measure(metric).long_name} where groups meet"
     part = intersections[intersections["metric"] == metric]

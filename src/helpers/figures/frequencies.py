@@ -30,20 +30,11 @@ def plot_frequency_slices(
 ) -> go.Figure:
     """Draw in how many people a model misses or adds tissue, in slices where it does so most.
 
-    Parameters
-    ----------
-    slices : sequence of FrequencySlices
-        From :func:`helpers.spatial.read_frequency_slices`.
-    title : str
-        Of the figure when there is nothing to draw.
-
-    Returns
-    -------
-    go.Figure
-        Works without a kernel: menus choose model, organ and people. Upper row: tissue of the organ
-        that the model leaves out, lower row: what it draws beyond the organ; each in an axial, a
-        coronal and a sagittal slice, seen as radiologists do, in percent of the people, on one
-        scale per organ. The line is the mean organ.
+    `slices` are from :func:`helpers.spatial.read_frequency_slices`, `title` is that of the figure
+    when there is nothing to draw. Works without a kernel: menus choose model, organ and people.
+    Upper row: tissue of the organ that the model leaves out, lower row: what it draws beyond the
+    organ; each in an axial, a coronal and a sagittal slice, seen as radiologists do, in percent of
+    the people, on one scale per organ. The line is the mean organ.
     """
     views: dict[Place, dict[str, FrequencySlices]] = {}
     for one in slices:

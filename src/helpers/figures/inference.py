@@ -28,11 +28,8 @@ _OUTLINES = {
 def plot_throughput(table: pd.DataFrame) -> go.Figure:
     """Plot the seconds each scan took, a dot per scan, a row per model.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From ``run_inference``: model, scan, status, seconds, slices. Failed scans have no time; the
-        axis says how many there are.
+    `table` is from ``run_inference``: model, scan, status, seconds, slices. Failed scans have no
+    time; the axis says how many there are.
     """
     figure = go.Figure()
     names = list(dict.fromkeys(table["model"]))
@@ -70,10 +67,7 @@ def plot_throughput(table: pd.DataFrame) -> go.Figure:
 def plot_stage_seconds(table: pd.DataFrame) -> go.Figure:
     """Plot where a scan's time goes: mean seconds of each step, a bar per model.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From ``run_inference``. Models that encode nothing show reading and writing alone.
+    `table` is from ``run_inference``. Models that encode nothing show reading and writing alone.
     """
     finished = table[table["status"] == "ok"]
     figure = go.Figure()
@@ -102,10 +96,7 @@ def plot_stage_seconds(table: pd.DataFrame) -> go.Figure:
 def plot_sensitivity(table: pd.DataFrame) -> go.Figure:
     """Plot per group how well the masks of repeated prompts agree, a panel per attribute.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From ``summarise_sensitivity``.
+    `table` is from ``summarise_sensitivity``.
     """
     title = "Agreement of masks when the prompt is drawn again"
     if table.empty:
@@ -130,11 +121,8 @@ def plot_sensitivity(table: pd.DataFrame) -> go.Figure:
 def plot_montage(panels: Sequence[MontagePanel]) -> go.Figure:
     """Plot slices with the outlines of reference (solid) and prediction (dashed), a row per model.
 
-    Parameters
-    ----------
-    panels : sequence of MontagePanel
-        From ``load_montage``. Of several organs one is shown at a time, chosen from a menu in the
-        figure itself, which needs no kernel.
+    `panels` are from ``load_montage``. Of several organs one is shown at a time, chosen from a menu
+    in the figure itself, which needs no kernel.
     """
     if not panels:
         return draw_nothing("Slices with their outlines", "No finished scan to show.")
@@ -171,10 +159,8 @@ def _draw_montage(organ: str, rows: Sequence[Sequence[MontagePanel]], columns: i
 def plot_training(history: pd.DataFrame) -> go.Figure:
     """Plot loss and soft Dice of a training run over its steps.
 
-    Parameters
-    ----------
-    history : DataFrame
-        step, loss, dice, as ``run_training`` returns it: means over the steps since the row before.
+    `history` has step, loss, dice, as ``run_training`` returns it: means over the steps since the
+    row before.
     """
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.12)
     titles = {"loss": "loss (lower is better)", "dice": "soft Dice (0–1, higher is better)"}

@@ -44,21 +44,11 @@ def draw_rows(
 ) -> Grid:
     """Draw a panel per attribute: in every row, one below the other, a mark of each kind.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Columns ``attribute``, ``row`` (what stands beside it), ``n`` and those of the marks; where
-        there is a ``margin``, the band within it is shaded.
-    marks : mapping of str to sequence of Mark
-        Attribute → kinds of marks.
-    rows : sequence of str
-        From top to bottom.
-    explain : callable
-        Gives the text for who points at a mark.
-    columns : int
-        The most panels side by side.
-    counted, zero : bool
-        Write the number of people beside each row; draw a line at zero.
+    The table has columns ``attribute``, ``row`` (what stands beside it), ``n`` and those of the
+    marks (attribute → kinds of marks); where there is a ``margin``, the band within it is shaded.
+    `rows` run from top to bottom; `explain` gives the text for who points at a mark; `columns` is
+    the most panels side by side; `counted` writes the number of people beside each row, `zero`
+    draws a line at zero.
     """
     most = max(map(len, marks.values()))
     alone = columns == 1  # panels one below the other have rows of their own

@@ -34,18 +34,13 @@ def plot_slices(
     reference, prediction : ndarray of bool, (z, y, x)
         One organ, in axial order (:func:`helpers.volumes.to_axial`); None without a prediction.
     spacing_mm : tuple of float
-        (z, y, x).
+        (z, y, x), as `centre`: which slices, through the reference's middle when not given.
     image : ndarray of uint8, (z, y, x), optional
         Windowed grey values on the same grid; blank without.
-    centre : tuple of int, optional
-        Which slices (z, y, x); through the reference's middle when not given.
     measure : callable, optional
         Gives the signed error (mm) at points (n, 3), in mm (z, y, x) from the first voxel's centre,
         as :meth:`helpers.spatial.boundary.MaskBoundary.measure` does; with it, dots along the
-        reference's outline show the error.
-    limit_mm : float
-        Where the error's colours end on both sides.
-    title : str
+        reference's outline show the error, in colours that end at `limit_mm` on both sides.
 
     Returns
     -------

@@ -26,13 +26,13 @@ from helpers.figures.surface_views import (
     DIFFERENCE,
     OTHERS,
     SIGNED,
-    TemplateSurface,
     View,
     add_sentences,
     list_slopes,
     list_views,
     order_views,
 )
+from helpers.spatial import Template
 from helpers.vocabulary.words import name_for_people
 
 MISSING_COLOUR = "#8C8C8C"
@@ -49,7 +49,7 @@ _MENU_ROWS = (1.265, 1.165)
 
 def plot_error_maps(
     maps: pd.DataFrame,
-    templates: Mapping[str, TemplateSurface],
+    templates: Mapping[str, Template],
     *,
     slopes: pd.DataFrame | None = None,
     groups: pd.DataFrame | None = None,
@@ -65,8 +65,8 @@ def plot_error_maps(
     ----------
     maps : DataFrame
         Rows of maps.parquet: any number of models, organs and attributes.
-    templates : mapping of str to template
-        Vertices (LPS mm) and triangles of each organ; organs without one are left out.
+    templates : mapping of str to Template
+        Of each organ; organs without one are left out.
     slopes : DataFrame, optional
         Rows of slopes.parquet: change of the error with a numeric attribute.
     groups : DataFrame, optional
@@ -157,7 +157,7 @@ def _choose_first(views: Sequence[View], first: tuple[str, str, str] | None) -> 
     return max(differences, key=weigh) if differences else wanted[0]
 
 
-def _choose_side(view: View, template: TemplateSurface) -> str:
+def _choose_side(view: View, template: Template) -> str:
     """Return the side from which the significant part, else the largest values, are seen best."""
     sizes = np.abs(np.nan_to_num(view.values_mm, nan=0.0))
     if view.significant is not None and view.significant.any():
@@ -168,7 +168,7 @@ def _choose_side(view: View, template: TemplateSurface) -> str:
     return max(CAMERAS, key=lambda side: float(pull @ np.asarray(CAMERAS[side][0])))
 
 
-def _frame_outline(frames: Frames, view: View, template: TemplateSurface) -> str:
+def _frame_outline(frames: Frames, view: View, template: Template) -> str:
     """Return the frame under a view: the outline, on the triangles with values, on the organ."""
     triangles = _frame_triangles(frames, view, template)
     region = view.significant if view.significant is not None and view.significant.any() else None
@@ -184,7 +184,7 @@ def _frame_outline(frames: Frames, view: View, template: TemplateSurface) -> str
     return frames.add(key, {_OUTLINE: trace}, base=triangles)
 
 
-def _frame_triangles(frames: Frames, view: View, template: TemplateSurface) -> str:
+def _frame_triangles(frames: Frames, view: View, template: Template) -> str:
     """Return the frame that parts the triangles: with a value at every corner, and grey ones."""
     known = np.isfinite(view.values_mm)
     key = (view.organ, known.tobytes())
@@ -200,7 +200,7 @@ def _frame_triangles(frames: Frames, view: View, template: TemplateSurface) -> s
     return frames.add(key, {_SURFACE: _index_triangles(template.faces[whole]), _MISSING: missing}, base=organ)
 
 
-def _frame_organ(frames: Frames, organ: str, template: TemplateSurface) -> str:
+def _frame_organ(frames: Frames, organ: str, template: Template) -> str:
     """Return the frame of an organ: its vertices, its sides' names, where the axes end."""
     name = frames.find(organ)
     if name is not None:

@@ -4,57 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from helpers.figures.framed import Place, escape
+from helpers.spatial import Template
 from helpers.vocabulary.words import name_for_people
 
 DIFFERENCE, SIGNIFICANCE, SLOPE = "difference", "significance", "slope"
 
 
-class TemplateSurface(Protocol):
-    """What a template must offer: :class:`helpers.spatial.Template` does."""
-
-    @property
-    def vertices_mm(self) -> np.ndarray:
-        """Vertices (n, 3), LPS mm."""
-
-    @property
-    def faces(self) -> np.ndarray:
-        """Triangles (m, 3) of vertex numbers."""
-
-
 @dataclass(frozen=True)
 class MapMeasure:
-    """What of the errors a map shows.
+    """What of the errors a map shows."""
 
-    Attributes
-    ----------
-    column : str
-        What the names of the groups' columns begin with.
-    label : str
-        Before a map's name in the menu.
-    heading, unit, scale : str
-        In words: what is averaged; the unit; what the colours of a group's map mean.
-    pair_scale : str
-        What the colours of a difference mean; {a} and {b} are the two groups.
-    digits : str
-        How a group's number is written.
-    factor : float
-        From the table's numbers to the unit.
-    """
-
-    column: str
-    label: str
-    heading: str
+    column: str  # what the names of the groups' columns begin with
+    label: str  # before a map's name in the menu
+    heading: str  # what is averaged, in words
     unit: str
-    scale: str
-    pair_scale: str
-    digits: str
-    factor: float = 1.0
+    scale: str  # what the colours of a group's map mean
+    pair_scale: str  # what the colours of a difference mean; {a} and {b} are the two groups
+    digits: str  # how a group's number is written
+    factor: float = 1.0  # from the table's numbers to the unit
 
     def name(self, key: str) -> str:
         """Return the key of one of this measure's maps."""
@@ -105,7 +77,7 @@ class View:
 
 def list_views(
     maps: pd.DataFrame,
-    templates: Mapping[str, TemplateSurface],
+    templates: Mapping[str, Template],
     groups: pd.DataFrame | None,
     alpha: float,
     measures: Sequence[MapMeasure],
@@ -168,7 +140,7 @@ def _list_measure(
     return views
 
 
-def list_slopes(slopes: pd.DataFrame, templates: Mapping[str, TemplateSurface], alpha: float) -> list[View]:
+def list_slopes(slopes: pd.DataFrame, templates: Mapping[str, Template], alpha: float) -> list[View]:
     """Return the slope along each attribute that is a number."""
     views = []
     for (model, organ, attribute), rows in slopes.groupby(["model", "organ", "attribute"], sort=False, observed=True):
@@ -193,7 +165,7 @@ def list_slopes(slopes: pd.DataFrame, templates: Mapping[str, TemplateSurface], 
     return views
 
 
-def _sort_vertices(rows: pd.DataFrame, template: TemplateSurface) -> pd.DataFrame:
+def _sort_vertices(rows: pd.DataFrame, template: Template) -> pd.DataFrame:
     if len(rows) != len(template.vertices_mm):
         model, organ, attribute = rows[["model", "organ", "attribute"]].iloc[0]
         has = f"{len(rows)} vertices, the template has {len(template.vertices_mm)}"

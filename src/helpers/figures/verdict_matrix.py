@@ -68,21 +68,11 @@ class VerdictMatrix:
 def show_verdicts(disparity: pd.DataFrame, metric: str | None = None, *, alpha: float) -> VerdictMatrix:
     """Show the verdict on every comparison: a table per model, organs by attributes.
 
-    Parameters
-    ----------
-    disparity : DataFrame
-        ``fairness/disparity.csv``.
-    metric : str, optional
-        Shown first (by default the table's first); the others are folded beneath.
-    alpha : float
-        The error rate allowed over the family of comparisons.
-
-    Returns
-    -------
-    VerdictMatrix
-        A cell holds a sign, a word, who does worse and by how much (95 % interval); pointing at it
-        gives the groups, the minimum detectable difference and the adjusted p. Texts from the table
-        are escaped: give it as it is.
+    `disparity` is ``fairness/disparity.csv``, `metric` (by default the table's first) stands open,
+    the others are folded beneath; `alpha` is the error rate allowed over the family of comparisons.
+    A cell holds a sign, a word, who does worse and by how much (95 % interval); pointing at it
+    gives the groups, the minimum detectable difference and the adjusted p. Texts from the table are
+    escaped: give it as it is.
     """
     metrics = put_first(disparity["metric"], metric)
     if not metrics or metric not in {None, *metrics}:
