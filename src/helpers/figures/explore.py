@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from helpers.figures.panels import (
+    LEGEND,
     break_words,
     draw_nothing,
     list_ticks,
@@ -115,15 +116,7 @@ def plot_people(
         selectdirection="any",
         margin={"t": 96, "b": 70 + 17 * len(lines), "l": 80, "r": 24},
         title={"yref": "container", "y": 0.97, "yanchor": "top"},
-        legend={
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            "y": 1.0,
-            "yanchor": "bottom",
-            "itemsizing": "constant",
-            "traceorder": "normal",
-        },
+        legend=LEGEND | {"y": 1.0, "yanchor": "bottom"},
     )
     write_beneath(figure, lines, 72)
     return figure

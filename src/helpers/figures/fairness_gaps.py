@@ -153,16 +153,11 @@ def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figu
     ]
     part, names = part.assign(label=labels), list(dict.fromkeys(labels))
     pairs = dict(list(part.groupby(keys, sort=False)))
-    grid = make_grid(
-        [
-            f"{name_for_people(name)}: {first} and {second}"
-            + ("" if here["smd_after"].notna().any() else " (no pairs)")
-            for (name, first, second), here in pairs.items()
-        ],
-        24 + 26 * len(names),
-        columns=2,
-        across=0.04,
-    )
+    titles = [
+        f"{name_for_people(name)}: {first} and {second}" + ("" if here["smd_after"].notna().any() else " (no pairs)")
+        for (name, first, second), here in pairs.items()
+    ]
+    grid = make_grid(titles, 24 + 26 * len(names), columns=2, across=0.04)
     figure, most = grid.figure, part[["smd_before", "smd_after"]].abs().max(axis=None)
     for place, here in zip(grid.places, pairs.values(), strict=True):
         heights = [names.index(label) for label in here["label"]]
@@ -173,20 +168,11 @@ def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figu
             ("before matching", "smd_before", "circle-open", PALETTE[1]),
             ("after matching", "smd_after", "diamond", PALETTE[0]),
         ):
-            figure.add_trace(
-                go.Scatter(
-                    x=here[column].abs(),
-                    y=heights,
-                    mode="markers",
-                    name=name,
-                    legendgroup=name,
-                    showlegend=place == grid.places[0],
-                    marker={"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}},
-                    customdata=[_explain_balance(row, column) for row in here.to_dict("records")],
-                    hovertemplate=POINTED_AT,
-                ),
-                **place,
-            )
+            marker = {"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}}
+            legend = {"name": name, "legendgroup": name, "showlegend": place == grid.places[0]}
+            told = [_explain_balance(row, column) for row in here.to_dict("records")]
+            look = {"mode": "markers", "marker": marker, "customdata": told, "hovertemplate": POINTED_AT}
+            figure.add_trace(go.Scatter(x=here[column].abs(), y=heights, **look, **legend), **place)
         figure.add_vline(x=UNBALANCED, line={"color": "#444444", "width": 1, "dash": "dash"}, **place)
         figure.update_yaxes(list_ticks([break_words(name, 26) for name in names], down=True), **place)
     figure.update_xaxes(range=[-0.03 * most, max(1.06 * most, 1.5 * UNBALANCED)], showticklabels=True, zeroline=False)

@@ -160,15 +160,8 @@ def plot_trend_curves(
     for name, where in [first, *(pair for pair in choices if pair != first)]:
         label = f"{name_for_people(name)} · {name_organ(where)}" if several else name_organ(where)
         here, tested = (table[(table["organ"] == where) & (table["attribute"] == name)] for table in (curves, tests))
-        figures[label] = _draw_trends(
-            here,
-            tested,
-            models,
-            name,
-            metric,
-            f"{short} over {name_for_people(name)}: {name_organ(where)}",
-            menu=len(choices) > 1,
-        )
+        title, menu = f"{short} over {name_for_people(name)}: {name_organ(where)}", len(choices) > 1
+        figures[label] = _draw_trends(here, tested, models, name, metric, title, menu=menu)
     return offer_choices(figures)
 
 
@@ -233,14 +226,9 @@ def _draw_curve(here: pd.DataFrame, metric: str, colour: str) -> list[go.Scatter
         shade = {"fill": "tonexty", "fillcolor": _fade(colour, opacity)}
         traces += [go.Scatter(y=here[low], **edge), go.Scatter(y=here[high], **edge, **shade)]
     told = [_explain_point(row, metric) for row in here.to_dict("records")]
-    line = {"color": colour, "width": 2.5}
-    return [
-        *traces,
-        go.Scatter(
-            x=here["value"], y=here["estimate"], mode="lines", line=line, name="mean", showlegend=False,
-            customdata=told, hovertemplate=POINTED_AT,
-        ),
-    ]  # fmt: skip
+    look = {"mode": "lines", "line": {"color": colour, "width": 2.5}, "name": "mean", "showlegend": False}
+    mean = go.Scatter(x=here["value"], y=here["estimate"], customdata=told, hovertemplate=POINTED_AT, **look)
+    return [*traces, mean]
 
 
 def _caption_trend(model: str, row: dict[str, Any], metric: str) -> str:
@@ -365,25 +353,16 @@ def _draw_known(
     lines: Sequence[Sequence[dict[str, Any]]], metric: str, ends: tuple[float, float], *, scale: bool
 ) -> go.Heatmap:
     """Return the cells that have a number."""
-    name = break_words(find_measure(metric).name, 12)
+    name, top = break_words(find_measure(metric).name, 12), ends[1] if ends[1] > ends[0] else ends[0] + 1e-9
+    number = [[row["pooled"] if _is_shown(row) else None for row in line] for line in lines]
+    text = [[_write_cell(row, metric) if _is_shown(row) else "" for row in line] for line in lines]
+    told = [[_explain_cell(row, metric) if _is_shown(row) else "" for row in line] for line in lines]
     return go.Heatmap(
-        x=list(range(len(lines[0]))),
-        y=list(range(len(lines))),
-        z=[[row["pooled"] if _is_shown(row) else None for row in line] for line in lines],
-        text=[[_write_cell(row, metric) if _is_shown(row) else "" for row in line] for line in lines],
-        texttemplate="%{text}",
-        textfont={"size": 12, "color": "#222222"},
-        customdata=[[_explain_cell(row, metric) if _is_shown(row) else "" for row in line] for line in lines],
-        hovertemplate=POINTED_AT,
-        hoverongaps=False,
-        colorscale=_CELLS,
-        zmin=ends[0],
-        zmax=ends[1] if ends[1] > ends[0] else ends[0] + 1e-9,
-        showscale=scale,
+        x=list(range(len(lines[0]))), y=list(range(len(lines))), z=number, zmin=ends[0], zmax=top,
+        text=text, texttemplate="%{text}", textfont={"size": 12, "color": "#222222"}, xgap=3, ygap=3,
+        customdata=told, hovertemplate=POINTED_AT, hoverongaps=False, colorscale=_CELLS, showscale=scale,
         colorbar={"title": {"text": name}, "thickness": 12, "len": 1.0, "y": 0.5},
-        xgap=3,
-        ygap=3,
-    )
+    )  # fmt: skip
 
 
 def _draw_hidden(hidden: Sequence[tuple[int, int, dict[str, Any]]]) -> list[go.Bar | go.Scatter]:

@@ -39,25 +39,16 @@ def plot_throughput(table: pd.DataFrame) -> go.Figure:
         finished = part[part["status"] == "ok"]
         failed = len(part) - len(finished)
         row = f"{name}<br>n = {len(finished)}" + (f", {failed} failed" if failed else "")
-        clear = "rgba(0,0,0,0)"
+        clear, marker = "rgba(0,0,0,0)", {"color": colours[name], "symbol": symbols[name], "size": 7, "opacity": 0.75}
         figure.add_trace(
             go.Box(
-                x=finished["seconds"] if len(finished) else [None],
-                y=[row] * max(1, len(finished)),
-                name=name,
-                orientation="h",
-                boxpoints="all",
-                jitter=0.6,
-                pointpos=0,
-                line={"color": clear},
-                fillcolor=clear,
-                marker={"color": colours[name], "symbol": symbols[name], "size": 7, "opacity": 0.75},
+                x=finished["seconds"] if len(finished) else [None], y=[row] * max(1, len(finished)), name=name,
+                orientation="h", boxpoints="all", jitter=0.6, pointpos=0, line={"color": clear}, fillcolor=clear,
+                marker=marker, hoveron="points", showlegend=False,
                 customdata=finished[["slices"]].astype("float64").to_numpy() if len(finished) else None,
                 hovertemplate="%{x:.2f} s, %{customdata[0]:.0f} slices<extra></extra>",
-                hoveron="points",
-                showlegend=False,
             )
-        )
+        )  # fmt: skip
     style_figure(figure, title="Seconds per scan, one dot per scan", height=160 + 70 * max(1, len(names)))
     figure.update_xaxes(title="time for one scan on one worker (s, logarithmic)", type="log", dtick="D2")
     figure.update_yaxes(autorange="reversed", automargin=True)
@@ -74,16 +65,9 @@ def plot_stage_seconds(table: pd.DataFrame) -> go.Figure:
     labels = {"read": "read and prompt", "encode": "encode images", "decode": "decode prompts", "write": "write"}
     for (stage, label), colour, pattern in zip(labels.items(), PALETTE[:4], ("", "/", ".", "x"), strict=True):
         means = finished.groupby("model", sort=False)[f"{stage}_seconds"].mean()
-        figure.add_trace(
-            go.Bar(
-                y=list(means.index),
-                x=means.fillna(0).to_numpy(),
-                name=label,
-                orientation="h",
-                marker={"color": colour, "pattern": {"shape": pattern, "fgcolor": "white", "size": 6}},
-                hovertemplate=f"%{{y}}: {label} %{{x:.2f}} s<extra></extra>",
-            )
-        )
+        marker = {"color": colour, "pattern": {"shape": pattern, "fgcolor": "white", "size": 6}}
+        look = {"orientation": "h", "marker": marker, "hovertemplate": f"%{{y}}: {label} %{{x:.2f}} s<extra></extra>"}
+        figure.add_trace(go.Bar(y=list(means.index), x=means.fillna(0).to_numpy(), name=label, **look))
     height = 230 + 50 * max(1, finished["model"].nunique())
     style_figure(figure, title="Where the time goes, mean over scans", height=height)
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"}
@@ -187,19 +171,9 @@ def _add_panel(figure: go.Figure, panel: MontagePanel, place: dict[str, int], sh
         # One trace for all outlines: NaN lifts the pen.
         gap = np.full((1, 2), np.nan)
         joined = np.vstack([part for line in getattr(panel, which) for part in (line, gap)] or [gap])
-        figure.add_trace(
-            go.Scatter(
-                x=joined[:, 0],
-                y=joined[:, 1],
-                mode="lines",
-                line={"color": colour, "width": 2.5, "dash": dash},
-                name=name,
-                legendgroup=name,
-                showlegend=name not in shown,
-                hoverinfo="skip",
-            ),
-            **place,
-        )
+        look = {"mode": "lines", "line": {"color": colour, "width": 2.5, "dash": dash}, "hoverinfo": "skip"}
+        legend = {"name": name, "legendgroup": name, "showlegend": name not in shown}
+        figure.add_trace(go.Scatter(x=joined[:, 0], y=joined[:, 1], **look, **legend), **place)
         shown.add(name)
     figure.update_xaxes(range=[0, width * step_x], constrain="domain", **place)
     anchor = figure.get_subplot(**place).xaxis.plotly_name.replace("xaxis", "x")

@@ -65,21 +65,12 @@ def draw_rows(
                 continue
             x, colour = chosen[mark.value], mark.colour
             bars = make_bars(x, chosen[mark.ends[0]], chosen[mark.ends[1]], colour) if mark.ends else None
-            figure.add_trace(
-                go.Scatter(
-                    x=x,
-                    y=[rows.index(row) + offset for row in chosen["row"]],
-                    error_x=bars,
-                    mode="markers",
-                    name=mark.name,
-                    legendgroup=mark.name,
-                    showlegend=mark.name not in named,
-                    marker={"color": colour, "symbol": mark.symbol, "size": 9, "line": {"width": 1.5, "color": colour}},
-                    customdata=[explain(row, mark) for row in chosen.to_dict("records")],
-                    hovertemplate=POINTED_AT,
-                ),
-                **place,
-            )
+            marker = {"color": colour, "symbol": mark.symbol, "size": 9, "line": {"width": 1.5, "color": colour}}
+            told = [explain(row, mark) for row in chosen.to_dict("records")]
+            look = {"mode": "markers", "marker": marker, "customdata": told, "hovertemplate": POINTED_AT}
+            legend = {"name": mark.name, "legendgroup": mark.name, "showlegend": mark.name not in named}
+            y = [rows.index(row) + offset for row in chosen["row"]]
+            figure.add_trace(go.Scatter(x=x, y=y, error_x=bars, **look, **legend), **place)
             named.add(mark.name)
         for margin in here["margin"].dropna()[:1] if "margin" in here else ():
             figure.add_vrect(x0=-margin, x1=margin, fillcolor=MARGIN_COLOUR, line_width=0, layer="below", **place)

@@ -33,7 +33,7 @@ from helpers.figures.surface_views import (
     order_views,
 )
 from helpers.spatial import Template
-from helpers.vocabulary.words import name_for_people
+from helpers.vocabulary.words import name_for_people, start_sentence
 
 MISSING_COLOUR = "#8C8C8C"
 OUTLINE_COLOUR = "#000000"
@@ -120,18 +120,10 @@ def plot_error_maps(
     figure, layout = frames.draw(frames.name(start.place))
     figure.layout.updatemenus = [*dress_menus(layout["updatemenus"], _MENU_ROWS), _list_cameras()]
     style_figure(figure, title=layout["title"]["text"], height=820)
-    figure.update_layout(
-        margin={"l": 10, "r": 10, "t": 245, "b": 60},
-        title={"y": 0.975, "yanchor": "top"},
-        scene={
-            **layout["scene"],
-            "aspectmode": "manual",
-            "aspectratio": dict.fromkeys("xyz", SCENE_ZOOM),
-            "camera": place_camera(_choose_side(start, templates[start.organ])),
-            "dragmode": "orbit",
-        },
-    )
-    return figure
+    scene = {"aspectmode": "manual", "aspectratio": dict.fromkeys("xyz", SCENE_ZOOM), "dragmode": "orbit"}
+    scene |= layout["scene"] | {"camera": place_camera(_choose_side(start, templates[start.organ]))}
+    margin = {"l": 10, "r": 10, "t": 245, "b": 60}
+    return figure.update_layout(margin=margin, title={"y": 0.975, "yanchor": "top"}, scene=scene)
 
 
 def _choose_limits(views: Sequence[View]) -> dict[tuple[str, str, str], float]:
@@ -176,11 +168,9 @@ def _frame_outline(frames: Frames, view: View, template: Template) -> str:
     name = frames.find(key)
     if name is not None:
         return name
-    if region is None:
-        trace: dict[str, Any] = {"visible": False}
-    else:
-        points = outline_region(template.vertices_mm, template.faces, region)
-        trace = {"visible": True} | dict(zip("xyz", np.round(points, 1).astype(np.float32).T, strict=True))
+    trace: dict[str, Any] = {"visible": region is not None}
+    if region is not None:
+        trace |= _list_points(outline_region(template.vertices_mm, template.faces, region))
     return frames.add(key, {_OUTLINE: trace}, base=triangles)
 
 
@@ -193,10 +183,9 @@ def _frame_triangles(frames: Frames, view: View, template: Template) -> str:
         return name
     organ = _frame_organ(frames, view.organ, template)
     whole = known[template.faces].all(axis=1)
-    if whole.all():
-        missing: dict[str, Any] = {"visible": False}
-    else:
-        missing = {"visible": True, **_index_triangles(template.faces[~whole])}
+    missing: dict[str, Any] = {"visible": not whole.all()}
+    if not whole.all():
+        missing |= _index_triangles(template.faces[~whole])
     return frames.add(key, {_SURFACE: _index_triangles(template.faces[whole]), _MISSING: missing}, base=organ)
 
 
@@ -205,7 +194,7 @@ def _frame_organ(frames: Frames, organ: str, template: Template) -> str:
     name = frames.find(organ)
     if name is not None:
         return name
-    vertices = dict(zip("xyz", np.round(template.vertices_mm, 1).astype(np.float32).T, strict=True))
+    vertices = _list_points(template.vertices_mm)
     points, names = mark_sides(template.vertices_mm)
     return frames.add(
         organ,
@@ -225,11 +214,15 @@ def _frame_organ(frames: Frames, organ: str, template: Template) -> str:
             _MARKS: {
                 "mode": "text", "text": [f"<b>{name}</b>" for name in names], "textposition": "middle center",
                 "textfont": {"size": 17, "color": "#222222"}, "hoverinfo": "skip", "showlegend": False,
-                **dict(zip("xyz", np.round(points, 1).astype(np.float32).T, strict=True)),
+                **_list_points(points),
             },
         },
         layout={"scene": frame_scene(template.vertices_mm)},
     )  # fmt: skip
+
+
+def _list_points(points_mm: np.ndarray) -> dict[str, np.ndarray]:
+    return dict(zip("xyz", np.round(points_mm, 1).astype(np.float32).T, strict=True))
 
 
 def _index_triangles(faces: np.ndarray) -> dict[str, np.ndarray]:
@@ -240,17 +233,14 @@ def _index_triangles(faces: np.ndarray) -> dict[str, np.ndarray]:
 def _colour_surface(view: View, limits: Mapping[tuple[str, str, str], float]) -> dict[str, Any]:
     """Return what a view changes on the surface: values, hover and scale."""
     limit = limits[view.model, view.organ, view.family]
-    trace: dict[str, Any] = {
-        "intensity": _shorten(view.values_mm),
-        "cmin": -limit,
-        "cmax": limit,
+    trace: dict[str, Any] = {"intensity": _shorten(view.values_mm), "cmin": -limit, "cmax": limit}
+    trace |= {
         "colorbar": {"title": {"text": escape(view.scale)}, "ticksuffix": f" {view.unit}"},
         "hovertemplate": f"{view.hover}<extra></extra>",
     }
     if view.details is not None:
-        trace["customdata"] = np.column_stack([_shorten(view.details[:, 0]), np.round(view.details[:, 1], 4)]).astype(
-            np.float32
-        )
+        told = [_shorten(view.details[:, 0]), np.round(view.details[:, 1], 4)]
+        trace["customdata"] = np.column_stack(told).astype(np.float32)
     return trace
 
 
@@ -261,8 +251,8 @@ def _shorten(values_mm: np.ndarray) -> np.ndarray:
 
 def _write_title(view: View) -> str:
     """Return title, what is drawn, and the sentence about where it lies."""
-    organ = name_for_people(view.organ)
-    top = f"{organ[:1].upper()}{organ[1:]}, drawn by {view.model}, by {name_for_people(view.attribute)}"
+    organ, attribute = start_sentence(name_for_people(view.organ)), name_for_people(view.attribute)
+    top = f"{organ}, drawn by {view.model}, by {attribute}"
     lines = textwrap.wrap(view.heading, SENTENCE_COLUMNS) + textwrap.wrap(view.sentence, SENTENCE_COLUMNS)
     below = "<br>".join(escape(line) for line in lines)
     return f"{escape(top)}<br><span style='font-size:13px'>{below}</span>"
