@@ -205,8 +205,8 @@ class Explorer:
     def _list_dimensions(self) -> dict[str, str]:
         dimensions, attributes = {}, self.study.parameters.cohort.attributes
         for name in self._names:
-            words, numbers = name_for_people(name), self._has_numbers(name)
-            unit = (attributes[name].unit if name in attributes else "") or UNITS.get(name, "")
+            words, numbers, attribute = name_for_people(name), self._has_numbers(name), attributes.get(name)
+            unit = (attribute.unit if attribute is not None else "") or UNITS.get(name, "")
             if numbers:
                 dimensions[name] = f"{words} ({unit})" if unit else words
             if name in attributes or not numbers:

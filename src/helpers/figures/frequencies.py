@@ -11,18 +11,16 @@ from plotly.subplots import make_subplots
 
 from helpers.figures.framed import Frames, Place, dress_menus, escape, list_menus
 from helpers.figures.panels import draw_nothing
-from helpers.figures.slices import trace_outline
+from helpers.figures.slices import SIDES, trace_outline
 from helpers.figures.style import style_figure
 from helpers.spatial import FrequencySlices
 from helpers.vocabulary.words import name_for_people, start_sentence
 
-PLANES = ("axial", "coronal", "sagittal")
 # Missed is blue as "too small" is on the surface maps, added is red as "too large".
 ROWS = (("false_negative", "missed", "#2166AC"), ("false_positive", "added", "#B2182B"))
 OUTLINE_COLOUR = "#222222"
 _DIRECTIONS = (("above", "below"), ("behind", "in front of"), ("to the left of", "to the right of"))
 _NUMBERS = ("", "2", "3", "4", "5", "6")  # the slices' axes, as plotly counts them
-_SIDES = (("R", "L", "A", "P"), ("R", "L", "S", "I"), ("A", "P", "S", "I"))
 _EVERYBODY = "everybody"
 
 
@@ -80,7 +78,7 @@ def _draw_view(kinds: dict[str, FrequencySlices], most: int) -> tuple[dict[int, 
     layout: dict[str, Any] = {"annotations": []}
     for row, (kind, word, colour) in enumerate(ROWS):
         one = kinds.get(kind)
-        for column, plane in enumerate(PLANES):
+        for column, plane in enumerate(SIDES):
             place, number = 3 * row + column, _NUMBERS[3 * row + column]
             axes = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
             if one is None:
@@ -121,8 +119,7 @@ def _lay_out() -> dict[str, Any]:
     layout = make_subplots(rows=2, cols=3, horizontal_spacing=0.09, vertical_spacing=0.17).layout.to_plotly_json()
     kept: dict[str, Any] = {}
     plain = {"showgrid": False, "zeroline": False, "constrain": "domain"}
-    for place, number in enumerate(_NUMBERS):
-        left, right, up, down = _SIDES[place % 3]
+    for number, (left, right, up, down) in zip(_NUMBERS, 2 * [*SIDES.values()], strict=True):
         for axis, title in (("xaxis", f"{left} → {right} (mm)"), ("yaxis", f"{down} → {up} (mm)")):
             kept[axis + number] = layout[axis + number] | plain | {"title": {"text": title, "standoff": 4}}
         kept[f"yaxis{number}"]["scaleanchor"] = f"x{number}"

@@ -48,6 +48,7 @@ OTHERS = (
     ),
 )  # fmt: skip
 _ADJUSTED = ", adjusted for the whole surface"
+_OTHERS_TOO = ", adjusted for other characteristics"
 
 
 @dataclass(frozen=True)
@@ -97,20 +98,17 @@ def list_views(
 def _list_measure(
     words: tuple[str, str, str], rows: pd.DataFrame, counts: Mapping[str, int], alpha: float, measure: MapMeasure
 ) -> list[View]:
-    views = []
-    p = _read_p(rows, measure)
+    views, p, prefix = [], _read_p(rows, measure), f"{measure.column}_"
     significant = _find_significant(p, alpha)
-    prefix = f"{measure.column}_"
     # Its difference and its test have columns that begin alike.
     others = {f"{prefix}difference", f"{prefix}p_fwer"}
     for column in (str(column) for column in rows if str(column).startswith(prefix) and column not in others):
         values = measure.factor * rows[column].to_numpy(float)
         if np.isfinite(values).any():
             group = column.removeprefix(prefix)
-            named = _name_group(group, counts)
-            hover = f"%{{intensity:{measure.digits}}} {measure.unit}"
+            label, hover = _name_group(group, counts), f"%{{intensity:{measure.digits}}} {measure.unit}"
             view = View(
-                *words, measure.name(group), f"{measure.label}{named}", f"{named}: {measure.heading}", measure.scale,
+                *words, measure.name(group), f"{measure.label}{label}", f"{label}: {measure.heading}", measure.scale,
                 values, hover, measure.column, significant=significant, unit=measure.unit,
             )  # fmt: skip
             views.append(view)
@@ -119,24 +117,21 @@ def _list_measure(
     if not (isinstance(a, str) and isinstance(b, str) and np.isfinite(values).any()):
         return views
     pair = f"“{a}” minus “{b}”"
-    told = ", adjusted for other characteristics" if adjusted else ""
-    heading = f"{_name_group(a, counts)} minus {_name_group(b, counts)}, {measure.heading}{told}"
-    scale, family = measure.pair_scale.format(a=a, b=b), f"{measure.column} contrast"
-    details = np.column_stack([values, p])
+    heading = f"{_name_group(a, counts)} minus {_name_group(b, counts)}, {measure.heading}{_OTHERS_TOO * adjusted}"
     hover = f"%{{customdata[0]:+{measure.digits.lstrip('+')}}} {measure.unit}"
     if np.isfinite(p).any():
         hover += f"<br>p = %{{customdata[1]:.3f}}{_ADJUSTED}"
-    view = View(
-        *words, measure.name(DIFFERENCE), f"{measure.label}difference: {pair}", heading, scale, values, hover, family,
-        details, significant, unit=measure.unit,
+    difference = View(
+        *words, measure.name(DIFFERENCE), f"{measure.label}difference: {pair}", heading,
+        measure.pair_scale.format(a=a, b=b), values, hover, f"{measure.column} contrast", np.column_stack([values, p]),
+        significant, unit=measure.unit,
     )  # fmt: skip
-    views.append(view)
+    views.append(difference)
     if significant is not None and measure is SIGNED:
         shown = np.where(np.isfinite(values), np.where(significant, values, 0.0), np.nan)
         about = ", where it is significant" if significant.any() else ": no place is significant"
-        about = f"{pair}{about} (p ≤ {alpha:g}{_ADJUSTED})"
-        label = f"significance: {pair}"
-        views.append(View(*words, SIGNIFICANCE, label, about, scale, shown, hover, family, details, significant))
+        label, heading = f"significance: {pair}", f"{pair}{about} (p ≤ {alpha:g}{_ADJUSTED})"
+        views.append(replace(difference, key=SIGNIFICANCE, label=label, heading=heading, values_mm=shown))
     return views
 
 
@@ -158,7 +153,7 @@ def list_slopes(slopes: pd.DataFrame, templates: Mapping[str, Template], alpha: 
         heading = f"change of the signed error with every {step} of {name_for_people(str(attribute))}"
         view = View(
             str(model), str(organ), str(attribute), SLOPE, f"slope: per {step}",
-            f"{heading}, adjusted for other characteristics", f"mm per {step}: + outwards, − inwards", values, hover,
+            f"{heading}{_OTHERS_TOO}", f"mm per {step}: + outwards, − inwards", values, hover,
             "slope", np.column_stack([values, p]), _find_significant(p, alpha),
         )  # fmt: skip
         views.append(view)

@@ -230,7 +230,8 @@ class CaseBrowser:
             message = self._describe(choice, scan, case, score)
         labels = [_label_scan(one.number, choice.sort_by, one.score) for one in choice.scans.itertuples()]
         scans = tuple(zip(labels, choice.scans["number"].tolist(), strict=True))
-        self._view = CaseView(*choice.list_values().values(), position, shape, score, limit_mm, scans, message)
+        shown: dict[str, Any] = {"position": position, "shape": shape, "score": score, "limit_mm": limit_mm}
+        self._view = CaseView(**choice.list_values(), **shown, scans=scans, message=message)
         return self._view
 
     def show_worst_place(self) -> CaseView:

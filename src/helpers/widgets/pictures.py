@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from plotly.colors import sample_colorscale
 
-from helpers.figures.slices import PREDICTION_COLOUR, REFERENCE_COLOUR, trace_outline
+from helpers.figures.slices import PREDICTION_COLOUR, REFERENCE_COLOUR, SIDES, trace_outline
 from helpers.figures.style import DIVERGING
 
 Plane = Literal["axial", "coronal", "sagittal"]
@@ -21,7 +21,6 @@ PICTURE_PIXELS = 400
 BACKGROUND = (20, 20, 20)
 CROSS_COLOUR = (120, 120, 120)
 DASH_PIXELS = 6.0
-_SIDES = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}
 _STEPS = 64
 _COLOURS = [
     tuple(round(255 * part) for part in colour)
@@ -133,5 +132,5 @@ def _draw_sides(pen: ImageDraw.ImageDraw, plane: Plane, size: tuple[int, int]) -
     width, height = size
     font = ImageFont.load_default(size=16)
     places = ((6, height / 2, "lm"), (width - 6, height / 2, "rm"), (width / 2, 4, "ma"), (width / 2, height - 4, "md"))
-    for mark, (x, y, anchor) in zip(_SIDES[plane], places, strict=True):
+    for mark, (x, y, anchor) in zip(SIDES[plane], places, strict=True):
         pen.text((x, y), mark, fill=(255, 255, 255), font=font, anchor=anchor, stroke_width=1, stroke_fill=(0, 0, 0))
