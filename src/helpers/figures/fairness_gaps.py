@@ -37,14 +37,14 @@ _PARTS = (
 )  # fmt: skip
 
 
-def plot_gap_forest(disparity: pd.DataFrame, metric: str, attribute: str | None = None) -> go.Figure:
+def plot_gap_forest(disparity: pd.DataFrame, metric: str) -> go.Figure:
     """Plot the gap between the best and the worst group with its interval, per organ and model.
 
-    `disparity` is ``fairness/disparity.csv``. One panel for each attribute, or for `attribute`
-    alone; shaded: the margin on both sides of zero. What could not be compared is named beneath.
+    `disparity` is ``fairness/disparity.csv``. One panel for each attribute; shaded: the margin on
+    both sides of zero. What could not be compared is named beneath.
     """
     title = f"Gap in {find_measure(metric).name} between the best and the worst group"
-    part = _select(disparity, metric, attribute)
+    part = _select(disparity, metric)
     drawn = part[part["gap"].notna()]
     if drawn.empty:
         return draw_nothing(title, _TOO_SMALL)
@@ -134,17 +134,15 @@ def plot_model_gaps(model_gaps: pd.DataFrame, metric: str) -> go.Figure:
     )
 
 
-def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figure:
+def plot_balance(balance: pd.DataFrame) -> go.Figure:
     """Plot how alike the groups' people are before and after matching: a love plot.
 
-    `balance` is ``fairness/balance.csv``. A panel per pair of groups (of `attribute` alone where it
-    is given), a line per covariate (of categories: per level) from its absolute standardised
-    difference before matching to the one after; left of the dashed line at 0.1 SD groups count as
-    alike.
+    `balance` is ``fairness/balance.csv``. A panel per pair of groups, a line per covariate (of
+    categories: per level) from its absolute standardised difference before matching to the one
+    after; left of the dashed line at 0.1 SD groups count as alike.
     """
     title = "Are matched people alike? Standardised differences of covariates"
-    part = balance if attribute is None else balance[balance["attribute"] == attribute]
-    part = part[part["smd_before"].notna() | part["smd_after"].notna()]
+    part = balance[balance["smd_before"].notna() | balance["smd_after"].notna()]
     if part.empty:
         return draw_nothing(title, "No people were matched: there is no covariate, or too few people.")
     keys = ["attribute", "group_a", "group_b"]
@@ -182,10 +180,9 @@ def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figu
     )
 
 
-def _select(table: pd.DataFrame, metric: str, attribute: str | None = None) -> pd.DataFrame:
+def _select(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return a metric's rows, each with its organ's name beside it."""
-    chosen = (table["metric"] == metric) & (True if attribute is None else table["attribute"] == attribute)
-    part = table[chosen]
+    part = table[table["metric"] == metric]
     return part.assign(row=[name_organ(organ) for organ in part["organ"]])
 
 

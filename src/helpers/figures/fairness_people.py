@@ -132,32 +132,25 @@ def _draw_cloud(
     return traces
 
 
-def plot_trend_curves(
-    trends: pd.DataFrame, trend_tests: pd.DataFrame, metric: str, attribute: str | None = None, organ: str | None = None
-) -> go.Figure:
+def plot_trend_curves(trends: pd.DataFrame, trend_tests: pd.DataFrame, metric: str) -> go.Figure:
     """Plot a metric as a smooth curve of a continuous attribute, a panel per model.
 
-    The tables are ``fairness/trends.csv`` and ``fairness/trend_tests.csv``. One attribute, or all
-    behind a menu; `organ` (by default the table's first) is shown first, the menu offers the
-    others. The inner band holds the curve at any one place with 95 % confidence, the dotted outer
-    one the whole curve. Above each panel: the slope of a straight line with its 95 % interval, and
-    the p-values of a trend and of a bend.
+    The tables are ``fairness/trends.csv`` and ``fairness/trend_tests.csv``; a menu offers their
+    attributes and organs. The inner band holds the curve at any one place with 95 % confidence, the
+    dotted outer one the whole curve. Above each panel: the slope of a straight line with its 95 %
+    interval, and the p-values of a trend and of a bend.
     """
     short = find_measure(metric).long_name
-    curves, tests = (
-        table[(table["metric"] == metric) & (True if attribute is None else table["attribute"] == attribute)]
-        for table in (trends, trend_tests)
-    )
+    curves, tests = (table[table["metric"] == metric] for table in (trends, trend_tests))
     choices = list(curves[["attribute", "organ"]].drop_duplicates().itertuples(index=False, name=None))
-    first = next((pair for pair in choices if organ in (None, pair[1])), None)
-    if first is None:
-        title = f"{short} over {name_for_people(attribute or 'continuous attributes')}"
+    if not choices:
         reasons = [note for note in tests["note"].dropna() if note]
+        title = f"{short} over continuous attributes"
         return draw_nothing(title, reasons[0] if reasons else "No curve was fitted: no attribute is a number.")
     models = list(dict.fromkeys([*tests["model"], *curves["model"]]))
     several = len({name for name, _ in choices}) > 1
     figures = {}
-    for name, where in [first, *(pair for pair in choices if pair != first)]:
+    for name, where in choices:
         label = f"{name_for_people(name)} · {name_organ(where)}" if several else name_organ(where)
         here, tested = (table[(table["organ"] == where) & (table["attribute"] == name)] for table in (curves, tests))
         title, menu = f"{short} over {name_for_people(name)}: {name_organ(where)}", len(choices) > 1
@@ -264,23 +257,20 @@ def _fade(colour: str, opacity: float) -> str:
     return f"rgba({red}, {green}, {blue}, {opacity})"
 
 
-def plot_intersections(
-    intersections: pd.DataFrame, metric: str, organ: str | None = None, model: str | None = None
-) -> go.Figure:
+def plot_intersections(intersections: pd.DataFrame, metric: str) -> go.Figure:
     """Plot the mean of every combination of groups (sex × age × BMI), small ones steadied.
 
     `intersections` is ``fairness/intersections.csv``: a column per attribute between the keys and
-    ``n``. `organ` and `model` (by default the table's first) are shown first; a menu offers the
-    others in the same colours. The last attribute lies along x, the one before along y, those
-    before part the panels. A cell holds the partially pooled mean, its 95 % interval and the number
-    of people; cells with too few of them are hatched and hold no number.
+    ``n``; a menu offers its models and organs in the same colours. The last attribute lies along x,
+    the one before along y, those before part the panels. A cell holds the partially pooled mean,
+    its 95 % interval and the number of people; cells with too few of them are hatched and hold no
+    number.
     """
     title = f"{find_measure(metric).long_name} where groups meet"
     part = intersections[intersections["metric"] == metric]
     attributes = [name for name in intersections.columns if name not in _CELL_COLUMNS]
     choices = list(part[["model", "organ"]].drop_duplicates().itertuples(index=False, name=None))
-    first = next((pair for pair in choices if model in (None, pair[0]) and organ in (None, pair[1])), None)
-    if first is None or not attributes:
+    if not choices or not attributes:
         return draw_nothing(title, "There are no groups to combine.")
     if part["pooled"].isna().all():
         number = len(part[attributes].drop_duplicates())
@@ -289,10 +279,10 @@ def plot_intersections(
     levels = {name: _list_levels(part[name]) for name in attributes}
     ends = (float(part["pooled"].min()), float(part["pooled"].max()))
     figures = {}
-    for pair in [first, *(pair for pair in choices if pair != first)]:
-        here = part[(part["model"] == pair[0]) & (part["organ"] == pair[1])]
-        told, menu = f"{title}: {pair[0]}, {name_organ(pair[1])}", len(choices) > 1
-        figures[f"{pair[0]} · {name_organ(pair[1])}"] = _draw_cells(here, metric, levels, ends, told, menu=menu)
+    for model, organ in choices:
+        here = part[(part["model"] == model) & (part["organ"] == organ)]
+        told, menu = f"{title}: {model}, {name_organ(organ)}", len(choices) > 1
+        figures[f"{model} · {name_organ(organ)}"] = _draw_cells(here, metric, levels, ends, told, menu=menu)
     return offer_choices(figures)
 
 

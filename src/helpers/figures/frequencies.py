@@ -24,23 +24,21 @@ _NUMBERS = ("", "2", "3", "4", "5", "6")  # the slices' axes, as plotly counts t
 _EVERYBODY = "everybody"
 
 
-def plot_frequency_slices(
-    slices: Sequence[FrequencySlices], *, title: str = "How often the organ is missed or overdrawn"
-) -> go.Figure:
+def plot_frequency_slices(slices: Sequence[FrequencySlices]) -> go.Figure:
     """Draw in how many people a model misses or adds tissue, in slices where it does so most.
 
-    `slices` are from :func:`helpers.spatial.read_frequency_slices`, `title` is that of the figure
-    when there is nothing to draw. Works without a kernel: menus choose model, organ and people.
-    Upper row: tissue of the organ that the model leaves out, lower row: what it draws beyond the
-    organ; each in an axial, a coronal and a sagittal slice, seen as radiologists do, in percent of
-    the people, on one scale per organ. The line is the mean organ.
+    `slices` are from :func:`helpers.spatial.read_frequency_slices`. Works without a kernel: menus
+    choose model, organ and people. Upper row: tissue of the organ that the model leaves out, lower
+    row: what it draws beyond the organ; each in an axial, a coronal and a sagittal slice, seen as
+    radiologists do, in percent of the people, on one scale per organ. The line is the mean organ.
     """
     views: dict[Place, dict[str, FrequencySlices]] = {}
     for one in slices:
         group = f"{one.attribute}\x1f{one.group}" if one.attribute else ""
         views.setdefault((one.model, one.organ, group), {})[one.kind] = one
     if not views:
-        return draw_nothing(escape(title), "No volumes: no organ could be mapped, or too few people.")
+        why = "No volumes: no organ could be mapped, or too few people."
+        return draw_nothing("How often the organ is missed or overdrawn", why)
     most = {organ: _find_most(slices, organ) for organ in {place[1] for place in views}}
     labels = {
         place: (place[0], name_for_people(place[1]), _name_people(next(iter(kinds.values()))))

@@ -57,7 +57,6 @@ def plot_error_maps(
     alpha: float = 0.05,
     first: tuple[str, str, str] | None = None,
     every_measure: bool = False,
-    title: str = "Where on the organ",
 ) -> go.Figure:
     """Draw the organs' template surfaces coloured by signed error, with menus for what is shown.
 
@@ -80,8 +79,6 @@ def plot_error_maps(
         difference, else the largest difference.
     every_measure : bool
         Show the size of the error and how often it is beyond the tolerance as well.
-    title : str
-        Of the figure when there is nothing to draw.
 
     Returns
     -------
@@ -104,7 +101,7 @@ def plot_error_maps(
         views += list_slopes(slopes, templates, alpha)
     views = add_sentences(order_views(views), places)
     if not views:
-        return draw_nothing(escape(title), "No map: too few subjects per group, or no prediction to compare.")
+        return draw_nothing("Where on the organ", "No map: too few subjects per group, or no prediction to compare.")
     limits = _choose_limits(views)
     frames = Frames(_KINDS)
     labels = {view.place: (view.model, *map(name_for_people, view.place[1:3]), view.label) for view in views}
