@@ -10,6 +10,7 @@ import yaml
 from helpers.demo.lessons import compare_with_truth, tabulate_same_error, tell_truth
 from helpers.errors import SegfairError
 from helpers.study import load_study
+from helpers.vocabulary.verdicts import Verdict, read_verdict
 from tests import lab
 
 SEXES = pd.CategoricalDtype(["female", "male"], ordered=True)
@@ -120,6 +121,12 @@ def test_the_parameter_marks_the_planted_model_wherever_its_masks_lie(study, pat
 def test_missed_and_mistaken_effects_are_called_so(study, verdict, worst, said):
     table = compare_with_truth(study, pd.DataFrame([make_row("planted", "liver", "sex", verdict, worst=worst)]), "dice")
     assert table["found"].tolist() == [said]
+
+
+def test_a_difference_reads_as_in_every_other_table(study):
+    row = make_row("planted", "liver", "sex", "inconclusive") | {"p_adjusted": 0.01}
+    table = compare_with_truth(study, pd.DataFrame([row]), "dice")
+    assert read_verdict(table.iloc[0], 0.05) is Verdict.DIFFERENCE
 
 
 def test_nothing_is_said_of_the_truth_of_real_people(study):

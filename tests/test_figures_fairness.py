@@ -130,11 +130,13 @@ def test_forest_shows_gap_interval_margin_and_what_is_not_compared(tables):
 
 def test_forest_of_one_attribute(tables):
     _, disparity = tables
-    figure = plot_gap_forest(disparity, "nsd", "age")
+    figure = plot_gap_forest(disparity[disparity["attribute"] == "age"], "nsd")
     assert [text for text in list_texts(figure) if text in ("sex", "age")] == ["age"]
 
 
 def test_nothing_to_show_is_said(tables):
     people, disparity = tables
-    assert "No groups are large enough to be compared." in list_texts(plot_gap_forest(disparity, "dice", "site"))
+    assert "No groups are large enough to be compared." in list_texts(
+        plot_gap_forest(disparity.assign(gap=np.nan), "dice")
+    )
     assert any("No person" in text for text in list_texts(draw_people(people, model="nobody")))

@@ -73,7 +73,7 @@ def test_ladder_of_nothing_says_so():
 
 
 def test_balance_shows_absolute_differences_before_and_after():
-    figure = plot_balance(make_balance(), "sex")
+    figure = plot_balance(make_balance().query("attribute == 'sex'"))
     before = next(trace for trace in figure.data if trace.name == "before matching")
     after = next(trace for trace in figure.data if trace.name == "after matching")
     assert list(before.x) == [0.5, 0.3] and list(after.x) == [0.05, 0.0]
@@ -92,5 +92,6 @@ def test_balance_of_every_attribute_is_a_panel_each():
 
 
 def test_balance_of_nobody_says_so():
-    assert "No people were matched" in list_texts(plot_balance(make_balance(), "site"))
+    unmatched = make_balance().assign(smd_before=np.nan, smd_after=np.nan)
+    assert "No people were matched" in list_texts(plot_balance(unmatched))
     assert "No people were matched" in list_texts(plot_balance(make_balance().iloc[:0]))

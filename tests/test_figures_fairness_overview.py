@@ -78,7 +78,7 @@ def test_accuracy_is_the_mean_over_people_of_the_groups_shown():
 
 def test_better_lies_left_where_lower_is_better():
     disparity = make_disparity(("hd95_mm",))
-    figure = plot_gap_over_mean(make_groups(disparity), disparity, "hd95_mm", "bmi")
+    figure = plot_gap_over_mean(make_groups(disparity), disparity, "hd95_mm")
     assert "better: to the left, and near zero" in list_texts(figure)
     assert figure.layout.yaxis.title.text == "gap in 95 % Hausdorff distance (mm)"
     assert figure.layout.xaxis.title.text.endswith("(mm, lower is better)")

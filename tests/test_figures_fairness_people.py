@@ -128,7 +128,7 @@ def test_people_without_a_value_are_not_counted(people):
 
 def test_trend_shows_curve_bands_and_the_slope_in_words():
     trends, tests = make_trends()
-    figure = plot_trend_curves(trends, tests, "dice", "age", "all")
+    figure = plot_trend_curves(trends, tests, "dice")
     lines = [trace for trace in show(figure, "scatter") if trace.name == "mean" and trace.showlegend is False]
     assert len(lines) == 2 and lines[0].y == pytest.approx(trends["estimate"][:5])
     edges = [trace for trace in show(figure, "scatter") if trace.hoverinfo == "skip" and trace.x[0] is not None]
@@ -142,20 +142,20 @@ def test_trend_shows_curve_bands_and_the_slope_in_words():
     assert "<b>m</b>, n = 40<br>−0.010 per 10 years<br>(−0.020 to 0.001)<br>p trend < 0.001, bend = 0.40" in texts
     assert "<b>unfitted</b><br>fewer than 10 people" in texts
     assert figure.layout.xaxis.title.text == "age (years)"
-    assert "all organs" in figure.layout.title.text
-    assert [button.label for button in figure.layout.updatemenus[0].buttons] == ["all organs", "liver"]
+    assert "liver" in figure.layout.title.text
+    assert [button.label for button in figure.layout.updatemenus[0].buttons] == ["liver", "all organs"]
 
 
 def test_trends_of_several_attributes_share_a_menu():
     tables = [pd.concat([table, table.assign(attribute="bmi")], ignore_index=True) for table in make_trends()]
-    figure = plot_trend_curves(*tables, "dice", organ="all")
+    figure = plot_trend_curves(*tables, "dice")
     labels = [button.label for button in figure.layout.updatemenus[0].buttons]
-    assert labels == ["age · all organs", "age · liver", "BMI · liver", "BMI · all organs"]
+    assert labels == ["age · liver", "age · all organs", "BMI · liver", "BMI · all organs"]
 
 
 def test_no_trend_says_why():
     trends, tests = make_trends()
-    assert "No curve was fitted" in list_texts(plot_trend_curves(trends, tests, "dice", "bmi"))
+    assert "No curve was fitted" in list_texts(plot_trend_curves(trends.iloc[:0], tests.iloc[:0], "dice"))
     empty = plot_trend_curves(trends.iloc[:0], tests[tests["model"] == "unfitted"], "dice")
     assert "fewer than 10 people" in list_texts(empty)
 
@@ -175,11 +175,11 @@ def test_cells_show_mean_interval_and_number_hidden_ones_no_number():
 
 def test_cells_of_all_choices_share_their_colours():
     cells = make_cells()
-    figure = plot_intersections(cells, "dice", "spleen", "m")
+    figure = plot_intersections(cells, "dice")
     maps = [trace for trace in figure.data if trace.type == "heatmap"]
     ends = (cells["pooled"].min(), cells["pooled"].max())
     assert {(trace.zmin, trace.zmax) for trace in maps} == {ends}
-    assert [button.label for button in figure.layout.updatemenus[0].buttons] == ["m · spleen", "m · liver"]
+    assert [button.label for button in figure.layout.updatemenus[0].buttons] == ["m · liver", "m · spleen"]
 
 
 def test_cells_of_one_and_two_attributes_are_one_panel():
@@ -194,7 +194,6 @@ def test_no_cells_is_said():
     cells = make_cells()
     for figure in (
         plot_intersections(cells, "nsd"),
-        plot_intersections(cells, "dice", "aorta"),
         plot_intersections(cells.drop(columns=["sex", "age", "bmi"]), "dice"),
     ):
         assert "There are no groups to combine." in list_texts(figure)

@@ -7,10 +7,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from helpers.figures.panels import put_first
 from helpers.figures.tables import style_table
 from helpers.figures.verdict_matrix import draw_verdicts, show_verdicts
 from helpers.vocabulary.verdicts import Verdict, read_verdict
+from helpers.vocabulary.words import name_for_people, name_organ
 from tests.test_figures_fairness_overview import ATTRIBUTES, MODELS, ORGANS, make_disparity
 
 ROWS = ("all", *ORGANS[:2])
@@ -46,14 +49,15 @@ def read_cells(matrix) -> list[dict[str, str]]:
 
 def test_every_cell_holds_its_verdict_in_sign_word_and_colour():
     disparity = make_disparity(("dice",))
-    cells = read_cells(draw_verdicts(disparity, "dice", alpha=0.01))
+    matrix = draw_verdicts(disparity, "dice", alpha=0.01)
+    cells, page = read_cells(matrix), matrix.to_html()
     assert len(cells) == len(MODELS) * len(ORGANS) * len(ATTRIBUTES)
     places = ((m, o, a) for m in MODELS for o in ROWS for a in ATTRIBUTES)
     for cell, place in zip(cells, places, strict=True):
         row = disparity[(disparity[["model", "organ", "attribute"]] == list(place)).all(axis=1)].iloc[0]
         verdict = read_verdict(row, 0.01)
         assert cell["text"].startswith(f"{verdict.sign} {verdict.word}")
-        assert verdict.colour in cell["style"]
+        assert cell["class"] == f"tone-{verdict.tone}" and f".{cell['class']} {{ background: {verdict.colour}" in page
         if verdict is Verdict.DISPARITY:
             assert f"“a” worse by {row['gap']:.3f}" in cell["text"]
 
@@ -88,20 +92,43 @@ def test_what_a_cell_says_follows_its_verdict():
 
 
 def test_pointing_at_a_verdict_tells_interval_and_what_could_be_found():
-    cells = read_cells(draw_verdicts(make_disparity(("hd95_mm",)), "hd95_mm", alpha=0.05))
+    disparity = make_disparity(("hd95_mm",))
+    cells = read_cells(show_verdicts(disparity, "hd95_mm", alpha=0.05))
     told = cells[3]["title"]
     for part in ("gap 0.01 mm", "0.00 to 0.03 mm", "difference 0.05 mm", "adjusted p = 0.040", "n = 24"):
         assert part in told, told
     assert cells[5]["title"] == "nothing to compare"
+    page = draw_verdicts(disparity, "hd95_mm", alpha=0.05).html
+    assert "title=" not in page and "Point at a cell" not in page, "a page that is passed on says no more than it shows"
 
 
 def test_the_key_has_what_occurs_with_one_margin():
     page = draw_verdicts(make_disparity(("dice",)), "dice", alpha=0.01).html
-    key = page[page.index("<ul>") :]
+    key = page[page.index("<ul") :]
     assert [verdict for verdict in Verdict if verdict.meaning in key] == [
         verdict for verdict in Verdict if verdict is not Verdict.DIFFERENCE
     ]
-    assert "margin 0.020" in page
+    assert "The margin is 0.020" in page
+
+
+def test_rows_and_columns_stand_in_the_order_asked_for():
+    disparity = make_disparity(("dice",))
+    organs, attributes = [*ORGANS[::-1], "lung"], ("unknown", *ATTRIBUTES[::-1])
+    page = draw_verdicts(disparity, "dice", alpha=0.05, organs=organs, attributes=attributes).html
+    heads = re.findall(r'<th scope="(row|col)">(.*?)</th>', page)[: 1 + len(attributes) + len(ORGANS)]
+    rows = [name_organ(organ) for organ in put_first(organs, "all") if organ != "lung"]
+    columns = [f"by {name_for_people(attribute)}" for attribute in attributes]
+    assert heads == [("col", "organ"), *(("col", name) for name in columns), *(("row", name) for name in rows)]
+    key = page[page.index("<ul") :]
+    assert page.count("not compared</b></td>") > len(MODELS) and Verdict.NOT_COMPARED.meaning in key
+
+
+@pytest.mark.parametrize(("attributes", "stacked"), [(4, False), (5, True)])
+def test_tables_of_many_attributes_stand_one_above_the_other(attributes, stacked):
+    names = tuple(f"attribute {number}" for number in range(attributes))
+    row = make_disparity(("dice",)).iloc[:1].assign(attribute=names[0])
+    page = draw_verdicts(row, "dice", alpha=0.05, attributes=names).html
+    assert ('<div class="models wide">' in page) is stacked
 
 
 def test_other_metrics_are_folded_the_chosen_one_is_open():
@@ -115,7 +142,7 @@ def test_other_metrics_are_folded_the_chosen_one_is_open():
 def test_names_of_people_s_making_are_escaped():
     disparity = make_disparity(("dice",)).assign(worst_group=EVIL, best_group=EVIL, note=EVIL)
     disparity["model"] = disparity["organ"] = disparity["attribute"] = EVIL
-    page = draw_verdicts(disparity.iloc[:1], "dice", alpha=0.05)._repr_html_()
+    page = show_verdicts(disparity.iloc[:1], "dice", alpha=0.05)._repr_html_()
     assert EVIL not in page and "&lt;script&gt;" in page
 
 

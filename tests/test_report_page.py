@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import pytest
 
 from helpers.errors import SegfairError
+from helpers.figures.verdict_matrix import draw_verdicts
 from helpers.report import blocks, build_report, find_leaks, render_report, show_section
 from helpers.report.page import clean_figure, dump_json
 from helpers.vocabulary.verdicts import Verdict
@@ -95,7 +96,8 @@ def test_headings_are_in_order_and_tables_have_captions_and_scopes(page):
 
 
 def test_every_text_of_every_block_is_escaped():
-    panel = blocks.Panel(EVIL, (EVIL,), (EVIL,), ((blocks.Cell(Verdict.DISPARITY, EVIL),),))
+    words = dict.fromkeys(("model", "organ", "attribute", "worst_group", "best_group", "note"), EVIL)
+    row = words | {"metric": "dice", "verdict": "disparity", "gap": 0.1, "gap_low": 0.05, "gap_high": 0.2, "n": 24}
     figure = go.Figure(
         go.Scatter(x=[1], y=[1], text=[EVIL], name=EVIL, hovertemplate=f"{EVIL}<br>%{{x}}<extra>{EVIL}</extra>")
     )
@@ -107,7 +109,7 @@ def test_every_text_of_every_block_is_escaped():
         blocks.Bullets((EVIL,)),
         blocks.Note(EVIL),
         blocks.Table(EVIL, pd.DataFrame({EVIL: [EVIL], "b": [EVIL]}), numeric=(EVIL,), folded=True),
-        blocks.Matrix(EVIL, (panel,), (Verdict.DISPARITY,), EVIL),
+        draw_verdicts(pd.DataFrame([row]), "dice", alpha=0.05, organs=(EVIL,), attributes=(EVIL,), hover=True),
         blocks.Finding(EVIL, Verdict.DISPARITY, ((EVIL, EVIL),)),
         blocks.Terms((blocks.Term(EVIL, EVIL),)),
         blocks.Figure(figure, EVIL),
@@ -317,12 +319,3 @@ def test_an_unchanged_folder_gives_the_same_report(tmp_path):
     folder = study.write_whole_study(tmp_path)
     first = build_report(folder).read_bytes()
     assert build_report(folder).read_bytes() == first
-
-
-@pytest.mark.parametrize(("attributes", "stacked"), [(4, False), (5, True)])
-def test_tables_of_many_attributes_stand_one_above_the_other(attributes, stacked):
-    names = tuple(f"attribute {number}" for number in range(attributes))
-    cells = (tuple(blocks.Cell(Verdict.NOT_COMPARED) for _ in names),)
-    panels = tuple(blocks.Panel(model, ("liver",), names, cells) for model in ("a", "b"))
-    page = render(blocks.Matrix("Caption", panels, (), "How"))
-    assert ('<div class="panels wide">' in page) is stacked

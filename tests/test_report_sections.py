@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import re
 
@@ -9,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.figures.verdict_matrix import VerdictMatrix
 from helpers.report import compose_report, render_report
-from helpers.report.blocks import Bullets, Figure, Finding, Heading, Matrix, Note, Report, Section, Table, Terms, Text
+from helpers.report.blocks import Bullets, Figure, Finding, Heading, Note, Report, Section, Table, Terms, Text
 from helpers.report.escaping import escape_for_plotly
 from helpers.vocabulary.verdicts import Verdict
 from helpers.vocabulary.words import SPREADS
 from tests import report_study as study
+from tests.test_figures_verdict_matrix import read_cells
 
 KEYS = ["answers", "people", "losses", "performance", "spatial", "limits", "glossary", "methods", "checklist"]
 
@@ -39,10 +42,8 @@ def read_text(part: Report | Section) -> str:
                     words += [block.headline, *itertools.chain.from_iterable(block.answers)]
                 case Terms():
                     words += [f"{term.name} {term.meaning}" for term in block.items]
-                case Matrix():
-                    words.append(block.caption)
-                    for panel in block.panels:
-                        words += [f"{cell.verdict.word} {cell.detail}" for row in panel.cells for cell in row]
+                case VerdictMatrix():
+                    words.append(html.unescape(re.sub("<.*?>", " ", block.html)))
     return "\n".join(words)
 
 
@@ -101,15 +102,14 @@ def test_raw_and_adjusted_gaps_stand_side_by_side(whole):
 
 
 def test_the_picture_has_a_cell_in_words_for_every_model_organ_and_attribute(whole):
-    (matrix,) = find(whole["answers"], Matrix)
-    assert [panel.title for panel in matrix.panels] == ["sam_demo", "annotator"]
-    panel = matrix.panels[0]
-    assert panel.rows == ("all organs", "liver", "kidney left") and panel.columns == ("sex", "BMI")
-    cell = panel.cells[1][0]
-    assert cell.verdict is Verdict.DISPARITY and cell.detail.startswith("“female” worse by 0.0")
-    every = list(itertools.chain.from_iterable(itertools.chain(*(panel.cells for panel in matrix.panels))))
-    assert len(every) == 12 and all(cell.detail for cell in every)
-    assert {cell.verdict for cell in every} == set(matrix.legend)
+    (matrix,) = find(whole["answers"], VerdictMatrix)
+    assert re.findall("<caption>(.*?)</caption>", matrix.html) == ["sam_demo", "annotator"]
+    heads = re.findall(r'<th scope="\w+">(.*?)</th>', matrix.html)
+    assert heads == ["organ", "by sex", "by BMI", "all organs", "liver", "kidney left"] * 2
+    cells = read_cells(matrix)
+    assert cells[2]["text"].startswith("▲ disparity “female” worse by 0.0") and not any("title" in c for c in cells)
+    assert len(cells) == matrix.html.count("</b><span>") == 12
+    assert {cell["class"] for cell in cells} == set(re.findall(r'"swatch (tone-\w+)"', matrix.html))
 
 
 def test_no_verdict_of_fairness_is_ever_given(whole):
@@ -253,8 +253,8 @@ def test_small_groups_appear_nowhere_but_as_fewer_than(tmp_path):
     (every,) = [table.frame for table in find(report["performance"], Table) if table.caption == "Every comparison"]
     assert set(every["By"]) == {"BMI"}
     assert "No two groups were large enough to compare" in read_text(report["spatial"])
-    (matrix,) = find(report["answers"], Matrix)
-    assert {row[0].verdict for row in matrix.panels[0].cells} == {Verdict.NOT_COMPARED}
+    (matrix,) = find(report["answers"], VerdictMatrix)
+    assert {cell["text"].strip() for cell in read_cells(matrix)[::2]} == {"– not compared"}
     # An attribute of one group has people enough, and nobody to compare them with.
     assert Verdict.NOT_COMPARED.meaning == "fewer than two groups with enough people, or nothing measured"
 

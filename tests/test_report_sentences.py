@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.figures import verdict_matrix
 from helpers.parameters import Prompt
-from helpers.report.sections import answers
 from helpers.report.sentences import gaps, places
 from helpers.report.sentences import study as told
-from helpers.vocabulary.verdicts import Verdict
+from helpers.vocabulary.verdicts import Verdict, read_verdict
 
 ROW = {
     "model": "sam",
@@ -44,8 +44,8 @@ WITHIN = {"verdict": "equivalent", "p_adjusted": 0.6, "gap": 0.004, "gap_low": -
 
 
 def describe_cell(row, alpha):
-    cell = answers._fill_cell(row, alpha)
-    return cell.verdict, cell.detail
+    verdict = read_verdict(row or {}, alpha)
+    return verdict, verdict_matrix.describe_cell(row or {}, verdict)
 
 
 def change(**values):

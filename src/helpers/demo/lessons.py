@@ -18,7 +18,7 @@ from helpers.vocabulary.verdicts import Verdict
 
 TRUTH_COLUMNS = (
     "planted", "model", "organ", "metric", "attribute", "verdict", "worst_group", "gap", "gap_low", "gap_high",
-    "excess_gap", "excess_low", "excess_high", "found",
+    "excess_gap", "excess_low", "excess_high", "p_adjusted", "found",
 )  # fmt: skip
 _NOT_KNOWN = pd.DataFrame({"truth": ["These are not phantoms: what is true of them is not known."]})
 

@@ -19,8 +19,16 @@ from helpers.fairness.trends import fit_trends
 from helpers.figures.explore import MOST_COLOURS, OTHERS, plot_people
 from helpers.study import Study, load_study
 from helpers.vocabulary.measures import find_measure, list_scores
-from helpers.vocabulary.words import UNITS, format_interval, format_value, list_words, name_for_people, name_organ
-from helpers.widgets.browser import check_choice
+from helpers.vocabulary.words import (
+    UNITS,
+    format_interval,
+    format_value,
+    list_words,
+    name_for_people,
+    name_organ,
+    start_sentence,
+)
+from helpers.widgets.browser import check_choice, rank_scores
 
 NOTHING = "nothing"
 SIZE = "organ volume"
@@ -29,53 +37,30 @@ _GROUPS = "group:"  # marks the choice of an attribute's groups, where its numbe
 
 @dataclass(frozen=True)
 class PeopleView:
-    """What is shown now.
-
-    Attributes
-    ----------
-    model, organ, metric : str
-    across : str
-        What lies on the x axis: a key of :attr:`Explorer.dimensions`.
-    colour : str
-        A key of :attr:`Explorer.colours`.
-    covariates : tuple of str
-        What is adjusted for, in the order of :meth:`Explorer.list_covariates`.
-    selected : tuple of int
-        Numbers of the people brushed; empty when nobody is.
-    points : DataFrame
-        One row per person drawn: number, scans, place, colour, measured (the metric), score (the
-        metric, or what is left of it with the covariates held equal).
-    adjusted : bool
-        Whether ``score`` has the covariates held equal: not where that was not possible.
-    summary : DataFrame or None
-        The means of groups, or the curve: place, estimate, low, high.
-    message, footnote : str
-        What is to be said of it in a sentence or two; who is not drawn.
-    """
+    """What is shown now."""
 
     model: str
     organ: str
     metric: str
-    across: str
-    colour: str
-    covariates: tuple[str, ...]
-    selected: tuple[int, ...] = ()
+    across: str  # what lies on the x axis: a key of `Explorer.dimensions`
+    colour: str  # a key of `Explorer.colours`
+    covariates: tuple[str, ...]  # what is adjusted for, in the order of `list_covariates`
+    selected: tuple[int, ...] = ()  # numbers of the people brushed; empty when nobody is
+    # One row per person drawn: number, scans, place, colour, measured (the metric), score (the
+    # metric, or what is left of it, adjusted for the covariates).
     points: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False, compare=False)
-    adjusted: bool = False
+    adjusted: bool = False  # whether ``score`` is adjusted: not where that was not possible
     message: str = field(default="", compare=False)
+    # The means of groups, or the curve: place, estimate, low, high.
     summary: pd.DataFrame | None = field(default=None, repr=False, compare=False)
-    footnote: str = field(default="", compare=False)
+    footnote: str = field(default="", compare=False)  # who is not drawn
 
 
 class Explorer:
     """The people of a study after 03_performance and their scores, to be looked at from all sides.
 
-    Attributes
-    ----------
-    dimensions : dict of str
-        What may lie on the x axis, and its name with its unit.
-    colours : dict of str
-        What people may be coloured by, and its name.
+    `dimensions` is what may lie on the x axis, and its name with its unit; `colours` what people
+    may be coloured by, and its name.
 
     Raises
     ------
@@ -101,21 +86,17 @@ class Explorer:
         confounders = [name for name in parameters.cohort.confounders if name in self._cohort]
         first = self._people.drop_duplicates("subject").set_index("subject")
         self._subjects = first.index
-        self._columns = read_covariates(
-            self._cohort, first.index, [name for name in (*self._attributes, *confounders) if name in self._cohort]
-        )
-        self._groups = first[[f"group_{name}" for name in self._attributes]]
         self._names = list(dict.fromkeys([*self._attributes, *confounders]))
+        known = [name for name in self._names if name in self._cohort]
+        self._columns = read_covariates(self._cohort, first.index, known)
+        self._groups = first[[f"group_{name}" for name in self._attributes]]
         self.dimensions = self._list_dimensions()
         self.colours = {NOTHING: NOTHING} | {
-            key: name.removesuffix(", in groups")
-            for key, name in self.dimensions.items()
-            if key != SIZE and not self._is_number(key)
+            key: name.removesuffix(", in groups") for key, name in self.dimensions.items() if key.startswith(_GROUPS)
         }
         across = next(iter(self.dimensions))
-        self._view = PeopleView(
-            self.models[-1], self.organs[0], self.metrics[0], across, across if across in self.colours else NOTHING, ()
-        )
+        colour = across if across in self.colours else NOTHING
+        self._view = PeopleView(self.models[-1], self.organs[0], self.metrics[0], across, colour, ())
         self.show()
 
     @property
@@ -141,7 +122,8 @@ class Explorer:
     ) -> PeopleView:
         """Change what is shown; what is not given stays, as far as it fits.
 
-        A covariate that comes to lie on the x axis is no longer adjusted for; people who are not drawn are no longer selected.
+        A covariate that comes to lie on the x axis is no longer adjusted for; people who are not
+        drawn are no longer selected.
 
         Raises
         ------
@@ -151,11 +133,10 @@ class Explorer:
         old = self._view
         across = check_choice("across", across or old.across, self.dimensions)
         possible = self.list_covariates(across)
-        if covariates is not None:
-            for name in covariates:
-                check_choice("covariates", name, [*self._names, SIZE])
         wanted = old.covariates if covariates is None else covariates
-        view = PeopleView(
+        for name in wanted:
+            check_choice("covariates", name, [*self._names, SIZE])
+        wished = PeopleView(
             check_choice("model", model or old.model, self.models),
             check_choice("organ", organ or old.organ, self.organs),
             check_choice("metric", metric or old.metric, self.metrics),
@@ -163,10 +144,9 @@ class Explorer:
             check_choice("colour", colour or old.colour, self.colours),
             tuple(name for name in possible if name in wanted),
         )
-        view = self._fill(view)
-        drawn = set(view.points["number"])
-        wished = old.selected if selected is None else selected
-        self._view = replace(view, selected=tuple(int(number) for number in wished if number in drawn))
+        view = self._fill(wished)
+        brushed, drawn = old.selected if selected is None else selected, set(view.points["number"])
+        self._view = replace(view, selected=tuple(int(number) for number in brushed if number in drawn))
         return self._view
 
     def list_scans(self) -> pd.DataFrame:
@@ -180,11 +160,8 @@ class Explorer:
         if view.organ != fairness.POOLED:
             rows = rows[rows["organ"] == view.organ]
         by_scan = rows.groupby("number").agg(score=(view.metric, "mean"), status=("status", "first")).reset_index()
-        badness = by_scan["score"] * find_measure(view.metric).sign
-        if view.metric == "volume_error_ml":
-            badness = -by_scan["score"].abs()
-        order = pd.DataFrame({"bad": badness, "number": by_scan["number"]}).sort_values(["bad", "number"])
-        return by_scan.loc[order.index].reset_index(drop=True)
+        ranked = by_scan.assign(rank=rank_scores(by_scan["score"], view.metric))
+        return ranked.sort_values(["rank", "number"], ignore_index=True).drop(columns="rank")
 
     def find_worst(self, count: int) -> tuple[int, ...]:
         """Return the numbers of the people with the worst scores among those drawn."""
@@ -195,12 +172,12 @@ class Explorer:
     def figure(self) -> go.Figure:
         """Return the view as a figure."""
         view = self._view
-        colours = [name for name in self._find_colours(view) if (view.points["colour"] == name).any()]
+        names = self._read(view.colour, view.organ).cat.categories.astype(str) if view.colour != NOTHING else []
         return plot_people(
             view.points,
             metric=view.metric,
             across=self.dimensions[view.across],
-            colours=colours,
+            colours=[name for name in names if (view.points["colour"] == name).any()],
             summary=view.summary,
             adjusted_for=[name_covariate(name) for name in view.covariates] if view.adjusted else (),
             title=f"{find_measure(view.metric).long_name} of {view.model}: {name_organ(view.organ)}",
@@ -214,13 +191,9 @@ class Explorer:
         table = view.points
         place = view.across.removeprefix(_GROUPS).replace(" ", "_") + ("_ml" if view.across == SIZE else "")
         columns = {
-            "number": table["number"],
-            "scans": table["scans"],
-            "model": view.model,
-            "organ": view.organ,
-            place: table["place"],
-            view.metric: table["measured"],
-        }
+            "number": table["number"], "scans": table["scans"], "model": view.model, "organ": view.organ,
+            place: table["place"], view.metric: table["measured"],
+        }  # fmt: skip
         if view.adjusted:
             columns[f"{view.metric}_adjusted"] = table["score"]
             columns["held_equal"] = "; ".join(view.covariates)
@@ -231,27 +204,18 @@ class Explorer:
         return pd.DataFrame(columns)
 
     def _list_dimensions(self) -> dict[str, str]:
-        dimensions = {}
+        dimensions, attributes = {}, self.study.parameters.cohort.attributes
         for name in self._names:
-            words = name_for_people(name)
-            if self._has_numbers(name):
-                unit = self._find_unit(name)
+            words, numbers, attribute = name_for_people(name), self._has_numbers(name), attributes.get(name)
+            unit = (attribute.unit if attribute is not None else "") or UNITS.get(name, "")
+            if numbers:
                 dimensions[name] = f"{words} ({unit})" if unit else words
-            if name in self._attributes and self._has_numbers(name):
-                dimensions[_GROUPS + name] = f"{words}, in groups"
-            elif not self._has_numbers(name):
-                dimensions[_GROUPS + name] = words
+            if name in attributes or not numbers:
+                dimensions[_GROUPS + name] = f"{words}, in groups" if numbers else words
         return dimensions | {SIZE: "organ volume (ml)"}
-
-    def _find_unit(self, name: str) -> str:
-        attribute = self.study.parameters.cohort.attributes.get(name)
-        return (attribute.unit if attribute is not None else "") or UNITS.get(name, "")
 
     def _has_numbers(self, name: str) -> bool:
         return name in self._columns and is_numeric(self._columns[name])
-
-    def _is_number(self, key: str) -> bool:
-        return key == SIZE or not key.startswith(_GROUPS)
 
     def _read(self, key: str, organ: str) -> pd.Series:
         """Return a dimension's value of every subject: floats, or an ordered category."""
@@ -275,9 +239,10 @@ class Explorer:
         for name in names:
             if name == SIZE:
                 columns[name] = np.log(self._read(SIZE, organ))
+            elif self._has_numbers(name):
+                columns[name] = self._read(name, organ)
             else:
-                column = self._read(name if self._has_numbers(name) else _GROUPS + name, organ)
-                columns[name] = column if self._has_numbers(name) else column.astype(object)
+                columns[name] = self._read(_GROUPS + name, organ).astype(object)
         return pd.DataFrame(columns, index=self._subjects)
 
     def _fill(self, view: PeopleView) -> PeopleView:
@@ -310,17 +275,9 @@ class Explorer:
         summary, words = self._summarise(view, measured.where(drawn), place, smallest)
         notes += words
         colour = self._read(view.colour, view.organ) if view.colour != NOTHING else None
-        points = pd.DataFrame(
-            {
-                "number": rows["number"],
-                "scans": rows["scans"],
-                "place": place,
-                "colour": "" if colour is None else self._name_colours(view, colour, drawn),
-                "measured": measured,
-                "score": score,
-            }
-        )[drawn.to_numpy()].reset_index(drop=True)
-        points = points.astype({"number": int, "scans": int})
+        names = "" if colour is None else self._name_colours(colour, drawn)
+        points = rows[["number", "scans"]].assign(place=place, colour=names, measured=measured, score=score)
+        points = points[drawn.to_numpy()].reset_index(drop=True).astype({"number": int, "scans": int})
         if isinstance(points["place"].dtype, pd.CategoricalDtype):
             points["place"] = points["place"].cat.remove_unused_categories()
         said = f"{len(points)} people" + (f", {absent} not drawn" if absent else "")
@@ -340,26 +297,21 @@ class Explorer:
             )
             note = found.tests["note"].iloc[0]
             curve = found.curves.rename(columns={"value": "place"})[["place", "estimate", "low", "high"]]
-            return (curve if len(curve) else None), [_capitalise(note)] if note else []
+            return (curve if len(curve) else None), [start_sentence(note)] if note else []
         adjusted = adjust_gaps(values, place.to_numpy(object), covariates, [view.metric], min_group=smallest)
         means = adjusted.means.rename(columns={"group": "place", "mean": "estimate"})
         gap = adjusted.gaps.iloc[0]
         if means.empty or pd.isna(gap["low"]):
-            return (means if len(means) else None), [_capitalise(str(gap["note"]))] if gap["note"] else []
+            return (means if len(means) else None), [start_sentence(str(gap["note"]))] if gap["note"] else []
         held = f", adjusted for {list_words(map(name_covariate, view.covariates))}" if view.adjusted else ""
         said = (
-            f"Gap in {find_measure(view.metric).name} between {gap['best_group']} (best) and {gap['worst_group']}{held}: "
-            f"{format_value(gap['adjusted_gap'], view.metric)} "
+            f"Gap in {find_measure(view.metric).name} between {gap['best_group']} (best) and "
+            f"{gap['worst_group']}{held}: {format_value(gap['adjusted_gap'], view.metric)} "
             f"(95 % interval {format_interval(gap['low'], gap['high'], view.metric)})"
         )
         return means[["place", "estimate", "low", "high"]], [said]
 
-    def _find_colours(self, view: PeopleView) -> list[str]:
-        if view.colour == NOTHING:
-            return []
-        return [str(name) for name in self._read(view.colour, view.organ).cat.categories]
-
-    def _name_colours(self, view: PeopleView, colour: pd.Series, drawn: pd.Series) -> pd.Series:
+    def _name_colours(self, colour: pd.Series, drawn: pd.Series) -> pd.Series:
         """Return everyone's colour by name; small, unknown and too many groups share one."""
         counts = colour[drawn].value_counts(sort=False)
         smallest = self.study.parameters.fairness.min_group
@@ -377,10 +329,6 @@ def _describe_adjustment(held: PartialResiduals) -> list[str]:
     return notes
 
 
-def _capitalise(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
-
-
 def name_covariate(name: str) -> str:
     """Return a covariate's name for people."""
     return name if name == SIZE else name_for_people(name)
@@ -389,11 +337,8 @@ def name_covariate(name: str) -> str:
 def list_studies(study: Study) -> dict[str, Study]:
     """Return the studies that can be explored: this one and those whose files lie beside its own.
 
-    Returns
-    -------
-    dict of Study
-        By name; `study` first. Files that cannot be read, and studies before 03_performance, are
-        passed over.
+    By name; `study` first. Files that cannot be read, and studies before 03_performance, are passed
+    over.
     """
     found = {study.name: study}
     for path in sorted(study.source.parent.glob("*.yaml")):

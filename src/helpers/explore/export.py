@@ -75,12 +75,9 @@ def export_view(explorer: Explorer) -> Exported:
 
 
 def draw_pictures(figure: go.Figure) -> dict[str, bytes]:
-    """Draw a figure as SVG and PNG by a local Chromium, without a network.
+    """Draw a figure as SVG and PNG, by suffix, by a local Chromium without a network.
 
-    Returns
-    -------
-    dict of bytes
-        By suffix, ``svg`` and ``png``; empty where there is no Chromium or it does not answer.
+    Empty where there is no Chromium or it does not answer.
     """
     browser = find_browser()
     if browser is None:

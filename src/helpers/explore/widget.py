@@ -25,14 +25,8 @@ _SHOWN_FIRST = 10  # people who are selected when the exploration opens: the wor
 class ExplorerWidget(ipywidgets.VBox):
     """Controls, figure, scans of the people brushed and case browser, each following the others.
 
-    Of a study after 03_performance.
-
-    Attributes
-    ----------
-    explorer : Explorer
-        What the controls drive; another one after another study is picked.
-    plot : BrushedFigure
-    cases : CaseBrowserWidget
+    Of a study after 03_performance. `explorer` is what the controls drive, another one after
+    another study is picked; `plot` is the figure, `cases` the case browser.
     """
 
     def __init__(self, study: Study) -> None:
@@ -61,18 +55,11 @@ class ExplorerWidget(ipywidgets.VBox):
         self.scans.observe(lambda change: self._show_case(change["new"]), names="value")
         self.save.on_click(lambda _: self._export())
         controls = ipywidgets.HBox([self.study, *self._controls.values()], layout={"flex_flow": "row wrap"})
+        saving = ipywidgets.HBox([self.save, self.saved], layout={"flex_flow": "row wrap", "align_items": "center"})
         side = ipywidgets.VBox([self.chosen, self.scans], layout={"flex": "0 0 262px", "padding": "40px 0 0 8px"})
         self.plot.layout = {"flex": "1 1 auto", "min_width": "0"}
-        super().__init__(
-            [
-                controls,
-                self._held,
-                ipywidgets.HBox([self.plot, side], layout={"width": "100%"}),
-                self.message,
-                ipywidgets.HBox([self.save, self.saved], layout={"flex_flow": "row wrap", "align_items": "center"}),
-                self._cases,
-            ]
-        )
+        both = ipywidgets.HBox([self.plot, side], layout={"width": "100%"})
+        super().__init__([controls, self._held, both, self.message, saving, self._cases])
 
     def figure(self) -> go.Figure:
         """Return the view as a figure that needs no kernel."""
@@ -93,21 +80,15 @@ class ExplorerWidget(ipywidgets.VBox):
         explorer.show(selected=explorer.find_worst(_SHOWN_FIRST))
         self.cases = browse_cases(study)
         self._cases.children = [ipywidgets.HTML("<b>The scan</b>"), self.cases]
+        apart = {"width": "auto", "margin": "0 14px 0 0"}
         self.covariates = {
-            name: ipywidgets.Checkbox(
-                value=False,
-                description=name_covariate(name),
-                indent=False,
-                layout={"width": "auto", "margin": "0 14px 0 0"},
-            )
+            name: ipywidgets.Checkbox(value=False, description=name_covariate(name), indent=False, layout=apart)
             for name in explorer.list_covariates("")
         }
         for box in self.covariates.values():
             box.observe(lambda _: self._change(covariates=self._list_held()), names="value")
-        self._held.children = [
-            ipywidgets.HTML("<span style='margin: 0 10px 0 12px'>adjust for</span>"),
-            *self.covariates.values(),
-        ]
+        label = ipywidgets.HTML("<span style='margin: 0 10px 0 12px'>adjust for</span>")
+        self._held.children = [label, *self.covariates.values()]
         self._refreshing = True
         try:
             self.model.options = explorer.models

@@ -17,29 +17,19 @@ _PAIR_HEIGHT_PX, _PAIR_SPACING_PX = 210, 110
 def plot_flow(flow: pd.DataFrame) -> go.Figure:
     """Draw the exclusion flow: scans found, out by reason, included.
 
-    Parameters
-    ----------
-    flow : DataFrame
-        ``step`` and ``scans``, in order, from :class:`helpers.cohort.Cohort`.
+    `flow` has ``step`` and ``scans``, in order, from :class:`helpers.cohort.Cohort`.
     """
-    inner = len(flow) - 2
-    counts = list(flow["scans"])
-    blue = {"marker": {"color": _BLUE}}
+    counts, blue = list(flow["scans"]), {"marker": {"color": _BLUE}}
     figure = go.Figure(
         go.Waterfall(
-            y=[break_words(step, 44) for step in flow["step"]],
+            y=[break_words(step, 44) for step in flow["step"]], orientation="h",
             x=[counts[0], *(-count for count in counts[1:-1]), counts[-1]],
-            measure=["absolute", *["relative"] * inner, "total"],
-            orientation="h",
-            text=[f"{count}" for count in counts],
-            textposition="auto",
-            decreasing={"marker": {"color": _RED}},
-            increasing=blue,
-            totals=blue,
+            measure=["absolute", *["relative"] * (len(flow) - 2), "total"],
+            text=[f"{count}" for count in counts], textposition="auto", showlegend=False,
+            decreasing={"marker": {"color": _RED}}, increasing=blue, totals=blue,
             hovertemplate="%{y}: %{text} scans<extra></extra>",
-            showlegend=False,
         )
-    )
+    )  # fmt: skip
     figure.update_yaxes(autorange="reversed", automargin=True, title="step")
     figure.update_xaxes(title="scans", rangemode="tozero")
     return style_figure(figure, title="Scans found, left out by reason, and included", height=170 + 46 * len(flow))
@@ -93,10 +83,8 @@ def plot_missingness(missing: pd.DataFrame) -> go.Figure:
 
 def plot_overlap(overlaps: pd.DataFrame) -> go.Figure:
     """Draw how many people are in each pair of groups, with the counts written in the cells."""
-    title, pairs = (
-        "People in each pair of groups",
-        dict(list(overlaps.groupby(["attribute_a", "attribute_b"], sort=False))),
-    )
+    title = "People in each pair of groups"
+    pairs = dict(list(overlaps.groupby(["attribute_a", "attribute_b"], sort=False)))
     if not pairs:
         return draw_nothing(title, "one attribute alone: there is nothing to overlap")
     shared = {"shared_xaxes": False, "shared_yaxes": False}

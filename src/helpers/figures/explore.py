@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from helpers.figures.panels import (
+    LEGEND,
     break_words,
     draw_nothing,
     list_ticks,
@@ -50,8 +51,6 @@ def plot_people(
         One row per person: ``number``, ``scans``, ``score`` (the metric, or what is left of it
         after adjustment), ``place`` (a number, or a group: an ordered category) and ``colour`` (one
         of `colours` or :data:`OTHERS`; empty text where nothing is coloured).
-    metric : str
-        A key of :data:`helpers.vocabulary.measures.MEASURES`.
     across : str
         Title of the x axis, with its unit.
     colours : sequence of str
@@ -61,7 +60,6 @@ def plot_people(
         means: the same with one row per group.
     adjusted_for : sequence of str
         Covariates, in words.
-    title, footnote : str
     selected : sequence of int
         Numbers of the people who are marked; nobody means everybody.
 
@@ -118,15 +116,7 @@ def plot_people(
         selectdirection="any",
         margin={"t": 96, "b": 70 + 17 * len(lines), "l": 80, "r": 24},
         title={"yref": "container", "y": 0.97, "yanchor": "top"},
-        legend={
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            "y": 1.0,
-            "yanchor": "bottom",
-            "itemsizing": "constant",
-            "traceorder": "normal",
-        },
+        legend=LEGEND | {"y": 1.0, "yanchor": "bottom"},
     )
     write_beneath(figure, lines, 72)
     return figure

@@ -28,19 +28,9 @@ _ABSENT = {
 def plot_agreement(groups: pd.DataFrame, kind: str, metric: str = "dice") -> go.Figure:
     """Plot the mean agreement of every group with its interval, a panel per attribute.
 
-    Parameters
-    ----------
-    groups : DataFrame
-        ``fairness/agreement_groups.csv``.
-    kind : {"annotators", "prompts"}
-    metric : str
-        That the agreement is measured in.
-
-    Returns
-    -------
-    Figure
-        Per organ (and model, for prompts) a mark per group; groups too small to be shown are named
-        beneath.
+    `groups` is ``fairness/agreement_groups.csv``, `kind` ``"annotators"`` or ``"prompts"``,
+    `metric` what the agreement is measured in. Per organ (and model, for prompts) a mark per group;
+    groups too small to be shown are named beneath.
     """
     measure = find_measure(metric)
     title = _TITLES[kind].format(measure.long_name)
@@ -79,16 +69,8 @@ def plot_agreement(groups: pd.DataFrame, kind: str, metric: str = "dice") -> go.
 def plot_against_annotators(against: pd.DataFrame, metric: str) -> go.Figure:
     """Plot every model's gap beside the annotators' gap between the same two groups.
 
-    Parameters
-    ----------
-    against : DataFrame
-        ``fairness/against_agreement.csv``.
-    metric : str
-
-    Returns
-    -------
-    Figure
-        A panel per attribute, a row per organ and model with two marks and their 95 % intervals.
+    `against` is ``fairness/against_agreement.csv``. A panel per attribute, a row per organ and
+    model with two marks and their 95 % intervals.
     """
     title = f"Models' gaps beside the annotators': {find_measure(metric).name}"
     part = against[against["metric"] == metric]

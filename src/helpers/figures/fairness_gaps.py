@@ -37,24 +37,14 @@ _PARTS = (
 )  # fmt: skip
 
 
-def plot_gap_forest(disparity: pd.DataFrame, metric: str, attribute: str | None = None) -> go.Figure:
+def plot_gap_forest(disparity: pd.DataFrame, metric: str) -> go.Figure:
     """Plot the gap between the best and the worst group with its interval, per organ and model.
 
-    Parameters
-    ----------
-    disparity : DataFrame
-        ``fairness/disparity.csv``.
-    metric : str
-    attribute : str, optional
-        One attribute; all by default, one panel each.
-
-    Returns
-    -------
-    Figure
-        Shaded: the margin on both sides of zero. What could not be compared is named beneath.
+    `disparity` is ``fairness/disparity.csv``. One panel for each attribute; shaded: the margin on
+    both sides of zero. What could not be compared is named beneath.
     """
     title = f"Gap in {find_measure(metric).name} between the best and the worst group"
-    part = _select(disparity, metric, attribute)
+    part = _select(disparity, metric)
     drawn = part[part["gap"].notna()]
     if drawn.empty:
         return draw_nothing(title, _TOO_SMALL)
@@ -77,19 +67,10 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str, attribute: str | None 
 def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = None) -> go.Figure:
     """Plot each gap as found, as organ size alone would give it, beyond that, and adjusted.
 
-    Parameters
-    ----------
-    disparity : DataFrame
-        ``fairness/disparity.csv``; of ``expected_gap``, ``excess_gap`` and ``adjusted_gap`` what is
-        there is drawn.
-    metric : str
-    model : str, optional
-        Shown first (by default the table's first); a menu offers the others on the same scale.
-
-    Returns
-    -------
-    Figure
-        A panel per attribute; per organ a mark of each kind with its 95 % interval; shaded: margin.
+    `disparity` is ``fairness/disparity.csv``; of ``expected_gap``, ``excess_gap`` and
+    ``adjusted_gap`` what is there is drawn. A panel per attribute; per organ a mark of each kind
+    with its 95 % interval; shaded: the margin. `model` (by default the table's first) is shown
+    first; a menu offers the others on the same scale.
     """
     title = f"What the gaps in {find_measure(metric).name} are made of"
     part = _select(disparity, metric)
@@ -122,16 +103,8 @@ def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = No
 def plot_model_gaps(model_gaps: pd.DataFrame, metric: str) -> go.Figure:
     """Plot which of two models has the smaller gaps: differences of their gaps on the same people.
 
-    Parameters
-    ----------
-    model_gaps : DataFrame
-        ``fairness/model_gaps.csv``.
-    metric : str
-
-    Returns
-    -------
-    Figure
-        A panel per attribute, a mark per pair of models; left of zero the first's gap is smaller.
+    `model_gaps` is ``fairness/model_gaps.csv``. A panel per attribute, a mark per pair of models;
+    left of zero the first's gap is smaller.
     """
     title = f"Which model has the smaller gaps? Differences of gaps in {find_measure(metric).name}"
     part = _select(model_gaps, metric)
@@ -161,26 +134,15 @@ def plot_model_gaps(model_gaps: pd.DataFrame, metric: str) -> go.Figure:
     )
 
 
-def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figure:
+def plot_balance(balance: pd.DataFrame) -> go.Figure:
     """Plot how alike the groups' people are before and after matching: a love plot.
 
-    Parameters
-    ----------
-    balance : DataFrame
-        ``fairness/balance.csv``.
-    attribute : str, optional
-        One attribute; all by default.
-
-    Returns
-    -------
-    Figure
-        A panel per pair of groups, a line per covariate (of categories: per level) from its
-        absolute standardised difference before matching to the one after; left of the dashed line
-        at 0.1 SD groups count as alike.
+    `balance` is ``fairness/balance.csv``. A panel per pair of groups, a line per covariate (of
+    categories: per level) from its absolute standardised difference before matching to the one
+    after; left of the dashed line at 0.1 SD groups count as alike.
     """
     title = "Are matched people alike? Standardised differences of covariates"
-    part = balance if attribute is None else balance[balance["attribute"] == attribute]
-    part = part[part["smd_before"].notna() | part["smd_after"].notna()]
+    part = balance[balance["smd_before"].notna() | balance["smd_after"].notna()]
     if part.empty:
         return draw_nothing(title, "No people were matched: there is no covariate, or too few people.")
     keys = ["attribute", "group_a", "group_b"]
@@ -189,16 +151,11 @@ def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figu
     ]
     part, names = part.assign(label=labels), list(dict.fromkeys(labels))
     pairs = dict(list(part.groupby(keys, sort=False)))
-    grid = make_grid(
-        [
-            f"{name_for_people(name)}: {first} and {second}"
-            + ("" if here["smd_after"].notna().any() else " (no pairs)")
-            for (name, first, second), here in pairs.items()
-        ],
-        24 + 26 * len(names),
-        columns=2,
-        across=0.04,
-    )
+    titles = [
+        f"{name_for_people(name)}: {first} and {second}" + ("" if here["smd_after"].notna().any() else " (no pairs)")
+        for (name, first, second), here in pairs.items()
+    ]
+    grid = make_grid(titles, 24 + 26 * len(names), columns=2, across=0.04)
     figure, most = grid.figure, part[["smd_before", "smd_after"]].abs().max(axis=None)
     for place, here in zip(grid.places, pairs.values(), strict=True):
         heights = [names.index(label) for label in here["label"]]
@@ -209,20 +166,11 @@ def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figu
             ("before matching", "smd_before", "circle-open", PALETTE[1]),
             ("after matching", "smd_after", "diamond", PALETTE[0]),
         ):
-            figure.add_trace(
-                go.Scatter(
-                    x=here[column].abs(),
-                    y=heights,
-                    mode="markers",
-                    name=name,
-                    legendgroup=name,
-                    showlegend=place == grid.places[0],
-                    marker={"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}},
-                    customdata=[_explain_balance(row, column) for row in here.to_dict("records")],
-                    hovertemplate=POINTED_AT,
-                ),
-                **place,
-            )
+            marker = {"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}}
+            legend = {"name": name, "legendgroup": name, "showlegend": place == grid.places[0]}
+            told = [_explain_balance(row, column) for row in here.to_dict("records")]
+            look = {"mode": "markers", "marker": marker, "customdata": told, "hovertemplate": POINTED_AT}
+            figure.add_trace(go.Scatter(x=here[column].abs(), y=heights, **look, **legend), **place)
         figure.add_vline(x=UNBALANCED, line={"color": "#444444", "width": 1, "dash": "dash"}, **place)
         figure.update_yaxes(list_ticks([break_words(name, 26) for name in names], down=True), **place)
     figure.update_xaxes(range=[-0.03 * most, max(1.06 * most, 1.5 * UNBALANCED)], showticklabels=True, zeroline=False)
@@ -232,10 +180,9 @@ def plot_balance(balance: pd.DataFrame, attribute: str | None = None) -> go.Figu
     )
 
 
-def _select(table: pd.DataFrame, metric: str, attribute: str | None = None) -> pd.DataFrame:
+def _select(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return a metric's rows, each with its organ's name beside it."""
-    chosen = (table["metric"] == metric) & (True if attribute is None else table["attribute"] == attribute)
-    part = table[chosen]
+    part = table[table["metric"] == metric]
     return part.assign(row=[name_organ(organ) for organ in part["organ"]])
 
 

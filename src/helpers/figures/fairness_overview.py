@@ -14,7 +14,6 @@ from helpers.figures.panels import (
     frame_figure,
     make_bars,
     offer_choices,
-    put_first,
 )
 from helpers.figures.rows import label_gap
 from helpers.figures.style import SYMBOLS, colour_groups
@@ -22,27 +21,13 @@ from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import format_value, name_for_people, name_organ, state_estimate
 
 
-def plot_gap_over_mean(
-    groups: pd.DataFrame, disparity: pd.DataFrame, metric: str, attribute: str | None = None
-) -> go.Figure:
+def plot_gap_over_mean(groups: pd.DataFrame, disparity: pd.DataFrame, metric: str) -> go.Figure:
     """Plot the gap of every model and organ over its mean: a good model is accurate for everyone.
 
-    Parameters
-    ----------
-    groups : DataFrame
-        ``fairness/groups.csv``; the mean over people is that of the groups shown, weighted by their
-        people.
-    disparity : DataFrame
-        ``fairness/disparity.csv``.
-    metric : str
-    attribute : str, optional
-        Shown first (by default the table's first); a menu offers the others.
-
-    Returns
-    -------
-    Figure
-        A colour per model and a symbol per organ (open over seven organs); the bar is the 95 %
-        interval of the gap, the shaded band the margin, an arrow points to the better corner.
+    `groups` and `disparity` are those of ``fairness/``; the mean over people is that of the groups
+    shown, weighted by their people. A menu offers the attributes. A colour per model and a symbol
+    per organ (open over seven organs); the bar is the 95 % interval of the gap, the shaded band the
+    margin, an arrow points to the better corner.
     """
     title = f"Accuracy and gaps: gap over mean of {find_measure(metric).name}"
     points = disparity[(disparity["metric"] == metric) & disparity["gap"].notna()].merge(
@@ -51,8 +36,8 @@ def plot_gap_over_mean(
         how="left",
         validate="one_to_one",
     )
-    attributes = put_first(points["attribute"], attribute)
-    if points.empty or attribute not in {None, *attributes}:
+    attributes = list(dict.fromkeys(points["attribute"]))
+    if points.empty:
         return draw_nothing(title, "No groups are large enough to be compared.")
     return offer_choices(
         {

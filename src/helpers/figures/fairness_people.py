@@ -54,21 +54,10 @@ def plot_group_people(
 ) -> go.Figure:
     """Plot everyone's score as a dot, each group's distribution as half a violin, and its mean.
 
-    Parameters
-    ----------
-    people : DataFrame
-        From ``load_people``: model, organ, number, scans, the metric, ``group_<attribute>``; groups
-        of too few people are taken away there.
-    metric, attribute, model : str
-    organs : sequence of str, optional
-        Panels to draw, in order; all by default.
-    groups : DataFrame, optional
-        ``fairness/groups.csv``, for the means and their 95 % intervals; without it there are none.
-
-    Returns
-    -------
-    Figure
-        One panel per organ; groups of which nobody is there are named beneath.
+    `people` is from ``load_people``: model, organ, number, scans, metric, ``group_<attribute>``;
+    groups of too few people are taken away there. A panel per organ, in the order of `organs`
+    (by default all of the table); groups of which nobody is there are named beneath. `groups`,
+    ``fairness/groups.csv``, gives the means and their 95 % intervals; without it there are none.
     """
     column, measure = f"group_{attribute}", find_measure(metric)
     part = people[(people["model"] == model) & people[metric].notna()]
@@ -143,54 +132,29 @@ def _draw_cloud(
     return traces
 
 
-def plot_trend_curves(
-    trends: pd.DataFrame, trend_tests: pd.DataFrame, metric: str, attribute: str | None = None, organ: str | None = None
-) -> go.Figure:
+def plot_trend_curves(trends: pd.DataFrame, trend_tests: pd.DataFrame, metric: str) -> go.Figure:
     """Plot a metric as a smooth curve of a continuous attribute, a panel per model.
 
-    Parameters
-    ----------
-    trends, trend_tests : DataFrame
-        ``fairness/trends.csv`` and ``fairness/trend_tests.csv``.
-    metric : str
-    attribute : str, optional
-        One attribute; all by default, behind a menu.
-    organ : str, optional
-        Shown first (by default the table's first); the menu offers the others.
-
-    Returns
-    -------
-    Figure
-        The inner band holds the curve at any one place with 95 % confidence, the dotted outer one
-        the whole curve. Above each panel: the slope of a straight line with its 95 % interval, and
-        the p-values of a trend and of a bend.
+    The tables are ``fairness/trends.csv`` and ``fairness/trend_tests.csv``; a menu offers their
+    attributes and organs. The inner band holds the curve at any one place with 95 % confidence, the
+    dotted outer one the whole curve. Above each panel: the slope of a straight line with its 95 %
+    interval, and the p-values of a trend and of a bend.
     """
     short = find_measure(metric).long_name
-    curves, tests = (
-        table[(table["metric"] == metric) & (True if attribute is None else table["attribute"] == attribute)]
-        for table in (trends, trend_tests)
-    )
+    curves, tests = (table[table["metric"] == metric] for table in (trends, trend_tests))
     choices = list(curves[["attribute", "organ"]].drop_duplicates().itertuples(index=False, name=None))
-    first = next((pair for pair in choices if organ in (None, pair[1])), None)
-    if first is None:
-        title = f"{short} over {name_for_people(attribute or 'continuous attributes')}"
+    if not choices:
         reasons = [note for note in tests["note"].dropna() if note]
+        title = f"{short} over continuous attributes"
         return draw_nothing(title, reasons[0] if reasons else "No curve was fitted: no attribute is a number.")
     models = list(dict.fromkeys([*tests["model"], *curves["model"]]))
     several = len({name for name, _ in choices}) > 1
     figures = {}
-    for name, where in [first, *(pair for pair in choices if pair != first)]:
+    for name, where in choices:
         label = f"{name_for_people(name)} · {name_organ(where)}" if several else name_organ(where)
         here, tested = (table[(table["organ"] == where) & (table["attribute"] == name)] for table in (curves, tests))
-        figures[label] = _draw_trends(
-            here,
-            tested,
-            models,
-            name,
-            metric,
-            f"{short} over {name_for_people(name)}: {name_organ(where)}",
-            menu=len(choices) > 1,
-        )
+        title, menu = f"{short} over {name_for_people(name)}: {name_organ(where)}", len(choices) > 1
+        figures[label] = _draw_trends(here, tested, models, name, metric, title, menu=menu)
     return offer_choices(figures)
 
 
@@ -255,14 +219,9 @@ def _draw_curve(here: pd.DataFrame, metric: str, colour: str) -> list[go.Scatter
         shade = {"fill": "tonexty", "fillcolor": _fade(colour, opacity)}
         traces += [go.Scatter(y=here[low], **edge), go.Scatter(y=here[high], **edge, **shade)]
     told = [_explain_point(row, metric) for row in here.to_dict("records")]
-    line = {"color": colour, "width": 2.5}
-    return [
-        *traces,
-        go.Scatter(
-            x=here["value"], y=here["estimate"], mode="lines", line=line, name="mean", showlegend=False,
-            customdata=told, hovertemplate=POINTED_AT,
-        ),
-    ]  # fmt: skip
+    look = {"mode": "lines", "line": {"color": colour, "width": 2.5}, "name": "mean", "showlegend": False}
+    mean = go.Scatter(x=here["value"], y=here["estimate"], customdata=told, hovertemplate=POINTED_AT, **look)
+    return [*traces, mean]
 
 
 def _caption_trend(model: str, row: dict[str, Any], metric: str) -> str:
@@ -298,32 +257,20 @@ def _fade(colour: str, opacity: float) -> str:
     return f"rgba({red}, {green}, {blue}, {opacity})"
 
 
-def plot_intersections(
-    intersections: pd.DataFrame, metric: str, organ: str | None = None, model: str | None = None
-) -> go.Figure:
+def plot_intersections(intersections: pd.DataFrame, metric: str) -> go.Figure:
     """Plot the mean of every combination of groups (sex × age × BMI), small ones steadied.
 
-    Parameters
-    ----------
-    intersections : DataFrame
-        ``fairness/intersections.csv``: a column per attribute between the keys and ``n``.
-    metric : str
-    organ, model : str, optional
-        Shown first (by default the table's first); a menu offers the others in the same colours.
-
-    Returns
-    -------
-    Figure
-        The last attribute lies along x, the one before along y, those before part the panels. A
-        cell holds the partially pooled mean, its 95 % interval and the number of people; cells with
-        too few of them are hatched and hold no number.
+    `intersections` is ``fairness/intersections.csv``: a column per attribute between the keys and
+    ``n``; a menu offers its models and organs in the same colours. The last attribute lies along x,
+    the one before along y, those before part the panels. A cell holds the partially pooled mean,
+    its 95 % interval and the number of people; cells with too few of them are hatched and hold no
+    number.
     """
     title = f"{find_measure(metric).long_name} where groups meet"
     part = intersections[intersections["metric"] == metric]
     attributes = [name for name in intersections.columns if name not in _CELL_COLUMNS]
     choices = list(part[["model", "organ"]].drop_duplicates().itertuples(index=False, name=None))
-    first = next((pair for pair in choices if model in (None, pair[0]) and organ in (None, pair[1])), None)
-    if first is None or not attributes:
+    if not choices or not attributes:
         return draw_nothing(title, "There are no groups to combine.")
     if part["pooled"].isna().all():
         number = len(part[attributes].drop_duplicates())
@@ -332,10 +279,10 @@ def plot_intersections(
     levels = {name: _list_levels(part[name]) for name in attributes}
     ends = (float(part["pooled"].min()), float(part["pooled"].max()))
     figures = {}
-    for pair in [first, *(pair for pair in choices if pair != first)]:
-        here = part[(part["model"] == pair[0]) & (part["organ"] == pair[1])]
-        told, menu = f"{title}: {pair[0]}, {name_organ(pair[1])}", len(choices) > 1
-        figures[f"{pair[0]} · {name_organ(pair[1])}"] = _draw_cells(here, metric, levels, ends, told, menu=menu)
+    for model, organ in choices:
+        here = part[(part["model"] == model) & (part["organ"] == organ)]
+        told, menu = f"{title}: {model}, {name_organ(organ)}", len(choices) > 1
+        figures[f"{model} · {name_organ(organ)}"] = _draw_cells(here, metric, levels, ends, told, menu=menu)
     return offer_choices(figures)
 
 
@@ -396,25 +343,16 @@ def _draw_known(
     lines: Sequence[Sequence[dict[str, Any]]], metric: str, ends: tuple[float, float], *, scale: bool
 ) -> go.Heatmap:
     """Return the cells that have a number."""
-    name = break_words(find_measure(metric).name, 12)
+    name, top = break_words(find_measure(metric).name, 12), ends[1] if ends[1] > ends[0] else ends[0] + 1e-9
+    number = [[row["pooled"] if _is_shown(row) else None for row in line] for line in lines]
+    text = [[_write_cell(row, metric) if _is_shown(row) else "" for row in line] for line in lines]
+    told = [[_explain_cell(row, metric) if _is_shown(row) else "" for row in line] for line in lines]
     return go.Heatmap(
-        x=list(range(len(lines[0]))),
-        y=list(range(len(lines))),
-        z=[[row["pooled"] if _is_shown(row) else None for row in line] for line in lines],
-        text=[[_write_cell(row, metric) if _is_shown(row) else "" for row in line] for line in lines],
-        texttemplate="%{text}",
-        textfont={"size": 12, "color": "#222222"},
-        customdata=[[_explain_cell(row, metric) if _is_shown(row) else "" for row in line] for line in lines],
-        hovertemplate=POINTED_AT,
-        hoverongaps=False,
-        colorscale=_CELLS,
-        zmin=ends[0],
-        zmax=ends[1] if ends[1] > ends[0] else ends[0] + 1e-9,
-        showscale=scale,
+        x=list(range(len(lines[0]))), y=list(range(len(lines))), z=number, zmin=ends[0], zmax=top,
+        text=text, texttemplate="%{text}", textfont={"size": 12, "color": "#222222"}, xgap=3, ygap=3,
+        customdata=told, hovertemplate=POINTED_AT, hoverongaps=False, colorscale=_CELLS, showscale=scale,
         colorbar={"title": {"text": name}, "thickness": 12, "len": 1.0, "y": 0.5},
-        xgap=3,
-        ygap=3,
-    )
+    )  # fmt: skip
 
 
 def _draw_hidden(hidden: Sequence[tuple[int, int, dict[str, Any]]]) -> list[go.Bar | go.Scatter]:

@@ -32,15 +32,9 @@ class StillFigure(go.Figure):
 
 @dataclass
 class Frames:
-    """The frames of a figure, by a key; equal content is made once.
+    """The frames of a figure, by a key; equal content is made once."""
 
-    Attributes
-    ----------
-    kinds : tuple of str
-        The type of each of the figure's traces.
-    """
-
-    kinds: tuple[str, ...]
+    kinds: tuple[str, ...]  # the type of each of the figure's traces
     _made: dict[str, dict[str, Any]] = field(default_factory=dict)
     _names: dict[Hashable, str] = field(default_factory=dict)
 
@@ -92,22 +86,11 @@ def list_menus(
 ) -> list[dict[str, Any]]:
     """Return the menus of a view: the choices that lead on from it, and which are active.
 
-    Parameters
-    ----------
-    place : tuple of str
-        The view's own choices, one per menu.
-    labels : mapping of tuple to sequence of str
-        The text of each of a view's choices, for every view there is.
-    nouns : sequence of str
-        What each menu chooses.
-    frames : Frames
-        Whose keys are the places.
-
-    Notes
-    -----
-    The first two menus offer every choice there is; each later one, what there is under the choices
-    before it. A choice leads to the view that keeps as much as possible of the others, the earlier
-    menus first.
+    `place` are the view's own choices, one per menu; `labels` has the text of each of a view's
+    choices, for every view there is; `nouns` are what each menu chooses; the keys of `frames` are
+    the places. The first two menus offer every choice there is; each later one, what there is under
+    the choices before it. A choice leads to the view that keeps as much as possible of the others,
+    the earlier menus first.
     """
     menus = []
     for level, noun in enumerate(nouns):

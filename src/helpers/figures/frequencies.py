@@ -11,46 +11,34 @@ from plotly.subplots import make_subplots
 
 from helpers.figures.framed import Frames, Place, dress_menus, escape, list_menus
 from helpers.figures.panels import draw_nothing
-from helpers.figures.slices import trace_outline
+from helpers.figures.slices import SIDES, trace_outline
 from helpers.figures.style import style_figure
 from helpers.spatial import FrequencySlices
-from helpers.vocabulary.words import name_for_people
+from helpers.vocabulary.words import name_for_people, start_sentence
 
-PLANES = ("axial", "coronal", "sagittal")
 # Missed is blue as "too small" is on the surface maps, added is red as "too large".
 ROWS = (("false_negative", "missed", "#2166AC"), ("false_positive", "added", "#B2182B"))
 OUTLINE_COLOUR = "#222222"
 _DIRECTIONS = (("above", "below"), ("behind", "in front of"), ("to the left of", "to the right of"))
-_SIDES = (("R", "L", "A", "P"), ("R", "L", "S", "I"), ("A", "P", "S", "I"))
+_NUMBERS = ("", "2", "3", "4", "5", "6")  # the slices' axes, as plotly counts them
 _EVERYBODY = "everybody"
 
 
-def plot_frequency_slices(
-    slices: Sequence[FrequencySlices], *, title: str = "How often the organ is missed or overdrawn"
-) -> go.Figure:
+def plot_frequency_slices(slices: Sequence[FrequencySlices]) -> go.Figure:
     """Draw in how many people a model misses or adds tissue, in slices where it does so most.
 
-    Parameters
-    ----------
-    slices : sequence of FrequencySlices
-        From :func:`helpers.spatial.read_frequency_slices`.
-    title : str
-        Of the figure when there is nothing to draw.
-
-    Returns
-    -------
-    go.Figure
-        Works without a kernel: menus choose model, organ and people. Upper row: tissue of the organ
-        that the model leaves out, lower row: what it draws beyond the organ; each in an axial, a
-        coronal and a sagittal slice, seen as radiologists do, in percent of the people, on one
-        scale per organ. The line is the mean organ.
+    `slices` are from :func:`helpers.spatial.read_frequency_slices`. Works without a kernel: menus
+    choose model, organ and people. Upper row: tissue of the organ that the model leaves out, lower
+    row: what it draws beyond the organ; each in an axial, a coronal and a sagittal slice, seen as
+    radiologists do, in percent of the people, on one scale per organ. The line is the mean organ.
     """
     views: dict[Place, dict[str, FrequencySlices]] = {}
     for one in slices:
         group = f"{one.attribute}\x1f{one.group}" if one.attribute else ""
         views.setdefault((one.model, one.organ, group), {})[one.kind] = one
     if not views:
-        return draw_nothing(escape(title), "No volumes: no organ could be mapped, or too few people.")
+        why = "No volumes: no organ could be mapped, or too few people."
+        return draw_nothing("How often the organ is missed or overdrawn", why)
     most = {organ: _find_most(slices, organ) for organ in {place[1] for place in views}}
     labels = {
         place: (place[0], name_for_people(place[1]), _name_people(next(iter(kinds.values()))))
@@ -59,8 +47,10 @@ def plot_frequency_slices(
     frames = Frames(("heatmap", "scatter") * 6)
     for place, kinds in views.items():
         traces, layout = _draw_view(kinds, most[place[1]])
+        model, organ, people = labels[place]
+        title = f"{start_sentence(organ)}, drawn by {model}, {people}: where it is missed and where too much is drawn"
         layout |= {
-            "title": {"text": escape(_write_title(*labels[place]))},
+            "title": {"text": escape(title)},
             "updatemenus": list_menus(place, labels, ("model", "organ", "people"), frames),
         }
         frames.add(place, traces, layout=layout)
@@ -86,17 +76,17 @@ def _draw_view(kinds: dict[str, FrequencySlices], most: int) -> tuple[dict[int, 
     layout: dict[str, Any] = {"annotations": []}
     for row, (kind, word, colour) in enumerate(ROWS):
         one = kinds.get(kind)
-        for column, plane in enumerate(PLANES):
-            place = 3 * row + column
-            axes = {"xaxis": f"x{place + 1}" if place else "x", "yaxis": f"y{place + 1}" if place else "y"}
+        for column, plane in enumerate(SIDES):
+            place, number = 3 * row + column, _NUMBERS[3 * row + column]
+            axes = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
             if one is None:
                 traces |= {2 * place: {**axes, "visible": False}, 2 * place + 1: {**axes, "visible": False}}
                 layout["annotations"].append({"text": f"{word}, {plane}: not known"})
                 continue
             rows, columns = (other for other in range(3) if other != column)
             percent, inside = one.percent[column], one.inside[column]
-            (first_v, step_v), (first_h, step_h) = (
-                (one.origin_mm[axis], one.spacing_mm[axis]) for axis in (rows, columns)
+            first_v, first_h, step_v, step_h = (
+                values[axis] for values in (one.origin_mm, one.spacing_mm) for axis in (rows, columns)
             )
             across, along = trace_outline(inside, step_v, step_h)
             traces[2 * place] = {
@@ -117,7 +107,6 @@ def _draw_view(kinds: dict[str, FrequencySlices], most: int) -> tuple[dict[int, 
             layout["annotations"].append({"text": _write_heading(word, plane, one.position_mm[column], column)})
             ends_h = [first_h - step_h / 2, first_h + step_h * (percent.shape[1] - 0.5)]
             ends_v = [first_v - step_v / 2, first_v + step_v * (percent.shape[0] - 0.5)]
-            number = "" if place == 0 else str(place + 1)
             layout[f"xaxis{number}"] = {"range": [round(end, 1) for end in ends_h]}
             layout[f"yaxis{number}"] = {"range": [round(end, 1) for end in (ends_v if column else ends_v[::-1])]}
     return traces, layout
@@ -127,22 +116,17 @@ def _lay_out() -> dict[str, Any]:
     """Return the axes of two rows of three slices, with equal millimetres on both axes of each."""
     layout = make_subplots(rows=2, cols=3, horizontal_spacing=0.09, vertical_spacing=0.17).layout.to_plotly_json()
     kept: dict[str, Any] = {}
-    for place in range(6):
-        left, right, up, down = _SIDES[place % 3]
-        number = "" if place == 0 else str(place + 1)
-        plain = {"showgrid": False, "zeroline": False, "constrain": "domain"}
-        kept[f"xaxis{number}"] = (
-            layout[f"xaxis{number}"] | plain | {"title": {"text": f"{left} → {right} (mm)", "standoff": 4}}
-        )
-        kept[f"yaxis{number}"] = layout[f"yaxis{number}"] | plain | {
-            "title": {"text": f"{down} → {up} (mm)", "standoff": 4}, "scaleanchor": f"x{number}",
-        }  # fmt: skip
+    plain = {"showgrid": False, "zeroline": False, "constrain": "domain"}
+    for number, (left, right, up, down) in zip(_NUMBERS, 2 * [*SIDES.values()], strict=True):
+        for axis, title in (("xaxis", f"{left} → {right} (mm)"), ("yaxis", f"{down} → {up} (mm)")):
+            kept[axis + number] = layout[axis + number] | plain | {"title": {"text": title, "standoff": 4}}
+        kept[f"yaxis{number}"]["scaleanchor"] = f"x{number}"
     return kept
 
 
 def _place_heading(place: int, text: str) -> dict[str, Any]:
     """Return the heading above one of the six slices."""
-    number = "" if place == 0 else str(place + 1)
+    number = _NUMBERS[place]
     return {
         "text": text, "xref": f"x{number} domain", "yref": f"y{number} domain", "x": 0.0, "y": 1.02, "xanchor": "left",
         "yanchor": "bottom", "showarrow": False, "font": {"size": 12},
@@ -151,21 +135,13 @@ def _place_heading(place: int, text: str) -> dict[str, Any]:
 
 def _write_heading(word: str, plane: str, position_mm: float, axis: int) -> str:
     more, less = _DIRECTIONS[axis]
-    where = (
-        "through the centre"
-        if abs(position_mm) < 0.5
-        else f"{abs(position_mm):.0f} mm {more if position_mm > 0 else less} the centre"
-    )
-    return f"<b>{word}</b>, {plane}<br>{where}"
+    where = f"{abs(position_mm):.0f} mm {more if position_mm > 0 else less} the centre"
+    return f"<b>{word}</b>, {plane}<br>{'through the centre' if abs(position_mm) < 0.5 else where}"
 
 
 def _name_people(one: FrequencySlices) -> str:
     who = f"{name_for_people(one.attribute)}: {one.group}" if one.attribute else _EVERYBODY
     return f"{who} (n = {one.people})"
-
-
-def _write_title(model: str, organ: str, people: str) -> str:
-    return f"{organ[:1].upper()}{organ[1:]}, drawn by {model}, {people}: where it is missed and where too much is drawn"
 
 
 def _find_most(slices: Sequence[FrequencySlices], organ: str) -> int:

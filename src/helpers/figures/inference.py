@@ -28,11 +28,8 @@ _OUTLINES = {
 def plot_throughput(table: pd.DataFrame) -> go.Figure:
     """Plot the seconds each scan took, a dot per scan, a row per model.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From ``run_inference``: model, scan, status, seconds, slices. Failed scans have no time; the
-        axis says how many there are.
+    `table` is from ``run_inference``: model, scan, status, seconds, slices. Failed scans have no
+    time; the axis says how many there are.
     """
     figure = go.Figure()
     names = list(dict.fromkeys(table["model"]))
@@ -42,25 +39,16 @@ def plot_throughput(table: pd.DataFrame) -> go.Figure:
         finished = part[part["status"] == "ok"]
         failed = len(part) - len(finished)
         row = f"{name}<br>n = {len(finished)}" + (f", {failed} failed" if failed else "")
-        clear = "rgba(0,0,0,0)"
+        clear, marker = "rgba(0,0,0,0)", {"color": colours[name], "symbol": symbols[name], "size": 7, "opacity": 0.75}
         figure.add_trace(
             go.Box(
-                x=finished["seconds"] if len(finished) else [None],
-                y=[row] * max(1, len(finished)),
-                name=name,
-                orientation="h",
-                boxpoints="all",
-                jitter=0.6,
-                pointpos=0,
-                line={"color": clear},
-                fillcolor=clear,
-                marker={"color": colours[name], "symbol": symbols[name], "size": 7, "opacity": 0.75},
+                x=finished["seconds"] if len(finished) else [None], y=[row] * max(1, len(finished)), name=name,
+                orientation="h", boxpoints="all", jitter=0.6, pointpos=0, line={"color": clear}, fillcolor=clear,
+                marker=marker, hoveron="points", showlegend=False,
                 customdata=finished[["slices"]].astype("float64").to_numpy() if len(finished) else None,
                 hovertemplate="%{x:.2f} s, %{customdata[0]:.0f} slices<extra></extra>",
-                hoveron="points",
-                showlegend=False,
             )
-        )
+        )  # fmt: skip
     style_figure(figure, title="Seconds per scan, one dot per scan", height=160 + 70 * max(1, len(names)))
     figure.update_xaxes(title="time for one scan on one worker (s, logarithmic)", type="log", dtick="D2")
     figure.update_yaxes(autorange="reversed", automargin=True)
@@ -70,26 +58,16 @@ def plot_throughput(table: pd.DataFrame) -> go.Figure:
 def plot_stage_seconds(table: pd.DataFrame) -> go.Figure:
     """Plot where a scan's time goes: mean seconds of each step, a bar per model.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From ``run_inference``. Models that encode nothing show reading and writing alone.
+    `table` is from ``run_inference``. Models that encode nothing show reading and writing alone.
     """
     finished = table[table["status"] == "ok"]
     figure = go.Figure()
     labels = {"read": "read and prompt", "encode": "encode images", "decode": "decode prompts", "write": "write"}
     for (stage, label), colour, pattern in zip(labels.items(), PALETTE[:4], ("", "/", ".", "x"), strict=True):
         means = finished.groupby("model", sort=False)[f"{stage}_seconds"].mean()
-        figure.add_trace(
-            go.Bar(
-                y=list(means.index),
-                x=means.fillna(0).to_numpy(),
-                name=label,
-                orientation="h",
-                marker={"color": colour, "pattern": {"shape": pattern, "fgcolor": "white", "size": 6}},
-                hovertemplate=f"%{{y}}: {label} %{{x:.2f}} s<extra></extra>",
-            )
-        )
+        marker = {"color": colour, "pattern": {"shape": pattern, "fgcolor": "white", "size": 6}}
+        look = {"orientation": "h", "marker": marker, "hovertemplate": f"%{{y}}: {label} %{{x:.2f}} s<extra></extra>"}
+        figure.add_trace(go.Bar(y=list(means.index), x=means.fillna(0).to_numpy(), name=label, **look))
     height = 230 + 50 * max(1, finished["model"].nunique())
     style_figure(figure, title="Where the time goes, mean over scans", height=height)
     legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"}
@@ -102,10 +80,7 @@ def plot_stage_seconds(table: pd.DataFrame) -> go.Figure:
 def plot_sensitivity(table: pd.DataFrame) -> go.Figure:
     """Plot per group how well the masks of repeated prompts agree, a panel per attribute.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From ``summarise_sensitivity``.
+    `table` is from ``summarise_sensitivity``.
     """
     title = "Agreement of masks when the prompt is drawn again"
     if table.empty:
@@ -130,11 +105,8 @@ def plot_sensitivity(table: pd.DataFrame) -> go.Figure:
 def plot_montage(panels: Sequence[MontagePanel]) -> go.Figure:
     """Plot slices with the outlines of reference (solid) and prediction (dashed), a row per model.
 
-    Parameters
-    ----------
-    panels : sequence of MontagePanel
-        From ``load_montage``. Of several organs one is shown at a time, chosen from a menu in the
-        figure itself, which needs no kernel.
+    `panels` are from ``load_montage``. Of several organs one is shown at a time, chosen from a menu
+    in the figure itself, which needs no kernel.
     """
     if not panels:
         return draw_nothing("Slices with their outlines", "No finished scan to show.")
@@ -171,10 +143,8 @@ def _draw_montage(organ: str, rows: Sequence[Sequence[MontagePanel]], columns: i
 def plot_training(history: pd.DataFrame) -> go.Figure:
     """Plot loss and soft Dice of a training run over its steps.
 
-    Parameters
-    ----------
-    history : DataFrame
-        step, loss, dice, as ``run_training`` returns it: means over the steps since the row before.
+    `history` has step, loss, dice, as ``run_training`` returns it: means over the steps since the
+    row before.
     """
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.12)
     titles = {"loss": "loss (lower is better)", "dice": "soft Dice (0–1, higher is better)"}
@@ -201,19 +171,9 @@ def _add_panel(figure: go.Figure, panel: MontagePanel, place: dict[str, int], sh
         # One trace for all outlines: NaN lifts the pen.
         gap = np.full((1, 2), np.nan)
         joined = np.vstack([part for line in getattr(panel, which) for part in (line, gap)] or [gap])
-        figure.add_trace(
-            go.Scatter(
-                x=joined[:, 0],
-                y=joined[:, 1],
-                mode="lines",
-                line={"color": colour, "width": 2.5, "dash": dash},
-                name=name,
-                legendgroup=name,
-                showlegend=name not in shown,
-                hoverinfo="skip",
-            ),
-            **place,
-        )
+        look = {"mode": "lines", "line": {"color": colour, "width": 2.5, "dash": dash}, "hoverinfo": "skip"}
+        legend = {"name": name, "legendgroup": name, "showlegend": name not in shown}
+        figure.add_trace(go.Scatter(x=joined[:, 0], y=joined[:, 1], **look, **legend), **place)
         shown.add(name)
     figure.update_xaxes(range=[0, width * step_x], constrain="domain", **place)
     anchor = figure.get_subplot(**place).xaxis.plotly_name.replace("xaxis", "x")

@@ -20,6 +20,7 @@ from helpers.vocabulary.measures import Measure
 MARGIN_COLOUR = "rgba(120, 120, 120, 0.16)"
 ZERO_LINE = {"color": "#444444", "width": 1}
 QUIET = "#555555"
+LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "itemsizing": "constant", "traceorder": "normal"}
 POINTED_AT = "%{customdata}<extra></extra>"  # for hover texts that are ready-made
 
 _WIDTH, _RIGHT = 884, 40  # pixels: of a figure in a page 900 wide, and of its right margin and some
@@ -80,13 +81,8 @@ def make_grid(
 def list_ticks(names: Sequence[str], *, down: bool = False, room: float = 0.6) -> dict[str, Any]:
     """Return an axis of names at 0, 1, 2 …, to the right or `down`, with `room` at both ends."""
     ends = [-room, len(names) - 1 + room]
-    return {
-        "tickvals": list(range(len(names))),
-        "ticktext": list(names),
-        "range": ends[::-1] if down else ends,
-        "zeroline": False,
-        "automargin": down,
-    }
+    ticks = {"tickvals": list(range(len(names))), "ticktext": list(names), "range": ends[::-1] if down else ends}
+    return ticks | {"zeroline": False, "automargin": down}
 
 
 def frame_figure(
@@ -121,17 +117,7 @@ def frame_figure(
         margin={"t": top, "b": bottom, "l": left},
         title={"yref": "container", "y": 1 - 20 / height, "yanchor": "top"},
         showlegend=bool(names),
-        legend={
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            "yanchor": "top",
-            "yref": "container",
-            "y": 1 - above_legend / height,
-            "itemsizing": "constant",
-            "traceorder": "normal",
-            "tracegroupgap": 0,
-        },
+        legend=LEGEND | {"yanchor": "top", "yref": "container", "y": 1 - above_legend / height, "tracegroupgap": 0},
     )
     write_beneath(figure, notes, below + 4)
     if menu:
@@ -149,11 +135,8 @@ def offer_choices(figures: Mapping[str, go.Figure]) -> go.Figure:
     if len(parts) == 1:
         return parts[0]
     layouts = [_flatten(part.layout.to_plotly_json()) for part in parts]
-    differing = [
-        key
-        for key in dict.fromkeys(key for layout in layouts for key in layout)
-        if any(layout.get(key) != layouts[0].get(key) for layout in layouts)
-    ]
+    keys = dict.fromkeys(key for layout in layouts for key in layout)
+    differing = [key for key in keys if any(layout.get(key) != layouts[0].get(key) for layout in layouts)]
     total = sum(len(part.data) for part in parts)
     figure = go.Figure(parts[0])
     for part in parts[1:]:

@@ -44,21 +44,11 @@ def draw_rows(
 ) -> Grid:
     """Draw a panel per attribute: in every row, one below the other, a mark of each kind.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Columns ``attribute``, ``row`` (what stands beside it), ``n`` and those of the marks; where
-        there is a ``margin``, the band within it is shaded.
-    marks : mapping of str to sequence of Mark
-        Attribute → kinds of marks.
-    rows : sequence of str
-        From top to bottom.
-    explain : callable
-        Gives the text for who points at a mark.
-    columns : int
-        The most panels side by side.
-    counted, zero : bool
-        Write the number of people beside each row; draw a line at zero.
+    The table has columns ``attribute``, ``row`` (what stands beside it), ``n`` and those of the
+    marks (attribute → kinds of marks); where there is a ``margin``, the band within it is shaded.
+    `rows` run from top to bottom; `explain` gives the text for who points at a mark; `columns` is
+    the most panels side by side; `counted` writes the number of people beside each row, `zero`
+    draws a line at zero.
     """
     most = max(map(len, marks.values()))
     alone = columns == 1  # panels one below the other have rows of their own
@@ -75,21 +65,12 @@ def draw_rows(
                 continue
             x, colour = chosen[mark.value], mark.colour
             bars = make_bars(x, chosen[mark.ends[0]], chosen[mark.ends[1]], colour) if mark.ends else None
-            figure.add_trace(
-                go.Scatter(
-                    x=x,
-                    y=[rows.index(row) + offset for row in chosen["row"]],
-                    error_x=bars,
-                    mode="markers",
-                    name=mark.name,
-                    legendgroup=mark.name,
-                    showlegend=mark.name not in named,
-                    marker={"color": colour, "symbol": mark.symbol, "size": 9, "line": {"width": 1.5, "color": colour}},
-                    customdata=[explain(row, mark) for row in chosen.to_dict("records")],
-                    hovertemplate=POINTED_AT,
-                ),
-                **place,
-            )
+            marker = {"color": colour, "symbol": mark.symbol, "size": 9, "line": {"width": 1.5, "color": colour}}
+            told = [explain(row, mark) for row in chosen.to_dict("records")]
+            look = {"mode": "markers", "marker": marker, "customdata": told, "hovertemplate": POINTED_AT}
+            legend = {"name": mark.name, "legendgroup": mark.name, "showlegend": mark.name not in named}
+            y = [rows.index(row) + offset for row in chosen["row"]]
+            figure.add_trace(go.Scatter(x=x, y=y, error_x=bars, **look, **legend), **place)
             named.add(mark.name)
         for margin in here["margin"].dropna()[:1] if "margin" in here else ():
             figure.add_vrect(x0=-margin, x1=margin, fillcolor=MARGIN_COLOUR, line_width=0, layer="below", **place)

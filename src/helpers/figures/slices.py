@@ -12,6 +12,8 @@ from skimage.measure import find_contours
 from helpers.figures.style import DIVERGING, style_figure
 
 ERROR_TITLE = "mm (+ too large, − too small)"
+# The planes in the order of the axes they cut, and what is on the left, right, above and below.
+SIDES = {"axial": ("R", "L", "A", "P"), "coronal": ("R", "L", "S", "I"), "sagittal": ("A", "P", "S", "I")}
 REFERENCE_COLOUR = "#009E73"
 PREDICTION_COLOUR = "#D55E00"
 
@@ -34,18 +36,13 @@ def plot_slices(
     reference, prediction : ndarray of bool, (z, y, x)
         One organ, in axial order (:func:`helpers.volumes.to_axial`); None without a prediction.
     spacing_mm : tuple of float
-        (z, y, x).
+        (z, y, x), as `centre`: which slices, through the reference's middle when not given.
     image : ndarray of uint8, (z, y, x), optional
         Windowed grey values on the same grid; blank without.
-    centre : tuple of int, optional
-        Which slices (z, y, x); through the reference's middle when not given.
     measure : callable, optional
         Gives the signed error (mm) at points (n, 3), in mm (z, y, x) from the first voxel's centre,
         as :meth:`helpers.spatial.boundary.MaskBoundary.measure` does; with it, dots along the
-        reference's outline show the error.
-    limit_mm : float
-        Where the error's colours end on both sides.
-    title : str
+        reference's outline show the error, in colours that end at `limit_mm` on both sides.
 
     Returns
     -------
@@ -55,26 +52,21 @@ def plot_slices(
     """
     if centre is None:
         centre = find_middle(reference if reference.any() or prediction is None else prediction)
-    planes = (("Axial", 0, "A", "P"), ("Coronal", 1, "S", "I"), ("Sagittal", 2, "S", "I"))
     sizes = np.asarray(reference.shape) * np.asarray(spacing_mm)
     figure = make_subplots(
         cols=3,
-        subplot_titles=[name for name, *_ in planes],
+        subplot_titles=[name.capitalize() for name in SIDES],
         column_widths=[sizes[2], sizes[2], sizes[1]],
         horizontal_spacing=0.1,
     )
-    for column, (name, axis, up, down) in enumerate(planes, start=1):
+    for axis, (left, right, up, down) in enumerate(SIDES.values()):
+        place = {"row": 1, "col": axis + 1}
         rows, columns = (other for other in range(3) if other != axis)
         step_v, step_h = spacing_mm[rows], spacing_mm[columns]
         if image is not None:
             grey = np.take(image, centre[axis], axis=axis).astype(np.uint8)
-            figure.add_trace(
-                go.Heatmap(
-                    z=grey, x0=0, dx=step_h, y0=0, dy=step_v, zmin=0, zmax=255, colorscale="gray", showscale=False,
-                    hoverinfo="skip",
-                ),
-                row=1, col=column,
-            )  # fmt: skip
+            look = {"zmin": 0, "zmax": 255, "colorscale": "gray", "showscale": False, "hoverinfo": "skip"}
+            figure.add_trace(go.Heatmap(z=grey, x0=0, dx=step_h, y0=0, dy=step_v, **look), **place)
         outlines = (
             ("reference", reference, REFERENCE_COLOUR, "solid"),
             ("prediction", prediction, PREDICTION_COLOUR, "dash"),
@@ -87,29 +79,18 @@ def plot_slices(
             if label == "reference" and measure is not None:
                 points = np.empty((len(across), 3))
                 points[:, axis], points[:, rows], points[:, columns] = centre[axis] * spacing_mm[axis], along, across
-                dots = _dot_errors(across, along, measure(points), limit_mm, showscale=column == 3)
-            figure.add_trace(
-                go.Scatter(
-                    x=across, y=along, mode="lines", line={"color": colour, "dash": dash, "width": 2.5}, name=label,
-                    legendgroup=label, showlegend=column == 1, hoverinfo="skip",
-                ),
-                row=1, col=column,
-            )  # fmt: skip
+                dots = _dot_errors(across, along, measure(points), limit_mm, showscale=axis == 2)
+            look = {"mode": "lines", "line": {"color": colour, "dash": dash, "width": 2.5}, "hoverinfo": "skip"}
+            legend = {"name": label, "legendgroup": label, "showlegend": axis == 0}
+            figure.add_trace(go.Scatter(x=across, y=along, **look, **legend), **place)
         if dots is not None:
-            figure.add_trace(dots, row=1, col=column)
-        sides = ("A", "P") if name == "Sagittal" else ("R", "L")
+            figure.add_trace(dots, **place)
         extent_h, extent_v = step_h * (reference.shape[columns] - 1), step_v * (reference.shape[rows] - 1)
-        ends = {"range": [extent_v, 0]} if name == "Axial" else {"range": [0, extent_v]}
-        figure.update_xaxes(
-            range=[0, extent_h], title_text=f"{sides[0]} → {sides[1]} (mm)", constrain="domain", row=1, col=column
-        )
-        figure.update_yaxes(
-            **ends, title_text=f"{down} → {up} (mm)", scaleanchor=f"x{'' if column == 1 else column}",
-            constrain="domain", row=1, col=column,
-        )  # fmt: skip
+        ends, anchor = [0, extent_v] if axis else [extent_v, 0], f"x{axis + 1 if axis else ''}"
+        plain = {"constrain": "domain", "showgrid": False, "zeroline": False, **place}
+        figure.update_xaxes(range=[0, extent_h], title_text=f"{left} → {right} (mm)", **plain)
+        figure.update_yaxes(range=ends, title_text=f"{down} → {up} (mm)", scaleanchor=anchor, **plain)
     style_figure(figure, title=title, height=440)
-    figure.update_xaxes(showgrid=False, zeroline=False)
-    figure.update_yaxes(showgrid=False, zeroline=False)
     figure.update_layout(
         legend={"orientation": "h", "x": 1.0, "xanchor": "right", "y": 1.1, "yanchor": "bottom"}, margin={"t": 90}
     )

@@ -26,14 +26,14 @@ from helpers.figures.surface_views import (
     DIFFERENCE,
     OTHERS,
     SIGNED,
-    TemplateSurface,
     View,
     add_sentences,
     list_slopes,
     list_views,
     order_views,
 )
-from helpers.vocabulary.words import name_for_people
+from helpers.spatial import Template
+from helpers.vocabulary.words import name_for_people, start_sentence
 
 MISSING_COLOUR = "#8C8C8C"
 OUTLINE_COLOUR = "#000000"
@@ -49,7 +49,7 @@ _MENU_ROWS = (1.265, 1.165)
 
 def plot_error_maps(
     maps: pd.DataFrame,
-    templates: Mapping[str, TemplateSurface],
+    templates: Mapping[str, Template],
     *,
     slopes: pd.DataFrame | None = None,
     groups: pd.DataFrame | None = None,
@@ -57,7 +57,6 @@ def plot_error_maps(
     alpha: float = 0.05,
     first: tuple[str, str, str] | None = None,
     every_measure: bool = False,
-    title: str = "Where on the organ",
 ) -> go.Figure:
     """Draw the organs' template surfaces coloured by signed error, with menus for what is shown.
 
@@ -65,8 +64,8 @@ def plot_error_maps(
     ----------
     maps : DataFrame
         Rows of maps.parquet: any number of models, organs and attributes.
-    templates : mapping of str to template
-        Vertices (LPS mm) and triangles of each organ; organs without one are left out.
+    templates : mapping of str to Template
+        Of each organ; organs without one are left out.
     slopes : DataFrame, optional
         Rows of slopes.parquet: change of the error with a numeric attribute.
     groups : DataFrame, optional
@@ -80,8 +79,6 @@ def plot_error_maps(
         difference, else the largest difference.
     every_measure : bool
         Show the size of the error and how often it is beyond the tolerance as well.
-    title : str
-        Of the figure when there is nothing to draw.
 
     Returns
     -------
@@ -104,7 +101,7 @@ def plot_error_maps(
         views += list_slopes(slopes, templates, alpha)
     views = add_sentences(order_views(views), places)
     if not views:
-        return draw_nothing(escape(title), "No map: too few subjects per group, or no prediction to compare.")
+        return draw_nothing("Where on the organ", "No map: too few subjects per group, or no prediction to compare.")
     limits = _choose_limits(views)
     frames = Frames(_KINDS)
     labels = {view.place: (view.model, *map(name_for_people, view.place[1:3]), view.label) for view in views}
@@ -120,18 +117,10 @@ def plot_error_maps(
     figure, layout = frames.draw(frames.name(start.place))
     figure.layout.updatemenus = [*dress_menus(layout["updatemenus"], _MENU_ROWS), _list_cameras()]
     style_figure(figure, title=layout["title"]["text"], height=820)
-    figure.update_layout(
-        margin={"l": 10, "r": 10, "t": 245, "b": 60},
-        title={"y": 0.975, "yanchor": "top"},
-        scene={
-            **layout["scene"],
-            "aspectmode": "manual",
-            "aspectratio": dict.fromkeys("xyz", SCENE_ZOOM),
-            "camera": place_camera(_choose_side(start, templates[start.organ])),
-            "dragmode": "orbit",
-        },
-    )
-    return figure
+    scene = {"aspectmode": "manual", "aspectratio": dict.fromkeys("xyz", SCENE_ZOOM), "dragmode": "orbit"}
+    scene |= layout["scene"] | {"camera": place_camera(_choose_side(start, templates[start.organ]))}
+    margin = {"l": 10, "r": 10, "t": 245, "b": 60}
+    return figure.update_layout(margin=margin, title={"y": 0.975, "yanchor": "top"}, scene=scene)
 
 
 def _choose_limits(views: Sequence[View]) -> dict[tuple[str, str, str], float]:
@@ -157,7 +146,7 @@ def _choose_first(views: Sequence[View], first: tuple[str, str, str] | None) -> 
     return max(differences, key=weigh) if differences else wanted[0]
 
 
-def _choose_side(view: View, template: TemplateSurface) -> str:
+def _choose_side(view: View, template: Template) -> str:
     """Return the side from which the significant part, else the largest values, are seen best."""
     sizes = np.abs(np.nan_to_num(view.values_mm, nan=0.0))
     if view.significant is not None and view.significant.any():
@@ -168,7 +157,7 @@ def _choose_side(view: View, template: TemplateSurface) -> str:
     return max(CAMERAS, key=lambda side: float(pull @ np.asarray(CAMERAS[side][0])))
 
 
-def _frame_outline(frames: Frames, view: View, template: TemplateSurface) -> str:
+def _frame_outline(frames: Frames, view: View, template: Template) -> str:
     """Return the frame under a view: the outline, on the triangles with values, on the organ."""
     triangles = _frame_triangles(frames, view, template)
     region = view.significant if view.significant is not None and view.significant.any() else None
@@ -176,15 +165,13 @@ def _frame_outline(frames: Frames, view: View, template: TemplateSurface) -> str
     name = frames.find(key)
     if name is not None:
         return name
-    if region is None:
-        trace: dict[str, Any] = {"visible": False}
-    else:
-        points = outline_region(template.vertices_mm, template.faces, region)
-        trace = {"visible": True} | dict(zip("xyz", np.round(points, 1).astype(np.float32).T, strict=True))
+    trace: dict[str, Any] = {"visible": region is not None}
+    if region is not None:
+        trace |= _list_points(outline_region(template.vertices_mm, template.faces, region))
     return frames.add(key, {_OUTLINE: trace}, base=triangles)
 
 
-def _frame_triangles(frames: Frames, view: View, template: TemplateSurface) -> str:
+def _frame_triangles(frames: Frames, view: View, template: Template) -> str:
     """Return the frame that parts the triangles: with a value at every corner, and grey ones."""
     known = np.isfinite(view.values_mm)
     key = (view.organ, known.tobytes())
@@ -193,19 +180,18 @@ def _frame_triangles(frames: Frames, view: View, template: TemplateSurface) -> s
         return name
     organ = _frame_organ(frames, view.organ, template)
     whole = known[template.faces].all(axis=1)
-    if whole.all():
-        missing: dict[str, Any] = {"visible": False}
-    else:
-        missing = {"visible": True, **_index_triangles(template.faces[~whole])}
+    missing: dict[str, Any] = {"visible": not whole.all()}
+    if not whole.all():
+        missing |= _index_triangles(template.faces[~whole])
     return frames.add(key, {_SURFACE: _index_triangles(template.faces[whole]), _MISSING: missing}, base=organ)
 
 
-def _frame_organ(frames: Frames, organ: str, template: TemplateSurface) -> str:
+def _frame_organ(frames: Frames, organ: str, template: Template) -> str:
     """Return the frame of an organ: its vertices, its sides' names, where the axes end."""
     name = frames.find(organ)
     if name is not None:
         return name
-    vertices = dict(zip("xyz", np.round(template.vertices_mm, 1).astype(np.float32).T, strict=True))
+    vertices = _list_points(template.vertices_mm)
     points, names = mark_sides(template.vertices_mm)
     return frames.add(
         organ,
@@ -225,11 +211,15 @@ def _frame_organ(frames: Frames, organ: str, template: TemplateSurface) -> str:
             _MARKS: {
                 "mode": "text", "text": [f"<b>{name}</b>" for name in names], "textposition": "middle center",
                 "textfont": {"size": 17, "color": "#222222"}, "hoverinfo": "skip", "showlegend": False,
-                **dict(zip("xyz", np.round(points, 1).astype(np.float32).T, strict=True)),
+                **_list_points(points),
             },
         },
         layout={"scene": frame_scene(template.vertices_mm)},
     )  # fmt: skip
+
+
+def _list_points(points_mm: np.ndarray) -> dict[str, np.ndarray]:
+    return dict(zip("xyz", np.round(points_mm, 1).astype(np.float32).T, strict=True))
 
 
 def _index_triangles(faces: np.ndarray) -> dict[str, np.ndarray]:
@@ -240,17 +230,14 @@ def _index_triangles(faces: np.ndarray) -> dict[str, np.ndarray]:
 def _colour_surface(view: View, limits: Mapping[tuple[str, str, str], float]) -> dict[str, Any]:
     """Return what a view changes on the surface: values, hover and scale."""
     limit = limits[view.model, view.organ, view.family]
-    trace: dict[str, Any] = {
-        "intensity": _shorten(view.values_mm),
-        "cmin": -limit,
-        "cmax": limit,
+    trace: dict[str, Any] = {"intensity": _shorten(view.values_mm), "cmin": -limit, "cmax": limit}
+    trace |= {
         "colorbar": {"title": {"text": escape(view.scale)}, "ticksuffix": f" {view.unit}"},
         "hovertemplate": f"{view.hover}<extra></extra>",
     }
     if view.details is not None:
-        trace["customdata"] = np.column_stack([_shorten(view.details[:, 0]), np.round(view.details[:, 1], 4)]).astype(
-            np.float32
-        )
+        told = [_shorten(view.details[:, 0]), np.round(view.details[:, 1], 4)]
+        trace["customdata"] = np.column_stack(told).astype(np.float32)
     return trace
 
 
@@ -261,8 +248,8 @@ def _shorten(values_mm: np.ndarray) -> np.ndarray:
 
 def _write_title(view: View) -> str:
     """Return title, what is drawn, and the sentence about where it lies."""
-    organ = name_for_people(view.organ)
-    top = f"{organ[:1].upper()}{organ[1:]}, drawn by {view.model}, by {name_for_people(view.attribute)}"
+    organ, attribute = start_sentence(name_for_people(view.organ)), name_for_people(view.attribute)
+    top = f"{organ}, drawn by {view.model}, by {attribute}"
     lines = textwrap.wrap(view.heading, SENTENCE_COLUMNS) + textwrap.wrap(view.sentence, SENTENCE_COLUMNS)
     below = "<br>".join(escape(line) for line in lines)
     return f"{escape(top)}<br><span style='font-size:13px'>{below}</span>"

@@ -47,12 +47,9 @@ def frame_scene(vertices_mm: np.ndarray) -> dict[str, Any]:
 
 
 def mark_sides(vertices_mm: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Return where R, L, A, P, I and S stand: at the ends of lines through the organ's middle.
+    """Return where R, L, A, P, I and S stand, (6, 3) in mm, and these names.
 
-    Returns
-    -------
-    points_mm : ndarray, (6, 3)
-    names : list of str
+    At the ends of lines through the organ's middle.
     """
     low, high = vertices_mm.min(axis=0), vertices_mm.max(axis=0)
     middle = (low + high) / 2
@@ -70,22 +67,10 @@ def mark_sides(vertices_mm: np.ndarray) -> tuple[np.ndarray, list[str]]:
 def outline_region(vertices_mm: np.ndarray, faces: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Return the line around a region of a mesh, lifted a little off the surface.
 
-    Parameters
-    ----------
-    vertices_mm : ndarray, (n, 3)
-    faces : ndarray of int, (m, 3)
-        Wound so that normals point outwards.
-    inside : ndarray of bool, (n,)
-        Which vertices belong to the region.
-
-    Returns
-    -------
-    ndarray, (k, 3)
-        Points in order, a row of NaN after each part; no rows where there is no border.
-
-    Notes
-    -----
-    The line runs through the middles of the triangle sides that leave the region.
+    `faces` (m, 3) are wound so that normals point outwards; `inside`, bool (n,), says which
+    vertices belong to the region. The line runs through the middles of the triangle sides that
+    leave the region: points (k, 3) in order, a row of NaN after each part; no rows where there is
+    no border.
     """
     sides = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     crossing = inside[sides[:, 0]] != inside[sides[:, 1]]

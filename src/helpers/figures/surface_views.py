@@ -4,57 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from helpers.figures.framed import Place, escape
+from helpers.spatial import Template
 from helpers.vocabulary.words import name_for_people
 
 DIFFERENCE, SIGNIFICANCE, SLOPE = "difference", "significance", "slope"
 
 
-class TemplateSurface(Protocol):
-    """What a template must offer: :class:`helpers.spatial.Template` does."""
-
-    @property
-    def vertices_mm(self) -> np.ndarray:
-        """Vertices (n, 3), LPS mm."""
-
-    @property
-    def faces(self) -> np.ndarray:
-        """Triangles (m, 3) of vertex numbers."""
-
-
 @dataclass(frozen=True)
 class MapMeasure:
-    """What of the errors a map shows.
+    """What of the errors a map shows."""
 
-    Attributes
-    ----------
-    column : str
-        What the names of the groups' columns begin with.
-    label : str
-        Before a map's name in the menu.
-    heading, unit, scale : str
-        In words: what is averaged; the unit; what the colours of a group's map mean.
-    pair_scale : str
-        What the colours of a difference mean; {a} and {b} are the two groups.
-    digits : str
-        How a group's number is written.
-    factor : float
-        From the table's numbers to the unit.
-    """
-
-    column: str
-    label: str
-    heading: str
+    column: str  # what the names of the groups' columns begin with
+    label: str  # before a map's name in the menu
+    heading: str  # what is averaged, in words
     unit: str
-    scale: str
-    pair_scale: str
-    digits: str
-    factor: float = 1.0
+    scale: str  # what the colours of a group's map mean
+    pair_scale: str  # what the colours of a difference mean; {a} and {b} are the two groups
+    digits: str  # how a group's number is written
+    factor: float = 1.0  # from the table's numbers to the unit
 
     def name(self, key: str) -> str:
         """Return the key of one of this measure's maps."""
@@ -76,6 +48,7 @@ OTHERS = (
     ),
 )  # fmt: skip
 _ADJUSTED = ", adjusted for the whole surface"
+_OTHERS_TOO = ", adjusted for other characteristics"
 
 
 @dataclass(frozen=True)
@@ -105,7 +78,7 @@ class View:
 
 def list_views(
     maps: pd.DataFrame,
-    templates: Mapping[str, TemplateSurface],
+    templates: Mapping[str, Template],
     groups: pd.DataFrame | None,
     alpha: float,
     measures: Sequence[MapMeasure],
@@ -125,20 +98,17 @@ def list_views(
 def _list_measure(
     words: tuple[str, str, str], rows: pd.DataFrame, counts: Mapping[str, int], alpha: float, measure: MapMeasure
 ) -> list[View]:
-    views = []
-    p = _read_p(rows, measure)
+    views, p, prefix = [], _read_p(rows, measure), f"{measure.column}_"
     significant = _find_significant(p, alpha)
-    prefix = f"{measure.column}_"
     # Its difference and its test have columns that begin alike.
     others = {f"{prefix}difference", f"{prefix}p_fwer"}
     for column in (str(column) for column in rows if str(column).startswith(prefix) and column not in others):
         values = measure.factor * rows[column].to_numpy(float)
         if np.isfinite(values).any():
             group = column.removeprefix(prefix)
-            named = _name_group(group, counts)
-            hover = f"%{{intensity:{measure.digits}}} {measure.unit}"
+            label, hover = _name_group(group, counts), f"%{{intensity:{measure.digits}}} {measure.unit}"
             view = View(
-                *words, measure.name(group), f"{measure.label}{named}", f"{named}: {measure.heading}", measure.scale,
+                *words, measure.name(group), f"{measure.label}{label}", f"{label}: {measure.heading}", measure.scale,
                 values, hover, measure.column, significant=significant, unit=measure.unit,
             )  # fmt: skip
             views.append(view)
@@ -147,28 +117,25 @@ def _list_measure(
     if not (isinstance(a, str) and isinstance(b, str) and np.isfinite(values).any()):
         return views
     pair = f"“{a}” minus “{b}”"
-    told = ", adjusted for other characteristics" if adjusted else ""
-    heading = f"{_name_group(a, counts)} minus {_name_group(b, counts)}, {measure.heading}{told}"
-    scale, family = measure.pair_scale.format(a=a, b=b), f"{measure.column} contrast"
-    details = np.column_stack([values, p])
+    heading = f"{_name_group(a, counts)} minus {_name_group(b, counts)}, {measure.heading}{_OTHERS_TOO * adjusted}"
     hover = f"%{{customdata[0]:+{measure.digits.lstrip('+')}}} {measure.unit}"
     if np.isfinite(p).any():
         hover += f"<br>p = %{{customdata[1]:.3f}}{_ADJUSTED}"
-    view = View(
-        *words, measure.name(DIFFERENCE), f"{measure.label}difference: {pair}", heading, scale, values, hover, family,
-        details, significant, unit=measure.unit,
+    difference = View(
+        *words, measure.name(DIFFERENCE), f"{measure.label}difference: {pair}", heading,
+        measure.pair_scale.format(a=a, b=b), values, hover, f"{measure.column} contrast", np.column_stack([values, p]),
+        significant, unit=measure.unit,
     )  # fmt: skip
-    views.append(view)
+    views.append(difference)
     if significant is not None and measure is SIGNED:
         shown = np.where(np.isfinite(values), np.where(significant, values, 0.0), np.nan)
         about = ", where it is significant" if significant.any() else ": no place is significant"
-        about = f"{pair}{about} (p ≤ {alpha:g}{_ADJUSTED})"
-        label = f"significance: {pair}"
-        views.append(View(*words, SIGNIFICANCE, label, about, scale, shown, hover, family, details, significant))
+        label, heading = f"significance: {pair}", f"{pair}{about} (p ≤ {alpha:g}{_ADJUSTED})"
+        views.append(replace(difference, key=SIGNIFICANCE, label=label, heading=heading, values_mm=shown))
     return views
 
 
-def list_slopes(slopes: pd.DataFrame, templates: Mapping[str, TemplateSurface], alpha: float) -> list[View]:
+def list_slopes(slopes: pd.DataFrame, templates: Mapping[str, Template], alpha: float) -> list[View]:
     """Return the slope along each attribute that is a number."""
     views = []
     for (model, organ, attribute), rows in slopes.groupby(["model", "organ", "attribute"], sort=False, observed=True):
@@ -186,14 +153,14 @@ def list_slopes(slopes: pd.DataFrame, templates: Mapping[str, TemplateSurface], 
         heading = f"change of the signed error with every {step} of {name_for_people(str(attribute))}"
         view = View(
             str(model), str(organ), str(attribute), SLOPE, f"slope: per {step}",
-            f"{heading}, adjusted for other characteristics", f"mm per {step}: + outwards, − inwards", values, hover,
+            f"{heading}{_OTHERS_TOO}", f"mm per {step}: + outwards, − inwards", values, hover,
             "slope", np.column_stack([values, p]), _find_significant(p, alpha),
         )  # fmt: skip
         views.append(view)
     return views
 
 
-def _sort_vertices(rows: pd.DataFrame, template: TemplateSurface) -> pd.DataFrame:
+def _sort_vertices(rows: pd.DataFrame, template: Template) -> pd.DataFrame:
     if len(rows) != len(template.vertices_mm):
         model, organ, attribute = rows[["model", "organ", "attribute"]].iloc[0]
         has = f"{len(rows)} vertices, the template has {len(template.vertices_mm)}"

@@ -133,7 +133,7 @@ def style_table(
     numeric = [name for name in kept if pd.api.types.is_numeric_dtype(table[name])]
     styler = (
         styler.format(escape="html")
-        .format_index(_head, axis="columns", escape="html")
+        .format_index(lambda name: SPREADS.get(name, name_for_people(name)), axis="columns", escape="html")
         .hide(axis="index")
         .set_table_styles(
             [
@@ -186,7 +186,3 @@ def _write(row: dict[str, Any], name: str, ends: tuple[str, str] | None) -> str:
 def _hold(text: str) -> str:
     """Return a text that is not broken into lines: an interval stays in one piece."""
     return text.replace(" ", _HARD)
-
-
-def _head(name: str) -> str:
-    return SPREADS.get(name, name_for_people(name))

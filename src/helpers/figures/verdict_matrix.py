@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,37 +22,39 @@ from helpers.vocabulary.words import (
     name_organ,
 )
 
-_STYLE = """\
+# The colours repeat what sign and word say; the report's page has stronger ones of its own.
+_STYLE = (
+    """\
 <style>
 .verdicts { font: 14px Arial, Helvetica, sans-serif; color: #222; margin: 0 0 1rem; }
 .verdicts figcaption { font-size: 16px; font-weight: 700; margin: 0 0 .5rem; }
-.verdicts .models { display: grid; gap: 1rem 1.5rem; align-items: start;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
-.verdicts .scroll { min-width: 0; overflow-x: auto; }
-.verdicts table { width: 100%; table-layout: fixed; font-size: 13px; border-collapse: separate; border-spacing: 2px; }
-.verdicts caption { caption-side: top; text-align: left; font-weight: 700; padding: .2rem 0; color: #222; }
-.verdicts th { text-align: left; font-weight: 600; padding: .2rem .25rem; background: none; overflow-wrap: anywhere; }
-.verdicts td { text-align: left; vertical-align: middle; padding: .25rem .35rem; height: 2.8rem; line-height: 1.25;
-  overflow-wrap: anywhere; -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-.verdicts td b, .verdicts td span { display: block; }
-.verdicts .blank { border: 1px dashed #9a9a9a; }
+.verdicts .models { display: grid; gap: 1rem 1.25rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
+.verdicts .models.wide { grid-template-columns: minmax(0, 1fr); }
 .verdicts .wide table { min-width: 44rem; }
-.verdicts ul { list-style: none; margin: .7rem 0 0; padding: 0; }
-.verdicts li { margin: .15rem 0; }
-.verdicts li b { display: inline-block; min-width: 8rem; padding: .1rem .35rem; margin-right: .4rem;
-  -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-</style>
+.verdicts .scroll { min-width: 0; overflow-x: auto; }
+.verdicts table { width: 100%; table-layout: fixed; font-size: 12.8px; border-collapse: separate; border-spacing: 2px; }
+.verdicts caption { caption-side: top; text-align: left; font-size: 15px; font-weight: 600; padding: 0 0 .35rem;
+  color: inherit; }
+.verdicts th { text-align: left; font-weight: 600; padding: .2rem .25rem; background: none; overflow-wrap: anywhere; }
+.verdicts td { text-align: left; vertical-align: middle; padding: .25rem .2rem; height: 2.9rem; line-height: 1.25;
+  overflow-wrap: anywhere; }
+.verdicts td, .verdicts .swatch { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
+.verdicts td b, .verdicts td span { display: block; }
+.verdicts ul { list-style: none; margin: .5rem 0 .75rem; padding: 0; display: flex; flex-wrap: wrap;
+  gap: .25rem 1.25rem; max-width: none; }
+.verdicts .swatch { display: inline-block; width: 1.4em; line-height: 1.3em; text-align: center; font-weight: 700;
+  border: 1px solid #7d8890; }
+.verdicts p { max-width: 60rem; }
 """
-
-_HOW = (
-    "<p>Numbers: the gap between the best and the worst group, in brackets its 95 % interval; “up to” is the largest "
-    "gap that cannot be ruled out. Point at a cell for more.</p>"
+    + "".join(f".verdicts .tone-{verdict.tone} {{ background: {verdict.colour}; }}\n" for verdict in Verdict)
+    + ".verdicts td.tone-blank { border: 1px dashed #9a9a9a; }\n</style>\n"
 )
 
 
 @dataclass(frozen=True)
 class VerdictMatrix:
-    """A page's part that says for whom each model works worse; a notebook shows it as it is."""
+    """For whom each model works worse, as part of a page; a notebook shows it as it is."""
 
     html: str
 
@@ -66,26 +68,16 @@ class VerdictMatrix:
 def show_verdicts(disparity: pd.DataFrame, metric: str | None = None, *, alpha: float) -> VerdictMatrix:
     """Show the verdict on every comparison: a table per model, organs by attributes.
 
-    Parameters
-    ----------
-    disparity : DataFrame
-        ``fairness/disparity.csv``.
-    metric : str, optional
-        Shown first (by default the table's first); the others are folded beneath.
-    alpha : float
-        The error rate allowed over the family of comparisons.
-
-    Returns
-    -------
-    VerdictMatrix
-        A cell holds a sign, a word, who does worse and by how much (95 % interval); pointing at it
-        gives the groups, the minimum detectable difference and the adjusted p. Texts from the table
-        are escaped: give it as it is.
+    `disparity` is ``fairness/disparity.csv``, `metric` (by default the table's first) stands open,
+    the others are folded beneath; `alpha` is the error rate allowed over the family of comparisons.
+    A cell holds a sign, a word, who does worse and by how much (95 % interval); pointing at it
+    gives the groups, the minimum detectable difference and the adjusted p. Texts from the table are
+    escaped: give it as it is.
     """
     metrics = put_first(disparity["metric"], metric)
     if not metrics or metric not in {None, *metrics}:
         return VerdictMatrix("<p>Nothing was compared: there is no attribute, or no such metric.</p>")
-    first, *others = (draw_verdicts(disparity, name, alpha=alpha) for name in metrics)
+    first, *others = (draw_verdicts(disparity, name, alpha=alpha, hover=True) for name in metrics)
     folded = [
         f"<details><summary>{html.escape(find_measure(name).long_name)}</summary>{matrix.html}</details>"
         for name, matrix in zip(metrics[1:], others, strict=True)
@@ -94,39 +86,61 @@ def show_verdicts(disparity: pd.DataFrame, metric: str | None = None, *, alpha: 
 
 
 def draw_verdicts(
-    disparity: pd.DataFrame, metric: str, *, alpha: float, organs: Sequence[str] | None = None
+    disparity: pd.DataFrame,
+    metric: str,
+    *,
+    alpha: float,
+    organs: Iterable[str] = (),
+    attributes: Iterable[str] = (),
+    hover: bool = False,
 ) -> VerdictMatrix:
-    """Show the verdicts on one metric; `organs` gives the rows' order, all together come first."""
-    part, measure = disparity[disparity["metric"] == metric], find_measure(metric)
+    """Show the verdicts on one metric, for notebook and report; see :func:`show_verdicts`.
+
+    `organs` and `attributes` come first, in this order, then the table's others; all organs pooled
+    come before any. An organ needs a row, an attribute does not. With `hover`, pointing at a cell
+    tells more, its row's note included.
+    """
+    part, name = disparity[disparity["metric"] == metric], find_measure(metric).name
     found = {(row["model"], row["organ"], row["attribute"]): row for row in part.to_dict("records")}
-    rows = list(dict.fromkeys(part["organ"])) if organs is None else [o for o in organs if o in set(part["organ"])]
-    rows = put_first(rows, POOLED)
-    attributes = list(dict.fromkeys(part["attribute"]))
-    judged = {place: read_verdict(row, alpha) for place, row in found.items()}
-    tables = []
+    rows = [organ for organ in put_first([*organs, *part["organ"]], POOLED) if organ in set(part["organ"])]
+    columns = list(dict.fromkeys([*attributes, *part["attribute"]]))
+    caption = f"For whom each model works worse: the gap in {name} between groups, by organ and attribute"
+    head = "".join(f'<th scope="col">by {_write(name_for_people(column))}</th>' for column in columns)
+    tables, used = [], set()
     for model in dict.fromkeys(part["model"]):
-        head = "".join(f'<th scope="col">by {_write(name_for_people(name))}</th>' for name in attributes)
-        lines = [
-            f'<tr><th scope="row">{_write(name_organ(organ))}</th>'
-            + "".join(_draw_cell(found.get((model, organ, name)), alpha) for name in attributes)
-            + "</tr>"
-            for organ in rows
-        ]
+        lines = []
+        for organ in rows:
+            judged = [(row := found.get((model, organ, column), {}), read_verdict(row, alpha)) for column in columns]
+            used |= {verdict for _, verdict in judged}
+            cells = "".join(_draw_cell(row, verdict, hover=hover) for row, verdict in judged)
+            lines.append(f'<tr><th scope="row">{_write(name_organ(organ))}</th>{cells}</tr>')
         tables.append(
-            f'<div class="scroll{" wide" * (len(attributes) > 4)}" tabindex="0" role="region" '
-            f'aria-label="{_write(model)}"><table><caption>{_write(model)}</caption>'
-            f'<thead><tr><th scope="col">organ</th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{_write(f"{model}: {caption}")}">'
+            f'<table><caption>{_write(model)}</caption><thead><tr><th scope="col">organ</th>{head}</tr></thead>'
+            f"<tbody>{''.join(lines)}</tbody></table></div>"
         )
     key = "".join(
-        f'<li><b style="background: {verdict.colour}">{verdict.sign} {verdict.word}</b>{verdict.meaning}</li>'
+        f'<li><span class="swatch tone-{verdict.tone}" aria-hidden="true">{verdict.sign}</span> '
+        f"{verdict.word}: {verdict.meaning}</li>"
         for verdict in Verdict
-        if verdict in judged.values()
+        if verdict in used
     )
     margins = {float(margin) for margin in part["margin"].dropna()} if "margin" in part else set()
-    margin = f"; margin {format_value(margins.pop(), metric)}" if len(margins) == 1 else ""
+    margin = (
+        f"The margin is {format_value(margins.pop(), metric)}: the largest difference that this study considers "
+        "unimportant, set beforehand. "
+        if len(margins) == 1
+        else ""
+    )
     return VerdictMatrix(
-        f'<figure class="verdicts"><figcaption>For whom each model works worse: the gap in {measure.name} between '
-        f'groups{margin}</figcaption><div class="models">{"".join(tables)}</div><ul>{key}</ul>{_HOW}</figure>'
+        f'<figure class="verdicts"><figcaption>{caption}</figcaption>'
+        f'<div class="models{" wide" * (len(columns) > 4)}">{"".join(tables)}</div>'
+        f'<ul aria-label="Signs and colours">{key}</ul><p class="how"><strong>How to read this.</strong> One table per '
+        "model. Each cell compares the groups of one attribute for one organ: it names the group with the worst mean "
+        f"{name} and the distance to the best group, in brackets the 95 % interval; an inconclusive cell gives the "
+        f"largest gap that cannot be ruled out. Signs and words say what the colours say. {margin}Equivalent (=) is "
+        "decided by two one-sided tests at 5 %, so a 95 % interval may reach a little beyond the margin."
+        f"{' Point at a cell for more.' * hover}</p></figure>"
     )
 
 
@@ -152,22 +166,16 @@ def describe_cell(row: Mapping[str, Any], verdict: Verdict) -> str:
     return f"up to {format_value(reach, metric)}"
 
 
-def _draw_cell(row: Mapping[str, Any] | None, alpha: float) -> str:
-    verdict = Verdict.NOT_COMPARED if row is None else read_verdict(row, alpha)
-    detail = (
-        "" if row is None or verdict is Verdict.NOT_COMPARED else f"<span>{_write(describe_cell(row, verdict))}</span>"
-    )
-    blank = ' class="blank"' if verdict is Verdict.NOT_COMPARED else ""
-    return (
-        f'<td{blank} style="background: {verdict.colour}" title="{_write(_explain_verdict(row or {}, verdict))}">'
-        f"<b>{verdict.sign} {verdict.word}</b>{detail}</td>"
-    )
+def _draw_cell(row: Mapping[str, Any], verdict: Verdict, *, hover: bool) -> str:
+    told, detail = f' title="{_write(_explain_verdict(row, verdict))}"' * hover, describe_cell(row, verdict)
+    below = f"<span>{_write(detail)}</span>" if detail else ""
+    return f'<td class="tone-{verdict.tone}"{told}><b>{verdict.sign} {verdict.word}</b>{below}</td>'
 
 
 def _explain_verdict(row: Mapping[str, Any], verdict: Verdict) -> str:
     """Return what is told to who points at a cell."""
     lines = []
-    if row and verdict is not Verdict.NOT_COMPARED:
+    if verdict is not Verdict.NOT_COMPARED:
         metric = str(row["metric"])
         lines = [
             f"best: {row['best_group']}, worst: {row['worst_group']}, n = {row['n']:.0f}",

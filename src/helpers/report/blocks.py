@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import pandas as pd
 import plotly.graph_objects as go
 
+from helpers.figures.verdict_matrix import VerdictMatrix
 from helpers.vocabulary.verdicts import Verdict
 
 
@@ -63,34 +64,6 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One cell of a matrix: a verdict, shown by its sign, word and colour, and what it rests on."""
-
-    verdict: Verdict
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One model's part of a matrix: a row per organ, a column per attribute."""
-
-    title: str
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    cells: tuple[tuple[Cell, ...], ...]
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """The report's one picture: model × organ × attribute, words in every cell."""
-
-    caption: str
-    panels: tuple[Panel, ...]
-    legend: tuple[Verdict, ...]
-    how_to_read: str
-
-
-@dataclass(frozen=True)
 class Finding:
     """One difference that is shown, told in full: a headline, and the answer to each question."""
 
@@ -115,7 +88,7 @@ class Terms:
     items: tuple[Term, ...]
 
 
-Block: TypeAlias = Heading | Text | Bullets | Note | Table | Figure | Matrix | Finding | Terms
+Block: TypeAlias = Heading | Text | Bullets | Note | Table | Figure | VerdictMatrix | Finding | Terms
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -25,60 +25,38 @@ SCALE_PERCENTILE = 95.0
 
 
 @dataclass(frozen=True)
-class CaseView:
-    """What the browser shows now.
-
-    Attributes
-    ----------
-    model, organ, attribute, group : str
-        `attribute` and `group` are "everyone" where nobody is left out.
-    sort_by : str
-        The metric that orders the scans, worst first; "number" where there are no metrics.
-    number : int
-        The study-local scan number; 0 when there is no scan to show.
-    position : tuple of int
-        The slices shown: axial, coronal, sagittal.
-    shape : tuple of int
-        How many slices there are of each.
-    score : float
-        This scan's value of `sort_by`; NaN where not known.
-    limit_mm : float
-        Where the error's colours end on both sides.
-    scans : tuple of (str, int)
-        A label and the number of every scan of the group, worst first.
-    message : str
-        One sentence about the scan: its score, its largest error, what is missing.
-    """
+class Case:
+    """Which organ of which scan, by which model, and among whom it was chosen."""
 
     model: str
     organ: str
-    attribute: str
+    attribute: str  # it and `group` are "everyone" where nobody is left out
     group: str
-    sort_by: str
-    number: int
-    position: tuple[int, int, int]
-    shape: tuple[int, int, int]
-    score: float
-    limit_mm: float
-    scans: tuple[tuple[str, int], ...]
-    message: str
+    sort_by: str  # the metric that orders the scans, worst first; "number" where there are none
+    number: int  # the study-local scan number; 0 when there is no scan to show
+
+    def list_values(self) -> dict[str, Any]:
+        """Return what :meth:`CaseBrowser.resolve` takes to come to this case."""
+        return {field.name: getattr(self, field.name) for field in fields(Case)}
 
 
 @dataclass(frozen=True)
-class CaseChoice:
+class CaseView(Case):
+    """What the browser shows now."""
+
+    position: tuple[int, int, int]  # the slices shown: axial, coronal, sagittal
+    shape: tuple[int, int, int]  # how many slices there are of each
+    score: float  # this scan's value of `sort_by`; NaN where not known
+    limit_mm: float  # where the error's colours end on both sides
+    scans: tuple[tuple[str, int], ...]  # a label and the number of the group's scans, worst first
+    message: str  # a sentence about the scan: its score, its largest error, what is missing
+
+
+@dataclass(frozen=True)
+class CaseChoice(Case):
     """Which scan is to be shown, before it is read."""
 
-    model: str
-    organ: str
-    attribute: str
-    group: str
-    sort_by: str
-    number: int
     scans: pd.DataFrame
-
-    def list_values(self) -> dict[str, Any]:
-        """Return what :meth:`CaseBrowser.resolve` takes to come to this choice."""
-        return {name: value for name, value in vars(self).items() if name != "scans"}
 
 
 class CaseBrowser:
@@ -129,7 +107,7 @@ class CaseBrowser:
     @property
     def surface(self) -> OrganSurface | None:
         """The reference's surface with its errors; None for a scan that cannot be read."""
-        case = self._find_case()
+        _, case = self._find_shown()
         return None if case is None else case.surface
 
     def list_groups(self, attribute: str) -> list[str]:
@@ -155,13 +133,11 @@ class CaseBrowser:
         scores = here[["number", "status"]].assign(score=here[sort_by].astype(float))
         table = table[["number"]].merge(scores, on="number", how="left", validate="one_to_one")
         table["status"] = table["status"].fillna("")
-        # A volume error is worst where it is farthest from 0, on either side.
-        badness = -table["score"] if find_measure(sort_by).higher_is_better else table["score"].abs()
         # A distance of a missed organ is missing, and nothing is worse; other missing values come
         # last.
-        badness = badness.mask(table["score"].isna() & (table["status"] == "prediction_empty"), np.inf)
-        order = pd.DataFrame({"bad": -badness, "number": table["number"]}).sort_values(["bad", "number"]).index
-        return table.loc[order, ["number", "score", "status"]].reset_index(drop=True)
+        missed = table["score"].isna() & (table["status"] == "prediction_empty")
+        table["rank"] = rank_scores(table["score"], sort_by).mask(missed, -np.inf)
+        return table.sort_values(["rank", "number"], ignore_index=True)[["number", "score", "status"]]
 
     def resolve(
         self,
@@ -227,20 +203,9 @@ class CaseBrowser:
     ) -> CaseView:
         """Change what is shown; what is not given stays, as far as it fits.
 
-        Parameters
-        ----------
-        axial, coronal, sagittal : int, optional
-            Which slices; clipped to the scan. A new scan or organ is shown through the organ's
-            middle.
-        zoom : bool, optional
-            Cut the pictures to the organ's surroundings.
-        **choices
-            model, organ, attribute, group, sort_by, number: as in :meth:`resolve`.
-
-        Raises
-        ------
-        ValueError
-            A value is not among the choices.
+        `axial`, `coronal` and `sagittal` say which slices, clipped to the scan; a new scan or organ
+        is shown through the organ's middle. `zoom` cuts the pictures to the organ's surroundings.
+        The other choices are those of :meth:`resolve`, and so is what is raised.
         """
         old, choice = self._view, self.resolve(**choices)
         self._zoom = self._zoom if zoom is None else zoom
@@ -264,20 +229,14 @@ class CaseBrowser:
             limit_mm = _choose_limit(case.surface.errors_mm)
             message = self._describe(choice, scan, case, score)
         labels = [_label_scan(one.number, choice.sort_by, one.score) for one in choice.scans.itertuples()]
-        self._view = CaseView(
-            **choice.list_values(),
-            position=position,
-            shape=shape,
-            score=score,
-            limit_mm=limit_mm,
-            scans=tuple(zip(labels, choice.scans["number"].tolist(), strict=True)),
-            message=message,
-        )
+        scans = tuple(zip(labels, choice.scans["number"].tolist(), strict=True))
+        shown: dict[str, Any] = {"position": position, "shape": shape, "score": score, "limit_mm": limit_mm}
+        self._view = CaseView(**choice.list_values(), **shown, scans=scans, message=message)
         return self._view
 
     def show_worst_place(self) -> CaseView:
         """Move all three slices to the place of the largest error, where one is known."""
-        case = self._find_case()
+        _, case = self._find_shown()
         if case is None or case.worst is None:
             return self._view
         axial, coronal, sagittal = case.worst
@@ -290,21 +249,18 @@ class CaseBrowser:
         prediction's dashed; grey values only where the study has images; dotted lines where the
         other two slices run. See :func:`helpers.widgets.pictures.draw_slice`.
         """
-        axis = PLANES.index(check_choice("plane", plane, PLANES))
-        view = self._view
-        scan = self._store.load_scan(view.number) if view.number else "no scan in this group"
-        case = self._find_case()
-        if isinstance(scan, str) or case is None:
-            return draw_text(str(scan))
-        window = tuple(case.box) if self._zoom else tuple(slice(0, size) for size in scan.labels.shape)
-        label = self.study.organ_ids[view.organ]
-        predicted = self._store.load_prediction(view.model, view.number)
+        axis, view = PLANES.index(check_choice("plane", plane, PLANES)), self._view
+        scan, case = self._find_shown()
+        if scan is None or case is None:
+            return draw_text(view.message)
+        window = case.box if self._zoom else tuple(slice(0, size) for size in scan.labels.shape)
         index = view.position[axis]
         rows, columns = (other for other in range(3) if other != axis)
         cut = (*window[:axis], index, *window[axis + 1 :])
         # Coronal and sagittal slices have the head up: their rows run from the top.
         flip = slice(None, None, -1 if axis else 1)
-        reference = scan.labels[cut][flip] == label
+        reference, prediction = self._cut_masks(scan, cut)
+        reference = reference[flip]
         steps = scan.spacing_mm[rows], scan.spacing_mm[columns]
         across, down = trace_outline(reference, *steps)
         height = (window[rows].stop - window[rows].start - 1) * steps[0]
@@ -319,7 +275,7 @@ class CaseBrowser:
             plane,
             None if grey is None else grey[flip],
             reference,
-            None if predicted is None else predicted.labels[cut][flip] == label,
+            None if prediction is None else prediction[flip],
             *steps,
             (last - place if axis else place, view.position[columns] - window[columns].start),
         )
@@ -334,21 +290,18 @@ class CaseBrowser:
     def figure(self) -> go.Figure:
         """Return the scan now shown as a figure of three slices, for readers without a kernel."""
         view = self._view
-        scan = self._store.load_scan(view.number) if view.number else "no scan to show"
-        case = self._find_case()
-        if isinstance(scan, str) or case is None:
-            return plot_slices(np.zeros((2, 2, 2), bool), None, (1.0, 1.0, 1.0), title=str(scan))
+        scan, case = self._find_shown()
+        if scan is None or case is None:
+            return plot_slices(np.zeros((2, 2, 2), bool), None, (1.0, 1.0, 1.0), title=view.message)
         title = f"scan {view.number:03d}: {name_for_people(view.organ)}, {view.model}"
         if np.isfinite(view.score):
             title += f", {_write_score(view.sort_by, view.score)}"
-        label = self.study.organ_ids[view.organ]
-        predicted = self._store.load_prediction(view.model, view.number)
-        corner = np.asarray([part.start for part in case.box])
-        inside = np.clip(np.asarray(view.position) - corner, 0, [part.stop - part.start - 1 for part in case.box])
-        z, y, x = inside.tolist()
+        z, y, x = (
+            int(np.clip(place - part.start, 0, part.stop - part.start - 1))
+            for place, part in zip(view.position, case.box, strict=True)
+        )
         return plot_slices(
-            scan.labels[case.box] == label,
-            None if predicted is None else predicted.labels[case.box] == label,
+            *self._cut_masks(scan, case.box),
             scan.spacing_mm,
             image=scan.window(case.box),
             centre=(z, y, x),
@@ -357,13 +310,21 @@ class CaseBrowser:
             title=title,
         )
 
-    def _find_case(self) -> OrganCase | None:
+    def _find_shown(self) -> tuple[Scan, OrganCase] | tuple[None, None]:
+        """Return the scan and the organ now shown; nothing of a scan that cannot be read."""
         view = self._view
-        return self._store.measure_organ(view.model, view.organ, view.number) if view.number else None
+        case = self._store.measure_organ(view.model, view.organ, view.number) if view.number else None
+        scan = self._store.load_scan(view.number) if case is not None else ""
+        return (None, None) if case is None or isinstance(scan, str) else (scan, case)
+
+    def _cut_masks(self, scan: Scan, part: tuple[slice | int, ...]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the organ in a part of reference and prediction (None where there is none)."""
+        view, label = self._view, self.study.organ_ids[self._view.organ]
+        predicted = self._store.load_prediction(view.model, view.number)
+        return scan.labels[part] == label, None if predicted is None else predicted.labels[part] == label
 
     def _describe(self, choice: CaseChoice, scan: Scan, case: OrganCase, score: float) -> str:
-        parts = []
-        organ = name_for_people(choice.organ)
+        parts, organ = [], name_for_people(choice.organ)
         if not case.in_reference:
             parts.append(f"the reference shows no {organ}")
         if not case.has_prediction:
@@ -378,6 +339,11 @@ class CaseBrowser:
         if scan.image is None:
             parts.append("masks only, no image")
         return f"scan {choice.number:03d}: {'; '.join(parts)}" if parts else f"scan {choice.number:03d}"
+
+
+def rank_scores(scores: pd.Series, metric: str) -> pd.Series:
+    """Return numbers that put the worst first; a signed error is worst farthest from 0."""
+    return scores.abs() * find_measure(metric).sign
 
 
 def check_choice(name: str, value: Any, choices: Any) -> Any:

@@ -35,44 +35,33 @@ class CaseBrowserWidget(ipywidgets.VBox):
     """The controls, three slices and the surface of a :class:`CaseBrowser`.
 
     A scan that takes long to read is read aside: the message says so at once, and the pictures
-    follow. After a change the scan that is likely to come next is read ahead.
-
-    Attributes
-    ----------
-    browser : CaseBrowser
-        What the controls drive.
+    follow. After a change the scan that is likely to come next is read ahead. `browser` is what the
+    controls drive.
     """
 
     def __init__(self, browser: CaseBrowser) -> None:
         self.browser = browser
         wide = {"description_width": "70px"}
-        self.model = ipywidgets.Dropdown(options=browser.models, description="model", style=wide)
-        self.organ = ipywidgets.Dropdown(
-            options=[(name_for_people(organ), organ) for organ in browser.organs], description="organ", style=wide
-        )
-        self.attribute = ipywidgets.Dropdown(
-            options=[(name_for_people(attribute), attribute) for attribute in browser.attributes],
-            description="attribute",
-            style=wide,
-        )
-        self.group = ipywidgets.Dropdown(options=[EVERYONE], description="group", style=wide)
-        self.sort_by = ipywidgets.Dropdown(
-            options=[(MEASURES[order].long_name if order in MEASURES else order, order) for order in browser.orders],
-            description="sort by",
-            style=wide,
+        orders = [(MEASURES[order].long_name if order in MEASURES else order, order) for order in browser.orders]
+        self.model, self.organ, self.attribute, self.group, self.sort_by = (
+            ipywidgets.Dropdown(options=options, description=name, style=wide)
+            for name, options in (
+                ("model", browser.models),
+                ("organ", [(name_for_people(organ), organ) for organ in browser.organs]),
+                ("attribute", [(name_for_people(attribute), attribute) for attribute in browser.attributes]),
+                ("group", [EVERYONE]),
+                ("sort by", orders),
+            )
         )
         self.number = ipywidgets.Select(options=[("none", 0)], description="worst first", rows=16, style=wide)
         self.zoom = ipywidgets.Checkbox(value=True, description="zoom to the organ", indent=False)
         self.worst_place = ipywidgets.Button(description="go to the largest error", layout={"width": "200px"})
+        width = f"{PICTURE_PIXELS}px"
         self.slices = {
-            plane: ipywidgets.IntSlider(
-                description=plane, min=0, max=1, layout={"width": f"{PICTURE_PIXELS}px"}, style=wide
-            )
+            plane: ipywidgets.IntSlider(description=plane, min=0, max=1, layout={"width": width}, style=wide)
             for plane in PLANES
         }
-        self.pictures = {
-            plane: ipywidgets.Image(format="png", layout={"max_width": f"{PICTURE_PIXELS}px"}) for plane in PLANES
-        }
+        self.pictures = {plane: ipywidgets.Image(format="png", layout={"max_width": width}) for plane in PLANES}
         self.legend = ipywidgets.HTML()
         self.message = ipywidgets.HTML()
         self.surface = _draw_empty_surface()
@@ -176,10 +165,9 @@ class CaseBrowserWidget(ipywidgets.VBox):
         self._refreshing = True
         try:
             groups = tuple(self.browser.list_groups(view.attribute))
-            if tuple(self.group.options) != groups:
-                self.group.options = groups
-            if tuple(self.number.options) != (view.scans or (("none", 0),)):
-                self.number.options = view.scans or (("none", 0),)
+            for control, options in ((self.group, groups), (self.number, view.scans or (("none", 0),))):
+                if tuple(control.options) != options:
+                    control.options = options
             for name in _CHOICES:
                 getattr(self, name).value = getattr(view, name)
             for plane, place, count in zip(PLANES, view.position, view.shape, strict=True):

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from plotly.colors import sample_colorscale
 
-from helpers.figures.slices import PREDICTION_COLOUR, REFERENCE_COLOUR, trace_outline
+from helpers.figures.slices import PREDICTION_COLOUR, REFERENCE_COLOUR, SIDES, trace_outline
 from helpers.figures.style import DIVERGING
 
 Plane = Literal["axial", "coronal", "sagittal"]
@@ -21,7 +21,6 @@ PICTURE_PIXELS = 400
 BACKGROUND = (20, 20, 20)
 CROSS_COLOUR = (120, 120, 120)
 DASH_PIXELS = 6.0
-_SIDES = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "APSI"}
 _STEPS = 64
 _COLOURS = [
     tuple(round(255 * part) for part in colour)
@@ -31,51 +30,27 @@ _COLOURS = [
 
 @dataclass(frozen=True)
 class SliceView:
-    """One slice to draw: rows from front or head downwards, columns from right or front.
-
-    Attributes
-    ----------
-    plane : {"axial", "coronal", "sagittal"}
-    grey : ndarray of uint8, (rows, columns) or None
-    reference, prediction : ndarray of bool, (rows, columns)
-        Prediction None where there is none.
-    step_v_mm, step_h_mm : float
-        Between rows, between columns.
-    cross : tuple of float
-        Row and column where the other two slices run.
-    """
+    """One slice to draw: rows from front or head downwards, columns from right or front."""
 
     plane: Plane
-    grey: np.ndarray | None
-    reference: np.ndarray
+    grey: np.ndarray | None  # uint8, (rows, columns)
+    reference: np.ndarray  # bool, as is the prediction
     prediction: np.ndarray | None
-    step_v_mm: float
-    step_h_mm: float
-    cross: tuple[float, float]
+    step_v_mm: float  # between rows
+    step_h_mm: float  # between columns
+    cross: tuple[float, float]  # row and column where the other two slices run
 
 
 def draw_slice(
     view: SliceView, outline_mm: tuple[np.ndarray, np.ndarray], errors_mm: np.ndarray, limit_mm: float
 ) -> np.ndarray:
-    """Draw one slice to scale.
+    """Draw one slice to scale: uint8 (height, width, 3), the longer side 400 pixels.
 
-    Parameters
-    ----------
-    view : SliceView
-    outline_mm : tuple of ndarray
-        The reference's outline, across and down in mm, NaN between its parts
-        (:func:`helpers.figures.slices.trace_outline`).
-    errors_mm : ndarray
-        The signed error at each of its points; NaN where unknown.
-    limit_mm : float
-        Where the colours end on both sides.
-
-    Returns
-    -------
-    ndarray of uint8, (height, width, 3)
-        The longer side 400 pixels. The reference's outline is thick: coloured by the error from
-        blue (too small) to red (too large), green where no error is known; the prediction's is
-        dashed orange.
+    `outline_mm` is the reference's outline, across and down, NaN between its parts
+    (:func:`helpers.figures.slices.trace_outline`), `errors_mm` the signed error at each of its
+    points (NaN where unknown), `limit_mm` where the colours end on both sides. The outline is
+    thick: coloured by the error from blue (too small) to red (too large), green where no error is
+    known; the prediction's is dashed orange.
     """
     height_mm, width_mm = view.reference.shape[0] * view.step_v_mm, view.reference.shape[1] * view.step_h_mm
     scale = PICTURE_PIXELS / max(height_mm, width_mm)
@@ -99,14 +74,8 @@ def draw_slice(
 def draw_text(text: str) -> np.ndarray:
     """Return a dark picture that says something."""
     picture = Image.new("RGB", (PICTURE_PIXELS, 120), BACKGROUND)
-    pen = ImageDraw.Draw(picture)
-    pen.multiline_text(
-        (12, 60),
-        "\n".join(textwrap.wrap(text, 48)),
-        fill=(255, 255, 255),
-        font=ImageFont.load_default(size=15),
-        anchor="lm",
-    )
+    lines, font = "\n".join(textwrap.wrap(text, 48)), ImageFont.load_default(size=15)
+    ImageDraw.Draw(picture).multiline_text((12, 60), lines, fill=(255, 255, 255), font=font, anchor="lm")
     return np.asarray(picture)
 
 
@@ -163,5 +132,5 @@ def _draw_sides(pen: ImageDraw.ImageDraw, plane: Plane, size: tuple[int, int]) -
     width, height = size
     font = ImageFont.load_default(size=16)
     places = ((6, height / 2, "lm"), (width - 6, height / 2, "rm"), (width / 2, 4, "ma"), (width / 2, height - 4, "md"))
-    for mark, (x, y, anchor) in zip(_SIDES[plane], places, strict=True):
+    for mark, (x, y, anchor) in zip(SIDES[plane], places, strict=True):
         pen.text((x, y), mark, fill=(255, 255, 255), font=font, anchor=anchor, stroke_width=1, stroke_fill=(0, 0, 0))

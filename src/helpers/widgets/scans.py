@@ -36,18 +36,14 @@ Box = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan in axial order (z, y, x).
-
-    Label map, intensities (None without image) and how to show them, grid, spacing in mm, and the
-    box of each label.
-    """
+    """One scan in axial order (z, y, x)."""
 
     labels: np.ndarray
-    image: np.ndarray | None
-    levels: volumes.Levels | None
+    image: np.ndarray | None  # intensities
+    levels: volumes.Levels | None  # how to show them
     grid: volumes.Grid
     spacing_mm: tuple[float, float, float]
-    boxes: dict[int, Box]
+    boxes: dict[int, Box]  # of each label
 
     def window(self, part: tuple[slice | int, ...]) -> np.ndarray | None:
         """Return a part's grey values, uint8; None without image (a whole scan takes seconds)."""
@@ -73,34 +69,17 @@ class OrganSurface:
 
 @dataclass(frozen=True)
 class OrganCase:
-    """One organ of one scan and one model, ready to be looked at.
+    """One organ of one scan and one model, ready to be looked at."""
 
-    Attributes
-    ----------
-    box : tuple of slice
-        The organ's surroundings, in reference and prediction.
-    middle : tuple of int
-        The slices (z, y, x) through the organ's middle.
-    in_reference, in_prediction, has_prediction : bool
-        Whether each shows the organ; whether there is a prediction of this scan at all.
-    boundary : MaskBoundary or None
-        Of the prediction, within `box`; None where it does not show the organ.
-    surface : OrganSurface
-    worst : tuple of int or None
-        The slices (z, y, x) through the place of the largest error.
-    largest_mm : float
-        The largest error by size, signed; NaN where there is none.
-    """
-
-    box: Box
-    middle: tuple[int, int, int]
-    in_reference: bool
+    box: Box  # the organ's surroundings, in reference and prediction
+    middle: tuple[int, int, int]  # the slices (z, y, x) through the organ's middle
+    in_reference: bool  # whether each shows the organ
     in_prediction: bool
-    has_prediction: bool
-    boundary: MaskBoundary | None
+    has_prediction: bool  # whether there is a prediction of this scan at all
+    boundary: MaskBoundary | None  # of the prediction, within `box`; None where it lacks the organ
     surface: OrganSurface
-    worst: tuple[int, int, int] | None
-    largest_mm: float
+    worst: tuple[int, int, int] | None  # the slices through the place of the largest error
+    largest_mm: float  # the largest error by size, signed; NaN where there is none
 
     def measure(self, points_mm: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
         """Return the signed error (mm) at points (z, y, x) in mm from the first voxel, or NaN."""
@@ -112,11 +91,7 @@ class OrganCase:
 class ScanStore:
     """Reads scans and predictions of a study and keeps the last few; two threads may ask.
 
-    Parameters
-    ----------
-    study : Study
-    cohort : DataFrame
-        The included scans, indexed by study-local number.
+    The cohort has the included scans, indexed by study-local number.
     """
 
     def __init__(self, study: Study, cohort: pd.DataFrame) -> None:

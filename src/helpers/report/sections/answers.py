@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from helpers.figures.verdict_matrix import describe_cell
-from helpers.report.blocks import Block, Bullets, Cell, Finding, Heading, Matrix, Note, Panel, Section, Table, Text
+from helpers.figures.verdict_matrix import draw_verdicts
+from helpers.report.blocks import Block, Bullets, Finding, Heading, Note, Section, Table, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import (
     GAP_COLUMNS,
@@ -27,8 +27,8 @@ from helpers.report.sentences.study import (
     describe_prompts,
 )
 from helpers.vocabulary.measures import MEASURES, find_measure
-from helpers.vocabulary.verdicts import Verdict, read_verdict
-from helpers.vocabulary.words import POOLED, format_value, list_words, name_for_people, name_organ, start_sentence
+from helpers.vocabulary.verdicts import read_verdict
+from helpers.vocabulary.words import list_words, name_organ, start_sentence
 
 _PLACE = ("answers", "In short", "In short")
 # What is told in full; the rest is in the picture and in the table of every comparison.
@@ -105,7 +105,8 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
     others = tell.describe_other_measures(disparity, outputs.main_metric, fairness.alpha)
     if others:
         blocks.append(Text(others))
-    blocks.append(_draw_picture(outputs, rows, outputs.main_metric))
+    organs, attributes = outputs.parameters.cohort.organs, outputs.attributes
+    blocks.append(draw_verdicts(rows, outputs.main_metric, alpha=fairness.alpha, organs=organs, attributes=attributes))
     if found:
         which = "The differences shown" if len(found) <= _MOST_FINDINGS else "The gravest differences"
         blocks += [Heading(f"{which}, one by one"), *_tell_findings(outputs, found[:_MOST_FINDINGS])]
@@ -194,44 +195,3 @@ def _tabulate_explanations(outputs: Outputs, found: list[tell.Row]) -> Table:
         drop_empty(rows, columns),
         numeric=columns,
     )
-
-
-def _draw_picture(outputs: Outputs, rows: pd.DataFrame, metric: str) -> Matrix:
-    fairness, measure = outputs.parameters.fairness, find_measure(metric)
-    found = {tell.find_place(row): row for row in rows.to_dict("records")}
-    # All organs together come first, then the organs as the parameters name them.
-    order = dict.fromkeys((POOLED, *outputs.parameters.cohort.organs, *rows["organ"]))
-    organs = [organ for organ in order if organ in set(rows["organ"])]
-    panels = tuple(
-        Panel(
-            model.name,
-            tuple(map(name_organ, organs)),
-            tuple(map(name_for_people, outputs.attributes)),
-            tuple(
-                tuple(_fill_cell(found.get((model.name, organ, name)), fairness.alpha) for name in outputs.attributes)
-                for organ in organs
-            ),
-        )
-        for model in outputs.parameters.models
-        if model.name in set(rows["model"])
-    )
-    margin = format_value(fairness.margin.get(metric), metric)
-    used = {cell.verdict for panel in panels for line in panel.cells for cell in line}
-    return Matrix(
-        caption=f"For whom each model works worse: the gap in {measure.name} between groups, by organ and attribute",
-        panels=panels,
-        legend=tuple(verdict for verdict in Verdict if verdict in used),
-        how_to_read=(
-            "One table per model. Each cell compares the groups of one attribute for one organ: it names the group "
-            f"with the worst mean {measure.name} and the distance to the best group, in brackets the 95 % interval; an "
-            "inconclusive cell gives the largest gap that cannot be ruled out. Signs and words say what the colours "
-            f"say. The margin is {margin}: the largest difference that this study considers unimportant, set "
-            "beforehand. Equivalent (=) is decided by two one-sided tests at 5 %, so a 95 % interval may reach a "
-            "little beyond the margin."
-        ),
-    )
-
-
-def _fill_cell(row: tell.Row | None, alpha: float) -> Cell:
-    verdict = Verdict.NOT_COMPARED if row is None else read_verdict(row, alpha)
-    return Cell(verdict, describe_cell(row or {}, verdict))
