@@ -331,7 +331,7 @@ class Fairness(Section):
     allows for tests that go together) or ``none``. ``bootstrap`` draws of people stand behind every
     interval (studentised: docs/validity.md). Groups under ``min_group`` people are neither compared
     nor shown. ``power`` is what a minimum detectable difference is stated for.
-    ``adjust_for_volume``: gaps are also adjusted for the organ's size (log volume of the reference).
+    ``adjust_for_volume``: gaps are also adjusted for organ size (log volume of the reference).
     """
 
     metrics: list[MetricName] = Field(default=list(list_default_margins()), min_length=1)
