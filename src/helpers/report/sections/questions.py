@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from helpers.fairness.groups import list_groups
 from helpers.report.blocks import Block, Bullets, Note, Table
 from helpers.report.outputs import Outputs
 from helpers.report.sentences.gaps import Row
 from helpers.report.sentences.study import describe_failures, describe_groups, describe_uneven_failures, merge_reasons
-from helpers.report.suppression import count_people, list_groups
+from helpers.report.suppression import count_people
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import UNITS, UNKNOWN, format_estimate, format_number, name_for_people, name_organ
 
