@@ -16,16 +16,7 @@ from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Cohort
 from helpers.study import Study, find_mask
-from helpers.volumes import (
-    Grid,
-    check_grid,
-    check_whole,
-    find_grid,
-    get_grid,
-    orient_grid,
-    read_grid,
-    read_label_map,
-)
+from helpers.volumes import Grid, check_grid, check_whole, find_grid, get_grid, orient_grid, read_grid, read_label_map
 
 MODALITIES = ("CT", "MR")
 

@@ -188,15 +188,9 @@ class _Canvas:
 def draw_phantom(person: Person, phantoms: Phantoms, organ_ids: Mapping[str, int]) -> tuple[sitk.Image, sitk.Image]:
     """Draw one person's scan and its mask.
 
-    Parameters
-    ----------
-    person : Person
-        Equal seeds are one person; that person's scans differ by name in field of view, protocol
-        (contrast phase, sequence), voxel size and noise.
-    phantoms : Phantoms
-        The recipe; `spacing_mm` (x, y, z) is varied by up to 10 % between scans.
-    organ_ids : mapping of str to int
-        The organs to label and their ids; the others are drawn but not labelled.
+    Equal seeds are one person; that person's scans differ by name in field of view, protocol
+    (contrast phase, sequence), voxel size (`spacing_mm`, x, y, z, varied by up to 10 %) and noise.
+    Organs without an id are drawn but not labelled.
 
     Returns
     -------
@@ -225,13 +219,7 @@ def draw_phantom(person: Person, phantoms: Phantoms, organ_ids: Mapping[str, int
 
 
 def draw_tissues(person: Person, spacing_mm: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Draw what a torso is made of, without a scanner.
-
-    Parameters
-    ----------
-    person : Person
-    spacing_mm : tuple of float, (x, y, z)
-        Varied by up to 10 %.
+    """Draw what a torso is made of, without a scanner; the spacing (x, y, z) varies by up to 10 %.
 
     Returns
     -------
