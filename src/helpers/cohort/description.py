@@ -47,13 +47,12 @@ def describe_cohort(
     if split is not None:
         names = [name for name in names if f"group_{name}" != split]
         frame[split] = frame[split].astype("object").where(frame[split].notna(), "no group")
-    shown = {
-        "categorical": [name for name in names if name in words],
-        "continuous": [name for name in names if name not in words],
-    }
+    numbers = [name for name in names if name not in words]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tableone warns about its own use of pandas
-        described = TableOne(frame, columns=names, groupby=split, missing=True, **shown).tableone
+        words = [name for name in names if name in words]
+        made = TableOne(frame, columns=names, groupby=split, missing=True, categorical=words, continuous=numbers)
+    described = made.tableone
     if isinstance(described.columns, pd.MultiIndex):
         described.columns = described.columns.get_level_values(-1)
     return described

@@ -40,8 +40,7 @@ def group_attribute(values: pd.Series, name: str, attribute: Attribute | None) -
     attribute = attribute if attribute is not None else _DEFAULTS[name]
     if attribute.categories is not None:
         kind = pd.CategoricalDtype(attribute.categories, ordered=True)
-        known = values.where(values.isin(attribute.categories))
-        return known.astype(kind)
+        return values.where(values.isin(attribute.categories)).astype(kind)
     edges, labels = _find_bins(name, attribute)
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
     places = np.searchsorted(edges, numbers, side="right") - 1

@@ -25,9 +25,8 @@ def read_table_file(path: Path) -> pd.DataFrame:
         else:
             raise SegfairError(f"{path.name}: a participants table must be .csv, .tsv, .xlsx or .parquet")
     except pd.errors.EmptyDataError:
-        raise SegfairError(
-            f"{path.name}: the participants table is empty: it needs a header and one row per scan"
-        ) from None
+        told = "the participants table is empty: it needs a header and one row per scan"
+        raise SegfairError(f"{path.name}: {told}") from None
     except SegfairError:
         raise
     except (ValueError, OSError, KeyError) as error:
@@ -52,10 +51,8 @@ def _read_text(path: Path) -> pd.DataFrame:
             sep = _find_separator(path)
             return pd.read_csv(path, sep=sep, dtype="str", encoding="utf-8-sig", keep_default_na=False, index_col=False)
         except pd.errors.ParserWarning:
-            raise SegfairError(
-                f"{path.name}: has rows with more fields than its header: "
-                f"remove separators at the ends of lines, quote values that hold one"
-            ) from None
+            advice = "remove separators at the ends of lines, quote values that hold one"
+            raise SegfairError(f"{path.name}: has rows with more fields than its header: {advice}") from None
 
 
 def _write_out(value: object) -> object:

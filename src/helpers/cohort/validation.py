@@ -23,22 +23,12 @@ MODALITIES = ("CT", "MR")
 
 @dataclass
 class Found:
-    """What is told of one scan.
+    """What is told of one scan; `absent` and `unusable` only if it is in."""
 
-    Attributes
-    ----------
-    reasons, notes : list of Finding
-        Why it is left out, and what else to know.
-    absent : list of str
-        The organs that its reference does not hold; only if it is in.
-    unusable : dict of str to str
-        Why a model's ready-made mask cannot be used, by the model's name; only if it is in.
-    """
-
-    reasons: list[Finding] = field(default_factory=list)
-    notes: list[Finding] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    unusable: dict[str, str] = field(default_factory=dict)
+    reasons: list[Finding] = field(default_factory=list)  # why it is left out
+    notes: list[Finding] = field(default_factory=list)  # what else to know
+    absent: list[str] = field(default_factory=list)  # the organs that its reference does not hold
+    unusable: dict[str, str] = field(default_factory=dict)  # why a model's ready-made mask cannot be used
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,6 @@ def inspect_rows(
         From :func:`helpers.cohort.sources.read_source`: text as recorded.
     base : Path
         The folder that its paths are relative to.
-    study : Study
     masks : mapping of str to str, optional
         Where the ready-made masks of models lie, with ``{scan}`` or ``{subject}``, by the model's
         name. Existence and grid of each are checked; its voxels are read only where they are
@@ -181,16 +170,10 @@ def _find_path(text: object, base: Path) -> str | None:
 
 def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: Mapping[str, str]) -> None:
     """Open the files of every scan that is not out already, through compute."""
-    rows = [row for row, one in enumerate(found) if not one.reasons]
+    rows, cohort = [row for row, one in enumerate(found) if not one.reasons], study.parameters.cohort
+    images = [None if pd.isna(image) else Path(image) for image in table["image"]]
     cases = [
-        _Files(
-            Path(one.reference),
-            None if pd.isna(one.image) else Path(one.image),
-            study.parameters.cohort,
-            str(one.scan),
-            str(one.subject),
-            masks,
-        )
+        _Files(Path(one.reference), images[one.Index], cohort, str(one.scan), str(one.subject), masks)
         for one in table.iloc[rows].itertuples()
     ]
     ids = [f"scan {row + 1}" for row in rows]
