@@ -10,7 +10,7 @@ from helpers.fairness.groups import list_groups
 from helpers.report.blocks import Block, Bullets, Note, Table
 from helpers.report.outputs import Outputs
 from helpers.report.sentences.gaps import Row
-from helpers.report.sentences.study import describe_failures, describe_groups, describe_uneven_failures, merge_reasons
+from helpers.report.sentences.study import count_reasons, describe_failures, describe_groups, describe_uneven_failures
 from helpers.report.suppression import count_people
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import UNITS, UNKNOWN, format_estimate, format_number, name_for_people, name_organ
@@ -85,7 +85,7 @@ def tell_failures(outputs: Outputs) -> list[Block]:
     rows = [
         {"Model": model, "Reason": reason, "Scans": str(number)}
         for model, part in failed.groupby("model", sort=False)
-        for reason, number in merge_reasons(part["error"])
+        for reason, number in count_reasons(part["error"])
     ]
     if rows:
         blocks.append(Table("Failures by model and reason", pd.DataFrame(rows), numeric=("Scans",)))
