@@ -21,18 +21,9 @@ def describe_cohort(
 ) -> pd.DataFrame:
     """Return Table 1: people by sex (or the first attribute of two groups), through tableone.
 
-    Parameters
-    ----------
-    table : DataFrame
-        cohort.parquet.
-    attributes, confounders
-        What to describe. Each person counts once, with the first scan.
-
-    Returns
-    -------
-    DataFrame
-        A row per characteristic and level, a column per group and one overall; numbers as mean
-        (SD), words as n (%).
+    `table` is cohort.parquet; each person counts once, with the first scan. A row per
+    characteristic and level, a column per group and one overall; numbers as mean (SD), words as
+    n (%).
     """
     from tableone import TableOne
 
@@ -69,13 +60,7 @@ def count_missing(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFram
 
 
 def count_overlaps(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
-    """Count people in each pair of groups of two attributes, empty pairs included.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``attribute_a``, ``group_a``, ``attribute_b``, ``group_b``, ``n``.
-    """
+    """Count people (``n``) in each pair of groups of two attributes, empty pairs included."""
     people = keep_people(table)
     rows = []
     for first, second in itertools.combinations(attributes, 2):

@@ -27,9 +27,8 @@ def group_attribute(values: pd.Series, name: str, attribute: Attribute | None) -
     values : pandas.Series
         One value per scan: words for `categories`, numbers for `bins`.
     name : str
-        The attribute, for its defaults and the World Health Organization's bands (``bins: who``).
-    attribute : Attribute or None
-        How to group; None for the default.
+        For the attribute's defaults (None) and the World Health Organization's bands
+        (``bins: who``).
 
     Returns
     -------

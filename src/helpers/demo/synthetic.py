@@ -335,21 +335,17 @@ def _choose_targets(scene: Scene, size: int, native: int, count: int, jitter: fl
     rng = scene.rng
     components = cc3d.connected_components(np.maximum(scene.owner, 0).astype(np.uint16), connectivity=8)
     statistics = cc3d.statistics(components)
-    places = {
-        label: statistics["bounding_boxes"][label][:2]
-        for label, pixels in enumerate(statistics["voxel_counts"])
-        if label and pixels >= _MIN_TARGET_PIXELS
-    }
-    keys = {}
-    for label, box in places.items():
-        owner = scene.owner[box][components[box] == label][0]
-        keys[label] = rng.random() ** (0.25 if owner in scene.preferred else 1.0)
+    places, keys = statistics["bounding_boxes"], {}
+    for label, pixels in enumerate(statistics["voxel_counts"]):
+        if label and pixels >= _MIN_TARGET_PIXELS:
+            owner = scene.owner[places[label][:2]][components[places[label][:2]] == label][0]
+            keys[label] = rng.random() ** (0.25 if owner in scene.preferred else 1.0)
     chosen = sorted(keys, key=lambda label: keys[label], reverse=True)[:count]
     masks = np.zeros((len(chosen), size, size), bool)
     boxes = np.zeros((len(chosen), 4), np.float32)
     pixel = size / native
     for place, label in enumerate(chosen):
-        rows, columns = places[label]
+        rows, columns = places[label][:2]
         masks[place, : scene.height, : scene.width] = components == label
         edges: np.ndarray = np.array([columns.start, rows.start, columns.stop, rows.stop], np.float32)
         edges = np.round(edges / pixel) * pixel  # boxes are drawn on the scan's own pixels

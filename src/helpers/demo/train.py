@@ -163,15 +163,10 @@ class _Learner:
 
         fitted = resize_weights(self.average, self.cycle.size, self.recipe.shipped)
         save_small_sam(fitted, self.recipe.shipped, out, notes={"step": str(step), "recipe": repr(self.recipe)})
-        kept = {
-            "model": self.sam.state_dict(),
-            "helper": self.helper.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "average": self.average,
-            "history": history,
-            "step": step,
-            "recipe": storage.hash_value(asdict(self.recipe)),
-        }
+        parts = {"model": self.sam, "helper": self.helper, "optimiser": self.optimiser}
+        kept: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
+        kept |= {"average": self.average, "history": history, "step": step}
+        kept["recipe"] = storage.hash_value(asdict(self.recipe))
         with storage.write_atomically(state) as temporary:
             torch.save(kept, temporary)
 
@@ -256,14 +251,16 @@ def run_training(*, seed: int, out: str, device: str = "auto", shorten: int = 1)
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
             bar.update(step - bar.n)
 
+        def show_torsos(count: int) -> None:
+            drawing.update(count - drawing.n)
+
+        state, every, chosen = (
+            path.with_suffix(".state.pt"),
+            max(1, min(100, recipe.steps // 10)),
+            choose_device(device),
+        )
         return train_small_sam(
-            recipe,
-            path,
-            state=path.with_suffix(".state.pt"),
-            device=choose_device(device),
-            save_every=max(1, min(100, recipe.steps // 10)),
-            report=show,
-            showing=lambda count: drawing.update(count - drawing.n),
+            recipe, path, state=state, device=chosen, save_every=every, report=show, showing=show_torsos
         )
 
 
@@ -290,13 +287,8 @@ def compute_loss(sam: Any, helper: torch.nn.Module, batch: list[Slice], device: 
         logits, scores = [], []
         for index, drawn in enumerate(batch):
             sparse, dense = sam.prompt_encoder(points=None, boxes=torch.from_numpy(drawn.boxes).to(device), masks=None)
-            low, score = sam.mask_decoder(
-                image_embeddings=features[index : index + 1],
-                image_pe=position,
-                sparse_prompt_embeddings=sparse,
-                dense_prompt_embeddings=dense,
-                multimask_output=False,
-            )
+            prompts = {"sparse_prompt_embeddings": sparse, "dense_prompt_embeddings": dense}
+            low, score = sam.mask_decoder(features[index : index + 1], position, **prompts, multimask_output=False)
             logits.append(low)
             scores.append(score)
         seen = functional.pixel_shuffle(helper(features), 4)

@@ -91,20 +91,13 @@ def export_notebook(executed: Path, target: Path, *, scrub: Scrubber | None = No
     drawn = _draw_outputs(notebook, scrub)
     config = Config()
     config.TagRemovePreprocessor.remove_cell_tags = set(_HIDDEN_TAGS)
-    exporter = make_exporter_class()(
-        config=config,
-        extra_loaders=[DictLoader({"segfair.html.j2": _TEMPLATE})],
-        template_file="segfair.html.j2",
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        embed_images=True,
-        require_js_url="",
-        mathjax_url="",
-    )
+    name, loader = "segfair.html.j2", DictLoader({"segfair.html.j2": _TEMPLATE})
+    looks = {"exclude_input_prompt": True, "exclude_output_prompt": True, "embed_images": True}
+    from_network = {"require_js_url": "", "mathjax_url": ""}
+    exporter = make_exporter_class()(config=config, extra_loaders=[loader], template_file=name, **looks, **from_network)
     exporter.register_preprocessor(TagRemovePreprocessor(config=config), enabled=True)
-    page, _ = exporter.from_notebook_node(
-        notebook, resources={"plotlyjs": get_plotlyjs() if drawn else "", "svg_button": SVG_BUTTON_SCRIPT}
-    )
+    scripts = {"plotlyjs": get_plotlyjs() if drawn else "", "svg_button": SVG_BUTTON_SCRIPT}
+    page, _ = exporter.from_notebook_node(notebook, resources=scripts)
     storage.write_text(page, target)
     return target
 

@@ -37,21 +37,10 @@ _DATE = re.compile(r"\b(?:19|20)\d{2}(?:-\d{2}-\d{2}|(?:0[1-9]|1[0-2])(?:0[1-9]|
 class Scrubber:
     """Takes ids, paths, addresses and dates out of messages.
 
-    Parameters
-    ----------
-    numbers : dict of str to int
-        Study-local number of each scan id.
-    subjects : iterable of str
-        Ids of people.
-    paths : iterable of str
-        Known paths; their file names are known too.
-    folders : iterable of str
-        Known folders, by their whole path alone: the last part of a study's own is its name.
-
-    Notes
-    -----
-    An id that is a number of up to three digits cannot be told from other numbers: it is replaced
-    only after a word such as "scan" or "subject".
+    It knows the study-local number of each scan id, the ids of people, `paths` with their file
+    names, and `folders` by their whole path alone: the last part of a study's own is its name. An
+    id that is a number of up to three digits cannot be told from other numbers: it is replaced only
+    after a word such as "scan" or "subject".
     """
 
     def __init__(

@@ -111,13 +111,13 @@ def _suppress_against(table: pd.DataFrame, agreed: pd.DataFrame | None, small: S
 def _suppress_cells(table: pd.DataFrame, attributes: list[str], small: Small, min_group: int) -> pd.DataFrame:
     """Empty the intersections of too few people, and those within a small group."""
     # Where people are too few their number is already words ("<10").
-    people = pd.to_numeric(table["n"].astype(str), errors="coerce")
+    text = table["n"].astype(str)
+    people = pd.to_numeric(text, errors="coerce")
     hidden = people.isna() | (people < min_group)
     if "suppressed" in table:
         hidden |= table["suppressed"].fillna(True).astype(bool)
     for attribute in (name for name in attributes if name in table):
         hidden |= table[attribute].astype(str).isin(small.get(attribute, set()))
-    text = table["n"].astype(str)
     text = text.mask(hidden & (people.notna() | text.str.startswith("<")), f"<{min_group}")
     numbers = ("mean", "additive", "pooled", "low", "high", "weight")
     return _empty(table.assign(suppressed=hidden, n=text), numbers, hidden)

@@ -44,15 +44,10 @@ def _count_statuses(metrics: pd.DataFrame) -> Table:
     """Return every convention with how often it applied to each model, zeros too."""
     counts = metrics.groupby(["status", "model"], observed=True).size()
     columns = {model: f"{model} (organs of scans)" for model in metrics["model"].unique()}
-    rows = [
-        {
-            "What happened": _find_status(key).meaning,
-            "What it counts as": _find_status(key).counts_as,
-            **{column: str(int(counts.get((key, model), 0))) for model, column in columns.items()},
-        }
-        for key in dict.fromkeys((*STATUSES, *metrics["status"]))
-        if key != "ok"
-    ]
+    rows = []
+    for status in (_find_status(key) for key in dict.fromkeys((*STATUSES, *metrics["status"])) if key != "ok"):
+        row = {"What happened": status.meaning, "What it counts as": status.counts_as}
+        rows.append(row | {name: str(int(counts.get((status.key, model), 0))) for model, name in columns.items()})
     return Table("Conventions, and how often they applied", pd.DataFrame(rows), numeric=tuple(columns.values()))
 
 

@@ -63,16 +63,11 @@ def count_missing(outputs: Outputs, attribute: str) -> int:
 
 def tell_groups(outputs: Outputs) -> list[str]:
     """Return a sentence per attribute: how many people in each group."""
-    return [
-        describe_groups(
-            attribute,
-            count_groups(outputs, attribute),
-            count_missing(outputs, attribute),
-            min_group=outputs.parameters.fairness.min_group,
-            unit=name_unit(outputs, attribute),
-        )
-        for attribute in outputs.attributes
-    ]
+    least, said = outputs.parameters.fairness.min_group, []
+    for name in outputs.attributes:
+        groups, missing = count_groups(outputs, name), count_missing(outputs, name)
+        said.append(describe_groups(name, groups, missing, min_group=least, unit=name_unit(outputs, name)))
+    return said
 
 
 def tell_failures(outputs: Outputs) -> list[Block]:
