@@ -159,9 +159,9 @@ def _check_listed(table: pd.DataFrame, cohort: Cohort, found: list[Found]) -> No
         raise SegfairError(
             f"cohort.exclusions.scans names {', '.join(unknown)}, which is no scan of the table: correct the name"
         )
-    for row, scan in enumerate(table["scan"]):
+    for one, scan in zip(found, table["scan"], strict=True):
         if scan in cohort.exclusions.scans:
-            found[row].reasons.append(Finding(LISTED, {"words": cohort.exclusions.scans[scan]}))
+            one.reasons.append(Finding(LISTED, {"words": cohort.exclusions.scans[scan]}))
 
 
 def _find_path(text: object, base: Path) -> str | None:
@@ -205,8 +205,7 @@ def _open_files(case: _Files) -> Found:
         except VolumeError as error:
             found.reasons.append(_blame("image", case.image, error))
         else:
-            differences = [] if grid is None else image.differences(grid)
-            if differences:
+            if differences := [] if grid is None else image.differences(grid):
                 found.reasons.append(Finding("image_other_grid", {"differences": "; ".join(differences)}))
     if labels is None or grid is None:
         return found

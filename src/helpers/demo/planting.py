@@ -71,15 +71,12 @@ def plant_errors(
         mine = [effect for effect in effects if not effect.organs or name in effect.organs]
         reach_mm = 4.5 * planted.boundary_error_mm + sum(abs(effect.erosion_mm) for effect in mine) + 1.0
         margins = [int(np.ceil(reach_mm / step)) + 1 for step in spacing_zyx_mm]
-        box = tuple(
-            slice(max(0, side.start - margin), side.stop + margin)
-            for side, margin in zip(found[0], margins, strict=True)
-        )
+        sides = zip(found[0], margins, strict=True)
+        box = tuple(slice(max(0, side.start - margin), side.stop + margin) for side, margin in sides)
         mask = labels[box] == value
         extent = np.multiply(mask.shape, spacing_zyx_mm)
-        shift = SmoothField(own, (0, 0, 0), extent, planted.smoothness_mm).evaluate(
-            *(np.arange(count) * step for count, step in zip(mask.shape, spacing_zyx_mm, strict=True))
-        )
+        axes = [np.arange(count) * step for count, step in zip(mask.shape, spacing_zyx_mm, strict=True)]
+        shift = SmoothField(own, (0, 0, 0), extent, planted.smoothness_mm).evaluate(*axes)
         shift *= np.float32(planted.boundary_error_mm)
         for effect in mine:
             shift -= np.float32(effect.erosion_mm) * weigh_region(mask, spacing_zyx_mm, effect.region)
@@ -170,11 +167,9 @@ def weigh_region(mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float], r
 
 def describe_planted(planted: Planted) -> list[str]:
     """Return in sentences what is planted."""
-    wandering = (
-        f"Every outline wanders at random by {planted.boundary_error_mm:g} mm (standard deviation), "
-        f"smoothly over {planted.smoothness_mm:g} mm."
-    )
-    return [wandering, *(describe_effect(effect) for effect in planted.effects)]
+    by, over = f"{planted.boundary_error_mm:g} mm (standard deviation)", f"{planted.smoothness_mm:g} mm"
+    wandering = f"Every outline wanders at random by {by}, smoothly over {over}."
+    return [wandering, *map(describe_effect, planted.effects)]
 
 
 def describe_effect(effect: PlantedEffect) -> str:

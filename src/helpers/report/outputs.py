@@ -140,8 +140,8 @@ class Outputs:
     def levels(self) -> dict[Place, dict[str, dict[str, float]]]:
         """Means by (model, organ, attribute), metric and group, for the first page.
 
-        Groups of too few people are left out. Taken from groups.csv; measures that the study did
-        not compare (volume errors, by default) are averaged here.
+        From groups.csv, without groups of too few people; measures that the study did not compare
+        (volume errors, by default) are averaged here.
         """
         found: dict[Place, dict[str, dict[str, float]]] = {}
         for metric in dict.fromkeys((self.main_metric, *PLAIN_UNITS)):
@@ -169,8 +169,7 @@ class Outputs:
             return pd.DataFrame(columns=["model", "organ", "number", *names])
         cohort = included.assign(subject=included["person"], scan=included["number"])
         attributes = [name for name in self.attributes if f"group_{name}" in cohort]
-        for attribute in attributes:
-            column = cohort[f"group_{attribute}"]
+        for attribute, column in [(name, cohort[f"group_{name}"]) for name in attributes]:
             cohort[f"group_{attribute}"] = column.mask(column.astype(str).isin(self.small.get(attribute, set())))
         scans = metrics.assign(subject=metrics["person"], scan=metrics["number"])
         return average_subjects(scans, cohort, attributes, names)[0].drop(columns="subject")

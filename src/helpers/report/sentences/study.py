@@ -92,11 +92,8 @@ def describe_uneven_failures(model: str, attribute: str, counts: Mapping[str, tu
         return ""
     most, least = max(shares, key=lambda group: shares[group]), min(shares, key=lambda group: shares[group])
     (failed, scans), (fewest, others) = counts[most], counts[least]
-    left = (
-        "nothing is known of how it does there"
-        if failed == scans
-        else "what it was able to draw there may not speak for the rest"
-    )
+    left = "what it was able to draw there may not speak for the rest"
+    left = "nothing is known of how it does there" if failed == scans else left
     return (
         f"{model}, by {name_for_people(attribute)}: it failed on {failed} of {scans} scans in “{most}”, and on "
         f"{fewest} of {others} in “{least}”. Its means leave these out: {left}."
@@ -151,9 +148,8 @@ def describe_prompts(prompts: Mapping[str, Prompt], ready: Sequence[str]) -> str
         alike.setdefault(describe_prompt(prompt), []).append(model)
     said = []
     if alike:
-        each = "; ".join(
-            f"{list_words(models)} {'is' if len(models) == 1 else 'are'} given {what}" for what, models in alike.items()
-        )
+        verbs = {what: "is" if len(models) == 1 else "are" for what, models in alike.items()}
+        each = "; ".join(f"{list_words(models)} {verbs[what]} given {what}" for what, models in alike.items())
         said.append(
             f"The prompts are simulated from the expert's own mask: {each}. They know where the organ is, so the "
             "results are an upper bound: a clinician's prompts would do worse."
