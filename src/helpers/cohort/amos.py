@@ -54,8 +54,10 @@ def read_amos(study: Study) -> tuple[pd.DataFrame, Path]:
         raise SegfairError(f"{folder}: holds no labels: a folder labelsTr with amos_0001.nii.gz and so on is expected")
     tables = sorted(folder.glob(PEOPLE))
     if not tables:
-        advice = "put the challenge's labeled_data_meta_0000_0599.csv beside the folders of images"
-        raise SegfairError(f"{folder}: holds no {PEOPLE}: {advice}")
+        raise SegfairError(
+            f"{folder}: holds no {PEOPLE}: put the challenge's labeled_data_meta_0000_0599.csv beside the folders of "
+            "images"
+        )
     people = pd.concat([_read_people(path) for path in tables], ignore_index=True)
     twice = people.loc[people["id"].duplicated(), "id"]
     if len(twice):

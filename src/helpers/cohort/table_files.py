@@ -25,8 +25,9 @@ def read_table_file(path: Path) -> pd.DataFrame:
         else:
             raise SegfairError(f"{path.name}: a participants table must be .csv, .tsv, .xlsx or .parquet")
     except pd.errors.EmptyDataError:
-        told = "the participants table is empty: it needs a header and one row per scan"
-        raise SegfairError(f"{path.name}: {told}") from None
+        raise SegfairError(
+            f"{path.name}: the participants table is empty: it needs a header and one row per scan"
+        ) from None
     except SegfairError:
         raise
     except (ValueError, OSError, KeyError) as error:
@@ -51,8 +52,10 @@ def _read_text(path: Path) -> pd.DataFrame:
             sep = _find_separator(path)
             return pd.read_csv(path, sep=sep, dtype="str", encoding="utf-8-sig", keep_default_na=False, index_col=False)
         except pd.errors.ParserWarning:
-            advice = "remove separators at the ends of lines, quote values that hold one"
-            raise SegfairError(f"{path.name}: has rows with more fields than its header: {advice}") from None
+            raise SegfairError(
+                f"{path.name}: has rows with more fields than its header: remove separators at the ends of lines, "
+                "quote values that hold one"
+            ) from None
 
 
 def _write_out(value: object) -> object:

@@ -36,8 +36,9 @@ def read_totalsegmentator(study: Study) -> tuple[pd.DataFrame, Path]:
         raise SegfairError(f"{folder}: no such folder: cohort.path must be the TotalSegmentator dataset's folder")
     scans = sorted(entry for entry in folder.iterdir() if (entry / "segmentations").is_dir())
     if not scans:
-        expected = "folders such as s0001 with a folder segmentations in each are expected"
-        raise SegfairError(f"{folder}: holds no scan: {expected}")
+        raise SegfairError(
+            f"{folder}: holds no scan: folders such as s0001 with a folder segmentations in each are expected"
+        )
     table = pd.DataFrame([_describe_scan(scan) for scan in scans])
     meta = folder / "meta.csv"
     if meta.exists():
