@@ -6,37 +6,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 LISTED = "scan_listed"  # its reason is the study's own words
-_ASK_FOR_NUMBER = (
-    ": write digits alone, without a unit ({unit}), or map the value under cohort.values (segfair check shows it)"
+_UNREADABLE = (
+    "{name} is not a number: write digits alone, without a unit ({unit}), or map the value under cohort.values "
+    "(segfair check shows it)"
 )
 _IMPLAUSIBLE = "{name} {value:g} {unit} is outside the plausible {low:g} to {high:g}"
-# What scans are counted by, nothing of one person, and what the sentence of one scan adds to it.
+# The sentence of each kind, and what scans are counted by: nothing of one person.
 _REASONS = {
-    "subject_missing": ("subject is missing", ""),
-    "scan_missing": ("scan is missing", ""),
-    "scan_no_file_name": ("scan name cannot be a file name", ": use letters, digits, - and _"),
-    "scan_used_twice": ("scan name is used by more than one row", ": give every scan its own"),
-    "modality_unknown": ("modality must be CT or MR", "; got {got}: map it under cohort.values"),
-    "reference_missing": ("reference is missing", ": give the path of the expert's mask"),
-    "age_unreadable": ("age is not a number", _ASK_FOR_NUMBER),
-    "bmi_unreadable": ("bmi is not a number", _ASK_FOR_NUMBER),
-    "image_other_grid": ("the image lies on another grid than the reference", " ({differences})"),
-    "mask_without_organs": ("the mask holds none of the study's organs", ""),
-    "mask_unknown_labels": (
-        "the mask holds labels that no organ names",
-        " ({labels}): name them in cohort.organs or in cohort.ignore_labels",
+    "subject_missing": ("subject is missing", "subject is missing"),
+    "scan_missing": ("scan is missing", "scan is missing"),
+    "scan_no_file_name": (
+        "scan name cannot be a file name: use letters, digits, - and _",
+        "scan name cannot be a file name",
     ),
-}
-# What scans are counted by, and a sentence of its own.
-_OTHER_REASONS = {
-    "age_implausible": ("age is not plausible", _IMPLAUSIBLE),
-    "bmi_implausible": ("bmi is not plausible", _IMPLAUSIBLE),
-    LISTED: ("named under cohort.exclusions.scans", "{words}"),
-    "reference_no_file": ("there is no such reference", "reference {error}"),
-    "reference_unusable": ("the reference cannot be used", "reference {error}"),
-    "image_no_file": ("there is no such image", "image {error}"),
-    "image_unusable": ("the image cannot be used", "image {error}"),
-    "scan_failed": ("its files could not be checked", "{error}"),
+    "scan_used_twice": (
+        "scan name is used by more than one row: give every scan its own",
+        "scan name is used by more than one row",
+    ),
+    "modality_unknown": (
+        "modality must be CT or MR; got {got}: map it under cohort.values",
+        "modality must be CT or MR",
+    ),
+    "reference_missing": ("reference is missing: give the path of the expert's mask", "reference is missing"),
+    "age_unreadable": (_UNREADABLE, "age is not a number"),
+    "bmi_unreadable": (_UNREADABLE, "bmi is not a number"),
+    "age_implausible": (_IMPLAUSIBLE, "age is not plausible"),
+    "bmi_implausible": (_IMPLAUSIBLE, "bmi is not plausible"),
+    LISTED: ("{words}", "named under cohort.exclusions.scans"),
+    "reference_no_file": ("reference {error}", "there is no such reference"),
+    "reference_unusable": ("reference {error}", "the reference cannot be used"),
+    "image_no_file": ("image {error}", "there is no such image"),
+    "image_unusable": ("image {error}", "the image cannot be used"),
+    "image_other_grid": (
+        "the image lies on another grid than the reference ({differences})",
+        "the image lies on another grid than the reference",
+    ),
+    "mask_without_organs": ("the mask holds none of the study's organs",) * 2,
+    "mask_unknown_labels": (
+        "the mask holds labels that no organ names ({labels}): name them in cohort.organs or in cohort.ignore_labels",
+        "the mask holds labels that no organ names",
+    ),
+    "scan_failed": ("{error}", "its files could not be checked"),
 }
 _NOTES = {
     "value_missing": "{name} is missing",
@@ -45,9 +55,7 @@ _NOTES = {
     "organs_missing": "not in the mask: {organs}",
     "mask_read": "{words}",
 }
-SENTENCES = {kind: "".join(parts) for kind, parts in _REASONS.items()} | _NOTES
-SENTENCES |= {kind: sentence for kind, (_, sentence) in _OTHER_REASONS.items()}
-_COUNTED_BY = {kind: told for kind, (told, _) in (_REASONS | _OTHER_REASONS).items()}
+SENTENCES = {kind: sentence for kind, (sentence, _) in _REASONS.items()} | _NOTES
 
 
 @dataclass(frozen=True)
@@ -75,4 +83,4 @@ def join_kinds(found: Sequence[Finding]) -> str:
 
 def name_kinds(kinds: str) -> str:
     """Return in words what :func:`join_kinds` wrote, without anything of one person."""
-    return "; ".join(_COUNTED_BY.get(kind, kind) for kind in kinds.split("; "))
+    return "; ".join(_REASONS.get(kind, ("", kind))[1] for kind in kinds.split("; "))
