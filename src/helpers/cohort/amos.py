@@ -55,8 +55,8 @@ def read_amos(study: Study) -> tuple[pd.DataFrame, Path]:
     tables = sorted(folder.glob(PEOPLE))
     if not tables:
         raise SegfairError(
-            f"{folder}: holds no {PEOPLE}: "
-            f"put the challenge's labeled_data_meta_0000_0599.csv beside the folders of images"
+            f"{folder}: holds no {PEOPLE}: put the challenge's labeled_data_meta_0000_0599.csv beside the folders of "
+            "images"
         )
     people = pd.concat([_read_people(path) for path in tables], ignore_index=True)
     twice = people.loc[people["id"].duplicated(), "id"]

@@ -17,30 +17,19 @@ from helpers.cohort.validation import Found, inspect_rows, is_asked
 from helpers.errors import SegfairError, StageError
 from helpers.parameters import Cohort as CohortParameters
 from helpers.study import Study
+from helpers.vocabulary.words import count
 
 _NAMED = 5  # scans or values named in a sentence that speaks of many
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """The people of a study.
+    """The people of a study."""
 
-    Attributes
-    ----------
-    table : DataFrame
-        cohort.parquet: every scan, in or out, with its groups.
-    exclusions : DataFrame
-        exclusions.csv: number, scan, subject, reason and kind of every scan that is out.
-    flow : DataFrame
-        Scans by step (``step``, ``scans``): found, out by each kind of reason, included.
-    notes : list of str
-        What else to know, in sentences.
-    """
-
-    table: pd.DataFrame
-    exclusions: pd.DataFrame
-    flow: pd.DataFrame
-    notes: list[str] = field(default_factory=list)
+    table: pd.DataFrame  # cohort.parquet: every scan, in or out, with its groups
+    exclusions: pd.DataFrame  # exclusions.csv: number, scan, subject, reason, kind of every scan that is out
+    flow: pd.DataFrame  # scans by step (``step``, ``scans``): found, out by each kind of reason, included
+    notes: list[str] = field(default_factory=list)  # what else to know, in sentences
 
     def list_failures(self) -> dict[str, str]:
         """Return the reason per scan left out, by study-local number, for run.json."""
@@ -79,9 +68,9 @@ def build_cohort(study: Study) -> Cohort:
     storage.write_table(table, study.path("cohort"))
     storage.write_table(exclusions, study.path("exclusions"))
     if len(exclusions) == len(table):
-        (reason, count), *_ = Counter(exclusions["reason"]).most_common(1)
+        (reason, number), *_ = Counter(exclusions["reason"]).most_common(1)
         raise StageError(
-            f"every one of the {len(table)} scans is excluded, {count} of them because: {reason} "
+            f"every one of the {len(table)} scans is excluded, {number} of them because: {reason} "
             f"(all reasons: {study.path('exclusions')})"
         )
     notes = _note_unreadable(raw, study.parameters.cohort) + _note_groups(table, study.parameters.cohort)
@@ -96,22 +85,18 @@ def _note_groups(table: pd.DataFrame, cohort: CohortParameters) -> list[str]:
         groups = included[f"group_{name}"]
         outside = int((included[name].notna() & groups.isna()).sum())
         if outside:
-            notes.append(
-                f"{name}: {_count(outside, 'scan has', 'scans have')} a value that belongs to no group "
-                f"and no part in the comparison by {name}"
-            )
+            have = count(outside, "scan has", "scans have")
+            notes.append(f"{name}: {have} a value that belongs to no group and no part in the comparison by {name}")
         if groups.isna().all():
             notes.append(f"{name}: no scan has a usable value; there is no comparison by {name}")
-    for name in cohort.attributes:
-        if name not in ("age", "bmi"):
-            recorded = included[["subject", name]].dropna().drop_duplicates()
-            differing = recorded.loc[recorded["subject"].duplicated(), "subject"].nunique()
-            if differing:
-                people = _count(differing, "person has", "people have")
-                notes.append(f"{name}: {people} scans that disagree; the first scan counts")
+    for name in (name for name in cohort.attributes if name not in ("age", "bmi")):
+        differing = int(included.groupby("subject")[name].nunique().gt(1).sum())
+        if differing:
+            people = count(differing, "person has", "people have")
+            notes.append(f"{name}: {people} scans that disagree; the first scan counts")
     repeated = int((included.groupby("subject").size() > 1).sum())
     if repeated:
-        notes.append(f"{_count(repeated, 'person has', 'people have')} several scans; everyone counts once")
+        notes.append(f"{count(repeated, 'person has', 'people have')} several scans; everyone counts once")
     return notes
 
 
@@ -130,14 +115,8 @@ def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> Cohort
     those on which a model would fail. Problems too: an attribute whose recorded values are all
     foreign to its groups, values that should be numbers and are not, an organ in no mask. Remarks:
     a group too small to be compared, a value without a group, an organ that some masks lack. A
-    source that makes its scans is asked what it cannot make.
-
-    Parameters
-    ----------
-    study : Study
-    masks : mapping of str to str, optional
-        Where the ready-made masks of models lie (:func:`helpers.models.list_templates`): each
-        scan's is checked too.
+    source that makes its scans is asked what it cannot make. `masks`: where the ready-made masks of
+    models lie (:func:`helpers.models.list_templates`), of which each scan's is checked too.
     """
     try:
         if check_made(study):
@@ -154,9 +133,8 @@ def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> Cohort
     _tell_unreadable(raw, cohort, found)
     _tell_absent(table, rows, cohort, found)
     for name, attribute in cohort.attributes.items():
-        _tell_groups(
-            table, name, group_attribute(table[name], name, attribute), study.parameters.fairness.min_group, found
-        )
+        groups = group_attribute(table[name], name, attribute)
+        _tell_groups(table, name, groups, study.parameters.fairness.min_group, found)
     return found
 
 
@@ -173,7 +151,7 @@ def _tell_groups(table: pd.DataFrame, name: str, groups: pd.Series, min_group: i
     foreign = table.loc[included & valued & groups.isna(), name]
     if len(foreign):
         found.remarks.append(
-            f"{name}: {_count(len(foreign), 'scan has', 'scans have')} a value without a group "
+            f"{name}: {count(len(foreign), 'scan has', 'scans have')} a value without a group "
             f"({_list_values(foreign)}): no part in the comparison by {name}"
         )
     people = table[included].assign(group=groups[included]).drop_duplicates("subject")["group"].value_counts()
@@ -198,7 +176,7 @@ def _note_unreadable(raw: pd.DataFrame, cohort: CohortParameters) -> list[str]:
     needed, mixed = _find_unreadable(raw, cohort)
     # Scans without a readable age or BMI are out, with that reason.
     notes = [
-        f"{name}: {_count(len(bad), 'scan has', 'scans have')} a value that is not a number and no part "
+        f"{name}: {count(len(bad), 'scan has', 'scans have')} a value that is not a number and no part "
         f"in the comparison by {name} (segfair check shows it)"
         for name, bad in needed.items()
         if name not in ("age", "bmi")
@@ -215,7 +193,7 @@ def _tell_unreadable(raw: pd.DataFrame, cohort: CohortParameters, found: CohortC
     for name, bad in needed.items():
         if name not in ("age", "bmi") or is_asked(name, cohort):
             found.problems.append(
-                f"{name} is recorded as {_list_values(bad)} in {_count(len(bad), 'scan', 'scans')}, which is not a "
+                f"{name} is recorded as {_list_values(bad)} in {count(len(bad), 'scan', 'scans')}, which is not a "
                 f"number: write digits alone with a decimal point, such as 64.4, or map the values under cohort.values"
             )
         else:
@@ -271,7 +249,3 @@ def count_flow(reasons: Sequence[Sequence[Finding]]) -> pd.DataFrame:
     kinds = Counter(one.sentence if one.kind == LISTED else name_kinds(one.kind) for one in first)
     rows = [("found", len(reasons)), *kinds.most_common(), ("included", len(reasons) - kinds.total())]
     return pd.DataFrame(rows, columns=["step", "scans"])
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

@@ -21,18 +21,9 @@ def describe_cohort(
 ) -> pd.DataFrame:
     """Return Table 1: people by sex (or the first attribute of two groups), through tableone.
 
-    Parameters
-    ----------
-    table : DataFrame
-        cohort.parquet.
-    attributes, confounders
-        What to describe. Each person counts once, with the first scan.
-
-    Returns
-    -------
-    DataFrame
-        A row per characteristic and level, a column per group and one overall; numbers as mean
-        (SD), words as n (%).
+    `table` is cohort.parquet; each person counts once, with the first scan. A row per
+    characteristic and level, a column per group and one overall; numbers as mean (SD), words as
+    n (%).
     """
     from tableone import TableOne
 
@@ -47,13 +38,12 @@ def describe_cohort(
     if split is not None:
         names = [name for name in names if f"group_{name}" != split]
         frame[split] = frame[split].astype("object").where(frame[split].notna(), "no group")
-    shown = {
-        "categorical": [name for name in names if name in words],
-        "continuous": [name for name in names if name not in words],
-    }
+    numbers = [name for name in names if name not in words]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tableone warns about its own use of pandas
-        described = TableOne(frame, columns=names, groupby=split, missing=True, **shown).tableone
+        words = [name for name in names if name in words]
+        made = TableOne(frame, columns=names, groupby=split, missing=True, categorical=words, continuous=numbers)
+    described = made.tableone
     if isinstance(described.columns, pd.MultiIndex):
         described.columns = described.columns.get_level_values(-1)
     return described
@@ -70,13 +60,7 @@ def count_missing(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFram
 
 
 def count_overlaps(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
-    """Count people in each pair of groups of two attributes, empty pairs included.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``attribute_a``, ``group_a``, ``attribute_b``, ``group_b``, ``n``.
-    """
+    """Count people (``n``) in each pair of groups of two attributes, empty pairs included."""
     people = keep_people(table)
     rows = []
     for first, second in itertools.combinations(attributes, 2):

@@ -27,9 +27,8 @@ def group_attribute(values: pd.Series, name: str, attribute: Attribute | None) -
     values : pandas.Series
         One value per scan: words for `categories`, numbers for `bins`.
     name : str
-        The attribute, for its defaults and the World Health Organization's bands (``bins: who``).
-    attribute : Attribute or None
-        How to group; None for the default.
+        For the attribute's defaults (None) and the World Health Organization's bands
+        (``bins: who``).
 
     Returns
     -------
@@ -40,8 +39,7 @@ def group_attribute(values: pd.Series, name: str, attribute: Attribute | None) -
     attribute = attribute if attribute is not None else _DEFAULTS[name]
     if attribute.categories is not None:
         kind = pd.CategoricalDtype(attribute.categories, ordered=True)
-        known = values.where(values.isin(attribute.categories))
-        return known.astype(kind)
+        return values.where(values.isin(attribute.categories)).astype(kind)
     edges, labels = _find_bins(name, attribute)
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
     places = np.searchsorted(edges, numbers, side="right") - 1

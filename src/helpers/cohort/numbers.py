@@ -12,17 +12,7 @@ _DECIMAL = r"[+-]?\d+[.,]\d+"
 
 
 def read_numbers(recorded: pd.Series) -> pd.Series:
-    """Read a column of text as numbers.
-
-    Parameters
-    ----------
-    recorded : Series of str
-        As recorded; missing values are NA.
-
-    Returns
-    -------
-    Series of float64, the same index
-        NaN where nothing is recorded, or what is recorded is not a number.
+    """Read a column of text, NA where missing, as float64 of the same index; NaN where no number.
 
     Notes
     -----

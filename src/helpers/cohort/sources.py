@@ -20,34 +20,24 @@ from helpers.study import Study
 # Words for a missing value, except in names of people and scans, and where the study uses them.
 _MISSING = ("NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None", "#N/A")
 CONTRACT = ("subject", "scan", "sex", "age", "bmi", "modality", "reference", "image")
-
-
 Reader = Callable[[Study], tuple[pd.DataFrame, Path]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """One layout of a dataset. A new one is a function and a line in :data:`SOURCES`.
+    """One layout of a dataset. A new one is a function and a line in :data:`SOURCES`."""
 
-    Attributes
-    ----------
-    description : str
-        One line for `segfair sources`.
-    reader : callable or str
-        Study → (table with our column names and every value as text, the folder its paths are
-        relative to). A direct identifier that the reader needs (a birth date) must not be a column.
-        Where scans are made, not found: the module whose ``read_source`` makes them and whose
-        ``check_source`` says what it cannot make; imported when first used.
-    """
-
-    description: str
+    description: str  # one line for `segfair sources`
+    # Study → (table with our column names and every value as text, the folder its paths are
+    # relative to). A direct identifier that the reader needs (a birth date) must not be a column.
+    # Where scans are made, not found: the module whose ``read_source`` makes them and whose
+    # ``check_source`` says what it cannot make; imported when first used.
     reader: Reader | str
 
     def read(self, study: Study) -> tuple[pd.DataFrame, Path]:
         """Read, or make, what the reader gives."""
-        if isinstance(self.reader, str):
-            return import_module(self.reader).read_source(study)
-        return self.reader(study)
+        reader = import_module(self.reader).read_source if isinstance(self.reader, str) else self.reader
+        return reader(study)
 
 
 def read_source(study: Study) -> tuple[pd.DataFrame, Path]:
@@ -118,8 +108,8 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
     unknown = sorted(set(cohort.columns) - set(declared))
     if unknown:
         raise SegfairError(
-            f"{study.source.name}: cohort.columns maps {', '.join(unknown)}, "
-            f"which is neither a column of ours nor an attribute or confounder"
+            f"{study.source.name}: cohort.columns maps {', '.join(unknown)}, which is neither a column of ours nor an "
+            "attribute or confounder"
         )
     table["scan"] = table["scan"].fillna(table["subject"])
     return table

@@ -53,8 +53,8 @@ def _read_text(path: Path) -> pd.DataFrame:
             return pd.read_csv(path, sep=sep, dtype="str", encoding="utf-8-sig", keep_default_na=False, index_col=False)
         except pd.errors.ParserWarning:
             raise SegfairError(
-                f"{path.name}: has rows with more fields than its header: "
-                f"remove separators at the ends of lines, quote values that hold one"
+                f"{path.name}: has rows with more fields than its header: remove separators at the ends of lines, "
+                "quote values that hold one"
             ) from None
 
 

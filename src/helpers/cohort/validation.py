@@ -16,38 +16,19 @@ from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Cohort
 from helpers.study import Study, find_mask
-from helpers.volumes import (
-    Grid,
-    check_grid,
-    check_whole,
-    find_grid,
-    get_grid,
-    orient_grid,
-    read_grid,
-    read_label_map,
-)
+from helpers.volumes import Grid, check_grid, check_whole, find_grid, get_grid, orient_grid, read_grid, read_label_map
 
 MODALITIES = ("CT", "MR")
 
 
 @dataclass
 class Found:
-    """What is told of one scan.
+    """What is told of one scan; `absent` and `unusable` only if it is in."""
 
-    Attributes
-    ----------
-    reasons, notes : list of Finding
-        Why it is left out, and what else to know.
-    absent : list of str
-        The organs that its reference does not hold; only if it is in.
-    unusable : dict of str to str
-        Why a model's ready-made mask cannot be used, by the model's name; only if it is in.
-    """
-
-    reasons: list[Finding] = field(default_factory=list)
-    notes: list[Finding] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    unusable: dict[str, str] = field(default_factory=dict)
+    reasons: list[Finding] = field(default_factory=list)  # why it is left out
+    notes: list[Finding] = field(default_factory=list)  # what else to know
+    absent: list[str] = field(default_factory=list)  # the organs that its reference does not hold
+    unusable: dict[str, str] = field(default_factory=dict)  # why a model's ready-made mask cannot be used
 
 
 @dataclass(frozen=True)
@@ -73,7 +54,6 @@ def inspect_rows(
         From :func:`helpers.cohort.sources.read_source`: text as recorded.
     base : Path
         The folder that its paths are relative to.
-    study : Study
     masks : mapping of str to str, optional
         Where the ready-made masks of models lie, with ``{scan}`` or ``{subject}``, by the model's
         name. Existence and grid of each are checked; its voxels are read only where they are
@@ -179,9 +159,9 @@ def _check_listed(table: pd.DataFrame, cohort: Cohort, found: list[Found]) -> No
         raise SegfairError(
             f"cohort.exclusions.scans names {', '.join(unknown)}, which is no scan of the table: correct the name"
         )
-    for row, scan in enumerate(table["scan"]):
+    for one, scan in zip(found, table["scan"], strict=True):
         if scan in cohort.exclusions.scans:
-            found[row].reasons.append(Finding(LISTED, {"words": cohort.exclusions.scans[scan]}))
+            one.reasons.append(Finding(LISTED, {"words": cohort.exclusions.scans[scan]}))
 
 
 def _find_path(text: object, base: Path) -> str | None:
@@ -190,16 +170,10 @@ def _find_path(text: object, base: Path) -> str | None:
 
 def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: Mapping[str, str]) -> None:
     """Open the files of every scan that is not out already, through compute."""
-    rows = [row for row, one in enumerate(found) if not one.reasons]
+    rows, cohort = [row for row, one in enumerate(found) if not one.reasons], study.parameters.cohort
+    images = [None if pd.isna(image) else Path(image) for image in table["image"]]
     cases = [
-        _Files(
-            Path(one.reference),
-            None if pd.isna(one.image) else Path(one.image),
-            study.parameters.cohort,
-            str(one.scan),
-            str(one.subject),
-            masks,
-        )
+        _Files(Path(one.reference), images[one.Index], cohort, str(one.scan), str(one.subject), masks)
         for one in table.iloc[rows].itertuples()
     ]
     ids = [f"scan {row + 1}" for row in rows]
@@ -231,8 +205,7 @@ def _open_files(case: _Files) -> Found:
         except VolumeError as error:
             found.reasons.append(_blame("image", case.image, error))
         else:
-            differences = [] if grid is None else image.differences(grid)
-            if differences:
+            if differences := [] if grid is None else image.differences(grid):
                 found.reasons.append(Finding("image_other_grid", {"differences": "; ".join(differences)}))
     if labels is None or grid is None:
         return found

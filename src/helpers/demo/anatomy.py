@@ -100,15 +100,10 @@ class _Canvas:
     """
 
     def __init__(
-        self,
-        z: np.ndarray,
-        y: np.ndarray,
-        x: np.ndarray,
-        person: Person,
-        parent: _Canvas | None = None,
-        spot: tuple[slice, ...] = (slice(None),) * 3,
+        self, axes: Sequence[np.ndarray], person: Person, parent: _Canvas | None = None, spot: tuple[slice, ...] = ()
     ) -> None:
-        self.z, self.y, self.x, self.person, self.spot = z, y, x, person, spot
+        self.z, self.y, self.x = z, y, x = axes
+        self.person, self.spot = person, spot
         if parent is None:
             bends = [self.field(f"warp {axis}", 75.0) for axis in "zyx"]
             self.wz = z[:, None, None] + 5.0 * bends[0]
@@ -135,11 +130,12 @@ class _Canvas:
 
     def crop(self, low_mm: Sequence[float], high_mm: Sequence[float]) -> _Canvas:
         """Return the part of the grid within a box (z, y, x); painting on it paints here."""
+        axes = self.z, self.y, self.x
         box = tuple(
             slice(int(np.searchsorted(axis, low - 15)), int(np.searchsorted(axis, high + 15)))
-            for axis, low, high in zip((self.z, self.y, self.x), low_mm, high_mm, strict=True)
+            for axis, low, high in zip(axes, low_mm, high_mm, strict=True)
         )
-        return _Canvas(self.z[box[0]], self.y[box[1]], self.x[box[2]], self.person, self, box)
+        return _Canvas([axis[part] for axis, part in zip(axes, box, strict=True)], self.person, self, box)
 
     def paint(self, tissue: str, inside: np.ndarray) -> None:
         self.tissues[inside] = _INDEX[tissue]
@@ -188,15 +184,9 @@ class _Canvas:
 def draw_phantom(person: Person, phantoms: Phantoms, organ_ids: Mapping[str, int]) -> tuple[sitk.Image, sitk.Image]:
     """Draw one person's scan and its mask.
 
-    Parameters
-    ----------
-    person : Person
-        Equal seeds are one person; that person's scans differ by name in field of view, protocol
-        (contrast phase, sequence), voxel size and noise.
-    phantoms : Phantoms
-        The recipe; `spacing_mm` (x, y, z) is varied by up to 10 % between scans.
-    organ_ids : mapping of str to int
-        The organs to label and their ids; the others are drawn but not labelled.
+    Equal seeds are one person; that person's scans differ by name in field of view, protocol
+    (contrast phase, sequence), voxel size (`spacing_mm`, x, y, z, varied by up to 10 %) and noise.
+    Organs without an id are drawn but not labelled.
 
     Returns
     -------
@@ -225,13 +215,7 @@ def draw_phantom(person: Person, phantoms: Phantoms, organ_ids: Mapping[str, int
 
 
 def draw_tissues(person: Person, spacing_mm: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Draw what a torso is made of, without a scanner.
-
-    Parameters
-    ----------
-    person : Person
-    spacing_mm : tuple of float, (x, y, z)
-        Varied by up to 10 %.
+    """Draw what a torso is made of, without a scanner; the spacing (x, y, z) varies by up to 10 %.
 
     Returns
     -------
@@ -257,11 +241,11 @@ def _paint_torso(
     spacing[1] = spacing[0] * spacing_mm[1] / spacing_mm[0]
     low, high = _frame(build, rng)
     size = np.maximum(np.ceil((high - low) / spacing).astype(int), 8)
-    z, y, x = (
+    axes = [
         (start + (np.arange(count * OVERSAMPLING) + 0.5) * step / OVERSAMPLING).astype(np.float32)
         for start, count, step in zip(low[::-1], size[::-1], spacing[::-1], strict=True)
-    )
-    canvas = _Canvas(z, y, x, person)
+    ]
+    canvas = _Canvas(axes, person)
     _paint_body(canvas, build, table=person.modality == "CT" and rng.random() < 0.7)
     _paint_vessels(canvas, build)
     for name, side, height in (("kidney_right", -1, -88.0), ("kidney_left", 1, -74.0)):
@@ -361,9 +345,8 @@ def _paint_body(canvas: _Canvas, build: _Build, *, table: bool) -> None:
     edge = np.float32(np.clip(0.95 - 1.3 * build.visceral_fat, 0.08, 0.8))
     gut = belly[place] & (np.abs(tangle) > 1 - edge) & (loops.wy < build.spine_y - 16) & (cavity[place] < 0.9)
     loops.paint("bowel", gut)
-    loops.paint(
-        "gas", gut & (loops.field("gas", 30.0) - 0.012 * (loops.wy + 20) > 1.35) & (np.abs(tangle) > 1.25 - edge)
-    )
+    gas = loops.field("gas", 30.0) - 0.012 * (loops.wy + 20) > 1.35
+    loops.paint("gas", gut & gas & (np.abs(tangle) > 1.25 - edge))
     loops.paint("fluid", gut & (loops.field("content", 34.0) > 1.5) & (np.abs(tangle) > 1.25 - edge))
     canvas.paint("muscle", free & above & (canvas.wz < canvas.dome + 4))
     for side in (-1, 1):
@@ -514,7 +497,7 @@ def _paint_chest(canvas: _Canvas, build: _Build) -> None:
     rng = canvas.draw("chest")
     start = int(np.searchsorted(canvas.z, -130 * s))
     spot = (slice(start, None), slice(None), slice(None))
-    part = _Canvas(canvas.z[start:], canvas.y, canvas.x, canvas.person, canvas, spot)
+    part = _Canvas((canvas.z[start:], canvas.y, canvas.x), canvas.person, canvas, spot)
     inside = part.free & (part.wz > part.dome + 3)
     centre = np.array([20 * s, -0.26 * build.half_y, 34 * s]) + rng.normal(0, 4, 3)
     heart = part.ellipsoid(centre, np.array([57, 44, 52]) * s * rng.normal(1, 0.05, 3), lean=-0.35, turn=-0.35)
@@ -571,9 +554,8 @@ def _scan(
     texture = field(9.0)
     image = image + np.where(solid, texture * 6.0, 0.0) if modality == "CT" else image * (1 + 0.045 * texture)
     blur_mm = rng.uniform(0.35, 0.75) * spacing_xyz[0]
-    image = ndimage.gaussian_filter(
-        image, (0.3 * rng.uniform(0.6, 1.2), blur_mm / spacing_xyz[1], blur_mm / spacing_xyz[0])
-    )
+    blur = 0.3 * rng.uniform(0.6, 1.2), blur_mm / spacing_xyz[1], blur_mm / spacing_xyz[0]
+    image = ndimage.gaussian_filter(image, blur)
     noise = rng.standard_normal((2, *image.shape), np.float32)
     if modality == "CT":
         grain = ndimage.gaussian_filter(noise[0], (0, 0.55, 0.55))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from helpers.demo.planting import describe_effect
 from helpers.errors import SegfairError
-from helpers.fairness.groups import POOLED
+from helpers.fairness.groups import POOLED, list_groups
 from helpers.metrics import predict_dice
 from helpers.parameters import PlantedEffect
 from helpers.study import Study
@@ -31,7 +31,7 @@ def tabulate_same_error(
     error_mm: float = 1.0,
     min_group: int = 10,
 ) -> pd.DataFrame:
-    """Work out everybody's Dice if every outline were off by the same distance.
+    """Work out everybody's Dice if every outline were off by `error_mm`, everywhere.
 
     Parameters
     ----------
@@ -41,8 +41,6 @@ def tabulate_same_error(
         The included scans: subject, scan, ``group_<attribute>``.
     attribute : str, optional
         By default sex where the cohort has it, else its first attribute.
-    error_mm : float
-        How far every outline is off, everywhere and for everyone.
     min_group : int
         Groups with fewer people are left out.
 
@@ -77,7 +75,7 @@ def tabulate_same_error(
     people["group"] = people["subject"].map(groups.astype(object))
     size = people.groupby(["organ", "group"])["subject"].transform("size")
     means = people[size >= min_group].pivot_table(index="organ", columns="group", values=["dice", "volume"])
-    names = [name for name in _list_names(groups) if name in means.columns.get_level_values("group")]
+    names = [name for name in list_groups(groups) if name in means.columns.get_level_values("group")]
     if not names:
         return pd.DataFrame({"note": [f"No group of {attribute} has {min_group} people: nothing is compared."]})
     table = pd.DataFrame({"organ": list(dict.fromkeys(people["organ"]))}).set_index("organ")
@@ -99,14 +97,7 @@ def tell_truth(study: Study) -> pd.DataFrame:
 
 
 def compare_with_truth(study: Study, disparity: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Set what the audit found beside what was planted; for real data, say that it is not known.
-
-    Parameters
-    ----------
-    study : Study
-    disparity : DataFrame
-        ``fairness/disparity.csv``.
-    metric : str
+    """Set what disparity.csv holds of a metric beside what was planted; for real data, say so.
 
     Returns
     -------
@@ -133,9 +124,8 @@ def compare_with_truth(study: Study, disparity: pd.DataFrame, metric: str) -> pd
                 row = known.loc[key]
                 rows.append(_set_beside(key, row, describe_effect(effect), _judge_found(effect, row)))
     for key, row in known.iterrows():
-        model, organ, attribute = key
-        if row["verdict"] == Verdict.DISPARITY and not (model in models and (organ, attribute) in planted):
-            found = "a false alarm" if model in models else "not planted: this model errs by itself"
+        if row["verdict"] == Verdict.DISPARITY and not (key[0] in models and key[1:] in planted):
+            found = "a false alarm" if key[0] in models else "not planted: this model errs by itself"
             rows.append(_set_beside(key, row, "nothing", found))
     return pd.DataFrame(rows, columns=list(TRUTH_COLUMNS)).assign(metric=metric)
 
@@ -144,16 +134,9 @@ def _has_truth(study: Study) -> bool:
     return study.parameters.cohort.source == "phantoms"
 
 
-def _list_names(groups: pd.Series) -> list[str]:
-    if isinstance(groups.dtype, pd.CategoricalDtype):
-        return [str(name) for name in groups.cat.categories]
-    return sorted(str(name) for name in groups.dropna().unique())
-
-
 def _set_beside(key: tuple[str, str, str], row: pd.Series, planted: str, found: str) -> dict[str, object]:
-    model, organ, attribute = key
-    values = {name: row.get(name, np.nan) for name in TRUTH_COLUMNS if name not in ("planted", "found", "metric")}
-    return values | {"planted": planted, "model": model, "organ": organ, "attribute": attribute, "found": found}
+    values = {name: row.get(name, np.nan) for name in TRUTH_COLUMNS if name != "metric"}
+    return values | dict(zip(("model", "organ", "attribute"), key, strict=True)) | {"planted": planted, "found": found}
 
 
 def _judge_found(effect: PlantedEffect, row: pd.Series) -> str:

@@ -56,15 +56,8 @@ def draw_people(phantoms: Phantoms, seed: int) -> list[Person]:
     """Draw who is in the cohort: half are women, BMI rises mildly with age, modalities alternate.
 
     With `faults`, fixed members get a real-world fault: a missing age, an organ removed, a mask
-    moved to another grid, and one more row for a second scan of one person.
-
-    Parameters
-    ----------
-    phantoms : Phantoms
-        The recipe.
-    seed : int
-        The study's; person k depends on it and on k alone: a larger cohort begins with the same
-        people.
+    moved to another grid, and one more row for a second scan of one person. Person k depends on the
+    study's seed and on k alone: a larger cohort begins with the same people.
     """
     people = []
     for number in range(phantoms.subjects):
@@ -154,14 +147,8 @@ def _draw_case(case: _Case) -> None:
     image, mask = draw_phantom(person, case.phantoms, case.organ_ids)
     axial = to_axial(mask)
     rng = np.random.default_rng([person.seed, 1])
-    moved = plant_errors(
-        sitk.GetArrayFromImage(axial),
-        get_spacing_zyx_mm(axial),
-        case.organ_ids,
-        case.phantoms.planted,
-        asdict(person),
-        rng,
-    )
+    labels, spacing = sitk.GetArrayFromImage(axial), get_spacing_zyx_mm(axial)
+    moved = plant_errors(labels, spacing, case.organ_ids, case.phantoms.planted, asdict(person), rng)
     planted = from_axial(make_image(moved, get_grid(axial)), get_grid(mask))
     if person.fault == MOVED_MASK:
         x, y, z = mask.GetOrigin()

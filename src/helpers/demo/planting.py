@@ -19,13 +19,9 @@ from helpers.parameters import Planted, PlantedEffect
 
 # Directions of the regions in array order: z superior, y posterior, x to the person's left.
 _TOWARDS = {
-    "superior": (1, 0, 0),
-    "inferior": (-1, 0, 0),
-    "posterior": (0, 1, 0),
-    "anterior": (0, -1, 0),
-    "left": (0, 0, 1),
-    "right": (0, 0, -1),
-}
+    "superior": (1, 0, 0), "inferior": (-1, 0, 0), "posterior": (0, 1, 0), "anterior": (0, -1, 0),
+    "left": (0, 0, 1), "right": (0, 0, -1),
+}  # fmt: skip
 _FULL_DEGREES = {1: 45.0, 2: 60.0}  # by how many directions a region combines
 _FADE_DEGREES = 30.0
 _ANTIALIAS_VOXELS = 0.9
@@ -46,14 +42,10 @@ def plant_errors(
     labels : ndarray of uint8, (z, y, x), study orientation
         The reference, axes towards superior, posterior and left (``volumes.to_axial``).
     spacing_zyx_mm : tuple of float
-        Voxel spacing in mm.
     organ_ids : mapping of str to int
         The organs to move and their ids; others are dropped.
-    planted : Planted
-        The random error (sd and smoothness) and the effects.
     person : mapping
         With ``sex``, ``age`` (years) and ``bmi`` (kg/m²); a missing value fulfils no condition.
-    rng : numpy.random.Generator
 
     Returns
     -------
@@ -79,15 +71,12 @@ def plant_errors(
         mine = [effect for effect in effects if not effect.organs or name in effect.organs]
         reach_mm = 4.5 * planted.boundary_error_mm + sum(abs(effect.erosion_mm) for effect in mine) + 1.0
         margins = [int(np.ceil(reach_mm / step)) + 1 for step in spacing_zyx_mm]
-        box = tuple(
-            slice(max(0, side.start - margin), side.stop + margin)
-            for side, margin in zip(found[0], margins, strict=True)
-        )
+        sides = zip(found[0], margins, strict=True)
+        box = tuple(slice(max(0, side.start - margin), side.stop + margin) for side, margin in sides)
         mask = labels[box] == value
         extent = np.multiply(mask.shape, spacing_zyx_mm)
-        shift = SmoothField(own, (0, 0, 0), extent, planted.smoothness_mm).evaluate(
-            *(np.arange(count) * step for count, step in zip(mask.shape, spacing_zyx_mm, strict=True))
-        )
+        axes = [np.arange(count) * step for count, step in zip(mask.shape, spacing_zyx_mm, strict=True)]
+        shift = SmoothField(own, (0, 0, 0), extent, planted.smoothness_mm).evaluate(*axes)
         shift *= np.float32(planted.boundary_error_mm)
         for effect in mine:
             shift -= np.float32(effect.erosion_mm) * weigh_region(mask, spacing_zyx_mm, effect.region)
@@ -103,7 +92,7 @@ def is_meant_for(effect: PlantedEffect, person: Mapping[str, Any]) -> bool:
     value = person.get(effect.attribute)
     if value is None or value != value:
         return False
-    return bool(value == effect.group) if effect.group is not None else bool(value >= effect.above)
+    return bool(value == effect.group if effect.group is not None else value >= effect.above)
 
 
 def measure_signed_distance(
@@ -156,14 +145,9 @@ def weigh_region(mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float], r
     Parameters
     ----------
     mask : ndarray of bool, (z, y, x), study orientation
-        Not empty.
-    spacing_zyx_mm : tuple of float
+        Not empty; the weights are float32 on its grid.
     region : str
         One of :class:`helpers.parameters.PlantedEffect`'s regions.
-
-    Returns
-    -------
-    ndarray of float32, (z, y, x)
     """
     if region == "everywhere":
         return np.ones(mask.shape, np.float32)
@@ -183,11 +167,9 @@ def weigh_region(mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float], r
 
 def describe_planted(planted: Planted) -> list[str]:
     """Return in sentences what is planted."""
-    wandering = (
-        f"Every outline wanders at random by {planted.boundary_error_mm:g} mm (standard deviation), "
-        f"smoothly over {planted.smoothness_mm:g} mm."
-    )
-    return [wandering, *(describe_effect(effect) for effect in planted.effects)]
+    by, over = f"{planted.boundary_error_mm:g} mm (standard deviation)", f"{planted.smoothness_mm:g} mm"
+    wandering = f"Every outline wanders at random by {by}, smoothly over {over}."
+    return [wandering, *map(describe_effect, planted.effects)]
 
 
 def describe_effect(effect: PlantedEffect) -> str:
@@ -218,9 +200,7 @@ def _find_surface(mask: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np
     ]
     points, normals = [], []
     for axis in range(3):
-        before = tuple(slice(None, -1) if axis == other else slice(None) for other in range(3))
-        after = tuple(slice(1, None) if axis == other else slice(None) for other in range(3))
-        here = np.nonzero(mask[before] != mask[after])
+        here = np.nonzero(np.diff(mask, axis=axis))
         there = tuple(index + (axis == other) for other, index in enumerate(here))
         share = level[here] / (level[here] - level[there])
         point = np.stack(here, axis=1).astype(float)

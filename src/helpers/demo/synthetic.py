@@ -29,48 +29,23 @@ Palette = Callable[[str], float]
 
 @dataclass(frozen=True)
 class Slice:
-    """A synthetic slice in a SAM's own frame: square, the content at the top left, zero elsewhere.
+    """A synthetic slice in a SAM's own frame: square, content at the top left, zero elsewhere."""
 
-    Attributes
-    ----------
-    image : ndarray of uint8, (size, size)
-    masks : ndarray of bool, (n, size, size)
-        One connected target each; n may be 0.
-    boxes : ndarray of float32, (n, 4)
-        The jittered box of each target: x0, y0, x1, y1 in pixels, at pixel edges.
-    clean : ndarray of uint8, (size, size)
-        The image before texture, blur and noise: what the encoder learns to see through them.
-    edges : ndarray of bool, (size, size)
-        Pixels next to another shape.
-    owners : ndarray of int16, (size, size)
-        Which shape each pixel belongs to, background shapes included; 0 outside of all.
-    """
-
-    image: np.ndarray
-    masks: np.ndarray
-    boxes: np.ndarray
-    clean: np.ndarray
-    edges: np.ndarray
-    owners: np.ndarray
+    image: np.ndarray  # uint8, (size, size)
+    masks: np.ndarray  # bool, (n, size, size): one connected target each; n may be 0
+    boxes: np.ndarray  # float32, (n, 4): a target's jittered x0, y0, x1, y1 in pixels, at pixel edges
+    clean: np.ndarray  # uint8, (size, size): before texture, blur and noise, which the encoder learns to see through
+    edges: np.ndarray  # bool, (size, size): pixels next to another shape
+    owners: np.ndarray  # int16, (size, size): each pixel's shape, background ones too; 0 outside of all
 
 
 def draw_slice(
     rng: np.random.Generator, size: int, *, targets: int = 6, jitter: float = 0.10, torsos: Torsos | None = None
 ) -> Slice:
-    """Draw a slice and the boxes of up to `targets` of its shapes.
+    """Draw a slice of `size` pixels a side and the boxes of up to `targets` of its shapes.
 
-    Parameters
-    ----------
-    rng : numpy Generator
-        The slice depends on nothing else but `torsos`.
-    size : int
-        Side of the frame in pixels.
-    targets : int
-        At most this many boxes.
-    jitter : float
-        Each side of a box moves by up to U(0, jitter) of the box's size, the bound drawn per slice.
-    torsos : Torsos, optional
-        Drawn torsos that some of the slices are taken from.
+    It depends on `rng` and on `torsos` alone, which some of the slices are taken from. Each side of
+    a box moves by up to U(0, `jitter`) of the box's size, the bound drawn per slice.
     """
     codes = None
     if torsos is not None and rng.random() < _TORSOS:
@@ -321,8 +296,7 @@ def _find_edges(owner: np.ndarray) -> np.ndarray:
 def _render(scene: Scene) -> tuple[np.ndarray, np.ndarray, int]:
     """Turn inks into 8-bit greys as a scanner of random resolution and window would show them.
 
-    Returns the image, the same without texture, blur and noise, and the number of pixels the scan's
-    longer side had before it was resized.
+    Returns image, the same without texture, blur and noise, and the longer side before resizing.
     """
     rng = scene.rng
     height, width = scene.ink.shape
@@ -361,21 +335,17 @@ def _choose_targets(scene: Scene, size: int, native: int, count: int, jitter: fl
     rng = scene.rng
     components = cc3d.connected_components(np.maximum(scene.owner, 0).astype(np.uint16), connectivity=8)
     statistics = cc3d.statistics(components)
-    places = {
-        label: statistics["bounding_boxes"][label][:2]
-        for label, pixels in enumerate(statistics["voxel_counts"])
-        if label and pixels >= _MIN_TARGET_PIXELS
-    }
-    keys = {}
-    for label, box in places.items():
-        owner = scene.owner[box][components[box] == label][0]
-        keys[label] = rng.random() ** (1 / (4.0 if owner in scene.preferred else 1.0))
+    places, keys = statistics["bounding_boxes"], {}
+    for label, pixels in enumerate(statistics["voxel_counts"]):
+        if label and pixels >= _MIN_TARGET_PIXELS:
+            owner = scene.owner[places[label][:2]][components[places[label][:2]] == label][0]
+            keys[label] = rng.random() ** (0.25 if owner in scene.preferred else 1.0)
     chosen = sorted(keys, key=lambda label: keys[label], reverse=True)[:count]
     masks = np.zeros((len(chosen), size, size), bool)
     boxes = np.zeros((len(chosen), 4), np.float32)
     pixel = size / native
     for place, label in enumerate(chosen):
-        rows, columns = places[label]
+        rows, columns = places[label][:2]
         masks[place, : scene.height, : scene.width] = components == label
         edges: np.ndarray = np.array([columns.start, rows.start, columns.stop, rows.stop], np.float32)
         edges = np.round(edges / pixel) * pixel  # boxes are drawn on the scan's own pixels

@@ -23,21 +23,15 @@ _KINDS = {
     "disc": "muscle", "lung": "lung", "airway": "gas", "gas": "gas",
 }  # fmt: skip
 
-
 # Axial slices of several torsos, each uint8 (y, x): the organ's label times the number of tissues,
 # plus the tissue.
 Torsos = list[np.ndarray]
 
 
 def draw_torsos(people: int, *, report: Callable[[int], object] | None = None) -> Torsos:
-    """Draw the slices of a number of people, the same ones each time.
+    """Draw the slices of a number of people, the same ones each time; a person takes a second.
 
-    Parameters
-    ----------
-    people : int
-        A second each.
-    report : callable, optional
-        Called with the number of people drawn so far.
+    `report` is called with the number of people drawn so far.
     """
     slices: Torsos = []
     for number in range(people):
@@ -55,15 +49,10 @@ def draw_torsos(people: int, *, report: Callable[[int], object] | None = None) -
 
 
 def paint_torso_slice(scene: Scene, codes: np.ndarray, palette: Callable[[str], float]) -> None:
-    """Paint a slice into a scene: bent with it, moved and scaled a little, in random greys.
+    """Paint a slice of :data:`Torsos`: bent with the scene, moved, scaled a little, in any greys.
 
-    Parameters
-    ----------
-    scene : Scene
-    codes : ndarray of uint8, (y, x)
-        Of :data:`Torsos`; organs become targets.
-    palette : callable
-        A grey by kind of tissue, as the other scenes use it; taken for a quarter of the slices.
+    Organs become targets. `palette` gives a grey by kind of tissue, as in the other scenes; it is
+    taken for a quarter of the slices.
     """
     rng = scene.rng
     rows, columns = codes.shape
@@ -87,8 +76,7 @@ def paint_torso_slice(scene: Scene, codes: np.ndarray, palette: Callable[[str], 
         label, tissue = divmod(int(code), _CODES)
         here = (labels == label) & (tissues == tissue)
         if label:
-            known = owners.get(label)
-            owners[label] = scene.paint(here, greys[tissue], preferred=known is None, owner=known)
+            owners[label] = scene.paint(here, greys[tissue], preferred=True, owner=owners.get(label))
         else:
             scene.paint(here, greys[tissue], target=TISSUES[tissue] in ("fluid", "bone", "blood"))
 

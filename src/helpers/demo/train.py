@@ -35,28 +35,15 @@ _PAIRED = 96  # pixels per slice whose codes are compared
 
 @dataclass(frozen=True)
 class Cycle:
-    """One run of the learning rate from its highest to nothing.
+    """One run of the learning rate from its highest to nothing."""
 
-    Attributes
-    ----------
-    steps : int
-        Optimiser steps.
-    size : SmallSam
-        The network's numbers. Where they differ from the cycle before, its weights are resized
-        (:func:`resize_weights`): learning begins coarse, where steps are quick, and ends fine.
-    rate : float
-        Highest learning rate (AdamW), reached after the recipe's `warmup` steps.
-    cosine : int or None
-        Steps the rate's cosine would take to reach nothing; None: `steps`. Longer: it ends early.
-    torsos : bool
-        Whether slices of drawn torsos are among what is learnt from.
-    """
-
-    steps: int
+    steps: int  # of the optimiser
+    # The network's numbers. Where they differ from the cycle before, its weights are resized
+    # (:func:`resize_weights`): learning begins coarse, where steps are quick, and ends fine.
     size: SmallSam = field(default_factory=SmallSam)
-    rate: float = 1e-3
-    cosine: int | None = None
-    torsos: bool = False
+    rate: float = 1e-3  # the highest (AdamW), reached after the recipe's `warmup` steps
+    cosine: int | None = None  # steps the cosine would take to nothing; None: `steps`; longer: it ends early
+    torsos: bool = False  # whether slices of drawn torsos are among what is learnt from
 
 
 COARSE = SmallSam(image_size=144, patch_size=6, window=8)
@@ -65,38 +52,26 @@ FINE = SmallSam()
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the small SAM is trained; two runs with equal recipes on one machine agree.
+    """How the small SAM is trained; two runs with equal recipes on one machine agree."""
 
-    Attributes
-    ----------
-    cycles : tuple of Cycle
-        With warm restarts of the learning rate (Loshchilov & Hutter, ICLR 2017): a cycle starts
-        from the averaged weights of the one before, with a fresh optimiser.
-    shipped : SmallSam
-        What the averaged weights are resized to when they are written: fewer places than they were
-        trained with, where the demo is to be quick.
-    people : int
-        Torsos drawn for the cycles that learn from them.
-    slices, targets : int
-        Slices per step and boxes per slice.
-    average : float
-        Decay of the exponential average of the weights; the average is what is saved.
-    """
-
+    # With warm restarts of the learning rate (Loshchilov & Hutter, ICLR 2017): a cycle starts from
+    # the averaged weights of the one before, with a fresh optimiser.
     cycles: tuple[Cycle, ...] = (
         Cycle(4200, COARSE),
         Cycle(5700, COARSE, cosine=8000),
         Cycle(1600, FINE, rate=6e-4, cosine=2200),
         Cycle(2000, FINE, rate=8e-4, torsos=True),
     )
+    # What the averaged weights are resized to when they are written: fewer places than they were
+    # trained with, where the demo is to be quick.
     shipped: SmallSam = field(default_factory=SmallSam)
     seed: int = 1
-    people: int = 160
-    slices: int = 4
-    targets: int = 8
+    people: int = 160  # torsos drawn for the cycles that learn from them
+    slices: int = 4  # per step
+    targets: int = 8  # boxes per slice
     warmup: int = 200
     weight_decay: float = 0.02
-    average: float = 0.998
+    average: float = 0.998  # decay of the exponential average of the weights, which is what is saved
 
     @property
     def steps(self) -> int:
@@ -188,15 +163,10 @@ class _Learner:
 
         fitted = resize_weights(self.average, self.cycle.size, self.recipe.shipped)
         save_small_sam(fitted, self.recipe.shipped, out, notes={"step": str(step), "recipe": repr(self.recipe)})
-        kept = {
-            "model": self.sam.state_dict(),
-            "helper": self.helper.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "average": self.average,
-            "history": history,
-            "step": step,
-            "recipe": storage.hash_value(asdict(self.recipe)),
-        }
+        parts = {"model": self.sam, "helper": self.helper, "optimiser": self.optimiser}
+        kept: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
+        kept |= {"average": self.average, "history": history, "step": step}
+        kept["recipe"] = storage.hash_value(asdict(self.recipe))
         with storage.write_atomically(state) as temporary:
             torch.save(kept, temporary)
 
@@ -220,15 +190,11 @@ def train_small_sam(
 
     Parameters
     ----------
-    recipe : Recipe
     out : Path
         The weights, safetensors in fp16; replaced every `save_every` steps.
-    state : Path
-        The checkpoint to go on from.
-    report : callable, optional
-        Called with (step, mean loss since the last call) at each save.
-    showing : callable, optional
-        Called with the number of torsos drawn so far, before the first step.
+    report, showing : callable, optional
+        Called with (step, mean loss since the last call) at each save; with the number of torsos
+        drawn so far, before the first step.
     limit_seconds : float
         Stop (with a checkpoint) after this long.
 
@@ -266,21 +232,11 @@ def train_small_sam(
 
 
 def run_training(*, seed: int, out: str, device: str = "auto", shorten: int = 1) -> pd.DataFrame:
-    """Train (or go on training) with a progress bar; what the training notebook calls.
+    """Train (or go on training) with a progress bar, as :func:`train_small_sam`; for the notebook.
 
-    Parameters
-    ----------
-    seed : int
-        Of the recipe; everything else is its default.
-    out : str
-        The weights file, relative to the repository; the state to go on from lies beside it.
-    shorten : int
-        Divides the steps of every cycle and the torsos, for a quick look.
-
-    Returns
-    -------
-    DataFrame
-        As :func:`train_small_sam`.
+    Of the recipe `seed` is chosen, and `shorten` divides the steps of every cycle and the torsos,
+    for a quick look. `out` is the weights file, relative to the repository; the state to go on from
+    lies beside it.
     """
     path = REPOSITORY / out
     whole = Recipe(seed=seed)
@@ -295,14 +251,16 @@ def run_training(*, seed: int, out: str, device: str = "auto", shorten: int = 1)
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
             bar.update(step - bar.n)
 
+        def show_torsos(count: int) -> None:
+            drawing.update(count - drawing.n)
+
+        state, every, chosen = (
+            path.with_suffix(".state.pt"),
+            max(1, min(100, recipe.steps // 10)),
+            choose_device(device),
+        )
         return train_small_sam(
-            recipe,
-            path,
-            state=path.with_suffix(".state.pt"),
-            device=choose_device(device),
-            save_every=max(1, min(100, recipe.steps // 10)),
-            report=show,
-            showing=lambda count: drawing.update(count - drawing.n),
+            recipe, path, state=state, device=chosen, save_every=every, report=show, showing=show_torsos
         )
 
 
@@ -329,13 +287,8 @@ def compute_loss(sam: Any, helper: torch.nn.Module, batch: list[Slice], device: 
         logits, scores = [], []
         for index, drawn in enumerate(batch):
             sparse, dense = sam.prompt_encoder(points=None, boxes=torch.from_numpy(drawn.boxes).to(device), masks=None)
-            low, score = sam.mask_decoder(
-                image_embeddings=features[index : index + 1],
-                image_pe=position,
-                sparse_prompt_embeddings=sparse,
-                dense_prompt_embeddings=dense,
-                multimask_output=False,
-            )
+            prompts = {"sparse_prompt_embeddings": sparse, "dense_prompt_embeddings": dense}
+            low, score = sam.mask_decoder(features[index : index + 1], position, **prompts, multimask_output=False)
             logits.append(low)
             scores.append(score)
         seen = functional.pixel_shuffle(helper(features), 4)
@@ -481,9 +434,8 @@ def _rate_at(step: int, cycle: Cycle, recipe: Recipe) -> float:
 
 def _group_parameters(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Decay matrices and kernels only: biases, norms, positions and learnt tokens stay free."""
-    decayed: list[torch.nn.Parameter] = []
-    free: list[torch.nn.Parameter] = []
+    groups: list[dict[str, Any]] = [{"params": [], "weight_decay": decay} for decay in (weight_decay, 0.0)]
     for name, parameter in network.named_parameters():
-        plain = parameter.ndim < 2 or "pos" in name or "token" in name or "embeddings" in name
-        (free if plain else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+        free = parameter.ndim < 2 or any(word in name for word in ("pos", "token", "embeddings"))
+        groups[free]["params"].append(parameter)
+    return groups

@@ -14,14 +14,6 @@ from helpers.report.pdf import print_report
 from helpers.report.sections import compose_report
 
 __all__ = [
-    "Report",
-    "Section",
-    "build_report",
-    "compose_report",
-    "export_notebook",
-    "find_leaks",
-    "make_scrubber",
-    "print_report",
-    "render_report",
-    "show_section",
-]
+    "Report", "Section", "build_report", "compose_report", "export_notebook", "find_leaks", "make_scrubber",
+    "print_report", "render_report", "show_section",
+]  # fmt: skip

@@ -9,13 +9,7 @@ PATH = Path(__file__).with_name("calibration.json")
 
 
 def describe_calibration(*, places: bool) -> str:
-    """Say how the audit did where the truth was known.
-
-    Parameters
-    ----------
-    places : bool
-        Say how well places on organs are found as well.
-    """
+    """Say how the audit did where the truth was known, with `places` on organs too."""
     kept = json.loads(PATH.read_text(encoding="utf-8"))
     fairness, spatial = kept["fairness"], kept["spatial"]
     said = [

@@ -33,7 +33,6 @@ def refuse_leaks(page: str, secrets: Mapping[str, str], *, shown: Iterable[str] 
 
     Parameters
     ----------
-    page : str
     secrets : mapping of str to str
         Text → what it is, from :meth:`helpers.report.scrubbing.Scrubber.list_secrets`.
     shown : iterable of str

@@ -21,14 +21,7 @@ _NO_WORDS = ("bdata", "dtype", "shape", "type", "uid", "source", "path", "templa
 
 
 def clean_notebook(notebook: Any, scrub: Scrubber) -> None:
-    """Take ids, paths, addresses, machine names and dates out of every output, in place.
-
-    Parameters
-    ----------
-    notebook : NotebookNode
-    scrub : Scrubber
-        From :func:`helpers.report.outputs.make_scrubber`.
-    """
+    """Take ids, paths, addresses, machine names and dates out of every output, in place."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [_clean_output(output, scrub) for output in cell.outputs]

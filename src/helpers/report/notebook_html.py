@@ -59,10 +59,8 @@ def export_notebook(executed: Path, target: Path, *, scrub: Scrubber | None = No
 
     Parameters
     ----------
-    executed : Path
-        The notebook with its outputs.
-    target : Path
-        The HTML file.
+    executed, target : Path
+        The notebook with its outputs, and the HTML file.
     scrub : Scrubber, optional
         Knows the study's ids (:func:`helpers.report.outputs.make_scrubber`); without it paths,
         addresses and dates are found.
@@ -93,20 +91,13 @@ def export_notebook(executed: Path, target: Path, *, scrub: Scrubber | None = No
     drawn = _draw_outputs(notebook, scrub)
     config = Config()
     config.TagRemovePreprocessor.remove_cell_tags = set(_HIDDEN_TAGS)
-    exporter = make_exporter_class()(
-        config=config,
-        extra_loaders=[DictLoader({"segfair.html.j2": _TEMPLATE})],
-        template_file="segfair.html.j2",
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        embed_images=True,
-        require_js_url="",
-        mathjax_url="",
-    )
+    name, loader = "segfair.html.j2", DictLoader({"segfair.html.j2": _TEMPLATE})
+    looks = {"exclude_input_prompt": True, "exclude_output_prompt": True, "embed_images": True}
+    from_network = {"require_js_url": "", "mathjax_url": ""}
+    exporter = make_exporter_class()(config=config, extra_loaders=[loader], template_file=name, **looks, **from_network)
     exporter.register_preprocessor(TagRemovePreprocessor(config=config), enabled=True)
-    page, _ = exporter.from_notebook_node(
-        notebook, resources={"plotlyjs": get_plotlyjs() if drawn else "", "svg_button": SVG_BUTTON_SCRIPT}
-    )
+    scripts = {"plotlyjs": get_plotlyjs() if drawn else "", "svg_button": SVG_BUTTON_SCRIPT}
+    page, _ = exporter.from_notebook_node(notebook, resources=scripts)
     storage.write_text(page, target)
     return target
 
@@ -126,9 +117,8 @@ def _draw_outputs(notebook: Any, scrub: Scrubber) -> int:
                 continue
             if _PLOTLY in data:
                 drawn += 1
-                output = new_output(
-                    "display_data", {"text/html": _draw_figure(data[_PLOTLY], f"figure-{drawn}", scrub)}
-                )
+                figure = _draw_figure(data[_PLOTLY], f"figure-{drawn}", scrub)
+                output = new_output("display_data", {"text/html": figure})
             elif _WIDGET in data:
                 output = new_output("display_data", {"text/html": _WIDGET_TEXT})
             kept.append(output)
@@ -139,24 +129,13 @@ def _draw_outputs(notebook: Any, scrub: Scrubber) -> int:
 def _draw_figure(figure: dict[str, Any], place: str, scrub: Scrubber) -> str:
     kept = {key: figure[key] for key in ("data", "layout", "frames") if key in figure}
     figure = clean_texts(clean_figure_words({"layout": {}, **kept}, scrub))
-    return pio.to_html(
-        figure,
-        config=CONFIG,
-        include_plotlyjs=False,
-        include_mathjax=False,
-        full_html=False,
-        validate=False,
-        auto_play=False,
-        div_id=place,
-        default_height=f"{figure['layout'].get('height') or 450}px",
-    )
+    height = f"{figure['layout'].get('height') or 450}px"
+    bare = dict.fromkeys(("include_plotlyjs", "include_mathjax", "full_html", "validate", "auto_play"), False)
+    return pio.to_html(figure, config=CONFIG, div_id=place, default_height=height, **bare)
 
 
 def _find_title(notebook: Any, executed: Path) -> str:
     """Return the notebook's first heading; its file name where there is none."""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            for line in cell.source.splitlines():
-                if line.startswith("# "):
-                    return line.removeprefix("# ").strip()
-    return executed.stem
+    prose = (cell.source.splitlines() for cell in notebook.cells if cell.cell_type == "markdown")
+    headings = (line.removeprefix("# ").strip() for lines in prose for line in lines if line.startswith("# "))
+    return next(headings, executed.stem)

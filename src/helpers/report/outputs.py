@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from helpers import provenance, storage
 from helpers.errors import StageError
 from helpers.fairness import average_subjects
 from helpers.fairness.confounding import VOLUME
+from helpers.fairness.groups import list_groups
 from helpers.models import KINDS
 from helpers.parameters import Parameters, Prompt, read_parameters
 from helpers.report import suppression
@@ -29,12 +30,6 @@ from helpers.schema import TABLES, Table, list_identifying
 from helpers.spatial import Template
 from helpers.statistics.covariates import split_covariates
 from helpers.vocabulary.words import is_known, name_for_people
-
-_READ = (
-    "cohort", "exclusions", "metrics", "groups", "disparity", "pairs", "matching", "adjusted_notes", "trends",
-    "trend_tests", "intersections", "model_gaps", "agreement", "agreement_groups", "against_agreement", "maps",
-    "slopes", "spatial_summary", "spatial_groups",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ class Outputs:
         cohort, table = self.parameters.cohort, self.included
         names = [self.parameters.title or "", self.parameters.name, *cohort.organs, *cohort.attributes]
         names += [*cohort.confounders, *(f"{model.name} {model.kind}" for model in self.parameters.models)]
-        groups = (suppression.list_groups(table[key]) for key in table if key.startswith("group_"))
+        groups = (list_groups(table[key]) for key in table if key.startswith("group_"))
         return [*names, *itertools.chain.from_iterable(groups)]
 
     @property
@@ -145,8 +140,8 @@ class Outputs:
     def levels(self) -> dict[Place, dict[str, dict[str, float]]]:
         """Means by (model, organ, attribute), metric and group, for the first page.
 
-        Groups of too few people are left out. Taken from groups.csv; measures that the study did
-        not compare (volume errors, by default) are averaged here.
+        From groups.csv, without groups of too few people; measures that the study did not compare
+        (volume errors, by default) are averaged here.
         """
         found: dict[Place, dict[str, dict[str, float]]] = {}
         for metric in dict.fromkeys((self.main_metric, *PLAIN_UNITS)):
@@ -174,8 +169,7 @@ class Outputs:
             return pd.DataFrame(columns=["model", "organ", "number", *names])
         cohort = included.assign(subject=included["person"], scan=included["number"])
         attributes = [name for name in self.attributes if f"group_{name}" in cohort]
-        for attribute in attributes:
-            column = cohort[f"group_{attribute}"]
+        for attribute, column in [(name, cohort[f"group_{name}"]) for name in attributes]:
             cohort[f"group_{attribute}"] = column.mask(column.astype(str).isin(self.small.get(attribute, set())))
         scans = metrics.assign(subject=metrics["person"], scan=metrics["number"])
         return average_subjects(scans, cohort, attributes, names)[0].drop(columns="subject")
@@ -208,84 +202,51 @@ def read_outputs(folder: Path) -> Outputs:
             "run `segfair run PARAMS`"
         )
     parameters = read_parameters(snapshot)
-    problems: list[str] = []
     attributes, min_group = list(parameters.cohort.attributes), parameters.fairness.min_group
-    tables = {name: _read(folder / TABLES[name].path, TABLES[name], problems) for name in _READ}
-    inference = _read_inference(folder, problems)
-    cohort = tables["cohort"]
-    scrub, people, numbers = _forget_names(cohort, folder, parameters.cohort.path)
-    small = suppression.find_small_groups(cohort, min_group)
-    groups = suppression.suppress_groups(tables["groups"], min_group, small)
-    disparity = suppression.suppress_disparity(tables["disparity"], groups, small)
+    problems: list[str] = []
+    wanted = ["agreement_groups", *(one.name for one in fields(Outputs) if one.name in TABLES)]
+    tables = {name: _read(folder, TABLES[name], problems) for name in wanted}
+    scrub, people, numbers = _forget_names(tables["cohort"], folder, parameters.cohort.path)
+    small = suppression.find_small_groups(tables["cohort"], min_group)
+    suppression.suppress_small(tables, attributes, min_group, small)
+    disparity = tables["disparity"]
     if disparity is not None and len(disparity) and "verdict" not in disparity:
         problems.append("fairness/disparity.csv has no verdicts, so that none is given: run 03_performance again.")
-    agreed = suppression.suppress_groups(tables["agreement_groups"], min_group, small)
-    spatial_groups = tables["spatial_groups"]
-    few = suppression.find_few(tables["spatial_summary"], spatial_groups, min_group, small)
-    if spatial_groups is not None and len(spatial_groups):
-        spatial_groups = spatial_groups[~suppression.is_few(spatial_groups, "group", few)].reset_index(drop=True)
+    for name in ("cohort", "exclusions", "inference", "metrics"):
+        tables[name] = _replace_names(tables[name], people, numbers, scrub)
+    del tables["agreement_groups"]
     return Outputs(
         parameters=parameters,
         run=provenance.read_run(folder),
-        cohort=_strip(_replace_names(cohort, people, numbers), scrub),
-        exclusions=_strip(_number(tables["exclusions"], numbers), scrub),
-        inference=_strip(_number(inference, numbers), scrub),
-        metrics=_strip(_replace_names(tables["metrics"], people, numbers), scrub),
-        groups=groups,
-        disparity=disparity,
-        pairs=suppression.suppress_pairs(tables["pairs"], small, min_group),
-        matching=suppression.suppress_pairs(tables["matching"], small, min_group),
-        adjusted_notes=tables["adjusted_notes"],
-        trends=tables["trends"],
-        trend_tests=tables["trend_tests"],
-        intersections=suppression.suppress_cells(tables["intersections"], attributes, small, min_group),
-        model_gaps=suppression.suppress_model_gaps(tables["model_gaps"], disparity),
-        agreement=suppression.suppress_disparity(tables["agreement"], agreed, small),
-        against_agreement=suppression.suppress_against(tables["against_agreement"], agreed, small),
-        maps=suppression.suppress_maps(tables["maps"], few),
-        slopes=suppression.suppress_slopes(tables["slopes"], min_group),
-        spatial_summary=suppression.suppress_summary(tables["spatial_summary"], few),
-        spatial_groups=spatial_groups,
         templates=_read_templates(folder, problems),
         small=small,
         problems=tuple(problems),
         secrets=scrub.list_secrets(),
+        **tables,
     )
 
 
 def make_scrubber(folder: Path) -> Scrubber:
-    """Return what takes the ids, paths and dates of a study out of texts.
+    """Return what takes the ids, paths and dates of a study's output folder out of texts.
 
-    Parameters
-    ----------
-    folder : Path
-        A study's output folder; without a readable cohort.parquet, paths, dates and addresses are
-        found all the same.
+    Without a readable cohort.parquet, paths, dates and addresses are found all the same.
     """
-    scrub, _, _ = _forget_names(_read(Path(folder) / TABLES["cohort"].path, TABLES["cohort"], []), Path(folder))
-    return scrub
+    return _forget_names(_read(Path(folder), TABLES["cohort"], []), Path(folder))[0]
 
 
-def _read(path: Path, table: Table, problems: list[str]) -> pd.DataFrame | None:
-    if not path.exists():
-        return None
-    try:
-        return storage.read_table(path, table)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
-    except Exception as error:  # any fault of a file: the rest of the report is still worth having
-        room = f"{path.parent.name}/" if path.parent.name in ("fairness", "spatial") else ""
-        problems.append(f"{room}{path.name} cannot be read ({type(error).__name__}): run its stage again.")
-        return None
-
-
-def _read_inference(folder: Path, problems: list[str]) -> pd.DataFrame | None:
-    tables = []
-    for path in sorted((folder / "predictions").glob("*/inference.parquet")):
-        table = _read(path, TABLES["inference"], problems)
-        if table is not None:
-            tables.append(table.assign(model=path.parent.name))
-    return pd.concat(tables, ignore_index=True) if tables else None
+def _read(folder: Path, table: Table, problems: list[str]) -> pd.DataFrame | None:
+    """Return a table, that of all models together; None where it is absent or cannot be read."""
+    found = []
+    for path in sorted(folder.glob(table.path.replace("<model>", "*"))):
+        try:
+            one = storage.read_table(path, table)
+            found.append(one.assign(model=path.parent.name) if "<model>" in table.path else one)
+        except pd.errors.EmptyDataError:
+            found.append(pd.DataFrame())
+        except Exception as error:  # any fault of a file: the rest of the report is still worth having
+            name = table.path.removeprefix("predictions/<model>/")
+            problems.append(f"{name} cannot be read ({type(error).__name__}): run its stage again.")
+    return pd.concat(found, ignore_index=True) if found else None
 
 
 def _read_templates(folder: Path, problems: list[str]) -> dict[str, Template]:
@@ -314,30 +275,22 @@ def _forget_names(
     return Scrubber(numbers, people, paths, folders), people, numbers
 
 
-def _replace_names(table: pd.DataFrame | None, people: dict[str, int], numbers: dict[str, int]) -> pd.DataFrame | None:
-    if table is None or "subject" not in table:
-        return table
-    return _number(table.assign(person=table["subject"].astype(str).map(people).astype("Int64")), numbers)
-
-
-def _number(table: pd.DataFrame | None, numbers: dict[str, int]) -> pd.DataFrame | None:
-    if table is None or "number" in table or "scan" not in table:
-        return table
-    return table.assign(number=table["scan"].astype(str).map(numbers).astype("Int64"))
+def _replace_names(
+    table: pd.DataFrame | None, people: dict[str, int], numbers: dict[str, int], scrub: Scrubber
+) -> pd.DataFrame | None:
+    """Put numbers for people and scans, and scrub what was written about one."""
+    if table is None:
+        return None
+    if "subject" in table:
+        table = table.assign(person=table["subject"].astype(str).map(people).astype("Int64"))
+    if "number" not in table and "scan" in table:
+        table = table.assign(number=table["scan"].astype(str).map(numbers).astype("Int64"))
+    table = table.drop(columns=[name for name in list_identifying() if name in table])
+    scrubbed = [name for name in ("reason", "error", "note") if name in table]
+    return table.assign(**{name: [scrub(text) for text in table[name]] for name in scrubbed})
 
 
 def _read_covariates(told: Any) -> list[str]:
     """Return the covariates that a cell of adjusted_notes.csv names, for people."""
     names = split_covariates(told) if is_known(told) else []
     return ["organ size" if name == VOLUME else name_for_people(name) for name in names]
-
-
-def _strip(table: pd.DataFrame | None, scrub: Scrubber) -> pd.DataFrame | None:
-    """Drop what names a person and scrub what was written about one."""
-    if table is None:
-        return None
-    table = table.drop(columns=[name for name in list_identifying() if name in table])
-    for name in ("reason", "error", "note"):
-        if name in table:
-            table[name] = [scrub(text) for text in table[name]]
-    return table

@@ -13,24 +13,16 @@ from helpers.errors import StageError
 
 # The page is given time to draw its figures, and no header that would print the file's path.
 _FLAGS = (
-    "--hide-scrollbars",
-    "--enable-unsafe-swiftshader",
-    "--run-all-compositor-stages-before-draw",
-    "--virtual-time-budget=60000",
-    "--no-pdf-header-footer",
-)
+    "--hide-scrollbars", "--enable-unsafe-swiftshader", "--run-all-compositor-stages-before-draw",
+    "--virtual-time-budget=60000", "--no-pdf-header-footer",
+)  # fmt: skip
 _SECONDS = 600
 
 
 def print_report(page: Path, *, seconds: int = _SECONDS) -> Path:
     """Print ``report.html`` to ``report.pdf`` beside it and return the path.
 
-    Parameters
-    ----------
-    page : Path
-        From :func:`helpers.report.build_report`.
-    seconds : int
-        How long the browser may take.
+    `page` is from :func:`helpers.report.build_report`; the browser may take so many `seconds`.
 
     Raises
     ------

@@ -37,21 +37,10 @@ _DATE = re.compile(r"\b(?:19|20)\d{2}(?:-\d{2}-\d{2}|(?:0[1-9]|1[0-2])(?:0[1-9]|
 class Scrubber:
     """Takes ids, paths, addresses and dates out of messages.
 
-    Parameters
-    ----------
-    numbers : dict of str to int
-        Study-local number of each scan id.
-    subjects : iterable of str
-        Ids of people.
-    paths : iterable of str
-        Known paths; their file names are known too.
-    folders : iterable of str
-        Known folders, by their whole path alone: the last part of a study's own is its name.
-
-    Notes
-    -----
-    An id that is a number of up to three digits cannot be told from other numbers: it is replaced
-    only after a word such as "scan" or "subject".
+    It knows the study-local number of each scan id, the ids of people, `paths` with their file
+    names, and `folders` by their whole path alone: the last part of a study's own is its name. An
+    id that is a number of up to three digits cannot be told from other numbers: it is replaced only
+    after a word such as "scan" or "subject".
     """
 
     def __init__(
@@ -61,37 +50,29 @@ class Scrubber:
         paths: Iterable[str] = (),
         folders: Iterable[str] = (),
     ) -> None:
-        numbers = numbers or {}
         self._words = dict.fromkeys(map(str, subjects), "the person")
-        self._words |= {scan: f"scan {number:03d}" for scan, number in numbers.items()}
+        self._words |= {scan: f"scan {number:03d}" for scan, number in (numbers or {}).items()}
         files: dict[str, str] = {}
         for path in map(str, paths):
-            files[path] = "the file"
-            files[Path(path).name] = "the file"
-            files[str(Path(path).parent)] = "the folder"
+            files |= {path: "the file", Path(path).name: "the file", str(Path(path).parent): "the folder"}
         files |= dict.fromkeys(map(str, folders), "the folder")
         files = {text: word for text, word in files.items() if len(text) > 3}
         self._files = sorted(files.items(), key=lambda item: len(item[0]), reverse=True)
-        free = sorted((key for key in self._words if not re.fullmatch(r"\d{1,3}", key)), key=len, reverse=True)
-        bound = sorted((key for key in self._words if re.fullmatch(r"\d{1,3}", key)), key=len, reverse=True)
-        self._free_words = free
-        self._free = _compile_any(free)
-        self._bound = _compile_any(
-            bound, after=r"(\b(?:scan|subject|case|patient|person|participant|id)s?[ #:=]*['\"]?)", ignore_case=True
-        )
+        ids = sorted(self._words, key=len, reverse=True)
+        self._free_words = [key for key in ids if not re.fullmatch(r"\d{1,3}", key)]
+        self._free = _compile_any(self._free_words)
+        after = r"(\b(?:scan|subject|case|patient|person|participant|id)s?[ #:=]*['\"]?)"
+        bound = [key for key in ids if re.fullmatch(r"\d{1,3}", key)]
+        self._bound = _compile_any(bound, after=after, ignore_case=True)
         self._machine = _compile_any(name_machine(), ignore_case=True)
 
     def list_secrets(self) -> dict[str, str]:
         """Return what no page may show, and what each is: ids, files, paths, this machine."""
-        told = {
-            "the person": "the id of a person",
-            "the file": "the path of a file",
-            "the folder": "the path of a folder",
-        }
-        secrets = {key: told.get(word, "the id of a scan") for key, word in self._words.items()}
+        ids = {key: "a person" if word == "the person" else "a scan" for key, word in self._words.items()}
+        secrets = {key: f"the id of {whose}" for key, whose in ids.items()}
         # The name of a folder alone may be any word: an organ, a model.
         secrets |= {
-            text: told[word]
+            text: f"the path of {word.replace('the', 'a')}"
             for text, word in self._files
             if "." in text.strip(".") or text.count("/") + text.count("\\") > 1
         }

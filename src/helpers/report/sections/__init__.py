@@ -20,32 +20,15 @@ from helpers.report.sections.spatial import compose_spatial
 from helpers.vocabulary.words import name_for_people
 
 _COMPOSERS: tuple[Callable[[Outputs], Section], ...] = (
-    compose_answers,
-    compose_people,
-    compose_losses,
-    compose_performance,
-    compose_spatial,
-    compose_limits,
-    compose_glossary,
-    compose_methods,
-    compose_checklist,
-)
+    compose_answers, compose_people, compose_losses, compose_performance, compose_spatial, compose_limits,
+    compose_glossary, compose_methods, compose_checklist,
+)  # fmt: skip
 
 
 def compose_report(folder: Path) -> Report:
     """Put together the report of an output folder, from the tables in it.
 
-    A stage that has not been run is said so in its section.
-
-    Parameters
-    ----------
-    folder : Path
-        A study's output folder.
-
-    Raises
-    ------
-    StageError
-        It is no study's output folder.
+    A stage that has not been run is said so in its section; StageError where it is no study's.
     """
     return compose_outputs(read_outputs(Path(folder)))
 

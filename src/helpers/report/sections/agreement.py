@@ -45,9 +45,8 @@ def compose_agreement(outputs: Outputs) -> list[Block]:
         return []
     rows = [_tabulate(row, metric, alpha) for row in agreement.to_dict("records") if is_known(row["gap"])]
     if rows:
-        numeric = ("Gap", "95 % interval", "Adjusted p")
-        caption = "Agreement, group against group"
-        blocks.append(Table(caption, pd.DataFrame(rows), numeric=numeric, folded=len(rows) > 12))
+        frame, numeric = pd.DataFrame(rows), ("Gap", "95 % interval", "Adjusted p")
+        blocks.append(Table("Agreement, group against group", frame, numeric=numeric, folded=len(rows) > 12))
     who = list_words((kind if kind == "annotators" else f"repeated {kind}" for kind in parts), last="or")
     why = " ".join(_WHY[kind] for kind in parts)
     return [Heading(f"How well {who or 'annotators'} agree"), Text(f"{why} This may differ between groups."), *blocks]

@@ -80,13 +80,9 @@ def _answer(outputs: Outputs) -> list[Block]:
 
 def _tell_who(outputs: Outputs) -> list[Block]:
     included, models = outputs.included, outputs.parameters.models
-    whom = describe_people(
-        included["person"].nunique(),
-        len(included),
-        [model.name for model in models],
-        phantoms=outputs.is_phantoms,
-        annotators=[model.name for model in models if model.annotator],
-    )
+    people, scans, names = included["person"].nunique(), len(included), [model.name for model in models]
+    annotators = [model.name for model in models if model.annotator]
+    whom = describe_people(people, scans, names, phantoms=outputs.is_phantoms, annotators=annotators)
     prompts = describe_prompts(outputs.prompts, outputs.ready_made)
     blocks: list[Block] = [Text(whom, lead="Which models, whose scans?"), Bullets(tuple(tell_groups(outputs)))]
     return [*blocks, Text(prompts)] if prompts else blocks
@@ -94,12 +90,9 @@ def _tell_who(outputs: Outputs) -> list[Block]:
 
 def _tell_answers(outputs: Outputs) -> list[Block]:
     fairness, rows, found = outputs.parameters.fairness, outputs.comparisons, outputs.found
-    told = [
-        tell.describe_model(
-            model.name, rows[rows["model"] == model.name], alpha=fairness.alpha, levels=outputs.levels
-        )
-        for model in outputs.parameters.models
-    ]  # fmt: skip
+    names, alpha = [model.name for model in outputs.parameters.models], fairness.alpha
+    parts = {name: rows[rows["model"] == name] for name in names}
+    told = [tell.describe_model(name, parts[name], alpha=alpha, levels=outputs.levels) for name in names]
     blocks: list[Block] = [Heading("For whom does it work worse, and by how much?"), Bullets(tuple(told))]
     disparity = outputs.disparity if outputs.disparity is not None else pd.DataFrame()
     others = tell.describe_other_measures(disparity, outputs.main_metric, fairness.alpha)
@@ -149,15 +142,13 @@ def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:
         match = outputs.find_match(row)
         matched = tell.describe_match(match, float(row["gap"])) if match is not None else ""
         where_row, where = places.get(place, (None, ""))
+        adjusted = tell.describe_adjustment(row, _list_covariates(outputs, row))
         answers = (
             ("By how much?", start_sentence(amount)),
             ("In mm and ml", tell.describe_plain_units(row, levels)),
             ("Where in the organ?", describe_place_of_gap(place[1], where_row, where)),
             ("Is it organ size?", tell.describe_size_share(row) if metric == "dice" else ""),
-            (
-                "Is it something else recorded?",
-                f"{tell.describe_adjustment(row, _list_covariates(outputs, row))} {matched}".strip(),
-            ),
+            ("Is it something else recorded?", f"{adjusted} {matched}".strip()),
         )
         told = f"worse for “{row['worst_group']}” than for “{row['best_group']}”"
         if tell.differs_by_ranks_alone(row, alpha):

@@ -55,6 +55,7 @@ def compose_checklist(outputs: Outputs) -> Section:
 def _answer_claim(outputs: Outputs) -> dict[str, str]:
     parameters, fairness = outputs.parameters, outputs.parameters.fairness
     drawn, packages = outputs.is_phantoms, "; packages and their versions under “Methods”"
+    truth, failures = "drawn together with the phantoms: the truth is known", "failures by reason, empty masks counted"
     return {
         "7 Data sources": "computer-drawn phantoms" if drawn else NOT_RECORDED,
         "8 Inclusion and exclusion criteria": _tell_criteria(outputs),
@@ -63,10 +64,7 @@ def _answer_claim(outputs: Outputs) -> dict[str, str]:
         "recorded",
         "12 Missing data": _tell_missing(outputs),
         "13 Image acquisition protocol": _tell_acquisition(outputs),
-        "14–16 Reference standard: definition, rationale, annotators": "drawn together with the phantoms: the truth is "
-        "known"
-        if drawn
-        else NOT_RECORDED,
+        "14–16 Reference standard: definition, rationale, annotators": truth if drawn else NOT_RECORDED,
         "18 Variability between annotators": NOT_RECORDED,
         "20 Level at which partitions are disjoint": "no model was trained here; whether these people were among a "
         "model's training data is not recorded",
@@ -81,9 +79,7 @@ def _answer_claim(outputs: Outputs) -> dict[str, str]:
         "35 Numbers included and excluded": _tell_flow(outputs),
         "36 Demographic characteristics": _refer(outputs.cohort is not None, _WHO),
         "37 Performance with uncertainty": _refer(outputs.is_compared, f"{_PERFORMANCE}, overall and by group"),
-        "39 Failure analysis": _refer(
-            outputs.inference is not None, "“Left out” in this report: failures by reason, empty masks counted"
-        ),
+        "39 Failure analysis": _refer(outputs.inference is not None, f"“Left out” in this report: {failures}"),
         "40 Limitations": _LIMITS,
         "43 Availability of software, models, data": f"segfair {__version__} is open source (Apache-2.0); models and "
         "data: not recorded",
@@ -119,12 +115,10 @@ def _answer_tripod(outputs: Outputs) -> dict[str, str]:
 def _answer_metrics_reloaded(outputs: Outputs) -> dict[str, str]:
     measures = [find_measure(name) for name in outputs.parameters.fairness.metrics]
     families = {
-        family: list_words(measure.long_name for measure in measures if measure.family == family) or "none"
+        family.capitalize(): list_words(measure.long_name for measure in measures if measure.family == family) or "none"
         for family in ("overlap", "boundary")
     }
-    return {
-        "Overlap": families["overlap"],
-        "Boundary": families["boundary"],
+    return families | {
         "Tolerance of the surface Dice": f"{tell_tolerance(outputs)}; whether that is the variability between experts "
         "is not recorded",
         "Organs of different size": "Dice beside the size-free boundary error; expected and excess gaps",

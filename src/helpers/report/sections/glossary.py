@@ -13,72 +13,46 @@ from helpers.vocabulary.verdicts import Verdict
 _PLACE = ("glossary", "Words and measures", "Glossary")
 # Solid lines are the expert's, dashed ones the model's; no text comes from data.
 _DRAWINGS = Path(__file__).parents[1] / "templates" / "drawings"
-# Drawing, word, meaning.
-_WORDS = (
-    ("", "Group mean", "The mean over people, not over scans: several scans of one person are averaged first."),
-    (
-        "gap",
-        "Gap",
-        "The difference between the group that does best and the group that does worst on average, by one attribute.",
-    ),
-    (
-        "excess_gap",
-        "Expected gap and excess gap",
-        "The gap in Dice that would appear if everyone had the same boundary error is the part due to organ size "
-        "(expected gap, “size alone”). The rest is the excess gap: what organ size does not explain.",
-    ),
-    (
-        "adjusted_gap",
-        "Adjusted gap",
-        "The gap between the same two groups, adjusted for the other attributes and the recorded confounders by a "
-        "linear model. What was not recorded is not adjusted for.",
-    ),
-    (
-        "",
-        "Matched pairs",
-        "A second way to compare like with like: people of the two groups are paired one by one by age, BMI and so on, "
-        "and only pairs are compared.",
-    ),
-    (
-        "interval",
-        "95 % interval",
-        "The range of gaps that the data are compatible with, from drawing people again and again (bootstrap). Its far "
-        "end is a gap that cannot be ruled out.",
-    ),
-    ("", "Adjusted p", "How easily chance alone would give such a difference, adjusted for the number of tests made."),
-)
+_WORDS = {
+    "Group mean": "The mean over people, not over scans: several scans of one person are averaged first.",
+    "Gap": "The difference between the group that does best and the group that does worst on average, by one "
+    "attribute.",
+    "Expected gap and excess gap": "The gap in Dice that would appear if everyone had the same boundary error is the "
+    "part due to organ size (expected gap, “size alone”). The rest is the excess gap: what organ size does not "
+    "explain.",
+    "Adjusted gap": "The gap between the same two groups, adjusted for the other attributes and the recorded "
+    "confounders by a linear model. What was not recorded is not adjusted for.",
+    "Matched pairs": "A second way to compare like with like: people of the two groups are paired one by one by age, "
+    "BMI and so on, and only pairs are compared.",
+    "95 % interval": "The range of gaps that the data are compatible with, from drawing people again and again "
+    "(bootstrap). Its far end is a gap that cannot be ruled out.",
+    "Adjusted p": "How easily chance alone would give such a difference, adjusted for the number of tests made.",
+}
+_DRAWN = {
+    "Gap": "gap", "Expected gap and excess gap": "excess_gap", "Adjusted gap": "adjusted_gap",
+    "95 % interval": "interval", "Verdicts and margin": "verdicts",
+}  # fmt: skip
 
 
 def compose_glossary(outputs: Outputs) -> Section:
     """Compose the words and measures: of the measures, those of the study and the volume error."""
-    fairness = outputs.parameters.fairness
-    measures = map(find_measure, dict.fromkeys((*fairness.metrics, "volume_error_ml")))
+    fairness, tolerance = outputs.parameters.fairness, tell_tolerance(outputs)
+    measures = {
+        f"{measure.long_name}{f' ({measure.unit})' if measure.unit else ''}": measure
+        for measure in map(find_measure, dict.fromkeys((*fairness.metrics, "volume_error_ml")))
+    }
     verdicts = " ".join(f"{verdict.sign} {verdict.word}: {verdict.meaning}." for verdict in Verdict)
-    entries = (
-        *(
-            (
-                measure.key,
-                f"{measure.long_name}{f' ({measure.unit})' if measure.unit else ''}",
-                measure.meaning.format(tolerance=tell_tolerance(outputs)),
-            )
-            for measure in measures
-        ),
-        *_WORDS,
-        (
-            "verdicts",
-            "Verdicts and margin",
-            f"The margin is the largest difference considered unimportant, set before looking. {verdicts} Equivalence "
-            "is shown by two one-sided tests at 5 %, which is a 90 % interval inside the margin, so the 95 % interval "
-            "may reach a little beyond it.",
-        ),
-        (
-            "",
-            "Minimum detectable difference",
-            f"The true difference that a study of these people would find in {100 * fairness.power:.0f} of 100 "
-            "repetitions, in a single test. Smaller ones are easily missed.",
-        ),
-    )
-    terms = tuple(Term(name, meaning, _read_drawing(key)) for key, name, meaning in entries)
+    entries = {
+        **{name: measure.meaning.format(tolerance=tolerance) for name, measure in measures.items()},
+        **_WORDS,
+        "Verdicts and margin": "The margin is the largest difference considered unimportant, set before looking. "
+        f"{verdicts} Equivalence is shown by two one-sided tests at 5 %, which is a 90 % interval inside the margin, "
+        "so the 95 % interval may reach a little beyond it.",
+        "Minimum detectable difference": "The true difference that a study of these people would find in "
+        f"{100 * fairness.power:.0f} of 100 repetitions, in a single test. Smaller ones are easily missed.",
+    }
+    drawn = _DRAWN | {name: measure.key for name, measure in measures.items()}
+    terms = tuple(Term(name, meaning, _read_drawing(drawn.get(name, ""))) for name, meaning in entries.items())
     return Section(*_PLACE, (Terms(terms),))
 
 

@@ -49,10 +49,5 @@ def compose_limits(outputs: Outputs) -> Section:
         total, excluded = count_exclusions(outputs)
         differ = " If they differ from the rest, so may the results." if excluded else ""
         items.append(f"{describe_exclusions(total, excluded)}{differ}")
-    return Section(
-        *_PLACE,
-        (
-            Bullets(tuple(item for item in items if item)),
-            Text(describe_calibration(places=places), lead="How well does the audit do?"),
-        ),
-    )
+    tried = Text(describe_calibration(places=places), lead="How well does the audit do?")
+    return Section(*_PLACE, (Bullets(tuple(item for item in items if item)), tried))

@@ -30,8 +30,9 @@ def compose_losses(outputs: Outputs) -> Section:
 
 def _count_reasons(outputs: Outputs, cohort: pd.DataFrame) -> list[Block]:
     left_out = cohort[~cohort["included"].astype(bool)]
-    counted = count_reasons(left_out if outputs.exclusions is None else outputs.exclusions) if len(left_out) else []
-    rows = pd.DataFrame({"Reason": [text for text, _ in counted], "Scans": [str(number) for _, number in counted]})
+    told = left_out if outputs.exclusions is None else outputs.exclusions
+    counted = count_reasons(told["reason"], told.get("kind")) if len(left_out) else []
+    rows = pd.DataFrame(counted, columns=["Reason", "Scans"]).astype(str)
     return [Table("Scans left out, by reason", rows, numeric=("Scans",))] if counted else []
 
 
@@ -43,29 +44,20 @@ def _count_statuses(metrics: pd.DataFrame) -> Table:
     """Return every convention with how often it applied to each model, zeros too."""
     counts = metrics.groupby(["status", "model"], observed=True).size()
     columns = {model: f"{model} (organs of scans)" for model in metrics["model"].unique()}
-    rows = [
-        {
-            "What happened": _find_status(key).meaning,
-            "What it counts as": _find_status(key).counts_as,
-            **{column: str(int(counts.get((key, model), 0))) for model, column in columns.items()},
-        }
-        for key in dict.fromkeys((*STATUSES, *metrics["status"]))
-        if key != "ok"
-    ]
+    rows = []
+    for status in (_find_status(key) for key in dict.fromkeys((*STATUSES, *metrics["status"])) if key != "ok"):
+        row = {"What happened": status.meaning, "What it counts as": status.counts_as}
+        rows.append(row | {name: str(int(counts.get((status.key, model), 0))) for model, name in columns.items()})
     return Table("Conventions, and how often they applied", pd.DataFrame(rows), numeric=tuple(columns.values()))
 
 
 def _count_by_organ(metrics: pd.DataFrame) -> Block:
     counts = metrics[metrics["status"] != "ok"].groupby(["model", "organ", "status"], sort=False, observed=True).size()
     rows = [
-        {
-            "Model": model,
-            "Organ": name_organ(organ),
-            "Scans": str(number),
-            "What happened": _find_status(status).meaning,
-        }
+        (model, name_organ(organ), str(number), _find_status(status).meaning)
         for (model, organ, status), number in counts.items()
     ]
     if not rows:
         return Text("Every organ of every scan could be measured.")
-    return Table("Scans without an ordinary result", pd.DataFrame(rows), numeric=("Scans",), folded=len(rows) > 8)
+    frame = pd.DataFrame(rows, columns=["Model", "Organ", "Scans", "What happened"])
+    return Table("Scans without an ordinary result", frame, numeric=("Scans",), folded=len(rows) > 8)

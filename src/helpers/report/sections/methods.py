@@ -8,7 +8,7 @@ import pandas as pd
 
 from helpers import __version__
 from helpers.fairness.audit import INTERVAL_METHOD
-from helpers.report.blocks import Bullets, Heading, Section, Table, Text
+from helpers.report.blocks import Block, Bullets, Heading, Section, Table, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import count_groups, label_attribute, tell_tolerance
 from helpers.report.sentences.study import describe_prompt, describe_prompts
@@ -41,19 +41,11 @@ _REFERENCES = {
 def compose_methods(outputs: Outputs) -> Section:
     """Compose a paragraph fit to paste, its references, and where the numbers come from."""
     facts = pd.DataFrame(_list_facts(outputs).items(), columns=["What", "Which"])
-    return Section(
-        *_PLACE,
-        (
-            Text(_write_paragraph(outputs), lead="To paste into a paper"),
-            Heading("References"),
-            Bullets(tuple(_list_references(outputs))),
-            Heading("What was compared"),
-            _tabulate_models(outputs),
-            _tabulate_groups(outputs),
-            Heading("Provenance"),
-            Table("What the numbers were made with", facts),
-        ),
-    )
+    blocks: list[Block] = [Text(_write_paragraph(outputs), lead="To paste into a paper")]
+    blocks += [Heading("References"), Bullets(tuple(_list_references(outputs)))]
+    blocks += [Heading("What was compared"), _tabulate_models(outputs), _tabulate_groups(outputs)]
+    blocks += [Heading("Provenance"), Table("What the numbers were made with", facts)]
+    return Section(*_PLACE, tuple(blocks))
 
 
 def _list_facts(outputs: Outputs) -> dict[str, str]:
@@ -139,11 +131,7 @@ def _tabulate_models(outputs: Outputs) -> Table:
 
 
 def _tabulate_groups(outputs: Outputs) -> Table:
-    rows = [
-        {
-            "Attribute": label_attribute(outputs, name),
-            "Groups": list_words(count_groups(outputs, name)) or "not known before 01_cohort has run",
-        }
-        for name in outputs.attributes
-    ]
+    groups = {name: list_words(count_groups(outputs, name)) for name in outputs.attributes}
+    unknown = "not known before 01_cohort has run"
+    rows = [{"Attribute": label_attribute(outputs, name), "Groups": told or unknown} for name, told in groups.items()]
     return Table("Groups", pd.DataFrame(rows))

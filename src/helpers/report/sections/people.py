@@ -24,12 +24,9 @@ def compose_people(outputs: Outputs) -> Section:
     people = included.drop_duplicates("person")
     who = count(len(people), "phantom") if outputs.is_phantoms else count(len(people), "person", "people")
     modalities = f" by modality ({_count_modalities(included, min_group)})" if "modality" in included else ""
-    repeated = (
-        " Several scans of one person count as one person in every group comparison."
-        if len(included) > len(people)
-        else ""
-    )
-    blocks: list[Block] = [Text(f"{who} with {count(len(included), 'scan')}{modalities}.{repeated}")]
+    repeated = " Several scans of one person count as one person in every group comparison."
+    told = f"{who} with {count(len(included), 'scan')}{modalities}."
+    blocks: list[Block] = [Text(told + (repeated if len(included) > len(people) else ""))]
     rows = [row for attribute in outputs.attributes for row in _count_groups(outputs, attribute, people)]
     if rows:
         frame = pd.DataFrame(rows).fillna("")

@@ -20,6 +20,12 @@ from helpers.vocabulary.words import POOLED, SPREADS, compare_p, format_estimate
 
 _PLACE = ("performance", "How well each model does, and for whom worse", "Performance")
 _MOST_DOTS = 9
+_HOW_PEOPLE = (
+    "Each dot is one person, the half violin beside the dots is their distribution, the black mark the group's mean "
+    "with its 95 % interval. See how far the groups overlap, and whether a few people or all of them make the "
+    "difference."
+)
+_PAIRS_P = "p, adjusted for pairs"
 _DETECTABLE = "Minimum detectable difference"
 
 
@@ -35,14 +41,11 @@ def compose_performance(outputs: Outputs) -> Section:
     if not outputs.is_compared:
         told = describe_no_statistics(len(outputs.included), outputs.parameters.fairness.min_group)
         return Section(*_PLACE, (overall, Note(told)))
+    others = (_draw_people, _draw_trends, _draw_intersections, _compare_models, compose_agreement)
     blocks = [
         overall,
         *_draw_gaps(outputs, escape_for_plotly(outputs.disparity)),
-        *_draw_people(outputs),
-        *_draw_trends(outputs),
-        *_draw_intersections(outputs),
-        *_compare_models(outputs),
-        *compose_agreement(outputs),
+        *(block for compose in others for block in compose(outputs)),
         Heading("Every comparison in numbers"),
         _tabulate_gaps(outputs, outputs.disparity),
         *_tabulate_pairs(outputs),
@@ -92,29 +95,17 @@ def _draw_people(outputs: Outputs) -> list[Block]:
     if outputs.metrics is None or metric not in outputs.metrics or not rows:
         return []
     told = outputs.found or [max(rows, key=lambda row: row["gap"])]
-    people = escape_for_plotly(outputs.average_people([metric]))
+    people, groups = escape_for_plotly(outputs.average_people([metric])), escape_for_plotly(outputs.groups)
+    least = outputs.parameters.fairness.min_group
     which = "the differences shown" if outputs.found else "the largest gap"
     blocks: list[Block] = [Heading(f"The people behind {which}")]
     pairs = dict.fromkeys((row["model"], row["attribute"]) for row in sorted(told, key=lambda row: -row["gap"]))
     for model, attribute in list(pairs)[:_MOST_DOTS]:
         wanted = {row["organ"] for row in told if (row["model"], row["attribute"]) == (model, attribute)} | {POOLED}
         organs = [organ for organ in dict.fromkeys(people["organ"]) if organ in wanted]
-        least = outputs.parameters.fairness.min_group
-        blocks.append(
-            Figure(
-                plot_group_people(
-                    hide_small_groups(people, metric, attribute, least),
-                    metric,
-                    attribute,
-                    model=model,
-                    organs=organs,
-                    groups=escape_for_plotly(outputs.groups),
-                ),
-                "Each dot is one person, the half violin beside the dots is their distribution, the black mark the "
-                "group's mean with its 95 % interval. See how far the groups overlap, and whether a few people or all "
-                "of them make the difference.",
-            )
-        )
+        shown = hide_small_groups(people, metric, attribute, least)
+        figure = plot_group_people(shown, metric, attribute, model=model, organs=organs, groups=groups)
+        blocks.append(Figure(figure, _HOW_PEOPLE))
     if len(pairs) > _MOST_DOTS:
         blocks.append(Text(f"{len(pairs) - _MOST_DOTS} more such figures are in the notebook 03_performance."))
     return blocks
@@ -200,38 +191,31 @@ def _tabulate_pairs(outputs: Outputs) -> list[Block]:
     pairs = outputs.pairs
     if pairs is None or pairs.empty or not {"group_a", "test", "p"} <= set(pairs):
         return []
-    rows = [
-        {
-            **name_row(row),
-            "Measure": find_measure(str(row["metric"])).name,
-            "Groups": f"“{row['group_a']}” and “{row['group_b']}”",
-            "Test": row["test"],
-            "p, adjusted for pairs": compare_p(row["p"]),
-        }
-        for row in pairs[pairs["p"].notna()].to_dict("records")
-    ]
+    rows = []
+    for row in pairs[pairs["p"].notna()].to_dict("records"):
+        measure, groups = find_measure(str(row["metric"])).name, f"“{row['group_a']}” and “{row['group_b']}”"
+        cells = {"Measure": measure, "Groups": groups, "Test": row["test"], _PAIRS_P: compare_p(row["p"])}
+        rows.append(name_row(row) | cells)
     caption = "Which groups differ from which, where there are more than two"
-    numeric = ("p, adjusted for pairs",)
-    return [Table(caption, pd.DataFrame(rows), numeric=numeric, folded=True)] if rows else []
+    return [Table(caption, pd.DataFrame(rows), numeric=(_PAIRS_P,), folded=True)] if rows else []
 
 
 def _tabulate_spreads(outputs: Outputs) -> list[Block]:
     """Return the measures of spread that papers quote, of the main metric."""
     metric, numeric = outputs.main_metric, tuple(SPREADS.values())
-    rows = [
-        {
-            **name_row(row),
-            **{
-                told: format_estimate(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high"), metric)
-                for name, told in SPREADS.items()
-            },
+
+    def tabulate(row: Row) -> dict[str, str]:
+        cells = {
+            told: (row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high")) for name, told in SPREADS.items()
         }
-        for row in outputs.comparisons.to_dict("records")
-        if is_known(row["gap"]) and any(is_known(row.get(name)) for name in SPREADS)
-    ]
+        return name_row(row) | {told: format_estimate(*ends, metric) for told, ends in cells.items()}
+
+    records = [row for row in outputs.comparisons.to_dict("records") if is_known(row["gap"])]
+    rows = [tabulate(row) for row in records if any(is_known(row.get(name)) for name in SPREADS)]
     if not rows:
         return []
     name = find_measure(metric).name
+    caption = f"Measures of spread that papers quote, {name} (95 % interval)"
     return [
         Text(
             f"Papers quote other measures of how far the groups' means in {name} lie apart. The SD between groups is "
@@ -240,10 +224,5 @@ def _tabulate_spreads(outputs: Outputs) -> list[Block]:
             "spread: FairSeg's (ESSP) divides it by 1 + the sum of the groups' distances from it, FairMedFM's by 1 + "
             "the SD; the two are not comparable. None of them is tested, and none adjusts for anything."
         ),
-        Table(
-            f"Measures of spread that papers quote, {name} (95 % interval)",
-            drop_empty(rows, numeric),
-            numeric=numeric,
-            folded=True,
-        ),
+        Table(caption, drop_empty(rows, numeric), numeric=numeric, folded=True),
     ]

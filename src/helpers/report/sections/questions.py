@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from helpers.fairness.groups import list_groups
 from helpers.report.blocks import Block, Bullets, Note, Table
 from helpers.report.outputs import Outputs
 from helpers.report.sentences.gaps import Row
-from helpers.report.sentences.study import describe_failures, describe_groups, describe_uneven_failures, merge_reasons
-from helpers.report.suppression import count_people, list_groups
+from helpers.report.sentences.study import count_reasons, describe_failures, describe_groups, describe_uneven_failures
+from helpers.report.suppression import count_people
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import UNITS, UNKNOWN, format_estimate, format_number, name_for_people, name_organ
 
@@ -62,16 +63,11 @@ def count_missing(outputs: Outputs, attribute: str) -> int:
 
 def tell_groups(outputs: Outputs) -> list[str]:
     """Return a sentence per attribute: how many people in each group."""
-    return [
-        describe_groups(
-            attribute,
-            count_groups(outputs, attribute),
-            count_missing(outputs, attribute),
-            min_group=outputs.parameters.fairness.min_group,
-            unit=name_unit(outputs, attribute),
-        )
-        for attribute in outputs.attributes
-    ]
+    least, said = outputs.parameters.fairness.min_group, []
+    for name in outputs.attributes:
+        groups, missing = count_groups(outputs, name), count_missing(outputs, name)
+        said.append(describe_groups(name, groups, missing, min_group=least, unit=name_unit(outputs, name)))
+    return said
 
 
 def tell_failures(outputs: Outputs) -> list[Block]:
@@ -84,7 +80,7 @@ def tell_failures(outputs: Outputs) -> list[Block]:
     rows = [
         {"Model": model, "Reason": reason, "Scans": str(number)}
         for model, part in failed.groupby("model", sort=False)
-        for reason, number in merge_reasons(part["error"])
+        for reason, number in count_reasons(part["error"])
     ]
     if rows:
         blocks.append(Table("Failures by model and reason", pd.DataFrame(rows), numeric=("Scans",)))

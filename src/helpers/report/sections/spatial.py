@@ -44,10 +44,8 @@ def locate_differences(outputs: Outputs) -> dict[Place, tuple[Mapping[str, Any],
     if summary is None or summary.empty or maps is None or maps.empty:
         return {}
     rows = summary[summary["peak_difference_mm"].notna()].to_dict("records")
-    return {
-        find_place(row): (row, row["location"] if is_known(row.get("location")) else _locate(outputs, row))
-        for row in rows
-    }
+    places = (row["location"] if is_known(row.get("location")) else _locate(outputs, row) for row in rows)
+    return {find_place(row): (row, place) for row, place in zip(rows, places, strict=True)}
 
 
 def _locate(outputs: Outputs, row: Mapping[str, Any]) -> str:
@@ -89,15 +87,11 @@ def _tell_places(outputs: Outputs) -> list[Block]:
     if not rows:
         few = Note("No two groups were large enough to compare their errors on an organ.")
         return [how, few, *_figures_surface(outputs)]
-    table = pd.DataFrame([_tabulate_place(row, place, tested=tested) for row, place in rows])
-    return [
-        how,
-        Bullets(tuple(describe_place(row, place) for row, place in rows[:told])),
-        *_figures_surface(outputs),
-        Table(
-            "Where groups differ on the organ's surface", table, numeric=("Largest difference",), folded=len(table) > 12
-        ),
-    ]
+    frame = pd.DataFrame([_tabulate_place(row, place, tested=tested) for row, place in rows])
+    caption, numeric = "Where groups differ on the organ's surface", ("Largest difference",)
+    table = Table(caption, frame, numeric=numeric, folded=len(frame) > 12)
+    said = Bullets(tuple(describe_place(row, place) for row, place in rows[:told]))
+    return [how, said, *_figures_surface(outputs), table]
 
 
 def _tabulate_place(row: Mapping[str, Any], place: str, *, tested: bool) -> dict[str, str]:
@@ -117,8 +111,7 @@ def _figures_surface(outputs: Outputs) -> list[Block]:
     """Return one figure of every model's and organ's surface."""
     if outputs.maps is None:
         return []
-    blocks: list[Block] = []
-    templates = dict(outputs.templates)
+    blocks, templates = list[Block](), dict(outputs.templates)
     for organ, part in outputs.maps.groupby("organ", sort=False, observed=True):
         sizes = part.groupby(["model", "attribute"], sort=False, observed=True).size()
         if organ in templates and (sizes != len(templates[organ].vertices_mm)).any():

@@ -21,13 +21,7 @@ from helpers.vocabulary.words import (
 def describe_agreement(rows: pd.DataFrame, alpha: float, *, annotators: bool) -> str:
     """Say for whom annotators, or a model's masks under repeated prompts, agree less well.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        agreement.csv for one kind and one metric.
-    alpha : float
-    annotators : bool
-        Of annotators; else of prompts.
+    `rows` are those of agreement.csv for one kind and one metric.
     """
     known = [row for row in rows.to_dict("records") if is_known(row.get("gap"))]
     if not known:
@@ -53,17 +47,12 @@ def describe_agreement(rows: pd.DataFrame, alpha: float, *, annotators: bool) ->
 def describe_against_agreement(rows: pd.DataFrame, alpha: float) -> str:
     """Say whether a model's gap is larger than the annotators', between the same groups and people.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        against_agreement.csv for one metric.
+    `rows` are those of against_agreement.csv for one metric.
     """
     known = rows[rows["difference"].notna()].to_dict("records")
     if not known:
         return ""
-    beyond = [
-        row for row in known if is_known(row["p_adjusted"]) and row["p_adjusted"] <= alpha and row["difference"] > 0
-    ]
+    beyond = [row for row in known if row["p_adjusted"] <= alpha and row["difference"] > 0]
     where = count(len(known), "gap of a model", "gaps of models")
     if beyond:
         said = "; ".join(map(_tell_both, beyond))

@@ -67,18 +67,10 @@ def name_comparison(row: Row) -> str:
 def describe_model(
     model: str, rows: pd.DataFrame, *, alpha: float, levels: Mapping[Place, Means] | None = None, most: int = 3
 ) -> str:
-    """Say in one paragraph for whom a model works worse.
+    """Say in one paragraph for whom a model works worse, naming the gravest comparisons first.
 
-    Parameters
-    ----------
-    model : str
-    rows : DataFrame
-        The model's rows of disparity.csv for one metric.
-    alpha : float
-    levels : mapping, optional
-        (model, organ, attribute) → metric → group → mean, of boundary and volume error.
-    most : int
-        How many comparisons to name, the gravest first.
+    `rows` are the model's of disparity.csv for one metric; `levels` hold the means of boundary and
+    volume error.
     """
     records = rows.to_dict("records")
     compared = [row for row in records if read_verdict(row, alpha) is not Verdict.NOT_COMPARED]
@@ -98,13 +90,7 @@ def describe_model(
 def describe_amount(row: Row, *, alpha: float, levels: Mapping[str, float] | None = None) -> str:
     """Say how large and certain a difference is that is shown, and how it compares with the margin.
 
-    Parameters
-    ----------
-    row : mapping
-        A row of disparity.csv.
-    alpha : float
-    levels : mapping of str to float, optional
-        Mean of the row's metric in each group.
+    `row` is of disparity.csv; `levels` are the means of its metric by group.
     """
     metric = str(row["metric"])
     measure = find_measure(metric)
@@ -166,27 +152,18 @@ def describe_size_share(row: Row) -> str:
     alone = f"ize alone would give a gap of {format_value(expected, 'dice')}; the rest is {rest}"
     if expected <= 0.0005:
         return f"Organ size does not explain it: s{alone}." if ends and ends[0] > 0 else f"S{alone}."
+    verdict = "which is compatible with organ size explaining all of it"
     if not ends:
         verdict = "how certain that is was not computed"
     elif ends[0] > 0:
         verdict = "so organ size does not explain all of it"
     elif ends[1] < 0:
         verdict = "so this group does better than its organ size predicts"
-    else:
-        verdict = "which is compatible with organ size explaining all of it"
     return f"Organ s{alone}, {verdict}."
 
 
 def describe_adjustment(row: Row, covariates: Sequence[str]) -> str:
-    """Say what is left of a gap after adjustment for other recorded differences; never empty.
-
-    Parameters
-    ----------
-    row : mapping
-        A row of disparity.csv with adjusted_gap, adjusted_low and adjusted_high.
-    covariates : sequence of str
-        What was adjusted for, for people; empty where nothing was.
-    """
+    """Say what is left of a gap (disparity.csv) after adjustment for `covariates`; never empty."""
     metric, adjusted = str(row["metric"]), row.get("adjusted_gap")
     if not covariates:
         return "Nothing else that was recorded could be adjusted for: a confounder may explain the gap."
@@ -210,35 +187,19 @@ def describe_adjustment(row: Row, covariates: Sequence[str]) -> str:
 
 
 def describe_match(row: Row, gap: float) -> str:
-    """Say what a gap is among matched pairs of people; empty where there were too few pairs.
-
-    Parameters
-    ----------
-    row : mapping
-        A row of matching.csv.
-    gap : float
-        The gap between everybody.
-    """
+    """Say what a gap is among matched pairs (of matching.csv), not everybody; empty if too few."""
     metric, matched = str(row["metric"]), row.get("gap")
     if not is_known(matched) or not is_known(row.get("n_pairs")):
         return ""
     size = format_value(matched, metric)
-    if is_known(row.get("low")) and is_known(row.get("high")):
-        size += f" (95 % interval {format_interval(row['low'], row['high'], metric)})"
+    if ends := _read_interval(row, ""):
+        size += f" (95 % interval {format_interval(*ends, metric)})"
     pairs = count(int(row["n_pairs"]), "matched pair")
     return f"Among {pairs} of people it is {size}, instead of {format_value(gap, metric)}."
 
 
 def describe_other_measures(rows: pd.DataFrame, main: str, alpha: float, *, most: int = 4) -> str:
-    """Say which disparities other measures show and the main one does not; empty without any.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        disparity.csv, all metrics.
-    main : str
-        The metric of the first page.
-    """
+    """Say which disparities (of disparity.csv) other measures show and the `main` one does not."""
     records = [(row, read_verdict(row, alpha)) for row in rows.to_dict("records")]
     told = {find_place(row) for row, verdict in records if row["metric"] == main and verdict.shows_difference}
     others: dict[Place, list[Row]] = {}
@@ -326,13 +287,7 @@ def describe_unknowns(rows: pd.DataFrame, alpha: float) -> list[str]:
 
 
 def describe_model_gaps(rows: pd.DataFrame, alpha: float, *, most: int = 3) -> str:
-    """Say whether one model has a smaller gap than another, on the same people.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        model_gaps.csv for one metric.
-    """
+    """Say whether one model has a smaller gap than another (model_gaps.csv for one metric)."""
     known = rows[rows["difference"].notna()]
     if known.empty:
         return ""
@@ -347,9 +302,7 @@ def describe_model_gaps(rows: pd.DataFrame, alpha: float, *, most: int = 3) -> s
         )
     said = []
     for row in shown.head(most).to_dict("records"):
-        smaller, larger = row["model_a"], row["model_b"]
-        if float(row["difference"]) > 0:
-            smaller, larger = larger, smaller
+        smaller, larger = (row[f"model_{side}"] for side in ("ba" if float(row["difference"]) > 0 else "ab"))
         size = format_value(abs(row["difference"]), metric)
         said.append(f"{name_comparison(row)}, the gap of {smaller} is {size} smaller than that of {larger}")
     more = f"; and {len(shown) - len(said)} more" if len(shown) > len(said) else ""
@@ -408,5 +361,5 @@ def _compare_levels(row: Row, levels: Means, metric: str) -> float | None:
 
 
 def _read_interval(row: Row, name: str) -> tuple[float, float] | None:
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    low, high = (row.get(f"{name}_{end}".lstrip("_")) for end in ("low", "high"))
     return (float(low), float(high)) if is_known(low) and is_known(high) else None

@@ -9,15 +9,7 @@ from helpers.vocabulary.words import POOLED, format_p, is_known, name_for_people
 
 
 def describe_place(row: Mapping[str, Any], place: str) -> str:
-    """Say where on an organ two groups differ.
-
-    Parameters
-    ----------
-    row : mapping
-        A row of spatial/summary.csv.
-    place : str
-        From :func:`helpers.spatial.describe_location`.
-    """
+    """Say where two groups differ: a row of spatial/summary.csv and its place in words."""
     return (
         f"{start_sentence(name_organ(row['organ']))} ({row['model']}) by {name_for_people(str(row['attribute']))}, "
         f"“{row['group_a']}” against “{row['group_b']}”: {place}.{_tell_certainty(row)}"
@@ -27,12 +19,7 @@ def describe_place(row: Mapping[str, Any], place: str) -> str:
 def describe_place_of_gap(organ: str, row: Mapping[str, Any] | None, place: str) -> str:
     """Say where the difference of a gap lies, as one answer of a card.
 
-    Parameters
-    ----------
-    organ : str
-    row : mapping or None
-        Its row of spatial/summary.csv; None where the organ was not mapped.
-    place : str
+    `row` is that of spatial/summary.csv; None where the organ was not mapped.
     """
     if organ == POOLED:
         return "All organs together have no surface: see them one by one."

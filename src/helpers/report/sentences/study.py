@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -11,7 +10,6 @@ from helpers.cohort.reasons import LISTED, name_kinds
 from helpers.parameters import Prompt
 from helpers.vocabulary.words import count, list_words, name_for_people, start_sentence
 
-_NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)")
 # By how much the shares of failed scans in two groups differ (0 to 1) before that is told.
 UNEVEN_FAILURES = 0.1
 
@@ -37,15 +35,9 @@ def describe_people(
 def describe_groups(
     attribute: str, counts: Mapping[str, int | None], missing: int, *, min_group: int, unit: str = ""
 ) -> str:
-    """Say how many people each group has.
+    """Say how many people each group has; None: fewer than `min_group`.
 
-    Parameters
-    ----------
-    attribute : str
-    counts : mapping of str to int or None
-        People per group; None: fewer than `min_group`; empty where nobody has a group.
-    missing : int
-        People whose group is not known: nothing recorded, nothing readable, or in no group.
+    `missing` are those whose group is not known: nothing recorded, or readable, or in no group.
     """
     shown = [f"“{group}” {number}" for group, number in counts.items() if number is not None]
     small = [f"“{group}”" for group, number in counts.items() if number is None]
@@ -93,22 +85,15 @@ def describe_failures(inference: pd.DataFrame) -> list[str]:
 def describe_uneven_failures(model: str, attribute: str, counts: Mapping[str, tuple[int, int]]) -> str:
     """Say in which group a model failed far more often than in another; empty where it did not.
 
-    Parameters
-    ----------
-    model, attribute : str
-    counts : mapping of str to (int, int)
-        Per group: scans it failed on, and all scans.
+    `counts` are, per group, the scans it failed on and all scans.
     """
     shares = {group: failed / scans for group, (failed, scans) in counts.items() if scans}
     if len(shares) < 2 or max(shares.values()) - min(shares.values()) < UNEVEN_FAILURES:
         return ""
     most, least = max(shares, key=lambda group: shares[group]), min(shares, key=lambda group: shares[group])
     (failed, scans), (fewest, others) = counts[most], counts[least]
-    left = (
-        "nothing is known of how it does there"
-        if failed == scans
-        else "what it was able to draw there may not speak for the rest"
-    )
+    left = "what it was able to draw there may not speak for the rest"
+    left = "nothing is known of how it does there" if failed == scans else left
     return (
         f"{model}, by {name_for_people(attribute)}: it failed on {failed} of {scans} scans in “{most}”, and on "
         f"{fewest} of {others} in “{least}”. Its means leave these out: {left}."
@@ -138,61 +123,33 @@ def describe_exclusions(total: int, excluded: int) -> str:
     return f"{excluded} of {count(total, 'scan')} {were} left out before anything was measured."
 
 
-def count_reasons(excluded: pd.DataFrame) -> list[tuple[str, int]]:
-    """Count scans left out by kind of reason, the commonest first.
+def count_reasons(reasons: pd.Series, kinds: pd.Series | None = None) -> list[tuple[str, int]]:
+    """Count scans by why they failed or were left out, the commonest first.
 
-    The sentence is told where all scans of a kind share it, else what the kind is called: one
-    person's value shows where a single scan has that reason. Earlier tables have no kinds.
-
-    Parameters
-    ----------
-    excluded : DataFrame
-        exclusions.csv: reason, kind.
+    With `kinds` (of exclusions.csv) the sentence is told where all scans of a kind share it, else
+    what the kind is called: one person's value shows where a single scan has that reason.
     """
-    if "kind" not in excluded:
-        return merge_reasons(excluded["reason"])
-    kinds = excluded["kind"].where(excluded["kind"].notna() & (excluded["kind"] != LISTED), excluded["reason"])
+    reasons = reasons.replace("", "no reason recorded")
+    kinds = reasons if kinds is None else kinds.where(kinds.notna() & (kinds != LISTED), reasons)
     counted = [
         (told.iloc[0] if len(set(told)) == 1 else name_kinds(str(kind)), len(told))
-        for kind, told in excluded["reason"].groupby(kinds, sort=False)
+        for kind, told in reasons.groupby(kinds, sort=False)
     ]
     return sorted(counted, key=lambda pair: -pair[1])
-
-
-def merge_reasons(reasons: Iterable[str]) -> list[tuple[str, int]]:
-    """Count equal reasons, the commonest first, with … for the numbers in which they differ.
-
-    One person's value (an age of 103) is so told only where a single scan has the reason.
-    """
-    alike: dict[str, list[list[str]]] = {}
-    for reason in reasons:
-        text = reason or "no reason recorded"
-        alike.setdefault(_NUMBER.sub("#", text), []).append(_NUMBER.split(text))
-    merged = [
-        ("".join(part[0] if len(set(part)) == 1 else "…" for part in zip(*same, strict=True)), len(same))
-        for same in alike.values()
-    ]
-    return sorted(merged, key=lambda pair: -pair[1])
 
 
 def describe_prompts(prompts: Mapping[str, Prompt], ready: Sequence[str]) -> str:
     """Say where the models' prompts came from; empty for models that need none.
 
-    Parameters
-    ----------
-    prompts : mapping of str to Prompt
-        Of each model that is given prompts.
-    ready : sequence of str
-        Models whose masks were made elsewhere.
+    `prompts` go by model; the masks of the models in `ready` were made elsewhere.
     """
     alike: dict[str, list[str]] = {}
     for model, prompt in prompts.items():
         alike.setdefault(describe_prompt(prompt), []).append(model)
     said = []
     if alike:
-        each = "; ".join(
-            f"{list_words(models)} {'is' if len(models) == 1 else 'are'} given {what}" for what, models in alike.items()
-        )
+        verbs = {what: "is" if len(models) == 1 else "are" for what, models in alike.items()}
+        each = "; ".join(f"{list_words(models)} {verbs[what]} given {what}" for what, models in alike.items())
         said.append(
             f"The prompts are simulated from the expert's own mask: {each}. They know where the organ is, so the "
             "results are an upper bound: a clinician's prompts would do worse."
@@ -228,15 +185,7 @@ def _describe_points(prompt: Prompt) -> str:
 
 
 def describe_confounders(adjusted: Sequence[str], missed: Sequence[str]) -> str:
-    """Say what the adjusted gaps allow for, and what they do not.
-
-    Parameters
-    ----------
-    adjusted : sequence of str
-        What was adjusted for in one comparison or another, for people.
-    missed : sequence of str
-        What was recorded as a confounder, and adjusted for in none.
-    """
+    """Say what gaps are adjusted for in one comparison or another, and what in none (`missed`)."""
     said = (
         f"Gaps are adjusted for what was recorded ({list_words(adjusted)}), as far as the groups overlap in it. What "
         "was not recorded, such as disease, scanner or who drew the mask, is not adjusted for: it can cause a gap, or "
