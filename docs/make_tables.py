@@ -1,4 +1,4 @@
-"""Write the tables of docs/DESIGN.md and docs/TABLES.md again from `helpers.schema` (make tables)."""
+"""Write docs/TABLES.md and the list in docs/DESIGN.md again from `helpers.schema`."""
 
 from __future__ import annotations
 

@@ -19,15 +19,26 @@ def draw_image():
 
 
 def write_study(folder):
-    """Scans 1 and 4 have an image, 2 and 4 are stored in another axis order; `eroded` draws all but 3, 4 mm too large."""
+    """Scans 1 and 4 have an image, 2 and 4 are stored in another axis order; `eroded` draws all but
+    3, 4 mm too large."""
     study = make_study(folder)
     organ = draw_ellipsoid(RADII_MM)
     rows = [
-        {"subject": f"p{k}", "sex": sex, "reference": sitk.DICOMOrient(organ, code), "image": sitk.DICOMOrient(image, code) if image else None}
+        {
+            "subject": f"p{k}",
+            "sex": sex,
+            "reference": sitk.DICOMOrient(organ, code),
+            "image": sitk.DICOMOrient(image, code) if image else None,
+        }
         for k, (sex, image, code) in enumerate(
-            [("female", draw_image(), "LPS"), ("male", None, "PIR"), ("female", None, "LPS"), ("male", draw_image(), "PIR")]
+            [
+                ("female", draw_image(), "LPS"),
+                ("male", None, "PIR"),
+                ("female", None, "LPS"),
+                ("male", draw_image(), "PIR"),
+            ]
         )
-    ]  # fmt: skip
+    ]
     write_cohort(study, rows)
     bigger = draw_ellipsoid(RADII_MM, margin_mm=4.0)
     for number, row in enumerate(rows, start=1):

@@ -1,4 +1,5 @@
-"""What all tests share: a seeded generator, small grids of unequal sides, the real data where present."""
+"""What all tests share: a seeded generator, small grids of unequal sides, the real data where
+present."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def skip_unless_required(name: str, reason: str) -> None:
-    """Skip, except where SEGFAIR_REQUIRE names the resource (CI does): there its absence is a failure."""
+    """Skip, except where SEGFAIR_REQUIRE names the resource (CI does): there its absence is a
+    failure."""
     if name in os.environ.get("SEGFAIR_REQUIRE", "").split(","):
         pytest.fail(f"SEGFAIR_REQUIRE asks for {name!r}: {reason}")
     pytest.skip(reason)

@@ -55,9 +55,11 @@ PARAMETERS = {
 
 
 def write_project(folder: Path, notebooks: Path) -> Study:
-    """Write a project of two studies: `small`, whose masks are predicted, and `unrun`; return the first.
+    """Write a project of two studies: `small`, whose masks are predicted, and `unrun`; return the
+    first.
 
-    The notebooks are copies, since Lab saves what it opens: those of `small` in ``notebooks/``, of `unrun` in ``unrun/``.
+    The notebooks are copies, since Lab saves what it opens: those of `small` in ``notebooks/``, of
+    `unrun` in ``unrun/``.
     """
     (folder / "params").mkdir()
     for name in ("small", "unrun"):
@@ -88,9 +90,18 @@ def start_lab(folder: Path, repository: Path, scratch: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        sys.executable, "-m", "jupyter", *command[1:], "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-        "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "jupyter",
+        *command[1:],
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=",
+        "--LabApp.expose_app_in_browser=True",
+    ]
     own = {f"JUPYTER_{name}_DIR": str(scratch / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     own |= {"IPYTHONDIR": str(scratch / "ipython"), "JUPYTERLAB_WORKSPACES_DIR": str(scratch / "workspaces")}
     own |= {"JUPYTERLAB_SETTINGS_DIR": str(scratch / "settings"), "PYTHONPATH": str(repository / "src")}
@@ -145,7 +156,8 @@ class LabPage:
         self.page.goto(f"{address}/lab/tree/{notebook}?reset", wait_until="load")
         self.page.wait_for_function("window.jupyterapp?.shell?.currentWidget?.context?.path", timeout=60_000)
         self.page.evaluate(
-            "async () => { const shown = jupyterapp.shell.currentWidget; await shown.context.ready; await shown.sessionContext.ready; }"
+            "async () => { const shown = jupyterapp.shell.currentWidget; await shown.context.ready; await"
+            " shown.sessionContext.ready; }"
         )
 
     def run_all(self) -> None:
@@ -155,8 +167,10 @@ class LabPage:
         self.page.wait_for_function(
             """() => {
               const cells = jupyterapp.shell.currentWidget.content.widgets.filter((cell) => cell.model.type === 'code');
-              const failed = cells.some((cell) => cell.model.outputs.toJSON().some((output) => output.output_type === 'error'));
-              const waiting = cells.some((cell) => cell.model.executionCount === null || cell.promptNode?.textContent.includes('*'));
+              const failed = cells.some(
+                (cell) => cell.model.outputs.toJSON().some((output) => output.output_type === 'error'));
+              const waiting = cells.some(
+                (cell) => cell.model.executionCount === null || cell.promptNode?.textContent.includes('*'));
               const idle = jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle';
               return idle && (failed || !waiting);
             }""",

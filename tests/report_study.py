@@ -50,7 +50,8 @@ def make_parameters(**changes: Any) -> dict[str, Any]:
 def make_cohort(
     people: int = 60, *, sexes: tuple[str, ...] = SEXES, few: str | None = None, excluded: int = 2
 ) -> pd.DataFrame:
-    """Return a cohort table: `people` included people, one of them with two scans, and `excluded` scans left out.
+    """Return a cohort table: `people` included people, one of them with two scans, and `excluded`
+    scans left out.
 
     `few` is a sex that only three people have.
     """
@@ -92,7 +93,8 @@ def make_cohort(
 def make_metrics(
     cohort: pd.DataFrame, *, gap: float = 0.05, models: tuple[str, ...] = MODELS, organs: tuple[str, ...] = ORGANS
 ) -> pd.DataFrame:
-    """Return metrics in which the first sex scores `gap` Dice less, for the first model and liver alone."""
+    """Return metrics in which the first sex scores `gap` Dice less, for the first model and liver
+    alone."""
     rng = np.random.default_rng(11)
     rows = []
     first = next(iter(cohort["group_sex"].cat.categories))
@@ -151,7 +153,8 @@ def make_fairness(
 
 
 def make_inference(cohort: pd.DataFrame, model: str, *, failing: int = 0) -> pd.DataFrame:
-    """Return an inference table in which the first `failing` scans failed with a message that names file and person."""
+    """Return an inference table in which the first `failing` scans failed with a message that names
+    file and person."""
     scans = cohort[cohort["included"]]
     failed = np.arange(len(scans)) < failing
     return pd.DataFrame(
@@ -174,7 +177,8 @@ def make_inference(cohort: pd.DataFrame, model: str, *, failing: int = 0) -> pd.
 def make_maps(
     cohort: pd.DataFrame, *, model: str = MODELS[0], organ: str = "liver", vertices: int = 162
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return maps and summary of one comparison on a ball whose lower back is drawn too small for the first sex."""
+    """Return maps and summary of one comparison on a ball whose lower back is drawn too small for
+    the first sex."""
     first, second = (str(name) for name in cohort["group_sex"].cat.categories[:2])
     place = np.arange(vertices) + 0.5
     polar, turn = np.arccos(1 - 2 * place / vertices), np.pi * (1 + np.sqrt(5)) * place
@@ -262,7 +266,8 @@ def write_study(
 
 @lru_cache(maxsize=4)
 def make_whole(people: int = 60, few: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame, Audit]:
-    """Return cohort, metrics and audit of a study; made once, for it takes seconds, and never to be changed."""
+    """Return cohort, metrics and audit of a study; made once, for it takes seconds, and never to be
+    changed."""
     cohort = make_cohort(people, few=few)
     metrics = make_metrics(cohort)
     return cohort, metrics, make_fairness(metrics, cohort)

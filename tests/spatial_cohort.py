@@ -26,8 +26,8 @@ def draw_ellipsoid(
 ) -> sitk.Image:
     """Draw an ellipsoid (label 1, LPS axes) in a cube about the origin.
 
-    `margin_mm` moves the whole surface outwards; `posterior_erosion_mm` moves it inwards where the direction from
-    the centre is more than half towards the back.
+    `margin_mm` moves the whole surface outwards; `posterior_erosion_mm` moves it inwards where the
+    direction from the centre is more than half towards the back.
     """
     spacing = np.asarray(spacing_xyz_mm)
     counts = np.round(size_mm / spacing).astype(int)
@@ -70,7 +70,8 @@ def make_study(folder: Path, **changes: object) -> Study:
 
 
 def write_cohort(study: Study, rows: list[dict[str, object]]) -> pd.DataFrame:
-    """Write cohort.parquet from rows of subject, sex, age_group, reference (an image), and optionally image."""
+    """Write cohort.parquet from rows of subject, sex, age_group, reference (an image), and
+    optionally image."""
     folder = study.folder / "scans"
     table = []
     for number, row in enumerate(rows, start=1):

@@ -1,4 +1,5 @@
-"""Every table saves as CSV and every figure as PNG and SVG: in the exported page without a network, and in JupyterLab."""
+"""Every table saves as CSV and every figure as PNG and SVG: in the exported page without a network,
+and in JupyterLab."""
 
 from __future__ import annotations
 

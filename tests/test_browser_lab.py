@@ -1,4 +1,5 @@
-"""JupyterLab as people use it: run all cells, move a widget, brush a cloud of people, read an error; no network."""
+"""JupyterLab as people use it: run all cells, move a widget, brush a cloud of people, read an
+error; no network."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def address(project, repository, tmp_path_factory):
 
 @pytest.fixture
 def visit(browser, address):
-    """Open a notebook in Lab; afterwards nothing may have been asked of the network, or complained of in the console."""
+    """Open a notebook in Lab; afterwards nothing may have been asked of the network, or complained
+    of in the console."""
     opened = []
 
     def open_notebook(name: str) -> lab.LabPage:
@@ -127,7 +129,7 @@ def test_notebook_without_its_inputs_says_what_to_run(visit):
     lab_page.run_all()
     errors = lab.list_errors(lab_page.read_outputs())
     assert list(errors) == [1], "the cell that loads the study fails, and nothing after it is tried"
-    assert errors[1] == (
-        "StageError: cohort.parquet is missing for study 'unrun': run 01_cohort and 02_inference or "
+    assert (
+        errors[1] == "StageError: cohort.parquet is missing for study 'unrun': run 01_cohort and 02_inference or "
         "`segfair run params/unrun.yaml --until 02`"
     )

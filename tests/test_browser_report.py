@@ -1,4 +1,5 @@
-"""The report in a real browser: from the file system, without a single request, script in names harmless."""
+"""The report in a real browser: from the file system, without a single request, script in names
+harmless."""
 
 from __future__ import annotations
 
@@ -110,7 +111,8 @@ def test_the_page_is_never_wider_than_the_screen(browser, folder, width):
 
 @pytest.mark.parametrize("width", [400, 1280])
 def test_axe_finds_nothing_against_wcag_aa(browser, folder, width):
-    """Every rule of WCAG 2.1 A and AA that axe-core knows, contrast among them; plotly's own drawings apart."""
+    """Every rule of WCAG 2.1 A and AA that axe-core knows, contrast among them; plotly's own
+    drawings apart."""
     from axe_playwright_python.sync_playwright import Axe
 
     visit = Visit(browser, folder / "report.html", width=width)

@@ -1,4 +1,5 @@
-"""The maps' figure in a real browser: its menus and cameras work from a file, without a kernel or a request."""
+"""The maps' figure in a real browser: its menus and cameras work from a file, without a kernel or a
+request."""
 
 from __future__ import annotations
 
@@ -85,7 +86,11 @@ def test_menus_lead_from_map_to_map(visit):
 def test_camera_buttons_turn_the_organ_and_menus_leave_it_turned(visit, side, eye):
     page = visit.page
     page.locator("#figure-1 .updatemenu-button").filter(has_text=side).click()
-    page.wait_for_function("eye => { const now = document.getElementById('figure-1')._fullLayout.scene.camera.eye; return Math.abs(now.x - eye[0]) + Math.abs(now.y - eye[1]) + Math.abs(now.z - eye[2]) < 1e-6; }", arg=list(eye))  # fmt: skip
+    page.wait_for_function(
+        "eye => { const now = document.getElementById('figure-1')._fullLayout.scene.camera.eye; return Math.abs(now.x -"
+        " eye[0]) + Math.abs(now.y - eye[1]) + Math.abs(now.z - eye[2]) < 1e-6; }",
+        arg=list(eye),
+    )
     organ = "liver" if look(page)["title"].startswith("Spleen") else "spleen"
     after = choose(page, "organ", organ)
     assert [after["eye"][axis] for axis in "xyz"] == pytest.approx(eye)
@@ -100,7 +105,8 @@ def test_hover_tells_mm_and_p(visit):
     page.locator("#figure-1 .updatemenu-button").filter(has_text="Inferior").click()
     page.locator("#figure-1").scroll_into_view_if_needed()
     middle = page.evaluate(
-        "() => { const size = document.getElementById('figure-1')._fullLayout._size; return [size.l + size.w / 2, size.t + size.h / 2]; }"
+        "() => { const size = document.getElementById('figure-1')._fullLayout._size; return [size.l + size.w / 2,"
+        " size.t + size.h / 2]; }"
     )
     figure = page.locator("#figure-1").bounding_box()
     for step in np.linspace(-12, 12, 9):

@@ -1,4 +1,5 @@
-"""The calibration itself: planted truths are what they are said to be, few cohorts pass, and a method that is wrong is caught."""
+"""The calibration itself: planted truths are what they are said to be, few cohorts pass, and a
+method that is wrong is caught."""
 
 from __future__ import annotations
 
@@ -65,8 +66,17 @@ def test_planted_gaps_are_the_truth():
     means = truth["model", "liver", BOUNDARY, "sex"]
     assert means["female"] - means["male"] == pytest.approx(0.4, abs=0.02)
     rows = pd.DataFrame(
-        [{"model": "model", "organ": "liver", "metric": BOUNDARY, "attribute": "sex", "best_group": "male", "worst_group": "female"}]
-    )  # fmt: skip
+        [
+            {
+                "model": "model",
+                "organ": "liver",
+                "metric": BOUNDARY,
+                "attribute": "sex",
+                "best_group": "male",
+                "worst_group": "female",
+            }
+        ]
+    )
     assert find_true_gaps(rows, truth)[0] == pytest.approx(0.4, abs=0.02)
 
 

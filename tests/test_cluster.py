@@ -24,7 +24,10 @@ from .test_cohort import Project
 def read_commands(repository) -> dict[str, list[str]]:
     """The words of the page's scheduler and worker commands."""
     text = (repository / "docs" / "CLUSTER.md").read_text("utf-8")
-    return {name: shlex.split(re.search(rf"^\.venv/bin/dask {name} .*$", text, re.MULTILINE).group()) for name in ("scheduler", "worker")}  # fmt: skip
+    return {
+        name: shlex.split(re.search(rf"^\.venv/bin/dask {name} .*$", text, re.MULTILINE).group())
+        for name in ("scheduler", "worker")
+    }
 
 
 @pytest.fixture

@@ -335,7 +335,10 @@ def test_check_lists_problems_and_writes_nothing(project):
     assert found.problems == ["scan 'x' (row 3) would be left out: age 150 years is outside the plausible 0 to 120"]
     assert sorted(found.remarks) == [
         "age: fewer than 2 people in 18–44 0, 45–64 1, 65 and over 1: not compared (fairness.min_group)",
-        "bmi: fewer than 2 people in underweight 0, normal weight 1, overweight 0, obese 1: not compared (fairness.min_group)",
+        (
+            "bmi: fewer than 2 people in underweight 0, normal weight 1, overweight 0, obese 1: not compared"
+            " (fairness.min_group)"
+        ),
         "sex: fewer than 2 people in female 1, male 1: not compared (fairness.min_group)",
     ]
     assert not study.folder.exists()
@@ -471,8 +474,8 @@ def test_check_looks_for_every_ready_made_mask(project):
         "whole numbers as floats, and another order of the same voxels"
     )
     assert check_masks(project, "nowhere/{scan}.nii.gz") == [
-        "models.ours: 3 scans ('a', 'b', 'c') would count as failed: there is no mask for this scan where the model's path says "
-        "(nowhere/{scan}.nii.gz): add it or correct models.*.path"
+        "models.ours: 3 scans ('a', 'b', 'c') would count as failed: there is no mask for this scan where the model's"
+        " path says (nowhere/{scan}.nii.gz): add it or correct models.*.path"
     ]
     save(project.mask * 0.5, project.folder / "ours" / "a.nii.gz")
     save(project.mask[:, :-1], project.folder / "ours" / "b.nii.gz")

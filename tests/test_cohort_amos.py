@@ -14,7 +14,10 @@ from helpers.study import load_study
 
 from .test_cohort import SHAPE, save
 
-HEADER = "amos_id,Patient's Birth Date,Patient's Sex,Patient's Age,Manufacturer's Model Name,Manufacturer,Acquisition Date,Site"
+HEADER = (
+    "amos_id,Patient's Birth Date,Patient's Sex,Patient's Age,Manufacturer's Model Name,Manufacturer,Acquisition"
+    " Date,Site"
+)
 ROWS = [
     "512,19611224,F,059Y,Prisma,SIEMENS,20210103,people",  # the MR of amos_0007's person
     "7,19611224,F,058Y,Optima CT540,GE MEDICAL SYSTEMS,20200402,people",
@@ -48,14 +51,16 @@ def write_people(folder, rows, header=HEADER) -> None:
 def load(folder, **cohort_section):
     parameters = {
         "name": "amos",
-        "cohort": {
-            "source": "amos",
-            "path": str(folder),
-            "organs": {"liver": {"labels": [6]}},
-            "attributes": {"sex": None, "age": None},
-            "confounders": ["scanner", "manufacturer", "site", "modality"],
-        }
-        | cohort_section,
+        "cohort": (
+            {
+                "source": "amos",
+                "path": str(folder),
+                "organs": {"liver": {"labels": [6]}},
+                "attributes": {"sex": None, "age": None},
+                "confounders": ["scanner", "manufacturer", "site", "modality"],
+            }
+            | cohort_section
+        ),
         "models": [{"name": "ellipse", "kind": "prompt_only"}],
         "compute": {"workers": 0},
     }

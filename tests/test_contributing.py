@@ -106,7 +106,8 @@ build_report(study.folder)
 
 @pytest.mark.slow
 def test_add_a_metric(recipes, tmp_path, repository):
-    """The recipe as it stands on the page, on a copy of the package: from masks to the report's sentence."""
+    """The recipe as it stands on the page, on a copy of the package: from masks to the report's
+    sentence."""
     shutil.copytree(repository / "src" / "helpers", tmp_path / "src" / "helpers")
     for piece, (name, anchor, indent) in zip(recipes["Add a metric"], PLACES, strict=True):
         path = tmp_path / "src" / "helpers" / name

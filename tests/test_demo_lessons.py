@@ -1,4 +1,5 @@
-"""What the demo teaches: hand-derived Dice of a shared error, and the truth beside what was found."""
+"""What the demo teaches: hand-derived Dice of a shared error, and the truth beside what was
+found."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ SEXES = pd.CategoricalDtype(["female", "male"], ordered=True)
 
 
 def make_tables():
-    """Two women with 100 ml of spleen, two men with 200 ml, all with the surface 100 cm²; a liver ten times as large."""
+    """Two women with 100 ml of spleen, two men with 200 ml, all with the surface 100 cm²; a liver
+    ten times as large."""
     cohort = pd.DataFrame(
         {
             "subject": ["a", "a", "b", "c", "d"],
@@ -27,17 +29,20 @@ def make_tables():
     )
     volume = cohort["group_sex"].map({"female": 100.0, "male": 200.0}).astype(float)
     organs = [
-        cohort[["subject", "scan"]].assign(organ=organ, volume_ref_ml=factor * volume, surface_ref_cm2=surface, model=model)
+        cohort[["subject", "scan"]].assign(
+            organ=organ, volume_ref_ml=factor * volume, surface_ref_cm2=surface, model=model
+        )
         for organ, factor, surface in (("spleen", 1, 100.0), ("liver", 10, 500.0))
         for model in ("one", "other")
-    ]  # fmt: skip
+    ]
     return pd.concat(organs, ignore_index=True), cohort
 
 
 def test_same_error_costs_the_smaller_organ_more():
     metrics, cohort = make_tables()
     table = tabulate_same_error(metrics, cohort, "sex", min_group=2)
-    # 1 mm is 0.1 cm: 1 − 0.1 · 100 / (2 · 100) = 0.95 and 1 − 0.1 · 100 / (2 · 200) = 0.975; liver: 1 − 50 / 2000 and 1 − 50 / 4000.
+    # 1 mm is 0.1 cm: 1 − 0.1 · 100 / (2 · 100) = 0.95 and 1 − 0.1 · 100 / (2 · 200) = 0.975; liver:
+    # 1 − 50 / 2000 and 1 − 50 / 4000.
     assert table["organ"].tolist() == ["liver", "spleen"], "the one that loses most comes last"
     spleen = table.set_index("organ").loc["spleen"]
     assert spleen[["Dice, female", "Dice, male", "gap"]].tolist() == [0.95, 0.975, 0.025]
@@ -75,8 +80,14 @@ def study(tmp_path):
 
 def make_row(model, organ, attribute, verdict, *, worst="female"):
     return {
-        "model": model, "organ": organ, "metric": "dice", "attribute": attribute, "verdict": verdict, "worst_group": worst, "gap": 0.1,
-    }  # fmt: skip
+        "model": model,
+        "organ": organ,
+        "metric": "dice",
+        "attribute": attribute,
+        "verdict": verdict,
+        "worst_group": worst,
+        "gap": 0.1,
+    }
 
 
 def test_truth_stands_beside_what_was_found(study):
@@ -91,10 +102,16 @@ def test_truth_stands_beside_what_was_found(study):
     other_metric = make_row("planted", "spleen", "age", "disparity") | {"metric": "boundary_error_mm"}
     table = compare_with_truth(study, pd.DataFrame([*rows, other_metric]), "dice")
     assert table[["planted", "model", "organ", "attribute", "found"]].to_numpy().tolist() == [
-        ["Where sex is female, the surface of liver is moved 6 mm inwards everywhere.", "planted", "liver", "sex", "found"],
+        [
+            "Where sex is female, the surface of liver is moved 6 mm inwards everywhere.",
+            "planted",
+            "liver",
+            "sex",
+            "found",
+        ],
         ["nothing", "planted", "spleen", "bmi", "a false alarm"],
         ["nothing", "prompt_only", "liver", "sex", "not planted: this model errs by itself"],
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,8 @@ def test_people_are_balanced_and_faults_are_on_fixed_members():
 
 
 def test_signed_distance_of_a_slab_is_exact():
-    # Voxels 3, 4 and 5 of 6 mm along z: the faces lie at 18 and 36 mm, the centres at 21, 27 and 33 mm.
+    # Voxels 3, 4 and 5 of 6 mm along z: the faces lie at 18 and 36 mm, the centres at 21, 27 and 33
+    # mm.
     mask = np.zeros((9, 7, 8), bool)
     mask[3:6] = True
     distance = measure_signed_distance(mask, (6.0, 2.0, 3.0))

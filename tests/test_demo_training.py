@@ -58,7 +58,8 @@ def test_a_slice_has_connected_targets_in_jittered_boxes(seed: int) -> None:
         rows, columns = np.nonzero(mask)
         tight = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], float)
         extent = np.maximum(tight[2:] - tight[:2], 1)
-        # A tenth of the box for the jitter, and up to two coarse pixels (of 96/43) for rounding to the scan's grid.
+        # A tenth of the box for the jitter, and up to two coarse pixels (of 96/43) for rounding to
+        # the scan's grid.
         bound = 0.1 * (np.tile(extent, 2) + 4.5) + 2.3 + 2.3
         assert np.all(np.abs(np.array([x0, y0, x1, y1]) - tight) <= bound)
         assert x1 > x0
@@ -123,7 +124,8 @@ def test_a_state_of_another_recipe_is_refused(tmp_path: Path) -> None:
 
 
 def test_resized_weights_see_the_same_image_alike() -> None:
-    """Twice the places at half the patch: the embedding of a smooth image hardly changes but for its grid."""
+    """Twice the places at half the patch: the embedding of a smooth image hardly changes but for
+    its grid."""
     torch.manual_seed(1)
     old = SmallSam(image_size=64, patch_size=8, width=16, depth=1, heads=2, window=4, global_blocks=(), prompt_width=16)
     new = replace(old, image_size=32, patch_size=4)
@@ -165,7 +167,8 @@ def test_torsos_hold_every_organ_in_its_own_tissues(torsos: Torsos) -> None:
 
 
 def test_slices_of_torsos_have_organs_as_targets(torsos: Torsos, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scene of one torso slice: a target's outline is an organ's or another tissue's, bent alike."""
+    """A scene of one torso slice: a target's outline is an organ's or another tissue's, bent
+    alike."""
     monkeypatch.setattr(synthetic, "_TORSOS", 1.0)
     liver = ORGANS.index("liver") + 1
     places = [k for k, codes in enumerate(torsos) if (codes // len(TISSUES) == liver).sum() > 2000]
@@ -173,7 +176,8 @@ def test_slices_of_torsos_have_organs_as_targets(torsos: Torsos, monkeypatch: py
     share = (only[0] // len(TISSUES) == liver).mean()
     for seed in range(5):
         drawn = draw_slice(np.random.default_rng(seed), 96, targets=20, torsos=only)
-        # The liver is the largest target by far; up to a fifth of the slice may be cut off on each axis.
+        # The liver is the largest target by far; up to a fifth of the slice may be cut off on each
+        # axis.
         area = max(mask.sum() for mask in drawn.masks) / (drawn.image.any(axis=1).sum() * 96)
         assert 0.5 * share < area < 2.0 * share
     again = draw_slice(np.random.default_rng(4), 96, targets=20, torsos=only)

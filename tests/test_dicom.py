@@ -30,9 +30,11 @@ def make_volume(rng) -> sitk.Image:
 
 
 def write_series(image: sitk.Image, folder, *, uid="1.2.826.0.1.3680043.2.1125.1", shifts=None, names=None) -> None:
-    """Write one file per slice, with the tags that tell a series; `shifts` moves slices by (x, y, z) mm."""
+    """Write one file per slice, with the tags that tell a series; `shifts` moves slices by (x, y,
+    z) mm."""
     folder.mkdir(parents=True, exist_ok=True)
-    # Writing DICOM leaves the process in the C locale, in which Python takes text for ASCII, in every test that follows.
+    # Writing DICOM leaves the process in the C locale, in which Python takes text for ASCII, in
+    # every test that follows.
     before = locale.setlocale(locale.LC_ALL)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()

@@ -44,7 +44,8 @@ def test_the_examples_of_methods_give_the_numbers_shown(repository):
 
 @pytest.mark.parametrize(("table", "image"), [(0, "images/{}.nii.gz"), (1, "dicom/{}")])
 def test_the_walk_through_of_your_data(repository, tmp_path, table, image):
-    """The page's table and parameters, with masks and scans where the table says, pass the check."""
+    """The page's table and parameters, with masks and scans where the table says, pass the
+    check."""
     text = (repository / "docs" / "YOUR_DATA.md").read_text("utf-8")
     people = list_blocks(text, "csv")[table]
     parameters = list_blocks(text, "yaml")[0]
@@ -99,19 +100,45 @@ def test_modules_commands_and_files_exist(repository, name):
         assert (repository / file).exists() or "mine" in file, f"{name}: {file}"
 
 
-# Modules whose sentences a user meets on the way from files to a report, and calls in them that add a sentence.
+# Modules whose sentences a user meets on the way from files to a report, and calls in them that add
+# a sentence.
 USED = (
-    "parameters.py", "study.py", "storage.py", "volumes/*.py", "dicom.py", "compute.py", "pipeline.py", "cohort/*.py", "inference/*.py",
-    "models/*.py", "performance/*.py",
-)  # fmt: skip
+    "parameters.py",
+    "study.py",
+    "storage.py",
+    "volumes/*.py",
+    "dicom.py",
+    "compute.py",
+    "pipeline.py",
+    "cohort/*.py",
+    "inference/*.py",
+    "models/*.py",
+    "performance/*.py",
+)
 # Sentences for whoever calls the functions from Python, and for training: no study ends in them.
 NOT_MET = (
-    "path must end in .parquet or .csv", "does not fit a grid of", "ids must name each of the", "the mask does not fit the scan's grid",
-    "medsam needs a checkpoint", "sam needs a checkpoint", "organ must be one of", "step must lie below", "was made by another recipe",
-    "only image and patch may differ", "must have the axes (z, y, x)", "the connection was closed early", "the answer does not continue",
-    "more are missing", "more are unknown", "more are of another shape", " against ", "has no architecture in its metadata",
-    "its tensors do not fit the architecture", "is moved", "variant must be one of",
-)  # fmt: skip
+    "path must end in .parquet or .csv",
+    "does not fit a grid of",
+    "ids must name each of the",
+    "the mask does not fit the scan's grid",
+    "medsam needs a checkpoint",
+    "sam needs a checkpoint",
+    "organ must be one of",
+    "step must lie below",
+    "was made by another recipe",
+    "only image and patch may differ",
+    "must have the axes (z, y, x)",
+    "the connection was closed early",
+    "the answer does not continue",
+    "more are missing",
+    "more are unknown",
+    "more are of another shape",
+    " against ",
+    "has no architecture in its metadata",
+    "its tensors do not fit the architecture",
+    "is moved",
+    "variant must be one of",
+)
 
 
 def read_sentence(node: ast.expr) -> str:
@@ -122,7 +149,8 @@ def read_sentence(node: ast.expr) -> str:
 
 
 def list_sentences(folder, patterns) -> list[str]:
-    """Return every sentence that is raised as an error, or added to a list of reasons or problems."""
+    """Return every sentence that is raised as an error, or added to a list of reasons or
+    problems."""
     found = []
     for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
         for call in ast.walk(ast.parse(path.read_text("utf-8"))):

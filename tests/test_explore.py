@@ -1,4 +1,5 @@
-"""The exploration without a browser: which people are drawn for which choices, what is said, what is exported."""
+"""The exploration without a browser: which people are drawn for which choices, what is said, what
+is exported."""
 
 from __future__ import annotations
 
@@ -53,9 +54,13 @@ def test_choices_are_those_of_the_study(explorer):
     assert explorer.organs == ["liver", "kidney_left", "all"]
     assert explorer.metrics[:4] == ["dice", "nsd", "hd95_mm", "boundary_error_mm"]
     assert explorer.dimensions == {
-        "group:sex": "sex", "bmi": "BMI (kg/m²)", "group:bmi": "BMI, in groups", "group:scanner": "scanner", "group:modality": "modality",
+        "group:sex": "sex",
+        "bmi": "BMI (kg/m²)",
+        "group:bmi": "BMI, in groups",
+        "group:scanner": "scanner",
+        "group:modality": "modality",
         SIZE: "organ volume (ml)",
-    }  # fmt: skip
+    }
     grouped = {"group:sex": "sex", "group:bmi": "BMI", "group:scanner": "scanner", "group:modality": "modality"}
     assert explorer.colours == {NOTHING: NOTHING, **grouped}
     assert (

@@ -1,4 +1,5 @@
-"""Adjusted gaps: parity with statsmodels, what confounding does and does not do, what is dropped and why, degenerate inputs."""
+"""Adjusted gaps: parity with statsmodels, what confounding does and does not do, what is dropped
+and why, degenerate inputs."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def test_gap_interval_and_tests_equal_statsmodels(rng):
     score = 0.9 - 0.004 * people["bmi"] + rng.normal(0, 0.02, len(people)) * people["age"] / 50
     found = adjust_gaps(score.to_numpy()[:, None], people["group"].to_numpy(), people[["bmi", "site"]], ["dice"])
     row = found.gaps.iloc[0]
-    # The reference is fitted in another parametrisation: patsy's natural spline with the same knots, treatment coding.
+    # The reference is fitted in another parametrisation: patsy's natural spline with the same
+    # knots, treatment coding.
     standard = ((people["bmi"] - people["bmi"].mean()) / people["bmi"].std(ddof=0)).to_numpy()
     knots = place_knots(standard, 3)
     spline = patsy.dmatrix(
@@ -93,7 +95,8 @@ def test_gap_interval_and_tests_equal_statsmodels(rng):
 
 
 def test_gap_by_hand_in_six_rows():
-    # score = group + 0.1 · x exactly but for ±0.01 that cancels; the groups differ in x, so that the plain gap misleads.
+    # score = group + 0.1 · x exactly but for ±0.01 that cancels; the groups differ in x, so that
+    # the plain gap misleads.
     x = np.array([0.0, 1, 2, 3, 1, 2, 3, 4, 0, 3, 1, 4])
     old = np.array([0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 1, 1])
     noise = np.array([1, -1, -1, 1, 1, -1, -1, 1, 0, 0, 0, 0]) * 0.01
@@ -135,7 +138,8 @@ def test_a_named_pair_is_kept_and_may_turn_out_negative(rng):
 
 
 def test_confounding_alone_gives_no_alarm_and_a_true_interval():
-    """Age and BMI go together, BMI alone matters: 2400 cohorts' columns, false alarms ≤ 5 %, coverage 93 to 97 %.
+    """Age and BMI go together, BMI alone matters: 2400 cohorts' columns, false alarms ≤ 5 %,
+    coverage 93 to 97 %.
 
     Monte-Carlo standard error of a share of 5 % in 2400: 0.45 %; the bounds below allow 2 of them.
     """

@@ -1,4 +1,5 @@
-"""Agreement per group, and models' gaps beside the annotators': answers by hand on six people, and the audit's own numbers."""
+"""Agreement per group, and models' gaps beside the annotators': answers by hand on six people, and
+the audit's own numbers."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def test_pairs_of_annotators_are_averaged_per_person_and_compared_per_group():
 
 
 def test_the_gap_beside_the_models_is_between_the_models_groups():
-    # The model: women 0.8, men 0.95. Annotators agree better on women (0.95) than on men (0.9): −0.05 in that direction.
+    # The model: women 0.8, men 0.95. Annotators agree better on women (0.95) than on men (0.9):
+    # −0.05 in that direction.
     found = audit({"annotators": make_pairs([0.95] * 3 + [0.9] * 3)})
     [row] = found.against.to_dict("records")
     assert (row["best_group"], row["worst_group"], row["n"]) == ("male", "female", 6)

@@ -35,7 +35,8 @@ def test_six_people_by_eye():
     assert groups["median"].to_dict() == pytest.approx({"female": 0.8, "male": 0.95})
     assert groups["q1"].to_dict() == pytest.approx({"female": 0.75, "male": 0.925})
     assert not groups["suppressed"].any()
-    # 1 draw in 27 is one end's person three times, without any spread: the limit, twice Student's 4.303 with 2 degrees of freedom.
+    # 1 draw in 27 is one end's person three times, without any spread: the limit, twice Student's
+    # 4.303 with 2 degrees of freedom.
     assert groups.loc["female", "ci_low"] == pytest.approx(0.8 - 2 * 4.303 * 0.1 / np.sqrt(3), abs=1e-3)
     assert groups.loc["female", "ci_high"] == 1.0  # Dice ends there
     [row] = found.disparity.to_dict("records")
@@ -256,7 +257,8 @@ AUDITED = {name: TABLES[name].names for name in AUDIT_TABLES if name != "interse
 
 
 def make_study(seed: int = 5, people: int = 150):
-    """Two models and two organs: `worse` fails old people, both lose Dice on small organs, which women have."""
+    """Two models and two organs: `worse` fails old people, both lose Dice on small organs, which
+    women have."""
     rng = np.random.default_rng(seed)
     age = rng.uniform(20, 80, people)
     sex = rng.choice(["female", "male"], people)
@@ -299,7 +301,8 @@ def test_what_is_computed_from_one_matrix_is_computed_once(monkeypatch):
     settings = Fairness(metrics=["dice", "boundary_error_mm"], min_group=8, bootstrap=100)
     fairness.run_audit(metrics, cohort, settings, ["sex", "age"], 1, confounders=["site"])
     assert len(seen) == len(set(seen)), "the moments of a matrix were computed again"
-    # Per attribute: the scores, those compared, their ranks, the expected Dice, and what it leaves; for age all pairs and their ranks.
+    # Per attribute: the scores, those compared, their ranks, the expected Dice, and what it leaves;
+    # for age all pairs and their ranks.
     assert len(seen) == 5 + 7
 
 
@@ -457,9 +460,11 @@ def test_matched_gaps_point_from_the_best_to_the_worst_group():
     rng = np.random.default_rng(2)
     cohort = make_cohort(sex=["female", "male"] * 40).assign(site=list(rng.permutation(["a", "b"] * 40)))
     parts = [
-        cohort[["subject", "scan"]].assign(model="m", organ=organ, dice=0.8 + sign * np.tile([0.05, 0.0], 40) + rng.normal(0, 0.01, 80))
+        cohort[["subject", "scan"]].assign(
+            model="m", organ=organ, dice=0.8 + sign * np.tile([0.05, 0.0], 40) + rng.normal(0, 0.01, 80)
+        )
         for organ, sign in (("liver", 1), ("spleen", -1))
-    ]  # fmt: skip
+    ]
     found = fairness.run_audit(
         pd.concat(parts), cohort, Fairness(metrics=["dice"], bootstrap=200), ["sex"], 1, confounders=["site"]
     )

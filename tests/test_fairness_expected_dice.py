@@ -1,4 +1,5 @@
-"""What size explains of a Dice gap, with the cohort's mean boundary error drawn anew in every resample."""
+"""What size explains of a Dice gap, with the cohort's mean boundary error drawn anew in every
+resample."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ def test_draws_are_those_of_expectations_computed_anew(rng, monkeypatch):
     monkeypatch.setattr(expected_dice, "find_difference", lambda *given: seen.append(given) or original(*given))
     scores, found = compare(metrics, cohort, bootstrap=4000)
     [(draws, _, influence, *_)] = seen
-    # The slope of each person is known here, so that the expectation can be computed anew without any linearisation.
+    # The slope of each person is known here, so that the expectation can be computed anew without
+    # any linearisation.
     error = scores.boundary[:, 0]
     steep = (1 - scores.expected[:, 0]) / error.mean()
     resamples = Resamples(found.groups.codes, 4000, 1, ("sex\x1ffemale", "sex\x1fmale"))

@@ -104,7 +104,8 @@ def test_a_scan_listed_twice_is_refused():
 
 
 def test_infinite_values_are_missing_and_counted():
-    # Two organs: with an infinite value the mean of the organ, and so everybody's pooled value, would be lost.
+    # Two organs: with an infinite value the mean of the organ, and so everybody's pooled value,
+    # would be lost.
     cohort = make_cohort(sex=["female", "male", "male"])
     metrics = make_metrics(cohort, liver=[0.9, 0.8, 1.0], aorta=[0.5, 0.4, 0.6])
     metrics["hd95_mm"] = [np.inf, 2.0, 4.0, 6.0, 7.0, 8.0]

@@ -1,4 +1,5 @@
-"""Tables of other tools: what cannot be matched is refused in one sentence, what is infinite is missing."""
+"""Tables of other tools: what cannot be matched is refused in one sentence, what is infinite is
+missing."""
 
 from __future__ import annotations
 

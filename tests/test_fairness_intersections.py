@@ -1,4 +1,5 @@
-"""Intersections: parity with a mixed model, what shrinks and what does not, who stays hidden, dull inputs."""
+"""Intersections: parity with a mixed model, what shrinks and what does not, who stays hidden, dull
+inputs."""
 
 from __future__ import annotations
 
@@ -129,7 +130,8 @@ def test_known_variances_are_recovered_and_intervals_are_true():
         cells = found.cells.dropna(subset="pooled").set_index(["sex", "age", "bmi"])
         truth = true.groupby([people["sex"], people["age"], people["bmi"]]).first().loc[cells.index]
         covered.append(((cells["low"] <= truth) & (truth <= cells["high"])).mean())
-    # REML is nearly unbiased; the standard error of a mean of 150 is some 4 % of τ² and 0.6 % of σ².
+    # REML is nearly unbiased; the standard error of a mean of 150 is some 4 % of τ² and 0.6 % of
+    # σ².
     assert np.mean(between) == pytest.approx(0.01, rel=0.12)
     assert np.mean(within) == pytest.approx(0.09, rel=0.02)
     assert 0.93 <= np.mean(covered) <= 0.97
@@ -177,7 +179,8 @@ def test_small_cells_show_no_figure(rng):
 
 
 def test_a_lone_small_cell_takes_companions_along():
-    # Two by two with totals known: one hidden cell would follow by subtraction, and so would two in one row; all four are withheld.
+    # Two by two with totals known: one hidden cell would follow by subtraction, and so would two in
+    # one row; all four are withheld.
     groups = pd.DataFrame({"sex": ["f"] * 25 + ["m"] * 45, "age": ["y"] * 5 + ["o"] * 20 + ["y"] * 15 + ["o"] * 30})
     found = pool_intersections(np.linspace(0, 1, 70)[:, None], groups, min_group=10).cells
     assert found["suppressed"].all()
@@ -193,7 +196,8 @@ def test_three_by_three_needs_a_rectangle_and_takes_the_smallest():
 
 
 def test_columns_with_a_few_values_missing_withhold_the_same_cells():
-    # Cells of 3, 20 and 21 people beside each other: one person fewer must not swap the companion that hides the 3.
+    # Cells of 3, 20 and 21 people beside each other: one person fewer must not swap the companion
+    # that hides the 3.
     groups = pd.DataFrame(
         [
             (row, column)
@@ -211,7 +215,8 @@ def test_columns_with_a_few_values_missing_withhold_the_same_cells():
 @settings(max_examples=60, deadline=None)
 @given(hnp.arrays(int, 12, elements=st.integers(0, 30)))
 def test_no_hidden_cell_follows_from_the_totals(counts):
-    """Whatever is hidden could have been otherwise: another table of the same totals differs in every hidden cell."""
+    """Whatever is hidden could have been otherwise: another table of the same totals differs in
+    every hidden cell."""
     codes = np.indices((2, 3, 2)).reshape(3, -1)
     margins = np.vstack([np.arange(3)[:, None] == codes[axis] for axis in range(3)]).astype(float)
     hidden = find_withheld(counts, margins, 10)

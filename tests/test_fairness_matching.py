@@ -1,4 +1,5 @@
-"""Matching: known pairs, balance by hand, what confounding does before and after, who is lost, dull inputs."""
+"""Matching: known pairs, balance by hand, what confounding does before and after, who is lost, dull
+inputs."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def test_twins_find_each_other(rng):
 
 
 def test_the_whole_is_best_not_each_in_turn():
-    # The nearest pair, 12 with 11.5, would leave 10 with 15: 5.5 in all. 10 with 11.5 and 12 with 15 cost 4.5.
+    # The nearest pair, 12 with 11.5, would leave 10 with 15: 5.5 in all. 10 with 11.5 and 12 with
+    # 15 cost 4.5.
     group = np.array(["a", "a", "b", "b"])
     ages = np.array([10.0, 12.0, 11.5, 15.0])
     found = match_pairs(group, pd.DataFrame({"age": ages}), "a", "b", min_group=2, caliper=50)
@@ -84,12 +86,14 @@ def test_balance_by_hand():
     covariates = pd.DataFrame({"age": [1.0, 2, 3, 4, 3, 4, 5, 6], "sex": ["f", "f", "f", "m", "f", "m", "m", "m"]})
     found = match_pairs(group, covariates, "a", "b", min_group=2, caliper=1e6)
     balance = found.balance.set_index(["covariate", "level"])
-    # Both variances are 5/3: the ages differ by −2 / √(5/3). Shares of women 3/4 and 1/4, both with variance 3/16.
+    # Both variances are 5/3: the ages differ by −2 / √(5/3). Shares of women 3/4 and 1/4, both with
+    # variance 3/16.
     assert balance.loc[("age", ""), "smd_before"] == pytest.approx(-2 / np.sqrt(5 / 3))
     assert balance.loc[("age", ""), "variance_ratio_before"] == pytest.approx(1.0)
     assert balance.loc[("sex", "f"), ["mean_a", "mean_b"]].tolist() == [0.75, 0.25]
     assert balance.loc[("sex", "f"), "smd_before"] == pytest.approx(0.5 / np.sqrt(3 / 16))
-    # One pair of each sex is left: the woman of b (3) with the nearest (3), the man of a (4) with the nearest (4).
+    # One pair of each sex is left: the woman of b (3) with the nearest (3), the man of a (4) with
+    # the nearest (4).
     assert found.pairs.tolist() == [[2, 4], [3, 5]]
     assert balance.loc[("age", ""), "smd_after"] == 0
 

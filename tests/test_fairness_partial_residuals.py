@@ -1,4 +1,5 @@
-"""Scores with covariates held equal: against the adjusted means, and against statsmodels' own partial residuals."""
+"""Scores with covariates held equal: against the adjusted means, and against statsmodels' own
+partial residuals."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def people(rng):
 
 
 def test_by_hand_in_eight_rows():
-    # score = group + 0.1 · x exactly; x has mean 1.5, so everybody is brought to x = 1.5: 0.3 + 0.15 or 0.5 + 0.15.
+    # score = group + 0.1 · x exactly; x has mean 1.5, so everybody is brought to x = 1.5: 0.3 +
+    # 0.15 or 0.5 + 0.15.
     x = np.array([0.0, 1, 1, 2, 1, 2, 2, 3])
     old = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     found = measure_partial_residuals(

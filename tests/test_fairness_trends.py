@@ -1,4 +1,5 @@
-"""Trends: parity with statsmodels and patsy, the simultaneous band's coverage, what is shown of whom, degenerate inputs."""
+"""Trends: parity with statsmodels and patsy, the simultaneous band's coverage, what is shown of
+whom, degenerate inputs."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def test_curve_tests_and_slope_equal_statsmodels_with_patsy(rng):
     assert row["df_spline"] == 4 and row["df_residual"] == fit.df_resid
     assert curve["estimate"].to_numpy() == pytest.approx(expected.effect, abs=1e-8)
     assert curve[["low", "high"]].to_numpy() == pytest.approx(expected.conf_int(), abs=1e-8)
-    # No trend: the cardinal spline's coefficients are its heights at the knots, all equal. No bend: the heights lie on a line.
+    # No trend: the cardinal spline's coefficients are its heights at the knots, all equal. No bend:
+    # the heights lie on a line.
     equal = np.column_stack([np.diff(np.eye(5), axis=0), np.zeros(4)])
     trend = fit.f_test(equal)
     assert row["f_trend"] == pytest.approx(float(trend.fvalue), rel=1e-7)
@@ -83,7 +85,8 @@ def test_simultaneous_band_holds_the_whole_curve(truth):
 
 
 def test_reach_of_the_band_is_the_quantile_of_the_largest_t(rng):
-    # Of a straight line over a wide range the largest |t| is known: Scheffé's √(2 F) bounds it from above, the ends' union from below.
+    # Of a straight line over a wide range the largest |t| is known: Scheffé's √(2 F) bounds it from
+    # above, the ends' union from below.
     few = rng.uniform(-1, 1, 25)  # too few for a bend
     row = fit_trends(rng.normal(size=(25, 1)), few, nothing(25), seed=0).tests.iloc[0]
     assert row["reach"] == pytest.approx(stats.t.ppf(0.975, 23))

@@ -15,7 +15,8 @@ from helpers.figures.cohort import (
 
 @pytest.fixture
 def table() -> pd.DataFrame:
-    """Six scans of five people: person p has two, person u is out; one sex has no group, one BMI is missing."""
+    """Six scans of five people: person p has two, person u is out; one sex has no group, one BMI is
+    missing."""
     sexes = ["female", "female", "male", "male", "other", "male"]
     return pd.DataFrame(
         {

@@ -1,4 +1,5 @@
-"""What gaps are made of, and how alike matched people are: each mark where the table says, nothing dropped unsaid."""
+"""What gaps are made of, and how alike matched people are: each mark where the table says, nothing
+dropped unsaid."""
 
 from __future__ import annotations
 

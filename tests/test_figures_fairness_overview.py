@@ -1,4 +1,5 @@
-"""The overview figures of 03_performance: every mark where the table says, tables as a reader wants."""
+"""The overview figures of 03_performance: every mark where the table says, tables as a reader
+wants."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def make_disparity(metrics=("dice", "boundary_error_mm")) -> pd.DataFrame:
 
 
 def make_groups(disparity: pd.DataFrame) -> pd.DataFrame:
-    """Return a groups table: 10 people with a mean of 0.8, 30 with 0.9, and one suppressed group."""
+    """Return a groups table: 10 people with a mean of 0.8, 30 with 0.9, and one suppressed
+    group."""
     keys = disparity[["model", "organ", "metric", "attribute"]]
     parts = [
         keys.assign(group=group, n=n, mean=mean, ci_low=mean - 0.01, ci_high=mean + 0.01)

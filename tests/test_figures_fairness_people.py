@@ -1,4 +1,5 @@
-"""The people behind the gaps: clouds, curves and cells; what is too small is hatched or named, never drawn."""
+"""The people behind the gaps: clouds, curves and cells; what is too small is hatched or named,
+never drawn."""
 
 from __future__ import annotations
 
@@ -43,18 +44,35 @@ def make_trends() -> tuple[pd.DataFrame, pd.DataFrame]:
     curves = [
         pd.DataFrame(
             {
-                "model": model, "organ": organ, "metric": "dice", "attribute": "age", "value": values, "estimate": 0.9 - 0.001 * values,
-                "low": 0.8 - 0.001 * values, "high": 0.92 - 0.001 * values, "band_low": 0.7, "band_high": 0.95, "nearby": 12,
+                "model": model,
+                "organ": organ,
+                "metric": "dice",
+                "attribute": "age",
+                "value": values,
+                "estimate": 0.9 - 0.001 * values,
+                "low": 0.8 - 0.001 * values,
+                "high": 0.92 - 0.001 * values,
+                "band_low": 0.7,
+                "band_high": 0.95,
+                "nearby": 12,
             }
         )
         for model in ("m", "n")
         for organ in ("liver", "all")
-    ]  # fmt: skip
+    ]
     keys = [(model, organ) for model in ("m", "n", "unfitted") for organ in ("liver", "all")]
     tests = pd.DataFrame(keys, columns=["model", "organ"]).assign(
-        metric="dice", attribute="age", n=40, slope=-0.01, slope_low=-0.02, slope_high=0.001, unit="per 10 years",
-        p_trend=0.0001, p_nonlinear=0.4, note="",
-    )  # fmt: skip
+        metric="dice",
+        attribute="age",
+        n=40,
+        slope=-0.01,
+        slope_low=-0.02,
+        slope_high=0.001,
+        unit="per 10 years",
+        p_trend=0.0001,
+        p_nonlinear=0.4,
+        note="",
+    )
     tests.loc[tests["model"] == "unfitted", ["n", "slope", "slope_low", "slope_high", "p_trend", "p_nonlinear"]] = (
         np.nan
     )
@@ -71,11 +89,22 @@ def make_cells(metric="dice") -> pd.DataFrame:
                 value = np.nan if hidden else 0.8 + 0.01 * len(rows)
                 rows.append(
                     {
-                        "model": "m", "organ": "liver", "metric": metric, "sex": sex, "age": age, "bmi": bmi, "n": hidden or "14",
-                        "mean": value, "additive": value, "pooled": value, "low": value - 0.02, "high": value + 0.02, "weight": 0.5,
+                        "model": "m",
+                        "organ": "liver",
+                        "metric": metric,
+                        "sex": sex,
+                        "age": age,
+                        "bmi": bmi,
+                        "n": hidden or "14",
+                        "mean": value,
+                        "additive": value,
+                        "pooled": value,
+                        "low": value - 0.02,
+                        "high": value + 0.02,
+                        "weight": 0.5,
                         "suppressed": hidden is not None,
                     }
-                )  # fmt: skip
+                )
     first = pd.DataFrame(rows)
     return pd.concat([first, first.assign(organ="spleen", pooled=first["pooled"] + 0.05)], ignore_index=True)
 

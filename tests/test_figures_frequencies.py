@@ -44,10 +44,13 @@ def test_missed_above_added_in_three_planes():
     np.testing.assert_array_equal(figure.data[0].z, MISSED.percent[0])
     np.testing.assert_array_equal(figure.data[10].z, ADDED.percent[2])
     assert list_headings(figure)[:3] == [
-        "missed, axial 32 mm below the centre", "missed, coronal 10 mm behind the centre", "missed, sagittal through the centre",
-    ]  # fmt: skip
-    assert figure.layout.title.text == (
-        "Liver, drawn by sam, everybody (n = 21): where it is missed and where too much is drawn"
+        "missed, axial 32 mm below the centre",
+        "missed, coronal 10 mm behind the centre",
+        "missed, sagittal through the centre",
+    ]
+    assert (
+        figure.layout.title.text
+        == "Liver, drawn by sam, everybody (n = 21): where it is missed and where too much is drawn"
     )
 
 
@@ -64,7 +67,8 @@ def test_voxels_lie_at_their_millimetres():
     assert (axial.x0, axial.dx, axial.y0, axial.dy) == (-50, 1, -40, 2)
     assert (coronal.x0, coronal.dx, coronal.y0, coronal.dy) == (-50, 1, -60, 3)
     assert (sagittal.x0, sagittal.dx, sagittal.y0, sagittal.dy) == (-40, 2, -60, 3)
-    # The mean organ in the axial slice: rows 2 to 4 of 2 mm, columns 2 to 5 of 1 mm, half a voxel more on each side.
+    # The mean organ in the axial slice: rows 2 to 4 of 2 mm, columns 2 to 5 of 1 mm, half a voxel
+    # more on each side.
     line = figure.data[1]
     assert (np.nanmin(line.y), np.nanmax(line.y)) == (-40 + 3.0, -40 + 9.0)
     assert (np.nanmin(line.x), np.nanmax(line.x)) == (-50 + 1.5, -50 + 5.5)

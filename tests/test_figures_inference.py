@@ -1,4 +1,5 @@
-"""Figures of 02_inference: nothing dropped, n on every row, outlines told apart by more than colour."""
+"""Figures of 02_inference: nothing dropped, n on every row, outlines told apart by more than
+colour."""
 
 from __future__ import annotations
 
@@ -96,10 +97,14 @@ def test_montage_of_several_organs_has_a_menu_that_shows_one_at_a_time() -> None
 def test_stage_seconds_are_means_over_finished_scans() -> None:
     table = pd.DataFrame(
         {
-            "model": ["a", "a", "b"], "status": ["ok", "failed", "ok"], "read_seconds": [1.0, np.nan, 2.0],
-            "encode_seconds": [3.0, np.nan, np.nan], "decode_seconds": [0.5, np.nan, np.nan], "write_seconds": [0.25, np.nan, 0.5],
+            "model": ["a", "a", "b"],
+            "status": ["ok", "failed", "ok"],
+            "read_seconds": [1.0, np.nan, 2.0],
+            "encode_seconds": [3.0, np.nan, np.nan],
+            "decode_seconds": [0.5, np.nan, np.nan],
+            "write_seconds": [0.25, np.nan, 0.5],
         }
-    )  # fmt: skip
+    )
     figure = plot_stage_seconds(table)
     assert [trace.name for trace in figure.data] == ["read and prompt", "encode images", "decode prompts", "write"]
     assert [list(trace.x) for trace in figure.data] == [[1.0, 2.0], [3.0, 0.0], [0.5, 0.0], [0.25, 0.5]]
@@ -108,10 +113,15 @@ def test_stage_seconds_are_means_over_finished_scans() -> None:
 def test_sensitivity_shows_groups_with_their_size_or_says_that_there_is_nothing() -> None:
     table = pd.DataFrame(
         {
-            "model": "m", "organ": "kidney_left", "attribute": ["sex", "sex", "age"], "group": ["female", "male", "old"],
-            "n": [10, 12, 9], "mean": [0.9, 0.95, 0.8], "sd": [0.1, 0.05, 0.2],
+            "model": "m",
+            "organ": "kidney_left",
+            "attribute": ["sex", "sex", "age"],
+            "group": ["female", "male", "old"],
+            "n": [10, 12, 9],
+            "mean": [0.9, 0.95, 0.8],
+            "sd": [0.1, 0.05, 0.2],
         }
-    )  # fmt: skip
+    )
     figure = plot_sensitivity(table)
     assert [trace.name for trace in figure.data] == ["sex: female, n = 10", "sex: male, n = 12", "age: old, n = 9"]
     assert figure.layout.yaxis.ticktext == ("m · kidney left",)

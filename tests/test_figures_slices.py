@@ -1,4 +1,5 @@
-"""Slices: outlines where the masks end, the person seen as radiologists do, the error where it was put."""
+"""Slices: outlines where the masks end, the person seen as radiologists do, the error where it was
+put."""
 
 from __future__ import annotations
 

@@ -59,7 +59,8 @@ def make_slopes():
 
 
 def show(figure: BaseFigure, name: str | None = None):
-    """Return traces and layout as plotly shows them: at the start, or once the frame `name` was asked for."""
+    """Return traces and layout as plotly shows them: at the start, or once the frame `name` was
+    asked for."""
     value = decode(json.loads(figure.to_json()))
     traces, layout = value["data"], value["layout"]
     frames = {frame["name"]: frame for frame in value["frames"]}

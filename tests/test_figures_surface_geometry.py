@@ -24,7 +24,14 @@ FACES = np.array([[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 
 def test_camera_looks_from_the_side_it_names(side):
     camera = place_camera(side)
     eye, up = (np.array([camera[key][axis] for axis in "xyz"]) for key in ("eye", "up"))
-    axis, sign = {"Left": (0, 1), "Right": (0, -1), "Posterior": (1, 1), "Anterior": (1, -1), "Superior": (2, 1), "Inferior": (2, -1)}[side]  # fmt: skip
+    axis, sign = {
+        "Left": (0, 1),
+        "Right": (0, -1),
+        "Posterior": (1, 1),
+        "Anterior": (1, -1),
+        "Superior": (2, 1),
+        "Inferior": (2, -1),
+    }[side]
     assert np.sign(eye).tolist() == [sign if place == axis else 0 for place in range(3)]
     to_the_right = np.cross(-eye, up)  # of the screen
     if side in ("Anterior", "Inferior"):
@@ -55,14 +62,16 @@ def test_line_around_one_corner_crosses_the_middles_of_its_sides():
     line = outline_region(VERTICES, FACES, inside)
     assert np.isnan(line[-1]).all() and len(line) == 6, "four sides, closed, then a gap"
     np.testing.assert_allclose(line[0], line[4])
-    # Unsmoothed: (±10, 0, 10) and (0, ±10, 10). Smoothing by thirds, twice, draws them towards the middle; the lift outwards.
+    # Unsmoothed: (±10, 0, 10) and (0, ±10, 10). Smoothing by thirds, twice, draws them towards the
+    # middle; the lift outwards.
     assert line[:4, 2] == pytest.approx([line[0, 2]] * 4)
     assert 10 < line[0, 2] < 10 + 40 * LINE_LIFT
     assert np.abs(line[:4, :2]).max(axis=1) == pytest.approx([np.abs(line[0, :2]).max()] * 4)
 
 
 def test_two_regions_have_two_lines_and_a_border_is_open():
-    # A strip of a 6 × 2 grid of squares, flat and open: the region is its first and its last column.
+    # A strip of a 6 × 2 grid of squares, flat and open: the region is its first and its last
+    # column.
     x, y = (part.ravel() for part in np.meshgrid(np.arange(7.0), np.arange(3.0)))
     vertices = np.column_stack([x, y, np.zeros(21)])
     corner = np.array([row * 7 + column for row in range(2) for column in range(6)])

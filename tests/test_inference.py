@@ -1,4 +1,5 @@
-"""A segmenter × a cohort: resumable, failures kept apart, predictions on the reference's own grid."""
+"""A segmenter × a cohort: resumable, failures kept apart, predictions on the reference's own
+grid."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ MakeStudy = Callable[..., Study]
 
 @pytest.fixture
 def make_study(tmp_path: Path) -> MakeStudy:
-    """Write three scans (the second stored in another axis order), their cohort table and a parameter file."""
+    """Write three scans (the second stored in another axis order), their cohort table and a
+    parameter file."""
     data = tmp_path / "data"
     rng = np.random.default_rng(1)
     rows = []
@@ -393,7 +395,8 @@ def test_montage_shows_worst_median_and_best_with_outlines(make_study: MakeStudy
     assert [(panel.number, panel.label, panel.dice) for panel in panels] == [
         (2, "worst", 0.2), (3, "median", 0.5), (1, "best", 0.9),
     ]  # fmt: skip
-    # The organ spans 10×8 pixels of 2 mm with 2 pixels around it: its outline runs from 4 mm to 24 mm in x.
+    # The organ spans 10×8 pixels of 2 mm with 2 pixels around it: its outline runs from 4 mm to 24
+    # mm in x.
     panel = panels[0]
     assert panel.image.shape == (12, 14)
     outline = panel.reference[0]

@@ -1,4 +1,5 @@
-"""Two masks → numbers: answers derived by hand, and agreement with Google DeepMind's surface-distance."""
+"""Two masks → numbers: answers derived by hand, and agreement with Google DeepMind's
+surface-distance."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def mask_of(*voxels: tuple[int, int, int], shape=SHAPE) -> np.ndarray:
 
 
 def ask_deepmind(reference, prediction, spacing, tolerance_mm) -> dict[str, float]:
-    """Return the same numbers from the surface-distance package (its PyPI release still uses scipy's old names)."""
+    """Return the same numbers from the surface-distance package (its PyPI release still uses
+    scipy's old names)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         import surface_distance
@@ -70,15 +72,17 @@ def test_one_of_two_voxels_found_by_hand():
     assert (found.precision, found.recall) == (1.0, 0.5)
     assert (found.volume_ref_ml, found.volume_pred_ml) == (pytest.approx(0.048), pytest.approx(0.024))
     assert found.volume_error_ml == pytest.approx(-0.024)
-    # Surfels sit on voxel corners. A corner that touches one voxel cuts off a triangle whose normal is
-    # (1/8)(dy·dz, dx·dz, dx·dy) in the faces' areas; one that touches two neighbours along x has two of them,
-    # which together span (0, 1/4·…, 1/4·…) across x: here areas of faces across z, y, x are 12, 8, 6 mm².
+    # Surfels sit on voxel corners. A corner that touches one voxel cuts off a triangle whose normal
+    # is (1/8)(dy·dz, dx·dz, dx·dy) in the faces' areas; one that touches two neighbours along x has
+    # two of them, which together span (0, 1/4·…, 1/4·…) across x: here areas of faces across z, y,
+    # x are 12, 8, 6 mm².
     corner = math.sqrt((12 / 8) ** 2 + (8 / 8) ** 2 + (6 / 8) ** 2)
     area_ref, area_pred = _area(reference), _area(prediction)
     assert area_pred == pytest.approx(8 * corner)
     assert found.surface_ref_cm2 == pytest.approx(area_ref / 100)
-    # Reference corners at x = 4, 5, 6 (four each), prediction's at 4 and 5: only the four at x = 6 are
-    # apart, by one step of 4 mm. They carry 4 · corner of area, more than 5 % of the reference's.
+    # Reference corners at x = 4, 5, 6 (four each), prediction's at 4 and 5: only the four at x = 6
+    # are apart, by one step of 4 mm. They carry 4 · corner of area, more than 5 % of the
+    # reference's.
     assert found.hd95_mm == pytest.approx(4.0)
     assert found.nsd == pytest.approx(1 - 4 * corner / (area_ref + area_pred))
     assert found.assd_mm == pytest.approx(4 * corner * 4.0 / (area_ref + area_pred))
@@ -87,19 +91,22 @@ def test_one_of_two_voxels_found_by_hand():
 
 
 def _area(mask: np.ndarray) -> float:
-    """Sum the documented areas of corner surfels: corners that touch one voxel, and corners that touch two along x."""
+    """Sum the documented areas of corner surfels: corners that touch one voxel, and corners that
+    touch two along x."""
     single = math.sqrt((12 / 8) ** 2 + (8 / 8) ** 2 + (6 / 8) ** 2)
     count = {1: 8, 2: 8}[int(mask.sum())]
-    # A corner between two voxels along x: the surface runs straight along x, cutting the edge of two faces diagonally;
-    # marching cubes draws a rectangle of length dx = 4 over the hypotenuse of half a voxel in z and y.
+    # A corner between two voxels along x: the surface runs straight along x, cutting the edge of
+    # two faces diagonally; marching cubes draws a rectangle of length dx = 4 over the hypotenuse of
+    # half a voxel in z and y.
     pair = 4.0 * math.hypot(2 / 2, 3 / 2)
     return count * single + (4 * pair if mask.sum() == 2 else 0.0)
 
 
 @pytest.mark.parametrize(("steps", "start"), [(5, 69), (30, 46)])
 def test_tolerance_equal_to_a_whole_number_of_voxels_counts_as_within(steps, start):
-    # Differences of coordinates round: (46 + 30)·0.9 − 46·0.9 is a little more than 30·0.9. Five steps are found
-    # among the near offsets, thirty by the tree. The voxel at 0 keeps the crop from starting at `start`.
+    # Differences of coordinates round: (46 + 30)·0.9 − 46·0.9 is a little more than 30·0.9. Five
+    # steps are found among the near offsets, thirty by the tree. The voxel at 0 keeps the crop from
+    # starting at `start`.
     reference = mask_of((1, 1, 0), (1, 1, start), shape=(3, 4, 90))
     prediction = mask_of((1, 1, 0), (1, 1, start + steps), shape=(3, 4, 90))
     assert (start + steps) * 0.9 - start * 0.9 > steps * 0.9
@@ -178,7 +185,8 @@ spacings = st.tuples(*[st.floats(0.3, 6.0)] * 3)
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), shape=st.tuples(sides, sides, sides), spacing=spacings, tolerance_mm=st.floats(0.05, 8.0))
 def test_any_masks_agree_with_deepmind(data, shape, spacing, tolerance_mm):
-    # Arrays this small touch the border more often than not; single voxels, planes and holes come by themselves.
+    # Arrays this small touch the border more often than not; single voxels, planes and holes come
+    # by themselves.
     reference = data.draw(npst.arrays(bool, shape))
     prediction = data.draw(npst.arrays(bool, shape))
     reference[tuple(side // 2 for side in shape)] = True
@@ -230,7 +238,8 @@ def test_dice_and_boundary_error_are_each_others_inverse():
 
 
 def test_two_annotators_by_hand():
-    # Two voxels and one of them, as above: neither is the reference, so volume and surface are their means.
+    # Two voxels and one of them, as above: neither is the reference, so volume and surface are
+    # their means.
     first, second = mask_of((3, 4, 4), (3, 4, 5)), mask_of((3, 4, 4))
     found = compare_annotators(first, second, (2.0, 3.0, 4.0), tolerance_mm=3.9)
     assert (found.status, found.dice, found.volume_error_ml) == ("ok", pytest.approx(2 / 3), pytest.approx(-0.024))

@@ -1,4 +1,5 @@
-"""Surfaces that are far apart: the search by layers and among those within reach, against plain ways."""
+"""Surfaces that are far apart: the search by layers and among those within reach, against plain
+ways."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ sides = st.integers(1, 12)
 
 
 def by_layers(monkeypatch) -> list[int]:
-    """Let every point without an immediate neighbour be searched by layers; return the list that counts the calls."""
+    """Let every point without an immediate neighbour be searched by layers; return the list that
+    counts the calls."""
     calls: list[int] = []
     search = nearest_surface._search_layers
     monkeypatch.setattr(nearest_surface, "VOXELS_PER_TREE_SEARCH", np.inf)

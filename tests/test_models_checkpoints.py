@@ -1,4 +1,5 @@
-"""Checkpoints: fetched whole or not at all from a server that misbehaves, and files that say what they are."""
+"""Checkpoints: fetched whole or not at all from a server that misbehaves, and files that say what
+they are."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ TINY = SmallSam(image_size=64, patch_size=8, width=24, depth=2, heads=2, window=
 CONTENT = hashlib.shake_128(b"segfair").digest(600_000)
 
 
-# --- a server that can misbehave ------------------------------------------------------------------------------
+# --- a server that can misbehave
+# ------------------------------------------------------------------------------
 
 
 @dataclass
@@ -113,7 +115,8 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def folder(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkpoints folder, with a catalogue in which sam_vit_b is the small file of the local server."""
+    """A checkpoints folder, with a catalogue in which sam_vit_b is the small file of the local
+    server."""
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     entry = replace(
@@ -138,7 +141,8 @@ FILE = "sam_vit_b_01ec64.pth"
 PART = {FILE + ".part", FILE + ".part.json"}
 
 
-# --- the catalogue --------------------------------------------------------------------------------------------
+# --- the catalogue
+# --------------------------------------------------------------------------------------------
 
 
 def test_the_catalogue_is_of_one_piece() -> None:
@@ -153,7 +157,8 @@ def test_the_catalogue_is_of_one_piece() -> None:
 
 @pytest.mark.parametrize("name", ["sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam"])
 def test_a_files_size_is_that_of_its_tensors_and_a_little_more(name: str) -> None:
-    """The published architectures in float32, without pixel_mean and pixel_std, and the names around them."""
+    """The published architectures in float32, without pixel_mean and pixel_std, and the names
+    around them."""
     with torch.device("meta"):
         network = import_segment_anything().sam_model_registry[
             "vit_b" if name == "medsam" else name.removeprefix("sam_")
@@ -199,7 +204,8 @@ def test_the_list_tells_what_is_here_by_size_alone(folder: Path) -> None:
     assert "CC-BY-4.0" in lines["medsam"]
 
 
-# --- fetching -------------------------------------------------------------------------------------------------
+# --- fetching
+# -------------------------------------------------------------------------------------------------
 
 
 def test_a_file_arrives_under_its_name_and_nothing_else_stays(folder: Path, server: Server) -> None:
@@ -453,7 +459,8 @@ def test_a_folder_that_cannot_be_made(
 def test_a_folder_that_cannot_be_written(
     folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Told by the system's answer, because root, who runs tests in containers, may write everywhere."""
+    """Told by the system's answer, because root, who runs tests in containers, may write
+    everywhere."""
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -537,11 +544,9 @@ def test_processes_that_fetch_at_once_share_one_download(folder: Path, server: S
     server.pause_s = 1.0
     entry = CHECKPOINTS["sam_vit_b"]
     code = (
-        "from dataclasses import replace\n"
-        "from helpers.models import checkpoints, download\n"
-        "entry = checkpoints.CHECKPOINTS['sam_vit_b']\n"
-        f"checkpoints.CHECKPOINTS['sam_vit_b'] = replace(entry, size={entry.size}, sha256={entry.sha256!r}, url={entry.url!r})\n"
-        "download.fetch_checkpoint('sam_vit_b')\n"
+        "from dataclasses import replace\nfrom helpers.models import checkpoints, download\nentry ="
+        " checkpoints.CHECKPOINTS['sam_vit_b']\ncheckpoints.CHECKPOINTS['sam_vit_b'] = replace(entry,"
+        f" size={entry.size}, sha256={entry.sha256!r}, url={entry.url!r})\ndownload.fetch_checkpoint('sam_vit_b')\n"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, encoding="utf-8") for _ in range(2)
@@ -587,7 +592,8 @@ def test_whatever_breaks_the_file_is_whole_or_absent(
     (folder / FILE).unlink()
 
 
-# --- verifying ------------------------------------------------------------------------------------------------
+# --- verifying
+# ------------------------------------------------------------------------------------------------
 
 
 def test_verifying_by_name_and_by_path(folder: Path, server: Server, tmp_path: Path) -> None:
@@ -610,7 +616,8 @@ def test_verifying_ones_own_weights(tiny_vit_b: Path) -> None:
     assert "is a complete vit_b, none of the published files" in verify_checkpoint(tiny_vit_b)
 
 
-# --- loading --------------------------------------------------------------------------------------------------
+# --- loading
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -722,13 +729,16 @@ def test_a_checkpoint_of_another_architecture_names_the_one_it_looks_like(
         (kernel(512), "a SAM of encoder width 512"),
         (kernel(384), "EfficientSAM"),
         (kernel(128, 6), "a small SAM of encoder width 128 and patch 6, like sam_demo"),
-        ({"image_encoder.patch_embed.seq.0.c.weight": torch.zeros(1), "image_encoder.layers.0.x": torch.zeros(1)}, "MobileSAM"),
+        (
+            {"image_encoder.patch_embed.seq.0.c.weight": torch.zeros(1), "image_encoder.layers.0.x": torch.zeros(1)},
+            "MobileSAM",
+        ),
         ({"image_encoder.trunk.patch_embed.proj.weight": torch.zeros(1)}, "SAM 2"),
         ({"image_encoder.backbone.x": torch.zeros(1)}, "EfficientViT-SAM"),
         ({"vision_encoder.patch_embed.projection.weight": torch.zeros(1)}, "Hugging Face transformers"),
         ({"patch_embed.proj.weight": torch.zeros(1)}, "an image encoder alone"),
     ],
-)  # fmt: skip
+)
 def test_relatives_are_told_apart(state: dict[str, torch.Tensor], looks: str, tmp_path: Path) -> None:
     assert describe_architecture(state).startswith(looks) or looks in describe_architecture(state)
     path = tmp_path / "a.pth"
@@ -754,10 +764,11 @@ def test_weights_that_nearly_fit_say_where_they_do_not(tiny_vit_b: Path, tiny: t
     torch.save(state, tiny_vit_b)
     with pytest.raises(SegfairError) as caught:
         build_sam_from_checkpoint(tiny_vit_b)
-    assert str(caught.value) == (
-        "own.pth: does not fit vit_b: it looks like one, but prompt_encoder.no_mask_embed.weight and 0 more are missing "
-        "and mask_decoder.hf_token.weight and 0 more are unknown and image_encoder.pos_embed and 0 more are of another "
-        "shape ((1, 4, 4, 24) in place of (1, 8, 8, 24)): correct the file"
+    assert (
+        str(caught.value)
+        == "own.pth: does not fit vit_b: it looks like one, but prompt_encoder.no_mask_embed.weight and 0 more are"
+        " missing and mask_decoder.hf_token.weight and 0 more are unknown and image_encoder.pos_embed and 0 more are"
+        " of another shape ((1, 4, 4, 24) in place of (1, 8, 8, 24)): correct the file"
     )
 
 

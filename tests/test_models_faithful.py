@@ -1,4 +1,5 @@
-"""Our volume path against the published procedures, on the same weights: logits, masks, precision."""
+"""Our volume path against the published procedures, on the same weights: logits, masks,
+precision."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ Logits = tuple[np.ndarray, np.ndarray]  # low-resolution logits (n, a, a) and wh
 
 
 def draw_cases(count: int, *, size: int = 160, height: int = 131) -> list[tuple[np.ndarray, Prompts]]:
-    """Slices of synthetic anatomy, cut so that they are not square, with the boxes of their shapes."""
+    """Slices of synthetic anatomy, cut so that they are not square, with the boxes of their
+    shapes."""
     cases = []
     for seed in range(count):
         drawn = draw_slice(np.random.default_rng([11, seed]), size, targets=5)
@@ -57,7 +59,8 @@ def ask_sampredictor(sam: torch.nn.Module, grey: np.ndarray, prompts: Prompts) -
 
 @torch.no_grad()
 def ask_medsam(sam: Any, grey: np.ndarray, prompts: Prompts) -> Logits:
-    """MedSAM's inference as its authors describe it, written down anew: the test's own reading of it."""
+    """MedSAM's inference as its authors describe it, written down anew: the test's own reading of
+    it."""
     side = sam.image_encoder.img_size
     height, width = grey.shape
     three = np.repeat(grey[:, :, None], 3, axis=-1)
@@ -103,7 +106,8 @@ def assert_faithful(expected: Logits, found: Logits, *, threshold: float = 0.0) 
 
 
 def randomise(sam: torch.nn.Module) -> torch.nn.Module:
-    """SAM's relative and absolute positions begin as zeros: a comparison must not pass without them."""
+    """SAM's relative and absolute positions begin as zeros: a comparison must not pass without
+    them."""
     with torch.no_grad():
         for name, parameter in sam.image_encoder.named_parameters():
             if "rel_pos" in name or "pos_embed" in name:
@@ -148,7 +152,8 @@ def test_half_precision_keeps_the_masks_of_the_trained_small_model(precision: st
 
 @pytest.mark.slow
 def test_the_full_vit_b_gives_the_official_logits_and_masks(tmp_path: Path) -> None:
-    """The published architecture at its own size, with random weights read from a checkpoint file."""
+    """The published architecture at its own size, with random weights read from a checkpoint
+    file."""
     torch.manual_seed(3)
     official = randomise(import_segment_anything().sam_model_registry["vit_b"]())
     path = tmp_path / "fine_tuned.pth"
@@ -174,7 +179,8 @@ def test_the_full_medsam_gives_the_published_logits_and_masks(tmp_path: Path) ->
 @pytest.mark.parametrize("window", [0, 3, 4])
 @pytest.mark.parametrize("places", [8, 40])
 def test_the_encoder_is_the_packages_own(window: int, places: int) -> None:
-    """Global and windowed blocks, windows that do not divide the image, attention whole and by pieces."""
+    """Global and windowed blocks, windows that do not divide the image, attention whole and by
+    pieces."""
     torch.manual_seed(window + places)
     size = SmallSam(
         image_size=4 * places, patch_size=4, width=16, depth=2, heads=2, window=window or places,

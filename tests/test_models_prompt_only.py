@@ -31,7 +31,8 @@ def test_the_ellipse_has_pi_quarters_of_the_boxs_area(width: int, height: int) -
 
 
 def test_a_box_of_three_by_three_pixels() -> None:
-    # Centres at 0.5, 1.5, 2.5 of radius 1.5: (1, 1) from the centre is √2 < 1.5 away, so all nine are inside.
+    # Centres at 0.5, 1.5, 2.5 of radius 1.5: (1, 1) from the centre is √2 < 1.5 away, so all nine
+    # are inside.
     assert (measure_depth(np.array([0.0, 0, 3, 3]), 5, 6) > 0).sum() == 9
     # Two by two: corners' centres at √0.5 < 1: all four. One pixel: its centre.
     assert (measure_depth(np.array([1.0, 1, 3, 3]), 5, 6) > 0).sum() == 4

@@ -1,4 +1,5 @@
-"""The registry: what a parameter file can name, and everything that is wrong with it, said at once."""
+"""The registry: what a parameter file can name, and everything that is wrong with it, said at
+once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""SAM on volumes: the masks of SamPredictor called by hand, the right windows, honest loading errors."""
+"""SAM on volumes: the masks of SamPredictor called by hand, the right windows, honest loading
+errors."""
 
 from __future__ import annotations
 
@@ -44,7 +45,8 @@ def make_case(rng: np.random.Generator, modality: str = "CT") -> ScanCase:
 
 
 def segment_by_hand(sam: torch.nn.Module, case: ScanCase) -> np.ndarray:
-    """The official loop: `set_image` and one `predict` per box; the higher logit takes a shared pixel."""
+    """The official loop: `set_image` and one `predict` per box; the higher logit takes a shared
+    pixel."""
     predictor = import_segment_anything().SamPredictor(sam)
     labels = np.zeros(case.shape, np.uint8)
     best = np.zeros(case.shape, np.float32)

@@ -1,4 +1,5 @@
-"""A notebook's first call: what is missing is said in one sentence, in the first second, and shown without a traceback."""
+"""A notebook's first call: what is missing is said in one sentence, in the first second, and shown
+without a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The anatomy of every notebook: thin, stripped, parameterised, and in the order the reader needs."""
+"""The anatomy of every notebook: thin, stripped, parameterised, and in the order the reader
+needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Nothing is ever called fair, or fairer than something else: a gap is large, small, or not shown."""
+"""Nothing is ever called fair, or fairer than something else: a gap is large, small, or not
+shown."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("figures", "widgets", "explore", "demo", "vocabulary", "spatial", "performance", "inference", "report")
 # Not "fairness" (the field, a room, a section of the parameters) nor FairSeg, FairMedFM (names).
 CALLED_FAIR = re.compile(r"\b(un)?fair(er|est|ly)?\b", re.IGNORECASE)
-# Where fairness is denied, or a wrong sentence quoted as wrong, the word must be said: these phrases,
-# as they stand, and nothing else.
+# Where fairness is denied, or a wrong sentence quoted as wrong, the word must be said: these
+# phrases, as they stand, and nothing else.
 DENIALS = (
     "That a model is fair: *inconclusive* means",  # 03, What it cannot tell you
     "Nothing is ever called fair.",  # the rule itself

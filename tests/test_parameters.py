@@ -65,8 +65,8 @@ def test_shipped_files_are_those_the_documents_name():
 def test_unknown_key_names_key_file_and_what_is_allowed(write):
     message = fail(write(SMALL | {"fairness": {"alpa": 0.01}}))
     assert (
-        "study.yaml: fairness.alpa: unknown key; allowed under fairness: adjust_for_volume, alpha, bootstrap, correction, "
-        in message
+        "study.yaml: fairness.alpa: unknown key; allowed under fairness: adjust_for_volume, alpha, bootstrap,"
+        " correction, " in message
     )
 
 

@@ -39,7 +39,8 @@ def draw_labels(*, liver: slice = slice(1, 5), spleen: bool = True) -> np.ndarra
 
 @pytest.fixture
 def study(tmp_path) -> Study:
-    """Four scans of three people, two models; every second scan of `other` is at fault in its own way."""
+    """Four scans of three people, two models; every second scan of `other` is at fault in its own
+    way."""
     parameters = {
         "name": "tiny",
         "cohort": {
@@ -110,7 +111,8 @@ def test_numbers_by_hand(study):
 
 
 def test_tolerances_are_per_organ(study, tmp_path):
-    # The spleen without its last slice is 3 mm off: within its own 4 mm; the liver's 0.5 mm forgive nothing.
+    # The spleen without its last slice is 3 mm off: within its own 4 mm; the liver's 0.5 mm forgive
+    # nothing.
     labels = draw_labels(liver=slice(1, 4))
     labels[3][labels[3] == 2] = 0
     write_labels(study.prediction_path("other", "s1"), labels)
@@ -177,7 +179,8 @@ def test_without_inference_the_stage_to_run_is_named(study):
 
 
 def test_expected_dice_by_hand():
-    # Person a has two scans with 1 and 3 mm, b one with 4 mm: the cohort's mean is (2 + 4) / 2 = 3 mm, not 8/3.
+    # Person a has two scans with 1 and 3 mm, b one with 4 mm: the cohort's mean is (2 + 4) / 2 = 3
+    # mm, not 8/3.
     metrics = pd.DataFrame(
         {
             "subject": ["a", "a", "b", "c", "d"],
@@ -190,7 +193,8 @@ def test_expected_dice_by_hand():
         }
     )
     found = performance.add_expected_dice(metrics)["dice_expected"].tolist()
-    # 1 − 3 mm · 200 mm² / (2 · 1000 mm³); half the volume costs twice as much; a missed organ is so thin that 0 is the least.
+    # 1 − 3 mm · 200 mm² / (2 · 1000 mm³); half the volume costs twice as much; a missed organ is so
+    # thin that 0 is the least.
     assert found[:4] == pytest.approx([0.7, 0.7, 0.4, 0.0])
     assert np.isnan(found[4]), "an organ that is not there is expected to score nothing"
 

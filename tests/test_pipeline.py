@@ -20,7 +20,10 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore:.*kernel.*:RuntimeWarning"
 )
 
-TABLE = 'pd.DataFrame({"scan": ["a"], "number": [1], "subject": ["a"], "reference": [None], "image": [None], "included": [True], "status": ["failed"]})'
+TABLE = (
+    'pd.DataFrame({"scan": ["a"], "number": [1], "subject": ["a"], "reference": [None], "image": [None], "included":'
+    ' [True], "status": ["failed"]})'
+)
 
 
 def write_notebook(path, stage: str, body: str = "") -> None:
@@ -116,7 +119,8 @@ def test_a_run_skips_what_is_up_to_date_and_reruns_what_a_change_touches(study, 
     assert (study.folder / "notebooks" / "03_performance.html").exists()
 
 
-# What is edited, and the stages whose results it makes. An edit of a figure must not run models again.
+# What is edited, and the stages whose results it makes. An edit of a figure must not run models
+# again.
 EDITS = [
     ("figures/style.py", ["05_report"]),
     ("report/calibration.json", ["05_report"]),

@@ -12,7 +12,8 @@ SPACING = (6.0, 2.0, 3.0)  # (z, y, x): a pixel of 6 mm²
 
 
 def make_mask() -> np.ndarray:
-    """Slice 1: a 3×2 block and, apart from it, one pixel; slice 4: two pixels touching at a corner."""
+    """Slice 1: a 3×2 block and, apart from it, one pixel; slice 4: two pixels touching at a
+    corner."""
     mask = np.zeros((7, 8, 9), bool)
     mask[1, 2:5, 3:5] = True
     mask[1, 7, 8] = True
@@ -138,7 +139,8 @@ def test_points_lie_where_they_say() -> None:
     prompts = draw(mask, type="points", positive=4, negative=6)
     assert not prompts.has_boxes
     assert (prompts.points.shape, prompts.labels.tolist()) == ((2, 10, 2), [[1] * 4 + [0] * 6] * 2)
-    # The first lies farthest from the border: in the middle rows of the long block, at the small one's centre.
+    # The first lies farthest from the border: in the middle rows of the long block, at the small
+    # one's centre.
     assert prompts.points[0, 0, 1] == 15
     assert 10 <= prompts.points[0, 0, 0] <= 30
     assert prompts.points[1, 0].tolist() == [42, 32]

@@ -93,7 +93,8 @@ def test_no_image_data_is_committed(repository):
 
 
 def find_locale_text(path):
-    """Return the line of every call that reads or writes text in the machine's own encoding, which need not be UTF-8."""
+    """Return the line of every call that reads or writes text in the machine's own encoding, which
+    need not be UTF-8."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
@@ -107,7 +108,8 @@ def find_locale_text(path):
 
 
 def test_text_is_utf_8_whatever_the_machine_speaks(repository):
-    # What ruff's PLW1514 does not see: paths whose type it cannot infer, and the pipes of subprocess.
+    # What ruff's PLW1514 does not see: paths whose type it cannot infer, and the pipes of
+    # subprocess.
     sources = [repository / name for name in list_tracked(repository) if name.endswith(".py")]
     assert len(sources) > 200
     assert not [where for path in sources for where in find_locale_text(path)]

@@ -1,4 +1,5 @@
-"""The tables' and stages' records: what they say is what stands in the files and in the documents."""
+"""The tables' and stages' records: what they say is what stands in the files and in the
+documents."""
 
 from __future__ import annotations
 

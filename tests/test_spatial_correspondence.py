@@ -135,7 +135,8 @@ def test_field_is_saved_and_read(tmp_path):
 
 def test_poor_matches_are_flagged_with_the_reason():
     usual = [1.0, 1.1, 0.9, 1.2, 1.0, 1.1]
-    # radius 20: a quarter is 5, a tenth is 2; median 1.1, robust SD 0.148, so the outlier limit is 2.
+    # radius 20: a quarter is 5, a tenth is 2; median 1.1, robust SD 0.148, so the outlier limit is
+    # 2.
     reasons = flag_poor_matches([*usual, 1.9, 2.4, 5.2, np.nan], radius_mm=20.0)
     assert reasons[:7] == [""] * 7
     assert "against a median of 1.1 mm" in reasons[7]

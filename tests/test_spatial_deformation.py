@@ -1,4 +1,5 @@
-"""A deformation moves what an affine alignment leaves over, folds nothing, and is the same when it is kept."""
+"""A deformation moves what an affine alignment leaves over, folds nothing, and is the same when it
+is kept."""
 
 from __future__ import annotations
 

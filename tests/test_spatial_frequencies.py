@@ -65,7 +65,8 @@ def test_a_missed_organ_is_false_negative_throughout(template, grid):
 
 
 def test_places_follow_the_alignment(template, grid):
-    # The person's organ lies 6 mm further left, and so does its alignment: nothing is wrong in template space.
+    # The person's organ lies 6 mm further left, and so does its alignment: nothing is wrong in
+    # template space.
     moved = ball(20.0, centre_mm=(6.0, 0, 0))
     assert not compare(template, grid, moved, reference=moved, shift_mm=(6.0, 0, 0))["model:m"].any()
     wrong = compare(template, grid, ball(20.0, centre_mm=(12.0, 0, 0)), reference=moved, shift_mm=(6.0, 0, 0))

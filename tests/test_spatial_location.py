@@ -15,7 +15,8 @@ BALL = 30 * np.stack([np.cos(AROUND) * np.sin(POLAR), np.sin(AROUND) * np.sin(PO
 
 
 def cap(direction, value_mm, *, cosine=0.8):
-    """A map that is `value_mm` within a cap (of (1 − cosine)/2 of the ball) around a direction, else 0."""
+    """A map that is `value_mm` within a cap (of (1 − cosine)/2 of the ball) around a direction,
+    else 0."""
     direction = np.asarray(direction) / np.linalg.norm(direction)
     return np.where(BALL @ direction / 30 > cosine, value_mm, 0.0)
 

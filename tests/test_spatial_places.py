@@ -59,9 +59,10 @@ NOTHING = np.zeros(2000)
 
 def test_significant_place_is_told_of_the_group_that_fails_there():
     row = say(make_maps(np.where(LOW_BACK, -3.1, 0.0), NOTHING, np.where(LOW_BACK, 0.002, 0.6)))
-    assert row["sentence"] == (
-        "Posterior-inferior surface, 10 % of the surface, up to 3.1 mm under-segmented in “female”, compared with “male” "
-        "(p = 0.002, adjusted)."
+    assert (
+        row["sentence"]
+        == "Posterior-inferior surface, 10 % of the surface, up to 3.1 mm under-segmented in “female”, compared with"
+        " “male” (p = 0.002, adjusted)."
     )
     assert row["significant"] and row["p"] == 0.002
 
@@ -86,8 +87,10 @@ def test_adjusted_difference_is_what_is_told():
 
 def test_nothing_significant_is_said_with_the_smallest_p():
     row = say(make_maps(np.where(LOW_BACK, -3.1, 0.0), NOTHING, 0.21))
-    assert row["sentence"] == (
-        "No place differs beyond chance (smallest adjusted p = 0.21). Largest difference: posterior-inferior surface, "
+    assert (
+        row["sentence"]
+        == "No place differs beyond chance (smallest adjusted p = 0.21). Largest difference: posterior-inferior"
+        " surface, "
         "10 % of the surface, up to 3.1 mm larger in “male” than in “female”."
     )
     assert not row["significant"]
@@ -114,12 +117,14 @@ def make_groups(**suppressed):
 
 def test_suppressed_and_single_groups_are_named():
     alone = make_maps(NOTHING, np.nan, np.nan, group_a=None, group_b=None, difference=np.nan)
-    assert say(alone, groups=make_groups(female=False, male=True))["sentence"] == (
-        "Not compared: only “female” is large enough. Too few people in “male”."
+    assert (
+        say(alone, groups=make_groups(female=False, male=True))["sentence"]
+        == "Not compared: only “female” is large enough. Too few people in “male”."
     )
     assert say(alone, groups=make_groups(female=False))["sentence"] == "Not compared: only “female” is large enough."
-    assert say(alone, groups=make_groups(female=True, male=True))["sentence"] == (
-        "Not compared: no group is large enough. Too few people in “female”, “male”."
+    assert (
+        say(alone, groups=make_groups(female=True, male=True))["sentence"]
+        == "Not compared: no group is large enough. Too few people in “female”, “male”."
     )
     assert say(alone)["sentence"] == "Not compared: fewer than two groups are large enough."
     apart = make_maps(NOTHING, NOTHING, np.nan, difference=np.nan)
@@ -152,8 +157,10 @@ def test_slopes_are_told_per_step():
     maps = make_maps(NOTHING, NOTHING, 1.0)
     row = describe_places(maps, TEMPLATES, slopes=slopes).iloc[-1]
     assert (row["map"], row["attribute"], row["significant"]) == ("slope", "age", True)
-    assert row["sentence"] == (
-        "Posterior-inferior surface, 10 % of the surface, up to 0.4 mm further out with every 10 years (p = 0.030, adjusted)."
+    assert (
+        row["sentence"]
+        == "Posterior-inferior surface, 10 % of the surface, up to 0.4 mm further out with every 10 years (p = 0.030,"
+        " adjusted)."
     )
     row = describe_places(maps, TEMPLATES, slopes=slopes.assign(p_fwer=0.5)).iloc[-1]
     assert row["sentence"].startswith("No place changes beyond chance (smallest adjusted p = 0.50). Steepest: ")

@@ -30,7 +30,8 @@ def draw_empty():
 
 
 def read_errors(study, organ, model):
-    """Return the scans' numbers and their signed errors, (n_scans, n_vertices), from the file of stage 04."""
+    """Return the scans' numbers and their signed errors, (n_scans, n_vertices), from the file of
+    stage 04."""
     table = pd.read_parquet(study.folder / "spatial" / organ / f"errors_{model}.parquet")
     numbers = table["number"].unique()
     return numbers, table["error_mm"].to_numpy(np.float32).reshape(len(numbers), -1)

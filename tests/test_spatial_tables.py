@@ -27,7 +27,8 @@ from helpers.spatial.template import Template
 from helpers.statistics.freedman_lane import SurfaceEffect
 
 NAN = np.nan
-# An upper square of 1 mm² and a lower one of 9 mm²: their corners stand for 0.25 and 2.25 mm² on average.
+# An upper square of 1 mm² and a lower one of 9 mm²: their corners stand for 0.25 and 2.25 mm² on
+# average.
 VERTICES = np.array([[0.0, 0, 5], [1, 0, 5], [1, 1, 5], [0, 1, 5], [0, 0, -5], [3, 0, -5], [3, 3, -5], [0, 3, -5]])
 FACES = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]])
 TEMPLATE = Template(VERTICES, FACES, None, 4)
@@ -59,7 +60,8 @@ def make_tests(maps, attribute="sex", **changes):
     return AttributeTests(("sam", "liver", attribute), maps, {"female": 1, "male": 0}, Path(), **changes)
 
 
-# Half a square's surface: vertices 4, 5 and 7 of the lower one share its 9 mm² with 6 as 3, 1.5, 3, 1.5.
+# Half a square's surface: vertices 4, 5 and 7 of the lower one share its 9 mm² with 6 as 3, 1.5, 3,
+# 1.5.
 LOWER = [0, 0, 0, 0, 1, 1, 1, 1]
 
 
@@ -94,7 +96,8 @@ def test_summary_speaks_of_the_significant_surface(maps, design):
     assert set(row) | {"p_adjusted"} == set(TABLES["spatial_summary"].names)
     assert (row["n"], row["n_a"], row["n_b"], row["n_tested"], row["vertices"]) == (4, 2, 2, 3, 8)
     assert row["significant_fraction"] == 0.9 and row["min_p_fwer"] == 0.01
-    # Below −2 lies all of it but one twentieth and more; of the negative part −3 covers more than 5 %.
+    # Below −2 lies all of it but one twentieth and more; of the negative part −3 covers more than 5
+    # %.
     assert (row["peak_difference_mm"], row["region"]) == (-3.0, "significant")
     assert (row["peak_x"], row["peak_y"], row["peak_z"]) == (3.0, 0.0, -5.0)
     assert row["location"].endswith("up to 3.0 mm smaller in female") and row["location"].startswith("most of the")

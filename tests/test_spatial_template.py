@@ -49,7 +49,8 @@ def template(fields):
 
 
 def test_template_has_the_mean_extent_along_each_axis(template):
-    # Mean radii: x 21, y 17, z 29; the smoothing of slices of 4 mm and the grid of 5 mm cost the poles a little.
+    # Mean radii: x 21, y 17, z 29; the smoothing of slices of 4 mm and the grid of 5 mm cost the
+    # poles a little.
     np.testing.assert_allclose(np.ptp(template.vertices_mm, axis=0) / 2, [21, 17, 29], atol=1.5)
     assert template.subjects == 4
 

@@ -25,7 +25,8 @@ def test_every_resample_has_as_many_subjects_as_the_group():
 
 def test_counts_are_those_of_a_multinomial():
     counts = draw_counts(6, 20_000, seed=2, stream="sex")
-    # Of 6 subjects drawn 6 times each count has variance 6 · (1/6)(5/6), each two the covariance −6/36; its error is about 0.01.
+    # Of 6 subjects drawn 6 times each count has variance 6 · (1/6)(5/6), each two the covariance
+    # −6/36; its error is about 0.01.
     assert np.cov(counts.T) == pytest.approx(np.where(np.eye(6), 5 / 6, -1 / 6), abs=0.04)
     assert counts.mean(axis=0) == pytest.approx(1.0, abs=0.03)
 

@@ -1,4 +1,5 @@
-"""Differences measured on the same people: intervals and p-values that belong together, and hold for small groups."""
+"""Differences measured on the same people: intervals and p-values that belong together, and hold
+for small groups."""
 
 from __future__ import annotations
 
@@ -104,7 +105,8 @@ def test_student_intervals_are_those_of_a_slow_loop(rng):
     t = []
     for draw in range(300):
         drawn = [np.repeat(part, counts[draw].astype(int), axis=0) for part, counts in zip(parts, people, strict=True)]
-        # Within a resample of n people, as the plain formula has it: what it varies is divided by n − 1.
+        # Within a resample of n people, as the plain formula has it: what it varies is divided by n
+        # − 1.
         own = np.sqrt(sum(part.var(axis=0, ddof=1) / len(part) for part in drawn))
         t.append((drawn[0].mean(axis=0) - drawn[1].mean(axis=0) - estimate) / np.maximum(own, 1e-3 * error))
     reach = np.quantile(np.abs(t), 0.95, axis=0)
@@ -135,7 +137,8 @@ def test_one_person_apart_from_twins_makes_a_wide_interval_not_an_endless_one():
     values = np.where(np.arange(24) == 0, 0.0, 1.0)[:, None]
     found, influence = compare(values, groups)
     error = np.sqrt(1 / 144)
-    # A third of the resamples are without the one apart, and have no spread: the limit, twice Student's with 11 degrees of freedom.
+    # A third of the resamples are without the one apart, and have no spread: the limit, twice
+    # Student's with 11 degrees of freedom.
     assert found.high[0] - found.low[0] == pytest.approx(2 * 2 * 2.201 / 12, rel=1e-3)
     assert found.p[0] > 0.5 and (influence**2).sum() < error**2
 
@@ -161,6 +164,7 @@ def test_means_cover_the_truth_of_skewed_scores():
 def test_influence_on_a_group_against_the_rest_by_hand():
     values = np.array([[1.0], [3.0], [5.0], [7.0], [2.0], [9.0]])
     groups, kept = np.array([0, 0, 1, 1, 2, 3]), np.array([[True], [True], [True], [False]])
-    # Group 0 (mean 2) against groups 1 and 2 (means 6 and 2, three people); group 3 is too small to count.
+    # Group 0 (mean 2) against groups 1 and 2 (means 6 and 2, three people); group 3 is too small to
+    # count.
     found = find_rest_influence(GroupedValues(values, groups), kept, 0, ONES)
     assert found[:, 0] == pytest.approx([-0.5, 0.5, 1 / 3, -1 / 3, 0.0, 0.0])

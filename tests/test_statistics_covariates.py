@@ -1,4 +1,5 @@
-"""Covariates of a fit: who is left out for which, what is dropped and why, and what the audit says of it."""
+"""Covariates of a fit: who is left out for which, what is dropped and why, and what the audit says
+of it."""
 
 from __future__ import annotations
 

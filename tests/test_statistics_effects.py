@@ -1,4 +1,5 @@
-"""Effect sizes: agreement with pingouin, statsmodels and the definitions, coverage of the intervals, dull inputs."""
+"""Effect sizes: agreement with pingouin, statsmodels and the definitions, coverage of the
+intervals, dull inputs."""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ def test_the_share_of_ranks_agrees_with_pingouin_and_its_interval_with_statsmode
         with np.errstate(divide="ignore", invalid="ignore"):
             theirs = confint_effectsize_oneway(f, (df, df_error), alpha=0.05, nobs=n).eta2
         ours = (epsilon.low[column], epsilon.high[column])
-        # scipy.special.ncfdtrinc, which they use, is good to four digits; the distribution itself to many.
+        # scipy.special.ncfdtrinc, which they use, is good to four digits; the distribution itself
+        # to many.
         assert ours == pytest.approx(tuple(np.maximum(theirs, 0)), abs=1e-4)
         for bound, share in zip(ours, (0.975, 0.025), strict=True):
             if bound > 0:

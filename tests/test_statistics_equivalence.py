@@ -1,4 +1,5 @@
-"""Verdicts: agreement with pingouin and statsmodels, rates of wrong verdicts at the hardest truths, dull inputs."""
+"""Verdicts: agreement with pingouin and statsmodels, rates of wrong verdicts at the hardest truths,
+dull inputs."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ VERDICTS = [verdict for verdict in Verdict if verdict not in (Verdict.DIFFERENCE
 
 
 def judge_one(low, high, p=0.001, narrower=0.1, margin=1.0):
-    """Judge one pair whose 90 % interval is narrower than its 95 % one by so much on either side."""
+    """Judge one pair whose 90 % interval is narrower than its 95 % one by so much on either
+    side."""
     bounds = np.array([[low]]), np.array([[high]]), np.array([[low + narrower]]), np.array([[high - narrower]])
     return str(judge(*bounds, np.array([margin]), np.array([p]), alpha=0.05)[0])
 
@@ -125,7 +127,8 @@ def test_detectable_difference_is_found_as_often_as_said():
     assert found.mean() == pytest.approx(0.8, abs=0.02)
 
 
-# The rates of wrong verdicts, at the truths where they are largest: 4000 columns are as many studies, and 5 % has a standard error of 0.35 %.
+# The rates of wrong verdicts, at the truths where they are largest: 4000 columns are as many
+# studies, and 5 % has a standard error of 0.35 %.
 STUDIES, HIGHEST = 4000, 0.05 + 2.5 * 0.0035
 
 

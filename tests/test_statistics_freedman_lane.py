@@ -1,4 +1,5 @@
-"""Effects on surfaces against brute force, SciPy and nilearn; false alarms and finds in simulations."""
+"""Effects on surfaces against brute force, SciPy and nilearn; false alarms and finds in
+simulations."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def study(seed, subjects=40, vertices=30):
 
 
 def square_by_definition(values, tested, covariates):
-    """Return F of a full against a reduced model (t² for one tested column), by two least-squares fits."""
+    """Return F of a full against a reduced model (t² for one tested column), by two least-squares
+    fits."""
     ones = np.ones((len(values), 1))
     reduced = np.column_stack([ones, covariates])
     full = np.column_stack([reduced, tested])
@@ -53,7 +55,8 @@ def square_by_definition(values, tested, covariates):
 
 
 def vary_by_group(values, design, groups):
-    """Return everybody's variance: their group's squared residuals over its degrees of freedom, by the hat matrix."""
+    """Return everybody's variance: their group's squared residuals over its degrees of freedom, by
+    the hat matrix."""
     hat = design @ np.linalg.inv(design.T @ design) @ design.T
     squares, leverage = (values - hat @ values) ** 2, np.diag(hat)
     pooled = squares.sum() / (len(values) - design.shape[1])
@@ -65,7 +68,8 @@ def vary_by_group(values, design, groups):
 
 
 def square_of_groups(values, tested, covariates, groups):
-    """Return Wald's statistic with a variance per group, from the sandwich of full least squares."""
+    """Return Wald's statistic with a variance per group, from the sandwich of full least
+    squares."""
     design = np.column_stack([np.ones(len(values)), covariates, tested])
     inverse = np.linalg.inv(design.T @ design)
     coefficients = inverse @ design.T @ values
@@ -75,14 +79,16 @@ def square_of_groups(values, tested, covariates, groups):
 
 
 def test_two_groups_by_hand():
-    # Means 3 and 1; pooled variance (2 + 2) / 4 = 1; standard error sqrt(1/3 + 1/3); t = 2 / 0.8165 = 2.449.
+    # Means 3 and 1; pooled variance (2 + 2) / 4 = 1; standard error sqrt(1/3 + 1/3); t = 2 / 0.8165
+    # = 2.449.
     errors = np.array([[2.0], [3.0], [4.0], [0.0], [1.0], [2.0]])
     found = infer_effect(errors, np.array([1.0, 1, 1, 0, 0, 0]), seed=0, permutations=100)
     assert found.statistic_name == "t"
     np.testing.assert_allclose(found.effect, [2.0])
     np.testing.assert_allclose(found.standard_error, [np.sqrt(2 / 3)])
     np.testing.assert_allclose(found.statistic, [2 / np.sqrt(2 / 3)])
-    # 20 ways to choose three of six; sums of 9 (2+3+4) or, mirrored, 3; one 2 may stand for the other: 4 of 20.
+    # 20 ways to choose three of six; sums of 9 (2+3+4) or, mirrored, 3; one 2 may stand for the
+    # other: 4 of 20.
     assert found.exhaustive and found.permutations == 19
     np.testing.assert_allclose(found.p_uncorrected, [4 / 20])
     assert np.isnan(found.p_tfce).all() and found.subjects.tolist() == [6]
@@ -293,7 +299,8 @@ def test_scans_of_a_person_move_together():
     np.testing.assert_allclose(thrice.p_uncorrected, once.p_uncorrected)
     np.testing.assert_allclose(thrice.p_fwer, once.p_fwer)
     np.testing.assert_array_equal(thrice.subjects, once.subjects)
-    # Three copies of a scan are no more sure than one: the robust error stays, but for its small-sample factor.
+    # Three copies of a scan are no more sure than one: the robust error stays, but for its
+    # small-sample factor.
     scans_factor = (8 / 7) * (23 / 22)
     means = [errors[:4], errors[4:]]
     spread = sum(((part - part.mean(axis=0)) ** 2).sum(axis=0) / 16 for part in means)
@@ -301,7 +308,8 @@ def test_scans_of_a_person_move_together():
 
 
 def test_only_people_with_equally_many_scans_change_places():
-    # Three people with one scan, two with two: 3! / (2! 1!) · 2! / (1! 1!) arrangements of the code.
+    # Three people with one scan, two with two: 3! / (2! 1!) · 2! / (1! 1!) arrangements of the
+    # code.
     names = ["a", "b", "c", "d", "d", "e", "e"]
     group = np.array([1.0, 0, 0, 1, 1, 0, 0])
     errors = np.random.default_rng(0).standard_normal((7, 3))

@@ -1,4 +1,5 @@
-"""Tests between groups: agreement with scipy and statsmodels, adjustment by hand, degenerate inputs."""
+"""Tests between groups: agreement with scipy and statsmodels, adjustment by hand, degenerate
+inputs."""
 
 from __future__ import annotations
 
@@ -77,8 +78,8 @@ def test_no_correction_changes_nothing():
     assert np.isnan(adjust_p_values(np.array([np.nan]), "holm")).all()
 
 
-# Every test below runs on several columns at once: ties, missing values, unequal sizes and spread, two to five groups, people without
-# a group. The references see one column at a time.
+# Every test below runs on several columns at once: ties, missing values, unequal sizes and spread,
+# two to five groups, people without a group. The references see one column at a time.
 
 
 def make_columns(rng, groups, sizes=(6, 40)):
@@ -178,7 +179,8 @@ def test_games_howell_agrees_with_pingouin(rng, groups):
 
 
 def test_dunn_agrees_with_scikit_posthocs():
-    # scikit_posthocs 0.17.1: posthoc_dunn([[1, 2, 2, 3, 5], [2, 4, 4, 6, 7, 7], [5, 8, 8, 9], [3, 3, 10]], p_adjust=None), and "holm"
+    # scikit_posthocs 0.17.1: posthoc_dunn([[1, 2, 2, 3, 5], [2, 4, 4, 6, 7, 7], [5, 8, 8, 9], [3,
+    # 3, 10]], p_adjust=None), and "holm"
     parts = [[1, 2, 2, 3, 5], [2, 4, 4, 6, 7, 7], [5, 8, 8, 9], [3, 3, 10]]
     values, codes = np.concatenate(parts)[:, None], np.repeat(np.arange(4), [5, 6, 4, 3])
     found = compare_pairs_dunn(GroupedValues(values, codes), "none")

@@ -1,4 +1,5 @@
-"""Least squares with HC3 errors and Wald tests: parity with statsmodels; columns that share who has a value."""
+"""Least squares with HC3 errors and Wald tests: parity with statsmodels; columns that share who has
+a value."""
 
 from __future__ import annotations
 

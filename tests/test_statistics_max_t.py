@@ -1,4 +1,5 @@
-"""Max-T permutation: equality with slow loops of scipy, family-wise error, power, and what stays where it is."""
+"""Max-T permutation: equality with slow loops of scipy, family-wise error, power, and what stays
+where it is."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ def test_widening_by_hand():
     p, df = np.array([0.01, 0.2, 0.01, 0.2, np.nan]), np.full(5, 20.0)
     found = widen_for_choice(np.array([2, 3, 3, 4, 4]), p, df)
     student = np.sqrt(2) * stats.t.ppf(0.975, 20)
-    # Two groups: nothing. Three: Tukey's, or Student's where the test over all shows something. Four: Tukey's.
+    # Two groups: nothing. Three: Tukey's, or Student's where the test over all shows something.
+    # Four: Tukey's.
     assert found == pytest.approx([1.0, 3.578 / student, 1.0, 3.958 / student, 3.958 / student], abs=1e-3)
     assert widen_for_choice(np.array([4]), np.array([0.01]), df[:1])[0] == pytest.approx(3.578 / student, abs=1e-3)
     assert widen_for_choice(np.array([3]), np.array([0.5]), np.array([np.nan])).tolist() == [1.0]

@@ -58,8 +58,8 @@ def test_a_triangle_mesh_gives_each_side_once():
 
 
 def test_two_peaks_and_a_saddle_by_hand():
-    # Heights 2, 1, 3 in a row, areas 1, 2, 4. Up to height 1 all 7 mm2 hang together: 7 · 1³/3. Above, each alone:
-    # the first adds 1 · (2³ − 1³)/3, the last 4 · (3³ − 1³)/3.
+    # Heights 2, 1, 3 in a row, areas 1, 2, 4. Up to height 1 all 7 mm2 hang together: 7 · 1³/3.
+    # Above, each alone: the first adds 1 · (2³ − 1³)/3, the last 4 · (3³ − 1³)/3.
     graph = graph_of([(0, 1), (1, 2)], [1.0, 2.0, 4.0])
     enhanced = enhance_clusters(np.array([[2.0, 1.0, 3.0], [-2.0, -1.0, -3.0], [2.0, -1.0, 3.0]]), graph)
     np.testing.assert_allclose(enhanced[0], [7 / 3 + 7 / 3, 7 / 3, 7 / 3 + 4 * 26 / 3])

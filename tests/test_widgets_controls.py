@@ -1,4 +1,5 @@
-"""The browser's controls: they and the pictures follow each other, also while a scan is being read."""
+"""The browser's controls: they and the pictures follow each other, also while a scan is being
+read."""
 
 from __future__ import annotations
 

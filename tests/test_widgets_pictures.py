@@ -44,7 +44,10 @@ def test_millimetres_are_square():
     assert (columns.min(), columns.max()) == pytest.approx((10 * scale, 30 * scale), abs=3)
 
 
-@pytest.mark.parametrize(("error", "colour"), [(-5.0, DIVERGING[0][1]), (-50.0, DIVERGING[0][1]), (0.0, DIVERGING[2][1]), (5.0, DIVERGING[-1][1])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "colour"),
+    [(-5.0, DIVERGING[0][1]), (-50.0, DIVERGING[0][1]), (0.0, DIVERGING[2][1]), (5.0, DIVERGING[-1][1])],
+)
 def test_outline_takes_the_error_s_colour(error, colour):
     assert len(find(draw(make_view(), error), colour)[0]) > 1000
 

@@ -53,7 +53,8 @@ def check_contracts(study: Study) -> None:
 
 
 def check_tables(study: Study) -> None:
-    """Check that every table has the columns that its record names, in their order and of their kind."""
+    """Check that every table has the columns that its record names, in their order and of their
+    kind."""
     kinds = {"text": "OU", "number": "f", "count": "iuf", "flag": "b"}
     for table in TABLES.values():
         names = {"model": study.parameters.models[0].name, "organ": study.parameters.spatial.organs[0]}

@@ -1,9 +1,13 @@
-"""Time the statistics of a large audit next to pingouin, scipy and fairlearn, on the same data in the same run.
+"""Time the statistics of a large audit next to pingouin, scipy and fairlearn, on the same data in
+the same run.
 
-``python tests/benchmarks/bench_fairness.py`` prints a Markdown table: 1056 people, 5 organs × 4 models × 6 metrics, 3 attributes, 10,000
-resamples, 5,000 permutations. Ours is measured whole, in a fresh process; the last line is the audit itself, from the tables of a study to the tables
-of its audit. The others take hours: each is timed on the small part that its row states, and the time of the whole is that part times the number of parts. Before a time counts, both must have given the same answer.
-fairlearn is optional (``pip install -e '.[benchmark]' -c constraints.txt``); its row is left out where it is absent.
+``python tests/benchmarks/bench_fairness.py`` prints a Markdown table: 1056 people, 5 organs × 4
+models × 6 metrics, 3 attributes, 10,000 resamples, 5,000 permutations. Ours is measured whole, in a
+fresh process; the last line is the audit itself, from the tables of a study to the tables of its
+audit. The others take hours: each is timed on the small part that its row states, and the time of
+the whole is that part times the number of parts. Before a time counts, both must have given the
+same answer. fairlearn is optional (``pip install -e '.[benchmark]' -c constraints.txt``); its row
+is left out where it is absent.
 """
 
 from __future__ import annotations
@@ -52,7 +56,8 @@ SLOW_PERMUTATIONS = 3
 
 
 def draw_cohort() -> tuple[np.ndarray, np.ndarray]:
-    """Skewed scores that are correlated within people, 2 % missing, and the groups of three attributes."""
+    """Skewed scores that are correlated within people, 2 % missing, and the groups of three
+    attributes."""
     generator = np.random.default_rng(0)
     latent = generator.standard_normal((SUBJECTS, 1)) + generator.standard_normal((SUBJECTS, COLUMNS))
     values = np.exp(-0.1 * np.exp(0.5 * latent))
@@ -86,7 +91,8 @@ def run_tests(values: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
 
 
 def bound_means_and_gaps(values: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the studentised bounds of every group's mean, and of the gap between best and worst, last."""
+    """Return the studentised bounds of every group's mean, and of the gap between best and worst,
+    last."""
     bounds = []
     sign = np.where(np.isin(NAMES, DISTANCES), -1.0, 1.0)
     for attribute in range(len(GROUPS)):
@@ -128,7 +134,8 @@ def measure_ours() -> dict[str, float]:
 
 
 def make_study() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the same scores as metrics.parquet, with sizes of organs, and cohort.parquet with ages and BMI as numbers too."""
+    """Return the same scores as metrics.parquet, with sizes of organs, and cohort.parquet with ages
+    and BMI as numbers too."""
     values, groups = draw_cohort()
     generator = np.random.default_rng(1)
     names = [f"p{number:04d}" for number in range(SUBJECTS)]
@@ -166,7 +173,8 @@ def find_error(parts: list[np.ndarray]) -> float:
 
 
 def check_same(ours: np.ndarray, theirs: np.ndarray, error: float, share: float = 0.22) -> None:
-    """Refuse bounds that differ by more than chance: 4 × 0.054 standard errors for 10,000 resamples of either.
+    """Refuse bounds that differ by more than chance: 4 × 0.054 standard errors for 10,000 resamples
+    of either.
 
     0.054 is the spread of the difference of two such bounds, measured over 80 seeds of either side.
     """
@@ -177,7 +185,8 @@ def check_same(ours: np.ndarray, theirs: np.ndarray, error: float, share: float 
 def time_scipy_bootstrap(values: np.ndarray, groups: np.ndarray, bounds: list) -> float:
     """Time the same studentised intervals by scipy.stats.bootstrap; return seconds of the whole.
 
-    No package has bootstrap-t: scipy resamples t itself, all resamples at once, and its quantiles are taken.
+    No package has bootstrap-t: scipy resamples t itself, all resamples at once, and its quantiles
+    are taken.
     """
     from scipy import stats
 
@@ -212,14 +221,16 @@ def time_scipy_bootstrap(values: np.ndarray, groups: np.ndarray, bounds: list) -
         seconds_gap += taken / SLOW_COLUMNS
         reach = np.quantile(np.abs(t), 0.95) * error
         check_same([low[2, column], high[2, column]], np.array([gap - reach, gap + reach]), error)
-    # Means of groups of one half, a third and a quarter of the people; taken as proportional to their size.
+    # Means of groups of one half, a third and a quarter of the people; taken as proportional to
+    # their size.
     return COLUMNS * (
         seconds_mean * len(GROUPS) * GROUPS[0] + seconds_gap * sum(GROUPS[0] / number for number in GROUPS)
     )
 
 
 def time_fairlearn_bootstrap(values: np.ndarray, groups: np.ndarray) -> float | None:
-    """Time two numbers of draws for the first attribute; return seconds of the whole by the line through both."""
+    """Time two numbers of draws for the first attribute; return seconds of the whole by the line
+    through both."""
     try:
         from fairlearn.metrics import MetricFrame
     except ImportError:
@@ -253,7 +264,8 @@ def time_fairlearn_bootstrap(values: np.ndarray, groups: np.ndarray) -> float | 
             ours = np.quantile(drawn[:, :, 0], [0.025, 0.975], axis=0)
             for group in range(2):
                 theirs = np.array([frame.by_group_ci[bound].loc[group] for bound in range(2)])
-                # A few hundred draws of theirs: a bound's standard error is 2.7 / √draws of a standard error.
+                # A few hundred draws of theirs: a bound's standard error is 2.7 / √draws of a
+                # standard error.
                 check_same(ours[:, group], theirs, find_error([scores[codes == group]]), 10 / np.sqrt(draws))
         taken.append(seconds)
     slope = (taken[1] - taken[0]) / (FAIRLEARN_DRAWS[1] - FAIRLEARN_DRAWS[0])
@@ -261,7 +273,8 @@ def time_fairlearn_bootstrap(values: np.ndarray, groups: np.ndarray) -> float | 
 
 
 def time_permutations(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
-    """Time Kruskal and Wallis' test under a few permutations; return seconds of the whole for pingouin and for scipy."""
+    """Time Kruskal and Wallis' test under a few permutations; return seconds of the whole for
+    pingouin and for scipy."""
     import pingouin
     from scipy import stats
 
@@ -372,8 +385,8 @@ def main() -> None:
     whole = sum(ours[name] for name in ("tests", "permutations", "bootstrap", "disparities"))
     print(f"\nOurs all together: {whole:.1f} s, peak memory {ours['peak_mb']:,.0f} MB.")
     print(
-        f"The whole audit of this study, adjusted gaps, matching, trends and intersections included: {describe(audited['seconds'])}, "
-        f"peak memory {audited['peak_mb']:,.0f} MB."
+        "The whole audit of this study, adjusted gaps, matching, trends and intersections included:"
+        f" {describe(audited['seconds'])}, peak memory {audited['peak_mb']:,.0f} MB."
     )
     names = ["numpy", "scipy", "pingouin", *(["fairlearn"] if fairlearn is not None else [])]
     print(f"{platform.machine()}, Python {platform.python_version()}, {', '.join(f'{n} {version(n)}' for n in names)}.")

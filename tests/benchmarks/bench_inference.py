@@ -1,10 +1,12 @@
-"""Ours against the official loop: a 40-slice, 5-organ volume, both sides in one run, random weights.
+"""Ours against the official loop: a 40-slice, 5-organ volume, both sides in one run, random
+weights.
 
-    python tests/benchmarks/bench_inference.py [--slices 40] [--variants vit_b] [--device auto] [--once]
+    python tests/benchmarks/bench_inference.py [--slices 40] [--variants vit_b] [--device auto]
+    [--once]
 
-Prints Markdown tables. On a graphics card also the encoder's share of the card's own matrix rate, and the
-throughput of the approach of segment-anything-fast (bfloat16, scaled_dot_product_attention with the
-relative positions as a bias, compiled, batched), built here side by side.
+Prints Markdown tables. On a graphics card also the encoder's share of the card's own matrix rate,
+and the throughput of the approach of segment-anything-fast (bfloat16, scaled_dot_product_attention
+with the relative positions as a bias, compiled, batched), built here side by side.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from helpers.parameters import Prompt
 from helpers.prompts import draw_prompts
 from helpers.volumes import Grid
 
-# Semi-axes (z, y, x) and centre of five organs, as shares of the volume: every slice holds three to five.
+# Semi-axes (z, y, x) and centre of five organs, as shares of the volume: every slice holds three to
+# five.
 _ORGANS = {
     "liver": ((0.45, 0.22, 0.20), (0.5, 0.45, 0.32)),
     "spleen": ((0.35, 0.12, 0.09), (0.55, 0.55, 0.75)),
@@ -60,7 +63,8 @@ def draw_scan(slices: int, side: int = 512) -> tuple[ScanCase, int]:
 
 
 def build(variant: str, device: str) -> Any:
-    """Return a published architecture with random weights in which positions matter and masks have outlines."""
+    """Return a published architecture with random weights in which positions matter and masks have
+    outlines."""
     torch.manual_seed(0)
     sam = import_segment_anything().sam_model_registry[variant]()
     with torch.no_grad():
@@ -104,7 +108,8 @@ def clock(work: Callable[[], Any], device: str) -> tuple[float, Any]:
 
 
 def compare(variant: str, slices: int, device: str, *, once: bool) -> list[str]:
-    """Return the table's rows of one architecture; `once`: time the official loop as it comes alone."""
+    """Return the table's rows of one architecture; `once`: time the official loop as it comes
+    alone."""
     case, boxes = draw_scan(slices)
     warm, _ = draw_scan(2)
     rows = []
@@ -120,7 +125,8 @@ def compare(variant: str, slices: int, device: str, *, once: bool) -> list[str]:
         run_official(sam, warm)
         kept, _ = clock(partial(run_official, sam, case), device)
         rows.append(
-            f"| {variant} | official loop, float32, freed memory kept | {kept:.1f} | {slices / kept:.2f} | {official / kept:.1f} | |"
+            f"| {variant} | official loop, float32, freed memory kept | {kept:.1f} | {slices / kept:.2f} |"
+            f" {official / kept:.1f} | |"
         )
         del sam
     for precision in dict.fromkeys(["float32", choose_precision("auto", device)]):
@@ -129,7 +135,8 @@ def compare(variant: str, slices: int, device: str, *, once: bool) -> list[str]:
         seconds, found = clock(partial(ours.segment, case), device)
         parts = f"encode {found.encode_seconds:.1f} s, decode {found.decode_seconds:.1f} s, batch {found.batch}"
         rows.append(
-            f"| {variant} | ours, {precision} | {seconds:.1f} | {slices / seconds:.2f} | {official / seconds:.1f} | {parts} |"
+            f"| {variant} | ours, {precision} | {seconds:.1f} | {slices / seconds:.2f} | {official / seconds:.1f} |"
+            f" {parts} |"
         )
         if device.startswith("cuda") and precision == "bfloat16":
             rows += compare_on_card(variant, ours, device)

@@ -1,13 +1,18 @@
-"""Time the comparison of two masks next to surface-distance, MONAI and MedPy, on the same masks in the same run.
+"""Time the comparison of two masks next to surface-distance, MONAI and MedPy, on the same masks in
+the same run.
 
-``python tests/benchmarks/bench_metrics.py`` prints Markdown tables: five organs of a torso phantom of 512 × 512 × 300 voxels, the real kidneys of
-KiTS23 (where the data is at hand), and the cases that are hardest for us: surfaces far from each other everywhere. All get the masks
-cropped to the organ with a margin of two voxels, which favours the others (MedPy does not crop at all); one row gives the whole volume.
+``python tests/benchmarks/bench_metrics.py`` prints Markdown tables: five organs of a torso phantom
+of 512 × 512 × 300 voxels, the real kidneys of KiTS23 (where the data is at hand), and the cases
+that are hardest for us: surfaces far from each other everywhere. All get the masks cropped to the
+organ with a margin of two voxels, which favours the others (MedPy does not crop at all); one row
+gives the whole volume.
 
-Each side runs in a process of its own, on one core, and computes what it can of Dice, NSD, HD95, ASSD, volumes and surface. Times are of the processor,
-not of the clock, the shortest of several runs; memory is the peak above what the process held with the masks loaded. Before a time
-counts, the answers are compared: with surface-distance all numbers to 1e-6, with the others Dice (and MONAI's NSD, which has the same definition).
-MONAI and MedPy are optional (``make bench-metrics`` installs them: the extra ``benchmark``); without them their columns are left out.
+Each side runs in a process of its own, on one core, and computes what it can of Dice, NSD, HD95,
+ASSD, volumes and surface. Times are of the processor, not of the clock, the shortest of several
+runs; memory is the peak above what the process held with the masks loaded. Before a time counts,
+the answers are compared: with surface-distance all numbers to 1e-6, with the others Dice (and
+MONAI's NSD, which has the same definition). MONAI and MedPy are optional (``make bench-metrics``
+installs them: the extra ``benchmark``); without them their columns are left out.
 """
 
 from __future__ import annotations
@@ -70,7 +75,8 @@ def save_case(part: str, name: str, folder: Path, masks: tuple[np.ndarray, np.nd
 
 
 def draw_phantom_cases(folder: Path) -> list[Case]:
-    """Draw a torso coarsely, and put its organs' signed distances, moved by a smooth error, on the fine grid."""
+    """Draw a torso coarsely, and put its organs' signed distances, moved by a smooth error, on the
+    fine grid."""
     ids = {organ: place for place, organ in enumerate(ORGANS, start=1)}
     person = Person("woman", "woman", "female", age=50, bmi=26, modality="CT", seed=1)
     _, mask = draw_phantom(person, Phantoms(spacing_mm=(2.5, 2.5, 3.0)), ids)
@@ -107,7 +113,8 @@ def load_kidney_cases(folder: Path) -> list[Case]:
 
 
 def draw_far_cases(folder: Path) -> list[Case]:
-    """Draw surfaces that are far from each other everywhere: no lattice step is short enough to find the nearest point."""
+    """Draw surfaces that are far from each other everywhere: no lattice step is short enough to
+    find the nearest point."""
     z, y, x = (np.arange(-70, 71).reshape([-1 if axis == other else 1 for other in range(3)]) for axis in range(3))
     squared = z**2 + y**2 + x**2
     far = np.zeros((141, 141, 400), bool)
@@ -122,7 +129,10 @@ def draw_far_cases(folder: Path) -> list[Case]:
 
 def run_segfair(reference: np.ndarray, prediction: np.ndarray, spacing: tuple[float, float, float]) -> Numbers:
     found = compare_masks(reference, prediction, spacing, tolerance_mm=TOLERANCE_MM)
-    return {name: getattr(found, name) for name in ("dice", "nsd", "hd95_mm", "assd_mm", "volume_ref_ml", "volume_pred_ml", "surface_ref_cm2")}  # fmt: skip
+    return {
+        name: getattr(found, name)
+        for name in ("dice", "nsd", "hd95_mm", "assd_mm", "volume_ref_ml", "volume_pred_ml", "surface_ref_cm2")
+    }
 
 
 def measure_volumes(reference: np.ndarray, prediction: np.ndarray, spacing: tuple[float, float, float]) -> Numbers:
@@ -185,13 +195,15 @@ def read_memory_mb(what: str) -> float:
 
 
 def reset_peak_mb() -> float:
-    """Begin the peak of memory (VmHWM) anew and return what is in use: a process would else begin with its parent's, or with its imports'."""
+    """Begin the peak of memory (VmHWM) anew and return what is in use: a process would else begin
+    with its parent's, or with its imports'."""
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     return read_memory_mb("VmRSS")
 
 
 def measure_side(side: str, cases: list[Case]) -> tuple[list[tuple[float, Numbers]], float]:
-    """Return every case's processor seconds and numbers, and the peak of memory in MB above that with the masks loaded."""
+    """Return every case's processor seconds and numbers, and the peak of memory in MB above that
+    with the masks loaded."""
     warnings.simplefilter("ignore")
     if side == "MONAI":
         import torch
@@ -216,7 +228,11 @@ def measure_side(side: str, cases: list[Case]) -> tuple[list[tuple[float, Number
 
 
 def check_same(side: str, case: Case, ours: Numbers, theirs: Numbers) -> None:
-    limits = {"surface-distance": dict.fromkeys(ours, 1e-6), "MONAI": {"dice": 1e-6, "nsd": 1e-4}, "MedPy": {"dice": 1e-6}}  # fmt: skip
+    limits = {
+        "surface-distance": dict.fromkeys(ours, 1e-6),
+        "MONAI": {"dice": 1e-6, "nsd": 1e-4},
+        "MedPy": {"dice": 1e-6},
+    }
     for name, limit in limits[side].items():
         if not abs(ours[name] - theirs[name]) <= limit:
             raise AssertionError(f"{case.name}: {name} is {ours[name]!r} here and {theirs[name]!r} in {side}")
@@ -248,7 +264,10 @@ def main() -> None:
     phantom = [case.name for case in cases if case.part == "phantom"]
     rows.insert(len(phantom) + 1, (f"real kidneys, {len(kidneys)} pairs", kidneys)) if kidneys else None
     rows.insert(0, (f"{len(phantom)} organs of the phantom", phantom))
-    print(f"| masks | {' | '.join(f'{side}, s' for side in sides)} | {' | '.join(f'faster than {side}' for side in sides[1:])} |")  # fmt: skip
+    print(
+        f"| masks | {' | '.join(f'{side}, s' for side in sides)} |"
+        f" {' | '.join(f'faster than {side}' for side in sides[1:])} |"
+    )
     print("|---" * (2 * len(sides)) + "|")
     for label, names in rows:
         spent = [sum(seconds[name, side] for name in names) for side in sides]
@@ -259,7 +278,10 @@ def main() -> None:
     for part in parts:
         print(f"| {part} | {' | '.join(f'{memory[part, side]:.0f}' for side in sides)} |")
     packages = ["numpy", "scipy", *(PACKAGES[side] for side in sides[1:])]
-    print(f"\n{platform.machine()}, Python {platform.python_version()}, {', '.join(f'{name} {version(name)}' for name in packages)}.")  # fmt: skip
+    print(
+        f"\n{platform.machine()}, Python {platform.python_version()},"
+        f" {', '.join(f'{name} {version(name)}' for name in packages)}."
+    )
 
 
 if __name__ == "__main__":

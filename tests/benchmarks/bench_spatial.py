@@ -1,9 +1,10 @@
 """Time permutation inference on surfaces next to nilearn, on the same data in the same run.
 
-``python tests/benchmarks/bench_spatial.py [permutations]`` prints a Markdown table. Each measurement is made in a
-fresh process. nilearn is timed at fewer permutations, its workers started before, and scaled linearly.
-Its enhancement (TFCE) needs voxels, so for it the 4,096 vertices are those of a 16 x 16 x 16 grid, for both.
-White noise has the most clusters and is the slowest for ours; errors on an organ are smooth.
+``python tests/benchmarks/bench_spatial.py [permutations]`` prints a Markdown table. Each
+measurement is made in a fresh process. nilearn is timed at fewer permutations, its workers started
+before, and scaled linearly. Its enhancement (TFCE) needs voxels, so for it the 4,096 vertices are
+those of a 16 x 16 x 16 grid, for both. White noise has the most clusters and is the slowest for
+ours; errors on an organ are smooth.
 """
 
 from __future__ import annotations

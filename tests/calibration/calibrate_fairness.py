@@ -1,7 +1,9 @@
-"""Audit the audit: planted cohorts with a known truth through ``helpers.fairness.run_audit``, and how often it is right.
+"""Audit the audit: planted cohorts with a known truth through ``helpers.fairness.run_audit``, and
+how often it is right.
 
-``python -m tests.calibration.calibrate_fairness`` writes docs/validity.md and exits with 1 where a limit is broken beyond Monte-Carlo error.
-``--scale 0.1`` draws a tenth of the cohorts, ``--seed`` other ones. The same code with few cohorts is tests/test_calibration.py.
+``python -m tests.calibration.calibrate_fairness`` writes docs/validity.md and exits with 1 where a
+limit is broken beyond Monte-Carlo error. ``--scale 0.1`` draws a tenth of the cohorts, ``--seed``
+other ones. The same code with few cohorts is tests/test_calibration.py.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ CHUNK = 10
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over cohorts: number of cohorts with a value, the mean, and its Monte-Carlo standard error."""
+    """A mean over cohorts: number of cohorts with a value, the mean, and its Monte-Carlo standard
+    error."""
 
     cohorts: int
     mean: float
@@ -58,24 +61,32 @@ def list_all_runs() -> dict[str, Run]:
 
 
 def run_cohorts(name: str, truth: Truth, first: int, count: int, seed: int) -> list[Seen]:
-    """Draw and audit some of a run's cohorts; cohort k depends on the seed, the plan and k alone."""
+    """Draw and audit some of a run's cohorts; cohort k depends on the seed, the plan and k
+    alone."""
     warnings.simplefilter("error")
     run = list_all_runs()[name]
     found = []
     for number in range(first, first + count):
         generator = make_generator(seed, f"{run.plan} {number}")
         metrics, cohort = draw_cohort(run.plan, generator)
-        # Without an attribute's own numbers no trends are fitted: they are not looked at, and take longest.
+        # Without an attribute's own numbers no trends are fitted: they are not looked at, and take
+        # longest.
         cohort = cohort.drop(columns=[name for name in run.attributes if name != "sex"])
         audited = run_audit(
-            metrics, cohort, run.settings, list(run.attributes), int(generator.integers(2**31)), confounders=run.confounders
-        )  # fmt: skip
+            metrics,
+            cohort,
+            run.settings,
+            list(run.attributes),
+            int(generator.integers(2**31)),
+            confounders=run.confounders,
+        )
         found.append(run.observe(audited, truth))
     return found
 
 
 def summarise(seen: list[Seen]) -> dict[str, Estimate]:
-    """Average what was looked at over cohorts. What is seen as a unit ("unit x") divides the rest by its spread."""
+    """Average what was looked at over cohorts. What is seen as a unit ("unit x") divides the rest
+    by its spread."""
     table = pd.DataFrame(seen)
     for name in [column for column in table if column.startswith("unit ")]:
         spread = table.pop(name).std()
@@ -141,7 +152,8 @@ def write_report(
     path: Path,
     scale: float = 1.0,
 ) -> list[str]:
-    """Write the tables as Markdown; return the lines whose limit is broken. ``scale`` is the share of the full number of cohorts."""
+    """Write the tables as Markdown; return the lines whose limit is broken. ``scale`` is the share
+    of the full number of cohorts."""
     lines, broken = [], []
     for number, question in enumerate(questions, start=1):
         lines += [f"## {number}. {question.title}", "", question.text, ""]
@@ -151,7 +163,8 @@ def write_report(
             verdict = judge(check, estimate)
             error = f"{100 * estimate.error:.1f}" if check.percent else f"{estimate.error:.2g}"
             lines.append(
-                f"| {check.text} | {estimate.cohorts} | {check.format(estimate.mean)} | {error} | {check.limit} | {verdict} |"
+                f"| {check.text} | {estimate.cohorts} | {check.format(estimate.mean)} | {error} | {check.limit} |"
+                f" {verdict} |"
             )
             if verdict == "**NO**":
                 broken.append(f"{question.title}: {check.text}: {check.format(estimate.mean)}, limit {check.limit}")
@@ -165,14 +178,20 @@ def write_report(
     head = [
         "# Validity: the audit, audited",
         "",
-        "Cohorts are drawn whose truth is known, and put through the same `helpers.fairness.run_audit` that a study is put through. The tables say how often it "
-        "raises a false alarm, how often its intervals hold the truth, what it finds and what it misses. A limit counts as broken where it is "
-        "missed by more than 2.6 Monte-Carlo standard errors; what has no limit is there for comparison. Most cohorts (all but those of 1, 5 and 8) hold six models whose errors have nothing to do with each other. Written by `make calibrate`, which fails where a limit is broken." + also,
+        "Cohorts are drawn whose truth is known, and put through the same `helpers.fairness.run_audit` that a study is"
+        " put through. The tables say how often it raises a false alarm, how often its intervals hold the truth, what"
+        " it finds and what it misses. A limit counts as broken where it is missed by more than 2.6 Monte-Carlo"
+        " standard errors; what has no limit is there for comparison. Most cohorts (all but those of 1, 5 and 8) hold"
+        " six models whose errors have nothing to do with each other. Written by `make calibrate`, which fails where a"
+        " limit is broken." + also,
         "",
-        f"Made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} in {seconds / 60:.0f} minutes{share}: {kept}. Seed {seed}; {DRAWS} bootstrap draws where intervals are looked at, "
-        f"{PERMUTATIONS} permutations. Python {platform.python_version()}, {packages}.",
+        (
+            f"Made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} in {seconds / 60:.0f} minutes{share}: {kept}. Seed"
+            f" {seed}; {DRAWS} bootstrap draws where intervals are looked at, {PERMUTATIONS} permutations. Python"
+            f" {platform.python_version()}, {packages}."
+        ),
         "",
-    ]  # fmt: skip
+    ]
     write_text("\n".join([*head, *lines]).rstrip() + "\n", path)
     return broken
 
@@ -185,7 +204,8 @@ def write_tables(
 
 
 def list_numbers(found: dict[str, dict[str, Estimate]]) -> dict[str, float]:
-    """Return what reports quote: false alarms, the coverage of intervals of gaps from lowest to highest, wrong "equivalent" verdicts."""
+    """Return what reports quote: false alarms, the coverage of intervals of gaps from lowest to
+    highest, wrong "equivalent" verdicts."""
     covered = [
         found[f"coverage {name}"][seen].mean
         for name in SETTINGS

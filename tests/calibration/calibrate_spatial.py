@@ -1,7 +1,8 @@
 """The surface tests, tested: planted cohorts with a known truth through stage 04.
 
-``python -m tests.calibration.calibrate_spatial`` writes docs/validity_spatial.md and exits with 1 where a limit is broken beyond
-Monte-Carlo error. ``--scale 0.1`` draws a tenth of the cohorts, ``--seed`` other ones.
+``python -m tests.calibration.calibrate_spatial`` writes docs/validity_spatial.md and exits with 1
+where a limit is broken beyond Monte-Carlo error. ``--scale 0.1`` draws a tenth of the cohorts,
+``--seed`` other ones.
 """
 
 from __future__ import annotations
@@ -113,38 +114,71 @@ MASK_PLANS = {
 NULL_MASKS = tuple(name for name, (plan, _) in MASK_PLANS.items() if not plan.erosion_mm)
 ERODED_MASKS = tuple(name for name, (plan, _) in MASK_PLANS.items() if plan.erosion_mm)
 CHECKS = [
-    ("False alarms on a mesh", "Smooth random errors (sd 1 mm, 12 mm) at the vertices of an ellipsoid, nothing planted. How often is anything called significant?", [
-        Check("plain", "fwer", "60 people: max-T", high=ALPHA),
-        Check("plain", "tfce", "60 people: TFCE", high=ALPHA),
-        Check("plain", "fdr", "60 people: false discovery rate", high=ALPHA),
-        Check("small", "fwer", "24 people: max-T", high=ALPHA),
-        Check("small", "tfce", "24 people: TFCE", high=ALPHA),
-        Check("confounded", "fwer", "age moves errors and women are older, age held equal: max-T", high=ALPHA),
-        Check("confounded", "tfce", "the same: TFCE", high=ALPHA),
-        Check("cut", "fwer", "the field of view cuts the organ in 40 % of women: max-T", high=ALPHA),
-        Check("cut", "tfce", "the same: TFCE", high=ALPHA),
-        Check("unequal", "fwer", "20 women whose errors spread 1.5 times as wide, 40 men: max-T", high=ALPHA),
-        Check("unequal", "tfce", "the same: TFCE", high=ALPHA),
-    ]),
-    ("False alarms from masks", "References are drawn and random errors (1 mm, smooth over 12 mm) planted in copies; template, registration, errors and tests are stage 04's own.", [
-        Check("masks, same size", "fwer", "48 people: max-T", high=ALPHA),
-        Check("masks, same size", "tfce", "48 people: TFCE", high=ALPHA),
-        Check("masks, smaller women", "fwer", "women's organs 0.7 times as large, equal errors: max-T", high=ALPHA),
-        Check("masks, smaller women", "tfce", "the same: TFCE", high=ALPHA),
-        Check("masks, smaller women", "slope", "slope of age: max-T", high=ALPHA),
-    ]),
-    ("A planted region is found", "Women's masks are eroded by 3 mm in one region, on top of the random errors; 100 people, organs 0.85 times as large in women. Planted is the part of the surface where at least half of the erosion applies. On the mesh the effect is 0.7 mm.", [
-        Check("erosion, kidney", "dice", "kidney, posterior-inferior: overlap (Dice, by area) of the significant region (max-T)", low=0.6, percent=False),
-        Check("erosion, kidney", "dice_tfce", "the same: TFCE", low=0.6, percent=False),
-        Check("erosion, kidney", "peak_mm", "kidney: stated peak difference, mm (planted: −3)", percent=False),
-        Check("erosion, liver", "dice", "liver, superior: overlap, max-T", low=0.6, percent=False),
-        Check("erosion, liver", "dice_tfce", "the same: TFCE", low=0.6, percent=False),
-        Check("erosion, liver", "peak_mm", "liver: stated peak difference, mm (planted: −3)", percent=False),
-        Check("effect", "dice", "on the mesh, −0.7 mm: overlap, max-T", percent=False),
-        Check("effect", "dice_tfce", "the same: TFCE", percent=False),
-        Check("effect", "outside", "the same: something significant where nothing at all is planted, max-T", high=ALPHA),
-    ]),
-]  # fmt: skip
+    (
+        "False alarms on a mesh",
+        (
+            "Smooth random errors (sd 1 mm, 12 mm) at the vertices of an ellipsoid, nothing planted. How often is"
+            " anything called significant?"
+        ),
+        [
+            Check("plain", "fwer", "60 people: max-T", high=ALPHA),
+            Check("plain", "tfce", "60 people: TFCE", high=ALPHA),
+            Check("plain", "fdr", "60 people: false discovery rate", high=ALPHA),
+            Check("small", "fwer", "24 people: max-T", high=ALPHA),
+            Check("small", "tfce", "24 people: TFCE", high=ALPHA),
+            Check("confounded", "fwer", "age moves errors and women are older, age held equal: max-T", high=ALPHA),
+            Check("confounded", "tfce", "the same: TFCE", high=ALPHA),
+            Check("cut", "fwer", "the field of view cuts the organ in 40 % of women: max-T", high=ALPHA),
+            Check("cut", "tfce", "the same: TFCE", high=ALPHA),
+            Check("unequal", "fwer", "20 women whose errors spread 1.5 times as wide, 40 men: max-T", high=ALPHA),
+            Check("unequal", "tfce", "the same: TFCE", high=ALPHA),
+        ],
+    ),
+    (
+        "False alarms from masks",
+        (
+            "References are drawn and random errors (1 mm, smooth over 12 mm) planted in copies; template,"
+            " registration, errors and tests are stage 04's own."
+        ),
+        [
+            Check("masks, same size", "fwer", "48 people: max-T", high=ALPHA),
+            Check("masks, same size", "tfce", "48 people: TFCE", high=ALPHA),
+            Check("masks, smaller women", "fwer", "women's organs 0.7 times as large, equal errors: max-T", high=ALPHA),
+            Check("masks, smaller women", "tfce", "the same: TFCE", high=ALPHA),
+            Check("masks, smaller women", "slope", "slope of age: max-T", high=ALPHA),
+        ],
+    ),
+    (
+        "A planted region is found",
+        (
+            "Women's masks are eroded by 3 mm in one region, on top of the random errors; 100 people, organs 0.85 times"
+            " as large in women. Planted is the part of the surface where at least half of the erosion applies. On the"
+            " mesh the effect is 0.7 mm."
+        ),
+        [
+            Check(
+                "erosion, kidney",
+                "dice",
+                "kidney, posterior-inferior: overlap (Dice, by area) of the significant region (max-T)",
+                low=0.6,
+                percent=False,
+            ),
+            Check("erosion, kidney", "dice_tfce", "the same: TFCE", low=0.6, percent=False),
+            Check("erosion, kidney", "peak_mm", "kidney: stated peak difference, mm (planted: −3)", percent=False),
+            Check("erosion, liver", "dice", "liver, superior: overlap, max-T", low=0.6, percent=False),
+            Check("erosion, liver", "dice_tfce", "the same: TFCE", low=0.6, percent=False),
+            Check("erosion, liver", "peak_mm", "liver: stated peak difference, mm (planted: −3)", percent=False),
+            Check("effect", "dice", "on the mesh, −0.7 mm: overlap, max-T", percent=False),
+            Check("effect", "dice_tfce", "the same: TFCE", percent=False),
+            Check(
+                "effect",
+                "outside",
+                "the same: something significant where nothing at all is planted, max-T",
+                high=ALPHA,
+            ),
+        ],
+    ),
+]
 
 
 @lru_cache(maxsize=1)
@@ -157,7 +191,8 @@ def prepare_mesh() -> tuple:
 
 
 def see_mesh_cohorts(name: str, first: int, count: int, seed: int) -> list[Seen]:
-    """Draw and test some of a plan's cohorts; cohort k depends on the seed, the plan and k alone."""
+    """Draw and test some of a plan's cohorts; cohort k depends on the seed, the plan and k
+    alone."""
     plan = MESH_PLANS[name]
     surface, graph, areas, noise, weight = prepare_mesh()
     found = []
@@ -250,7 +285,8 @@ def calibrate(seed: int, scale: float, workers: int, runs: list[str] | None = No
 
 
 def judge(check: Check, values: pd.Series) -> tuple[str, float]:
-    """Say whether a mean keeps its limit (yes, within Monte-Carlo error, NO), and its Monte-Carlo standard error."""
+    """Say whether a mean keeps its limit (yes, within Monte-Carlo error, NO), and its Monte-Carlo
+    standard error."""
     error = float(values.std() / np.sqrt(max(len(values), 1))) if len(values) > 1 else np.nan
     if not (np.isfinite(check.low) or np.isfinite(check.high)):
         return "–", error
@@ -276,7 +312,8 @@ def write_report(
             verdict, error = judge(check, values)
             said = f"{100 * error:.1f}" if check.percent else f"{error:.2g}"
             lines.append(
-                f"| {check.text} | {len(values)} | {check.format(float(values.mean()))} | {said} | {check.limit} | {verdict} |"
+                f"| {check.text} | {len(values)} | {check.format(float(values.mean()))} | {said} | {check.limit} |"
+                f" {verdict} |"
             )
             if verdict == "**NO**":
                 broken.append(f"{title}: {check.text}: {check.format(float(values.mean()))}, limit {check.limit}")
@@ -287,19 +324,26 @@ def write_report(
     head = [
         "# Validity: the surface tests, tested",
         "",
-        "Cohorts whose truth is known are put through the tests of stage 04. How often does it see a difference where there is none, and does it find a planted one "
-        "where it was planted? A limit counts as broken where it is missed by more than 2.6 Monte-Carlo standard errors; what has no limit is there for comparison. "
-        "Written by `make calibrate`, which fails where a limit is broken.",
+        (
+            "Cohorts whose truth is known are put through the tests of stage 04. How often does it see a difference"
+            " where there is none, and does it find a planted one where it was planted? A limit counts as broken where"
+            " it is missed by more than 2.6 Monte-Carlo standard errors; what has no limit is there for comparison."
+            " Written by `make calibrate`, which fails where a limit is broken."
+        ),
         "",
-        f"Made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} in {seconds / 60:.0f} minutes{share}: {kept}. Seed {seed}; {PERMUTATIONS} permutations. Python {platform.python_version()}, {packages}.",
+        (
+            f"Made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} in {seconds / 60:.0f} minutes{share}: {kept}. Seed"
+            f" {seed}; {PERMUTATIONS} permutations. Python {platform.python_version()}, {packages}."
+        ),
         "",
-    ]  # fmt: skip
+    ]
     write_text("\n".join([*head, *lines]).rstrip() + "\n", path)
     return broken
 
 
 def list_numbers(found: dict[str, pd.DataFrame]) -> dict[str, float]:
-    """Return what reports quote: false alarms from masks, and how much of a planted place is found (Dice)."""
+    """Return what reports quote: false alarms from masks, and how much of a planted place is found
+    (Dice)."""
     return {
         "false_alarms": round(float(max(found[run]["fwer"].mean() for run in NULL_MASKS)), 4),
         "overlap": round(float(min(found[run]["dice"].mean() for run in ERODED_MASKS)), 4),

@@ -1,7 +1,9 @@
-"""Planted cohorts: people, organs and errors of known distribution, as the tables that the audit reads.
+"""Planted cohorts: people, organs and errors of known distribution, as the tables that the audit
+reads.
 
-Sizes are those of the organs of grown-ups; a surface is a shape factor times volume^(2/3). An organ's boundary error is lognormal, with a share that a
-person's organs and models have in common, plus what is planted for the person's group. Dice follows from it by 1 − δS/(2V), and a noise.
+Sizes are those of the organs of grown-ups; a surface is a shape factor times volume^(2/3). An
+organ's boundary error is lognormal, with a share that a person's organs and models have in common,
+plus what is planted for the person's group. Dice follows from it by 1 − δS/(2V), and a noise.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class Plan:
     correlation : float
         Of age and BMI.
     spread, shared : float
-        Log sd of the boundary errors, and the part of their log variance that a person's organs and models share.
+        Log sd of the boundary errors, and the part of their log variance that a person's organs and
+        models share.
     distance_spread : float
         Log sd of HD95 around 2.5 times the boundary error.
     women_mm, old_mm : float
@@ -59,7 +62,8 @@ class Plan:
     women_share : float
         Of women among all.
     women_spread : float
-        Log sd of women's boundary errors, as a multiple of men's: the same mean, other variance and skewness.
+        Log sd of women's boundary errors, as a multiple of men's: the same mean, other variance and
+        skewness.
     errors : float
         All boundary errors, as a multiple of the usual ones.
     dice_step : float
@@ -71,8 +75,8 @@ class Plan:
     repeated : float
         Share of the people who have a second scan.
     alike : bool
-        What a person's errors share, they share over organs and models; else over the organs of each model alone: several models are then
-        as good as several cohorts, and cost less.
+        What a person's errors share, they share over organs and models; else over the organs of
+        each model alone: several models are then as good as several cohorts, and cost less.
     """
 
     subjects: int
@@ -118,7 +122,8 @@ def draw_people(plan: Plan, subjects: int, generator: np.random.Generator) -> pd
 def draw_scores(
     plan: Plan, people: pd.DataFrame, generator: np.random.Generator, who: np.ndarray | None = None
 ) -> Columns:
-    """Yield model, organ and the measures of every scan, one array each; ``who`` is the person of each scan, each person once by default."""
+    """Yield model, organ and the measures of every scan, one array each; ``who`` is the person of
+    each scan, each person once by default."""
     who = np.arange(len(people)) if who is None else who
     women, old = (people["sex"] == "female").to_numpy(), (people["age"] >= 65).to_numpy()
     planted = plan.women_mm * women + plan.old_mm * old + plan.bmi_mm * (people["bmi"].to_numpy() - 15.0) / 10.0
@@ -170,10 +175,12 @@ Truth = dict[tuple[str, str, str, str], dict[str, float]]
 
 
 def find_truth(plan: Plan, metrics: tuple[str, ...], attributes: tuple[str, ...], subjects: int = POPULATION) -> Truth:
-    """Return the mean of each group in a population: by (model, organ, metric, attribute) and group.
+    """Return the mean of each group in a population: by (model, organ, metric, attribute) and
+    group.
 
-    The metric ``excess`` is Dice less the Dice to be expected at the population's mean boundary error. ``all`` is the plain mean over organs: nobody
-    lacks one. Its error is a fiftieth of that of a cohort of 200.
+    The metric ``excess`` is Dice less the Dice to be expected at the population's mean boundary
+    error. ``all`` is the plain mean over organs: nobody lacks one. Its error is a fiftieth of that
+    of a cohort of 200.
     """
     generator = np.random.default_rng(20240618)
     people = draw_people(plan, subjects, generator)

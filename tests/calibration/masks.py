@@ -1,4 +1,5 @@
-"""The same from the masks on: organs are drawn, their outlines moved by a known distance, and compared as a study compares them."""
+"""The same from the masks on: organs are drawn, their outlines moved by a known distance, and
+compared as a study compares them."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class MaskRun:
 
     @property
     def true_gap_mm(self) -> float:
-        """By how much further women's outlines are off, on average: a normal displacement's mean absolute value (Leone et al. 1961)."""
+        """By how much further women's outlines are off, on average: a normal displacement's mean
+        absolute value (Leone et al. 1961)."""
 
         def fold(mean_mm: float) -> float:
             return float(stats.foldnorm.mean(mean_mm / RANDOM_MM, scale=RANDOM_MM))
@@ -64,7 +66,8 @@ def draw_organ(run: MaskRun, sex: str, generator: np.random.Generator) -> np.nda
 
 
 def draw_mask_cohort(run: MaskRun, generator: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Draw people's masks and compare them: metrics.parquet and the included rows of cohort.parquet."""
+    """Draw people's masks and compare them: metrics.parquet and the included rows of
+    cohort.parquet."""
     effects = [PlantedEffect(attribute="sex", group="female", erosion_mm=run.erosion_mm)] if run.erosion_mm else []
     planted = Planted(boundary_error_mm=RANDOM_MM, smoothness_mm=SMOOTHNESS_MM, effects=effects)
     names = [f"p{number:02d}" for number in range(PEOPLE)]
@@ -134,9 +137,10 @@ def list_mask_questions() -> list[Question]:
     return [
         Question(
             "From masks to millimetres",
-            f"{PEOPLE} drawn organs per cohort; every outline wanders by {RANDOM_MM:g} mm (standard deviation), women's are moved inwards as well. What is planted is the gap in "
-            "the mean absolute distance of the outlines. The boundary error, 2V(1 − Dice)/S, is that distance to first order and on smooth surfaces: half the usual "
-            "margin is allowed for voxels and curvature.",
+            f"{PEOPLE} drawn organs per cohort; every outline wanders by {RANDOM_MM:g} mm (standard deviation), women's"
+            " are moved inwards as well. What is planted is the gap in the mean absolute distance of the outlines. The"
+            " boundary error, 2V(1 − Dice)/S, is that distance to first order and on smooth surfaces: half the usual"
+            " margin is allowed for voxels and curvature.",
             checks,
         )
     ]

@@ -1,4 +1,5 @@
-"""The questions put to the audit: which cohorts are drawn, what is looked at in each, and what is asked of it over all of them."""
+"""The questions put to the audit: which cohorts are drawn, what is looked at in each, and what is
+asked of it over all of them."""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Check:
-    """One line of a table: a number looked at in a run, and the limits it has to keep; none: it is shown for comparison."""
+    """One line of a table: a number looked at in a run, and the limits it has to keep; none: it is
+    shown for comparison."""
 
     run: str
     seen: str
@@ -103,7 +105,8 @@ def lies_in(low: pd.Series, high: pd.Series, value: float | pd.Series) -> float:
 
 
 def find_true_gaps(rows: pd.DataFrame, truth: Truth, metric: str | None = None) -> pd.Series:
-    """Return the true difference between each row's two named groups, best − worst, positive where best is better; NaN where none are compared."""
+    """Return the true difference between each row's two named groups, best − worst, positive where
+    best is better; NaN where none are compared."""
     gaps = []
     for row in rows.itertuples(index=False):
         if not row.best_group:  # one of the groups is too small to be compared
@@ -171,7 +174,8 @@ def see_coverage(audit: Audit, truth: Truth) -> Seen:
 
 
 def see_bias(audit: Audit, truth: Truth) -> Seen:
-    """Return the errors of the gap in units of what :func:`summarise` divides by: the spread over cohorts of a plain difference."""
+    """Return the errors of the gap in units of what :func:`summarise` divides by: the spread over
+    cohorts of a plain difference."""
     [row] = audit.disparity[audit.disparity["organ"] == "liver"].to_dict("records")
     means = audit.groups[audit.groups["organ"] == "liver"].set_index("group")["mean"]
     true = truth[row["model"], "liver", BOUNDARY, row["attribute"]]
@@ -226,9 +230,13 @@ SETTINGS: dict[str, tuple[str, dict[str, float]]] = {
     "ceiling": ("30 per group, Dice near 1 in steps of 0.01", {"subjects": 60, "errors": 0.2, "dice_step": 0.01}),
     "failures": ("30 per group, one scan in 20 a total failure (Dice 0)", {"subjects": 60, "failures": 0.05}),
     "failures 100": ("100 per group, one scan in 20 a total failure (Dice 0)", {"failures": 0.05}),
-    "repeated": ("50 per group, half with a second scan, a fifth of the scores missing", {"subjects": 100, "repeated": 0.5, "missing": 0.2}),
-}  # fmt: skip
-# Near the ceiling Dice is cut off at 1, and more so of large organs, and failures count as errors of size: the true excess gap is not 0.
+    "repeated": (
+        "50 per group, half with a second scan, a fifth of the scores missing",
+        {"subjects": 100, "repeated": 0.5, "missing": 0.2},
+    ),
+}
+# Near the ceiling Dice is cut off at 1, and more so of large organs, and failures count as errors
+# of size: the true excess gap is not 0.
 SIZED = tuple(name for name in SETTINGS if name != "ceiling" and name not in FAILURES)
 NEGLIGIBLE_MARGIN = {"dice": 1e-5, "hd95_mm": 1e-3, BOUNDARY: 1e-4}
 POWER_STEPS = (0.5, 1.0, 1.5)
@@ -236,7 +244,8 @@ POWER_STEPS = (0.5, 1.0, 1.5)
 
 @lru_cache(maxsize=4)
 def predict_detectable(plan: Plan) -> tuple[float, float]:
-    """Return the difference between women and men that the audit's own formula says is found with 80 % power, and its degrees of freedom.
+    """Return the difference between women and men that the audit's own formula says is found with
+    80 % power, and its degrees of freedom.
 
     From the population's spread, in place of a cohort's, and groups of equal size.
     """
@@ -249,14 +258,16 @@ def predict_detectable(plan: Plan) -> tuple[float, float]:
 
 
 def predict_power(share: float, df: float) -> float:
-    """Return the power of a two-sided t test against a share of the difference that it finds with 80 % power."""
+    """Return the power of a two-sided t test against a share of the difference that it finds with
+    80 % power."""
     centre = find_detectable_difference(np.array([1.0]), np.array([df]), alpha=ALPHA, power=POWER)[0] * share
     critical = special.stdtrit(df, 1.0 - ALPHA / 2.0)
     return float(1.0 - special.nctdtr(df, centre, critical) + np.nan_to_num(special.nctdtr(df, centre, -critical)))
 
 
 def list_runs() -> dict[str, Run]:
-    """Return every run by name; the planted gaps of the power runs follow from the audit's own formula."""
+    """Return every run by name; the planted gaps of the power runs follow from the audit's own
+    formula."""
     three = ("sex", "age", "bmi")
     null = Run(NULL, see_alarms, 500, ("dice", BOUNDARY), three, margin=NEGLIGIBLE_MARGIN, draws=200)
     size = Run(SMALLER, see_size, 500, ("dice", BOUNDARY))
@@ -326,15 +337,20 @@ def list_questions() -> list[Question]:
         ]
     power.append(
         Check(
-            "power 1.0", "detectable", f"detectable difference as reported, mm (from the population's spread: {detectable_mm:.3g})",
-            0.95 * detectable_mm, 1.05 * detectable_mm, percent=False,
+            "power 1.0",
+            "detectable",
+            f"detectable difference as reported, mm (from the population's spread: {detectable_mm:.3g})",
+            0.95 * detectable_mm,
+            1.05 * detectable_mm,
+            percent=False,
         )
-    )  # fmt: skip
+    )
     return [
         Question(
             "False alarms where nobody is treated worse",
-            "Two models, two organs and both pooled, Dice and boundary error, by sex, age and BMI; 120 people. An alarm is a single one anywhere in the "
-            "family of a cohort. Verdicts are asked for with margins of next to nothing: with the usual ones there is none.",
+            "Two models, two organs and both pooled, Dice and boundary error, by sex, age and BMI; 120 people. An alarm"
+            " is a single one anywhere in the family of a cohort. Verdicts are asked for with margins of next to"
+            " nothing: with the usual ones there is none.",
             [
                 Check("null", "any corrected test", "any corrected p-value (Holm) at most 0.05", **at_most),
                 Check("null", "any verdict", 'any verdict "disparity" (Holm)', **at_most),
@@ -346,10 +362,12 @@ def list_questions() -> list[Question]:
         ),
         Question(
             "Women's organs are smaller, the boundary error is the same",
-            "Women's volumes are 0.8 of men's. Dice is lower for women without any fault of the model. Two organs and both pooled, each counted for itself and not corrected "
-            "where nothing else is said. Of 16 women whose errors are wide and very skewed (skewness 2.3) no method knows the tail that it has not seen: there 8 % is allowed, and the corrected p-values of "
-            "excess gaps, which rest on the far end of that tail, have no limit: do not rely on them there. "
-            "Mann–Whitney's test is one of equal distributions, which these are not, only their means.",
+            "Women's volumes are 0.8 of men's. Dice is lower for women without any fault of the model. Two organs and"
+            " both pooled, each counted for itself and not corrected where nothing else is said. Of 16 women whose"
+            " errors are wide and very skewed (skewness 2.3) no method knows the tail that it has not seen: there 8 %"
+            " is allowed, and the corrected p-values of excess gaps, which rest on the far end of that tail, have no"
+            " limit: do not rely on them there. Mann–Whitney's test is one of equal distributions, which these are not,"
+            " only their means.",
             [
                 Check(f"size {name}", seen, f"{setting}: {text}", **limits)
                 for name, setting in ((name, SETTINGS[name][0]) for name in SIZED)
@@ -373,7 +391,8 @@ def list_questions() -> list[Question]:
         ),
         Question(
             "Age and BMI go together, only BMI matters",
-            "Correlation 0.6, and 0.8 mm more for every 10 kg/m²; three groups of age, 200 people; BMI and sex held equal.",
+            "Correlation 0.6, and 0.8 mm more for every 10 kg/m²; three groups of age, 200 people; BMI and sex held"
+            " equal.",
             [
                 Check("confounded", "adjusted", "interval of the adjusted gap of age leaves out 0", **at_most),
                 Check("confounded", "adjusted test", "test of the adjusted groups of age at 0.05", **at_most),
@@ -385,16 +404,18 @@ def list_questions() -> list[Question]:
         ),
         Question(
             "How often 95 % intervals hold the truth",
-            "Women have smaller organs and 0.3 mm more of boundary error. Errors are lognormal (skewness 1.3; "
-            '"very skewed": 2.3, and HD95 4.6). The adjusted gap is that of sex, age and BMI held equal. '
-            "Of 16 women with very skewed errors, 89 % is enough (see 2). Where a scan in 20 is a total failure, no limit is set: a small group's mean hangs on whether one or "
-            "two failures happen to be among its people, and an interval made from those who had none cannot know of them. The report says so where failures occur.",
+            'Women have smaller organs and 0.3 mm more of boundary error. Errors are lognormal (skewness 1.3; "very'
+            ' skewed": 2.3, and HD95 4.6). The adjusted gap is that of sex, age and BMI held equal. Of 16 women with'
+            " very skewed errors, 89 % is enough (see 2). Where a scan in 20 is a total failure, no limit is set: a"
+            " small group's mean hangs on whether one or two failures happen to be among its people, and an interval"
+            " made from those who had none cannot know of them. The report says so where failures occur.",
             coverage,
         ),
         Question(
             "Bias of the gap",
-            "In units of the standard error of a difference between two groups; boundary error of the liver, 120 people. best − worst is never negative: where "
-            "the truth is 0 it has to be above, by 0.80 for two groups; and the two of three groups are chosen by looking.",
+            "In units of the standard error of a difference between two groups; boundary error of the liver, 120"
+            " people. best − worst is never negative: where the truth is 0 it has to be above, by 0.80 for two groups;"
+            " and the two of three groups are chosen by looking.",
             [
                 Check(
                     "bias",
@@ -414,12 +435,14 @@ def list_questions() -> list[Question]:
         ),
         Question(
             "Power, and the power that the audit predicts",
-            "Boundary error of one organ by sex, 120 people. The detectable difference that the audit states is for Welch's test at 80 % power, not corrected.",
+            "Boundary error of one organ by sex, 120 people. The detectable difference that the audit states is for"
+            " Welch's test at 80 % power, not corrected.",
             power,
         ),
         Question(
             "Wrong verdicts where the true gap is just the margin",
-            f"{MARGIN_MM:g} mm of boundary error, 300 people; two organs and both pooled, each verdict counted for itself.",
+            f"{MARGIN_MM:g} mm of boundary error, 300 people; two organs and both pooled, each verdict counted for"
+            " itself.",
             [
                 Check(run, seen, f"{text}, {size}", **at_most)
                 for run, size in (

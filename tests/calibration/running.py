@@ -1,4 +1,5 @@
-"""What the two calibrations share: jobs on processes, the command line, and the few numbers that reports quote."""
+"""What the two calibrations share: jobs on processes, the command line, and the few numbers that
+reports quote."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ Job = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def run_jobs(jobs: Sequence[Job], workers: int) -> list[Any]:
-    """Run calls on `workers` processes of one core each, or in this one (0); results keep the order of the jobs."""
+    """Run calls on `workers` processes of one core each, or in this one (0); results keep the order
+    of the jobs."""
     if not workers:
         return [call(*given) for call, given in jobs]
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -43,9 +45,11 @@ def run_command(
     part: str,
     summarise: Callable[[Any], dict[str, Any]],
 ) -> None:
-    """Calibrate as the command line asks, write the report, and exit with 1 where a limit is broken.
+    """Calibrate as the command line asks, write the report, and exit with 1 where a limit is
+    broken.
 
-    The numbers that reports of studies quote are kept where the whole calibration was made, at the usual place.
+    The numbers that reports of studies quote are kept where the whole calibration was made, at the
+    usual place.
 
     Parameters
     ----------

@@ -57,7 +57,8 @@ class SurfaceNoise:
 
 
 def weigh_direction(points_mm: np.ndarray, region: str) -> np.ndarray:
-    """Return how much of a planted effect points of a surface get, as :func:`helpers.demo.planting.weigh_region` gives voxels.
+    """Return how much of a planted effect points of a surface get, as
+    :func:`helpers.demo.planting.weigh_region` gives voxels.
 
     Parameters
     ----------
@@ -143,10 +144,20 @@ def draw_mask_study(plan: MaskStudy, folder: Path, seed: int, permutations: int)
             _write(drawn, plan.spacing_zyx_mm, study.prediction_path(model, f"s{number:03d}"))
         rows.append(
             {
-                "subject": f"p{number}", "scan": f"s{number:03d}", "number": number, "sex": sex, "age": age, "bmi": 25.0,
-                "modality": "CT", "reference": str(reference), "image": None, "included": True, "reason": "", "note": "",
+                "subject": f"p{number}",
+                "scan": f"s{number:03d}",
+                "number": number,
+                "sex": sex,
+                "age": age,
+                "bmi": 25.0,
+                "modality": "CT",
+                "reference": str(reference),
+                "image": None,
+                "included": True,
+                "reason": "",
+                "note": "",
             }
-        )  # fmt: skip
+        )
     cohort = pd.DataFrame(rows).astype({"image": "str"})
     cohort["group_sex"] = pd.Categorical(cohort["sex"], ["female", "male"], ordered=True)
     cohort["group_age"] = pd.cut(cohort["age"], [18, 50, 99], right=False, labels=["18 to 50", "50 and over"])
