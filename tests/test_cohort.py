@@ -71,7 +71,7 @@ class Project:
         parameters.write_text(yaml.safe_dump(raw), encoding="utf-8")
         return load_study(parameters, overrides)
 
-    def build(self, **overrides) -> cohort.Cohort:
+    def build(self, **overrides) -> cohort.StudyCohort:
         return cohort.build_cohort(self.load(**overrides))
 
 
@@ -83,7 +83,7 @@ def project(tmp_path):
     return project
 
 
-def reason_of(built: cohort.Cohort, scan: str) -> str:
+def reason_of(built: cohort.StudyCohort, scan: str) -> str:
     row = built.table.set_index("scan").loc[scan]
     assert not row["included"]
     assert scan in set(built.exclusions["scan"])

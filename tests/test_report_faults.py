@@ -14,7 +14,7 @@ from helpers import models
 from helpers.errors import SegfairError
 from helpers.models import registry
 from helpers.report import build_report, compose_report, render_report, sections
-from helpers.report.blocks import Figure, Report, Section, Text
+from helpers.report.blocks import Figure, Report, ReportSection, Text
 from helpers.report.leaks import refuse_leaks
 from helpers.report.sections import people
 from helpers.report.sentences.gaps import describe_amount, describe_model
@@ -69,7 +69,7 @@ def test_a_model_without_prompts_is_told_without_a_word_on_them(tmp_path, monkey
 
 def leak(text):
     """Return a section on people that shows a text."""
-    return lambda outputs: Section("people", "Who", "Who", (Text(f"Among them: {text}."),))
+    return lambda outputs: ReportSection("people", "Who", "Who", (Text(f"Among them: {text}."),))
 
 
 def add_section(monkeypatch, text):
@@ -123,7 +123,7 @@ def test_the_name_of_a_study_is_no_leak(tmp_path):
 
 def test_long_numbers_are_found_among_a_figures_numbers(tmp_path):
     figure = go.Figure(go.Scatter(x=np.array([1.0, 40417733.0, 1234.0]), y=np.array([1.0, 2.0, 3.0])))
-    page = render_report(Report("T", "", (Section("a", "A", "A", (Figure(figure, "how"),)),)))
+    page = render_report(Report("T", "", (ReportSection("a", "A", "A", (Figure(figure, "how"),)),)))
     refuse_leaks(page, {"1234": "the id of a scan", "40417734": "the id of a scan"})
     with pytest.raises(SegfairError, match=r"the id of a scan .*'4' and has 8 characters"):
         refuse_leaks(page, {"40417733": "the id of a scan"})

@@ -23,7 +23,7 @@ EVIL = '<img src=x onerror="alert(1)">'
 
 
 def render(*parts: blocks.Block, title: str = "T") -> str:
-    section = blocks.Section("answers", "In short", "In short", tuple(parts))
+    section = blocks.ReportSection("answers", "In short", "In short", tuple(parts))
     return render_report(blocks.Report(title, "subtitle", (section,)))
 
 
@@ -108,9 +108,9 @@ def test_every_text_of_every_block_is_escaped():
         blocks.Text(EVIL, lead=EVIL),
         blocks.Bullets((EVIL,)),
         blocks.Note(EVIL),
-        blocks.Table(EVIL, pd.DataFrame({EVIL: [EVIL], "b": [EVIL]}), numeric=(EVIL,), folded=True),
+        blocks.ReportTable(EVIL, pd.DataFrame({EVIL: [EVIL], "b": [EVIL]}), numeric=(EVIL,), folded=True),
         draw_verdicts(pd.DataFrame([row]), "dice", alpha=0.05, organs=(EVIL,), attributes=(EVIL,), hover=True),
-        blocks.Finding(EVIL, Verdict.DISPARITY, ((EVIL, EVIL),)),
+        blocks.ReportFinding(EVIL, Verdict.DISPARITY, ((EVIL, EVIL),)),
         blocks.Terms((blocks.Term(EVIL, EVIL),)),
         blocks.Figure(figure, EVIL),
         title=EVIL,
@@ -128,8 +128,8 @@ def test_every_text_of_every_block_is_escaped():
 def test_what_would_not_fit_a_printed_page_is_told_and_made_smaller():
     rows = pd.DataFrame({"a": range(80)}).astype(str)
     page = render(
-        blocks.Table("many", rows, folded=True),
-        blocks.Table("few", rows.head(3), folded=True),
+        blocks.ReportTable("many", rows, folded=True),
+        blocks.ReportTable("few", rows.head(3), folded=True),
         blocks.Figure(go.Figure(layout={"height": 1680}), "how"),
         blocks.Figure(go.Figure(layout={"height": 400}), "how"),
     )
@@ -303,7 +303,7 @@ def test_a_notebook_shows_the_same_section(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)
     figure = go.Figure(go.Scatter(x=[1], y=[1], name=EVIL))
-    section = blocks.Section(
+    section = blocks.ReportSection(
         "k", "Title", "T", (blocks.Text(EVIL), blocks.Figure(figure, "look here"), blocks.Note("end"))
     )
     display = show_section(section)

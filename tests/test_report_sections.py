@@ -12,7 +12,18 @@ import pytest
 
 from helpers.figures.verdict_matrix import VerdictMatrix
 from helpers.report import compose_report, render_report
-from helpers.report.blocks import Bullets, Figure, Finding, Heading, Note, Report, Section, Table, Terms, Text
+from helpers.report.blocks import (
+    Bullets,
+    Figure,
+    Heading,
+    Note,
+    Report,
+    ReportFinding,
+    ReportSection,
+    ReportTable,
+    Terms,
+    Text,
+)
 from helpers.report.escaping import escape_for_plotly
 from helpers.vocabulary.verdicts import Verdict
 from helpers.vocabulary.words import SPREADS
@@ -22,7 +33,7 @@ from tests.test_figures_verdict_matrix import read_cells
 KEYS = ["answers", "people", "losses", "performance", "spatial", "limits", "glossary", "methods", "checklist"]
 
 
-def read_text(part: Report | Section) -> str:
+def read_text(part: Report | ReportSection) -> str:
     """Return every word of a section or report, figures apart."""
     words = []
     for section in part.sections if isinstance(part, Report) else [part]:
@@ -34,11 +45,11 @@ def read_text(part: Report | Section) -> str:
                     words.append(block.text)
                 case Bullets():
                     words += block.items
-                case Table():
+                case ReportTable():
                     words += [block.caption, block.frame.to_csv(index=False)]
                 case Heading():
                     words.append(block.text)
-                case Finding():
+                case ReportFinding():
                     words += [block.headline, *itertools.chain.from_iterable(block.answers)]
                 case Terms():
                     words += [f"{term.name} {term.meaning}" for term in block.items]
@@ -47,7 +58,7 @@ def read_text(part: Report | Section) -> str:
     return "\n".join(words)
 
 
-def find(section: Section, kind: type) -> list:
+def find(section: ReportSection, kind: type) -> list:
     return [block for block in section.blocks if isinstance(block, kind)]
 
 
@@ -75,7 +86,7 @@ def test_first_page_answers_for_whom_by_how_much_where_why_and_how_sure(whole):
 
 
 def test_the_gravest_difference_is_told_in_full(whole):
-    first = find(whole["answers"], Finding)[0]
+    first = find(whole["answers"], ReportFinding)[0]
     assert (
         first.headline == "sam_demo, liver by sex: worse for “female” than for “male”"
         and first.verdict is Verdict.DISPARITY
@@ -93,7 +104,7 @@ def test_the_gravest_difference_is_told_in_full(whole):
 
 
 def test_raw_and_adjusted_gaps_stand_side_by_side(whole):
-    (table,) = [table for table in find(whole["answers"], Table) if "by what is allowed for" in table.caption]
+    (table,) = [table for table in find(whole["answers"], ReportTable) if "by what is allowed for" in table.caption]
     row = table.frame.iloc[0]
     assert row["Organ"] == "liver" and (row["Worse group"], row["Compared with"]) == ("“female”", "“male”")
     for column in ("Gap (95 % interval)", "Excess", "Adjusted", "Matched pairs"):
@@ -121,7 +132,7 @@ def test_no_verdict_of_fairness_is_ever_given(whole):
 
 
 def test_who_was_studied_is_counted_by_person(whole):
-    (table,) = find(whole["people"], Table)
+    (table,) = find(whole["people"], ReportTable)
     women = table.frame[table.frame["Group"] == "female"].iloc[0]
     assert women["People"] == "30" and women["Share"] == "50 %"
     assert "60 people with 61 scans" in read_text(whole["people"])
@@ -151,14 +162,14 @@ def test_performance_shows_gaps_people_and_every_comparison(whole):
     place = section.blocks.index(Heading("Does one model have smaller gaps than another?"))
     assert isinstance(section.blocks[place + 1], Text) and isinstance(section.blocks[place + 2], Figure)
     assert all(len(figure.how_to_read) > 60 for figure in find(section, Figure))
-    (every,) = [table for table in find(section, Table) if table.caption == "Every comparison"]
+    (every,) = [table for table in find(section, ReportTable) if table.caption == "Every comparison"]
     assert len(every.frame) == 48 and every.folded
     assert every.frame["Verdict"].str.contains("disparity").any() and every.frame["Adjusted"].str.contains(" to ").any()
 
 
 def test_the_measures_that_papers_quote_are_shown_with_their_intervals(whole):
     section = whole["performance"]
-    (table,) = [table for table in find(section, Table) if table.caption.startswith("Measures of spread")]
+    (table,) = [table for table in find(section, ReportTable) if table.caption.startswith("Measures of spread")]
     assert table.folded and len(table.frame) == 12 and set(SPREADS.values()) <= set(table.frame)
     assert all(
         table.frame[name].str.fullmatch(r"\d\.\d{3} \(\d\.\d{3} to \d\.\d{3}\)").all() for name in SPREADS.values()
@@ -217,7 +228,7 @@ def test_two_scans_allow_no_group_statistics(tmp_path):
     assert "2 scans allow no group statistics" in read_text(report["answers"])
     assert "2 scans allow no group statistics" in read_text(report["limits"])
     assert "fewer than 10" in read_text(report["answers"])
-    (overall,) = find(report["performance"], Table)
+    (overall,) = find(report["performance"], ReportTable)
     assert sorted(overall.frame["Organ"]) == ["kidney left", "kidney left", "liver", "liver"]
 
 
@@ -247,10 +258,12 @@ def test_small_groups_appear_nowhere_but_as_fewer_than(tmp_path):
         maps=study.make_maps(cohort),
     )
     report = compose_report(folder)
-    (table,) = find(report["people"], Table)
+    (table,) = find(report["people"], ReportTable)
     male = table.frame[table.frame["Group"] == "male"].iloc[0]
     assert male["People"] == "fewer than 10" and set(male.drop(["Attribute", "Group", "People"])) == {""}
-    (every,) = [table.frame for table in find(report["performance"], Table) if table.caption == "Every comparison"]
+    (every,) = [
+        table.frame for table in find(report["performance"], ReportTable) if table.caption == "Every comparison"
+    ]
     assert set(every["By"]) == {"BMI"}
     assert "No two groups were large enough to compare" in read_text(report["spatial"])
     (matrix,) = find(report["answers"], VerdictMatrix)
@@ -288,7 +301,7 @@ def test_an_attribute_nobody_has_is_told(tmp_path):
     folder = study.write_study(tmp_path, cohort=cohort, metrics=metrics, fairness=study.make_fairness(metrics, cohort))
     report = compose_report(folder)
     assert "BMI (kg/m²): not known for anyone." in read_text(report["answers"])
-    (table,) = find(report["people"], Table)
+    (table,) = find(report["people"], ReportTable)
     assert (table.frame["Group"] == "not recorded").any()
 
 
@@ -380,7 +393,7 @@ def test_nothing_found_is_an_answer(tmp_path):
     report = compose_report(study.write_study(tmp_path, cohort=cohort, metrics=metrics, fairness=fairness))
     text = read_text(report["answers"])
     assert "sam_demo: no difference in Dice was shown in 6 comparisons" in text
-    assert not find(report["answers"], Finding) and "What could explain them?" not in text
+    assert not find(report["answers"], ReportFinding) and "What could explain them?" not in text
     assert "inconclusive" in text or "lie within 0.020" in text
     assert "The people behind the largest gap" in read_text(report["performance"])
 
@@ -390,7 +403,7 @@ def test_empty_masks_are_counted_with_what_they_count_as(tmp_path):
     metrics = metrics.copy()
     metrics.loc[metrics.index[0], "status"] = "prediction_empty"
     report = compose_report(study.write_study(tmp_path, cohort=cohort, metrics=metrics, fairness=fairness))
-    (table,) = [t.frame for t in find(report["losses"], Table) if t.caption.startswith("Conventions")]
+    (table,) = [t.frame for t in find(report["losses"], ReportTable) if t.caption.startswith("Conventions")]
     row = table[table["What happened"].str.startswith("the model drew nothing")].iloc[0]
     assert row["What it counts as"].startswith("Dice, IoU, surface Dice (NSD) and recall are 0")
     assert row["sam_demo (organs of scans)"] == "1" and row["annotator (organs of scans)"] == "0"
@@ -418,7 +431,7 @@ def test_the_glossary_draws_every_measure(whole):
 
 
 def test_checklists_are_filled_where_the_files_know_and_say_so_where_not(whole):
-    frame = find(whole["checklist"], Table)[0].frame
+    frame = find(whole["checklist"], ReportTable)[0].frame
     answers = {(row["Checklist"], row["Item"].split(" ")[0]): row["Answer"] for row in frame.to_dict("records")}
     assert answers["CLAIM 2024", "35"] == "63 scans, 2 left out by reason (“Left out”), 61 studied in 5 groups"
     assert answers["CLAIM 2024", "18"] == "not recorded" and answers["TRIPOD+AI", "3c"] == "not recorded"
@@ -459,7 +472,7 @@ def test_scans_left_out_are_counted_by_the_kind_of_their_reason(tmp_path):
     table["kind"] = ["age_implausible", "reference_unusable", "age_implausible", "reference_unusable"]
     table.loc[table["kind"] == "reference_unusable", "reason"] = ["reference: truncated", "reference: no image"]
     table.to_csv(folder / "exclusions.csv", index=False)
-    (shown,) = find(compose_report(folder)["losses"], Table)
+    (shown,) = find(compose_report(folder)["losses"], ReportTable)
     assert shown.frame.to_dict("records") == [
         {"Reason": "age … is outside 0 to 120 in the file", "Scans": "2"},
         {"Reason": "the reference cannot be used", "Scans": "2"},

@@ -115,6 +115,26 @@ def test_text_is_utf_8_whatever_the_machine_speaks(repository):
     assert not [where for path in sources for where in find_locale_text(path)]
 
 
+def test_names_say_which(repository):
+    """No two classes of the package share a name, and no function that of a module beside it."""
+    package = repository / "src" / "helpers"
+    classes: dict[str, list[str]] = {}
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                classes.setdefault(node.name, []).append(path.relative_to(package).as_posix())
+    assert not {name: places for name, places in classes.items() if len(places) > 1}
+    for init in package.rglob("__init__.py"):
+        beside = {path.stem for path in init.parent.glob("*.py")} | {path.name for path in init.parent.glob("*/")}
+        exported = {
+            alias.asname or alias.name
+            for node in ast.walk(ast.parse(init.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        assert not beside & exported, init
+
+
 def test_help_lists_the_commands_of_the_readme(repository):
     shown = subprocess.run(["make", "help"], cwd=repository, capture_output=True, check=True, encoding="utf-8").stdout
     for command in ("make demo", "make test", "make lab", "make lint"):

@@ -1,11 +1,11 @@
 """Who is studied: sources of scans, validation, grouping."""
 
-from helpers.cohort.build import Cohort, CohortCheck, build_cohort, check_cohort
+from helpers.cohort.build import CohortCheck, StudyCohort, build_cohort, check_cohort
 from helpers.cohort.description import count_missing, count_overlaps, describe_cohort
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.sources import SOURCES
 
 __all__ = [
-    "SOURCES", "Cohort", "CohortCheck", "build_cohort", "check_cohort", "count_missing", "count_overlaps",
+    "SOURCES", "CohortCheck", "StudyCohort", "build_cohort", "check_cohort", "count_missing", "count_overlaps",
     "describe_cohort", "group_attribute",
 ]  # fmt: skip

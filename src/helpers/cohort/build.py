@@ -15,7 +15,7 @@ from helpers.cohort.reasons import LISTED, Finding, join_kinds, name_kinds
 from helpers.cohort.sources import check_made, read_source
 from helpers.cohort.validation import Found, inspect_rows, is_asked
 from helpers.errors import SegfairError, StageError
-from helpers.parameters import Cohort as CohortParameters
+from helpers.parameters import Cohort
 from helpers.study import Study
 from helpers.vocabulary.words import count
 
@@ -23,7 +23,7 @@ _NAMED = 5  # scans or values named in a sentence that speaks of many
 
 
 @dataclass(frozen=True)
-class Cohort:
+class StudyCohort:
     """The people of a study."""
 
     table: pd.DataFrame  # cohort.parquet: every scan, in or out, with its groups
@@ -48,7 +48,7 @@ class Cohort:
         return pd.DataFrame(rows, columns=["", "count"])
 
 
-def build_cohort(study: Study) -> Cohort:
+def build_cohort(study: Study) -> StudyCohort:
     """Read, check and group the study's scans; write cohort.parquet and exclusions.csv.
 
     Raises
@@ -74,10 +74,10 @@ def build_cohort(study: Study) -> Cohort:
             f"(all reasons: {study.path('exclusions')})"
         )
     notes = _note_unreadable(raw, study.parameters.cohort) + _note_groups(table, study.parameters.cohort)
-    return Cohort(table, exclusions, count_flow([one.reasons for one in found]), notes)
+    return StudyCohort(table, exclusions, count_flow([one.reasons for one in found]), notes)
 
 
-def _note_groups(table: pd.DataFrame, cohort: CohortParameters) -> list[str]:
+def _note_groups(table: pd.DataFrame, cohort: Cohort) -> list[str]:
     """Say where values give no group, where scans of one person disagree, and who has several."""
     notes = []
     included = table[table["included"]]
@@ -162,7 +162,7 @@ def _tell_groups(table: pd.DataFrame, name: str, groups: pd.Series, min_group: i
         )
 
 
-def _find_unreadable(raw: pd.DataFrame, cohort: CohortParameters) -> tuple[dict[str, pd.Series], dict[str, pd.Series]]:
+def _find_unreadable(raw: pd.DataFrame, cohort: Cohort) -> tuple[dict[str, pd.Series], dict[str, pd.Series]]:
     """Return by column what is no number: where all must be, and beside decimals in confounders."""
     binned = [name for name, one in cohort.attributes.items() if one is not None and one.bins is not None]
     needed = {name: find_unreadable(raw[name]) for name in ("age", "bmi", *binned)}
@@ -171,7 +171,7 @@ def _find_unreadable(raw: pd.DataFrame, cohort: CohortParameters) -> tuple[dict[
     return {name: bad for name, bad in needed.items() if len(bad)}, mixed
 
 
-def _note_unreadable(raw: pd.DataFrame, cohort: CohortParameters) -> list[str]:
+def _note_unreadable(raw: pd.DataFrame, cohort: Cohort) -> list[str]:
     """Say which columns hold values that are no numbers; `segfair check` shows the values."""
     needed, mixed = _find_unreadable(raw, cohort)
     # Scans without a readable age or BMI are out, with that reason.
@@ -188,7 +188,7 @@ def _note_unreadable(raw: pd.DataFrame, cohort: CohortParameters) -> list[str]:
     ]
 
 
-def _tell_unreadable(raw: pd.DataFrame, cohort: CohortParameters, found: CohortCheck) -> None:
+def _tell_unreadable(raw: pd.DataFrame, cohort: Cohort, found: CohortCheck) -> None:
     needed, mixed = _find_unreadable(raw, cohort)
     for name, bad in needed.items():
         if name not in ("age", "bmi") or is_asked(name, cohort):
@@ -207,7 +207,7 @@ def _tell_unreadable(raw: pd.DataFrame, cohort: CohortParameters, found: CohortC
         )
 
 
-def _tell_absent(table: pd.DataFrame, rows: list[Found], cohort: CohortParameters, found: CohortCheck) -> None:
+def _tell_absent(table: pd.DataFrame, rows: list[Found], cohort: Cohort, found: CohortCheck) -> None:
     """Tell which organs no mask holds, and which ones some lack."""
     for name, organ in cohort.organs.items():
         lacking = table[[name in row.absent for row in rows]]

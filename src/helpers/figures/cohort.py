@@ -17,7 +17,7 @@ _PAIR_HEIGHT_PX, _PAIR_SPACING_PX = 210, 110
 def plot_flow(flow: pd.DataFrame) -> go.Figure:
     """Draw the exclusion flow: scans found, out by reason, included.
 
-    `flow` has ``step`` and ``scans``, in order, from :class:`helpers.cohort.Cohort`.
+    `flow` has ``step`` and ``scans``, in order, from :class:`helpers.cohort.StudyCohort`.
     """
     counts, blue = list(flow["scans"]), {"marker": {"color": _BLUE}}
     figure = go.Figure(

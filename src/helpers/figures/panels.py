@@ -30,7 +30,7 @@ _HIGHEST_MENU = 1.95  # plotly takes a menu's place up to 3 panel heights from b
 
 
 @dataclass(frozen=True)
-class Grid:
+class PanelGrid:
     """Panels of one figure, side by side in rows; `body` is the height of all, in pixels."""
 
     figure: go.Figure
@@ -57,7 +57,7 @@ class Grid:
 
 def make_grid(
     titles: Sequence[str], panel: int, *, columns: int = 3, between: int = 66, across: float = 0.025, **axes: Any
-) -> Grid:
+) -> PanelGrid:
     """Return empty panels, one per title, `columns` side by side at most.
 
     `panel` and `between` are the height of a panel and of the space to the next row, in pixels;
@@ -75,7 +75,7 @@ def make_grid(
         vertical_spacing=between / body if rows > 1 else 0,
         **({"shared_xaxes": "all", "shared_yaxes": "all"} | axes),
     )
-    return Grid(figure, len(titles), columns, body)
+    return PanelGrid(figure, len(titles), columns, body)
 
 
 def list_ticks(names: Sequence[str], *, down: bool = False, room: float = 0.6) -> dict[str, Any]:

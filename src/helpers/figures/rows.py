@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from helpers.figures.panels import MARGIN_COLOUR, POINTED_AT, ZERO_LINE, Grid, list_ticks, make_bars, make_grid
+from helpers.figures.panels import MARGIN_COLOUR, POINTED_AT, ZERO_LINE, PanelGrid, list_ticks, make_bars, make_grid
 from helpers.figures.style import colour_groups, mark_groups
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import name_for_people, name_organ
@@ -41,7 +41,7 @@ def draw_rows(
     columns: int = 3,
     counted: bool = True,
     zero: bool = True,
-) -> Grid:
+) -> PanelGrid:
     """Draw a panel per attribute: in every row, one below the other, a mark of each kind.
 
     The table has columns ``attribute``, ``row`` (what stands beside it), ``n`` and those of the

@@ -43,7 +43,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table of ready-made text; its first column heads the rows, `numeric` ones stand right.
 
     A `folded` table opens on a click, and for printing.
@@ -64,7 +64,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ReportFinding:
     """One difference that is shown, told in full: a headline, and the answer to each question."""
 
     headline: str
@@ -88,11 +88,11 @@ class Terms:
     items: tuple[Term, ...]
 
 
-Block: TypeAlias = Heading | Text | Bullets | Note | Table | Figure | VerdictMatrix | Finding | Terms
+Block: TypeAlias = Heading | Text | Bullets | Note | ReportTable | Figure | VerdictMatrix | ReportFinding | Terms
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """One part of the report."""
 
     key: str  # stable: the anchor in the page, and what a notebook asks for
@@ -107,9 +107,9 @@ class Report:
 
     title: str
     subtitle: str  # question, date and version
-    sections: tuple[Section, ...] = field(default=())
+    sections: tuple[ReportSection, ...] = field(default=())
 
-    def __getitem__(self, key: str) -> Section:
+    def __getitem__(self, key: str) -> ReportSection:
         """Return a section by its key."""
         for section in self.sections:
             if section.key == key:

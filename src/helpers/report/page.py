@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from helpers import storage
 from helpers.errors import StageError
 from helpers.figures.style import CONFIG, SVG_BUTTON_SCRIPT
-from helpers.report.blocks import Block, Figure, Report, Section
+from helpers.report.blocks import Block, Figure, Report, ReportSection
 from helpers.report.leaks import refuse_leaks
 from helpers.report.outputs import read_outputs
 from helpers.report.sections import compose_outputs
@@ -58,7 +58,7 @@ def render_report(report: Report) -> str:
     return page.render(report=report, numbers=numbers, plotlyjs=library, config=CONFIG, svg_button=SVG_BUTTON_SCRIPT)
 
 
-def show_section(section: Section) -> ShownSection:
+def show_section(section: ReportSection) -> ShownSection:
     """Return a section for a notebook: the same text, tables and figures as in the report."""
     return ShownSection(section)
 
@@ -66,7 +66,7 @@ def show_section(section: Section) -> ShownSection:
 class ShownSection:
     """A section as IPython displays it: HTML, with live plotly figures in between."""
 
-    def __init__(self, section: Section) -> None:
+    def __init__(self, section: ReportSection) -> None:
         self.section = section
 
     def _repr_html_(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from helpers import __version__
-from helpers.report.blocks import Report, Section
+from helpers.report.blocks import Report, ReportSection
 from helpers.report.outputs import Outputs, read_outputs
 from helpers.report.sections.answers import compose_answers
 from helpers.report.sections.checklist import compose_checklist
@@ -19,7 +19,7 @@ from helpers.report.sections.performance import compose_performance
 from helpers.report.sections.spatial import compose_spatial
 from helpers.vocabulary.words import name_for_people
 
-_COMPOSERS: tuple[Callable[[Outputs], Section], ...] = (
+_COMPOSERS: tuple[Callable[[Outputs], ReportSection], ...] = (
     compose_answers, compose_people, compose_losses, compose_performance, compose_spatial, compose_limits,
     compose_glossary, compose_methods, compose_checklist,
 )  # fmt: skip

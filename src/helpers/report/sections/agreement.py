@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from helpers.report.blocks import Block, Heading, Table, Text
+from helpers.report.blocks import Block, Heading, ReportTable, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sentences.agreement import describe_against_agreement, describe_agreement
 from helpers.report.sentences.gaps import Row
@@ -46,7 +46,7 @@ def compose_agreement(outputs: Outputs) -> list[Block]:
     rows = [_tabulate(row, metric, alpha) for row in agreement.to_dict("records") if is_known(row["gap"])]
     if rows:
         frame, numeric = pd.DataFrame(rows), ("Gap", "95 % interval", "Adjusted p")
-        blocks.append(Table("Agreement, group against group", frame, numeric=numeric, folded=len(rows) > 12))
+        blocks.append(ReportTable("Agreement, group against group", frame, numeric=numeric, folded=len(rows) > 12))
     who = list_words((kind if kind == "annotators" else f"repeated {kind}" for kind in parts), last="or")
     why = " ".join(_WHY[kind] for kind in parts)
     return [Heading(f"How well {who or 'annotators'} agree"), Text(f"{why} This may differ between groups."), *blocks]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers.figures.verdict_matrix import draw_verdicts
-from helpers.report.blocks import Block, Bullets, Finding, Heading, Note, Section, Table, Text
+from helpers.report.blocks import Block, Bullets, Heading, Note, ReportFinding, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import (
     GAP_COLUMNS,
@@ -36,9 +36,9 @@ _MOST_FINDINGS = 4
 _MOST_EXPLAINED = 12
 
 
-def compose_answers(outputs: Outputs) -> Section:
+def compose_answers(outputs: Outputs) -> ReportSection:
     """Compose the first page: the answers in words, and one picture."""
-    return Section(*_PLACE, (*_warn(outputs), *_answer(outputs)))
+    return ReportSection(*_PLACE, (*_warn(outputs), *_answer(outputs)))
 
 
 def _warn(outputs: Outputs) -> list[Block]:
@@ -154,7 +154,7 @@ def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:
         if tell.differs_by_ranks_alone(row, alpha):
             told = f"“{row['worst_group']}” and “{row['best_group']}” differ; which is worse on average is uncertain"
         headline = f"{row['model']}, {tell.name_comparison(row)}: {told}"
-        blocks.append(Finding(headline, read_verdict(row, alpha), tuple(pair for pair in answers if pair[1])))
+        blocks.append(ReportFinding(headline, read_verdict(row, alpha), tuple(pair for pair in answers if pair[1])))
     return blocks
 
 
@@ -162,7 +162,7 @@ def _list_covariates(outputs: Outputs, row: tell.Row) -> list[str]:
     return outputs.covariates.get(tuple(str(row[name]) for name in ("model", "organ", "metric", "attribute")), [])
 
 
-def _tabulate_explanations(outputs: Outputs, found: list[tell.Row]) -> Table:
+def _tabulate_explanations(outputs: Outputs, found: list[tell.Row]) -> ReportTable:
     """Return the gaps side by side: as found, from size alone, the rest, adjusted, matched."""
     metric, alpha = outputs.main_metric, outputs.parameters.fairness.alpha
     rows = []
@@ -180,7 +180,7 @@ def _tabulate_explanations(outputs: Outputs, found: list[tell.Row]) -> Table:
             }
         )
     measure, columns = find_measure(metric), (*GAP_COLUMNS, "Matched pairs")
-    return Table(
+    return ReportTable(
         f"The same gaps in {measure.name} ({measure.scale}), by what is allowed for, with 95 % intervals; a gap that "
         "stays is not explained by it",
         drop_empty(rows, columns),

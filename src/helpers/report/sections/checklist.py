@@ -6,7 +6,7 @@ import pandas as pd
 
 from helpers import __version__
 from helpers.models import KINDS
-from helpers.report.blocks import Section, Table, Text
+from helpers.report.blocks import ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import (
     count_exclusions,
@@ -25,14 +25,14 @@ _WHO, _PERFORMANCE = "“Who was studied” in this report", "“Performance” 
 _LIMITS = "“Limits” in this report"
 
 
-def compose_checklist(outputs: Outputs) -> Section:
+def compose_checklist(outputs: Outputs) -> ReportSection:
     """Compose the checklists' items, filled in where the files know the answer."""
     answers = {"CLAIM 2024": _answer_claim(outputs), "TRIPOD+AI": _answer_tripod(outputs)}
     rows = [(name, item, answer) for name, items in answers.items() for item, answer in items.items()]
     checklists = pd.DataFrame(rows, columns=["Checklist", "Item", "Answer"])
     choices = pd.DataFrame(_answer_metrics_reloaded(outputs).items(), columns=["Question", "Choice in this study"])
     open_items = start_sentence(count(int((checklists["Answer"] == NOT_RECORDED).sum()), "item"))
-    return Section(
+    return ReportSection(
         *_PLACE,
         (
             Text(
@@ -40,8 +40,8 @@ def compose_checklist(outputs: Outputs) -> Section:
                 "the checklists. The official lists have more items and are what a journal asks for. "
                 f"{open_items} marked “{NOT_RECORDED}” cannot be known from the study's files: answer them yourself."
             ),
-            Table("CLAIM 2024 and TRIPOD+AI: the items this audit touches", checklists),
-            Table("Metrics Reloaded: choices of metrics for segmentation", choices),
+            ReportTable("CLAIM 2024 and TRIPOD+AI: the items this audit touches", checklists),
+            ReportTable("Metrics Reloaded: choices of metrics for segmentation", choices),
             Text(
                 "CLAIM: Tejani AS, Klontzas ME, Gatti AA, et al. Radiol Artif Intell 2024;6(4):e240300. TRIPOD+AI: "
                 "Collins GS, Moons KGM, Dhiman P, et al. BMJ 2024;385:e078378. Metrics Reloaded: Maier-Hein L, Reinke "

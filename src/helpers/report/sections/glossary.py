@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helpers.report.blocks import Section, Term, Terms
+from helpers.report.blocks import ReportSection, Term, Terms
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import tell_tolerance
 from helpers.vocabulary.measures import find_measure
@@ -34,7 +34,7 @@ _DRAWN = {
 }  # fmt: skip
 
 
-def compose_glossary(outputs: Outputs) -> Section:
+def compose_glossary(outputs: Outputs) -> ReportSection:
     """Compose the words and measures: of the measures, those of the study and the volume error."""
     fairness, tolerance = outputs.parameters.fairness, tell_tolerance(outputs)
     measures = {
@@ -53,7 +53,7 @@ def compose_glossary(outputs: Outputs) -> Section:
     }
     drawn = _DRAWN | {name: measure.key for name, measure in measures.items()}
     terms = tuple(Term(name, meaning, _read_drawing(drawn.get(name, ""))) for name, meaning in entries.items())
-    return Section(*_PLACE, (Terms(terms),))
+    return ReportSection(*_PLACE, (Terms(terms),))
 
 
 def _read_drawing(key: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helpers.report.blocks import Bullets, Section, Text
+from helpers.report.blocks import Bullets, ReportSection, Text
 from helpers.report.calibration import describe_calibration
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import count_exclusions
@@ -20,7 +20,7 @@ _PLACE = ("limits", "What this report cannot tell you", "Limits")
 FAILED_DICE = 0.1
 
 
-def compose_limits(outputs: Outputs) -> Section:
+def compose_limits(outputs: Outputs) -> ReportSection:
     """Compose what the report cannot tell."""
     parameters, adjusted, scans = outputs.parameters, outputs.adjusted_for, len(outputs.included)
     missed = [name for key in parameters.cohort.confounders if (name := name_for_people(key)) not in adjusted]
@@ -50,4 +50,4 @@ def compose_limits(outputs: Outputs) -> Section:
         differ = " If they differ from the rest, so may the results." if excluded else ""
         items.append(f"{describe_exclusions(total, excluded)}{differ}")
     tried = Text(describe_calibration(places=places), lead="How well does the audit do?")
-    return Section(*_PLACE, (Bullets(tuple(item for item in items if item)), tried))
+    return ReportSection(*_PLACE, (Bullets(tuple(item for item in items if item)), tried))

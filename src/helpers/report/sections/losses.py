@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from helpers.report.blocks import Block, Heading, Note, Section, Table, Text
+from helpers.report.blocks import Block, Heading, Note, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import count_exclusions, tell_failures
 from helpers.report.sentences.study import count_reasons, describe_exclusions
@@ -14,7 +14,7 @@ from helpers.vocabulary.words import name_for_people, name_organ
 _PLACE = ("losses", "Who was left out, and what failed", "Left out")
 
 
-def compose_losses(outputs: Outputs) -> Section:
+def compose_losses(outputs: Outputs) -> ReportSection:
     """Compose who was left out and why, what failed, and what could not be measured."""
     blocks: list[Block] = []
     if outputs.cohort is None:
@@ -25,7 +25,7 @@ def compose_losses(outputs: Outputs) -> Section:
     if outputs.metrics is not None and "status" in outputs.metrics:
         blocks.append(Heading("Empty and missing masks, and what they count as"))
         blocks += [_count_statuses(outputs.metrics), _count_by_organ(outputs.metrics)]
-    return Section(*_PLACE, tuple(blocks))
+    return ReportSection(*_PLACE, tuple(blocks))
 
 
 def _count_reasons(outputs: Outputs, cohort: pd.DataFrame) -> list[Block]:
@@ -33,14 +33,14 @@ def _count_reasons(outputs: Outputs, cohort: pd.DataFrame) -> list[Block]:
     told = left_out if outputs.exclusions is None else outputs.exclusions
     counted = count_reasons(told["reason"], told.get("kind")) if len(left_out) else []
     rows = pd.DataFrame(counted, columns=["Reason", "Scans"]).astype(str)
-    return [Table("Scans left out, by reason", rows, numeric=("Scans",))] if counted else []
+    return [ReportTable("Scans left out, by reason", rows, numeric=("Scans",))] if counted else []
 
 
 def _find_status(key: str) -> Status:
     return STATUSES.get(key, Status(key, name_for_people(key), "not stated"))
 
 
-def _count_statuses(metrics: pd.DataFrame) -> Table:
+def _count_statuses(metrics: pd.DataFrame) -> ReportTable:
     """Return every convention with how often it applied to each model, zeros too."""
     counts = metrics.groupby(["status", "model"], observed=True).size()
     columns = {model: f"{model} (organs of scans)" for model in metrics["model"].unique()}
@@ -48,7 +48,7 @@ def _count_statuses(metrics: pd.DataFrame) -> Table:
     for status in (_find_status(key) for key in dict.fromkeys((*STATUSES, *metrics["status"])) if key != "ok"):
         row = {"What happened": status.meaning, "What it counts as": status.counts_as}
         rows.append(row | {name: str(int(counts.get((status.key, model), 0))) for model, name in columns.items()})
-    return Table("Conventions, and how often they applied", pd.DataFrame(rows), numeric=tuple(columns.values()))
+    return ReportTable("Conventions, and how often they applied", pd.DataFrame(rows), numeric=tuple(columns.values()))
 
 
 def _count_by_organ(metrics: pd.DataFrame) -> Block:
@@ -60,4 +60,4 @@ def _count_by_organ(metrics: pd.DataFrame) -> Block:
     if not rows:
         return Text("Every organ of every scan could be measured.")
     frame = pd.DataFrame(rows, columns=["Model", "Organ", "Scans", "What happened"])
-    return Table("Scans without an ordinary result", frame, numeric=("Scans",), folded=len(rows) > 8)
+    return ReportTable("Scans without an ordinary result", frame, numeric=("Scans",), folded=len(rows) > 8)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from helpers import __version__
 from helpers.fairness.audit import INTERVAL_METHOD
-from helpers.report.blocks import Block, Bullets, Heading, Section, Table, Text
+from helpers.report.blocks import Block, Bullets, Heading, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import count_groups, label_attribute, tell_tolerance
 from helpers.report.sentences.study import describe_prompt, describe_prompts
@@ -38,14 +38,14 @@ _REFERENCES = {
 }
 
 
-def compose_methods(outputs: Outputs) -> Section:
+def compose_methods(outputs: Outputs) -> ReportSection:
     """Compose a paragraph fit to paste, its references, and where the numbers come from."""
     facts = pd.DataFrame(_list_facts(outputs).items(), columns=["What", "Which"])
     blocks: list[Block] = [Text(_write_paragraph(outputs), lead="To paste into a paper")]
     blocks += [Heading("References"), Bullets(tuple(_list_references(outputs)))]
     blocks += [Heading("What was compared"), _tabulate_models(outputs), _tabulate_groups(outputs)]
-    blocks += [Heading("Provenance"), Table("What the numbers were made with", facts)]
-    return Section(*_PLACE, tuple(blocks))
+    blocks += [Heading("Provenance"), ReportTable("What the numbers were made with", facts)]
+    return ReportSection(*_PLACE, tuple(blocks))
 
 
 def _list_facts(outputs: Outputs) -> dict[str, str]:
@@ -119,7 +119,7 @@ def _list_packages(outputs: Outputs) -> dict[str, str]:
     return {name: version for name, version in (outputs.run.get("packages") or {}).items() if version}
 
 
-def _tabulate_models(outputs: Outputs) -> Table:
+def _tabulate_models(outputs: Outputs) -> ReportTable:
     rows = []
     for model in outputs.parameters.models:
         row = {"Model": model.name, "Kind": name_for_people(model.kind)}
@@ -127,11 +127,11 @@ def _tabulate_models(outputs: Outputs) -> Table:
             prompt = outputs.prompts.get(model.name)
             row["Prompt, from the expert's mask"] = "none known" if prompt is None else describe_prompt(prompt)
         rows.append(row)
-    return Table("Models", pd.DataFrame(rows))
+    return ReportTable("Models", pd.DataFrame(rows))
 
 
-def _tabulate_groups(outputs: Outputs) -> Table:
+def _tabulate_groups(outputs: Outputs) -> ReportTable:
     groups = {name: list_words(count_groups(outputs, name)) for name in outputs.attributes}
     unknown = "not known before 01_cohort has run"
     rows = [{"Attribute": label_attribute(outputs, name), "Groups": told or unknown} for name, told in groups.items()]
-    return Table("Groups", pd.DataFrame(rows))
+    return ReportTable("Groups", pd.DataFrame(rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from helpers.report.blocks import Block, Note, Section, Table, Text
+from helpers.report.blocks import Block, Note, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import count_groups, count_missing, label_attribute
 from helpers.report.sentences.study import tell_count
@@ -14,13 +14,13 @@ _PLACE = ("people", "Who was studied", "Who")
 _MEANS = (("Age, mean (SD), years", "age"), ("BMI, mean (SD), kg/m²", "bmi"))
 
 
-def compose_people(outputs: Outputs) -> Section:
+def compose_people(outputs: Outputs) -> ReportSection:
     """Compose who was studied: counts by group, small groups as "fewer than N"."""
     if outputs.cohort is None:
-        return Section(*_PLACE, (Note("The cohort has not been read: 01_cohort has not been run."),))
+        return ReportSection(*_PLACE, (Note("The cohort has not been read: 01_cohort has not been run."),))
     included, min_group = outputs.included, outputs.parameters.fairness.min_group
     if included.empty:
-        return Section(*_PLACE, (Note("Nobody: every scan was left out. The next section says why."),))
+        return ReportSection(*_PLACE, (Note("Nobody: every scan was left out. The next section says why."),))
     people = included.drop_duplicates("person")
     who = count(len(people), "phantom") if outputs.is_phantoms else count(len(people), "person", "people")
     modalities = f" by modality ({_count_modalities(included, min_group)})" if "modality" in included else ""
@@ -31,7 +31,7 @@ def compose_people(outputs: Outputs) -> Section:
     if rows:
         frame = pd.DataFrame(rows).fillna("")
         blocks += [
-            Table("People in each group", frame, numeric=tuple(frame.columns.drop(["Attribute", "Group"]))),
+            ReportTable("People in each group", frame, numeric=tuple(frame.columns.drop(["Attribute", "Group"]))),
             Text(
                 f"Groups of fewer than {min_group} people are neither compared nor shown. Where mean age or BMI "
                 "differs between groups, a gap between them may be due to that instead."
@@ -39,7 +39,7 @@ def compose_people(outputs: Outputs) -> Section:
         ]
     elif outputs.attributes:
         blocks.append(Note("No attribute has any group."))
-    return Section(*_PLACE, tuple(blocks))
+    return ReportSection(*_PLACE, tuple(blocks))
 
 
 def _count_groups(outputs: Outputs, attribute: str, people: pd.DataFrame) -> list[dict[str, str]]:

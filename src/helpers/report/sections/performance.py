@@ -7,7 +7,7 @@ import pandas as pd
 from helpers.fairness.groups import hide_small_groups
 from helpers.figures.fairness_gaps import plot_gap_forest, plot_gap_ladder, plot_model_gaps
 from helpers.figures.fairness_people import plot_group_people, plot_intersections, plot_trend_curves
-from helpers.report.blocks import Block, Figure, Heading, Note, Section, Table, Text
+from helpers.report.blocks import Block, Figure, Heading, Note, ReportSection, ReportTable, Text
 from helpers.report.escaping import escape_for_plotly, escape_text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.agreement import compose_agreement
@@ -29,18 +29,18 @@ _PAIRS_P = "p, adjusted for pairs"
 _DETECTABLE = "Minimum detectable difference"
 
 
-def compose_performance(outputs: Outputs) -> Section:
+def compose_performance(outputs: Outputs) -> ReportSection:
     """Compose performance overall and per group, with the figures of the fairness room."""
     if outputs.metrics is None:
         missing = "Performance has not been measured: 03_performance has not been run."
-        return Section(*_PLACE, (Note(missing),))
+        return ReportSection(*_PLACE, (Note(missing),))
     overall = tabulate_overall(outputs)
     if outputs.disparity is None or outputs.groups is None:
         missing = "Groups have not been compared: 03_performance has not been finished."
-        return Section(*_PLACE, (overall, Note(missing)))
+        return ReportSection(*_PLACE, (overall, Note(missing)))
     if not outputs.is_compared:
         told = describe_no_statistics(len(outputs.included), outputs.parameters.fairness.min_group)
-        return Section(*_PLACE, (overall, Note(told)))
+        return ReportSection(*_PLACE, (overall, Note(told)))
     others = (_draw_people, _draw_trends, _draw_intersections, _compare_models, compose_agreement)
     blocks = [
         overall,
@@ -51,7 +51,7 @@ def compose_performance(outputs: Outputs) -> Section:
         *_tabulate_pairs(outputs),
         *_tabulate_spreads(outputs),
     ]
-    return Section(*_PLACE, tuple(blocks))
+    return ReportSection(*_PLACE, tuple(blocks))
 
 
 def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
@@ -161,13 +161,13 @@ def _compare_models(outputs: Outputs) -> list[Block]:
     ]
 
 
-def _tabulate_gaps(outputs: Outputs, disparity: pd.DataFrame) -> Table:
+def _tabulate_gaps(outputs: Outputs, disparity: pd.DataFrame) -> ReportTable:
     """Return every comparison that could be made, gravest verdict first."""
     judged = [(read_verdict(row, outputs.parameters.fairness.alpha), row) for row in disparity.to_dict("records")]
     judged.sort(key=lambda pair: list(Verdict).index(pair[0]))
     rows = [_tabulate_gap(row, verdict) for verdict, row in judged if verdict is not Verdict.NOT_COMPARED]
     numeric = (*GAP_COLUMNS, "Margin", _DETECTABLE, "Adjusted p")
-    return Table("Every comparison", drop_empty(rows, numeric), numeric=numeric, folded=True)
+    return ReportTable("Every comparison", drop_empty(rows, numeric), numeric=numeric, folded=True)
 
 
 def _tabulate_gap(row: Row, verdict: Verdict) -> dict[str, str]:
@@ -197,7 +197,7 @@ def _tabulate_pairs(outputs: Outputs) -> list[Block]:
         cells = {"Measure": measure, "Groups": groups, "Test": row["test"], _PAIRS_P: compare_p(row["p"])}
         rows.append(name_row(row) | cells)
     caption = "Which groups differ from which, where there are more than two"
-    return [Table(caption, pd.DataFrame(rows), numeric=(_PAIRS_P,), folded=True)] if rows else []
+    return [ReportTable(caption, pd.DataFrame(rows), numeric=(_PAIRS_P,), folded=True)] if rows else []
 
 
 def _tabulate_spreads(outputs: Outputs) -> list[Block]:
@@ -224,5 +224,5 @@ def _tabulate_spreads(outputs: Outputs) -> list[Block]:
             "spread: FairSeg's (ESSP) divides it by 1 + the sum of the groups' distances from it, FairMedFM's by 1 + "
             "the SD; the two are not comparable. None of them is tested, and none adjusts for anything."
         ),
-        Table(caption, drop_empty(rows, numeric), numeric=numeric, folded=True),
+        ReportTable(caption, drop_empty(rows, numeric), numeric=numeric, folded=True),
     ]

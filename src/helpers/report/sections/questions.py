@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from helpers.fairness.groups import list_groups
-from helpers.report.blocks import Block, Bullets, Note, Table
+from helpers.report.blocks import Block, Bullets, Note, ReportTable
 from helpers.report.outputs import Outputs
 from helpers.report.sentences.gaps import Row
 from helpers.report.sentences.study import count_reasons, describe_failures, describe_groups, describe_uneven_failures
@@ -83,7 +83,7 @@ def tell_failures(outputs: Outputs) -> list[Block]:
         for reason, number in count_reasons(part["error"])
     ]
     if rows:
-        blocks.append(Table("Failures by model and reason", pd.DataFrame(rows), numeric=("Scans",)))
+        blocks.append(ReportTable("Failures by model and reason", pd.DataFrame(rows), numeric=("Scans",)))
     return blocks
 
 
@@ -126,7 +126,7 @@ def drop_empty(rows: list[dict[str, str]], columns: Sequence[str]) -> pd.DataFra
     return frame.loc[:, [name for name in frame if name not in columns or not frame[name].isin([UNKNOWN, ""]).all()]]
 
 
-def tabulate_overall(outputs: Outputs) -> Table:
+def tabulate_overall(outputs: Outputs) -> ReportTable:
     """Return medians over people: unlike means they do not give away a group that is left out."""
     metrics = outputs.metrics if outputs.metrics is not None else pd.DataFrame(columns=["model", "organ", "person"])
     told = [metric for metric in dict.fromkeys(("dice", *outputs.parameters.fairness.metrics)) if metric in metrics]
@@ -141,7 +141,7 @@ def tabulate_overall(outputs: Outputs) -> Table:
         for (model, organ), part in people.groupby(level=[0, 1], sort=False)
     ]
     caption, frame = "Each model on everyone: median over people (quarter to three quarters)", pd.DataFrame(rows)
-    return Table(caption, frame, numeric=tuple(name for name in frame if name not in ("Model", "Organ")))
+    return ReportTable(caption, frame, numeric=tuple(name for name in frame if name not in ("Model", "Organ")))
 
 
 def _tell_quartiles(values: pd.Series, metric: str) -> str:

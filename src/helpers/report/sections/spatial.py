@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from helpers.figures.spatial import plot_error_maps
-from helpers.report.blocks import Block, Bullets, Figure, Note, Section, Table, Text
+from helpers.report.blocks import Block, Bullets, Figure, Note, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import name_row
 from helpers.report.sentences.gaps import Place, find_place
@@ -28,14 +28,14 @@ _HOW_SURFACE = (
 )
 
 
-def compose_spatial(outputs: Outputs) -> Section:
+def compose_spatial(outputs: Outputs) -> ReportSection:
     """Compose where on the organ groups differ."""
     if outputs.maps is None or outputs.spatial_summary is None:
-        return Section(*_PLACE, (Note("The spatial analysis has not been run (04_spatial)."),))
+        return ReportSection(*_PLACE, (Note("The spatial analysis has not been run (04_spatial)."),))
     if outputs.maps.empty:
         missing = "No organ could be mapped: too few people have it, or no group is large enough."
-        return Section(*_PLACE, (Note(missing),))
-    return Section(*_PLACE, tuple(_tell_places(outputs)))
+        return ReportSection(*_PLACE, (Note(missing),))
+    return ReportSection(*_PLACE, tuple(_tell_places(outputs)))
 
 
 def locate_differences(outputs: Outputs) -> dict[Place, tuple[Mapping[str, Any], str]]:
@@ -89,7 +89,7 @@ def _tell_places(outputs: Outputs) -> list[Block]:
         return [how, few, *_figures_surface(outputs)]
     frame = pd.DataFrame([_tabulate_place(row, place, tested=tested) for row, place in rows])
     caption, numeric = "Where groups differ on the organ's surface", ("Largest difference",)
-    table = Table(caption, frame, numeric=numeric, folded=len(frame) > 12)
+    table = ReportTable(caption, frame, numeric=numeric, folded=len(frame) > 12)
     said = Bullets(tuple(describe_place(row, place) for row, place in rows[:told]))
     return [how, said, *_figures_surface(outputs), table]
 
