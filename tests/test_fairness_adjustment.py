@@ -346,7 +346,7 @@ def test_what_does_not_fit_together_is_refused(rng):
         adjust_gaps(np.zeros((5, 1)), np.repeat("a", 4), nothing(5), ["dice"])
     with pytest.raises(SegfairError, match="each of the 1 columns"):
         adjust_gaps(np.zeros((5, 1)), np.repeat("a", 5), nothing(5), ["dice", "iou"])
-    with pytest.raises(SegfairError, match="got f1"):
+    with pytest.raises(SegfairError, match="got 'f1'"):
         adjust_gaps(np.zeros((5, 1)), np.repeat("a", 5), nothing(5), ["f1"])
 
 

@@ -232,5 +232,5 @@ def test_wrong_metrics_say_what_to_do(rng):
     drawn = np.full((1, 3, 4), np.nan)
     with pytest.raises(SegfairError, match="each of 4 columns"):
         estimate_disparities(GroupedValues(values, codes), metrics[:2], drawn)
-    with pytest.raises(SegfairError, match="got accuracy"):
+    with pytest.raises(SegfairError, match="got 'accuracy'"):
         estimate_disparities(GroupedValues(values, codes), ["accuracy", *metrics[1:]], drawn)

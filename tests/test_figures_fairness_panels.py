@@ -7,7 +7,7 @@ import pytest
 from plotly.subplots import make_subplots
 
 from helpers.figures.panels import (
-    Grid,
+    PanelGrid,
     count_columns,
     frame_figure,
     offer_choices,
@@ -61,7 +61,7 @@ def test_columns_leave_room_for_the_names_and_lowest_panels_have_titles():
     assert [count_columns(groups, 8) for groups in (2, 3, 4, 5, 6, 9)] == [3, 3, 2, 2, 1, 1]
     assert count_columns(2, 1) == 1
     figure = make_subplots(rows=2, cols=3)
-    Grid(figure, panels=4, columns=3, body=400).title_axes("mm", "Dice")
+    PanelGrid(figure, panels=4, columns=3, body=400).title_axes("mm", "Dice")
     titled = [axis for axis in ("xaxis", "xaxis2", "xaxis3", "xaxis4") if figure.layout[axis].title.text == "mm"]
     assert titled == ["xaxis2", "xaxis3", "xaxis4"]
     assert [figure.layout[axis].title.text for axis in ("yaxis", "yaxis2", "yaxis4")] == ["Dice", None, "Dice"]

@@ -103,8 +103,10 @@ def _draw_people(outputs: Outputs) -> list[Block]:
     for model, attribute in list(pairs)[:_MOST_DOTS]:
         wanted = {row["organ"] for row in told if (row["model"], row["attribute"]) == (model, attribute)} | {POOLED}
         organs = [organ for organ in dict.fromkeys(people["organ"]) if organ in wanted]
-        shown = hide_small_groups(people, metric, attribute, least)
-        figure = plot_group_people(shown, metric, attribute, model=model, organs=organs, groups=groups)
+        figure = plot_group_people(
+            hide_small_groups(people, metric, attribute, least),
+            metric, attribute, model=model, organs=organs, groups=groups,
+        )  # fmt: skip
         blocks.append(Figure(figure, _HOW_PEOPLE))
     if len(pairs) > _MOST_DOTS:
         blocks.append(Text(f"{len(pairs) - _MOST_DOTS} more such figures are in the notebook 03_performance."))
