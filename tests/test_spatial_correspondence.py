@@ -83,7 +83,7 @@ def test_affine_recovers_a_turn():
 
 @pytest.mark.parametrize("points", [correspondence.METRIC_POINTS, 300])
 def test_registration_is_deterministic(template_field, monkeypatch, points):
-    # With fewer points than the band has, ITK moves each at random, by the clock unless it is seeded.
+    # With fewer points than the band has, ITK moves each at random, by the clock unless seeded.
     monkeypatch.setattr(correspondence, "METRIC_POINTS", points)
     field = measure_field(smooth_image(draw_ellipsoid((20.0, 20.0, 27.0))), grid_mm=4.0)
     start = guess_alignment(field, template_field.scale_mm)
