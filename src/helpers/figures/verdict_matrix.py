@@ -36,9 +36,10 @@ _STYLE = (
 .verdicts table { width: 100%; table-layout: fixed; font-size: 12.8px; border-collapse: separate; border-spacing: 2px; }
 .verdicts caption { caption-side: top; text-align: left; font-size: 15px; font-weight: 600; padding: 0 0 .35rem;
   color: inherit; }
-.verdicts th { text-align: left !important; font-weight: 600; padding: .2rem .25rem; background: none; overflow-wrap: anywhere; }
-.verdicts td { text-align: left !important; vertical-align: middle; padding: .25rem .2rem; height: 2.9rem; line-height: 1.25;
+.verdicts th { text-align: left !important; font-weight: 600; padding: .2rem .25rem; background: none;
   overflow-wrap: anywhere; }
+.verdicts td { text-align: left !important; vertical-align: middle; padding: .25rem .2rem; height: 2.9rem;
+  line-height: 1.25; overflow-wrap: anywhere; }
 .verdicts td, .verdicts .swatch { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 .verdicts td b, .verdicts td span { display: block; }
 .verdicts ul { list-style: none; margin: .5rem 0 .75rem; padding: 0; display: flex; flex-wrap: wrap;
