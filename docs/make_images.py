@@ -21,7 +21,7 @@ def main() -> None:
         page = browser.new_page(viewport={"width": 1180, "height": 1400})
         page.goto(REPORT.as_uri())
         page.wait_for_timeout(4000)
-        parts = [page.locator(".matrix").first.screenshot()]
+        parts = [page.locator(".verdicts").first.screenshot()]
         surface = page.locator("section#spatial figure.plot").first  # figures are drawn when they come into sight
         surface.scroll_into_view_if_needed()
         page.wait_for_timeout(2500)
