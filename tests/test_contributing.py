@@ -81,21 +81,26 @@ def test_add_a_model(recipes, tmp_path, monkeypatch):
     assert np.array_equal(drawn, mask)
 
 
-# Where the page says that each piece goes: the last entry there now, and its indentation.
+# Where the page says that each piece goes: before what, in which file, between what.
 PLACES = [
-    ("vocabulary/measures.py", re.compile(r"^ {8}Measure\(\n {12}\"dice\",", re.MULTILINE), 8),
-    ("metrics/masks.py", re.compile(r"^ {8}dice=dice,$", re.MULTILINE), 8),
-    ("metrics/masks.py", re.compile(r'^ {4}status: str = "ok"$', re.MULTILINE), 4),
+    ("vocabulary/measures.py", re.compile(r"^ {8}Measure\(\n {12}\"dice\",", re.MULTILINE), "{},\n"),
+    (
+        "metrics/masks.py",
+        re.compile(r"^ {8}precision=common / in_prediction,$", re.MULTILINE),
+        "volume_log_ratio={},\n",
+    ),
+    ("metrics/masks.py", re.compile(r'^ {4}status: str = "ok"', re.MULTILINE), "{}\n"),
 ]
 # Everyone's organ is a box; the model cuts slices off it: of women's two, of men's one.
 STUDY = """
 import sys
 from pathlib import Path
-from helpers import cohort, inference, performance
+from helpers import cohort, inference, performance, provenance
 from helpers.report import build_report
 from helpers.study import load_study
 
 study = load_study(sys.argv[1])
+provenance.write_snapshot(study)
 cohort.build_cohort(study)
 inference.run_inference(study)
 performance.measure_performance(study)
@@ -109,12 +114,16 @@ def test_add_a_metric(recipes, tmp_path, repository):
     """The recipe as it stands on the page, on a copy of the package: from masks to the report's
     sentence."""
     shutil.copytree(repository / "src" / "helpers", tmp_path / "src" / "helpers")
-    for piece, (name, anchor, indent) in zip(recipes["Add a metric"], PLACES, strict=True):
+    for piece, (name, anchor, frame) in zip(recipes["Add a metric"], PLACES, strict=True):
         path = tmp_path / "src" / "helpers" / name
         text = path.read_text(encoding="utf-8")
-        (found,) = anchor.finditer(text) if name != "metrics/masks.py" or indent == 8 else [next(anchor.finditer(text))]
-        piece = textwrap.indent(piece, " " * indent)
-        path.write_text(text[: found.start()] + piece + text[found.start() :], encoding="utf-8")
+        place = anchor.search(text)
+        assert place, f"{name} has no longer what the page says"
+        indent = re.match(" *", place.group()).group()
+        path.write_text(
+            text[: place.start()] + textwrap.indent(frame.format(piece.strip()), indent) + text[place.start() :],
+            "utf-8",
+        )
     rows = []
     for number in range(30):
         sex = "female" if number < 15 else "male"
@@ -157,7 +166,7 @@ def test_add_a_metric(recipes, tmp_path, repository):
     assert gap["gap"] == pytest.approx(np.log(0.9 / 0.8))
     page = re.sub(r"<script.*?</script>|<[^>]+>", " ", (folder / "report.html").read_text("utf-8"), flags=re.DOTALL)
     said = " ".join(html.unescape(page).split())
-    assert "volume log-ratio is 0.118 higher for “female” (0.223) than for “male” (0.105)" in said
+    assert "Volume log-ratio is 0.118 higher for “female” (0.223) than for “male” (0.105)" in said
     assert "lower for “female”" not in said
     assert "How far the two volumes are apart" in said, "the glossary holds the record's meaning"
 
