@@ -18,7 +18,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from helpers.errors import ParameterError
-from helpers.vocabulary.measures import list_default_margins, list_scores
+from helpers.vocabulary.measures import check_score, list_default_margins
 from helpers.vocabulary.words import POOLED
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -34,13 +34,7 @@ RESERVED_ORGAN = POOLED
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
-def _check_metric(name: str) -> str:
-    if name not in list_scores():
-        raise ValueError(f"metrics must be among {', '.join(list_scores())}; got {name!r}")
-    return name
-
-
-MetricName = Annotated[str, AfterValidator(_check_metric)]
+MetricName = Annotated[str, AfterValidator(check_score)]
 
 
 class Section(BaseModel):

@@ -17,7 +17,7 @@ from helpers.cohort.validation import Found, inspect_rows, is_asked
 from helpers.errors import SegfairError, StageError
 from helpers.parameters import Cohort
 from helpers.study import Study
-from helpers.vocabulary.words import count
+from helpers.vocabulary.words import count, name_scan
 
 _NAMED = 5  # scans or values named in a sentence that speaks of many
 
@@ -33,7 +33,7 @@ class StudyCohort:
 
     def list_failures(self) -> dict[str, str]:
         """Return the reason per scan left out, by study-local number, for run.json."""
-        return {f"scan {row.number:03d}": row.reason for row in self.exclusions.itertuples()}
+        return {name_scan(row.number): row.reason for row in self.exclusions.itertuples()}
 
     def summarise(self) -> pd.DataFrame:
         """Return the closing table: scans and people in and out, and the notes."""

@@ -15,7 +15,7 @@ from helpers.explore.explorer import Explorer, list_studies, name_covariate
 from helpers.explore.export import export_view
 from helpers.study import Study
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.words import format_value, name_organ
+from helpers.vocabulary.words import format_value, name_organ, name_scan
 from helpers.widgets import EVERYONE, browse_cases
 
 _CONTROLS = ("model", "organ", "metric", "across", "colour")
@@ -125,7 +125,7 @@ class ExplorerWidget(ipywidgets.VBox):
             self.message.value = _say(view.message)
             listed = self.explorer.list_scans()
             self.scans.options = [
-                (f"scan {row.number:03d}   {format_value(row.score, view.metric)}", row.number)
+                (f"{name_scan(row.number)}   {format_value(row.score, view.metric)}", row.number)
                 for row in listed.itertuples(index=False)
             ]
             count = len(view.selected)

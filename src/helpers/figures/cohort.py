@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from helpers.figures.panels import break_words, draw_nothing, make_grid
 from helpers.figures.style import PALETTE, colour_groups, mark_groups, style_figure
-from helpers.vocabulary.words import name_for_people
+from helpers.vocabulary.words import name_for_people, name_scan
 
 _BLUE, _RED, _ORANGE = PALETTE[0], PALETTE[1], PALETTE[5]
 _PAIR_HEIGHT_PX, _PAIR_SPACING_PX = 210, 110
@@ -53,7 +53,7 @@ def plot_distributions(table: pd.DataFrame) -> go.Figure:
                 go.Box(
                     y=known[name], name=f"{group}<br>n = {len(known)}", boxpoints="all", jitter=0.5, pointpos=0,
                     marker=marker, line={"color": colours[group]}, fillcolor="rgba(0,0,0,0)", showlegend=False,
-                    text=[f"scan {number:03d}" for number in known["number"]],
+                    text=[name_scan(number) for number in known["number"]],
                     hovertemplate="%{text}: %{y}<extra></extra>",
                 ),
                 row=1, col=column,

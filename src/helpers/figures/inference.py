@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from helpers.figures.panels import draw_nothing, make_grid, offer_choices
 from helpers.figures.rows import draw_rows, list_group_marks
 from helpers.figures.style import PALETTE, colour_groups, mark_groups, style_figure
-from helpers.vocabulary.words import name_for_people, name_organ, state_estimate
+from helpers.vocabulary.words import name_for_people, name_organ, name_scan, state_estimate
 
 if TYPE_CHECKING:
     from helpers.inference import MontagePanel
@@ -158,7 +158,7 @@ def plot_training(history: pd.DataFrame) -> go.Figure:
 
 
 def _describe_panel(panel: MontagePanel) -> str:
-    return f"{panel.model} · scan {panel.number:03d} · {panel.label} · Dice {panel.dice:.2f}"
+    return f"{panel.model} · {name_scan(panel.number)} · {panel.label} · Dice {panel.dice:.2f}"
 
 
 def _add_panel(figure: go.Figure, panel: MontagePanel, place: dict[str, int], shown: set[str]) -> None:

@@ -16,6 +16,7 @@ from plotly.subplots import make_subplots
 
 from helpers.figures.style import style_figure
 from helpers.vocabulary.measures import Measure
+from helpers.vocabulary.words import name_scan
 
 MARGIN_COLOUR = "rgba(120, 120, 120, 0.16)"
 ZERO_LINE = {"color": "#444444", "width": 1}
@@ -200,7 +201,7 @@ def shift_sideways(numbers: np.ndarray) -> np.ndarray:
 
 def name_person(number: int, scans: int) -> str:
     """Return a person's study-local name: never their own."""
-    return f"scan {number:03d}" + (f" (mean of {scans} scans)" if scans > 1 else "")
+    return name_scan(number) + (f" (mean of {scans} scans)" if scans > 1 else "")
 
 
 def title_measure(measure: Measure) -> str:

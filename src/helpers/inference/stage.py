@@ -30,6 +30,7 @@ from helpers.parameters import Model, Prompt
 from helpers.prompts import Prompts, draw_prompts
 from helpers.schema import TABLES
 from helpers.study import Study
+from helpers.vocabulary.words import name_scan
 
 # Raise it when the same inputs would give other masks: every prediction is then made anew.
 VERSION = 2
@@ -205,7 +206,7 @@ def _run_jobs(jobs: list[_InferenceJob], study: Study, label: str) -> list[Any]:
         # A process per core is enough; threads within them would only get in each other's way.
         jobs = [replace(job, spec=replace(job.spec, threads=1)) for job in jobs]
     # Progress lines end up in the executed notebook: they name scans by their number.
-    return map_cases(_segment_scan, jobs, ids=[f"scan {job.number:03d}" for job in jobs], compute=compute, label=label)
+    return map_cases(_segment_scan, jobs, ids=[name_scan(job.number) for job in jobs], compute=compute, label=label)
 
 
 def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha256: str) -> _InferenceJob:

@@ -19,6 +19,7 @@ from helpers.schema import TABLES
 from helpers.study import Study
 from helpers.vocabulary.measures import MEASURES, list_symmetric
 from helpers.vocabulary.statuses import STATUSES, say_measures
+from helpers.vocabulary.words import name_scan
 
 # What the audit finds and 03 writes.
 AUDIT_TABLES = [field.name for field in fields(fairness.Audit) if field.name in TABLES]
@@ -82,7 +83,7 @@ def measure_performance(study: Study) -> pd.DataFrame:
         )
         for row in included.itertuples(index=False)
     ]
-    names = [f"scan {number:03d}" for number in included["number"]]
+    names = [name_scan(number) for number in included["number"]]
     results = map_cases(_measure_scan, jobs, ids=names, compute=parameters.compute, label="comparing masks")
     rows, pairs = [], []
     for row, job, result in zip(included.itertuples(index=False), jobs, results, strict=True):
@@ -175,7 +176,7 @@ def tabulate_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
     keys = ["model", "organ"]
     counts = metrics.groupby([*keys, "status"], sort=False, observed=True).size().rename("scans").reset_index()
     counts["share"] = counts["scans"] / counts.groupby(keys, sort=False)["scans"].transform("sum")
-    counts["meaning"] = [f"{STATUSES[status].meaning}: {STATUSES[status].counts_as}" for status in counts["status"]]
+    counts["meaning"] = [STATUSES[status].describe() for status in counts["status"]]
     counts["measures"] = counts["status"].map(say_measures)
     return counts
 
@@ -192,7 +193,7 @@ def count_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
     counts = pd.crosstab(metrics["status"], metrics["model"])
     present = [status for status in STATUSES if status in counts.index or status == "ok"]
     counts = counts.reindex(index=present, columns=list(dict.fromkeys(metrics["model"])), fill_value=0)
-    counts.insert(0, "meaning", [f"{STATUSES[status].meaning}: {STATUSES[status].counts_as}" for status in present])
+    counts.insert(0, "meaning", [STATUSES[status].describe() for status in present])
     counts.insert(1, "measures", [say_measures(status) for status in present])
     return counts.rename_axis(index="status", columns=None).reset_index()
 
@@ -201,7 +202,7 @@ def list_failures(metrics: pd.DataFrame) -> dict[str, str]:
     """Return why scans could not be compared: ``{"scan 007, sam": "…"}``."""
     failed = metrics[metrics["status"].isin(["failed", "prediction_missing"])]
     return {
-        f"scan {row.number:03d}, {row.model}": row.error
+        f"{name_scan(row.number)}, {row.model}": row.error
         for row in failed.drop_duplicates(["number", "model"]).itertuples(index=False)
     }
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from helpers.vocabulary.words import name_scan
+
 _QUOTED_PATH = re.compile(r"(['\"`])[^'\"`\n]*[/\\][^'\"`\n]*\1")
 _PATH = re.compile(
     r"""(?:[A-Za-z][A-Za-z0-9+.-]*://\S+)            # s3://…, file://…, tcp://host
@@ -51,7 +53,7 @@ class Scrubber:
         folders: Iterable[str] = (),
     ) -> None:
         self._words = dict.fromkeys(map(str, subjects), "the person")
-        self._words |= {scan: f"scan {number:03d}" for scan, number in (numbers or {}).items()}
+        self._words |= {scan: name_scan(number) for scan, number in (numbers or {}).items()}
         files: dict[str, str] = {}
         for path in map(str, paths):
             files |= {path: "the file", Path(path).name: "the file", str(Path(path).parent): "the folder"}

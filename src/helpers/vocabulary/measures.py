@@ -210,8 +210,15 @@ def find_measure(key: str) -> Measure:
         There is no such measure.
     """
     if key not in MEASURES:
-        raise SegfairError(f"metrics must be among {', '.join(list_scores())}; got {key!r}")
+        check_score(key)  # which refuses it
     return MEASURES[key]
+
+
+def check_score(key: str) -> str:
+    """Return the key of a measure by which groups can be compared; a SegfairError for any other."""
+    if key not in list_scores():
+        raise SegfairError(f"metrics must be among {', '.join(list_scores())}; got {key!r}")
+    return key
 
 
 def list_scores() -> list[str]:

@@ -40,6 +40,10 @@ class Status:
     meaning: str  # what happened
     counts_as: str  # what it counts as in means and gaps
 
+    def describe(self) -> str:
+        """Return both, as tables hold them."""
+        return f"{self.meaning}: {self.counts_as}"
+
 
 def _say_scores(key: str) -> str:
     """Say what an empty mask leaves of the scores, from :data:`EMPTY_CASES`."""

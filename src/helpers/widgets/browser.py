@@ -15,7 +15,7 @@ from helpers.figures.slices import plot_slices, trace_outline
 from helpers.figures.surface_geometry import round_up
 from helpers.study import Study
 from helpers.vocabulary.measures import find_measure, list_scores
-from helpers.vocabulary.words import format_value, name_for_people
+from helpers.vocabulary.words import format_value, name_for_people, name_scan
 from helpers.widgets.pictures import PLANES, Plane, SliceView, draw_slice, draw_text
 from helpers.widgets.scans import OrganCase, OrganSurface, Scan, ScanStore
 
@@ -293,7 +293,7 @@ class CaseBrowser:
         scan, case = self._find_shown()
         if scan is None or case is None:
             return plot_slices(np.zeros((2, 2, 2), bool), None, (1.0, 1.0, 1.0), title=view.message)
-        title = f"scan {view.number:03d}: {name_for_people(view.organ)}, {view.model}"
+        title = f"{name_scan(view.number)}: {name_for_people(view.organ)}, {view.model}"
         if np.isfinite(view.score):
             title += f", {_write_score(view.sort_by, view.score)}"
         z, y, x = (
@@ -338,7 +338,7 @@ class CaseBrowser:
             parts.append(f"largest error about {size}")
         if scan.image is None:
             parts.append("masks only, no image")
-        return f"scan {choice.number:03d}: {'; '.join(parts)}" if parts else f"scan {choice.number:03d}"
+        return f"{name_scan(choice.number)}: {'; '.join(parts)}" if parts else name_scan(choice.number)
 
 
 def rank_scores(scores: pd.Series, metric: str) -> pd.Series:
@@ -359,7 +359,7 @@ def _choose_limit(errors_mm: np.ndarray) -> float:
 
 
 def _label_scan(number: int, metric: str, score: float) -> str:
-    return f"scan {number:03d}, {_write_score(metric, score)}" if np.isfinite(score) else f"scan {number:03d}"
+    return f"{name_scan(number)}, {_write_score(metric, score)}" if np.isfinite(score) else name_scan(number)
 
 
 def _write_score(metric: str, score: float) -> str:

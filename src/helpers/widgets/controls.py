@@ -18,7 +18,7 @@ from helpers.figures.style import CONFIG, DIVERGING
 from helpers.figures.surface_geometry import CAMERAS, frame_scene, mark_sides, place_camera
 from helpers.study import Study
 from helpers.vocabulary.measures import MEASURES
-from helpers.vocabulary.words import name_for_people
+from helpers.vocabulary.words import name_for_people, name_scan
 from helpers.widgets.browser import EVERYONE, CaseBrowser, CaseChoice
 from helpers.widgets.pictures import PICTURE_PIXELS, PLANES
 from helpers.widgets.scans import OrganSurface
@@ -112,7 +112,7 @@ class CaseBrowserWidget(ipywidgets.VBox):
         try:
             working.result(timeout=PATIENCE_SECONDS)
         except StillWorking:
-            self.message.value = f"scan {choice.number:03d}: reading …"
+            self.message.value = f"{name_scan(choice.number)}: reading …"
             working.add_done_callback(lambda done: self._call_back(choice, done))
         else:
             self._arrive(choice)
@@ -139,7 +139,7 @@ class CaseBrowserWidget(ipywidgets.VBox):
                 return
             self._waiting = None
             if done is not None and done.exception() is not None:
-                self.message.value = f"scan {choice.number:03d} cannot be shown: {type(done.exception()).__name__}"
+                self.message.value = f"{name_scan(choice.number)} cannot be shown: {type(done.exception()).__name__}"
                 return
             self.browser.show(**choice.list_values() | {"number": choice.number or None})
             self._refresh()

@@ -20,6 +20,7 @@ from helpers.errors import SegfairError
 from helpers.figures.slices import find_middle
 from helpers.spatial.boundary import MaskBoundary, mesh_mask
 from helpers.study import Study
+from helpers.vocabulary.words import name_scan
 
 # How much is kept around an organ that is zoomed to.
 ZOOM_MARGIN_MM = 25.0
@@ -124,7 +125,7 @@ class ScanStore:
         try:
             label_map = volumes.read_label_map(Path(row["reference"]), organs, self._study.organ_ids).image
         except SegfairError:  # its text names files: not for a screen that others see
-            return f"scan {number:03d} cannot be read: see 01_cohort for the reason"
+            return f"{name_scan(number)} cannot be read: see 01_cohort for the reason"
         axial = volumes.to_axial(label_map)
         labels, grid = sitk.GetArrayFromImage(axial), volumes.get_grid(axial)
         image = _read_on_grid(row["image"] if isinstance(row["image"], str) else None, grid)

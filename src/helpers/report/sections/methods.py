@@ -91,7 +91,7 @@ def _write_paragraph(outputs: Outputs) -> str:
     )
     return (
         f"Masks were compared with segfair {__version__}{f' ({told})' if told else ''}.{prompts} Per person, model and "
-        f"organ we computed {list_words(find_measure(metric).long_name for metric in fairness.metrics)}; surface Dice "
+        f"organ we computed {list_words(find_measure(metric).name for metric in fairness.metrics)}; surface Dice "
         f"used a tolerance of {tell_tolerance(outputs)}. Several scans of one person were averaged first; the person "
         f"is the unit of all statistics. Groups by {groups} with at least {fairness.min_group} people were compared. "
         f"Gaps between group means carry 95 % {INTERVAL_METHOD} intervals over people "
