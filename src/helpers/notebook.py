@@ -16,6 +16,7 @@ from helpers.figures.tables import use_saved_tables
 from helpers.schema import STAGES, TABLES
 from helpers.storage import write_atomically
 from helpers.study import Study, load_study
+from helpers.vocabulary.measures import set_measures
 
 _started: dict[str, float] = {}
 
@@ -41,6 +42,8 @@ def open_stage(stage: str, params: str, overrides: dict[str, Any] | list[str] | 
     if stage not in STAGES:
         raise StageError(f"stage must be one of {', '.join(STAGES)}; got {stage!r}")
     study = open_study(params, overrides, needs=STAGES[stage].needs, masks=STAGES[stage].needs_masks)
+    if nothing := study.say_idle(stage):
+        raise StageError(nothing)
     check_output_folder(study)
     provenance.write_snapshot(study)
     _started[stage] = time.monotonic()
@@ -72,8 +75,9 @@ def open_study(
     use_saved_tables()
     pd.set_option("display.max_colwidth", 200)  # reasons are sentences; cut off they explain nothing
     study = load_study(params, overrides or {})
+    set_measures(study.parameters.fairness.measures)
     files = {TABLES[name].path: TABLES[name].made_by for name in needs}
-    if masks:
+    if masks and study.parameters.cohort.has_masks:
         paths = [study.inference_path(model.name) for model in study.parameters.models]
         files |= {str(path.relative_to(study.folder)): "02_inference" for path in paths}
     study.require(files)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from helpers.errors import ParameterError
-from helpers.vocabulary.measures import check_score, list_default_margins
+from helpers.errors import ParameterError, SegfairError
+from helpers.vocabulary.measures import MEASURES, Measure, check_score, list_default_margins
 from helpers.vocabulary.words import POOLED
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -33,8 +33,10 @@ RESERVED_ORGAN = POOLED
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
-
-MetricName = Annotated[str, AfterValidator(check_score)]
+# The source whose people come with ready-made scores instead of masks, and the columns of its
+# tables of scores that are not scores.
+SCORES = "scores"
+ScoreColumn = Literal["scan", "model", "organ", "run", "metric", "value"]
 
 
 class Section(BaseModel):
@@ -67,12 +69,6 @@ class Organ(Section):
     labels: list[Annotated[int, Field(ge=1)]] = []
     files: list[str] = []
     side: Literal["left", "right"] | None = None
-
-    @model_validator(mode="after")
-    def _needs_a_place(self) -> Organ:
-        if not self.labels and not self.files:
-            raise ValueError("an organ needs `labels` (ids in a label map) or `files` (mask file names)")
-        return self
 
 
 class Attribute(Section):
@@ -174,19 +170,77 @@ class Phantoms(Section):
     planted: Planted = Planted()
 
 
+class Scores(Section):
+    """Ready-made scores instead of masks: where they are and how they are written.
+
+    ``path`` is a table or several; ``{model}``, ``{metric}``, ``{organ}`` and ``{run}`` in it stand
+    for any text, which is then what the file is of. ``columns`` names the columns that hold the
+    scan, model, organ, run, metric, value or a measure where they have other names; ``values``
+    renames models, organs or metrics; ``models`` keeps these alone. ``percent`` lists measures that
+    are written from 0 to 100. ``empty`` says what an empty cell is where another model has a score:
+    ``missing`` (no score: left out) or ``zero`` (the model missed the organ).
+    """
+
+    path: Annotated[list[str], Field(min_length=1)]
+    columns: dict[str, str] = {}
+    values: dict[ScoreColumn, dict[str, str]] = {}
+    models: list[str] = []
+    percent: list[str] = []
+    empty: Literal["missing", "zero"] = "missing"
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _list_one(cls, path: Any) -> Any:
+        return [path] if isinstance(path, str) else path
+
+
 class Cohort(Section):
     """Who is studied: the source of scans, the organs, the attributes and the confounders."""
 
     source: str
     path: str | None = None
+    scores: Scores | None = None
     phantoms: Phantoms = Phantoms()
     columns: dict[str, str] = {}
     values: dict[str, dict[str, str]] = {}
-    organs: dict[Name, Organ] = Field(min_length=1)
+    organs: dict[Name, Organ] = {}
     ignore_labels: list[int] | Literal["all"] = []
     attributes: dict[Name, Attribute | None] = Field(min_length=1)
     confounders: list[str] = []
     exclusions: Exclusions = Exclusions()
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether there are masks to compare, rather than ready-made scores."""
+        return self.source != SCORES
+
+    @field_validator("organs", mode="before")
+    @classmethod
+    def _name_organs(cls, organs: Any) -> Any:
+        """Take a list of names too: scores need no more."""
+        return {name: {} for name in organs} if isinstance(organs, list) else organs
+
+    @model_validator(mode="after")
+    def _has_masks_or_scores(self) -> Cohort:
+        if not self.has_masks and self.scores is None:
+            raise ValueError("`scores` is required when source is 'scores': give the tables under scores.path")
+        if not self.has_masks:
+            placed = [name for name, organ in self.organs.items() if organ != Organ()]
+            if placed:
+                raise ValueError(
+                    f"organs.{placed[0]}: scores have no labels or files: list the organs by name (organs: [liver])"
+                )
+            return self
+        if self.scores is not None:
+            raise ValueError(f"`scores` has no use when source is {self.source!r}: leave it out")
+        if not self.organs:
+            raise ValueError("`organs` must name at least one organ, with its `labels` or `files`")
+        for name, organ in self.organs.items():
+            if not organ.labels and not organ.files:
+                raise ValueError(
+                    f"organs.{name}: an organ needs `labels` (ids in a label map) or `files` (mask file names)"
+                )
+        return self
 
     @model_validator(mode="after")
     def _fits_source(self) -> Cohort:
@@ -317,8 +371,46 @@ class Metrics(Section):
     tolerances_mm: dict[str, Annotated[float, Field(gt=0)]] = {}
 
 
+class DeclaredMetric(Section):
+    """A metric that we do not compute, told well enough to be compared and written about."""
+
+    name: Name
+    title: str = ""
+    unit: str = ""
+    higher_is_better: bool
+    range: tuple[float, float] = (-math.inf, math.inf)
+    margin: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> DeclaredMetric:
+        if self.name in MEASURES or self.name in RESERVED_COLUMNS:
+            raise ValueError(f"{self.name!r} is a name of segfair's own: call the metric otherwise")
+        if self.range[0] >= self.range[1]:
+            raise ValueError("range must be two increasing numbers, such as [0, 1]")
+        return self
+
+    @property
+    def measure(self) -> Measure:
+        """The record by which it is written, compared and told."""
+        title = self.title or self.name
+        return Measure(
+            self.name,
+            title,
+            title,
+            "A metric of the study's own, as its parameter file declares it.",
+            self.unit,
+            higher_is_better=self.higher_is_better,
+            bounds=self.range,
+            family="declared",
+            default_margin=self.margin,
+        )
+
+
 class Fairness(Section):
     """How groups are compared.
+
+    A metric is a name of ours, or declared in its place (:class:`DeclaredMetric`): then it moves to
+    ``declared``, its name stays in ``metrics`` and its margin goes to ``margin``.
 
     ``margin`` is the largest gap that does not matter, per metric in its own unit. ``correction``
     is over all tests of the study: ``holm``, ``fdr_bh``, ``max_t`` (by ``permutations`` of people:
@@ -328,7 +420,8 @@ class Fairness(Section):
     ``adjust_for_volume``: gaps are also adjusted for organ size (log volume of the reference).
     """
 
-    metrics: list[MetricName] = Field(default=list(list_default_margins()), min_length=1)
+    metrics: list[str] = Field(default=list(list_default_margins()), min_length=1)
+    declared: list[DeclaredMetric] = []
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     margin: dict[str, Annotated[float, Field(gt=0)]] = list_default_margins()
     correction: Literal["holm", "fdr_bh", "max_t", "none"] = "holm"
@@ -337,6 +430,33 @@ class Fairness(Section):
     min_group: int = Field(default=10, ge=2)
     power: float = Field(default=0.8, ge=0.5, lt=1)
     adjust_for_volume: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _move_declared(cls, given: Any) -> Any:
+        metrics = given.get("metrics") if isinstance(given, dict) else None
+        if not isinstance(metrics, list) or not any(isinstance(one, dict) for one in metrics):
+            return given
+        declared = [one for one in metrics if isinstance(one, dict)]
+        names = [one.get("name", "") if isinstance(one, dict) else one for one in metrics]
+        return given | {"metrics": names, "declared": [*(given.get("declared") or []), *declared]}
+
+    @property
+    def measures(self) -> list[Measure]:
+        """The records of the metrics that the study declares."""
+        return [one.measure for one in self.declared]
+
+    @model_validator(mode="after")
+    def _knows_names(self) -> Fairness:
+        own = {one.name: one.margin for one in self.declared}
+        for name in self.metrics:
+            try:
+                check_score(name, own)
+            except SegfairError as error:
+                raise ValueError(str(error)) from None
+        # Frozen: what is declared with its margin needs no second place for it.
+        object.__setattr__(self, "margin", own | self.margin)
+        return self
 
     @model_validator(mode="after")
     def _names_once(self) -> Fairness:
@@ -383,12 +503,29 @@ class Parameters(Section):
     seed: int = Field(default=0, ge=0)
     outputs: str = "outputs"
     cohort: Cohort
-    models: list[Model] = Field(min_length=1)
+    models: list[Model] = []
     windows: Windows = Windows()
     metrics: Metrics = Metrics()
     fairness: Fairness = Fairness()
     spatial: Spatial = Spatial()
     compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _fits_masks_or_scores(self) -> Parameters:
+        if self.cohort.has_masks:
+            if not self.models:
+                raise ValueError("models: required but missing")
+            if self.fairness.declared:
+                raise ValueError(
+                    f"fairness.metrics declares {self.fairness.declared[0].name}, which segfair cannot compute from"
+                    " masks: leave it out, or give its scores (cohort.source: scores)"
+                )
+        elif self.models:
+            raise ValueError(
+                "`models` has no use with ready-made scores, whose tables name the models: leave it out, or keep some"
+                " of them by cohort.scores.models"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_fit(self) -> Parameters:

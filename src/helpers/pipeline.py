@@ -66,6 +66,9 @@ def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str],
     with _lock_study(study):
         for place, stage in enumerate(stages, start=1):
             heading = f"[{place}/{len(stages)}] {stage}"
+            if nothing := study.say_idle(stage):
+                say(f"[{place}/{len(stages)}] {nothing}")
+                continue
             if not force and provenance.stage_is_current(study, stage, fingerprints):
                 say(f"{heading}: up to date")
                 continue

@@ -168,6 +168,8 @@ def _stamp_inputs(study: Study, stage: str) -> str:
     paths: list[Path] = []
     cohort = study.parameters.cohort
     if stage == "01_cohort":
+        for pattern in cohort.scores.path if cohort.scores is not None else ():
+            paths += [path for path, _ in study.find_score_files(pattern)]
         if cohort.path is not None:
             source = study.resolve(cohort.path)
             paths += [source, source / "meta.csv"] if source.is_dir() else [source]

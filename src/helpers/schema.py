@@ -72,6 +72,7 @@ class Stage:
     sections: tuple[str, ...]  # the parts of the parameter file that its results depend on
     code: tuple[str, ...]  # the rooms that make its results; what they import counts with them
     needs_masks: bool = False  # whether every model must have gone over the cohort
+    of_masks: bool = False  # whether it has nothing to do in a study of ready-made scores
     files: tuple[str, ...] = ()  # what it writes besides tables
 
 
@@ -79,7 +80,9 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         Stage("01_cohort", (), (), ("name", "seed", "cohort"), ("cohort", "demo.phantoms")),
-        Stage("02_inference", ("01_cohort",), ("cohort",), ("models", "windows"), ("inference", "models")),
+        Stage(
+            "02_inference", ("01_cohort",), ("cohort",), ("models", "windows"), ("inference", "models"), of_masks=True
+        ),
         Stage(
             "03_performance",
             ("02_inference",),
@@ -95,6 +98,7 @@ STAGES: dict[str, Stage] = {
             ("spatial", "fairness", "metrics"),
             ("spatial",),
             needs_masks=True,
+            of_masks=True,
         ),
         Stage(
             "05_report",
@@ -499,6 +503,16 @@ TABLES: dict[str, Table] = {
             "03_performance",
             "model × organ × status",
             "model organ status scans share meaning measures",
+        ),
+        _describe(
+            "missing",
+            "fairness/missing.csv",
+            "03_performance",
+            "model × organ × attribute × group, where a model lacks results",
+            "model organ attribute group n",
+            Column("missing", "count", "people without a result where there should be one"),
+            Column("share", "number", "of the group's people"),
+            "p p_adjusted suppressed",
         ),
         _describe(
             "annotators",

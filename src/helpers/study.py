@@ -14,9 +14,10 @@ import pandas as pd
 from helpers import storage
 from helpers.errors import ParameterError, SegfairError, StageError
 from helpers.parameters import Parameters, parse_override, read_parameters
-from helpers.schema import TABLES
+from helpers.schema import STAGES, TABLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+_PLACEHOLDER = re.compile(r"(?<!\$)\{(\w+)\}")
 
 
 class Study:
@@ -74,6 +75,12 @@ class Study:
         source = self.resolve(cohort.path)
         return source if source.is_dir() else source.parent
 
+    def say_idle(self, stage: str) -> str:
+        """Return why a stage has nothing to do in this study; empty where it has."""
+        if self.parameters.cohort.has_masks or not STAGES[stage].of_masks:
+            return ""
+        return f"{stage} has nothing to do: study {self.name!r} has ready-made scores, no masks"
+
     def resolve(self, text: str) -> Path:
         """Return a path of the parameter file: ``${NAME}`` expanded, ``~`` too, relative to `root`.
 
@@ -97,6 +104,35 @@ class Study:
             return value
 
         return (self.root / Path(re.sub(r"\$\{(\w+)\}", expand, text)).expanduser()).resolve()
+
+    def find_score_files(self, pattern: str) -> list[tuple[Path, dict[str, str]]]:
+        """Return the files of a path of ``cohort.scores``, and what its placeholders are in each.
+
+        Raises
+        ------
+        ParameterError
+            It has another placeholder than ``{model}``, ``{metric}``, ``{organ}`` and ``{run}``.
+        """
+        if unknown := set(_PLACEHOLDER.findall(pattern)) - {"model", "metric", "organ", "run"}:
+            raise ParameterError(
+                f"{self.source}: cohort.scores.path: {{{unknown.pop()}}} is no placeholder: {{model}}, {{metric}}, "
+                "{organ} and {run} are"
+            )
+        resolved = self.resolve(pattern)
+        places = [place for place, part in enumerate(resolved.parts) if _PLACEHOLDER.search(part)]
+        if not places:
+            return [(resolved, {})] if resolved.exists() else []
+        root, rest = Path(*resolved.parts[: places[0]]), "/".join(resolved.parts[places[0] :])
+        pieces, seen = re.split(r"\{(\w+)\}", rest), set[str]()
+        expression = re.escape(pieces[0])
+        for name, text in zip(pieces[1::2], pieces[2::2], strict=True):
+            expression += (f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+?)") + re.escape(text)
+            seen.add(name)
+        files = {path: re.fullmatch(expression, path.relative_to(root).as_posix()) for path in self._glob(root, rest)}
+        return [(path, match.groupdict()) for path, match in files.items() if match]
+
+    def _glob(self, root: Path, rest: str) -> list[Path]:
+        return sorted(path for path in root.glob(_PLACEHOLDER.sub("*", rest)) if path.is_file())
 
     def path(self, table: str, **names: str) -> Path:
         """Return where a table of :data:`helpers.schema.TABLES` lies, present or not.

@@ -11,7 +11,8 @@ import pandas as pd
 from helpers import storage
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.numbers import find_unreadable, is_half_numeric
-from helpers.cohort.reasons import LISTED, Finding, join_kinds, name_kinds
+from helpers.cohort.reasons import LISTED, SENTENCES, Finding, join_kinds, name_kinds
+from helpers.cohort.scores import ScoreTable, match_scans, read_scores
 from helpers.cohort.sources import check_made, read_source
 from helpers.cohort.validation import Found, inspect_rows, is_asked
 from helpers.errors import SegfairError, StageError
@@ -59,7 +60,8 @@ def build_cohort(study: Study) -> StudyCohort:
         Every scan is excluded; the two files are written first, with the reasons.
     """
     raw, base = read_source(study)
-    table, found = inspect_rows(raw, base, study)
+    scores, told = _match_scores(study, raw)
+    table, found = inspect_rows(raw, base, study, scores=scores)
     for name, attribute in study.parameters.cohort.attributes.items():
         table[f"group_{name}"] = group_attribute(table[name], name, attribute)
     kinds = pd.Series([join_kinds(one.reasons) for one in found], index=table.index, dtype="str")
@@ -73,8 +75,16 @@ def build_cohort(study: Study) -> StudyCohort:
             f"every one of the {len(table)} scans is excluded, {number} of them because: {reason} "
             f"(all reasons: {study.path('exclusions')})"
         )
-    notes = _note_unreadable(raw, study.parameters.cohort) + _note_groups(table, study.parameters.cohort)
+    notes = told + _note_unreadable(raw, study.parameters.cohort) + _note_groups(table, study.parameters.cohort)
     return StudyCohort(table, exclusions, count_flow([one.reasons for one in found]), notes)
+
+
+def _match_scores(study: Study, people: pd.DataFrame) -> tuple[ScoreTable | None, list[str]]:
+    """Return the scores of a study that has them, and what is to be said of them."""
+    if study.parameters.cohort.has_masks:
+        return None, []
+    scores, notes = match_scans(read_scores(study), people["scan"])
+    return scores, [*scores.notes, *notes]
 
 
 def _note_groups(table: pd.DataFrame, cohort: Cohort) -> list[str]:
@@ -122,13 +132,17 @@ def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> Cohort
         if check_made(study):
             return CohortCheck()
         raw, base = read_source(study)
-        table, rows = inspect_rows(raw, base, study, masks=masks)
+        scores, told = _match_scores(study, raw)
+        table, rows = inspect_rows(raw, base, study, masks=masks, scores=scores)
     except SegfairError as error:
         return CohortCheck([str(error)])
     cohort = study.parameters.cohort
-    found = CohortCheck()
+    found = CohortCheck(remarks=told)
+    unscored = {SENTENCES[kind] for kind in ("scores_missing", "scores_empty")}
     for reason, part in table[~table["included"]].groupby("reason", sort=False):
-        found.problems.append(f"{_name_scans(part)} would be left out: {reason}")
+        # People beyond those who were scored are no fault of the table.
+        tell = found.remarks if reason in unscored and table["included"].any() else found.problems
+        tell.append(f"{_name_scans(part)} would be left out: {reason}")
     _tell_unusable(table, rows, found)
     _tell_unreadable(raw, cohort, found)
     _tell_absent(table, rows, cohort, found)
@@ -209,7 +223,7 @@ def _tell_unreadable(raw: pd.DataFrame, cohort: Cohort, found: CohortCheck) -> N
 
 def _tell_absent(table: pd.DataFrame, rows: list[Found], cohort: Cohort, found: CohortCheck) -> None:
     """Tell which organs no mask holds, and which ones some lack."""
-    for name, organ in cohort.organs.items():
+    for name, organ in cohort.organs.items() if cohort.has_masks else ():
         lacking = table[[name in row.absent for row in rows]]
         if len(lacking) and len(lacking) == table["included"].sum():
             place = f"labels {organ.labels}" if organ.labels else f"files {organ.files}"

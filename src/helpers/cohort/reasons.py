@@ -32,6 +32,8 @@ _REASONS = {
     "bmi_unreadable": (_UNREADABLE, "bmi is not a number"),
     "age_implausible": (_IMPLAUSIBLE, "age is not plausible"),
     "bmi_implausible": (_IMPLAUSIBLE, "bmi is not plausible"),
+    "scores_missing": ("no model has a score for this scan",) * 2,
+    "scores_empty": ("every score of this scan is empty",) * 2,
     LISTED: ("{words}", "named under cohort.exclusions.scans"),
     "reference_no_file": ("reference {error}", "there is no such reference"),
     "reference_unusable": ("reference {error}", "the reference cannot be used"),

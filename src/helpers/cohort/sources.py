@@ -14,7 +14,7 @@ from helpers.cohort.kits23 import read_kits23
 from helpers.cohort.table_files import read_table_file
 from helpers.cohort.totalsegmentator import read_totalsegmentator
 from helpers.errors import ParameterError, SegfairError
-from helpers.parameters import Cohort
+from helpers.parameters import SCORES, Cohort
 from helpers.study import Study
 
 # Words for a missing value, except in names of people and scans, and where the study uses them.
@@ -91,8 +91,11 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
             table[name] = recorded.replace(cohort.values[name]) if name in cohort.values else recorded  # noqa: PD011
             continue
         # A dataset's table need not know everything; one's own that is asked for sex must have it.
-        optional = name in ("scan", "image") or (
-            name in ("sex", "age", "bmi") and not (cohort.source == "table" and name in cohort.attributes)
+        own = cohort.source in ("table", SCORES)
+        optional = (
+            name in ("scan", "image")
+            or (name in ("sex", "age", "bmi") and not (own and name in cohort.attributes))
+            or (name in ("modality", "reference") and not cohort.has_masks)
         )
         if name in cohort.columns or not optional:
             what = "attribute " if name in cohort.attributes else "confounder " if name in cohort.confounders else ""
@@ -127,6 +130,7 @@ def _list_missing(name: str, cohort: Cohort) -> list[str]:
 
 SOURCES: dict[str, Source] = {
     "table": Source("a CSV, TSV, XLSX or Parquet table with one row per scan", _read_table),
+    SCORES: Source("a table of people with one row per scan, and tables of ready-made scores of them", _read_table),
     "totalsegmentator": Source(
         "the TotalSegmentator dataset's folders (sXXXX/ct.nii.gz or mri.nii.gz, segmentations/) and its meta.csv",
         read_totalsegmentator,

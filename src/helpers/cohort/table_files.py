@@ -10,10 +10,13 @@ import pandas as pd
 from helpers.errors import SegfairError
 
 
-def read_table_file(path: Path) -> pd.DataFrame:
-    """Read a participants table of four kinds with every value as text: ids keep their zeros."""
+def read_table_file(path: Path, what: str = "participants table", key: str = "cohort.path") -> pd.DataFrame:
+    """Read a table of four kinds with every value as text: ids keep their zeros.
+
+    `what` it is called, and the `key` of the parameter file that names it, stand in the errors.
+    """
     if not path.is_file():
-        raise SegfairError(f"{path}: no such participants table: correct cohort.path")
+        raise SegfairError(f"{path}: no such {what}: correct {key}")
     kind = path.suffix.lower()
     try:
         if kind in (".csv", ".tsv", ".txt"):
@@ -23,24 +26,22 @@ def read_table_file(path: Path) -> pd.DataFrame:
         elif kind == ".parquet":
             table = pd.read_parquet(path).map(_write_out)
         else:
-            raise SegfairError(f"{path.name}: a participants table must be .csv, .tsv, .xlsx or .parquet")
+            raise SegfairError(f"{path.name}: a {what} must be .csv, .tsv, .xlsx or .parquet")
     except pd.errors.EmptyDataError:
-        raise SegfairError(
-            f"{path.name}: the participants table is empty: it needs a header and one row per scan"
-        ) from None
+        raise SegfairError(f"{path.name}: the {what} is empty: it needs a header and one row per scan") from None
     except SegfairError:
         raise
     except (ValueError, OSError, KeyError) as error:
         told = " ".join(str(error).split())[:120]
-        raise SegfairError(f"{path.name}: the participants table cannot be read ({told})") from error
+        raise SegfairError(f"{path.name}: the {what} cannot be read ({told})") from error
     table.columns = [str(column).strip() for column in table.columns]
     for name in table.columns[table.columns.duplicated()]:
-        raise SegfairError(f"{path.name}: the participants table has two columns named {name!r}: rename one of them")
+        raise SegfairError(f"{path.name}: the {what} has two columns named {name!r}: rename one of them")
     # Spaces around a word are typing, not data; what is then empty is missing.
     table = table.map(lambda value: value.strip() if isinstance(value, str) else value)
     table = table.mask(table == "")
     if table.empty:
-        raise SegfairError(f"{path.name}: the participants table has no rows: it needs one row per scan")
+        raise SegfairError(f"{path.name}: the {what} has no rows: it needs one row per scan")
     return table
 
 

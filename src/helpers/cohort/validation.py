@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from helpers.cohort.numbers import read_numbers
 from helpers.cohort.reasons import LISTED, Finding, join_sentences
+from helpers.cohort.scores import ScoreTable
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Cohort
@@ -44,7 +45,12 @@ class _Files:
 
 
 def inspect_rows(
-    table: pd.DataFrame, base: Path, study: Study, *, masks: Mapping[str, str] | None = None
+    table: pd.DataFrame,
+    base: Path,
+    study: Study,
+    *,
+    masks: Mapping[str, str] | None = None,
+    scores: ScoreTable | None = None,
 ) -> tuple[pd.DataFrame, list[Found]]:
     """Check every scan: whether it is in, and if not why.
 
@@ -58,6 +64,8 @@ def inspect_rows(
         Where the ready-made masks of models lie, with ``{scan}`` or ``{subject}``, by the model's
         name. Existence and grid of each are checked; its voxels are read only where they are
         stored as floats, which alone can hold fractions.
+    scores : ScoreTable, optional
+        Of a study of scores, which has no files to open: who has any.
 
     Returns
     -------
@@ -72,13 +80,16 @@ def inspect_rows(
     found = [Found() for _ in range(len(table))]
     for column in ("subject", "scan", "modality"):
         table[column] = table[column].astype("str").str.strip().where(table[column].notna())
-    _check_names(table, found)
+    _check_names(table, found, with_files=cohort.has_masks)
     _check_numbers(table, cohort, found)
     _check_groups(table, cohort, found)
     _check_listed(table, cohort, found)
     for column in ("reference", "image"):
         table[column] = [_find_path(text, base) for text in table[column]]
-    _check_files(table, study, found, masks or {})
+    if scores is None:
+        _check_files(table, study, found, masks or {})
+    else:
+        _check_scored(table, scores, found)
     table.insert(0, "number", np.arange(1, len(table) + 1))
     table["included"] = [not one.reasons for one in found]
     table["reason"] = [join_sentences(one.reasons) for one in found]
@@ -86,7 +97,7 @@ def inspect_rows(
     return table, found
 
 
-def _check_names(table: pd.DataFrame, found: list[Found]) -> None:
+def _check_names(table: pd.DataFrame, found: list[Found], *, with_files: bool) -> None:
     twice = table["scan"].duplicated(keep=False) & table["scan"].notna()
     names = table[["subject", "scan", "modality", "reference"]]
     for row, (subject, scan, modality, reference) in enumerate(names.itertuples(index=False)):
@@ -99,6 +110,8 @@ def _check_names(table: pd.DataFrame, found: list[Found]) -> None:
             found[row].reasons.append(Finding("scan_no_file_name"))
         elif twice[row]:
             found[row].reasons.append(Finding("scan_used_twice"))
+        if not with_files:
+            continue
         if modality not in MODALITIES:
             got = "nothing" if pd.isna(modality) else repr(modality)
             found[row].reasons.append(Finding("modality_unknown", {"got": got}))
@@ -162,6 +175,14 @@ def _check_listed(table: pd.DataFrame, cohort: Cohort, found: list[Found]) -> No
     for one, scan in zip(found, table["scan"], strict=True):
         if scan in cohort.exclusions.scans:
             one.reasons.append(Finding(LISTED, {"words": cohort.exclusions.scans[scan]}))
+
+
+def _check_scored(table: pd.DataFrame, scores: ScoreTable, found: list[Found]) -> None:
+    """Leave out scans without any score: those in no table of scores, and those of empty cells."""
+    listed, scored = set(scores.rows["scan"]), scores.list_scored()
+    for one, scan in zip(found, table["scan"], strict=True):
+        if scan not in scored and not pd.isna(scan):
+            one.reasons.append(Finding("scores_empty" if scan in listed else "scores_missing"))
 
 
 def _find_path(text: object, base: Path) -> str | None:

@@ -38,6 +38,7 @@ from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.hypothesis_tests import adjust_p_values
 from helpers.statistics.max_t import run_max_t
+from helpers.vocabulary.measures import use_measures
 from helpers.vocabulary.verdicts import Verdict
 
 LARGEST_TABLE = 60  # cells of the intersections: with more hardly one of them holds enough people to be shown
@@ -196,6 +197,20 @@ def run_audit(
     *Verdicts* rest on Welch's intervals of all pairs of groups at Šidák's level, not on the
     bootstrap's, because their guarantees are proven there; with the p adjusted over the family.
     """
+    with use_measures(fairness.measures):
+        return _run_audit(metrics, cohort, fairness, attributes, seed, confounders, units or {}, sizes)
+
+
+def _run_audit(
+    metrics: pd.DataFrame,
+    cohort: pd.DataFrame,
+    fairness: Fairness,
+    attributes: Sequence[str],
+    seed: int,
+    confounders: Sequence[str],
+    units: Mapping[str, str],
+    sizes: pd.DataFrame | None,
+) -> Audit:
     names = list(fairness.metrics)
     if metrics.empty:
         raise SegfairError("metrics has no rows: run 03_performance again, after 01_cohort has included somebody")
@@ -209,7 +224,7 @@ def run_audit(
     volumes = None
     if fairness.adjust_for_volume:
         volumes = measure_volumes(metrics if sizes is None else sizes, scores)
-    explained = _explain(cohort, compared, volumes, fairness, seed, confounders, units or {}, notes)
+    explained = _explain(cohort, compared, volumes, fairness, seed, confounders, units, notes)
     disparity = _fill_adjusted(disparity, explained.pop("gaps"), explained["adjusted_notes"])
     if EXPECTED not in people or "dice" not in names:
         disparity = disparity.drop(columns=SIZE_COLUMNS)

@@ -66,7 +66,7 @@ def average_subjects(
     lost = joined.loc[joined["_merge"] != "both", "scan"].nunique()
     if lost:
         raise SegfairError(f"metrics has {lost} scans that the cohort does not have: run 03_performance again")
-    subjects, notes = _group_subjects(cohort, attributes)
+    subjects, notes = group_subjects(cohort, attributes)
     notes = [*infinite, *notes]
     keys = ["model", "organ", "subject"]
     # Order of models and organs as first met, so that tables and figures keep the parameter file's.
@@ -162,7 +162,7 @@ def summarise_group(values: np.ndarray) -> dict[str, np.ndarray]:
     return result
 
 
-def _group_subjects(cohort: pd.DataFrame, attributes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+def group_subjects(cohort: pd.DataFrame, attributes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """Return one row per subject: number and groups of the first scan where the group is known."""
     ordered = cohort.sort_values("number", kind="stable")
     by_subject = ordered.groupby("subject", sort=False)

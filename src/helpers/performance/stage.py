@@ -15,6 +15,7 @@ from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError
 from helpers.metrics import AnnotatorAgreement, compare_annotators, compare_masks, mark_missing, predict_dice
 from helpers.parameters import Organ
+from helpers.performance.scores import collect_scores
 from helpers.schema import TABLES
 from helpers.study import Study
 from helpers.vocabulary.measures import MEASURES, list_symmetric
@@ -48,6 +49,9 @@ class _ScanRows:
 def measure_performance(study: Study) -> pd.DataFrame:
     """Compare every prediction with its reference and write ``metrics.parquet``.
 
+    A study of ready-made scores has nothing to compare: its tables are read instead
+    (:func:`helpers.performance.scores.collect_scores`), with the measures that they hold.
+
     Where several models are annotators (``annotator: true``), each two of them are compared too,
     and ``annotators.parquet`` is written (else it is absent): one row per scan × organ × pair, with
     ``annotator_a``, ``annotator_b``, the measures of :class:`helpers.metrics.AnnotatorAgreement`,
@@ -65,6 +69,8 @@ def measure_performance(study: Study) -> pd.DataFrame:
     StageError
         An earlier stage has not run.
     """
+    if not study.parameters.cohort.has_masks:
+        return _write_metrics(study, collect_scores(study))
     included = study.read_included()
     parameters = study.parameters
     annotators = tuple(model.name for model in parameters.models if model.annotator)
@@ -92,15 +98,24 @@ def measure_performance(study: Study) -> pd.DataFrame:
         head = {"subject": row.subject, "scan": row.scan, "number": int(row.number)}
         rows += [head | values for values in result.models]
         pairs += [head | values for values in result.annotators]
-    columns = ["subject", "scan", "number", "model", "organ", *MEASURES, "dice_expected", "status", "error"]
-    metrics = add_expected_dice(pd.DataFrame(rows))[columns]
-    storage.write_table(metrics, study.path("metrics"))
-    storage.write_table(tabulate_statuses(metrics), study.path("statuses"))
+    metrics = _write_metrics(study, pd.DataFrame(rows))
     if pairs:
         columns = ["subject", "scan", "number", "organ", "annotator_a", "annotator_b", *list_symmetric()]
         storage.write_table(pd.DataFrame(pairs)[[*columns, "status", "error"]], study.path("annotators"))
     else:
         study.path("annotators").unlink(missing_ok=True)
+    return metrics
+
+
+def _write_metrics(study: Study, metrics: pd.DataFrame) -> pd.DataFrame:
+    """Write ``metrics.parquet`` and ``statuses.csv``; the expected Dice where sizes are known."""
+    if {"dice", "boundary_error_mm", "volume_ref_ml", "surface_ref_cm2"} <= set(metrics):
+        metrics = add_expected_dice(metrics)
+    own = [measure.key for measure in study.parameters.fairness.measures]
+    columns = ["subject", "scan", "number", "model", "organ", *MEASURES, *own, "dice_expected", "status", "error"]
+    metrics = metrics[[name for name in columns if name in metrics]]
+    storage.write_table(metrics, study.path("metrics"))
+    storage.write_table(tabulate_statuses(metrics), study.path("statuses"))
     return metrics
 
 
@@ -146,6 +161,10 @@ def write_audit(study: Study) -> fairness.Audit:
         confounders=cohort.confounders,
         units={name: attribute.unit for name, attribute in cohort.attributes.items() if attribute is not None},
     )
+    missing = fairness.compare_missing(
+        study.read("metrics"), study.read_included(), study.parameters.fairness, list(cohort.attributes)
+    )
+    storage.write_table(missing, study.path("missing"))
     for name in AUDIT_TABLES:
         storage.write_table(getattr(found, name), study.path(name))
     notes = {"notes": found.notes, "family": [" · ".join(test) for test in found.family]}

@@ -1,12 +1,17 @@
 """What is measured of a predicted mask: one record per measure, from which everything else derives.
 
 Names, units, directions, bounds and default margins are told here alone. To add a measure, add its
-record to :data:`MEASURES` and its value to :func:`helpers.metrics.compare_masks`.
+record to :data:`MEASURES` and its value to :func:`helpers.metrics.compare_masks`. A study of
+ready-made scores may declare measures of its own, known while that study is worked on
+(:func:`use_measures`).
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from helpers.errors import SegfairError
@@ -31,6 +36,7 @@ class Measure:
     # The largest difference between groups considered unimportant. A measure that has one is
     # compared unless the study says otherwise.
     default_margin: float | None = None
+    aliases: tuple[str, ...] = ()  # what other tables call it, in small letters and digits alone
 
     @property
     def is_score(self) -> bool:
@@ -89,6 +95,7 @@ MEASURES: dict[str, Measure] = {
             bounds=_UNIT_INTERVAL,
             symmetric=True,
             default_margin=0.02,
+            aliases=("dsc", "dicescore", "dicecoefficient", "dicesimilaritycoefficient", "f1"),
         ),
         Measure(
             "iou",
@@ -98,6 +105,7 @@ MEASURES: dict[str, Measure] = {
             higher_is_better=True,
             bounds=_UNIT_INTERVAL,
             symmetric=True,
+            aliases=("jaccard", "jaccardindex", "intersectionoverunion"),
         ),
         Measure(
             "nsd",
@@ -109,6 +117,13 @@ MEASURES: dict[str, Measure] = {
             symmetric=True,
             family="boundary",
             default_margin=0.02,
+            aliases=(
+                "surfacedice",
+                "normalisedsurfacedice",
+                "normalizedsurfacedice",
+                "normalisedsurfacedistance",
+                "normalizedsurfacedistance",
+            ),
         ),
         Measure(
             "hd95_mm",
@@ -121,6 +136,7 @@ MEASURES: dict[str, Measure] = {
             symmetric=True,
             family="boundary",
             default_margin=1.0,
+            aliases=("hd95", "hausdorff95", "95hd", "hausdorffdistance95"),
         ),
         Measure(
             "assd_mm",
@@ -131,6 +147,7 @@ MEASURES: dict[str, Measure] = {
             higher_is_better=False,
             symmetric=True,
             family="boundary",
+            aliases=("assd", "averagesymmetricsurfacedistance"),
         ),
         Measure(
             "precision",
@@ -139,6 +156,7 @@ MEASURES: dict[str, Measure] = {
             "The share of the model's mask that the expert drew too.",
             higher_is_better=True,
             bounds=_UNIT_INTERVAL,
+            aliases=("ppv", "positivepredictivevalue"),
         ),
         Measure(
             "recall",
@@ -147,6 +165,7 @@ MEASURES: dict[str, Measure] = {
             "The share of the expert's mask that the model found.",
             higher_is_better=True,
             bounds=_UNIT_INTERVAL,
+            aliases=("sensitivity", "tpr"),
         ),
         Measure(
             "volume_ref_ml",
@@ -155,6 +174,7 @@ MEASURES: dict[str, Measure] = {
             "The volume of the expert's mask.",
             "ml",
             family="volume",
+            aliases=("volumeml", "referencevolumeml", "gtvolumeml"),
         ),
         Measure(
             "volume_pred_ml",
@@ -163,6 +183,7 @@ MEASURES: dict[str, Measure] = {
             "The volume of the model's mask.",
             "ml",
             family="volume",
+            aliases=("predictedvolumeml", "predvolumeml"),
         ),
         Measure(
             "volume_error_ml",
@@ -184,6 +205,7 @@ MEASURES: dict[str, Measure] = {
             "The area of the expert's outline.",
             "cm²",
             family="volume",
+            aliases=("surfacecm2", "surfaceareacm2", "referencesurfacecm2", "surfacearearefcm2"),
         ),
         Measure(
             "boundary_error_mm",
@@ -196,9 +218,39 @@ MEASURES: dict[str, Measure] = {
             symmetric=True,
             family="boundary",
             default_margin=0.5,
+            aliases=("boundaryerror",),
         ),
     )
 }
+
+
+# Declared by the study that is worked on at this moment.
+_declared: dict[str, Measure] = {}
+
+
+def set_measures(declared: Iterable[Measure]) -> None:
+    """Make a study's own measures known, and those of any other study unknown.
+
+    For a notebook's kernel, in which one study is worked on; elsewhere :func:`use_measures`.
+    """
+    global _declared
+    _declared = {measure.key: measure for measure in declared}
+
+
+@contextmanager
+def use_measures(declared: Iterable[Measure]) -> Iterator[None]:
+    """Make a study's own measures known within a block."""
+    before = _declared
+    set_measures(declared)
+    try:
+        yield
+    finally:
+        set_measures(before.values())
+
+
+def list_measures() -> Mapping[str, Measure]:
+    """Return every measure that is known now by its key: ours, then those the study declares."""
+    return MEASURES | _declared
 
 
 def find_measure(key: str) -> Measure:
@@ -209,21 +261,40 @@ def find_measure(key: str) -> Measure:
     SegfairError
         There is no such measure.
     """
-    if key not in MEASURES:
+    known = list_measures()
+    if key not in known:
         check_score(key)  # which refuses it
-    return MEASURES[key]
+    return known[key]
 
 
-def check_score(key: str) -> str:
-    """Return the key of a measure by which groups can be compared; a SegfairError for any other."""
-    if key not in list_scores():
-        raise SegfairError(f"metrics must be among {', '.join(list_scores())}; got {key!r}")
+def find_alias(name: str, declared: Iterable[str] = ()) -> str | None:
+    """Return the key of the measure that a table calls `name`; None where it is no measure.
+
+    Capitals, spaces and marks make no difference: ``DSC`` and ``Dice score`` are ``dice``. The keys
+    in `declared` are known too.
+    """
+    plain = _spell_plainly(name)
+    for key in declared:
+        if _spell_plainly(key) == plain:
+            return key
+    return next((key for key, one in MEASURES.items() if plain in (_spell_plainly(key), *one.aliases)), None)
+
+
+def _spell_plainly(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def check_score(key: str, declared: Iterable[str] = ()) -> str:
+    """Return the key of a score, ours or one in `declared`; a SegfairError for any other."""
+    known = [*(name for name, measure in MEASURES.items() if measure.is_score), *declared]
+    if key not in known:
+        raise SegfairError(f"metrics must be among {', '.join(known)}; got {key!r}")
     return key
 
 
 def list_scores() -> list[str]:
     """Return the measures by which groups can be compared."""
-    return [key for key, measure in MEASURES.items() if measure.is_score]
+    return [key for key, measure in list_measures().items() if measure.is_score]
 
 
 def list_symmetric() -> list[str]:

@@ -39,6 +39,7 @@ class Status:
     key: str
     meaning: str  # what happened
     counts_as: str  # what it counts as in means and gaps
+    of_scores: bool | None = False  # of ready-made scores (True), of masks (False), or of both (None)
 
     def describe(self) -> str:
         """Return both, as tables hold them."""
@@ -65,7 +66,7 @@ def _say_scores(key: str) -> str:
 STATUSES: dict[str, Status] = {
     status.key: status
     for status in (
-        Status("ok", "both masks hold the organ", "everything is measured"),
+        Status("ok", "the organ has a result", "everything is measured", of_scores=None),
         Status(
             "prediction_empty",
             "the model drew nothing where the expert drew the organ",
@@ -83,14 +84,52 @@ STATUSES: dict[str, Status] = {
             "left out of every mean, never counted as 0",
         ),
         Status("failed", "the masks could not be compared", "left out of every mean, never counted as 0"),
+        Status(
+            "scored_zero",
+            "the model's overlap is 0: it missed the organ",
+            "scores of overlap are 0, as given; distances count only where they are given",
+            of_scores=True,
+        ),
+        Status(
+            "empty_as_zero",
+            "the cell is empty, which this study declares to be a missed organ (empty: zero)",
+            "scores of overlap are 0; distances are not defined",
+            of_scores=True,
+        ),
+        Status(
+            "score_missing",
+            "the model has no score, where another model has one",
+            "left out of every mean, never counted as 0",
+            of_scores=True,
+        ),
+        Status(
+            "not_scored",
+            "no model has a score: the organ is not in the reference, or was not scored",
+            "nothing is scored: left out of every mean",
+            of_scores=True,
+        ),
+        Status(
+            "zero_unconfirmed",
+            "the model has a 0 where no other model has a score: the organ is taken not to be in the reference",
+            "nothing is scored: left out of every mean",
+            of_scores=True,
+        ),
     )
 }
 
 
+# In these the model has no result for an organ that can be scored.
+LACKING = ("prediction_missing", "failed", "score_missing")
+# In these the organ cannot be scored for any model.
+UNSCORED = ("reference_empty", "both_empty", "not_scored", "zero_unconfirmed")
+
+
 def say_measures(status: str) -> str:
     """Say which measures have a value in a case, and which value where it is by convention."""
-    if status == "ok":
+    if status in ("ok", "scored_zero"):
         return "all"
+    if status == "empty_as_zero":
+        return "scores of overlap = 0"
     known = EMPTY_CASES.get(status, {})
     said = [f"{name} = {value:g}" if value is not MEASURED else f"{name} measured" for name, value in known.items()]
     return ", ".join(said) or "none"
