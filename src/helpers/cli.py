@@ -84,6 +84,36 @@ def check(params: Params, override: Override = None) -> None:
 
 
 @app.command()
+def audit(
+    scores: Annotated[
+        str,
+        typer.Argument(
+            help="A table of ready-made scores, or several: 'scores/{model}/{metric}.csv'.", show_default=False
+        ),
+    ],
+    people: Annotated[Path, typer.Option("--people", help="The table of people.", show_default=False)],
+    attributes: Annotated[
+        str, typer.Option("--attributes", help="Whose groups are compared: columns of the table of people.")
+    ] = "sex,age",
+    name: Annotated[str | None, typer.Option("--name", help="The study's name.", show_default=False)] = None,
+    override: Override = None,
+) -> None:
+    """Audit ready-made scores: write a parameter file for them here, and run it."""
+    from helpers.cohort import write_audit_file
+    from helpers.parameters import parse_override
+    from helpers.pipeline import run_study, select_stages
+    from helpers.study import load_study
+
+    wanted = [one.strip() for one in attributes.split(",") if one.strip()]
+    path = write_audit_file(scores, people, wanted, folder=Path.cwd(), name=name)
+    typer.echo(f"parameters: {_relative(path)} (edit it to change groups, margins or names)")
+    overrides = dict(parse_override(text) for text in override or [])
+    study = load_study(path, overrides)
+    report = run_study(study, overrides=overrides, stages=select_stages(), force=False, say=typer.echo)
+    typer.echo(f"report: {_relative(report)}")
+
+
+@app.command()
 def report(
     output_dir: Annotated[
         Path, typer.Argument(help="A study's output folder, such as outputs/demo.", show_default=False)

@@ -3,10 +3,12 @@
 from helpers.cohort.build import CohortCheck, StudyCohort, build_cohort, check_cohort
 from helpers.cohort.description import count_missing, count_overlaps, describe_cohort
 from helpers.cohort.grouping import group_attribute
-from helpers.cohort.scores import ScoreTable, match_scans, read_scores
+from helpers.cohort.proposal import write_audit_file
+from helpers.cohort.scores import ScoreTable, list_given_scores, match_scans, read_scores
 from helpers.cohort.sources import SOURCES
 
 __all__ = [
     "SOURCES", "CohortCheck", "ScoreTable", "StudyCohort", "build_cohort", "check_cohort", "count_missing",
-    "count_overlaps", "describe_cohort", "group_attribute", "match_scans", "read_scores",
+    "count_overlaps", "describe_cohort", "group_attribute", "list_given_scores", "match_scans",
+    "read_scores", "write_audit_file",
 ]  # fmt: skip

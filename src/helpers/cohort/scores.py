@@ -19,7 +19,7 @@ from helpers.cohort.table_files import read_table_file
 from helpers.errors import SegfairError
 from helpers.parameters import RESERVED_ORGAN, Scores
 from helpers.study import Study
-from helpers.vocabulary.measures import find_alias, find_measure, use_measures
+from helpers.vocabulary.measures import find_alias, find_measure, spell_plainly, use_measures
 from helpers.vocabulary.words import count, list_words
 
 KEYS = ("scan", "model", "organ")
@@ -27,15 +27,18 @@ SIZES = ("volume_ref_ml", "surface_ref_cm2")  # of the reference: the same for e
 # What follows from measures that are given.
 DERIVED = {"boundary_error_mm": {"dice", *SIZES}, "volume_error_ml": {"volume_ref_ml", "volume_pred_ml"}}
 # What columns are taken for where the study does not name them, in small letters and digits alone.
+SCAN_NAMES = (
+    "scan", "scanid", "case", "caseid", "imageid", "image", "id", "name", "subject", "subjectid", "patient",
+    "patientid", "filename", "file",
+)  # fmt: skip
 _ALIASES = {
-    "scan": ("scan", "scanid", "case", "caseid", "imageid", "image", "id", "name", "subject", "subjectid", "patient",
-             "patientid", "filename", "file"),
+    "scan": SCAN_NAMES,
     "model": ("model", "method", "algorithm", "network", "architecture"),
     "organ": ("organ", "structure", "class", "label", "region"),
     "run": ("run", "seed", "repeat", "repetition"),
     "metric": ("metric", "measure"),
     "value": ("value", "score"),
-}  # fmt: skip
+}
 _SUMMARIES = ("mean", "average", "avg", "overall", "total", RESERVED_ORGAN)  # columns that are no organ
 _OF_PEOPLE = ("sex", "age", "bmi", "modality", "person")
 _ONLY_MODEL, _ONLY_ORGAN = "model", "organ"  # names where no table gives one
@@ -73,6 +76,22 @@ def read_scores(study: Study) -> ScoreTable:
         outside its measure's range, a scan has two rows, or a metric, model or organ that the study
         asks for is not there.
     """
+    table, given = _read_rows(study)
+    if missing := [name for name in study.parameters.fairness.metrics if name not in given]:
+        raise SegfairError(
+            f"the tables of scores hold no {list_words(missing, last='or')}: list what they hold under "
+            f"fairness.metrics ({', '.join(given)})"
+        )
+    return table
+
+
+def list_given_scores(study: Study) -> list[str]:
+    """Return the measures that a study's tables of scores give, whatever the study asks for."""
+    return _read_rows(study)[1]
+
+
+def _read_rows(study: Study) -> tuple[ScoreTable, list[str]]:
+    """Return the scores, and which measures groups can be compared by are given or follow."""
     wanted = study.parameters.cohort.scores
     if wanted is None:
         raise SegfairError(f"{study.source.name}: has no ready-made scores (cohort.scores)")
@@ -87,12 +106,7 @@ def read_scores(study: Study) -> ScoreTable:
         table = ScoreTable(_spread(cells), notes)
         given = [name for name in table.measures if find_measure(name).is_score]
     given += [name for name, needed in DERIVED.items() if needed <= set(table.measures) and name not in given]
-    if missing := [name for name in study.parameters.fairness.metrics if name not in given]:
-        raise SegfairError(
-            f"the tables of scores hold no {list_words(missing, last='or')}: list what they hold under "
-            f"fairness.metrics ({', '.join(given)})"
-        )
-    return table
+    return table, given
 
 
 def match_scans(scores: ScoreTable, people: pd.Series) -> tuple[ScoreTable, list[str]]:
@@ -228,7 +242,7 @@ class _Reader:
 
     def _is_aside(self, column: str) -> bool:
         roles = {alias for aliases in _ALIASES.values() for alias in aliases}
-        return column.startswith("Unnamed:") or column in self.people or _spell(column) in roles
+        return column.startswith("Unnamed:") or column in self.people or spell_plainly(column) in roles
 
     def _find_roles(self, table: pd.DataFrame, path: Path, told: Mapping[str, str]) -> dict[str, str]:
         """Return the columns that say what a score is of, by role; none that the path tells."""
@@ -236,9 +250,10 @@ class _Reader:
         # Several tables need not hold the same columns, but one alone must.
         if absent and not told and len(self.wanted.path) == 1:
             raise SegfairError(
-                f"{path.name}: has no column {absent[0]!r}, which cohort.scores.columns names; it has {', '.join(table)}"
+                f"{path.name}: has no column {absent[0]!r}, which cohort.scores.columns names; it has "
+                f"{', '.join(table)}"
             )
-        plain = {_spell(column): column for column in reversed(list(table))}
+        plain = {spell_plainly(column): column for column in reversed(list(table))}
         found = {}
         for role, aliases in _ALIASES.items():
             if role in told:
@@ -248,10 +263,6 @@ class _Reader:
             elif (alias := next((alias for alias in aliases if alias in plain), None)) is not None:
                 found[role] = plain[alias]
         return found
-
-
-def _spell(column: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", column.lower())
 
 
 def _rename(cells: pd.DataFrame, wanted: Scores, study: Study) -> pd.DataFrame:
@@ -314,8 +325,8 @@ def _check_ranges(cells: pd.DataFrame) -> None:
             continue
         first = outside.iloc[0]
         told = (
-            f"the tables of scores have {metric} {first['value']:g} ({_name_cell(first)}), outside {low:g} to {high:g}, "
-            f"in {len(outside)} of {int(values.notna().sum())} scores"
+            f"the tables of scores have {metric} {first['value']:g} ({_name_cell(first)}), outside {low:g} to "
+            f"{high:g}, in {len(outside)} of {int(values.notna().sum())} scores"
         )
         if (low, high) == (0.0, 1.0) and values.min() >= 0 and values.max() <= 100:
             raise SegfairError(f"{told}: if they are percent, write cohort.scores.percent: [{metric}]")

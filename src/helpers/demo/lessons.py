@@ -50,7 +50,7 @@ def tabulate_same_error(
         One row per organ, the one that loses most last: ``organ``; of each group the mean
         ``volume, <group> (ml)`` and ``Dice, <group>``; ``gap`` between the highest and the lowest
         mean Dice. To be read, hence rounded to millilitres and thousandths. A subject with several
-        scans counts once, with their mean. Where no group is large enough, one column ``note``.
+        scans counts once, with their mean. One column ``note`` where no group is large enough, or no size known.
 
     Raises
     ------
@@ -62,6 +62,8 @@ def tabulate_same_error(
     Dice = 1 − δS/(2V) with the organ's own volume V and surface S
     (:func:`helpers.metrics.predict_dice`). No model has any part in it.
     """
+    if not {"volume_ref_ml", "surface_ref_cm2"} <= set(metrics):
+        return pd.DataFrame({"note": ["The organs' volumes and surfaces are not known: the table takes both."]})
     known = [name.removeprefix("group_") for name in cohort if name.startswith("group_")]
     attribute = attribute or ("sex" if "sex" in known else next(iter(known), None))
     column = f"group_{attribute}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from helpers.figures.panels import (
+    MANY_MODELS,
     POINTED_AT,
     break_words,
     draw_nothing,
@@ -22,6 +25,7 @@ from helpers.figures.style import PALETTE
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import format_p, format_value, name_for_people, name_organ, state_estimate
 
+_MOST_ROWS = 30  # comparisons drawn where there are many models
 UNBALANCED = 0.1  # SD; Austin 2009, Statistics in Medicine 28:3083
 _TOO_SMALL = "No groups are large enough to be compared."
 _RAW = Mark("raw gap", "gap", ("gap_low", "gap_high"), PALETTE[6], "circle")
@@ -41,7 +45,8 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str) -> go.Figure:
     """Plot the gap between the best and the worst group with its interval, per organ and model.
 
     `disparity` is ``fairness/disparity.csv``. One panel for each attribute; shaded: the margin on
-    both sides of zero. What could not be compared is named beneath.
+    both sides of zero. What could not be compared is named beneath. Of many models only the surest
+    comparisons are drawn, in one panel.
     """
     title = f"Gap in {find_measure(metric).name} between the best and the worst group"
     part = _select(disparity, metric)
@@ -49,6 +54,9 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str) -> go.Figure:
     if drawn.empty:
         return draw_nothing(title, _TOO_SMALL)
     marks = list_marks("gap", ("gap_low", "gap_high"), {name: {"model": name} for name in part["model"]})
+    if len(marks) > MANY_MODELS:
+        part = drawn = _pick_surest(drawn, [f"{row.model} · {row.row}" for row in drawn.itertuples()])
+        marks = [_RAW]
     grid = draw_rows(
         drawn,
         dict.fromkeys(drawn["attribute"], marks),
@@ -119,6 +127,10 @@ def plot_model_gaps(model_gaps: pd.DataFrame, metric: str) -> go.Figure:
         for first, second in zip(drawn["model_a"], drawn["model_b"], strict=True)
     }
     marks = list_marks("gap", ("low", "high"), pairs)
+    if len(marks) > MANY_MODELS * (MANY_MODELS - 1) // 2:
+        names = [f"{row.model_a} − {row.model_b} · {row.row}" for row in drawn.itertuples()]
+        part = drawn = _pick_surest(drawn, names)
+        marks = [replace(_RAW, name="difference of gaps", ends=("low", "high"))]
     grid = draw_rows(
         drawn,
         dict.fromkeys(drawn["attribute"], marks),
@@ -184,6 +196,15 @@ def _select(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return a metric's rows, each with its organ's name beside it."""
     part = table[table["metric"] == metric]
     return part.assign(row=[name_organ(organ) for organ in part["organ"]])
+
+
+def _pick_surest(drawn: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return the comparisons with the smallest p, each a row by name, as of one attribute."""
+    by = [name_for_people(str(attribute)) for attribute in drawn["attribute"]]
+    named = drawn.assign(row=[f"{name} by {attribute}" for name, attribute in zip(names, by, strict=True)])
+    surest = named.sort_values(["p_adjusted", "p"], kind="stable").head(_MOST_ROWS)
+    title = f"the surest {len(surest)} of {len(drawn):,} comparisons" if len(surest) < len(drawn) else "all comparisons"
+    return surest.assign(attribute=title)
 
 
 def _explain_gap(row: dict[str, Any], mark: Mark, metric: str) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from helpers.figures.panels import (
+    MANY_MODELS,
     POINTED_AT,
     QUIET,
     break_words,
@@ -147,13 +148,17 @@ def plot_trend_curves(trends: pd.DataFrame, trend_tests: pd.DataFrame, metric: s
         reasons = [note for note in tests["note"].dropna() if note]
         title = f"{short} over continuous attributes"
         return draw_nothing(title, reasons[0] if reasons else "No curve was fitted: no attribute is a number.")
-    models = list(dict.fromkeys([*tests["model"], *curves["model"]]))
+    every = list(dict.fromkeys([*tests["model"], *curves["model"]]))
     several = len({name for name, _ in choices}) > 1
     figures = {}
     for name, where in choices:
         label = f"{name_for_people(name)} · {name_organ(where)}" if several else name_organ(where)
         here, tested = (table[(table["organ"] == where) & (table["attribute"] == name)] for table in (curves, tests))
         title, menu = f"{short} over {name_for_people(name)}: {name_organ(where)}", len(choices) > 1
+        surest = tested.sort_values("p_trend", kind="stable")["model"].head(MANY_MODELS)
+        models = every if len(every) <= MANY_MODELS else list(surest)
+        if len(models) < len(every):
+            title += f", the surest trends of {len(every)} models"
         figures[label] = _draw_trends(here, tested, models, name, metric, title, menu=menu)
     return offer_choices(figures)
 

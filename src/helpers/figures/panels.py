@@ -79,6 +79,10 @@ def make_grid(
     return PanelGrid(figure, len(titles), columns, body)
 
 
+# With more models than these, figures and pages show what is surest and fold the rest.
+MANY_MODELS = 6
+
+
 def list_ticks(names: Sequence[str], *, down: bool = False, room: float = 0.6) -> dict[str, Any]:
     """Return an axis of names at 0, 1, 2 …, to the right or `down`, with `room` at both ends."""
     ends = [-room, len(names) - 1 + room]

@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.figures.panels import put_first
+from helpers.figures.panels import MANY_MODELS, put_first
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import Verdict, find_p, find_reach, holds_zero, read_verdict
 from helpers.vocabulary.words import (
     POOLED,
     format_interval,
+    format_number,
     format_p,
     format_value,
     is_known,
@@ -32,6 +33,11 @@ _STYLE = (
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
 .verdicts .models.wide { grid-template-columns: minmax(0, 1fr); }
 .verdicts .wide table { min-width: 44rem; }
+.verdicts .overview { margin: 0 0 1rem; }
+.verdicts .overview table { min-width: 44rem; }
+.verdicts .overview td { height: 1.5rem; padding: 0 .3rem; white-space: nowrap; }
+.verdicts .overview tbody th { padding: 0 .25rem; }
+.verdicts details { margin: .5rem 0 .75rem; }
 .verdicts .scroll { min-width: 0; overflow-x: auto; }
 .verdicts table { width: 100%; table-layout: fixed; font-size: 12.8px; border-collapse: separate; border-spacing: 2px; }
 .verdicts caption { caption-side: top; text-align: left; font-size: 15px; font-weight: 600; padding: 0 0 .35rem;
@@ -120,6 +126,19 @@ def draw_verdicts(
             f'<table><caption>{_write(model)}</caption><thead><tr><th scope="col">organ</th>{head}</tr></thead>'
             f"<tbody>{''.join(lines)}</tbody></table></div>"
         )
+    models, wide = list(dict.fromkeys(part["model"])), " wide" * (len(columns) > 4)
+    grid = f'<div class="models{wide}">{"".join(tables)}</div>'
+    how = "One table per model."
+    if len(models) > MANY_MODELS:
+        overview = [_draw_overview(found, models, rows, column, caption, alpha) for column in columns]
+        grid = (
+            f"{''.join(overview)}<details><summary>One table per model, with groups and intervals</summary>{grid}"
+            "</details>"
+        )
+        how = (
+            "One table per attribute, a row per model; a number is the gap where a difference is shown. Beneath, "
+            "folded, one table per model."
+        )
     key = "".join(
         f'<li><span class="swatch tone-{verdict.tone}" aria-hidden="true">{verdict.sign}</span> '
         f"{verdict.word}: {verdict.meaning}</li>"
@@ -135,13 +154,41 @@ def draw_verdicts(
     )
     return VerdictMatrix(
         f'<figure class="verdicts"><figcaption>{caption}</figcaption>'
-        f'<div class="models{" wide" * (len(columns) > 4)}">{"".join(tables)}</div>'
-        f'<ul aria-label="Signs and colours">{key}</ul><p class="how"><strong>How to read this.</strong> One table per '
-        "model. Each cell compares the groups of one attribute for one organ: it names the group with the worst mean "
+        f"{grid}"
+        f'<ul aria-label="Signs and colours">{key}</ul><p class="how"><strong>How to read this.</strong> {how} '
+        "Each cell compares the groups of one attribute for one organ: it names the group with the worst mean "
         f"{name} and the distance to the best group, in brackets the 95 % interval; an inconclusive cell gives the "
         f"largest gap that cannot be ruled out. Signs and words say what the colours say. {margin}Equivalent (=) is "
         "decided by two one-sided tests at 5 %, so a 95 % interval may reach a little beyond the margin."
         f"{' Point at a cell for more.' * hover}</p></figure>"
+    )
+
+
+def _draw_overview(
+    found: Mapping[tuple[str, str, str], Mapping[str, Any]],
+    models: Iterable[str],
+    organs: Iterable[str],
+    attribute: str,
+    caption: str,
+    alpha: float,
+) -> str:
+    """Return one attribute's verdicts, models by organs: a sign, and the gap where one is shown."""
+    organs = list(organs)
+    head = "".join(f'<th scope="col">{_write(name_organ(organ))}</th>' for organ in organs)
+    lines = []
+    for model in models:
+        cells = []
+        for row in (found.get((model, organ, attribute), {}) for organ in organs):
+            verdict = read_verdict(row, alpha)
+            size = f" {format_number(row['gap'], str(row['metric']))}" if verdict.shows_difference else ""
+            told = f"{verdict.word}: {describe_cell(row, verdict)}".removesuffix(": ")
+            cells.append(f'<td class="tone-{verdict.tone}" title="{_write(told)}"><b>{verdict.sign}{size}</b></td>')
+        lines.append(f'<tr><th scope="row">{_write(model)}</th>{"".join(cells)}</tr>')
+    by = f"by {name_for_people(attribute)}"
+    return (
+        f'<div class="scroll overview" tabindex="0" role="region" aria-label="{_write(f"{by}: {caption}")}">'
+        f'<table><caption>{_write(by)}</caption><thead><tr><th scope="col">model</th>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 

@@ -53,6 +53,7 @@ class Outputs:
     trends: pd.DataFrame | None = None
     trend_tests: pd.DataFrame | None = None
     intersections: pd.DataFrame | None = None
+    missing: pd.DataFrame | None = None
     model_gaps: pd.DataFrame | None = None
     agreement: pd.DataFrame | None = None  # of annotators and of repeated prompts
     against_agreement: pd.DataFrame | None = None
@@ -79,9 +80,37 @@ class Outputs:
         """Return the names that a study's page shows: title, models, organs, attributes, groups."""
         cohort, table = self.parameters.cohort, self.included
         names = [self.parameters.title or "", self.parameters.name, *cohort.organs, *cohort.attributes]
-        names += [*cohort.confounders, *(f"{model.name} {model.kind}" for model in self.parameters.models)]
+        names += [*cohort.confounders, *self.models, *(model.kind for model in self.parameters.models), *self.organs]
         groups = (list_groups(table[key]) for key in table if key.startswith("group_"))
         return [*names, *itertools.chain.from_iterable(groups)]
+
+    @cached_property
+    def has_masks(self) -> bool:
+        """Whether masks were compared, rather than ready-made scores read."""
+        return self.parameters.cohort.has_masks
+
+    @cached_property
+    def knows_size(self) -> bool:
+        """Whether the organs' sizes are known, and with them what they explain of a gap."""
+        return self.metrics is not None and "dice_expected" in self.metrics
+
+    @cached_property
+    def knows_distance(self) -> bool:
+        """Whether anything was measured in millimetres."""
+        return self.metrics is not None and any(name.endswith("_mm") for name in self.metrics)
+
+    @cached_property
+    def models(self) -> list[str]:
+        """The names of the models: the study's, or those that its tables of scores name."""
+        return [model.name for model in self.parameters.models] or self._list_scored("model")
+
+    @cached_property
+    def organs(self) -> list[str]:
+        """The organs: the study's, or those that its tables of scores name."""
+        return list(self.parameters.cohort.organs) or self._list_scored("organ")
+
+    def _list_scored(self, name: str) -> list[str]:
+        return [] if self.metrics is None else list(dict.fromkeys(self.metrics[name]))
 
     @property
     def is_phantoms(self) -> bool:

@@ -273,14 +273,15 @@ def find_alias(name: str, declared: Iterable[str] = ()) -> str | None:
     Capitals, spaces and marks make no difference: ``DSC`` and ``Dice score`` are ``dice``. The keys
     in `declared` are known too.
     """
-    plain = _spell_plainly(name)
+    plain = spell_plainly(name)
     for key in declared:
-        if _spell_plainly(key) == plain:
+        if spell_plainly(key) == plain:
             return key
-    return next((key for key, one in MEASURES.items() if plain in (_spell_plainly(key), *one.aliases)), None)
+    return next((key for key, one in MEASURES.items() if plain in (spell_plainly(key), *one.aliases)), None)
 
 
-def _spell_plainly(name: str) -> str:
+def spell_plainly(name: str) -> str:
+    """Return a name's letters and digits alone, in small letters."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 

@@ -17,6 +17,7 @@ from helpers.report.sections.methods import compose_methods, read_date
 from helpers.report.sections.people import compose_people
 from helpers.report.sections.performance import compose_performance
 from helpers.report.sections.spatial import compose_spatial
+from helpers.vocabulary.measures import use_measures
 from helpers.vocabulary.words import name_for_people
 
 _COMPOSERS: tuple[Callable[[Outputs], ReportSection], ...] = (
@@ -36,8 +37,10 @@ def compose_report(folder: Path) -> Report:
 def compose_outputs(outputs: Outputs) -> Report:
     """Put together the report of what :func:`read_outputs` found."""
     parameters = outputs.parameters
+    with use_measures(parameters.fairness.measures):
+        sections = tuple(compose(outputs) for compose in _COMPOSERS)
     return Report(
         title=parameters.title or name_for_people(parameters.name),
         subtitle=f"For whom do the segmentation models work worse? · {read_date(outputs)} · segfair {__version__}",
-        sections=tuple(compose(outputs) for compose in _COMPOSERS),
+        sections=sections,
     )

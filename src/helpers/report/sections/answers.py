@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from helpers.figures.panels import MANY_MODELS
 from helpers.figures.verdict_matrix import draw_verdicts
 from helpers.report.blocks import Block, Bullets, Heading, Note, ReportFinding, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
@@ -16,6 +17,7 @@ from helpers.report.sections.questions import (
     tabulate_overall,
     tell_failures,
     tell_groups,
+    tell_uneven_missing,
 )
 from helpers.report.sections.spatial import locate_differences
 from helpers.report.sentences import gaps as tell
@@ -25,8 +27,9 @@ from helpers.report.sentences.study import (
     describe_no_statistics,
     describe_people,
     describe_prompts,
+    describe_scores_alone,
 )
-from helpers.vocabulary.measures import MEASURES, find_measure
+from helpers.vocabulary.measures import find_measure, list_scores
 from helpers.vocabulary.verdicts import read_verdict
 from helpers.vocabulary.words import list_words, name_organ, start_sentence
 
@@ -67,7 +70,7 @@ def _answer(outputs: Outputs) -> list[Block]:
     blocks, metrics = _tell_who(outputs), outputs.metrics
     if metrics is None:
         return [*blocks, Note("How well the models do has not been measured (03_performance has not been run).")]
-    if metrics[[name for name in MEASURES if name in metrics and MEASURES[name].is_score]].isna().all(axis=None):
+    if metrics[[name for name in list_scores() if name in metrics]].isna().all(axis=None):
         nothing = "Nothing could be measured: no model has a mask that could be compared with the expert's."
         return [*blocks, Note(nothing, "warning"), *tell_failures(outputs)]
     if not outputs.is_compared:
@@ -79,10 +82,17 @@ def _answer(outputs: Outputs) -> list[Block]:
 
 
 def _tell_who(outputs: Outputs) -> list[Block]:
-    included, models = outputs.included, outputs.parameters.models
-    people, scans, names = included["person"].nunique(), len(included), [model.name for model in models]
-    annotators = [model.name for model in models if model.annotator]
-    whom = describe_people(people, scans, names, phantoms=outputs.is_phantoms, annotators=annotators)
+    included = outputs.included
+    people, scans = included["person"].nunique(), len(included)
+    annotators = [model.name for model in outputs.parameters.models if model.annotator]
+    whom = describe_people(
+        people,
+        scans,
+        outputs.models,
+        phantoms=outputs.is_phantoms,
+        annotators=annotators,
+        masks=outputs.has_masks,
+    )
     prompts = describe_prompts(outputs.prompts, outputs.ready_made)
     blocks: list[Block] = [Text(whom, lead="Which models, whose scans?"), Bullets(tuple(tell_groups(outputs)))]
     return [*blocks, Text(prompts)] if prompts else blocks
@@ -90,15 +100,20 @@ def _tell_who(outputs: Outputs) -> list[Block]:
 
 def _tell_answers(outputs: Outputs) -> list[Block]:
     fairness, rows, found = outputs.parameters.fairness, outputs.comparisons, outputs.found
-    names, alpha = [model.name for model in outputs.parameters.models], fairness.alpha
+    names, alpha = outputs.models, fairness.alpha
     parts = {name: rows[rows["model"] == name] for name in names}
+    blocks: list[Block] = [Heading("For whom does it work worse, and by how much?")]
+    if len(names) > MANY_MODELS:
+        blocks.append(Text(tell.describe_many_models(parts, alpha)))
+        named = {row["model"] for row in found}
+        names = [name for name in names if name in named]
     told = [tell.describe_model(name, parts[name], alpha=alpha, levels=outputs.levels) for name in names]
-    blocks: list[Block] = [Heading("For whom does it work worse, and by how much?"), Bullets(tuple(told))]
+    blocks += [Bullets(tuple(told))] * bool(told)
     disparity = outputs.disparity if outputs.disparity is not None else pd.DataFrame()
     others = tell.describe_other_measures(disparity, outputs.main_metric, fairness.alpha)
     if others:
         blocks.append(Text(others))
-    organs, attributes = outputs.parameters.cohort.organs, outputs.attributes
+    organs, attributes = outputs.organs, outputs.attributes
     blocks.append(draw_verdicts(rows, outputs.main_metric, alpha=fairness.alpha, organs=organs, attributes=attributes))
     if found:
         which = "The differences shown" if len(found) <= _MOST_FINDINGS else "The gravest differences"
@@ -117,10 +132,13 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
 def _tell_unknowns(outputs: Outputs, rows: pd.DataFrame) -> list[str]:
     said = [
         "That nobody is served worse: a difference that was not shown may still be there.",
+        *tell_uneven_missing(outputs, most=3),
         *tell.describe_unknowns(rows, outputs.parameters.fairness.alpha),
-        "Why a group does worse. Gaps can be adjusted for organ size and for what was recorded, as above; not for "
-        "what was not recorded.",
+        "Why a group does worse. Gaps can be adjusted for "
+        f"{'organ size and for ' * outputs.knows_size}what was recorded, as above; not for what was not recorded.",
     ]
+    if not outputs.has_masks:
+        said.append(describe_scores_alone(size=outputs.knows_size, millimetres=outputs.knows_distance))
     if outputs.prompts:
         said.append("How the models would do with a clinician's own prompts: worse than here, by an unknown amount.")
     small = [f"“{group}”" for groups in outputs.small.values() for group in sorted(groups)]

@@ -70,7 +70,9 @@ def _answer_claim(outputs: Outputs) -> dict[str, str]:
         "model's training data is not recorded",
         "21 Intended sample size": f"the minimum detectable difference (power {fairness.power:g}) stands beside every "
         "comparison; a calculation beforehand is not recorded",
-        "22 Models": list_words(f"{model.name} ({model.kind})" for model in parameters.models),
+        "22 Models": list_words(
+            [f"{model.name} ({model.kind})" for model in parameters.models] or outputs.models,
+        ),
         "23 Software": f"segfair {__version__}{packages if outputs.run.get('packages') else ''}",
         "28 Metrics of performance": list_words(find_measure(name).long_name for name in fairness.metrics),
         "29 Significance and uncertainty": f"95 % bootstrap intervals over people, {CORRECTIONS[fairness.correction]} "
@@ -79,7 +81,9 @@ def _answer_claim(outputs: Outputs) -> dict[str, str]:
         "35 Numbers included and excluded": _tell_flow(outputs),
         "36 Demographic characteristics": _refer(outputs.cohort is not None, _WHO),
         "37 Performance with uncertainty": _refer(outputs.is_compared, f"{_PERFORMANCE}, overall and by group"),
-        "39 Failure analysis": _refer(outputs.inference is not None, f"“Left out” in this report: {failures}"),
+        "39 Failure analysis": _refer(
+            outputs.inference is not None or not outputs.has_masks, f"“Left out” in this report: {failures}"
+        ),
         "40 Limitations": _LIMITS,
         "43 Availability of software, models, data": f"segfair {__version__} is open source (Apache-2.0); models and "
         "data: not recorded",
@@ -116,18 +120,21 @@ def _answer_metrics_reloaded(outputs: Outputs) -> dict[str, str]:
     measures = [find_measure(name) for name in outputs.parameters.fairness.metrics]
     families = {
         family.capitalize(): list_words(measure.long_name for measure in measures if measure.family == family) or "none"
-        for family in ("overlap", "boundary")
+        for family in dict.fromkeys(("overlap", "boundary", *(measure.family for measure in measures)))
     }
+    tolerance = f"{tell_tolerance(outputs)}; whether that is the variability between experts is not recorded"
+    lost = "Failed scans" if outputs.has_masks else "Missing scores"
+    size = "Dice beside the size-free boundary error; expected and excess gaps"
     return families | {
-        "Tolerance of the surface Dice": f"{tell_tolerance(outputs)}; whether that is the variability between experts "
-        "is not recorded",
-        "Organs of different size": "Dice beside the size-free boundary error; expected and excess gaps",
+        "Tolerance of the surface Dice": tolerance if outputs.has_masks else NOT_RECORDED,
+        "Organs of different size": _refer(outputs.has_masks or outputs.knows_size, size),
         "Empty masks": "stated once and counted: see “Left out”",
-        "Failed scans": "left out of the averages, never counted as zero; a missed organ counts as Dice 0 and has no "
-        "distance",
+        lost: "left out of the averages, never counted as zero; a missed organ counts as Dice 0 and has no distance",
         "Aggregation": "scans of a person first, then people; organs apart, and pooled with equal weight",
         "Spread and uncertainty": "medians with quartiles, bootstrap intervals over people",
-        "Volume": _refer(outputs.metrics is not None, "reported in ml as absolute error"),
+        "Volume": _refer(
+            outputs.metrics is not None and "volume_error_ml" in outputs.metrics, "reported in ml as absolute error"
+        ),
         "How the tolerance and margins were chosen": NOT_RECORDED,
     }
 
@@ -140,11 +147,15 @@ def _tell_criteria(outputs: Outputs) -> str:
     plausible = outputs.parameters.cohort.exclusions.plausible
     ranges = list_words(f"{label_attribute(outputs, name)} {low:g} to {high:g}" for name, (low, high) in plausible)
     checks = "files readable, mask and image on one grid, labels known"
+    if not outputs.has_masks:
+        checks = "scans with a score of any model"
     return f"{checks}{f'; plausible {ranges}' if ranges else ''}; how people came into the table is not recorded"
 
 
 def _tell_preprocessing(outputs: Outputs) -> str:
     kinds = [KINDS[model.kind] for model in outputs.parameters.models if model.kind in KINDS]
+    if not outputs.has_masks:
+        return "none here: the scores were made elsewhere"
     if not any(kind.needs_image for kind in kinds):
         return "none here: the masks were made elsewhere" if outputs.ready_made else "none here: no image was read"
     windows = outputs.parameters.windows
@@ -169,7 +180,7 @@ def _tell_missing(outputs: Outputs) -> str:
 
 def _tell_acquisition(outputs: Outputs) -> str:
     included = outputs.included
-    if included.empty or "modality" not in included:
+    if included.empty or "modality" not in included or included["modality"].isna().all():
         return NOT_RECORDED
     kinds = list_words(included["modality"].astype(str).unique())
     return f"{kinds} scans; scanners and protocols: not recorded"

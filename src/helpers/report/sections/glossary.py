@@ -13,11 +13,12 @@ from helpers.vocabulary.verdicts import Verdict
 _PLACE = ("glossary", "Words and measures", "Glossary")
 # Solid lines are the expert's, dashed ones the model's; no text comes from data.
 _DRAWINGS = Path(__file__).parents[1] / "templates" / "drawings"
+_OF_SIZE = "Expected gap and excess gap"
 _WORDS = {
     "Group mean": "The mean over people, not over scans: several scans of one person are averaged first.",
     "Gap": "The difference between the group that does best and the group that does worst on average, by one "
     "attribute.",
-    "Expected gap and excess gap": "The gap in Dice that would appear if everyone had the same boundary error is the "
+    _OF_SIZE: "The gap in Dice that would appear if everyone had the same boundary error is the "
     "part due to organ size (expected gap, “size alone”). The rest is the excess gap: what organ size does not "
     "explain.",
     "Adjusted gap": "The gap between the same two groups, adjusted for the other attributes and the recorded "
@@ -29,7 +30,7 @@ _WORDS = {
     "Adjusted p": "How easily chance alone would give such a difference, adjusted for the number of tests made.",
 }
 _DRAWN = {
-    "Gap": "gap", "Expected gap and excess gap": "excess_gap", "Adjusted gap": "adjusted_gap",
+    "Gap": "gap", _OF_SIZE: "excess_gap", "Adjusted gap": "adjusted_gap",
     "95 % interval": "interval", "Verdicts and margin": "verdicts",
 }  # fmt: skip
 
@@ -37,14 +38,21 @@ _DRAWN = {
 def compose_glossary(outputs: Outputs) -> ReportSection:
     """Compose the words and measures: of the measures, those of the study and the volume error."""
     fairness, tolerance = outputs.parameters.fairness, tell_tolerance(outputs)
+    sized = outputs.has_masks or outputs.knows_size
+    told = (
+        ["volume_error_ml"]
+        if outputs.has_masks or (outputs.metrics is not None and "volume_error_ml" in outputs.metrics)
+        else []
+    )
     measures = {
         f"{measure.long_name}{f' ({measure.unit})' if measure.unit else ''}": measure
-        for measure in map(find_measure, dict.fromkeys((*fairness.metrics, "volume_error_ml")))
+        for measure in map(find_measure, dict.fromkeys((*fairness.metrics, *told)))
     }
+    words = {name: meaning for name, meaning in _WORDS.items() if sized or name != _OF_SIZE}
     verdicts = " ".join(f"{verdict.sign} {verdict.word}: {verdict.meaning}." for verdict in Verdict)
     entries = {
         **{name: measure.meaning.format(tolerance=tolerance) for name, measure in measures.items()},
-        **_WORDS,
+        **words,
         "Verdicts and margin": "The margin is the largest difference considered unimportant, set before looking. "
         f"{verdicts} Equivalence is shown by two one-sided tests at 5 %, which is a 90 % interval inside the margin, "
         "so the 95 % interval may reach a little beyond it.",

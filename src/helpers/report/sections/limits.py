@@ -5,12 +5,13 @@ from __future__ import annotations
 from helpers.report.blocks import Bullets, ReportSection, Text
 from helpers.report.calibration import describe_calibration
 from helpers.report.outputs import Outputs
-from helpers.report.sections.questions import count_exclusions
+from helpers.report.sections.questions import count_exclusions, tell_uneven_missing
 from helpers.report.sentences.study import (
     describe_confounders,
     describe_exclusions,
     describe_no_statistics,
     describe_prompts,
+    describe_scores_alone,
     describe_total_failures,
 )
 from helpers.vocabulary.words import name_for_people
@@ -34,6 +35,8 @@ def compose_limits(outputs: Outputs) -> ReportSection:
         "No difference shown is not proof that there is none: the interval says how large a gap may be hidden.",
         describe_confounders(adjusted, missed),
         describe_prompts(outputs.prompts, outputs.ready_made),
+        "" if outputs.has_masks else describe_scores_alone(size=outputs.knows_size, millimetres=outputs.knows_distance),
+        *tell_uneven_missing(outputs),
         "The expert's mask is taken for the truth. If it is less careful for one group, that shows as the model's gap.",
         f"Groups of fewer than {parameters.fairness.min_group} people are not compared: whether the models fail them "
         "is not known. Their results are not given; where one group alone is small, its number of people follows from "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from helpers.figures.panels import MANY_MODELS
 from helpers.report.blocks import Block, Heading, Note, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import count_exclusions, tell_failures
@@ -21,10 +22,12 @@ def compose_losses(outputs: Outputs) -> ReportSection:
         blocks.append(Note("Who was left out is not known: 01_cohort has not been run."))
     else:
         blocks += [Text(describe_exclusions(*count_exclusions(outputs))), *_count_reasons(outputs, outputs.cohort)]
-    blocks += [Heading("Scans on which a model failed"), *tell_failures(outputs)]
+    blocks += [Heading("Scans on which a model failed" if outputs.has_masks else "Missing scores")]
+    blocks += tell_failures(outputs)
     if outputs.metrics is not None and "status" in outputs.metrics:
-        blocks.append(Heading("Empty and missing masks, and what they count as"))
-        blocks += [_count_statuses(outputs.metrics), _count_by_organ(outputs.metrics)]
+        what = "masks" if outputs.has_masks else "cells"
+        blocks.append(Heading(f"Empty and missing {what}, and what they count as"))
+        blocks += [*_count_statuses(outputs.metrics, masks=outputs.has_masks), _count_by_organ(outputs.metrics)]
     return ReportSection(*_PLACE, tuple(blocks))
 
 
@@ -40,15 +43,32 @@ def _find_status(key: str) -> Status:
     return STATUSES.get(key, Status(key, name_for_people(key), "not stated"))
 
 
-def _count_statuses(metrics: pd.DataFrame) -> ReportTable:
+def _count_statuses(metrics: pd.DataFrame, *, masks: bool) -> list[Block]:
     """Return every convention with how often it applied to each model, zeros too."""
     counts = metrics.groupby(["status", "model"], observed=True).size()
-    columns = {model: f"{model} (organs of scans)" for model in metrics["model"].unique()}
-    rows = []
-    for status in (_find_status(key) for key in dict.fromkeys((*STATUSES, *metrics["status"])) if key != "ok"):
-        row = {"What happened": status.meaning, "What it counts as": status.counts_as}
-        rows.append(row | {name: str(int(counts.get((status.key, model), 0))) for model, name in columns.items()})
-    return ReportTable("Conventions, and how often they applied", pd.DataFrame(rows), numeric=tuple(columns.values()))
+    models = list(metrics["model"].unique())
+    kept = [key for key, status in STATUSES.items() if status.of_scores in (None, not masks)]
+    found = [_find_status(key) for key in dict.fromkeys((*kept, *metrics["status"])) if key != "ok"]
+    rows = pd.DataFrame([{"What happened": status.meaning, "What it counts as": status.counts_as} for status in found])
+    caption = "Conventions, and how often they applied"
+    if len(models) <= MANY_MODELS:
+        columns = {model: f"{model} (organs of scans)" for model in models}
+        for model, name in columns.items():
+            rows[name] = [str(int(counts.get((status.key, model), 0))) for status in found]
+        return [ReportTable(caption, rows, numeric=tuple(columns.values()))]
+    # With a row per model each column has a short head; the letters lead from one to the other.
+    letters = [chr(ord("A") + place) for place in range(len(found))]
+    rows.insert(0, "Letter", letters)
+    of_models = [
+        {"Model": model}
+        | {letter: str(int(counts.get((status.key, model), 0))) for letter, status in zip(letters, found, strict=True)}
+        for model in models
+    ]
+    every = "How often they applied to each model (organs of scans)"
+    return [
+        ReportTable("Conventions", rows),
+        ReportTable(every, pd.DataFrame(of_models), numeric=tuple(letters)),
+    ]
 
 
 def _count_by_organ(metrics: pd.DataFrame) -> Block:

@@ -89,18 +89,29 @@ def _write_paragraph(outputs: Outputs) -> str:
         if outputs.adjusted_for
         else ""
     )
+    version = f"segfair {__version__}{f' ({told})' if told else ''}"
+    measures = list_words(find_measure(metric).name for metric in fairness.metrics)
+    made = (
+        f"Masks were compared with {version}.{prompts} Per person, model and organ we computed {measures}; surface "
+        f"Dice used a tolerance of {tell_tolerance(outputs)}."
+        if outputs.has_masks
+        else f"Ready-made scores were audited with {version}: per person, model and organ, {measures}."
+    )
+    size = (
+        " The part of a Dice gap due to organ size is the gap in the Dice each person would have under the cohort's "
+        "mean boundary error."
+        if outputs.has_masks or outputs.knows_size
+        else ""
+    )
     return (
-        f"Masks were compared with segfair {__version__}{f' ({told})' if told else ''}.{prompts} Per person, model and "
-        f"organ we computed {list_words(find_measure(metric).name for metric in fairness.metrics)}; surface Dice "
-        f"used a tolerance of {tell_tolerance(outputs)}. Several scans of one person were averaged first; the person "
+        f"{made} Several scans of one person were averaged first; the person "
         f"is the unit of all statistics. Groups by {groups} with at least {fairness.min_group} people were compared. "
         f"Gaps between group means carry 95 % {INTERVAL_METHOD} intervals over people "
         f"({fairness.bootstrap} draws, seed {parameters.seed}); p-values (Mann-Whitney for two groups, Kruskal-Wallis "
         f"for more) are {correction}, at {fairness.alpha:g}. "
         f"Gaps up to {margins or 'no margin'} were considered unimportant, set beforehand; a disparity needs a "
         "significant test and an interval of a difference beyond that margin, equivalence two one-sided Welch tests of "
-        "every pair of groups. The part of a Dice gap due to organ size is the gap in the Dice each person would have "
-        f"under the cohort's mean boundary error.{adjusted}"
+        f"every pair of groups.{size}{adjusted}"
     )
 
 
@@ -120,7 +131,7 @@ def _list_packages(outputs: Outputs) -> dict[str, str]:
 
 
 def _tabulate_models(outputs: Outputs) -> ReportTable:
-    rows = []
+    rows = [{"Model": name, "Kind": "ready-made scores"} for name in outputs.models if not outputs.has_masks]
     for model in outputs.parameters.models:
         row = {"Model": model.name, "Kind": name_for_people(model.kind)}
         if outputs.prompts:

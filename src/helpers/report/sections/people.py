@@ -23,7 +23,8 @@ def compose_people(outputs: Outputs) -> ReportSection:
         return ReportSection(*_PLACE, (Note("Nobody: every scan was left out. The next section says why."),))
     people = included.drop_duplicates("person")
     who = count(len(people), "phantom") if outputs.is_phantoms else count(len(people), "person", "people")
-    modalities = f" by modality ({_count_modalities(included, min_group)})" if "modality" in included else ""
+    known = "modality" in included and included["modality"].notna().all()
+    modalities = f" by modality ({_count_modalities(included, min_group)})" if known else ""
     repeated = " Several scans of one person count as one person in every group comparison."
     told = f"{who} with {count(len(included), 'scan')}{modalities}."
     blocks: list[Block] = [Text(told + (repeated if len(included) > len(people) else ""))]

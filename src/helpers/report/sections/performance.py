@@ -11,7 +11,14 @@ from helpers.report.blocks import Block, Figure, Heading, Note, ReportSection, R
 from helpers.report.escaping import escape_for_plotly, escape_text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.agreement import compose_agreement
-from helpers.report.sections.questions import GAP_COLUMNS, drop_empty, name_row, tabulate_gap, tabulate_overall
+from helpers.report.sections.questions import (
+    GAP_COLUMNS,
+    drop_empty,
+    name_row,
+    tabulate_gap,
+    tabulate_medians,
+    tabulate_overall,
+)
 from helpers.report.sentences.gaps import Row, describe_model_gaps
 from helpers.report.sentences.study import describe_no_statistics
 from helpers.vocabulary.measures import find_measure
@@ -43,6 +50,7 @@ def compose_performance(outputs: Outputs) -> ReportSection:
         return ReportSection(*_PLACE, (overall, Note(told)))
     others = (_draw_people, _draw_trends, _draw_intersections, _compare_models, compose_agreement)
     blocks = [
+        *tabulate_medians(outputs),
         overall,
         *_draw_gaps(outputs, escape_for_plotly(outputs.disparity)),
         *(block for compose in others for block in compose(outputs)),

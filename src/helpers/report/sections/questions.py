@@ -7,14 +7,33 @@ from collections.abc import Sequence
 import pandas as pd
 
 from helpers.fairness.groups import list_groups
+from helpers.figures.panels import MANY_MODELS
 from helpers.report.blocks import Block, Bullets, Note, ReportTable
 from helpers.report.outputs import Outputs
 from helpers.report.sentences.gaps import Row
-from helpers.report.sentences.study import count_reasons, describe_failures, describe_groups, describe_uneven_failures
+from helpers.report.sentences.study import (
+    count_reasons,
+    describe_failures,
+    describe_groups,
+    describe_uneven_failures,
+    describe_uneven_missing,
+)
 from helpers.report.suppression import count_people
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.words import UNITS, UNKNOWN, format_estimate, format_number, name_for_people, name_organ
+from helpers.vocabulary.statuses import LACKING, UNSCORED
+from helpers.vocabulary.words import (
+    POOLED,
+    UNITS,
+    UNKNOWN,
+    count,
+    format_estimate,
+    format_number,
+    name_for_people,
+    name_organ,
+    start_sentence,
+)
 
+_COMPARED = ["model", "organ", "attribute"]
 # A gap, what organ size alone would give, what is left of it, and the adjusted gap.
 GAP_COLUMNS = {"Gap (95 % interval)": "gap", "Size alone": "expected", "Excess": "excess", "Adjusted": "adjusted"}
 
@@ -33,6 +52,8 @@ def label_attribute(outputs: Outputs, attribute: str) -> str:
 
 def tell_tolerance(outputs: Outputs) -> str:
     """Return the tolerance of the surface Dice, with organs that have their own."""
+    if not outputs.has_masks:
+        return "the one that the scores were made with, which they do not tell"
     metrics = outputs.parameters.metrics
     special = [f", {value:g} mm for {name_organ(organ)}" for organ, value in metrics.tolerances_mm.items()]
     return f"{metrics.tolerance_mm:g} mm{''.join(special)}"
@@ -70,8 +91,54 @@ def tell_groups(outputs: Outputs) -> list[str]:
     return said
 
 
+def tell_uneven_missing(outputs: Outputs, most: int | None = None) -> list[str]:
+    """Return sentences on models that lack scores of one group more often than of another.
+
+    Of `most` models where given, those with the smallest p, and how many more there are. A model
+    is told by all organs together where they show it, else by its organs.
+    """
+    table, alpha = outputs.missing, outputs.parameters.fairness.alpha
+    if outputs.has_masks or table is None or table.empty:
+        return []
+    shown = table[(table["p_adjusted"] <= alpha) & ~table["suppressed"].astype(bool)]
+    pooled = shown.groupby(["model", "attribute"])["organ"].transform(lambda organs: (organs == POOLED).any())
+    shown = shown[~pooled | (shown["organ"] == POOLED)].sort_values("p", kind="stable")
+    said = [
+        describe_uneven_missing(*map(str, key), part.to_dict("records"))
+        for key, part in shown.groupby(["model", "organ", "attribute"], sort=False)
+    ]
+    if most is None or len(said) <= most:
+        return said
+    more = f"{count(len(said) - most, 'more such difference')} in missing scores: see “Left out”."
+    return [*said[:most], start_sentence(more)]
+
+
+def tell_missing(outputs: Outputs) -> list[Block]:
+    """Return how many scores each model lacks, and of whom."""
+    metrics = outputs.metrics
+    if metrics is None:
+        return [Note("The scores have not been read (03_performance).")]
+    scored = metrics[~metrics["status"].isin(UNSCORED)]
+    lacking = scored["status"].isin(LACKING).groupby(scored["model"], sort=False).agg(["sum", "size"])
+    said = [
+        f"{model} lacks {number:,} of {total:,} scores, in {count(scans, 'scan')}: missing from its results, not "
+        "counted as zero."
+        for model, number, total in lacking.itertuples()
+        if number
+        for scans in [scored.loc[(scored["model"] == model) & scored["status"].isin(LACKING), "number"].nunique()]
+    ]
+    uneven = tell_uneven_missing(outputs)
+    tests = 0 if outputs.missing is None else len(outputs.missing.dropna(subset="p").groupby(_COMPARED).size())
+    if tests and not uneven:
+        asked = "of whether a model lacks more in one group than in another"
+        uneven = [f"{start_sentence(count(tests, 'test'))} {asked}: none shows a difference."]
+    return [Bullets((*(said or ["No model lacks a score that another model has."]), *uneven))]
+
+
 def tell_failures(outputs: Outputs) -> list[Block]:
     """Return how many scans each model failed on, and why."""
+    if not outputs.has_masks:
+        return tell_missing(outputs)
     inference = outputs.inference
     if inference is None or inference.empty:
         return [Note("The models have not been run (02_inference).")]
@@ -126,6 +193,25 @@ def drop_empty(rows: list[dict[str, str]], columns: Sequence[str]) -> pd.DataFra
     return frame.loc[:, [name for name in frame if name not in columns or not frame[name].isin([UNKNOWN, ""]).all()]]
 
 
+def tabulate_medians(outputs: Outputs) -> list[Block]:
+    """Return the main metric's medians over people, models by organs; for many models."""
+    metrics, metric = outputs.metrics, outputs.main_metric
+    if metrics is None or metric not in metrics or len(outputs.models) <= MANY_MODELS:
+        return []
+    people = metrics.groupby(["model", "organ", "person"], sort=False)[metric].mean().dropna()
+    medians = people.groupby(level=[0, 1], sort=False).median().to_dict()
+    rows = [
+        {
+            "Model": model,
+            **{name_organ(organ): format_number(medians.get((model, organ)), metric) for organ in outputs.organs},
+        }
+        for model in outputs.models
+    ]
+    frame = pd.DataFrame(rows)
+    caption = f"Median {find_measure(metric).name} of each model on everyone"
+    return [ReportTable(caption, frame, numeric=tuple(frame.columns[1:]))]
+
+
 def tabulate_overall(outputs: Outputs) -> ReportTable:
     """Return medians over people: unlike means they do not give away a group that is left out."""
     metrics = outputs.metrics if outputs.metrics is not None else pd.DataFrame(columns=["model", "organ", "person"])
@@ -141,7 +227,8 @@ def tabulate_overall(outputs: Outputs) -> ReportTable:
         for (model, organ), part in people.groupby(level=[0, 1], sort=False)
     ]
     caption, frame = "Each model on everyone: median over people (quarter to three quarters)", pd.DataFrame(rows)
-    return ReportTable(caption, frame, numeric=tuple(name for name in frame if name not in ("Model", "Organ")))
+    numeric = tuple(name for name in frame if name not in ("Model", "Organ"))
+    return ReportTable(caption, frame, numeric=numeric, folded=len(outputs.models) > MANY_MODELS)
 
 
 def _tell_quartiles(values: pd.Series, metric: str) -> str:

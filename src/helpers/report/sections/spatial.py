@@ -30,6 +30,9 @@ _HOW_SURFACE = (
 
 def compose_spatial(outputs: Outputs) -> ReportSection:
     """Compose where on the organ groups differ."""
+    if not outputs.has_masks:
+        told = "Ready-made scores do not tell where in an organ a model errs: that takes the masks."
+        return ReportSection(*_PLACE, (Note(told),))
     if outputs.maps is None or outputs.spatial_summary is None:
         return ReportSection(*_PLACE, (Note("The spatial analysis has not been run (04_spatial)."),))
     if outputs.maps.empty:

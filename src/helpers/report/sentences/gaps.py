@@ -87,6 +87,27 @@ def describe_model(
     return f"{model}: a difference in {name} was shown in {len(found)} of {of}: {'; '.join(said)}{left}.{others}"
 
 
+def describe_many_models(parts: Mapping[str, pd.DataFrame], alpha: float, *, most: int = 4) -> str:
+    """Say what the comparisons of many models show together; their rows of one metric by model."""
+    rows = [row for part in parts.values() for row in part.to_dict("records")]
+    of = count(sum(read_verdict(row, alpha) is not Verdict.NOT_COMPARED for row in rows), "comparison")
+    found = rank_rows(rows, alpha)
+    if not found:
+        return f"No difference was shown in {of} of {len(parts)} models."
+    alike: dict[str, set[str]] = {}
+    for row in found:
+        if not differs_by_ranks_alone(row, alpha):
+            alike.setdefault(f"{name_comparison(row)}, worse for “{row['worst_group']}”", set()).add(str(row["model"]))
+    several = [(where, len(models)) for where, models in alike.items() if len(models) > 1]
+    common = sorted(several, key=lambda pair: -pair[1])
+    told = list_words(f"{where} ({number} models)" for where, number in common[:most])
+    shown = {str(row["model"]) for row in found}
+    said = f"A difference was shown in {len(found)} of {of}, for {len(shown)} of {len(parts)} models"
+    said += f"; most often {told}." if told else ", none of them for two models in the same place."
+    others = len(parts) - len(shown)
+    return f"{said} For the other {others} none was shown, which is no proof that there is none." if others else said
+
+
 def describe_amount(row: Row, *, alpha: float, levels: Mapping[str, float] | None = None) -> str:
     """Say how large and certain a difference is that is shown, and how it compares with the margin.
 

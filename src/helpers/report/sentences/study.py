@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
 from helpers.cohort.reasons import LISTED, name_kinds
 from helpers.parameters import Prompt
-from helpers.vocabulary.words import count, list_words, name_for_people, start_sentence
+from helpers.vocabulary.words import (
+    POOLED,
+    count,
+    format_p,
+    list_words,
+    name_for_people,
+    name_organ,
+    start_sentence,
+)
 
 # By how much the shares of failed scans in two groups differ (0 to 1) before that is told.
 UNEVEN_FAILURES = 0.1
 
 
 def describe_people(
-    people: int, scans: int, models: Sequence[str], *, phantoms: bool, annotators: Sequence[str] = ()
+    people: int,
+    scans: int,
+    models: Sequence[str],
+    *,
+    phantoms: bool,
+    annotators: Sequence[str] = (),
+    masks: bool = True,
 ) -> str:
-    """Say which models were tried on whose scans; those in `annotators` are people."""
+    """Say which models were tried on whose scans; those in `annotators` are people.
+
+    Without `masks`, that their scores were made elsewhere.
+    """
     whom = count(people, "phantom") if phantoms else count(people, "person", "people")
     verb = "was" if len(models) == 1 else "were"
     kinds = [
@@ -28,6 +46,9 @@ def describe_people(
         )
         if names
     ]
+    if not masks:
+        have = f"{list_words(kinds)} on {count(scans, 'scan')} of {whom}"
+        return f"Ready-made scores of {have} were compared. How they were made is not known to this report."
     who = start_sentence(list_words(kinds))
     return f"{who} {verb} compared with the expert's masks on {count(scans, 'scan')} of {whom}."
 
@@ -97,6 +118,34 @@ def describe_uneven_failures(model: str, attribute: str, counts: Mapping[str, tu
     return (
         f"{model}, by {name_for_people(attribute)}: it failed on {failed} of {scans} scans in “{most}”, and on "
         f"{fewest} of {others} in “{least}”. Its means leave these out: {left}."
+    )
+
+
+def describe_uneven_missing(model: str, organ: str, attribute: str, groups: Sequence[Mapping[str, Any]]) -> str:
+    """Say in which groups a model lacks scores more often, from the rows of missing.csv."""
+    ranked = sorted(groups, key=lambda row: -float(row["share"]))
+    most, least = ranked[0], ranked[-1]
+    what = "a score of some organ" if organ == POOLED else f"its score of the {name_organ(organ)}"
+    return (
+        f"{model}, by {name_for_people(attribute)}: {what} is missing for {most['missing']} of {most['n']} people in "
+        f"“{most['group']}” ({_say_share(most)}), and for {least['missing']} of {least['n']} in “{least['group']}” "
+        f"({_say_share(least)}; adjusted {format_p(most['p_adjusted'])}). Its means leave these out: they may not "
+        "speak for the rest."
+    )
+
+
+def _say_share(row: Mapping[str, Any]) -> str:
+    return f"{100 * float(row['share']):.0f} %"
+
+
+def describe_scores_alone(*, size: bool, millimetres: bool) -> str:
+    """Say what a study of ready-made scores cannot tell."""
+    said = ["where in an organ a model errs"]
+    said += [] if millimetres else ["how far outlines are off in mm"]
+    said += [] if size else ["whether organ size explains a gap in Dice (that takes the organs' volumes and surfaces)"]
+    return (
+        f"{start_sentence(list_words(said))}: this study has ready-made scores, no masks. Nor whether an empty cell or "
+        "a 0 is what the rule under “Left out” takes it for."
     )
 
 

@@ -1,0 +1,148 @@
+"""A parameter file for tables of scores and of people, as far as their columns tell."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from helpers import storage
+from helpers.cohort.numbers import read_numbers
+from helpers.cohort.scores import SCAN_NAMES, list_given_scores
+from helpers.cohort.table_files import read_table_file
+from helpers.errors import SegfairError
+from helpers.parameters import SCORES, Parameters
+from helpers.study import Study
+from helpers.vocabulary.measures import find_measure, spell_plainly
+from helpers.vocabulary.words import list_words
+
+# What a column of sex and age is called, and what sexes are recorded as, in small letters.
+_CALLED = {"sex": ("sex", "gender"), "age": ("age", "ageyears", "patientage")}
+_SEXES = {"f": "female", "female": "female", "w": "female", "woman": "female", "m": "male", "male": "male",
+          "man": "male"}  # fmt: skip
+_HEAD = (
+    "# Written by segfair audit from the tables it was given. Groups and margins are proposals: change them before you\n"
+    "# look at the results. Every key: params/template.yaml\n"
+)
+_RATIO_MARGIN = 0.02
+_GROUPS = 3  # groups of equal people that other numbers are cut into
+_FEWEST_NUMBERS = 7  # a column of fewer different numbers holds codes
+
+
+def write_audit_file(
+    scores: str, people: Path, attributes: Sequence[str], *, folder: Path, name: str | None = None
+) -> Path:
+    """Write ``<name>.yaml`` for an audit of ready-made scores into `folder` and return its path.
+
+    The name is by default that of the table of scores. A file that is there already is kept if it
+    says the same.
+
+    Raises
+    ------
+    SegfairError
+        As :func:`propose_audit`; `scores` is a folder; another file of that name is there.
+    """
+    if Path(scores).is_dir():
+        raise SegfairError(
+            f"{scores}: is a folder: write which part of its paths is what, such as '{scores.rstrip('/')}/{{model}}/"
+            "{metric}.csv'"
+        )
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "_", name or Path(scores.split("{")[0]).stem).strip("_-") or "audit"
+    path = folder / f"{stem}.yaml"
+    root = folder.parent if folder.name == "params" else folder  # what a study's paths are relative to
+    section = propose_audit(scores, people, attributes)
+    section["path"] = os.path.relpath(people.expanduser().resolve(), root)
+    section["scores"]["path"] = os.path.relpath(Path(scores).expanduser().absolute(), root)
+    study: dict[str, Any] = {"name": stem, "cohort": section}
+    draft = Study(Parameters.model_validate(study), path)
+    study["fairness"] = propose_metrics(list_given_scores(draft))
+    Parameters.model_validate(study)
+    text = _HEAD + yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise SegfairError(
+            f"{path.name} is there already and says something else: run it (segfair run {path.name}), or choose another "
+            "--name"
+        )
+    storage.write_text(text, path)
+    return path
+
+
+def propose_audit(scores: str, people: Path, attributes: Sequence[str]) -> dict[str, Any]:
+    """Return the section ``cohort`` of a study of ready-made scores.
+
+    Sex and age are found by what they are usually called; another attribute of numbers is cut into
+    three groups of equally many people, one of words has the groups that the table names.
+
+    Parameters
+    ----------
+    scores : str
+        A table of scores, or a pattern of tables (``{model}/{metric}.csv``).
+    people : Path
+        The table of people.
+    attributes : sequence of str
+        Columns of `people`, ``sex`` and ``age`` by any usual name.
+
+    Raises
+    ------
+    SegfairError
+        The table of people cannot be read, or lacks a column.
+    """
+    table = read_table_file(people)
+    plain = {spell_plainly(column): column for column in reversed(list(table))}
+    subject = next((plain[name] for name in SCAN_NAMES if name in plain), None)
+    if subject is None:
+        raise SegfairError(
+            f"{people.name}: no column names the person; it has {', '.join(table)}: write a parameter file with "
+            "cohort.columns (subject: your column)"
+        )
+    cohort: dict[str, Any] = {"source": SCORES, "path": str(people), "scores": {"path": scores}}
+    columns, values, groups = {"subject": subject}, dict[str, dict[str, str]](), dict[str, Any]()
+    for name in attributes:
+        column = name if name in table else next((plain[one] for one in _CALLED.get(name, ()) if one in plain), None)
+        if column is None:
+            raise SegfairError(f"{people.name}: has no column {name!r}; it has {', '.join(table)}")
+        if column != name:
+            columns[name] = column
+        if name == "sex":
+            recorded = table[column].dropna().unique()
+            values[name] = {one: _SEXES[one.lower()] for one in recorded if _SEXES.get(one.lower(), one) != one}
+        groups[name] = None if name in _CALLED else _propose_groups(table[column], people.name)
+    cohort |= {"columns": columns, "values": {name: told for name, told in values.items() if told}}
+    return cohort | {"attributes": groups}
+
+
+def propose_metrics(given: Sequence[str]) -> dict[str, Any]:
+    """Return the section ``fairness`` that compares groups by the scores that are given.
+
+    Those with a margin of their own, and of ratios all; a SegfairError where that is none.
+    """
+    margins = {name: find_measure(name).default_margin for name in given}
+    margins |= {name: _RATIO_MARGIN for name in given if margins[name] is None and find_measure(name).is_bounded}
+    known = {name: margin for name, margin in margins.items() if margin is not None}
+    if not known:
+        raise SegfairError(
+            f"the tables of scores hold only {', '.join(given) or 'no score'}: write a parameter file with a margin"
+        )
+    return {"metrics": list(known), "margin": known}
+
+
+def _propose_groups(recorded: pd.Series, name: str) -> dict[str, Any]:
+    numbers = read_numbers(recorded).dropna()
+    if len(numbers) == recorded.notna().sum() and len(numbers.unique()) >= _FEWEST_NUMBERS:
+        cuts = numbers.quantile([place / _GROUPS for place in range(1, _GROUPS)]).round(2)
+        edges = [float(numbers.min()), *cuts, float(numbers.max())]
+        return {"bins": sorted(set(edges))}
+    words = list(recorded.dropna().value_counts().index)
+    if not words:
+        raise SegfairError(f"{name}: the column {recorded.name!r} is empty: name other attributes")
+    if len(words) > 20:
+        raise SegfairError(
+            f"{name}: the column {recorded.name!r} has {len(words)} different words ({list_words(words[:3])}, …), too "
+            "many for groups: write a parameter file and name the groups"
+        )
+    return {"categories": words}
