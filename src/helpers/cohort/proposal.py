@@ -26,8 +26,8 @@ _CALLED = {"sex": ("sex", "gender"), "age": ("age", "ageyears", "patientage")}
 _SEXES = {"f": "female", "female": "female", "w": "female", "woman": "female", "m": "male", "male": "male",
           "man": "male"}  # fmt: skip
 _HEAD = (
-    "# Written by segfair audit from the tables it was given. Groups and margins are proposals: change them before you\n"
-    "# look at the results. Every key: params/template.yaml\n"
+    "# Written by segfair audit from the tables it was given. Groups and margins are proposals: change them before\n"
+    "# you look at the results. Every key: params/template.yaml\n"
 )
 _RATIO_MARGIN = 0.02
 _GROUPS = 3  # groups of equal people that other numbers are cut into
@@ -65,8 +65,8 @@ def write_audit_file(
     text = _HEAD + yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise SegfairError(
-            f"{path.name} is there already and says something else: run it (segfair run {path.name}), or choose another "
-            "--name"
+            f"{path.name} is there already and says something else: run it (segfair run {path.name}), or choose "
+            "another --name"
         )
     storage.write_text(text, path)
     return path

@@ -157,9 +157,14 @@ def _read_cells(study: Study, wanted: Scores) -> tuple[pd.DataFrame, list[str]]:
             raise SegfairError(f"{study.resolve(pattern)}: no such table of scores: correct cohort.scores.path")
         for path, told in files:
             parts += reader.read(path, told)
-    cells = pd.concat(parts, ignore_index=True)
     aside = reader.aside
-    notes = [f"columns that are no score are left aside: {_list_some(list(aside))}"] if aside else []
+    if not sum(map(len, parts)):
+        raise SegfairError(
+            f"the tables of scores hold none ({_list_some(list(aside))} is no metric): name the metric under "
+            "cohort.scores.values (metric: …)"
+        )
+    cells = pd.concat(parts, ignore_index=True)
+    notes = [f"what is no score is left aside: {_list_some(list(aside))}"] if aside else []
     return cells, notes
 
 
@@ -175,6 +180,9 @@ class _Reader:
 
     def read(self, path: Path, told: Mapping[str, str]) -> Iterator[pd.DataFrame]:
         """Yield a table's cells, column by column; `told` is what the path says they are of."""
+        if "metric" in told and self._read_metric(told["metric"]) is None:
+            self.aside[path.name] = None  # such as the table of people beside them
+            return
         table = read_table_file(path, "table of scores", "cohort.scores.path")
         roles = self._find_roles(table, path, told)
         head = table[[roles[name] for name in (*KEYS, "run", "metric") if name in roles]]
@@ -364,11 +372,9 @@ def _spread(cells: pd.DataFrame) -> pd.DataFrame:
     rows = cells.loc[~shared, keys].drop_duplicates().reset_index(drop=True)
     for of, on in ((~shared, keys), (shared, ["scan", "organ"])):
         for metric, part in cells[of].groupby("metric", sort=False):
-            values = part.set_index(on)["value"].rename(str(metric))
-            rows = rows.join(values, on=on, rsuffix="_shared")
-    twice = [name for name in rows if name.endswith("_shared")]
-    if twice:
-        raise SegfairError(f"the tables of scores give {twice[0].removesuffix('_shared')} twice: leave one out")
+            if metric in rows:
+                raise SegfairError(f"the tables of scores give {metric} with models and without: leave one out")
+            rows = rows.join(part.set_index(on)["value"].rename(str(metric)), on=on)
     return rows
 
 

@@ -50,7 +50,8 @@ def tabulate_same_error(
         One row per organ, the one that loses most last: ``organ``; of each group the mean
         ``volume, <group> (ml)`` and ``Dice, <group>``; ``gap`` between the highest and the lowest
         mean Dice. To be read, hence rounded to millilitres and thousandths. A subject with several
-        scans counts once, with their mean. One column ``note`` where no group is large enough, or no size known.
+        scans counts once, with their mean. One column ``note`` where no group is large enough, or
+        no size is known.
 
     Raises
     ------

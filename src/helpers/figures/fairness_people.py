@@ -29,6 +29,7 @@ from helpers.figures.panels import (
 from helpers.figures.style import colour_groups, mark_groups
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import (
+    POOLED,
     compare_p,
     format_interval,
     format_value,
@@ -266,7 +267,8 @@ def plot_intersections(intersections: pd.DataFrame, metric: str) -> go.Figure:
     """Plot the mean of every combination of groups (sex × age × BMI), small ones steadied.
 
     `intersections` is ``fairness/intersections.csv``: a column per attribute between the keys and
-    ``n``; a menu offers its models and organs in the same colours. The last attribute lies along x,
+    ``n``; a menu offers its models and organs (of many models all organs pooled alone) in the same
+    colours. The last attribute lies along x,
     the one before along y, those before part the panels. A cell holds the partially pooled mean,
     its 95 % interval and the number of people; cells with too few of them are hatched and hold no
     number.
@@ -275,6 +277,8 @@ def plot_intersections(intersections: pd.DataFrame, metric: str) -> go.Figure:
     part = intersections[intersections["metric"] == metric]
     attributes = [name for name in intersections.columns if name not in _CELL_COLUMNS]
     choices = list(part[["model", "organ"]].drop_duplicates().itertuples(index=False, name=None))
+    if len({model for model, _ in choices}) > MANY_MODELS:
+        choices = [(model, organ) for model, organ in choices if organ == POOLED] or choices
     if not choices or not attributes:
         return draw_nothing(title, "There are no groups to combine.")
     if part["pooled"].isna().all():

@@ -316,7 +316,9 @@ def _replace_names(
         table = table.assign(number=table["scan"].astype(str).map(numbers).astype("Int64"))
     table = table.drop(columns=[name for name in list_identifying() if name in table])
     scrubbed = [name for name in ("reason", "error", "note") if name in table]
-    return table.assign(**{name: [scrub(text) for text in table[name]] for name in scrubbed})
+    # Each text once: thousands of rows say the same, or nothing.
+    told = {name: {text: scrub(text) for text in set(table[name].dropna())} for name in scrubbed}
+    return table.assign(**{name: table[name].map(texts).fillna("") for name, texts in told.items()})
 
 
 def _read_covariates(told: Any) -> list[str]:
