@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import numpy as np
@@ -13,6 +14,9 @@ from scipy import stats
 from helpers import cohort, fairness, performance
 from helpers.errors import ParameterError, SegfairError
 from helpers.fairness.missing import compare_missing
+from helpers.figures.fairness_gaps import plot_gap_forest
+from helpers.figures.panels import MANY_MODELS
+from helpers.figures.verdict_matrix import draw_verdicts
 from helpers.parameters import Fairness
 from helpers.report import build_report
 from helpers.study import load_study
@@ -407,3 +411,58 @@ def test_touchstone_names_the_models_that_lack_scans(touchstone):
     lacking = metrics[metrics["status"] == "score_missing"].groupby("model")["scan"].nunique()
     assert lacking.to_dict() == {"STU-Net H": 87, "STU-Net L": 87}
     assert set(metrics["status"]) == {"ok", "scored_zero", "score_missing", "not_scored"}
+
+
+# From two tables to a parameter file
+
+
+def test_audit_writes_a_parameter_file_that_runs(tmp_path, rng, monkeypatch):
+    people, scores = simulate(rng)
+    (tmp_path / "scores.csv").write_text(scores, encoding="utf-8")
+    table = pd.read_csv(io.StringIO(people)).rename(columns={"sex": "Gender", "age": "years"})
+    table["Gender"] = table["Gender"].map({"female": "F", "male": "m"})
+    table.assign(site=["A", "B", "B"] * 20).to_csv(tmp_path / "people.csv", index=False)
+    path = cohort.write_audit_file(
+        str(tmp_path / "scores.csv"), tmp_path / "people.csv", ["sex", "years", "site"], folder=tmp_path
+    )
+    study = load_study(path)
+    assert study.parameters.cohort.attributes["site"].categories == ["B", "A"]
+    assert len(study.parameters.cohort.attributes["years"].bins) == 4
+    assert study.parameters.fairness.metrics == ["dice"]
+    found = cohort.build_cohort(study).table
+    assert found["group_sex"].value_counts().to_dict() == {"female": 30, "male": 30}
+    assert found["group_years"].value_counts().min() >= 15 and found["group_years"].notna().all()
+    # A file that was edited is not overwritten.
+    again = {"scores": str(tmp_path / "scores.csv"), "people": tmp_path / "people.csv", "folder": tmp_path}
+    assert cohort.write_audit_file(attributes=["sex", "years", "site"], **again) == path
+    with pytest.raises(SegfairError, match=r"scores\.yaml is there already and says something else"):
+        cohort.write_audit_file(attributes=["sex"], **again)
+
+
+def test_audit_refuses_what_it_would_have_to_guess(tmp_path):
+    (tmp_path / "people.csv").write_text("scan,sex\na,F\n", encoding="utf-8")
+    with pytest.raises(SegfairError, match="is a folder: write which part of its paths is what"):
+        cohort.write_audit_file(str(tmp_path), tmp_path / "people.csv", ["sex"], folder=tmp_path)
+    (tmp_path / "s.csv").write_text("scan,dice\na,0.9\n", encoding="utf-8")
+    with pytest.raises(SegfairError, match="has no column 'height'; it has scan, sex"):
+        cohort.write_audit_file(str(tmp_path / "s.csv"), tmp_path / "people.csv", ["height"], folder=tmp_path)
+
+
+# Many models
+
+
+def test_many_models_are_rows_of_one_table_per_attribute():
+    keys = [(f"net {place}", organ) for place in range(MANY_MODELS + 1) for organ in ("liver", "spleen")]
+    gaps = pd.DataFrame(keys, columns=["model", "organ"]).assign(metric="dice", attribute="sex", n=60, margin=0.02)
+    gaps = gaps.assign(
+        gap=0.05, gap_low=0.03, gap_high=0.07, best_group="male", worst_group="female", verdict="disparity"
+    )
+    gaps = gaps.assign(p=np.linspace(0.001, 0.01, len(gaps)), p_adjusted=0.01, detectable=0.02, note="")
+    page = draw_verdicts(gaps, "dice", alpha=0.05).html
+    assert page.count('class="scroll overview"') == 1 and page.count("▲ 0.050") == len(gaps)
+    assert "<summary>One table per model" in page
+    few = draw_verdicts(gaps[gaps["model"] != "net 0"], "dice", alpha=0.05).html
+    assert "overview" not in few
+    figure = plot_gap_forest(pd.concat([gaps.assign(attribute=name) for name in ("sex", "age", "site")]), "dice")
+    assert len(figure.data[0].x) == 30  # the surest alone
+    assert "the surest 30 of 42 comparisons" in figure.layout.annotations[0].text

@@ -28,8 +28,8 @@ SIZES = ("volume_ref_ml", "surface_ref_cm2")  # of the reference: the same for e
 DERIVED = {"boundary_error_mm": {"dice", *SIZES}, "volume_error_ml": {"volume_ref_ml", "volume_pred_ml"}}
 # What columns are taken for where the study does not name them, in small letters and digits alone.
 SCAN_NAMES = (
-    "scan", "scanid", "case", "caseid", "imageid", "image", "id", "name", "subject", "subjectid", "patient",
-    "patientid", "filename", "file",
+    "scan", "scanid", "case", "caseid", "imageid", "subject", "subjectid", "patient", "patientid", "id", "name",
+    "image", "filename", "file",
 )  # fmt: skip
 _ALIASES = {
     "scan": SCAN_NAMES,
