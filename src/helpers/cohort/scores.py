@@ -230,7 +230,9 @@ class _Reader:
         wide = {column: pair for column in columns if column not in plain and (pair := self._split(column))}
         wide = {column: pair for column, pair in wide.items() if pair[0].lower() not in _SUMMARIES}
         # Beside ``liver_dice``, a column ``dice`` is of no organ: a mean over them.
-        found = wide or {column: (None, key) for column, key in plain.items()}
+        found: dict[str, tuple[str | None, str | None]] = {**wide} or {
+            column: (None, key) for column, key in plain.items()
+        }
         self.aside |= dict.fromkeys(column for column in columns if column not in found)
         return found
 

@@ -104,8 +104,8 @@ def tell_uneven_missing(outputs: Outputs, most: int | None = None) -> list[str]:
     pooled = shown.groupby(["model", "attribute"])["organ"].transform(lambda organs: (organs == POOLED).any())
     shown = shown[~pooled | (shown["organ"] == POOLED)].sort_values("p", kind="stable")
     said = [
-        describe_uneven_missing(*map(str, key), part.to_dict("records"))
-        for key, part in shown.groupby(["model", "organ", "attribute"], sort=False)
+        describe_uneven_missing(str(model), str(organ), str(attribute), part.to_dict("records"))
+        for (model, organ, attribute), part in shown.groupby(["model", "organ", "attribute"], sort=False)
     ]
     if most is None or len(said) <= most:
         return said
