@@ -178,7 +178,7 @@ def test_stages_of_masks_have_nothing_to_do(make):
 
 def test_parameters_say_what_fits_scores(make, tmp_path):
     study = make({"s.csv": "scan,dice\na,0.9\n"})
-    given = yaml.safe_load(study.source.read_text())
+    given = yaml.safe_load(study.source.read_text(encoding="utf-8"))
     for change, said in (
         ({"models": [{"name": "a", "kind": "precomputed"}]}, "`models` has no use with ready-made scores"),
         ({"cohort": given["cohort"] | {"organs": {"liver": {"labels": [1]}}}}, "organs.liver: scores have no labels"),
@@ -239,8 +239,8 @@ def test_sizes_bring_the_size_free_error(make):
         metrics=("dice", "boundary_error_mm"),
         margin={"dice": 0.02, "boundary_error_mm": 0.5},
     )
-    text = study.source.read_text().replace("path: s.csv", "path: [s.csv, sizes.csv]")
-    study.source.write_text(text)
+    text = study.source.read_text(encoding="utf-8").replace("path: s.csv", "path: [s.csv, sizes.csv]")
+    study.source.write_text(text, encoding="utf-8")
     found = measure(load_study(study.source))
     # 2V(1 − Dice)/S in cm, as mm
     expected = [2 * 1500 * 0.1 / 700 * 10, 2 * 1200 * 0.2 / 650 * 10]

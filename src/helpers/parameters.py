@@ -170,7 +170,7 @@ class Phantoms(Section):
     planted: Planted = Planted()
 
 
-class Scores(Section):
+class ReadyScores(Section):
     """Ready-made scores instead of masks: where they are and how they are written.
 
     ``path`` is a table or several; ``{model}``, ``{metric}``, ``{organ}`` and ``{run}`` in it stand
@@ -199,7 +199,7 @@ class Cohort(Section):
 
     source: str
     path: str | None = None
-    scores: Scores | None = None
+    scores: ReadyScores | None = None
     phantoms: Phantoms = Phantoms()
     columns: dict[str, str] = {}
     values: dict[str, dict[str, str]] = {}

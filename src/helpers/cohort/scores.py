@@ -17,7 +17,7 @@ import pandas as pd
 from helpers.cohort.numbers import find_unreadable, read_numbers
 from helpers.cohort.table_files import read_table_file
 from helpers.errors import SegfairError
-from helpers.parameters import RESERVED_ORGAN, Scores
+from helpers.parameters import RESERVED_ORGAN, ReadyScores
 from helpers.study import Study
 from helpers.vocabulary.measures import find_alias, find_measure, spell_plainly, use_measures
 from helpers.vocabulary.words import count, list_words
@@ -141,7 +141,7 @@ def match_scans(scores: ScoreTable, people: pd.Series) -> tuple[ScoreTable, list
     return ScoreTable(rows, scores.notes), notes
 
 
-def _read_cells(study: Study, wanted: Scores) -> tuple[pd.DataFrame, list[str]]:
+def _read_cells(study: Study, wanted: ReadyScores) -> tuple[pd.DataFrame, list[str]]:
     """Return one row per cell of any table: scan, model, organ, run, metric, value (text)."""
     cohort = study.parameters.cohort
     reader = _Reader(
@@ -172,7 +172,7 @@ def _read_cells(study: Study, wanted: Scores) -> tuple[pd.DataFrame, list[str]]:
 class _Reader:
     """How a study's tables of scores are read."""
 
-    wanted: Scores
+    wanted: ReadyScores
     own: Sequence[str]  # metrics that the study declares
     only_organ: str  # the organ's name where no table gives one
     people: set[str]  # columns that tell of people, not of organs
@@ -275,7 +275,7 @@ class _Reader:
         return found
 
 
-def _rename(cells: pd.DataFrame, wanted: Scores, study: Study) -> pd.DataFrame:
+def _rename(cells: pd.DataFrame, wanted: ReadyScores, study: Study) -> pd.DataFrame:
     """Rename and keep models and organs; a score without a model is the only model's."""
     nowhere = cells["scan"].isna() | (cells["organ"].isna() & cells["value"].notna())
     if nowhere.any():
@@ -307,7 +307,7 @@ def _rename(cells: pd.DataFrame, wanted: Scores, study: Study) -> pd.DataFrame:
     return cells.reset_index(drop=True)
 
 
-def _scale(cells: pd.DataFrame, wanted: Scores) -> pd.Series:
+def _scale(cells: pd.DataFrame, wanted: ReadyScores) -> pd.Series:
     """Read the scores as numbers, those in percent as shares."""
     text = cells["value"].mask(cells["value"].str.lower().isin(_MISSING))
     values = pd.Series(np.nan, index=cells.index)
