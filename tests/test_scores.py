@@ -466,3 +466,5 @@ def test_many_models_are_rows_of_one_table_per_attribute():
     figure = plot_gap_forest(pd.concat([gaps.assign(attribute=name) for name in ("sex", "age", "site")]), "dice")
     assert len(figure.data[0].x) == 30  # the surest alone
     assert "the surest 30 of 42 comparisons" in figure.layout.annotations[0].text
+    unmeasured = plot_gap_forest(gaps, "boundary_error_mm")
+    assert "This study did not measure it." in unmeasured.to_json()

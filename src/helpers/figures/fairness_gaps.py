@@ -52,7 +52,7 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str) -> go.Figure:
     part = _select(disparity, metric)
     drawn = part[part["gap"].notna()]
     if drawn.empty:
-        return draw_nothing(title, _TOO_SMALL)
+        return draw_nothing(title, _TOO_SMALL if len(part) else "This study did not measure it.")
     marks = list_marks("gap", ("gap_low", "gap_high"), {name: {"model": name} for name in part["model"]})
     if len(marks) > MANY_MODELS:
         part = drawn = _pick_surest(drawn, [f"{row.model} · {row.row}" for row in drawn.itertuples()])
