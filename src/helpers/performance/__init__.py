@@ -1,6 +1,7 @@
 """A cohort's masks → metrics.parquet, the fairness tables and those of agreement."""
 
 from helpers.performance.agreement import write_agreement
+from helpers.performance.paper import PaperTable, write_paper
 from helpers.performance.stage import (
     AUDIT_TABLES,
     add_expected_dice,
@@ -14,6 +15,7 @@ from helpers.performance.stage import (
 
 __all__ = [
     "AUDIT_TABLES",
+    "PaperTable",
     "add_expected_dice",
     "count_statuses",
     "list_failures",
@@ -22,4 +24,5 @@ __all__ = [
     "tabulate_statuses",
     "write_agreement",
     "write_audit",
+    "write_paper",
 ]

@@ -25,6 +25,11 @@ _HOW_PEOPLE = (
     "with its 95 % interval. See how far the groups overlap, and whether a few people or all of them make the "
     "difference."
 )
+_PAPER = (
+    "The same as papers print it, mean ± SD of everyone and every group with the p of an ANOVA, CT and MR in blocks, "
+    "lies beside this report as fairness/paper_table.csv and, for LaTeX, fairness/paper_table.tex; the notebook "
+    "03_performance shows it."
+)
 _PAIRS_P = "p, adjusted for pairs"
 _DETECTABLE = "Minimum detectable difference"
 
@@ -47,6 +52,7 @@ def compose_performance(outputs: Outputs) -> ReportSection:
         *_draw_gaps(outputs, escape_for_plotly(outputs.disparity)),
         *(block for compose in others for block in compose(outputs)),
         Heading("Every comparison in numbers"),
+        Text(_PAPER),
         _tabulate_gaps(outputs, outputs.disparity),
         *_tabulate_pairs(outputs),
         *_tabulate_spreads(outputs),
