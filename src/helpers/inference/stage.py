@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -26,14 +27,16 @@ from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError
 from helpers.inference.agreement import measure_overlap
 from helpers.models import ScanCase, Segmentation, Segmenter, Spec
-from helpers.parameters import Model, Prompt
+from helpers.parameters import Model, Organ, Prompt
 from helpers.prompts import Prompts, draw_prompts
 from helpers.schema import TABLES
 from helpers.study import Study
 from helpers.vocabulary.words import name_scan
 
 # Raise it when the same inputs would give other masks: every prediction is then made anew.
-VERSION = 2
+VERSION = 3
+
+_UNKNOWN = "the model does not draw this organ"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class _InferenceJob:
     modality: str
     reference: Path
     image: Path | None
+    organs: dict[str, Organ]  # where each is found in the reference
     organ_ids: dict[str, int]
     prompt: Prompt
     prompt_seeds: list[dict[str, int]]
@@ -94,7 +98,8 @@ def read_organs(study: Study) -> pd.DataFrame:
         model, scan, organ, prompts and dropped (components) of the first draw, dice (with the
         reference: to choose what to look at; 03_performance measures) and agreement (mean Dice of
         the masks of each two draws of the prompts; NaN with one draw, or where no draw gave a
-        mask). Finished scans only.
+        mask), not_drawn (why the model did not draw the organ at all; empty where it did, with or
+        without a voxel). Finished scans only.
 
     Raises
     ------
@@ -213,10 +218,11 @@ def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha25
     kind = models.find_kind(model)
     reference = Path(row.reference)
     image = Path(row.image) if isinstance(row.image, str) and row.image else None
-    organs = study.organ_ids if kind.needs_prompts else ()
+    organs = dict(study.parameters.cohort.organs)
+    prompted = study.organ_ids if kind.needs_prompts else ()
     seeds = [
         # The first draw keeps its seed whatever the number of draws.
-        {organ: study.seed_for("prompt", row.scan, organ, *([draw] if draw else [])) for organ in organs}
+        {organ: study.seed_for("prompt", row.scan, organ, *([draw] if draw else [])) for organ in prompted}
         for draw in range(model.prompt.draws if kind.needs_prompts else 1)
     ]
     depends_on: dict[str, Any] = {
@@ -227,6 +233,8 @@ def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha25
         "modality": row.modality,
         "reference": _stamp(reference),
         "organs": {name: organ.model_dump(mode="json") for name, organ in spec.organs.items()},
+        "reference_organs": {name: organ.model_dump(mode="json") for name, organ in organs.items()},
+        "setup": spec.depends_on,
         "organ_ids": study.organ_ids,
     }
     if kind.needs_prompts:
@@ -247,6 +255,7 @@ def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha25
         modality=row.modality,
         reference=reference,
         image=image if kind.needs_image else None,
+        organs=organs,
         organ_ids=study.organ_ids,
         prompt=model.prompt,
         prompt_seeds=seeds,
@@ -287,26 +296,33 @@ def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
         "checkpoint_sha256": job.checkpoint_sha256,
         "fingerprint": job.fingerprint,
         "bytes": job.prediction.stat().st_size,
-        "organs": _describe_organs(case, reference, result),
+        "organs": _describe_organs(case, reference, result, job.spec.organs),
     }
     storage.write_json(record, record_path)
     return record
 
 
-def _describe_organs(case: ScanCase, reference: np.ndarray, result: Segmentation) -> dict[str, dict[str, Any]]:
-    """Return per organ its prompts, its Dice with the reference, and the agreement of the draws."""
+def _describe_organs(
+    case: ScanCase, reference: np.ndarray, result: Segmentation, known_organs: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Return per organ its prompts, its Dice with the reference, and the agreement of the draws.
+
+    An organ that the model does not draw has a reason in place of a Dice.
+    """
     dice = measure_overlap(reference, result.labels, case.organ_ids)
     draws = [result.labels, *result.repeats]
     pairs = [measure_overlap(first, second, case.organ_ids) for first, second in combinations(draws, 2)]
     described = {}
+    not_drawn = dict.fromkeys(set(case.organ_ids) - set(known_organs), _UNKNOWN) | dict(result.not_drawn)
     for organ in case.organ_ids:
         prompts = case.prompts.get(organ)
         known = [pair[organ] for pair in pairs if np.isfinite(pair[organ])]
         described[organ] = {
             "prompts": None if prompts is None else len(prompts),
             "dropped": None if prompts is None else prompts.dropped,
-            "dice": _round(dice[organ], 6),
+            "dice": None if organ in not_drawn else _round(dice[organ], 6),
             "agreement": _round(float(np.mean(known)), 6) if known else None,
+            "not_drawn": not_drawn.get(organ, ""),
         }
     return described
 
@@ -330,13 +346,16 @@ def _open_segmenter(job: _InferenceJob) -> Segmenter:
 
 def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
     """Return a scan in the study orientation, the reference's labels (z, y, x), its stored grid."""
-    label_map = volumes.read_label_map(job.reference, job.spec.organs, job.organ_ids)
+    label_map = volumes.read_label_map(job.reference, job.organs, job.organ_ids)
     reference = volumes.to_axial(label_map.image)
     stored_grid = volumes.get_grid(label_map.image)
     grid = volumes.get_grid(reference)
-    image = None
+    image, image_grid = None, None
     if job.image is not None:
-        oriented = volumes.read_on_grid(job.image, grid, advice="resample the reference to the image", axial=True)
+        stored = volumes.read_volume(job.image)
+        image_grid = volumes.get_grid(stored)
+        oriented = volumes.to_axial(stored)
+        volumes.check_grid(volumes.get_grid(oriented), grid, advice="resample the reference to the image")
         image = sitk.GetArrayFromImage(oriented)
     elif models.KINDS[job.spec.kind].needs_image:
         raise SegfairError(
@@ -355,6 +374,7 @@ def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
         repeats=draws[1:],
         image=image,
         midline_x_mm=label_map.midline_x_mm,
+        stored=image_grid,
     )
     return case, labels, stored_grid
 
