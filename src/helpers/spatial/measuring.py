@@ -31,10 +31,10 @@ class SurfaceCase:
     wanted: tuple[str, ...]  # the organs to look at
     grid_mm: float  # of the signed-distance fields, where no template says it
     predictions: dict[str, Path] = field(default_factory=dict)  # by model
-    not_drawn: frozenset[tuple[str, str]] = frozenset()  # the organs that a model does not draw: (model, organ)
     templates: dict[str, Path] = field(default_factory=dict)  # by organ
     registrations: dict[str, Path] = field(default_factory=dict)  # by organ: folders to keep them in
     comparisons: dict[str, Path] = field(default_factory=dict)  # by organ: files to write
+    not_drawn: frozenset[tuple[str, str]] = frozenset()  # organs that a model does not draw: (model, organ)
 
 
 @dataclass(frozen=True)
