@@ -191,6 +191,16 @@ class Study:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def find_record(prediction: Path) -> Path:
+    """Return where the record of what a prediction was made from lies, present or not."""
+    return prediction.with_name(prediction.name.removesuffix(".nii.gz") + ".json")
+
+
+def find_probabilities(prediction: Path) -> Path:
+    """Return where the probabilities behind a prediction lie, which are kept for fusions alone."""
+    return prediction.with_name(prediction.name.removesuffix(".nii.gz") + ".probabilities.npz")
+
+
 def find_mask(template: str, scan: str, subject: str) -> Path:
     """Return a scan's ready-made mask, a file or a folder; `template` holds {scan} or {subject}.
 

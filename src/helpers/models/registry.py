@@ -16,7 +16,7 @@ from helpers import storage
 from helpers.errors import SegfairError
 from helpers.models import checkpoints
 from helpers.models.protocol import Segmenter, Setup, Spec
-from helpers.parameters import Model
+from helpers.parameters import FusionModel, Model
 from helpers.study import Study
 from helpers.vocabulary.words import list_words
 
@@ -40,6 +40,7 @@ class Kind:
     needs_checkpoint: bool = False
     variants: tuple[str, ...] = ()  # architectures within the family, the default first; empty: there is one
     weights: Path | None = None  # those that ship with the package
+    gives_probabilities: bool = False  # whether it can hand them to a fusion
     # Whether its masks have labels of their own, which `models[].organs` names.
     has_labels: bool = False
     # The module under helpers.models, without torch, that knows its further keys: ``check(model,
@@ -93,6 +94,14 @@ KINDS: dict[str, Kind] = {
             "sam_demo",
             weights=Path(__file__).parent / "weights" / "sam_demo.safetensors",
         ),
+        Kind(
+            "fusion",
+            "the masks of other models of the study made into one: method majority, staple or mean",
+            "fusion",
+            prompt_types=(),
+            needs_image=False,
+            setup="fusion_setup",
+        ),
     )
 }
 
@@ -140,7 +149,7 @@ def check_model(model: Model, study: Study) -> list[str]:
             for name, organ in (model.organs or {}).items()
             if organ.label_names
         ]
-    problems += _check_requirements(kind, where)
+    problems += _check_requirements(kind, where) + _check_probabilities(model, study)
     if kind.setup is not None:
         problems += _import_setup(kind).check(model, study)
     if kind.weights is not None and not kind.weights.is_file():
@@ -188,6 +197,7 @@ def make_spec(model: Model, study: Study) -> Spec:
         windows=study.parameters.windows,
         options=setup.options,
         depends_on=setup.depends_on,
+        want_probabilities=any(model.name in fusion.of for fusion in _list_averaging(study)),
     )
 
 
@@ -215,6 +225,26 @@ def hash_checkpoint(path: Path) -> str:
 @cache
 def _hash_once(path: Path, size: int, mtime_ns: int) -> str:
     return storage.hash_file(path)
+
+
+def _list_averaging(study: Study) -> list[FusionModel]:
+    models = study.parameters.models
+    return [model for model in models if isinstance(model, FusionModel) and model.method == "mean"]
+
+
+def _check_probabilities(model: Model, study: Study) -> list[str]:
+    """Name the members of which a fusion cannot average probabilities."""
+    if not isinstance(model, FusionModel) or model.method != "mean":
+        return []
+    without = [
+        one.name
+        for one in study.parameters.models
+        if one.name in model.of and not (one.kind in KINDS and KINDS[one.kind].gives_probabilities)
+    ]
+    fault = (
+        f"models.{model.name}.method: {list_words(without)} give masks without probabilities: use majority or staple"
+    )
+    return [fault] if without else []
 
 
 def _import_setup(kind: Kind) -> Any:

@@ -131,6 +131,7 @@ class FusionModel(Model):
 
     of: list[Name] = Field(min_length=2)
     method: Literal["majority", "staple", "mean"] = "majority"
+    tie: Literal["background", "first"] | None = None
 
 
 SECTIONS: dict[str, type[Model]] = {
