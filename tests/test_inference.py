@@ -19,7 +19,7 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from helpers import inference, models, volumes
+from helpers import inference, models, performance, volumes
 from helpers.compute import close_client
 from helpers.errors import SegfairError, StageError
 from helpers.study import Study, load_study
@@ -619,3 +619,50 @@ def test_a_long_scan_stays_below_three_gigabytes(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", run, str(path)], capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) < 3 * 2**20  # kilobytes
+
+
+def test_a_models_own_labels_are_read_and_organs_it_lacks_are_not_missed(make_study, tmp_path):
+    """What a model does not draw is no Dice of 0."""
+    own = (draw_labels() == 1) * np.uint16(5)
+    for scan in ("a1", "b2", "c3"):
+        write_image(own, tmp_path / "data" / "masks" / f"{scan}.nii.gz")
+    study = make_study([MASKS | {"organs": {"liver": {"labels": [5]}}}])
+    assert models.describe_model(study.parameters.models[0], study) == [
+        "models.masks: spleen: not among its organs, so not drawn by it and not scored"
+    ]
+    inference.run_inference(study)
+    organs = inference.read_organs(study).set_index("organ")
+    assert organs.loc["liver", "dice"].tolist() == [1.0, 1.0, 1.0]
+    assert organs.loc["spleen", "dice"].isna().all()
+    assert set(organs.loc["spleen", "not_drawn"]) == {"the model does not draw this organ"}
+    metrics = performance.measure_performance(study).set_index("organ")
+    assert set(metrics.loc["spleen", "status"]) == {"not_drawn"}
+    assert metrics.loc["spleen", "dice"].isna().all()
+    assert set(metrics.loc["liver", "status"]) == {"ok"}
+
+
+def test_an_organ_without_a_file_in_a_folder_of_masks_is_not_drawn(make_study, tmp_path):
+    """One person's folder lacks the spleen's file: that is no missed spleen."""
+    for scan in ("a1", "b2", "c3"):
+        folder = tmp_path / "data" / "masks" / scan
+        write_image((draw_labels() == 1).astype(np.uint8), folder / "liver.nii.gz")
+        if scan != "b2":
+            write_image((draw_labels() == 2).astype(np.uint8), folder / "spleen.nii.gz")
+    places = {"liver": {"files": ["liver"]}, "spleen": {"files": ["spleen"]}}
+    study = make_study([MASKS | {"path": "masks/{scan}", "organs": places}])
+    inference.run_inference(study)
+    metrics = performance.measure_performance(study).set_index(["scan", "organ"])
+    assert metrics.loc[("b2", "spleen"), ["status", "error"]].tolist() == [
+        "not_drawn",
+        "the folder has no mask file of it",
+    ]
+    assert metrics["dice"].drop(("b2", "spleen")).eq(1.0).all()
+
+
+def test_labels_of_a_model_that_has_none_of_its_own_are_refused(make_study):
+    for kind, organ, said in (
+        ("prompt_only", {"labels": [5]}, "prompt_only has no labels of its own: remove the key"),
+        ("precomputed", {"labels": ["liver"]}, "must be ids, which label maps hold; got liver"),
+    ):
+        study = make_study([MASKS | {"kind": kind, "organs": {"liver": organ}}])
+        assert any(said in problem for problem in models.check_model(study.parameters.models[0], study))

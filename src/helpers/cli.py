@@ -58,7 +58,7 @@ def run(
 def check(params: Params, override: Override = None) -> None:
     """Check parameters, table, paths, geometry and checkpoints without running anything."""
     from helpers.cohort import check_cohort
-    from helpers.models import check_model, list_templates
+    from helpers.models import check_model, describe_model, list_templates
     from helpers.notebook import check_output_folder
     from helpers.study import load_study
 
@@ -66,7 +66,9 @@ def check(params: Params, override: Override = None) -> None:
     found = check_cohort(study, list_templates(study))
     problems = list(found.problems)
     for model in study.parameters.models:
-        problems += check_model(model, study)
+        faults = check_model(model, study)
+        problems += faults
+        found.remarks.extend([] if faults else describe_model(model, study))
     try:
         check_output_folder(study)
     except SegfairError as error:

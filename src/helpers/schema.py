@@ -373,6 +373,7 @@ TABLES: dict[str, Table] = {
             "model scan organ prompts",
             Column("dropped", "count", "components too small for a prompt"),
             "dice agreement",
+            Column("not_drawn", "text", "why the model did not draw the organ at all; empty where it did"),
             identifying=("scan",),
         ),
         _describe(

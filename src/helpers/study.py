@@ -164,6 +164,16 @@ class Study:
             )
         return included
 
+    def read_not_drawn(self) -> dict[str, dict[tuple[str, str], str]]:
+        """Return by scan which organs a model does not draw: ``{scan: {(model, organ): why}}``."""
+        found: dict[str, dict[tuple[str, str], str]] = {}
+        for model in self.parameters.models:
+            if self.path("organs", model=model.name).exists():
+                organs = self.read("organs", model=model.name)
+                for row in organs[organs["not_drawn"] != ""].itertuples(index=False):
+                    found.setdefault(row.scan, {})[model.name, row.organ] = row.not_drawn
+        return found
+
     def prediction_path(self, model: str, scan: str) -> Path:
         """Return where `model`'s label map of `scan` lies."""
         return self.folder / "predictions" / model / f"{scan}.nii.gz"
@@ -179,6 +189,16 @@ class Study:
         """
         text = "\x1f".join(str(key) for key in (self.parameters.seed, *keys))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def find_record(prediction: Path) -> Path:
+    """Return where the record of what a prediction was made from lies, present or not."""
+    return prediction.with_name(prediction.name.removesuffix(".nii.gz") + ".json")
+
+
+def find_probabilities(prediction: Path) -> Path:
+    """Return where the probabilities behind a prediction lie, which are kept for fusions alone."""
+    return prediction.with_name(prediction.name.removesuffix(".nii.gz") + ".probabilities.npz")
 
 
 def find_mask(template: str, scan: str, subject: str) -> Path:

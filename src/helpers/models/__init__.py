@@ -1,10 +1,11 @@
 """Segmenters behind one protocol, a module per family; importing this imports no torch."""
 
-from helpers.models.protocol import ScanCase, Segmentation, Segmenter, Spec
+from helpers.models.protocol import ScanCase, Segmentation, Segmenter, Setup, Spec
 from helpers.models.registry import (
     KINDS,
     Kind,
     check_model,
+    describe_model,
     find_checkpoint,
     find_kind,
     hash_checkpoint,
@@ -20,9 +21,11 @@ __all__ = [
     "ScanCase",
     "Segmentation",
     "Segmenter",
+    "Setup",
     "Spec",
     "check_model",
     "choose_window",
+    "describe_model",
     "find_checkpoint",
     "find_kind",
     "find_levels",

@@ -31,7 +31,8 @@ class Precomputed:
         advice = "resample it to the reference with nearest neighbours"
         volumes.check_grid(volumes.get_grid(axial), case.grid, what=f"the mask of {self.spec.name}", advice=advice)
         labels = sitk.GetArrayFromImage(axial)
-        return Segmentation(labels, int(np.any(labels, axis=(1, 2)).sum()), 0)
+        not_drawn = dict.fromkeys(label_map.missing, "the folder has no mask file of it")
+        return Segmentation(labels, int(np.any(labels, axis=(1, 2)).sum()), 0, not_drawn=not_drawn)
 
 
 def load(spec: Spec) -> Precomputed:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class ScanCase:
     repeats: Sequence[Mapping[str, Prompts]] = ()  # further draws of the same prompts, to be segmented apart
     image: np.ndarray | None = None  # intensities (z, y, x); None where there is none or the model needs none
     midline_x_mm: float | None = None  # where the reference parts left from right organs (LPS x)
+    stored: Grid | None = None  # how the image's own file holds its voxels, before they became axial
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -46,6 +47,11 @@ class Segmentation:
     encode_seconds: float = math.nan  # spent on images
     decode_seconds: float = math.nan  # spent on prompts
     batch: int | None = None  # images encoded at a time
+    # The study's organs that were not drawn, and why (the model does not know them, its mask files
+    # lack them): they are no missed organs and are not scored.
+    not_drawn: Mapping[str, str] = field(default_factory=dict)
+    # Per organ (z, y, x) uint8, 255 times the probability, where the kind gives them.
+    probabilities: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Segmenter(Protocol):
@@ -65,7 +71,7 @@ class Spec:
 
     name: str  # in the study
     kind: str  # in the registry
-    organs: Mapping[str, Organ]  # where each is found in ready-made masks
+    organs: Mapping[str, Organ]  # where each is found in the model's own masks; others it does not draw
     checkpoint: Path | None = None  # the weights file
     template: str | None = None  # absolute path of ready-made masks, with {scan} and {subject} to be filled in
     variant: str | None = None  # the architecture within the family
@@ -74,6 +80,19 @@ class Spec:
     precision: str = "auto"  # auto, float32, bfloat16 or float16
     batch: int | None = None  # images encoded at a time; None: chosen from free memory
     windows: Windows = field(default_factory=Windows)  # grey windows, and which organ is seen in which
+    options: Any = None  # what a kind's :class:`Setup` found: frozen, and small enough to be sent
+    depends_on: Mapping[str, Any] = field(default_factory=dict)  # beside the scan: masks are made anew where it changes
+    want_probabilities: bool = False  # whether a fusion averages them
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a kind makes of its keys in the parameter file, in the process that plans the work."""
+
+    options: Any = None  # for Spec.options
+    organs: Mapping[str, Organ] | None = None  # for Spec.organs; None: as the parameter file has them
+    depends_on: Mapping[str, Any] = field(default_factory=dict)  # masks are made anew where it changes (JSON)
+    notes: tuple[str, ...] = ()  # what had to be assumed and which organs it cannot draw, in sentences
 
 
 def merge_scores(scores: Mapping[int, np.ndarray], shape: tuple[int, int]) -> np.ndarray:

@@ -8,14 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from helpers import storage
 from helpers.errors import SegfairError
 from helpers.models import checkpoints
-from helpers.models.protocol import Segmenter, Spec
-from helpers.parameters import Model
+from helpers.models.protocol import Segmenter, Setup, Spec
+from helpers.parameters import FusionModel, Model
 from helpers.study import Study
+from helpers.vocabulary.words import list_words
 
 # What each type of prompt offers a model; a model that has never seen points is not given any.
 _BOXES = ("box", "box3d")
@@ -37,6 +40,14 @@ class Kind:
     needs_checkpoint: bool = False
     variants: tuple[str, ...] = ()  # architectures within the family, the default first; empty: there is one
     weights: Path | None = None  # those that ship with the package
+    gives_probabilities: bool = False  # whether it can hand them to a fusion
+    # Whether its masks have labels of their own, which `models[].organs` names.
+    has_labels: bool = False
+    # The module under helpers.models, without torch, that knows its further keys: ``check(model,
+    # study) -> list[str]`` names every fault, ``set_up(model, study) -> Setup`` reads them.
+    setup: str | None = None
+    requires: tuple[str, ...] = ()  # what must be importable, and is not among the package's dependencies
+    extra: str | None = None  # the optional dependencies that bring it: pip install 'segfair[nnunet]'
 
     @property
     def needs_prompts(self) -> bool:
@@ -60,6 +71,7 @@ KINDS: dict[str, Kind] = {
             prompt_types=(),
             needs_image=False,
             needs_path=True,
+            has_labels=True,
         ),
         Kind(
             "sam",
@@ -81,6 +93,14 @@ KINDS: dict[str, Kind] = {
             "(for trying out, not for care)",
             "sam_demo",
             weights=Path(__file__).parent / "weights" / "sam_demo.safetensors",
+        ),
+        Kind(
+            "fusion",
+            "the masks of other models of the study made into one: method majority, staple or mean",
+            "fusion",
+            prompt_types=(),
+            needs_image=False,
+            setup="fusion_setup",
         ),
     )
 }
@@ -121,11 +141,32 @@ def check_model(model: Model, study: Study) -> list[str]:
         problems.append(
             f"{where}.prompt.type: {kind.name} takes {', '.join(kind.prompt_types)}; got {model.prompt.type!r}"
         )
+    if model.organs is not None and not kind.has_labels:
+        problems.append(f"{where}.organs: {kind.name} has no labels of its own: remove the key")
+    elif kind.setup is None:
+        problems += [
+            f"{where}.organs.{name}.labels must be ids, which label maps hold; got {', '.join(organ.label_names)}"
+            for name, organ in (model.organs or {}).items()
+            if organ.label_names
+        ]
+    problems += _check_requirements(kind, where) + _check_probabilities(model, study)
+    if kind.setup is not None:
+        problems += _import_setup(kind).check(model, study)
     if kind.weights is not None and not kind.weights.is_file():
         problems.append(
             f"{where}: the weights that ship with this package are missing at {kind.weights}: install it again"
         )
     return problems
+
+
+def describe_model(model: Model, study: Study) -> list[str]:
+    """Say in sentences what a model that can run was taken to mean, and which organs it lacks."""
+    kind = find_kind(model)
+    notes = [] if kind.setup is None else list(_import_setup(kind).set_up(model, study).notes)
+    lacking = sorted(set(study.organ_ids) - set(model.organs or study.organ_ids))
+    if lacking:
+        notes.append(f"{list_words(lacking)}: not among its organs, so not drawn by it and not scored")
+    return [f"models.{model.name}: {note}" for note in notes]
 
 
 def list_templates(study: Study) -> dict[str, str]:
@@ -141,17 +182,22 @@ def make_spec(model: Model, study: Study) -> Spec:
     if problems:
         raise SegfairError("\n".join(problems))
     compute = study.parameters.compute
+    kind = find_kind(model)
+    setup = Setup() if kind.setup is None else _import_setup(kind).set_up(model, study)
     return Spec(
         name=model.name,
         kind=model.kind,
-        organs=study.parameters.cohort.organs,
+        organs=setup.organs or model.organs or study.parameters.cohort.organs,
         checkpoint=find_checkpoint(model, study),
         template=None if model.path is None else _find_template(model, study),
-        variant=_choose_variant(model, find_kind(model)),
+        variant=_choose_variant(model, kind),
         device=compute.device,
         precision=compute.precision,
         batch=compute.batch,
         windows=study.parameters.windows,
+        options=setup.options,
+        depends_on=setup.depends_on,
+        want_probabilities=any(model.name in fusion.of for fusion in _list_averaging(study)),
     )
 
 
@@ -179,6 +225,38 @@ def hash_checkpoint(path: Path) -> str:
 @cache
 def _hash_once(path: Path, size: int, mtime_ns: int) -> str:
     return storage.hash_file(path)
+
+
+def _list_averaging(study: Study) -> list[FusionModel]:
+    models = study.parameters.models
+    return [model for model in models if isinstance(model, FusionModel) and model.method == "mean"]
+
+
+def _check_probabilities(model: Model, study: Study) -> list[str]:
+    """Name the members of which a fusion cannot average probabilities."""
+    if not isinstance(model, FusionModel) or model.method != "mean":
+        return []
+    without = [
+        one.name
+        for one in study.parameters.models
+        if one.name in model.of and not (one.kind in KINDS and KINDS[one.kind].gives_probabilities)
+    ]
+    fault = (
+        f"models.{model.name}.method: {list_words(without)} give masks without probabilities: use majority or staple"
+    )
+    return [fault] if without else []
+
+
+def _import_setup(kind: Kind) -> Any:
+    return import_module(f"helpers.models.{kind.setup}")
+
+
+def _check_requirements(kind: Kind, where: str) -> list[str]:
+    """Name what must be installed for a kind and is not, and how."""
+    missing = [name for name in kind.requires if find_spec(name) is None]
+    if not missing:
+        return []
+    return [f"{where}: {kind.name} needs {list_words(missing)}: run pip install 'segfair[{kind.extra}]'"]
 
 
 def _find_template(model: Model, study: Study) -> str:

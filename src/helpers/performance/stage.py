@@ -31,6 +31,7 @@ class _ScanJob:
 
     reference: Path
     predictions: dict[str, Path | str]  # a path, or the reason why there is no prediction
+    not_drawn: dict[tuple[str, str], str]  # why an organ is not drawn, by model and organ
     organs: dict[str, Organ]
     organ_ids: dict[str, int]
     tolerances_mm: dict[str, float]
@@ -71,11 +72,13 @@ def measure_performance(study: Study) -> pd.DataFrame:
     limits = parameters.metrics
     tolerances = {organ: limits.tolerances_mm.get(organ, limits.tolerance_mm) for organ in study.organ_ids}
     found = {model.name: _find_predictions(study, model.name) for model in parameters.models}
+    not_drawn = study.read_not_drawn()
     absent = "02_inference has no row for this scan: run it again"
     jobs = [
         _ScanJob(
             reference=Path(row.reference),
             predictions={model: paths.get(row.scan, absent) for model, paths in found.items()},
+            not_drawn=not_drawn.get(row.scan, {}),
             organs=dict(parameters.cohort.organs),
             organ_ids=study.organ_ids,
             tolerances_mm=tolerances,
@@ -253,14 +256,17 @@ def _measure_scan(job: _ScanJob) -> _ScanRows:
                 status, error = "failed", str(problem)
         predicted_boxes = volumes.find_boxes(prediction) if prediction is not None else {}
         for organ, label in job.organ_ids.items():
+            reason = job.not_drawn.get((model, organ), "")
             if prediction is None:
                 comparison = mark_missing(status)
+            elif reason:
+                comparison = mark_missing("not_drawn")
             else:
                 box = volumes.join_boxes([boxes.get(label), predicted_boxes.get(label)])
                 comparison = compare_masks(
                     reference[box] == label, prediction[box] == label, spacing, tolerance_mm=job.tolerances_mm[organ]
                 )
-            rows.append({"model": model, "organ": organ, **asdict(comparison), "error": error})
+            rows.append({"model": model, "organ": organ, **asdict(comparison), "error": error or reason})
         if model in job.annotators:
             kept[model] = error if prediction is None else _AnnotatorMask(prediction, predicted_boxes)
     return _ScanRows(rows, _compare_annotators(job, kept, spacing))
@@ -283,7 +289,10 @@ def _compare_annotators(
         one, other = drawn[first], drawn[second]
         for organ, label in job.organ_ids.items():
             error = ""
-            if isinstance(one, str) or isinstance(other, str):
+            unknown = [job.not_drawn[model, organ] for model in (first, second) if (model, organ) in job.not_drawn]
+            if unknown:
+                found, error = AnnotatorAgreement(status="not_drawn"), unknown[0]
+            elif isinstance(one, str) or isinstance(other, str):
                 found = AnnotatorAgreement(status="prediction_missing")
                 error = "; ".join(text for text in (one, other) if isinstance(text, str))
             else:

@@ -82,6 +82,11 @@ STATUSES: dict[str, Status] = {
             "there is no mask: the model failed on the scan",
             "left out of every mean, never counted as 0",
         ),
+        Status(
+            "not_drawn",
+            "the model does not draw this organ, or was not asked for it",
+            "left out of every mean, never counted as 0",
+        ),
         Status("failed", "the masks could not be compared", "left out of every mean, never counted as 0"),
     )
 }

@@ -32,6 +32,7 @@ class LabelMap:
     midline_x_mm: float | None
     unknown: tuple[int, ...]  # ids in the file that no organ names
     notes: tuple[str, ...]  # what had to be assumed, in sentences
+    missing: tuple[str, ...] = ()  # organs of whose files a folder of masks holds none
 
 
 def read_label_map(
@@ -43,7 +44,7 @@ def read_label_map(
     ----------
     path : Path
         A label map (organs are found by `labels`), or a folder of binary masks (by `files`; the
-        union of those present; an organ none of whose files exists is absent).
+        union of those present; an organ without any file is absent, and named in `missing`).
     organs : mapping of str to Organ
         Where each organ is found.
     organ_ids : mapping of str to int
@@ -60,23 +61,24 @@ def read_label_map(
     """
     path = Path(path)
     unknown: tuple[int, ...] = ()
+    missing: tuple[str, ...] = ()
     tables = None
     if path.is_dir():
-        image, masks = _read_folder(path, organs)
+        image, masks, missing = _read_folder(path, organs)
     else:
         image = read_volume(path)
         array, boxes = _find_labels(image, path.name)
-        named = {label for organ in organs.values() for label in organ.labels}
+        named = {label for organ in organs.values() for label in organ.label_ids}
         unknown = tuple(sorted(set(boxes) - named))
         tables = _make_tables(organs, organ_ids, boxes)
         if tables is None:
-            masks = {name: np.isin(array, organ.labels) for name, organ in organs.items()}
+            masks = {name: np.isin(array, organ.label_ids) for name, organ in organs.items()}
     grid = get_grid(image)
     if tables is not None:
         result, midline_x_mm, notes = _relabel(array, boxes, grid, organs, tables, midline_x_mm)
     else:
         result, midline_x_mm, notes = _unite(masks, grid, organs, organ_ids, midline_x_mm, path.name)
-    return LabelMap(make_image(result, grid), midline_x_mm, unknown, tuple(notes))
+    return LabelMap(make_image(result, grid), midline_x_mm, unknown, tuple(notes), missing)
 
 
 def check_whole(path: Path) -> None:
@@ -127,7 +129,7 @@ def _make_tables(
     tables = {side: np.zeros(size, np.uint8) for side in ("left", "right")}
     for name, organ in organs.items():
         for side in tables if organ.side is None else (organ.side,):
-            for label in set(organ.labels) & set(labels):
+            for label in set(organ.label_ids) & set(labels):
                 if tables[side][label]:
                     return None
                 tables[side][label] = organ_ids[name]
@@ -147,7 +149,7 @@ def _relabel(
     notes: list[str] = []
     box = join_boxes(boxes[label] for label in boxes if tables["left"][label] or tables["right"][label])
     _look_up(tables["left"], array[box], result[box])
-    sided = {label for organ in organs.values() if organ.side is not None for label in organ.labels} & set(boxes)
+    sided = {label for organ in organs.values() if organ.side is not None for label in organ.label_ids} & set(boxes)
     if sided:
         box = join_boxes(boxes[label] for label in sided)
         table = np.zeros(len(tables["left"]), np.uint8)
@@ -211,8 +213,8 @@ def join_boxes(boxes: Iterable[_Box | None]) -> _Box:
     return tuple(slice(min(part.start for part in side), max(part.stop for part in side)) for side in sides)
 
 
-def _read_folder(path: Path, organs: Mapping[str, Organ]) -> tuple[sitk.Image, dict[str, np.ndarray]]:
-    """Return one image for its grid, and a boolean array per organ."""
+def _read_folder(path: Path, organs: Mapping[str, Organ]) -> tuple[sitk.Image, dict[str, np.ndarray], tuple[str, ...]]:
+    """Return one image for its grid, a boolean array per organ, and the organs without a file."""
     found = {file.name[: -len(end)]: file for end in reversed(SUFFIXES) for file in sorted(path.glob(f"*{end}"))}
     wanted = {name: [found[file] for file in organ.files if file in found] for name, organ in organs.items()}
     first = next((files[0] for files in wanted.values() if files), None)
@@ -230,4 +232,4 @@ def _read_folder(path: Path, organs: Mapping[str, Organ]) -> tuple[sitk.Image, d
                 raise VolumeError(f"{file.name}: lies on another grid than {first.name} ({'; '.join(differences)})")
             mask |= sitk.GetArrayViewFromImage(part) > 0
         masks[name] = mask
-    return image, masks
+    return image, masks, tuple(name for name, files in wanted.items() if not files)

@@ -1,0 +1,165 @@
+"""What a parameter file may say of a model: the keys of every kind, and those of some."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from helpers.parameters.sections import Name, Organ, Section
+
+
+class Prompt(Section):
+    """The prompts a promptable model is given, simulated from the reference mask.
+
+    ``jitter`` moves each side of a box by up to this fraction of the box's size, uniformly;
+    ``jitter_mm``, where given, by up to this many mm instead. ``draws`` repeats the whole set with
+    other random numbers: the first is what is evaluated, the others tell how much the masks depend
+    on how the prompt was drawn.
+    """
+
+    type: Literal["box", "box3d", "points", "box_points"] = "box"
+    per: Literal["component", "organ"] = "component"
+    jitter: float = Field(default=0.05, ge=0, le=0.5)
+    jitter_mm: Annotated[float, Field(ge=0)] | None = None
+    min_area_mm2: float = Field(default=30.0, ge=0)
+    positive: int = Field(default=1, ge=0, le=20)
+    negative: int = Field(default=0, ge=0, le=20)
+    placement: Literal["center", "random"] = "center"
+    draws: int = Field(default=1, ge=1, le=20)
+
+    @model_validator(mode="after")
+    def _has_points(self) -> Prompt:
+        if self.type in ("points", "box_points") and self.positive + self.negative == 0:
+            raise ValueError(f"type {self.type!r} needs `positive` or `negative` points")
+        if self.type == "points" and self.positive == 0:
+            raise ValueError("type 'points' needs at least one `positive` point")
+        return self
+
+
+class Model(Section):
+    """One segmenter of the study: the keys of every kind.
+
+    ``organs`` says where organs are found in this model's own masks, for the kinds that have labels
+    of their own; organs that it leaves out are not drawn by it. ``annotator: true`` says that the
+    ready-made masks of this one were drawn by a person: with two or more such, their agreement with
+    each other is measured, per group too, so that a model's gap can be read against the humans'.
+    ``planted: true`` says that they carry the errors of ``cohort.phantoms.planted``: what is found
+    in them is told beside what was planted.
+    """
+
+    name: Name
+    kind: str
+    path: str | None = None
+    checkpoint: str | None = None
+    variant: str | None = None
+    organs: Annotated[dict[Name, Organ], Field(min_length=1)] | None = None
+    annotator: bool = False
+    planted: bool = False
+    prompt: Prompt = Prompt()
+
+    @model_validator(mode="after")
+    def _has_ready_masks(self) -> Model:
+        if self.annotator and self.kind != "precomputed":
+            raise ValueError(
+                f"annotator: true needs kind precomputed (masks that a person drew); got kind {self.kind!r}"
+            )
+        if self.planted and self.kind != "precomputed":
+            raise ValueError(
+                f"planted: true needs kind precomputed (masks with planted errors); got kind {self.kind!r}"
+            )
+        return self
+
+
+class NnunetModel(Model):
+    """A trained nnU-Net v2: the folder that holds plans.json, dataset.json and the folds.
+
+    ``folds`` are averaged (all that are there by default); ``step`` is the sliding window's, as a
+    part of its size; ``mirroring`` averages over the flips the training allowed, eight times the
+    work. ``trust: true`` lets a checkpoint run code of its own when it is read.
+    """
+
+    folder: str
+    folds: Annotated[list[Annotated[int, Field(ge=0)] | Literal["all"]], Field(min_length=1)] | None = None
+    step: float = Field(default=0.5, gt=0, le=1)
+    mirroring: bool = True
+    trust: bool = False
+
+
+class TotalSegmentatorModel(Model):
+    """TotalSegmentator's published weights: the folder that holds Dataset291_… and its siblings."""
+
+    folder: str
+
+
+class TextModel(Model):
+    """A model asked by words: ``texts`` are an organ's, where its name is not what to ask for.
+
+    ``embeddings`` is the file of the words' vectors.
+    """
+
+    folder: str | None = None
+    embeddings: str
+    texts: dict[Name, str] = {}
+
+
+class NninteractiveModel(Model):
+    """nnInteractive: the folder of its published weights."""
+
+    folder: str
+
+
+class CommandModel(Model):
+    """Any other program, started per scan or once for all of them (``batch``).
+
+    ``command`` holds words, never a shell line, with ``{image}`` and ``{output}`` (files) to be
+    filled in, or ``{images}`` and ``{outputs}`` (folders) with ``batch: true``. ``depends_on``
+    names files (weights, scripts) and ``version_command`` a program whose answer tells one version
+    from another: where they change, masks are made anew.
+    """
+
+    command: str
+    batch: bool = False
+    timeout_minutes: float = Field(default=60.0, gt=0)
+    environment: dict[str, str] = {}
+    depends_on: list[str] = []
+    version_command: str | None = None
+
+
+class FusionModel(Model):
+    """The masks of other models of the study, made into one."""
+
+    of: list[Name] = Field(min_length=2)
+    method: Literal["majority", "staple", "mean"] = "majority"
+    tie: Literal["background", "first"] | None = None
+
+
+SECTIONS: dict[str, type[Model]] = {
+    "nnunet": NnunetModel,
+    "totalsegmentator": TotalSegmentatorModel,
+    "sat": TextModel,
+    "voxtell": TextModel,
+    "nninteractive": NninteractiveModel,
+    "command": CommandModel,
+    "fusion": FusionModel,
+}
+OTHER = "any other kind"
+
+
+def _choose_section(value: Any) -> str:
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return kind if isinstance(kind, str) and kind in SECTIONS else OTHER
+
+
+# A kind with keys of its own has its section; pydantic finds it by the kind.
+AnyModel = Annotated[
+    Annotated[NnunetModel, Tag("nnunet")]
+    | Annotated[TotalSegmentatorModel, Tag("totalsegmentator")]
+    | Annotated[TextModel, Tag("sat")]
+    | Annotated[TextModel, Tag("voxtell")]
+    | Annotated[NninteractiveModel, Tag("nninteractive")]
+    | Annotated[CommandModel, Tag("command")]
+    | Annotated[FusionModel, Tag("fusion")]
+    | Annotated[Model, Tag(OTHER)],
+    Discriminator(_choose_section),
+]
