@@ -14,7 +14,7 @@ from scipy import stats
 
 from helpers import fairness, performance, storage
 from helpers.figures.paper_table import show_paper_table
-from helpers.parameters import Fairness, Model
+from helpers.parameters import Fairness, FusionModel, Model
 from helpers.performance.paper import describe_paper, escape_latex, print_paper, write_latex
 from helpers.report.scrubbing import Scrubber
 from helpers.schema import TABLES
@@ -253,13 +253,17 @@ def test_cells_are_printed_as_papers_have_them(tables):
 
 def test_the_caption_says_what_the_numbers_cannot_tell():
     prompted = Model(name="sam", kind="sam", variant="vit_b")
-    told = describe_paper(SETTINGS, [prompted, Model(name="net", kind="precomputed", path="{scan}.nii.gz")])
+    net = Model(name="net", kind="precomputed", path="{scan}.nii.gz")
+    told = describe_paper(SETTINGS, [prompted, net])
     assert "Where few people are studied, everything is “not significant”" in told
     assert "within the margin (Dice 0.020 and 95 % Hausdorff distance 1.00 mm)" in told
     assert "sam was prompted from the expert masks and must not be ranked against the others." in told
     assert Scrubber().clean(told) == told, "nothing in it looks like a path"
     assert "ranked" not in describe_paper(SETTINGS, [prompted])
-    assert "prompted" not in describe_paper(SETTINGS, [Model(name="net", kind="precomputed", path="{scan}.nii.gz")])
+    assert "prompted" not in describe_paper(SETTINGS, [net])
+    fused = FusionModel(name="both", kind="fusion", of=["sam", "net"])
+    told = describe_paper(SETTINGS, [prompted, net, fused])
+    assert "both is made of sam and net. sam and both were prompted from the expert masks and must" in told
 
 
 def read_rows(latex: str) -> tuple[int, list[list[tuple[int, str]]]]:

@@ -12,7 +12,7 @@ import pandas as pd
 from helpers import fairness, storage
 from helpers.fairness.paper import RELATIVE_VOLUME
 from helpers.models import KINDS
-from helpers.parameters import Fairness, Model
+from helpers.parameters import Fairness, FusionModel, Model
 from helpers.study import Study
 from helpers.vocabulary.measures import MEASURES
 from helpers.vocabulary.words import (
@@ -117,7 +117,9 @@ def describe_paper(settings: Fairness, models: Sequence[Model]) -> str:
         f"{UNKNOWN} is a group of {few}, or a value that was not measured. Beside a group of {few}, everyone is shown "
         "as median and quartiles, because its mean would follow from that of everyone.",
     ]
+    sentences += [f"{one.name} is made of {list_words(one.of)}." for one in models if isinstance(one, FusionModel)]
     prompted = [model.name for model in models if model.kind in KINDS and KINDS[model.kind].needs_prompts]
+    prompted += [one.name for one in models if isinstance(one, FusionModel) and set(one.of) & set(prompted)]
     if prompted:
         others = " and must not be ranked against the others" if len(prompted) < len(models) else ""
         verb = "was" if len(prompted) == 1 else "were"
