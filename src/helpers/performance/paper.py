@@ -123,7 +123,7 @@ def describe_paper(settings: Fairness, models: Sequence[Model]) -> str:
     if prompted:
         others = " and must not be ranked against the others" if len(prompted) < len(models) else ""
         verb = "was" if len(prompted) == 1 else "were"
-        sentences.append(f"{list_words(prompted)} {verb} prompted from the expert masks{others}.")
+        sentences += [f"{list_words(prompted)} {verb} prompted from the expert masks{others}."]
     return " ".join(sentences)
 
 
@@ -145,16 +145,16 @@ def write_latex(table: PaperTable) -> str:
     for place, (block, members) in enumerate(groupby(rows, key=lambda row: (row["modality"], row["measure"]))):
         title = escape_latex(f"{block[0]}, {block[1]}")
         lines += [r"\midrule"] if place else []
-        lines.append(rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\textbf{{{title}}}}} \\*")
+        lines += [rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\textbf{{{title}}}}} \\*"]
         organ = None
         for row in members:
             cells = [row[name] for name in columns]
             if cells[0] == organ:
                 cells[0] = ""
             elif organ is not None:
-                lines.append(r"\addlinespace")
+                lines += [r"\addlinespace"]
             organ = row["organ"]
-            lines.append(rf"{' & '.join(map(escape_latex, cells))} \\")
+            lines += [rf"{' & '.join(map(escape_latex, cells))} \\"]
     return "\n".join([*lines, r"\end{longtable}", r"\end{landscape}"]) + "\n"
 
 
@@ -174,7 +174,7 @@ def _write_heads(columns: Sequence[str]) -> str:
     above, rules, place = ["", ""], [], 3
     for attribute, members in groupby(map(split_heading, columns), key=lambda pair: pair[0]):
         width = len(list(members))
-        above.append(rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(name_for_people(attribute))}}}")
+        above += [rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(name_for_people(attribute))}}}"]
         rules += [rf"\cmidrule(lr){{{place}-{place + width - 1}}}"] if attribute else []
         place += width
     below = ["organ", "model", *(escape_latex(split_heading(name)[1]) for name in columns)]

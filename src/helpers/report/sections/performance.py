@@ -27,7 +27,7 @@ _HOW_PEOPLE = (
 )
 _PAPER = (
     "The same as papers print it, mean ± SD of everyone and every group with the p of an ANOVA, CT and MR in blocks, "
-    "lies beside this report as fairness/paper_table.csv and, for LaTeX, fairness/paper_table.tex; the notebook "
+    "is saved among the tables of stage 03 as paper_table.csv and, for LaTeX, as paper_table.tex; the notebook "
     "03_performance shows it."
 )
 _PAIRS_P = "p, adjusted for pairs"
