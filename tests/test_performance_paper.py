@@ -226,6 +226,18 @@ def test_a_modality_of_few_people_shows_nobody(tables):
     paper = fairness.tabulate_paper(metrics, cohort, SETTINGS, ATTRIBUTES)
     assert paper["suppressed"].sum() == (paper["group"].ne("") | paper["attribute"].eq("")).sum()
     assert paper[["mean", "sd", "median", "q1", "q3", "worst", "sd_organs", "anova_p"]].isna().all(axis=None)
+    printed = print_paper(paper, 10)
+    assert not printed.iloc[:, 4:].map(lambda cell: bool(re.search(r"0\.\d|±", cell))).any(axis=None)
+    read_rows(write_latex(performance.PaperTable(printed, "told")))
+
+
+def test_where_nothing_was_measured_the_files_are_there_and_empty(study):
+    nothing = study.read("metrics").assign(dice=np.nan)
+    storage.write_table(nothing, study.path("metrics"))
+    table = performance.write_paper(study)
+    assert table.printed.empty and study.read("paper").empty and study.read("paper_table").empty
+    columns, rows = read_rows(study.path("paper_table").with_suffix(".tex").read_text(encoding="utf-8"))
+    assert {sum(span for span, _ in row) for row in rows} == {columns}
 
 
 def test_cells_are_printed_as_papers_have_them(tables):

@@ -17,7 +17,7 @@ _STYLE = """\
 .paper { font: 12.5px Arial, Helvetica, sans-serif; }
 .paper .scroll { overflow-x: auto; }
 .paper summary { font-weight: 700; padding: 4px 0; cursor: pointer; }
-.paper table { border-collapse: collapse; margin: 2px 0 10px; }
+.paper table { font-size: 12.5px; border-collapse: collapse; margin: 2px 0 10px; }
 .paper th, .paper td { text-align: left !important; padding: 2px 8px; white-space: nowrap; }
 .paper td { font-variant-numeric: tabular-nums; }
 .paper thead tr:last-child th { border-bottom: 1px solid currentColor; }
