@@ -45,7 +45,10 @@ class Model(Section):
     ready-made masks of this one were drawn by a person: with two or more such, their agreement with
     each other is measured, per group too, so that a model's gap can be read against the humans'.
     ``planted: true`` says that they carry the errors of ``cohort.phantoms.planted``: what is found
-    in them is told beside what was planted.
+    in them is told beside what was planted. ``prompted`` says of masks made elsewhere whether their
+    model was told where the organ lies. ``trained_on`` names public data sets that it was trained
+    on, beside those known of its kind; ``trained_on_scans`` lists scans (or is a file with one per
+    line) that it was trained on, which are then left out of its scores.
     """
 
     name: Name
@@ -56,6 +59,9 @@ class Model(Section):
     organs: Annotated[dict[Name, Organ], Field(min_length=1)] | None = None
     annotator: bool = False
     planted: bool = False
+    prompted: bool | None = None
+    trained_on: list[str] | None = None
+    trained_on_scans: list[str] | str | None = None
     prompt: Prompt = Prompt()
 
     @model_validator(mode="after")
