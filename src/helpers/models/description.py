@@ -47,7 +47,7 @@ def find_mode(model: Model, models: Sequence[Model]) -> str:
 
 
 def is_mixed(models: Sequence[Model]) -> bool:
-    """Return whether a study's models (not its annotators) were told unlike things of the organs."""
+    """Return whether some of a study's models were prompted and others not, annotators apart."""
     return len({find_mode(model, models) for model in models} - {ANNOTATOR, PLANTED}) > 1
 
 

@@ -1,6 +1,7 @@
 """A cohort's masks → metrics.parquet, the fairness tables and those of agreement."""
 
 from helpers.performance.agreement import write_agreement
+from helpers.performance.effort import write_effort
 from helpers.performance.stage import (
     AUDIT_TABLES,
     add_expected_dice,
@@ -24,4 +25,5 @@ __all__ = [
     "tabulate_statuses",
     "write_agreement",
     "write_audit",
+    "write_effort",
 ]
