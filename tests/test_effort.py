@@ -10,6 +10,7 @@ import yaml
 from helpers import performance, storage
 from helpers.figures.effort import plot_effort
 from helpers.study import load_study
+from helpers.vocabulary.words import POOLED
 from tests import report_study
 
 
