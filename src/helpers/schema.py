@@ -371,6 +371,7 @@ TABLES: dict[str, Table] = {
             "02_inference",
             "scan × organ",
             "model scan organ prompts",
+            Column("drawn", "count", "prompts that a person would have drawn: a box in space counts once"),
             Column("dropped", "count", "components too small for a prompt"),
             "dice agreement",
             Column("not_drawn", "text", "why the model did not draw the organ at all; empty where it did"),
@@ -494,6 +495,15 @@ TABLES: dict[str, Table] = {
             "03_performance",
             "organ × metric × attribute × two models",
             "organ metric attribute model_a model_b n gap_a gap_b difference low high p p_adjusted",
+        ),
+        _describe(
+            "effort",
+            "fairness/effort.csv",
+            "03_performance",
+            "model × metric × attribute",
+            "model metric attribute",
+            Column("drawn", "number", "mean number of prompts that a person would have drawn per scan"),
+            "n mean gap gap_low gap_high margin verdict",
         ),
         _describe(
             "statuses",

@@ -99,7 +99,8 @@ def read_organs(study: Study) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        model, scan, organ, prompts and dropped (components) of the first draw, dice (with the
+        model, scan, organ, prompts, drawn (how many a person would have drawn for them) and dropped
+        (components) of the first draw, dice (with the
         reference: to choose what to look at; 03_performance measures) and agreement (mean Dice of
         the masks of each two draws of the prompts; NaN with one draw, or where no draw gave a
         mask), not_drawn (why the model did not draw the organ at all; empty where it did, with or
@@ -342,6 +343,7 @@ def _describe_organs(
         known = [pair[organ] for pair in pairs if np.isfinite(pair[organ])]
         described[organ] = {
             "prompts": None if prompts is None else len(prompts),
+            "drawn": None if prompts is None else prompts.effort,
             "dropped": None if prompts is None else prompts.dropped,
             "dice": None if organ in not_drawn else _round(dice[organ], 6),
             "agreement": _round(float(np.mean(known)), 6) if known else None,

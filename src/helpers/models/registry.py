@@ -149,6 +149,10 @@ def check_model(model: Model, study: Study) -> list[str]:
             for name, organ in (model.organs or {}).items()
             if organ.label_names
         ]
+    try:
+        study.list_training_scans(model)
+    except SegfairError as error:
+        problems.append(str(error))
     problems += _check_requirements(kind, where) + _check_probabilities(model, study)
     if kind.setup is not None:
         problems += _import_setup(kind).check(model, study)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from helpers import fairness, storage
 from helpers.fairness.paper import RELATIVE_VOLUME
-from helpers.models import KINDS
+from helpers.models.description import NO_RANKING, is_mixed, label_models, label_table
 from helpers.parameters import Fairness, FusionModel, Model
 from helpers.study import Study
 from helpers.vocabulary.measures import MEASURES
@@ -67,7 +67,9 @@ def write_paper(study: Study) -> PaperTable:
     numbers = fairness.tabulate_paper(
         study.read("metrics"), included, settings, list(study.parameters.cohort.attributes)
     )
-    table = PaperTable(print_paper(numbers, settings.min_group), describe_paper(settings, study.parameters.models))
+    models = study.parameters.models
+    printed = print_paper(label_table(numbers, label_models(models)), settings.min_group)
+    table = PaperTable(printed, describe_paper(settings, models))
     storage.write_table(numbers, study.path("paper"))
     storage.write_table(table.printed, study.path("paper_table"))
     storage.write_text(write_latex(table), study.path("paper_table").with_suffix(".tex"))
@@ -118,12 +120,7 @@ def describe_paper(settings: Fairness, models: Sequence[Model]) -> str:
         "as median and quartiles, because its mean would follow from that of everyone.",
     ]
     sentences += [f"{one.name} is made of {list_words(one.of)}." for one in models if isinstance(one, FusionModel)]
-    prompted = [model.name for model in models if model.kind in KINDS and KINDS[model.kind].needs_prompts]
-    prompted += [one.name for one in models if isinstance(one, FusionModel) and set(one.of) & set(prompted)]
-    if prompted:
-        others = " and must not be ranked against the others" if len(prompted) < len(models) else ""
-        verb = "was" if len(prompted) == 1 else "were"
-        sentences += [f"{list_words(prompted)} {verb} prompted from the expert masks{others}."]
+    sentences += [NO_RANKING] if is_mixed(models) else []
     return " ".join(sentences)
 
 

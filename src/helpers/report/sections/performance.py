@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers.fairness.groups import hide_small_groups
+from helpers.figures.effort import plot_effort
 from helpers.figures.fairness_gaps import plot_gap_forest, plot_gap_ladder, plot_model_gaps
 from helpers.figures.fairness_people import plot_group_people, plot_intersections, plot_trend_curves
 from helpers.report.blocks import Block, Figure, Heading, Note, ReportSection, ReportTable, Text
@@ -46,7 +47,7 @@ def compose_performance(outputs: Outputs) -> ReportSection:
     if not outputs.is_compared:
         told = describe_no_statistics(len(outputs.included), outputs.parameters.fairness.min_group)
         return ReportSection(*_PLACE, (overall, Note(told)))
-    others = (_draw_people, _draw_trends, _draw_intersections, _compare_models, compose_agreement)
+    others = (_draw_people, _draw_trends, _draw_intersections, _compare_models, _draw_effort, compose_agreement)
     blocks = [
         overall,
         *_draw_gaps(outputs, escape_for_plotly(outputs.disparity)),
@@ -165,6 +166,20 @@ def _compare_models(outputs: Outputs) -> list[Block]:
             "the first has the smaller gap. Where the line, a 95 % interval, crosses zero, neither is shown to have "
             "the smaller one. Of many lines some miss zero by chance: point at a mark for its adjusted p-value. A "
             "smaller gap is no gain where both groups are served worse.",
+        ),
+    ]
+
+
+def _draw_effort(outputs: Outputs) -> list[Block]:
+    effort, metric = outputs.effort, outputs.main_metric
+    if effort is None or effort.loc[effort["metric"] == metric, "drawn"].nunique() < 2:
+        return []
+    return [
+        Heading("For how much work?"),
+        Figure(
+            plot_effort(escape_for_plotly(effort), metric),
+            "How many boxes or points a person would have drawn per scan, against what they buy. A box in space counts "
+            "once; an automatic model needs none. More prompts may raise the mean and leave the gap, or widen it.",
         ),
     ]
 
