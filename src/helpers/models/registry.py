@@ -95,6 +95,17 @@ KINDS: dict[str, Kind] = {
             weights=Path(__file__).parent / "weights" / "sam_demo.safetensors",
         ),
         Kind(
+            "nnunet",
+            "a trained nnU-Net v2 (Apache-2.0; the weights have their own licence): `folder` with plans.json and folds",
+            "nnunet",
+            prompt_types=(),
+            gives_probabilities=True,
+            has_labels=True,
+            setup="nnunet_folder",
+            requires=("nnunetv2",),
+            extra="nnunet",
+        ),
+        Kind(
             "fusion",
             "the masks of other models of the study made into one: method majority, staple or mean",
             "fusion",
