@@ -77,6 +77,9 @@ class Network:
             checkpoints[0]["trainer_name"],
             checkpoints[0].get("inference_allowed_mirroring_axes"),
         )
+        self.device = device
+        # nnU-Net's own choice: half precision on a graphics card.
+        self.precision = "float16" if device.startswith("cuda") else "float32"
         self.heads = self.predictor.label_manager.regions_class_order
         self.has_regions = self.predictor.label_manager.has_regions
 
@@ -241,25 +244,24 @@ class NnunetSegmenter:
     def __init__(self, network: Network, spec: Spec) -> None:
         self.network = network
         self.spec = spec
-        self.device = str(network.predictor.device)
-        # nnU-Net's own choice: half precision on a graphics card.
-        self.precision = "float16" if self.device.startswith("cuda") else "float32"
+        self.device = network.device
+        self.precision = network.precision
 
     def segment(self, case: ScanCase) -> Segmentation:
         """Segment a whole scan; a SegfairError where it has no image, or memory is too small."""
         began = time.monotonic()
         image = get_image(case)
         code = "RAS" if self.network.trained.turns_to_ras else None
-        seen = _turn(image, case, code)
+        seen = turn(image, case, code)
         spacing_zyx_mm = volumes.get_spacing_zyx_mm(seen)
         array = sitk.GetArrayFromImage(seen)
         organs = self.spec.organs if self.spec.want_probabilities else {}
         labels, found = self.network.predict_probabilities(array, spacing_zyx_mm, organs)
         grid = volumes.get_grid(seen)
-        labels = _turn_back(labels, grid)
+        labels = turn_back(labels, grid)
         drawn = volumes.relabel(labels, case.grid, self.spec.organs, case.organ_ids, midline_x_mm=case.midline_x_mm)
         probabilities = {
-            name: _keep_side(_turn_back(value, grid), self.spec.organs[name], case) for name, value in found.items()
+            name: _keep_side(turn_back(value, grid), self.spec.organs[name], case) for name, value in found.items()
         }
         seconds = time.monotonic() - began
         return Segmentation(drawn, len(drawn), 0, encode_seconds=seconds, probabilities=probabilities)
@@ -298,7 +300,7 @@ def get_image(case: ScanCase) -> np.ndarray:
     return case.image
 
 
-def _turn(image: np.ndarray, case: ScanCase, code: str | None) -> sitk.Image:
+def turn(image: np.ndarray, case: ScanCase, code: str | None) -> sitk.Image:
     """Return an axial image with its axes as `code` has them, else as in the scan's own file."""
     axial = volumes.make_image(image, case.grid)
     if code is not None:
@@ -306,7 +308,7 @@ def _turn(image: np.ndarray, case: ScanCase, code: str | None) -> sitk.Image:
     return volumes.from_axial(axial, case.stored or case.grid)
 
 
-def _turn_back(values: np.ndarray, grid: volumes.Grid) -> np.ndarray:
+def turn_back(values: np.ndarray, grid: volumes.Grid) -> np.ndarray:
     """Return values on `grid`, (z, y, x), in the study orientation."""
     return sitk.GetArrayFromImage(volumes.to_axial(volumes.make_image(np.ascontiguousarray(values), grid)))
 

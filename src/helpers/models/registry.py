@@ -106,6 +106,18 @@ KINDS: dict[str, Kind] = {
             extra="nnunet",
         ),
         Kind(
+            "totalsegmentator",
+            "TotalSegmentator's published networks (Apache-2.0), without its package: variant total, total_fast (CT), "
+            "total_mr or total_mr_fast (MR)",
+            "totalsegmentator",
+            prompt_types=(),
+            variants=("total", "total_fast", "total_mr", "total_mr_fast"),
+            has_labels=True,
+            setup="totalsegmentator_tasks",
+            requires=("nnunetv2",),
+            extra="nnunet",
+        ),
+        Kind(
             "fusion",
             "the masks of other models of the study made into one: method majority, staple or mean",
             "fusion",
