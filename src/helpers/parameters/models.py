@@ -97,9 +97,12 @@ class NnunetModel(Model):
 
 
 class TotalSegmentatorModel(Model):
-    """TotalSegmentator's published weights: the folder that holds Dataset291_… and its siblings."""
+    """TotalSegmentator's published weights: the folder that holds Dataset291_… and its siblings.
 
-    folder: str
+    By default it is where ``segfair checkpoints fetch`` puts them.
+    """
+
+    folder: str | None = None
 
 
 class TextModel(Model):
