@@ -60,7 +60,7 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
         or not content
         or not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items())
     ):
-        raise SegfairError(f"{path.name}: must hold a state dict of tensors, as segment-anything's own files do")
+        raise SegfairError(f"{path.name}: must hold a state dict of tensors, as the published files do")
     return _strip_prefixes(content)
 
 
@@ -94,11 +94,18 @@ def build_sam_from_checkpoint(path: Path, variant: str | None = None) -> torch.n
     state = load_state(path)
     variant, sam = _recognise_variant(state, path.name, variant)
     state = {key: value.to(torch.float32) for key, value in state.items()}
-    for key, value in state.items():
-        if not torch.isfinite(value.sum()):
-            raise SegfairError(f"{path.name}: {key} holds values that are not finite: use another checkpoint")
+    check_finite(state, path.name)
     sam.load_state_dict(state, strict=True, assign=True)
     return sam.eval()
+
+
+def check_finite(state: dict[str, torch.Tensor], file_name: str) -> None:
+    """Refuse weights that are not finite."""
+    import torch
+
+    for key, value in state.items():
+        if not torch.isfinite(value.sum()):
+            raise SegfairError(f"{file_name}: {key} holds values that are not finite: use another checkpoint")
 
 
 def verify_checkpoint(name_or_path: str | Path) -> str:
@@ -172,7 +179,7 @@ def _recognise_variant(
         raise SegfairError(f"variant must be one of {', '.join(published)}; got {variant!r}")
     with torch.device("meta"):
         sam = import_segment_anything().sam_model_registry[variant]()
-    difference = _describe_difference(sam.state_dict(), state)
+    difference = describe_difference(sam.state_dict(), state)
     if difference and looks == variant:
         raise SegfairError(
             f"{file_name}: does not fit {variant}: it looks like one, but {difference}: correct the file"
@@ -182,7 +189,7 @@ def _recognise_variant(
     return variant, sam
 
 
-def _describe_difference(expected: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> str:
+def describe_difference(expected: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> str:
     """Name what keeps a state from filling a network; empty where nothing does."""
     parts = []
     missing = [key for key in expected if key not in state]
