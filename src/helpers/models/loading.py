@@ -219,7 +219,7 @@ def _read_torch(path: Path) -> Any:
             # Only files of the zip format can be mapped; torch before 1.6 wrote another.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        named = re.search(r"(?:GLOBAL|global:?) ([\w.]+\.[\w.]+)", str(error))
+        named = re.search(r"(?:GLOBAL |global:? (?=[\w.]+\.))([\w.]+)", str(error))
         if named is None:
             _refuse(path, _DAMAGED, error)
         _refuse(

@@ -41,6 +41,8 @@ class SatSegmenter:
         What is asked for each organ.
     precision : {"float32", "bfloat16", "float16"}
         Of the network's products (autocast).
+    window : tuple of int
+        Voxels (x, y, z); sides are multiples of 32.
     batch : int, optional
         Windows at a time, 1 by default; halved when memory runs out.
     """
@@ -53,8 +55,8 @@ class SatSegmenter:
         vectors: Mapping[tuple[str, str], np.ndarray],
         texts: Mapping[str, str],
         precision: str = "float32",
+        window: tuple[int, int, int],
         batch: int | None = None,
-        window: tuple[int, int, int] = WINDOW,
     ) -> None:
         self.device = device
         self.precision = precision
@@ -188,5 +190,6 @@ def load(spec: Spec) -> SatSegmenter:
         vectors=read_embeddings(options.embeddings).vectors,
         texts=options.texts,
         precision=precision,
+        window=WINDOW,
         batch=spec.batch,
     )

@@ -63,8 +63,12 @@ def embed_texts(texts: Sequence[str], encoder: Path, weights: Path, output: Path
     with torch.inference_mode():
         for text in dict.fromkeys(text.strip().lower() for text in texts):
             # One at a time: no padding enters the mean.
-            tokens = tower(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
-            projected = _project(tokens.mean(dim=0), projection)
+            tokens = tokenizer(text, return_tensors="pt")
+            if tokenizer.unk_token_id in tokens["input_ids"]:
+                raise SegfairError(
+                    f"{encoder}: its tokenizer does not know {text!r}: download the whole folder again or ask otherwise"
+                )
+            projected = _project(tower(**tokens).last_hidden_state[0].mean(dim=0), projection)
             for modality in MODALITIES.values():
                 vectors[text, modality] = (projected + modalities[_ROWS[modality]]).numpy()
     write_embeddings(output, vectors, text_checkpoint_sha256=hash_file(weights))
@@ -73,7 +77,8 @@ def embed_texts(texts: Sequence[str], encoder: Path, weights: Path, output: Path
 
 def _open_encoder(folder: Path) -> tuple[Any, Any]:
     """Return the encoder of a folder without weights, and its tokenizer; nothing is downloaded."""
-    if not (folder / "config.json").is_file():
+    tokenizers = [folder / name for name in ("tokenizer.json", "vocab.txt")]
+    if not (folder / "config.json").is_file() or not any(path.is_file() for path in tokenizers):
         raise SegfairError(
             f"{folder}: must be the folder of BioLORD-2023-C, with config.json and the tokenizer's files: "
             "download FremyCompany/BioLORD-2023-C from Hugging Face and name its folder"
