@@ -8,6 +8,8 @@ import json
 import math
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -504,6 +506,11 @@ def test_a_missing_extra_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(registry, "find_spec", lambda name: None)
     (problem,) = check(make_study(tmp_path))
     assert problem.endswith("sat needs dynamic_network_architectures: run pip install 'segfair[sat]'")
+
+
+def test_checking_a_study_imports_no_torch() -> None:
+    code = "import sys, helpers.models.sat_setup; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_list_of_kinds_says_what_to_clear() -> None:
