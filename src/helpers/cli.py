@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-checkpoints_app = typer.Typer(help="Published weights of SAM and MedSAM: list, fetch, verify.")
+checkpoints_app = typer.Typer(help="Published weights of SAM and MedSAM: list, fetch, verify. SAT's words: embed.")
 app.add_typer(checkpoints_app, name="checkpoints")
 
 Params = Annotated[
@@ -153,6 +153,28 @@ def verify(
     from helpers.models.loading import verify_checkpoint
 
     typer.echo(verify_checkpoint(name_or_path))
+
+
+@checkpoints_app.command()
+def embed(
+    output: Annotated[Path, typer.Argument(help="The file to write, such as sat_words.npz.", show_default=False)],
+    texts: Annotated[
+        list[str], typer.Argument(help="What SAT is to be asked for: liver spleen 'left kidney'.", show_default=False)
+    ],
+    encoder: Annotated[
+        Path, typer.Option("--encoder", help="The downloaded folder of BioLORD-2023-C.", show_default=False)
+    ],
+    weights: Annotated[
+        Path,
+        typer.Option(
+            "--weights", help="SAT's text encoder, the one published with your checkpoint.", show_default=False
+        ),
+    ],
+) -> None:
+    """Make the file of words' vectors that kind `sat` reads, once, from files on this machine."""
+    from helpers.models.sat_text import embed_texts
+
+    typer.echo(f"words: {_relative(embed_texts(texts, encoder, weights, output))}")
 
 
 def main() -> None:

@@ -61,7 +61,7 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
         or not content
         or not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items())
     ):
-        raise SegfairError(f"{path.name}: must hold a state dict of tensors, as segment-anything's own files do")
+        raise SegfairError(f"{path.name}: must hold a state dict of tensors, as the published files do")
     return _strip_prefixes(content)
 
 
@@ -95,11 +95,18 @@ def build_sam_from_checkpoint(path: Path, variant: str | None = None) -> torch.n
     state = load_state(path)
     variant, sam = _recognise_variant(state, path.name, variant)
     state = {key: value.to(torch.float32) for key, value in state.items()}
-    for key, value in state.items():
-        if not torch.isfinite(value.sum()):
-            raise SegfairError(f"{path.name}: {key} holds values that are not finite: use another checkpoint")
+    check_finite(state, path.name)
     sam.load_state_dict(state, strict=True, assign=True)
     return sam.eval()
+
+
+def check_finite(state: dict[str, torch.Tensor], file_name: str) -> None:
+    """Refuse weights that are not finite."""
+    import torch
+
+    for key, value in state.items():
+        if not torch.isfinite(value.sum()):
+            raise SegfairError(f"{file_name}: {key} holds values that are not finite: use another checkpoint")
 
 
 def verify_checkpoint(name_or_path: str | Path) -> str:
@@ -213,7 +220,7 @@ def _read_torch(path: Path) -> Any:
             # Only files of the zip format can be mapped; torch before 1.6 wrote another.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        named = re.search(r"(?:GLOBAL|global:?) ([\w.]+\.[\w.]+)", str(error))
+        named = re.search(r"(?:GLOBAL |global:? (?=[\w.]+\.))([\w.]+)", str(error))
         if named is None:
             _refuse(path, _DAMAGED, error)
         _refuse(

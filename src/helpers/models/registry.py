@@ -36,7 +36,7 @@ class Kind:
     needs_image: bool = True  # whether a scan must have one
     needs_path: bool = False  # whether the parameter file must name ready-made masks
     # Whether it reads weights that do not ship with the package: the file that the parameters name,
-    # else the published one in the checkpoints folder.
+    # else the published one in the checkpoints folder, where the catalogue has one.
     needs_checkpoint: bool = False
     variants: tuple[str, ...] = ()  # architectures within the family, the default first; empty: there is one
     weights: Path | None = None  # those that ship with the package
@@ -124,6 +124,19 @@ KINDS: dict[str, Kind] = {
             prompt_types=(),
             needs_image=False,
             setup="fusion_setup",
+        ),
+        Kind(
+            "sat",
+            "SAT asked by words, variant nano or pro: `checkpoint` and `embeddings` (`segfair checkpoints embed`) are "
+            "yours to get; its publishers state no licence for code or weights: ask them before use; experimental: "
+            "not compared with the published weights' own masks; a graphics card of 24 GB (nano) or 34 GB (pro)",
+            "sat",
+            prompt_types=(),
+            needs_checkpoint=True,
+            variants=("nano", "pro"),
+            setup="sat_setup",
+            requires=("dynamic_network_architectures",),
+            extra="sat",
         ),
     )
 }
@@ -240,7 +253,8 @@ def find_checkpoint(model: Model, study: Study) -> Path | None:
         return kind.weights
     if model.checkpoint is not None:
         return study.resolve(model.checkpoint)
-    return checkpoints.locate(_name_published(model, kind))
+    published = _name_published(model, kind)
+    return None if published is None else checkpoints.locate(published)
 
 
 def hash_checkpoint(path: Path) -> str:
@@ -319,11 +333,15 @@ def _check_checkpoint(model: Model, study: Study) -> list[str]:
         path = find_checkpoint(model, study)
     except SegfairError as error:
         return [f"{where}: {error}"]
-    if path is None or (path.is_file() and path.stat().st_size):
+    if path is None:
+        return [f"{where} is missing: {kind.name} needs the file of weights, which only its publishers hand out"]
+    if path.is_file() and path.stat().st_size:
         return []
-    if model.checkpoint is None:
+    if model.checkpoint is None and published is not None:
         return [f"models.{model.name}: its weights are not here: {checkpoints.explain_fetching(published)}"]
     fault = f"{path} is empty" if path.is_file() else f"there is no file {path}"
+    if published is None:
+        return [f"{where}: {fault}: put the weights exactly there or correct the path"]
     return [f"{where}: {fault}: put your weights exactly there, or remove the key to use the published {published}"]
 
 
@@ -334,7 +352,8 @@ def _choose_variant(model: Model, kind: Kind) -> str | None:
     return kind.variants[0] if kind.variants else None
 
 
-def _name_published(model: Model, kind: Kind) -> str:
-    """Return the catalogue's name of the weights a model uses when it names none."""
+def _name_published(model: Model, kind: Kind) -> str | None:
+    """Return the catalogue's name of the weights a model uses when it names none; None without."""
     variant = model.variant if model.variant in kind.variants else next(iter(kind.variants), None)
-    return kind.name if variant is None else f"{kind.name}_{variant}"
+    name = kind.name if variant is None else f"{kind.name}_{variant}"
+    return name if name in checkpoints.CHECKPOINTS else None

@@ -116,6 +116,16 @@ class TextModel(Model):
     texts: dict[Name, str] = {}
 
 
+class SatModel(Model):
+    """SAT: ``checkpoint`` is its weights, ``embeddings`` the file of the words' vectors.
+
+    ``texts`` are what is asked for an organ, where that is not its name.
+    """
+
+    embeddings: str
+    texts: dict[Name, Annotated[str, Field(min_length=1)]] = {}
+
+
 class NninteractiveModel(Model):
     """nnInteractive: the folder of its published weights."""
 
@@ -150,7 +160,7 @@ class FusionModel(Model):
 SECTIONS: dict[str, type[Model]] = {
     "nnunet": NnunetModel,
     "totalsegmentator": TotalSegmentatorModel,
-    "sat": TextModel,
+    "sat": SatModel,
     "voxtell": TextModel,
     "nninteractive": NninteractiveModel,
     "command": CommandModel,
@@ -168,7 +178,7 @@ def _choose_section(value: Any) -> str:
 AnyModel = Annotated[
     Annotated[NnunetModel, Tag("nnunet")]
     | Annotated[TotalSegmentatorModel, Tag("totalsegmentator")]
-    | Annotated[TextModel, Tag("sat")]
+    | Annotated[SatModel, Tag("sat")]
     | Annotated[TextModel, Tag("voxtell")]
     | Annotated[NninteractiveModel, Tag("nninteractive")]
     | Annotated[CommandModel, Tag("command")]
