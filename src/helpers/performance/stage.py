@@ -164,12 +164,13 @@ def label_audit(audit: fairness.Audit, study: Study) -> fairness.Audit:
 
 
 def load_people(study: Study, metric: str, attribute: str) -> pd.DataFrame:
-    """Read one metric as one row per subject, model and organ, with the subject's group.
+    """Read one metric as one row per subject, labelled model and organ, with the subject's group.
 
     From :func:`helpers.fairness.average_subjects`, without groups of fewer than ``min_group``
     people (:func:`helpers.fairness.hide_small_groups`).
     """
-    people, _ = fairness.average_subjects(study.read("metrics"), study.read_included(), [attribute], [metric])
+    metrics = label_table(study.read("metrics"), label_models(study.parameters.models))
+    people, _ = fairness.average_subjects(metrics, study.read_included(), [attribute], [metric])
     return fairness.hide_small_groups(people, metric, attribute, study.parameters.fairness.min_group)
 
 
