@@ -24,6 +24,7 @@ DOCUMENTS = (
     "docs/DESIGN.md",
     "docs/METHODS.md",
     "docs/YOUR_DATA.md",
+    "docs/MODELS.md",
     "docs/CLUSTER.md",
 )
 

@@ -23,7 +23,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from tqdm import tqdm
 
 from helpers import models, storage, volumes
-from helpers.compute import CaseFailure, map_cases
+from helpers.compute import CaseFailure, count_cores, count_workers, map_cases
 from helpers.errors import SegfairError
 from helpers.inference.agreement import measure_overlap
 from helpers.models import ScanCase, Segmentation, Segmenter, Spec
@@ -206,12 +206,18 @@ def _take_turn(study: Study, model: Model) -> AcquireReturnProxy:
 def _run_jobs(jobs: list[_InferenceJob], study: Study, label: str) -> list[Any]:
     if not jobs:
         return []
-    compute = study.parameters.compute
+    compute, cards = study.parameters.compute, []
+    if models.KINDS[jobs[0].spec.kind].needs_image:  # else it computes nothing that a card is for
+        cards = models.list_cards(compute.device)
+        if compute.workers == "cores" and compute.device.startswith(("cuda:", "mps")):
+            compute = compute.model_copy(update={"workers": 1})  # one card, one model
     if compute.scheduler is None and compute.workers != 0 and len(jobs) > 1:
-        # A process per core is enough; threads within them would only get in each other's way.
-        jobs = [replace(job, spec=replace(job.spec, threads=1)) for job in jobs]
+        # Without a card a process per core is enough: threads would get in each other's way.
+        threads = max(1, count_cores() // count_workers(compute, cards)) if cards else 1
+        jobs = [replace(job, spec=replace(job.spec, threads=threads)) for job in jobs]
     # Progress lines end up in the executed notebook: they name scans by their number.
-    return map_cases(_segment_scan, jobs, ids=[name_scan(job.number) for job in jobs], compute=compute, label=label)
+    ids = [name_scan(job.number) for job in jobs]
+    return map_cases(_segment_scan, jobs, ids=ids, compute=compute, label=label, cards=cards)
 
 
 def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha256: str) -> _InferenceJob:

@@ -1,5 +1,6 @@
 """Segmenters behind one protocol, a module per family; importing this imports no torch."""
 
+from helpers.models.cards import list_cards
 from helpers.models.protocol import ScanCase, Segmentation, Segmenter, Setup, Spec
 from helpers.models.registry import (
     KINDS,
@@ -30,6 +31,7 @@ __all__ = [
     "find_kind",
     "find_levels",
     "hash_checkpoint",
+    "list_cards",
     "list_templates",
     "load_segmenter",
     "make_spec",
