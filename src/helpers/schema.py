@@ -361,6 +361,9 @@ TABLES: dict[str, Table] = {
             Column("precision", "text", "in which precision the model ran"),
             "batch slices prompts",
             Column("dropped", "count", "components too small for a prompt"),
+            Column(
+                "resampled", "flag", "whether the model's mask lay on another grid and was brought to the reference's"
+            ),
             "checkpoint_sha256 fingerprint reused",
             identifying=("scan",),
         ),

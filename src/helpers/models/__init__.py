@@ -1,7 +1,7 @@
 """Segmenters behind one protocol, a module per family; importing this imports no torch."""
 
 from helpers.models.cards import list_cards
-from helpers.models.protocol import ScanCase, Segmentation, Segmenter, Setup, Spec
+from helpers.models.protocol import ScanCase, Segmentation, Segmenter, Setup, Spec, TogetherSegmenter
 from helpers.models.registry import (
     KINDS,
     Kind,
@@ -24,6 +24,7 @@ __all__ = [
     "Segmenter",
     "Setup",
     "Spec",
+    "TogetherSegmenter",
     "check_model",
     "choose_window",
     "describe_model",

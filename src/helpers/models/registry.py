@@ -16,6 +16,7 @@ from helpers import storage
 from helpers.errors import SegfairError
 from helpers.models import checkpoints
 from helpers.models.protocol import Segmenter, Setup, Spec
+from helpers.models.ready_masks import list_named_labels
 from helpers.parameters import Model
 from helpers.study import Study
 from helpers.vocabulary.words import list_words
@@ -93,6 +94,14 @@ KINDS: dict[str, Kind] = {
             "sam_demo",
             weights=Path(__file__).parent / "weights" / "sam_demo.safetensors",
         ),
+        Kind(
+            "command",
+            "any other program: a line that starts it, per scan or once for all",
+            "command",
+            prompt_types=(),
+            has_labels=True,
+            setup="command",
+        ),
     )
 }
 
@@ -135,11 +144,9 @@ def check_model(model: Model, study: Study) -> list[str]:
     if model.organs is not None and not kind.has_labels:
         problems.append(f"{where}.organs: {kind.name} has no labels of its own: remove the key")
     elif kind.setup is None:
-        problems += [
-            f"{where}.organs.{name}.labels must be ids, which label maps hold; got {', '.join(organ.label_names)}"
-            for name, organ in (model.organs or {}).items()
-            if organ.label_names
-        ]
+        problems += list_named_labels(model)
+    if model.resample is not None and not kind.has_labels:
+        problems.append(f"{where}.resample: {kind.name} draws on the reference's own grid: remove the key")
     problems += _check_requirements(kind, where)
     if kind.setup is not None:
         problems += _import_setup(kind).check(model, study)
@@ -186,6 +193,8 @@ def make_spec(model: Model, study: Study) -> Spec:
         precision=compute.precision,
         batch=compute.batch,
         windows=study.parameters.windows,
+        resample=kind.has_labels and study.parameters.allows_resampling(model),
+        together=setup.together,
         options=setup.options,
         depends_on=setup.depends_on,
     )

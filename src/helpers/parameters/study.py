@@ -141,7 +141,11 @@ class Phantoms(Section):
 
 
 class Cohort(Section):
-    """Who is studied: the source of scans, the organs, the attributes and the confounders."""
+    """Who is studied: the source of scans, the organs, the attributes and the confounders.
+
+    ``resample: nearest`` brings every mask that lies on another grid of its scan to the right one:
+    a reference to its image's, a model's to the reference's.
+    """
 
     source: str
     path: str | None = None
@@ -150,6 +154,7 @@ class Cohort(Section):
     values: dict[str, dict[str, str]] = {}
     organs: dict[Name, Organ] = Field(min_length=1)
     ignore_labels: list[int] | Literal["all"] = []
+    resample: Literal["nearest"] | None = None
     attributes: dict[Name, Attribute | None] = Field(min_length=1)
     confounders: list[str] = []
     exclusions: Exclusions = Exclusions()
@@ -335,6 +340,10 @@ class Parameters(Section):
                 f"fairness.margin has no value for {', '.join(missing)}: give one in the metric's own unit"
             )
         return self
+
+    def allows_resampling(self, model: Model) -> bool:
+        """Tell whether a model's masks may lie on another grid than the reference."""
+        return "nearest" in (model.resample, self.cohort.resample)
 
 
 def read_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Parameters:
