@@ -106,7 +106,7 @@ def test_a_dicom_series_is_handed_over_as_one_volume(make_study, write_model, tm
 @pytest.mark.parametrize(
     ("then", "says"),
     [
-        ("sys.exit('cannot find the weights')", r"ended with exit code 1: cannot find the weights \(its log: predictions/t"),
+        ("sys.exit('cannot find the weights')", r"ended with exit code 1: cannot find the weights \(its log: pre"),
         ("os.kill(os.getpid(), 9)", r"was killed \(signal 9\), most likely because memory ran out"),
         ("pass", r"left no usable mask: it wrote none \(its log: predictions/theirs/logs/scan0001.log\)"),
         ("target = target[:-3]\n" + WRITE + "\nos.truncate(target, os.path.getsize(target) // 2)",

@@ -155,7 +155,7 @@ class Command:
             raise SegfairError(f"{error} ({_name_log(log)})" if log.is_file() else str(error)) from error
 
     def _read(self, outputs: Path, case: ScanCase, log: Path, *, failure: str = "") -> Segmentation:
-        """Read a scan's mask; where it cannot be, tell what went wrong with the start, if it did."""
+        """Read a scan's mask; where it cannot be, say so, or first what the start failed of."""
         try:
             result, unknown = read_masks(self._find_output(outputs, _name(case)), self._spec, case)
         except SegfairError as error:

@@ -133,6 +133,11 @@ class CommandModel(Model):
     depends_on: list[str] = []
     version_command: str | None = None
 
+    @property
+    def commands(self) -> list[str]:
+        """All that a study with this model starts."""
+        return [command for command in (self.command, self.version_command) if command is not None]
+
 
 class FusionModel(Model):
     """The masks of other models of the study, made into one."""
