@@ -255,7 +255,9 @@ def test_what_a_program_depends_on_makes_inference_out_of_date(study, tmp_path):
         "version_command": "cat version",
     }  # fmt: skip
     changed = load_study(study.source, {"models": [model]})
-    storage.write_table(pd.DataFrame({"scan": ["a"], "subject": ["a"]}), study.path("cohort"))
+    storage.write_table(
+        pd.DataFrame({"scan": ["a"], "subject": ["a"], "reference": [None], "image": [None]}), study.path("cohort")
+    )
     found = [provenance.Fingerprints(changed).find("02_inference") for _ in range(2)]
     weights.write_text("22", encoding="utf-8")
     found.append(provenance.Fingerprints(changed).find("02_inference"))

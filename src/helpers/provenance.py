@@ -175,9 +175,9 @@ def _stamp_inputs(study: Study, stage: str) -> str:
             source = study.resolve(cohort.path)
             paths += [source, source / "meta.csv"] if source.is_dir() else [source]
         if study.path("cohort").exists():
-            table = pd.read_parquet(study.path("cohort"), columns=["reference", "image"])
-            for column in ("reference", "image"):
-                paths += [Path(text) for text in table[column].dropna()]
+            table = pd.read_parquet(study.path("cohort"))
+            for column in table.columns.intersection(["reference", "reference_recorded", "image"]):
+                paths += [Path(text) for text in table[column].dropna() if text]
     if stage == "02_inference" and study.path("cohort").exists():
         table = pd.read_parquet(study.path("cohort"), columns=["scan", "subject"])
         for model in study.parameters.models:

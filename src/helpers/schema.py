@@ -339,9 +339,11 @@ TABLES: dict[str, Table] = {
             "cohort.parquet",
             "01_cohort",
             "scan",
-            "number subject scan sex age bmi modality reference image <attribute> included reason note"
-            " group_<attribute>",
-            identifying=("subject", "scan", "reference", "image"),
+            "number subject scan sex age bmi modality reference image <attribute> included reason note",
+            Column("resampled", "flag", "whether the reference was brought to its image's grid, where that is allowed"),
+            Column("reference_recorded", "text", "where that reference lay before"),
+            "group_<attribute>",
+            identifying=("subject", "scan", "reference", "image", "reference_recorded"),
         ),
         _describe(
             "exclusions",

@@ -28,7 +28,10 @@ WHO_AGE_BINS = (0.0, 18.0, 45.0, 60.0, 75.0, math.inf)
 
 # Columns of cohort.parquet that are not the user's, the places of a scan's files among them, and
 # the organ's name in rows that pool organs.
-RESERVED_COLUMNS = ("number", "subject", "person", "scan", "reference", "image", "included", "reason", "note")
+RESERVED_COLUMNS = (
+    "number", "subject", "person", "scan", "reference", "reference_recorded", "resampled", "image", "included",
+    "reason", "note",
+)  # fmt: skip
 RESERVED_ORGAN = POOLED
 
 

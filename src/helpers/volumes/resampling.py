@@ -29,7 +29,7 @@ def resample_nearest(image: sitk.Image, grid: Grid, *, what: str = "the mask") -
     return resampler.Execute(image)
 
 
-def check_same_scan(found: Grid, wanted: Grid, *, what: str = "the mask") -> None:
+def check_same_scan(found: Grid, wanted: Grid, *, what: str = "the mask", of: str = "the reference") -> None:
     """Raise a VolumeError where a grid lies otherwise in the body than that of its scan.
 
     Voxels of another size, and a part cut out or added at the borders, are the same scan; their
@@ -53,8 +53,8 @@ def check_same_scan(found: Grid, wanted: Grid, *, what: str = "the mask") -> Non
     for word, apart_mm in (("turned", turned_mm), ("moved", moved_mm)):
         if np.any(apart_mm > allowed_mm):
             raise VolumeError(
-                f"{what} is {word} against the reference's grid by up to {apart_mm.max():.1f} mm, so that nearest "
-                "neighbours would not lie at the same place: correct its origin and direction, or resample it yourself"
+                f"{what} is {word} against {of} by up to {apart_mm.max():.1f} mm, so that nearest neighbours would lie "
+                "at another place: correct its origin and direction, or resample it yourself"
             )
 
 
