@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+import yaml
 
 from helpers import inference, models, volumes
 from helpers.errors import SegfairError
 from helpers.study import Study
 from tests.test_dicom import write_series
+from tests.test_docs import list_blocks
 from tests.test_inference import SHAPE, SPACING, make_study, read_labels, stamp_files
 
 __all__ = ["make_study"]  # a fixture of theirs
@@ -312,3 +314,15 @@ def test_spacing_reaches_the_program(make_study, write_model) -> None:
     run(study)
     log = study.prediction_path("theirs", "x").parent / "logs" / "scan0002.log"
     assert log.read_text("utf-8").strip() == str(SPACING)
+
+
+def test_the_examples_of_the_guide_pass_the_check(make_study, repository) -> None:
+    """But for what is not on this machine."""
+    blocks = list_blocks((repository / "docs" / "MODELS.md").read_text("utf-8"), "yaml")
+    named = [model for block in blocks for model in yaml.safe_load(block)["models"] if model["kind"] == "command"]
+    assert len(named) == 5
+    organs = {f"cohort.organs.{name}": {"labels": [9]} for name in ("kidney_right", "kidney_left")}
+    study = make_study(named, **organs)
+    for model in study.parameters.models:
+        faults = models.check_model(model, study)
+        assert all("there is no program" in fault or "there is no file" in fault for fault in faults), faults
