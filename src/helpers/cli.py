@@ -58,7 +58,7 @@ def run(
 def check(params: Params, override: Override = None) -> None:
     """Check parameters, table, paths, geometry and checkpoints without running anything."""
     from helpers.cohort import check_cohort
-    from helpers.models import check_model, describe_model, list_templates
+    from helpers.models import check_model, describe_model, list_templates, tell_training
     from helpers.notebook import check_output_folder
     from helpers.study import load_study
 
@@ -69,6 +69,8 @@ def check(params: Params, override: Override = None) -> None:
         faults = check_model(model, study)
         problems += faults
         found.remarks.extend([] if faults else describe_model(model, study))
+        training = tell_training(model, study.parameters.models, study.parameters.cohort)
+        found.remarks.extend([training] if training else [])
     try:
         check_output_folder(study)
     except SegfairError as error:

@@ -76,6 +76,6 @@ def _write(image: sitk.Image, path: Path) -> None:
     if path.is_file():
         former = volumes.read_volume(path)
         same = not volumes.get_grid(former).differences(volumes.get_grid(image))
-        if same and np.array_equal(*(sitk.GetArrayViewFromImage(one) for one in (former, image))):
+        if same and np.array_equal(sitk.GetArrayViewFromImage(former), sitk.GetArrayViewFromImage(image)):
             return
     volumes.write_volume(image, path)

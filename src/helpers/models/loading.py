@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -172,7 +173,7 @@ def _recognise_variant(
         raise SegfairError(f"variant must be one of {', '.join(published)}; got {variant!r}")
     with torch.device("meta"):
         sam = import_segment_anything().sam_model_registry[variant]()
-    difference = _describe_difference(sam.state_dict(), state)
+    difference = describe_difference(sam.state_dict(), state)
     if difference and looks == variant:
         raise SegfairError(
             f"{file_name}: does not fit {variant}: it looks like one, but {difference}: correct the file"
@@ -182,7 +183,7 @@ def _recognise_variant(
     return variant, sam
 
 
-def _describe_difference(expected: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> str:
+def describe_difference(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
     """Name what keeps a state from filling a network; empty where nothing does."""
     parts = []
     missing = [key for key in expected if key not in state]

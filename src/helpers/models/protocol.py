@@ -103,6 +103,7 @@ class Spec:
     together: bool = False  # whether its segmenter is a :class:`TogetherSegmenter`
     options: Any = None  # what a kind's :class:`Setup` found: frozen, and small enough to be sent
     depends_on: Mapping[str, Any] = field(default_factory=dict)  # beside the scan: masks are made anew where it changes
+    want_probabilities: bool = False  # whether a fusion averages them
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ class Setup:
     options: Any = None  # for Spec.options
     organs: Mapping[str, Organ] | None = None  # for Spec.organs; None: as the parameter file has them
     depends_on: Mapping[str, Any] = field(default_factory=dict)  # masks are made anew where it changes (JSON)
-    together: bool = False  # for Spec.together
     notes: tuple[str, ...] = ()  # what had to be assumed and which organs it cannot draw, in sentences
+    together: bool = False  # for Spec.together
 
 
 def merge_scores(scores: Mapping[int, np.ndarray], shape: tuple[int, int]) -> np.ndarray:

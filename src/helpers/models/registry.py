@@ -17,7 +17,7 @@ from helpers.errors import SegfairError
 from helpers.models import checkpoints
 from helpers.models.protocol import Segmenter, Setup, Spec
 from helpers.models.ready_masks import list_named_labels
-from helpers.parameters import Model
+from helpers.parameters import FusionModel, Model
 from helpers.study import Study
 from helpers.vocabulary.words import list_words
 
@@ -41,6 +41,8 @@ class Kind:
     needs_checkpoint: bool = False
     variants: tuple[str, ...] = ()  # architectures within the family, the default first; empty: there is one
     weights: Path | None = None  # those that ship with the package
+    gives_probabilities: bool = False  # whether it can hand them to a fusion
+    reads_masks: bool = False  # whether its masks are another program's, which may lie on another grid
     # Whether its masks have labels of their own, which `models[].organs` names.
     has_labels: bool = False
     # The module under helpers.models, without torch, that knows its further keys: ``check(model,
@@ -71,6 +73,7 @@ KINDS: dict[str, Kind] = {
             prompt_types=(),
             needs_image=False,
             needs_path=True,
+            reads_masks=True,
             has_labels=True,
         ),
         Kind(
@@ -95,10 +98,42 @@ KINDS: dict[str, Kind] = {
             weights=Path(__file__).parent / "weights" / "sam_demo.safetensors",
         ),
         Kind(
+            "nnunet",
+            "a trained nnU-Net v2 (Apache-2.0; the weights have their own licence): `folder` with plans.json and folds",
+            "nnunet",
+            prompt_types=(),
+            gives_probabilities=True,
+            has_labels=True,
+            setup="nnunet_folder",
+            requires=("nnunetv2",),
+            extra="nnunet",
+        ),
+        Kind(
+            "totalsegmentator",
+            "TotalSegmentator's published networks (Apache-2.0), without its package: variant total, total_fast (CT), "
+            "total_mr or total_mr_fast (MR)",
+            "totalsegmentator",
+            prompt_types=(),
+            variants=("total", "total_fast", "total_mr", "total_mr_fast"),
+            has_labels=True,
+            setup="totalsegmentator_tasks",
+            requires=("nnunetv2",),
+            extra="nnunet",
+        ),
+        Kind(
+            "fusion",
+            "the masks of other models of the study made into one: method majority, staple or mean",
+            "fusion",
+            prompt_types=(),
+            needs_image=False,
+            setup="fusion_setup",
+        ),
+        Kind(
             "command",
             "any other program: a line that starts it, per scan or once for all",
             "command",
             prompt_types=(),
+            reads_masks=True,
             has_labels=True,
             setup="command",
         ),
@@ -145,9 +180,13 @@ def check_model(model: Model, study: Study) -> list[str]:
         problems.append(f"{where}.organs: {kind.name} has no labels of its own: remove the key")
     elif kind.setup is None:
         problems += list_named_labels(model)
-    if model.resample is not None and not kind.has_labels:
+    if model.resample is not None and not kind.reads_masks:
         problems.append(f"{where}.resample: {kind.name} draws on the reference's own grid: remove the key")
-    problems += _check_requirements(kind, where)
+    try:
+        study.list_training_scans(model)
+    except SegfairError as error:
+        problems.append(str(error))
+    problems += _check_requirements(kind, where) + _check_probabilities(model, study)
     if kind.setup is not None:
         problems += _import_setup(kind).check(model, study)
     if kind.weights is not None and not kind.weights.is_file():
@@ -193,10 +232,11 @@ def make_spec(model: Model, study: Study) -> Spec:
         precision=compute.precision,
         batch=compute.batch,
         windows=study.parameters.windows,
-        resample=kind.has_labels and study.parameters.allows_resampling(model),
+        resample=kind.reads_masks and study.parameters.allows_resampling(model),
         together=setup.together,
         options=setup.options,
         depends_on=setup.depends_on,
+        want_probabilities=any(model.name in fusion.of for fusion in _list_averaging(study)),
     )
 
 
@@ -224,6 +264,26 @@ def hash_checkpoint(path: Path) -> str:
 @cache
 def _hash_once(path: Path, size: int, mtime_ns: int) -> str:
     return storage.hash_file(path)
+
+
+def _list_averaging(study: Study) -> list[FusionModel]:
+    models = study.parameters.models
+    return [model for model in models if isinstance(model, FusionModel) and model.method == "mean"]
+
+
+def _check_probabilities(model: Model, study: Study) -> list[str]:
+    """Name the members of which a fusion cannot average probabilities."""
+    if not isinstance(model, FusionModel) or model.method != "mean":
+        return []
+    without = [
+        one.name
+        for one in study.parameters.models
+        if one.name in model.of and not (one.kind in KINDS and KINDS[one.kind].gives_probabilities)
+    ]
+    fault = (
+        f"models.{model.name}.method: {list_words(without)} give masks without probabilities: use majority or staple"
+    )
+    return [fault] if without else []
 
 
 def _import_setup(kind: Kind) -> Any:

@@ -29,13 +29,14 @@ def import_segment_anything() -> ModuleType:
     schemas ``torchvision::nms`` and ``torchvision::qnms`` are declared without an implementation:
     calling them still fails, importing does not.
     """
-    _declare_missing_operators()
+    declare_missing_operators()
     import segment_anything
 
     return segment_anything
 
 
-def _declare_missing_operators() -> None:
+def declare_missing_operators() -> None:
+    """Declare torchvision's operators where its compiled ones do not load beside this torch."""
     global _library
     if _library is not None or _operators_load():
         return

@@ -146,12 +146,15 @@ class Phantoms(Section):
 class Cohort(Section):
     """Who is studied: the source of scans, the organs, the attributes and the confounders.
 
+    ``dataset`` names the public data set that a table's scans come from, so that models which were
+    trained on it are pointed out.
     ``resample: nearest`` brings every mask that lies on another grid of its scan to the right one:
     a reference to its image's, a model's to the reference's.
     """
 
     source: str
     path: str | None = None
+    dataset: str | None = None
     phantoms: Phantoms = Phantoms()
     columns: dict[str, str] = {}
     values: dict[str, dict[str, str]] = {}
