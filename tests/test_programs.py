@@ -116,13 +116,13 @@ def test_a_time_out_ends_the_whole_group(tmp_path, monkeypatch):
     with pytest.raises(SegfairError, match=r"was ended after 0\.05 minutes: .* \(its last words: working\)"):
         run(tmp_path, sys.executable, "-c", FORKING.format(then="time.sleep(600)"), timeout_s=3.0)
     assert time.monotonic() - began < 20
-    assert not is_alive(int((tmp_path / "grandchild").read_text()))
+    assert not is_alive(int((tmp_path / "grandchild").read_text(encoding="utf-8")))
 
 
 def test_what_a_program_leaves_behind_is_ended_too(tmp_path, monkeypatch):
     monkeypatch.setattr(programs, "_PATIENCE_S", 0.3)
     assert run(tmp_path, sys.executable, "-c", FORKING.format(then="")) == "working\n"
-    assert not is_alive(int((tmp_path / "grandchild").read_text()))
+    assert not is_alive(int((tmp_path / "grandchild").read_text(encoding="utf-8")))
 
 
 def test_an_interrupt_ends_the_program(tmp_path):
@@ -137,7 +137,7 @@ def test_an_interrupt_ends_the_program(tmp_path):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
-    assert not is_alive(int((tmp_path / "pid").read_text()))
+    assert not is_alive(int((tmp_path / "pid").read_text(encoding="utf-8")))
 
 
 def test_a_version_is_what_the_program_says(tmp_path):
