@@ -19,8 +19,9 @@ from helpers.study import Study
 from tests.test_dicom import write_series
 from tests.test_docs import list_blocks
 from tests.test_inference import SHAPE, SPACING, make_study, read_labels, stamp_files
+from tests.tiny_nnunet import SPACING_ZYX_MM, draw_body, tiny_nnunet
 
-__all__ = ["make_study"]  # a fixture of theirs
+__all__ = ["make_study", "tiny_nnunet"]  # fixtures of theirs
 
 # Labels 5 where the image is bright; what is done with it is each test's own.
 PROGRAM = """
@@ -314,6 +315,37 @@ def test_spacing_reaches_the_program(make_study, write_model) -> None:
     run(study)
     log = study.prediction_path("theirs", "x").parent / "logs" / "scan0002.log"
     assert log.read_text("utf-8").strip() == str(SPACING)
+
+
+@pytest.mark.slow
+def test_nnunets_own_command_and_ours_draw_the_same(make_study, tiny_nnunet, tmp_path) -> None:
+    """The guide's line, really run; the other kind runs the folder itself."""
+    program = Path(sys.executable).parent / "nnUNetv2_predict_from_modelfolder"
+    if not program.is_file():
+        pytest.skip("nnunetv2 is not installed")
+    theirs = {
+        "name": "theirs",
+        "kind": "command",
+        "command": f"'{program}' -i {{images}} -o {{outputs}} -m '{tiny_nnunet}' -f 0 -device {{device}} --disable_tta",
+        "batch": True,
+        "image_name": "{scan}_0000.nii.gz",
+        "depends_on": [str(tiny_nnunet)],
+        "environment": {"nnUNet_def_n_proc": "1"},
+    }
+    ours = {"name": "ours", "kind": "nnunet", "folder": str(tiny_nnunet), "folds": [0], "mirroring": False}
+    study = make_study([theirs, ours])
+    for array, what in zip(draw_body(np.random.default_rng(5)), ("image", "mask"), strict=True):
+        body = sitk.GetImageFromArray(array)
+        body.SetSpacing(SPACING_ZYX_MM[::-1])
+        body.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))  # it is drawn as RAS
+        volumes.write_volume(body, tmp_path / "data" / f"a1_{what}.nii.gz")
+    pd.read_parquet(study.path("cohort")).head(1).to_parquet(study.path("cohort"))
+    table = run(study)
+    assert table["status"].tolist() == ["ok"] * 2
+    assert table["seconds"][0] > 1  # the start counts
+    drawn = [read_labels(study.prediction_path(name, "a1")) for name in ("theirs", "ours")]
+    assert set(np.unique(drawn[0])) == {0, 1, 2}
+    np.testing.assert_array_equal(*drawn)
 
 
 def test_the_examples_of_the_guide_pass_the_check(make_study, repository) -> None:

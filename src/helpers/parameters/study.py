@@ -285,7 +285,8 @@ class Spatial(Section):
 class Compute(Section):
     """Where per-scan work runs.
 
-    ``workers: 0`` is in process, a number or ``cores`` is that many local processes, ``scheduler``
+    ``workers: 0`` is in process, a number is that many local processes, ``cores`` one per core, or
+    per graphics card where a model computes on one (``device: auto`` or ``cuda``); ``scheduler``
     (``tcp://…``) is an existing Dask cluster. ``precision: auto`` is bfloat16 for the published
     models where the device multiplies it faster, else float32; ``batch`` is slices encoded at a
     time (chosen from free memory when not given).
