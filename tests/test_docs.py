@@ -24,6 +24,7 @@ DOCUMENTS = (
     "docs/DESIGN.md",
     "docs/METHODS.md",
     "docs/YOUR_DATA.md",
+    "docs/MODELS.md",
     "docs/CLUSTER.md",
 )
 
@@ -103,7 +104,8 @@ def test_modules_commands_and_files_exist(repository, name):
 # Modules whose sentences a user meets on the way from files to a report, and calls in them that add
 # a sentence.
 USED = (
-    "parameters.py",
+    "parameters/*.py",
+    "programs.py",
     "study.py",
     "storage.py",
     "volumes/*.py",

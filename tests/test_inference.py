@@ -19,9 +19,10 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from helpers import inference, models, performance, volumes
-from helpers.compute import close_client
+from helpers import compute, inference, models, performance, volumes
+from helpers.compute import CaseFailure, close_client, count_workers
 from helpers.errors import SegfairError, StageError
+from helpers.inference import stage
 from helpers.study import Study, load_study
 
 SPACING = (2.0, 2.0, 5.0)  # (x, y, z)
@@ -326,6 +327,51 @@ def test_local_processes_give_the_same_predictions(make_study: MakeStudy) -> Non
         np.testing.assert_array_equal(
             read_labels(study.prediction_path("here", scan)), read_labels(study.prediction_path("there", scan))
         )
+
+
+@pytest.mark.parametrize(
+    ("device", "models_named", "workers"),
+    [
+        ("auto", {"ellipse": (16, [], 1), "demo": (2, ["0", "1"], 8)}, "cores"),
+        ("cpu", {"ellipse": (16, [], 1), "demo": (16, [], 1)}, "cores"),
+        ("cuda:1", {"ellipse": (16, [], 1), "demo": (1, [], 1)}, "cores"),
+        ("auto", {"ellipse": (3, [], 1), "demo": (3, ["0", "1"], 5)}, 3),
+    ],
+)
+def test_a_card_gets_one_process_and_models_without_one_all_cores(
+    make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch, device: str, models_named: dict, workers: object
+) -> None:
+    import torch
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # two cards stand in the machine
+    monkeypatch.setattr(compute, "count_cores", lambda: 16)
+    monkeypatch.setattr(stage, "count_cores", lambda: 16)
+    seen = {}
+
+    def map_cases(function, jobs, *, compute, cards, label, **_):
+        seen[label] = (count_workers(compute, cards), list(cards), jobs[0].spec.threads)
+        return [CaseFailure(str(job.number), "not run") for job in jobs]
+
+    monkeypatch.setattr(stage, "map_cases", map_cases)
+    study = make_study([ELLIPSE, DEMO], **{"compute.workers": workers, "compute.device": device})
+    inference.run_inference(study)
+    assert seen == models_named
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "cards"),
+    [(None, 2, ["0", "1"]), ("3, 5", 2, ["3", "5"]), ("MIG-1,x", 1, ["MIG-1"]), ("-1", 0, []), ("", 0, [])],
+)
+def test_cards_are_those_that_this_process_sees(monkeypatch, visible, count, cards) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert models.list_cards("auto") == models.list_cards("cuda") == cards
+    assert models.list_cards("cpu") == models.list_cards("cuda:1") == []
 
 
 def test_hash_checkpoints_names_models_with_weights(make_study: MakeStudy) -> None:

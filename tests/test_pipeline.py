@@ -225,6 +225,47 @@ def test_what_changes_masks_makes_inference_out_of_date(study, override, current
     assert provenance.stage_is_current(load_study(study.source, override), "02_inference") == current
 
 
+def test_a_program_is_named_before_it_is_started_for_the_first_time(study):
+    def say_all(command: str) -> list[str]:
+        model = {"name": "theirs", "kind": "command", "command": command, "version_command": "echo 2.1"}
+        overrides = {"models": [model]}
+        said: list[str] = []
+        changed = load_study(study.source, overrides)
+        pipeline._say_programs(changed, said.append)
+        provenance.record_stage(changed, "01_cohort", status="finished", seconds=1.0)
+        return said
+
+    command = "/opt/ours/segment -i {image} -o {output}"
+    assert say_all(command) == [
+        f"this study starts another program (models.theirs): {command}",
+        "this study starts another program (models.theirs): echo 2.1",
+    ]
+    assert say_all(command) == []
+    assert say_all("rm {image} {output}") == ["this study starts another program (models.theirs): rm {image} {output}"]
+
+
+def test_what_a_program_depends_on_makes_inference_out_of_date(study, tmp_path):
+    weights = tmp_path / "weights" / "fold_0" / "a.pth"
+    weights.parent.mkdir(parents=True)
+    weights.write_text("1", encoding="utf-8")
+    version = tmp_path / "version"
+    version.write_text("1.0", encoding="utf-8")
+    model = {
+        "name": "theirs", "kind": "command", "command": "sh {image} {output}", "depends_on": ["weights"],
+        "version_command": "cat version",
+    }  # fmt: skip
+    changed = load_study(study.source, {"models": [model]})
+    storage.write_table(
+        pd.DataFrame({"scan": ["a"], "subject": ["a"], "reference": [None], "image": [None]}), study.path("cohort")
+    )
+    found = [provenance.Fingerprints(changed).find("02_inference") for _ in range(2)]
+    weights.write_text("22", encoding="utf-8")
+    found.append(provenance.Fingerprints(changed).find("02_inference"))
+    version.write_text("1.1", encoding="utf-8")
+    found.append(provenance.Fingerprints(changed).find("02_inference"))
+    assert found[0] == found[1] and len(set(found)) == 3
+
+
 def test_each_stage_is_fingerprinted_once_until_it_has_run(study, monkeypatch):
     asked, stamp = [], provenance._stamp_inputs
     monkeypatch.setattr(provenance, "_stamp_inputs", lambda study, stage: asked.append(stage) or stamp(study, stage))

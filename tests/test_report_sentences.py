@@ -385,6 +385,22 @@ def test_failures_are_told_by_model():
     assert told.describe_failures(table.iloc[[0, 4]]) == ["No model failed on any scan."]
 
 
+def test_masks_that_were_brought_to_another_grid_are_counted():
+    table = pd.DataFrame(
+        {
+            "model": ["a", "a", "a", "b"],
+            "status": ["ok", "ok", "failed", "ok"],
+            "resampled": [True, False, False, False],
+        }
+    )
+    references, model = told.describe_resampled(3, 7, table)
+    assert references.startswith(
+        "The experts' masks of 3 of 7 scans lay on another grid than the image and were brought"
+    )
+    assert model.startswith("a: the masks of 1 of 2 scans lay on another grid than the expert's")
+    assert told.describe_resampled(0, 7, table[2:]) == told.describe_resampled(0, 7, None) == []
+
+
 @pytest.mark.parametrize(
     ("total", "excluded", "words"),
     [

@@ -68,7 +68,10 @@ def check(params: Params, override: Override = None) -> None:
     for model in study.parameters.models:
         faults = check_model(model, study)
         problems += faults
-        found.remarks.extend([] if faults else describe_model(model, study))
+        try:
+            found.remarks.extend([] if faults else describe_model(model, study))
+        except SegfairError as error:  # what only its set-up tells, such as a version command that fails
+            problems.append(str(error))
         training = tell_training(model, study.parameters.models, study.parameters.cohort)
         found.remarks.extend([training] if training else [])
     try:

@@ -340,9 +340,11 @@ TABLES: dict[str, Table] = {
             "cohort.parquet",
             "01_cohort",
             "scan",
-            "number subject scan sex age bmi modality reference image <attribute> included reason note"
-            " group_<attribute>",
-            identifying=("subject", "scan", "reference", "image"),
+            "number subject scan sex age bmi modality reference image <attribute> included reason note",
+            Column("resampled", "flag", "whether the reference was brought to its image's grid, where that is allowed"),
+            Column("reference_recorded", "text", "where that reference lay before"),
+            "group_<attribute>",
+            identifying=("subject", "scan", "reference", "image", "reference_recorded"),
         ),
         _describe(
             "exclusions",
@@ -362,6 +364,9 @@ TABLES: dict[str, Table] = {
             Column("precision", "text", "in which precision the model ran"),
             "batch slices prompts",
             Column("dropped", "count", "components too small for a prompt"),
+            Column(
+                "resampled", "flag", "whether the model's mask lay on another grid and was brought to the reference's"
+            ),
             "checkpoint_sha256 fingerprint reused",
             identifying=("scan",),
         ),

@@ -84,6 +84,10 @@ class Study:
         ParameterError
             An environment variable is not set.
         """
+        return (self.root / Path(self.expand(text)).expanduser()).resolve()
+
+    def expand(self, text: str) -> str:
+        """Fill in ``${NAME}`` from the environment, as :meth:`resolve` does."""
         defaults = {"SEGFAIR_DATA": str(self.root.parent / "shared" / "data")}
 
         def expand(match: re.Match[str]) -> str:
@@ -96,7 +100,7 @@ class Study:
                 )
             return value
 
-        return (self.root / Path(re.sub(r"\$\{(\w+)\}", expand, text)).expanduser()).resolve()
+        return re.sub(r"\$\{(\w+)\}", expand, text)
 
     def path(self, table: str, **names: str) -> Path:
         """Return where a table of :data:`helpers.schema.TABLES` lies, present or not.

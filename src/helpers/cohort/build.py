@@ -11,7 +11,8 @@ import pandas as pd
 from helpers import storage
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.numbers import find_unreadable, is_half_numeric
-from helpers.cohort.reasons import LISTED, Finding, join_kinds, name_kinds
+from helpers.cohort.reasons import LISTED, Finding, join_kinds, join_sentences, name_kinds
+from helpers.cohort.references import resample_references
 from helpers.cohort.sources import check_made, read_source
 from helpers.cohort.validation import Found, inspect_rows, is_asked
 from helpers.errors import SegfairError, StageError
@@ -60,6 +61,12 @@ def build_cohort(study: Study) -> StudyCohort:
     """
     raw, base = read_source(study)
     table, found = inspect_rows(raw, base, study)
+    if study.parameters.cohort.resample is not None:
+        failed = resample_references(table, [one.resampled for one in found], study)
+        for place, error in failed.items():
+            found[place].reasons.append(Finding("scan_failed", {"error": error}))
+        table["included"] = [not one.reasons for one in found]
+        table["reason"] = [join_sentences(one.reasons) for one in found]
     for name, attribute in study.parameters.cohort.attributes.items():
         table[f"group_{name}"] = group_attribute(table[name], name, attribute)
     kinds = pd.Series([join_kinds(one.reasons) for one in found], index=table.index, dtype="str")
@@ -132,6 +139,9 @@ def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> Cohort
     _tell_unusable(table, rows, found)
     _tell_unreadable(raw, cohort, found)
     _tell_absent(table, rows, cohort, found)
+    resampled = table[[row.resampled for row in rows]]
+    if len(resampled):
+        found.remarks.append(f"{_name_scans(resampled)}: {Finding('reference_resampled').sentence}")
     for name, attribute in cohort.attributes.items():
         groups = group_attribute(table[name], name, attribute)
         _tell_groups(table, name, groups, study.parameters.fairness.min_group, found)

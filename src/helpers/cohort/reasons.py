@@ -41,6 +41,7 @@ _REASONS = {
         "the image lies on another grid than the reference ({differences})",
         "the image lies on another grid than the reference",
     ),
+    "image_elsewhere": ("{error}", "the reference lies elsewhere than its image"),
     "mask_without_organs": ("the mask holds none of the study's organs",) * 2,
     "mask_unknown_labels": (
         "the mask holds labels that no organ names ({labels}): name them in cohort.organs or in cohort.ignore_labels",
@@ -54,6 +55,7 @@ _NOTES = {
     "value_without_group": "{name} is recorded as {value!r}, which is no group of this study",
     "organs_missing": "not in the mask: {organs}",
     "mask_read": "{words}",
+    "reference_resampled": "the reference lies on another grid than its image: brought to it by nearest neighbours",
 }
 SENTENCES = {kind: sentence for kind, (sentence, _) in _REASONS.items()} | _NOTES
 

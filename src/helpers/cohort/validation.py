@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,18 @@ from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Cohort
 from helpers.study import Study, find_mask
-from helpers.volumes import Grid, check_grid, check_whole, find_grid, get_grid, orient_grid, read_grid, read_label_map
+from helpers.volumes import (
+    RESAMPLING_ADVICE,
+    Grid,
+    check_grid,
+    check_same_scan,
+    check_whole,
+    find_grid,
+    get_grid,
+    orient_grid,
+    read_grid,
+    read_label_map,
+)
 
 MODALITIES = ("CT", "MR")
 
@@ -29,6 +41,7 @@ class Found:
     notes: list[Finding] = field(default_factory=list)  # what else to know
     absent: list[str] = field(default_factory=list)  # the organs that its reference does not hold
     unusable: dict[str, str] = field(default_factory=dict)  # why a model's ready-made mask cannot be used
+    resampled: bool = False  # whether its reference is to be brought to its image's grid
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,7 @@ class _Files:
     scan: str
     subject: str
     masks: Mapping[str, str]  # places of ready-made masks, with {scan} or {subject}, by model
+    resampling: frozenset[str]  # the models whose masks may lie on another grid of the scan
 
 
 def inspect_rows(
@@ -172,8 +186,10 @@ def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: M
     """Open the files of every scan that is not out already, through compute."""
     rows, cohort = [row for row, one in enumerate(found) if not one.reasons], study.parameters.cohort
     images = [None if pd.isna(image) else Path(image) for image in table["image"]]
+    parameters = study.parameters
+    resampling = frozenset(model.name for model in parameters.models if parameters.allows_resampling(model))
     cases = [
-        _Files(Path(one.reference), images[one.Index], cohort, str(one.scan), str(one.subject), masks)
+        _Files(Path(one.reference), images[one.Index], cohort, str(one.scan), str(one.subject), masks, resampling)
         for one in table.iloc[rows].itertuples()
     ]
     ids = [f"scan {row + 1}" for row in rows]
@@ -186,6 +202,7 @@ def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: M
         found[row].notes += told.notes
         if not told.reasons:
             found[row].absent, found[row].unusable = told.absent, told.unusable
+            found[row].resampled = told.resampled
 
 
 def _open_files(case: _Files) -> Found:
@@ -206,7 +223,8 @@ def _open_files(case: _Files) -> Found:
             found.reasons.append(_blame("image", case.image, error))
         else:
             if differences := [] if grid is None else image.differences(grid):
-                found.reasons.append(Finding("image_other_grid", {"differences": "; ".join(differences)}))
+                _tell_other_grid(found, cast(Grid, grid), image, differences, case.cohort)
+                grid = image  # of what is made of the reference
     if labels is None or grid is None:
         return found
     found.unusable = _check_masks(case, grid)
@@ -223,20 +241,37 @@ def _open_files(case: _Files) -> Found:
     return found
 
 
+def _tell_other_grid(found: Found, reference: Grid, image: Grid, differences: list[str], cohort: Cohort) -> None:
+    """Tell that a reference lies on another grid than its image: a fault, or to be mended."""
+    if cohort.resample is None:
+        found.reasons.append(Finding("image_other_grid", {"differences": "; ".join(differences)}))
+        return
+    try:
+        check_same_scan(reference, image, what="the reference", of="its image")
+    except VolumeError as error:
+        found.reasons.append(Finding("image_elsewhere", {"error": str(error)}))
+    else:
+        found.resampled = True
+        found.notes.append(Finding("reference_resampled"))
+
+
 def _blame(what: str, path: Path, error: VolumeError) -> Finding:
     return Finding(f"{what}_{'unusable' if path.exists() else 'no_file'}", {"error": str(error)})
 
 
 def _check_masks(case: _Files, reference: Grid) -> dict[str, str]:
     """Return why ready-made masks of a scan cannot be used, by model; `reference` is oriented."""
-    advice = "resample it to the reference with nearest neighbours"
     faults = {}
     for model, template in case.masks.items():
         name = ""
         try:
             path = find_mask(template, case.scan, case.subject)
             name = path.name
-            check_grid(orient_grid(find_grid(path)), reference, what="the mask", advice=advice)
+            grid = find_grid(path)
+            if model in case.resampling:
+                check_same_scan(grid, reference)
+            else:
+                check_grid(orient_grid(grid), reference, what="the mask", advice=RESAMPLING_ADVICE)
             check_whole(path)
         except SegfairError as error:
             # Scans of one fault are told together, hence without the names of their files.

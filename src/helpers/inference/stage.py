@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -23,10 +24,10 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from tqdm import tqdm
 
 from helpers import models, storage, volumes
-from helpers.compute import CaseFailure, map_cases
+from helpers.compute import CaseFailure, count_cores, count_workers, map_cases
 from helpers.errors import SegfairError
 from helpers.inference.agreement import measure_overlap
-from helpers.models import ScanCase, Segmentation, Segmenter, Spec
+from helpers.models import ScanCase, Segmentation, Segmenter, Spec, TogetherSegmenter
 from helpers.parameters import FusionModel, Model, Organ, Prompt
 from helpers.prompts import Prompts, draw_prompts
 from helpers.schema import TABLES
@@ -72,7 +73,8 @@ def run_inference(study: Study) -> pd.DataFrame:
         empty when ok), seconds (for the scan), of which read_seconds, encode_seconds (images; NaN
         for models that do not encode), decode_seconds (prompts) and write_seconds, device,
         precision, batch (images encoded at a time), slices (worked on), prompts (used, of all
-        draws), dropped (components too small for a prompt), checkpoint_sha256, fingerprint, reused.
+        draws), dropped (components too small for a prompt), resampled (whether the model's mask lay
+        on another grid than the reference), checkpoint_sha256, fingerprint, reused.
         The rows of a model are also in its ``inference.parquet``; beside it ``organs.parquet`` has
         one row per scan and organ (:func:`read_organs`).
 
@@ -173,7 +175,8 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
                 jobs.append(job)
             else:
                 records[job.scan] = {**kept, "reused": True}
-        results = _run_jobs(jobs, study, model.name)
+        with _work_together(jobs, study):
+            results = _run_jobs(_segment_scan, jobs, study, model.name)
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, CaseFailure):
                 # A mask made from former inputs must not pass for this study's.
@@ -182,7 +185,7 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
                 result = _record_failure(job, result)
             records[job.scan] = {**result, "reused": False}
         in_order = [records[scan] for scan in cohort["scan"]]
-        table = pd.DataFrame([{"model": model.name, **record} for record in in_order])
+        table = pd.DataFrame([{"model": model.name, "resampled": False, **record} for record in in_order])
         types = TABLES["inference"].dtypes
         table = table.reindex(columns=list(types)).astype(types)
         rows = [
@@ -209,15 +212,40 @@ def _take_turn(study: Study, model: Model) -> AcquireReturnProxy:
         return lock.acquire()
 
 
-def _run_jobs(jobs: list[_InferenceJob], study: Study, label: str) -> list[Any]:
+@contextmanager
+def _work_together(jobs: list[_InferenceJob], study: Study) -> Iterator[None]:
+    """Let a model that works on all scans in one go do so; its scans are then read one by one."""
+    if not jobs or not jobs[0].spec.together:
+        yield
+        return
+    segmenter = cast(TogetherSegmenter, models.load_segmenter(jobs[0].spec))
+    segmenter.clear()
+    try:
+        _run_jobs(_hand_over_scan, jobs, study, f"{jobs[0].spec.name}, images")
+        segmenter.work()
+        yield
+    finally:
+        segmenter.clear()
+
+
+def _run_jobs(
+    function: Callable[[_InferenceJob], Any], jobs: list[_InferenceJob], study: Study, label: str
+) -> list[Any]:
     if not jobs:
         return []
-    compute = study.parameters.compute
+    compute, cards = study.parameters.compute, []
+    spec = jobs[0].spec
+    if models.KINDS[spec.kind].needs_image and not spec.together:  # else these processes need no card
+        cards = models.list_cards(compute.device)
+        if compute.workers == "cores" and compute.device.startswith(("cuda:", "mps")):
+            compute = compute.model_copy(update={"workers": 1})  # one card, one model
     if compute.scheduler is None and compute.workers != 0 and len(jobs) > 1:
-        # A process per core is enough; threads within them would only get in each other's way.
-        jobs = [replace(job, spec=replace(job.spec, threads=1)) for job in jobs]
+        # Without a card a process per core is enough: threads would get in each other's way.
+        threads = max(1, count_cores() // count_workers(compute, cards)) if cards else 1
+        jobs = [replace(job, spec=replace(job.spec, threads=threads)) for job in jobs]
     # Progress lines end up in the executed notebook: they name scans by their number.
-    return map_cases(_segment_scan, jobs, ids=[name_scan(job.number) for job in jobs], compute=compute, label=label)
+    ids = [name_scan(job.number) for job in jobs]
+    return map_cases(function, jobs, ids=ids, compute=compute, label=label, cards=cards)
 
 
 def _read_members(study: Study, model: Model) -> dict[str, dict[str, str]]:
@@ -258,6 +286,8 @@ def _make_job(
         "members": {name: prints.get(row.scan) for name, prints in members.items()},
         "organ_ids": study.organ_ids,
     }
+    if spec.resample:
+        depends_on["resample"] = "nearest"
     if kind.needs_prompts:
         depends_on |= {"prompt": model.prompt.model_dump(mode="json"), "seeds": seeds}
     if kind.needs_image:
@@ -286,6 +316,11 @@ def _make_job(
     )
 
 
+def _hand_over_scan(job: _InferenceJob) -> None:
+    """Give one scan to a model that will work on all together."""
+    cast(TogetherSegmenter, _open_segmenter(job)).hand_over(_read_case(job)[0])
+
+
 def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
     """Segment one scan and write its prediction, then its record, which is returned."""
     segmenter = _open_segmenter(job)
@@ -306,7 +341,7 @@ def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
         "scan": job.scan,
         "status": "ok",
         "error": "",
-        "seconds": round(written - began, 3),
+        "seconds": round(written - began + result.earlier_seconds, 3),
         "read_seconds": round(read - began, 3),
         "encode_seconds": _round(result.encode_seconds),
         "decode_seconds": _round(result.decode_seconds),
@@ -317,6 +352,7 @@ def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
         "slices": result.slices,
         "prompts": result.prompts,
         "dropped": sum(prompts.dropped for prompts in case.prompts.values()),
+        "resampled": result.resampled,
         "checkpoint_sha256": job.checkpoint_sha256,
         "fingerprint": job.fingerprint,
         "bytes": job.prediction.stat().st_size,
@@ -399,6 +435,7 @@ def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
         repeats=draws[1:],
         image=image,
         midline_x_mm=label_map.midline_x_mm,
+        number=job.number,
         stored=image_grid,
     )
     return case, labels, stored_grid

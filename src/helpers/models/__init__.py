@@ -1,5 +1,6 @@
 """Segmenters behind one protocol, a module per family; importing this imports no torch."""
 
+from helpers.models.cards import list_cards
 from helpers.models.description import (
     BLOCKS,
     NO_RANKING,
@@ -11,7 +12,7 @@ from helpers.models.description import (
     list_blocks,
     tell_training,
 )
-from helpers.models.protocol import ScanCase, Segmentation, Segmenter, Setup, Spec
+from helpers.models.protocol import ScanCase, Segmentation, Segmenter, Setup, Spec, TogetherSegmenter
 from helpers.models.registry import (
     KINDS,
     Kind,
@@ -36,6 +37,7 @@ __all__ = [
     "Segmenter",
     "Setup",
     "Spec",
+    "TogetherSegmenter",
     "check_model",
     "choose_window",
     "describe_model",
@@ -49,6 +51,7 @@ __all__ = [
     "label_models",
     "label_table",
     "list_blocks",
+    "list_cards",
     "list_templates",
     "load_segmenter",
     "make_spec",

@@ -28,6 +28,7 @@ class ScanCase:
     repeats: Sequence[Mapping[str, Prompts]] = ()  # further draws of the same prompts, to be segmented apart
     image: np.ndarray | None = None  # intensities (z, y, x); None where there is none or the model needs none
     midline_x_mm: float | None = None  # where the reference parts left from right organs (LPS x)
+    number: int = 0  # the scan's own within the study: the one name that other programs are told
     stored: Grid | None = None  # how the image's own file holds its voxels, before they became axial
 
     @property
@@ -47,9 +48,11 @@ class Segmentation:
     encode_seconds: float = math.nan  # spent on images
     decode_seconds: float = math.nan  # spent on prompts
     batch: int | None = None  # images encoded at a time
+    earlier_seconds: float = 0.0  # its share of what one start for all scans took
     # The study's organs that were not drawn, and why (the model does not know them, its mask files
     # lack them): they are no missed organs and are not scored.
     not_drawn: Mapping[str, str] = field(default_factory=dict)
+    resampled: bool = False  # whether the masks lay on another grid and were brought to the case's
     # Per organ (z, y, x) uint8, 255 times the probability, where the kind gives them.
     probabilities: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -62,6 +65,22 @@ class Segmenter(Protocol):
 
     def segment(self, case: ScanCase) -> Segmentation:
         """Segment one scan; a :class:`SegfairError` fails that scan alone."""
+        ...
+
+
+class TogetherSegmenter(Segmenter, Protocol):
+    """A model that works on all scans in one go, of which ``segment`` then reads the results."""
+
+    def hand_over(self, case: ScanCase) -> None:
+        """Keep what the work needs of one scan; called in worker processes."""
+        ...
+
+    def work(self) -> None:
+        """Work on all scans handed over; called once, and a failure is told by ``segment``."""
+        ...
+
+    def clear(self) -> None:
+        """Forget what was handed over, and the results; called before and after."""
         ...
 
 
@@ -80,6 +99,8 @@ class Spec:
     precision: str = "auto"  # auto, float32, bfloat16 or float16
     batch: int | None = None  # images encoded at a time; None: chosen from free memory
     windows: Windows = field(default_factory=Windows)  # grey windows, and which organ is seen in which
+    resample: bool = False  # whether masks on another grid of the scan are brought to the reference's
+    together: bool = False  # whether its segmenter is a :class:`TogetherSegmenter`
     options: Any = None  # what a kind's :class:`Setup` found: frozen, and small enough to be sent
     depends_on: Mapping[str, Any] = field(default_factory=dict)  # beside the scan: masks are made anew where it changes
     want_probabilities: bool = False  # whether a fusion averages them
@@ -93,6 +114,7 @@ class Setup:
     organs: Mapping[str, Organ] | None = None  # for Spec.organs; None: as the parameter file has them
     depends_on: Mapping[str, Any] = field(default_factory=dict)  # masks are made anew where it changes (JSON)
     notes: tuple[str, ...] = ()  # what had to be assumed and which organs it cannot draw, in sentences
+    together: bool = False  # for Spec.together
 
 
 def merge_scores(scores: Mapping[int, np.ndarray], shape: tuple[int, int]) -> np.ndarray:

@@ -16,6 +16,7 @@ from helpers import storage
 from helpers.errors import SegfairError
 from helpers.models import checkpoints
 from helpers.models.protocol import Segmenter, Setup, Spec
+from helpers.models.ready_masks import list_named_labels
 from helpers.parameters import FusionModel, Model
 from helpers.study import Study
 from helpers.vocabulary.words import list_words
@@ -41,6 +42,7 @@ class Kind:
     variants: tuple[str, ...] = ()  # architectures within the family, the default first; empty: there is one
     weights: Path | None = None  # those that ship with the package
     gives_probabilities: bool = False  # whether it can hand them to a fusion
+    reads_masks: bool = False  # whether its masks are another program's, which may lie on another grid
     # Whether its masks have labels of their own, which `models[].organs` names.
     has_labels: bool = False
     # The module under helpers.models, without torch, that knows its further keys: ``check(model,
@@ -71,6 +73,7 @@ KINDS: dict[str, Kind] = {
             prompt_types=(),
             needs_image=False,
             needs_path=True,
+            reads_masks=True,
             has_labels=True,
         ),
         Kind(
@@ -138,6 +141,15 @@ KINDS: dict[str, Kind] = {
             requires=("dynamic_network_architectures",),
             extra="sat",
         ),
+        Kind(
+            "command",
+            "any other program: a line that starts it, per scan or once for all",
+            "command",
+            prompt_types=(),
+            reads_masks=True,
+            has_labels=True,
+            setup="command",
+        ),
     )
 }
 
@@ -180,11 +192,9 @@ def check_model(model: Model, study: Study) -> list[str]:
     if model.organs is not None and not kind.has_labels:
         problems.append(f"{where}.organs: {kind.name} has no labels of its own: remove the key")
     elif kind.setup is None:
-        problems += [
-            f"{where}.organs.{name}.labels must be ids, which label maps hold; got {', '.join(organ.label_names)}"
-            for name, organ in (model.organs or {}).items()
-            if organ.label_names
-        ]
+        problems += list_named_labels(model)
+    if model.resample is not None and not kind.reads_masks:
+        problems.append(f"{where}.resample: {kind.name} draws on the reference's own grid: remove the key")
     try:
         study.list_training_scans(model)
     except SegfairError as error:
@@ -235,6 +245,8 @@ def make_spec(model: Model, study: Study) -> Spec:
         precision=compute.precision,
         batch=compute.batch,
         windows=study.parameters.windows,
+        resample=kind.reads_masks and study.parameters.allows_resampling(model),
+        together=setup.together,
         options=setup.options,
         depends_on=setup.depends_on,
         want_probabilities=any(model.name in fusion.of for fusion in _list_averaging(study)),

@@ -48,6 +48,7 @@ class Model(Section):
     of their own; organs that it leaves out are not drawn by it. ``annotator: true`` says that the
     ready-made masks of this one were drawn by a person: with two or more such, their agreement with
     each other is measured, per group too, so that a model's gap can be read against the humans'.
+    ``resample: nearest`` brings masks that lie on another grid of the scan to the reference's.
     ``planted: true`` says that they carry the errors of ``cohort.phantoms.planted``: what is found
     in them is told beside what was planted. ``prompted`` says of masks made elsewhere whether their
     model was told where the organ lies. ``trained_on`` names public data sets that it was trained
@@ -61,6 +62,7 @@ class Model(Section):
     checkpoint: str | None = None
     variant: str | None = None
     organs: Annotated[dict[Name, Organ], Field(min_length=1)] | None = None
+    resample: Literal["nearest"] | None = None
     annotator: bool = False
     planted: bool = False
     prompted: bool | None = None
@@ -136,17 +138,28 @@ class CommandModel(Model):
     """Any other program, started per scan or once for all of them (``batch``).
 
     ``command`` holds words, never a shell line, with ``{image}`` and ``{output}`` (files) to be
-    filled in, or ``{images}`` and ``{outputs}`` (folders) with ``batch: true``. ``depends_on``
-    names files (weights, scripts) and ``version_command`` a program whose answer tells one version
-    from another: where they change, masks are made anew.
+    filled in, or ``{images}`` and ``{outputs}`` (folders) with ``batch: true``. ``image_name`` is
+    what an image is called, and ``orientation`` the order of its axes (to the person's left, back
+    and head, or right, front and head). ``timeout_minutes`` limits one start: by default 60
+    minutes, of a batch 10 minutes a scan if that is more. ``environment`` adds to the little that a
+    program is given of segfair's. ``depends_on`` names files and folders (weights, scripts) and
+    ``version_command`` a program whose answer tells one version from another: where they change,
+    masks are made anew.
     """
 
     command: str
     batch: bool = False
-    timeout_minutes: float = Field(default=60.0, gt=0)
+    image_name: str = "{scan}.nii.gz"
+    orientation: Literal["LPS", "RAS"] = "LPS"
+    timeout_minutes: Annotated[float, Field(gt=0)] | None = None
     environment: dict[str, str] = {}
     depends_on: list[str] = []
     version_command: str | None = None
+
+    @property
+    def commands(self) -> list[str]:
+        """All that a study with this model starts."""
+        return [command for command in (self.command, self.version_command) if command is not None]
 
 
 class FusionModel(Model):

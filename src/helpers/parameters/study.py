@@ -28,7 +28,10 @@ WHO_AGE_BINS = (0.0, 18.0, 45.0, 60.0, 75.0, math.inf)
 
 # Columns of cohort.parquet that are not the user's, the places of a scan's files among them, and
 # the organ's name in rows that pool organs.
-RESERVED_COLUMNS = ("number", "subject", "person", "scan", "reference", "image", "included", "reason", "note")
+RESERVED_COLUMNS = (
+    "number", "subject", "person", "scan", "reference", "reference_recorded", "resampled", "image", "included",
+    "reason", "note",
+)  # fmt: skip
 RESERVED_ORGAN = POOLED
 
 
@@ -145,6 +148,8 @@ class Cohort(Section):
 
     ``dataset`` names the public data set that a table's scans come from, so that models which were
     trained on it are pointed out.
+    ``resample: nearest`` brings every mask that lies on another grid of its scan to the right one:
+    a reference to its image's, a model's to the reference's.
     """
 
     source: str
@@ -155,6 +160,7 @@ class Cohort(Section):
     values: dict[str, dict[str, str]] = {}
     organs: dict[Name, Organ] = Field(min_length=1)
     ignore_labels: list[int] | Literal["all"] = []
+    resample: Literal["nearest"] | None = None
     attributes: dict[Name, Attribute | None] = Field(min_length=1)
     confounders: list[str] = []
     exclusions: Exclusions = Exclusions()
@@ -279,7 +285,8 @@ class Spatial(Section):
 class Compute(Section):
     """Where per-scan work runs.
 
-    ``workers: 0`` is in process, a number or ``cores`` is that many local processes, ``scheduler``
+    ``workers: 0`` is in process, a number is that many local processes, ``cores`` one per core, or
+    per graphics card where a model computes on one (``device: auto`` or ``cuda``); ``scheduler``
     (``tcp://…``) is an existing Dask cluster. ``precision: auto`` is bfloat16 for the published
     models where the device multiplies it faster, else float32; ``batch`` is slices encoded at a
     time (chosen from free memory when not given).
@@ -340,6 +347,10 @@ class Parameters(Section):
                 f"fairness.margin has no value for {', '.join(missing)}: give one in the metric's own unit"
             )
         return self
+
+    def allows_resampling(self, model: Model) -> bool:
+        """Tell whether a model's masks may lie on another grid than the reference."""
+        return "nearest" in (model.resample, self.cohort.resample)
 
 
 def read_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Parameters:

@@ -19,14 +19,17 @@ from helpers.volumes.grid import (
 )
 from helpers.volumes.label_maps import LabelMap, check_whole, find_boxes, join_boxes, read_label_map, relabel
 from helpers.volumes.reading import SUFFIXES, find_grid, read_grid, read_on_grid, read_volume, write_volume
+from helpers.volumes.resampling import RESAMPLING_ADVICE, check_same_scan, resample_nearest
 from helpers.volumes.sides import find_midline, list_x_mm
 
 __all__ = [
+    "RESAMPLING_ADVICE",
     "SUFFIXES",
     "Grid",
     "LabelMap",
     "Levels",
     "check_grid",
+    "check_same_scan",
     "check_whole",
     "find_boxes",
     "find_grid",
@@ -44,6 +47,7 @@ __all__ = [
     "read_on_grid",
     "read_volume",
     "relabel",
+    "resample_nearest",
     "to_axial",
     "write_volume",
 ]

@@ -70,6 +70,12 @@ def tell_groups(outputs: Outputs) -> list[str]:
     return said
 
 
+def count_resampled(outputs: Outputs) -> int:
+    """Count the included scans whose reference was brought to its image's grid."""
+    included = outputs.included
+    return int(included["resampled"].sum()) if "resampled" in included else 0
+
+
 def tell_failures(outputs: Outputs) -> list[Block]:
     """Return how many scans each model failed on, and why."""
     inference = outputs.inference

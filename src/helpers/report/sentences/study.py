@@ -82,6 +82,25 @@ def describe_failures(inference: pd.DataFrame) -> list[str]:
     return said or ["No model failed on any scan."]
 
 
+def describe_resampled(references: int, scans: int, inference: pd.DataFrame | None) -> list[str]:
+    """Say how many masks were brought to another grid: `references` of `scans`, and by model."""
+    how = "by nearest neighbours, which can move a border by half a voxel"
+    said = []
+    if references:
+        said.append(
+            f"The experts' masks of {references} of {count(scans, 'scan')} lay on another grid than the image and were "
+            f"brought to it {how}."
+        )
+    if inference is not None and "resampled" in inference:
+        for model, rows in inference[inference["status"] == "ok"].groupby("model", sort=False):
+            if moved := int(rows["resampled"].sum()):
+                said.append(
+                    f"{model}: the masks of {moved} of {count(len(rows), 'scan')} lay on another grid than the "
+                    f"expert's and were brought to it {how}."
+                )
+    return said
+
+
 def describe_uneven_failures(model: str, attribute: str, counts: Mapping[str, tuple[int, int]]) -> str:
     """Say in which group a model failed far more often than in another; empty where it did not.
 
