@@ -36,7 +36,7 @@ class Kind:
     needs_image: bool = True  # whether a scan must have one
     needs_path: bool = False  # whether the parameter file must name ready-made masks
     # Whether it reads weights that do not ship with the package: the file that the parameters name,
-    # else the published one in the checkpoints folder.
+    # else the published one in the checkpoints folder, where the catalogue has one.
     needs_checkpoint: bool = False
     variants: tuple[str, ...] = ()  # architectures within the family, the default first; empty: there is one
     weights: Path | None = None  # those that ship with the package
@@ -92,6 +92,46 @@ KINDS: dict[str, Kind] = {
             "(for trying out, not for care)",
             "sam_demo",
             weights=Path(__file__).parent / "weights" / "sam_demo.safetensors",
+        ),
+        Kind(
+            "sam2",
+            "SAM 2.1 on axial slices, prompted as sam is: variant tiny, small, base_plus or large; `checkpoint` for a "
+            "fine-tuned one",
+            "sam2",
+            prompt_types=_ALL_PROMPTS,
+            needs_checkpoint=True,
+            variants=("tiny", "small", "base_plus", "large"),
+            requires=("transformers",),
+            extra="sam2",
+        ),
+        Kind(
+            "medsam2",
+            "MedSAM2: the box of a component's middle slice, propagated both ways; `checkpoint`: MedSAM2_latest.pt of "
+            "https://huggingface.co/wanglab/MedSAM2 (read its licence there: research and education)",
+            "medsam2",
+            needs_checkpoint=True,
+            requires=("transformers",),
+            extra="sam2",
+        ),
+        Kind(
+            "nninteractive",
+            "nnInteractive: one box or point per component, in one slice; `folder` of its weights (published under "
+            "CC BY-NC-SA 4.0: no commercial use); a graphics card of 10 GB",
+            "nninteractive",
+            prompt_types=("box", "box3d", "points", "box_points"),
+            setup="nninteractive_setup",
+            requires=("nnInteractive", "nnunetv2"),
+            extra="nninteractive",
+        ),
+        Kind(
+            "voxtell",
+            "VoxTell asked by words, without prompts: `folder` of its weights and `embeddings`, the file of the words' "
+            "vectors, both of https://huggingface.co/mrokuss/VoxTell (read their licence there); a graphics card",
+            "voxtell",
+            prompt_types=(),
+            setup="voxtell_setup",
+            requires=("voxtell", "nnunetv2", "transformers"),
+            extra="voxtell",
         ),
     )
 }
@@ -203,7 +243,8 @@ def find_checkpoint(model: Model, study: Study) -> Path | None:
         return kind.weights
     if model.checkpoint is not None:
         return study.resolve(model.checkpoint)
-    return checkpoints.locate(_name_published(model, kind))
+    published = _name_published(model, kind)
+    return None if published is None else checkpoints.locate(published)
 
 
 def hash_checkpoint(path: Path) -> str:
@@ -262,11 +303,15 @@ def _check_checkpoint(model: Model, study: Study) -> list[str]:
         path = find_checkpoint(model, study)
     except SegfairError as error:
         return [f"{where}: {error}"]
-    if path is None or (path.is_file() and path.stat().st_size):
+    if path is None:
+        return [f"{where} is missing: {kind.name} needs the file of weights, which only its publishers hand out"]
+    if path.is_file() and path.stat().st_size:
         return []
-    if model.checkpoint is None:
+    if model.checkpoint is None and published is not None:
         return [f"models.{model.name}: its weights are not here: {checkpoints.explain_fetching(published)}"]
     fault = f"{path} is empty" if path.is_file() else f"there is no file {path}"
+    if published is None:
+        return [f"{where}: {fault}: put the weights exactly there or correct the path"]
     return [f"{where}: {fault}: put your weights exactly there, or remove the key to use the published {published}"]
 
 
@@ -277,7 +322,8 @@ def _choose_variant(model: Model, kind: Kind) -> str | None:
     return kind.variants[0] if kind.variants else None
 
 
-def _name_published(model: Model, kind: Kind) -> str:
-    """Return the catalogue's name of the weights a model uses when it names none."""
+def _name_published(model: Model, kind: Kind) -> str | None:
+    """Return the catalogue's name of the weights a model uses when it names none; None without."""
     variant = model.variant if model.variant in kind.variants else next(iter(kind.variants), None)
-    return kind.name if variant is None else f"{kind.name}_{variant}"
+    name = kind.name if variant is None else f"{kind.name}_{variant}"
+    return name if name in checkpoints.CHECKPOINTS else None
