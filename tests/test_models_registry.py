@@ -57,7 +57,7 @@ def test_a_right_model_has_no_problem(tmp_path: Path, model: dict) -> None:
     [
         (
             {"kind": "sammy"},
-            "models.m.kind must be one of prompt_only, precomputed, sam, medsam, sam_demo; got 'sammy'",
+            f"models.m.kind must be one of {', '.join(KINDS)}; got 'sammy'",
         ),
         ({"kind": "precomputed"}, "models.m.path is missing"),
         ({"kind": "precomputed", "path": "masks/mask.nii.gz"}, "must hold {scan} or {subject}"),

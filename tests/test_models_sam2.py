@@ -17,9 +17,8 @@ import torch
 
 from helpers.errors import SegfairError
 from helpers.models import ScanCase, check_model, sam2_network
-from helpers.models import medsam2 as medsam2_module
 from helpers.models.loading import verify_checkpoint
-from helpers.models.medsam2 import MedSam2Segmenter, find_tracks
+from helpers.models.medsam2 import MedSam2Segmenter, Track, find_tracks
 from helpers.models.protocol import Spec
 from helpers.models.registry import load_segmenter
 from helpers.models.sam2 import Sam2Segmenter
@@ -141,17 +140,10 @@ def test_volumes_are_segmented_where_they_are_prompted(network: torch.nn.Module,
 
 
 def test_slices_are_followed_with_the_logits_of_sam2videopredictor(
-    network: torch.nn.Module, volume: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    network: torch.nn.Module, volume: np.ndarray
 ) -> None:
-    class AsIs:
-        def apply(self, grey: np.ndarray) -> np.ndarray:
-            return grey.astype(np.uint8)
-
-    monkeypatch.setattr(medsam2_module, "find_levels", lambda *_: AsIs())
-    monkeypatch.setattr(medsam2_module.cc3d, "largest_k", lambda mask, **_: np.ones_like(mask))
     segmenter = MedSam2Segmenter(network, "cpu", precision="float32", windows=Windows(), side=SIDE)
-    track = medsam2_module.Track(Prompts(np.array([3]), BOX), 0, 5)
-    found = segmenter._follow(make_case(volume, {}), track, "soft")[:, 4::12, 5::16].reshape(6, -1)
+    found = segmenter.follow(volume, Track(Prompts(np.array([3]), BOX), 0, 5))[:, 4::12, 5::16].reshape(6, -1)
     published = [
         [7.99, 14.93, 15.168, 14.016, 15.646, 0.56, 11.851, 1.931, 8.678, 12.874, 3.752, 11.941],
         [7.01, 18.937, 15.247, 19.347, 15.648, -0.144, 9.774, 2.525, 8.425, 11.924, 9.527, 9.92],
@@ -178,6 +170,14 @@ def test_a_component_is_followed_over_its_own_slices_and_its_largest_part_kept(
     assert set(np.unique(result.labels)) == {0, 3}
     assert cc3d.connected_components(result.labels, connectivity=26).max() == 1
     np.testing.assert_array_equal(result.repeats[0], result.labels)
+
+
+def test_scans_that_cannot_be_followed(network: torch.nn.Module, volume: np.ndarray) -> None:
+    segmenter = MedSam2Segmenter(network, "cpu", precision="float32", windows=Windows(), side=SIDE)
+    case = make_case(volume, {})
+    for image, says in ((None, "needs an image"), (volume * 0.0, "one value"), (volume + np.nan, "not finite")):
+        with pytest.raises(SegfairError, match=says):
+            segmenter.segment(replace(case, image=image))
 
 
 def test_boxes_that_overlap_from_slice_to_slice_are_one_component() -> None:

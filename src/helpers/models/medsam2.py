@@ -19,7 +19,7 @@ import torch
 
 from helpers.errors import SegfairError
 from helpers.models.components import group_boxes, take_slice
-from helpers.models.protocol import ScanCase, Segmentation, Spec
+from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
 from helpers.models.sam import PRECISIONS, choose_device, choose_precision
 from helpers.models.sam2 import place_points
 from helpers.models.sam2_network import load_network
@@ -56,13 +56,10 @@ class MedSam2Segmenter:
 
     def segment(self, case: ScanCase) -> Segmentation:
         """Segment the organs of a scan from its image and boxes."""
-        if case.image is None:
-            raise SegfairError(
-                "this model needs an image and the scan has none: add an `image` column or leave the model out"
-            )
+        image = get_image(case)
         began = time.monotonic()
         draws = [{o: find_tracks(p) for o, p in draw.items()} for draw in (case.prompts, *case.repeats)]
-        labels = [self._segment_draw(case, tracks) for tracks in draws]
+        labels = [self._segment_draw(case, image, tracks) for tracks in draws]
         followed = {z for tracks in draws[0].values() for track in tracks for z in range(track.first, track.last + 1)}
         return Segmentation(
             labels[0],
@@ -73,26 +70,28 @@ class MedSam2Segmenter:
             batch=1,
         )
 
-    def _segment_draw(self, case: ScanCase, tracks: Mapping[str, list[Track]]) -> np.ndarray:
+    def _segment_draw(self, case: ScanCase, image: np.ndarray, tracks: Mapping[str, list[Track]]) -> np.ndarray:
         labels = np.zeros(case.shape, np.uint8)
         best = np.zeros(case.shape, np.float32)
         for organ in case.organ_ids:
-            window = choose_window(organ, case.modality, self.windows)
-            for track in tracks.get(organ, ()):
-                scores = self._follow(case, track, window)
+            if not tracks.get(organ):
+                continue
+            levels = find_levels(image, case.modality, choose_window(organ, case.modality, self.windows), self.windows)
+            for track in tracks[organ]:
+                seen = (levels.apply(image[z]) for z in range(track.first, track.last + 1))
+                scores = self.follow(np.stack(list(seen)), track)
                 place = slice(track.first, track.last + 1)
-                wins = scores > best[place]
+                wins = _keep_largest(scores > 0) & (scores > best[place])
                 labels[place][wins] = case.organ_ids[organ]
                 best[place][wins] = scores[wins]
         return labels
 
-    def _follow(self, case: ScanCase, track: Track, window: str) -> np.ndarray:
-        """Return a component's logits, float32, (slices, y, x); 0 outside its largest part."""
+    def follow(self, grey: np.ndarray, track: Track) -> np.ndarray:
+        """Return a component's logits, float32, (slices, y, x), on its slices (uint8, the same)."""
         from transformers import Sam2VideoInferenceSession
 
-        levels = find_levels(case.image, case.modality, window, self.windows)
-        frames = [self.frame.prepare(levels.apply(case.image[z])) for z in range(track.first, track.last + 1)]
-        shape = (case.shape[1], case.shape[2])
+        frames = torch.stack([self.frame.prepare(plane) for plane in grey])
+        shape = (grey.shape[1], grey.shape[2])
         points, kinds = place_points(track.prompt, self.frame.scale(shape), self.device)
         key = int(track.prompt.slices[0]) - track.first
         scores = np.zeros((len(frames), *shape), np.float32)
@@ -103,7 +102,7 @@ class MedSam2Segmenter:
         ):
             for reverse in (False, True):
                 session = Sam2VideoInferenceSession(
-                    torch.stack(frames),
+                    frames,
                     *shape,
                     inference_device=self.device,
                     inference_state_device=self.device,
@@ -116,10 +115,12 @@ class MedSam2Segmenter:
                 for z in range(key, end, -1 if reverse else 1):
                     low = self.network(inference_session=session, frame_idx=z, reverse=reverse).pred_masks
                     scores[z] = self.frame.enlarge(low, shape)[0].cpu().numpy()
-        found = scores > 0
-        if found.any():
-            scores[cc3d.largest_k(found, k=1, connectivity=26) == 0] = 0
         return scores
+
+
+def _keep_largest(mask: np.ndarray) -> np.ndarray:
+    """Return the largest part of a mask, 26-connected."""
+    return cc3d.largest_k(mask, k=1, connectivity=26) > 0 if mask.any() else mask
 
 
 def find_tracks(prompts: Prompts) -> list[Track]:

@@ -19,7 +19,7 @@ from helpers.errors import SegfairError
 from helpers.models.components import group_boxes, take_slice
 from helpers.models.loading import check_finite, describe_difference
 from helpers.models.nninteractive_setup import NninteractiveOptions
-from helpers.models.protocol import ScanCase, Segmentation, Spec
+from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
 from helpers.models.sam import choose_device
 from helpers.models.torchvision_fix import declare_missing_operators
 from helpers.models.trained_checkpoint import read_trained_checkpoint
@@ -40,22 +40,11 @@ class NninteractiveSegmenter:
         self.precision = "float16" if device.startswith("cuda") else "float32"  # the package's own choice
 
     def segment(self, case: ScanCase) -> Segmentation:
-        """Segment the organs of a scan from its image and prompts.
-
-        Raises
-        ------
-        SegfairError
-            The scan has no image, or one without contrast.
-        """
-        if case.image is None:
-            raise SegfairError(
-                "this model needs an image and the scan has none: add an `image` column or leave the model out"
-            )
-        if not np.ptp(case.image) > 0:
-            raise SegfairError("the image has one value throughout: give the scan's own image")
+        """Segment the organs of a scan from its image and prompts."""
+        image = get_image(case)
         began = time.monotonic()
         with _silence():
-            self.session.set_image(case.image[None], {})
+            self.session.set_image(image[None], {})
             self.session.set_target_buffer(np.zeros(case.shape, np.uint8))
             found = [self._segment_draw(case, draw) for draw in (case.prompts, *case.repeats)]
             self.session._reset_session()  # lets go of the image

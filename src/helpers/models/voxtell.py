@@ -17,7 +17,7 @@ import torch
 
 from helpers.errors import SegfairError
 from helpers.models.loading import check_finite
-from helpers.models.protocol import ScanCase, Segmentation, Spec
+from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
 from helpers.models.sam import choose_device
 from helpers.models.torchvision_fix import declare_missing_operators
 from helpers.models.trained_checkpoint import read_trained_checkpoint
@@ -36,22 +36,10 @@ class VoxtellSegmenter:
         self.precision = "float16" if device.startswith("cuda") else "float32"  # the package's own choice
 
     def segment(self, case: ScanCase) -> Segmentation:
-        """Segment the organs of a scan from its image.
-
-        Raises
-        ------
-        SegfairError
-            The scan has no image, or one without contrast; the device's memory does not suffice.
-        """
-        if case.image is None:
-            raise SegfairError(
-                "this model needs an image and the scan has none: add an `image` column or leave the model out"
-            )
-        if not np.ptp(case.image) > 0:
-            raise SegfairError("the image has one value throughout: give the scan's own image")
+        """Segment the organs of a scan from its image; too little memory is a SegfairError."""
         began = time.monotonic()
         # Axial arrays run to the back and to the left; VoxTell wants the front and the right.
-        turned = np.ascontiguousarray(case.image[:, ::-1, ::-1])
+        turned = np.ascontiguousarray(get_image(case)[:, ::-1, ::-1])
         try:
             # A progress bar has no place in a notebook.
             with contextlib.redirect_stderr(io.StringIO()):
