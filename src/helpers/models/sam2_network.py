@@ -187,8 +187,8 @@ def fill_network(network: Any, state: dict[str, torch.Tensor], file_name: str) -
     check_finite(state, file_name)
     renamed = {}
     for name in network.state_dict():
-        parts = [state[part] for part in name_published(name)]
-        renamed[name] = parts[0] if len(parts) == 1 else torch.cat(parts)
+        values = [state[part] for part in name_published(name)]
+        renamed[name] = values[0] if len(values) == 1 else torch.cat(values)
     network.load_state_dict(renamed, strict=True, assign=True)
 
 
