@@ -123,6 +123,7 @@ NOT_MET = (
     "the mask does not fit the scan's grid",
     "medsam needs a checkpoint",
     "sam needs a checkpoint",
+    "sat needs a checkpoint",
     "sam2 needs a checkpoint",
     "a section of ",
     "organ must be one of",

@@ -666,3 +666,18 @@ def test_labels_of_a_model_that_has_none_of_its_own_are_refused(make_study):
     ):
         study = make_study([MASKS | {"kind": kind, "organs": {"liver": organ}}])
         assert any(said in problem for problem in models.check_model(study.parameters.models[0], study))
+
+
+def test_scans_a_model_was_trained_on_are_left_out_of_its_scores(make_study, tmp_path):
+    for scan in ("a1", "b2", "c3"):
+        write_image(draw_labels(), tmp_path / "data" / "masks" / f"{scan}.nii.gz")
+    (tmp_path / "seen.txt").write_text("a1\n\nelsewhere\n", encoding="utf-8")
+    study = make_study([MASKS | {"trained_on_scans": str(tmp_path / "seen.txt")}, {**MASKS, "name": "other"}])
+    inference.run_inference(study)
+    metrics = performance.measure_performance(study).set_index(["model", "scan"])
+    assert set(metrics.loc[("masks", "a1"), "status"]) == {"trained_on"}
+    assert metrics.loc[("masks", "a1"), "dice"].isna().all()
+    assert metrics.loc[("masks", "b2"), "dice"].eq(1.0).all() and metrics.loc[("other", "a1"), "dice"].eq(1.0).all()
+    gone = make_study([MASKS | {"trained_on_scans": "nowhere.txt"}])
+    (problem,) = models.check_model(gone.parameters.models[0], gone)
+    assert problem == ("models.masks.trained_on_scans: nowhere.txt cannot be read: give a text file, one scan per line")

@@ -40,7 +40,7 @@ def write_notebook(path, stage: str, body: str = "") -> None:
         body,
     ]
     for name in list_outputs(stage, ["ellipse"]):
-        write = "write_text('<html>', " if name.endswith(".html") else f"write_table({TABLE}, "
+        write = "write_text('<html>', " if name.endswith((".html", ".tex")) else f"write_table({TABLE}, "
         lines.append(f'storage.{write}study.folder / "{name}")')
     lines.append(f'close_stage(study, "{stage}")')
     notebook.cells = [parameters, nbformat.v4.new_code_cell("\n".join(lines))]

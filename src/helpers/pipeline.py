@@ -12,6 +12,7 @@ from typing import Any
 
 from helpers import provenance
 from helpers.errors import SegfairError, StageError
+from helpers.models import tell_training
 from helpers.notebook import check_output_folder
 from helpers.report import export_notebook, make_scrubber
 from helpers.schema import STAGES
@@ -63,6 +64,10 @@ def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str],
     """
     check_output_folder(study)
     fingerprints = provenance.Fingerprints(study)
+    for model in study.parameters.models:
+        training = tell_training(model, study.parameters.models, study.parameters.cohort)
+        if training:
+            say(f"worth knowing: {training}")
     with _lock_study(study):
         for place, stage in enumerate(stages, start=1):
             heading = f"[{place}/{len(stages)}] {stage}"

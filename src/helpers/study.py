@@ -13,7 +13,7 @@ import pandas as pd
 
 from helpers import storage
 from helpers.errors import ParameterError, SegfairError, StageError
-from helpers.parameters import Parameters, parse_override, read_parameters
+from helpers.parameters import Model, Parameters, parse_override, read_parameters
 from helpers.schema import TABLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -164,15 +164,41 @@ class Study:
             )
         return included
 
-    def read_not_drawn(self) -> dict[str, dict[tuple[str, str], str]]:
-        """Return by scan which organs a model does not draw: ``{scan: {(model, organ): why}}``."""
-        found: dict[str, dict[tuple[str, str], str]] = {}
+    def read_unscored(self) -> dict[str, dict[tuple[str, str], tuple[str, str]]]:
+        """Return what is not scored in spite of a mask: undrawn organs and scans of the training.
+
+        By scan, then by model and organ, the status (:data:`helpers.vocabulary.statuses.STATUSES`)
+        and why.
+        """
+        found: dict[str, dict[tuple[str, str], tuple[str, str]]] = {}
         for model in self.parameters.models:
             if self.path("organs", model=model.name).exists():
                 organs = self.read("organs", model=model.name)
                 for row in organs[organs["not_drawn"] != ""].itertuples(index=False):
-                    found.setdefault(row.scan, {})[model.name, row.organ] = row.not_drawn
+                    found.setdefault(row.scan, {})[model.name, row.organ] = ("not_drawn", row.not_drawn)
+            for scan in self.list_training_scans(model):
+                seen = {(model.name, organ): ("trained_on", "the model was trained on it") for organ in self.organ_ids}
+                found.setdefault(scan, {}).update(seen)
         return found
+
+    def list_training_scans(self, model: Model) -> list[str]:
+        """Return the scans that a model says it was trained on.
+
+        Raises
+        ------
+        ParameterError
+            The file that ``trained_on_scans`` names cannot be read.
+        """
+        listed = model.trained_on_scans
+        if not isinstance(listed, str):
+            return listed or []
+        try:
+            lines = self.resolve(listed).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ParameterError(
+                f"models.{model.name}.trained_on_scans: {listed} cannot be read: give a text file, one scan per line"
+            ) from error
+        return [line.strip() for line in lines if line.strip()]
 
     def prediction_path(self, model: str, scan: str) -> Path:
         """Return where `model`'s label map of `scan` lies."""
@@ -189,6 +215,16 @@ class Study:
         """
         text = "\x1f".join(str(key) for key in (self.parameters.seed, *keys))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def find_record(prediction: Path) -> Path:
+    """Return where the record of what a prediction was made from lies, present or not."""
+    return prediction.with_name(prediction.name.removesuffix(".nii.gz") + ".json")
+
+
+def find_probabilities(prediction: Path) -> Path:
+    """Return where the probabilities behind a prediction lie, which are kept for fusions alone."""
+    return prediction.with_name(prediction.name.removesuffix(".nii.gz") + ".probabilities.npz")
 
 
 def find_mask(template: str, scan: str, subject: str) -> Path:

@@ -7,6 +7,7 @@ unit throughout: several scans of one person are averaged first, and subjects ar
 from helpers.fairness.agreement import ANNOTATORS, Agreement, audit_agreement
 from helpers.fairness.audit import Audit, run_audit
 from helpers.fairness.groups import POOLED, average_subjects, hide_small_groups
+from helpers.fairness.paper import tabulate_paper
 
 __all__ = [
     "ANNOTATORS",
@@ -17,4 +18,5 @@ __all__ = [
     "average_subjects",
     "hide_small_groups",
     "run_audit",
+    "tabulate_paper",
 ]

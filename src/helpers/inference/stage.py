@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -27,10 +27,10 @@ from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError
 from helpers.inference.agreement import measure_overlap
 from helpers.models import ScanCase, Segmentation, Segmenter, Spec
-from helpers.parameters import Model, Organ, Prompt
+from helpers.parameters import FusionModel, Model, Organ, Prompt
 from helpers.prompts import Prompts, draw_prompts
 from helpers.schema import TABLES
-from helpers.study import Study
+from helpers.study import Study, find_probabilities, find_record
 from helpers.vocabulary.words import name_scan
 
 # Raise it when the same inputs would give other masks: every prediction is then made anew.
@@ -85,8 +85,12 @@ def run_inference(study: Study) -> pd.DataFrame:
     if problems:
         raise SegfairError("\n".join(problems))
     cohort = study.read_included()
-    tables = [_run_model(study, model, cohort) for model in study.parameters.models]
-    return pd.concat(tables, ignore_index=True).astype(TABLES["inference"].dtypes)
+    tables = {}
+    # A fusion needs the masks of the others.
+    for model in sorted(study.parameters.models, key=lambda model: isinstance(model, FusionModel)):
+        tables[model.name] = _run_model(study, model, cohort)
+    in_order = [tables[model.name] for model in study.parameters.models]
+    return pd.concat(in_order, ignore_index=True).astype(TABLES["inference"].dtypes)
 
 
 def read_organs(study: Study) -> pd.DataFrame:
@@ -95,7 +99,8 @@ def read_organs(study: Study) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        model, scan, organ, prompts and dropped (components) of the first draw, dice (with the
+        model, scan, organ, prompts, drawn (how many a person would have drawn for them) and dropped
+        (components) of the first draw, dice (with the
         reference: to choose what to look at; 03_performance measures) and agreement (mean Dice of
         the masks of each two draws of the prompts; NaN with one draw, or where no draw gave a
         mask), not_drawn (why the model did not draw the organ at all; empty where it did, with or
@@ -160,8 +165,9 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
     with _take_turn(study, model):
         records: dict[str, dict[str, Any]] = {}
         jobs: list[_InferenceJob] = []
+        members = _read_members(study, model)
         for row in cohort.itertuples():
-            job = _make_job(study, model, spec, row, checkpoint_sha256)
+            job = _make_job(study, model, spec, row, checkpoint_sha256, members)
             kept = _read_record(job)
             if kept is None:
                 jobs.append(job)
@@ -171,7 +177,7 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, CaseFailure):
                 # A mask made from former inputs must not pass for this study's.
-                _record_path(job.prediction).unlink(missing_ok=True)
+                find_record(job.prediction).unlink(missing_ok=True)
                 job.prediction.unlink(missing_ok=True)
                 result = _record_failure(job, result)
             records[job.scan] = {**result, "reused": False}
@@ -214,7 +220,21 @@ def _run_jobs(jobs: list[_InferenceJob], study: Study, label: str) -> list[Any]:
     return map_cases(_segment_scan, jobs, ids=[name_scan(job.number) for job in jobs], compute=compute, label=label)
 
 
-def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha256: str) -> _InferenceJob:
+def _read_members(study: Study, model: Model) -> dict[str, dict[str, str]]:
+    """Return what each member of a fusion made its masks from, by member and scan; else nothing."""
+    names = model.of if isinstance(model, FusionModel) else []
+    tables = {name: study.read("inference", model=name) for name in names}
+    return {name: dict(zip(table["scan"], table["fingerprint"], strict=True)) for name, table in tables.items()}
+
+
+def _make_job(
+    study: Study,
+    model: Model,
+    spec: Spec,
+    row: Any,
+    checkpoint_sha256: str,
+    members: Mapping[str, Mapping[str, str]],
+) -> _InferenceJob:
     kind = models.find_kind(model)
     reference = Path(row.reference)
     image = Path(row.image) if isinstance(row.image, str) and row.image else None
@@ -235,6 +255,7 @@ def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha25
         "organs": {name: organ.model_dump(mode="json") for name, organ in spec.organs.items()},
         "reference_organs": {name: organ.model_dump(mode="json") for name, organ in organs.items()},
         "setup": spec.depends_on,
+        "members": {name: prints.get(row.scan) for name, prints in members.items()},
         "organ_ids": study.organ_ids,
     }
     if kind.needs_prompts:
@@ -274,9 +295,12 @@ def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
     result = segmenter.segment(case)
     segmented = time.monotonic()
     prediction = volumes.from_axial(volumes.make_image(result.labels, case.grid), reference_grid)
-    record_path = _record_path(job.prediction)
+    record_path = find_record(job.prediction)
     record_path.unlink(missing_ok=True)
     volumes.write_volume(prediction, job.prediction)
+    if job.spec.want_probabilities:
+        with storage.write_atomically(find_probabilities(job.prediction)) as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, **result.probabilities)
     written = time.monotonic()
     record = {
         "scan": job.scan,
@@ -319,6 +343,7 @@ def _describe_organs(
         known = [pair[organ] for pair in pairs if np.isfinite(pair[organ])]
         described[organ] = {
             "prompts": None if prompts is None else len(prompts),
+            "drawn": None if prompts is None else prompts.effort,
             "dropped": None if prompts is None else prompts.dropped,
             "dice": None if organ in not_drawn else _round(dice[organ], 6),
             "agreement": _round(float(np.mean(known)), 6) if known else None,
@@ -392,16 +417,14 @@ def _draw_prompts(
 def _read_record(job: _InferenceJob) -> dict[str, Any] | None:
     """Return the record of a scan finished from the same inputs; None when it has to be done."""
     try:
-        record = json.loads(_record_path(job.prediction).read_text(encoding="utf-8"))
+        record = json.loads(find_record(job.prediction).read_text(encoding="utf-8"))
         size = job.prediction.stat().st_size
     except (OSError, json.JSONDecodeError):
         return None
     current = isinstance(record, dict) and record.get("fingerprint") == job.fingerprint
+    if job.spec.want_probabilities and not find_probabilities(job.prediction).exists():
+        return None
     return record if current and record.get("bytes") == size else None
-
-
-def _record_path(prediction: Path) -> Path:
-    return prediction.with_name(prediction.name.removesuffix(".nii.gz") + ".json")
 
 
 def _record_failure(job: _InferenceJob, failure: CaseFailure) -> dict[str, Any]:

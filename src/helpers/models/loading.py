@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -197,7 +198,7 @@ def _recognise_variant(
     return variant, sam
 
 
-def describe_difference(expected: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> str:
+def describe_difference(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
     """Name what keeps a state from filling a network; empty where nothing does."""
     parts = []
     missing = [key for key in expected if key not in state]
@@ -227,7 +228,7 @@ def _read_torch(path: Path) -> Any:
             # Only files of the zip format can be mapped; torch before 1.6 wrote another.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        named = re.search(r"(?:GLOBAL|global:?) ([\w.]+\.[\w.]+)", str(error))
+        named = re.search(r"(?:GLOBAL |global:? (?=[\w.]+\.))([\w.]+)", str(error))
         if named is None:
             _refuse(path, _DAMAGED, error)
         _refuse(

@@ -22,7 +22,7 @@ from helpers.models.nninteractive_setup import NninteractiveOptions
 from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
 from helpers.models.sam import choose_device
 from helpers.models.torchvision_fix import declare_missing_operators
-from helpers.models.trained_checkpoint import read_trained_checkpoint
+from helpers.models.trained_checkpoint import check_classes, read_trained_checkpoint
 from helpers.models.trained_folder import read_folder, read_json
 from helpers.prompts import Prompts
 
@@ -131,7 +131,7 @@ def _load_artifacts(session: Any, options: NninteractiveOptions) -> dict[str, An
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     trained = read_folder(options.folder)
-    checkpoint = read_trained_checkpoint(trained.checkpoint)
+    checkpoint = read_trained_checkpoint(trained.checkpoint, ("network_weights", "init_args"))
     try:
         capability, radius, thickness, decay, padding = session._load_capability_and_runtime_defaults(
             str(options.folder)
@@ -142,6 +142,7 @@ def _load_artifacts(session: Any, options: NninteractiveOptions) -> dict[str, An
     dataset = read_json(options.folder / "dataset.json")
     plans = PlansManager(dict(trained.plans))
     configuration = plans.get_configuration(checkpoint["init_args"]["configuration"])
+    check_classes(trained.plans["configurations"][checkpoint["init_args"]["configuration"]]["architecture"])
     channels = determine_num_input_channels(plans, configuration, dataset) + session.num_interaction_channels
     network = get_network_from_plans(
         configuration.network_arch_class_name,

@@ -83,6 +83,7 @@ class Spec:
     windows: Windows = field(default_factory=Windows)  # grey windows, and which organ is seen in which
     options: Any = None  # what a kind's :class:`Setup` found: frozen, and small enough to be sent
     depends_on: Mapping[str, Any] = field(default_factory=dict)  # beside the scan: masks are made anew where it changes
+    want_probabilities: bool = False  # whether a fusion averages them
 
 
 @dataclass(frozen=True)

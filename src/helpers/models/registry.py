@@ -16,7 +16,7 @@ from helpers import storage
 from helpers.errors import SegfairError
 from helpers.models import checkpoints
 from helpers.models.protocol import Segmenter, Setup, Spec
-from helpers.parameters import Model
+from helpers.parameters import FusionModel, Model
 from helpers.study import Study
 from helpers.vocabulary.words import list_words
 
@@ -40,6 +40,7 @@ class Kind:
     needs_checkpoint: bool = False
     variants: tuple[str, ...] = ()  # architectures within the family, the default first; empty: there is one
     weights: Path | None = None  # those that ship with the package
+    gives_probabilities: bool = False  # whether it can hand them to a fusion
     # Whether its masks have labels of their own, which `models[].organs` names.
     has_labels: bool = False
     # The module under helpers.models, without torch, that knows its further keys: ``check(model,
@@ -92,6 +93,50 @@ KINDS: dict[str, Kind] = {
             "(for trying out, not for care)",
             "sam_demo",
             weights=Path(__file__).parent / "weights" / "sam_demo.safetensors",
+        ),
+        Kind(
+            "nnunet",
+            "a trained nnU-Net v2 (Apache-2.0; the weights have their own licence): `folder` with plans.json and folds",
+            "nnunet",
+            prompt_types=(),
+            gives_probabilities=True,
+            has_labels=True,
+            setup="nnunet_folder",
+            requires=("nnunetv2",),
+            extra="nnunet",
+        ),
+        Kind(
+            "totalsegmentator",
+            "TotalSegmentator's published networks (Apache-2.0), without its package: variant total, total_fast (CT), "
+            "total_mr or total_mr_fast (MR)",
+            "totalsegmentator",
+            prompt_types=(),
+            variants=("total", "total_fast", "total_mr", "total_mr_fast"),
+            has_labels=True,
+            setup="totalsegmentator_tasks",
+            requires=("nnunetv2",),
+            extra="nnunet",
+        ),
+        Kind(
+            "fusion",
+            "the masks of other models of the study made into one: method majority, staple or mean",
+            "fusion",
+            prompt_types=(),
+            needs_image=False,
+            setup="fusion_setup",
+        ),
+        Kind(
+            "sat",
+            "SAT asked by words, variant nano or pro: `checkpoint` and `embeddings` (`segfair checkpoints embed`) are "
+            "yours to get; its publishers state no licence for code or weights: ask them before use; experimental: "
+            "not compared with the published weights' own masks; a graphics card of 24 GB (nano) or 34 GB (pro)",
+            "sat",
+            prompt_types=(),
+            needs_checkpoint=True,
+            variants=("nano", "pro"),
+            setup="sat_setup",
+            requires=("dynamic_network_architectures",),
+            extra="sat",
         ),
         Kind(
             "sam2",
@@ -180,7 +225,11 @@ def check_model(model: Model, study: Study) -> list[str]:
             for name, organ in (model.organs or {}).items()
             if organ.label_names
         ]
-    problems += _check_requirements(kind, where)
+    try:
+        study.list_training_scans(model)
+    except SegfairError as error:
+        problems.append(str(error))
+    problems += _check_requirements(kind, where) + _check_probabilities(model, study)
     if kind.setup is not None:
         problems += _import_setup(kind).check(model, study)
     if kind.weights is not None and not kind.weights.is_file():
@@ -228,6 +277,7 @@ def make_spec(model: Model, study: Study) -> Spec:
         windows=study.parameters.windows,
         options=setup.options,
         depends_on=setup.depends_on,
+        want_probabilities=any(model.name in fusion.of for fusion in _list_averaging(study)),
     )
 
 
@@ -256,6 +306,26 @@ def hash_checkpoint(path: Path) -> str:
 @cache
 def _hash_once(path: Path, size: int, mtime_ns: int) -> str:
     return storage.hash_file(path)
+
+
+def _list_averaging(study: Study) -> list[FusionModel]:
+    models = study.parameters.models
+    return [model for model in models if isinstance(model, FusionModel) and model.method == "mean"]
+
+
+def _check_probabilities(model: Model, study: Study) -> list[str]:
+    """Name the members of which a fusion cannot average probabilities."""
+    if not isinstance(model, FusionModel) or model.method != "mean":
+        return []
+    without = [
+        one.name
+        for one in study.parameters.models
+        if one.name in model.of and not (one.kind in KINDS and KINDS[one.kind].gives_probabilities)
+    ]
+    fault = (
+        f"models.{model.name}.method: {list_words(without)} give masks without probabilities: use majority or staple"
+    )
+    return [fault] if without else []
 
 
 def _import_setup(kind: Kind) -> Any:

@@ -64,9 +64,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise SegfairError(f"{path.parent} holds no {path.name}: it was unpacked in part: unpack it again") from None
     except (OSError, ValueError) as error:
-        raise SegfairError(f"{path} cannot be read as JSON: unpack the model again") from error
+        raise SegfairError(f"{path} cannot be read as JSON ({error}): unpack the model again") from error
     if not isinstance(content, dict):
-        raise SegfairError(f"{path} holds no keys: unpack the model again")
+        raise SegfairError(f"{path} holds no keys: it is not nnU-Net v2's: unpack the model again")
     return content
 
 

@@ -20,7 +20,7 @@ from helpers.models.loading import check_finite
 from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
 from helpers.models.sam import choose_device
 from helpers.models.torchvision_fix import declare_missing_operators
-from helpers.models.trained_checkpoint import read_trained_checkpoint
+from helpers.models.trained_checkpoint import check_classes, read_trained_checkpoint
 from helpers.models.trained_folder import read_folder
 from helpers.models.voxtell_setup import VoxtellOptions, read_embeddings
 
@@ -76,7 +76,9 @@ def load(spec: Spec) -> VoxtellSegmenter:
     device = choose_device(spec.device)
     trained = read_folder(options.folder)
     # The package reads the file again, and would run what a pickle says.
-    check_finite(read_trained_checkpoint(trained.checkpoint)["network_weights"], trained.checkpoint.name)
+    weights = read_trained_checkpoint(trained.checkpoint, ("network_weights",))["network_weights"]
+    check_finite(weights, trained.checkpoint.name)
+    check_classes(trained.plans["configurations"]["3d_fullres"]["architecture"])
     bank = read_embeddings(options.embeddings)
     texts = dict(options.texts)
     declare_missing_operators()

@@ -7,6 +7,7 @@ from helpers.parameters.models import (
     NninteractiveModel,
     NnunetModel,
     Prompt,
+    SatModel,
     TextModel,
     TotalSegmentatorModel,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "PlantedEffect",
     "Plausible",
     "Prompt",
+    "SatModel",
     "Section",
     "Spatial",
     "TextModel",

@@ -15,11 +15,13 @@ class Prompt(Section):
     ``jitter`` moves each side of a box by up to this fraction of the box's size, uniformly;
     ``jitter_mm``, where given, by up to this many mm instead. ``draws`` repeats the whole set with
     other random numbers: the first is what is evaluated, the others tell how much the masks depend
-    on how the prompt was drawn.
+    on how the prompt was drawn. ``every`` above 1 draws boxes on each so-many-th slice of a
+    component (and on its last) and takes those between by straight lines: less work for a person.
     """
 
     type: Literal["box", "box3d", "points", "box_points"] = "box"
     per: Literal["component", "organ"] = "component"
+    every: int = Field(default=1, ge=1)
     jitter: float = Field(default=0.05, ge=0, le=0.5)
     jitter_mm: Annotated[float, Field(ge=0)] | None = None
     min_area_mm2: float = Field(default=30.0, ge=0)
@@ -34,6 +36,8 @@ class Prompt(Section):
             raise ValueError(f"type {self.type!r} needs `positive` or `negative` points")
         if self.type == "points" and self.positive == 0:
             raise ValueError("type 'points' needs at least one `positive` point")
+        if self.every > 1 and self.type != "box":
+            raise ValueError(f"every: only boxes can be taken between slices: use type 'box'; got {self.type!r}")
         return self
 
 
@@ -45,7 +49,10 @@ class Model(Section):
     ready-made masks of this one were drawn by a person: with two or more such, their agreement with
     each other is measured, per group too, so that a model's gap can be read against the humans'.
     ``planted: true`` says that they carry the errors of ``cohort.phantoms.planted``: what is found
-    in them is told beside what was planted.
+    in them is told beside what was planted. ``prompted`` says of masks made elsewhere whether their
+    model was told where the organ lies. ``trained_on`` names public data sets that it was trained
+    on, beside those known of its kind; ``trained_on_scans`` lists scans (or is a file with one per
+    line) that it was trained on, which are then left out of its scores.
     """
 
     name: Name
@@ -56,6 +63,9 @@ class Model(Section):
     organs: Annotated[dict[Name, Organ], Field(min_length=1)] | None = None
     annotator: bool = False
     planted: bool = False
+    prompted: bool | None = None
+    trained_on: list[str] | None = None
+    trained_on_scans: list[str] | str | None = None
     prompt: Prompt = Prompt()
 
     @model_validator(mode="after")
@@ -87,9 +97,12 @@ class NnunetModel(Model):
 
 
 class TotalSegmentatorModel(Model):
-    """TotalSegmentator's published weights: the folder that holds Dataset291_… and its siblings."""
+    """TotalSegmentator's published weights: the folder that holds Dataset291_… and its siblings.
 
-    folder: str
+    By default it is where ``segfair checkpoints fetch`` puts them.
+    """
+
+    folder: str | None = None
 
 
 class TextModel(Model):
@@ -101,6 +114,16 @@ class TextModel(Model):
     folder: str
     embeddings: str
     texts: dict[Name, str] = {}
+
+
+class SatModel(Model):
+    """SAT: ``checkpoint`` is its weights, ``embeddings`` the file of the words' vectors.
+
+    ``texts`` are what is asked for an organ, where that is not its name.
+    """
+
+    embeddings: str
+    texts: dict[Name, Annotated[str, Field(min_length=1)]] = {}
 
 
 class NninteractiveModel(Model):
@@ -131,12 +154,13 @@ class FusionModel(Model):
 
     of: list[Name] = Field(min_length=2)
     method: Literal["majority", "staple", "mean"] = "majority"
+    tie: Literal["background", "first"] | None = None
 
 
 SECTIONS: dict[str, type[Model]] = {
     "nnunet": NnunetModel,
     "totalsegmentator": TotalSegmentatorModel,
-    "sat": TextModel,
+    "sat": SatModel,
     "voxtell": TextModel,
     "nninteractive": NninteractiveModel,
     "command": CommandModel,
@@ -154,7 +178,7 @@ def _choose_section(value: Any) -> str:
 AnyModel = Annotated[
     Annotated[NnunetModel, Tag("nnunet")]
     | Annotated[TotalSegmentatorModel, Tag("totalsegmentator")]
-    | Annotated[TextModel, Tag("sat")]
+    | Annotated[SatModel, Tag("sat")]
     | Annotated[TextModel, Tag("voxtell")]
     | Annotated[NninteractiveModel, Tag("nninteractive")]
     | Annotated[CommandModel, Tag("command")]

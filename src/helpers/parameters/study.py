@@ -141,10 +141,15 @@ class Phantoms(Section):
 
 
 class Cohort(Section):
-    """Who is studied: the source of scans, the organs, the attributes and the confounders."""
+    """Who is studied: the source of scans, the organs, the attributes and the confounders.
+
+    ``dataset`` names the public data set that a table's scans come from, so that models which were
+    trained on it are pointed out.
+    """
 
     source: str
     path: str | None = None
+    dataset: str | None = None
     phantoms: Phantoms = Phantoms()
     columns: dict[str, str] = {}
     values: dict[str, dict[str, str]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from helpers import fairness, storage, volumes
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError
 from helpers.metrics import AnnotatorAgreement, compare_annotators, compare_masks, mark_missing, predict_dice
+from helpers.models import label_models, label_table
 from helpers.parameters import Organ
 from helpers.schema import TABLES
 from helpers.study import Study
@@ -31,7 +32,7 @@ class _ScanJob:
 
     reference: Path
     predictions: dict[str, Path | str]  # a path, or the reason why there is no prediction
-    not_drawn: dict[tuple[str, str], str]  # why an organ is not drawn, by model and organ
+    unscored: dict[tuple[str, str], tuple[str, str]]  # by model and organ: status and why
     organs: dict[str, Organ]
     organ_ids: dict[str, int]
     tolerances_mm: dict[str, float]
@@ -72,13 +73,13 @@ def measure_performance(study: Study) -> pd.DataFrame:
     limits = parameters.metrics
     tolerances = {organ: limits.tolerances_mm.get(organ, limits.tolerance_mm) for organ in study.organ_ids}
     found = {model.name: _find_predictions(study, model.name) for model in parameters.models}
-    not_drawn = study.read_not_drawn()
+    unscored = study.read_unscored()
     absent = "02_inference has no row for this scan: run it again"
     jobs = [
         _ScanJob(
             reference=Path(row.reference),
             predictions={model: paths.get(row.scan, absent) for model, paths in found.items()},
-            not_drawn=not_drawn.get(row.scan, {}),
+            unscored=unscored.get(row.scan, {}),
             organs=dict(parameters.cohort.organs),
             organ_ids=study.organ_ids,
             tolerances_mm=tolerances,
@@ -156,13 +157,20 @@ def write_audit(study: Study) -> fairness.Audit:
     return found
 
 
+def label_audit(audit: fairness.Audit, study: Study) -> fairness.Audit:
+    """Return an audit whose models bear the names that tell them apart (:func:`label_models`)."""
+    labels = label_models(study.parameters.models)
+    return replace(audit, **{name: label_table(getattr(audit, name), labels) for name in AUDIT_TABLES})
+
+
 def load_people(study: Study, metric: str, attribute: str) -> pd.DataFrame:
-    """Read one metric as one row per subject, model and organ, with the subject's group.
+    """Read one metric as one row per subject, labelled model and organ, with the subject's group.
 
     From :func:`helpers.fairness.average_subjects`, without groups of fewer than ``min_group``
     people (:func:`helpers.fairness.hide_small_groups`).
     """
-    people, _ = fairness.average_subjects(study.read("metrics"), study.read_included(), [attribute], [metric])
+    metrics = label_table(study.read("metrics"), label_models(study.parameters.models))
+    people, _ = fairness.average_subjects(metrics, study.read_included(), [attribute], [metric])
     return fairness.hide_small_groups(people, metric, attribute, study.parameters.fairness.min_group)
 
 
@@ -256,11 +264,11 @@ def _measure_scan(job: _ScanJob) -> _ScanRows:
                 status, error = "failed", str(problem)
         predicted_boxes = volumes.find_boxes(prediction) if prediction is not None else {}
         for organ, label in job.organ_ids.items():
-            reason = job.not_drawn.get((model, organ), "")
+            left_out, reason = job.unscored.get((model, organ), ("", ""))
             if prediction is None:
                 comparison = mark_missing(status)
-            elif reason:
-                comparison = mark_missing("not_drawn")
+            elif left_out:
+                comparison = mark_missing(left_out)
             else:
                 box = volumes.join_boxes([boxes.get(label), predicted_boxes.get(label)])
                 comparison = compare_masks(
@@ -289,9 +297,9 @@ def _compare_annotators(
         one, other = drawn[first], drawn[second]
         for organ, label in job.organ_ids.items():
             error = ""
-            unknown = [job.not_drawn[model, organ] for model in (first, second) if (model, organ) in job.not_drawn]
-            if unknown:
-                found, error = AnnotatorAgreement(status="not_drawn"), unknown[0]
+            unscored = [job.unscored[model, organ] for model in (first, second) if (model, organ) in job.unscored]
+            if unscored:
+                found, error = AnnotatorAgreement(status=unscored[0][0]), unscored[0][1]
             elif isinstance(one, str) or isinstance(other, str):
                 found = AnnotatorAgreement(status="prediction_missing")
                 error = "; ".join(text for text in (one, other) if isinstance(text, str))

@@ -31,10 +31,10 @@ class SurfaceCase:
     wanted: tuple[str, ...]  # the organs to look at
     grid_mm: float  # of the signed-distance fields, where no template says it
     predictions: dict[str, Path] = field(default_factory=dict)  # by model
-    not_drawn: frozenset[tuple[str, str]] = frozenset()  # the organs that a model does not draw: (model, organ)
     templates: dict[str, Path] = field(default_factory=dict)  # by organ
     registrations: dict[str, Path] = field(default_factory=dict)  # by organ: folders to keep them in
     comparisons: dict[str, Path] = field(default_factory=dict)  # by organ: files to write
+    unscored: frozenset[tuple[str, str]] = frozenset()  # what a model does not draw or was trained on: (model, organ)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def measure_errors(case: SurfaceCase) -> dict[str, OrganErrors]:
     results = {}
     for organ in case.wanted:
         label = case.organ_ids[organ]
-        usable = {model: array for model, array in readable.items() if (model, organ) not in case.not_drawn}
+        usable = {model: array for model, array in readable.items() if (model, organ) not in case.unscored}
         missing = tuple(model for model in predictions if model not in usable)
         if label not in boxes:
             results[organ] = OrganErrors(

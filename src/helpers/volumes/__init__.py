@@ -17,9 +17,9 @@ from helpers.volumes.grid import (
     orient_grid,
     to_axial,
 )
-from helpers.volumes.label_maps import LabelMap, check_whole, find_boxes, join_boxes, read_label_map
+from helpers.volumes.label_maps import LabelMap, check_whole, find_boxes, join_boxes, read_label_map, relabel
 from helpers.volumes.reading import SUFFIXES, find_grid, read_grid, read_on_grid, read_volume, write_volume
-from helpers.volumes.sides import find_midline
+from helpers.volumes.sides import find_midline, list_x_mm
 
 __all__ = [
     "SUFFIXES",
@@ -36,12 +36,14 @@ __all__ = [
     "get_grid",
     "get_spacing_zyx_mm",
     "join_boxes",
+    "list_x_mm",
     "make_image",
     "orient_grid",
     "read_grid",
     "read_label_map",
     "read_on_grid",
     "read_volume",
+    "relabel",
     "to_axial",
     "write_volume",
 ]

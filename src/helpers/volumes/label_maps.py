@@ -62,23 +62,34 @@ def read_label_map(
     path = Path(path)
     unknown: tuple[int, ...] = ()
     missing: tuple[str, ...] = ()
-    tables = None
     if path.is_dir():
         image, masks, missing = _read_folder(path, organs)
+        grid = get_grid(image)
+        result, midline_x_mm, notes = _unite(masks, grid, organs, organ_ids, midline_x_mm, path.name)
     else:
         image = read_volume(path)
+        grid = get_grid(image)
         array, boxes = _find_labels(image, path.name)
         named = {label for organ in organs.values() for label in organ.label_ids}
         unknown = tuple(sorted(set(boxes) - named))
-        tables = _make_tables(organs, organ_ids, boxes)
-        if tables is None:
-            masks = {name: np.isin(array, organ.label_ids) for name, organ in organs.items()}
-    grid = get_grid(image)
-    if tables is not None:
-        result, midline_x_mm, notes = _relabel(array, boxes, grid, organs, tables, midline_x_mm)
-    else:
-        result, midline_x_mm, notes = _unite(masks, grid, organs, organ_ids, midline_x_mm, path.name)
+        result, midline_x_mm, notes = _draw(array, boxes, grid, organs, organ_ids, midline_x_mm, path.name)
     return LabelMap(make_image(result, grid), midline_x_mm, unknown, tuple(notes), missing)
+
+
+def relabel(
+    labels: np.ndarray,
+    grid: Grid,
+    organs: Mapping[str, Organ],
+    organ_ids: Mapping[str, int],
+    *,
+    midline_x_mm: float | None = None,
+) -> np.ndarray:
+    """Return a model's own label map, unsigned (z, y, x), with the study's organ ids, uint8.
+
+    Organs, sides and overlaps are as in :func:`read_label_map`.
+    """
+    boxes = find_boxes(labels)
+    return _draw(labels, boxes, grid, organs, organ_ids, midline_x_mm, "the model's own labels")[0]
 
 
 def check_whole(path: Path) -> None:
@@ -119,6 +130,23 @@ def _find_labels(image: sitk.Image, name: str) -> tuple[np.ndarray, dict[int, _B
             "give the label map, not an image"
         )
     return array, find_boxes(array.view(f"u{array.dtype.itemsize}"))
+
+
+def _draw(
+    labels: np.ndarray,
+    boxes: Mapping[int, _Box],
+    grid: Grid,
+    organs: Mapping[str, Organ],
+    organ_ids: Mapping[str, int],
+    midline_x_mm: float | None,
+    place: str,
+) -> tuple[np.ndarray, float | None, list[str]]:
+    """Return a label map's organ ids, midline and notes."""
+    tables = _make_tables(organs, organ_ids, boxes)
+    if tables is not None:
+        return _relabel(labels, boxes, grid, organs, tables, midline_x_mm)
+    masks = {name: np.isin(labels, organ.label_ids) for name, organ in organs.items()}
+    return _unite(masks, grid, organs, organ_ids, midline_x_mm, place)
 
 
 def _make_tables(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from helpers.figures.verdict_matrix import draw_verdicts
+from helpers.models.description import AUTOMATIC, BLOCKS, NO_RANKING, PROMPTED
 from helpers.report.blocks import Block, Bullets, Heading, Note, ReportFinding, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import (
@@ -56,6 +59,7 @@ def _warn(outputs: Outputs) -> list[Block]:
             f"{list_words(broken)} stopped with an error: what it should have written may be missing or from an "
             "earlier run."
         )
+    warnings += [f"{text}." for text in outputs.models.get("overlap", ()) if text]
     return [Note(text, "warning") for text in warnings]
 
 
@@ -92,14 +96,23 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
     fairness, rows, found = outputs.parameters.fairness, outputs.comparisons, outputs.found
     names, alpha = [model.name for model in outputs.parameters.models], fairness.alpha
     parts = {name: rows[rows["model"] == name] for name in names}
-    told = [tell.describe_model(name, parts[name], alpha=alpha, levels=outputs.levels) for name in names]
-    blocks: list[Block] = [Heading("For whom does it work worse, and by how much?"), Bullets(tuple(told))]
+    told = {name: tell.describe_model(name, parts[name], alpha=alpha, levels=outputs.levels) for name in names}
+    blocks: list[Block] = [Heading("For whom does it work worse, and by how much?"), *_arrange(told, outputs.blocks)]
     disparity = outputs.disparity if outputs.disparity is not None else pd.DataFrame()
     others = tell.describe_other_measures(disparity, outputs.main_metric, fairness.alpha)
     if others:
         blocks.append(Text(others))
     organs, attributes = outputs.parameters.cohort.organs, outputs.attributes
-    blocks.append(draw_verdicts(rows, outputs.main_metric, alpha=fairness.alpha, organs=organs, attributes=attributes))
+    blocks.append(
+        draw_verdicts(
+            rows,
+            outputs.main_metric,
+            alpha=fairness.alpha,
+            organs=organs,
+            attributes=attributes,
+            blocks=outputs.blocks,
+        )
+    )
     if found:
         which = "The differences shown" if len(found) <= _MOST_FINDINGS else "The gravest differences"
         blocks += [Heading(f"{which}, one by one"), *_tell_findings(outputs, found[:_MOST_FINDINGS])]
@@ -112,6 +125,20 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
     if power:
         blocks.append(Text(power))
     return [*blocks, Heading("What cannot be concluded?"), Bullets(tuple(_tell_unknowns(outputs, rows)))]
+
+
+def _arrange(told: Mapping[str, str], blocks: Mapping[str, str]) -> list[Block]:
+    """Return what is told of each model, apart where some were prompted and others were not."""
+    by_block: dict[str, list[str]] = {}
+    for name, sentence in told.items():
+        by_block.setdefault(blocks[name], []).append(sentence)
+    if len(by_block) == 1:
+        return [Bullets(tuple(told.values()))]
+    both = {BLOCKS[PROMPTED], BLOCKS[AUTOMATIC]} <= set(by_block)
+    arranged: list[Block] = [Note(NO_RANKING)] if both else []
+    for block, sentences in by_block.items():
+        arranged += [Text("", lead=f"{block}."), Bullets(tuple(sentences))]
+    return arranged
 
 
 def _tell_unknowns(outputs: Outputs, rows: pd.DataFrame) -> list[str]:

@@ -129,7 +129,10 @@ def _list_packages(outputs: Outputs) -> dict[str, str]:
 def _tabulate_models(outputs: Outputs) -> ReportTable:
     rows = []
     for model in outputs.parameters.models:
+        told = outputs.models.set_index("model").loc[model.name]
         row = {"Model": model.name, "Kind": name_for_people(model.kind)}
+        row |= {"Made of": told["made_of"]} if (outputs.models["made_of"] != "").any() else {}
+        row |= {"Trained on": told["trained_on"] or "not recorded"}
         if outputs.prompts:
             prompt = outputs.prompts.get(model.name)
             row["Prompt, from the expert's mask"] = "none known" if prompt is None else describe_prompt(prompt)
