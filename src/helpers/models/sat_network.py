@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
@@ -72,45 +73,49 @@ class SatNetwork(nn.Module):
         return torch.einsum("nwc,ncxyz->nwxyz", answers, features)
 
 
+# Of every convolution in the U-Net.
+_BLOCKS: dict[str, Any] = {
+    "conv_bias": True,
+    "norm_op": nn.InstanceNorm3d,
+    "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+    "nonlin": nn.LeakyReLU,
+    "nonlin_kwargs": {"inplace": True},
+}
+
+
 class _UNet(nn.Module):
     """nnU-Net's plain U-Net without layers of its own for segmentation."""
 
     def __init__(self, size: SatSize) -> None:
         super().__init__()
-        blocks = {
-            "norm_op": nn.InstanceNorm3d,
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "nonlin": nn.LeakyReLU,
-            "nonlin_kwargs": {"inplace": True},
-        }
-        stages = len(size.widths)
+        strides = [1] + [2] * (len(size.widths) - 1)
         self.encoder = PlainConvEncoder(
-            3,
-            stages,
-            size.widths,
-            nn.Conv3d,
-            3,
-            [1] + [2] * (stages - 1),
-            size.convs,
-            conv_bias=True,
-            return_skips=True,
-            **blocks,
+            3, len(strides), size.widths, nn.Conv3d, 3, strides, size.convs, return_skips=True, **_BLOCKS
         )
-        self.decoder = nn.Module()
-        upwards = list(zip(size.widths[:0:-1], size.widths[-2::-1], strict=True))
-        self.decoder.transpconvs = nn.ModuleList(nn.ConvTranspose3d(below, here, 2, 2) for below, here in upwards)
-        self.decoder.stages = nn.ModuleList(
-            StackedConvBlocks(size.convs, nn.Conv3d, 2 * here, here, 3, 1, conv_bias=True, **blocks)
-            for _, here in upwards
-        )
+        self.decoder = _UpwardPath(size)
 
     def forward(self, volumes: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Return the encoder's output of every stage, and the decoder's last at full resolution."""
         skips = self.encoder(volumes)
+        return skips, self.decoder(skips)
+
+
+class _UpwardPath(nn.Module):
+    """The U-Net's way up: enlarge, put the encoder's output beside, convolve."""
+
+    def __init__(self, size: SatSize) -> None:
+        super().__init__()
+        pairs = list(pairwise(reversed(size.widths)))
+        self.transpconvs = nn.ModuleList(nn.ConvTranspose3d(below, here, 2, 2) for below, here in pairs)
+        self.stages = nn.ModuleList(
+            StackedConvBlocks(size.convs, nn.Conv3d, 2 * here, here, 3, 1, **_BLOCKS) for _, here in pairs
+        )
+
+    def forward(self, skips: list[torch.Tensor]) -> torch.Tensor:
         found = skips[-1]
-        for up, stage, skip in zip(self.decoder.transpconvs, self.decoder.stages, skips[-2::-1], strict=True):
-            found = stage(torch.cat((up(found), skip), dim=1))
-        return skips, found
+        for enlarge, stage, skip in zip(self.transpconvs, self.stages, skips[-2::-1], strict=True):
+            found = stage(torch.cat((enlarge(found), skip), dim=1))
+        return found
 
 
 class _Decoder(nn.Module):

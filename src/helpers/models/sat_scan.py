@@ -16,6 +16,7 @@ from helpers.errors import SegfairError
 SPACING_MM = (1.0, 1.0, 3.0)  # (x, y, z)
 CT_LEVELS = (-500.0, 1000.0)  # HU; what lies beyond is cut to them
 OTHER_PERCENTILES = (0.5, 99.5)
+_LEAST = 1 / 510
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,23 @@ class SatScan:
     def bring_back(self, probability: torch.Tensor) -> np.ndarray:
         """Return a probability on `volume`'s voxels on the scan's, float32, axial (z, y, x).
 
-        It is 0 outside the crop, and interpolated linearly between SAT's voxels.
+        It is 0 outside the crop, and interpolated linearly between SAT's voxels. Outside the box of
+        what is above 1/510, which no rounding to 255 steps would show, it is left at 0.
         """
-        whole = torch.zeros(self.resampled_shape)
-        whole[self.box] = probability
-        places = [
-            np.arange(count) * (spacing / target)
-            for count, spacing, target in zip(self.shape, self.spacing_mm, SPACING_MM, strict=True)
-        ]
-        return _turn_axial(interpolate(whole, places).numpy())
+        brought = torch.zeros(self.shape)
+        if (probability > _LEAST).any():
+            whole = torch.zeros(self.resampled_shape)
+            whole[self.box] = probability
+            read, write, places = [], [], []
+            for axis, part in enumerate(_find_box(whole > _LEAST)):
+                low, high = max(part.start - 1, 0), part.stop + 1
+                wanted = np.arange(self.shape[axis]) * (self.spacing_mm[axis] / SPACING_MM[axis])
+                first, last = np.searchsorted(wanted, [part.start - 1, part.stop])
+                read.append(slice(low, high))
+                write.append(slice(int(first), int(last)))
+                places.append(wanted[first:last] - low)
+            brought[tuple(write)] = interpolate(whole[tuple(read)], places)
+        return _turn_axial(brought.numpy())
 
 
 def enter_scan(image: np.ndarray, spacing_mm: tuple[float, ...], modality: str) -> SatScan:
@@ -80,7 +89,8 @@ def enter_scan(image: np.ndarray, spacing_mm: tuple[float, ...], modality: str) 
 
 def interpolate(volume: torch.Tensor, places: list[np.ndarray]) -> torch.Tensor:
     """Interpolate linearly at the grid of `places`, voxel coordinates per axis; edges reach on."""
-    for axis, wanted in enumerate(places):
+    for axis in reversed(range(len(places))):  # the axis that lies together in memory, while the array is small
+        wanted = places[axis]
         last = volume.shape[axis] - 1
         inside = np.clip(wanted, 0, last)
         below = np.floor(inside).astype(np.int64)
@@ -98,13 +108,18 @@ def interpolate(volume: torch.Tensor, places: list[np.ndarray]) -> torch.Tensor:
 
 def find_foreground(volume: torch.Tensor) -> tuple[slice, slice, slice]:
     """Return the box around the voxels above 0; a SegfairError where there are none."""
-    above = (volume > 0).numpy()
-    filled = [np.flatnonzero(above.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    if not len(filled[0]):
+    above = volume > 0
+    if not above.any():
         raise SegfairError(
             "no voxel of the image is above 0, and SAT looks at nothing else: check that the image holds "
             "Hounsfield units (CT) or signal (MR)"
         )
+    return _find_box(above)
+
+
+def _find_box(mask: torch.Tensor) -> tuple[slice, slice, slice]:
+    """Return the box around a mask (x, y, z) that is not empty."""
+    filled = [np.flatnonzero(mask.numpy().any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     x, y, z = (slice(int(along[0]), int(along[-1]) + 1) for along in filled)
     return x, y, z
 
