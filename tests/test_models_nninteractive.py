@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import inference
 from helpers.errors import SegfairError
 from helpers.models import ScanCase, check_model, describe_model, make_spec
 from helpers.models.nninteractive import choose_prompts, load
@@ -23,6 +24,8 @@ from helpers.models.torchvision_fix import declare_missing_operators
 from helpers.prompts import Prompts
 from helpers.volumes import Grid
 from tests.offline import offline, one_thread  # noqa: F401
+from tests.test_inference import MakeStudy, draw_labels, read_labels
+from tests.test_inference import make_study as make_cohort  # noqa: F401
 from tests.test_models_registry import make_study
 
 SHAPE = (12, 20, 28)
@@ -238,6 +241,20 @@ def test_no_code_of_a_checkpoint_is_run(tmp_path: Path, monkeypatch: pytest.Monk
     (folder / "fold_0" / "checkpoint_final.pth").write_bytes(pickle.dumps(3))
     with pytest.raises(SegfairError, match="damaged or cut short"):
         open_folder(folder)
+
+
+def test_a_study_is_run_and_made_anew_where_the_folder_changed(make_cohort: MakeStudy, tmp_path: Path) -> None:  # noqa: F811
+    written = write_folder(tmp_path / "mine")
+    study = make_cohort([{"name": "m", "kind": "nninteractive", "folder": str(written), "prompt": {"jitter": 0.0}}])
+    table = inference.run_inference(study)
+    assert list(table["status"]) == ["ok"] * 3, list(table["error"])
+    expected = np.zeros_like(draw_labels())
+    expected[1] = draw_labels()[1]  # the organs' first slice is as large as any
+    for scan in ("a1", "b2", "c3"):  # b2's file has its axes in another order
+        np.testing.assert_array_equal(read_labels(study.prediction_path("m", scan)), expected)
+    assert inference.run_inference(study)["reused"].all()
+    (written / "inference_info.json").write_text('{"point_radius": 3}', encoding="utf-8")
+    assert not inference.run_inference(study)["reused"].any()
 
 
 def test_a_checkpoint_of_other_plans_is_refused(tmp_path: Path) -> None:

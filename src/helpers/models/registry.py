@@ -140,8 +140,8 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             "sam2",
-            "SAM 2.1 on axial slices, prompted as sam is: variant tiny, small, base_plus or large; `checkpoint` for a "
-            "fine-tuned one",
+            "SAM 2.1 (Apache-2.0) on axial slices, prompted as sam is: variant tiny, small, base_plus or large; "
+            "`checkpoint` for a fine-tuned one",
             "sam2",
             prompt_types=_ALL_PROMPTS,
             needs_checkpoint=True,
@@ -152,7 +152,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "medsam2",
             "MedSAM2: the box of a component's middle slice, propagated both ways; `checkpoint`: MedSAM2_latest.pt of "
-            "https://huggingface.co/wanglab/MedSAM2 (read its licence there: research and education)",
+            "https://huggingface.co/wanglab/MedSAM2 (code Apache-2.0; read the weights' licence there)",
             "medsam2",
             needs_checkpoint=True,
             requires=("transformers",),
@@ -171,7 +171,8 @@ KINDS: dict[str, Kind] = {
         Kind(
             "voxtell",
             "VoxTell asked by words, without prompts: `folder` of its weights and `embeddings`, the file of the words' "
-            "vectors, both of https://huggingface.co/mrokuss/VoxTell (read their licence there); a graphics card",
+            "vectors, both of https://huggingface.co/mrokuss/VoxTell (code Apache-2.0; read the weights' licence "
+            "there); a graphics card",
             "voxtell",
             prompt_types=(),
             setup="voxtell_setup",
