@@ -126,6 +126,8 @@ NOT_MET = (
     "medsam needs a checkpoint",
     "sam needs a checkpoint",
     "sat needs a checkpoint",
+    "sam2 needs a checkpoint",
+    "a section of ",
     "organ must be one of",
     "step must lie below",
     "was made by another recipe",

@@ -30,6 +30,7 @@ from helpers.models import download, loading
 from helpers.models.checkpoints import CHECKPOINTS, explain_fetching, locate, summarise_checkpoints
 from helpers.models.download import fetch_checkpoint
 from helpers.models.loading import build_sam_from_checkpoint, describe_architecture, load_state, verify_checkpoint
+from helpers.models.sam2_network import VARIANTS, build_network
 from helpers.models.sam_demo import SmallSam, build_small_sam
 from helpers.models.torchvision_fix import import_segment_anything
 from helpers.study import choose_checkpoints_folder
@@ -146,13 +147,14 @@ PART = {FILE + ".part", FILE + ".part.json"}
 
 
 def test_the_catalogue_is_of_one_piece() -> None:
-    assert set(CHECKPOINTS) == {"sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam"}
+    sam2 = {f"sam2_{variant}" for variant in VARIANTS}
+    assert set(CHECKPOINTS) == {"sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam"} | sam2
     for name, entry in CHECKPOINTS.items():
         assert name == entry.name and entry.url.endswith("/" + entry.file_name) and entry.url.startswith("https://")
         assert re.fullmatch("[0-9a-f]{64}", entry.sha256)
         assert entry.licence and entry.page.startswith("https://")
-    assert len({entry.sha256 for entry in CHECKPOINTS.values()}) == 4
-    assert len({entry.file_name for entry in CHECKPOINTS.values()}) == 4
+    assert len({entry.sha256 for entry in CHECKPOINTS.values()}) == 8
+    assert len({entry.file_name for entry in CHECKPOINTS.values()}) == 8
 
 
 @pytest.mark.parametrize("name", ["sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam"])
@@ -165,6 +167,13 @@ def test_a_files_size_is_that_of_its_tensors_and_a_little_more(name: str) -> Non
         ]()
     tensors = sum(4 * value.numel() for value in network.state_dict().values())
     assert 0 < CHECKPOINTS[name].size - tensors < 400_000
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_file_of_sam2_has_the_size_of_its_tensors_and_a_little_more(variant: str) -> None:
+    with torch.device("meta"):
+        values = build_network(VARIANTS[variant], 1024).state_dict().values()
+    assert 0 < CHECKPOINTS[f"sam2_{variant}"].size - sum(4 * value.numel() for value in values) < 400_000
 
 
 def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -196,8 +205,9 @@ def test_the_list_tells_what_is_here_by_size_alone(folder: Path) -> None:
         "begun: fetch it again to go on",
         "not here",
         f"damaged or another file at {folder / 'medsam_vit_b.pth'}",
+        *["not here"] * 4,
     ]
-    assert list(lines) == ["sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam"]
+    assert list(lines) == list(CHECKPOINTS)
     assert lines["sam_vit_h"].startswith(
         "2.56 GB  Apache-2.0  https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h"
     )

@@ -205,7 +205,7 @@ def test_missing_and_foreign_weights_are_refused(
 
 
 def test_a_scan_thinner_than_a_voxel_fails_in_a_sentence(tmp_path: Path, weights: Path) -> None:
-    image = sitk.GetImageFromArray(np.zeros((1, 20, 22), np.int16))
+    image = sitk.GetImageFromArray(np.arange(440, dtype=np.int16).reshape(1, 20, 22))
     image.SetSpacing((2.0, 2.0, 1.0))
     sitk.WriteImage(image, str(tmp_path / "thin.nii.gz"))
     study = make_study(tmp_path, weights, {"liver": None}, variant="total_fast")

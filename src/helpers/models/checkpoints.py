@@ -1,8 +1,8 @@
 """The catalogue of published weights of the SAM family: their source, and whether they are here.
 
-No weights ship with this package except those of ``sam_demo``. The catalogue names the four files a
-study of SAM and MedSAM needs, each with its SHA-256, so that a file is either the published one,
-byte for byte, or refused.
+No weights ship with this package except those of ``sam_demo``. The catalogue names the files a
+study of SAM, MedSAM and SAM 2.1 needs, each with its SHA-256, so that a file is either the
+published one, byte for byte, or refused.
 """
 
 from __future__ import annotations
@@ -48,6 +48,21 @@ def _name_sam(variant: str, md5: str, size: int, sha256: str) -> Checkpoint:
     )
 
 
+# Meta publishes no hashes of SAM 2.1's files either; sizes and SHA-256 are those that several users
+# of the files record independently (micro_sam among them).
+def _name_sam2(variant: str, size: int, sha256: str) -> Checkpoint:
+    file_name = f"sam2.1_hiera_{variant}.pt"
+    return Checkpoint(
+        name=f"sam2_{variant}",
+        file_name=file_name,
+        licence="Apache-2.0",
+        size=size,
+        sha256=sha256,
+        url=f"https://dl.fbaipublicfiles.com/segment_anything_2/092824/{file_name}",
+        page="https://github.com/facebookresearch/sam2#sam-21-checkpoints",
+    )
+
+
 CHECKPOINTS: dict[str, Checkpoint] = {
     checkpoint.name: checkpoint
     for checkpoint in (
@@ -63,6 +78,10 @@ CHECKPOINTS: dict[str, Checkpoint] = {
             url="https://zenodo.org/records/10689643/files/medsam_vit_b.pth",
             page="https://github.com/bowang-lab/MedSAM",
         ),
+        _name_sam2("tiny", 156_008_466, "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69"),
+        _name_sam2("small", 184_416_285, "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38"),
+        _name_sam2("base_plus", 323_606_802, "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5"),
+        _name_sam2("large", 898_083_611, "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318"),
     )
 }
 

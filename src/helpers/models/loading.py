@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 # Channels of the image encoder, by which the published architectures differ.
 _WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 _PATCH_KERNEL = "image_encoder.patch_embed.proj.weight"
+_SAM2 = "SAM 2"
 # The beginning of a tensor's name, and the family that names its tensors so.
 _RELATIVES = (
     ("image_encoder.layers.", "MobileSAM or LiteMedSAM (a TinyViT encoder)"),
     ("image_encoder.backbone.", "EfficientViT-SAM"),
-    ("image_encoder.trunk.", "SAM 2"),
+    ("image_encoder.trunk.", _SAM2),
     ("vision_encoder.", "a SAM in the layout of Hugging Face transformers, which names its tensors otherwise"),
     ("patch_embed.", "an image encoder alone, without prompt encoder and mask decoder"),
 )
@@ -138,8 +139,15 @@ def verify_checkpoint(name_or_path: str | Path) -> str:
             return f"{path}: is {name} as published (SHA-256 {found})"
         if path.name == checkpoint.file_name:
             check_published(path, checkpoint)
-    variant = _recognise_variant(load_state(path), path.name, None)[0]
-    return f"{path}: is a complete {variant}, none of the published files (SHA-256 {found})"
+    state = load_state(path)
+    looks = describe_architecture(state)
+    if looks == _SAM2:
+        from helpers.models.sam2_network import load_network
+
+        load_network(path, None, side=1024)
+    else:
+        looks = _recognise_variant(state, path.name, None)[0]
+    return f"{path}: is a complete {looks}, none of the published files (SHA-256 {found})"
 
 
 def describe_architecture(state: dict[str, torch.Tensor]) -> str:

@@ -8,12 +8,9 @@ this process; its logits are resampled class by class, which takes a small part 
 from __future__ import annotations
 
 import contextlib
-import pickle
-import pydoc
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,16 +23,16 @@ from helpers.errors import SegfairError
 from helpers.models.loading import describe_difference
 from helpers.models.nnunet_folder import (
     CHECKPOINT,
-    SAFE_PACKAGES,
     NnunetOptions,
     TrainedFolder,
     check_configuration,
     merge_configuration,
     read_trained,
 )
-from helpers.models.protocol import ScanCase, Segmentation, Spec
+from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
 from helpers.models.sam import choose_device
 from helpers.models.torchvision_fix import declare_missing_operators
+from helpers.models.trained_checkpoint import check_class, read_trained_checkpoint
 from helpers.parameters import Organ
 
 # What of a configuration decides the masks beside the weights, so that plans of another training
@@ -51,7 +48,15 @@ class Network:
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-        checkpoints = [_read_checkpoint(trained.path / fold / CHECKPOINT, options.trust) for fold in options.folds]
+        checkpoints = [
+            read_trained_checkpoint(
+                trained.path / fold / CHECKPOINT,
+                ("network_weights", "init_args", "trainer_name"),
+                trust=options.trust,
+                advice="use another, or set `trust: true` if you know who made it",
+            )
+            for fold in options.folds
+        ]
         name = _find_configuration(trained, checkpoints)
         self.trained = trained
         self.plans = PlansManager(dict(trained.plans))
@@ -125,7 +130,7 @@ class Network:
             configuration.network_arch_class_name,
             *(architecture["arch_kwargs"][key] for key in configuration.network_arch_init_kwargs_req_import),
         ):
-            _check_class(text)
+            check_class(text)
         network = get_network_from_plans(
             configuration.network_arch_class_name,
             configuration.network_arch_init_kwargs,
@@ -289,17 +294,6 @@ def load_network(options: NnunetOptions, spec: Spec) -> Network:
     return Network(read_trained(options.folder), options, device)
 
 
-def get_image(case: ScanCase) -> np.ndarray:
-    """Return a scan's image; a SegfairError where it has none, or holds what is no number."""
-    if case.image is None:
-        raise SegfairError(
-            "this model needs an image and the scan has none: add an `image` column or leave the model out"
-        )
-    if case.image.dtype.kind == "f" and not np.isfinite(case.image).all():
-        raise SegfairError("the image holds values that are not finite: replace them, by the value of air for example")
-    return case.image
-
-
 def turn(image: np.ndarray, case: ScanCase, code: str | None) -> sitk.Image:
     """Return an axial image with its axes as `code` has them, else as in the scan's own file."""
     axial = volumes.make_image(image, case.grid)
@@ -354,50 +348,6 @@ def _compare_plans(trained: TrainedFolder, name: str, plans: Any, dataset: Any) 
         raise SegfairError(
             f"{trained.path}: dataset.json names other labels than the checkpoint was trained with: {advice}"
         )
-
-
-def _check_class(text: str | None) -> None:
-    """See that a name in plans.json leads to a layer or a network, and to nothing else.
-
-    A module of those packages may itself have imported something else.
-    """
-    found = None if text is None else pydoc.locate(text)
-    if text is None or (
-        isinstance(found, type)
-        and issubclass(found, torch.nn.Module)
-        and f"{found.__module__}.".startswith(SAFE_PACKAGES)
-    ):
-        return
-    raise SegfairError(f"plans.json asks for {text}, which is no network or layer of torch: unpack the model again")
-
-
-def _read_checkpoint(path: Path, trust: bool) -> dict[str, Any]:
-    """Read what nnU-Net saved: tensors, plain values, numpy's scalars; anything if trusted."""
-    import numpy._core.multiarray as multiarray
-
-    kinds = {type(np.dtype(code)) for code in "fdlqi?"}
-    # By both of its names: files of numpy 1 have the second.
-    safe: list[Any] = [multiarray.scalar, (multiarray.scalar, "numpy.core.multiarray.scalar"), np.dtype, *kinds]
-    try:
-        with torch.serialization.safe_globals(safe):
-            content = torch.load(path, map_location="cpu", weights_only=not trust, mmap=not trust)
-    except pickle.UnpicklingError as error:
-        asked = sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - _name_all(safe))
-        raise SegfairError(
-            f"{path} asks for {', '.join(asked) or 'more than tensors'} beside tensors, which could run code: use "
-            "another, or set `trust: true` if you know who made it"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise SegfairError(f"{path} cannot be read as a checkpoint: unpack or copy the model again") from error
-    lacking = [key for key in ("network_weights", "init_args", "trainer_name") if key not in content]
-    if lacking:
-        raise SegfairError(f"{path} has no {lacking[0]}: it is no checkpoint of nnU-Net v2")
-    return content
-
-
-def _name_all(safe: Sequence[Any]) -> set[str]:
-    named = {entry[1] if isinstance(entry, tuple) else f"{entry.__module__}.{entry.__qualname__}" for entry in safe}
-    return named | {"numpy._core.multiarray.scalar"}
 
 
 @contextlib.contextmanager

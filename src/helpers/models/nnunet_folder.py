@@ -6,7 +6,6 @@ The folder is what training leaves and zips unpack to: ``Trainer__Plans__Configu
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from helpers.errors import SegfairError
 from helpers.models.label_names import describe_organs, match_organs, resolve_organs, show_labels
 from helpers.models.protocol import Setup
 from helpers.models.registry import hash_checkpoint
+from helpers.models.trained_folder import CHECKPOINT, SAFE_PACKAGES, read_json
 from helpers.parameters import Model, NnunetModel, Organ
 from helpers.study import Study
 from helpers.vocabulary.words import list_words
 
-CHECKPOINT = "checkpoint_final.pth"
 # nnU-Net's readers, and whether they turn every image to right, anterior, superior. The others take
 # the axes as the file has them.
 READERS = {
@@ -30,8 +29,6 @@ READERS = {
     "NibabelIO": False,
     "SimpleITKIO": False,
 }
-# plans.json names classes to be imported: nowhere else than here.
-SAFE_PACKAGES = ("dynamic_network_architectures.", "torch.nn.")
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ def read_trained(folder: Path) -> TrainedFolder:
         else:
             advice = "it is no trained nnU-Net v2, or was unpacked in part: unpack it again"
         raise SegfairError(f"{folder} holds no plans.json: {advice}")
-    plans, dataset = (_read_json(folder / name) for name in ("plans.json", "dataset.json"))
+    plans, dataset = (read_json(folder / name) for name in ("plans.json", "dataset.json"))
     for name, content, keys in (
         ("plans.json", plans, ("configurations", "image_reader_writer", "transpose_forward")),
         ("dataset.json", dataset, ("labels",)),
@@ -234,15 +231,3 @@ def hash_files(folder: Path, folds: Sequence[str]) -> dict[str, str]:
     """Return the SHA-256 of each file that masks are made from."""
     names = ["plans.json", "dataset.json", *(f"{fold}/{CHECKPOINT}" for fold in folds)]
     return {name: hash_checkpoint(folder / name) for name in names}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SegfairError(f"{path.parent} holds no {path.name}: it was unpacked in part: unpack it again") from None
-    except (OSError, ValueError) as error:
-        raise SegfairError(f"{path} cannot be read as JSON ({error}): unpack the model again") from error
-    if not isinstance(content, dict):
-        raise SegfairError(f"{path} holds no keys: it is not nnU-Net v2's: unpack the model again")
-    return content

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from helpers.errors import SegfairError
 from helpers.parameters import Organ, Windows
 from helpers.prompts import Prompts
 from helpers.volumes import Grid
@@ -115,6 +116,25 @@ class Setup:
     depends_on: Mapping[str, Any] = field(default_factory=dict)  # masks are made anew where it changes (JSON)
     notes: tuple[str, ...] = ()  # what had to be assumed and which organs it cannot draw, in sentences
     together: bool = False  # for Spec.together
+
+
+def get_image(case: ScanCase) -> np.ndarray:
+    """Return a scan's image, (z, y, x).
+
+    Raises
+    ------
+    SegfairError
+        The scan has none, or one that holds no numbers or no contrast.
+    """
+    if case.image is None:
+        raise SegfairError(
+            "this model needs an image and the scan has none: add an `image` column or leave the model out"
+        )
+    if not np.isfinite(case.image).all():
+        raise SegfairError("the image holds values that are not finite: replace them, by the value of air for example")
+    if case.image.min() == case.image.max():
+        raise SegfairError("the image has one value throughout: give the scan's own image")
+    return case.image
 
 
 def merge_scores(scores: Mapping[int, np.ndarray], shape: tuple[int, int]) -> np.ndarray:

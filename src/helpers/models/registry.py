@@ -150,6 +150,47 @@ KINDS: dict[str, Kind] = {
             has_labels=True,
             setup="command",
         ),
+        Kind(
+            "sam2",
+            "SAM 2.1 (Apache-2.0) on axial slices, prompted as sam is: variant tiny, small, base_plus or large; "
+            "`checkpoint` for a fine-tuned one",
+            "sam2",
+            prompt_types=_ALL_PROMPTS,
+            needs_checkpoint=True,
+            variants=("tiny", "small", "base_plus", "large"),
+            requires=("transformers",),
+            extra="sam2",
+        ),
+        Kind(
+            "medsam2",
+            "MedSAM2: the box of a component's middle slice, propagated both ways; `checkpoint`: MedSAM2_latest.pt of "
+            "https://huggingface.co/wanglab/MedSAM2 (code Apache-2.0; read the weights' licence there)",
+            "medsam2",
+            needs_checkpoint=True,
+            requires=("transformers",),
+            extra="sam2",
+        ),
+        Kind(
+            "nninteractive",
+            "nnInteractive: one box or point per component, in one slice; `folder` of its weights (published under "
+            "CC BY-NC-SA 4.0: no commercial use); a graphics card of 10 GB",
+            "nninteractive",
+            prompt_types=("box", "box3d", "points", "box_points"),
+            setup="nninteractive_setup",
+            requires=("nnInteractive", "nnunetv2"),
+            extra="nninteractive",
+        ),
+        Kind(
+            "voxtell",
+            "VoxTell asked by words, without prompts: `folder` of its weights and `embeddings`, the file of the words' "
+            "vectors, both of https://huggingface.co/mrokuss/VoxTell (code Apache-2.0; read the weights' licence "
+            "there); a graphics card",
+            "voxtell",
+            prompt_types=(),
+            setup="voxtell_setup",
+            requires=("voxtell", "nnunetv2", "transformers"),
+            extra="voxtell",
+        ),
     )
 }
 

@@ -110,10 +110,10 @@ class TotalSegmentatorModel(Model):
 class TextModel(Model):
     """A model asked by words: ``texts`` are an organ's, where its name is not what to ask for.
 
-    ``embeddings`` is the file of the words' vectors.
+    ``folder`` holds its weights; ``embeddings`` is the file of the words' vectors.
     """
 
-    folder: str | None = None
+    folder: str
     embeddings: str
     texts: dict[Name, str] = {}
 
@@ -129,7 +129,7 @@ class SatModel(Model):
 
 
 class NninteractiveModel(Model):
-    """nnInteractive: the folder of its published weights."""
+    """nnInteractive: the folder of its weights, with plans.json and fold_0."""
 
     folder: str
 
