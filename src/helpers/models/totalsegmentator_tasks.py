@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from helpers.errors import SegfairError
 from helpers.models.checkpoints import TOTALSEGMENTATOR, explain_fetching
@@ -119,8 +120,7 @@ def check(model: Model, study: Study) -> list[str]:
 
 def set_up(model: Model, study: Study) -> Setup:
     """Find the networks that draw the study's organs, and no others."""
-    if not isinstance(model, TotalSegmentatorModel):
-        raise TypeError(f"a section of totalsegmentator is TotalSegmentatorModel; got {type(model).__name__}")
+    model = cast(TotalSegmentatorModel, model)  # the kind's own section, as the parameter file was read
     where = f"models.{model.name}"
     task = TASKS[model.variant or next(iter(TASKS))]
     organs, notes = choose_organs(model.organs, study, task.labels, where)
