@@ -186,7 +186,10 @@ def _stamp_inputs(study: Study, stage: str) -> str:
                     study.table_folder / model.path.format(scan=row.scan, subject=row.subject)
                     for row in table.itertuples()
                 ]
-            if model.checkpoint is not None:
+            folder = getattr(model, "folder", None)
+            if folder is not None:
+                paths += sorted(path for path in study.resolve(folder).rglob("*") if path.is_file())
+            elif model.checkpoint is not None:
                 paths.append(study.resolve(model.checkpoint))
             elif isinstance(model, CommandModel):
                 for place in map(study.resolve, model.depends_on):
