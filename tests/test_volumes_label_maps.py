@@ -33,23 +33,6 @@ def test_a_probability_map_is_no_label_map(tmp_path):
         volumes.read_label_map(path, {"liver": Organ(labels=[1])}, {"liver": 1})
 
 
-def test_fractions_are_found_where_voxels_are_floats(image, tmp_path):
-    for name, values, kind in (
-        ("floats", 1.0, sitk.sitkFloat32),
-        ("half", 0.5, sitk.sitkFloat64),
-        ("whole", 1, sitk.sitkUInt8),
-    ):
-        sitk.WriteImage(sitk.Cast(image * 0, kind) + values, str(tmp_path / f"{name}.nii"))
-    volumes.check_whole(tmp_path / "floats.nii")
-    with pytest.raises(VolumeError, match=r"half\.nii: a mask must hold whole numbers"):
-        volumes.check_whole(tmp_path / "half.nii")
-    volumes.check_whole(tmp_path)
-    # Of whole numbers the header is enough: the voxels are not read.
-    whole = tmp_path / "whole.nii"
-    whole.write_bytes(whole.read_bytes()[:-20])
-    volumes.check_whole(whole)
-
-
 def test_folder_of_masks_is_united_and_checked(tmp_path):
     folder = tmp_path / "segmentations"
     folder.mkdir()
@@ -65,7 +48,6 @@ def test_folder_of_masks_is_united_and_checked(tmp_path):
     ids = {"lung": 1, "aorta": 2, "liver": 3}
     array = sitk.GetArrayFromImage(volumes.read_label_map(folder, organs, ids).image)
     assert array[:, 0, 0].tolist() == [1, 1, 2, 0, 1, 1, 1]
-    assert volumes.find_grid(folder).size == (9, 8, 7)
 
     save(make_image(upper), folder / "aorta.nii.gz")
     with pytest.raises(VolumeError, match="aorta shares 216 voxels with another organ"):
@@ -75,6 +57,3 @@ def test_folder_of_masks_is_united_and_checked(tmp_path):
         volumes.read_label_map(folder, organs, ids)
     with pytest.raises(VolumeError, match="holds none of the masks"):
         volumes.read_label_map(folder, {"liver": Organ(files=["liver"])}, {"liver": 1})
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(VolumeError, match="the folder holds no mask"):
-        volumes.find_grid(tmp_path / "empty")

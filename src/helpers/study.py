@@ -96,7 +96,19 @@ class Study:
                 )
             return value
 
-        return (self.root / Path(re.sub(r"\$\{(\w+)\}", expand, text)).expanduser()).resolve()
+        return storage.make_absolute(self.root / Path(re.sub(r"\$\{(\w+)\}", expand, text)).expanduser())
+
+    def template_masks(self, path: str) -> str:
+        """Return the absolute place of a model's ready-made masks, to be filled by `str.format`.
+
+        `path` is as in the parameter file: ``${NAME}`` and ``~`` are expanded, and a relative one
+        counts from :attr:`table_folder`. Of its braces those of {scan} and {subject} alone are
+        filled; any other, and those of the folders above, are part of a name.
+        """
+        written = str(self.resolve(path)) if path.startswith(("$", "~")) else path
+        kept = [_double_braces(part) for part in re.split(r"(\{scan\}|\{subject\})", written)]
+        kept[1::2] = ["{scan}" if part == "{{scan}}" else "{subject}" for part in kept[1::2]]
+        return str(Path(_double_braces(str(self.table_folder))) / "".join(kept))
 
     def path(self, table: str, **names: str) -> Path:
         """Return where a table of :data:`helpers.schema.TABLES` lies, present or not.
@@ -181,8 +193,12 @@ class Study:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def _double_braces(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def find_mask(template: str, scan: str, subject: str) -> Path:
-    """Return a scan's ready-made mask, a file or a folder; `template` holds {scan} or {subject}.
+    """Return a scan's ready-made mask, file or folder; `template` of :meth:`Study.template_masks`.
 
     Raises
     ------
@@ -190,9 +206,9 @@ def find_mask(template: str, scan: str, subject: str) -> Path:
         It does not exist.
     """
     path = Path(template.format(scan=scan, subject=subject))
-    if not path.exists():
+    if not storage.is_there(path):
         # The end of the place tells what is wrong; what comes before may name people and machines.
-        place = "/".join(Path(template).parts[-2:])
+        place = "/".join(Path(template).parts[-2:]).replace("{{", "{").replace("}}", "}")
         raise SegfairError(
             f"there is no mask for this scan where the model's path says ({place}): add it or correct models.*.path"
         )
@@ -235,5 +251,5 @@ def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None 
     if not path.is_absolute():
         candidates = [folder / path for folder in (Path.cwd(), Path.cwd().parent, REPOSITORY)]
         path = next((candidate for candidate in candidates if candidate.exists()), candidates[0])
-    path = path.resolve()
+    path = path.parent.resolve() / path.name  # a link's own folder is the project's
     return Study(read_parameters(path, overrides), path)

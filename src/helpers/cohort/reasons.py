@@ -48,12 +48,19 @@ _REASONS = {
     ),
     "scan_failed": ("{error}", "its files could not be checked"),
 }
+# What is said of an image's grey values, of one scan and of several.
+GREY_FAULTS = {
+    "image_flat": "the image is of one grey throughout",
+    "image_not_finite": "the image holds values that are no numbers (NaN or infinity)",
+    "image_not_hounsfield": "the image is called CT and is not in Hounsfield units (air −1000, water 0)",
+}
 _NOTES = {
     "value_missing": "{name} is missing",
     "value_unreadable": "{name} is not a number",
     "value_without_group": "{name} is recorded as {value!r}, which is no group of this study",
     "organs_missing": "not in the mask: {organs}",
     "mask_read": "{words}",
+    **GREY_FAULTS,
 }
 SENTENCES = {kind: sentence for kind, (sentence, _) in _REASONS.items()} | _NOTES
 

@@ -15,8 +15,9 @@ from helpers.cohort.reasons import LISTED, Finding, join_sentences
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Cohort
+from helpers.storage import is_there, make_absolute
 from helpers.study import Study, find_mask
-from helpers.volumes import Grid, check_grid, check_whole, find_grid, get_grid, orient_grid, read_grid, read_label_map
+from helpers.volumes import LabelMap, check_grid, find_grey_faults, get_grid, orient_grid, read_label_map, read_volume
 
 MODALITIES = ("CT", "MR")
 
@@ -40,6 +41,7 @@ class _Files:
     cohort: Cohort
     scan: str
     subject: str
+    modality: str
     masks: Mapping[str, str]  # places of ready-made masks, with {scan} or {subject}, by model
 
 
@@ -56,8 +58,7 @@ def inspect_rows(
         The folder that its paths are relative to.
     masks : mapping of str to str, optional
         Where the ready-made masks of models lie, with ``{scan}`` or ``{subject}``, by the model's
-        name. Existence and grid of each are checked; its voxels are read only where they are
-        stored as floats, which alone can hold fractions.
+        name. Each is read as inference reads it.
 
     Returns
     -------
@@ -165,7 +166,14 @@ def _check_listed(table: pd.DataFrame, cohort: Cohort, found: list[Found]) -> No
 
 
 def _find_path(text: object, base: Path) -> str | None:
-    return None if pd.isna(text) else str((base / Path(str(text)).expanduser()).resolve())
+    """Return a path of the table, absolute; links in it stay, for their names are the table's."""
+    if pd.isna(text):
+        return None
+    path = make_absolute(base / Path(str(text)).expanduser())
+    # Windows writes a\\b; where a file is called so, it is meant.
+    if "\\" in str(text) and not is_there(path):
+        path = make_absolute(base / str(text).replace("\\", "/"))
+    return str(path)
 
 
 def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: Mapping[str, str]) -> None:
@@ -173,7 +181,9 @@ def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: M
     rows, cohort = [row for row, one in enumerate(found) if not one.reasons], study.parameters.cohort
     images = [None if pd.isna(image) else Path(image) for image in table["image"]]
     cases = [
-        _Files(Path(one.reference), images[one.Index], cohort, str(one.scan), str(one.subject), masks)
+        _Files(
+            Path(one.reference), images[one.Index], cohort, str(one.scan), str(one.subject), str(one.modality), masks
+        )
         for one in table.iloc[rows].itertuples()
     ]
     ids = [f"scan {row + 1}" for row in rows]
@@ -189,27 +199,30 @@ def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: M
 
 
 def _open_files(case: _Files) -> Found:
-    """Read the reference wholly (a truncated file is found only so) and the image's header."""
+    """Read the reference, the image and the ready-made masks whole, as later stages read them."""
     found, organ_ids, ignored = Found(), case.cohort.organ_ids(), case.cohort.ignore_labels
-    labels = grid = None
+    labels = image = None
     try:
-        find_grid(case.reference)
         labels = read_label_map(case.reference, case.cohort.organs, organ_ids)
-        grid = orient_grid(get_grid(labels.image))
     except VolumeError as error:
         found.reasons.append(_blame("reference", case.reference, error))
     if case.image is not None:
         try:
-            # Oriented: DICOM and NIfTI store rows the other way round, which is no difference.
-            image = orient_grid(read_grid(case.image))
+            image = read_volume(case.image)
         except VolumeError as error:
             found.reasons.append(_blame("image", case.image, error))
-        else:
-            if differences := [] if grid is None else image.differences(grid):
-                found.reasons.append(Finding("image_other_grid", {"differences": "; ".join(differences)}))
-    if labels is None or grid is None:
+    if image is not None:
+        grid = get_grid(image)
+        values = sitk.GetArrayViewFromImage(image)
+        found.notes += [Finding(fault) for fault in find_grey_faults(values, case.modality)]
+        # Oriented: DICOM and NIfTI store rows the other way round, which is no difference.
+        wanted = grid if labels is None else get_grid(labels.image)
+        if differences := orient_grid(grid).differences(orient_grid(wanted)):
+            found.reasons.append(Finding("image_other_grid", {"differences": "; ".join(differences)}))
+        image = values = None  # the masks need the memory
+    if labels is None:
         return found
-    found.unusable = _check_masks(case, grid)
+    found.unusable = _check_masks(case, labels)
     present = set(np.unique(sitk.GetArrayViewFromImage(labels.image)).tolist()) - {0}
     found.absent = [name for name, value in organ_ids.items() if value not in present]
     if len(found.absent) == len(organ_ids):
@@ -224,20 +237,20 @@ def _open_files(case: _Files) -> Found:
 
 
 def _blame(what: str, path: Path, error: VolumeError) -> Finding:
-    return Finding(f"{what}_{'unusable' if path.exists() else 'no_file'}", {"error": str(error)})
+    return Finding(f"{what}_{'unusable' if is_there(path) else 'no_file'}", {"error": str(error)})
 
 
-def _check_masks(case: _Files, reference: Grid) -> dict[str, str]:
-    """Return why ready-made masks of a scan cannot be used, by model; `reference` is oriented."""
-    advice = "resample it to the reference with nearest neighbours"
-    faults = {}
+def _check_masks(case: _Files, reference: LabelMap) -> dict[str, str]:
+    """Return why ready-made masks of a scan cannot be used, by model."""
+    advice, faults = "resample it to the reference with nearest neighbours", {}
+    grid, organ_ids = orient_grid(get_grid(reference.image)), case.cohort.organ_ids()
     for model, template in case.masks.items():
         name = ""
         try:
             path = find_mask(template, case.scan, case.subject)
             name = path.name
-            check_grid(orient_grid(find_grid(path)), reference, what="the mask", advice=advice)
-            check_whole(path)
+            mask = read_label_map(path, case.cohort.organs, organ_ids, midline_x_mm=reference.midline_x_mm)
+            check_grid(orient_grid(get_grid(mask.image)), grid, what="the mask", advice=advice)
         except SegfairError as error:
             # Scans of one fault are told together, hence without the names of their files.
             faults[model] = str(error).removeprefix(f"{name}: ")
