@@ -170,7 +170,7 @@ def _find_path(text: object, base: Path) -> str | None:
     if pd.isna(text):
         return None
     path = make_absolute(base / Path(str(text)).expanduser())
-    # Windows writes a\\b; where a file is called so, it is meant.
+    # Windows writes folder\file; where a file is called so, it is meant.
     if "\\" in str(text) and not is_there(path):
         path = make_absolute(base / str(text).replace("\\", "/"))
     return str(path)

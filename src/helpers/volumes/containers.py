@@ -7,6 +7,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -100,24 +101,38 @@ def open_bytes(path: Path, start: int, count: int) -> np.ndarray:
     return found[start:]
 
 
-def check_stream(path: Path, container: str, count: int) -> None:
-    """Check that a NRRD or MetaImage file holds its `count` bytes of voxels, and its check sums.
+@dataclass(frozen=True)
+class Stream:
+    """Where the voxels of a NRRD or MetaImage file stand."""
 
-    Raises as :func:`open_bytes`; a VolumeError where the voxels lie in several files.
-    """
+    path: Path
+    start: int
+    encoding: str  # raw, gzip, zlib, bzip2; or text
+
+
+def find_stream(path: Path, container: str) -> Stream:
+    """Find the voxels of a NRRD or MetaImage file; a VolumeError where they are not in one file."""
     with path.open("rb") as stream:
         fields, names = _read_nrrd(stream) if container == NRRD else _read_meta(stream)
-        if len(names) > 1:
-            raise VolumeError(f"{path.name}: its voxels lie in several files: store it as one file")
-        encoding = _find_encoding(fields, container)
-        if not names:
-            _check_length(stream, encoding, count)
-            return
-    beside = path.parent / names[0]
-    if not beside.is_file():
+        start = stream.tell()
+    if len(names) > 1:
+        raise VolumeError(f"{path.name}: its voxels lie in several files: store it as one file")
+    encoding = _find_encoding(fields, container)
+    if not names:
+        return Stream(path, start, encoding)
+    if not (path.parent / names[0]).is_file():
         raise VolumeError(f"{path.name}: its voxels are not beside it ({names[0]}): copy both files")
-    with beside.open("rb") as stream:
-        _check_length(stream, encoding, count)
+    return Stream(path.parent / names[0], 0, encoding)
+
+
+def check_stream(voxels: Stream, count: int) -> None:
+    """Check that a stream holds `count` bytes of voxels, and its check sums.
+
+    Raises as :func:`open_bytes`.
+    """
+    with voxels.path.open("rb") as stream:
+        stream.seek(voxels.start)
+        _check_length(stream, voxels.encoding, count)
 
 
 def _check_length(stream: BinaryIO, encoding: str, count: int) -> None:

@@ -43,7 +43,7 @@ def read_volume(path: Path) -> sitk.Image:
             return nifti.read_image(path)
         reader = _read_header(path, container)
         grid = _check_header(path, reader)
-        containers.check_stream(path, container, _count_bytes(reader))
+        containers.check_stream(containers.find_stream(path, container), _count_bytes(reader))
         image = reader.Execute()
     except (RuntimeError, EOFError, OSError, zlib.error) as error:
         raise VolumeError(containers.tell_damaged(path)) from error
@@ -91,6 +91,7 @@ def _open(path: Path) -> tuple[Path, str]:
 
 
 def _read_header(path: Path, container: str) -> sitk.ImageFileReader:
+    containers.find_stream(path, container)  # of what is missing this has the better words
     fault = VolumeError(f"{path.name}: its {container} header cannot be read: copy it again from its source")
     return dicom.read_header(path, fault, _READERS[container])
 
