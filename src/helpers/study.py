@@ -105,10 +105,9 @@ class Study:
         counts from :attr:`table_folder`. Of its braces those of {scan} and {subject} alone are
         filled; any other, and those of the folders above, are part of a name.
         """
-        written = str(self.resolve(path)) if path.startswith(("$", "~")) else path
-        kept = [_double_braces(part) for part in re.split(r"(\{scan\}|\{subject\})", written)]
-        kept[1::2] = ["{scan}" if part == "{{scan}}" else "{subject}" for part in kept[1::2]]
-        return str(Path(_double_braces(str(self.table_folder))) / "".join(kept))
+        marked = re.sub(r"\{(scan|subject)\}", "\0\\1\0", path)  # no path holds a NUL
+        place = self.resolve(marked) if path.startswith(("$", "~")) else self.table_folder / marked
+        return re.sub("\0(\\w+)\0", r"{\1}", str(place).replace("{", "{{").replace("}", "}}"))
 
     def path(self, table: str, **names: str) -> Path:
         """Return where a table of :data:`helpers.schema.TABLES` lies, present or not.
@@ -191,10 +190,6 @@ class Study:
         """
         text = "\x1f".join(str(key) for key in (self.parameters.seed, *keys))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
-def _double_braces(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def find_mask(template: str, scan: str, subject: str) -> Path:

@@ -56,7 +56,8 @@ def read_table_file(path: Path) -> pd.DataFrame:
             "remove separators at the ends of lines, quote values that hold one"
         )
     if not texts:
-        raise SegfairError(f"{path.name}: the participants table has no rows: it needs one row per scan")
+        where = f" below its header ({place})" if place else ""
+        raise SegfairError(f"{path.name}: the participants table has no rows{where}: it needs one row per scan")
     table = pd.DataFrame(
         {
             name: pd.Series([row[column] if column < len(row) else None for row in texts], dtype="str")
@@ -102,8 +103,18 @@ def _read_parquet(path: Path) -> tuple[Iterable[Sequence[object]], str]:
     table = pd.read_parquet(path)
     if any(name is not None and name not in table for name in table.index.names):
         table = table.reset_index()
-    columns = [table.iloc[:, place].astype(object) for place in range(table.shape[1])]
+    columns = [_list_values(table.iloc[:, place]) for place in range(table.shape[1])]
     return [list(table.columns), *zip(*columns, strict=True)], ""
+
+
+def _list_values(column: pd.Series) -> list[object]:
+    """Return a typed column's values: those of a float32 as such, whose own digits are fewer."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        categories = [*_list_values(column.cat.categories.to_series()), None]
+        return [categories[code] for code in column.cat.codes]
+    if pd.api.types.is_float_dtype(column.dtype):
+        return list(column.to_numpy(f"f{column.dtype.itemsize}", na_value=np.nan))
+    return list(column.array)
 
 
 def _write_out(value: object) -> str | None:

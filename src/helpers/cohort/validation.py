@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,7 +174,15 @@ def _find_path(text: object, base: Path) -> str | None:
     # Windows writes folder\file; where a file is called so, it is meant.
     if "\\" in str(text) and not is_there(path):
         path = make_absolute(base / str(text).replace("\\", "/"))
-    return str(path)
+    return str(path if is_there(path) else _find_spelling(path))
+
+
+def _find_spelling(path: Path) -> Path:
+    """Return the file of this name in other code points: macOS takes letters and accents apart."""
+    if not path.parent.is_dir():
+        return path
+    wanted = unicodedata.normalize("NFC", path.name)
+    return next((one for one in path.parent.iterdir() if unicodedata.normalize("NFC", one.name) == wanted), path)
 
 
 def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: Mapping[str, str]) -> None:
