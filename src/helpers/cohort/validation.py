@@ -21,6 +21,7 @@ from helpers.study import Study, find_mask
 from helpers.volumes import LabelMap, check_grid, find_grey_faults, get_grid, orient_grid, read_label_map, read_volume
 
 MODALITIES = ("CT", "MR")
+LONGEST_NAME = 200  # bytes: file systems end at 255, and suffixes follow
 
 
 @dataclass
@@ -97,7 +98,7 @@ def _check_names(table: pd.DataFrame, found: list[Found]) -> None:
         if pd.isna(scan):
             if not pd.isna(subject):
                 found[row].reasons.append(Finding("scan_missing"))
-        elif "/" in scan or "\\" in scan or scan.startswith(".") or "\0" in scan:
+        elif scan.startswith(".") or set(scan) & set("/\\\0") or len(scan.encode()) > LONGEST_NAME:
             found[row].reasons.append(Finding("scan_no_file_name"))
         elif twice[row]:
             found[row].reasons.append(Finding("scan_used_twice"))

@@ -19,13 +19,6 @@ NIFTI, NRRD, META = "NIfTI", "NRRD", "MetaImage"
 GZIP = b"\x1f\x8b"
 _GZIP_STREAM, _ZLIB_STREAM = 31, 15  # zlib's window bits
 _BLOCK = 1 << 16  # bytes read at once: zeros come out a thousand times longer
-# Texts that stand in an image's place, by how they begin.
-_TEXTS = {
-    b"version https://git-lfs": "is a pointer of git-lfs, not the file itself: fetch it (git lfs pull)",
-    b"/annex/objects/": "is a pointer of git-annex, not the file itself: fetch it (git annex get)",
-    b"<!doctype html": "is a web page, a login perhaps, not an image: download the file again",
-    b"<html": "is a web page, a login perhaps, not an image: download the file again",
-}
 
 
 def identify(path: Path) -> str:
@@ -45,9 +38,13 @@ def identify(path: Path) -> str:
         return NIFTI
     if re.match(rb"\s*(ObjectType|NDims|Comment)\s*=", head):
         return META
-    for start, what in _TEXTS.items():
-        if head.lstrip().lower().startswith(start):
-            raise VolumeError(f"{path.name}: {what}")
+    text = head.lstrip().lower()
+    if text.startswith(b"version https://git-lfs"):
+        raise VolumeError(f"{path.name}: is a pointer of git-lfs, not the file itself: fetch it (git lfs pull)")
+    if text.startswith((b"/annex/objects/", b"../.git/annex/objects/", b".git/annex/objects/")):
+        raise VolumeError(f"{path.name}: is a pointer of git-annex, not the file itself: fetch it (git annex get)")
+    if text.startswith((b"<!doctype html", b"<html")):
+        raise VolumeError(f"{path.name}: is a web page, a login perhaps, not an image: download the file again")
     raise VolumeError(f"{path.name}: is not an image that can be opened (NIfTI, NRRD or MetaImage expected)")
 
 

@@ -73,5 +73,5 @@ def find_grey_faults(array: np.ndarray, modality: str) -> list[str]:
     if finite.size == 0 or finite.min() == finite.max():
         return [*faults, "image_flat"]
     if modality == "CT" and not _RARE <= np.mean(finite < _FAT_HU) <= 1 - _RARE:
-        faults.append("image_not_hounsfield")
+        faults += ["image_not_hounsfield"]
     return faults
