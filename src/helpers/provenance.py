@@ -179,8 +179,8 @@ def _stamp_inputs(study: Study, stage: str) -> str:
         table = pd.read_parquet(study.path("cohort"), columns=["scan", "subject"])
         for model in study.parameters.models:
             if model.path is not None:
-                template = study.template_masks(model.path)
-                paths += [Path(template.format(scan=row.scan, subject=row.subject)) for row in table.itertuples()]
+                masks = study.template_masks(model.path)
+                paths += [Path(masks.format(scan=row.scan, subject=row.subject)) for row in table.itertuples()]
             if model.checkpoint is not None:
                 paths.append(study.resolve(model.checkpoint))
             elif model.path is None:  # it may use published weights

@@ -223,13 +223,13 @@ def _open_files(case: _Files) -> Found:
             found.reasons.append(_blame("image", case.image, error))
     if image is not None:
         grid = get_grid(image)
-        values = sitk.GetArrayViewFromImage(image)
-        found.notes += [Finding(fault) for fault in find_grey_faults(values, case.modality)]
+        greys = find_grey_faults(sitk.GetArrayViewFromImage(image), case.modality)
+        image = None  # the masks need the memory
+        found.notes += [Finding(fault) for fault in greys]
         # Oriented: DICOM and NIfTI store rows the other way round, which is no difference.
         wanted = grid if labels is None else get_grid(labels.image)
         if differences := orient_grid(grid).differences(orient_grid(wanted)):
             found.reasons.append(Finding("image_other_grid", {"differences": "; ".join(differences)}))
-        image = values = None  # the masks need the memory
     if labels is None:
         return found
     found.unusable = _check_masks(case, labels)

@@ -166,8 +166,8 @@ def _read_nrrd(stream: BinaryIO) -> tuple[dict[str, str], list[str]]:
             fields[name.lower()] = value.strip()
             if name.lower() in ("data file", "datafile") and value.upper().startswith("LIST"):
                 break
-    name = fields.get("data file", fields.get("datafile"))
-    return fields, [] if name is None else _list_files(name)
+    data_file = fields.get("data file", fields.get("datafile"))
+    return fields, [] if data_file is None else _list_files(data_file)
 
 
 def _read_meta(stream: BinaryIO) -> tuple[dict[str, str], list[str]]:
