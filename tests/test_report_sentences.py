@@ -539,3 +539,11 @@ def test_the_summary_subtracts_the_numbers_that_the_card_shows():
     assert "outline 1.25 mm further off, volume 137.6 ml further off" in said
     assert "1.84 mm for “female” and 0.59 mm for “male”, 1.25 mm more" in card
     assert "143.2 ml for “female” and 5.58 ml for “male”, 137.6 ml more" in card
+
+
+def test_images_whose_grey_values_cannot_be_right_are_counted():
+    notes = ["", None, "sex is missing; the image is of one grey throughout", "the image is of one grey throughout"]
+    assert told.describe_greys(notes) == [
+        "2 scans: the image is of one grey throughout. Where a model that reads images fails on such a scan, the image "
+        "may be why, and not the person's group."
+    ]

@@ -182,10 +182,8 @@ def _stamp_inputs(study: Study, stage: str) -> str:
         table = pd.read_parquet(study.path("cohort"), columns=["scan", "subject"])
         for model in study.parameters.models:
             if model.path is not None:
-                paths += [
-                    study.table_folder / model.path.format(scan=row.scan, subject=row.subject)
-                    for row in table.itertuples()
-                ]
+                masks = study.template_masks(model.path)
+                paths += [Path(masks.format(scan=row.scan, subject=row.subject)) for row in table.itertuples()]
             folder = getattr(model, "folder", None)
             if folder is not None:
                 paths += sorted(path for path in study.resolve(folder).rglob("*") if path.is_file())

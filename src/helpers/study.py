@@ -84,7 +84,7 @@ class Study:
         ParameterError
             An environment variable is not set.
         """
-        return (self.root / Path(self.expand(text)).expanduser()).resolve()
+        return storage.make_absolute(self.root / Path(self.expand(text)).expanduser())
 
     def expand(self, text: str) -> str:
         """Fill in ``${NAME}`` from the environment, as :meth:`resolve` does."""
@@ -101,6 +101,17 @@ class Study:
             return value
 
         return re.sub(r"\$\{(\w+)\}", expand, text)
+
+    def template_masks(self, path: str) -> str:
+        """Return the absolute place of a model's ready-made masks, to be filled by `str.format`.
+
+        `path` is as in the parameter file: ``${NAME}`` and ``~`` are expanded, and a relative one
+        counts from :attr:`table_folder`. Of its braces those of {scan} and {subject} alone are
+        filled; any other, and those of the folders above, are part of a name.
+        """
+        marked = re.sub(r"\{(scan|subject)\}", "\0\\1\0", path)  # no path holds a NUL
+        place = self.resolve(marked) if path.startswith(("$", "~")) else self.table_folder / marked
+        return re.sub("\0(\\w+)\0", r"{\1}", str(place).replace("{", "{{").replace("}", "}}"))
 
     def path(self, table: str, **names: str) -> Path:
         """Return where a table of :data:`helpers.schema.TABLES` lies, present or not.
@@ -232,7 +243,7 @@ def find_probabilities(prediction: Path) -> Path:
 
 
 def find_mask(template: str, scan: str, subject: str) -> Path:
-    """Return a scan's ready-made mask, a file or a folder; `template` holds {scan} or {subject}.
+    """Return a scan's ready-made mask, file or folder; `template` of :meth:`Study.template_masks`.
 
     Raises
     ------
@@ -240,9 +251,9 @@ def find_mask(template: str, scan: str, subject: str) -> Path:
         It does not exist.
     """
     path = Path(template.format(scan=scan, subject=subject))
-    if not path.exists():
+    if not storage.is_there(path):
         # The end of the place tells what is wrong; what comes before may name people and machines.
-        place = "/".join(Path(template).parts[-2:])
+        place = "/".join(Path(template).parts[-2:]).replace("{{", "{").replace("}}", "}")
         raise SegfairError(
             f"there is no mask for this scan where the model's path says ({place}): add it or correct models.*.path"
         )
@@ -285,5 +296,5 @@ def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None 
     if not path.is_absolute():
         candidates = [folder / path for folder in (Path.cwd(), Path.cwd().parent, REPOSITORY)]
         path = next((candidate for candidate in candidates if candidate.exists()), candidates[0])
-    path = path.resolve()
+    path = path.parent.resolve() / path.name  # a link's own folder is the project's
     return Study(read_parameters(path, overrides), path)

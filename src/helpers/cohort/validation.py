@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -15,32 +15,35 @@ from helpers.cohort.numbers import read_numbers
 from helpers.cohort.reasons import LISTED, Finding, join_sentences
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, VolumeError
-from helpers.parameters import Cohort
+from helpers.parameters import Cohort, Organ
+from helpers.storage import is_there, make_absolute
 from helpers.study import Study, find_mask
 from helpers.volumes import (
     RESAMPLING_ADVICE,
     Grid,
+    LabelMap,
     check_grid,
     check_same_scan,
-    check_whole,
-    find_grid,
+    find_grey_faults,
     get_grid,
     orient_grid,
-    read_grid,
     read_label_map,
+    read_volume,
 )
 
 MODALITIES = ("CT", "MR")
+LONGEST_NAME = 200  # bytes: file systems end at 255, and suffixes follow
 
 
 @dataclass
 class Found:
-    """What is told of one scan; `absent` and `unusable` only if it is in."""
+    """What is told of one scan; `absent`, `unusable` and `undrawn` only if it is in."""
 
     reasons: list[Finding] = field(default_factory=list)  # why it is left out
     notes: list[Finding] = field(default_factory=list)  # what else to know
     absent: list[str] = field(default_factory=list)  # the organs that its reference does not hold
     unusable: dict[str, str] = field(default_factory=dict)  # why a model's ready-made mask cannot be used
+    undrawn: dict[str, tuple[str, ...]] = field(default_factory=dict)  # organs without a mask file, by model
     resampled: bool = False  # whether its reference is to be brought to its image's grid
 
 
@@ -53,7 +56,9 @@ class _Files:
     cohort: Cohort
     scan: str
     subject: str
+    modality: str
     masks: Mapping[str, str]  # places of ready-made masks, with {scan} or {subject}, by model
+    organs: Mapping[str, Mapping[str, Organ]]  # where each of these models has its organs
     resampling: frozenset[str]  # the models whose masks may lie on another grid of the scan
 
 
@@ -70,8 +75,7 @@ def inspect_rows(
         The folder that its paths are relative to.
     masks : mapping of str to str, optional
         Where the ready-made masks of models lie, with ``{scan}`` or ``{subject}``, by the model's
-        name. Existence and grid of each are checked; its voxels are read only where they are
-        stored as floats, which alone can hold fractions.
+        name. Each is read as inference reads it.
 
     Returns
     -------
@@ -109,7 +113,7 @@ def _check_names(table: pd.DataFrame, found: list[Found]) -> None:
         if pd.isna(scan):
             if not pd.isna(subject):
                 found[row].reasons.append(Finding("scan_missing"))
-        elif "/" in scan or "\\" in scan or scan.startswith(".") or "\0" in scan:
+        elif scan.startswith(".") or set(scan) & set("/\\\0") or len(scan.encode()) > LONGEST_NAME:
             found[row].reasons.append(Finding("scan_no_file_name"))
         elif twice[row]:
             found[row].reasons.append(Finding("scan_used_twice"))
@@ -179,7 +183,22 @@ def _check_listed(table: pd.DataFrame, cohort: Cohort, found: list[Found]) -> No
 
 
 def _find_path(text: object, base: Path) -> str | None:
-    return None if pd.isna(text) else str((base / Path(str(text)).expanduser()).resolve())
+    """Return a path of the table, absolute; links in it stay, for their names are the table's."""
+    if pd.isna(text):
+        return None
+    path = make_absolute(base / Path(str(text)).expanduser())
+    # Windows writes folder\file; where a file is called so, it is meant.
+    if "\\" in str(text) and not is_there(path):
+        path = make_absolute(base / str(text).replace("\\", "/"))
+    return str(path if is_there(path) else _find_spelling(path))
+
+
+def _find_spelling(path: Path) -> Path:
+    """Return the file of this name in other code points: macOS takes letters and accents apart."""
+    if not path.parent.is_dir():
+        return path
+    wanted = unicodedata.normalize("NFC", path.name)
+    return next((one for one in path.parent.iterdir() if unicodedata.normalize("NFC", one.name) == wanted), path)
 
 
 def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: Mapping[str, str]) -> None:
@@ -188,8 +207,19 @@ def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: M
     images = [None if pd.isna(image) else Path(image) for image in table["image"]]
     parameters = study.parameters
     resampling = frozenset(model.name for model in parameters.models if parameters.allows_resampling(model))
+    organs = {model.name: model.organs or cohort.organs for model in parameters.models}
     cases = [
-        _Files(Path(one.reference), images[one.Index], cohort, str(one.scan), str(one.subject), masks, resampling)
+        _Files(
+            reference=Path(one.reference),
+            image=images[one.Index],
+            cohort=cohort,
+            scan=str(one.scan),
+            subject=str(one.subject),
+            modality=str(one.modality),
+            masks=masks,
+            organs=organs,
+            resampling=resampling,
+        )
         for one in table.iloc[rows].itertuples()
     ]
     ids = [f"scan {row + 1}" for row in rows]
@@ -202,32 +232,35 @@ def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: M
         found[row].notes += told.notes
         if not told.reasons:
             found[row].absent, found[row].unusable = told.absent, told.unusable
-            found[row].resampled = told.resampled
+            found[row].undrawn, found[row].resampled = told.undrawn, told.resampled
 
 
 def _open_files(case: _Files) -> Found:
-    """Read the reference wholly (a truncated file is found only so) and the image's header."""
+    """Read the reference, the image and the ready-made masks whole, as later stages read them."""
     found, organ_ids, ignored = Found(), case.cohort.organ_ids(), case.cohort.ignore_labels
-    labels = grid = None
+    labels = image = None
     try:
-        find_grid(case.reference)
         labels = read_label_map(case.reference, case.cohort.organs, organ_ids)
-        grid = orient_grid(get_grid(labels.image))
     except VolumeError as error:
         found.reasons.append(_blame("reference", case.reference, error))
     if case.image is not None:
         try:
-            # Oriented: DICOM and NIfTI store rows the other way round, which is no difference.
-            image = orient_grid(read_grid(case.image))
+            image = read_volume(case.image)
         except VolumeError as error:
             found.reasons.append(_blame("image", case.image, error))
-        else:
-            if differences := [] if grid is None else image.differences(grid):
-                _tell_other_grid(found, cast(Grid, grid), image, differences, case.cohort)
-                grid = image  # of what is made of the reference
-    if labels is None or grid is None:
+    reference = None if labels is None else orient_grid(get_grid(labels.image))
+    if image is not None:
+        grid = orient_grid(get_grid(image))
+        greys = find_grey_faults(sitk.GetArrayViewFromImage(image), case.modality)
+        image = None  # the masks need the memory
+        found.notes += [Finding(fault) for fault in greys]
+        # Oriented: DICOM and NIfTI store rows the other way round, which is no difference.
+        if reference is not None and (differences := grid.differences(reference)):
+            _tell_other_grid(found, reference, grid, differences, case.cohort)
+            reference = grid  # of what is made of the reference
+    if labels is None or reference is None:
         return found
-    found.unusable = _check_masks(case, grid)
+    _check_masks(found, case, labels, reference)
     present = set(np.unique(sitk.GetArrayViewFromImage(labels.image)).tolist()) - {0}
     found.absent = [name for name, value in organ_ids.items() if value not in present]
     if len(found.absent) == len(organ_ids):
@@ -256,24 +289,25 @@ def _tell_other_grid(found: Found, reference: Grid, image: Grid, differences: li
 
 
 def _blame(what: str, path: Path, error: VolumeError) -> Finding:
-    return Finding(f"{what}_{'unusable' if path.exists() else 'no_file'}", {"error": str(error)})
+    return Finding(f"{what}_{'unusable' if is_there(path) else 'no_file'}", {"error": str(error)})
 
 
-def _check_masks(case: _Files, reference: Grid) -> dict[str, str]:
-    """Return why ready-made masks of a scan cannot be used, by model; `reference` is oriented."""
-    faults = {}
+def _check_masks(found: Found, case: _Files, labels: LabelMap, reference: Grid) -> None:
+    """Find which ready-made masks cannot be used and which organs they lack (`reference` axial)."""
     for model, template in case.masks.items():
         name = ""
         try:
             path = find_mask(template, case.scan, case.subject)
             name = path.name
-            grid = find_grid(path)
+            organs = case.organs[model]
+            mask = read_label_map(path, organs, case.cohort.organ_ids(), midline_x_mm=labels.midline_x_mm)
+            grid = get_grid(mask.image)
             if model in case.resampling:
                 check_same_scan(grid, reference)
             else:
                 check_grid(orient_grid(grid), reference, what="the mask", advice=RESAMPLING_ADVICE)
-            check_whole(path)
+            if mask.missing:
+                found.undrawn[model] = mask.missing
         except SegfairError as error:
             # Scans of one fault are told together, hence without the names of their files.
-            faults[model] = str(error).removeprefix(f"{name}: ")
-    return faults
+            found.unusable[model] = str(error).removeprefix(f"{name}: ")

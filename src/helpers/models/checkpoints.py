@@ -1,9 +1,9 @@
 """The catalogue of published weights: their source, and whether they are here.
 
-No weights ship with this package except those of ``sam_demo``. The files of SAM, SAM 2.1 and MedSAM are
-named with their SHA-256, so that a file is either the published one, byte for byte, or refused.
-TotalSegmentator publishes no hash of its archives: theirs is recorded when they first arrive, and
-compared ever after (:mod:`helpers.models.archives`).
+No weights ship with this package except those of ``sam_demo``. The files of SAM, SAM 2.1 and
+MedSAM are named with their SHA-256, so that a file is either the published one, byte for byte, or
+refused. TotalSegmentator publishes no hash of its archives: theirs is recorded when they first
+arrive, and compared ever after (:mod:`helpers.models.archives`).
 """
 
 from __future__ import annotations

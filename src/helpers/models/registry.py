@@ -264,7 +264,7 @@ def list_templates(study: Study) -> dict[str, str]:
     """Return where ready-made masks lie, by the model's name; places with a fault are left out."""
     named = [model for model in study.parameters.models if model.kind in KINDS and KINDS[model.kind].needs_path]
     usable = [model for model in named if model.path is not None and not _check_template(model, study)]
-    return {model.name: _find_template(model, study) for model in usable}
+    return {model.name: study.template_masks(str(model.path)) for model in usable}
 
 
 def make_spec(model: Model, study: Study) -> Spec:
@@ -280,7 +280,7 @@ def make_spec(model: Model, study: Study) -> Spec:
         kind=model.kind,
         organs=setup.organs or model.organs or study.parameters.cohort.organs,
         checkpoint=find_checkpoint(model, study),
-        template=None if model.path is None else _find_template(model, study),
+        template=None if model.path is None else study.template_masks(str(model.path)),
         variant=_choose_variant(model, kind),
         device=compute.device,
         precision=compute.precision,
@@ -353,27 +353,13 @@ def _check_requirements(kind: Kind, where: str) -> list[str]:
     return [f"{where}: {kind.name} needs {list_words(missing)}: run pip install 'segfair[{kind.extra}]'"]
 
 
-def _find_template(model: Model, study: Study) -> str:
-    return str(study.table_folder / Path(_expand(str(model.path), study)))
-
-
-def _expand(path: str, study: Study) -> str:
-    """Expand ``${NAME}`` and ``~`` in a template, and leave a relative one relative."""
-    if path.startswith(("$", "~", "/")):
-        # study.resolve would read {scan} as plain text, which is what is wanted here.
-        return str(study.resolve(path))
-    return path
-
-
 def _check_template(model: Model, study: Study) -> list[str]:
     where = f"models.{model.name}.path"
     try:
-        filled = [_expand(str(model.path), study).format(scan=name, subject=name) for name in ("a", "b")]
-    except (KeyError, IndexError, ValueError):
-        return [f"{where}: may hold {{scan}} and {{subject}} and no other braces; got {model.path!r}"]
+        template = study.template_masks(str(model.path))
     except SegfairError as error:
         return [f"{where}: {error}"]
-    if filled[0] == filled[1]:
+    if template.format(scan="a", subject="a") == template.format(scan="b", subject="b"):
         return [f"{where}: must hold {{scan}} or {{subject}}, else every scan gets the same mask; got {model.path!r}"]
     return []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,8 @@ def _look_both_ways(
     `images` and `position` are (images or 1, places, c). What the first layer makes of the places
     depends on the image alone and is made once for all its prompts.
     """
-    queries, keys, spread = tokens, images, owners
+    queries, keys = tokens, images
+    spread: torch.Tensor | None = owners
     for layer in transformer.layers:
         inwards, outwards = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
         if layer.skip_first_layer_pe:
@@ -109,7 +111,7 @@ def _attend(attention: Any, query: torch.Tensor, key: torch.Tensor, value: torch
     return attention.out_proj(out.transpose(1, 2).flatten(2))
 
 
-def _draw_masks(upscaling: Any, source: torch.Tensor, weights: torch.Tensor, places: tuple[int, int]) -> torch.Tensor:
+def _draw_masks(upscaling: Any, source: torch.Tensor, weights: torch.Tensor, places: Sequence[int]) -> torch.Tensor:
     """Enlarge places (n, places, c) fourfold and weigh (n, masks, c / 8): (n, masks, 4·y, 4·x).
 
     The decoder's two transposed convolutions of 2 × 2 pixels, 2 apart, never overlap: each is one

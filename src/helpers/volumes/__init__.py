@@ -6,7 +6,7 @@ the *study orientation* (:func:`to_axial`) has its axes closest to the body's: z
 ``array[z]`` whatever the storage order of the file.
 """
 
-from helpers.volumes.grey_levels import Levels, find_levels
+from helpers.volumes.grey_levels import Levels, find_grey_faults, find_levels
 from helpers.volumes.grid import (
     Grid,
     check_grid,
@@ -17,8 +17,8 @@ from helpers.volumes.grid import (
     orient_grid,
     to_axial,
 )
-from helpers.volumes.label_maps import LabelMap, check_whole, find_boxes, join_boxes, read_label_map, relabel
-from helpers.volumes.reading import SUFFIXES, find_grid, read_grid, read_on_grid, read_volume, write_volume
+from helpers.volumes.label_maps import LabelMap, find_boxes, join_boxes, read_label_map, relabel
+from helpers.volumes.reading import SUFFIXES, read_grid, read_on_grid, read_volume, write_volume
 from helpers.volumes.resampling import RESAMPLING_ADVICE, check_same_scan, resample_nearest
 from helpers.volumes.sides import find_midline, list_x_mm
 
@@ -30,9 +30,8 @@ __all__ = [
     "Levels",
     "check_grid",
     "check_same_scan",
-    "check_whole",
     "find_boxes",
-    "find_grid",
+    "find_grey_faults",
     "find_levels",
     "find_midline",
     "from_axial",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from helpers.cohort.reasons import LISTED, name_kinds
+from helpers.cohort.reasons import GREY_FAULTS, LISTED, name_kinds
 from helpers.parameters import Prompt
 from helpers.vocabulary.words import count, list_words, name_for_people, start_sentence
 
@@ -53,6 +53,18 @@ def describe_groups(
 def tell_count(number: int | None, min_group: int) -> str:
     """Return a number of people, or that there are fewer than a group needs (None: fewer)."""
     return f"fewer than {min_group}" if number is None or number < min_group else str(number)
+
+
+def describe_greys(notes: Iterable[object]) -> list[str]:
+    """Say of how many scans an image's grey values cannot be right, by notes of cohort.parquet."""
+    texts = [str(note) for note in notes]
+    found = {fault: sum(fault in text for text in texts) for fault in GREY_FAULTS.values()}
+    return [
+        f"{count(scans, 'scan')}: {fault}. Where a model that reads images fails on such a scan, the image may be "
+        "why, and not the person's group."
+        for fault, scans in found.items()
+        if scans
+    ]
 
 
 def describe_no_statistics(scans: int, min_group: int, *, groups: int = 0) -> str:
