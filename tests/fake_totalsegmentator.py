@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from helpers.models.totalsegmentator_tasks import ARCHIVES
+from helpers.models.checkpoints import TOTALSEGMENTATOR
 from tests import tiny_nnunet as tiny
 
 TRAINER = "nnUNetTrainerNoMirroring__nnUNetPlans__3d_fullres"
@@ -25,4 +25,4 @@ def write_network(root: Path, number: int, names: Sequence[str], spacing_mm: flo
     state = {key: value * (30 if "seg_layers" in key else 1) for key, value in network.state_dict().items()}
     torch.random.set_rng_state(threads)
     labels = {"background": 0} | {name: place for place, name in enumerate(names, start=1)}
-    return tiny.write_model(root / ARCHIVES[number][1] / trainer, {"fold_0": state}, plans, labels)
+    return tiny.write_model(root / TOTALSEGMENTATOR[number][1] / trainer, {"fold_0": state}, plans, labels)

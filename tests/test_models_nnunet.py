@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
 import yaml
 
-from helpers import volumes
+from helpers import provenance, volumes
+from helpers.compute import close_client, map_cases
 from helpers.errors import SegfairError
-from helpers.models import ScanCase, Segmentation, check_model, describe_model, load_segmenter, make_spec
+from helpers.models import ScanCase, Segmentation, Spec, check_model, describe_model, load_segmenter, make_spec
 from helpers.models.nnunet_folder import CHECKPOINT
+from helpers.parameters import Compute
 from helpers.study import Study, load_study
 from tests import tiny_nnunet as tiny
 
@@ -300,6 +303,43 @@ def test_masks_depend_on_the_files_that_are_used(tmp_path: Path, tiny_nnunet: Pa
     before = depend(copied)
     (copied / "dataset.json").write_text((copied / "dataset.json").read_text(encoding="utf-8") + " ", encoding="utf-8")
     assert depend(copied) != before
+
+
+def test_the_stage_is_out_of_date_when_a_file_of_the_folder_changes(tmp_path: Path, tiny_nnunet: Path) -> None:
+    folder = Path(shutil.copytree(tiny_nnunet, tmp_path / "weights" / tiny.NAME))
+    study = make_study(tmp_path, {"name": "ours", "kind": "nnunet", "folder": str(folder)})
+    study.path("cohort").parent.mkdir(parents=True)
+    pd.DataFrame({"scan": ["s1"], "subject": ["p1"]}).to_parquet(study.path("cohort"))
+    before = provenance._stamp_inputs(study, "02_inference")
+    assert provenance._stamp_inputs(study, "02_inference") == before
+    (folder / "fold_1" / CHECKPOINT).touch()
+    assert provenance._stamp_inputs(study, "02_inference") != before
+
+
+def segment_file(job: tuple[Spec, Path]) -> np.ndarray:
+    spec, file = job
+    return load_segmenter(spec).segment(make_case(sitk.ReadImage(str(file)))).labels
+
+
+@pytest.mark.slow
+def test_it_runs_within_a_worker_of_dask(
+    tmp_path: Path, tiny_nnunet: Path, body: tuple[sitk.Image, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # workers talk over sockets of this machine
+    keys = {"name": "ours", "kind": "nnunet", "folder": str(tiny_nnunet), "folds": [0], "mirroring": False}
+    study = make_study(tmp_path, keys)
+    spec = replace(make_spec(study.parameters.models[0], study), threads=1)
+    file = tmp_path / "scan.nii.gz"
+    sitk.WriteImage(body[0], str(file))
+    try:
+        found = map_cases(
+            segment_file, [(spec, file)] * 2, ids=["1", "2"], compute=Compute(device="cpu", workers=2), label="nnunet"
+        )
+    finally:
+        close_client()
+    wanted = segment_file((spec, file))
+    for labels in found:
+        np.testing.assert_array_equal(labels, wanted)
 
 
 def change_json(name: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:

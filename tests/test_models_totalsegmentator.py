@@ -19,7 +19,8 @@ from scipy import ndimage
 from helpers import volumes
 from helpers.errors import SegfairError
 from helpers.models import ScanCase, check_model, describe_model, load_segmenter, make_spec
-from helpers.models.totalsegmentator_tasks import ARCHIVES, TASKS
+from helpers.models.checkpoints import TOTALSEGMENTATOR
+from helpers.models.totalsegmentator_tasks import TASKS
 from helpers.study import Study, load_study
 from tests import tiny_nnunet as tiny
 from tests.fake_totalsegmentator import write_network
@@ -113,7 +114,7 @@ def follow_recipe(root: Path, task: str, numbers: list[int], file: Path) -> np.n
         predictor = nnUNetPredictor(
             tile_step_size=0.8, use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False
         )
-        (folder,) = (root / ARCHIVES[number][1]).iterdir()
+        (folder,) = (root / TOTALSEGMENTATOR[number][1]).iterdir()
         predictor.initialize_from_trained_model_folder(str(folder), (0,))
         image = small.transpose(2, 1, 0)[None].astype(np.float32)
         labels = predictor.predict_single_npy_array(image, {"spacing": [target] * 3}, None, None, False)

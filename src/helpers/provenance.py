@@ -183,7 +183,10 @@ def _stamp_inputs(study: Study, stage: str) -> str:
                     study.table_folder / model.path.format(scan=row.scan, subject=row.subject)
                     for row in table.itertuples()
                 ]
-            if model.checkpoint is not None:
+            folder = getattr(model, "folder", None)
+            if folder is not None:
+                paths += sorted(path for path in study.resolve(folder).rglob("*") if path.is_file())
+            elif model.checkpoint is not None:
                 paths.append(study.resolve(model.checkpoint))
             elif model.path is None:  # it may use published weights
                 paths.append(choose_checkpoints_folder())

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from helpers.errors import SegfairError
+from helpers.models.archives import check_unpacked
 from helpers.models.checkpoints import CHECKPOINTS, check_published, explain_fetching, get_checkpoint, locate
 from helpers.models.torchvision_fix import import_segment_anything
 from helpers.storage import hash_file
@@ -124,8 +125,10 @@ def verify_checkpoint(name_or_path: str | Path) -> str:
     if str(name_or_path) in CHECKPOINTS:
         name = str(name_or_path)
         path = locate(name)
-        if not path.is_file():
+        if not path.exists():
             raise SegfairError(f"{name}: is not here: {explain_fetching(name)}")
+        if path.is_dir():
+            return check_unpacked(get_checkpoint(name))
         check_published(path, get_checkpoint(name))
         return f"{path}: is {name} as published (SHA-256 {get_checkpoint(name).sha256})"
     path = Path(name_or_path).expanduser()

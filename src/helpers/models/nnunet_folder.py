@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from helpers.errors import SegfairError
 from helpers.models.label_names import describe_organs, match_organs, resolve_organs, show_labels
@@ -77,8 +77,7 @@ def check(model: Model, study: Study) -> list[str]:
 
 def set_up(model: Model, study: Study) -> Setup:
     """Read a folder: its folds, and where the study's organs are among its labels."""
-    if not isinstance(model, NnunetModel):
-        raise TypeError(f"a section of nnunet is NnunetModel; got {type(model).__name__}")
+    model = cast(NnunetModel, model)  # the kind's own section, as the parameter file was read
     where = f"models.{model.name}"
     try:
         trained = read_trained(study.resolve(model.folder))

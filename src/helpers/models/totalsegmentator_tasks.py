@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from helpers.errors import SegfairError
+from helpers.models.checkpoints import TOTALSEGMENTATOR, explain_fetching
 from helpers.models.nnunet_folder import NnunetOptions, choose_organs, find_folds, hash_files, read_trained
 from helpers.models.protocol import Setup
 from helpers.parameters import Model, TotalSegmentatorModel
 from helpers.study import Study, choose_checkpoints_folder
 from helpers.vocabulary.words import list_words
-
-# Where `segfair checkpoints fetch` unpacks the archives, under the checkpoints folder.
-SUBFOLDER = "totalsegmentator"
-_RELEASES = "https://github.com/wasserth/TotalSegmentator/releases/download"
 
 
 def _pair(*names: str, first: str = "left") -> tuple[str, ...]:
@@ -99,18 +97,6 @@ TASKS = {
     "total_mr": Task(1.5, _MR_PARTS),
     "total_mr_fast": Task(3.0, {852: _MR}),
 }
-# The published archives, and the folder each unpacks to.
-ARCHIVES = {
-    291: ("v2.0.0-weights", "Dataset291_TotalSegmentator_part1_organs_1559subj"),
-    292: ("v2.0.0-weights", "Dataset292_TotalSegmentator_part2_vertebrae_1532subj"),
-    293: ("v2.0.0-weights", "Dataset293_TotalSegmentator_part3_cardiac_1559subj"),
-    294: ("v2.0.0-weights", "Dataset294_TotalSegmentator_part4_muscles_1559subj"),
-    295: ("v2.0.0-weights", "Dataset295_TotalSegmentator_part5_ribs_1559subj"),
-    297: ("v2.0.0-weights", "Dataset297_TotalSegmentator_total_3mm_1559subj"),
-    850: ("v2.5.0-weights", "Dataset850_TotalSegMRI_part1_organs_1088subj"),
-    851: ("v2.5.0-weights", "Dataset851_TotalSegMRI_part2_muscles_1088subj"),
-    852: ("v2.5.0-weights", "Dataset852_TotalSegMRI_total_3mm_1088subj"),
-}
 
 
 @dataclass(frozen=True)
@@ -119,17 +105,6 @@ class TotalSegmentatorOptions:
 
     spacing_mm: float
     networks: tuple[tuple[NnunetOptions, int], ...]  # each, and what is added to its ids
-
-
-def name_archive(number: int) -> str:
-    """Return what `segfair checkpoints fetch` calls a network's weights."""
-    return f"totalsegmentator_{number}"
-
-
-def find_archive_url(number: int) -> str:
-    """Return where a network's weights are published."""
-    release, folder = ARCHIVES[number]
-    return f"{_RELEASES}/{release}/{folder}.zip"
 
 
 def check(model: Model, study: Study) -> list[str]:
@@ -145,13 +120,12 @@ def check(model: Model, study: Study) -> list[str]:
 
 def set_up(model: Model, study: Study) -> Setup:
     """Find the networks that draw the study's organs, and no others."""
-    if not isinstance(model, TotalSegmentatorModel):
-        raise TypeError(f"a section of totalsegmentator is TotalSegmentatorModel; got {type(model).__name__}")
+    model = cast(TotalSegmentatorModel, model)  # the kind's own section, as the parameter file was read
     where = f"models.{model.name}"
     task = TASKS[model.variant or next(iter(TASKS))]
     organs, notes = choose_organs(model.organs, study, task.labels, where)
     wanted = {label for organ in organs.values() for label in organ.label_ids}
-    root = choose_checkpoints_folder() / SUBFOLDER if model.folder is None else study.resolve(model.folder)
+    root = choose_checkpoints_folder() / "totalsegmentator" if model.folder is None else study.resolve(model.folder)
     networks, files, offset = [], {}, 0
     for number, names in task.parts.items():
         if wanted & set(range(offset + 1, offset + len(names) + 1)):
@@ -170,12 +144,11 @@ def set_up(model: Model, study: Study) -> Setup:
 
 def _find_network(root: Path, number: int, names: tuple[str, ...]) -> Path:
     """Return the folder of a network's plans and folds, whose labels are those expected."""
-    published = ARCHIVES[number][1]
+    published = TOTALSEGMENTATOR[number][1]
     found = [root / published] if (root / published).is_dir() else sorted(root.glob(f"Dataset{number}_*"))
     if len(found) != 1:
         there = f"{root} holds {list_words(path.name for path in found)}" if found else f"{published} is not in {root}"
-        advice = f"run `segfair checkpoints fetch {name_archive(number)}`, or unpack {find_archive_url(number)} there"
-        raise SegfairError(f"{there}: {advice}")
+        raise SegfairError(f"{there}: {explain_fetching(f'totalsegmentator_{number}')}")
     folders = sorted(path.parent for path in found[0].glob("*__nnUNetPlans__3d_fullres/plans.json"))
     if len(folders) != 1:
         raise SegfairError(
