@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-checkpoints_app = typer.Typer(help="Published weights: list, fetch, verify.")
+checkpoints_app = typer.Typer(help="Published weights: list, fetch, verify. For SAT: embed.")
 app.add_typer(checkpoints_app, name="checkpoints")
 
 Params = Annotated[

@@ -21,7 +21,7 @@ SAFE_PACKAGES = ("dynamic_network_architectures.", "torch.nn.")
 
 
 @dataclass(frozen=True)
-class TrainedFolder:
+class PublishedFolder:
     """A trained network's files."""
 
     path: Path
@@ -34,7 +34,7 @@ class TrainedFolder:
         return {str(file.relative_to(self.path)): hash_checkpoint(file) for file in files}
 
 
-def read_folder(folder: Path) -> TrainedFolder:
+def read_folder(folder: Path) -> PublishedFolder:
     """Read a folder with plans.json and one fold.
 
     Raises
@@ -54,7 +54,7 @@ def read_folder(folder: Path) -> TrainedFolder:
         raise SegfairError(f"{checkpoints[0]} is damaged or cut short: download the model again")
     for configuration in plans.get("configurations", {}).values():
         _check_classes(configuration.get("architecture", {}))
-    return TrainedFolder(folder, plans, checkpoints[0])
+    return PublishedFolder(folder, plans, checkpoints[0])
 
 
 def read_json(path: Path) -> dict[str, Any]:
