@@ -1,6 +1,6 @@
 """nnU-Net over ten scans, files to files: ours against the official command, on the processor.
 
-    python tests/benchmarks/bench_nnunet.py [--scans 10] [--features 6 12 24]
+    python tests/benchmarks/bench_nnunet.py [--scans 10] [--shape 40 96 112] [--features 6 12 24]
 
 Each side is a process of its own, from its start to its last file; the masks are compared.
 Prints a Markdown table: seconds, processor seconds and the largest memory of all its processes.
@@ -31,10 +31,10 @@ from helpers.parameters import Organ
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests import tiny_nnunet as tiny
 
-SHAPE, SPACING_ZYX_MM = (40, 96, 112), (5.5, 3.0, 3.0)
+SPACING_ZYX_MM = (5.5, 3.0, 3.0)
 
 
-def make_inputs(folder: Path, scans: int, features: Sequence[int]) -> Path:
+def make_inputs(folder: Path, scans: int, shape: Sequence[int], features: Sequence[int]) -> Path:
     """Write a model of two folds and the scans; return the model's folder."""
     plans = tiny.make_plans()
     plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"] = list(features)
@@ -46,7 +46,7 @@ def make_inputs(folder: Path, scans: int, features: Sequence[int]) -> Path:
         states[f"fold_{fold}"] = network.state_dict()
     (folder / "images").mkdir()
     for number in range(scans):
-        image, _ = tiny.draw_body(np.random.default_rng(number), SHAPE, SPACING_ZYX_MM)
+        image, _ = tiny.draw_body(np.random.default_rng(number), shape, SPACING_ZYX_MM)
         stored = sitk.GetImageFromArray(image.astype(np.int16))
         stored.SetSpacing(SPACING_ZYX_MM[::-1])
         sitk.WriteImage(stored, str(folder / "images" / f"s{number:02d}_0000.nii.gz"))
@@ -108,6 +108,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scans", type=int, default=10)
+    parser.add_argument("--shape", type=int, nargs=3, default=[40, 96, 112], help="of a scan, z y x")
     parser.add_argument("--features", type=int, nargs=3, default=[6, 12, 24])
     parser.add_argument("--ours", nargs=3, type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -117,7 +118,7 @@ def main() -> None:
     official = Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        model = make_inputs(folder, chosen.scans, chosen.features)
+        model = make_inputs(folder, chosen.scans, chosen.shape, chosen.features)
         images, theirs, ours = (str(folder / name) for name in ("images", "theirs", "ours"))
         Path(ours).mkdir()
         one = measure([str(official), "-i", images, "-o", theirs, "-m", str(model), "-f", "0", "1", "-device", "cpu"])
@@ -129,7 +130,7 @@ def main() -> None:
     print("| what | s | processor s | peak memory, GB | times faster |\n|---|---|---|---|---|")
     for name, (seconds, spent, peak) in (("nnUNetv2_predict_from_modelfolder", one), ("ours", two)):
         print(f"| {name} | {seconds:.0f} | {spent:.0f} | {peak:.2f} | {one[0] / seconds:.1f} |")
-    size = " × ".join(map(str, SHAPE))
+    size = " × ".join(map(str, chosen.shape))
     print(
         f"\n{chosen.scans} scans of {size}, two folds, step 0.5, mirroring on two axes; network of "
         f"{', '.join(map(str, chosen.features))} features; masks equal: {sum(equal)} of {len(equal)}. "
