@@ -299,7 +299,7 @@ def _check_masks(found: Found, case: _Files, labels: LabelMap, reference: Grid) 
         try:
             path = find_mask(template, case.scan, case.subject)
             name = path.name
-            organs = case.organs[model]
+            organs = case.organs.get(model, case.cohort.organs)
             mask = read_label_map(path, organs, case.cohort.organ_ids(), midline_x_mm=labels.midline_x_mm)
             grid = get_grid(mask.image)
             if model in case.resampling:

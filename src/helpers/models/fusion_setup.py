@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from helpers.models.protocol import Setup
 from helpers.parameters import FusionModel, Model
@@ -29,8 +30,7 @@ class FusionOptions:
 
 def check(model: Model, study: Study) -> list[str]:
     """Name what is wrong with a fusion's keys."""
-    if not isinstance(model, FusionModel):
-        raise TypeError(f"a fusion's section is FusionModel; got {type(model).__name__}")
+    model = cast(FusionModel, model)
     where = f"models.{model.name}"
     problems = []
     others = {one.name: one for one in study.parameters.models if one.name != model.name}
@@ -57,8 +57,7 @@ def check(model: Model, study: Study) -> list[str]:
 
 def set_up(model: Model, study: Study) -> Setup:
     """Return what a fusion needs, and its rules in words."""
-    if not isinstance(model, FusionModel):
-        raise TypeError(f"a fusion's section is FusionModel; got {type(model).__name__}")
+    model = cast(FusionModel, model)
     needed = 2 if model.method == "mean" or model.tie is not None else _FEWEST
     folders = {name: study.prediction_path(name, "scan").parent for name in model.of}
     options = FusionOptions(tuple(model.of), folders, model.method, model.tie, needed)

@@ -24,7 +24,7 @@ from helpers.models.loading import describe_difference
 from helpers.models.nnunet_folder import (
     CHECKPOINT,
     NnunetOptions,
-    TrainedFolder,
+    TrainedNnunet,
     check_configuration,
     merge_configuration,
     read_trained,
@@ -44,7 +44,7 @@ _DECIDING_PLANS = ("transpose_forward", "image_reader_writer", "foreground_inten
 class Network:
     """A trained nnU-Net on its device."""
 
-    def __init__(self, trained: TrainedFolder, options: NnunetOptions, device: str) -> None:
+    def __init__(self, trained: TrainedNnunet, options: NnunetOptions, device: str) -> None:
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -320,7 +320,7 @@ def _squash(logits: np.ndarray) -> np.ndarray:
     return torch.sigmoid(torch.from_numpy(logits).float()).numpy()
 
 
-def _find_configuration(trained: TrainedFolder, checkpoints: Sequence[Mapping[str, Any]]) -> str:
+def _find_configuration(trained: TrainedNnunet, checkpoints: Sequence[Mapping[str, Any]]) -> str:
     """Return the configuration that checkpoints were trained in, having compared their plans."""
     arguments = [checkpoint["init_args"] for checkpoint in checkpoints]
     names = sorted({str(one["configuration"]) for one in arguments})
@@ -332,7 +332,7 @@ def _find_configuration(trained: TrainedFolder, checkpoints: Sequence[Mapping[st
     return names[0]
 
 
-def _compare_plans(trained: TrainedFolder, name: str, plans: Any, dataset: Any) -> None:
+def _compare_plans(trained: TrainedNnunet, name: str, plans: Any, dataset: Any) -> None:
     """Refuse plans and labels that differ from those a checkpoint was trained with."""
     advice = "put the plans.json and dataset.json of the checkpoint's own training beside it"
     if isinstance(plans, dict) and name in plans.get("configurations", {}):

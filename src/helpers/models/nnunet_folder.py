@@ -43,7 +43,7 @@ class NnunetOptions:
 
 
 @dataclass(frozen=True)
-class TrainedFolder:
+class TrainedNnunet:
     """What the JSON files of a trained network say."""
 
     path: Path
@@ -117,7 +117,7 @@ def choose_organs(
     return organs, notes
 
 
-def read_trained(folder: Path) -> TrainedFolder:
+def read_trained(folder: Path) -> TrainedNnunet:
     """Read plans.json and dataset.json, and refuse what cannot be run.
 
     Raises
@@ -159,7 +159,7 @@ def read_trained(folder: Path) -> TrainedFolder:
     configuration = folder.name.rpartition("__")[2]
     if configuration in plans["configurations"]:
         check_configuration(plans, configuration)
-    return TrainedFolder(folder, plans, dataset)
+    return TrainedNnunet(folder, plans, dataset)
 
 
 def check_configuration(plans: Mapping[str, Any], name: str) -> None:
