@@ -516,6 +516,26 @@ def test_too_little_memory_and_what_is_no_number_fail_the_scan_in_a_sentence(
     def run_out(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
+    slide = segmenter.network.predictor.predict_sliding_window_return_logits
+    tried: list[list[int]] = []
+
+    def run_out_with_large_tiles(data: torch.Tensor) -> torch.Tensor:
+        tried.append(list(segmenter.network.configuration.patch_size))
+        if len(tried) < 3:
+            run_out()
+        return slide(data)
+
+    whole = segmenter.segment(make_case(body[0])).labels
+    with monkeypatch.context() as patch:
+        patch.setattr(segmenter.network.predictor, "predict_sliding_window_return_logits", run_out_with_large_tiles)
+        found = segmenter.segment(make_case(body[0]))
+    trained = tried[0]
+    assert [int(np.prod(trained) / np.prod(tile)) for tile in tried] == [1, 2, 4]
+    assert found.remark.startswith("memory ran out: in tiles of ") and found.labels.any()
+    assert list(segmenter.network.configuration.patch_size) == trained
+    again = segmenter.segment(make_case(body[0]))
+    assert again.remark == ""
+    np.testing.assert_array_equal(again.labels, whole)
     monkeypatch.setattr(segmenter.network.predictor, "predict_sliding_window_return_logits", run_out)
     with pytest.raises(SegfairError, match="cpu has too little memory for this scan"):
         segment_axial(segmenter, body[0])

@@ -363,6 +363,7 @@ TABLES: dict[str, Table] = {
             "model scan status error seconds read_seconds encode_seconds decode_seconds write_seconds device",
             Column("precision", "text", "in which precision the model ran"),
             "batch slices prompts",
+            Column("remark", "text", "what a model had to do otherwise than meant, such as smaller tiles"),
             Column("dropped", "count", "components too small for a prompt"),
             Column(
                 "resampled", "flag", "whether the model's mask lay on another grid and was brought to the reference's"

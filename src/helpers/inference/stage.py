@@ -185,7 +185,7 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
                 result = _record_failure(job, result)
             records[job.scan] = {**result, "reused": False}
         in_order = [records[scan] for scan in cohort["scan"]]
-        table = pd.DataFrame([{"model": model.name, "resampled": False, **record} for record in in_order])
+        table = pd.DataFrame([{"model": model.name, "resampled": False, "remark": "", **record} for record in in_order])
         types = TABLES["inference"].dtypes
         table = table.reindex(columns=list(types)).astype(types)
         rows = [
@@ -349,6 +349,7 @@ def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
         "device": segmenter.device,
         "precision": segmenter.precision,
         "batch": result.batch,
+        "remark": result.remark,
         "slices": result.slices,
         "prompts": result.prompts,
         "dropped": sum(prompts.dropped for prompts in case.prompts.values()),

@@ -87,6 +87,7 @@ class Network:
         self.precision = "float16" if device.startswith("cuda") else "float32"
         self.heads = self.predictor.label_manager.regions_class_order
         self.has_regions = self.predictor.label_manager.has_regions
+        self.remark = ""  # of the scan before: what had to be done otherwise than in training
 
     def predict(self, image: np.ndarray, spacing_zyx_mm: Sequence[float]) -> np.ndarray:
         """Return the label map of one image, with the network's own ids.
@@ -157,6 +158,7 @@ class Network:
         self, image: np.ndarray, spacing_zyx_mm: Sequence[float], channels: Mapping[str, Sequence[int]]
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         properties: dict[str, Any] = {"spacing": [float(value) for value in spacing_zyx_mm]}
+        self.remark = ""
         preprocessor = self.configuration.preprocessor_class(verbose=False)
         with _explain_memory(self.predictor.device):
             data, _, properties = preprocessor.run_case_npy(
@@ -167,11 +169,42 @@ class Network:
                 self.configuration,
                 self.predictor.dataset_json,
             )
-            logits = self.predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu()
+            logits = self._slide(torch.from_numpy(data))
             labels, found = self._decide(logits, properties, channels)
         return self._uncrop(labels, properties), {
             organ: self._uncrop(value, properties) for organ, value in found.items()
         }
+
+    def _slide(self, data: torch.Tensor) -> torch.Tensor:
+        """Return the logits of a preprocessed image, (classes, …), in tiles that fit into memory.
+
+        Where those of the training do not, they are halved along their longest side, this scan
+        alone; :attr:`remark` says so, for the masks may differ where tiles meet.
+        """
+        settings = self.configuration.configuration
+        trained = settings["patch_size"]
+        try:
+            while True:
+                try:
+                    logits = self.predictor.predict_logits_from_preprocessed_data(data).cpu()
+                except (MemoryError, RuntimeError) as error:
+                    smaller = _halve(settings["patch_size"], self._strides)
+                    if smaller is None or not _is_memory(error):
+                        raise
+                    settings["patch_size"] = smaller
+                    continue
+                if settings["patch_size"] != trained:
+                    sides = (" × ".join(map(str, tile)) for tile in (settings["patch_size"], trained))
+                    self.remark = "memory ran out: in tiles of {} voxels in place of {}".format(*sides)
+                return logits
+        finally:
+            settings["patch_size"] = trained
+
+    @property
+    def _strides(self) -> list[int]:
+        """What each side of a tile must be a multiple of: the product of the network's strides."""
+        strides = self.configuration.network_arch_init_kwargs["strides"]
+        return [int(product) for product in np.prod(np.atleast_2d(strides), axis=0)]
 
     def _decide(
         self, logits: torch.Tensor, properties: Mapping[str, Any], channels: Mapping[str, Sequence[int]]
@@ -269,7 +302,8 @@ class NnunetSegmenter:
             name: _keep_side(turn_back(value, grid), self.spec.organs[name], case) for name, value in found.items()
         }
         seconds = time.monotonic() - began
-        return Segmentation(drawn, len(drawn), 0, encode_seconds=seconds, probabilities=probabilities)
+        remark = self.network.remark
+        return Segmentation(drawn, len(drawn), 0, encode_seconds=seconds, probabilities=probabilities, remark=remark)
 
 
 def load(spec: Spec) -> NnunetSegmenter:
@@ -350,13 +384,27 @@ def _compare_plans(trained: TrainedNnunet, name: str, plans: Any, dataset: Any) 
         )
 
 
+def _is_memory(error: Exception) -> bool:
+    """Return whether memory ran out, on the processor or a card."""
+    return isinstance(error, MemoryError) or "memory" in str(error)
+
+
+def _halve(tile: Sequence[int], strides: Sequence[int]) -> list[int] | None:
+    """Return a tile of half the longest side, a multiple of its stride; None for the smallest."""
+    longest = max(range(len(tile)), key=lambda axis: tile[axis])
+    side = int(tile[longest]) // 2 // strides[longest] * strides[longest]
+    if side < 2 * strides[longest]:  # the coarsest level keeps two places to normalise over
+        return None
+    return [side if axis == longest else int(size) for axis, size in enumerate(tile)]
+
+
 @contextlib.contextmanager
 def _explain_memory(device: torch.device) -> Iterator[None]:
     """Turn a memory that does not suffice into a sentence; anything else passes."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
+        if not _is_memory(error):
             raise
         raise SegfairError(
             f"{device} has too little memory for this scan: use fewer compute.workers, a larger machine, or "

@@ -36,7 +36,8 @@ class TotalSegmentatorSegmenter:
         seen = turn(get_image(case), case, "RAS")
         labels = turn_back(self._predict(sitk.GetArrayFromImage(seen), seen.GetSpacing()), volumes.get_grid(seen))
         drawn = volumes.relabel(labels, case.grid, self.spec.organs, case.organ_ids, midline_x_mm=case.midline_x_mm)
-        return Segmentation(drawn, len(drawn), 0, encode_seconds=time.monotonic() - began)
+        remark = "; ".join(dict.fromkeys(network.remark for network, _ in self.networks if network.remark))
+        return Segmentation(drawn, len(drawn), 0, encode_seconds=time.monotonic() - began, remark=remark)
 
     def _predict(self, array: np.ndarray, spacing_xyz_mm: tuple[float, ...]) -> np.ndarray:
         """Return the task's labels of an image in the order RAS, both (z, y, x).
