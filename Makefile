@@ -61,8 +61,9 @@ calibrate: $(INSTALLED)  ## Audit the audit with planted cohorts; writes docs/va
 
 bench: bench-metrics bench-fairness bench-spatial bench-inference  ## Run every benchmark (docs/benchmarks.md keeps the last output)
 
-bench-inference: $(INSTALLED)  ## SAM over a volume against the official loop (about 25 minutes without a GPU)
+bench-inference: $(INSTALLED)  ## SAM and nnU-Net against their official loops (about 30 minutes without a GPU)
 	@$(BIN)/python tests/benchmarks/bench_inference.py
+	@$(BIN)/python tests/benchmarks/bench_nnunet.py
 
 bench-metrics: $(INSTALLED)  ## Mask metrics against the field's packages
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,benchmark]'

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.tiny_nnunet import tiny_nnunet  # noqa: F401
 from tests.visiting import FLAGS
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -42,7 +42,7 @@ def make_parameters(**changes: Any) -> dict[str, Any]:
         },
         "models": [
             {"name": "sam_demo", "kind": "sam_demo", "prompt": {"type": "box", "jitter": 0.05}},
-            {"name": "annotator", "kind": "precomputed", "path": "annotator/{scan}.nii.gz"},
+            {"name": "annotator", "kind": "precomputed", "path": "annotator/{scan}.nii.gz", "prompted": True},
         ],
     } | changes
 

@@ -114,9 +114,11 @@ def test_report_is_written_even_where_it_cannot_be_printed(tmp_path, monkeypatch
 
 def test_checkpoints_are_listed(tmp_path, monkeypatch):
     monkeypatch.setenv("SEGFAIR_CHECKPOINTS", str(tmp_path / "none"))
+    from helpers.models.checkpoints import CHECKPOINTS
+
     done = segfair("checkpoints")
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == list(CHECKPOINTS)
     assert all("not here" in line and "https://" in line for line in done.stdout.splitlines())
 
 

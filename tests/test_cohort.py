@@ -14,7 +14,10 @@ from helpers import cohort
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.reasons import name_kinds
 from helpers.errors import SegfairError, StageError
+from helpers.inference import run_inference
+from helpers.models import check_model, list_templates
 from helpers.parameters import Attribute
+from helpers.provenance import stage_is_current
 from helpers.study import load_study
 
 SHAPE = (7, 8, 9)
@@ -39,7 +42,7 @@ class Project:
 
     def add(self, name: str, *, mask=None, origin=(0.0, 0.0, 0.0), **values) -> None:
         save(self.mask if mask is None else mask, self.folder / "masks" / f"{name}.nii.gz", origin)
-        save(np.zeros(SHAPE, np.int16), self.folder / "images" / f"{name}.nii.gz")
+        save(np.where(self.mask > 0, 50, -1000).astype(np.int16), self.folder / "images" / f"{name}.nii.gz")
         row = {
             "subject": name,
             "scan": name,
@@ -123,7 +126,7 @@ def corrupt(path) -> None:
         (lambda p: p.add("x", reference=None), "reference is missing"),
         (
             lambda p: p.add("x", origin=(10.0, 0.0, 0.0)),
-            "the image lies on another grid than the reference (origin (0, 0, 0) against (10, 0, 0))",
+            "another grid than the reference (origin (0, 0, 0) against (10, 0, 0); up to 10 mm apart)",
         ),
         (
             lambda p: p.add("x", mask=np.zeros((7, 8, 10), np.uint8) + 1),
@@ -139,6 +142,7 @@ def corrupt(path) -> None:
         ),
         (lambda p: p.add("x", mask=np.stack([p.mask, p.mask])), "must be a 3D image"),
         (lambda p: p.add("x", scan="../x"), "cannot be a file name"),
+        (lambda p: p.add("x", scan="series" * 40), "cannot be a file name: use up to 200 letters"),
     ],
 )
 def test_each_fault_leaves_one_scan_out_with_its_reason_and_the_others_in(project, damage, expected):
@@ -309,9 +313,9 @@ def test_numbers_in_a_typed_table_are_mapped_like_words(project, tmp_path):
 def test_rows_longer_than_the_header_are_refused(project, tmp_path):
     text = pd.DataFrame(project.rows).to_csv(index=False).splitlines()
     (tmp_path / "shifted.csv").write_text(
-        "\n".join([text[0], *(line + "," for line in text[1:])]) + "\n", encoding="utf-8"
+        "\n".join([text[0], *(line + ",more" for line in text[1:])]) + "\n", encoding="utf-8"
     )
-    with pytest.raises(SegfairError, match="more fields than its header"):
+    with pytest.raises(SegfairError, match="more values than its header"):
         project.build(name="shifted.csv")
     (tmp_path / "twice.csv").write_text("subject,sex,sex \na,female,male\n", encoding="utf-8")
     with pytest.raises(SegfairError, match="two columns named 'sex'"):
@@ -466,7 +470,8 @@ def test_check_looks_for_every_ready_made_mask(project):
         save(project.mask, project.folder / "ours" / f"{name}.nii.gz")
         save((project.mask == 1).astype(np.uint8), project.folder / "folders" / name / "liver.nii.gz")
     assert check_masks(project, "ours/{scan}.nii.gz") == []
-    assert check_masks(project, "folders/{subject}") == []
+    (problem,) = check_masks(project, "folders/{subject}")
+    assert problem.endswith("holds none of the masks that cohort.organs names"), "organs by label alone"
     save(project.mask.astype(np.float32), project.folder / "ours" / "a.nii.gz")
     flipped = sitk.DICOMOrient(sitk.ReadImage(str(project.folder / "ours" / "b.nii.gz")), "RAS")
     sitk.WriteImage(flipped, str(project.folder / "ours" / "b.nii.gz"))
@@ -625,3 +630,191 @@ def test_totalsegmentator_meta_is_joined_by_id(tmp_path, project):
     (tmp_path / "ts" / "meta.csv").write_text("id;age\ns0001;70\n", encoding="utf-8")
     with pytest.raises(SegfairError, match="has no column image_id or gender"):
         project.build(**overrides)
+
+
+def test_an_image_that_run_could_not_read_is_out_by_check_already(project):
+    project.add("x")
+    corrupt(project.folder / "images" / "x.nii.gz")
+    (problem,) = cohort.check_cohort(project.load()).problems
+    assert problem.startswith("scan 'x' (row 3) would be left out: image x.nii.gz: cannot be read, it may be truncated")
+
+
+def test_grey_values_are_remarked_on_by_check_and_by_01(project):
+    for name, image in (("x", project.mask + 1024.0), ("y", project.mask * 0), ("z", project.mask / 1.0)):
+        project.add(name)
+        save(image.astype(np.float32 if name == "z" else np.int16), project.folder / "images" / f"{name}.nii.gz")
+    study = project.load()
+    shifted = "the image is called CT and is not in Hounsfield units (air −1000, water 0)"
+    found = cohort.check_cohort(study)
+    assert found.problems == []
+    assert f"2 scans ('x', 'z'): {shifted}" in found.remarks
+    assert "scan 'y' (row 4): the image is of one grey throughout" in found.remarks
+    built = cohort.build_cohort(study)
+    assert f"2 scans: {shifted}" in built.notes and "1 scan: the image is of one grey throughout" in built.notes
+    assert built.table["note"].tolist()[2] == shifted and built.table["included"].all()
+
+
+def test_ready_made_masks_are_read_as_inference_reads_them(project):
+    for name in "ab":
+        for organ, label in (("liver", 1), ("spleen", 2)):
+            save((project.mask == label).astype(np.uint8), project.folder / "ours" / name / f"{organ}.nii.gz")
+        save(np.ones((3, 3, 3), np.uint8), project.folder / "ours" / name / "body.nii.gz")  # no organ's
+        (project.folder / "ours" / name / "._liver.nii.gz").write_bytes(b"\0\5\26\7")
+    organs = {organ: {"files": [organ], "labels": [place]} for place, organ in enumerate(("liver", "spleen"), start=1)}
+    study = project.load(**{"cohort.organs": organs})
+    masks = {"ours": str(project.folder / "ours/{scan}")}
+    assert cohort.check_cohort(study, masks).problems == []
+    save(project.mask * 0.3 + 0.01, project.folder / "ours" / "a" / "liver.nii.gz")
+    corrupt(project.folder / "ours" / "b" / "spleen.nii.gz")
+    fractions, damaged = cohort.check_cohort(study, masks).problems
+    assert "scan 'a' (row 1) would count as failed: liver.nii.gz: the mask of one organ must hold two" in fractions
+    assert "scan 'b' (row 2) would count as failed: spleen.nii.gz: cannot be read, it may be truncated" in damaged
+
+
+def test_links_and_odd_paths_cost_one_scan_at_most(project):
+    store = project.folder / "store"
+    store.mkdir()
+    for number, place in enumerate(("masks/a.nii.gz", "images/a.nii.gz")):
+        (project.folder / place).rename(store / f"{number}f00")
+        (project.folder / place).symlink_to(store / f"{number}f00")
+    for name, reference in (
+        ("loop", "masks/loop.nii.gz"),
+        ("long", f"masks/{'long' * 100}.nii.gz"),
+        ("dots", " ./masks/../masks//dots.nii.gz "),
+        ("windows", "masks\\windows.nii.gz"),
+        ("decomposed", "masks/\u00e4.nii.gz"),
+    ):
+        project.add(name, reference=reference)
+    (project.folder / "masks" / "decomposed.nii.gz").rename(project.folder / "masks" / "a\u0308.nii.gz")
+    (project.folder / "masks" / "loop.nii.gz").unlink()
+    (project.folder / "masks" / "loop.nii.gz").symlink_to("loop.nii.gz")
+    table = project.build().table.set_index("scan")
+    assert table.index[~table["included"]].tolist() == ["loop", "long"]
+    assert table.loc["loop", "reason"].endswith(
+        "masks/loop.nii.gz: no such file: correct its path in the participants table"
+    )
+    assert table.loc["a", "reference"] == str(project.folder / "masks" / "a.nii.gz")
+
+
+def test_a_linked_table_and_a_linked_parameter_file_lie_where_their_links_do(project):
+    study = project.load()
+    (project.folder / "store").mkdir()
+    for file in ("people.csv", "tiny.yaml"):
+        (project.folder / file).rename(project.folder / "store" / "f00")
+        (project.folder / "store" / "f00").rename(project.folder / "store" / f"{file}00")
+        (project.folder / file).symlink_to(f"store/{file}00")
+    again = load_study(project.folder / "tiny.yaml")
+    assert again.root == study.root and cohort.build_cohort(again).table["included"].all()
+
+
+def test_braces_are_filled_in_the_models_own_path_alone(project, monkeypatch):
+    inside = project.folder / "export {final} {scan}"
+    monkeypatch.setenv("PLACE", str(inside))
+    for name in "ab":
+        save(project.mask, inside / "ours {x}" / f"{name}.nii.gz")
+    pd.DataFrame(project.rows).to_csv(inside / "people.csv", index=False)
+    (inside / "masks").symlink_to(project.folder / "masks")
+    (inside / "images").symlink_to(project.folder / "images")
+    for path in ("ours {x}/{scan}.nii.gz", "${PLACE}/ours {x}/{subject}.nii.gz"):
+        study = project.load(
+            name=inside.name + "/people.csv", models=[{"name": "ours", "kind": "precomputed", "path": path}]
+        )
+        assert check_model(study.parameters.models[0], study) == []
+        assert cohort.check_cohort(study, list_templates(study)).problems == []
+        cohort.build_cohort(study)
+        found = run_inference(study)
+        assert found["status"].tolist() == ["ok", "ok"]
+        assert stage_is_current(study, "02_inference") is False, "the masks are stamped without a fault"
+    study = project.load(models=[{"name": "ours", "kind": "precomputed", "path": "ours/{scan:>9}.nii.gz"}])
+    (problem,) = check_model(study.parameters.models[0], study)
+    assert "must hold {scan} or {subject}, else every scan gets the same mask" in problem
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda text: text.replace("female", "Größe").encode("cp1252"), "is not UTF-8 text: save it as UTF-8"),
+        (lambda text: text.encode("utf-16"), "is not UTF-8 text: save it as UTF-8"),
+        (lambda text: text.encode("utf-16-le"), "is not UTF-8 text: save it as UTF-8"),
+        (lambda text: b"Export of 2 March\n\n" + text.encode(), r"it has Export of 2 March \(line 1\): map it"),
+        (lambda text: b"sep=,\n" + text.upper().encode(), r"it has SUBJECT, .* \(line 2\): map it"),
+        (lambda text: text.replace("bmi", "age").encode(), "two columns named 'age': rename one of them"),
+        (lambda text: text.replace("bmi", " age ").encode(), "two columns named 'age'"),
+        (lambda text: (text + '"open').encode(), "cannot be read"),
+    ],
+)
+def test_a_text_table_that_cannot_be_used_is_told_in_words(project, change, told):
+    study = project.load()
+    path = project.folder / "people.csv"
+    path.write_bytes(change(path.read_text("utf-8")))
+    with pytest.raises(SegfairError, match=told):
+        cohort.build_cohort(study)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: b"sep=;\r\n" + text.replace(",", ";").replace("\n", "\r\n").encode(),
+        lambda text: b"SEP=\t\n" + text.replace(",", "\t").encode(),
+        lambda text: text.replace("\n", "\r").encode(),
+        lambda text: text.replace("\n", ",\n").encode(),
+        lambda text: (text + ",,,,,,,\n\n").encode("utf-8-sig"),
+        lambda text: ("\n" + text).encode(),
+    ],
+)
+def test_text_tables_of_spreadsheets_are_read(project, change):
+    study = project.load()
+    path = project.folder / "people.csv"
+    path.write_bytes(change(path.read_text("utf-8")))
+    table = cohort.build_cohort(study).table
+    assert table["included"].tolist() == [True, True] and table["bmi"].tolist() == [24, 31]
+
+
+def test_typed_tables_are_read_as_text(project, tmp_path):
+    table = pd.DataFrame(project.rows)
+    table["sex"] = pd.Categorical(["F", "M"], categories=["F", "M", "X"])
+    table["bmi"] = np.array([24.3, 31.0], np.float32)
+    table["age"] = pd.array([50, None], dtype="Int64")
+    table["contrast"] = pd.array([True, None], dtype="boolean")
+    table.set_index("subject").to_parquet(tmp_path / "typed.parquet")
+    attributes = {"sex": {"categories": ["female", "male"]}, "contrast": {"categories": ["True", "False"]}}
+    built = project.build(
+        name="typed.parquet",
+        **{"cohort.attributes": attributes, "cohort.values": {"sex": {"F": "female", "M": "male"}}},
+    )
+    assert built.table["group_sex"].tolist() == ["female", "male"]
+    assert built.table["bmi"].tolist() == [24.3, 31.0] and built.table["age"].isna().tolist() == [False, True]
+    assert built.table["contrast"].tolist()[0] == "True" and built.table["subject"].tolist() == ["a", "b"]
+
+
+def test_a_workbooks_coloured_rows_are_nobody_and_its_first_sheet_is_named(project, tmp_path):
+    from openpyxl import Workbook
+    from openpyxl.styles import PatternFill
+
+    rows = pd.DataFrame(project.rows)
+    book = Workbook()
+    book.active.append(list(rows.columns))
+    for row in rows.to_numpy(object):
+        book.active.append(list(row))
+    for number in range(1, 40):
+        for column in range(1, 15):
+            book.active.cell(number, column).fill = PatternFill("solid", fgColor="FFFF00")
+    book.save(tmp_path / "people.xlsx")
+    assert project.build(name="people.xlsx").table["included"].tolist() == [True, True]
+    book.create_sheet("{Notes}", 0).append(["Please read me"])
+    book.save(tmp_path / "notes.xlsx")
+    with pytest.raises(
+        SegfairError, match=r"has no rows below its header \(row 1 of '\{Notes\}', the first of several sheets\)"
+    ):
+        project.build(name="notes.xlsx")
+    book["{Notes}"].append(["first"])
+    book.save(tmp_path / "more.xlsx")
+    with pytest.raises(
+        SegfairError, match=r"it has Please read me \(row 1 of '\{Notes\}', the first of several sheets\): map it"
+    ):
+        project.build(name="more.xlsx")
+    book["{Notes}"].insert_rows(1)
+    book["{Notes}"]["A1"], book["{Notes}"]["B1"] = "age", "age"
+    book.save(tmp_path / "twice.xlsx")
+    with pytest.raises(SegfairError, match="two columns named 'age'"):
+        project.build(name="twice.xlsx")

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from helpers import compute as compute_module
 from helpers.compute import CaseFailure, close_client, map_cases
 from helpers.errors import SegfairError
 from helpers.parameters import Compute
@@ -66,6 +67,33 @@ def test_a_killed_worker_costs_its_case_alone():
         close_client()
     assert isinstance(results[1], CaseFailure) and "did not survive" in results[1].error
     assert isinstance(results[0], int) and isinstance(results[2], int)
+
+
+def tell_card(number: int) -> tuple[int, str]:
+    time.sleep(0.2)  # long enough for every worker to get some
+    return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+def test_every_process_sees_one_card():
+    options = {"ids": list("abcdef"), "compute": Compute(), "label": "x", "cards": ["2", "GPU-5f3a"]}
+    try:
+        first = set(map_cases(tell_card, range(6), **options))
+        compute_module._client.restart()  # as workers are that died
+        later = set(map_cases(tell_card, range(6), **options))
+    finally:
+        close_client()
+    assert first.isdisjoint(later)
+    assert sorted(card for _, card in first) == sorted(card for _, card in later) == ["2", "GPU-5f3a"]
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") not in ("2", "GPU-5f3a")
+
+
+@pytest.mark.parametrize(
+    ("settings", "cards", "workers"),
+    [({}, [], 16), ({}, ["0", "1"], 2), ({"workers": 4}, ["0", "1"], 4), ({"workers": 0}, ["0"], 0)],
+)
+def test_a_process_per_card_else_per_core(monkeypatch, settings, cards, workers):
+    monkeypatch.setattr(compute_module, "count_cores", lambda: 16)
+    assert compute_module.count_workers(Compute(**settings), cards) == workers
 
 
 def test_an_existing_scheduler_is_used():

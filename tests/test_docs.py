@@ -24,6 +24,7 @@ DOCUMENTS = (
     "docs/DESIGN.md",
     "docs/METHODS.md",
     "docs/YOUR_DATA.md",
+    "docs/MODELS.md",
     "docs/CLUSTER.md",
 )
 
@@ -57,12 +58,13 @@ def test_the_walk_through_of_your_data(repository, tmp_path, table, image):
     )
     mask = np.zeros((5, 8, 9), np.uint8)
     mask[1:4, 2:6, 2:4], mask[1:4, 2:6, 6:8] = 1, 2
+    greys = np.where(mask > 0, 50, -1000).astype(np.int16)
     for name in ("p001", "p002"):
         save(mask, tmp_path / "mine" / "masks" / f"{name}.nii.gz")
         if table == 0:
-            save(np.zeros(mask.shape, np.int16), tmp_path / "mine" / image.format(name))
+            save(greys, tmp_path / "mine" / image.format(name))
         else:
-            scan = sitk.GetImageFromArray(np.zeros(mask.shape, np.int16))
+            scan = sitk.GetImageFromArray(greys)
             scan.SetSpacing((0.8, 0.9, 2.5))
             write_series(scan, tmp_path / "mine" / image.format(name))
             stored = sitk.GetImageFromArray(mask)
@@ -103,7 +105,8 @@ def test_modules_commands_and_files_exist(repository, name):
 # Modules whose sentences a user meets on the way from files to a report, and calls in them that add
 # a sentence.
 USED = (
-    "parameters.py",
+    "parameters/*.py",
+    "programs.py",
     "study.py",
     "storage.py",
     "volumes/*.py",
@@ -123,6 +126,9 @@ NOT_MET = (
     "the mask does not fit the scan's grid",
     "medsam needs a checkpoint",
     "sam needs a checkpoint",
+    "sat needs a checkpoint",
+    "sam2 needs a checkpoint",
+    "a section of ",
     "organ must be one of",
     "step must lie below",
     "was made by another recipe",

@@ -218,6 +218,24 @@ def test_an_adjusted_gap_lets_go_of_what_the_confounder_explains():
     assert with_bmi["adjusted_low"] < 0 < with_bmi["adjusted_high"]
 
 
+@pytest.mark.parametrize("convert", [lambda age: np.round(12 * age), lambda age: 2024 - np.round(age)])
+def test_what_is_the_attribute_in_other_units_is_not_held_equal(convert):
+    """Age in months, or the year of birth, would leave nothing of age but its rounding."""
+    metrics, cohort = make_confounded(3)
+    cohort = cohort.assign(again=convert(cohort["age"]))
+    settings = Fairness(metrics=["dice"], min_group=10, bootstrap=300)
+    found = fairness.run_audit(metrics, cohort, settings, ["age", "sex"], 1, confounders=["again", "bmi"])
+    without = fairness.run_audit(metrics, cohort, settings, ["age", "sex"], 1, confounders=["bmi"])
+    told = found.adjusted_notes.set_index("attribute")
+    assert told.loc["age", "covariates"] == "sex; bmi"
+    assert "again" not in set(found.balance.query("attribute == 'age'")["covariate"])
+    assert told.loc["age", "dropped"].startswith("again: orders people as age does (rank correlation ")
+    assert found.disparity["adjusted_gap"][0] == without.disparity["adjusted_gap"][0]
+    assert "again" in told.loc["sex", "covariates"] + told.loc["sex", "dropped"], "of sex it says nothing"
+    [note] = [note for note in found.notes if "again" in note]
+    assert note.startswith("not held equal when groups by age are compared: again: orders people as age does")
+
+
 def test_an_unknown_confounder_is_said_once():
     metrics, cohort = make_six()
     found = fairness.run_audit(metrics, cohort, SIX, ["sex"], 1, confounders=["scanner"])

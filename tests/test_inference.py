@@ -19,9 +19,10 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from helpers import inference, models, volumes
-from helpers.compute import close_client
+from helpers import compute, inference, models, performance, volumes
+from helpers.compute import CaseFailure, close_client, count_workers
 from helpers.errors import SegfairError, StageError
+from helpers.inference import stage
 from helpers.study import Study, load_study
 
 SPACING = (2.0, 2.0, 5.0)  # (x, y, z)
@@ -328,6 +329,51 @@ def test_local_processes_give_the_same_predictions(make_study: MakeStudy) -> Non
         )
 
 
+@pytest.mark.parametrize(
+    ("device", "models_named", "workers"),
+    [
+        ("auto", {"ellipse": (16, [], 1), "demo": (2, ["0", "1"], 8)}, "cores"),
+        ("cpu", {"ellipse": (16, [], 1), "demo": (16, [], 1)}, "cores"),
+        ("cuda:1", {"ellipse": (16, [], 1), "demo": (1, [], 1)}, "cores"),
+        ("auto", {"ellipse": (3, [], 1), "demo": (3, ["0", "1"], 5)}, 3),
+    ],
+)
+def test_a_card_gets_one_process_and_models_without_one_all_cores(
+    make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch, device: str, models_named: dict, workers: object
+) -> None:
+    import torch
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # two cards stand in the machine
+    monkeypatch.setattr(compute, "count_cores", lambda: 16)
+    monkeypatch.setattr(stage, "count_cores", lambda: 16)
+    seen = {}
+
+    def map_cases(function, jobs, *, compute, cards, label, **_):
+        seen[label] = (count_workers(compute, cards), list(cards), jobs[0].spec.threads)
+        return [CaseFailure(str(job.number), "not run") for job in jobs]
+
+    monkeypatch.setattr(stage, "map_cases", map_cases)
+    study = make_study([ELLIPSE, DEMO], **{"compute.workers": workers, "compute.device": device})
+    inference.run_inference(study)
+    assert seen == models_named
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "cards"),
+    [(None, 2, ["0", "1"]), ("3, 5", 2, ["3", "5"]), ("MIG-1,x", 1, ["MIG-1"]), ("-1", 0, []), ("", 0, [])],
+)
+def test_cards_are_those_that_this_process_sees(monkeypatch, visible, count, cards) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert models.list_cards("auto") == models.list_cards("cuda") == cards
+    assert models.list_cards("cpu") == models.list_cards("cuda:1") == []
+
+
 def test_hash_checkpoints_names_models_with_weights(make_study: MakeStudy) -> None:
     study = make_study([DEMO, ELLIPSE])
     hashes = inference.hash_checkpoints(study)
@@ -619,3 +665,65 @@ def test_a_long_scan_stays_below_three_gigabytes(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", run, str(path)], capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) < 3 * 2**20  # kilobytes
+
+
+def test_a_models_own_labels_are_read_and_organs_it_lacks_are_not_missed(make_study, tmp_path):
+    """What a model does not draw is no Dice of 0."""
+    own = (draw_labels() == 1) * np.uint16(5)
+    for scan in ("a1", "b2", "c3"):
+        write_image(own, tmp_path / "data" / "masks" / f"{scan}.nii.gz")
+    study = make_study([MASKS | {"organs": {"liver": {"labels": [5]}}}])
+    assert models.describe_model(study.parameters.models[0], study) == [
+        "models.masks: spleen: not among its organs, so not drawn by it and not scored"
+    ]
+    inference.run_inference(study)
+    organs = inference.read_organs(study).set_index("organ")
+    assert organs.loc["liver", "dice"].tolist() == [1.0, 1.0, 1.0]
+    assert organs.loc["spleen", "dice"].isna().all()
+    assert set(organs.loc["spleen", "not_drawn"]) == {"the model does not draw this organ"}
+    metrics = performance.measure_performance(study).set_index("organ")
+    assert set(metrics.loc["spleen", "status"]) == {"not_drawn"}
+    assert metrics.loc["spleen", "dice"].isna().all()
+    assert set(metrics.loc["liver", "status"]) == {"ok"}
+
+
+def test_an_organ_without_a_file_in_a_folder_of_masks_is_not_drawn(make_study, tmp_path):
+    """One person's folder lacks the spleen's file: that is no missed spleen."""
+    for scan in ("a1", "b2", "c3"):
+        folder = tmp_path / "data" / "masks" / scan
+        write_image((draw_labels() == 1).astype(np.uint8), folder / "liver.nii.gz")
+        if scan != "b2":
+            write_image((draw_labels() == 2).astype(np.uint8), folder / "spleen.nii.gz")
+    places = {"liver": {"files": ["liver"]}, "spleen": {"files": ["spleen"]}}
+    study = make_study([MASKS | {"path": "masks/{scan}", "organs": places}])
+    inference.run_inference(study)
+    metrics = performance.measure_performance(study).set_index(["scan", "organ"])
+    assert metrics.loc[("b2", "spleen"), ["status", "error"]].tolist() == [
+        "not_drawn",
+        "the folder has no mask file of it",
+    ]
+    assert metrics["dice"].drop(("b2", "spleen")).eq(1.0).all()
+
+
+def test_labels_of_a_model_that_has_none_of_its_own_are_refused(make_study):
+    for kind, organ, said in (
+        ("prompt_only", {"labels": [5]}, "prompt_only has no labels of its own: remove the key"),
+        ("precomputed", {"labels": ["liver"]}, "must be ids, which label maps hold; got liver"),
+    ):
+        study = make_study([MASKS | {"kind": kind, "organs": {"liver": organ}}])
+        assert any(said in problem for problem in models.check_model(study.parameters.models[0], study))
+
+
+def test_scans_a_model_was_trained_on_are_left_out_of_its_scores(make_study, tmp_path):
+    for scan in ("a1", "b2", "c3"):
+        write_image(draw_labels(), tmp_path / "data" / "masks" / f"{scan}.nii.gz")
+    (tmp_path / "seen.txt").write_text("a1\n\nelsewhere\n", encoding="utf-8")
+    study = make_study([MASKS | {"trained_on_scans": str(tmp_path / "seen.txt")}, {**MASKS, "name": "other"}])
+    inference.run_inference(study)
+    metrics = performance.measure_performance(study).set_index(["model", "scan"])
+    assert set(metrics.loc[("masks", "a1"), "status"]) == {"trained_on"}
+    assert metrics.loc[("masks", "a1"), "dice"].isna().all()
+    assert metrics.loc[("masks", "b2"), "dice"].eq(1.0).all() and metrics.loc[("other", "a1"), "dice"].eq(1.0).all()
+    gone = make_study([MASKS | {"trained_on_scans": "nowhere.txt"}])
+    (problem,) = models.check_model(gone.parameters.models[0], gone)
+    assert problem == ("models.masks.trained_on_scans: nowhere.txt cannot be read: give a text file, one scan per line")

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
+import json
 import os
 import pickle
 import re
+import shutil
 import ssl
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +34,7 @@ from helpers.models import download, loading
 from helpers.models.checkpoints import CHECKPOINTS, explain_fetching, locate, summarise_checkpoints
 from helpers.models.download import fetch_checkpoint
 from helpers.models.loading import build_sam_from_checkpoint, describe_architecture, load_state, verify_checkpoint
+from helpers.models.sam2_network import VARIANTS, build_network
 from helpers.models.sam_demo import SmallSam, build_small_sam
 from helpers.models.torchvision_fix import import_segment_anything
 from helpers.study import choose_checkpoints_folder
@@ -146,13 +151,18 @@ PART = {FILE + ".part", FILE + ".part.json"}
 
 
 def test_the_catalogue_is_of_one_piece() -> None:
-    assert set(CHECKPOINTS) == {"sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam"}
+    hashed = {name for name, entry in CHECKPOINTS.items() if entry.sha256 is not None}
+    sam2 = {f"sam2_{variant}" for variant in VARIANTS}
+    assert hashed == {"sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam"} | sam2
     for name, entry in CHECKPOINTS.items():
-        assert name == entry.name and entry.url.endswith("/" + entry.file_name) and entry.url.startswith("https://")
-        assert re.fullmatch("[0-9a-f]{64}", entry.sha256)
-        assert entry.licence and entry.page.startswith("https://")
-    assert len({entry.sha256 for entry in CHECKPOINTS.values()}) == 4
-    assert len({entry.file_name for entry in CHECKPOINTS.values()}) == 4
+        assert name == entry.name and entry.url.endswith("/" + entry.file_name.rpartition("/")[2])
+        assert entry.licence and entry.url.startswith("https://") and entry.page.startswith("https://")
+        if name in hashed:
+            assert re.fullmatch("[0-9a-f]{64}", entry.sha256) and entry.size and entry.folder is None
+        else:  # an archive, whose publishers state neither
+            assert entry.sha256 is entry.size is None and entry.file_name == f"{entry.folder}.zip"
+    assert len({CHECKPOINTS[name].sha256 for name in hashed}) == 8
+    assert len({entry.file_name for entry in CHECKPOINTS.values()}) == len(CHECKPOINTS)
 
 
 @pytest.mark.parametrize("name", ["sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam"])
@@ -165,6 +175,13 @@ def test_a_files_size_is_that_of_its_tensors_and_a_little_more(name: str) -> Non
         ]()
     tensors = sum(4 * value.numel() for value in network.state_dict().values())
     assert 0 < CHECKPOINTS[name].size - tensors < 400_000
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_file_of_sam2_has_the_size_of_its_tensors_and_a_little_more(variant: str) -> None:
+    with torch.device("meta"):
+        values = build_network(VARIANTS[variant], 1024).state_dict().values()
+    assert 0 < CHECKPOINTS[f"sam2_{variant}"].size - sum(4 * value.numel() for value in values) < 400_000
 
 
 def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -190,14 +207,15 @@ def test_the_list_tells_what_is_here_by_size_alone(folder: Path) -> None:
     (folder / FILE).write_bytes(bytes(len(CONTENT)))  # the right size, other bytes
     (folder / "medsam_vit_b.pth").write_bytes(b"short")
     (folder / "sam_vit_l_0b3195.pth.part").write_bytes(b"begun")
-    lines = summarise_checkpoints()
+    lines = {name: line for name, line in summarise_checkpoints().items() if CHECKPOINTS[name].sha256}
     assert [line.rpartition("  ")[2] for line in lines.values()] == [
         f"at {folder / FILE}",
         "begun: fetch it again to go on",
         "not here",
         f"damaged or another file at {folder / 'medsam_vit_b.pth'}",
+        *["not here"] * 4,
     ]
-    assert list(lines) == ["sam_vit_b", "sam_vit_l", "sam_vit_h", "medsam"]
+    assert list(lines) == [name for name, entry in CHECKPOINTS.items() if entry.sha256]
     assert lines["sam_vit_h"].startswith(
         "2.56 GB  Apache-2.0  https://dl.fbaipublicfiles.com/segment_anything/sam_vit_h"
     )
@@ -862,3 +880,112 @@ def test_a_full_vit_b_is_recognised_and_loaded(tmp_path: Path) -> None:
 def test_importing_the_module_imports_no_torch() -> None:
     code = "import sys, helpers.models.checkpoints; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- archives of which no hash is published
+# ------------------------------------------------------------------------------
+
+
+ARCHIVE = "totalsegmentator_291"
+INNER = "Dataset291_TotalSegmentator_part1_organs_1559subj"
+
+
+def zip_files(**files: bytes) -> bytes:
+    """Return a zip of files, "__" in their names for "/"."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as opened:
+        for name, content in files.items():
+            opened.writestr(zipfile.ZipInfo(name.replace("__", "/")), content)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def archive(folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The local server with a small archive; what it unpacks to is under `folder`."""
+    server.content = zip_files(**{f"{INNER}__a__plans.json": b"{}", f"{INNER}__weights.pth": CONTENT})
+    monkeypatch.setitem(CHECKPOINTS, ARCHIVE, replace(CHECKPOINTS[ARCHIVE], url=server.url))
+    return server
+
+
+def test_an_archive_is_unpacked_and_its_hash_recorded(
+    folder: Path, archive: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = fetch_checkpoint(ARCHIVE)
+    assert place == folder / "totalsegmentator" / INNER
+    assert (place / "weights.pth").read_bytes() == CONTENT
+    assert (place / "a" / "plans.json").read_bytes() == b"{}"
+    assert [path.name for path in place.parent.iterdir() if path.suffix != ".lock"] == [INNER]
+    sha256 = hashlib.sha256(archive.content).hexdigest()
+    assert f"its publishers state no SHA-256; this archive's is {sha256}, recorded in" in capsys.readouterr().err
+    assert json.loads((folder / "first_seen.json").read_text(encoding="utf-8"))[ARCHIVE]["sha256"] == sha256
+    assert fetch_checkpoint(ARCHIVE) == place and len(archive.requests) == 1
+    assert "is as in the archive first seen here" in verify_checkpoint(ARCHIVE)
+    assert summarise_checkpoints()[ARCHIVE].endswith(f"at {place}")
+
+
+def test_an_interrupted_archive_goes_on_where_it_broke_off(folder: Path, archive: Server) -> None:
+    archive.drops = [200_000, 0, 0]
+    with pytest.raises(SegfairError, match=r"200 kB of 600 kB are kept: run the same command again"):
+        fetch_checkpoint(ARCHIVE)
+    assert summarise_checkpoints()[ARCHIVE].endswith("begun: fetch it again to go on")
+    archive.requests.clear()
+    assert (fetch_checkpoint(ARCHIVE) / "weights.pth").read_bytes() == CONTENT
+    assert archive.requests == [("bytes=200000-", '"one"')]
+
+
+def test_another_archive_than_the_first_is_refused(folder: Path, archive: Server) -> None:
+    shutil.rmtree(fetch_checkpoint(ARCHIVE))
+    assert fetch_checkpoint(ARCHIVE).is_dir()  # the same bytes again
+    shutil.rmtree(folder / "totalsegmentator" / INNER)
+    archive.content = zip_files(**{f"{INNER}__weights.pth": b"others"})
+    with pytest.raises(SegfairError, match=r"is not the totalsegmentator_291 that was first seen here .* ask them"):
+        fetch_checkpoint(ARCHIVE)
+    assert not (folder / "totalsegmentator" / INNER).exists()
+
+
+def test_a_changed_file_of_an_archive_is_told(folder: Path, archive: Server) -> None:
+    place = fetch_checkpoint(ARCHIVE)
+    (place / "weights.pth").write_bytes(b"others")
+    for look in (verify_checkpoint, fetch_checkpoint):
+        with pytest.raises(SegfairError, match=r"weights.pth is not as in the archive first seen here: delete"):
+            look(ARCHIVE)
+    (folder / "first_seen.json").unlink()
+    assert "nothing is recorded to compare it with" in verify_checkpoint(ARCHIVE)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (zip_files(**{"..__..__escaped": b"x"}), "'../../escaped', which leads out of its folder"),
+        (zip_files(__escaped=b"x"), "'/escaped', which leads out of its folder"),
+        (zip_files(**{"C:\\escaped": b"x"}), "which leads out of its folder"),
+        (zip_files(other=b"x"), f"holds no folder {INNER}, so is another one"),
+        (CONTENT, "is no whole zip archive"),
+    ],
+)
+def test_an_archive_leaves_nothing_outside_its_folder(
+    tmp_path: Path, folder: Path, archive: Server, content: bytes, says: str
+) -> None:
+    archive.content = content
+    with pytest.raises(SegfairError, match=re.escape(says)):
+        fetch_checkpoint(ARCHIVE)
+    assert not list(tmp_path.rglob("*escaped*"))
+    assert not (folder / "first_seen.json").exists()
+    assert {path.suffix for path in (folder / "totalsegmentator").iterdir()} == {".zip", ".lock"}
+
+
+def test_an_archive_holds_no_links(folder: Path, archive: Server) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as opened:
+        link = zipfile.ZipInfo(f"{INNER}/link")
+        link.external_attr = 0o120777 << 16
+        opened.writestr(link, "/etc")
+    archive.content = stream.getvalue()
+    with pytest.raises(SegfairError, match="which leads out of its folder"):
+        fetch_checkpoint(ARCHIVE)
+
+
+def test_a_server_that_does_not_say_how_long_an_archive_is(folder: Path, archive: Server) -> None:
+    archive.length = "none"
+    with pytest.raises(SegfairError, match="does not say how long the file is"):
+        fetch_checkpoint(ARCHIVE)

@@ -34,11 +34,12 @@ def make_image(array: np.ndarray, spacing: tuple[float, float, float] = (12.0, 2
     return image
 
 
-def segment(template: Path, *, midline_x_mm: float | None = 14.0) -> np.ndarray:
+def segment(template: Path, *, midline_x_mm: float | None = 14.0, resample: bool = False) -> np.ndarray:
     grid = volumes.get_grid(make_image(np.zeros(SHAPE, np.uint8)))
     case = ScanCase("s1", "p1", "CT", grid, IDS, midline_x_mm=midline_x_mm)
-    result = load(Spec("tool", "precomputed", ORGANS, template=str(template))).segment(case)
-    assert result.prompts == 0
+    spec = Spec("tool", "precomputed", ORGANS, template=str(template), resample=resample)
+    result = load(spec).segment(case)
+    assert result.prompts == 0 and result.resampled == resample
     return result.labels
 
 
@@ -66,6 +67,22 @@ def test_a_mask_on_another_grid_is_refused(tmp_path: Path, rng: np.random.Genera
     volumes.write_volume(make_image(draw_labels(rng)[:, :, :-1]), tmp_path / "s1.nii.gz")
     with pytest.raises(VolumeError, match=r"another grid than the reference \(size"):
         segment(tmp_path / "{scan}.nii.gz")
+
+
+def test_a_mask_on_another_grid_is_resampled_where_allowed_with_the_sides_of_the_reference(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    labels = draw_labels(rng)
+    part = make_image(labels)[1:8, :, 1:]
+    volumes.write_volume(sitk.DICOMOrient(part, "RAS"), tmp_path / "s1.nii.gz")
+    expected = np.where(labels == 4, np.where(np.arange(9) <= 4, 1, 2), 0)
+    expected[0], expected[:, :, 0], expected[:, :, 8] = 0, 0, 0
+    np.testing.assert_array_equal(segment(tmp_path / "{scan}.nii.gz", resample=True), expected)
+    moved = make_image(labels)
+    moved.SetOrigin((-40.0, 7.0, 33.0))
+    volumes.write_volume(moved, tmp_path / "s1.nii.gz")
+    with pytest.raises(VolumeError, match=r"the mask of tool is moved against the reference by up to 3\.0 mm"):
+        segment(tmp_path / "{scan}.nii.gz", resample=True)
 
 
 def test_a_missing_mask_names_the_template_not_the_person(tmp_path: Path) -> None:

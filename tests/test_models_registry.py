@@ -57,12 +57,12 @@ def test_a_right_model_has_no_problem(tmp_path: Path, model: dict) -> None:
     [
         (
             {"kind": "sammy"},
-            "models.m.kind must be one of prompt_only, precomputed, sam, medsam, sam_demo; got 'sammy'",
+            f"models.m.kind must be one of {', '.join(KINDS)}; got 'sammy'",
         ),
         ({"kind": "precomputed"}, "models.m.path is missing"),
         ({"kind": "precomputed", "path": "masks/mask.nii.gz"}, "must hold {scan} or {subject}"),
-        ({"kind": "precomputed", "path": "masks/{case}.nii.gz"}, "no other braces"),
-        ({"kind": "precomputed", "path": "masks/{scan.nii.gz"}, "no other braces"),
+        ({"kind": "precomputed", "path": "masks/{case}.nii.gz"}, "must hold {scan} or {subject}"),
+        ({"kind": "precomputed", "path": "masks/{scan.nii.gz"}, "must hold {scan} or {subject}"),
         ({"kind": "precomputed", "path": "${SEGFAIR_NONESUCH}/{scan}.nii.gz"}, "SEGFAIR_NONESUCH"),
         ({"kind": "prompt_only", "path": "{scan}.nii.gz"}, "reads no masks"),
         ({"kind": "prompt_only", "checkpoint": "a.pth"}, "takes none"),

@@ -3,13 +3,16 @@ without a traceback."""
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import yaml
 from IPython.core.interactiveshell import InteractiveShell
 
-from helpers import storage
+from helpers import compute, provenance, storage
 from helpers.errors import ParameterError, SegfairError, StageError
-from helpers.notebook import open_stage, open_study
+from helpers.notebook import close_stage, open_stage, open_study
+from helpers.parameters import Compute
 from helpers.study import load_study
 from tests.test_parameters import SMALL
 
@@ -56,6 +59,24 @@ def test_notebook_before_its_inputs_names_what_to_run(params, stage, present, be
 
 def test_first_notebook_needs_nothing(params):
     assert open_stage("01_cohort", str(params)).folder.joinpath("study.yaml").exists()
+
+
+def spend(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_processor_time_counts_the_kernel_and_its_workers(params):
+    study = open_stage("01_cohort", str(params))
+    spend(0.3)
+    compute.map_cases(spend, [1.0, 1.0], ids=["a", "b"], compute=Compute(workers=2), label="spending")
+    time.sleep(1.0)  # waiting costs seconds, but no processor
+    close_stage(study, "01_cohort")
+    record = provenance.read_run(study.folder)["stages"]["01_cohort"]
+    assert record["processor_seconds"] >= 2.3, "0.3 s here and 1 s in each of two workers"
+    assert record["seconds"] >= 1.0
 
 
 def test_looking_at_a_study_writes_nothing(params):

@@ -58,8 +58,8 @@ def test_every_shipped_file_is_valid(path):
 
 def test_shipped_files_are_those_the_documents_name():
     assert {path.stem for path in SHIPPED} == {
-        "amos", "demo", "kits23", "kits23_annotators", "template", "totalsegmentator", "totalsegmentator_example",
-        "touchstone",
+        "amos", "demo", "kits23", "kits23_annotators", "li2024", "template", "totalsegmentator",
+        "totalsegmentator_example", "touchstone",
     }  # fmt: skip
 
 
@@ -206,3 +206,22 @@ def test_names_and_labels_that_fit_are_allowed(write):
 def test_infinite_bins_are_allowed(write):
     parameters = read_parameters(write(SMALL), {"cohort.attributes.age": {"bins": [60, math.inf]}})
     assert parameters.cohort.attributes["age"].bins == [60, math.inf]
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"kind": "nnunet", "folder": "here", "fold": [0]}, r"models\.0\.fold: unknown key; .*folds.*trust"),
+        ({"kind": "nnunet"}, r"models\.0\.folder: required but missing"),
+        ({"kind": "sam", "folder": "here"}, r"models\.0\.folder: unknown key; allowed under models\.0: annotator, "),
+    ],
+)
+def test_a_kind_with_keys_of_its_own_has_its_own_section(write, model, said):
+    """A wrong key is told with the keys of that kind, at its place in the file."""
+    with pytest.raises(ParameterError, match=said):
+        read_parameters(write(SMALL | {"models": [{"name": "ours", **model}]}))
+
+
+def test_a_models_organs_may_be_named_by_its_own_labels(write):
+    model = {"name": "ours", "kind": "nnunet", "folder": "here", "organs": {"liver": {"labels": ["Liver"]}}}
+    assert read_parameters(write(SMALL | {"models": [model]})).models[0].organs["liver"].label_names == ["Liver"]

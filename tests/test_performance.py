@@ -328,6 +328,7 @@ def test_repeated_prompts_are_compared_per_group(study):
     drawn = load_study(study.source, {"models": models})
     for name, agreement in (("exact", np.nan), ("other", 0.9)):
         table = pd.DataFrame({"model": name, "scan": ["s1", "s3", "s4"], "organ": "liver", "agreement": agreement})
+        table["not_drawn"] = ""
         storage.write_table(table, drawn.inference_path(name).with_name("organs.parquet"))
     performance.measure_performance(drawn)
     groups = performance.write_agreement(drawn).groups

@@ -40,7 +40,7 @@ def write_notebook(path, stage: str, body: str = "") -> None:
         body,
     ]
     for name in list_outputs(stage, ["ellipse"]):
-        write = "write_text('<html>', " if name.endswith(".html") else f"write_table({TABLE}, "
+        write = "write_text('<html>', " if name.endswith((".html", ".tex")) else f"write_table({TABLE}, "
         lines.append(f'storage.{write}study.folder / "{name}")')
     lines.append(f'close_stage(study, "{stage}")')
     notebook.cells = [parameters, nbformat.v4.new_code_cell("\n".join(lines))]
@@ -223,6 +223,47 @@ def test_what_changes_masks_makes_inference_out_of_date(study, override, current
     provenance.record_stage(study, "02_inference", status="finished", seconds=1.0)
     assert provenance.stage_is_current(study, "02_inference")
     assert provenance.stage_is_current(load_study(study.source, override), "02_inference") == current
+
+
+def test_a_program_is_named_before_it_is_started_for_the_first_time(study):
+    def say_all(command: str) -> list[str]:
+        model = {"name": "theirs", "kind": "command", "command": command, "version_command": "echo 2.1"}
+        overrides = {"models": [model]}
+        said: list[str] = []
+        changed = load_study(study.source, overrides)
+        pipeline._say_programs(changed, said.append)
+        provenance.record_stage(changed, "01_cohort", status="finished", seconds=1.0)
+        return said
+
+    command = "/opt/ours/segment -i {image} -o {output}"
+    assert say_all(command) == [
+        f"this study starts another program (models.theirs): {command}",
+        "this study starts another program (models.theirs): echo 2.1",
+    ]
+    assert say_all(command) == []
+    assert say_all("rm {image} {output}") == ["this study starts another program (models.theirs): rm {image} {output}"]
+
+
+def test_what_a_program_depends_on_makes_inference_out_of_date(study, tmp_path):
+    weights = tmp_path / "weights" / "fold_0" / "a.pth"
+    weights.parent.mkdir(parents=True)
+    weights.write_text("1", encoding="utf-8")
+    version = tmp_path / "version"
+    version.write_text("1.0", encoding="utf-8")
+    model = {
+        "name": "theirs", "kind": "command", "command": "sh {image} {output}", "depends_on": ["weights"],
+        "version_command": "cat version",
+    }  # fmt: skip
+    changed = load_study(study.source, {"models": [model]})
+    storage.write_table(
+        pd.DataFrame({"scan": ["a"], "subject": ["a"], "reference": [None], "image": [None]}), study.path("cohort")
+    )
+    found = [provenance.Fingerprints(changed).find("02_inference") for _ in range(2)]
+    weights.write_text("22", encoding="utf-8")
+    found.append(provenance.Fingerprints(changed).find("02_inference"))
+    version.write_text("1.1", encoding="utf-8")
+    found.append(provenance.Fingerprints(changed).find("02_inference"))
+    assert found[0] == found[1] and len(set(found)) == 3
 
 
 def test_each_stage_is_fingerprinted_once_until_it_has_run(study, monkeypatch):

@@ -182,3 +182,41 @@ def test_an_organ_that_fills_its_slice_has_no_negative_point() -> None:
 def test_wrong_prompts_are_refused(prompt: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Prompt(**prompt)
+
+
+def test_boxes_between_drawn_slices_are_interpolated():
+    """A cone of growing width: every fourth slice is drawn and the last; sides run straight."""
+    mask = np.zeros((12, 40, 40), bool)
+    for z in range(1, 10):
+        mask[z, 10 : 12 + 2 * z, 5 : 6 + z] = True
+    prompts = draw_prompts(mask, (3.0, 1.0, 1.0), Prompt(type="box", every=4, jitter=0), np.random.default_rng(0))
+    assert prompts.slices.tolist() == list(range(1, 10))
+    # Drawn on 1, 5 and 9; every side of this cone is straight, so those between are exact too.
+    assert prompts.effort == 3
+    expected = [[5.0, 10.0, 6.0 + z, 12.0 + 2 * z] for z in range(1, 10)]
+    np.testing.assert_allclose(prompts.corners, expected)
+    mask[6] = False
+    mask[6, 10:14, 5:8] = True
+    changed = draw_prompts(mask, (3.0, 1.0, 1.0), Prompt(type="box", every=4, jitter=0), np.random.default_rng(0))
+    np.testing.assert_allclose(changed.corners, expected)
+
+
+def test_the_effort_of_prompts_is_what_a_person_would_draw():
+    mask = np.zeros((10, 30, 30), bool)
+    mask[1:8, 3:12, 3:12] = mask[2:9, 18:28, 18:28] = True
+    rng = np.random.default_rng(1)
+    efforts = {
+        name: draw_prompts(mask, (2.0, 1.0, 1.0), Prompt(**keys), rng).effort
+        for name, keys in {
+            "slices": {"type": "box"},
+            "space": {"type": "box3d"},
+            "third": {"type": "box", "every": 3},
+            "organ": {"type": "box3d", "per": "organ"},
+        }.items()
+    }
+    assert efforts == {"slices": 14, "space": 2, "third": 6, "organ": 1}
+
+
+def test_sparse_prompts_are_boxes():
+    with pytest.raises(ValueError, match="only boxes can be taken between slices"):
+        Prompt(type="points", every=3)

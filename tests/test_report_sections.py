@@ -25,6 +25,7 @@ from helpers.report.blocks import (
     Text,
 )
 from helpers.report.escaping import escape_for_plotly
+from helpers.vocabulary.statuses import STATUSES
 from helpers.vocabulary.verdicts import Verdict
 from helpers.vocabulary.words import SPREADS
 from tests import report_study as study
@@ -407,7 +408,7 @@ def test_empty_masks_are_counted_with_what_they_count_as(tmp_path):
     row = table[table["What happened"].str.startswith("the model drew nothing")].iloc[0]
     assert row["What it counts as"].startswith("Dice, IoU, surface Dice (NSD) and recall are 0")
     assert row["sam_demo (organs of scans)"] == "1" and row["annotator (organs of scans)"] == "0"
-    assert len(table) == 5
+    assert len(table) == len(STATUSES) - 1
 
 
 def test_the_glossary_draws_every_measure(whole):
@@ -477,3 +478,24 @@ def test_scans_left_out_are_counted_by_the_kind_of_their_reason(tmp_path):
         {"Reason": "age … is outside 0 to 120 in the file", "Scans": "2"},
         {"Reason": "the reference cannot be used", "Scans": "2"},
     ]
+
+
+def test_prompted_and_automatic_models_stand_in_blocks_of_their_own(tmp_path):
+    """First page, picture and model table say which models were told where the organs lie."""
+    cohort, metrics, fairness = study.make_whole(60, None)
+    parameters = study.make_parameters()
+    parameters["cohort"]["dataset"] = "AMOS"
+    parameters["models"][1] |= {"prompted": False, "trained_on": ["AMOS22"]}
+    folder = study.write_study(tmp_path, cohort=cohort, metrics=metrics, fairness=fairness, parameters=parameters)
+    report = compose_report(folder)
+    text = read_text(report["answers"])
+    assert "do not rank one against the other" in text
+    assert text.index("Prompted: told by the expert's mask") < text.index("sam_demo (prompted): ")
+    assert text.index("sam_demo (prompted): ") < text.index("Automatic: given the image alone")
+    assert text.index("Automatic: given the image alone") < text.index("annotator (automatic): ")
+    assert "annotator was trained on AMOS, where these scans come from: its scores are too good" in text
+    (matrix,) = find(report["answers"], VerdictMatrix)
+    assert matrix.html.index("Prompted: told") < matrix.html.index("<caption>sam_demo (prompted)")
+    assert matrix.html.index("Automatic: given") < matrix.html.index("<caption>annotator (automatic)")
+    assert "annotator (automatic)" in read_text(report["performance"])
+    assert "AMOS22" in read_text(report["methods"]) and "trained on AMOS" in read_text(report["checklist"])

@@ -385,6 +385,22 @@ def test_failures_are_told_by_model():
     assert told.describe_failures(table.iloc[[0, 4]]) == ["No model failed on any scan."]
 
 
+def test_masks_that_were_brought_to_another_grid_are_counted():
+    table = pd.DataFrame(
+        {
+            "model": ["a", "a", "a", "b"],
+            "status": ["ok", "ok", "failed", "ok"],
+            "resampled": [True, False, False, False],
+        }
+    )
+    references, model = told.describe_resampled(3, 7, table)
+    assert references.startswith(
+        "The experts' masks of 3 of 7 scans lay on another grid than the image and were brought"
+    )
+    assert model.startswith("a: the masks of 1 of 2 scans lay on another grid than the expert's")
+    assert told.describe_resampled(0, 7, table[2:]) == told.describe_resampled(0, 7, None) == []
+
+
 @pytest.mark.parametrize(
     ("total", "excluded", "words"),
     [
@@ -523,3 +539,11 @@ def test_the_summary_subtracts_the_numbers_that_the_card_shows():
     assert "outline 1.25 mm further off, volume 137.6 ml further off" in said
     assert "1.84 mm for “female” and 0.59 mm for “male”, 1.25 mm more" in card
     assert "143.2 ml for “female” and 5.58 ml for “male”, 137.6 ml more" in card
+
+
+def test_images_whose_grey_values_cannot_be_right_are_counted():
+    notes = ["", None, "sex is missing; the image is of one grey throughout", "the image is of one grey throughout"]
+    assert told.describe_greys(notes) == [
+        "2 scans: the image is of one grey throughout. Where a model that reads images fails on such a scan, the image "
+        "may be why, and not the person's group."
+    ]

@@ -23,7 +23,7 @@ def test_what_a_stage_needs_is_made_before_it():
 
 
 def test_identifying_columns_are_columns():
-    assert set(list_identifying()) == {"subject", "scan", "reference", "image"}
+    assert set(list_identifying()) == {"subject", "scan", "reference", "reference_recorded", "image"}
     for table in TABLES.values():
         assert set(table.identifying) == set(table.names) & set(list_identifying()), table.key
 

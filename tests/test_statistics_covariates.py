@@ -97,3 +97,11 @@ def test_a_group_too_small_takes_no_part_and_too_few_people_are_told(rng):
     few = people.iloc[10:18].assign(**{f"x{place}": hadamard(8)[:, place] for place in (1, 2, 3)})
     assert fit(few, ["x1", "x2", "x3"]).tell_shortage("people") == "8 people are too few for 5 parameters"
     assert fit(people[people["sex"] == "male"], ["age"]).base is None
+
+
+def test_a_covariate_that_nobody_shares_is_not_called_constant():
+    names = pd.DataFrame({"id": [f"p{place}" for place in range(20)]})
+    fit = fit_with_covariates(
+        np.ones(20, bool), encode_covariates(names), lambda rows: np.ones((rows.sum(), 1)), "the groups"
+    )
+    assert [use.reason for use in fit.uses] == ["no value is shared by 5 subjects"]

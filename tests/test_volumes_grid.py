@@ -50,3 +50,22 @@ def test_from_axial_refuses_another_grid(image):
     axial.SetOrigin((0.0, 0.0, 0.0))
     with pytest.raises(VolumeError, match="does not fit the scan's grid: origin"):
         volumes.from_axial(axial, volumes.get_grid(image))
+
+
+@pytest.mark.parametrize(
+    ("spacing", "other", "size", "alike"),
+    [
+        ((3.0, 3.0, 4.0), (3.00001, 3.0, 4.00001), (40, 36, 28), True),
+        ((3.0, 3.0, 0.625), (3.0, 3.0, 0.634), (12, 12, 600), False),  # 5.4 mm at the far end
+        ((0.008,) * 3, (0.012,) * 3, (40, 36, 28), False),
+        ((0.008,) * 3, (0.00801,) * 3, (40, 36, 28), True),
+        ((5.0, 5.0, 5.0), (5.009, 5.0, 5.0), (9, 8, 7), True),
+        ((3.0, 3.0, 4.0), (3.0, 3.0, 5.0), (40, 36, 1), False),  # one slice has a thickness
+    ],
+)
+def test_grids_agree_where_their_corners_do(spacing, other, size, alike):
+    one, two = (volumes.Grid(size, mm, (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1)) for mm in (spacing, other))
+    for differences in (one.differences(two), two.differences(one)):
+        assert (differences == []) == alike
+    if not alike:
+        assert one.differences(two)[-1].endswith("mm apart")

@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-checkpoints_app = typer.Typer(help="Published weights of SAM and MedSAM: list, fetch, verify.")
+checkpoints_app = typer.Typer(help="Published weights: list, fetch, verify. For SAT: embed.")
 app.add_typer(checkpoints_app, name="checkpoints")
 
 Params = Annotated[
@@ -58,7 +58,7 @@ def run(
 def check(params: Params, override: Override = None) -> None:
     """Check parameters, table, paths, geometry and checkpoints without running anything."""
     from helpers.cohort import check_cohort
-    from helpers.models import check_model, list_templates
+    from helpers.models import check_model, describe_model, list_templates, tell_training
     from helpers.notebook import check_output_folder
     from helpers.study import load_study
 
@@ -66,7 +66,14 @@ def check(params: Params, override: Override = None) -> None:
     found = check_cohort(study, list_templates(study))
     problems = list(found.problems)
     for model in study.parameters.models:
-        problems += check_model(model, study)
+        faults = check_model(model, study)
+        problems += faults
+        try:
+            found.remarks.extend([] if faults else describe_model(model, study))
+        except SegfairError as error:  # what only its set-up tells, such as a version command that fails
+            problems.append(str(error))
+        training = tell_training(model, study.parameters.models, study.parameters.cohort)
+        found.remarks.extend([training] if training else [])
     try:
         check_output_folder(study)
     except SegfairError as error:
@@ -179,6 +186,28 @@ def verify(
     from helpers.models.loading import verify_checkpoint
 
     typer.echo(verify_checkpoint(name_or_path))
+
+
+@checkpoints_app.command()
+def embed(
+    output: Annotated[Path, typer.Argument(help="The file to write, such as sat_words.npz.", show_default=False)],
+    texts: Annotated[
+        list[str], typer.Argument(help="What SAT is to be asked for: liver spleen 'left kidney'.", show_default=False)
+    ],
+    encoder: Annotated[
+        Path, typer.Option("--encoder", help="The downloaded folder of BioLORD-2023-C.", show_default=False)
+    ],
+    weights: Annotated[
+        Path,
+        typer.Option(
+            "--weights", help="SAT's text encoder, the one published with your checkpoint.", show_default=False
+        ),
+    ],
+) -> None:
+    """Make the file of words' vectors that kind `sat` reads, once, from files on this machine."""
+    from helpers.models.sat_text import embed_texts
+
+    typer.echo(f"words: {_relative(embed_texts(texts, encoder, weights, output))}")
 
 
 def main() -> None:

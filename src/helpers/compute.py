@@ -33,11 +33,14 @@ _WORKER_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": _TRIM_BYTES,
     "MALLOC_MMAP_THRESHOLD_": _MMAP_BYTES,
 }
+# Dask looks every 10 ms at what a worker does and at its clocks every 20 ms, which nobody asks for:
+# half of what the waiting process takes.
+_QUIET = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"}
 # glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 _client: Any = None
-_client_settings: Compute | None = None
+_client_settings: tuple[Compute, tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,13 @@ def keep_freed_memory() -> None:
 
 
 def map_cases(
-    function: Callable[[Case], Any], cases: Sequence[Case], *, ids: Sequence[str], compute: Compute, label: str
+    function: Callable[[Case], Any],
+    cases: Sequence[Case],
+    *,
+    ids: Sequence[str],
+    compute: Compute,
+    label: str,
+    cards: Sequence[str] = (),
 ) -> list[Any]:
     """Call `function` on every case and return the results in the order of `cases`.
 
@@ -72,6 +81,10 @@ def map_cases(
         A name per case for progress and failures.
     label : str
         What the progress bar says.
+    cards : sequence of str
+        The graphics cards that the work is for, as ``CUDA_VISIBLE_DEVICES`` names them. Each local
+        process sees one alone, and with ``workers: cores`` there is one process per card. Processes
+        of a scheduler see what they were started with.
 
     Returns
     -------
@@ -81,10 +94,10 @@ def map_cases(
     if len(ids) != len(cases):
         raise ValueError(f"ids must name each of the {len(cases)} cases; got {len(ids)}")
     results: list[Any] = [None] * len(cases)
-    in_process = _count_workers(compute) == 0 or (len(cases) < 2 and compute.scheduler is None)
+    in_process = count_workers(compute, cards) == 0 or (len(cases) < 2 and compute.scheduler is None)
     run = _run_in_process if in_process else _run_on_dask
     with tqdm(total=len(cases), desc=label, file=sys.stdout, unit="scan", mininterval=0.5, ncols=100) as bar:
-        for index, result in run(function, cases, ids, compute):
+        for index, result in run(function, cases, ids, compute, tuple(cards)):
             results[index] = result
             if isinstance(result, CaseFailure):
                 bar.write(f"{label}: {result.case} failed: {result.error}", file=sys.stdout)
@@ -105,18 +118,22 @@ def close_client() -> None:
 
 
 def _run_in_process(
-    function: Callable[[Case], Any], cases: Sequence[Case], ids: Sequence[str], compute: Compute
+    function: Callable[[Case], Any], cases: Sequence[Case], ids: Sequence[str], *_: Any
 ) -> Iterator[tuple[int, Any]]:
     for index, (case, name) in enumerate(zip(cases, ids, strict=True)):
         yield index, _guard(function, case, str(name))
 
 
 def _run_on_dask(
-    function: Callable[[Case], Any], cases: Sequence[Case], ids: Sequence[str], compute: Compute
+    function: Callable[[Case], Any],
+    cases: Sequence[Case],
+    ids: Sequence[str],
+    compute: Compute,
+    cards: tuple[str, ...],
 ) -> Iterator[tuple[int, Any]]:
     from distributed import as_completed
 
-    client = _open_client(compute)
+    client = _open_client(compute, cards)
     futures = client.map(_guard, [function] * len(cases), cases, [str(name) for name in ids], pure=False)
     places = {future.key: index for index, future in enumerate(futures)}
     for future in as_completed(futures):
@@ -143,16 +160,22 @@ def _guard(function: Callable[[Case], Any], case: Case, name: str) -> Any:
         return CaseFailure(name, f"{type(error).__name__}: {message}", traceback.format_exc())
 
 
-def _count_workers(compute: Compute) -> int:
+def count_workers(compute: Compute, cards: Sequence[str] = ()) -> int:
+    """Return how many local processes work at a time; 0: in this one, 1 where a cluster decides."""
     if compute.scheduler is not None:
         return 1
-    return len(os.sched_getaffinity(0)) if compute.workers == "cores" else compute.workers
+    return (len(cards) or count_cores()) if compute.workers == "cores" else compute.workers
 
 
-def _open_client(compute: Compute) -> Any:
+def count_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _open_client(compute: Compute, cards: tuple[str, ...]) -> Any:
     """Return a client for these settings, kept for the next call of this process."""
     global _client, _client_settings
-    if _client is not None and _client_settings == compute and _client.status == "running":
+    if _client is not None and _client_settings == (compute, cards) and _client.status == "running":
         return _client
     close_client()
     import dask
@@ -167,17 +190,31 @@ def _open_client(compute: Compute) -> Any:
                 "start one (`dask scheduler`) or leave the key out to use this machine's cores"
             ) from error
     else:
-        with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT}):
+        with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT, **_QUIET}):
             cluster = LocalCluster(
-                n_workers=_count_workers(compute),
+                n_workers=count_workers(compute, cards),
                 threads_per_worker=1,
                 processes=True,
                 dashboard_address="127.0.0.1:0",
                 host="127.0.0.1",
             )
         _client = Client(cluster)
-    _client_settings = compute
+        if cards:
+            _client.register_plugin(_make_card_plugin(cards))
+    _client_settings = (compute, cards)
     return _client
+
+
+def _make_card_plugin(cards: tuple[str, ...]) -> Any:
+    """Return what shows each worker one card, before anything in it asks for cards."""
+    from distributed import WorkerPlugin
+
+    class OneCard(WorkerPlugin):
+        def setup(self, worker: Any) -> None:
+            # Local workers are numbered, and one that is started again keeps its number.
+            os.environ["CUDA_VISIBLE_DEVICES"] = cards[worker.name % len(cards)]
+
+    return OneCard()
 
 
 atexit.register(close_client)

@@ -131,9 +131,13 @@ def _count_dicom(folder: Path) -> int:
     return count
 
 
-def read_header(path: Path, fault: VolumeError) -> sitk.ImageFileReader:
-    """Return the reader of a file that has read its header; raise `fault` where it cannot."""
+def read_header(path: Path, fault: VolumeError, kind: str = "") -> sitk.ImageFileReader:
+    """Return the reader of a file that has read its header; raise `fault` where it cannot.
+
+    `kind` names the ITK reader to use, whatever the file is called.
+    """
     reader = sitk.ImageFileReader()
+    reader.SetImageIO(kind)
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()

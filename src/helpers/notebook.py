@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from helpers.storage import write_atomically
 from helpers.study import Study, load_study
 from helpers.vocabulary.measures import set_measures
 
-_started: dict[str, float] = {}
+_started: dict[str, tuple[float, float]] = {}  # clock and processor time (s) by stage
 
 
 def open_stage(stage: str, params: str, overrides: dict[str, Any] | list[str] | None = None) -> Study:
@@ -46,7 +47,7 @@ def open_stage(stage: str, params: str, overrides: dict[str, Any] | list[str] | 
         raise StageError(nothing)
     check_output_folder(study)
     provenance.write_snapshot(study)
-    _started[stage] = time.monotonic()
+    _started[stage] = _read_clocks()
     return study
 
 
@@ -85,10 +86,16 @@ def open_study(
 
 
 def close_stage(study: Study, stage: str, *, failures: dict[str, str] | None = None, **facts: Any) -> None:
-    """Record the stage as finished in run.json and let local workers go."""
-    seconds = time.monotonic() - _started.get(stage, time.monotonic())
-    provenance.record_stage(study, stage, status="finished", seconds=seconds, failures=failures, **facts)
-    close_client()
+    """Let local workers go and record the stage as finished in run.json.
+
+    Beside its seconds stands its processor time, of this kernel and of the workers it had on this
+    machine: what it costs wherever processors are paid for or shared.
+    """
+    close_client()  # only of processes that have ended the system tells what they took
+    now, processor = _read_clocks()
+    began, processor_began = _started.get(stage, (now, processor))
+    facts["processor_seconds"] = round(processor - processor_began, 1)
+    provenance.record_stage(study, stage, status="finished", seconds=now - began, failures=failures, **facts)
 
 
 def check_output_folder(study: Study) -> None:
@@ -103,3 +110,8 @@ def check_output_folder(study: Study) -> None:
     with write_atomically(probe) as temporary:
         temporary.write_bytes(b"\0")
     probe.unlink(missing_ok=True)
+
+
+def _read_clocks() -> tuple[float, float]:
+    """Return the clock, and the processor time of this process and its ended children (s)."""
+    return time.monotonic(), sum(os.times()[:4])

@@ -12,7 +12,9 @@ from typing import Any
 
 from helpers import provenance
 from helpers.errors import SegfairError, StageError
+from helpers.models import tell_training
 from helpers.notebook import check_output_folder
+from helpers.parameters import CommandModel
 from helpers.report import export_notebook, make_scrubber
 from helpers.schema import STAGES
 from helpers.study import REPOSITORY, Study
@@ -62,7 +64,13 @@ def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str],
         A stage failed (its half-run notebook is kept), or another process is running this study.
     """
     check_output_folder(study)
+    if "02_inference" in stages:
+        _say_programs(study, say)
     fingerprints = provenance.Fingerprints(study)
+    for model in study.parameters.models:
+        training = tell_training(model, study.parameters.models, study.parameters.cohort)
+        if training:
+            say(f"worth knowing: {training}")
     with _lock_study(study):
         for place, stage in enumerate(stages, start=1):
             heading = f"[{place}/{len(stages)}] {stage}"
@@ -144,6 +152,17 @@ def find_notebook(study: Study, stage: str) -> Path:
         if path.exists():
             return path
     raise StageError(f"notebooks/{stage}.ipynb is not there: run segfair from a clone of its repository")
+
+
+def _say_programs(study: Study, say: Say) -> None:
+    """Say which other programs a study starts, before the first time: the file may be another's."""
+    recorded = provenance.read_run(study.folder).get("parameters", {}).get("models", [])
+    known = {model.get(key) for model in recorded for key in ("command", "version_command")}
+    for model in study.parameters.models:
+        if isinstance(model, CommandModel):
+            for command in model.commands:
+                if command not in known:
+                    say(f"this study starts another program (models.{model.name}): {command}")
 
 
 def _find_stage(text: str) -> int:

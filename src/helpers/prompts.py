@@ -34,9 +34,16 @@ class Prompts:
     # int64, (n, k). 1: the point is in the organ; 0: it is not; −1: no point (SAM's padding).
     labels: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     dropped: int = 0  # components below the smallest area, for which there is no prompt
+    # How many a person would draw, a box in space counting once; None: each of them.
+    drawn: int | None = None
 
     def __len__(self) -> int:
         return len(self.slices)
+
+    @property
+    def effort(self) -> int:
+        """How many prompts a person would draw for these."""
+        return len(self) if self.drawn is None else self.drawn
 
     @property
     def has_boxes(self) -> bool:
@@ -84,6 +91,9 @@ def draw_prompts(
           its border) or all at random; negative ones beside the organ.
         - ``box_points``: both.
 
+        With ``every`` above 1, boxes are drawn on every so-many-th slice of each component in space
+        and on its last, and those between are interpolated linearly, side by side.
+
         With ``per: organ`` the organ's components in a slice (in space, for ``box3d``) share one
         prompt.
     rng : numpy Generator
@@ -106,6 +116,8 @@ def draw_prompts(
         raise ValueError(f"mask must have the axes (z, y, x); got {mask.ndim} axes")
     if prompt.type == "box3d":
         return _draw_boxes_in_space(mask, spacing_zyx_mm, prompt, rng)
+    if prompt.every > 1:
+        return _draw_sparsely(mask, spacing_zyx_mm, prompt, rng)
     return _draw_by_slice(mask, spacing_zyx_mm, prompt, rng)
 
 
@@ -158,11 +170,42 @@ def _draw_boxes_in_space(
         x0, y0, z0, x1, y1, z1 = _jitter_box(component.edges, moves, mask.shape, spacing_zyx_mm, prompt)
         first = min(round(z0), mask.shape[0] - 1)
         found += [(z, (x0, y0, x1, y1)) for z in range(first, max(round(z1), first + 1))]
-    found.sort(key=lambda pair: pair[0])
+    return _order_boxes(found, dropped, drawn=len(kept))
+
+
+def _draw_sparsely(
+    mask: np.ndarray, spacing_zyx_mm: tuple[float, float, float], prompt: Prompt, rng: np.random.Generator
+) -> Prompts:
+    """Draw boxes on some slices of each component in space and interpolate the others."""
+    kept, dropped = _keep_components(mask, spacing_zyx_mm[1:], prompt, rng)
+    found: list[tuple[int, np.ndarray]] = []
+    drawn = 0
+    for component, _ in kept:
+        occupied = np.flatnonzero(component.shape.any(axis=(1, 2)))
+        chosen = sorted({*occupied[:: prompt.every], occupied[-1]})
+        boxes = []
+        for z in chosen:
+            (flat,) = ndimage.find_objects(component.shape[z].astype(np.uint8))
+            low = [part.start + start for part, start in zip(flat, component.begin[1:], strict=True)]
+            high = [part.stop + start for part, start in zip(flat, component.begin[1:], strict=True)]
+            moves = rng.uniform(-1.0, 1.0, size=4)
+            edges = np.array([low, high], np.float64)
+            boxes.append(_jitter_box(edges, moves, mask.shape[1:], spacing_zyx_mm[1:], prompt))
+        drawn += len(chosen)
+        between = np.arange(chosen[0], chosen[-1] + 1)
+        sides = np.stack([np.interp(between, chosen, side) for side in np.transpose(boxes)], axis=1)
+        found += [(int(z) + component.begin[0], box) for z, box in zip(between, sides, strict=True)]
+    return _order_boxes(found, dropped, drawn)
+
+
+def _order_boxes(found: Sequence[tuple[int, Sequence[float] | np.ndarray]], dropped: int, drawn: int) -> Prompts:
+    """Return boxes, each with its slice, as prompts in the order of slices."""
+    found = sorted(found, key=lambda pair: pair[0])
     return Prompts(
         np.asarray([z for z, _ in found], np.int64),
         np.asarray([box for _, box in found], np.float64).reshape(-1, 4),
         dropped=dropped,
+        drawn=drawn,
     )
 
 

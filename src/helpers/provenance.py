@@ -18,7 +18,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from helpers import storage
+from helpers import programs, storage
+from helpers.errors import SegfairError
+from helpers.parameters import CommandModel
 from helpers.schema import STAGES, list_outputs
 from helpers.study import REPOSITORY, Study, choose_checkpoints_folder
 
@@ -166,6 +168,7 @@ def _list_predicted(tables: list[Path]) -> list[tuple[str, str]]:
 def _stamp_inputs(study: Study, stage: str) -> str:
     """Hash size and time of the files a stage reads from outside, as far as they are known now."""
     paths: list[Path] = []
+    said: list[str] = []
     cohort = study.parameters.cohort
     if stage == "01_cohort":
         for pattern in cohort.scores.path if cohort.scores is not None else ():
@@ -174,25 +177,42 @@ def _stamp_inputs(study: Study, stage: str) -> str:
             source = study.resolve(cohort.path)
             paths += [source, source / "meta.csv"] if source.is_dir() else [source]
         if study.path("cohort").exists():
-            table = pd.read_parquet(study.path("cohort"), columns=["reference", "image"])
-            for column in ("reference", "image"):
-                paths += [Path(text) for text in table[column].dropna()]
+            table = pd.read_parquet(study.path("cohort"))
+            for column in table.columns.intersection(["reference", "reference_recorded", "image"]):
+                paths += [Path(text) for text in table[column].dropna() if text]
     if stage == "02_inference" and study.path("cohort").exists():
         table = pd.read_parquet(study.path("cohort"), columns=["scan", "subject"])
         for model in study.parameters.models:
             if model.path is not None:
-                paths += [
-                    study.table_folder / model.path.format(scan=row.scan, subject=row.subject)
-                    for row in table.itertuples()
-                ]
-            if model.checkpoint is not None:
+                masks = study.template_masks(model.path)
+                paths += [Path(masks.format(scan=row.scan, subject=row.subject)) for row in table.itertuples()]
+            folder = getattr(model, "folder", None)
+            if folder is not None:
+                paths += sorted(path for path in study.resolve(folder).rglob("*") if path.is_file())
+            elif model.checkpoint is not None:
                 paths.append(study.resolve(model.checkpoint))
+            elif isinstance(model, CommandModel):
+                for place in map(study.resolve, model.depends_on):
+                    paths += [place, *sorted(place.rglob("*"))]
+                said.append(_ask_version(study, model))
             elif model.path is None:  # it may use published weights
                 paths.append(choose_checkpoints_folder())
     template = study.parameters.spatial.template
     if stage == "04_spatial" and template is not None:
         paths += sorted(study.resolve(template).glob("*/template.npz"))
-    return storage.hash_value([_stamp(path) for path in paths])
+    return storage.hash_value([[_stamp(path) for path in paths], *said])
+
+
+def _ask_version(study: Study, model: CommandModel) -> str:
+    """Return what a program says of its version; its failure too is told by the stage."""
+    if model.version_command is None:
+        return ""
+    try:
+        words = [study.expand(word) for word in programs.split_words(model.version_command)]
+        own = {name: study.expand(value) for name, value in model.environment.items()}
+        return programs.ask_version(words, programs.make_environment(own), study.root)
+    except SegfairError as error:
+        return str(error)
 
 
 def _stamp(path: Path) -> list[Any]:

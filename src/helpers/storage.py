@@ -66,6 +66,24 @@ def write_atomically(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def make_absolute(path: Path) -> Path:
+    """Return a path absolute and without ``..``, its links as they are.
+
+    A link's name, not its target's, is what its owner calls the file; stores name files by content.
+    """
+    return Path(os.path.abspath(path))  # noqa: PTH100 (resolve would follow links, absolute keep "..")
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a file or folder is there: False too for a name longer than any can be."""
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
+
+
 def write_text(text: str, path: Path) -> None:
     """Write `text` (UTF-8) to `path` atomically."""
     with write_atomically(path) as temporary:

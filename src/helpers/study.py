@@ -13,7 +13,7 @@ import pandas as pd
 
 from helpers import storage
 from helpers.errors import ParameterError, SegfairError, StageError
-from helpers.parameters import Parameters, parse_override, read_parameters
+from helpers.parameters import Model, Parameters, parse_override, read_parameters
 from helpers.schema import STAGES, TABLES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -91,6 +91,10 @@ class Study:
         ParameterError
             An environment variable is not set.
         """
+        return storage.make_absolute(self.root / Path(self.expand(text)).expanduser())
+
+    def expand(self, text: str) -> str:
+        """Fill in ``${NAME}`` from the environment, as :meth:`resolve` does."""
         defaults = {"SEGFAIR_DATA": str(self.root.parent / "shared" / "data")}
 
         def expand(match: re.Match[str]) -> str:
@@ -103,7 +107,18 @@ class Study:
                 )
             return value
 
-        return (self.root / Path(re.sub(r"\$\{(\w+)\}", expand, text)).expanduser()).resolve()
+        return re.sub(r"\$\{(\w+)\}", expand, text)
+
+    def template_masks(self, path: str) -> str:
+        """Return the absolute place of a model's ready-made masks, to be filled by `str.format`.
+
+        `path` is as in the parameter file: ``${NAME}`` and ``~`` are expanded, and a relative one
+        counts from :attr:`table_folder`. Of its braces those of {scan} and {subject} alone are
+        filled; any other, and those of the folders above, are part of a name.
+        """
+        marked = re.sub(r"\{(scan|subject)\}", "\0\\1\0", path)  # no path holds a NUL
+        place = self.resolve(marked) if path.startswith(("$", "~")) else self.table_folder / marked
+        return re.sub("\0(\\w+)\0", r"{\1}", str(place).replace("{", "{{").replace("}", "}}"))
 
     def find_score_files(self, pattern: str) -> list[tuple[Path, dict[str, str]]]:
         """Return the files of a path of ``cohort.scores``, and what its placeholders are in each.
@@ -200,6 +215,42 @@ class Study:
             )
         return included
 
+    def read_unscored(self) -> dict[str, dict[tuple[str, str], tuple[str, str]]]:
+        """Return what is not scored in spite of a mask: undrawn organs and scans of the training.
+
+        By scan, then by model and organ, the status (:data:`helpers.vocabulary.statuses.STATUSES`)
+        and why.
+        """
+        found: dict[str, dict[tuple[str, str], tuple[str, str]]] = {}
+        for model in self.parameters.models:
+            if self.path("organs", model=model.name).exists():
+                organs = self.read("organs", model=model.name)
+                for row in organs[organs["not_drawn"] != ""].itertuples(index=False):
+                    found.setdefault(row.scan, {})[model.name, row.organ] = ("not_drawn", row.not_drawn)
+            for scan in self.list_training_scans(model):
+                seen = {(model.name, organ): ("trained_on", "the model was trained on it") for organ in self.organ_ids}
+                found.setdefault(scan, {}).update(seen)
+        return found
+
+    def list_training_scans(self, model: Model) -> list[str]:
+        """Return the scans that a model says it was trained on.
+
+        Raises
+        ------
+        ParameterError
+            The file that ``trained_on_scans`` names cannot be read.
+        """
+        listed = model.trained_on_scans
+        if not isinstance(listed, str):
+            return listed or []
+        try:
+            lines = self.resolve(listed).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ParameterError(
+                f"models.{model.name}.trained_on_scans: {listed} cannot be read: give a text file, one scan per line"
+            ) from error
+        return [line.strip() for line in lines if line.strip()]
+
     def prediction_path(self, model: str, scan: str) -> Path:
         """Return where `model`'s label map of `scan` lies."""
         return self.folder / "predictions" / model / f"{scan}.nii.gz"
@@ -217,8 +268,18 @@ class Study:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def find_record(prediction: Path) -> Path:
+    """Return where the record of what a prediction was made from lies, present or not."""
+    return prediction.with_name(prediction.name.removesuffix(".nii.gz") + ".json")
+
+
+def find_probabilities(prediction: Path) -> Path:
+    """Return where the probabilities behind a prediction lie, which are kept for fusions alone."""
+    return prediction.with_name(prediction.name.removesuffix(".nii.gz") + ".probabilities.npz")
+
+
 def find_mask(template: str, scan: str, subject: str) -> Path:
-    """Return a scan's ready-made mask, a file or a folder; `template` holds {scan} or {subject}.
+    """Return a scan's ready-made mask, file or folder; `template` of :meth:`Study.template_masks`.
 
     Raises
     ------
@@ -226,9 +287,9 @@ def find_mask(template: str, scan: str, subject: str) -> Path:
         It does not exist.
     """
     path = Path(template.format(scan=scan, subject=subject))
-    if not path.exists():
+    if not storage.is_there(path):
         # The end of the place tells what is wrong; what comes before may name people and machines.
-        place = "/".join(Path(template).parts[-2:])
+        place = "/".join(Path(template).parts[-2:]).replace("{{", "{").replace("}}", "}")
         raise SegfairError(
             f"there is no mask for this scan where the model's path says ({place}): add it or correct models.*.path"
         )
@@ -271,5 +332,5 @@ def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None 
     if not path.is_absolute():
         candidates = [folder / path for folder in (Path.cwd(), Path.cwd().parent, REPOSITORY)]
         path = next((candidate for candidate in candidates if candidate.exists()), candidates[0])
-    path = path.resolve()
+    path = path.parent.resolve() / path.name  # a link's own folder is the project's
     return Study(read_parameters(path, overrides), path)

@@ -11,7 +11,8 @@ import pandas as pd
 from helpers import storage
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.numbers import find_unreadable, is_half_numeric
-from helpers.cohort.reasons import LISTED, SENTENCES, Finding, join_kinds, name_kinds
+from helpers.cohort.reasons import GREY_FAULTS, LISTED, SENTENCES, Finding, join_kinds, join_sentences, name_kinds
+from helpers.cohort.references import resample_references
 from helpers.cohort.scores import ScoreTable, match_scans, read_scores
 from helpers.cohort.sources import check_made, read_source
 from helpers.cohort.validation import Found, inspect_rows, is_asked
@@ -62,6 +63,12 @@ def build_cohort(study: Study) -> StudyCohort:
     raw, base = read_source(study)
     scores, told = _match_scores(study, raw)
     table, found = inspect_rows(raw, base, study, scores=scores)
+    if study.parameters.cohort.resample is not None:
+        failed = resample_references(table, [one.resampled for one in found], study)
+        for place, error in failed.items():
+            found[place].reasons.append(Finding("scan_failed", {"error": error}))
+        table["included"] = [not one.reasons for one in found]
+        table["reason"] = [join_sentences(one.reasons) for one in found]
     for name, attribute in study.parameters.cohort.attributes.items():
         table[f"group_{name}"] = group_attribute(table[name], name, attribute)
     kinds = pd.Series([join_kinds(one.reasons) for one in found], index=table.index, dtype="str")
@@ -76,6 +83,7 @@ def build_cohort(study: Study) -> StudyCohort:
             f"(all reasons: {study.path('exclusions')})"
         )
     notes = told + _note_unreadable(raw, study.parameters.cohort) + _note_groups(table, study.parameters.cohort)
+    notes += [f"{count(len(scans), 'scan')}: {fault}" for fault, scans in _find_grey_faults(table, found).items()]
     return StudyCohort(table, exclusions, count_flow([one.reasons for one in found]), notes)
 
 
@@ -124,9 +132,10 @@ def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> Cohort
     Nothing is written. Scans that would be left out for one reason are told together, and so are
     those on which a model would fail. Problems too: an attribute whose recorded values are all
     foreign to its groups, values that should be numbers and are not, an organ in no mask. Remarks:
-    a group too small to be compared, a value without a group, an organ that some masks lack. A
-    source that makes its scans is asked what it cannot make. `masks`: where the ready-made masks of
-    models lie (:func:`helpers.models.list_templates`), of which each scan's is checked too.
+    a group too small to be compared, a value without a group, an organ that some masks lack, an
+    image whose grey values cannot be right. A source that makes its scans is asked what it cannot
+    make. `masks`: where the ready-made masks of models lie (:func:`helpers.models.list_templates`),
+    of which each scan's is read too.
     """
     try:
         if check_made(study):
@@ -144,8 +153,13 @@ def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> Cohort
         tell = found.remarks if reason in unscored and table["included"].any() else found.problems
         tell.append(f"{_name_scans(part)} would be left out: {reason}")
     _tell_unusable(table, rows, found)
+    _tell_undrawn(table, rows, found)
     _tell_unreadable(raw, cohort, found)
     _tell_absent(table, rows, cohort, found)
+    resampled = table[[row.resampled for row in rows]]
+    if len(resampled):
+        found.remarks.append(f"{_name_scans(resampled)}: {Finding('reference_resampled').sentence}")
+    found.remarks.extend(f"{_name_scans(one)}: {fault}" for fault, one in _find_grey_faults(table, rows).items())
     for name, attribute in cohort.attributes.items():
         groups = group_attribute(table[name], name, attribute)
         _tell_groups(table, name, groups, study.parameters.fairness.min_group, found)
@@ -243,6 +257,28 @@ def _tell_unusable(table: pd.DataFrame, rows: list[Found], found: CohortCheck) -
     for (model, fault), places in scans.items():
         named = _name_scans(table.iloc[places])
         found.problems.append(f"models.{model}: {named} would count as failed: {fault}")
+
+
+def _find_grey_faults(table: pd.DataFrame, rows: Sequence[Found]) -> dict[str, pd.DataFrame]:
+    """Return the included scans with each fault of an image's grey values, by its sentence."""
+    found = {}
+    for kind, sentence in GREY_FAULTS.items():
+        has = [not row.reasons and any(note.kind == kind for note in row.notes) for row in rows]
+        if any(has):
+            found[sentence] = table[has]
+    return found
+
+
+def _tell_undrawn(table: pd.DataFrame, rows: list[Found], found: CohortCheck) -> None:
+    """Tell which organs have no file in a model's folder of masks: they are not scored."""
+    scans: dict[tuple[str, str], list[int]] = {}
+    for place, row in enumerate(rows):
+        for model, organs in row.undrawn.items():
+            for organ in organs:
+                scans.setdefault((model, organ), []).append(place)
+    for (model, organ), places in scans.items():
+        named = _name_scans(table.iloc[places])
+        found.remarks.append(f"models.{model}: no mask file of {organ} for {named}: not drawn, so not scored there")
 
 
 def _name_scans(scans: pd.DataFrame) -> str:

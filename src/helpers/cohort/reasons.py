@@ -16,7 +16,7 @@ _REASONS = {
     "subject_missing": ("subject is missing", "subject is missing"),
     "scan_missing": ("scan is missing", "scan is missing"),
     "scan_no_file_name": (
-        "scan name cannot be a file name: use letters, digits, - and _",
+        "scan name cannot be a file name: use up to 200 letters, digits, - and _",
         "scan name cannot be a file name",
     ),
     "scan_used_twice": (
@@ -43,6 +43,7 @@ _REASONS = {
         "the image lies on another grid than the reference ({differences})",
         "the image lies on another grid than the reference",
     ),
+    "image_elsewhere": ("{error}", "the reference lies elsewhere than its image"),
     "mask_without_organs": ("the mask holds none of the study's organs",) * 2,
     "mask_unknown_labels": (
         "the mask holds labels that no organ names ({labels}): name them in cohort.organs or in cohort.ignore_labels",
@@ -50,12 +51,20 @@ _REASONS = {
     ),
     "scan_failed": ("{error}", "its files could not be checked"),
 }
+# What is said of an image's grey values, of one scan and of several.
+GREY_FAULTS = {
+    "image_flat": "the image is of one grey throughout",
+    "image_not_finite": "the image holds values that are no numbers (NaN or infinity)",
+    "image_not_hounsfield": "the image is called CT and is not in Hounsfield units (air −1000, water 0)",
+}
 _NOTES = {
     "value_missing": "{name} is missing",
     "value_unreadable": "{name} is not a number",
     "value_without_group": "{name} is recorded as {value!r}, which is no group of this study",
     "organs_missing": "not in the mask: {organs}",
     "mask_read": "{words}",
+    "reference_resampled": "the reference lies on another grid than its image: brought to it by nearest neighbours",
+    **GREY_FAULTS,
 }
 SENTENCES = {kind: sentence for kind, (sentence, _) in _REASONS.items()} | _NOTES
 

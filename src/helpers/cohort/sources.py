@@ -11,7 +11,7 @@ import pandas as pd
 
 from helpers.cohort.amos import read_amos
 from helpers.cohort.kits23 import read_kits23
-from helpers.cohort.table_files import read_table_file
+from helpers.cohort.table_files import PLACE, read_table_file
 from helpers.cohort.totalsegmentator import read_totalsegmentator
 from helpers.errors import ParameterError, SegfairError
 from helpers.parameters import SCORES, Cohort
@@ -103,9 +103,10 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
             continue
         table[name] = pd.NA
     if absent:
+        place = f" ({raw.attrs[PLACE]})" if raw.attrs.get(PLACE) else ""
         raise SegfairError(
             f"the participants table has no column {', '.join(absent.values())}; "
-            f"it has {', '.join(map(str, raw.columns))}: map it in {study.source.name} under cohort.columns "
+            f"it has {', '.join(map(str, raw.columns))}{place}: map it in {study.source.name} under cohort.columns "
             f"({', '.join(f'{name}: your column' for name in absent)})"
         )
     unknown = sorted(set(cohort.columns) - set(declared))

@@ -1,73 +1,126 @@
-"""A participants table of any of four kinds, read as text."""
+"""A participants table of any of four kinds, read as plain text with its own header."""
 
 from __future__ import annotations
 
-import warnings
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from helpers.errors import SegfairError
 
+PLACE = "place"  # of DataFrame.attrs: what was taken for the header, in words
+
 
 def read_table_file(path: Path, what: str = "participants table", key: str = "cohort.path") -> pd.DataFrame:
-    """Read a table of four kinds with every value as text: ids keep their zeros.
+    """Read a table with every value as text, None where it is empty.
 
-    `what` it is called, and the `key` of the parameter file that names it, stand in the errors.
+    `what` it is called, and the `key` of the parameter file that names it, stand in the errors. Ids
+    keep their zeros, columns their names, as they stand in the file; rows without any value and
+    columns without a name are nobody's. ``attrs["place"]`` says what was taken for the header.
+
+    Raises
+    ------
+    SegfairError
+        There is no such file, it is of another kind, cannot be read, has no row, two columns of one
+        name, or a row with more values than the header has names.
     """
     if not path.is_file():
         raise SegfairError(f"{path}: no such {what}: correct {key}")
     kind = path.suffix.lower()
+    readers = dict.fromkeys((".csv", ".tsv", ".txt"), _read_text) | dict.fromkeys((".xlsx", ".xlsm"), _read_sheet)
+    reader = (readers | {".parquet": _read_parquet}).get(kind)
+    if reader is None:
+        raise SegfairError(f"{path.name}: a {what} must be .csv, .tsv, .xlsx or .parquet")
     try:
-        if kind in (".csv", ".tsv", ".txt"):
-            table = _read_text(path)
-        elif kind in (".xlsx", ".xlsm"):
-            table = pd.read_excel(path, dtype="str", keep_default_na=False)
-        elif kind == ".parquet":
-            table = pd.read_parquet(path).map(_write_out)
-        else:
-            raise SegfairError(f"{path.name}: a {what} must be .csv, .tsv, .xlsx or .parquet")
-    except pd.errors.EmptyDataError:
-        raise SegfairError(f"{path.name}: the {what} is empty: it needs a header and one row per scan") from None
+        rows, place = reader(path)
+        texts = [[_write_out(value) for value in row] for row in rows]
     except SegfairError:
         raise
-    except (ValueError, OSError, KeyError) as error:
+    except Exception as error:  # openpyxl and pyarrow raise whatever their parsers meet
         told = " ".join(str(error).split())[:120]
         raise SegfairError(f"{path.name}: the {what} cannot be read ({told})") from error
-    table.columns = [str(column).strip() for column in table.columns]
-    for name in table.columns[table.columns.duplicated()]:
+    header = next((place for place, row in enumerate(texts) if any(row)), 0)
+    names = [name or "" for name in texts[header]] if texts else []
+    texts, place = [row for row in texts[header + 1 :] if any(row)], place.format(header + 1)
+    if not any(names):
+        raise SegfairError(f"{path.name}: the {what} is empty: it needs a header and one row per scan")
+    for name in sorted({name for name in names if name and names.count(name) > 1}):
         raise SegfairError(f"{path.name}: the {what} has two columns named {name!r}: rename one of them")
-    # Spaces around a word are typing, not data; what is then empty is missing.
-    table = table.map(lambda value: value.strip() if isinstance(value, str) else value)
-    table = table.mask(table == "")
-    if table.empty:
-        raise SegfairError(f"{path.name}: the {what} has no rows: it needs one row per scan")
+    if any(any(row[len(names) :]) for row in texts):
+        raise SegfairError(
+            f"{path.name}: has rows with more values than its header has names: "
+            "remove separators at the ends of lines, quote values that hold one"
+        )
+    if not texts:
+        where = f" below its header ({place})" if place else ""
+        raise SegfairError(f"{path.name}: the {what} has no rows{where}: it needs one row per scan")
+    table = pd.DataFrame(
+        {
+            name: pd.Series([row[column] if column < len(row) else None for row in texts], dtype="str")
+            for column, name in enumerate(names)
+            if name
+        }
+    )
+    table.attrs[PLACE] = place
     return table
 
 
-def _read_text(path: Path) -> pd.DataFrame:
-    """Read a text table; a row longer than the header would shift its columns: it is refused."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        try:
-            sep = _find_separator(path)
-            return pd.read_csv(path, sep=sep, dtype="str", encoding="utf-8-sig", keep_default_na=False, index_col=False)
-        except pd.errors.ParserWarning:
-            raise SegfairError(
-                f"{path.name}: has rows with more fields than its header: remove separators at the ends of lines, "
-                "quote values that hold one"
-            ) from None
+def _read_text(path: Path) -> tuple[Iterable[Sequence[object]], str]:
+    """Read a text table; Excel's own first line ``sep=;`` names the separator and is no row."""
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+        if "\0" in text:
+            raise ValueError
+    except ValueError:
+        raise SegfairError(f"{path.name}: is not UTF-8 text: save it as UTF-8 (Excel: CSV UTF-8)") from None
+    lines = text.splitlines(keepends=True) or [""]
+    stated = re.fullmatch(r"sep=(.)\s*", lines[0], re.IGNORECASE | re.DOTALL)
+    if stated:
+        lines[0] = "\n"
+    separator = stated.group(1) if stated else max("\t;,", key=next(filter(str.strip, lines), "").count)
+    return csv.reader(io.StringIO("".join(lines), newline=None), delimiter=separator, strict=True), "line {}"
 
 
-def _write_out(value: object) -> object:
-    """Return a value of a typed table as text: 1.0 reads 1, as it would in a CSV file."""
-    if value is None or value is pd.NA or value != value:
+def _read_sheet(path: Path) -> tuple[Iterable[Sequence[object]], str]:
+    """Read the first sheet of a workbook; a coloured row or column has cells without values."""
+    sheets = pd.read_excel(path, sheet_name=None, header=None, dtype=object, keep_default_na=False)
+    name, sheet = next(iter(sheets.items()))
+    shown = name.replace("{", "{{").replace("}", "}}")
+    return sheet.to_numpy(object), "row {}" if len(
+        sheets
+    ) == 1 else f"row {{}} of {shown!r}, the first of several sheets"
+
+
+def _read_parquet(path: Path) -> tuple[Iterable[Sequence[object]], str]:
+    """Read a typed table; ids kept in a named index are a column."""
+    table = pd.read_parquet(path)
+    if any(name is not None and name not in table for name in table.index.names):
+        table = table.reset_index()
+    columns = [_list_values(table.iloc[:, place]) for place in range(table.shape[1])]
+    return [list(table.columns), *zip(*columns, strict=True)], ""
+
+
+def _list_values(column: pd.Series) -> list[object]:
+    """Return a typed column's values: those of a float32 as such, whose own digits are fewer."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        categories = [*_list_values(column.cat.categories.to_series()), None]
+        return [categories[code] for code in column.cat.codes]
+    if pd.api.types.is_float_dtype(column.dtype):
+        return list(column.to_numpy(f"f{column.dtype.itemsize}", na_value=np.nan))
+    return list(column.array)
+
+
+def _write_out(value: object) -> str | None:
+    """Return a value as one would read it: 1.0 as 1, float32 24.3 as 24.3; None where empty."""
+    if value is None or value is pd.NA or value is pd.NaT or value != value:
         return None
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _find_separator(path: Path) -> str:
-    """Tell comma, semicolon and tab apart by the header line."""
-    with path.open(encoding="utf-8-sig", errors="replace") as stream:
-        header = stream.readline()
-    return max("\t;,", key=header.count)
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        value = int(value)
+    # Spaces around a word are typing, not data; what is then empty is missing.
+    return str(value).strip() or None

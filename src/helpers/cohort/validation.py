@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,21 +16,36 @@ from helpers.cohort.reasons import LISTED, Finding, join_sentences
 from helpers.cohort.scores import ScoreTable
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, VolumeError
-from helpers.parameters import Cohort
+from helpers.parameters import Cohort, Organ
+from helpers.storage import is_there, make_absolute
 from helpers.study import Study, find_mask
-from helpers.volumes import Grid, check_grid, check_whole, find_grid, get_grid, orient_grid, read_grid, read_label_map
+from helpers.volumes import (
+    RESAMPLING_ADVICE,
+    Grid,
+    LabelMap,
+    check_grid,
+    check_same_scan,
+    find_grey_faults,
+    get_grid,
+    orient_grid,
+    read_label_map,
+    read_volume,
+)
 
 MODALITIES = ("CT", "MR")
+LONGEST_NAME = 200  # bytes: file systems end at 255, and suffixes follow
 
 
 @dataclass
 class Found:
-    """What is told of one scan; `absent` and `unusable` only if it is in."""
+    """What is told of one scan; `absent`, `unusable` and `undrawn` only if it is in."""
 
     reasons: list[Finding] = field(default_factory=list)  # why it is left out
     notes: list[Finding] = field(default_factory=list)  # what else to know
     absent: list[str] = field(default_factory=list)  # the organs that its reference does not hold
     unusable: dict[str, str] = field(default_factory=dict)  # why a model's ready-made mask cannot be used
+    undrawn: dict[str, tuple[str, ...]] = field(default_factory=dict)  # organs without a mask file, by model
+    resampled: bool = False  # whether its reference is to be brought to its image's grid
 
 
 @dataclass(frozen=True)
@@ -41,7 +57,10 @@ class _Files:
     cohort: Cohort
     scan: str
     subject: str
+    modality: str
     masks: Mapping[str, str]  # places of ready-made masks, with {scan} or {subject}, by model
+    organs: Mapping[str, Mapping[str, Organ]]  # where each of these models has its organs
+    resampling: frozenset[str]  # the models whose masks may lie on another grid of the scan
 
 
 def inspect_rows(
@@ -62,8 +81,7 @@ def inspect_rows(
         The folder that its paths are relative to.
     masks : mapping of str to str, optional
         Where the ready-made masks of models lie, with ``{scan}`` or ``{subject}``, by the model's
-        name. Existence and grid of each are checked; its voxels are read only where they are
-        stored as floats, which alone can hold fractions.
+        name. Each is read as inference reads it.
     scores : ScoreTable, optional
         Of a study of scores, which has no files to open: who has any.
 
@@ -106,7 +124,7 @@ def _check_names(table: pd.DataFrame, found: list[Found], *, with_files: bool) -
         if pd.isna(scan):
             if not pd.isna(subject):
                 found[row].reasons.append(Finding("scan_missing"))
-        elif "/" in scan or "\\" in scan or scan.startswith(".") or "\0" in scan:
+        elif scan.startswith(".") or set(scan) & set("/\\\0") or len(scan.encode()) > LONGEST_NAME:
             found[row].reasons.append(Finding("scan_no_file_name"))
         elif twice[row]:
             found[row].reasons.append(Finding("scan_used_twice"))
@@ -186,15 +204,43 @@ def _check_scored(table: pd.DataFrame, scores: ScoreTable, found: list[Found]) -
 
 
 def _find_path(text: object, base: Path) -> str | None:
-    return None if pd.isna(text) else str((base / Path(str(text)).expanduser()).resolve())
+    """Return a path of the table, absolute; links in it stay, for their names are the table's."""
+    if pd.isna(text):
+        return None
+    path = make_absolute(base / Path(str(text)).expanduser())
+    # Windows writes folder\file; where a file is called so, it is meant.
+    if "\\" in str(text) and not is_there(path):
+        path = make_absolute(base / str(text).replace("\\", "/"))
+    return str(path if is_there(path) else _find_spelling(path))
+
+
+def _find_spelling(path: Path) -> Path:
+    """Return the file of this name in other code points: macOS takes letters and accents apart."""
+    if not path.parent.is_dir():
+        return path
+    wanted = unicodedata.normalize("NFC", path.name)
+    return next((one for one in path.parent.iterdir() if unicodedata.normalize("NFC", one.name) == wanted), path)
 
 
 def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: Mapping[str, str]) -> None:
     """Open the files of every scan that is not out already, through compute."""
     rows, cohort = [row for row, one in enumerate(found) if not one.reasons], study.parameters.cohort
     images = [None if pd.isna(image) else Path(image) for image in table["image"]]
+    parameters = study.parameters
+    resampling = frozenset(model.name for model in parameters.models if parameters.allows_resampling(model))
+    organs = {model.name: model.organs or cohort.organs for model in parameters.models}
     cases = [
-        _Files(Path(one.reference), images[one.Index], cohort, str(one.scan), str(one.subject), masks)
+        _Files(
+            reference=Path(one.reference),
+            image=images[one.Index],
+            cohort=cohort,
+            scan=str(one.scan),
+            subject=str(one.subject),
+            modality=str(one.modality),
+            masks=masks,
+            organs=organs,
+            resampling=resampling,
+        )
         for one in table.iloc[rows].itertuples()
     ]
     ids = [f"scan {row + 1}" for row in rows]
@@ -207,30 +253,35 @@ def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: M
         found[row].notes += told.notes
         if not told.reasons:
             found[row].absent, found[row].unusable = told.absent, told.unusable
+            found[row].undrawn, found[row].resampled = told.undrawn, told.resampled
 
 
 def _open_files(case: _Files) -> Found:
-    """Read the reference wholly (a truncated file is found only so) and the image's header."""
+    """Read the reference, the image and the ready-made masks whole, as later stages read them."""
     found, organ_ids, ignored = Found(), case.cohort.organ_ids(), case.cohort.ignore_labels
-    labels = grid = None
+    labels = image = None
     try:
-        find_grid(case.reference)
         labels = read_label_map(case.reference, case.cohort.organs, organ_ids)
-        grid = orient_grid(get_grid(labels.image))
     except VolumeError as error:
         found.reasons.append(_blame("reference", case.reference, error))
     if case.image is not None:
         try:
-            # Oriented: DICOM and NIfTI store rows the other way round, which is no difference.
-            image = orient_grid(read_grid(case.image))
+            image = read_volume(case.image)
         except VolumeError as error:
             found.reasons.append(_blame("image", case.image, error))
-        else:
-            if differences := [] if grid is None else image.differences(grid):
-                found.reasons.append(Finding("image_other_grid", {"differences": "; ".join(differences)}))
-    if labels is None or grid is None:
+    reference = None if labels is None else orient_grid(get_grid(labels.image))
+    if image is not None:
+        grid = orient_grid(get_grid(image))
+        greys = find_grey_faults(sitk.GetArrayViewFromImage(image), case.modality)
+        image = None  # the masks need the memory
+        found.notes += [Finding(fault) for fault in greys]
+        # Oriented: DICOM and NIfTI store rows the other way round, which is no difference.
+        if reference is not None and (differences := grid.differences(reference)):
+            _tell_other_grid(found, reference, grid, differences, case.cohort)
+            reference = grid  # of what is made of the reference
+    if labels is None or reference is None:
         return found
-    found.unusable = _check_masks(case, grid)
+    _check_masks(found, case, labels, reference)
     present = set(np.unique(sitk.GetArrayViewFromImage(labels.image)).tolist()) - {0}
     found.absent = [name for name, value in organ_ids.items() if value not in present]
     if len(found.absent) == len(organ_ids):
@@ -244,22 +295,40 @@ def _open_files(case: _Files) -> Found:
     return found
 
 
+def _tell_other_grid(found: Found, reference: Grid, image: Grid, differences: list[str], cohort: Cohort) -> None:
+    """Tell that a reference lies on another grid than its image: a fault, or to be mended."""
+    if cohort.resample is None:
+        found.reasons.append(Finding("image_other_grid", {"differences": "; ".join(differences)}))
+        return
+    try:
+        check_same_scan(reference, image, what="the reference", of="its image")
+    except VolumeError as error:
+        found.reasons.append(Finding("image_elsewhere", {"error": str(error)}))
+    else:
+        found.resampled = True
+        found.notes.append(Finding("reference_resampled"))
+
+
 def _blame(what: str, path: Path, error: VolumeError) -> Finding:
-    return Finding(f"{what}_{'unusable' if path.exists() else 'no_file'}", {"error": str(error)})
+    return Finding(f"{what}_{'unusable' if is_there(path) else 'no_file'}", {"error": str(error)})
 
 
-def _check_masks(case: _Files, reference: Grid) -> dict[str, str]:
-    """Return why ready-made masks of a scan cannot be used, by model; `reference` is oriented."""
-    advice = "resample it to the reference with nearest neighbours"
-    faults = {}
+def _check_masks(found: Found, case: _Files, labels: LabelMap, reference: Grid) -> None:
+    """Find which ready-made masks cannot be used and which organs they lack (`reference` axial)."""
     for model, template in case.masks.items():
         name = ""
         try:
             path = find_mask(template, case.scan, case.subject)
             name = path.name
-            check_grid(orient_grid(find_grid(path)), reference, what="the mask", advice=advice)
-            check_whole(path)
+            organs = case.organs.get(model, case.cohort.organs)
+            mask = read_label_map(path, organs, case.cohort.organ_ids(), midline_x_mm=labels.midline_x_mm)
+            grid = get_grid(mask.image)
+            if model in case.resampling:
+                check_same_scan(grid, reference)
+            else:
+                check_grid(orient_grid(grid), reference, what="the mask", advice=RESAMPLING_ADVICE)
+            if mask.missing:
+                found.undrawn[model] = mask.missing
         except SegfairError as error:
             # Scans of one fault are told together, hence without the names of their files.
-            faults[model] = str(error).removeprefix(f"{name}: ")
-    return faults
+            found.unusable[model] = str(error).removeprefix(f"{name}: ")

@@ -8,6 +8,7 @@ from helpers.fairness.agreement import ANNOTATORS, Agreement, audit_agreement
 from helpers.fairness.audit import Audit, run_audit
 from helpers.fairness.groups import POOLED, average_subjects, hide_small_groups
 from helpers.fairness.missing import compare_missing
+from helpers.fairness.paper import tabulate_paper
 
 __all__ = [
     "ANNOTATORS",
@@ -19,4 +20,5 @@ __all__ = [
     "compare_missing",
     "hide_small_groups",
     "run_audit",
+    "tabulate_paper",
 ]

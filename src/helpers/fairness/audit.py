@@ -12,6 +12,7 @@ from helpers.errors import SegfairError
 from helpers.fairness.confounding import (
     adjust_attribute,
     choose_covariates,
+    explain_same,
     fit_attribute,
     is_numeric,
     match_attribute,
@@ -308,7 +309,9 @@ def _explain(
     for one in compared:
         attribute = one.groups.attribute
         covariates = choose_covariates(attribute, attributes, confounders, known, labels)
-        found = {**adjust_attribute(one, covariates, volumes), **match_attribute(one, covariates)}
+        same = [said for name in (*attributes, *confounders) if (said := explain_same(attribute, name, known))]
+        notes += [f"not held equal when groups by {attribute} are compared: {said}" for said in same]
+        found = {**adjust_attribute(one, covariates, volumes, same), **match_attribute(one, covariates)}
         if attribute in known and is_numeric(known[attribute]):
             found |= fit_attribute(one.groups, known[attribute], covariates, volumes, seed, units)
         for name, table in found.items():

@@ -20,6 +20,7 @@ from helpers.schema import TABLES
 from helpers.vocabulary.words import UNITS
 
 VOLUME = "log organ volume"
+SAME_ORDER = 0.98
 STEPS = {"age": 10.0, "bmi": 5.0}
 
 _GAP_NAMES = {
@@ -43,18 +44,33 @@ def choose_covariates(
     """Choose what is adjusted for when one attribute's groups are compared: (subjects, covariates).
 
     Every other attribute, by its number where the cohort has one and else by its group, then the
-    confounders. `known` has the cohort's own columns of these names, `labels` each attribute's
-    group, a row per subject.
+    confounders; none that :func:`explain_same` names. `known` has the cohort's own columns of these
+    names, `labels` each attribute's group, a row per subject.
     """
     columns = {}
     for name in dict.fromkeys([*attributes, *confounders]):
-        if name == attribute:
+        if name == attribute or explain_same(attribute, name, known):
             continue
         if name in labels and not (name in known and is_numeric(known[name])):
             columns[name] = labels[name]
         else:
             columns[name] = known[name]
     return pd.DataFrame(columns, index=labels.index)
+
+
+def explain_same(attribute: str, name: str, known: pd.DataFrame) -> str:
+    """Say that a covariate is the attribute's own number in other units; empty where it is not.
+
+    Age in months orders people as age in years does (absolute rank correlation from
+    :data:`SAME_ORDER` on). Held equal, it would leave of the groups nothing but their rounding.
+    """
+    if name == attribute or not all(one in known and is_numeric(known[one]) for one in (attribute, name)):
+        return ""
+    both = known[[attribute, name]].dropna().astype(float)
+    correlation = both[attribute].corr(both[name], method="spearman")
+    if not abs(correlation) >= SAME_ORDER:
+        return ""
+    return f"{name}: orders people as {attribute} does (rank correlation {correlation:.2f})"
 
 
 def measure_volumes(metrics: pd.DataFrame, scores: Scores) -> pd.DataFrame:
@@ -78,12 +94,13 @@ def measure_volumes(metrics: pd.DataFrame, scores: Scores) -> pd.DataFrame:
 
 
 def adjust_attribute(
-    compared: GroupComparison, covariates: pd.DataFrame, volumes: pd.DataFrame | None
+    compared: GroupComparison, covariates: pd.DataFrame, volumes: pd.DataFrame | None, same: Sequence[str] = ()
 ) -> dict[str, pd.DataFrame]:
     """State every gap adjusted for the covariates (:func:`adjust_gaps`).
 
     Each gap is between the two groups that `compared` names. Of `volumes`
-    (:func:`measure_volumes`), each organ's column is one more covariate of its own scores. Returns
+    (:func:`measure_volumes`), each organ's column is one more covariate of its own scores. `same`
+    (:func:`explain_same`) joins what ``dropped`` of ``adjusted_notes`` says. Returns
     ``gaps``, a row per column (adjusted_gap, adjusted_low, adjusted_high, adjusted_p, adjusted_n),
     and the tables ``adjusted_means`` and ``adjusted_notes``.
     """
@@ -106,7 +123,7 @@ def adjust_attribute(
             gaps[column] = {
                 ours: np.nan if pairs[column] is None else row[theirs] for theirs, ours in _GAP_NAMES.items()
             }
-            notes[column] = row | head
+            notes[column] = row | head | {"dropped": "; ".join([*same, *filter(None, [row["dropped"]])])}
             rows = by_column[row["column"]].to_dict("records") if row["column"] in by_column else []
             means[column] = [one | head for one in rows]
     order = range(len(groups.scores.keys))

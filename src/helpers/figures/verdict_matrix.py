@@ -53,6 +53,7 @@ _STYLE = (
 .verdicts .swatch { display: inline-block; width: 1.4em; line-height: 1.3em; text-align: center; font-weight: 700;
   border: 1px solid #7d8890; }
 .verdicts p { max-width: 60rem; }
+.verdicts p.block { font-weight: 600; margin: 1rem 0 .4rem; padding-top: .5rem; border-top: 1px solid #b8c0c6; }
 """
     + "".join(f".verdicts .tone-{verdict.tone} {{ background: {verdict.colour}; }}\n" for verdict in Verdict)
     + ".verdicts td.tone-blank { border: 1px dashed #9a9a9a; }\n</style>\n"
@@ -72,11 +73,14 @@ class VerdictMatrix:
     _repr_html_ = to_html  # as Jupyter shows it
 
 
-def show_verdicts(disparity: pd.DataFrame, metric: str | None = None, *, alpha: float) -> VerdictMatrix:
+def show_verdicts(
+    disparity: pd.DataFrame, metric: str | None = None, *, alpha: float, blocks: Mapping[str, str] | None = None
+) -> VerdictMatrix:
     """Show the verdict on every comparison: a table per model, organs by attributes.
 
     `disparity` is ``fairness/disparity.csv``, `metric` (by default the table's first) stands open,
-    the others are folded beneath; `alpha` is the error rate allowed over the family of comparisons.
+    the others are folded beneath; `alpha` is the error rate allowed over the family of comparisons;
+    `blocks` gives each model its heading (:func:`helpers.models.list_blocks`).
     A cell holds a sign, a word, who does worse and by how much (95 % interval); pointing at it
     gives the groups, the minimum detectable difference and the adjusted p. Texts from the table are
     escaped: give it as it is.
@@ -84,7 +88,7 @@ def show_verdicts(disparity: pd.DataFrame, metric: str | None = None, *, alpha: 
     metrics = put_first(disparity["metric"], metric)
     if not metrics or metric not in {None, *metrics}:
         return VerdictMatrix("<p>Nothing was compared: there is no attribute, or no such metric.</p>")
-    first, *others = (draw_verdicts(disparity, name, alpha=alpha, hover=True) for name in metrics)
+    first, *others = (draw_verdicts(disparity, name, alpha=alpha, blocks=blocks, hover=True) for name in metrics)
     folded = [
         f"<details><summary>{html.escape(find_measure(name).long_name)}</summary>{matrix.html}</details>"
         for name, matrix in zip(metrics[1:], others, strict=True)
@@ -99,13 +103,15 @@ def draw_verdicts(
     alpha: float,
     organs: Iterable[str] = (),
     attributes: Iterable[str] = (),
+    blocks: Mapping[str, str] | None = None,
     hover: bool = False,
 ) -> VerdictMatrix:
     """Show the verdicts on one metric, for notebook and report; see :func:`show_verdicts`.
 
     `organs` and `attributes` come first, in this order, then the table's others; all organs pooled
-    come before any. An organ needs a row, an attribute does not. With `hover`, pointing at a cell
-    tells more, its row's note included.
+    come before any. An organ needs a row, an attribute does not. `blocks` gives each model the
+    heading under which it stands with others of its like, where there is more than one. With
+    `hover`, pointing at a cell tells more, its row's note included.
     """
     part, name = disparity[disparity["metric"] == metric], find_measure(metric).name
     found = {(row["model"], row["organ"], row["attribute"]): row for row in part.to_dict("records")}
@@ -113,7 +119,8 @@ def draw_verdicts(
     columns = list(dict.fromkeys([*attributes, *part["attribute"]]))
     caption = f"For whom each model works worse: the gap in {name} between groups, by organ and attribute"
     head = "".join(f'<th scope="col">by {_write(name_for_people(column))}</th>' for column in columns)
-    tables, used = [], set()
+    tables: dict[str, str] = {}
+    used = set()
     for model in dict.fromkeys(part["model"]):
         lines = []
         for organ in rows:
@@ -121,16 +128,15 @@ def draw_verdicts(
             used |= {verdict for _, verdict in judged}
             cells = "".join(_draw_cell(row, verdict, hover=hover) for row, verdict in judged)
             lines.append(f'<tr><th scope="row">{_write(name_organ(organ))}</th>{cells}</tr>')
-        tables.append(
+        tables[model] = (
             f'<div class="scroll" tabindex="0" role="region" aria-label="{_write(f"{model}: {caption}")}">'
             f'<table><caption>{_write(model)}</caption><thead><tr><th scope="col">organ</th>{head}</tr></thead>'
             f"<tbody>{''.join(lines)}</tbody></table></div>"
         )
-    models, wide = list(dict.fromkeys(part["model"])), " wide" * (len(columns) > 4)
-    grid = f'<div class="models{wide}">{"".join(tables)}</div>'
+    grid = _arrange_tables(tables, blocks or {}, wide=len(columns) > 4)
     how = "One table per model."
-    if len(models) > MANY_MODELS:
-        overview = [_draw_overview(found, models, rows, column, caption, alpha) for column in columns]
+    if len(tables) > MANY_MODELS:
+        overview = [_draw_overview(found, tables, rows, column, caption, alpha) for column in columns]
         grid = (
             f"{''.join(overview)}<details><summary>One table per model, with groups and intervals</summary>{grid}"
             "</details>"
@@ -162,6 +168,18 @@ def draw_verdicts(
         "decided by two one-sided tests at 5 %, so a 95 % interval may reach a little beyond the margin."
         f"{' Point at a cell for more.' * hover}</p></figure>"
     )
+
+
+def _arrange_tables(tables: Mapping[str, str], blocks: Mapping[str, str], *, wide: bool) -> str:
+    """Return the models' tables side by side, under headings where there are several blocks."""
+    by_block: dict[str, list[str]] = {}
+    for model, table in tables.items():
+        by_block.setdefault(blocks.get(model, ""), []).append(table)
+    parts = []
+    for heading, together in by_block.items():
+        parts.append(f'<p class="block">{_write(heading)}</p>' * (len(by_block) > 1))
+        parts.append(f'<div class="models{" wide" * wide}">{"".join(together)}</div>')
+    return "".join(parts)
 
 
 def _draw_overview(

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -22,18 +24,20 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from tqdm import tqdm
 
 from helpers import models, storage, volumes
-from helpers.compute import CaseFailure, map_cases
+from helpers.compute import CaseFailure, count_cores, count_workers, map_cases
 from helpers.errors import SegfairError
 from helpers.inference.agreement import measure_overlap
-from helpers.models import ScanCase, Segmentation, Segmenter, Spec
-from helpers.parameters import Model, Prompt
+from helpers.models import ScanCase, Segmentation, Segmenter, Spec, TogetherSegmenter
+from helpers.parameters import FusionModel, Model, Organ, Prompt
 from helpers.prompts import Prompts, draw_prompts
 from helpers.schema import TABLES
-from helpers.study import Study
+from helpers.study import Study, find_probabilities, find_record
 from helpers.vocabulary.words import name_scan
 
 # Raise it when the same inputs would give other masks: every prediction is then made anew.
-VERSION = 2
+VERSION = 3
+
+_UNKNOWN = "the model does not draw this organ"
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class _InferenceJob:
     modality: str
     reference: Path
     image: Path | None
+    organs: dict[str, Organ]  # where each is found in the reference
     organ_ids: dict[str, int]
     prompt: Prompt
     prompt_seeds: list[dict[str, int]]
@@ -68,7 +73,8 @@ def run_inference(study: Study) -> pd.DataFrame:
         empty when ok), seconds (for the scan), of which read_seconds, encode_seconds (images; NaN
         for models that do not encode), decode_seconds (prompts) and write_seconds, device,
         precision, batch (images encoded at a time), slices (worked on), prompts (used, of all
-        draws), dropped (components too small for a prompt), checkpoint_sha256, fingerprint, reused.
+        draws), dropped (components too small for a prompt), resampled (whether the model's mask lay
+        on another grid than the reference), checkpoint_sha256, fingerprint, reused.
         The rows of a model are also in its ``inference.parquet``; beside it ``organs.parquet`` has
         one row per scan and organ (:func:`read_organs`).
 
@@ -81,8 +87,12 @@ def run_inference(study: Study) -> pd.DataFrame:
     if problems:
         raise SegfairError("\n".join(problems))
     cohort = study.read_included()
-    tables = [_run_model(study, model, cohort) for model in study.parameters.models]
-    return pd.concat(tables, ignore_index=True).astype(TABLES["inference"].dtypes)
+    tables = {}
+    # A fusion needs the masks of the others.
+    for model in sorted(study.parameters.models, key=lambda model: isinstance(model, FusionModel)):
+        tables[model.name] = _run_model(study, model, cohort)
+    in_order = [tables[model.name] for model in study.parameters.models]
+    return pd.concat(in_order, ignore_index=True).astype(TABLES["inference"].dtypes)
 
 
 def read_organs(study: Study) -> pd.DataFrame:
@@ -91,10 +101,12 @@ def read_organs(study: Study) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        model, scan, organ, prompts and dropped (components) of the first draw, dice (with the
+        model, scan, organ, prompts, drawn (how many a person would have drawn for them) and dropped
+        (components) of the first draw, dice (with the
         reference: to choose what to look at; 03_performance measures) and agreement (mean Dice of
         the masks of each two draws of the prompts; NaN with one draw, or where no draw gave a
-        mask). Finished scans only.
+        mask), not_drawn (why the model did not draw the organ at all; empty where it did, with or
+        without a voxel). Finished scans only.
 
     Raises
     ------
@@ -155,23 +167,25 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
     with _take_turn(study, model):
         records: dict[str, dict[str, Any]] = {}
         jobs: list[_InferenceJob] = []
+        members = _read_members(study, model)
         for row in cohort.itertuples():
-            job = _make_job(study, model, spec, row, checkpoint_sha256)
+            job = _make_job(study, model, spec, row, checkpoint_sha256, members)
             kept = _read_record(job)
             if kept is None:
                 jobs.append(job)
             else:
                 records[job.scan] = {**kept, "reused": True}
-        results = _run_jobs(jobs, study, model.name)
+        with _work_together(jobs, study):
+            results = _run_jobs(_segment_scan, jobs, study, model.name)
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, CaseFailure):
                 # A mask made from former inputs must not pass for this study's.
-                _record_path(job.prediction).unlink(missing_ok=True)
+                find_record(job.prediction).unlink(missing_ok=True)
                 job.prediction.unlink(missing_ok=True)
                 result = _record_failure(job, result)
             records[job.scan] = {**result, "reused": False}
         in_order = [records[scan] for scan in cohort["scan"]]
-        table = pd.DataFrame([{"model": model.name, **record} for record in in_order])
+        table = pd.DataFrame([{"model": model.name, "resampled": False, "remark": "", **record} for record in in_order])
         types = TABLES["inference"].dtypes
         table = table.reindex(columns=list(types)).astype(types)
         rows = [
@@ -198,25 +212,65 @@ def _take_turn(study: Study, model: Model) -> AcquireReturnProxy:
         return lock.acquire()
 
 
-def _run_jobs(jobs: list[_InferenceJob], study: Study, label: str) -> list[Any]:
+@contextmanager
+def _work_together(jobs: list[_InferenceJob], study: Study) -> Iterator[None]:
+    """Let a model that works on all scans in one go do so; its scans are then read one by one."""
+    if not jobs or not jobs[0].spec.together:
+        yield
+        return
+    segmenter = cast(TogetherSegmenter, models.load_segmenter(jobs[0].spec))
+    segmenter.clear()
+    try:
+        _run_jobs(_hand_over_scan, jobs, study, f"{jobs[0].spec.name}, images")
+        segmenter.work()
+        yield
+    finally:
+        segmenter.clear()
+
+
+def _run_jobs(
+    function: Callable[[_InferenceJob], Any], jobs: list[_InferenceJob], study: Study, label: str
+) -> list[Any]:
     if not jobs:
         return []
-    compute = study.parameters.compute
+    compute, cards = study.parameters.compute, []
+    spec = jobs[0].spec
+    if models.KINDS[spec.kind].needs_image and not spec.together:  # else these processes need no card
+        cards = models.list_cards(compute.device)
+        if compute.workers == "cores" and compute.device.startswith(("cuda:", "mps")):
+            compute = compute.model_copy(update={"workers": 1})  # one card, one model
     if compute.scheduler is None and compute.workers != 0 and len(jobs) > 1:
-        # A process per core is enough; threads within them would only get in each other's way.
-        jobs = [replace(job, spec=replace(job.spec, threads=1)) for job in jobs]
+        # Without a card a process per core is enough: threads would get in each other's way.
+        threads = max(1, count_cores() // count_workers(compute, cards)) if cards else 1
+        jobs = [replace(job, spec=replace(job.spec, threads=threads)) for job in jobs]
     # Progress lines end up in the executed notebook: they name scans by their number.
-    return map_cases(_segment_scan, jobs, ids=[name_scan(job.number) for job in jobs], compute=compute, label=label)
+    ids = [name_scan(job.number) for job in jobs]
+    return map_cases(function, jobs, ids=ids, compute=compute, label=label, cards=cards)
 
 
-def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha256: str) -> _InferenceJob:
+def _read_members(study: Study, model: Model) -> dict[str, dict[str, str]]:
+    """Return what each member of a fusion made its masks from, by member and scan; else nothing."""
+    names = model.of if isinstance(model, FusionModel) else []
+    tables = {name: study.read("inference", model=name) for name in names}
+    return {name: dict(zip(table["scan"], table["fingerprint"], strict=True)) for name, table in tables.items()}
+
+
+def _make_job(
+    study: Study,
+    model: Model,
+    spec: Spec,
+    row: Any,
+    checkpoint_sha256: str,
+    members: Mapping[str, Mapping[str, str]],
+) -> _InferenceJob:
     kind = models.find_kind(model)
     reference = Path(row.reference)
     image = Path(row.image) if isinstance(row.image, str) and row.image else None
-    organs = study.organ_ids if kind.needs_prompts else ()
+    organs = dict(study.parameters.cohort.organs)
+    prompted = study.organ_ids if kind.needs_prompts else ()
     seeds = [
         # The first draw keeps its seed whatever the number of draws.
-        {organ: study.seed_for("prompt", row.scan, organ, *([draw] if draw else [])) for organ in organs}
+        {organ: study.seed_for("prompt", row.scan, organ, *([draw] if draw else [])) for organ in prompted}
         for draw in range(model.prompt.draws if kind.needs_prompts else 1)
     ]
     depends_on: dict[str, Any] = {
@@ -227,8 +281,13 @@ def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha25
         "modality": row.modality,
         "reference": _stamp(reference),
         "organs": {name: organ.model_dump(mode="json") for name, organ in spec.organs.items()},
+        "reference_organs": {name: organ.model_dump(mode="json") for name, organ in organs.items()},
+        "setup": spec.depends_on,
+        "members": {name: prints.get(row.scan) for name, prints in members.items()},
         "organ_ids": study.organ_ids,
     }
+    if spec.resample:
+        depends_on["resample"] = "nearest"
     if kind.needs_prompts:
         depends_on |= {"prompt": model.prompt.model_dump(mode="json"), "seeds": seeds}
     if kind.needs_image:
@@ -247,6 +306,7 @@ def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha25
         modality=row.modality,
         reference=reference,
         image=image if kind.needs_image else None,
+        organs=organs,
         organ_ids=study.organ_ids,
         prompt=model.prompt,
         prompt_seeds=seeds,
@@ -254,6 +314,11 @@ def _make_job(study: Study, model: Model, spec: Spec, row: Any, checkpoint_sha25
         fingerprint=storage.hash_value(depends_on),
         checkpoint_sha256=checkpoint_sha256,
     )
+
+
+def _hand_over_scan(job: _InferenceJob) -> None:
+    """Give one scan to a model that will work on all together."""
+    cast(TogetherSegmenter, _open_segmenter(job)).hand_over(_read_case(job)[0])
 
 
 def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
@@ -265,15 +330,18 @@ def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
     result = segmenter.segment(case)
     segmented = time.monotonic()
     prediction = volumes.from_axial(volumes.make_image(result.labels, case.grid), reference_grid)
-    record_path = _record_path(job.prediction)
+    record_path = find_record(job.prediction)
     record_path.unlink(missing_ok=True)
     volumes.write_volume(prediction, job.prediction)
+    if job.spec.want_probabilities:
+        with storage.write_atomically(find_probabilities(job.prediction)) as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, **result.probabilities)
     written = time.monotonic()
     record = {
         "scan": job.scan,
         "status": "ok",
         "error": "",
-        "seconds": round(written - began, 3),
+        "seconds": round(written - began + result.earlier_seconds, 3),
         "read_seconds": round(read - began, 3),
         "encode_seconds": _round(result.encode_seconds),
         "decode_seconds": _round(result.decode_seconds),
@@ -281,32 +349,42 @@ def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
         "device": segmenter.device,
         "precision": segmenter.precision,
         "batch": result.batch,
+        "remark": result.remark,
         "slices": result.slices,
         "prompts": result.prompts,
         "dropped": sum(prompts.dropped for prompts in case.prompts.values()),
+        "resampled": result.resampled,
         "checkpoint_sha256": job.checkpoint_sha256,
         "fingerprint": job.fingerprint,
         "bytes": job.prediction.stat().st_size,
-        "organs": _describe_organs(case, reference, result),
+        "organs": _describe_organs(case, reference, result, job.spec.organs),
     }
     storage.write_json(record, record_path)
     return record
 
 
-def _describe_organs(case: ScanCase, reference: np.ndarray, result: Segmentation) -> dict[str, dict[str, Any]]:
-    """Return per organ its prompts, its Dice with the reference, and the agreement of the draws."""
+def _describe_organs(
+    case: ScanCase, reference: np.ndarray, result: Segmentation, known_organs: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Return per organ its prompts, its Dice with the reference, and the agreement of the draws.
+
+    An organ that the model does not draw has a reason in place of a Dice.
+    """
     dice = measure_overlap(reference, result.labels, case.organ_ids)
     draws = [result.labels, *result.repeats]
     pairs = [measure_overlap(first, second, case.organ_ids) for first, second in combinations(draws, 2)]
     described = {}
+    not_drawn = dict.fromkeys(set(case.organ_ids) - set(known_organs), _UNKNOWN) | dict(result.not_drawn)
     for organ in case.organ_ids:
         prompts = case.prompts.get(organ)
         known = [pair[organ] for pair in pairs if np.isfinite(pair[organ])]
         described[organ] = {
             "prompts": None if prompts is None else len(prompts),
+            "drawn": None if prompts is None else prompts.effort,
             "dropped": None if prompts is None else prompts.dropped,
-            "dice": _round(dice[organ], 6),
+            "dice": None if organ in not_drawn else _round(dice[organ], 6),
             "agreement": _round(float(np.mean(known)), 6) if known else None,
+            "not_drawn": not_drawn.get(organ, ""),
         }
     return described
 
@@ -330,13 +408,16 @@ def _open_segmenter(job: _InferenceJob) -> Segmenter:
 
 def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
     """Return a scan in the study orientation, the reference's labels (z, y, x), its stored grid."""
-    label_map = volumes.read_label_map(job.reference, job.spec.organs, job.organ_ids)
+    label_map = volumes.read_label_map(job.reference, job.organs, job.organ_ids)
     reference = volumes.to_axial(label_map.image)
     stored_grid = volumes.get_grid(label_map.image)
     grid = volumes.get_grid(reference)
-    image = None
+    image, image_grid = None, None
     if job.image is not None:
-        oriented = volumes.read_on_grid(job.image, grid, advice="resample the reference to the image", axial=True)
+        stored = volumes.read_volume(job.image)
+        image_grid = volumes.get_grid(stored)
+        oriented = volumes.to_axial(stored)
+        volumes.check_grid(volumes.get_grid(oriented), grid, advice="resample the reference to the image")
         image = sitk.GetArrayFromImage(oriented)
     elif models.KINDS[job.spec.kind].needs_image:
         raise SegfairError(
@@ -355,6 +436,8 @@ def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
         repeats=draws[1:],
         image=image,
         midline_x_mm=label_map.midline_x_mm,
+        number=job.number,
+        stored=image_grid,
     )
     return case, labels, stored_grid
 
@@ -372,16 +455,14 @@ def _draw_prompts(
 def _read_record(job: _InferenceJob) -> dict[str, Any] | None:
     """Return the record of a scan finished from the same inputs; None when it has to be done."""
     try:
-        record = json.loads(_record_path(job.prediction).read_text(encoding="utf-8"))
+        record = json.loads(find_record(job.prediction).read_text(encoding="utf-8"))
         size = job.prediction.stat().st_size
     except (OSError, json.JSONDecodeError):
         return None
     current = isinstance(record, dict) and record.get("fingerprint") == job.fingerprint
+    if job.spec.want_probabilities and not find_probabilities(job.prediction).exists():
+        return None
     return record if current and record.get("bytes") == size else None
-
-
-def _record_path(prediction: Path) -> Path:
-    return prediction.with_name(prediction.name.removesuffix(".nii.gz") + ".json")
 
 
 def _record_failure(job: _InferenceJob, failure: CaseFailure) -> dict[str, Any]:

@@ -1,10 +1,23 @@
 """Segmenters behind one protocol, a module per family; importing this imports no torch."""
 
-from helpers.models.protocol import ScanCase, Segmentation, Segmenter, Spec
+from helpers.models.cards import list_cards
+from helpers.models.description import (
+    BLOCKS,
+    NO_RANKING,
+    describe_models,
+    find_mode,
+    is_mixed,
+    label_models,
+    label_table,
+    list_blocks,
+    tell_training,
+)
+from helpers.models.protocol import ScanCase, Segmentation, Segmenter, Setup, Spec, TogetherSegmenter
 from helpers.models.registry import (
     KINDS,
     Kind,
     check_model,
+    describe_model,
     find_checkpoint,
     find_kind,
     hash_checkpoint,
@@ -15,19 +28,32 @@ from helpers.models.registry import (
 from helpers.models.windows import choose_window, find_levels
 
 __all__ = [
+    "BLOCKS",
     "KINDS",
+    "NO_RANKING",
     "Kind",
     "ScanCase",
     "Segmentation",
     "Segmenter",
+    "Setup",
     "Spec",
+    "TogetherSegmenter",
     "check_model",
     "choose_window",
+    "describe_model",
+    "describe_models",
     "find_checkpoint",
     "find_kind",
     "find_levels",
+    "find_mode",
     "hash_checkpoint",
+    "is_mixed",
+    "label_models",
+    "label_table",
+    "list_blocks",
+    "list_cards",
     "list_templates",
     "load_segmenter",
     "make_spec",
+    "tell_training",
 ]

@@ -24,8 +24,10 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from helpers.errors import SegfairError
+from helpers.models import archives
 from helpers.models.checkpoints import Checkpoint, check_published, get_checkpoint, locate, show_size
 from helpers.storage import hash_file
+from helpers.study import choose_checkpoints_folder
 
 # Seconds before each further attempt; the count starts again with every megabyte that arrived.
 WAITS_S = (1.0, 2.0, 4.0, 8.0)
@@ -48,7 +50,8 @@ def fetch_checkpoint(name: str, url: str | None = None) -> Path:
     fetch the same file take turns. A bar is shown on the standard error.
 
     `name` is one in the catalogue, `url` another source of the same bytes, such as a mirror in the
-    own network. Returns the path of the verified file.
+    own network. Returns the path of the verified file; of an archive, the folder it was unpacked
+    to, of which what was first seen is compared (:mod:`helpers.models.archives`).
 
     Raises
     ------
@@ -57,16 +60,21 @@ def fetch_checkpoint(name: str, url: str | None = None) -> Path:
         little space, a folder that cannot be written, bytes that are not the published ones.
     """
     checkpoint = get_checkpoint(name)
-    target = locate(name)
+    target = choose_checkpoints_folder() / checkpoint.file_name
     source = url or checkpoint.url
     if urlsplit(source).scheme not in ("http", "https") or not urlsplit(source).hostname:
         raise SegfairError(f"url must begin with http:// or https:// and name a server; got {source!r}")
     with _take_turn(target, name):
+        if locate(name).is_dir():
+            archives.check_unpacked(checkpoint)
+            return locate(name)
         if target.exists():
             check_published(target, checkpoint)
         else:
             _Download(checkpoint, source, target).run()
-    return target
+        if checkpoint.folder is not None:
+            tqdm.write(archives.unpack(target, checkpoint), file=sys.stderr)
+    return locate(name)
 
 
 class _Download:
@@ -80,21 +88,17 @@ class _Download:
         self.part = target.with_name(target.name + ".part")
         # What the server said of the part's file; without it the part is not continued.
         self.note = target.with_name(target.name + ".part.json")
+        self.size = checkpoint.size  # where it is not published: what the server says
         self.reached = False
 
     def run(self) -> None:
         """Request the file until it is whole, verify it and put it in its place."""
-        missing = self.checkpoint.size - self._count_kept()[0]
-        free = shutil.disk_usage(self.target.parent).free
-        if free < missing:
-            raise SegfairError(
-                f"{self.name}: {show_size(missing)} are still to come and {self.target.parent} has "
-                f"{show_size(free)} free: free some space or set SEGFAIR_CHECKPOINTS to another folder"
-            )
-        with tqdm(total=self.checkpoint.size, desc=self.name, unit="B", unit_scale=True, ncols=100) as bar:
+        self._count_kept()
+        self._check_space()
+        with tqdm(total=self.size, desc=self.name, unit="B", unit_scale=True, ncols=100) as bar:
             self._request_until_whole(bar)
         found = hash_file(self.part)
-        if found != self.checkpoint.sha256:
+        if self.checkpoint.sha256 is not None and found != self.checkpoint.sha256:
             self._discard()
             raise SegfairError(
                 f"{self.name}: what {self.url} sent is not the published file (SHA-256 {found[:12]}… in place of "
@@ -104,6 +108,16 @@ class _Download:
         with _explain_disk(self.target):
             self.part.replace(self.target)
             self.note.unlink(missing_ok=True)
+
+    def _check_space(self) -> None:
+        """Refuse to begin what the disk cannot hold, as far as its size is known."""
+        missing = (self.size or 0) - self._count_kept()[0]
+        free = shutil.disk_usage(self.target.parent).free
+        if free < missing:
+            raise SegfairError(
+                f"{self.name}: {show_size(missing)} are still to come and {self.target.parent} has "
+                f"{show_size(free)} free: free some space or set SEGFAIR_CHECKPOINTS to another folder"
+            )
 
     def _request_until_whole(self, bar: tqdm) -> None:
         """Continue after interruptions; those in a row without a megabyte gained are counted."""
@@ -121,8 +135,8 @@ class _Download:
             if failures == len(WAITS_S):
                 raise SegfairError(
                     f"{self.name}: {urlsplit(self.url).hostname} failed {failures + 1} times in a row ({reason}); "
-                    f"{show_size(kept)} of {show_size(self.checkpoint.size)} are kept: run the same "
-                    "command again to go on"
+                    f"{show_size(kept)} of {show_size(self.size or kept)} are kept: run the "
+                    "same command again to go on"
                 )
             bar.set_postfix_str(f"{reason}: trying again", refresh=True)
             time.sleep(WAITS_S[failures])
@@ -133,7 +147,7 @@ class _Download:
         kept, validator = self._count_kept()
         bar.n = kept
         bar.refresh()
-        if kept == self.checkpoint.size:
+        if kept == self.size:
             return
         # Compressed on the way, the ranges would be those of other bytes.
         request = Request(self.url, headers={"User-Agent": "segfair", "Accept-Encoding": "identity"})
@@ -144,7 +158,7 @@ class _Download:
         with urlopen(request, timeout=TIMEOUT_S) as response:
             self.reached = True
             start = self._check_answer(response, kept)
-            bar.n = start
+            bar.n, bar.total = start, self.size
             with _explain_disk(self.target), self.part.open("ab", buffering=0) as stream:
                 bar.set_postfix_str("", refresh=True)
                 self._receive(response, stream, start, bar)
@@ -154,7 +168,7 @@ class _Download:
         headers = response.headers
         if response.status == 206:
             match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
-            if match is None or int(match[1]) != kept or match[2] not in ("*", str(self.checkpoint.size)):
+            if match is None or int(match[1]) != kept or match[2] not in ("*", str(self.size)):
                 self._discard()
                 raise ConnectionError("the answer does not continue the part")
             return kept
@@ -163,8 +177,14 @@ class _Download:
                 f"{self.name}: {self.url} answers with a web page, not a file (a login, perhaps): "
                 f"open it in a browser and put the file at {self.target}, or name another source with --url"
             )
-        length = int(headers.get("Content-Length", self.checkpoint.size))
-        if length != self.checkpoint.size:
+        length = int(headers.get("Content-Length", self.checkpoint.size or 0))
+        if self.checkpoint.size is None:
+            if not length:
+                raise SegfairError(
+                    f"{self.name}: {self.url} does not say how long the file is: name another source with --url"
+                )
+            self.size = length
+        elif length != self.checkpoint.size:
             raise SegfairError(
                 f"{self.name}: {self.url} offers {length:,} bytes where the published file has "
                 f"{self.checkpoint.size:,}: it is another file; see {self.checkpoint.page} "
@@ -177,7 +197,9 @@ class _Download:
         with _explain_disk(self.target):
             # The note first: a part is never older than what is said of it.
             self.part.unlink(missing_ok=True)
-            self.note.write_text(json.dumps({"url": self.url, "validator": validator}), encoding="utf-8")
+            note = {"url": self.url, "validator": validator, "size": self.size}
+            self.note.write_text(json.dumps(note), encoding="utf-8")
+        self._check_space()
         return 0
 
     def _receive(self, response: http.client.HTTPResponse, stream: Any, start: int, bar: tqdm) -> None:
@@ -192,10 +214,10 @@ class _Download:
             if not block:
                 break
             received += len(block)
-            if received > self.checkpoint.size:
+            if self.size is not None and received > self.size:
                 self._discard()
                 raise SegfairError(
-                    f"{self.name}: {self.url} sends more than the {self.checkpoint.size:,} bytes of the published "
+                    f"{self.name}: {self.url} sends more than the {self.size:,} bytes of the published "
                     "file; what came was removed: name another source with --url"
                 )
             view = memoryview(block)
@@ -203,14 +225,15 @@ class _Download:
                 view = view[stream.write(view) :]
             bar.update(len(block))
         # http.client ends a body that is too short like a whole one.
-        if received < self.checkpoint.size:
+        if self.size is not None and received < self.size:
             raise ConnectionError("the connection was closed early")
         os.fsync(stream.fileno())
 
     def _refuse_permanent(self, error: OSError | http.client.HTTPException) -> None:
         """Raise at once where another attempt would end alike."""
         host = urlsplit(self.url).hostname
-        by_hand = f"download {self.url} ({show_size(self.checkpoint.size)}) elsewhere and put it at {self.target}"
+        size = "" if self.size is None else f" ({show_size(self.size)})"
+        by_hand = f"download {self.url}{size} elsewhere and put it at {self.target}"
         if isinstance(error, HTTPError):
             error.close()
             self.reached = True
@@ -244,7 +267,11 @@ class _Download:
             size = self.part.stat().st_size
         except (OSError, ValueError):
             return 0, ""
-        if not isinstance(note, dict) or note.get("url") != self.url or size > self.checkpoint.size:
+        if not isinstance(note, dict) or note.get("url") != self.url:
+            return 0, ""
+        if self.checkpoint.size is None and isinstance(note.get("size"), int):
+            self.size = note["size"]
+        if self.size is None or size > self.size:
             return 0, ""
         return size, str(note.get("validator", ""))
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from helpers.errors import SegfairError
+from helpers.models.archives import check_unpacked
 from helpers.models.checkpoints import CHECKPOINTS, check_published, explain_fetching, get_checkpoint, locate
 from helpers.models.torchvision_fix import import_segment_anything
 from helpers.storage import hash_file
@@ -19,11 +21,12 @@ if TYPE_CHECKING:
 # Channels of the image encoder, by which the published architectures differ.
 _WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 _PATCH_KERNEL = "image_encoder.patch_embed.proj.weight"
+_SAM2 = "SAM 2"
 # The beginning of a tensor's name, and the family that names its tensors so.
 _RELATIVES = (
     ("image_encoder.layers.", "MobileSAM or LiteMedSAM (a TinyViT encoder)"),
     ("image_encoder.backbone.", "EfficientViT-SAM"),
-    ("image_encoder.trunk.", "SAM 2"),
+    ("image_encoder.trunk.", _SAM2),
     ("vision_encoder.", "a SAM in the layout of Hugging Face transformers, which names its tensors otherwise"),
     ("patch_embed.", "an image encoder alone, without prompt encoder and mask decoder"),
 )
@@ -60,7 +63,7 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
         or not content
         or not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items())
     ):
-        raise SegfairError(f"{path.name}: must hold a state dict of tensors, as segment-anything's own files do")
+        raise SegfairError(f"{path.name}: must hold a state dict of tensors, as the published files do")
     return _strip_prefixes(content)
 
 
@@ -94,11 +97,18 @@ def build_sam_from_checkpoint(path: Path, variant: str | None = None) -> torch.n
     state = load_state(path)
     variant, sam = _recognise_variant(state, path.name, variant)
     state = {key: value.to(torch.float32) for key, value in state.items()}
-    for key, value in state.items():
-        if not torch.isfinite(value.sum()):
-            raise SegfairError(f"{path.name}: {key} holds values that are not finite: use another checkpoint")
+    check_finite(state, path.name)
     sam.load_state_dict(state, strict=True, assign=True)
     return sam.eval()
+
+
+def check_finite(state: dict[str, torch.Tensor], file_name: str) -> None:
+    """Refuse weights that are not finite."""
+    import torch
+
+    for key, value in state.items():
+        if not torch.isfinite(value.sum()):
+            raise SegfairError(f"{file_name}: {key} holds values that are not finite: use another checkpoint")
 
 
 def verify_checkpoint(name_or_path: str | Path) -> str:
@@ -115,8 +125,10 @@ def verify_checkpoint(name_or_path: str | Path) -> str:
     if str(name_or_path) in CHECKPOINTS:
         name = str(name_or_path)
         path = locate(name)
-        if not path.is_file():
+        if not path.exists():
             raise SegfairError(f"{name}: is not here: {explain_fetching(name)}")
+        if path.is_dir():
+            return check_unpacked(get_checkpoint(name))
         check_published(path, get_checkpoint(name))
         return f"{path}: is {name} as published (SHA-256 {get_checkpoint(name).sha256})"
     path = Path(name_or_path).expanduser()
@@ -130,8 +142,15 @@ def verify_checkpoint(name_or_path: str | Path) -> str:
             return f"{path}: is {name} as published (SHA-256 {found})"
         if path.name == checkpoint.file_name:
             check_published(path, checkpoint)
-    variant = _recognise_variant(load_state(path), path.name, None)[0]
-    return f"{path}: is a complete {variant}, none of the published files (SHA-256 {found})"
+    state = load_state(path)
+    looks = describe_architecture(state)
+    if looks == _SAM2:
+        from helpers.models.sam2_network import load_network
+
+        load_network(path, None, side=1024)
+    else:
+        looks = _recognise_variant(state, path.name, None)[0]
+    return f"{path}: is a complete {looks}, none of the published files (SHA-256 {found})"
 
 
 def describe_architecture(state: dict[str, torch.Tensor]) -> str:
@@ -172,7 +191,7 @@ def _recognise_variant(
         raise SegfairError(f"variant must be one of {', '.join(published)}; got {variant!r}")
     with torch.device("meta"):
         sam = import_segment_anything().sam_model_registry[variant]()
-    difference = _describe_difference(sam.state_dict(), state)
+    difference = describe_difference(sam.state_dict(), state)
     if difference and looks == variant:
         raise SegfairError(
             f"{file_name}: does not fit {variant}: it looks like one, but {difference}: correct the file"
@@ -182,7 +201,7 @@ def _recognise_variant(
     return variant, sam
 
 
-def _describe_difference(expected: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> str:
+def describe_difference(expected: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> str:
     """Name what keeps a state from filling a network; empty where nothing does."""
     parts = []
     missing = [key for key in expected if key not in state]
@@ -212,7 +231,7 @@ def _read_torch(path: Path) -> Any:
             # Only files of the zip format can be mapped; torch before 1.6 wrote another.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        named = re.search(r"(?:GLOBAL|global:?) ([\w.]+\.[\w.]+)", str(error))
+        named = re.search(r"(?:GLOBAL |global:? (?=[\w.]+\.))([\w.]+)", str(error))
         if named is None:
             _refuse(path, _DAMAGED, error)
         _refuse(

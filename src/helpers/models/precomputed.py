@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-import SimpleITK as sitk
-
-from helpers import volumes
 from helpers.models.protocol import ScanCase, Segmentation, Spec
+from helpers.models.ready_masks import read_masks
 from helpers.study import find_mask
 
 
 class Precomputed:
-    """Reads each scan's mask, with left and right parted by the reference's own midline.
-
-    The file's axes may be stored in another order or direction than the reference's; the voxels
-    must be the same ones. Masks are never resampled.
-    """
+    """Reads each scan's mask (:func:`read_masks`)."""
 
     device = "cpu"
     precision = ""
@@ -25,13 +18,7 @@ class Precomputed:
 
     def segment(self, case: ScanCase) -> Segmentation:
         """Return the scan's mask; a SegfairError where it is missing or on another grid."""
-        path = find_mask(str(self.spec.template), case.scan, case.subject)
-        label_map = volumes.read_label_map(path, self.spec.organs, case.organ_ids, midline_x_mm=case.midline_x_mm)
-        axial = volumes.to_axial(label_map.image)
-        advice = "resample it to the reference with nearest neighbours"
-        volumes.check_grid(volumes.get_grid(axial), case.grid, what=f"the mask of {self.spec.name}", advice=advice)
-        labels = sitk.GetArrayFromImage(axial)
-        return Segmentation(labels, int(np.any(labels, axis=(1, 2)).sum()), 0)
+        return read_masks(find_mask(str(self.spec.template), case.scan, case.subject), self.spec, case)[0]
 
 
 def load(spec: Spec) -> Precomputed:

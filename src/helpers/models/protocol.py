@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from helpers.errors import SegfairError
 from helpers.parameters import Organ, Windows
 from helpers.prompts import Prompts
 from helpers.volumes import Grid
@@ -28,6 +29,8 @@ class ScanCase:
     repeats: Sequence[Mapping[str, Prompts]] = ()  # further draws of the same prompts, to be segmented apart
     image: np.ndarray | None = None  # intensities (z, y, x); None where there is none or the model needs none
     midline_x_mm: float | None = None  # where the reference parts left from right organs (LPS x)
+    number: int = 0  # the scan's own within the study: the one name that other programs are told
+    stored: Grid | None = None  # how the image's own file holds its voxels, before they became axial
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -46,6 +49,14 @@ class Segmentation:
     encode_seconds: float = math.nan  # spent on images
     decode_seconds: float = math.nan  # spent on prompts
     batch: int | None = None  # images encoded at a time
+    earlier_seconds: float = 0.0  # its share of what one start for all scans took
+    # The study's organs that were not drawn, and why (the model does not know them, its mask files
+    # lack them): they are no missed organs and are not scored.
+    not_drawn: Mapping[str, str] = field(default_factory=dict)
+    resampled: bool = False  # whether the masks lay on another grid and were brought to the case's
+    remark: str = ""  # what had to be done otherwise than meant, in a sentence
+    # Per organ (z, y, x) uint8, 255 times the probability, where the kind gives them.
+    probabilities: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Segmenter(Protocol):
@@ -59,13 +70,29 @@ class Segmenter(Protocol):
         ...
 
 
+class TogetherSegmenter(Segmenter, Protocol):
+    """A model that works on all scans in one go, of which ``segment`` then reads the results."""
+
+    def hand_over(self, case: ScanCase) -> None:
+        """Keep what the work needs of one scan; called in worker processes."""
+        ...
+
+    def work(self) -> None:
+        """Work on all scans handed over; called once, and a failure is told by ``segment``."""
+        ...
+
+    def clear(self) -> None:
+        """Forget what was handed over, and the results; called before and after."""
+        ...
+
+
 @dataclass(frozen=True)
 class Spec:
     """Everything needed to load a segmenter in another process."""
 
     name: str  # in the study
     kind: str  # in the registry
-    organs: Mapping[str, Organ]  # where each is found in ready-made masks
+    organs: Mapping[str, Organ]  # where each is found in the model's own masks; others it does not draw
     checkpoint: Path | None = None  # the weights file
     template: str | None = None  # absolute path of ready-made masks, with {scan} and {subject} to be filled in
     variant: str | None = None  # the architecture within the family
@@ -74,6 +101,41 @@ class Spec:
     precision: str = "auto"  # auto, float32, bfloat16 or float16
     batch: int | None = None  # images encoded at a time; None: chosen from free memory
     windows: Windows = field(default_factory=Windows)  # grey windows, and which organ is seen in which
+    resample: bool = False  # whether masks on another grid of the scan are brought to the reference's
+    together: bool = False  # whether its segmenter is a :class:`TogetherSegmenter`
+    options: Any = None  # what a kind's :class:`Setup` found: frozen, and small enough to be sent
+    depends_on: Mapping[str, Any] = field(default_factory=dict)  # beside the scan: masks are made anew where it changes
+    want_probabilities: bool = False  # whether a fusion averages them
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a kind makes of its keys in the parameter file, in the process that plans the work."""
+
+    options: Any = None  # for Spec.options
+    organs: Mapping[str, Organ] | None = None  # for Spec.organs; None: as the parameter file has them
+    depends_on: Mapping[str, Any] = field(default_factory=dict)  # masks are made anew where it changes (JSON)
+    notes: tuple[str, ...] = ()  # what had to be assumed and which organs it cannot draw, in sentences
+    together: bool = False  # for Spec.together
+
+
+def get_image(case: ScanCase) -> np.ndarray:
+    """Return a scan's image, (z, y, x).
+
+    Raises
+    ------
+    SegfairError
+        The scan has none, or one that holds no numbers or no contrast.
+    """
+    if case.image is None:
+        raise SegfairError(
+            "this model needs an image and the scan has none: add an `image` column or leave the model out"
+        )
+    if not np.isfinite(case.image).all():
+        raise SegfairError("the image holds values that are not finite: replace them, by the value of air for example")
+    if case.image.min() == case.image.max():
+        raise SegfairError("the image has one value throughout: give the scan's own image")
+    return case.image
 
 
 def merge_scores(scores: Mapping[int, np.ndarray], shape: tuple[int, int]) -> np.ndarray:

@@ -8,14 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from helpers import storage
 from helpers.errors import SegfairError
 from helpers.models import checkpoints
-from helpers.models.protocol import Segmenter, Spec
-from helpers.parameters import Model
+from helpers.models.protocol import Segmenter, Setup, Spec
+from helpers.models.ready_masks import list_named_labels
+from helpers.parameters import FusionModel, Model
 from helpers.study import Study
+from helpers.vocabulary.words import list_words
 
 # What each type of prompt offers a model; a model that has never seen points is not given any.
 _BOXES = ("box", "box3d")
@@ -33,10 +37,19 @@ class Kind:
     needs_image: bool = True  # whether a scan must have one
     needs_path: bool = False  # whether the parameter file must name ready-made masks
     # Whether it reads weights that do not ship with the package: the file that the parameters name,
-    # else the published one in the checkpoints folder.
+    # else the published one in the checkpoints folder, where the catalogue has one.
     needs_checkpoint: bool = False
     variants: tuple[str, ...] = ()  # architectures within the family, the default first; empty: there is one
     weights: Path | None = None  # those that ship with the package
+    gives_probabilities: bool = False  # whether it can hand them to a fusion
+    reads_masks: bool = False  # whether its masks are another program's, which may lie on another grid
+    # Whether its masks have labels of their own, which `models[].organs` names.
+    has_labels: bool = False
+    # The module under helpers.models, without torch, that knows its further keys: ``check(model,
+    # study) -> list[str]`` names every fault, ``set_up(model, study) -> Setup`` reads them.
+    setup: str | None = None
+    requires: tuple[str, ...] = ()  # what must be importable, and is not among the package's dependencies
+    extra: str | None = None  # the optional dependencies that bring it: pip install 'segfair[nnunet]'
 
     @property
     def needs_prompts(self) -> bool:
@@ -60,6 +73,8 @@ KINDS: dict[str, Kind] = {
             prompt_types=(),
             needs_image=False,
             needs_path=True,
+            reads_masks=True,
+            has_labels=True,
         ),
         Kind(
             "sam",
@@ -81,6 +96,100 @@ KINDS: dict[str, Kind] = {
             "(for trying out, not for care)",
             "sam_demo",
             weights=Path(__file__).parent / "weights" / "sam_demo.safetensors",
+        ),
+        Kind(
+            "nnunet",
+            "a trained nnU-Net v2 (Apache-2.0; the weights have their own licence): `folder` with plans.json and folds",
+            "nnunet",
+            prompt_types=(),
+            gives_probabilities=True,
+            has_labels=True,
+            setup="nnunet_folder",
+            requires=("nnunetv2",),
+            extra="nnunet",
+        ),
+        Kind(
+            "totalsegmentator",
+            "TotalSegmentator's published networks (Apache-2.0), without its package: variant total, total_fast (CT), "
+            "total_mr or total_mr_fast (MR)",
+            "totalsegmentator",
+            prompt_types=(),
+            variants=("total", "total_fast", "total_mr", "total_mr_fast"),
+            has_labels=True,
+            setup="totalsegmentator_tasks",
+            requires=("nnunetv2",),
+            extra="nnunet",
+        ),
+        Kind(
+            "fusion",
+            "the masks of other models of the study made into one: method majority, staple or mean",
+            "fusion",
+            prompt_types=(),
+            needs_image=False,
+            setup="fusion_setup",
+        ),
+        Kind(
+            "sat",
+            "SAT asked by words, variant nano or pro: `checkpoint` and `embeddings` (`segfair checkpoints embed`) are "
+            "yours to get; its publishers state no licence for code or weights: ask them before use; experimental: "
+            "not compared with the published weights' own masks; a graphics card of 24 GB (nano) or 34 GB (pro)",
+            "sat",
+            prompt_types=(),
+            needs_checkpoint=True,
+            variants=("nano", "pro"),
+            setup="sat_setup",
+            requires=("dynamic_network_architectures",),
+            extra="sat",
+        ),
+        Kind(
+            "command",
+            "any other program: a line that starts it, per scan or once for all",
+            "command",
+            prompt_types=(),
+            reads_masks=True,
+            has_labels=True,
+            setup="command",
+        ),
+        Kind(
+            "sam2",
+            "SAM 2.1 (Apache-2.0) on axial slices, prompted as sam is: variant tiny, small, base_plus or large; "
+            "`checkpoint` for a fine-tuned one",
+            "sam2",
+            prompt_types=_ALL_PROMPTS,
+            needs_checkpoint=True,
+            variants=("tiny", "small", "base_plus", "large"),
+            requires=("transformers",),
+            extra="sam2",
+        ),
+        Kind(
+            "medsam2",
+            "MedSAM2: the box of a component's middle slice, propagated both ways; `checkpoint`: MedSAM2_latest.pt of "
+            "https://huggingface.co/wanglab/MedSAM2 (code Apache-2.0; read the weights' licence there)",
+            "medsam2",
+            needs_checkpoint=True,
+            requires=("transformers",),
+            extra="sam2",
+        ),
+        Kind(
+            "nninteractive",
+            "nnInteractive: one box or point per component, in one slice; `folder` of its weights (published under "
+            "CC BY-NC-SA 4.0: no commercial use); a graphics card of 10 GB",
+            "nninteractive",
+            prompt_types=("box", "box3d", "points", "box_points"),
+            setup="nninteractive_setup",
+            requires=("nnInteractive", "nnunetv2"),
+            extra="nninteractive",
+        ),
+        Kind(
+            "voxtell",
+            "VoxTell asked by words, without prompts: `folder` of its weights and `embeddings`, the file of the words' "
+            "vectors, both of https://huggingface.co/mrokuss/VoxTell (code Apache-2.0; read the weights' licence "
+            "there); a graphics card",
+            "voxtell",
+            prompt_types=(),
+            setup="voxtell_setup",
+            requires=("voxtell", "nnunetv2", "transformers"),
+            extra="voxtell",
         ),
     )
 }
@@ -121,6 +230,19 @@ def check_model(model: Model, study: Study) -> list[str]:
         problems.append(
             f"{where}.prompt.type: {kind.name} takes {', '.join(kind.prompt_types)}; got {model.prompt.type!r}"
         )
+    if model.organs is not None and not kind.has_labels:
+        problems.append(f"{where}.organs: {kind.name} has no labels of its own: remove the key")
+    elif kind.setup is None:
+        problems += list_named_labels(model)
+    if model.resample is not None and not kind.reads_masks:
+        problems.append(f"{where}.resample: {kind.name} draws on the reference's own grid: remove the key")
+    try:
+        study.list_training_scans(model)
+    except SegfairError as error:
+        problems.append(str(error))
+    problems += _check_requirements(kind, where) + _check_probabilities(model, study)
+    if kind.setup is not None:
+        problems += _import_setup(kind).check(model, study)
     if kind.weights is not None and not kind.weights.is_file():
         problems.append(
             f"{where}: the weights that ship with this package are missing at {kind.weights}: install it again"
@@ -128,11 +250,21 @@ def check_model(model: Model, study: Study) -> list[str]:
     return problems
 
 
+def describe_model(model: Model, study: Study) -> list[str]:
+    """Say in sentences what a model that can run was taken to mean, and which organs it lacks."""
+    kind = find_kind(model)
+    notes = [] if kind.setup is None else list(_import_setup(kind).set_up(model, study).notes)
+    lacking = sorted(set(study.organ_ids) - set(model.organs or study.organ_ids))
+    if lacking:
+        notes.append(f"{list_words(lacking)}: not among its organs, so not drawn by it and not scored")
+    return [f"models.{model.name}: {note}" for note in notes]
+
+
 def list_templates(study: Study) -> dict[str, str]:
     """Return where ready-made masks lie, by the model's name; places with a fault are left out."""
     named = [model for model in study.parameters.models if model.kind in KINDS and KINDS[model.kind].needs_path]
     usable = [model for model in named if model.path is not None and not _check_template(model, study)]
-    return {model.name: _find_template(model, study) for model in usable}
+    return {model.name: study.template_masks(str(model.path)) for model in usable}
 
 
 def make_spec(model: Model, study: Study) -> Spec:
@@ -141,17 +273,24 @@ def make_spec(model: Model, study: Study) -> Spec:
     if problems:
         raise SegfairError("\n".join(problems))
     compute = study.parameters.compute
+    kind = find_kind(model)
+    setup = Setup() if kind.setup is None else _import_setup(kind).set_up(model, study)
     return Spec(
         name=model.name,
         kind=model.kind,
-        organs=study.parameters.cohort.organs,
+        organs=setup.organs or model.organs or study.parameters.cohort.organs,
         checkpoint=find_checkpoint(model, study),
-        template=None if model.path is None else _find_template(model, study),
-        variant=_choose_variant(model, find_kind(model)),
+        template=None if model.path is None else study.template_masks(str(model.path)),
+        variant=_choose_variant(model, kind),
         device=compute.device,
         precision=compute.precision,
         batch=compute.batch,
         windows=study.parameters.windows,
+        resample=kind.reads_masks and study.parameters.allows_resampling(model),
+        together=setup.together,
+        options=setup.options,
+        depends_on=setup.depends_on,
+        want_probabilities=any(model.name in fusion.of for fusion in _list_averaging(study)),
     )
 
 
@@ -167,7 +306,8 @@ def find_checkpoint(model: Model, study: Study) -> Path | None:
         return kind.weights
     if model.checkpoint is not None:
         return study.resolve(model.checkpoint)
-    return checkpoints.locate(_name_published(model, kind))
+    published = _name_published(model, kind)
+    return None if published is None else checkpoints.locate(published)
 
 
 def hash_checkpoint(path: Path) -> str:
@@ -181,27 +321,45 @@ def _hash_once(path: Path, size: int, mtime_ns: int) -> str:
     return storage.hash_file(path)
 
 
-def _find_template(model: Model, study: Study) -> str:
-    return str(study.table_folder / Path(_expand(str(model.path), study)))
+def _list_averaging(study: Study) -> list[FusionModel]:
+    models = study.parameters.models
+    return [model for model in models if isinstance(model, FusionModel) and model.method == "mean"]
 
 
-def _expand(path: str, study: Study) -> str:
-    """Expand ``${NAME}`` and ``~`` in a template, and leave a relative one relative."""
-    if path.startswith(("$", "~", "/")):
-        # study.resolve would read {scan} as plain text, which is what is wanted here.
-        return str(study.resolve(path))
-    return path
+def _check_probabilities(model: Model, study: Study) -> list[str]:
+    """Name the members of which a fusion cannot average probabilities."""
+    if not isinstance(model, FusionModel) or model.method != "mean":
+        return []
+    without = [
+        one.name
+        for one in study.parameters.models
+        if one.name in model.of and not (one.kind in KINDS and KINDS[one.kind].gives_probabilities)
+    ]
+    fault = (
+        f"models.{model.name}.method: {list_words(without)} give masks without probabilities: use majority or staple"
+    )
+    return [fault] if without else []
+
+
+def _import_setup(kind: Kind) -> Any:
+    return import_module(f"helpers.models.{kind.setup}")
+
+
+def _check_requirements(kind: Kind, where: str) -> list[str]:
+    """Name what must be installed for a kind and is not, and how."""
+    missing = [name for name in kind.requires if find_spec(name) is None]
+    if not missing:
+        return []
+    return [f"{where}: {kind.name} needs {list_words(missing)}: run pip install 'segfair[{kind.extra}]'"]
 
 
 def _check_template(model: Model, study: Study) -> list[str]:
     where = f"models.{model.name}.path"
     try:
-        filled = [_expand(str(model.path), study).format(scan=name, subject=name) for name in ("a", "b")]
-    except (KeyError, IndexError, ValueError):
-        return [f"{where}: may hold {{scan}} and {{subject}} and no other braces; got {model.path!r}"]
+        template = study.template_masks(str(model.path))
     except SegfairError as error:
         return [f"{where}: {error}"]
-    if filled[0] == filled[1]:
+    if template.format(scan="a", subject="a") == template.format(scan="b", subject="b"):
         return [f"{where}: must hold {{scan}} or {{subject}}, else every scan gets the same mask; got {model.path!r}"]
     return []
 
@@ -214,11 +372,15 @@ def _check_checkpoint(model: Model, study: Study) -> list[str]:
         path = find_checkpoint(model, study)
     except SegfairError as error:
         return [f"{where}: {error}"]
-    if path is None or (path.is_file() and path.stat().st_size):
+    if path is None:
+        return [f"{where} is missing: {kind.name} needs the file of weights, which only its publishers hand out"]
+    if path.is_file() and path.stat().st_size:
         return []
-    if model.checkpoint is None:
+    if model.checkpoint is None and published is not None:
         return [f"models.{model.name}: its weights are not here: {checkpoints.explain_fetching(published)}"]
     fault = f"{path} is empty" if path.is_file() else f"there is no file {path}"
+    if published is None:
+        return [f"{where}: {fault}: put the weights exactly there or correct the path"]
     return [f"{where}: {fault}: put your weights exactly there, or remove the key to use the published {published}"]
 
 
@@ -229,7 +391,8 @@ def _choose_variant(model: Model, kind: Kind) -> str | None:
     return kind.variants[0] if kind.variants else None
 
 
-def _name_published(model: Model, kind: Kind) -> str:
-    """Return the catalogue's name of the weights a model uses when it names none."""
+def _name_published(model: Model, kind: Kind) -> str | None:
+    """Return the catalogue's name of the weights a model uses when it names none; None without."""
     variant = model.variant if model.variant in kind.variants else next(iter(kind.variants), None)
-    return kind.name if variant is None else f"{kind.name}_{variant}"
+    name = kind.name if variant is None else f"{kind.name}_{variant}"
+    return name if name in checkpoints.CHECKPOINTS else None

@@ -32,7 +32,7 @@ from helpers.volumes import Levels
 PROMPTS_PER_CALL = 64
 # Places embedded at a time on the processor: one image of the published models, several of a small.
 _PLACES_ON_CPU = 4096
-_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass
@@ -79,7 +79,7 @@ class SamSegmenter:
         self.sam = sam.to(device).eval()
         self.frame = frame or SamFrame(sam)
         with torch.inference_mode():
-            self.encoder = FastImageEncoder(sam.image_encoder, _PRECISIONS[precision])
+            self.encoder = self._make_encoder(PRECISIONS[precision])
         self.batch = batch or self._choose_batch()
 
     def segment(self, case: ScanCase) -> Segmentation:
@@ -138,6 +138,10 @@ class SamSegmenter:
         """Return mask scores on the slices' pixels, float32, (n, y, x): inside where above 0."""
         with torch.inference_mode():
             return self.frame.enlarge(self.predict_low(embeddings, owners, prompts, shape), shape)
+
+    def _make_encoder(self, dtype: torch.dtype) -> Any:
+        """Return what embeds a batch of inputs, knows its places and estimates its memory."""
+        return FastImageEncoder(self.sam.image_encoder, dtype)
 
     def _prepare_ahead(
         self, image: np.ndarray, views: list[_EncoderPass], levels: Mapping[str, Levels]

@@ -1,6 +1,6 @@
-"""How a slice enters a SAM and how its answer comes back: SAM's own way, and MedSAM's.
+"""How a slice enters a SAM and how its answer comes back: SAM's own way, MedSAM's and SAM 2's.
 
-Both are exact renderings of the published preprocessing; they differ in what the weights were
+All are exact renderings of the published preprocessing; they differ in what the weights were
 trained on.
 """
 
@@ -104,3 +104,46 @@ class MedSamFrame:
         from torch.nn import functional
 
         return functional.interpolate(low.sigmoid(), shape, mode="bilinear", align_corners=False)[:, 0] - 0.5
+
+
+class Sam2Frame:
+    """SAM 2: the slice stretched to the input's square, ImageNet's mean and SD.
+
+    The numbers of ``SAM2Transforms`` (Ravi et al., ICLR 2025): bilinear resize of the image in
+    [0, 1] with antialiasing, logits enlarged to the slice at once.
+    """
+
+    MEAN = (0.485, 0.456, 0.406)
+    DEVIATION = (0.229, 0.224, 0.225)
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def prepare(self, grey: np.ndarray) -> torch.Tensor:
+        """Stretch one channel for three equal ones, then normalise."""
+        import torch
+        from torch.nn import functional
+
+        pixels = torch.from_numpy(grey.astype(np.float32) / 255)[None, None]
+        size = (self.side, self.side)
+        resized = functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)[0]
+        return (resized - torch.tensor(self.MEAN)[:, None, None]) / torch.tensor(self.DEVIATION)[:, None, None]
+
+    def scale(self, shape: tuple[int, int]) -> np.ndarray:
+        """Each axis by its own factor."""
+        return np.array([self.side / shape[1], self.side / shape[0]])
+
+    def enlarge(self, low: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+        """Enlarge logits."""
+        from torch.nn import functional
+
+        return functional.interpolate(low.float(), shape, mode="bilinear", align_corners=False)[:, 0]
+
+
+class MedSam2Frame(Sam2Frame):
+    """MedSAM2: as SAM 2, but the 8-bit image is resized by Pillow (Ma et al., arXiv 2504.03600)."""
+
+    def prepare(self, grey: np.ndarray) -> torch.Tensor:
+        """Resize by cubic splines, cut to whole greys; normalise."""
+        resized = Image.fromarray(grey).resize((self.side, self.side), Image.Resampling.BICUBIC)
+        return super().prepare(np.asarray(resized))

@@ -1,11 +1,12 @@
-"""Import segment-anything beside any build of torch.
+"""Import segment-anything and transformers beside any build of torch.
 
-segment-anything imports torchvision for resizing and for `batched_nms`. torchvision's compiled
+Both import torchvision, for resizing and for `batched_nms`. torchvision's compiled
 operators are built against one build of torch; beside another (a CPU-only torch, say) they do not
 load, and torchvision then fails on import with ``operator torchvision::nms does not exist``,
 because it registers shape rules for operators it could not load. Nothing in this project calls
 those operators, so declaring their signatures is enough. It is done here and nowhere else: import
-segment-anything through this module.
+segment-anything through this module, and call :func:`declare_missing_operators` before
+transformers.
 """
 
 from __future__ import annotations
@@ -23,19 +24,20 @@ _library: Any = None
 
 
 def import_segment_anything() -> ModuleType:
-    """Return ``segment_anything``, importable whatever the build of torch and torchvision.
-
-    Where torchvision's compiled operators load, nothing is changed. Where they do not, the missing
-    schemas ``torchvision::nms`` and ``torchvision::qnms`` are declared without an implementation:
-    calling them still fails, importing does not.
-    """
-    _declare_missing_operators()
+    """Return ``segment_anything``, importable whatever the build of torch and torchvision."""
+    declare_missing_operators()
     import segment_anything
 
     return segment_anything
 
 
-def _declare_missing_operators() -> None:
+def declare_missing_operators() -> None:
+    """Make torchvision importable whatever the build of torch.
+
+    Where torchvision's compiled operators load, nothing is changed. Where they do not, the missing
+    schemas ``torchvision::nms`` and ``torchvision::qnms`` are declared without an implementation:
+    calling them still fails, importing does not.
+    """
     global _library
     if _library is not None or _operators_load():
         return

@@ -1,10 +1,13 @@
 """A cohort's masks → metrics.parquet, the fairness tables and those of agreement."""
 
 from helpers.performance.agreement import write_agreement
+from helpers.performance.effort import write_effort
+from helpers.performance.paper import PaperTable, write_paper
 from helpers.performance.stage import (
     AUDIT_TABLES,
     add_expected_dice,
     count_statuses,
+    label_audit,
     list_failures,
     load_people,
     measure_performance,
@@ -14,12 +17,16 @@ from helpers.performance.stage import (
 
 __all__ = [
     "AUDIT_TABLES",
+    "PaperTable",
     "add_expected_dice",
     "count_statuses",
+    "label_audit",
     "list_failures",
     "load_people",
     "measure_performance",
     "tabulate_statuses",
     "write_agreement",
     "write_audit",
+    "write_effort",
+    "write_paper",
 ]

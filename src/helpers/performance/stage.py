@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from helpers import fairness, storage, volumes
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError
 from helpers.metrics import AnnotatorAgreement, compare_annotators, compare_masks, mark_missing, predict_dice
+from helpers.models import label_models, label_table
 from helpers.parameters import Organ
 from helpers.performance.scores import collect_scores
 from helpers.schema import TABLES
@@ -32,6 +33,7 @@ class _ScanJob:
 
     reference: Path
     predictions: dict[str, Path | str]  # a path, or the reason why there is no prediction
+    unscored: dict[tuple[str, str], tuple[str, str]]  # by model and organ: status and why
     organs: dict[str, Organ]
     organ_ids: dict[str, int]
     tolerances_mm: dict[str, float]
@@ -77,11 +79,13 @@ def measure_performance(study: Study) -> pd.DataFrame:
     limits = parameters.metrics
     tolerances = {organ: limits.tolerances_mm.get(organ, limits.tolerance_mm) for organ in study.organ_ids}
     found = {model.name: _find_predictions(study, model.name) for model in parameters.models}
+    unscored = study.read_unscored()
     absent = "02_inference has no row for this scan: run it again"
     jobs = [
         _ScanJob(
             reference=Path(row.reference),
             predictions={model: paths.get(row.scan, absent) for model, paths in found.items()},
+            unscored=unscored.get(row.scan, {}),
             organs=dict(parameters.cohort.organs),
             organ_ids=study.organ_ids,
             tolerances_mm=tolerances,
@@ -172,13 +176,20 @@ def write_audit(study: Study) -> fairness.Audit:
     return found
 
 
+def label_audit(audit: fairness.Audit, study: Study) -> fairness.Audit:
+    """Return an audit whose models bear the names that tell them apart (:func:`label_models`)."""
+    labels = label_models(study.parameters.models)
+    return replace(audit, **{name: label_table(getattr(audit, name), labels) for name in AUDIT_TABLES})
+
+
 def load_people(study: Study, metric: str, attribute: str) -> pd.DataFrame:
-    """Read one metric as one row per subject, model and organ, with the subject's group.
+    """Read one metric as one row per subject, labelled model and organ, with the subject's group.
 
     From :func:`helpers.fairness.average_subjects`, without groups of fewer than ``min_group``
     people (:func:`helpers.fairness.hide_small_groups`).
     """
-    people, _ = fairness.average_subjects(study.read("metrics"), study.read_included(), [attribute], [metric])
+    metrics = label_table(study.read("metrics"), label_models(study.parameters.models))
+    people, _ = fairness.average_subjects(metrics, study.read_included(), [attribute], [metric])
     return fairness.hide_small_groups(people, metric, attribute, study.parameters.fairness.min_group)
 
 
@@ -272,14 +283,17 @@ def _measure_scan(job: _ScanJob) -> _ScanRows:
                 status, error = "failed", str(problem)
         predicted_boxes = volumes.find_boxes(prediction) if prediction is not None else {}
         for organ, label in job.organ_ids.items():
+            left_out, reason = job.unscored.get((model, organ), ("", ""))
             if prediction is None:
                 comparison = mark_missing(status)
+            elif left_out:
+                comparison = mark_missing(left_out)
             else:
                 box = volumes.join_boxes([boxes.get(label), predicted_boxes.get(label)])
                 comparison = compare_masks(
                     reference[box] == label, prediction[box] == label, spacing, tolerance_mm=job.tolerances_mm[organ]
                 )
-            rows.append({"model": model, "organ": organ, **asdict(comparison), "error": error})
+            rows.append({"model": model, "organ": organ, **asdict(comparison), "error": error or reason})
         if model in job.annotators:
             kept[model] = error if prediction is None else _AnnotatorMask(prediction, predicted_boxes)
     return _ScanRows(rows, _compare_annotators(job, kept, spacing))
@@ -302,7 +316,10 @@ def _compare_annotators(
         one, other = drawn[first], drawn[second]
         for organ, label in job.organ_ids.items():
             error = ""
-            if isinstance(one, str) or isinstance(other, str):
+            unscored = [job.unscored[model, organ] for model in (first, second) if (model, organ) in job.unscored]
+            if unscored:
+                found, error = AnnotatorAgreement(status=unscored[0][0]), unscored[0][1]
+            elif isinstance(one, str) or isinstance(other, str):
                 found = AnnotatorAgreement(status="prediction_missing")
                 error = "; ".join(text for text in (one, other) if isinstance(text, str))
             else:

@@ -21,7 +21,7 @@ from helpers.errors import StageError
 from helpers.fairness import average_subjects
 from helpers.fairness.confounding import VOLUME
 from helpers.fairness.groups import list_groups
-from helpers.models import KINDS
+from helpers.models import KINDS, describe_models, label_models, label_table, list_blocks
 from helpers.parameters import Parameters, Prompt, read_parameters
 from helpers.report import suppression
 from helpers.report.scrubbing import Scrubber
@@ -55,6 +55,7 @@ class Outputs:
     intersections: pd.DataFrame | None = None
     missing: pd.DataFrame | None = None
     model_gaps: pd.DataFrame | None = None
+    effort: pd.DataFrame | None = None
     agreement: pd.DataFrame | None = None  # of annotators and of repeated prompts
     against_agreement: pd.DataFrame | None = None
     maps: pd.DataFrame | None = None  # errors of small groups, and differences with them, are missing
@@ -62,6 +63,8 @@ class Outputs:
     spatial_summary: pd.DataFrame | None = None  # without comparisons with a small group
     spatial_groups: pd.DataFrame | None = None  # model, organ, attribute, group, n: people behind each map
     templates: dict[str, Template] = field(default_factory=dict)  # each organ's mean shape, where it is there
+    model_facts: pd.DataFrame = field(default_factory=pd.DataFrame)  # helpers.models.describe_models, by the shown name
+    blocks: dict[str, str] = field(default_factory=dict)  # by model: the heading that says how it was prompted
     small: dict[str, set[str]] = field(default_factory=dict)  # groups below min_group in the cohort, by attribute
     problems: tuple[str, ...] = ()  # files that could not be read
     secrets: dict[str, str] = field(default_factory=dict, repr=False)  # what no page may show -> what it is
@@ -244,8 +247,15 @@ def read_outputs(folder: Path) -> Outputs:
     for name in ("cohort", "exclusions", "inference", "metrics"):
         tables[name] = _replace_names(tables[name], people, numbers, scrub)
     del tables["agreement_groups"]
+    # From here on every model bears the name that tells it apart where models are compared.
+    models, labels = parameters.models, label_models(parameters.models)
+    tables = {name: None if table is None else label_table(table, labels) for name, table in tables.items()}
     return Outputs(
-        parameters=parameters,
+        parameters=parameters.model_copy(
+            update={"models": [model.model_copy(update={"name": labels[model.name]}) for model in models]}
+        ),
+        model_facts=label_table(describe_models(models, parameters.cohort), labels),
+        blocks=list_blocks(models),
         run=provenance.read_run(folder),
         templates=_read_templates(folder, problems),
         small=small,

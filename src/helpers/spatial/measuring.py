@@ -34,6 +34,7 @@ class SurfaceCase:
     templates: dict[str, Path] = field(default_factory=dict)  # by organ
     registrations: dict[str, Path] = field(default_factory=dict)  # by organ: folders to keep them in
     comparisons: dict[str, Path] = field(default_factory=dict)  # by organ: files to write
+    unscored: frozenset[tuple[str, str]] = frozenset()  # what a model does not draw or was trained on: (model, organ)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class OrganErrors:
     volume_ml: float = np.nan  # of the reference
     errors_mm: dict[str, np.ndarray] = field(default_factory=dict)  # signed, float32, (n_vertices,)
     prediction_empty: tuple[str, ...] = ()  # models that missed the organ
-    prediction_missing: tuple[str, ...] = ()  # models without a usable prediction
+    prediction_missing: tuple[str, ...] = ()  # models without a usable prediction of this organ
     registration: str = ""  # the name it is kept under
 
 
@@ -79,13 +80,14 @@ def measure_errors(case: SurfaceCase) -> dict[str, OrganErrors]:
     labels, frame, grid = _read_reference(case)
     boxes = volumes.find_boxes(labels)
     predictions = {model: _read_prediction(path, grid) for model, path in case.predictions.items()}
-    missing = tuple(model for model, array in predictions.items() if array is None)
-    usable = {model: array for model, array in predictions.items() if array is not None}
-    predicted_boxes = {model: volumes.find_boxes(array) for model, array in usable.items()}
+    readable = {model: array for model, array in predictions.items() if array is not None}
+    predicted_boxes = {model: volumes.find_boxes(array) for model, array in readable.items()}
     voxel_ml = float(np.prod(frame.spacing_mm)) / 1000
     results = {}
     for organ in case.wanted:
         label = case.organ_ids[organ]
+        usable = {model: array for model, array in readable.items() if (model, organ) not in case.unscored}
+        missing = tuple(model for model in predictions if model not in usable)
         if label not in boxes:
             results[organ] = OrganErrors(
                 "reference_empty", "the reference does not show this organ", prediction_missing=missing

@@ -88,6 +88,7 @@ def _measure_scans(
         return [{} for _ in range(len(cohort))]
     folder = study.folder / "spatial"
     finished = {model: _list_finished(study, model) for model in models}
+    unscored = study.read_unscored()
     cases = [
         replace(
             make_case(study, row, list(templates)),
@@ -95,6 +96,7 @@ def _measure_scans(
                 model: study.prediction_path(model, row.scan) if done is None or row.scan in done else Path()
                 for model, done in finished.items()
             },
+            unscored=frozenset(unscored.get(row.scan, {})),
             templates={organ: folder / organ / "template.npz" for organ in templates},
             registrations={organ: folder / organ / "registrations" for organ in templates},
             comparisons={organ: _name_comparison(work, organ, place) for organ in templates},

@@ -23,6 +23,7 @@ DISTINCT_FOR_SPLINE = 10
 SUBJECTS_PER_PARAMETER = 2  # fewer than that, and nothing is fitted
 
 _SEPARATOR = "; "
+_RARE = "(rare levels)"
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,9 @@ def add_covariates(
     for covariate in selection.covariates:
         values = covariate.numbers[rows]
         if np.ptp(values) == 0:
-            uses.append(CovariateUse(covariate.name, reason="constant"))
+            rare = covariate.levels is not None and covariate.levels[-1] == _RARE
+            reason = f"no value is shared by {SMALLEST_LEVEL} subjects" if rare else "constant"
+            uses.append(CovariateUse(covariate.name, reason=reason))
             continue
         form, columns, own, inflation = _choose_form(span, _list_forms(covariate, values, bend=bend))
         if inflation > LARGEST_INFLATION:
@@ -311,7 +314,7 @@ def _pool_levels(covariate: Covariate, rows: np.ndarray) -> tuple[Covariate, np.
     if in_rare.sum() < SMALLEST_LEVEL:
         return covariate, ~in_rare
     pooled = np.where(in_rare, float(len(covariate.levels)), covariate.numbers)
-    return Covariate(covariate.name, pooled, (*covariate.levels, "(rare levels)")), everybody
+    return Covariate(covariate.name, pooled, (*covariate.levels, _RARE)), everybody
 
 
 def _find_large(labels: np.ndarray, rows: np.ndarray, min_group: int) -> np.ndarray:

@@ -83,6 +83,12 @@ STATUSES: dict[str, Status] = {
             "there is no mask: the model failed on the scan",
             "left out of every mean, never counted as 0",
         ),
+        Status(
+            "not_drawn",
+            "the model does not draw this organ, or was not asked for it",
+            "left out of every mean, never counted as 0",
+        ),
+        Status("trained_on", "the model was trained on this scan", "left out of every mean"),
         Status("failed", "the masks could not be compared", "left out of every mean, never counted as 0"),
         Status(
             "scored_zero",

@@ -6,7 +6,7 @@ the *study orientation* (:func:`to_axial`) has its axes closest to the body's: z
 ``array[z]`` whatever the storage order of the file.
 """
 
-from helpers.volumes.grey_levels import Levels, find_levels
+from helpers.volumes.grey_levels import Levels, find_grey_faults, find_levels
 from helpers.volumes.grid import (
     Grid,
     check_grid,
@@ -17,31 +17,36 @@ from helpers.volumes.grid import (
     orient_grid,
     to_axial,
 )
-from helpers.volumes.label_maps import LabelMap, check_whole, find_boxes, join_boxes, read_label_map
-from helpers.volumes.reading import SUFFIXES, find_grid, read_grid, read_on_grid, read_volume, write_volume
-from helpers.volumes.sides import find_midline
+from helpers.volumes.label_maps import LabelMap, find_boxes, join_boxes, read_label_map, relabel
+from helpers.volumes.reading import SUFFIXES, read_grid, read_on_grid, read_volume, write_volume
+from helpers.volumes.resampling import RESAMPLING_ADVICE, check_same_scan, resample_nearest
+from helpers.volumes.sides import find_midline, list_x_mm
 
 __all__ = [
+    "RESAMPLING_ADVICE",
     "SUFFIXES",
     "Grid",
     "LabelMap",
     "Levels",
     "check_grid",
-    "check_whole",
+    "check_same_scan",
     "find_boxes",
-    "find_grid",
+    "find_grey_faults",
     "find_levels",
     "find_midline",
     "from_axial",
     "get_grid",
     "get_spacing_zyx_mm",
     "join_boxes",
+    "list_x_mm",
     "make_image",
     "orient_grid",
     "read_grid",
     "read_label_map",
     "read_on_grid",
     "read_volume",
+    "relabel",
+    "resample_nearest",
     "to_axial",
     "write_volume",
 ]

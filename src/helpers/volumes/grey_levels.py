@@ -9,6 +9,7 @@ import numpy as np
 # Voxels beyond which percentiles are taken of evenly spaced ones: a copy of every voxel of a long
 # scan would be the largest thing in memory.
 _SAMPLE = 2**24
+_FAT_HU, _RARE = -50.0, 0.01
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,25 @@ def find_levels(
     foreground = known[known > 0.05 * np.percentile(known, 99)]
     low, high = np.percentile(foreground if foreground.size else known, percentiles)
     return Levels(float(low), float(high), lowest)
+
+
+def find_grey_faults(array: np.ndarray, modality: str) -> list[str]:
+    """Find why an image's grey values cannot be what they should be.
+
+    Returns keys: "image_flat" (one grey), "image_not_finite" (some voxels are no numbers) and, of a
+    CT, "image_not_hounsfield".
+
+    Notes
+    -----
+    In Hounsfield units air is −1000, fat −100, soft tissue over 0: a scan of a body has at least
+    1 % of its voxels on either side of −50. None are below it where values were shifted by 1024,
+    cut to 8 bits or scaled to 0…1, and hardly any above where an intercept was subtracted twice.
+    """
+    sample = array.reshape(-1)[:: -(-array.size // _SAMPLE)]
+    finite = sample[np.isfinite(sample)]
+    faults = [] if finite.size == sample.size else ["image_not_finite"]
+    if finite.size == 0 or finite.min() == finite.max():
+        return [*faults, "image_flat"]
+    if modality == "CT" and not _RARE <= np.mean(finite < _FAT_HU) <= 1 - _RARE:
+        faults += ["image_not_hounsfield"]
+    return faults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,9 @@ import SimpleITK as sitk
 
 from helpers.errors import VolumeError
 
-# mm, mm and differences of cosines.
-_TOLERANCES = {"spacing": 0.01, "origin": 0.01, "direction": 1e-3}
+# Two grids are one if no corner of one lies further than this, in voxels, from the other's.
+SAME_VOXELS = 0.1
+_TOLD = 1e-4  # a difference is told from this part of a voxel, or of a cosine, on
 
 
 @dataclass(frozen=True)
@@ -22,19 +24,55 @@ class Grid:
     origin: tuple[float, ...]
     direction: tuple[float, ...]
 
-    def differences(self, other: Grid) -> list[str]:
-        """Name what differs from `other` beyond tolerance: size, spacing, origin, direction.
+    @property
+    def affine(self) -> np.ndarray:
+        """From indices (x, y, z) to LPS mm: float64, (3, 4)."""
+        columns = np.reshape(self.direction, (3, 3)) * np.asarray(self.spacing)
+        return np.column_stack([columns, self.origin])
 
-        Spacing and origin are compared to 0.01 mm, direction cosines to 1e-3.
+    def differences(self, other: Grid) -> list[str]:
+        """Name what differs from `other`: size, spacing, origin, direction.
+
+        Two grids agree where each of the eight corners of one lies within a tenth of a voxel of the
+        other's, along every axis: rounding adds up over many slices, and voxels may be small.
         """
         if self.size != other.size:
             return [f"size {self.size} against {other.size}"]
-        found = []
-        for name, tolerance in _TOLERANCES.items():
+        apart, apart_mm = measure_shift(self.affine, other.affine, self.size)
+        if apart <= SAME_VOXELS:
+            return []
+        voxel_mm, told = min(*self.spacing, *other.spacing), []
+        for name, unit in (("spacing", voxel_mm), ("origin", voxel_mm), ("direction", 1.0)):
             ours, theirs = np.asarray(getattr(self, name)), np.asarray(getattr(other, name))
-            if not np.all(np.abs(ours - theirs) <= tolerance):
-                found.append(f"{name} {_shorten(ours)} against {_shorten(theirs)}")
-        return found
+            if np.abs(ours - theirs).max() > _TOLD * unit:
+                told.append(f"{name} {_shorten(ours)} against {_shorten(theirs)}")
+        return [*told[:-1], f"{told[-1]}; up to {apart_mm:.3g} mm apart"]
+
+
+def measure_shift(affine: np.ndarray, other: np.ndarray, size: tuple[int, ...]) -> tuple[float, float]:
+    """Measure how far apart the eight corners of two grids of one size lie at most.
+
+    Affines, float64, (3, 4), as :attr:`Grid.affine`; neither singular. Returns the distance in
+    voxels of the smaller ones, along any axis, and in mm.
+    """
+    sides = itertools.product(*((-0.5, length - 0.5) for length in size))
+    corners = np.array([(*corner, 1.0) for corner in sides])
+    apart_mm = corners @ (affine - other).T
+    voxels = max(np.abs(np.linalg.solve(one[:, :3], apart_mm.T)).max() for one in (affine, other))
+    return float(voxels), float(np.linalg.norm(apart_mm, axis=1).max())
+
+
+def fit_grid(affine_lps: np.ndarray, size: tuple[int, ...]) -> Grid:
+    """Return the grid at right angles that is closest to an affine, (3, 4), to LPS mm.
+
+    Its axes are the orthogonal part of the affine's polar decomposition, its spacing the length of
+    the affine's columns.
+    """
+    spacing_mm = np.linalg.norm(affine_lps[:, :3], axis=0)
+    left, _, right = np.linalg.svd(affine_lps[:, :3] / spacing_mm)
+    return Grid(
+        size, tuple(spacing_mm.tolist()), tuple(affine_lps[:, 3].tolist()), tuple((left @ right).ravel().tolist())
+    )
 
 
 def check_grid(found: Grid, wanted: Grid, *, what: str = "the image", advice: str = "") -> None:
@@ -60,7 +98,7 @@ def make_image(array: np.ndarray, grid: Grid) -> sitk.Image:
     """Return `array` (z, y, x) as an image on `grid`."""
     if array.shape != grid.size[::-1]:
         raise VolumeError(f"array of shape {array.shape} (z, y, x) does not fit a grid of {grid.size} (x, y, z)")
-    return _place(sitk.GetImageFromArray(array), grid)
+    return place_image(sitk.GetImageFromArray(array), grid)
 
 
 def to_axial(image: sitk.Image) -> sitk.Image:
@@ -81,7 +119,7 @@ def from_axial(image: sitk.Image, grid: Grid) -> sitk.Image:
     if differences:
         raise VolumeError(f"the mask does not fit the scan's grid: {'; '.join(differences)}")
     # Rounding in the direction cosines must not add up over a round trip.
-    return _place(restored, grid)
+    return place_image(restored, grid)
 
 
 def orient_grid(grid: Grid) -> Grid:
@@ -106,7 +144,8 @@ def _name_axes(grid: Grid) -> str:
     return sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(grid.direction)
 
 
-def _place(image: sitk.Image, grid: Grid) -> sitk.Image:
+def place_image(image: sitk.Image, grid: Grid) -> sitk.Image:
+    """Put an image in memory on a grid of its size, and return it."""
     image.SetSpacing(grid.spacing)
     image.SetOrigin(grid.origin)
     image.SetDirection(grid.direction)
@@ -114,4 +153,4 @@ def _place(image: sitk.Image, grid: Grid) -> sitk.Image:
 
 
 def _shorten(values: np.ndarray) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in np.round(values, 3)) + ")"
+    return "(" + ", ".join(f"{value:.6g}" for value in np.round(values, 6)) + ")"

@@ -12,13 +12,17 @@ from scipy import ndimage
 
 from helpers.errors import VolumeError
 from helpers.parameters import Organ
+from helpers.storage import is_there
 from helpers.volumes.grid import Grid, get_grid, make_image
-from helpers.volumes.reading import SUFFIXES, read_grid, read_header, read_volume
+from helpers.volumes.reading import SUFFIXES, read_volume
 from helpers.volumes.sides import find_midline, list_x_mm
 
 LARGEST_LABEL = 65535
 # An organ may share up to this part of its voxels with those painted before it.
 _OVERLAP_SHARE = 0.001
+# Floats count as whole numbers (label maps), or as one of two values (masks of one organ), up to
+# this; a mask of nothing larger than noise is empty.
+_ROUNDING, _NOISE = 1e-3, 1e-6
 
 _Box = tuple[slice, ...]
 
@@ -32,6 +36,7 @@ class LabelMap:
     midline_x_mm: float | None
     unknown: tuple[int, ...]  # ids in the file that no organ names
     notes: tuple[str, ...]  # what had to be assumed, in sentences
+    missing: tuple[str, ...] = ()  # organs of whose files a folder of masks holds none
 
 
 def read_label_map(
@@ -43,7 +48,7 @@ def read_label_map(
     ----------
     path : Path
         A label map (organs are found by `labels`), or a folder of binary masks (by `files`; the
-        union of those present; an organ none of whose files exists is absent).
+        union of those present; an organ without any file is absent, and named in `missing`).
     organs : mapping of str to Organ
         Where each organ is found.
     organ_ids : mapping of str to int
@@ -55,41 +60,42 @@ def read_label_map(
     Raises
     ------
     VolumeError
-        A file cannot be read, the masks of a folder lie on different grids, or two organs overlap
-        (other than by less than 0.1 % of the smaller; then the first named keeps the voxels).
+        A file cannot be read, or holds fractions, or (in a folder) other than two values; its name
+        differs by capitals from the organ's; the masks of a folder lie on different grids; or two
+        organs overlap (other than by less than 0.1 % of the smaller; then the first named keeps the
+        voxels).
     """
     path = Path(path)
     unknown: tuple[int, ...] = ()
-    tables = None
-    if path.is_dir():
-        image, masks = _read_folder(path, organs)
+    missing: tuple[str, ...] = ()
+    if is_there(path) and path.is_dir():
+        image, masks, missing = _read_folder(path, organs)
+        grid = get_grid(image)
+        result, midline_x_mm, notes = _unite(masks, grid, organs, organ_ids, midline_x_mm, path.name)
     else:
         image = read_volume(path)
+        grid = get_grid(image)
         array, boxes = _find_labels(image, path.name)
-        named = {label for organ in organs.values() for label in organ.labels}
+        named = {label for organ in organs.values() for label in organ.label_ids}
         unknown = tuple(sorted(set(boxes) - named))
-        tables = _make_tables(organs, organ_ids, boxes)
-        if tables is None:
-            masks = {name: np.isin(array, organ.labels) for name, organ in organs.items()}
-    grid = get_grid(image)
-    if tables is not None:
-        result, midline_x_mm, notes = _relabel(array, boxes, grid, organs, tables, midline_x_mm)
-    else:
-        result, midline_x_mm, notes = _unite(masks, grid, organs, organ_ids, midline_x_mm, path.name)
-    return LabelMap(make_image(result, grid), midline_x_mm, unknown, tuple(notes))
+        result, midline_x_mm, notes = _draw(array, boxes, grid, organs, organ_ids, midline_x_mm, path.name)
+    return LabelMap(make_image(result, grid), midline_x_mm, unknown, tuple(notes), missing)
 
 
-def check_whole(path: Path) -> None:
-    """Raise a VolumeError for a label map that cannot be read or holds fractions.
+def relabel(
+    labels: np.ndarray,
+    grid: Grid,
+    organs: Mapping[str, Organ],
+    organ_ids: Mapping[str, int],
+    *,
+    midline_x_mm: float | None = None,
+) -> np.ndarray:
+    """Return a model's own label map, unsigned (z, y, x), with the study's organ ids, uint8.
 
-    Voxels are read only where they are floats. A folder of binary masks passes, in which whatever
-    is above 0 is the organ.
+    Organs, sides and overlaps are as in :func:`read_label_map`.
     """
-    if path.is_dir():
-        return
-    read_grid(path)
-    if read_header(path).GetPixelID() in (sitk.sitkFloat32, sitk.sitkFloat64):
-        _find_labels(read_volume(path), path.name)
+    boxes = find_boxes(labels)
+    return _draw(labels, boxes, grid, organs, organ_ids, midline_x_mm, "the model's own labels")[0]
 
 
 def find_boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
@@ -101,22 +107,75 @@ def _find_labels(image: sitk.Image, name: str) -> tuple[np.ndarray, dict[int, _B
     """Return a label map as whole numbers (z, y, x), and the box around each label in it."""
     array = sitk.GetArrayViewFromImage(image)
     if array.dtype.kind == "f":
-        if not np.array_equal(array, np.round(array)):
+        _check_finite(array, name)
+        whole = np.round(array)
+        if np.abs(array - whole).max() > _ROUNDING:
             raise VolumeError(
                 f"{name}: a mask must hold whole numbers (organ ids); it holds fractions: "
                 "give the label map, not an image or a probability map"
             )
-        array = array.astype(np.int64)
-    if array.dtype.kind == "i" and array.min() < 0:
+        array = whole
+    low, high = array.min(), array.max()
+    if low < 0:
         raise VolumeError(
-            f"{name}: a mask must hold organ ids, 0 for none; it holds {array.min()}: give the label map, not an image"
+            f"{name}: a mask must hold organ ids, 0 for none; it holds {low:g}: give the label map, not an image"
         )
-    if array.max() > LARGEST_LABEL:
+    if high > LARGEST_LABEL:
         raise VolumeError(
-            f"{name}: a mask must hold organ ids up to {LARGEST_LABEL}; it holds {array.max()}: "
+            f"{name}: a mask must hold organ ids up to {LARGEST_LABEL}; it holds {high:g}: "
             "give the label map, not an image"
         )
+    array = array.astype(np.int32, copy=False) if array.dtype.kind == "f" else array
     return array, find_boxes(array.view(f"u{array.dtype.itemsize}"))
+
+
+def _draw(
+    labels: np.ndarray,
+    boxes: Mapping[int, _Box],
+    grid: Grid,
+    organs: Mapping[str, Organ],
+    organ_ids: Mapping[str, int],
+    midline_x_mm: float | None,
+    place: str,
+) -> tuple[np.ndarray, float | None, list[str]]:
+    """Return a label map's organ ids, midline and notes."""
+    tables = _make_tables(organs, organ_ids, boxes)
+    if tables is not None:
+        return _relabel(labels, boxes, grid, organs, tables, midline_x_mm)
+    masks = {name: np.isin(labels, organ.label_ids) for name, organ in organs.items()}
+    return _unite(masks, grid, organs, organ_ids, midline_x_mm, place)
+
+
+def _find_organ(image: sitk.Image, name: str) -> np.ndarray:
+    """Return where one organ's own mask has it: bool, (z, y, x).
+
+    The mask holds two values but for rounding, 0 (or −1) and one other, or one of them alone.
+    """
+    array = sitk.GetArrayViewFromImage(image)
+    if array.dtype.kind == "f":
+        _check_finite(array, name)
+    low, high = float(array.min()), float(array.max())
+    largest = max(abs(low), abs(high))
+    if largest <= _NOISE:
+        return np.zeros(array.shape, bool)
+    rounding = _ROUNDING * largest if array.dtype.kind == "f" else 0.0
+    inside = array >= high - rounding
+    two = np.count_nonzero(inside) + np.count_nonzero(array <= low + rounding) == array.size
+    if high - low <= rounding:  # one value
+        return np.full(array.shape, high > 0)
+    if not two or high <= 0 or min(abs(low), abs(low + high)) > rounding:
+        raise VolumeError(
+            f"{name}: the mask of one organ must hold two values, 0 and one other; it holds more, or fractions: "
+            "cut probabilities and interpolated masks at one half"
+        )
+    return inside
+
+
+def _check_finite(array: np.ndarray, name: str) -> None:
+    if not np.isfinite(array).all():
+        raise VolumeError(
+            f"{name}: a mask must hold organ ids; it holds NaN or infinity: give the label map, not an image"
+        )
 
 
 def _make_tables(
@@ -127,7 +186,7 @@ def _make_tables(
     tables = {side: np.zeros(size, np.uint8) for side in ("left", "right")}
     for name, organ in organs.items():
         for side in tables if organ.side is None else (organ.side,):
-            for label in set(organ.labels) & set(labels):
+            for label in set(organ.label_ids) & set(labels):
                 if tables[side][label]:
                     return None
                 tables[side][label] = organ_ids[name]
@@ -147,7 +206,7 @@ def _relabel(
     notes: list[str] = []
     box = join_boxes(boxes[label] for label in boxes if tables["left"][label] or tables["right"][label])
     _look_up(tables["left"], array[box], result[box])
-    sided = {label for organ in organs.values() if organ.side is not None for label in organ.labels} & set(boxes)
+    sided = {label for organ in organs.values() if organ.side is not None for label in organ.label_ids} & set(boxes)
     if sided:
         box = join_boxes(boxes[label] for label in sided)
         table = np.zeros(len(tables["left"]), np.uint8)
@@ -211,23 +270,44 @@ def join_boxes(boxes: Iterable[_Box | None]) -> _Box:
     return tuple(slice(min(part.start for part in side), max(part.stop for part in side)) for side in sides)
 
 
-def _read_folder(path: Path, organs: Mapping[str, Organ]) -> tuple[sitk.Image, dict[str, np.ndarray]]:
-    """Return one image for its grid, and a boolean array per organ."""
-    found = {file.name[: -len(end)]: file for end in reversed(SUFFIXES) for file in sorted(path.glob(f"*{end}"))}
-    wanted = {name: [found[file] for file in organ.files if file in found] for name, organ in organs.items()}
-    first = next((files[0] for files in wanted.values() if files), None)
+def _read_folder(path: Path, organs: Mapping[str, Organ]) -> tuple[sitk.Image, dict[str, np.ndarray], tuple[str, ...]]:
+    """Return one image for its grid, an organ's mask each (bool), and the organs without a file.
+
+    No other file is opened.
+    """
+    names = sorted(file.name for file in path.iterdir())
+    wanted = {organ: [_find_file(path, stem, names) for stem in one.files] for organ, one in organs.items()}
+    first = next((file for files in wanted.values() for file in files if file), None)
     if first is None:
-        raise VolumeError(f"{path}: the folder holds none of the masks that cohort.organs names")
+        raise VolumeError(f"{path.name}: the folder holds none of the masks that cohort.organs names")
     image = read_volume(first)
     grid = get_grid(image)
     masks = {}
     for name, files in wanted.items():
         mask = np.zeros(grid.size[::-1], bool)
-        for file in files:
-            part = read_volume(file)
+        for file in filter(None, files):
+            part = image if file == first else read_volume(file)
             differences = get_grid(part).differences(grid)
             if differences:
                 raise VolumeError(f"{file.name}: lies on another grid than {first.name} ({'; '.join(differences)})")
-            mask |= sitk.GetArrayViewFromImage(part) > 0
+            mask |= _find_organ(part, file.name)
         masks[name] = mask
-    return image, masks
+    return image, masks, tuple(name for name, files in wanted.items() if not any(files))
+
+
+def _find_file(folder: Path, stem: str, names: Iterable[str]) -> Path | None:
+    """Return an organ's file; None where there is none of that name in any letters.
+
+    A VolumeError where two files, or one in other letters, could stand for it: the latter would
+    count as a missed organ.
+    """
+    found = [name for name in names if name.lower() in {f"{stem}{end}".lower() for end in SUFFIXES}]
+    exact = [name for name in found if name.startswith(stem)]
+    if len(exact) > 1:
+        raise VolumeError(f"{folder.name}: {' and '.join(exact)} are of one organ: keep one of them")
+    if found and not exact:
+        raise VolumeError(
+            f"{folder.name}: the folder holds {found[0]} where cohort.organs names {stem}: "
+            "write both alike, capitals too"
+        )
+    return folder / exact[0] if exact else None

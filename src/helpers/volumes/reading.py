@@ -1,48 +1,53 @@
-"""Image files: read with every check that a header and a length allow, and written whole."""
+"""Image files: used only if every voxel that the header promises is there, and written whole."""
 
 from __future__ import annotations
 
 import errno
-import gzip
 import math
 import shutil
-import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from helpers import dicom
 from helpers.errors import VolumeError
-from helpers.storage import write_atomically
-from helpers.volumes.grid import Grid, check_grid, get_grid, to_axial
+from helpers.storage import is_there, write_atomically
+from helpers.volumes import containers, nifti
+from helpers.volumes.grid import Grid, check_grid, get_grid, place_image, to_axial
 
-SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
-# By the length of a NIfTI-1 or NIfTI-2 header: where it holds its dimensions, the bits of a voxel
-# and the first voxel's byte, as formats and offsets.
-_NIFTI_FIELDS = {348: (("8h", 40), ("h", 72), ("f", 108)), 540: (("8q", 16), ("h", 14), ("q", 168))}
+SUFFIXES = (".nii.gz", ".nii", ".hdr", ".mha", ".mhd", ".nrrd", ".nhdr")
+_READERS = {containers.NRRD: "NrrdImageIO", containers.META: "MetaImageIO"}
 
 
 def read_volume(path: Path) -> sitk.Image:
     """Read a 3D scalar image or mask: a file, or a folder with the slices of one DICOM series.
 
+    A file is known by its first bytes, not by its name, and read to its end: its length and every
+    check sum in it must agree with its header.
+
     Raises
     ------
     VolumeError
-        The file is missing, unreadable, truncated, not three-dimensional or not scalar; or what
+        The file is missing, unreadable, truncated, damaged, not three-dimensional or not scalar;
+        its axes are sheared or its header contradicts itself; or what
         :func:`helpers.dicom.find_series` says of a folder.
     """
     path = Path(path)
-    if path.is_dir():
+    if is_there(path) and path.is_dir():
         return dicom.read_series(path)
-    read_grid(path)
+    path, container = _open(path)
     try:
-        _check_complete(path)
-        return sitk.ReadImage(str(path))
+        if container == containers.NIFTI:
+            return nifti.read_image(path)
+        reader = _read_header(path, container)
+        grid = _check_header(path, reader)
+        containers.check_stream(containers.find_stream(path, container), _count_bytes(reader))
+        image = reader.Execute()
     except (RuntimeError, EOFError, OSError, zlib.error) as error:
-        raise VolumeError(
-            f"{path.name}: cannot be read, it may be truncated or damaged: copy it again from its source"
-        ) from error
+        raise VolumeError(containers.tell_damaged(path)) from error
+    return place_image(image, grid)
 
 
 def read_on_grid(
@@ -63,40 +68,58 @@ def read_on_grid(
 def read_grid(path: Path) -> Grid:
     """Read an image's grid from its header; a VolumeError as by read_volume, as far as it tells."""
     path = Path(path)
-    if path.is_dir():
+    if is_there(path) and path.is_dir():
         series = dicom.find_series(path)
         return Grid(series.size, series.spacing, series.origin, series.direction)
-    if not path.is_file():
+    path, container = _open(path)
+    if container == containers.NIFTI:
+        return nifti.read_header(path).grid
+    return _check_header(path, _read_header(path, container))
+
+
+def _open(path: Path) -> tuple[Path, str]:
+    """Return the file that holds an image's header, and which container it is."""
+    if not (is_there(path) and path.is_file()):
         raise VolumeError(f"{path}: no such file: correct its path in the participants table")
     if path.suffix.lower() in dicom.SLICE_SUFFIXES:
         raise VolumeError(f"{path.name}: is a single DICOM file: give the folder that holds the whole series")
-    reader = read_header(path)
+    try:
+        path = nifti.find_header(path)
+        return path, containers.identify(path)
+    except OSError as error:
+        raise VolumeError(f"{path.name}: cannot be read ({error.strerror}): change its permissions") from error
+
+
+def _read_header(path: Path, container: str) -> sitk.ImageFileReader:
+    containers.find_stream(path, container)  # of what is missing this has the better words
+    fault = VolumeError(f"{path.name}: its {container} header cannot be read: copy it again from its source")
+    return dicom.read_header(path, fault, _READERS[container])
+
+
+def _check_header(path: Path, reader: sitk.ImageFileReader) -> Grid:
+    """Return the grid of a header that is of one volume at right angles."""
     size = tuple(reader.GetSize())
+    if reader.GetNumberOfComponents() != 1:
+        raise VolumeError(f"{path.name}: must have one value per voxel; it has {reader.GetNumberOfComponents()}")
     if len(size) == 4 and size[3] == 1:
         raise VolumeError(f"{path.name}: has a fourth axis of length 1: store it as a 3D image")
     if len(size) != 3:
         raise VolumeError(
             f"{path.name}: must be a 3D image; it has {len(size)} axes of {size}: give one volume per scan"
         )
-    if reader.GetNumberOfComponents() != 1:
-        raise VolumeError(f"{path.name}: must have one value per voxel; it has {reader.GetNumberOfComponents()}")
-    return Grid(size, tuple(reader.GetSpacing()), tuple(reader.GetOrigin()), tuple(reader.GetDirection()))
+    if reader.GetImageIO() == _READERS[containers.NRRD] and not reader.HasMetaDataKey("NRRD_space"):
+        raise VolumeError(
+            f"{path.name}: its header does not say how its axes lie in the body (no space): "
+            "convert the scan again from its source"
+        )
+    columns = np.reshape(reader.GetDirection(), (3, 3)) * np.asarray(reader.GetSpacing())
+    return nifti.fit_axes(np.column_stack([columns, reader.GetOrigin()]), size, path.name)
 
 
-def read_header(path: Path) -> sitk.ImageFileReader:
-    """Return the reader of an image file that has read its header; a VolumeError if it is none."""
-    fault = VolumeError(f"{path.name}: is not an image that can be opened (NIfTI, NRRD or MetaImage expected)")
-    return dicom.read_header(path, fault)
-
-
-def find_grid(reference: Path) -> Grid:
-    """Return the grid of a reference: a label map, or the first mask of a folder of masks."""
-    if reference.is_dir():
-        masks = sorted(path for path in reference.iterdir() if path.name.endswith(SUFFIXES))
-        if not masks:
-            raise VolumeError(f"{reference}: the folder holds no mask ({', '.join(SUFFIXES)})")
-        reference = masks[0]
-    return read_grid(reference)
+def _count_bytes(reader: sitk.ImageFileReader) -> int:
+    """Return how many bytes the voxels of a header take."""
+    voxel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
+    return math.prod(reader.GetSize()) * voxel.GetSizeOfPixelComponent()
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:
@@ -107,38 +130,3 @@ def write_volume(image: sitk.Image, path: Path) -> None:
         except RuntimeError as error:
             full = shutil.disk_usage(temporary.parent).free < 1 << 20
             raise OSError(errno.ENOSPC if full else errno.EIO, "the image writer failed") from error
-
-
-def _check_complete(path: Path) -> None:
-    """Raise EOFError where a NIfTI file ends before its last voxel.
-
-    ITK's NIfTI reader fills what is missing with zeros and says nothing: half an organ would be
-    lost in silence. A gzip file ends with its uncompressed length (RFC 1952), which is compared
-    with the length the header asks for; only where the two differ (several members, bytes after the
-    image, or truly a cut) is the whole stream read to be sure.
-    """
-    if path.name.endswith(".nii"):
-        with path.open("rb") as stream:
-            expected = _count_nifti_bytes(stream.read(552))
-        if path.stat().st_size < expected:
-            raise EOFError
-    elif path.name.endswith(".nii.gz"):
-        with gzip.open(path) as stream:
-            expected = _count_nifti_bytes(stream.read(552))
-        with path.open("rb") as stream:
-            stream.seek(-4, 2)
-            length = int.from_bytes(stream.read(4), "little")
-        if length != expected % 2**32:
-            with gzip.open(path) as stream:
-                if sum(len(block) for block in iter(lambda: stream.read(1 << 22), b"")) < expected:
-                    raise EOFError
-
-
-def _count_nifti_bytes(header: bytes) -> int:
-    """Return how long a NIfTI file of this header must be, in bytes."""
-    for order in "<>":
-        fields = _NIFTI_FIELDS.get(struct.unpack_from(order + "i", header)[0])
-        if fields is not None:
-            dimensions, (bits,), (first,) = (struct.unpack_from(order + code, header, at) for code, at in fields)
-            return int(first) + math.prod(dimensions[1 : dimensions[0] + 1]) * bits // 8
-    return 0  # not a NIfTI header: the reader has its own say

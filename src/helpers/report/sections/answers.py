@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from helpers.figures.panels import MANY_MODELS
 from helpers.figures.verdict_matrix import draw_verdicts
+from helpers.models.description import AUTOMATIC, BLOCKS, NO_RANKING, PROMPTED
 from helpers.report.blocks import Block, Bullets, Heading, Note, ReportFinding, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import (
@@ -59,6 +62,7 @@ def _warn(outputs: Outputs) -> list[Block]:
             f"{list_words(broken)} stopped with an error: what it should have written may be missing or from an "
             "earlier run."
         )
+    warnings += [f"{text}." for text in outputs.model_facts.get("overlap", ()) if text]
     return [Note(text, "warning") for text in warnings]
 
 
@@ -107,14 +111,22 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
         blocks.append(Text(tell.describe_many_models(parts, alpha)))
         named = {row["model"] for row in found}
         names = [name for name in names if name in named]
-    told = [tell.describe_model(name, parts[name], alpha=alpha, levels=outputs.levels) for name in names]
-    blocks += [Bullets(tuple(told))] * bool(told)
+    told = {name: tell.describe_model(name, parts[name], alpha=alpha, levels=outputs.levels) for name in names}
+    blocks += _arrange(told, outputs.blocks) if told else []
     disparity = outputs.disparity if outputs.disparity is not None else pd.DataFrame()
     others = tell.describe_other_measures(disparity, outputs.main_metric, fairness.alpha)
     if others:
         blocks.append(Text(others))
-    organs, attributes = outputs.organs, outputs.attributes
-    blocks.append(draw_verdicts(rows, outputs.main_metric, alpha=fairness.alpha, organs=organs, attributes=attributes))
+    blocks.append(
+        draw_verdicts(
+            rows,
+            outputs.main_metric,
+            alpha=fairness.alpha,
+            organs=outputs.organs,
+            attributes=outputs.attributes,
+            blocks=outputs.blocks,
+        )
+    )
     if found:
         which = "The differences shown" if len(found) <= _MOST_FINDINGS else "The gravest differences"
         blocks += [Heading(f"{which}, one by one"), *_tell_findings(outputs, found[:_MOST_FINDINGS])]
@@ -127,6 +139,20 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
     if power:
         blocks.append(Text(power))
     return [*blocks, Heading("What cannot be concluded?"), Bullets(tuple(_tell_unknowns(outputs, rows)))]
+
+
+def _arrange(told: Mapping[str, str], blocks: Mapping[str, str]) -> list[Block]:
+    """Return what is told of each model, apart where some were prompted and others were not."""
+    by_block: dict[str, list[str]] = {}
+    for name, sentence in told.items():
+        by_block.setdefault(blocks.get(name, ""), []).append(sentence)
+    if len(by_block) == 1:
+        return [Bullets(tuple(told.values()))]
+    both = {BLOCKS[PROMPTED], BLOCKS[AUTOMATIC]} <= set(by_block)
+    arranged: list[Block] = [Note(NO_RANKING)] if both else []
+    for block, sentences in by_block.items():
+        arranged += [Text("", lead=f"{block}."), Bullets(tuple(sentences))]
+    return arranged
 
 
 def _tell_unknowns(outputs: Outputs, rows: pd.DataFrame) -> list[str]:

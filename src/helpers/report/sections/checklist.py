@@ -66,8 +66,7 @@ def _answer_claim(outputs: Outputs) -> dict[str, str]:
         "13 Image acquisition protocol": _tell_acquisition(outputs),
         "14–16 Reference standard: definition, rationale, annotators": truth if drawn else NOT_RECORDED,
         "18 Variability between annotators": NOT_RECORDED,
-        "20 Level at which partitions are disjoint": "no model was trained here; whether these people were among a "
-        "model's training data is not recorded",
+        "20 Level at which partitions are disjoint": _tell_training(outputs),
         "21 Intended sample size": f"the minimum detectable difference (power {fairness.power:g}) stands beside every "
         "comparison; a calculation beforehand is not recorded",
         "22 Models": list_words(
@@ -88,6 +87,11 @@ def _answer_claim(outputs: Outputs) -> dict[str, str]:
         "43 Availability of software, models, data": f"segfair {__version__} is open source (Apache-2.0); models and "
         "data: not recorded",
     }
+
+
+def _tell_training(outputs: Outputs) -> str:
+    known = "; ".join(text for text in outputs.model_facts["overlap"] if text)
+    return f"no model was trained here; {known or 'whether a model was trained on these people is not recorded'}"
 
 
 def _answer_tripod(outputs: Outputs) -> dict[str, str]:

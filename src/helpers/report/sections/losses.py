@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers.figures.panels import MANY_MODELS
-from helpers.report.blocks import Block, Heading, Note, ReportSection, ReportTable, Text
+from helpers.report.blocks import Block, Bullets, Heading, Note, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
-from helpers.report.sections.questions import count_exclusions, tell_failures
-from helpers.report.sentences.study import count_reasons, describe_exclusions
+from helpers.report.sections.questions import count_exclusions, count_resampled, tell_failures
+from helpers.report.sentences.study import count_reasons, describe_exclusions, describe_resampled
 from helpers.vocabulary.statuses import STATUSES, Status
 from helpers.vocabulary.words import name_for_people, name_organ
 
@@ -24,6 +24,9 @@ def compose_losses(outputs: Outputs) -> ReportSection:
         blocks += [Text(describe_exclusions(*count_exclusions(outputs))), *_count_reasons(outputs, outputs.cohort)]
     blocks += [Heading("Scans on which a model failed" if outputs.has_masks else "Missing scores")]
     blocks += tell_failures(outputs)
+    resampled = describe_resampled(count_resampled(outputs), len(outputs.included), outputs.inference)
+    if resampled:
+        blocks += [Heading("Masks that lay on another grid"), Bullets(tuple(resampled))]
     if outputs.metrics is not None and "status" in outputs.metrics:
         what = "masks" if outputs.has_masks else "cells"
         blocks.append(Heading(f"Empty and missing {what}, and what they count as"))

@@ -35,6 +35,13 @@ _REFERENCES = {
     "max_t": "Westfall PH, Young SS. Resampling-based multiple testing. Wiley, 1993.",
     "sam": "Kirillov A, Mintun E, Ravi N, et al. Segment anything. ICCV 2023.",
     "medsam": "Ma J, He Y, Li F, Han L, You C, Wang B. Segment anything in medical images. Nat Commun 2024;15:654.",
+    "sam2": "Ravi N, Gabeur V, Hu YT, et al. SAM 2: segment anything in images and videos. ICLR 2025.",
+    "medsam2": "Ma J, Yang Z, Kim S, et al. MedSAM2: segment anything in 3D medical images and videos. "
+    "arXiv:2504.03600, 2025.",
+    "nninteractive": "Isensee F, Rokuss M, Krämer L, et al. nnInteractive: redefining 3D promptable segmentation. "
+    "arXiv:2503.08373, 2025.",
+    "voxtell": "Rokuss M, Langenberg M, Kirchhoff Y, et al. VoxTell: free-text promptable universal 3D medical image "
+    "segmentation. arXiv:2511.11450, 2025.",
 }
 
 
@@ -122,7 +129,7 @@ def _list_references(outputs: Outputs) -> list[str]:
     names += ["nsd"] if "nsd" in fairness.metrics else []
     names += ["equivalence"]
     names += [fairness.correction] if fairness.correction in _REFERENCES else []
-    names += [kind for kind in ("sam", "medsam") if kind in kinds]
+    names += [kind for kind in ("sam", "medsam", "sam2", "medsam2", "nninteractive", "voxtell") if kind in kinds]
     return [_REFERENCES[name] for name in names]
 
 
@@ -133,7 +140,10 @@ def _list_packages(outputs: Outputs) -> dict[str, str]:
 def _tabulate_models(outputs: Outputs) -> ReportTable:
     rows = [{"Model": name, "Kind": "ready-made scores"} for name in outputs.models if not outputs.has_masks]
     for model in outputs.parameters.models:
+        told = outputs.model_facts.set_index("model").loc[model.name]
         row = {"Model": model.name, "Kind": name_for_people(model.kind)}
+        row |= {"Made of": told["made_of"]} if (outputs.model_facts["made_of"] != "").any() else {}
+        row |= {"Trained on": told["trained_on"] or "not recorded"}
         if outputs.prompts:
             prompt = outputs.prompts.get(model.name)
             row["Prompt, from the expert's mask"] = "none known" if prompt is None else describe_prompt(prompt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers.fairness.groups import hide_small_groups
+from helpers.figures.effort import plot_effort
 from helpers.figures.fairness_gaps import plot_gap_forest, plot_gap_ladder, plot_model_gaps
 from helpers.figures.fairness_people import plot_group_people, plot_intersections, plot_trend_curves
 from helpers.report.blocks import Block, Figure, Heading, Note, ReportSection, ReportTable, Text
@@ -32,6 +33,11 @@ _HOW_PEOPLE = (
     "with its 95 % interval. See how far the groups overlap, and whether a few people or all of them make the "
     "difference."
 )
+_PAPER = (
+    "The same as papers print it, mean ± SD of everyone and every group with the p of an ANOVA, CT and MR in blocks, "
+    "is saved among the tables of stage 03 as paper_table.csv and, for LaTeX, as paper_table.tex; the notebook "
+    "03_performance shows it."
+)
 _PAIRS_P = "p, adjusted for pairs"
 _DETECTABLE = "Minimum detectable difference"
 
@@ -48,13 +54,14 @@ def compose_performance(outputs: Outputs) -> ReportSection:
     if not outputs.is_compared:
         told = describe_no_statistics(len(outputs.included), outputs.parameters.fairness.min_group)
         return ReportSection(*_PLACE, (overall, Note(told)))
-    others = (_draw_people, _draw_trends, _draw_intersections, _compare_models, compose_agreement)
+    others = (_draw_people, _draw_trends, _draw_intersections, _compare_models, _draw_effort, compose_agreement)
     blocks = [
         *tabulate_medians(outputs),
         overall,
         *_draw_gaps(outputs, escape_for_plotly(outputs.disparity)),
         *(block for compose in others for block in compose(outputs)),
         Heading("Every comparison in numbers"),
+        Text(_PAPER),
         _tabulate_gaps(outputs, outputs.disparity),
         *_tabulate_pairs(outputs),
         *_tabulate_spreads(outputs),
@@ -167,6 +174,20 @@ def _compare_models(outputs: Outputs) -> list[Block]:
             "the first has the smaller gap. Where the line, a 95 % interval, crosses zero, neither is shown to have "
             "the smaller one. Of many lines some miss zero by chance: point at a mark for its adjusted p-value. A "
             "smaller gap is no gain where both groups are served worse.",
+        ),
+    ]
+
+
+def _draw_effort(outputs: Outputs) -> list[Block]:
+    effort, metric = outputs.effort, outputs.main_metric
+    if effort is None or effort.loc[effort["metric"] == metric, "drawn"].nunique() < 2:
+        return []
+    return [
+        Heading("For how much work?"),
+        Figure(
+            plot_effort(escape_for_plotly(effort), metric),
+            "How many boxes or points a person would have drawn per scan, against what they buy. A box in space counts "
+            "once; an automatic model needs none. More prompts may raise the mean and leave the gap, or widen it.",
         ),
     ]
 

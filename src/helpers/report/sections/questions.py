@@ -91,6 +91,12 @@ def tell_groups(outputs: Outputs) -> list[str]:
     return said
 
 
+def count_resampled(outputs: Outputs) -> int:
+    """Count the included scans whose reference was brought to its image's grid."""
+    included = outputs.included
+    return int(included["resampled"].sum()) if "resampled" in included else 0
+
+
 def tell_uneven_missing(outputs: Outputs, most: int | None = None) -> list[str]:
     """Return sentences on models that lack scores of one group more often than of another.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from helpers.cohort.reasons import LISTED, name_kinds
+from helpers.cohort.reasons import GREY_FAULTS, LISTED, name_kinds
 from helpers.parameters import Prompt
 from helpers.vocabulary.words import (
     POOLED,
@@ -76,6 +76,18 @@ def tell_count(number: int | None, min_group: int) -> str:
     return f"fewer than {min_group}" if number is None or number < min_group else str(number)
 
 
+def describe_greys(notes: Iterable[object]) -> list[str]:
+    """Say of how many scans an image's grey values cannot be right, by notes of cohort.parquet."""
+    texts = [str(note) for note in notes]
+    found = {fault: sum(fault in text for text in texts) for fault in GREY_FAULTS.values()}
+    return [
+        f"{count(scans, 'scan')}: {fault}. Where a model that reads images fails on such a scan, the image may be "
+        "why, and not the person's group."
+        for fault, scans in found.items()
+        if scans
+    ]
+
+
 def describe_no_statistics(scans: int, min_group: int, *, groups: int = 0) -> str:
     """Say that the study is too small, or too uniform, to compare groups."""
     if groups == 1:
@@ -101,6 +113,25 @@ def describe_failures(inference: pd.DataFrame) -> list[str]:
             of = count(len(rows), "scan")
             said.append(f"{model} failed on {failed} of {of}: missing from its results, not counted as zero.")
     return said or ["No model failed on any scan."]
+
+
+def describe_resampled(references: int, scans: int, inference: pd.DataFrame | None) -> list[str]:
+    """Say how many masks were brought to another grid: `references` of `scans`, and by model."""
+    how = "by nearest neighbours, which can move a border by half a voxel"
+    said = []
+    if references:
+        said.append(
+            f"The experts' masks of {references} of {count(scans, 'scan')} lay on another grid than the image and were "
+            f"brought to it {how}."
+        )
+    if inference is not None and "resampled" in inference:
+        for model, rows in inference[inference["status"] == "ok"].groupby("model", sort=False):
+            if moved := int(rows["resampled"].sum()):
+                said.append(
+                    f"{model}: the masks of {moved} of {count(len(rows), 'scan')} lay on another grid than the "
+                    f"expert's and were brought to it {how}."
+                )
+    return said
 
 
 def describe_uneven_failures(model: str, attribute: str, counts: Mapping[str, tuple[int, int]]) -> str:

@@ -8,30 +8,31 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from helpers.errors import ParameterError, SegfairError
+from helpers.parameters.models import OTHER, SECTIONS, AnyModel, Model
+from helpers.parameters.sections import Name, Organ, Section, check_places, find_repeated
 from helpers.vocabulary.measures import MEASURES, Measure, check_score, list_default_margins
 from helpers.vocabulary.words import POOLED
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 WHO_BMI_BINS = (0.0, 18.5, 25.0, 30.0, math.inf)
 WHO_BMI_LABELS = ("underweight", "normal weight", "overweight", "obese")
 WHO_AGE_BINS = (0.0, 18.0, 45.0, 60.0, 75.0, math.inf)
 
 # Columns of cohort.parquet that are not the user's, the places of a scan's files among them, and
 # the organ's name in rows that pool organs.
-RESERVED_COLUMNS = ("number", "subject", "person", "scan", "reference", "image", "included", "reason", "note")
+RESERVED_COLUMNS = (
+    "number", "subject", "person", "scan", "reference", "reference_recorded", "resampled", "image", "included",
+    "reason", "note",
+)  # fmt: skip
 RESERVED_ORGAN = POOLED
-
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 # The source whose people come with ready-made scores instead of masks, and the columns of its
 # tables of scores that are not scores.
@@ -39,36 +40,10 @@ SCORES = "scores"
 ScoreColumn = Literal["scan", "model", "organ", "run", "metric", "value"]
 
 
-class Section(BaseModel):
-    """A part of the parameter file: unknown keys are refused, values cannot change afterwards."""
-
-    # Infinite bin edges must survive the snapshot that is written to study.yaml.
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
-
-
 def _check_increasing(bins: list[float] | Literal["who"] | None) -> list[float] | Literal["who"] | None:
     if isinstance(bins, list) and (len(bins) < 2 or any(b <= a for a, b in pairwise(bins))):
         raise ValueError("bins must be at least two strictly increasing edges")
     return bins
-
-
-def _find_repeated(names: Sequence[str]) -> list[str]:
-    """Return the names that a list holds more than once."""
-    return [name for name, count in Counter(names).items() if count > 1]
-
-
-class Organ(Section):
-    """Where one organ is found in the masks.
-
-    ``labels`` are its ids in a label map; ``files`` its mask files (without suffix) in a folder of
-    binary masks, united; ``side`` keeps only the voxels on that side of the body, by physical
-    position.
-    """
-
-    id: int | None = Field(default=None, ge=1, le=255)
-    labels: list[Annotated[int, Field(ge=1)]] = []
-    files: list[str] = []
-    side: Literal["left", "right"] | None = None
 
 
 class Attribute(Section):
@@ -90,7 +65,7 @@ class Attribute(Section):
         if self.categories is not None and not self.categories:
             raise ValueError("categories must name at least one group")
         for key, names in (("categories", self.categories), ("labels", self.labels)):
-            if repeated := _find_repeated(names or []):
+            if repeated := find_repeated(names or []):
                 raise ValueError(
                     f"{key} names {', '.join(repeated)} more than once: give every group a name of its own"
                 )
@@ -195,16 +170,24 @@ class ReadyScores(Section):
 
 
 class Cohort(Section):
-    """Who is studied: the source of scans, the organs, the attributes and the confounders."""
+    """Who is studied: the source of scans, the organs, the attributes and the confounders.
+
+    ``dataset`` names the public data set that a table's scans come from, so that models which were
+    trained on it are pointed out.
+    ``resample: nearest`` brings every mask that lies on another grid of its scan to the right one:
+    a reference to its image's, a model's to the reference's.
+    """
 
     source: str
     path: str | None = None
     scores: ReadyScores | None = None
+    dataset: str | None = None
     phantoms: Phantoms = Phantoms()
     columns: dict[str, str] = {}
     values: dict[str, dict[str, str]] = {}
     organs: dict[Name, Organ] = {}
     ignore_labels: list[int] | Literal["all"] = []
+    resample: Literal["nearest"] | None = None
     attributes: dict[Name, Attribute | None] = Field(min_length=1)
     confounders: list[str] = []
     exclusions: Exclusions = Exclusions()
@@ -235,11 +218,7 @@ class Cohort(Section):
             raise ValueError(f"`scores` has no use when source is {self.source!r}: leave it out")
         if not self.organs:
             raise ValueError("`organs` must name at least one organ, with its `labels` or `files`")
-        for name, organ in self.organs.items():
-            if not organ.labels and not organ.files:
-                raise ValueError(
-                    f"organs.{name}: an organ needs `labels` (ids in a label map) or `files` (mask file names)"
-                )
+        check_places(self.organs)
         return self
 
     @model_validator(mode="after")
@@ -253,6 +232,11 @@ class Cohort(Section):
             raise ValueError("two organs share one `id`")
         if ids and len(ids) != len(self.organs):
             raise ValueError("give every organ an `id`, or none")
+        for name, organ in self.organs.items():
+            if organ.label_names:
+                raise ValueError(
+                    f"organs.{name}.labels must be ids, which label maps hold; got {', '.join(organ.label_names)}"
+                )
         if RESERVED_ORGAN in self.organs:
             raise ValueError(
                 f"an organ cannot be called {RESERVED_ORGAN!r}, which names all organs pooled: call it otherwise"
@@ -278,65 +262,6 @@ class Cohort(Section):
     def organ_ids(self) -> dict[str, int]:
         """Return each organ's id in this study's label maps (given, or 1, 2, … in order)."""
         return {name: organ.id or place for place, (name, organ) in enumerate(self.organs.items(), start=1)}
-
-
-class Prompt(Section):
-    """The prompts a promptable model is given, simulated from the reference mask.
-
-    ``jitter`` moves each side of a box by up to this fraction of the box's size, uniformly;
-    ``jitter_mm``, where given, by up to this many mm instead. ``draws`` repeats the whole set with
-    other random numbers: the first is what is evaluated, the others tell how much the masks depend
-    on how the prompt was drawn.
-    """
-
-    type: Literal["box", "box3d", "points", "box_points"] = "box"
-    per: Literal["component", "organ"] = "component"
-    jitter: float = Field(default=0.05, ge=0, le=0.5)
-    jitter_mm: Annotated[float, Field(ge=0)] | None = None
-    min_area_mm2: float = Field(default=30.0, ge=0)
-    positive: int = Field(default=1, ge=0, le=20)
-    negative: int = Field(default=0, ge=0, le=20)
-    placement: Literal["center", "random"] = "center"
-    draws: int = Field(default=1, ge=1, le=20)
-
-    @model_validator(mode="after")
-    def _has_points(self) -> Prompt:
-        if self.type in ("points", "box_points") and self.positive + self.negative == 0:
-            raise ValueError(f"type {self.type!r} needs `positive` or `negative` points")
-        if self.type == "points" and self.positive == 0:
-            raise ValueError("type 'points' needs at least one `positive` point")
-        return self
-
-
-class Model(Section):
-    """One segmenter of the study.
-
-    ``annotator: true`` says that the ready-made masks of this one were drawn by a person: with two
-    or more such, their agreement with each other is measured, per group too, so that a model's gap
-    can be read against the humans'. ``planted: true`` says that they carry the errors of
-    ``cohort.phantoms.planted``: what is found in them is told beside what was planted.
-    """
-
-    name: Name
-    kind: str
-    path: str | None = None
-    checkpoint: str | None = None
-    variant: str | None = None
-    annotator: bool = False
-    planted: bool = False
-    prompt: Prompt = Prompt()
-
-    @model_validator(mode="after")
-    def _has_ready_masks(self) -> Model:
-        if self.annotator and self.kind != "precomputed":
-            raise ValueError(
-                f"annotator: true needs kind precomputed (masks that a person drew); got kind {self.kind!r}"
-            )
-        if self.planted and self.kind != "precomputed":
-            raise ValueError(
-                f"planted: true needs kind precomputed (masks with planted errors); got kind {self.kind!r}"
-            )
-        return self
 
 
 class Windows(Section):
@@ -460,7 +385,7 @@ class Fairness(Section):
 
     @model_validator(mode="after")
     def _names_once(self) -> Fairness:
-        if repeated := _find_repeated(self.metrics):
+        if repeated := find_repeated(self.metrics):
             raise ValueError(f"metrics names {', '.join(repeated)} more than once: name every metric once")
         return self
 
@@ -482,7 +407,8 @@ class Spatial(Section):
 class Compute(Section):
     """Where per-scan work runs.
 
-    ``workers: 0`` is in process, a number or ``cores`` is that many local processes, ``scheduler``
+    ``workers: 0`` is in process, a number is that many local processes, ``cores`` one per core, or
+    per graphics card where a model computes on one (``device: auto`` or ``cuda``); ``scheduler``
     (``tcp://…``) is an existing Dask cluster. ``precision: auto`` is bfloat16 for the published
     models where the device multiplies it faster, else float32; ``batch`` is slices encoded at a
     time (chosen from free memory when not given).
@@ -503,7 +429,7 @@ class Parameters(Section):
     seed: int = Field(default=0, ge=0)
     outputs: str = "outputs"
     cohort: Cohort
-    models: list[Model] = []
+    models: list[AnyModel] = []
     windows: Windows = Windows()
     metrics: Metrics = Metrics()
     fairness: Fairness = Fairness()
@@ -543,6 +469,7 @@ class Parameters(Section):
             ("metrics.tolerances_mm", self.metrics.tolerances_mm),
             ("spatial.organs", self.spatial.organs),
             ("windows.organs", self.windows.organs),
+            *((f"models.{model.name}.organs", model.organs or {}) for model in self.models),
         ):
             unknown = sorted(set(named) - organs)
             if unknown:
@@ -559,6 +486,10 @@ class Parameters(Section):
                 f"fairness.margin has no value for {', '.join(missing)}: give one in the metric's own unit"
             )
         return self
+
+    def allows_resampling(self, model: Model) -> bool:
+        """Tell whether a model's masks may lie on another grid than the reference."""
+        return "nearest" in (model.resample, self.cohort.resample)
 
 
 def read_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Parameters:
@@ -675,7 +606,13 @@ def _describe_all(path: Path, faults: Sequence[Any]) -> list[str]:
 def _plain_location(location: tuple[Any, ...]) -> list[Any]:
     """Drop what pydantic adds to a location to name the branch of a union it tried."""
     branch = re.compile(r"[\[\]()]|^(constrained-)?(int|float|str)$|^list$|^literal")
-    return [part for part in location if not (isinstance(part, str) and branch.search(part))]
+    plain = [part for part in location if not (isinstance(part, str) and branch.search(part))]
+    return [part for place, part in enumerate(plain) if not _is_kind(plain, place)]
+
+
+def _is_kind(location: Sequence[Any], place: int) -> bool:
+    """Tell whether a part of a location is a model's kind, by which its section was chosen."""
+    return place == 2 and location[0] == "models" and location[2] in (*SECTIONS, OTHER)
 
 
 def _describe(path: Path, fault: Any) -> str:
@@ -683,7 +620,7 @@ def _describe(path: Path, fault: Any) -> str:
     where = ".".join(str(part) for part in location) or "the file"
     if fault["type"] == "extra_forbidden":
         parent = ".".join(str(part) for part in location[:-1]) or "the top level"
-        return f"{path}: {where}: unknown key; allowed under {parent}: {', '.join(_allowed_keys(location[:-1]))}"
+        return f"{path}: {where}: unknown key; allowed under {parent}: {', '.join(_allowed_keys(fault['loc']))}"
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if fault["type"] == "missing":
         return f"{path}: {where}: required but missing"
@@ -697,10 +634,13 @@ def _describe(path: Path, fault: Any) -> str:
     return f"{path}: {where}: must be {message}; got {fault['input']!r}"
 
 
-def _allowed_keys(location: list[Any]) -> list[str]:
-    """Return the keys of the section at `location`, by walking the types."""
+def _allowed_keys(location: tuple[Any, ...]) -> list[str]:
+    """Return the keys of the section around a location of pydantic's, by walking the types."""
+    plain = _plain_location(location)
     kind: Any = Parameters
-    for part in location:
+    if len(location) > 2 and _is_kind(location, 2):
+        kind, plain = SECTIONS.get(location[2], Model), plain[2:]
+    for part in plain[:-1]:
         section = _find_section(kind)
         if section is not None and part in section.model_fields:
             kind = section.model_fields[part].annotation

@@ -1,0 +1,55 @@
+"""Masks that another program or a person wrote, as a segmenter's answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from helpers import volumes
+from helpers.models.protocol import ScanCase, Segmentation, Spec
+from helpers.parameters import Model
+
+
+def list_named_labels(model: Model) -> list[str]:
+    """Name the organs of a model that are found by a label's name, where masks hold ids alone."""
+    return [
+        f"models.{model.name}.organs.{name}.labels must be ids, which label maps hold; "
+        f"got {', '.join(organ.label_names)}"
+        for name, organ in (model.organs or {}).items()
+        if organ.label_names
+    ]
+
+
+def read_masks(path: Path, spec: Spec, case: ScanCase) -> tuple[Segmentation, tuple[int, ...]]:
+    """Read a scan's masks: a label map, or a folder with one binary file per organ.
+
+    The file's axes may be stored in another order or direction than the reference's; the voxels
+    must be the same ones, or are made so where ``spec.resample`` says it. Left and right are parted
+    by the reference's own midline.
+
+    Returns
+    -------
+    segmentation : Segmentation
+        Its ``resampled`` tells whether the masks lay on another grid.
+    unknown : tuple of int
+        The labels in the file that are no organ's.
+
+    Raises
+    ------
+    VolumeError
+        The masks cannot be read or lie on another grid.
+    """
+    label_map = volumes.read_label_map(path, spec.organs, case.organ_ids, midline_x_mm=case.midline_x_mm)
+    axial, what = volumes.to_axial(label_map.image), f"the mask of {spec.name}"
+    grid = volumes.get_grid(axial)
+    resampled = spec.resample and bool(grid.differences(case.grid))
+    if resampled:
+        axial = volumes.resample_nearest(axial, case.grid, what=what)
+    else:
+        volumes.check_grid(grid, case.grid, what=what, advice=volumes.RESAMPLING_ADVICE)
+    labels = sitk.GetArrayFromImage(axial)
+    not_drawn = dict.fromkeys(label_map.missing, "the folder has no mask file of it")
+    slices = int(np.any(labels, axis=(1, 2)).sum())
+    return Segmentation(labels, slices, 0, not_drawn=not_drawn, resampled=resampled), label_map.unknown

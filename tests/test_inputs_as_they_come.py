@@ -1,0 +1,108 @@
+"""Studies of odd files: each scan is read with the right numbers, or out by one true sentence, and
+what the check says of it is what the stages do with it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from helpers import cohort, inference, performance
+from helpers.errors import SegfairError
+from helpers.models import list_templates
+from helpers.study import load_study
+from tests.conftest import REPOSITORY, skip_unless_required
+
+# A word of the reason, and what the sentence says in its place.
+SAID = {"text": "web page"}
+CASES = (
+    "header_axes", "nearly_equal_grids", "containers", "damaged", "binary_folders", "links", "text_tables",
+    "typed_parquet", "ages", "places", "meaningful_names", "no_variance", "failures_of_one_group", "odd_shapes",
+    "organs_never_drawn",
+)  # fmt: skip
+# Tables of text that are refused, in words.
+REFUSED = {
+    "latin": "save it as UTF-8",
+    "utf16": "save it as UTF-8",
+    "titled": "it has Export of 2 March (line 1)",
+    "twice": "two columns named 'age'",
+    "upper": "(subject: your column, sex: your column, age: your column, modality: your column",
+}
+
+
+@pytest.fixture(scope="module")
+def maker():
+    path = Path(os.environ.get("SEGFAIR_INPUTS") or REPOSITORY.parent / "shared" / "inputs") / "make_inputs.py"
+    if not path.is_file():
+        skip_unless_required(
+            "inputs", "the odd inputs are not at hand: set SEGFAIR_INPUTS to the folder that makes them"
+        )
+    spec = importlib.util.spec_from_file_location("make_inputs", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["make_inputs"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def load(parameters):
+    raw = json.loads(parameters.read_text("utf-8"))
+    ready = [model for model in raw["models"] if model["kind"] == "precomputed"]
+    return load_study(parameters, {"models": ready})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_scan_is_read_right_or_out_in_words(maker, tmp_path, case):
+    folder = tmp_path / case
+    maker.CASES[case](folder, 16)
+    right = json.loads((folder / "right.json").read_text("utf-8"))
+    for parameters in sorted(folder.glob("study*.yaml")):
+        study = load(parameters)
+        found = cohort.check_cohort(study, list_templates(study))
+        if case == "text_tables" and (told := REFUSED.get(study.name.removeprefix("text_tables_"))):
+            assert len(found.problems) == 1 and told in found.problems[0]
+            with pytest.raises(SegfairError):
+                cohort.build_cohort(study)
+            continue
+        table = cohort.build_cohort(study).table.set_index("scan")
+        check_people(table, right, every=study.name == case)
+        told = "\n".join(found.problems)
+        for row in table[~table["included"]].itertuples():
+            assert f"would be left out: {row.reason}" in told, "the check says what 01 does"
+        check_scores(study, right, told)
+
+
+def check_people(table: pd.DataFrame, right: dict, *, every: bool) -> None:
+    for scan in right["in"]:
+        assert table.loc[scan, "included"], f"{scan}: {table.loc[scan, 'reason']}"
+    for scan, word in right.get("out", {}).items():
+        if table.loc[scan, "included"]:
+            assert not every, f"{scan} must be out: {word}"
+            continue
+        assert SAID.get(word, word).lower() in table.loc[scan, "reason"].lower(), scan
+
+
+def check_scores(study, right: dict, told: str) -> None:
+    made = inference.run_inference(study)
+    ours = made[made["model"] == "ours"].set_index("scan")
+    for scan, word in right.get("failed", {}).items():
+        if scan in ours.index:
+            assert ours.loc[scan, "status"] == "failed" and word.split(",")[0] in ours.loc[scan, "error"], scan
+    failed = made[made["status"] == "failed"]
+    for row in failed.itertuples():
+        assert f"models.{row.model}: " in told, f"the check does not say that {row.model} fails on {row.scan}"
+    assert ("would count as failed" in told) == bool(len(failed))
+    scores = performance.measure_performance(study)
+    scores = scores[scores["model"] == "ours"].set_index(["scan", "organ"])
+    for measure, numbers in (("dice", right.get("dice", {})), ("volume_ref_ml", right.get("volume_ref_ml", {}))):
+        for scan, by_organ in numbers.items():
+            for organ, value in by_organ.items():
+                if (scan, organ) in scores.index and scores.loc[(scan, organ), "status"] != "model_failed":
+                    assert scores.loc[(scan, organ), measure] == pytest.approx(value, rel=3e-4), (
+                        scan,
+                        organ,
+                    )  # cosines of 3 decimals
