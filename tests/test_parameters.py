@@ -73,8 +73,9 @@ def test_unknown_key_names_key_file_and_what_is_allowed(write):
 
 def test_unknown_key_in_a_list_entry_and_in_a_mapping_entry(write):
     raw = SMALL | {"models": [{"name": "m", "kind": "prompt_only", "prompt": {"jiter": 1}}]}
-    assert "models.0.prompt.jiter: unknown key; allowed under models.0.prompt: draws, jitter, jitter_mm, " in fail(
-        write(raw)
+    assert (
+        "models.0.prompt.jiter: unknown key; allowed under models.0.prompt: draws, every, jitter, jitter_mm, "
+        in fail(write(raw))
     )
     message = fail(write(SMALL), {"cohort.organs.liver.labls": [1]})
     assert (

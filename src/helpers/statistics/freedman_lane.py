@@ -148,8 +148,9 @@ def infer_effect(
             f"a vertex needs at least {at_least} people, more scans than parameters and errors that vary"
         )
         return _collect(np.full((7, len(present)), np.nan), name, present, notes)
-    if not fit.fitted.all():
-        notes.append(f"{int((~fit.fitted).sum())} of {len(fit.fitted)} vertices could not be tested")
+    untested = ~fit.fitted & ~fit.constant
+    if untested.any():
+        notes.append(f"{int(untested.sum())} of {len(untested)} vertices could not be tested")
 
     alike = design.original if design.groups is None else np.column_stack([design.original, design.groups])
     orders, made, exhaustive = _list_orders(alike, sizes, blocks, permutations, seed)
@@ -159,10 +160,14 @@ def infer_effect(
         notes.append(f"there are only {made + 1} arrangements of these people: no p can be below {1 / (1 + made):.2g}")
     p_uncorrected, p_fwer, p_tfce = _permute(fit, known, design, orders, made, exhaustive, mesh, memory_mb)
     maps = np.full((7, len(present)), np.nan)
-    maps[:, fit.fitted] = (
+    maps[:6, fit.fitted] = (
         fit.effect, fit.standard_error, fit.sign * np.sqrt(fit.squared) if name == "t" else fit.squared,
-        p_uncorrected, p_fwer, p_tfce, false_discovery_control(p_uncorrected),
+        p_uncorrected, p_fwer, p_tfce,
     )  # fmt: skip
+    # What is the same for all, or follows from the covariates, leaves no effect and no doubt.
+    maps[:6, fit.constant] = np.array([0.0, 0.0 if name == "t" else np.nan, 0.0, 1.0, 1.0, 1.0])[:, None]
+    judged = fit.fitted | fit.constant
+    maps[6, judged] = false_discovery_control(maps[3, judged])
     return _collect(maps, name, present, notes, made, exhaustive)
 
 

@@ -45,6 +45,7 @@ class SurfaceFit:
     residuals: np.ndarray  # (n_scans, n_fitted), without what is tested, of length 1; 0: no vertex
     spreads: np.ndarray  # (n_groups, n_fitted), SD in the units of `residuals`; 1 without groups
     fitted: np.ndarray  # bool, (n_vertices,)
+    constant: np.ndarray  # bool, (n_vertices,): nothing is left that could differ; the effect is 0
 
 
 def count_present(known: np.ndarray, blocks: np.ndarray) -> np.ndarray:
@@ -117,6 +118,8 @@ def fit_vertices(
     squares, reduced_squares = (rest**2).sum(axis=0), (residuals**2).sum(axis=0)
 
     varying = reduced_squares > CONSTANT**2 * (values**2).sum(axis=0)
+    constant = fitted.copy()
+    constant[fitted] = ~varying
     fitted[fitted] = varying
     present, moments, weights, rest = present[:, varying], moments[varying], weights[varying], rest[:, varying]
     degrees = (scans[fitted] - width).astype(float)
@@ -158,6 +161,7 @@ def fit_vertices(
         residuals=residuals[:, varying] / np.sqrt(scale),
         spreads=spreads,
         fitted=fitted,
+        constant=constant,
     )
 
 
