@@ -21,7 +21,7 @@ from helpers import volumes
 from helpers.demo import train_nnunet
 from helpers.demo.anatomy import ORGANS, Person, draw_phantom
 from helpers.demo.torsos import draw_torso
-from helpers.demo.train_nnunet import Recipe, compute_loss, draw_example, draw_people
+from helpers.demo.train_nnunet import NnunetRecipe, compute_loss, draw_example, draw_people
 from helpers.models import ScanCase, check_model, describe_model, load_segmenter, make_spec, registry
 from helpers.models import nnunet_demo as shipped
 from helpers.models.nnunet_folder import CHECKPOINT, read_trained
@@ -36,7 +36,7 @@ FLOORS = {
     "liver": 0.7, "kidney_right": 0.45, "kidney_left": 0.45, "spleen": 0.45, "lung_right": 0.75, "lung_left": 0.75,
     "aorta": 0.3,
 }  # fmt: skip
-TINY = Recipe(steps=2, people=1, patch_zyx=(16, 32, 32), warmup=1)
+TINY = NnunetRecipe(steps=2, people=1, patch_zyx=(16, 32, 32), warmup=1)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -94,7 +94,7 @@ def test_what_ships_is_small_and_says_how_it_was_made(repository: Path) -> None:
     files = [path for path in shipped.FOLDER.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 3e6
     made = json.loads((shipped.FOLDER / "training.json").read_text(encoding="utf-8"))
-    recipe = json.loads(json.dumps(asdict(Recipe(seed=made["recipe"]["seed"]))))
+    recipe = json.loads(json.dumps(asdict(NnunetRecipe(seed=made["recipe"]["seed"]))))
     assert made["recipe"] == recipe and made["command"] == f"run_training(seed={recipe['seed']})"
     assert made["history"][-1]["step"] == recipe["steps"]
     trained = read_trained(shipped.FOLDER)
@@ -164,8 +164,8 @@ def test_examples_follow_their_generator_and_may_be_larger_than_the_torso(torso:
 
 
 def test_people_to_learn_from_are_other_ones_each(torso: np.ndarray) -> None:
-    one, two = draw_people(Recipe(people=2), (12.0, 12.0, 12.0))
-    (same,) = draw_people(Recipe(people=1), (12.0, 12.0, 12.0))
+    one, two = draw_people(NnunetRecipe(people=2), (12.0, 12.0, 12.0))
+    (same,) = draw_people(NnunetRecipe(people=1), (12.0, 12.0, 12.0))
     np.testing.assert_array_equal(one, same)
     assert one.shape != two.shape or not np.array_equal(one, two)
 
@@ -198,7 +198,7 @@ def test_the_training_notebook_runs_shortened(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = replace(TINY, steps=8, people=2)
-    monkeypatch.setattr(train_nnunet, "Recipe", lambda **keys: replace(small, **keys))
+    monkeypatch.setattr(train_nnunet, "NnunetRecipe", lambda **keys: replace(small, **keys))
     notebook = nbformat.read(repository / "notebooks" / "extras" / "train_nnunet_demo.ipynb", as_version=4)
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     session: dict[str, Any] = {}

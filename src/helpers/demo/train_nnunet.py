@@ -39,7 +39,7 @@ _WEIGHTS = {"kidney_right": 2.0, "kidney_left": 2.0, "spleen": 2.0, "aorta": 3.0
 
 
 @dataclass(frozen=True)
-class Recipe:
+class NnunetRecipe:
     """How the network is trained; equal recipes, on one machine and its threads, agree."""
 
     seed: int = 1
@@ -52,7 +52,7 @@ class Recipe:
 
 
 def train_nnunet(
-    recipe: Recipe, folder: Path, *, save_every: int = 25, report: Callable[[int, float], object] | None = None
+    recipe: NnunetRecipe, folder: Path, *, save_every: int = 25, report: Callable[[int, float], object] | None = None
 ) -> pd.DataFrame:
     """Train the network of the shipped plans and write it into `folder`, in nnU-Net's layout.
 
@@ -105,8 +105,8 @@ def run_training(*, seed: int, out: str, shorten: int = 1) -> pd.DataFrame:
     `shorten` divides steps and people, for a quick look. `out` is the folder, relative to the
     repository.
     """
-    whole = Recipe(seed=seed)
-    recipe = Recipe(seed=seed, steps=max(1, whole.steps // shorten), people=max(1, whole.people // shorten))
+    whole = NnunetRecipe(seed=seed)
+    recipe = NnunetRecipe(seed=seed, steps=max(1, whole.steps // shorten), people=max(1, whole.people // shorten))
     with tqdm(total=recipe.steps, desc="nnunet_demo", file=sys.stdout, unit="step", ncols=100) as bar:
 
         def show(step: int, loss: float) -> None:
@@ -116,7 +116,7 @@ def run_training(*, seed: int, out: str, shorten: int = 1) -> pd.DataFrame:
         return train_nnunet(recipe, REPOSITORY / out / FOLDER.name, report=show)
 
 
-def draw_people(recipe: Recipe, spacing_zyx_mm: Sequence[float]) -> list[np.ndarray]:
+def draw_people(recipe: NnunetRecipe, spacing_zyx_mm: Sequence[float]) -> list[np.ndarray]:
     """Draw the torsos to learn from, up to a fifth larger or smaller than they are."""
     torsos = []
     for number in range(recipe.people):
@@ -236,7 +236,7 @@ def _average(fine: np.ndarray) -> np.ndarray:
     return fine.reshape(z, step, y, step, x, step).mean(axis=(1, 3, 5), dtype=np.float32)
 
 
-def _rate_at(step: int, recipe: Recipe) -> float:
+def _rate_at(step: int, recipe: NnunetRecipe) -> float:
     """Return the learning rate at a step."""
     if step < recipe.warmup:
         return recipe.rate * (step + 1) / recipe.warmup
@@ -244,7 +244,7 @@ def _rate_at(step: int, recipe: Recipe) -> float:
 
 
 def _write(
-    folder: Path, network: torch.nn.Module, recipe: Recipe, history: Sequence[dict[str, float]], seconds: float
+    folder: Path, network: torch.nn.Module, recipe: NnunetRecipe, history: Sequence[dict[str, float]], seconds: float
 ) -> None:
     """Write the folder as nnU-Net's trainer does, weights as fp16, and how it came about."""
     import torch
