@@ -76,7 +76,8 @@ bench-fairness: $(INSTALLED)  ## Group statistics against pingouin, scipy and fa
 bench-spatial: $(INSTALLED)  ## Surface permutation tests against nilearn
 	@$(BIN)/python tests/benchmarks/bench_spatial.py
 
-train-demo: $(INSTALLED)  ## Train the demo's small SAM again (about four hours on one core)
+train-demo: $(INSTALLED)  ## Train the demo's models again (about four hours on one core, of which the nnU-Net takes minutes)
+	@$(BIN)/papermill notebooks/extras/train_nnunet_demo.ipynb outputs/train_nnunet_demo.ipynb --cwd .
 	@$(BIN)/papermill notebooks/extras/train_sam_demo.ipynb outputs/train_sam_demo.ipynb --cwd .
 
 tables: $(INSTALLED)  ## Write docs/TABLES.md and the list in docs/DESIGN.md again from helpers.schema

@@ -37,7 +37,8 @@ def params(tmp_path):
 def test_models_and_sources_are_listed():
     models, sources = segfair("models"), segfair("sources")
     assert models.returncode == sources.returncode == 0
-    assert {"prompt_only", "precomputed", "sam", "sam_demo"} <= {line.split()[0] for line in models.stdout.splitlines()}
+    kinds = {line.split()[0] for line in models.stdout.splitlines()}
+    assert {"prompt_only", "precomputed", "sam", "sam_demo", "nnunet_demo"} <= kinds
     assert {"table", "phantoms", "totalsegmentator"} <= {line.split()[0] for line in sources.stdout.splitlines()}
 
 

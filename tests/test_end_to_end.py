@@ -41,6 +41,14 @@ def test_demo_runs_from_cohort_to_report(demo):
     check_contracts(study)
     html = check_report(study)
     assert "phantom" in html.lower()
+    assert "sam_demo (prompted)" in html and "nnunet_demo (automatic)" in html
+
+
+def test_the_automatic_model_finds_every_organ(demo):
+    study, _, _ = demo
+    metrics = study.read("metrics")
+    found = metrics[(metrics["model"] == "nnunet_demo") & (metrics["status"] == "ok")]
+    assert found.groupby(["organ", "scan"])["dice"].mean().groupby("organ").mean().min() > 0.3
 
 
 def test_demo_faults_are_found_and_told(demo):

@@ -51,3 +51,4 @@ def test_totalsegmentator_example_says_that_two_scans_allow_no_statistics(
     dice = ok.groupby("model")["dice"].mean()
     assert dice["sam_demo"] >= 0.87
     assert dice["sam_demo"] - dice["prompt_only"] >= 0.06
+    assert "nnunet_demo (automatic)" in html and "do not rank one against the other" in html

@@ -44,6 +44,7 @@ def check(tmp_path: Path, **model: object) -> list[str]:
     [
         {"kind": "prompt_only"},
         {"kind": "sam_demo"},
+        {"kind": "nnunet_demo"},
         {"kind": "precomputed", "path": "masks/{scan}.nii.gz"},
         {"kind": "precomputed", "path": "${HOME}/{subject}/{scan}"},
     ],

@@ -129,6 +129,10 @@ EDITS = [
     ("fairness/audit.py", ["03_performance", "04_spatial", "05_report"]),
     ("models/sam.py", ["02_inference", "03_performance", "04_spatial", "05_report"]),
     ("models/weights/sam_demo.safetensors", ["02_inference", "03_performance", "04_spatial", "05_report"]),
+    (
+        "models/weights/nnunet_demo/nnUNetTrainer__nnUNetPlans__3d_fullres/fold_all/checkpoint_final.pth",
+        ["02_inference", "03_performance", "04_spatial", "05_report"],
+    ),
     ("demo/anatomy.py", list(STAGES)),
     ("storage.py", list(STAGES)),
 ]

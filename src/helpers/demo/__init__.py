@@ -1,1 +1,1 @@
-"""Not the product: phantoms with known truth, what they teach, the training of `sam_demo`."""
+"""Not the product: phantoms with known truth, what they teach, the demo models' training."""

@@ -37,15 +37,30 @@ def draw_torsos(people: int, *, report: Callable[[int], object] | None = None) -
     for number in range(people):
         rng = np.random.default_rng([_SEED, number])
         in_plane = float(rng.uniform(2.4, 4.2))
-        age = float(rng.uniform(20, 85))
-        bmi = float(np.clip(rng.normal(26.5, 5), 17, 42))
-        person = Person("", "", ("female", "male")[number % 2], age, bmi, "CT", int(rng.integers(2**62)))
-        tissues, labels = draw_tissues(person, (in_plane, in_plane, 6.0))
-        codes = tissues + np.uint8(_CODES) * labels
+        codes = draw_torso(rng, ("female", "male")[number % 2], (in_plane, in_plane, 6.0))
         slices += [codes[z].copy() for z in range(int(rng.integers(_KEEP)), len(codes), _KEEP)]
         if report is not None:
             report(number + 1)
     return slices
+
+
+def draw_torso(rng: np.random.Generator, sex: str, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    """Draw somebody of any age and build on a grid twice as fine as the spacing (x, y, z).
+
+    Returns
+    -------
+    ndarray of uint8, (z, y, x)
+        Codes as of :data:`Torsos`, axes towards superior, posterior and left.
+    """
+    age = float(rng.uniform(20, 85))
+    bmi = float(np.clip(rng.normal(26.5, 5), 17, 42))
+    tissues, labels = draw_tissues(Person("", "", sex, age, bmi, "CT", int(rng.integers(2**62))), spacing_mm)
+    return tissues + np.uint8(_CODES) * labels
+
+
+def split_code(code: int) -> tuple[int, int]:
+    """Return the organ's label (0: none) and the place in TISSUES that a code of a torso holds."""
+    return divmod(code, _CODES)
 
 
 def paint_torso_slice(scene: Scene, codes: np.ndarray, palette: Callable[[str], float]) -> None:
@@ -73,7 +88,7 @@ def paint_torso_slice(scene: Scene, codes: np.ndarray, palette: Callable[[str], 
     greys = _draw_greys(rng, palette)
     owners: dict[int, int] = {}
     for code in np.unique(seen):
-        label, tissue = divmod(int(code), _CODES)
+        label, tissue = split_code(int(code))
         here = (labels == label) & (tissues == tissue)
         if label:
             owners[label] = scene.paint(here, greys[tissue], preferred=True, owner=owners.get(label))
@@ -88,6 +103,11 @@ def _draw_greys(rng: np.random.Generator, palette: Callable[[str], float]) -> li
         return [float(rng.uniform()) for _ in TISSUES]
     if kind < 0.45:
         return [palette(_KINDS.get(name, "organ")) for name in TISSUES]
+    return draw_protocol_greys(rng)
+
+
+def draw_protocol_greys(rng: np.random.Generator) -> list[float]:
+    """Draw a grey per tissue as a CT phase or MR sequence has it, up to its window."""
     protocol = str(rng.choice(list(PROTOCOLS)))
     means = np.array([PROTOCOLS[protocol][name] for name in TISSUES], float)
     if protocol.startswith("CT"):

@@ -255,7 +255,7 @@ class Network:
         if len(current) < len(shape):  # a network of slices leaves the distance between them
             current = [spacing[0], *current]
         resampled = self.configuration.resampling_fn_probabilities(logits, shape, current, spacing)
-        return np.array(resampled)[0]
+        return torch.as_tensor(resampled).numpy()[0].copy()  # some plans resample by torch
 
     def _uncrop(self, values: np.ndarray, properties: Mapping[str, Any]) -> np.ndarray:
         """Put values back to where the image was cropped, in the image's own axis order."""

@@ -24,6 +24,9 @@ from helpers.vocabulary.words import list_words
 # What each type of prompt offers a model; a model that has never seen points is not given any.
 _BOXES = ("box", "box3d")
 _ALL_PROMPTS = ("box", "box3d", "points", "box_points")
+NNUNET_DEMO = (
+    Path(__file__).parent / "weights/nnunet_demo/nnUNetTrainer__nnUNetPlans__3d_fullres/fold_all/checkpoint_final.pth"
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,19 @@ KINDS: dict[str, Kind] = {
             "(for trying out, not for care)",
             "sam_demo",
             weights=Path(__file__).parent / "weights" / "sam_demo.safetensors",
+        ),
+        Kind(
+            "nnunet_demo",
+            "a small nnU-Net that ships with this package, trained on synthetic torsos alone "
+            "(for trying out, not for care)",
+            "nnunet",
+            prompt_types=(),
+            weights=NNUNET_DEMO,
+            gives_probabilities=True,
+            has_labels=True,
+            setup="nnunet_demo",
+            requires=("nnunetv2",),
+            extra="nnunet",
         ),
         Kind(
             "nnunet",
