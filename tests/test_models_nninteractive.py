@@ -133,6 +133,7 @@ def test_the_largest_box_of_each_component_is_given_in_its_slice(
     expected[9, 2:6, 20:25] = 3
     np.testing.assert_array_equal(result.labels, expected)
     assert (result.prompts, result.not_drawn) == (2, {})
+    assert result.drawn == {"liver": 2}  # of four boxes one for each component
     assert capsys.readouterr().out == ""
 
 

@@ -166,6 +166,7 @@ def test_a_component_is_followed_over_its_own_slices_and_its_largest_part_kept(
     segmenter = MedSam2Segmenter(network, "cpu", precision="float32", windows=Windows(), side=SIDE)
     result = segmenter.segment(replace(case, repeats=(case.prompts,)))
     assert (result.slices, result.prompts) == (3, 2)
+    assert result.drawn == {"liver": 1, "spleen": 0}  # of three boxes the middle one
     assert set(np.flatnonzero(result.labels.any(axis=(1, 2)))) <= {1, 2, 3}
     assert set(np.unique(result.labels)) == {0, 3}
     assert cc3d.connected_components(result.labels, connectivity=26).max() == 1

@@ -380,7 +380,7 @@ def _describe_organs(
         known = [pair[organ] for pair in pairs if np.isfinite(pair[organ])]
         described[organ] = {
             "prompts": None if prompts is None else len(prompts),
-            "drawn": None if prompts is None else prompts.effort,
+            "drawn": None if prompts is None else result.drawn.get(organ, prompts.effort),
             "dropped": None if prompts is None else prompts.dropped,
             "dice": None if organ in not_drawn else _round(dice[organ], 6),
             "agreement": _round(float(np.mean(known)), 6) if known else None,

@@ -68,6 +68,7 @@ class MedSam2Segmenter:
             labels[1:],
             decode_seconds=time.monotonic() - began,
             batch=1,
+            drawn={organ: len(tracks) for organ, tracks in draws[0].items()},
         )
 
     def _segment_draw(self, case: ScanCase, image: np.ndarray, tracks: Mapping[str, list[Track]]) -> np.ndarray:

@@ -51,7 +51,8 @@ class NninteractiveSegmenter:
         labels = [drawn for drawn, _ in found]
         used = sum(count for _, count in found)
         seconds = time.monotonic() - began
-        return Segmentation(labels[0], case.shape[0], used, labels[1:], decode_seconds=seconds)
+        drawn = {organ: len(choose_prompts(prompts)) for organ, prompts in case.prompts.items()}
+        return Segmentation(labels[0], case.shape[0], used, labels[1:], decode_seconds=seconds, drawn=drawn)
 
     def _segment_draw(self, case: ScanCase, draw: Mapping[str, Prompts]) -> tuple[np.ndarray, int]:
         """Return a draw's labels, and how many boxes and points were given."""

@@ -54,6 +54,9 @@ class Segmentation:
     # lack them): they are no missed organs and are not scored.
     not_drawn: Mapping[str, str] = field(default_factory=dict)
     resampled: bool = False  # whether the masks lay on another grid and were brought to the case's
+    # Per organ, the prompts of the first draw that a person would have drawn, where the model was
+    # shown fewer than the case holds.
+    drawn: Mapping[str, int] = field(default_factory=dict)
     remark: str = ""  # what had to be done otherwise than meant, in a sentence
     # Per organ (z, y, x) uint8, 255 times the probability, where the kind gives them.
     probabilities: Mapping[str, np.ndarray] = field(default_factory=dict)

@@ -151,6 +151,7 @@ KINDS: dict[str, Kind] = {
             "not compared with the published weights' own masks; a graphics card of 24 GB (nano) or 34 GB (pro)",
             "sat",
             prompt_types=(),
+            gives_probabilities=True,
             needs_checkpoint=True,
             variants=("nano", "pro"),
             setup="sat_setup",
