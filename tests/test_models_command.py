@@ -237,8 +237,8 @@ sitk.WriteImage(sitk.Resample(mask, size, sitk.Transform(), sitk.sitkNearestNeig
             "command: there is no program 'nowhere' that can be started: install",
         ),
         (
-            {"command": "sh {image} {outptu}"},
-            "{outptu} is no placeholder of a command without batch: it may hold {image}",
+            {"command": "sh {image} {outpt}"},
+            "{outpt} is no placeholder of a command without batch: it may hold {image}",
         ),
         ({"command": "sh {output}"}, "a command without batch must hold {image} or {folder}"),
         ({"command": "sh {image}"}, "a command without batch must hold {output} or {outputs} or {folder}"),
