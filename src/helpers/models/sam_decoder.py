@@ -53,7 +53,7 @@ def decode(
     tensor of float32, (n, 1, 4·places, 4·places)
     """
     decoder = sam.mask_decoder
-    n, places = len(sparse), embeddings.shape[-2:]
+    n, places = len(sparse), (embeddings.shape[-2], embeddings.shape[-1])
     tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([tokens.expand(n, -1, -1), sparse], dim=1)
     images = embeddings.flatten(2).transpose(1, 2) + sam.prompt_encoder.no_mask_embed.weight
@@ -76,7 +76,8 @@ def _look_both_ways(
     `images` and `position` are (images or 1, places, c). What the first layer makes of the places
     depends on the image alone and is made once for all its prompts.
     """
-    queries, keys, spread = tokens, images, owners
+    queries, keys = tokens, images
+    spread: torch.Tensor | None = owners
     for layer in transformer.layers:
         inwards, outwards = layer.cross_attn_token_to_image, layer.cross_attn_image_to_token
         if layer.skip_first_layer_pe:
