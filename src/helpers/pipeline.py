@@ -118,6 +118,9 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
                 log_output=False,
                 stdout_file=sys.stdout,
                 coalesce_streams=True,
+                # Else all of it is written twice per cell: 15 s with the maps' megabytes in it.
+                # What ran before an error is written nevertheless.
+                request_save_on_cell_execute=False,
                 # Sockets in a private folder, not TCP ports that other users of the machine can
                 # reach.
                 config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),

@@ -54,7 +54,7 @@ def decode(
     tensor of float32, (n, 1, 4·places, 4·places)
     """
     decoder = sam.mask_decoder
-    n, places = len(sparse), embeddings.shape[-2:]
+    n, places = len(sparse), (embeddings.shape[-2], embeddings.shape[-1])
     tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([tokens.expand(n, -1, -1), sparse], dim=1)
     images = embeddings.flatten(2).transpose(1, 2) + sam.prompt_encoder.no_mask_embed.weight
