@@ -85,7 +85,11 @@ def measure(words: Sequence[str]) -> tuple[float, float, float]:
         nonlocal peak
         while not ended.wait(0.2):
             held = 0.0
-            for one in [process, *process.children(recursive=True)]:
+            try:
+                together = [process, *process.children(recursive=True)]
+            except psutil.NoSuchProcess:  # it has just ended
+                return
+            for one in together:
                 try:
                     held += one.memory_full_info().pss
                     times = one.cpu_times()

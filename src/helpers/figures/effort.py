@@ -63,7 +63,9 @@ def _draw(points: pd.DataFrame, attribute: str, metric: str, title: str, attribu
             y0=-margin, y1=margin, fillcolor=MARGIN_COLOUR, line_width=0, layer="below", **grid.places[1]
         )
     grid.figure.add_hline(y=0, line=ZERO_LINE, **grid.places[1])
-    grid.figure.update_xaxes(title="prompts a person would draw per scan", rangemode="tozero", zeroline=False)
+    most = float(points["drawn"].max())
+    ends = [-0.06 * most, 1.06 * most]
+    grid.figure.update_xaxes(title="prompts a person would draw per scan", range=ends, zeroline=False)
     grid.figure.update_yaxes(title=f"mean over people: {measure.label}", zeroline=False, **grid.places[0])
     grid.figure.update_yaxes(title=label_gap(metric), zeroline=False, **grid.places[1])
     return grid.frame(
