@@ -81,7 +81,7 @@ def _answer(outputs: Outputs) -> list[Block]:
         large = [len(count_groups(outputs, name)) - len(outputs.small.get(name, ())) for name in outputs.attributes]
         smallest = outputs.parameters.fairness.min_group
         told = describe_no_statistics(len(outputs.included), smallest, groups=max(large, default=0))
-        return [*blocks, Note(told, "warning"), tabulate_overall(outputs)]
+        return [*blocks, Note(told, "warning"), *_warn_of_ranking(outputs), tabulate_overall(outputs)]
     return [*blocks, *_tell_answers(outputs)]
 
 
@@ -112,7 +112,7 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
         named = {row["model"] for row in found}
         names = [name for name in names if name in named]
     told = {name: tell.describe_model(name, parts[name], alpha=alpha, levels=outputs.levels) for name in names}
-    blocks += _arrange(told, outputs.blocks) if told else []
+    blocks += [*_warn_of_ranking(outputs), *_arrange(told, outputs.blocks)] if told else []
     disparity = outputs.disparity if outputs.disparity is not None else pd.DataFrame()
     others = tell.describe_other_measures(disparity, outputs.main_metric, fairness.alpha)
     if others:
@@ -141,6 +141,11 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
     return [*blocks, Heading("What cannot be concluded?"), Bullets(tuple(_tell_unknowns(outputs, rows)))]
 
 
+def _warn_of_ranking(outputs: Outputs) -> list[Block]:
+    """Say why prompted and automatic models must not be ranked, where there are both."""
+    return [Note(NO_RANKING)] if {BLOCKS[PROMPTED], BLOCKS[AUTOMATIC]} <= set(outputs.blocks.values()) else []
+
+
 def _arrange(told: Mapping[str, str], blocks: Mapping[str, str]) -> list[Block]:
     """Return what is told of each model, apart where some were prompted and others were not."""
     by_block: dict[str, list[str]] = {}
@@ -148,8 +153,7 @@ def _arrange(told: Mapping[str, str], blocks: Mapping[str, str]) -> list[Block]:
         by_block.setdefault(blocks.get(name, ""), []).append(sentence)
     if len(by_block) == 1:
         return [Bullets(tuple(told.values()))]
-    both = {BLOCKS[PROMPTED], BLOCKS[AUTOMATIC]} <= set(by_block)
-    arranged: list[Block] = [Note(NO_RANKING)] if both else []
+    arranged: list[Block] = []
     for block, sentences in by_block.items():
         arranged += [Text("", lead=f"{block}."), Bullets(tuple(sentences))]
     return arranged
