@@ -19,7 +19,7 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from helpers import compute, inference, models, performance, volumes
+from helpers import compute, inference, models, performance, provenance, storage, volumes
 from helpers.compute import CaseFailure, close_client, count_workers
 from helpers.errors import SegfairError, StageError
 from helpers.inference import stage
@@ -727,3 +727,28 @@ def test_scans_a_model_was_trained_on_are_left_out_of_its_scores(make_study, tmp
     gone = make_study([MASKS | {"trained_on_scans": "nowhere.txt"}])
     (problem,) = models.check_model(gone.parameters.models[0], gone)
     assert problem == ("models.masks.trained_on_scans: nowhere.txt cannot be read: give a text file, one scan per line")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        MASKS | {"trained_on_scans": "seen.txt"},
+        {"name": "sat", "kind": "sat", "checkpoint": "nano.pth", "embeddings": "words.npz"},
+        {"name": "voxtell", "kind": "voxtell", "folder": "weights", "embeddings": "words.npz"},
+        {"name": "ours", "kind": "nnunet", "folder": "weights"},
+    ],
+)
+def test_every_file_that_a_model_names_decides_whether_its_stage_is_out_of_date(make_study, keys):
+    """Each file is changed in turn; a folder's files count, and so do those that come later."""
+    study = make_study([keys])
+    storage.write_table(pd.DataFrame({"scan": ["a1"], "subject": ["p1"]}), study.path("cohort"))
+    seen = {provenance.Fingerprints(study).find("02_inference")}
+    named = [keys[key] for key in ("trained_on_scans", "checkpoint", "embeddings", "folder") if key in keys]
+    for name in named:
+        path = study.resolve(name) / "plans.json" if name == "weights" else study.resolve(name)
+        for text in ("first", "the second"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            fingerprint = provenance.Fingerprints(study).find("02_inference")
+            assert fingerprint not in seen, name
+            seen.add(fingerprint)

@@ -186,16 +186,13 @@ def _stamp_inputs(study: Study, stage: str) -> str:
             if model.path is not None:
                 masks = study.template_masks(model.path)
                 paths += [Path(masks.format(scan=row.scan, subject=row.subject)) for row in table.itertuples()]
-            folder = getattr(model, "folder", None)
-            if folder is not None:
-                paths += sorted(path for path in study.resolve(folder).rglob("*") if path.is_file())
-            elif model.checkpoint is not None:
-                paths.append(study.resolve(model.checkpoint))
-            elif isinstance(model, CommandModel):
-                for place in map(study.resolve, model.depends_on):
-                    paths += [place, *sorted(place.rglob("*"))]
+            for place in map(study.resolve, model.files):
+                paths += [place, *sorted(place.rglob("*"))]
+            if isinstance(model.trained_on_scans, str):
+                paths.append(study.resolve(model.trained_on_scans))
+            if isinstance(model, CommandModel):
                 said.append(_ask_version(study, model))
-            elif model.path is None:  # it may use published weights
+            elif model.path is None and not model.files:  # it may use published weights
                 paths.append(choose_checkpoints_folder())
     template = study.parameters.spatial.template
     if stage == "04_spatial" and template is not None:

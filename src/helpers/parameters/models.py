@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -56,6 +56,9 @@ class Model(Section):
     line) that it was trained on, which are then left out of its scores.
     """
 
+    # The keys that name a file or folder of what the model is made of.
+    _places: ClassVar[tuple[str, ...]] = ("checkpoint",)
+
     name: Name
     kind: str
     path: str | None = None
@@ -83,6 +86,12 @@ class Model(Section):
             )
         return self
 
+    @property
+    def files(self) -> list[str]:
+        """The files and folders that its masks depend on, ready-made masks apart."""
+        named = (getattr(self, key) for key in self._places)
+        return [place for place in named if place is not None]
+
 
 class NnunetModel(Model):
     """A trained nnU-Net v2: the folder that holds plans.json, dataset.json and the folds.
@@ -91,6 +100,8 @@ class NnunetModel(Model):
     part of its size; ``mirroring`` averages over the flips the training allowed, eight times the
     work. ``trust: true`` lets a checkpoint run code of its own when it is read.
     """
+
+    _places = ("folder",)
 
     folder: str
     folds: Annotated[list[Annotated[int, Field(ge=0)] | Literal["all"]], Field(min_length=1)] | None = None
@@ -105,6 +116,8 @@ class TotalSegmentatorModel(Model):
     By default it is where ``segfair checkpoints fetch`` puts them.
     """
 
+    _places = ("folder",)
+
     folder: str | None = None
 
 
@@ -113,6 +126,8 @@ class TextModel(Model):
 
     ``folder`` holds its weights; ``embeddings`` is the file of the words' vectors.
     """
+
+    _places = ("folder", "embeddings")
 
     folder: str
     embeddings: str
@@ -125,12 +140,16 @@ class SatModel(Model):
     ``texts`` are what is asked for an organ, where that is not its name.
     """
 
+    _places = ("checkpoint", "embeddings")
+
     embeddings: str
     texts: dict[Name, Annotated[str, Field(min_length=1)]] = {}
 
 
 class NninteractiveModel(Model):
     """nnInteractive: the folder of its weights, with plans.json and fold_0."""
+
+    _places = ("folder",)
 
     folder: str
 
@@ -156,6 +175,11 @@ class CommandModel(Model):
     environment: dict[str, str] = {}
     depends_on: list[str] = []
     version_command: str | None = None
+
+    @property
+    def files(self) -> list[str]:
+        """What tells one version from another."""
+        return self.depends_on
 
     @property
     def commands(self) -> list[str]:
