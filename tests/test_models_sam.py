@@ -15,7 +15,8 @@ import torch
 from helpers import volumes
 from helpers.errors import SegfairError
 from helpers.models import ScanCase, choose_window
-from helpers.models.sam import SamSegmenter, choose_device
+from helpers.models.devices import choose_device
+from helpers.models.sam import SamSegmenter
 from helpers.models.sam_demo import SmallSam, build_small_sam, load_small_sam, save_small_sam
 from helpers.models.torchvision_fix import import_segment_anything
 from helpers.parameters import Windows

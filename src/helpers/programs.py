@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from helpers.errors import SegfairError
+from helpers.parameters import CommandModel
+from helpers.study import Study
 
 # What a program is given of this process's environment; what belongs to our own Python is not.
 _KEPT = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
@@ -123,6 +125,15 @@ def read_last_words(log: Path) -> str:
     lines = [_CONTROLS.sub("", line).strip() for line in re.split(r"[\r\n]+", text)]
     last = next((line for line in reversed(lines) if line), _SILENT)
     return last if len(last) <= _LONGEST else f"{last[: _LONGEST - 1]}…"
+
+
+def ask_model_version(model: CommandModel, study: Study) -> str:
+    """Return what a model's version command says, empty where it has none; errors of run_program."""
+    if model.version_command is None:
+        return ""
+    words = [study.expand(word) for word in split_words(model.version_command)]
+    own = {name: study.expand(value) for name, value in model.environment.items()}
+    return ask_version(words, make_environment(own), study.root)
 
 
 def ask_version(words: Sequence[str], environment: Mapping[str, str], folder: Path) -> str:

@@ -202,12 +202,8 @@ def _stamp_inputs(study: Study, stage: str) -> str:
 
 def _ask_version(study: Study, model: CommandModel) -> str:
     """Return what a program says of its version; its failure too is told by the stage."""
-    if model.version_command is None:
-        return ""
     try:
-        words = [study.expand(word) for word in programs.split_words(model.version_command)]
-        own = {name: study.expand(value) for name, value in model.environment.items()}
-        return programs.ask_version(words, programs.make_environment(own), study.root)
+        return programs.ask_model_version(model, study)
     except SegfairError as error:
         return str(error)
 

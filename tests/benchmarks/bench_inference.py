@@ -29,7 +29,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.compute import keep_freed_memory
 from helpers.models import ScanCase
-from helpers.models.sam import SamSegmenter, choose_device, choose_precision, has_fast_bfloat16
+from helpers.models.devices import choose_device, choose_precision, has_fast_bfloat16
+from helpers.models.sam import SamSegmenter
 from helpers.models.torchvision_fix import import_segment_anything
 from helpers.parameters import Prompt
 from helpers.prompts import draw_prompts

@@ -18,7 +18,7 @@ from helpers import storage
 from helpers.demo.synthetic import Slice, draw_slice
 from helpers.demo.torsos import Torsos, draw_torsos
 from helpers.errors import SegfairError
-from helpers.models.sam import choose_device, has_fast_bfloat16
+from helpers.models.devices import choose_device, has_fast_bfloat16
 from helpers.models.sam_demo import SmallSam, build_small_sam, save_small_sam
 from helpers.study import REPOSITORY
 

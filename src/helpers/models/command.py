@@ -253,11 +253,7 @@ def set_up(model: CommandModel, study: Study) -> Setup:
     notes = []
     if model.version_command is not None:
         try:
-            version = programs.ask_version(
-                [study.expand(word) for word in programs.split_words(model.version_command)],
-                programs.make_environment(environment),
-                study.root,
-            )
+            version = programs.ask_model_version(model, study)
         except SegfairError as error:
             raise SegfairError(f"models.{model.name}.version_command: {error}") from error
         depends_on["version"] = version

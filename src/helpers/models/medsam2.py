@@ -19,8 +19,9 @@ import torch
 
 from helpers.errors import SegfairError
 from helpers.models.components import group_boxes, take_slice
+from helpers.models.devices import choose_precision, open_device
 from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
-from helpers.models.sam import PRECISIONS, choose_device, choose_precision
+from helpers.models.sam import PRECISIONS
 from helpers.models.sam2 import place_points
 from helpers.models.sam2_network import load_network
 from helpers.models.sam_frames import MedSam2Frame
@@ -138,8 +139,6 @@ def load(spec: Spec) -> MedSam2Segmenter:
     """Load MedSAM2 from its checkpoint."""
     if spec.checkpoint is None:
         raise SegfairError(f"models.{spec.name}: medsam2 needs a checkpoint")
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
-    device = choose_device(spec.device)
+    device = open_device(spec)
     network = load_network(spec.checkpoint, "tiny", side=SIDE)
     return MedSam2Segmenter(network, device, precision=choose_precision(spec.precision, device), windows=spec.windows)

@@ -17,10 +17,10 @@ import torch
 
 from helpers.errors import SegfairError
 from helpers.models.components import group_boxes, take_slice
+from helpers.models.devices import open_device
 from helpers.models.loading import check_finite, describe_difference
 from helpers.models.nninteractive_setup import NninteractiveOptions
 from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
-from helpers.models.sam import choose_device
 from helpers.models.torchvision_fix import declare_missing_operators
 from helpers.models.trained_checkpoint import check_classes, read_trained_checkpoint
 from helpers.models.trained_folder import read_folder, read_json
@@ -110,9 +110,7 @@ def load(spec: Spec) -> NninteractiveSegmenter:
         The folder's files are damaged, unsafe or not of one network.
     """
     options: NninteractiveOptions = spec.options
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
-    device = choose_device(spec.device)
+    device = open_device(spec)
     declare_missing_operators()
     from nnInteractive.inference.inference_session import nnInteractiveInferenceSession
 

@@ -18,8 +18,8 @@ import SimpleITK as sitk
 import torch
 
 from helpers import volumes
-from helpers.compute import keep_freed_memory
 from helpers.errors import SegfairError
+from helpers.models.devices import open_device
 from helpers.models.loading import describe_difference
 from helpers.models.nnunet_folder import (
     CHECKPOINT,
@@ -30,9 +30,8 @@ from helpers.models.nnunet_folder import (
     read_trained,
 )
 from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
-from helpers.models.sam import choose_device
 from helpers.models.torchvision_fix import declare_missing_operators
-from helpers.models.trained_checkpoint import check_class, read_trained_checkpoint
+from helpers.models.trained_checkpoint import check_classes, read_trained_checkpoint
 from helpers.parameters import Organ
 
 # What of a configuration decides the masks beside the weights, so that plans of another training
@@ -125,13 +124,8 @@ class Network:
         from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
         configuration, dataset = self.configuration, dict(self.trained.dataset)
-        architecture = configuration.configuration["architecture"]
         declare_missing_operators()  # some architectures import timm, and that torchvision
-        for text in (
-            configuration.network_arch_class_name,
-            *(architecture["arch_kwargs"][key] for key in configuration.network_arch_init_kwargs_req_import),
-        ):
-            check_class(text)
+        check_classes(configuration.configuration["architecture"])
         network = get_network_from_plans(
             configuration.network_arch_class_name,
             configuration.network_arch_init_kwargs,
@@ -320,11 +314,7 @@ def load_network(options: NnunetOptions, spec: Spec) -> Network:
         The folder cannot be used (:func:`helpers.models.nnunet_folder.read_trained`), a checkpoint
         asks for more than tensors, or the files are not of one training.
     """
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
-    device = choose_device(spec.device)
-    if device == "cpu":
-        keep_freed_memory()
+    device = open_device(spec)
     return Network(read_trained(options.folder), options, device)
 
 

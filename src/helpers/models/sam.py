@@ -10,14 +10,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from helpers.compute import keep_freed_memory
 from helpers.errors import SegfairError
+from helpers.models.devices import choose_precision, open_device
 from helpers.models.loading import build_sam_from_checkpoint
 from helpers.models.protocol import ScanCase, Segmentation, Spec
 from helpers.models.sam_decoder import decode, embed_prompts
@@ -220,46 +219,9 @@ class SamSegmenter:
             torch.cuda.synchronize(self.device)
 
 
-def choose_device(wanted: str) -> str:
-    """Return the device to use: ``auto`` is the first GPU where torch sees one, else the processor.
-
-    Raises a SegfairError where the wanted device is not there.
-    """
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = wanted.partition(":")
-    present = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not present[kind]:
-        raise SegfairError(f"compute.device {wanted}: torch sees no such device here: use auto or cpu")
-    return wanted
-
-
-def choose_precision(wanted: str, device: str) -> str:
-    """Return the precision: ``auto`` is bfloat16 where that is faster there, else float32."""
-    if wanted != "auto":
-        return wanted
-    return "bfloat16" if has_fast_bfloat16(device) else "float32"
-
-
-def has_fast_bfloat16(device: str) -> bool:
-    """Tell whether matrix products in bfloat16 are faster than in float32 there."""
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # torch has no public question for this; oneDNN's own is what its dispatcher asks.
-    return device == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and "bf16" in _read_cpu_flags()
-
-
 def make_segmenter(sam: Any, spec: Spec, *, frame: SliceFrame | None = None) -> SamSegmenter:
     """Put a loaded SAM on the device a spec asks for, with as many threads as it allows."""
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
-    device = choose_device(spec.device)
-    if device == "cpu":
-        keep_freed_memory()  # a sixth of the time of a large encoder is page faults otherwise
+    device = open_device(spec)
     precision = choose_precision(spec.precision, device)
     return SamSegmenter(sam, device, precision=precision, batch=spec.batch, frame=frame, windows=spec.windows)
 
@@ -305,8 +267,3 @@ def _merge(organ_ids: Sequence[int], scores: Sequence[torch.Tensor], shape: tupl
         labels[wins] = organ_id
         best = torch.maximum(best, score)
     return labels.cpu().numpy()
-
-
-def _read_cpu_flags() -> str:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from helpers.errors import SegfairError
+from helpers.models.devices import choose_precision, open_device
 from helpers.models.protocol import Spec
-from helpers.models.sam import SamSegmenter, choose_device, choose_precision
+from helpers.models.sam import SamSegmenter
 from helpers.models.sam2_network import load_network
 from helpers.models.sam_frames import Sam2Frame
 from helpers.prompts import Prompts
@@ -113,9 +114,7 @@ def load(spec: Spec) -> Sam2Segmenter:
     """Load a published SAM 2.1, or one fine-tuned from it, from its checkpoint."""
     if spec.checkpoint is None:
         raise SegfairError(f"models.{spec.name}: sam2 needs a checkpoint")
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
-    device = choose_device(spec.device)
+    device = open_device(spec)
     return Sam2Segmenter(
         load_network(spec.checkpoint, spec.variant, side=SIDE),
         device,

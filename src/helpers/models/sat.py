@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from helpers.compute import keep_freed_memory
 from helpers.errors import SegfairError
+from helpers.models.devices import open_device
 from helpers.models.protocol import ScanCase, Segmentation, Spec
-from helpers.models.sam import choose_device
 from helpers.models.sat_network import SatNetwork, build_sat_from_checkpoint
 from helpers.models.sat_scan import enter_scan
 from helpers.models.sat_setup import MODALITIES, SatOptions, explain_unknown, read_embeddings
@@ -176,11 +175,7 @@ def load(spec: Spec) -> SatSegmenter:
     options = spec.options
     if spec.checkpoint is None or not isinstance(options, SatOptions):
         raise SegfairError(f"models.{spec.name}: sat needs a checkpoint and embeddings")
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
-    device = choose_device(spec.device)
-    if device == "cpu":
-        keep_freed_memory()
+    device = open_device(spec)
     precision = spec.precision
     if precision == "auto":
         precision = "float16" if device.startswith("cuda") else "float32"  # as published, where it is faster

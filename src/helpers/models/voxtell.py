@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from helpers.errors import SegfairError
+from helpers.models.devices import open_device
 from helpers.models.loading import check_finite
 from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
-from helpers.models.sam import choose_device
 from helpers.models.torchvision_fix import declare_missing_operators
 from helpers.models.trained_checkpoint import check_classes, read_trained_checkpoint
 from helpers.models.trained_folder import read_folder
@@ -71,9 +71,7 @@ def load(spec: Spec) -> VoxtellSegmenter:
         The folder's files are damaged, unsafe or not of one network.
     """
     options: VoxtellOptions = spec.options
-    if spec.threads is not None:
-        torch.set_num_threads(spec.threads)
-    device = choose_device(spec.device)
+    device = open_device(spec)
     trained = read_folder(options.folder)
     # The package reads the file again, and would run what a pickle says.
     weights = read_trained_checkpoint(trained.checkpoint, ("network_weights",))["network_weights"]
