@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,27 +25,12 @@ from helpers.models.nnunet_folder import CHECKPOINT
 from helpers.parameters import Compute
 from helpers.study import Study, load_study
 from tests import tiny_nnunet as tiny
+from tests.offline import offline, one_thread  # noqa: F401
 
 SPACING_XYZ_MM = (3.1, 3.0, 4.5)
 SHAPE = (24, 40, 44)
 ORDERS = ["RAS", "LPS", "LAS", "SAR", "PIL"]
 ORGANS = {"liver": {"labels": [1]}, "spleen": {"labels": [2]}}
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("the network was asked for")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so small a network waits for its threads
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

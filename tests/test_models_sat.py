@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +30,7 @@ from helpers.models.sat_setup import read_embeddings, write_embeddings
 from helpers.models.sat_text import embed_texts
 from helpers.models.torchvision_fix import declare_missing_operators
 from helpers.study import Study, load_study
+from tests.offline import offline  # noqa: F401
 
 from .sat_oracle import draw_state, run_network, segment_image
 
@@ -38,16 +38,6 @@ TINY = SatSize((4, 4, 6, 8, 8, 10), 2, 18, 10, query=24, feed_forward=32, layers
 SMALL_WINDOW = (64, 32, 32)
 IDS = {"spleen": 3, "liver": 1}  # the first organ's id is not the smallest
 TEXTS = {"spleen": "spleen", "liver": "liver"}
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **named: object) -> None:
-        raise AssertionError("a socket was asked for")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "create_connection", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 def draw_tiny(seed: int = 3, size: SatSize = TINY) -> dict[str, torch.Tensor]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +23,9 @@ from helpers.models.totalsegmentator_tasks import TASKS
 from helpers.study import Study, load_study
 from tests import tiny_nnunet as tiny
 from tests.fake_totalsegmentator import write_network
+from tests.offline import offline, one_thread  # noqa: F401
 
 SHAPE, SPACING_ZYX_MM = (11, 20, 22), (4.0, 2.3, 2.1)
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("the network was asked for")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

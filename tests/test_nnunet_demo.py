@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from helpers.models import nnunet_demo as shipped
 from helpers.models.nnunet_folder import CHECKPOINT, read_trained
 from helpers.parameters import Phantoms
 from helpers.study import load_study
+from tests.offline import one_thread  # noqa: F401
 from tests.test_models_nnunet import make_study, measure_dice, predict_officially
 
 IDS = {name: 10 + place for place, name in enumerate(ORGANS)}  # not the network's own
@@ -37,14 +37,6 @@ FLOORS = {
     "aorta": 0.3,
 }  # fmt: skip
 TINY = NnunetRecipe(steps=2, people=1, patch_zyx=(16, 32, 32), warmup=1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def load(tmp_path: Path, **keys: Any) -> Any:

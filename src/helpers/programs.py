@@ -128,7 +128,7 @@ def read_last_words(log: Path) -> str:
 
 
 def ask_model_version(model: CommandModel, study: Study) -> str:
-    """Return what a model's version command says, empty where it has none; errors of run_program."""
+    """Return what a version command says, empty where a model has none; errors of run_program."""
     if model.version_command is None:
         return ""
     words = [study.expand(word) for word in split_words(model.version_command)]
