@@ -83,11 +83,15 @@ def test_check_looks_for_ready_made_masks(params, tmp_path):
     overrides = (
         "cohort.source=table",
         f"cohort.path={tmp_path / 'people.csv'}",
-        "models=[{name: ours, kind: precomputed, path: 'ours/{scan}.nii.gz'}]",
+        "models=[{name: ours, kind: precomputed, path: 'ours/{scan}.nii.gz', trained_on: [AMOS22]}]",
+        "cohort.dataset=AMOS",
     )
     done = segfair("check", str(params), *(part for text in overrides for part in ("-o", text)), cwd=tmp_path)
     assert done.returncode == 1
     assert "- models.ours: scan 'b' (row 2) would count as failed: there is no mask for this scan" in done.stdout
+    assert (
+        "worth knowing: ours was trained on AMOS, where these scans come from: its scores are too good" in done.stdout
+    )
 
 
 def test_a_wrong_parameter_is_one_message_and_status_2(params):

@@ -58,7 +58,7 @@ def run(
 def check(params: Params, override: Override = None) -> None:
     """Check parameters, table, paths, geometry and checkpoints without running anything."""
     from helpers.cohort import check_cohort
-    from helpers.models import check_model, describe_model, list_templates, tell_training
+    from helpers.models import check_model, describe_model, list_overlaps, list_templates
     from helpers.notebook import check_output_folder
     from helpers.study import load_study
 
@@ -72,8 +72,7 @@ def check(params: Params, override: Override = None) -> None:
             found.remarks.extend([] if faults else describe_model(model, study))
         except SegfairError as error:  # what only its set-up tells, such as a version command that fails
             problems.append(str(error))
-        training = tell_training(model, study.parameters.models, study.parameters.cohort)
-        found.remarks.extend([training] if training else [])
+    found.remarks.extend(list_overlaps(study.parameters.models, study.parameters.cohort))
     try:
         check_output_folder(study)
     except SegfairError as error:

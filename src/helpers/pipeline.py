@@ -12,7 +12,7 @@ from typing import Any
 
 from helpers import provenance
 from helpers.errors import SegfairError, StageError
-from helpers.models import tell_training
+from helpers.models import list_overlaps
 from helpers.notebook import check_output_folder
 from helpers.parameters import CommandModel
 from helpers.report import export_notebook, make_scrubber
@@ -67,10 +67,8 @@ def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str],
     if "02_inference" in stages:
         _say_programs(study, say)
     fingerprints = provenance.Fingerprints(study)
-    for model in study.parameters.models:
-        training = tell_training(model, study.parameters.models, study.parameters.cohort)
-        if training:
-            say(f"worth knowing: {training}")
+    for overlap in list_overlaps(study.parameters.models, study.parameters.cohort):
+        say(f"worth knowing: {overlap}")
     with _lock_study(study):
         for place, stage in enumerate(stages, start=1):
             heading = f"[{place}/{len(stages)}] {stage}"

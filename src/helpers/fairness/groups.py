@@ -15,6 +15,18 @@ POOLED = RESERVED_ORGAN  # the organ's name in rows that pool a subject's organs
 EXPECTED = "dice_expected"
 
 
+def average_groups(groups: pd.DataFrame) -> pd.DataFrame:
+    """Return the means over people that rows of groups.csv make up, of the groups that are shown.
+
+    One row per model, organ, metric and attribute: ``n`` people and their mean, ``overall``.
+    """
+    keys = ["model", "organ", "metric", "attribute"]
+    shown = groups[groups["mean"].notna()]
+    shown = shown.assign(total=shown["mean"] * shown["n"])
+    sums = shown.groupby(keys, as_index=False, sort=False)[["total", "n"]].sum()
+    return sums.assign(overall=sums["total"] / sums["n"]).drop(columns="total")
+
+
 def average_subjects(
     metrics: pd.DataFrame, cohort: pd.DataFrame, attributes: Sequence[str], names: Sequence[str]
 ) -> tuple[pd.DataFrame, list[str]]:

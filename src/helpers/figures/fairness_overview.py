@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from helpers.fairness.groups import average_groups
 from helpers.figures.panels import (
     MARGIN_COLOUR,
     POINTED_AT,
@@ -31,8 +32,8 @@ def plot_gap_over_mean(groups: pd.DataFrame, disparity: pd.DataFrame, metric: st
     """
     title = f"Accuracy and gaps: gap over mean of {find_measure(metric).name}"
     points = disparity[(disparity["metric"] == metric) & disparity["gap"].notna()].merge(
-        _average_groups(groups[groups["metric"] == metric]),
-        on=["model", "organ", "attribute"],
+        average_groups(groups[groups["metric"] == metric]).drop(columns="n"),
+        on=["model", "organ", "metric", "attribute"],
         how="left",
         validate="one_to_one",
     )
@@ -45,15 +46,6 @@ def plot_gap_over_mean(groups: pd.DataFrame, disparity: pd.DataFrame, metric: st
             for name in attributes
         }
     )
-
-
-def _average_groups(part: pd.DataFrame) -> pd.DataFrame:
-    """Return each model's and organ's mean over the people of an attribute's shown groups."""
-    keys = ["model", "organ", "attribute"]
-    shown = part[part["mean"].notna()]
-    shown = shown.assign(total=shown["mean"] * shown["n"])
-    sums = shown.groupby(keys, as_index=False, sort=False)[["total", "n"]].sum()
-    return sums.assign(overall=sums["total"] / sums["n"])[[*keys, "overall"]]
 
 
 def _draw_points(points: pd.DataFrame, attribute: str, metric: str, title: str, *, menu: bool) -> go.Figure:

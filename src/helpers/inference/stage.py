@@ -73,8 +73,9 @@ def run_inference(study: Study) -> pd.DataFrame:
         empty when ok), seconds (for the scan), of which read_seconds, encode_seconds (images; NaN
         for models that do not encode), decode_seconds (prompts) and write_seconds, device,
         precision, batch (images encoded at a time), slices (worked on), prompts (used, of all
-        draws), dropped (components too small for a prompt), resampled (whether the model's mask lay
-        on another grid than the reference), checkpoint_sha256, fingerprint, reused.
+        draws), remark (what a model had to do otherwise than meant), dropped (components too small
+        for a prompt), resampled (whether the model's mask lay on another grid than the reference),
+        checkpoint_sha256, fingerprint, reused.
         The rows of a model are also in its ``inference.parquet``; beside it ``organs.parquet`` has
         one row per scan and organ (:func:`read_organs`).
 
@@ -102,11 +103,11 @@ def read_organs(study: Study) -> pd.DataFrame:
     -------
     DataFrame
         model, scan, organ, prompts, drawn (how many a person would have drawn for them) and dropped
-        (components) of the first draw, dice (with the
-        reference: to choose what to look at; 03_performance measures) and agreement (mean Dice of
-        the masks of each two draws of the prompts; NaN with one draw, or where no draw gave a
-        mask), not_drawn (why the model did not draw the organ at all; empty where it did, with or
-        without a voxel). Finished scans only.
+        (components) of the first draw, dice (with the reference: to choose what to look at;
+        03_performance measures), agreement (mean Dice of the masks of each two draws of the
+        prompts; NaN with one draw, or where no draw gave a mask) and not_drawn (why the model did
+        not draw the organ at all; empty where it did, with or without a voxel). Finished scans
+        only.
 
     Raises
     ------

@@ -4,12 +4,13 @@ from helpers.models.cards import list_cards
 from helpers.models.description import (
     BLOCKS,
     NO_RANKING,
-    describe_models,
     find_mode,
     is_mixed,
     label_models,
     label_table,
     list_blocks,
+    list_overlaps,
+    tabulate_models,
     tell_training,
 )
 from helpers.models.protocol import ScanCase, Segmentation, Segmenter, Setup, Spec, TogetherSegmenter
@@ -41,7 +42,6 @@ __all__ = [
     "check_model",
     "choose_window",
     "describe_model",
-    "describe_models",
     "find_checkpoint",
     "find_kind",
     "find_levels",
@@ -52,8 +52,10 @@ __all__ = [
     "label_table",
     "list_blocks",
     "list_cards",
+    "list_overlaps",
     "list_templates",
     "load_segmenter",
     "make_spec",
+    "tabulate_models",
     "tell_training",
 ]

@@ -107,7 +107,12 @@ def tell_training(model: Model, models: Sequence[Model], cohort: Cohort) -> str:
     return f"{model.name} was trained on {widely}: look up whether {held} is among them" if widely else ""
 
 
-def describe_models(models: Sequence[Model], cohort: Cohort) -> pd.DataFrame:
+def list_overlaps(models: Sequence[Model], cohort: Cohort) -> list[str]:
+    """Return a sentence for each model that was, or may have been, trained on the study's data."""
+    return [told for model in models if (told := tell_training(model, models, cohort))]
+
+
+def tabulate_models(models: Sequence[Model], cohort: Cohort) -> pd.DataFrame:
     """Tabulate a study's models for people.
 
     Returns

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import fairness, storage
+from helpers.fairness.groups import average_groups
 from helpers.models import find_mode
 from helpers.models.description import AUTOMATIC, PROMPTED
 from helpers.schema import TABLES
@@ -35,11 +36,9 @@ def write_effort(study: Study, audit: fairness.Audit) -> pd.DataFrame:
             drawn[model.name] = float(per_scan.mean()) if mode == PROMPTED else 0.0
     pooled = POOLED if (audit.disparity["organ"] == POOLED).any() else next(iter(study.organ_ids))
     rows = audit.disparity[(audit.disparity["organ"] == pooled) & audit.disparity["model"].isin(list(drawn))]
-    groups = audit.groups[(audit.groups["organ"] == pooled) & audit.groups["mean"].notna()]
-    keys = ["model", "metric", "attribute"]
-    people = groups.assign(total=groups["mean"] * groups["n"]).groupby(keys, as_index=False)[["total", "n"]].sum()
-    people["mean"] = people["total"] / people["n"]
-    effort = rows.drop(columns="n").merge(people[[*keys, "n", "mean"]], on=keys, how="left", validate="one_to_one")
+    people = average_groups(audit.groups).rename(columns={"overall": "mean"})
+    keys = ["model", "organ", "metric", "attribute"]
+    effort = rows.drop(columns="n").merge(people, on=keys, how="left", validate="one_to_one")
     effort["drawn"] = effort["model"].map(drawn).astype(np.float64)
     effort = effort[list(TABLES["effort"].dtypes)]
     storage.write_table(effort, study.path("effort"))

@@ -21,7 +21,7 @@ from helpers.errors import StageError
 from helpers.fairness import average_subjects
 from helpers.fairness.confounding import VOLUME
 from helpers.fairness.groups import list_groups
-from helpers.models import KINDS, describe_models, label_models, label_table, list_blocks
+from helpers.models import KINDS, label_models, label_table, list_blocks, tabulate_models
 from helpers.parameters import Parameters, Prompt, read_parameters
 from helpers.report import suppression
 from helpers.report.scrubbing import Scrubber
@@ -63,7 +63,7 @@ class Outputs:
     spatial_summary: pd.DataFrame | None = None  # without comparisons with a small group
     spatial_groups: pd.DataFrame | None = None  # model, organ, attribute, group, n: people behind each map
     templates: dict[str, Template] = field(default_factory=dict)  # each organ's mean shape, where it is there
-    model_facts: pd.DataFrame = field(default_factory=pd.DataFrame)  # helpers.models.describe_models, by the shown name
+    model_facts: pd.DataFrame = field(default_factory=pd.DataFrame)  # helpers.models.tabulate_models, by the shown name
     blocks: dict[str, str] = field(default_factory=dict)  # by model: the heading that says how it was prompted
     small: dict[str, set[str]] = field(default_factory=dict)  # groups below min_group in the cohort, by attribute
     problems: tuple[str, ...] = ()  # files that could not be read
@@ -254,7 +254,7 @@ def read_outputs(folder: Path) -> Outputs:
         parameters=parameters.model_copy(
             update={"models": [model.model_copy(update={"name": labels[model.name]}) for model in models]}
         ),
-        model_facts=label_table(describe_models(models, parameters.cohort), labels),
+        model_facts=label_table(tabulate_models(models, parameters.cohort), labels),
         blocks=list_blocks(models),
         run=provenance.read_run(folder),
         templates=_read_templates(folder, problems),
