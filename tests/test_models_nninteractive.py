@@ -249,6 +249,8 @@ def test_a_study_is_run_and_made_anew_where_the_folder_changed(make_cohort: Make
     study = make_cohort([{"name": "m", "kind": "nninteractive", "folder": str(written), "prompt": {"jitter": 0.0}}])
     table = inference.run_inference(study)
     assert list(table["status"]) == ["ok"] * 3, list(table["error"])
+    organs = inference.read_organs(study)  # five boxes of each organ, one of which a person would draw
+    assert set(organs["prompts"]) == {5} and set(organs["drawn"]) == {1}
     expected = np.zeros_like(draw_labels())
     expected[1] = draw_labels()[1]  # the organs' first slice is as large as any
     for scan in ("a1", "b2", "c3"):  # b2's file has its axes in another order
