@@ -15,6 +15,8 @@ TRAINED_ON: dict[str, tuple[str, ...]] = {
     # https://github.com/zhaoziheng/SAT-DS: 72 data sets, among them all that have a source here.
     "sat": ("AMOS22", "KiTS23", "TotalSegmentator", "BTCV", "FLARE22", "AbdomenCT-1K", "CHAOS", "WORD"),
     "totalsegmentator": ("TotalSegmentator",),
+    "sam_demo": ("slices and torsos drawn by segfair",),
+    "nnunet_demo": ("torsos drawn by segfair",),
 }
 
 # Kinds that were trained on so many public data sets that no list is kept here.
