@@ -2,7 +2,8 @@
 
     python tests/benchmarks/bench_nnunet.py [--scans 10] [--shape 40 96 112] [--features 6 12 24]
 
-Each side is a process of its own, from its start to its last file; the masks are compared.
+Each side is a command of its own, from its start to its last file: the second stage of a study,
+with a worker a core as in any run, and nnU-Net's own with its defaults. The masks are compared.
 Prints a Markdown table: seconds, processor seconds and the largest memory of all its processes.
 """
 
@@ -22,11 +23,11 @@ import numpy as np
 import psutil
 import SimpleITK as sitk
 import torch
+import yaml
 
-from helpers import volumes
-from helpers.models import ScanCase, Spec, load_segmenter
-from helpers.models.nnunet_folder import NnunetOptions
-from helpers.parameters import Organ
+from helpers import cohort, volumes
+from helpers.inference import run_inference
+from helpers.study import Study, load_study
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests import tiny_nnunet as tiny
@@ -34,8 +35,8 @@ from tests import tiny_nnunet as tiny
 SPACING_ZYX_MM = (5.5, 3.0, 3.0)
 
 
-def make_inputs(folder: Path, scans: int, shape: Sequence[int], features: Sequence[int]) -> Path:
-    """Write a model of two folds and the scans; return the model's folder."""
+def make_inputs(folder: Path, scans: int, shape: Sequence[int], features: Sequence[int]) -> tuple[Path, Study]:
+    """Write a model of two folds, the scans and a study of both; return the model and the study."""
     plans = tiny.make_plans()
     plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["features_per_stage"] = list(features)
     states = {}
@@ -44,34 +45,45 @@ def make_inputs(folder: Path, scans: int, shape: Sequence[int], features: Sequen
         network = tiny.build_network(plans)
         network.apply(network.initialize)
         states[f"fold_{fold}"] = network.state_dict()
-    (folder / "images").mkdir()
+    model = tiny.write_model(folder / tiny.NAME, states, plans)
+    people = ["subject,sex,modality,image,reference"]
+    for kind in ("images", "references"):
+        (folder / kind).mkdir()
     for number in range(scans):
-        image, _ = tiny.draw_body(np.random.default_rng(number), shape, SPACING_ZYX_MM)
-        stored = sitk.GetImageFromArray(image.astype(np.int16))
-        stored.SetSpacing(SPACING_ZYX_MM[::-1])
-        sitk.WriteImage(stored, str(folder / "images" / f"s{number:02d}_0000.nii.gz"))
-    return tiny.write_model(folder / tiny.NAME, states, plans)
+        name = f"s{number:02d}"
+        drawn = tiny.draw_body(np.random.default_rng(number), shape, SPACING_ZYX_MM)
+        for kind, voxels, dtype in zip(("images", "references"), drawn, (np.int16, np.uint8), strict=True):
+            stored = sitk.GetImageFromArray(voxels.astype(dtype))
+            stored.SetSpacing(SPACING_ZYX_MM[::-1])
+            sitk.WriteImage(stored, str(folder / kind / f"{name}_0000.nii.gz"))
+        people.append(f"{name},{'FM'[number % 2]},CT,images/{name}_0000.nii.gz,references/{name}_0000.nii.gz")
+    (folder / "people.csv").write_text("\n".join(people))
+    parameters = {
+        "name": "study",
+        "seed": 1,
+        "cohort": {
+            "source": "table",
+            "path": "people.csv",
+            "organs": {"liver": {"labels": [1]}, "spleen": {"labels": [2]}},
+            "attributes": {"sex": {"categories": ["F", "M"]}},
+        },
+        "models": [{"name": "ours", "kind": "nnunet", "folder": tiny.NAME}],
+        "compute": {"device": "cpu"},
+    }
+    (folder / "study.yaml").write_text(yaml.safe_dump(parameters))
+    study = open_study(folder)
+    cohort.build_cohort(study)
+    return model, study
 
 
-def run_ours(images: Path, masks: Path, model: Path) -> None:
-    """Segment every scan of a folder with nnU-Net's defaults: all folds, step 0.5, mirroring."""
-    organs = {"liver": Organ(labels=[1]), "spleen": Organ(labels=[2])}
-    options = NnunetOptions(model, ("fold_0", "fold_1"), 0.5, True)
-    segmenter = load_segmenter(Spec("ours", "nnunet", organs, device="cpu", options=options))
-    for file in sorted(images.glob("*.nii.gz")):
-        stored = volumes.read_volume(file)
-        axial, grid = volumes.to_axial(stored), volumes.get_grid(stored)
-        case = ScanCase(
-            file.name,
-            file.name,
-            "CT",
-            volumes.get_grid(axial),
-            {"liver": 1, "spleen": 2},
-            image=sitk.GetArrayFromImage(axial),
-            stored=grid,
-        )
-        found = volumes.make_image(segmenter.segment(case).labels, case.grid)
-        volumes.write_volume(volumes.from_axial(found, grid), masks / file.name.replace("_0000", ""))
+def open_study(folder: Path) -> Study:
+    """Open the benchmark's study."""
+    return load_study(folder / "study.yaml", {"outputs": str(folder / "outputs")})
+
+
+def run_ours(folder: Path) -> None:
+    """Segment every scan as a study does, with nnU-Net's defaults: all folds, mirroring."""
+    run_inference(open_study(folder))
 
 
 def measure(words: Sequence[str]) -> tuple[float, float, float]:
@@ -114,23 +126,23 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=10)
     parser.add_argument("--shape", type=int, nargs=3, default=[40, 96, 112], help="of a scan, z y x")
     parser.add_argument("--features", type=int, nargs=3, default=[6, 12, 24])
-    parser.add_argument("--ours", nargs=3, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--ours", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.ours:
-        run_ours(*chosen.ours)
+        run_ours(chosen.ours)
         return
     official = Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        model = make_inputs(folder, chosen.scans, chosen.shape, chosen.features)
-        images, theirs, ours = (str(folder / name) for name in ("images", "theirs", "ours"))
-        Path(ours).mkdir()
-        one = measure([str(official), "-i", images, "-o", theirs, "-m", str(model), "-f", "0", "1", "-device", "cpu"])
-        two = measure([sys.executable, __file__, "--ours", images, ours, str(model)])
-        equal = [
-            np.array_equal(*(sitk.GetArrayFromImage(sitk.ReadImage(str(Path(side) / name))) for side in (theirs, ours)))
-            for name in sorted(path.name for path in Path(ours).glob("*.nii.gz"))
-        ]
+        model, study = make_inputs(folder, chosen.scans, chosen.shape, chosen.features)
+        images, theirs = str(folder / "images"), folder / "theirs"
+        words = [str(official), "-i", images, "-o", str(theirs), "-m", str(model), "-f", "0", "1", "-device", "cpu"]
+        one, two = measure(words), measure([sys.executable, __file__, "--ours", temporary])
+        equal = []
+        for file in sorted(theirs.glob("*.nii.gz")):
+            ours = study.prediction_path("ours", file.name.removesuffix(".nii.gz"))
+            masks = (volumes.to_axial(volumes.read_volume(path)) for path in (file, ours))
+            equal.append(np.array_equal(*map(sitk.GetArrayFromImage, masks)))
     print("| what | s | processor s | peak memory, GB | times faster |\n|---|---|---|---|---|")
     for name, (seconds, spent, peak) in (("nnUNetv2_predict_from_modelfolder", one), ("ours", two)):
         print(f"| {name} | {seconds:.0f} | {spent:.0f} | {peak:.2f} | {one[0] / seconds:.1f} |")
