@@ -138,6 +138,32 @@ def report(
 
 
 @app.command()
+def compare(
+    before: Annotated[
+        Path, typer.Argument(help="A study's output folder or parameter file: the former models.", show_default=False)
+    ],
+    after: Annotated[
+        Path, typer.Argument(help="The same people under the later models, likewise.", show_default=False)
+    ],
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pair", help="Models of other names: --pair old=new. By default equal names.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Compare two studies of the same people, before and after. Exit code 4: a new disparity."""
+    from helpers.performance import compare_folders
+
+    found, sentences, folder = compare_folders(before, after, pair or [])
+    for sentence in sentences:
+        typer.echo(sentence)
+    typer.echo(f"tables: {_relative(folder)}")
+    if (found.gaps["change"] == "new").any():
+        raise typer.Exit(4)
+
+
+@app.command()
 def models() -> None:
     """List the kinds of model a parameter file can name."""
     from helpers.models.registry import KINDS

@@ -57,7 +57,7 @@ def make_inputs(folder: Path, scans: int, shape: Sequence[int], features: Sequen
             stored.SetSpacing(SPACING_ZYX_MM[::-1])
             sitk.WriteImage(stored, str(folder / kind / f"{name}_0000.nii.gz"))
         people.append(f"{name},{'FM'[number % 2]},CT,images/{name}_0000.nii.gz,references/{name}_0000.nii.gz")
-    (folder / "people.csv").write_text("\n".join(people))
+    (folder / "people.csv").write_text("\n".join(people), encoding="utf-8")
     parameters = {
         "name": "study",
         "seed": 1,
@@ -70,7 +70,7 @@ def make_inputs(folder: Path, scans: int, shape: Sequence[int], features: Sequen
         "models": [{"name": "ours", "kind": "nnunet", "folder": tiny.NAME}],
         "compute": {"device": "cpu"},
     }
-    (folder / "study.yaml").write_text(yaml.safe_dump(parameters))
+    (folder / "study.yaml").write_text(yaml.safe_dump(parameters), encoding="utf-8")
     study = open_study(folder)
     cohort.build_cohort(study)
     return model, study

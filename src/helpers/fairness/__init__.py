@@ -9,15 +9,18 @@ from helpers.fairness.audit import Audit, run_audit
 from helpers.fairness.groups import POOLED, average_subjects, hide_small_groups
 from helpers.fairness.missing import compare_missing
 from helpers.fairness.paper import tabulate_paper
+from helpers.fairness.studies_compared import StudiesCompared, compare_studies
 
 __all__ = [
     "ANNOTATORS",
     "POOLED",
     "Agreement",
     "Audit",
+    "StudiesCompared",
     "audit_agreement",
     "average_subjects",
     "compare_missing",
+    "compare_studies",
     "hide_small_groups",
     "run_audit",
     "tabulate_paper",

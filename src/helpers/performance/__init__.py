@@ -1,6 +1,7 @@
 """A cohort's masks → metrics.parquet, the fairness tables and those of agreement."""
 
 from helpers.performance.agreement import write_agreement
+from helpers.performance.comparison import compare_folders
 from helpers.performance.effort import write_effort
 from helpers.performance.paper import PaperTable, write_paper
 from helpers.performance.stage import (
@@ -19,6 +20,7 @@ __all__ = [
     "AUDIT_TABLES",
     "PaperTable",
     "add_expected_dice",
+    "compare_folders",
     "count_statuses",
     "label_audit",
     "list_failures",
