@@ -107,7 +107,7 @@ def studies(tmp_path):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
         study = load_study(tmp_path / f"{name}.yaml")
         build_cohort(study)
-        storage.write_text(study.source.read_text(), study.folder / "study.yaml")
+        storage.write_text(study.source.read_text(encoding="utf-8"), study.folder / "study.yaml")
         performance.measure_performance(study)
         return study
 

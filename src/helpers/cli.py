@@ -164,6 +164,36 @@ def compare(
 
 
 @app.command()
+def plan(
+    pilot: Annotated[
+        Path | None,
+        typer.Argument(help="A pilot study's output folder or parameter file, its stage 03 run.", show_default=False),
+    ] = None,
+    sd: Annotated[
+        float | None, typer.Option("--sd", help="Without a pilot: the spread within a group.", show_default=False)
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option("--margin", help="By default the study's, else the measure's.", show_default=False)
+    ] = None,
+    metric: Annotated[str, typer.Option("--metric", help="A measure, such as dice.")] = "dice",
+    power: Annotated[float, typer.Option("--power", help="The chance to get the answer.")] = 0.8,
+    alpha: Annotated[float, typer.Option("--alpha", help="The level of each test.")] = 0.05,
+    tests: Annotated[int, typer.Option("--tests", help="How many differences are tested together.")] = 1,
+    proxy: Annotated[
+        float | None,
+        typer.Option("--proxy", help="Correlation of a proxy with the score, for few masks.", show_default=False),
+    ] = None,
+) -> None:
+    """Say how many people per group, and how many masks, a margin needs."""
+    from helpers.planning import Wanted, write_plan
+
+    sentences, folder = write_plan(pilot, sd, Wanted(metric, margin, alpha, power, tests, proxy))
+    for sentence in sentences:
+        typer.echo(sentence)
+    typer.echo(f"tables and curve: {_relative(folder)}")
+
+
+@app.command()
 def models() -> None:
     """List the kinds of model a parameter file can name."""
     from helpers.models.registry import KINDS

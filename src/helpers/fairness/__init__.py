@@ -9,6 +9,7 @@ from helpers.fairness.audit import Audit, run_audit
 from helpers.fairness.groups import POOLED, average_subjects, hide_small_groups
 from helpers.fairness.missing import compare_missing
 from helpers.fairness.paper import tabulate_paper
+from helpers.fairness.planning import plan_from_pilot, plan_groups, plan_masks
 from helpers.fairness.studies_compared import StudiesCompared, compare_studies
 
 __all__ = [
@@ -22,6 +23,9 @@ __all__ = [
     "compare_missing",
     "compare_studies",
     "hide_small_groups",
+    "plan_from_pilot",
+    "plan_groups",
+    "plan_masks",
     "run_audit",
     "tabulate_paper",
 ]

@@ -1,7 +1,7 @@
 """A cohort's masks → metrics.parquet, the fairness tables and those of agreement."""
 
 from helpers.performance.agreement import write_agreement
-from helpers.performance.comparison import compare_folders
+from helpers.performance.comparison import compare_folders, open_study
 from helpers.performance.effort import write_effort
 from helpers.performance.paper import PaperTable, write_paper
 from helpers.performance.stage import (
@@ -26,6 +26,7 @@ __all__ = [
     "list_failures",
     "load_people",
     "measure_performance",
+    "open_study",
     "tabulate_statuses",
     "write_agreement",
     "write_audit",

@@ -44,7 +44,7 @@ def compare_folders(
     SegfairError
         One is no study whose 03_performance has run, or they have nothing in common.
     """
-    former, later = _open(Path(before)), _open(Path(after))
+    former, later = open_study(Path(before)), open_study(Path(after))
     (first, _), (second, _) = tables = _read(former), _read(later)
     attributes = [name for name in later.parameters.cohort.attributes if name in former.parameters.cohort.attributes]
     if not attributes:
@@ -84,8 +84,8 @@ def _describe(found: fairness.StudiesCompared) -> list[str]:
     return [*lines, *(f"note: {note}" for note in found.notes)]
 
 
-def _open(path: Path) -> Study:
-    """Open a study by its parameter file or its output folder."""
+def open_study(path: Path) -> Study:
+    """Open a study by its parameter file or its output folder; a SegfairError where it is none."""
     if not path.is_dir():
         return load_study(path)
     snapshot = path / "study.yaml"
