@@ -6,6 +6,7 @@ unit throughout: several scans of one person are averaged first, and subjects ar
 
 from helpers.fairness.agreement import ANNOTATORS, Agreement, audit_agreement
 from helpers.fairness.audit import Audit, run_audit
+from helpers.fairness.few_masks import FewMasks, compare_few_masks
 from helpers.fairness.groups import POOLED, average_subjects, hide_small_groups
 from helpers.fairness.missing import compare_missing
 from helpers.fairness.paper import tabulate_paper
@@ -17,9 +18,11 @@ __all__ = [
     "POOLED",
     "Agreement",
     "Audit",
+    "FewMasks",
     "StudiesCompared",
     "audit_agreement",
     "average_subjects",
+    "compare_few_masks",
     "compare_missing",
     "compare_studies",
     "hide_small_groups",

@@ -10,7 +10,10 @@ from helpers.figures.panels import ZERO_LINE, draw_nothing
 from helpers.figures.style import PALETTE, style_figure
 from helpers.vocabulary.words import format_value
 
-_ASKED = {"difference": "a difference of {} is found", "equivalence": "groups that do not differ are shown to be within {}"}
+_ASKED = {
+    "difference": "a difference of {} is found",
+    "equivalence": "groups that do not differ are shown to be within {}",
+}
 
 
 def plot_plan(plan: pd.DataFrame, metric: str) -> go.Figure:

@@ -31,6 +31,7 @@ class MaskComparison:
     # 2V(1 − Dice)/S, V and S of the reference: the uniform shift of the boundary that would cost
     # this much Dice.
     boundary_error_mm: float = np.nan
+    dice_proxy: float = np.nan  # with the mask of another model: helpers.performance adds it
     status: str = "ok"  # or a key of helpers.vocabulary.statuses.EMPTY_CASES
 
 

@@ -176,6 +176,8 @@ class Cohort(Section):
     trained on it are pointed out.
     ``resample: nearest`` brings every mask that lies on another grid of its scan to the right one:
     a reference to its image's, a model's to the reference's.
+    ``masked: random`` states that those who have an expert's mask are a random part of each group:
+    people without one then count by a proxy (:mod:`helpers.fairness.few_masks`).
     """
 
     source: str
@@ -188,6 +190,7 @@ class Cohort(Section):
     organs: dict[Name, Organ] = {}
     ignore_labels: list[int] | Literal["all"] = []
     resample: Literal["nearest"] | None = None
+    masked: Literal["random"] | None = None
     attributes: dict[Name, Attribute | None] = Field(min_length=1)
     confounders: list[str] = []
     exclusions: Exclusions = Exclusions()

@@ -25,7 +25,8 @@ def collect_scores(study: Study) -> pd.DataFrame:
     (``empty_as_zero``); a scan that a table does not list for a model is missing under either. An
     overlap of 0 is a missed organ (``scored_zero``), unless every other model that scored anything
     on the scan leaves this organ empty: then it is taken not to be in the reference, and the 0 is
-    left out (``zero_unconfirmed``); not under ``empty: zero``, where the others missed it too.
+    left out (``zero_unconfirmed``); not under ``empty: zero``, where the others missed it too. An
+    organ without a score for any model and with a proxy has no expert's mask (``no_reference``).
     """
     wanted, included = study.parameters.cohort.scores, study.read_included()
     scores, _ = match_scans(read_scores(study), included["scan"])
@@ -69,6 +70,9 @@ def judge_cells(table: pd.DataFrame, measures: list[str], *, zero: bool) -> pd.D
     status = status.mask(~has, "score_missing").mask(empty, "empty_as_zero")
     status = status.mask(~has & ~anyone & (several or not zero), "not_scored")
     unconfirmed = missed & denied & ~found & (not zero)
+    if "dice_proxy" in table:
+        proxied = table["dice_proxy"].notna().groupby(spots).transform("any")
+        status = status.mask((status == "not_scored") & proxied, "no_reference")
     status = status.mask(absent, "not_scored").mask(unconfirmed, "zero_unconfirmed")
     table = table.assign(status=status.astype(str))
     table.loc[status == "empty_as_zero", overlaps] = 0.0

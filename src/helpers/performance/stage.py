@@ -117,6 +117,8 @@ def _write_metrics(study: Study, metrics: pd.DataFrame) -> pd.DataFrame:
         metrics = add_expected_dice(metrics)
     own = [measure.key for measure in study.parameters.fairness.measures]
     columns = ["subject", "scan", "number", "model", "organ", *MEASURES, *own, "dice_expected", "status", "error"]
+    if "dice_proxy" in metrics and metrics["dice_proxy"].isna().all():
+        columns.remove("dice_proxy")
     metrics = metrics[[name for name in columns if name in metrics]]
     storage.write_table(metrics, study.path("metrics"))
     storage.write_table(tabulate_statuses(metrics), study.path("statuses"))
@@ -169,11 +171,34 @@ def write_audit(study: Study) -> fairness.Audit:
         study.read("metrics"), study.read_included(), study.parameters.fairness, list(cohort.attributes)
     )
     storage.write_table(missing, study.path("missing"))
+    found.notes.extend(_write_few_masks(study))
     for name in AUDIT_TABLES:
         storage.write_table(getattr(found, name), study.path(name))
     notes = {"notes": found.notes, "family": [" · ".join(test) for test in found.family]}
     storage.write_json(notes, study.path("groups").with_name("notes.json"))
     return found
+
+
+def _write_few_masks(study: Study) -> list[str]:
+    """Write what masks of few and proxies of all tell, where there are such; return notes."""
+    cohort, metrics, people = study.parameters.cohort, study.read("metrics"), study.read_included()
+    few = None
+    notes = []
+    if "dice_proxy" in metrics and (metrics["dice_proxy"].notna() & metrics["dice"].isna()).any():
+        if cohort.masked == "random":
+            attributes, seed = list(cohort.attributes), study.seed_for("few masks")
+            few = fairness.compare_few_masks(metrics, people, study.parameters.fairness, attributes, seed)
+        else:
+            notes.append(
+                "scans without an expert's mask have a proxy that is not used: set cohort.masked: random if "
+                "those with masks were drawn at random within each group"
+            )
+    for key, table in (("few_masks", "means"), ("few_masks_gaps", "gaps"), ("few_masks_check", "randomness")):
+        if few is None:
+            study.path(key).unlink(missing_ok=True)
+        else:
+            storage.write_table(getattr(few, table), study.path(key))
+    return notes
 
 
 def label_audit(audit: fairness.Audit, study: Study) -> fairness.Audit:

@@ -220,6 +220,15 @@ MEASURES: dict[str, Measure] = {
             default_margin=0.5,
             aliases=("boundaryerror",),
         ),
+        Measure(
+            "dice_proxy",
+            "agreement with the proxy",
+            "Agreement with the proxy",
+            "The Dice of the model's mask and that of another model, which every scan has: a stand-in "
+            "for the Dice with an expert's mask, never a score of its own.",
+            bounds=_UNIT_INTERVAL,
+            aliases=("diceproxy", "proxydice", "proxy"),
+        ),
     )
 }
 

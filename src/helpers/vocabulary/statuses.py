@@ -88,6 +88,12 @@ STATUSES: dict[str, Status] = {
             "the model does not draw this organ, or was not asked for it",
             "left out of every mean, never counted as 0",
         ),
+        Status(
+            "no_reference",
+            "the scan has no expert's mask, only a proxy",
+            "counted where few masks are made the most of, in no other mean",
+            of_scores=None,
+        ),
         Status("trained_on", "the model was trained on this scan", "left out of every mean"),
         Status("failed", "the masks could not be compared", "left out of every mean, never counted as 0"),
         Status(
@@ -127,7 +133,7 @@ STATUSES: dict[str, Status] = {
 # In these the model has no result for an organ that can be scored.
 LACKING = ("prediction_missing", "failed", "score_missing")
 # In these the organ cannot be scored for any model.
-UNSCORED = ("reference_empty", "both_empty", "not_scored", "zero_unconfirmed")
+UNSCORED = ("reference_empty", "both_empty", "no_reference", "not_scored", "zero_unconfirmed")
 
 
 def say_measures(status: str) -> str:
