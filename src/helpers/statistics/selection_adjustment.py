@@ -93,7 +93,7 @@ def condition_on_significance(
     z, cut = np.where(told, z, 1.0), np.where(told, threshold, 0.0)
 
     def miss(mean: np.ndarray, z: np.ndarray, cut: np.ndarray, level: np.ndarray) -> np.ndarray:
-        # From above, where the numbers are small: what is left over z, of what is left over the cut.
+        # From above, where numbers are small: what is left over z, of what is over the cut.
         above = special.log_ndtr(mean - z)
         all_told = np.logaddexp(special.log_ndtr(mean - cut), special.log_ndtr(-mean - cut))
         return np.asarray(np.exp(above - all_told) - level)
