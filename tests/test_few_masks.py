@@ -8,9 +8,10 @@ import pytest
 import yaml
 from scipy import stats
 
-from helpers import cohort, fairness, performance
+from helpers import cohort, fairness, performance, provenance
 from helpers.errors import SegfairError
 from helpers.parameters import Fairness
+from helpers.report import build_report
 from helpers.statistics.prediction_powered import PoweredMeans
 from helpers.study import load_study
 
@@ -149,6 +150,9 @@ def test_scores_with_a_proxy_are_audited_where_the_study_says_that_masks_are_ran
     gaps = study.read("few_masks_gaps")
     assert gaps["masks"].tolist() == [50] and gaps["people"].tolist() == [400]
     assert not any("masked: random" in note for note in found.notes)
+    provenance.write_snapshot(study)
+    page = build_report(study.folder).read_text(encoding="utf-8")
+    assert "50 of 400 people have an expert’s mask" in page and "What the proxies add to the masks" in page
     study, found = run()
     assert any("masked: random" in note for note in found.notes)
     assert not study.path("few_masks").exists()

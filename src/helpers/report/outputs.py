@@ -56,6 +56,7 @@ class Outputs:
     missing: pd.DataFrame | None = None
     model_gaps: pd.DataFrame | None = None
     effort: pd.DataFrame | None = None
+    few_masks_gaps: pd.DataFrame | None = None
     agreement: pd.DataFrame | None = None  # of annotators and of repeated prompts
     against_agreement: pd.DataFrame | None = None
     maps: pd.DataFrame | None = None  # errors of small groups, and differences with them, are missing

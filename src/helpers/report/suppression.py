@@ -56,6 +56,7 @@ def suppress_small(tables: dict[str, pd.DataFrame | None], attributes: list[str]
         "pairs": ("group_a", lambda table: _suppress_pairs(table, small, min_group)),
         "matching": ("group_a", lambda table: _suppress_pairs(table, small, min_group)),
         "intersections": ("n", lambda table: _suppress_cells(table, attributes, small, min_group)),
+        "few_masks_gaps": ("worst_group", lambda table: table[~_is_small(table, "worst_group", small)]),
         "missing": ("group", lambda table: table[~_is_small(table, "group", small)].reset_index(drop=True)),
         "model_gaps": ("metric", lambda table: _suppress_model_gaps(table, tables["disparity"])),
         "maps": ("group_a", lambda table: _suppress_maps(table, few)),

@@ -8,6 +8,7 @@ from helpers.fairness.groups import hide_small_groups
 from helpers.figures.effort import plot_effort
 from helpers.figures.fairness_gaps import plot_gap_forest, plot_gap_ladder, plot_model_gaps
 from helpers.figures.fairness_people import plot_group_people, plot_intersections, plot_trend_curves
+from helpers.figures.few_masks import plot_few_masks
 from helpers.report.blocks import Block, Figure, Heading, Note, ReportSection, ReportTable, Text
 from helpers.report.escaping import escape_for_plotly, escape_text
 from helpers.report.outputs import Outputs
@@ -24,7 +25,17 @@ from helpers.report.sentences.gaps import Row, describe_model_gaps
 from helpers.report.sentences.study import describe_no_statistics
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import Verdict, find_p, read_verdict
-from helpers.vocabulary.words import POOLED, SPREADS, compare_p, format_estimate, format_number, is_known
+from helpers.vocabulary.words import (
+    POOLED,
+    SPREADS,
+    compare_p,
+    count,
+    format_estimate,
+    format_number,
+    is_known,
+    name_for_people,
+    name_organ,
+)
 
 _PLACE = ("performance", "How well each model does, and for whom worse", "Performance")
 _MOST_DOTS = 9
@@ -54,7 +65,15 @@ def compose_performance(outputs: Outputs) -> ReportSection:
     if not outputs.is_compared:
         told = describe_no_statistics(len(outputs.included), outputs.parameters.fairness.min_group)
         return ReportSection(*_PLACE, (overall, Note(told)))
-    others = (_draw_people, _draw_trends, _draw_intersections, _compare_models, _draw_effort, compose_agreement)
+    others = (
+        _draw_people,
+        _draw_trends,
+        _draw_intersections,
+        _compare_models,
+        _draw_few_masks,
+        _draw_effort,
+        compose_agreement,
+    )
     blocks = [
         *tabulate_medians(outputs),
         overall,
@@ -174,6 +193,34 @@ def _compare_models(outputs: Outputs) -> list[Block]:
             "the first has the smaller gap. Where the line, a 95 % interval, crosses zero, neither is shown to have "
             "the smaller one. Of many lines some miss zero by chance: point at a mark for its adjusted p-value. A "
             "smaller gap is no gain where both groups are served worse.",
+        ),
+    ]
+
+
+def _draw_few_masks(outputs: Outputs) -> list[Block]:
+    gaps, metric = outputs.few_masks_gaps, "dice"
+    if gaps is None or gaps.empty:
+        return []
+    main = gaps.loc[gaps["worth"].idxmax()]
+    saved = max(round(float(main["worth"])) - int(main["masks"]), 0)
+    best = f"{name_organ(main['organ'])} by {name_for_people(str(main['attribute']))}"
+    said = (
+        f"{gaps['masks'].max()} of {gaps['people'].max()} people have an expert’s mask; everybody has a proxy: how far "
+        "the model’s mask agrees with another model’s. What both tell together holds however good the proxy is, as "
+        "long as those with masks are a random part of each group. At best, for "
+        f"{best}, the proxies were worth {count(saved, 'more mask')}."
+    )
+    broken = dict.fromkeys(name_for_people(str(name)) for name in gaps.loc[gaps["note"] != "", "attribute"])
+    refused = "there is no verdict: those with masks are no random part of their group."
+    warned = [Note(f"By {attribute} {refused}", kind="warning") for attribute in broken]
+    return [
+        Heading("Few masks, many scans"),
+        Text(said),
+        *warned,
+        Figure(
+            plot_few_masks(escape_for_plotly(gaps), metric),
+            "Each gap twice: from the people with masks alone, and with everybody’s proxy (prediction-powered "
+            "inference). A shorter line is what the proxies bring.",
         ),
     ]
 
