@@ -220,7 +220,7 @@ def describe_cell(row: Mapping[str, Any], verdict: Verdict) -> str:
     if verdict is Verdict.DISPARITY:
         return f"{worse} ({interval})"
     if verdict is Verdict.DIFFERENCE:
-        which = "which is worse" if holds_zero(row) else f"“{row['worst_group']}” worse, how much"
+        which = "which group is worst" if holds_zero(row) else f"“{row['worst_group']}” worse, how much"
         return f"{which} is uncertain: {interval}"
     if verdict is Verdict.NEGLIGIBLE:
         return f"{worse}, {within}"

@@ -199,8 +199,8 @@ def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:
             ("Is it something else recorded?", f"{adjusted} {matched}".strip()),
         )
         told = f"worse for “{row['worst_group']}” than for “{row['best_group']}”"
-        if tell.differs_by_ranks_alone(row, alpha):
-            told = f"“{row['worst_group']}” and “{row['best_group']}” differ; which is worse on average is uncertain"
+        if tell.leaves_worst_open(row, alpha):
+            told = "some groups differ; which is worst on average is uncertain"
         headline = f"{row['model']}, {tell.name_comparison(row)}: {told}"
         blocks.append(ReportFinding(headline, read_verdict(row, alpha), tuple(pair for pair in answers if pair[1])))
     return blocks
@@ -215,7 +215,7 @@ def _tabulate_explanations(outputs: Outputs, found: list[tell.Row]) -> ReportTab
     metric, alpha = outputs.main_metric, outputs.parameters.fairness.alpha
     rows = []
     for row in found:
-        open_ = " (uncertain)" if tell.differs_by_ranks_alone(row, alpha) else ""
+        open_ = " (uncertain)" if tell.leaves_worst_open(row, alpha) else ""
         rows.append(
             {
                 "Model": row["model"],

@@ -43,8 +43,8 @@ def find_place(row: Row) -> Place:
     return str(row["model"]), str(row["organ"]), str(row["attribute"])
 
 
-def differs_by_ranks_alone(row: Row, alpha: float) -> bool:
-    """Tell whether groups are shown to differ, but not which of them has the worse mean."""
+def leaves_worst_open(row: Row, alpha: float) -> bool:
+    """Tell whether some groups are shown to differ, but not which of them has the worst mean."""
     return read_verdict(row, alpha) is Verdict.DIFFERENCE and holds_zero(row)
 
 
@@ -96,7 +96,7 @@ def describe_many_models(parts: Mapping[str, pd.DataFrame], alpha: float, *, mos
         return f"No difference was shown in {of} of {len(parts)} models."
     alike: dict[str, set[str]] = {}
     for row in found:
-        if not differs_by_ranks_alone(row, alpha):
+        if not leaves_worst_open(row, alpha):
             alike.setdefault(f"{name_comparison(row)}, worse for “{row['worst_group']}”", set()).add(str(row["model"]))
     several = [(where, len(models)) for where, models in alike.items() if len(models) > 1]
     common = sorted(several, key=lambda pair: -pair[1])
@@ -138,8 +138,8 @@ def describe_verdict(row: Row, alpha: float) -> str:
         return ""
     if holds_zero(row):
         return (
-            "The groups differ by their ranks; the interval of the means includes zero, so which group has the "
-            "worse mean is uncertain."
+            "Some groups differ; the interval between these two includes zero, so which group has the worst mean "
+            "is uncertain."
         )
     if is_known(row.get("margin")):
         return f"The groups differ; whether by more than {margin}, the margin, is uncertain."
@@ -340,10 +340,10 @@ def _tell_briefly(row: Row, alpha: float, levels: Means) -> str:
         if find_measure(metric).unit != measure.unit and difference is not None and abs(difference) >= 0.05:
             way = "further off" if difference > 0 else "nearer"
             sizes.append(f"{what} {format_value(abs(difference), metric)} {way}")
-    if differs_by_ranks_alone(row, alpha):
+    if leaves_worst_open(row, alpha):
         return (
-            f"{organ}, “{worst}” and “{best}” differ by their ranks ({', '.join(sizes)} on average for “{worst}”, but "
-            "which of them has the worse mean is uncertain)"
+            f"{organ}, some groups differ ({', '.join(sizes)} for “{worst}” than for “{best}”, but which group has the "
+            "worst mean is uncertain)"
         )
     tail = _TAILS.get(read_verdict(row, alpha), "")
     return f"{organ}, worse for “{worst}” than for “{best}” ({', '.join(sizes)}{tail})"
