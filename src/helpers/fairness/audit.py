@@ -291,10 +291,8 @@ def _test_means(
 ) -> _FamilyTests:
     """Test every comparison by permutation of people, and adjust within the families."""
     names = [one.attribute for one in groups]
-    codes = np.array([one.codes for one in groups], np.int64).reshape(len(groups), len(scores.subjects)).T
     found = permute_means(
-        scores.matrix,
-        codes,
+        [one.grouped for one in groups],
         permutations=settings.permutations,
         seed=seed,
         smallest_group=settings.min_group,

@@ -53,8 +53,8 @@ def average_subjects(
         there.
     pooled_models : collection of str
         Where two or more of them are there, rows of the model :data:`ALL_MODELS` come first: each
-        subject's mean over those that have any value of the organ and metric, for the subjects who
-        have a value of every one of them.
+        subject's mean over those that have any value of the organ and metric (two at least), for
+        the subjects who have a value of every one of them.
 
     Returns
     -------
@@ -224,7 +224,7 @@ def _pool_models(people: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, 
     models = measured.groupby("organ", observed=True).sum()
     counts, means = whole.count(), whole.mean()
     needed = models.reindex(counts.index.get_level_values("organ")).set_axis(counts.index)
-    pooled = means.where((counts == needed) & (needed > 0)).dropna(how="all").reset_index()
+    pooled = means.where((counts == needed) & (needed > 1)).dropna(how="all").reset_index()
     lacking = ((counts < needed) & (counts > 0)).any(axis=1)
     incomplete = lacking[lacking].index.get_level_values("subject").nunique()
     return pooled.assign(model=ALL_MODELS)[list(people)], int(incomplete)

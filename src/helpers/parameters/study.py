@@ -197,6 +197,12 @@ class Cohort(Section):
     exclusions: Exclusions = Exclusions()
 
     @property
+    def ordered_attributes(self) -> list[str]:
+        """The attributes whose groups stand in an order."""
+        own = {name: attribute for name, attribute in self.attributes.items() if attribute is not None}
+        return [name for name in self.attributes if (own[name].ordered if name in own else name != "sex")]
+
+    @property
     def has_masks(self) -> bool:
         """Whether there are masks to compare, rather than ready-made scores."""
         return self.source != SCORES

@@ -15,7 +15,7 @@ from scipy import special
 
 from helpers.errors import SegfairError
 from helpers.statistics.bootstrap import make_generator
-from helpers.statistics.grouped_values import GroupedValues, list_pairs
+from helpers.statistics.grouped_values import GroupedValues, Moments, list_pairs
 from helpers.statistics.hypothesis_tests import find_squared_error
 from helpers.statistics.max_t import step_down
 from helpers.statistics.permutation_tail import find_permutation_p
@@ -61,8 +61,7 @@ class PermutedMeans:
 
 
 def permute_means(
-    values: np.ndarray,
-    groups: np.ndarray,
+    attributes: Sequence[GroupedValues],
     *,
     permutations: int,
     seed: int,
@@ -71,15 +70,13 @@ def permute_means(
 ) -> PermutedMeans:
     """Test every attribute on every column for differences of means, by permutation of people.
 
-    A SegfairError where shapes do not fit, or no permutation is asked for.
+    A SegfairError where the attributes are not of the same values, or no permutation is asked for.
 
     Parameters
     ----------
-    values : ndarray of float64, (subjects, columns)
-        NaN where a subject has no value. Subjects in an order that does not depend on the file (by
-        name, say): the permutations do.
-    groups : ndarray of int, (subjects, attributes)
-        Each attribute's groups 0, 1, …; −1 where a subject has none, and keeps none.
+    attributes : sequence of GroupedValues
+        The same values in each attribute's groups; a subject without a group keeps none. Subjects
+        in an order that does not depend on the file (by name, say): the permutations do.
     permutations, seed : int
     smallest_group : int
         Groups with fewer values in a column (and fewer than two) are left out of its test.
@@ -116,31 +113,29 @@ def permute_means(
     Statistics* 41:484; Tamhane 1979, *JASA* 74:471 (T2); Wallace 1959, *Annals of Mathematical
     Statistics* 30:1121; Westfall & Young 1993, *Resampling-Based Multiple Testing*.
     """
-    groups = np.asarray(groups)
-    if groups.ndim != 2:
-        raise SegfairError(
-            f"groups must be an array (subjects, attributes); got {groups.ndim} axes: add the missing axis"
-        )
     if permutations < 1:
         raise SegfairError(f"permutations must be at least 1; got {permutations}")
-    trended = [False] * groups.shape[1] if ordered is None else list(ordered)
-    attributes = [
-        _Attribute.prepare(GroupedValues(values, codes), smallest_group, trend)
-        for codes, trend in zip(groups.T, trended, strict=True)
+    shapes = {grouped.matrix.shape for grouped in attributes} or {(0, 0)}
+    if len(shapes) > 1:
+        raise SegfairError(f"attributes must group the same values; got arrays of {len(shapes)} shapes")
+    [(subjects, columns)] = shapes
+    trended = [False] * len(attributes) if ordered is None else ordered
+    prepared = [
+        _Attribute.prepare(grouped, smallest_group, trend) for grouped, trend in zip(attributes, trended, strict=True)
     ]
-    shape = (2, groups.shape[1], np.asarray(values).shape[1])
+    shape = (2, len(prepared), columns)
     estimate, statistic, observed, least = np.full((4, *shape), np.nan)
-    for place, attribute in enumerate(attributes):
+    for place, attribute in enumerate(prepared):
         observed[:, place] = attribute.measure(attribute.codes[attribute.members][None])[:, 0]
         estimate[:, place], statistic[:, place], least[:, place] = attribute.refer_to_t()
     tested = np.isfinite(observed)
     permuted = [np.empty((permutations, int(part.sum()))) for part in tested]
-    widest = max((one.count * (len(one.members) + 8 * shape[2]) for one in attributes), default=1)
+    widest = max((one.count * (len(one.members) + 8 * columns) for one in prepared), default=1)
     start = 0
-    for order in _permute_subjects(len(groups), permutations, _CHUNK_BYTES // (8 * max(widest, 1)), seed):
+    for order in _permute_subjects(subjects, permutations, _CHUNK_BYTES // (8 * max(widest, 1)), seed):
         rows = slice(start, start + len(order))
         column = [0, 0]
-        for place, attribute in enumerate(attributes):
+        for place, attribute in enumerate(prepared):
             if not tested[:, place].any():
                 continue
             evidence = attribute.measure(attribute.permute(order))
@@ -171,14 +166,12 @@ class _Attribute:
     kept: np.ndarray  # (groups, columns)
     contrast: np.ndarray | None  # (groups, columns): the trend's weights, None without an order
     ways: float  # −log of 1 / (number of ways to assign the members to the groups)
-    compared: GroupedValues  # the observed values of the groups kept
+    moments: Moments  # of the observed values
 
     @classmethod
     def prepare(cls, grouped: GroupedValues, smallest_group: int, ordered: bool) -> _Attribute:
-        known = np.isfinite(grouped.matrix)
-        kept = np.array(
-            [known[grouped.codes == group].sum(axis=0) >= max(smallest_group, 2) for group in range(grouped.groups)]
-        ).reshape(-1, known.shape[1])
+        known, observed = np.isfinite(grouped.matrix), grouped.moments
+        kept = observed.n >= max(smallest_group, 2)
         used = kept.any(axis=1)
         # Groups left out everywhere are nobody's; the rest is numbered anew.
         numbers = np.append(np.where(used, np.cumsum(used) - 1, -1), -1)
@@ -199,10 +192,10 @@ class _Attribute:
             contrast = np.where(kept & (kept.sum(axis=0) > 2), place - middle, 0.0)
         sizes = np.bincount(codes[members], minlength=len(kept))
         ways = special.gammaln(len(members) + 1.0) - special.gammaln(sizes + 1.0).sum()
-        compared = GroupedValues(grouped.matrix, codes, len(kept)).keep(kept)
+        moments = Moments(observed.n[used], observed.mean[used], observed.variance[used])
         return cls(
             codes, len(kept), members, values, patterns.astype(np.float64), pattern.ravel(), varies, kept, contrast,
-            float(ways), compared,
+            float(ways), moments,
         )  # fmt: skip
 
     def permute(self, order: np.ndarray) -> np.ndarray:
@@ -268,7 +261,7 @@ class _Attribute:
         Of the pair of largest evidence Welch's p at Šidák's level for the number of pairs; of the
         trend Student's p on Satterthwaite's degrees of freedom.
         """
-        moments = self.compared.moments
+        moments = self.moments
         found = np.full((3, 2, len(self.pattern)), np.nan)
         first, second = list_pairs(self.count)
         if not len(first):
@@ -278,11 +271,12 @@ class _Attribute:
             squared, df = find_squared_error(
                 moments.n[first], moments.variance[first], moments.n[second], moments.variance[second]
             )
+            both = self.kept[first] & self.kept[second]
             difference = np.abs(moments.mean[first] - moments.mean[second])
-            t = np.where(squared > 0, difference / np.sqrt(squared), np.nan)
-            p = np.where(squared > 0, 2.0 * special.stdtr(df, -t), np.nan)
+            t = np.where(both & (squared > 0), difference / np.sqrt(squared), np.nan)
+            p = np.where(both & (squared > 0), 2.0 * special.stdtr(df, -t), np.nan)
             best, columns = np.where(np.isfinite(p), p, 2.0).argmin(axis=0), np.arange(len(self.pattern))
-            pairs = np.maximum((self.kept[first] & self.kept[second]).sum(axis=0), 1)
+            pairs = np.maximum(both.sum(axis=0), 1)
             joint = -np.expm1(pairs * np.log1p(-np.minimum(p[best, columns], 1.0 - 1e-12)))
             found[:, 0] = difference[best, columns], t[best, columns], np.maximum(joint, fewest)
             if self.contrast is not None:
