@@ -442,7 +442,9 @@ def test_all_models_together_are_each_persons_mean_over_them(study):
     part = metrics.assign(dice=metrics["dice"].mask(lost & (metrics["organ"] == "liver")))
     again = fairness.run_audit(part, cohort, NUMBERS, ["sex", "age"], 1, confounders=["site"])
     for audit, table, n in ((found, metrics, 150), (again, part, 120)):
-        wide = table[table["organ"] == "liver"].pivot(index="subject", columns="model", values="dice")
+        wide = table[table["organ"] == "liver"].pivot_table(
+            index="subject", columns="model", values="dice", dropna=False
+        )
         mean = wide.dropna().mean(axis=1)
         sexes = cohort.set_index("subject")["group_sex"].reindex(mean.index)
         women, men = (mean[sexes == sex] for sex in ("female", "male"))

@@ -12,7 +12,7 @@ from helpers.statistics import permuted_means as permutation
 from helpers.statistics.grouped_values import GroupedValues
 from helpers.statistics.hypothesis_tests import adjust_p_values
 from helpers.statistics.max_t import step_down
-from helpers.statistics.permutation_tail import find_permutation_p
+from helpers.statistics.permutation_tail import even_out, find_permutation_p
 from helpers.statistics.permuted_means import permute_means
 
 
@@ -88,6 +88,8 @@ def test_equals_a_slow_loop(rng, monkeypatch):
     assert found.differences.evidence == pytest.approx(observed, rel=1e-9)
     count = 1 + (drawn >= observed[:, None] - 1e-9).sum(axis=1)
     assert found.differences.p == pytest.approx(count / 41)
+    drawn, observed = even_out(drawn.transpose(1, 0, 2).reshape(40, -1), observed.ravel())
+    drawn, observed = drawn.reshape(40, *groups.T.shape[:1], -1).transpose(1, 0, 2), observed.reshape(2, -1)
     # Step-down by its definition: the most significant tests leave one after the other.
     left, largest, expected = list(np.ndindex(observed.shape)), 0.0, np.empty(observed.shape)
     for test in sorted(left, key=lambda place: -observed[place]):
@@ -199,6 +201,18 @@ def test_a_joint_p_is_never_below_the_plain_one_and_only_for_the_chosen(rng):
     assert (joint[chosen] >= found.p[chosen]).all()
     every = found.adjust(np.ones(found.p.shape, bool))
     assert (joint[chosen] <= every[chosen]).all(), "a smaller family asks for less"
+
+
+def test_one_test_of_heavy_tails_takes_no_power_from_the_others(rng):
+    permuted = rng.exponential(size=(2000, 20)) * np.r_[5.0, np.ones(19)]
+    observed = np.r_[1.0, 9.0, np.ones(18)]
+    scaled, moved = even_out(permuted, observed)
+    assert (np.diff(np.sort(scaled, axis=0), axis=0) >= 0).all()
+    for column in range(20):
+        order = np.argsort(permuted[:, column])
+        assert (np.diff(scaled[order, column]) >= 0).all(), "the order stays"
+    assert np.quantile(scaled, 0.99, axis=0) == pytest.approx(np.full(20, np.log(100)), rel=0.08)
+    assert step_down(moved, scaled)[1] < 0.02 < 0.2 < step_down(observed, permuted)[1]
 
 
 def test_step_down_by_hand():

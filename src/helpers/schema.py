@@ -327,7 +327,8 @@ _SPREAD = (
     "sd_groups sd_groups_low sd_groups_high"
 )
 _TESTED = (
-    "test family p p_adjusted ordered_step p_ordered p_ordered_adjusted anova_p effect effect_size effect_low effect_high "
+    "test family p p_adjusted ordered_step p_ordered p_ordered_adjusted anova_p "
+    "effect effect_size effect_low effect_high "
     "adjusted_gap adjusted_low adjusted_high adjusted_p adjusted_n"
 )
 _SIZE = "expected_gap excess_gap excess_low excess_high excess_p excess_p_adjusted"

@@ -157,8 +157,8 @@ def run_audit(
     -------
     Audit
         Rows are of a model, organ, metric and attribute where nothing else is said. Rows with organ
-        ``"all"`` pool a subject's organs, those of model ``"all models"`` average a subject's models
-        (:func:`average_subjects`); a study of one organ, or of one model, has none.
+        ``"all"`` pool a subject's organs, those of model ``"all models"`` average a subject's
+        models (:func:`average_subjects`); a study of one organ, or of one model, has none.
         Words that do not apply are empty text, numbers NaN. Groups under ``min_group`` subjects
         take no part in any comparison and have no figures. "Better" is by the metric's direction;
         volume errors are compared by their absolute value.
@@ -174,7 +174,8 @@ def run_audit(
         same adjusted over its ``family``; ``p_ordered`` and ``p_ordered_adjusted`` are those of a
         trend over ordered groups, of which ``ordered_step`` is the mean change per group.
         ``effect_size`` (rank-biserial r) is negative where the group with the better mean does not
-        have the better typical person. ``adjusted_gap`` is the gap between the same two groups adjusted for all
+        have the better typical person. ``adjusted_gap`` is the gap between the same two groups
+        adjusted for all
         other attributes and the confounders (:mod:`helpers.fairness.adjustment`), ``adjusted_p``
         its test over all groups, not adjusted for the family. ``expected_gap`` is what the organs'
         size explains of a Dice gap, ``excess_gap`` the rest, ``excess_p`` the level at which a

@@ -132,8 +132,8 @@ def judge_columns(
 ) -> Verdicts:
     """Judge the differences between the groups' means by Welch's intervals of all pairs.
 
-    `margin`, `p_adjusted`, `alpha` and `apart` are those of :func:`judge`, as is what is raised; `power` is
-    for the minimum detectable difference. Groups with fewer than `smallest_group` (at least 2)
+    `margin`, `p_adjusted`, `alpha` and `apart` are those of :func:`judge`, as is what is raised;
+    `power` is for the minimum detectable difference. Groups with fewer than `smallest_group` (at least 2)
     values in a column are not compared there.
 
     Sources: Schuirmann 1987, *Journal of Pharmacokinetics and Biopharmaceutics* 15:657; Berger

@@ -18,7 +18,7 @@ from helpers.statistics.bootstrap import make_generator
 from helpers.statistics.grouped_values import GroupedValues, Moments, list_pairs
 from helpers.statistics.hypothesis_tests import find_squared_error
 from helpers.statistics.max_t import step_down
-from helpers.statistics.permutation_tail import find_permutation_p
+from helpers.statistics.permutation_tail import even_out, find_permutation_p
 
 _CHUNK_BYTES = 2**25
 _NO_SPREAD = 1e-12  # of a column's variance: below it a group's is rounding alone
@@ -47,7 +47,8 @@ class PermutedTests:
         result = np.full(self.p.shape, np.nan)
         both = chosen & made
         if both.any():
-            joint = step_down(self.evidence[both], self.permuted[:, both[made]])
+            permuted, observed = even_out(self.permuted[:, both[made]], self.evidence[both])
+            joint = step_down(observed, permuted)
             result[both] = np.maximum(joint, self.p[both])
         return result
 

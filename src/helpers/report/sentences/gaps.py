@@ -14,7 +14,9 @@ import pandas as pd
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import Verdict, find_p, find_reach, holds_zero, read_verdict
 from helpers.vocabulary.words import (
+    ALL_MODELS,
     CORRECTIONS,
+    FAMILIES,
     NUMBER_WORDS,
     POOLED,
     count,
@@ -26,6 +28,8 @@ from helpers.vocabulary.words import (
     name_for_people,
     name_organ,
     round_as_shown,
+    start_sentence,
+    write_number,
 )
 
 Row: TypeAlias = Mapping[str, Any]
@@ -106,6 +110,36 @@ def describe_many_models(parts: Mapping[str, pd.DataFrame], alpha: float, *, mos
     said += f"; most often {told}." if told else ", none of them for two models in the same place."
     others = len(parts) - len(shown)
     return f"{said} For the other {others} none was shown, which is no proof that there is none." if others else said
+
+
+def describe_all_models(rows: pd.DataFrame, alpha: float, *, levels: Mapping[Place, Means] | None = None) -> str:
+    """Say for whom models in general work worse: rows of disparity.csv over all models, one metric.
+
+    Empty where there are none.
+    """
+    compared = [row for row in rows.to_dict("records") if read_verdict(row, alpha) is not Verdict.NOT_COMPARED]
+    if not compared:
+        return ""
+    said = describe_model(start_sentence(ALL_MODELS), rows, alpha=alpha, levels=levels, most=2)
+    return said.replace(":", ", each person's mean over them:", 1)
+
+
+def describe_ranking(ranking: pd.DataFrame | None, metric: str) -> str:
+    """Say groups by which attributes differ most often (rows of attribute_ranking.csv)."""
+    rows = [] if ranking is None or ranking.empty else ranking[ranking["metric"] == metric].to_dict("records")
+    if len(rows) < 2:
+        return ""
+    said = list_words(
+        f"by {name_for_people(str(row['attribute']))} in {row['disparities'] + row['differences']:.0f} of "
+        f"{row['comparisons']:.0f} comparisons"
+        + (
+            f" (largest gap {write_number(row['largest_gap_sd'], 1)} SD of people)"
+            if is_known(row["largest_gap_sd"])
+            else ""
+        )
+        for row in rows
+    )
+    return f"Groups differ, by attribute: {said}."
 
 
 def describe_amount(row: Row, *, alpha: float, levels: Mapping[str, float] | None = None) -> str:
@@ -238,7 +272,7 @@ def describe_other_measures(rows: pd.DataFrame, main: str, alpha: float, *, most
     return f"Other measures show a disparity where {find_measure(main).name} does not: {'; '.join(said)}{more}."
 
 
-def describe_certainty(disparity: pd.DataFrame, *, alpha: float, correction: str) -> str:
+def describe_certainty(disparity: pd.DataFrame, *, alpha: float, correction: str, family: str = "study") -> str:
     """Say how many tests were made, how p was adjusted for their number, and what that left."""
     p = disparity["p"] if "p" in disparity else pd.Series(dtype=float)
     tested = int(p.notna().sum())
@@ -255,7 +289,8 @@ def describe_certainty(disparity: pd.DataFrame, *, alpha: float, correction: str
             f"{tested} would fall below {alpha:g} by chance; {shown} did."
         )
     return (
-        f"{said} After adjustment for their number by {CORRECTIONS[correction]}, {count(shown, 'difference')} "
+        f"{said} After adjustment for their number by {CORRECTIONS[correction]}, together for {FAMILIES[family]}, "
+        f"{count(shown, 'difference')} "
         f"{'remains' if shown == 1 else 'remain'} at {alpha:g}; each tested alone, {alone} would count."
     )
 
