@@ -7,18 +7,20 @@ import pandas as pd
 import pingouin
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from helpers import fairness
 from helpers.errors import SegfairError
-from helpers.fairness.tables import CELL_COLUMNS
-from helpers.parameters import Fairness
+from helpers.fairness.tables import CELL_COLUMNS, join_notes
+from helpers.parameters import Fairness, RelativeMargin
 from helpers.performance import AUDIT_TABLES
 from helpers.schema import TABLES
 from helpers.statistics import grouped_values
-from helpers.vocabulary.verdicts import Verdict
+from helpers.vocabulary.verdicts import Verdict, read_verdict
+from helpers.vocabulary.words import ALL_MODELS, DECIDING_TEST
 from tests.test_fairness_groups import make_cohort, make_metrics
 
-SIX = Fairness(metrics=["dice"], min_group=3, bootstrap=500)
+SIX = Fairness(metrics=["dice"], min_group=3, bootstrap=500, permutations=1000)
 
 
 def make_six(sex=("female",) * 3 + ("male",) * 3, liver=(0.70, 0.80, 0.90, 0.90, 0.95, 1.00)):
@@ -51,7 +53,8 @@ def test_six_people_by_eye():
     assert row["p"] == row["p_adjusted"]
     assert row["margin"] == 0.02
     assert "expected_gap" not in found.disparity, "not computed without dice_expected, so not there"
-    assert found.family == [("m", "liver", "dice", "sex")]
+    assert found.families == {"sex · dice": [("m", "liver", "dice", "sex")]}
+    assert row["test"] == "studentised permutation test" and row["family"] == "sex · dice"
 
 
 def test_no_gap_of_a_score_is_said_to_be_possible_beyond_its_range():
@@ -107,7 +110,8 @@ def test_a_small_group_is_suppressed_and_takes_no_part():
     assert (row["worst_group"], row["n"], row["groups"]) == ("female", 6, 2)
     assert "too small to compare (under 3 subjects): other" in row["note"]
     without = fairness.run_audit(*make_six(), SIX, ["sex"], 1).disparity.iloc[0]
-    assert row["p"] == without["p"] and row["es"] == without["es"]
+    # Other permutations of the same six: p differs by chance.
+    assert row["p"] == pytest.approx(without["p"], abs=0.03) and row["es"] == without["es"]
 
 
 def test_repeated_scans_do_not_count_as_more_people():
@@ -145,7 +149,7 @@ def test_degenerate_inputs_give_a_row_that_says_why(sex, liver, note):
     [row] = found.disparity.to_dict("records")
     assert note in row["note"]
     assert np.isnan(row["p"]) and np.isnan(row["p_adjusted"])
-    assert found.family == []
+    assert found.families == {}
     assert any("no test was made" in text for text in found.notes)
     assert len(found.describe()) > 5
 
@@ -157,22 +161,36 @@ def test_people_without_a_value_are_counted():
     assert row["gap"] == pytest.approx(0.15)
 
 
-def test_correction_is_over_the_whole_family(rng):
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [
+        ("study", {"study": 24, "all models": 12}),
+        ("attribute", {"sex": 12, "age": 12, "all models · sex": 6, "all models · age": 6}),
+        (
+            "attribute_metric",
+            {
+                f"{model}{attribute} · {metric}": number
+                for model, number in (("", 6), ("all models · ", 3))
+                for attribute in ("sex", "age")
+                for metric in ("dice", "nsd")
+            },
+        ),
+        ("model_attribute", {f"{model} · {name}": 6 for model in ("all models", "m", "n") for name in ("sex", "age")}),
+    ],
+)
+def test_correction_is_within_each_family(rng, family, sizes):
     cohort = make_cohort(sex=["female", "male"] * 12, age=["young", "middle", "old"] * 8)
     metrics = make_metrics(cohort, liver=rng.random(24), spleen=rng.random(24)).assign(nsd=rng.random(48))
     metrics = pd.concat([metrics, metrics.assign(model="n", dice=rng.random(48))])
-    found = fairness.run_audit(
-        metrics, cohort, Fairness(metrics=["dice", "nsd"], min_group=3, bootstrap=100), ["sex", "age"], 1
-    )
-    # 2 models × (2 organs + pooled) × 2 metrics × 2 attributes
-    assert len(found.family) == len(found.disparity) == 24
-    lowest = found.disparity["p"].min()
-    assert found.disparity.loc[found.disparity["p"].idxmin(), "p_adjusted"] == pytest.approx(min(1, 24 * lowest))
-    assert any(
-        "24 tests were adjusted together by Holm's method: 2 models, 3 organs, 2 metrics, 2 attributes" in n
-        for n in found.notes
-    )
-    assert set(found.disparity.loc[found.disparity["attribute"] == "age", "test"]) == {"Kruskal–Wallis H"}
+    settings = Fairness(metrics=["dice", "nsd"], min_group=3, bootstrap=100, permutations=200, family=family)
+    found = fairness.run_audit(metrics, cohort, settings, ["sex", "age"], 1)
+    assert {name: len(tests) for name, tests in found.families.items()} == sizes
+    for name, part in found.disparity.groupby("family"):
+        assert part["p_adjusted"].tolist() == pytest.approx(multipletests(part["p"], method="holm")[1].tolist()), name
+    # (2 models + all models) × (2 organs + pooled) × 2 metrics × 2 attributes
+    assert sum(map(len, found.families.values())) == len(found.disparity) == 36
+    said = "36 tests were adjusted together by Holm's method within"
+    assert any(said in note and f"{len(sizes)} families" in note for note in found.notes)
     assert found.groups["organ"].unique().tolist() == ["liver", "spleen", "all"]
     assert (found.disparity["gap"] >= 0).all()
 
@@ -270,7 +288,9 @@ def test_what_is_not_compared_says_so_also_after_a_file(tmp_path):
     assert pd.read_csv(tmp_path / "disparity.csv")["verdict"].tolist() == ["not compared"]
 
 
-NUMBERS = Fairness(metrics=["dice", "boundary_error_mm"], min_group=8, bootstrap=300, correction="holm")
+NUMBERS = Fairness(
+    metrics=["dice", "boundary_error_mm"], min_group=8, bootstrap=300, permutations=1000, correction="holm"
+)
 AUDITED = {name: TABLES[name].names for name in AUDIT_TABLES if name != "intersections"}
 
 
@@ -338,7 +358,7 @@ def test_every_table_has_its_columns_and_no_word_is_missing(study):
         words = [column.name for column in TABLES[name].columns if column.kind == "text"]
         assert table[words].notna().all(axis=None), name
     assert found.intersections.columns.tolist() == ["model", "organ", "metric", "sex", "age", *CELL_COLUMNS]
-    assert len(found.disparity) == 2 * 3 * 2 * 2 and found.disparity["verdict"].isin(list(Verdict)).all()
+    assert len(found.disparity) == (2 + 1) * 3 * 2 * 2 and found.disparity["verdict"].isin(list(Verdict)).all()
 
 
 def test_tests_are_those_of_scipy_and_pingouin(study):
@@ -366,15 +386,11 @@ def test_tests_are_those_of_scipy_and_pingouin(study):
     )
 
 
-def test_the_familys_test_is_that_of_a_single_column(study):
+def test_one_test_decides_every_row_and_its_numbers_are_in_order(study):
     *_, found = study
     for row in found.disparity.to_dict("records"):
-        [test] = pick(found.tests, **{name: row[name] for name in ("model", "organ", "metric", "attribute", "test")})[
-            "p"
-        ]
-        assert row["p"] == test
-        # Epsilon² of groups more alike than chance has them has the interval 0 to 0.
-        assert row["effect_low"] <= row["effect_size"] <= max(row["effect_high"], 0.001)
+        assert row["test"] == DECIDING_TEST and 0 < row["p"] <= row["p_adjusted"] <= 1
+        assert row["effect_low"] <= row["effect_size"] <= row["effect_high"]
         assert row["gap_low"] < row["gap"] < row["gap_high"] and row["sd_groups_low"] <= row["sd_groups_high"]
     assert found.disparity["es"].notna().tolist() == (found.disparity["metric"] == "dice").tolist()
 
@@ -416,6 +432,100 @@ def test_two_models_are_compared_on_the_same_people(study):
     twin = metrics[metrics["model"] == "good"]
     both = fairness.run_audit(pd.concat([twin, twin.assign(model="twin")]), cohort, NUMBERS, ["age"], 1).model_gaps
     assert (both[["difference", "low", "high"]].abs() < 1e-12).all(axis=None) and (both["p"] == 1).all()
+
+
+def test_all_models_together_are_each_persons_mean_over_them(study):
+    """Of those whom every model scored: others would be judged by the models that happen to be
+    there."""
+    metrics, cohort, found = study
+    lost = (metrics["model"] == "good") & metrics["subject"].isin(cohort["subject"][:30])
+    part = metrics.assign(dice=metrics["dice"].mask(lost & (metrics["organ"] == "liver")))
+    again = fairness.run_audit(part, cohort, NUMBERS, ["sex", "age"], 1, confounders=["site"])
+    for audit, table, n in ((found, metrics, 150), (again, part, 120)):
+        wide = table[table["organ"] == "liver"].pivot_table(
+            index="subject", columns="model", values="dice", dropna=False
+        )
+        mean = wide.dropna().mean(axis=1)
+        sexes = cohort.set_index("subject")["group_sex"].reindex(mean.index)
+        women, men = (mean[sexes == sex] for sex in ("female", "male"))
+        row = pick(audit.disparity, model=ALL_MODELS, organ="liver", metric="dice", attribute="sex").iloc[0]
+        assert row["n"] == n and row["gap"] == pytest.approx(abs(women.mean() - men.mean()))
+        assert row["family"] == "all models · sex · dice"
+    assert "30 subjects lack a value of some model" in " ".join(again.notes)
+    assert not any("lack a value of some model" in note for note in found.notes)
+    assert ALL_MODELS not in set(found.model_gaps[["model_a", "model_b"]].to_numpy().ravel())
+    one = fairness.run_audit(metrics, cohort, NUMBERS, ["sex"], 1, pooled_models=["good"])
+    assert ALL_MODELS not in set(one.disparity["model"])
+    with pytest.raises(SegfairError, match="names all models pooled"):
+        fairness.run_audit(metrics.assign(model=ALL_MODELS), cohort, NUMBERS, ["sex"], 1)
+
+
+def test_no_row_that_is_shown_to_differ_is_called_inconclusive(rng):
+    """Whatever the study: a significant test and an interval on one side of 0 have a word."""
+    seen = set()
+    for number in range(12):
+        people = int(rng.integers(24, 120))
+        sex, age = rng.choice(["female", "male"], people), rng.choice(["young", "middle", "old"], people)
+        cohort = make_cohort(sex=list(sex), age=list(age))
+        shift = rng.choice([0.0, 0.01, 0.03, 0.08]) * (sex == "female") + rng.choice([0.0, 0.05]) * (age == "old")
+        scores = {f"organ{place}": 0.85 - shift + rng.normal(0, 0.04, people) for place in range(4)}
+        fail = rng.random(people) < rng.choice([0.0, 0.1])
+        metrics = make_metrics(cohort, **{name: np.where(fail, 0.0, part) for name, part in scores.items()})
+        settings = Fairness(
+            metrics=["dice"],
+            min_group=5,
+            bootstrap=200,
+            permutations=500,
+            margin={"dice": float(rng.choice([0.005, 0.02, 0.06]))} if number % 5 else {},
+            family=str(rng.choice(["study", "attribute", "attribute_metric"])),
+            correction=str(rng.choice(["holm", "fdr_bh", "max_t", "none"])),
+        )
+        table = fairness.run_audit(metrics, cohort, settings, ["sex", "age"], number).disparity
+        shown = (table["p_adjusted"] <= 0.05) & ((table["gap_low"] > 0) | (table["gap_high"] < 0))
+        assert not (table.loc[shown, "verdict"] == Verdict.INCONCLUSIVE).any()
+        assert (table.loc[table["p_adjusted"] > 0.05, "verdict"].isin(["equivalent", "inconclusive"])).all()
+        for row in table.to_dict("records"):
+            assert read_verdict(row, 0.05) == row["verdict"]
+        seen |= set(table["verdict"])
+    assert {"disparity", "difference", "negligible", "equivalent", "inconclusive"} <= seen
+
+
+def test_a_margin_may_be_a_share_of_the_error():
+    metrics, cohort = make_six()
+    margins = {"dice": RelativeMargin(relative=0.2), "hd95_mm": RelativeMargin(relative=0.1)}
+    metrics["hd95_mm"] = [4.0, 5.0, 6.0, 1.0, 2.0, 3.0]
+    settings = Fairness(metrics=["dice", "hd95_mm"], min_group=3, bootstrap=100, margin=margins)
+    rows = fairness.run_audit(metrics, cohort, settings, ["sex"], 1).disparity.set_index("metric")
+    assert rows["margin"].to_dict() == pytest.approx({"dice": 0.2 * (1 - 0.875), "hd95_mm": 0.1 * 3.5})
+    perfect = fairness.run_audit(metrics.assign(dice=1.0), cohort, settings, ["sex"], 1).disparity.set_index("metric")
+    assert np.isnan(perfect.loc["dice", "margin"]) and perfect.loc["dice", "verdict"] == "inconclusive"
+
+
+def test_a_trend_over_ordered_groups_is_tested_within_its_family(study):
+    metrics, cohort, _ = study
+    found = fairness.run_audit(metrics, cohort, NUMBERS, ["sex", "age"], 1, ordered=["sex", "age"]).disparity
+    assert found.loc[found["attribute"] == "sex", "p_ordered"].isna().all(), "of two groups it is the difference"
+    ages = found[found["attribute"] == "age"]
+    worse = pick(ages, model="worse", organ="liver", metric="boundary_error_mm").iloc[0]
+    assert worse["p_ordered_adjusted"] < 0.01 and worse["ordered_step"] > 0
+    for _, part in ages.groupby("family"):
+        assert part["p_ordered_adjusted"].tolist() == pytest.approx(multipletests(part["p_ordered"], method="holm")[1])
+
+
+def test_attributes_are_ranked_by_how_often_groups_differ(study):
+    *_, found = study
+    ranking, rows = found.ranking, found.disparity[found.disparity["model"] != ALL_MODELS]
+    assert ranking["metric"].tolist() == ["dice"] * 2 + ["boundary_error_mm"] * 2
+    for _, part in ranking.groupby("metric"):
+        assert part["share"].is_monotonic_decreasing and set(part["attribute"]) == {"sex", "age"}
+    for row in ranking.to_dict("records"):
+        part = pick(rows, metric=row["metric"], attribute=row["attribute"])
+        shown = part["verdict"].isin(["disparity", "difference"])
+        assert row["comparisons"] == len(part) == 6 and row["share"] == pytest.approx(shown.mean())
+        keys = {name: row[name] for name in ("model", "organ", "metric", "attribute")}
+        groups, gap = pick(found.groups, **keys), pick(part, **keys)["gap"].iloc[0]
+        spread = np.sqrt(np.average(groups["sd"] ** 2, weights=groups["n"] - 1))
+        assert row["largest_gap_sd"] == pytest.approx(gap / spread)
 
 
 def test_models_without_any_gap_are_seldom_told_apart(rng):
@@ -517,7 +627,9 @@ def test_max_t_counts_the_same_test_once():
     metrics = make_metrics(cohort, liver=list((0.8 + noise + [0.02, 0.0]).ravel()))
     metrics = metrics.assign(nsd=metrics["dice"], iou=metrics["dice"])
     names = ["dice", "nsd", "iou"]
-    settings = Fairness(metrics=names, bootstrap=100, margin=dict.fromkeys(names, 0.02), permutations=4000)
+    settings = Fairness(
+        metrics=names, bootstrap=100, margin=dict.fromkeys(names, 0.02), permutations=4000, family="study"
+    )
     plain = fairness.run_audit(metrics, cohort, settings, ["sex"], 1).disparity
     found = fairness.run_audit(metrics, cohort, settings.model_copy(update={"correction": "max_t"}), ["sex"], 1)
     assert 0.001 < plain["p"].iloc[0] < 0.05 and (found.disparity["p"] == plain["p"]).all()
@@ -574,7 +686,9 @@ def test_dull_studies_give_tables_with_their_columns(case):
         found = fairness.run_audit(metrics, cohort, settings, ["sex", "age"], 1, confounders=["site"])
         for name, columns in AUDITED.items():
             assert getattr(found, name).columns.tolist() == list(columns), name
-        assert len(found.disparity) == 24 and found.disparity["adjusted_gap"].shape == (24,)
+        # Of one model alone there is no mean over models.
+        number = 24 if case in ("all missing", "a model failed") else 36
+        assert len(found.disparity) == number and found.disparity["adjusted_gap"].shape == (number,)
         if case not in ("a model failed", "an organ is perfect"):
             assert set(found.disparity["verdict"]) == {"not compared"}
             assert found.tests.empty and found.contrasts.empty and found.matching.empty and found.model_gaps.empty
@@ -609,3 +723,28 @@ def test_nothing_measured_is_refused():
     metrics, cohort = make_six()
     with pytest.raises(SegfairError, match="no rows"):
         fairness.run_audit(metrics[:0], cohort, SIX, ["sex"], 1)
+
+
+def test_those_scored_are_matched_where_many_are_not():
+    """Of pairs made among everybody few are whole where half lack a score; among those scored many
+    are."""
+    rng = np.random.default_rng(4)
+    sex = rng.choice(["female", "male"], 160)
+    cohort = make_cohort(sex=list(sex)).assign(age=np.round(rng.uniform(20, 80, 160), 1))
+    scored = rng.random(160) < 0.4
+    metrics = make_metrics(cohort, liver=rng.normal(0.8, 0.05, 160), spleen=rng.normal(0.8, 0.05, 160))
+    metrics.loc[(metrics["organ"] == "liver") & ~np.tile(scored, 2), "dice"] = np.nan
+    known = metrics[metrics["organ"] == "liver"].dropna(subset="dice").merge(cohort, on=["subject", "scan"])
+    smaller = known["group_sex"].value_counts().min()
+    settings = Fairness(metrics=["dice"], min_group=5, bootstrap=100, permutations=100)
+    found = fairness.run_audit(metrics, cohort, settings, ["sex"], 1, confounders=["age"])
+    pairs = found.matching.set_index("organ")["n_pairs"]
+    assert pairs["liver"] > 0.7 * smaller
+
+
+def test_notes_are_short_and_say_where_the_rest_is():
+    assert join_notes(["a", "", "b"], "x.csv") == "a; b"
+    long = join_notes(["first", *(f"part {place} of a long story" for place in range(20))], "x.csv")
+    assert len(long) <= 200 and long.startswith("first; part 0") and long.endswith("; more in x.csv")
+    one = join_notes(["word " * 80], "x.csv")
+    assert len(one) <= 200 and one.endswith("…; more in x.csv")

@@ -64,10 +64,10 @@ def test_every_cell_holds_its_verdict_in_sign_word_and_colour():
 
 def test_the_same_row_has_the_same_word_in_matrix_and_table():
     disparity = make_disparity(("dice",))
-    for alpha, word in ((0.01, "? inconclusive"), (0.05, "△ difference")):
-        row = disparity[disparity["verdict"] == "inconclusive"].iloc[:1]
-        (cell,) = read_cells(draw_verdicts(row, "dice", alpha=alpha))
-        table = style_table(row, ["verdict"], alpha=alpha).to_html().replace("\u00a0", " ")
+    for told, word in (("inconclusive", "? inconclusive"), ("difference", "△ difference")):
+        row = disparity[disparity["verdict"] == "inconclusive"].iloc[:1].assign(verdict=told)
+        (cell,) = read_cells(draw_verdicts(row, "dice", alpha=0.05))
+        table = style_table(row, ["verdict"], alpha=0.05).to_html().replace("\u00a0", " ")
         assert cell["text"].startswith(word) and word in table
 
 
@@ -77,8 +77,8 @@ def test_what_a_cell_says_follows_its_verdict():
         ({"verdict": "disparity"}, "“a” worse by 0.030 (0.010 to 0.050)"),
         ({"verdict": "negligible"}, "“a” worse by 0.030, within 0.020"),
         ({"verdict": "equivalent"}, "within 0.020"),
-        ({"verdict": "inconclusive"}, "“a” worse, how much is uncertain: 0.010 to 0.050"),
-        ({"verdict": "inconclusive", "gap_low": -0.01}, "which is worse is uncertain: −0.010 to 0.050"),
+        ({"verdict": "difference"}, "“a” worse, how much is uncertain: 0.010 to 0.050"),
+        ({"verdict": "difference", "gap_low": -0.01}, "which group is worst is uncertain: −0.010 to 0.050"),
         ({"verdict": "inconclusive", "p_adjusted": 0.5, "gap_low": -0.07}, "up to 0.070"),
         (
             {"verdict": "inconclusive", "p_adjusted": 0.5, "gap_low": 0.0, "gap_high": 0.0},

@@ -72,9 +72,9 @@ def test_a_distance_gap_is_higher_for_the_worse_group_and_in_mm():
     ("values", "words"),
     [
         ({"verdict": "negligible", "gap": 0.012}, "real, but smaller than 0.020"),
-        ({"verdict": "inconclusive"}, "whether by more than 0.020, the margin, is uncertain"),
-        ({"verdict": "inconclusive", "margin": np.nan}, "by how much is uncertain"),
-        ({"verdict": "inconclusive", "gap_low": -0.001}, "which group has the worse mean is uncertain"),
+        ({"verdict": "difference"}, "whether by more than 0.020, the margin, is uncertain"),
+        ({"verdict": "difference", "margin": np.nan}, "by how much is uncertain"),
+        ({"verdict": "difference", "gap_low": -0.001}, "which group has the worst mean is uncertain"),
     ],
 )
 def test_how_a_difference_compares_with_the_margin_is_said(values, words):
@@ -195,7 +195,7 @@ def test_a_model_tells_the_gravest_first_in_plain_units_and_no_more_than_asked()
         change(gap=0.03, organ="spleen"),
         change(gap=0.06, organ="all"),
         change(gap=0.05),
-        change(gap=0.09, organ="aorta", verdict="inconclusive"),
+        change(gap=0.09, organ="aorta", verdict="difference"),
         change(**OPEN, attribute="bmi"),
     ]
     said = describe_model(rows, most=2, levels={key: {"boundary_error_mm": BOUNDARY, "volume_error_ml": VOLUME}})
@@ -302,7 +302,7 @@ def test_models_are_compared_by_their_gaps():
     [
         (ROW, (Verdict.DISPARITY, "“female” worse by 0.041 (0.022 to 0.062)")),
         (
-            change(verdict="inconclusive"),
+            change(verdict="difference"),
             (Verdict.DIFFERENCE, "“female” worse, how much is uncertain: 0.022 to 0.062"),
         ),
         (
@@ -509,16 +509,16 @@ def test_failures_that_fall_on_one_group_are_told():
     assert told.describe_uneven_failures("sam", "sex", {"female": (5, 20)}) == ""
 
 
-def test_a_difference_of_ranks_alone_names_nobody_as_worse():
+def test_a_difference_whose_gap_may_be_zero_names_nobody_as_worse():
     row = {
         "model": "ours", "organ": "spleen", "attribute": "sex", "metric": "dice", "gap": 0.038, "gap_low": -0.054,
         "gap_high": 0.13,
-        "p_adjusted": 0.03, "verdict": "inconclusive", "worst_group": "female", "best_group": "male", "margin": 0.02,
+        "p_adjusted": 0.03, "verdict": "difference", "worst_group": "female", "best_group": "male", "margin": 0.02,
         "adjusted_gap": 0.03, "adjusted_low": -0.06, "adjusted_high": 0.12,
     }  # fmt: skip
-    assert describe_cell(row, 0.05) == (Verdict.DIFFERENCE, "which is worse is uncertain: −0.054 to 0.130")
+    assert describe_cell(row, 0.05) == (Verdict.DIFFERENCE, "which group is worst is uncertain: −0.054 to 0.130")
     said = gaps.describe_model("ours", pd.DataFrame([row]), alpha=0.05)
-    assert "worse for" not in said and "“female” and “male” differ by their ranks" in said
+    assert "worse for" not in said and "spleen, some groups differ" in said
     assert "includes zero, as it did before adjustment" in gaps.describe_adjustment(row, ["age"])
     sure = row | {"gap_low": 0.004}
     assert describe_cell(sure, 0.05)[1].startswith("“female” worse")

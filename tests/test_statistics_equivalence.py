@@ -22,9 +22,9 @@ from helpers.statistics.hypothesis_tests import find_squared_error, run_kruskal_
 from helpers.vocabulary.verdicts import Verdict
 from tests.test_statistics_hypothesis_tests import EXACT, ignore_pandas_warning, make_columns, split
 
-DISPARITY, EQUIVALENT = Verdict.DISPARITY, Verdict.EQUIVALENT
+DIFFERENCE, DISPARITY, EQUIVALENT = Verdict.DIFFERENCE, Verdict.DISPARITY, Verdict.EQUIVALENT
 INCONCLUSIVE, NEGLIGIBLE = Verdict.INCONCLUSIVE, Verdict.NEGLIGIBLE
-VERDICTS = [verdict for verdict in Verdict if verdict not in (Verdict.DIFFERENCE, Verdict.NOT_COMPARED)]
+VERDICTS = [verdict for verdict in Verdict if verdict is not Verdict.NOT_COMPARED]
 
 
 def judge_one(low, high, p=0.001, narrower=0.1, margin=1.0):
@@ -41,7 +41,8 @@ def judge_one(low, high, p=0.001, narrower=0.1, margin=1.0):
         (-2.0, -1.2, 0.001, DISPARITY),
         (1.2, 2.0, 0.2, INCONCLUSIVE),  # not after correction
         (1.2, 2.0, np.nan, INCONCLUSIVE),
-        (0.9, 2.0, 0.001, INCONCLUSIVE),  # real, of unknown size
+        (0.9, 2.0, 0.001, DIFFERENCE),  # real, of unknown size
+        (0.9, 2.0, 0.2, INCONCLUSIVE),
         (0.2, 0.8, 0.001, NEGLIGIBLE),
         (-0.8, -0.2, 0.001, NEGLIGIBLE),
         (0.2, 0.8, 0.2, EQUIVALENT),  # not real after correction
@@ -59,16 +60,26 @@ def test_verdicts_of_one_pair(low, high, p, expected):
 def test_one_pair_out_of_three_decides():
     low, high = np.array([[-0.2, -0.2], [-0.2, -0.2], [1.1, 0.5]]), np.array([[0.2, 0.2], [0.2, 0.2], [1.9, 1.5]])
     bounds = low, high, low + 0.05, high - 0.05
-    assert judge(*bounds, np.ones(2), np.zeros(2), alpha=0.05).tolist() == [DISPARITY, INCONCLUSIVE]
+    assert judge(*bounds, np.ones(2), np.zeros(2), alpha=0.05).tolist() == [DISPARITY, DIFFERENCE]
     compared = np.array([[True, True], [True, True], [False, False]])
     assert judge(*bounds, np.ones(2), np.zeros(2), alpha=0.05, compared=compared).tolist() == [EQUIVALENT] * 2
 
 
-def test_without_a_margin_or_a_pair_there_is_no_verdict():
+def test_an_interval_of_the_column_itself_may_show_the_difference_too():
+    """What a reader sees beside the verdict is the bootstrap's interval, which may be narrower."""
+    bounds = (np.array([[-0.1, -0.1, -0.1]]), np.array([[2.0, 2.0, 0.8]])) * 2
+    apart = np.array([True, False, True])
+    verdict = judge(*bounds, np.ones(3), np.full(3, 0.01), alpha=0.05, apart=apart)
+    assert verdict.tolist() == [DIFFERENCE, INCONCLUSIVE, NEGLIGIBLE]
+    assert judge(*bounds, np.ones(3), np.full(3, 0.2), alpha=0.05, apart=apart).tolist()[0] == INCONCLUSIVE
+
+
+def test_without_a_pair_there_is_no_verdict_and_without_a_margin_none_on_size():
     one = np.zeros((1, 2))
     verdict = judge(one, one, one, one, np.array([np.nan, 1.0]), np.zeros(2), alpha=0.05, compared=one > 0)
     assert verdict.tolist() == ["", ""]
-    assert judge_one(0.2, 0.8, margin=np.nan) == ""
+    assert judge_one(0.2, 0.8, margin=np.nan) == DIFFERENCE
+    assert judge_one(0.2, 0.8, p=0.3, margin=np.nan) == INCONCLUSIVE == judge_one(-0.2, 0.8, margin=np.nan)
 
 
 @pytest.mark.parametrize("groups", [2, 3])
@@ -224,7 +235,7 @@ def test_groups_with_a_value_of_their_own_each_differ_but_are_never_equivalent()
     found = judge_columns(
         GroupedValues(values, codes), np.array([0.02, 0.02, 0.02, 0.02]), np.array([1e-6, 0.3, 1e-6, np.nan])
     )
-    assert found.verdict.tolist() == [DISPARITY, INCONCLUSIVE, INCONCLUSIVE, INCONCLUSIVE]
+    assert found.verdict.tolist() == [DISPARITY, INCONCLUSIVE, DIFFERENCE, INCONCLUSIVE]
     assert found.low[0, 0] == found.high[0, 0] == pytest.approx(-0.15)
     assert np.isnan(found.low[0, 3])
 

@@ -83,8 +83,10 @@ ROW = {"worst_group": "a", "best_group": "b", "gap": 0.1, "verdict": "inconclusi
     ("change", "verdict"),
     [
         ({}, Verdict.INCONCLUSIVE),
-        ({"p_adjusted": 0.05}, Verdict.DIFFERENCE),
-        ({"p_adjusted": math.nan}, Verdict.INCONCLUSIVE),
+        ({"verdict": "difference", "p_adjusted": 0.01}, Verdict.DIFFERENCE),
+        ({"verdict": "", "p_adjusted": 0.05, "gap_low": 0.01, "gap_high": 0.2}, Verdict.DIFFERENCE),
+        ({"verdict": "", "p_adjusted": 0.05, "gap_low": -0.01, "gap_high": 0.2}, Verdict.INCONCLUSIVE),
+        ({"verdict": "", "p_adjusted": math.nan}, Verdict.INCONCLUSIVE),
         ({"verdict": "disparity", "p_adjusted": 0.01}, Verdict.DISPARITY),
         ({"verdict": "negligible", "p_adjusted": 0.01}, Verdict.NEGLIGIBLE),
         ({"verdict": "equivalent"}, Verdict.EQUIVALENT),
@@ -97,7 +99,7 @@ def test_a_row_has_one_verdict(change, verdict):
 
 
 def test_without_an_adjusted_p_the_tests_own_counts():
-    row = {name: value for name, value in ROW.items() if name != "p_adjusted"} | {"p": 0.01}
+    row = {"worst_group": "a", "best_group": "b", "gap": 0.1, "gap_low": 0.05, "gap_high": 0.2, "p": 0.01}
     assert read_verdict(row, 0.05) is Verdict.DIFFERENCE
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from helpers.vocabulary.measures import MEASURES, list_symmetric
+from helpers.vocabulary.verdicts import Verdict
+from helpers.vocabulary.words import ALL_MODELS
 
 Kind = Literal["text", "number", "count", "flag"]
 
@@ -128,7 +130,7 @@ _COLUMNS: dict[str, tuple[Kind, str]] = {
     "reason": ("text", "why not"),
     "note": ("text", "what had to be assumed, or why a value is missing"),
     "group_<attribute>": ("text", "the group, by the parameter file's categories or bins (categorical)"),
-    "model": ("text", "the model's name in the parameter file"),
+    "model": ("text", f"the model's name in the parameter file; `{ALL_MODELS}` averages them per person"),
     "organ": ("text", "the organ's name in the parameter file; `all` pools them"),
     "metric": ("text", "the measure, by its column in metrics.parquet"),
     "attribute": ("text", "the attribute whose groups are compared"),
@@ -175,6 +177,10 @@ _COLUMNS: dict[str, tuple[Kind, str]] = {
     "statistic": ("number", "the test's statistic"),
     "p": ("number", "p-value, not adjusted"),
     "p_adjusted": ("number", "p-value adjusted for all tests of the family"),
+    "family": ("text", "the name of the comparisons that are adjusted together"),
+    "ordered_step": ("number", "mean change of the measure from one ordered group to the next"),
+    "p_ordered": ("number", "p-value of that trend over ordered groups"),
+    "p_ordered_adjusted": ("number", "adjusted for all such trends of the family"),
     "anova_p": ("number", "p-value of the one-way ANOVA, as in the study we follow, not adjusted"),
     "effect": ("text", "the effect size's name"),
     "effect_size": ("number", "its value; `effect_low`, `effect_high`: its 95 % confidence interval"),
@@ -184,10 +190,10 @@ _COLUMNS: dict[str, tuple[Kind, str]] = {
     "expected_gap": ("number", "the part of a Dice gap that organ size alone explains"),
     "excess_gap": ("number", "the rest; `excess_low`, `excess_high`: its 95 % confidence interval"),
     "excess_p": ("number", "p-value of the excess gap"),
-    "excess_p_adjusted": ("number", "adjusted for all of them"),
-    "margin": ("number", "the largest gap considered unimportant"),
+    "excess_p_adjusted": ("number", "adjusted for all of them in the family"),
+    "margin": ("number", "the largest gap considered unimportant, in the measure's unit"),
     "detectable": ("number", "minimum detectable difference at `fairness.power`"),
-    "verdict": ("text", "disparity, negligible, equivalent or inconclusive; empty where nothing was compared"),
+    "verdict": ("text", ", ".join(verdict.value for verdict in Verdict)),
     "difference": ("number", "first − second"),
     "gap_a": ("number", "the first model's gap"),
     "gap_b": ("number", "the second model's gap"),
@@ -216,6 +222,7 @@ _COLUMNS: dict[str, tuple[Kind, str]] = {
     "step": ("number", "the attribute's step"),
     "unit": ("text", "the step's unit"),
     "p_trend": ("number", "p-value of the linear trend"),
+    "p_trend_adjusted": ("number", "adjusted for all such trends of the family (Holm's method for max-T)"),
     "p_nonlinear": ("number", "p-value of what a straight line misses"),
     "additive": ("number", "the cell's mean if the attributes only added up"),
     "pooled": ("number", "the cell's mean, shrunk towards the additive one; `low`, `high`: its interval"),
@@ -327,7 +334,8 @@ _SPREAD = (
     "sd_groups sd_groups_low sd_groups_high"
 )
 _TESTED = (
-    "test p p_adjusted anova_p effect effect_size effect_low effect_high "
+    "test family p p_adjusted ordered_step p_ordered p_ordered_adjusted anova_p "
+    "effect effect_size effect_low effect_high "
     "adjusted_gap adjusted_low adjusted_high adjusted_p adjusted_n"
 )
 _SIZE = "expected_gap excess_gap excess_low excess_high excess_p excess_p_adjusted"
@@ -418,6 +426,23 @@ TABLES: dict[str, Table] = {
             _SIZE,
             _JUDGED,
         ),
+        _describe(
+            "ranking",
+            "fairness/attribute_ranking.csv",
+            "03_performance",
+            "metric × attribute",
+            "metric attribute",
+            Column("comparisons", "count", "of single models and organs, all organs pooled included"),
+            Column("disparities", "count", "how many of them are a disparity"),
+            Column("differences", "count", "a difference of open size"),
+            Column("negligible", "count", "a difference within the margin"),
+            Column("equivalent", "count", "shown to be within the margin"),
+            Column("inconclusive", "count", "none of these"),
+            Column("share", "number", "share that is a disparity or a difference"),
+            Column("largest_gap_sd", "number", "the largest gap, in SD of people within groups"),
+            Column("model", "text", "of that gap"),
+            Column("organ", "text", "of that gap"),
+        ),
         _describe("tests", "fairness/tests.csv", "03_performance", "comparison × test", _KEY, "test statistic p"),
         _describe(
             "pairs",
@@ -484,7 +509,7 @@ TABLES: dict[str, Table] = {
             "03_performance",
             "comparison with a numeric attribute",
             _KEY,
-            "n slope slope_low slope_high unit p_trend p_nonlinear",
+            "n slope slope_low slope_high unit p_trend p_trend_adjusted p_nonlinear",
             _COVARIATE_TEXT,
             "note",
         ),

@@ -15,6 +15,7 @@ from helpers.metrics import predict_dice
 from helpers.parameters import PlantedEffect
 from helpers.study import Study
 from helpers.vocabulary.verdicts import Verdict
+from helpers.vocabulary.words import ALL_MODELS
 
 TRUTH_COLUMNS = (
     "planted", "model", "organ", "metric", "attribute", "verdict", "worst_group", "gap", "gap_low", "gap_high",
@@ -127,7 +128,9 @@ def compare_with_truth(study: Study, disparity: pd.DataFrame, metric: str) -> pd
                 row = known.loc[key]
                 rows.append(_set_beside(key, row, describe_effect(effect), _judge_found(effect, row)))
     for key, row in known.iterrows():
-        if row["verdict"] == Verdict.DISPARITY and not (key[0] in models and key[1:] in planted):
+        if key[0] == ALL_MODELS or (key[0] in models and key[1:] in planted):
+            continue
+        if row["verdict"] == Verdict.DISPARITY:
             found = "a false alarm" if key[0] in models else "not planted: this model errs by itself"
             rows.append(_set_beside(key, row, "nothing", found))
     return pd.DataFrame(rows, columns=list(TRUTH_COLUMNS)).assign(metric=metric)
@@ -144,8 +147,9 @@ def _set_beside(key: tuple[str, str, str], row: pd.Series, planted: str, found: 
 
 def _judge_found(effect: PlantedEffect, row: pd.Series) -> str:
     """Say whether the audit's verdict is that of the truth."""
-    if row["verdict"] != Verdict.DISPARITY:
-        return "missed: too few people to be sure of it" if row["verdict"] == "inconclusive" else "missed"
+    if row["verdict"] not in (Verdict.DISPARITY, Verdict.DIFFERENCE):
+        return "missed: too few people to be sure of it" if row["verdict"] == Verdict.INCONCLUSIVE else "missed"
+    found = "found" if row["verdict"] == Verdict.DISPARITY else "found, of uncertain size"
     if effect.group is not None and row["worst_group"] != effect.group:
-        return f"found, but with {row['worst_group']} as the worse group"
-    return "found"
+        return f"{found}, but with {row['worst_group']} as the worse group"
+    return found

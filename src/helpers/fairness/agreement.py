@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,6 +48,7 @@ def audit_agreement(
     *,
     confounders: Sequence[str] = (),
     units: Mapping[str, str] | None = None,
+    ordered: Collection[str] = (),
 ) -> Agreement:
     """Compare the groups in agreement, by the same statistics as in a model's scores.
 
@@ -66,7 +67,7 @@ def audit_agreement(
 
     Notes
     -----
-    Each kind is a family of tests of its own, beside the study's; the rows of ``against`` are
+    Each kind has families of tests of its own, beside the study's; the rows of ``against`` are
     adjusted together per attribute. People whose masks disagree more often have organs that are
     harder to draw, or scans that are harder to read: a model's gap of that size is one that
     annotators share. That does not excuse it.
@@ -85,6 +86,7 @@ def audit_agreement(
             confounders=confounders,
             units=units,
             sizes=metrics,
+            ordered=ordered,
         )
         disparity.append(found.disparity.assign(kind=kind))
         groups.append(found.groups.assign(kind=kind))

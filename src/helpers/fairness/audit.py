@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from helpers.fairness.confounding import (
     match_attribute,
     measure_volumes,
 )
+from helpers.fairness.families import adjust_tests, name_families, name_family
 from helpers.fairness.group_comparison import (
     GroupComparison,
     compare_attribute,
@@ -32,15 +33,16 @@ from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_cov
 from helpers.fairness.input_checks import refuse_repeated_scores
 from helpers.fairness.intersections import pool_intersections
 from helpers.fairness.models_compared import adjust_unpermuted
+from helpers.fairness.ranking import rank_attributes
 from helpers.fairness.score_matrix import AttributeScores, Scores
-from helpers.fairness.tables import CELL_COLUMNS, KEY_COLUMNS, SIZE_COLUMNS, join_tables, make_table
+from helpers.fairness.tables import CELL_COLUMNS, KEY_COLUMNS, SIZE_COLUMNS, join_notes, join_tables, make_table
 from helpers.parameters import Fairness
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
-from helpers.statistics.hypothesis_tests import adjust_p_values
-from helpers.statistics.max_t import run_max_t
+from helpers.statistics.permuted_means import PermutedMeans, permute_means
 from helpers.vocabulary.measures import use_measures
 from helpers.vocabulary.verdicts import Verdict
+from helpers.vocabulary.words import DECIDING_TEST, FAMILIES
 
 LARGEST_TABLE = 60  # cells of the intersections: with more hardly one of them holds enough people to be shown
 
@@ -48,13 +50,13 @@ INTERVAL_METHOD = "studentised bootstrap (bootstrap-t)"
 _CORRECTIONS = {
     "holm": "Holm (family-wise error rate)",
     "fdr_bh": "Benjamini–Hochberg (false discovery rate)",
-    "max_t": "permutation of people, step-down max-T (family-wise error rate)",
+    "max_t": "step-down max-T on the same permutations (family-wise error rate)",
     "none": "none",
 }
 _HOW = {
     "holm": "adjusted together by Holm's method",
     "fdr_bh": "adjusted together by Benjamini and Hochberg's method",
-    "max_t": "adjusted together by permuting people (Westfall and Young's step-down method)",
+    "max_t": "adjusted together by Westfall and Young's step-down method",
     "none": "made and not adjusted",
 }
 
@@ -77,18 +79,23 @@ class Audit:
     intersections: pd.DataFrame
     intersection_variance: pd.DataFrame
     model_gaps: pd.DataFrame
-    # (model, organ, metric, attribute) of every test whose p-value was adjusted together.
-    family: list[tuple[str, str, str, str]]
+    ranking: pd.DataFrame
+    # (model, organ, metric, attribute) of every test that was adjusted, by the family's name.
+    families: dict[str, list[tuple[str, str, str, str]]]
     notes: list[str]  # what had to be decided on the way, in sentences
     settings: Fairness
 
     def describe(self) -> pd.DataFrame:
-        """Return the family of tests, the settings and the notes as a table of item and text."""
-        rows = [("tests adjusted together", str(len(self.family)))]
+        """Return the families of tests, the settings and the notes as a table of item and text."""
+        rows = [("test that decides", f"{DECIDING_TEST}, {self.settings.permutations} permutations of people")]
+        rows += [(f"tests adjusted together: {name}", str(len(tests))) for name, tests in self.families.items()]
+        tested = [test for tests in self.families.values() for test in tests]
         for place, part in enumerate(("models", "organs", "metrics", "attributes")):
-            found = list(dict.fromkeys(test[place] for test in self.family))
-            rows.append((f"{part} in the family", ", ".join(found) or "none"))
+            found = list(dict.fromkeys(test[place] for test in tested))
+            rows.append((part, ", ".join(found) or "none"))
         rows += [
+            ("primary metric", self.settings.primary),
+            ("family", FAMILIES[self.settings.family]),
             ("correction", _CORRECTIONS[self.settings.correction]),
             ("significance level", f"{self.settings.alpha:g}"),
             ("smallest group compared", f"{self.settings.min_group} subjects"),
@@ -111,6 +118,8 @@ def run_audit(
     confounders: Sequence[str] = (),
     units: Mapping[str, str] | None = None,
     sizes: pd.DataFrame | None = None,
+    ordered: Collection[str] = (),
+    pooled_models: Collection[str] | None = None,
 ) -> Audit:
     """Compare the groups of every attribute on every metric, organ and model.
 
@@ -139,12 +148,17 @@ def run_audit(
         metrics.parquet, where `metrics` is something else measured on the same scans (how
         annotators agree): several rows per scan, model and organ are then averaged, else they are
         refused.
+    ordered : collection of str
+        Attributes whose groups stand in an order, and are tested for a trend over it too.
+    pooled_models : collection of str, optional
+        Models that rows of ``"all models"`` average; by default every one in `metrics`.
 
     Returns
     -------
     Audit
         Rows are of a model, organ, metric and attribute where nothing else is said. Rows with organ
-        ``"all"`` pool a subject's organs (:func:`average_subjects`); a study of one organ has none.
+        ``"all"`` pool a subject's organs, those of model ``"all models"`` average a subject's
+        models (:func:`average_subjects`); a study of one organ, or of one model, has none.
         Words that do not apply are empty text, numbers NaN. Groups under ``min_group`` subjects
         take no part in any comparison and have no figures. "Better" is by the metric's direction;
         volume errors are compared by their absolute value.
@@ -155,20 +169,26 @@ def run_audit(
         ``disparity``: ``gap`` is best − worst group mean in the metric's unit, never negative; its
         interval is that of the difference between these two named groups, which may cross 0.
         ``es``, ``es_fairmedfm``, ``ser``, ``sd_groups``:
-        :func:`helpers.fairness.disparity.measure_disparities`. ``p`` is Mann–Whitney's or
-        Kruskal–Wallis', ``p_adjusted`` the same adjusted over the family; ``effect_size``
-        (rank-biserial r) is negative where the group with the better mean does not have the better
-        typical person. ``adjusted_gap`` is the gap between the same two groups adjusted for all
+        :func:`helpers.fairness.disparity.measure_disparities`. ``p`` is that of the test of means
+        that decides (:func:`helpers.statistics.permuted_means.permute_means`), ``p_adjusted`` the
+        same adjusted over its ``family``; ``p_ordered`` and ``p_ordered_adjusted`` are those of a
+        trend over ordered groups, of which ``ordered_step`` is the mean change per group.
+        ``effect_size`` (rank-biserial r) is negative where the group with the better mean does not
+        have the better typical person. ``adjusted_gap`` is the gap between the same two groups
+        adjusted for all
         other attributes and the confounders (:mod:`helpers.fairness.adjustment`), ``adjusted_p``
         its test over all groups, not adjusted for the family. ``expected_gap`` is what the organs'
         size explains of a Dice gap, ``excess_gap`` the rest, ``excess_p`` the level at which a
-        bound of its interval is 0 and ``excess_p_adjusted`` the same adjusted over all excess gaps;
+        bound of its interval is 0 and ``excess_p_adjusted`` the same adjusted over the family's;
         absent where Dice or its expectation is not among the metrics. ``detectable`` is the minimum
         detectable difference between any two of the groups (one pair tested at alpha, with the
         power asked for); ``verdict`` as in :mod:`helpers.statistics.equivalence`, "not compared"
         where there are no two groups. ``note`` says why there is no number.
 
-        ``tests``: every test of a row, not adjusted, for comparison with other publications;
+        ``ranking``: how often groups by each attribute differ, and by how much at most
+        (:func:`helpers.fairness.ranking.rank_attributes`).
+
+        ``tests``: other tests of a row, not adjusted, for comparison with other publications;
         statistics of two groups are positive where the best group does better. ``pairs``: where the
         test over more than two groups is significant, all pairs of them. ``contrasts``: each group
         against everybody else who is compared. ``adjusted_means``, ``adjusted_notes``: the groups'
@@ -189,17 +209,18 @@ def run_audit(
     groups having been picked (:func:`helpers.statistics.selection_adjustment.widen_for_choice`);
     that of the matched gap does not.
 
-    *Family.* Every Mann–Whitney or Kruskal–Wallis test made, pooled rows included, over all models,
-    organs, metrics and attributes, is one family: whatever row a reader picks is covered. With
-    ``max_t`` the adjusted p is that of the permutations, but never below the test's own. All other
-    p-values answer questions of their own or repeat one for comparison: they are not adjusted for
-    the family.
+    *Families.* One per question (``fairness.family``), pooled organs included: whatever row of a
+    family a reader picks is covered. Rows over all models are families of their own, and so are
+    trends over ordered groups. With ``max_t`` the adjusted p is that of the permutations, but never
+    below the test's own. All other p-values repeat a question for comparison, or say themselves
+    what they are adjusted over.
 
     *Verdicts* rest on Welch's intervals of all pairs of groups at Šidák's level, not on the
     bootstrap's, because their guarantees are proven there; with the p adjusted over the family.
     """
     with use_measures(fairness.measures):
-        return _run_audit(metrics, cohort, fairness, attributes, seed, confounders, units or {}, sizes)
+        pooled = set(metrics["model"]) if pooled_models is None else pooled_models
+        return _run_audit(metrics, cohort, fairness, attributes, seed, confounders, units or {}, sizes, ordered, pooled)
 
 
 def _run_audit(
@@ -211,30 +232,37 @@ def _run_audit(
     confounders: Sequence[str],
     units: Mapping[str, str],
     sizes: pd.DataFrame | None,
+    ordered: Collection[str],
+    pooled_models: Collection[str],
 ) -> Audit:
     names = list(fairness.metrics)
     if metrics.empty:
         raise SegfairError("metrics has no rows: run 03_performance again, after 01_cohort has included somebody")
-    people, notes = average_subjects(metrics, cohort, attributes, names)
+    people, notes = average_subjects(metrics, cohort, attributes, names, pooled_models=pooled_models)
     if sizes is None:
         refuse_repeated_scores(metrics)
     scores = Scores.spread(people, names)
     groups = [AttributeScores.read(people, attribute, scores, fairness.min_group) for attribute in attributes]
     compared = [compare_attribute(one, fairness, seed) for one in groups]
-    disparity, pairs = _tabulate(compared, _adjust_family(scores, compared, fairness, seed), fairness)
+    tests = _test_means(scores, groups, fairness, seed, ordered)
+    disparity, pairs = _tabulate(compared, tests, fairness)
     volumes = None
     if fairness.adjust_for_volume:
         volumes = measure_volumes(metrics if sizes is None else sizes, scores)
     explained = _explain(cohort, compared, volumes, fairness, seed, confounders, units, notes)
     disparity = _fill_adjusted(disparity, explained.pop("gaps"), explained["adjusted_notes"])
+    explained["trend_tests"] = _adjust_trends(explained["trend_tests"], fairness)
     if EXPECTED not in people or "dice" not in names:
         disparity = disparity.drop(columns=SIZE_COLUMNS)
     intersections, variances = _cross_attributes(scores, groups, fairness, notes)
-    tested = disparity[disparity["p"].notna()]
-    family = list(tested[list(KEY_COLUMNS)].itertuples(index=False, name=None))
-    notes.append(_describe_family(family, fairness, POOLED in set(people["organ"])))
+    families = {
+        str(name): list(part[list(KEY_COLUMNS)].itertuples(index=False, name=None))
+        for name, part in disparity[disparity["p"].notna()].groupby("family", sort=False)
+    }
+    notes.append(_describe_families(families, fairness, POOLED in set(people["organ"])))
+    described = join_tables([describe_groups(one) for one in compared], "groups")
     return Audit(
-        groups=join_tables([describe_groups(one) for one in compared], "groups"),
+        groups=described,
         disparity=disparity,
         tests=join_tables([describe_tests(one) for one in compared], "tests"),
         pairs=pairs,
@@ -242,41 +270,70 @@ def _run_audit(
         intersections=intersections,
         intersection_variance=variances,
         model_gaps=join_tables([one.model_gaps for one in compared], "model_gaps"),
-        family=family,
+        ranking=rank_attributes(disparity, described),
+        families=families,
         notes=notes,
         settings=fairness,
         **explained,
     )
 
 
-def _adjust_family(scores: Scores, compared: Sequence[GroupComparison], settings: Fairness, seed: int) -> np.ndarray:
-    """Return the p-values of all tests adjusted together, (attributes, columns)."""
-    p = np.array([one.tests.p for one in compared]).reshape(len(compared), len(scores.keys))
-    if settings.correction != "max_t":
-        return adjust_p_values(p.ravel(), settings.correction).reshape(p.shape)
-    if not np.isfinite(p).any():
-        return p
-    codes = np.column_stack([one.groups.codes for one in compared])
-    family = run_max_t(
-        scores.matrix, codes, permutations=settings.permutations, seed=seed, smallest_group=settings.min_group
+@dataclass(frozen=True)
+class _FamilyTests:
+    """The tests that decide, and their p-values adjusted: (attributes, columns)."""
+
+    found: PermutedMeans
+    families: np.ndarray
+    p_adjusted: np.ndarray
+    trend_p_adjusted: np.ndarray
+
+
+def _test_means(
+    scores: Scores, groups: Sequence[AttributeScores], settings: Fairness, seed: int, ordered: Collection[str]
+) -> _FamilyTests:
+    """Test every comparison by permutation of people, and adjust within the families."""
+    names = [one.attribute for one in groups]
+    found = permute_means(
+        [one.grouped for one in groups],
+        permutations=settings.permutations,
+        seed=seed,
+        smallest_group=settings.min_group,
+        ordered=[name in ordered for name in names],
     )
-    return np.maximum(family.p_step_down, p)
+    families = name_families(scores.keys, names, settings.family)
+    adjusted = [adjust_tests(part, families, settings.correction) for part in (found.differences, found.trends)]
+    return _FamilyTests(found, families, *adjusted)
 
 
 def _tabulate(
-    compared: Sequence[GroupComparison], adjusted_p: np.ndarray, settings: Fairness
+    compared: Sequence[GroupComparison], tests: _FamilyTests, settings: Fairness
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows of disparity.csv with their verdicts, and those of pairs.csv."""
     rows, pairs = [], []
-    for one, p in zip(compared, adjusted_p, strict=True):
-        judged = judge_attribute(one.groups, p, settings)
+    differences, trends = tests.found.differences, tests.found.trends
+    for place, one in enumerate(compared):
+        p = tests.p_adjusted[place]
+        judged = judge_attribute(one, p, settings)
         detectable = np.fmax.reduce(judged.detectable, axis=0, initial=np.nan)
-        for column, row in enumerate(describe_disparity(one, settings)):
-            verdict = str(judged.verdict[column]) or Verdict.NOT_COMPARED.value
-            rows.append(row | {"p_adjusted": p[column], "detectable": detectable[column], "verdict": verdict})
+        for column, row in enumerate(describe_disparity(one, settings, differences.p[place])):
+            rows.append(
+                row
+                | {
+                    "family": str(tests.families[place, column]),
+                    "p_adjusted": p[column],
+                    "ordered_step": trends.estimate[place, column],
+                    "p_ordered": trends.p[place, column],
+                    "p_ordered_adjusted": tests.trend_p_adjusted[place, column],
+                    "detectable": detectable[column],
+                    "verdict": str(judged.verdict[column]) or Verdict.NOT_COMPARED.value,
+                }
+            )
         pairs.append(compare_pairs(one.groups, p, settings.alpha))
     table = make_table(rows, "disparity")
-    table["excess_p_adjusted"] = adjust_unpermuted(table["excess_p"].to_numpy(float), settings.correction)
+    excess = table["excess_p"].to_numpy(float)
+    table["excess_p_adjusted"] = np.nan
+    for part in table.groupby("family", sort=False).indices.values():
+        table.loc[part, "excess_p_adjusted"] = adjust_unpermuted(excess[part], settings.correction)
     columns = TABLES["disparity"].columns
     numbers = [one.name for one in columns if one.kind != "text" and one.name not in ("n", "groups")]
     return table.astype(dict.fromkeys(numbers, float)), join_tables(pairs, "pairs")
@@ -320,6 +377,19 @@ def _explain(
     return {"gaps": gaps} | {name: join_tables(parts[name], name) for name in names}
 
 
+def _adjust_trends(table: pd.DataFrame, settings: Fairness) -> pd.DataFrame:
+    """Return trend_tests.csv with its p-values adjusted within the families."""
+    keys = table[list(KEY_COLUMNS)].itertuples(index=False, name=None)
+    families = pd.Series([name_family(key, settings.family) for key in keys], index=table.index, dtype=object)
+    adjusted = (
+        table["p_trend"]
+        .astype(float)
+        .groupby(families)
+        .transform(lambda p: adjust_unpermuted(p.to_numpy(), settings.correction))
+    )
+    return table.assign(p_trend_adjusted=adjusted.astype(float))
+
+
 def _fill_adjusted(disparity: pd.DataFrame, gaps: pd.DataFrame, adjusted_notes: pd.DataFrame) -> pd.DataFrame:
     """Return the table with the adjusted gaps and their notes, whose rows are in the same order."""
     reasons = [
@@ -327,7 +397,7 @@ def _fill_adjusted(disparity: pd.DataFrame, gaps: pd.DataFrame, adjusted_notes: 
         for note, gap in zip(adjusted_notes["note"], disparity["gap"], strict=True)
     ]
     said = zip(disparity["note"], adjusted_notes["warnings"], reasons, strict=True)
-    notes = ["; ".join(filter(None, parts)) for parts in said]
+    notes = [join_notes([*parts[0].split("; "), *parts[1:]], "adjusted_notes.csv and groups.csv") for parts in said]
     return disparity.assign(**{name: gaps[name].to_numpy(float) for name in gaps}, note=notes)
 
 
@@ -365,11 +435,15 @@ def _cross_attributes(
     return name_columns(found.cells)[columns], make_table(variances.to_dict("records"), "intersection_variance")
 
 
-def _describe_family(family: list[tuple[str, str, str, str]], fairness: Fairness, pooled: bool) -> str:
-    if not family:
+def _describe_families(
+    families: Mapping[str, Sequence[tuple[str, str, str, str]]], fairness: Fairness, pooled: bool
+) -> str:
+    tested = [test for tests in families.values() for test in tests]
+    if not tested:
         return "no test was made: no attribute has two groups that are large enough"
-    parts = [len({test[place] for test in family}) for place in range(4)]
+    parts = [len({test[place] for test in tested}) for place in range(4)]
     words = ("models", "organs", "metrics", "attributes")
     extent = ", ".join(f"{n} {word[:-1] if n == 1 else word}" for n, word in zip(parts, words, strict=True))
     including = f' ("{POOLED}", the organs pooled, counts as one)' if pooled else ""
-    return f"{len(family)} tests were {_HOW[fairness.correction]}: {extent}{including}"
+    within = f" within {len(families)} families ({FAMILIES[fairness.family]})" if len(families) > 1 else ""
+    return f"{len(tested)} tests were {_HOW[fairness.correction]}{within}: {extent}{including}"

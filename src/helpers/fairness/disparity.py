@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from helpers.errors import SegfairError
+from helpers.parameters import RelativeMargin
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.bootstrap_differences import take_gaps
 from helpers.statistics.grouped_values import GroupedValues
@@ -44,6 +45,29 @@ class Disparities:
     # where the group does better.
     against_rest: np.ndarray
     spreads: dict[str, Intervals]  # by name of SPREADS, (columns,)
+
+
+def find_margins(
+    margin: Mapping[str, float | RelativeMargin], metrics: Sequence[str], means: np.ndarray, sizes: np.ndarray
+) -> np.ndarray:
+    """Return each column's margin in its metric's unit, float64, (columns,); NaN where none is set.
+
+    `margin` is ``fairness.margin``; a relative one is that share of the mean error over everybody
+    compared: 1 − mean for scores of which 1 is the best, else the mean itself. `means` and `sizes`
+    are (groups, columns).
+    """
+    people = sizes.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        overall = np.where(people > 0, (np.where(sizes > 0, means, 0.0) * sizes).sum(axis=0) / people, np.nan)
+    found = np.full(len(metrics), np.nan)
+    for column, metric in enumerate(metrics):
+        given = margin.get(metric, np.nan)
+        if isinstance(given, RelativeMargin):
+            error = 1.0 - overall[column] if find_measure(metric).sign > 0 else abs(overall[column])
+            # Where nobody errs there is no margin that a difference could be held against.
+            given = given.relative * error if error > 0 else np.nan
+        found[column] = given
+    return found
 
 
 def find_best_and_worst(means: np.ndarray, sizes: np.ndarray, metrics: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

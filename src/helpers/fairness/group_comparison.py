@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.fairness.disparity import SPREADS, Disparities, estimate_disparities, limit_gap
+from helpers.fairness.disparity import SPREADS, Disparities, estimate_disparities, find_margins, limit_gap
 from helpers.fairness.expected_dice import SizeGaps, measure_excess
 from helpers.fairness.groups import summarise_group
 from helpers.fairness.models_compared import compare_models
@@ -45,6 +45,7 @@ from helpers.statistics.hypothesis_tests import (
 from helpers.statistics.intervals import Intervals
 from helpers.statistics.selection_adjustment import find_range_quantile
 from helpers.vocabulary.measures import find_measure
+from helpers.vocabulary.words import DECIDING_TEST
 
 ANOVA = "one-way ANOVA"
 WELCH_ANOVA = "Welch's ANOVA"
@@ -60,7 +61,6 @@ class ColumnTests:
 
     two: dict[str, Comparison]  # by name, for columns of two groups
     many: dict[str, Comparison]  # the same for columns of more
-    p: np.ndarray  # float64, of the family's test
     anova_p: np.ndarray  # float64, of the usual one
     effect: Intervals  # rank-biserial r where two groups are compared, else epsilon²
 
@@ -137,16 +137,20 @@ def describe_groups(compared: GroupComparison) -> pd.DataFrame:
     return make_table(rows, "groups")
 
 
-def describe_disparity(compared: GroupComparison, settings: Fairness) -> list[dict[str, Any]]:
-    """Return the rows of disparity.csv, but for what rests on the family or on other attributes."""
+def describe_disparity(compared: GroupComparison, settings: Fairness, p: np.ndarray) -> list[dict[str, Any]]:
+    """Return the rows of disparity.csv, but for what rests on the family or on other attributes.
+
+    `p`, (columns,), is that of the test that decides.
+    """
     groups, tests, size = compared.groups, compared.tests, compared.size
     rows = []
+    margins = state_margins(groups, settings)
     for column, (model, organ, metric) in enumerate(groups.scores.keys):
         number = int(groups.number[column])
         row: dict[str, Any] = groups.name_row(column) | {
             "n": int(groups.sizes[:, column].sum()),
             "groups": number,
-            "margin": settings.margin.get(metric, np.nan),
+            "margin": margins[column],
         }
         rows.append(row)
         notes = _list_notes(groups, column)
@@ -158,10 +162,10 @@ def describe_disparity(compared: GroupComparison, settings: Fairness) -> list[di
         row |= _show_interval("gap", compared.gap, column)
         for name in SPREADS:
             row |= _show_interval(name, compared.found.spreads[name], column)
-        if np.isfinite(tests.p[column]):
+        if np.isfinite(p[column]):
             row |= {
-                "test": MANN_WHITNEY if number == 2 else KRUSKAL_WALLIS,
-                "p": tests.p[column],
+                "test": DECIDING_TEST,
+                "p": p[column],
                 "anova_p": tests.anova_p[column],
                 "effect": RANK_BISERIAL if number == 2 else EPSILON_SQUARED,
                 "effect_size": tests.effect.estimate[column],
@@ -184,7 +188,7 @@ def describe_disparity(compared: GroupComparison, settings: Fairness) -> list[di
 
 
 def describe_tests(compared: GroupComparison) -> pd.DataFrame:
-    """Return the rows of tests.csv: every test that could be made."""
+    """Return the rows of tests.csv: every test that could be made, beside the one that decides."""
     groups, tests = compared.groups, compared.tests
     rows = [
         groups.name_row(column) | {"test": name, "statistic": test.statistic[column], "p": test.p[column]}
@@ -239,16 +243,22 @@ def compare_pairs(groups: AttributeScores, p_adjusted: np.ndarray, alpha: float)
     return make_table(rows, "pairs")
 
 
-def judge_attribute(groups: AttributeScores, p_adjusted: np.ndarray, settings: Fairness) -> Verdicts:
+def state_margins(groups: AttributeScores, settings: Fairness) -> np.ndarray:
+    """Return every column's margin (:func:`helpers.fairness.disparity.find_margins`)."""
+    return find_margins(settings.margin, groups.scores.metrics, groups.grouped.moments.mean, groups.sizes)
+
+
+def judge_attribute(compared: GroupComparison, p_adjusted: np.ndarray, settings: Fairness) -> Verdicts:
     """Judge every column's differences (:func:`helpers.statistics.equivalence.judge_columns`)."""
-    margins = np.array([settings.margin.get(metric, np.nan) for metric in groups.scores.metrics])
+    groups, gap = compared.groups, compared.gap
     return judge_columns(
         groups.grouped,
-        margins,
+        state_margins(groups, settings),
         p_adjusted,
         alpha=settings.alpha,
         power=settings.power,
         smallest_group=settings.min_group,
+        apart=(gap.low > 0) | (gap.high < 0),
     )
 
 
@@ -296,7 +306,6 @@ def _run_tests(groups: AttributeScores, found: Disparities) -> ColumnTests:
     return ColumnTests(
         {ANOVA: anova, WELCH_T: student, MANN_WHITNEY: whitney, BRUNNER_MUNZEL: brunner},
         {ANOVA: anova, WELCH_ANOVA: welch, KRUSKAL_WALLIS: kruskal},
-        np.where(several, np.where(two, whitney.p, kruskal.p), np.nan),
         np.where(several, anova.p, np.nan),
         Intervals(*effect),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from helpers.errors import SegfairError
 from helpers.fairness.input_checks import check_keys, drop_infinite
 from helpers.parameters import RESERVED_ORGAN
+from helpers.vocabulary.words import ALL_MODELS
 
 POOLED = RESERVED_ORGAN  # the organ's name in rows that pool a subject's organs
 EXPECTED = "dice_expected"
@@ -28,9 +29,14 @@ def average_groups(groups: pd.DataFrame) -> pd.DataFrame:
 
 
 def average_subjects(
-    metrics: pd.DataFrame, cohort: pd.DataFrame, attributes: Sequence[str], names: Sequence[str]
+    metrics: pd.DataFrame,
+    cohort: pd.DataFrame,
+    attributes: Sequence[str],
+    names: Sequence[str],
+    *,
+    pooled_models: Collection[str] = (),
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Average every subject's scans, attach the groups, and pool over organs.
+    """Average every subject's scans, attach the groups, and pool over organs, and over models.
 
     A SegfairError where a column is missing; a scan of `metrics` is not in `cohort`, or twice
     there; ids are numbers in one table and text in the other.
@@ -45,6 +51,10 @@ def average_subjects(
     attributes, names : sequence of str
         Attributes and metrics to keep. ``dice_expected`` and ``boundary_error_mm`` are kept when
         there.
+    pooled_models : collection of str
+        Where two or more of them are there, rows of the model :data:`ALL_MODELS` come first: each
+        subject's mean over those that have any value of the organ and metric (two at least), for
+        the subjects who have a value of every one of them.
 
     Returns
     -------
@@ -84,6 +94,14 @@ def average_subjects(
     # Order of models and organs as first met, so that tables and figures keep the parameter file's.
     models, organs = list(dict.fromkeys(scored["model"])), list(dict.fromkeys(scored["organ"]))
     people = scored.groupby(keys, as_index=False, observed=True)[kept].mean()
+    if len(set(pooled_models) & set(models)) > 1:
+        pooled, incomplete = _pool_models(people[people["model"].isin(pooled_models)], kept)
+        if incomplete:
+            notes.append(
+                f'{incomplete} subjects lack a value of some model; rows of "{ALL_MODELS}" are of those who have a '
+                "value of every model that has any, organ by organ and metric by metric"
+            )
+        people, models = pd.concat([pooled, people], ignore_index=True), [ALL_MODELS, *models]
     people["organs_measured"] = people[names].notna().any(axis=1).astype(int)
     if len(organs) > 1:
         pooled, incomplete = _pool_organs(people, kept)
@@ -197,6 +215,19 @@ def group_subjects(cohort: pd.DataFrame, attributes: Sequence[str]) -> tuple[pd.
         if missing:
             notes.append(f"{missing} subjects have no known {attribute} group and take no part in its comparisons")
     return subjects, notes
+
+
+def _pool_models(people: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, int]:
+    """Return rows that average each subject's models, and how many subjects lack one somewhere."""
+    whole = people.groupby(["organ", "subject"], observed=True)[names]
+    measured = people[names].notna().groupby([people["model"], people["organ"]], observed=True).any()
+    models = measured.groupby("organ", observed=True).sum()
+    counts, means = whole.count(), whole.mean()
+    needed = models.reindex(counts.index.get_level_values("organ")).set_axis(counts.index)
+    pooled = means.where((counts == needed) & (needed > 1)).dropna(how="all").reset_index()
+    lacking = ((counts < needed) & (counts > 0)).any(axis=1)
+    incomplete = lacking[lacking].index.get_level_values("subject").nunique()
+    return pooled.assign(model=ALL_MODELS)[list(people)], int(incomplete)
 
 
 def _pool_organs(people: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, int]:

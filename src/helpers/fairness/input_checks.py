@@ -9,13 +9,14 @@ import pandas as pd
 
 from helpers.errors import SegfairError
 from helpers.parameters import RESERVED_ORGAN
+from helpers.vocabulary.words import ALL_MODELS
 
 
 def check_keys(metrics: pd.DataFrame, cohort: pd.DataFrame) -> None:
     """Refuse tables whose rows cannot be matched scan by scan.
 
     A SegfairError where ids are numbers in one table and text in the other, a scan has two rows in
-    `cohort`, or an organ has the name of the pooled rows.
+    `cohort`, or an organ or a model has the name of the pooled rows.
     """
     for column in ("subject", "scan"):
         kinds = ["numbers" if pd.api.types.is_numeric_dtype(table[column]) else "text" for table in (metrics, cohort)]
@@ -28,6 +29,10 @@ def check_keys(metrics: pd.DataFrame, cohort: pd.DataFrame) -> None:
     if (metrics["organ"] == RESERVED_ORGAN).any():
         raise SegfairError(
             f"metrics has an organ called {RESERVED_ORGAN!r}, which names all organs pooled: call it otherwise"
+        )
+    if (metrics["model"] == ALL_MODELS).any():
+        raise SegfairError(
+            f"metrics has a model called {ALL_MODELS!r}, which names all models pooled: call it otherwise"
         )
 
 

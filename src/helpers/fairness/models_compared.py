@@ -12,6 +12,7 @@ from helpers.fairness.tables import make_table
 from helpers.statistics.bootstrap import Resamples
 from helpers.statistics.bootstrap_differences import find_difference
 from helpers.statistics.hypothesis_tests import adjust_p_values
+from helpers.vocabulary.words import ALL_MODELS
 
 
 def compare_models(
@@ -45,7 +46,7 @@ def compare_models(
     """
     keys = groups.scores.keys
     number = {key: column for column, key in enumerate(keys)}
-    models = list(dict.fromkeys(model for model, _, _ in keys))
+    models = list(dict.fromkeys(model for model, _, _ in keys if model != ALL_MODELS))
     rows, first, second = [], [], []
     for organ, metric in dict.fromkeys((organ, metric) for _, organ, metric in keys):
         for one, other in combinations(models, 2):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from helpers.fairness.disparity import find_margins
 from helpers.fairness.groups import POOLED, average_subjects, summarise_group
 from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.fairness.tables import make_table
@@ -128,7 +129,7 @@ def _describe_comparisons(groups: AttributeScores, fairness: Fairness) -> Iterat
     """Yield the rows of an attribute: the ANOVA's p, and of how many organs it says nothing."""
     scores = groups.scores
     p = run_one_way_anova(groups.compared).p
-    margins = np.array([fairness.margin.get(metric, np.nan) for metric in scores.metrics])
+    margins = find_margins(fairness.margin, scores.metrics, groups.grouped.moments.mean, groups.sizes)
     # Whether a difference is real does not matter here: inside the margin is inside.
     untested = np.full(len(p), np.nan)
     judged = judge_columns(

@@ -14,6 +14,7 @@ from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import Verdict, find_p, find_reach, holds_zero, read_verdict
 from helpers.vocabulary.words import (
     POOLED,
+    count,
     format_interval,
     format_number,
     format_p,
@@ -160,6 +161,7 @@ def draw_verdicts(
     )
     return VerdictMatrix(
         f'<figure class="verdicts"><figcaption>{caption}</figcaption>'
+        f"{f'<p>{_write(describe_answerable(part))}</p>' * hover}"
         f"{grid}"
         f'<ul aria-label="Signs and colours">{key}</ul><p class="how"><strong>How to read this.</strong> {how} '
         "Each cell compares the groups of one attribute for one organ: it names the group with the worst mean "
@@ -167,6 +169,35 @@ def draw_verdicts(
         f"largest gap that cannot be ruled out. Signs and words say what the colours say. {margin}Equivalent (=) is "
         "decided by two one-sided tests at 5 %, so a 95 % interval may reach a little beyond the margin."
         f"{' Point at a cell for more.' * hover}</p></figure>"
+    )
+
+
+def describe_answerable(rows: pd.DataFrame) -> str:
+    """Say in how many comparisons the margin can be answered at all with these people.
+
+    `rows` are of disparity.csv for one metric; empty where nothing is known. From ``detectable``,
+    which single tests find with the power asked for.
+    """
+    if not {"detectable", "margin"} <= set(rows):
+        return ""
+    known = rows[rows["detectable"].notna() & rows["margin"].notna()]
+    if known.empty:
+        return ""
+    metric, margins = str(known["metric"].iloc[0]), known["margin"].unique()
+    able, of = known["detectable"] <= known["margin"], count(len(known), "comparison")
+    margin = "its margin" if len(margins) > 1 else f"the margin of {format_value(margins[0], metric)}"
+    if able.all():
+        return f"These people are enough to answer {margin} in {find_measure(metric).name} in all of {of}."
+    least = format_value(known["detectable"].min(), metric)
+    if not able.any():
+        return (
+            f"With these people a gap in {find_measure(metric).name} under {least} would probably be missed: {margin} "
+            f"cannot be answered in any of {of}."
+        )
+    widest = format_value(known["detectable"].max(), metric)
+    return (
+        f"With these people {margin} in {find_measure(metric).name} can be answered in {int(able.sum())} of {of}; "
+        f"elsewhere larger gaps, of up to {widest}, would probably be missed."
     )
 
 
@@ -220,7 +251,7 @@ def describe_cell(row: Mapping[str, Any], verdict: Verdict) -> str:
     if verdict is Verdict.DISPARITY:
         return f"{worse} ({interval})"
     if verdict is Verdict.DIFFERENCE:
-        which = "which is worse" if holds_zero(row) else f"“{row['worst_group']}” worse, how much"
+        which = "which group is worst" if holds_zero(row) else f"“{row['worst_group']}” worse, how much"
         return f"{which} is uncertain: {interval}"
     if verdict is Verdict.NEGLIGIBLE:
         return f"{worse}, {within}"

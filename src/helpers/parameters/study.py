@@ -50,10 +50,12 @@ class Attribute(Section):
     """How a column of the participants table becomes groups.
 
     ``categories`` for a column of words; ``bins`` (edges, closed on the left) for a column of
-    numbers, or ``who`` for the World Health Organization's BMI or age bands.
+    numbers, or ``who`` for the World Health Organization's BMI or age bands. Bins are tested for a
+    trend over their order too, and so are categories that are declared ``ordered``.
     """
 
     categories: list[str] | None = None
+    ordered: bool = False
     bins: Annotated[list[float] | Literal["who"] | None, AfterValidator(_check_increasing)] = None
     labels: list[str] | None = None
     unit: str = ""
@@ -64,6 +66,8 @@ class Attribute(Section):
             raise ValueError("an attribute needs either `categories` or `bins`")
         if self.categories is not None and not self.categories:
             raise ValueError("categories must name at least one group")
+        if self.bins is not None:
+            object.__setattr__(self, "ordered", True)
         for key, names in (("categories", self.categories), ("labels", self.labels)):
             if repeated := find_repeated(names or []):
                 raise ValueError(
@@ -194,6 +198,12 @@ class Cohort(Section):
     attributes: dict[Name, Attribute | None] = Field(min_length=1)
     confounders: list[str] = []
     exclusions: Exclusions = Exclusions()
+
+    @property
+    def ordered_attributes(self) -> list[str]:
+        """The attributes whose groups stand in an order."""
+        own = {name: attribute for name, attribute in self.attributes.items() if attribute is not None}
+        return [name for name in self.attributes if (own[name].ordered if name in own else name != "sex")]
 
     @property
     def has_masks(self) -> bool:
@@ -334,15 +344,28 @@ class DeclaredMetric(Section):
         )
 
 
+class RelativeMargin(Section):
+    """A margin as a share of the mean error of everybody compared: 1 − Dice, or a distance."""
+
+    relative: float = Field(gt=0, lt=1)
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"{100 * self.relative:g} % of the mean error"
+
+
 class Fairness(Section):
     """How groups are compared.
 
     A metric is a name of ours, or declared in its place (:class:`DeclaredMetric`): then it moves to
     ``declared``, its name stays in ``metrics`` and its margin goes to ``margin``.
 
-    ``margin`` is the largest gap that does not matter, per metric in its own unit. ``correction``
-    is over all tests of the study: ``holm``, ``fdr_bh``, ``max_t`` (by ``permutations`` of people:
-    allows for tests that go together) or ``none``. ``bootstrap`` draws of people stand behind every
+    ``margin`` is the largest gap that does not matter, per metric in its own unit, or ``{relative:
+    0.2}``, a share of the row's mean error (1 − Dice; the mean itself of a distance). ``family``
+    says which comparisons are adjusted together, ``correction`` how: ``holm``, ``fdr_bh``,
+    ``max_t`` (allows for tests that go together) or ``none``; ``primary`` names the metric that
+    answers first (Dice, or the first). ``permutations`` of people stand behind every p-value of
+    :data:`helpers.vocabulary.words.DECIDING_TEST`, ``bootstrap`` draws of people behind every
     interval (studentised: docs/validity.md). Groups under ``min_group`` people are neither compared
     nor shown. ``power`` is what a minimum detectable difference is stated for.
     ``adjust_for_volume``: gaps are also adjusted for organ size (log volume of the reference).
@@ -351,7 +374,9 @@ class Fairness(Section):
     metrics: list[str] = Field(default=list(list_default_margins()), min_length=1)
     declared: list[DeclaredMetric] = []
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    margin: dict[str, Annotated[float, Field(gt=0)]] = list_default_margins()
+    margin: dict[str, Annotated[float, Field(gt=0)] | RelativeMargin] = list_default_margins()
+    primary: str = ""
+    family: Literal["study", "attribute", "attribute_metric", "model_attribute"] = "attribute_metric"
     correction: Literal["holm", "fdr_bh", "max_t", "none"] = "holm"
     permutations: int = Field(default=5000, ge=100)
     bootstrap: int = Field(default=2000, ge=100)
@@ -384,6 +409,9 @@ class Fairness(Section):
                 raise ValueError(str(error)) from None
         # Frozen: what is declared with its margin needs no second place for it.
         object.__setattr__(self, "margin", own | self.margin)
+        if self.primary and self.primary not in self.metrics:
+            raise ValueError(f"primary names {self.primary}, which is not among metrics: {', '.join(self.metrics)}")
+        object.__setattr__(self, "primary", self.primary or ("dice" if "dice" in self.metrics else self.metrics[0]))
         return self
 
     @model_validator(mode="after")

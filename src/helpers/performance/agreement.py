@@ -32,6 +32,7 @@ def write_agreement(study: Study) -> Agreement:
         study.seed_for("fairness"),
         confounders=cohort.confounders,
         units={name: attribute.unit for name, attribute in cohort.attributes.items() if attribute is not None},
+        ordered=cohort.ordered_attributes,
     )
     storage.write_table(found.disparity, study.path("agreement"))
     storage.write_table(found.groups, study.path("agreement_groups"))

@@ -12,7 +12,7 @@ import pandas as pd
 from helpers import fairness, storage
 from helpers.fairness.paper import RELATIVE_VOLUME
 from helpers.models.description import NO_RANKING, is_mixed, label_models, label_table
-from helpers.parameters import Fairness, FusionModel, Model
+from helpers.parameters import Fairness, FusionModel, Model, RelativeMargin
 from helpers.study import Study
 from helpers.vocabulary.measures import MEASURES
 from helpers.vocabulary.words import (
@@ -97,10 +97,14 @@ def print_paper(numbers: pd.DataFrame, min_group: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).fillna("")
 
 
+def _tell_margin(margin: float | RelativeMargin, metric: str) -> str:
+    return str(margin) if isinstance(margin, RelativeMargin) else format_value(margin, metric)
+
+
 def describe_paper(settings: Fairness, models: Sequence[Model]) -> str:
     """Return what the printed numbers are, and what they cannot tell."""
     margins = [
-        f"{MEASURES[metric].long_name} {format_value(settings.margin[metric], metric)}"
+        f"{MEASURES[metric].long_name} {_tell_margin(settings.margin[metric], metric)}"
         for metric in ("dice", "hd95_mm")
         if metric in settings.margin
     ]

@@ -166,6 +166,11 @@ def write_audit(study: Study) -> fairness.Audit:
         study.seed_for("fairness"),
         confounders=cohort.confounders,
         units={name: attribute.unit for name, attribute in cohort.attributes.items() if attribute is not None},
+        ordered=cohort.ordered_attributes,
+        # Annotators are no models, and a fusion is made of the others.
+        pooled_models=[one.name for one in study.parameters.models if not one.annotator and one.kind != "fusion"]
+        if cohort.has_masks
+        else None,
     )
     missing = fairness.compare_missing(
         study.read("metrics"), study.read_included(), study.parameters.fairness, list(cohort.attributes)
@@ -174,7 +179,8 @@ def write_audit(study: Study) -> fairness.Audit:
     found.notes.extend(_write_few_masks(study))
     for name in AUDIT_TABLES:
         storage.write_table(getattr(found, name), study.path(name))
-    notes = {"notes": found.notes, "family": [" · ".join(test) for test in found.family]}
+    families = {name: [" · ".join(test) for test in tests] for name, tests in found.families.items()}
+    notes = {"notes": found.notes, "families": families}
     storage.write_json(notes, study.path("groups").with_name("notes.json"))
     return found
 

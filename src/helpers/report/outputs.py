@@ -29,7 +29,7 @@ from helpers.report.sentences.gaps import PLAIN_UNITS, Place, Row, rank_rows
 from helpers.schema import TABLES, Table, list_identifying
 from helpers.spatial import Template
 from helpers.statistics.covariates import split_covariates
-from helpers.vocabulary.words import is_known, name_for_people
+from helpers.vocabulary.words import ALL_MODELS, is_known, name_for_people
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Outputs:
     metrics: pd.DataFrame | None = None  # with person for subject and without scan
     groups: pd.DataFrame | None = None
     disparity: pd.DataFrame | None = None
+    ranking: pd.DataFrame | None = None
     pairs: pd.DataFrame | None = None  # this and matching: without rows that name a small group
     matching: pd.DataFrame | None = None
     adjusted_notes: pd.DataFrame | None = None
@@ -134,9 +135,8 @@ class Outputs:
 
     @cached_property
     def main_metric(self) -> str:
-        """The metric of the first page: Dice where it is among the study's."""
-        metrics = self.parameters.fairness.metrics
-        return "dice" if "dice" in metrics else metrics[0]
+        """The metric of the first page: the study's primary one."""
+        return self.parameters.fairness.primary
 
     @cached_property
     def is_compared(self) -> bool:
@@ -145,7 +145,18 @@ class Outputs:
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        """The rows of disparity.csv for the first page's metric."""
+        """The rows of disparity.csv for the first page's metric, of single models."""
+        rows = self._of_main_metric
+        return rows[rows["model"] != ALL_MODELS]
+
+    @cached_property
+    def of_all_models(self) -> pd.DataFrame:
+        """The same rows over all models; none of one model alone."""
+        rows = self._of_main_metric
+        return rows[rows["model"] == ALL_MODELS]
+
+    @cached_property
+    def _of_main_metric(self) -> pd.DataFrame:
         if self.disparity is None or self.disparity.empty:
             return pd.DataFrame(columns=["model", "organ", "metric", "attribute", "gap"])
         return self.disparity[self.disparity["metric"] == self.main_metric]

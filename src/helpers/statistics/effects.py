@@ -73,8 +73,9 @@ def measure_epsilon_squared(grouped: GroupedValues) -> Intervals:
     -----
     The interval is that of η² on ranks, by inverting the noncentral F (noncentrality λ → λ / (λ +
     n)): approximate, since ranks are neither normal nor of equal variance; its coverage for shifted
-    groups is within 3 % of nominal (tests). It begins at 0 where F is not significant at 2.5 %, and
-    is 0 to 0 where F is smaller than chance would have it.
+    groups is within 3 % of nominal (tests). It begins at 0 where F is not significant at 2.5 %. The
+    estimate itself is biased upwards, most where groups are alike: there the interval is stretched
+    to hold it.
 
     Sources: Kelley 1935; Tomczak & Tomczak 2014, *Trends in Sport Sciences* 1:19. Ranks in place of
     values: Conover & Iman 1981, *American Statistician* 35:124. Interval: Steiger 2004,
@@ -88,7 +89,7 @@ def measure_epsilon_squared(grouped: GroupedValues) -> Intervals:
     statistic = np.where((share < 1.0 - 1e-12) & (df_error >= 1), statistic, np.nan)
     of_ranks = Comparison(statistic, found.p, found.df, df_error, found.n)
     low, high = (_find_share(of_ranks, below) for below in ((1.0 + CONFIDENCE) / 2.0, (1.0 - CONFIDENCE) / 2.0))
-    return Intervals(share, low, high)
+    return Intervals(share, np.minimum(low, share), np.maximum(high, share))
 
 
 def _find_share(found: Comparison, below: float) -> np.ndarray:

@@ -6,9 +6,11 @@ looking. Of every column the verdict is one of
 ``disparity``
     A difference beyond the margin is shown, and the test over all groups is significant after
     adjustment for all tests of the family.
+``difference``
+    A difference is real, but shown to be neither beyond the margin nor within it.
 ``negligible``
     A difference is real (significant after adjustment; an interval leaves out 0), but every
-    difference is shown to be inside the margin.
+    difference is shown to be inside the margin, which comes before its being real.
 ``equivalent``
     Every difference is shown to be inside the margin, and none is real.
 ``inconclusive``
@@ -51,8 +53,7 @@ POWER = 0.8
 class Verdicts:
     """What :func:`judge_columns` found: float64, (pairs, columns), NaN where not compared."""
 
-    # str, (columns,): a Verdict's value; empty where fewer than two groups are compared or no
-    # margin is given.
+    # str, (columns,): a Verdict's value; empty where fewer than two groups are compared.
     verdict: np.ndarray
     first: np.ndarray  # int64, (pairs,): codes of the groups of each pair
     second: np.ndarray
@@ -76,6 +77,7 @@ def judge(
     *,
     alpha: float,
     compared: np.ndarray | None = None,
+    apart: np.ndarray | None = None,
 ) -> np.ndarray:
     """Judge every column by the intervals of all its pairs' differences: str, (columns,).
 
@@ -86,12 +88,15 @@ def judge(
     low, high, low_equivalence, high_equivalence : ndarray of float64, (pairs, columns)
         As in :class:`Verdicts`.
     margin : ndarray of float64, (columns,)
-        Above 0, in the values' unit; NaN where none is given.
+        Above 0, in the values' unit; NaN where none is given: nothing is beyond or within it.
     p_adjusted : ndarray of float64, (columns,)
         Of the test over all groups, adjusted for the family; NaN counts as not significant.
     alpha : float
     compared : ndarray of bool, (pairs, columns), optional
         Pairs that count; all by default. One without an interval (NaN) cannot be inside the margin.
+    apart : ndarray of bool, (columns,), optional
+        Whether the column's own interval (of its largest gap, say) leaves out 0: then, too, a
+        significant difference is real.
     """
     margin = np.asarray(margin, np.float64)
     if (margin <= 0).any():
@@ -105,10 +110,11 @@ def judge(
     significant = np.asarray(p_adjusted) <= alpha
     inside = (~compared | ((low_equivalence > -margin) & (high_equivalence < margin))).all(axis=0)
     beyond = (compared & ((low > margin) | (high < -margin))).any(axis=0)
-    real = significant & (compared & ((low > 0) | (high < 0))).any(axis=0)
+    leaves_out = (compared & ((low > 0) | (high < 0))).any(axis=0)
+    real = significant & (leaves_out if apart is None else leaves_out | apart)
     verdict = np.select(
-        [~compared.any(axis=0) | np.isnan(margin), significant & beyond & ~inside, inside & real, inside],
-        ["", Verdict.DISPARITY.value, Verdict.NEGLIGIBLE.value, Verdict.EQUIVALENT.value],
+        [~compared.any(axis=0), significant & beyond & ~inside, inside & real, inside, real],
+        ["", *(one.value for one in (Verdict.DISPARITY, Verdict.NEGLIGIBLE, Verdict.EQUIVALENT, Verdict.DIFFERENCE))],
         Verdict.INCONCLUSIVE.value,
     )
     return verdict.astype(np.str_)
@@ -122,12 +128,13 @@ def judge_columns(
     alpha: float = 0.05,
     power: float = POWER,
     smallest_group: int = 2,
+    apart: np.ndarray | None = None,
 ) -> Verdicts:
     """Judge the differences between the groups' means by Welch's intervals of all pairs.
 
-    `margin`, `p_adjusted` and `alpha` are those of :func:`judge`, as is what is raised; `power` is
-    for the minimum detectable difference. Groups with fewer than `smallest_group` (at least 2)
-    values in a column are not compared there.
+    `margin`, `p_adjusted`, `alpha` and `apart` are those of :func:`judge`, as is what is raised;
+    `power` is for the minimum detectable difference. Groups with fewer than `smallest_group` (at
+    least 2) values in a column are not compared there.
 
     Sources: Schuirmann 1987, *Journal of Pharmacokinetics and Biopharmaceutics* 15:657; Berger
     1982, *Technometrics* 24:295; Tamhane 1979, *JASA* 74:471 (T2); Šidák 1967, *JASA* 62:626.
@@ -146,10 +153,10 @@ def judge_columns(
     error = np.where(compared & (squared > 0), np.sqrt(squared), np.nan)
     together = 1.0 - (1.0 - alpha) ** (1.0 / np.maximum(compared.sum(axis=0), 1))
     low, high = _surround(difference, error, df, together / 2.0)
-    apart = compared & (squared == 0) & (difference != 0)
-    low, high = np.where(apart, difference, low), np.where(apart, difference, high)
+    constant = compared & (squared == 0) & (difference != 0)
+    low, high = np.where(constant, difference, low), np.where(constant, difference, high)
     narrow = _surround(difference, error, df, alpha)
-    verdict = judge(low, high, *narrow, margin, p_adjusted, alpha=alpha, compared=compared)
+    verdict = judge(low, high, *narrow, margin, p_adjusted, alpha=alpha, compared=compared, apart=apart)
     detectable = find_detectable_difference(error, df, alpha=alpha, power=power)
     return Verdicts(verdict, first, second, difference, low, high, *narrow, detectable)
 

@@ -71,18 +71,19 @@ def read_verdict(row: Mapping[str, Any], alpha: float) -> Verdict:
     Returns
     -------
     Verdict
-        NOT_COMPARED without a gap (fewer than two groups large enough, or nothing measured). Of the
-        comparisons that the table calls inconclusive, DIFFERENCE are those where the groups are
-        shown to differ (adjusted p at most `alpha`) and only by how much is uncertain.
+        NOT_COMPARED without a gap (fewer than two groups large enough, or nothing measured); else
+        the table's own word. Where it has none, DIFFERENCE if the adjusted p is at most `alpha` and
+        the interval leaves out 0, else INCONCLUSIVE.
     """
     if not all(is_known(row.get(name)) for name in ("gap", "worst_group")):
         return Verdict.NOT_COMPARED
     told = row.get("verdict")
-    for verdict in (Verdict.DISPARITY, Verdict.NEGLIGIBLE, Verdict.EQUIVALENT):
+    for verdict in Verdict:
         if told == verdict:
             return verdict
     p = find_p(row)
-    return Verdict.DIFFERENCE if is_known(p) and float(p) <= alpha else Verdict.INCONCLUSIVE
+    shown = is_known(p) and float(p) <= alpha and find_reach(row) is not None and not holds_zero(row)
+    return Verdict.DIFFERENCE if shown else Verdict.INCONCLUSIVE
 
 
 def find_p(row: Mapping[str, Any]) -> Any:

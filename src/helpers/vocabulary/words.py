@@ -12,11 +12,22 @@ from helpers.vocabulary.measures import find_measure
 
 # The organ's name in rows that pool all organs.
 POOLED = "all"
+# The model's name in rows that pool all models; no model that segfair runs has a space in its name.
+ALL_MODELS = "all models"
+# The test that decides whether groups differ, under one name everywhere.
+DECIDING_TEST = "studentised permutation test"
 CORRECTIONS = {
     "holm": "Holm's method",
     "fdr_bh": "the Benjamini-Hochberg method",
     "max_t": "the max-T permutation method",
     "none": "no correction",
+}
+# Which comparisons are adjusted together.
+FAMILIES = {
+    "study": "all comparisons of the study",
+    "attribute": "the comparisons of one attribute",
+    "attribute_metric": "the comparisons of one attribute and metric",
+    "model_attribute": "the comparisons of one model and attribute",
 }
 # The units of the attributes that every study may have.
 UNITS = {"age": "years", "bmi": "kg/m²"}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from helpers.figures.panels import MANY_MODELS
-from helpers.figures.verdict_matrix import draw_verdicts
+from helpers.figures.verdict_matrix import describe_answerable, draw_verdicts
 from helpers.models.description import AUTOMATIC, BLOCKS, NO_RANKING, PROMPTED
 from helpers.report.blocks import Block, Bullets, Heading, Note, ReportFinding, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
@@ -107,19 +107,25 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
     names, alpha = outputs.models, fairness.alpha
     parts = {name: rows[rows["model"] == name] for name in names}
     blocks: list[Block] = [Heading("For whom does it work worse, and by how much?")]
-    if len(names) > MANY_MODELS:
-        blocks.append(Text(tell.describe_many_models(parts, alpha)))
-        named = {row["model"] for row in found}
-        names = [name for name in names if name in named]
-    told = {name: tell.describe_model(name, parts[name], alpha=alpha, levels=outputs.levels) for name in names}
-    blocks += [*_warn_of_ranking(outputs), *_arrange(told, outputs.blocks)] if told else []
+    said = (
+        tell.describe_all_models(outputs.of_all_models, alpha, levels=outputs.levels),
+        tell.describe_many_models(parts, alpha) if len(names) > MANY_MODELS else "",
+        tell.describe_ranking(outputs.ranking, outputs.main_metric),
+        describe_answerable(rows),
+    )
+    blocks += _warn_of_ranking(outputs)
+    if len(names) <= MANY_MODELS:
+        told = {name: tell.describe_model(name, parts[name], alpha=alpha, levels=outputs.levels) for name in names}
+        blocks += _arrange(told, outputs.blocks) if told else []
+    # Of many models these sentences and the picture are the answer, with a table per model in it.
+    blocks.append(Bullets(tuple(filter(None, said))))
     disparity = outputs.disparity if outputs.disparity is not None else pd.DataFrame()
     others = tell.describe_other_measures(disparity, outputs.main_metric, fairness.alpha)
     if others:
         blocks.append(Text(others))
     blocks.append(
         draw_verdicts(
-            rows,
+            pd.concat([outputs.of_all_models, rows]),
             outputs.main_metric,
             alpha=fairness.alpha,
             organs=outputs.organs,
@@ -133,7 +139,9 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
         blocks += [Heading("What could explain them?"), _tabulate_explanations(outputs, found[:_MOST_EXPLAINED])]
         if len(found) > _MOST_EXPLAINED:
             blocks.append(Text(f"{len(found) - _MOST_EXPLAINED} more are in the table of every comparison."))
-    certain = tell.describe_certainty(disparity, alpha=fairness.alpha, correction=fairness.correction)
+    certain = tell.describe_certainty(
+        disparity, alpha=fairness.alpha, correction=fairness.correction, family=fairness.family
+    )
     blocks.append(Text(certain, lead="How certain is that?"))
     power = tell.describe_power(rows, fairness.power)
     if power:
@@ -199,8 +207,8 @@ def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:
             ("Is it something else recorded?", f"{adjusted} {matched}".strip()),
         )
         told = f"worse for “{row['worst_group']}” than for “{row['best_group']}”"
-        if tell.differs_by_ranks_alone(row, alpha):
-            told = f"“{row['worst_group']}” and “{row['best_group']}” differ; which is worse on average is uncertain"
+        if tell.leaves_worst_open(row, alpha):
+            told = "some groups differ; which is worst on average is uncertain"
         headline = f"{row['model']}, {tell.name_comparison(row)}: {told}"
         blocks.append(ReportFinding(headline, read_verdict(row, alpha), tuple(pair for pair in answers if pair[1])))
     return blocks
@@ -215,7 +223,7 @@ def _tabulate_explanations(outputs: Outputs, found: list[tell.Row]) -> ReportTab
     metric, alpha = outputs.main_metric, outputs.parameters.fairness.alpha
     rows = []
     for row in found:
-        open_ = " (uncertain)" if tell.differs_by_ranks_alone(row, alpha) else ""
+        open_ = " (uncertain)" if tell.leaves_worst_open(row, alpha) else ""
         rows.append(
             {
                 "Model": row["model"],

@@ -17,7 +17,7 @@ from helpers.report.sections.questions import (
 )
 from helpers.report.sentences.study import tell_count
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.words import CORRECTIONS, count, list_words, start_sentence
+from helpers.vocabulary.words import CORRECTIONS, FAMILIES, count, list_words, start_sentence
 
 NOT_RECORDED = "not recorded"
 _PLACE = ("checklist", "For the reporting checklists", "Checklists")
@@ -73,9 +73,10 @@ def _answer_claim(outputs: Outputs) -> dict[str, str]:
             [f"{model.name} ({model.kind})" for model in parameters.models] or outputs.models,
         ),
         "23 Software": f"segfair {__version__}{packages if outputs.run.get('packages') else ''}",
-        "28 Metrics of performance": list_words(find_measure(name).long_name for name in fairness.metrics),
+        "28 Metrics of performance": list_words(find_measure(name).long_name for name in fairness.metrics)
+        + f"; primary: {find_measure(fairness.primary).long_name}",
         "29 Significance and uncertainty": f"95 % bootstrap intervals over people, {CORRECTIONS[fairness.correction]} "
-        "over all tests, margins and equivalence tests: see Methods",
+        f"together for {FAMILIES[fairness.family]}, margins and equivalence tests: see Methods",
         "30 Robustness or sensitivity": _tell_sensitivity(outputs),
         "35 Numbers included and excluded": _tell_flow(outputs),
         "36 Demographic characteristics": _refer(outputs.cohort is not None, _WHO),

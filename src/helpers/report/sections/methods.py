@@ -13,7 +13,7 @@ from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import count_groups, label_attribute, tell_tolerance
 from helpers.report.sentences.study import describe_prompt, describe_prompts
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.words import CORRECTIONS, format_value, list_words, name_for_people
+from helpers.vocabulary.words import CORRECTIONS, FAMILIES, format_value, list_words, name_for_people
 
 _PLACE = ("methods", "Methods and provenance", "Methods")
 _PACKAGES_TOLD = (
@@ -77,7 +77,7 @@ def read_date(outputs: Outputs) -> str:
 def _write_paragraph(outputs: Outputs) -> str:
     parameters, fairness = outputs.parameters, outputs.parameters.fairness
     margins = list_words(
-        f"{format_value(value, metric)} for {find_measure(metric).name}"
+        f"{format_value(value, metric) if isinstance(value, float) else value} for {find_measure(metric).name}"
         for metric, value in fairness.margin.items()
         if metric in fairness.metrics
     )
@@ -85,7 +85,7 @@ def _write_paragraph(outputs: Outputs) -> str:
     packages = _list_packages(outputs)
     told = list_words(f"{name} {packages[name]}" for name in _PACKAGES_TOLD if name in packages)
     correction = (
-        f"adjusted by {CORRECTIONS[fairness.correction]} over all tests of the study"
+        f"adjusted by {CORRECTIONS[fairness.correction]}, together for {FAMILIES[fairness.family]}"
         if fairness.correction != "none"
         else "not adjusted for their number"
     )
@@ -104,6 +104,8 @@ def _write_paragraph(outputs: Outputs) -> str:
         if outputs.has_masks
         else f"Ready-made scores were audited with {version}: per person, model and organ, {measures}."
     )
+    if len(fairness.metrics) > 1:
+        made += f" The primary measure is {find_measure(fairness.primary).name}."
     size = (
         " The part of a Dice gap due to organ size is the gap in the Dice each person would have under the cohort's "
         "mean boundary error."
@@ -114,8 +116,8 @@ def _write_paragraph(outputs: Outputs) -> str:
         f"{made} Several scans of one person were averaged first; the person "
         f"is the unit of all statistics. Groups by {groups} with at least {fairness.min_group} people were compared. "
         f"Gaps between group means carry 95 % {INTERVAL_METHOD} intervals over people "
-        f"({fairness.bootstrap} draws, seed {parameters.seed}); p-values (Mann-Whitney for two groups, Kruskal-Wallis "
-        f"for more) are {correction}, at {fairness.alpha:g}. "
+        f"({fairness.bootstrap} draws, seed {parameters.seed}); p-values (studentised permutation test of means, "
+        f"{fairness.permutations} permutations of people) are {correction}, at {fairness.alpha:g}. "
         f"Gaps up to {margins or 'no margin'} were considered unimportant, set beforehand; a disparity needs a "
         "significant test and an interval of a difference beyond that margin, equivalence two one-sided Welch tests of "
         f"every pair of groups.{size}{adjusted}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from helpers.report.sentences.gaps import Row, differs_by_ranks_alone, name_comparison
+from helpers.report.sentences.gaps import Row, leaves_worst_open, name_comparison
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import read_verdict
 from helpers.vocabulary.words import (
@@ -38,7 +38,7 @@ def describe_agreement(rows: pd.DataFrame, alpha: float, *, annotators: bool) ->
         )
     said = list_words(
         f"{_tell_gap(row, name_model=not annotators)} in “{row['worst_group']}” than in “{row['best_group']}”"
-        + (" on average, which may be the other way round" if differs_by_ranks_alone(row, alpha) else "")
+        + (" on average, which may be the other way round" if leaves_worst_open(row, alpha) else "")
         for row in shown
     )
     return f"{asked}: it is significantly lower by {said}."

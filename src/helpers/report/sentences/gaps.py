@@ -14,7 +14,9 @@ import pandas as pd
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import Verdict, find_p, find_reach, holds_zero, read_verdict
 from helpers.vocabulary.words import (
+    ALL_MODELS,
     CORRECTIONS,
+    FAMILIES,
     NUMBER_WORDS,
     POOLED,
     count,
@@ -26,6 +28,8 @@ from helpers.vocabulary.words import (
     name_for_people,
     name_organ,
     round_as_shown,
+    start_sentence,
+    write_number,
 )
 
 Row: TypeAlias = Mapping[str, Any]
@@ -43,8 +47,8 @@ def find_place(row: Row) -> Place:
     return str(row["model"]), str(row["organ"]), str(row["attribute"])
 
 
-def differs_by_ranks_alone(row: Row, alpha: float) -> bool:
-    """Tell whether groups are shown to differ, but not which of them has the worse mean."""
+def leaves_worst_open(row: Row, alpha: float) -> bool:
+    """Tell whether some groups are shown to differ, but not which of them has the worst mean."""
     return read_verdict(row, alpha) is Verdict.DIFFERENCE and holds_zero(row)
 
 
@@ -96,7 +100,7 @@ def describe_many_models(parts: Mapping[str, pd.DataFrame], alpha: float, *, mos
         return f"No difference was shown in {of} of {len(parts)} models."
     alike: dict[str, set[str]] = {}
     for row in found:
-        if not differs_by_ranks_alone(row, alpha):
+        if not leaves_worst_open(row, alpha):
             alike.setdefault(f"{name_comparison(row)}, worse for “{row['worst_group']}”", set()).add(str(row["model"]))
     several = [(where, len(models)) for where, models in alike.items() if len(models) > 1]
     common = sorted(several, key=lambda pair: -pair[1])
@@ -106,6 +110,36 @@ def describe_many_models(parts: Mapping[str, pd.DataFrame], alpha: float, *, mos
     said += f"; most often {told}." if told else ", none of them for two models in the same place."
     others = len(parts) - len(shown)
     return f"{said} For the other {others} none was shown, which is no proof that there is none." if others else said
+
+
+def describe_all_models(rows: pd.DataFrame, alpha: float, *, levels: Mapping[Place, Means] | None = None) -> str:
+    """Say for whom models in general work worse: rows of disparity.csv over all models, one metric.
+
+    Empty where there are none.
+    """
+    compared = [row for row in rows.to_dict("records") if read_verdict(row, alpha) is not Verdict.NOT_COMPARED]
+    if not compared:
+        return ""
+    said = describe_model(start_sentence(ALL_MODELS), rows, alpha=alpha, levels=levels, most=2)
+    return said.replace(":", ", each person's mean over them:", 1)
+
+
+def describe_ranking(ranking: pd.DataFrame | None, metric: str) -> str:
+    """Say groups by which attributes differ most often (rows of attribute_ranking.csv)."""
+    rows = [] if ranking is None or ranking.empty else ranking[ranking["metric"] == metric].to_dict("records")
+    if len(rows) < 2:
+        return ""
+    said = list_words(
+        f"by {name_for_people(str(row['attribute']))} in {row['disparities'] + row['differences']:.0f} of "
+        f"{row['comparisons']:.0f} comparisons"
+        + (
+            f" (largest gap {write_number(row['largest_gap_sd'], 1)} SD of people)"
+            if is_known(row["largest_gap_sd"])
+            else ""
+        )
+        for row in rows
+    )
+    return f"Groups differ, by attribute: {said}."
 
 
 def describe_amount(row: Row, *, alpha: float, levels: Mapping[str, float] | None = None) -> str:
@@ -138,8 +172,8 @@ def describe_verdict(row: Row, alpha: float) -> str:
         return ""
     if holds_zero(row):
         return (
-            "The groups differ by their ranks; the interval of the means includes zero, so which group has the "
-            "worse mean is uncertain."
+            "Some groups differ; the interval between these two includes zero, so which group has the worst mean "
+            "is uncertain."
         )
     if is_known(row.get("margin")):
         return f"The groups differ; whether by more than {margin}, the margin, is uncertain."
@@ -238,7 +272,7 @@ def describe_other_measures(rows: pd.DataFrame, main: str, alpha: float, *, most
     return f"Other measures show a disparity where {find_measure(main).name} does not: {'; '.join(said)}{more}."
 
 
-def describe_certainty(disparity: pd.DataFrame, *, alpha: float, correction: str) -> str:
+def describe_certainty(disparity: pd.DataFrame, *, alpha: float, correction: str, family: str = "study") -> str:
     """Say how many tests were made, how p was adjusted for their number, and what that left."""
     p = disparity["p"] if "p" in disparity else pd.Series(dtype=float)
     tested = int(p.notna().sum())
@@ -255,7 +289,8 @@ def describe_certainty(disparity: pd.DataFrame, *, alpha: float, correction: str
             f"{tested} would fall below {alpha:g} by chance; {shown} did."
         )
     return (
-        f"{said} After adjustment for their number by {CORRECTIONS[correction]}, {count(shown, 'difference')} "
+        f"{said} After adjustment for their number by {CORRECTIONS[correction]}, together for {FAMILIES[family]}, "
+        f"{count(shown, 'difference')} "
         f"{'remains' if shown == 1 else 'remain'} at {alpha:g}; each tested alone, {alone} would count."
     )
 
@@ -340,10 +375,10 @@ def _tell_briefly(row: Row, alpha: float, levels: Means) -> str:
         if find_measure(metric).unit != measure.unit and difference is not None and abs(difference) >= 0.05:
             way = "further off" if difference > 0 else "nearer"
             sizes.append(f"{what} {format_value(abs(difference), metric)} {way}")
-    if differs_by_ranks_alone(row, alpha):
+    if leaves_worst_open(row, alpha):
         return (
-            f"{organ}, “{worst}” and “{best}” differ by their ranks ({', '.join(sizes)} on average for “{worst}”, but "
-            "which of them has the worse mean is uncertain)"
+            f"{organ}, some groups differ ({', '.join(sizes)} for “{worst}” than for “{best}”, but which group has the "
+            "worst mean is uncertain)"
         )
     tail = _TAILS.get(read_verdict(row, alpha), "")
     return f"{organ}, worse for “{worst}” than for “{best}” ({', '.join(sizes)}{tail})"
