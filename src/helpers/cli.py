@@ -77,6 +77,8 @@ def check(params: Params, override: Override = None) -> None:
         check_output_folder(study)
     except SegfairError as error:
         problems.append(str(error))
+    for organ in found.organs:
+        typer.echo(f"  {organ}")
     for problem in problems:
         typer.echo(f"- {problem}")
     for remark in found.remarks:
