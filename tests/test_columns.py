@@ -61,27 +61,27 @@ def test_columns_are_found_by_their_values_where_names_tell_nothing():
 )
 def test_sexes_are_mapped(recorded, values):
     found = read_sex(text(*recorded))
-    assert (found.values, found.groups, found.unsure) == (values, ["female", "male"], "")
+    assert (found.meanings, found.groups, found.unsure) == (values, ["female", "male"], "")
 
 
 def test_a_code_s_meaning_is_not_asserted():
     found = read_sex(text("1", "2", "1"))
-    assert found.values == {} and found.groups == ["1", "2"]
+    assert found.meanings == {} and found.groups == ["1", "2"]
     assert found.unsure == "which sex is meant (by ISO 5218: 1 male, 2 female)"
     assert read_sex(text("0", "1", "0")).unsure == "which sex is meant (by ISO 5218: 1 male)"
     dutch = read_sex(text("M", "V"))
-    assert dutch.values == {} and "Dutch" in dutch.unsure
+    assert dutch.meanings == {} and "Dutch" in dutch.unsure
     assert read_sex(text("F", "M", "X")).unsure == "what 'X' means"
 
 
 def test_ages_with_units_are_read_in_years():
     found = read_ages(text("063Y", "018M", "54 years", "61 J.", "70", "elderly"))
-    assert found.values == {"018M": "1.5", "063Y": "63", "54 years": "54", "61 J.": "61"}
+    assert found.meanings == {"018M": "1.5", "063Y": "63", "54 years": "54", "61 J.": "61"}
 
 
 def test_modalities_are_mapped():
     found = read_modality(text("MRI", "CT", "PET"))
-    assert (found.values, found.groups) == ({"MRI": "MR"}, ["CT", "MR"])
+    assert (found.meanings, found.groups) == ({"MRI": "MR"}, ["CT", "MR"])
     assert found.unsure == "whether 'PET' is CT or MR"
 
 

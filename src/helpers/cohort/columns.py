@@ -30,7 +30,7 @@ _A_YEAR = {"Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}
 class Recorded:
     """What a column holds, in the study's words."""
 
-    values: dict[str, str] = field(default_factory=dict)  # recorded → ours, where they differ
+    meanings: dict[str, str] = field(default_factory=dict)  # recorded → ours, where they differ
     groups: list[str] = field(default_factory=list)  # in ours
     unsure: str = ""  # what nobody can tell from the table alone
 
@@ -109,8 +109,8 @@ def _read_years(text: str) -> float | None:
 def propose_bins(numbers: pd.Series) -> list[float]:
     """Propose edges of groups of about equally many people, as round as people would choose them.
 
-    Three groups of 30 or more people, else two. Of the steps 1, 2, 5, 10, 20, … the largest is
-    taken on which every group keeps three quarters of its equal share.
+    Three groups of 30 or more people, else two. Of the steps 1, 5, 10, 50, … the largest is taken
+    on which every group keeps three quarters of its equal share.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def propose_bins(numbers: pd.Series) -> list[float]:
     groups = 3 if len(values) >= _MANY_PEOPLE else 2
     cuts = np.quantile(values, np.arange(1, groups) / groups)
     span = float(values[-1] - values[0]) or 1.0
-    steps = [digit * 10.0**power for power in range(int(np.floor(np.log10(span))), -4, -1) for digit in (5, 2, 1)]
+    steps = [digit * 10.0**power for power in range(int(np.floor(np.log10(span))), -4, -1) for digit in (5, 1)]
     for step in steps:
         rounded = np.round(cuts / step) * step
         outer = np.floor(values[0] / step) * step, np.ceil(values[-1] / step) * step

@@ -106,9 +106,9 @@ def propose_audit(scores: str, people: Path, attributes: Sequence[str]) -> dict[
             columns[name] = column
         if name == "sex":
             sexes = read_sex(table[column])
-            values[name], groups[name] = sexes.values, {"categories": sexes.groups} if sexes.unsure else None
+            values[name], groups[name] = sexes.meanings, {"categories": sexes.groups} if sexes.unsure else None
         elif name == "age":
-            values[name], groups[name] = read_ages(table[column]).values, None
+            values[name], groups[name] = read_ages(table[column]).meanings, None
         else:
             groups[name] = propose_groups(table[column], people.name)
     cohort |= {"columns": columns, "values": {name: told for name, told in values.items() if told}}

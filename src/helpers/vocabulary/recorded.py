@@ -13,16 +13,16 @@ import unicodedata
 COLUMNS: dict[str, tuple[str, ...]] = {
     "subject": ("subject", "subjectid", "participantid", "participant", "patient", "patientid", "patientnr",
                 "patientennummer", "patientenid", "pat", "patid", "person", "personid", "proband", "sujet", "idpatient",
-                "paciente", "idpaciente", "sujeto", "患者", "患者id", "患者编号", "病人", "病人id", "受试者", "受试者编号",
-                "编号"),
+                "paciente", "idpaciente", "sujeto", "患者", "患者id", "患者编号", "病人", "病人id", "受试者",
+                "受试者编号", "编号"),
     "scan": ("scan", "scanid", "series", "seriesid", "case", "caseid", "study", "studyid", "exam", "examid", "fall",
-             "fallnummer", "untersuchung", "serie", "examen", "cas", "caso", "estudio", "image", "imageid", "filename",
+             "fallnummer", "untersuchung", "serie", "examen", "cas", "caso", "estudio", "imageid", "filename",
              "file", "datei", "fichier", "archivo", "检查号", "病例", "病例号", "序列", "id", "name"),
     "sex": ("sex", "gender", "patientsex", "patientgender", "sexatbirth", "geschlecht", "sexe", "genre", "sexo",
             "genero", "性别", "病人性别", "患者性别"),
     "age": ("age", "ageyears", "ageinyears", "ageyrs", "patientage", "ageatscan", "ageatimaging", "ageatnephrectomy",
-            "agey", "alter", "lebensalter", "alterjahre", "alterinjahren", "agedupatient", "ageannees", "ageans", "edad",
-            "edadanos", "年龄", "年龄岁", "患者年龄", "病人年龄"),
+            "agey", "alter", "lebensalter", "alterjahre", "alterinjahren", "agedupatient", "ageannees", "ageans",
+            "edad", "edadanos", "年龄", "年龄岁", "患者年龄", "病人年龄"),
     "bmi": ("bmi", "bodymassindex", "bmikgm2", "imc", "koerpermasseindex", "korpermasseindex", "体重指数", "体质指数",
             "身体质量指数"),
     "weight": ("weight", "weightkg", "bodyweight", "patientweight", "gewicht", "korpergewicht", "koerpergewicht",
@@ -35,8 +35,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "site": ("site", "center", "centre", "hospital", "institute", "institution", "clinic", "zentrum", "klinik",
              "krankenhaus", "standort", "hopital", "etablissement", "centro", "clinica", "中心", "医院", "机构"),
     "scanner": ("scanner", "scannermodel", "manufacturer", "vendor", "device", "machine", "manufacturermodelname",
-                "hersteller", "gerat", "geraet", "fabricant", "constructeur", "appareil", "fabricante", "equipo", "escaner",
-                "扫描仪", "设备", "厂商", "机型"),
+                "hersteller", "gerat", "geraet", "fabricant", "constructeur", "appareil", "fabricante", "equipo",
+                "escaner", "扫描仪", "设备", "厂商", "机型"),
     "ethnicity": ("ethnicity", "race", "ethnicgroup", "ethnic", "ethnie", "ethnizitat", "ethnizitaet", "etnia", "raza",
                   "民族", "种族"),
     "image": ("image", "imagepath", "imagefile", "img", "bild", "scanpath", "volume", "ct", "mr", "mri", "imagen",
@@ -64,16 +64,18 @@ MODALITIES: dict[str, str] = {
 }  # fmt: skip
 
 # Words in the names of files and folders that tell what masks are.
-REFERENCE_WORDS = frozenset(
-    "mask masks label labels labelstr labelsts labelsva seg segs segmentation segmentations gt groundtruth ground truth "
-    "reference references ref expert experts manual annotation annotations annotated maske masken masque masques "
-    "mascara mascaras referenz referenzen 标注 掩膜 分割 金标准".split()
-)
-PREDICTION_WORDS = frozenset(
-    "pred preds predicted prediction predictions output outputs result results inference model models auto automatic "
-    "nnunet nnunetv2 unet totalsegmentator totalseg medsam sam sat vista monai swin ours baseline ai net network "
-    "vorhersage vorhersagen prediccion predicciones 预测".split()
-)
+REFERENCE_WORDS = frozenset((
+    "mask", "masks", "label", "labels", "labelstr", "labelsts", "labelsva", "seg", "segs", "segmentation",
+    "segmentations", "gt", "groundtruth", "truth", "reference", "references", "ref", "expert", "experts", "manual",
+    "annotation", "annotations", "annotated", "maske", "masken", "masque", "masques", "mascara", "mascaras", "referenz",
+    "referenzen", "标注", "掩膜", "分割", "金标准",
+))  # fmt: skip
+PREDICTION_WORDS = frozenset((
+    "pred", "preds", "predicted", "prediction", "predictions", "output", "outputs", "result", "results", "inference",
+    "model", "models", "auto", "automatic", "nnunet", "nnunetv2", "unet", "totalsegmentator", "totalseg", "medsam",
+    "sam", "sat", "vista", "monai", "swin", "ours", "baseline", "ai", "net", "network", "vorhersage", "vorhersagen",
+    "prediccion", "predicciones", "预测",
+))  # fmt: skip
 
 
 def spell_word(text: str) -> str:
