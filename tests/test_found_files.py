@@ -69,5 +69,7 @@ def test_files_are_listed_once_and_dicom_by_its_folder(tmp_path, monkeypatch):
     (tmp_path / "a" / "again").symlink_to(tmp_path, target_is_directory=True)
     assert list_files(tmp_path) == ["a", "b", "c.nii.gz"]
     monkeypatch.setattr(found_files, "_MOST_FILES", 3)
-    with pytest.raises(SegfairError, match="more than 3 files lie below it: name the folders of your scans by --images"):
+    with pytest.raises(
+        SegfairError, match="more than 3 files lie below it: name the folders of your scans by --images"
+    ):
         list_files(tmp_path)

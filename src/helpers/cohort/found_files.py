@@ -24,7 +24,7 @@ _TOKEN = re.compile(r"[^\W\d_]+|\d+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")
 _DICOM_MAGIC = (b"DICM", 128)
 _OUTPUT = "cohort.parquet"
-_REGULAR = 0.5  # of a group's ids that each of its exact names must have
+_REGULAR = 0.5  # more than this part of a group's ids must have each of its exact names
 
 
 @dataclass
@@ -185,7 +185,7 @@ def _split(name: str, several: Sequence[_Match]) -> Iterator[FileGroup]:
     for one in several:
         by_name[one.exact].append(one)
     least = _REGULAR * len({one.key for one in several})
-    regular = all(len({one.key for one in part}) >= least for part in by_name.values())
+    regular = all(len({one.key for one in part}) > least for part in by_name.values())
     for exact, part in by_name.items() if regular else [(name, list(several))]:
         group = FileGroup(exact)
         for one in part:

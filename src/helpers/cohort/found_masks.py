@@ -73,9 +73,10 @@ def classify(path: Path) -> str:
     A label map holds whole numbers from 0 on, and most of its voxels lie beside their like.
     """
     try:
-        array = sitk.GetArrayViewFromImage(read_volume(path))
+        image = read_volume(path)
     except VolumeError:
         return ""
+    array = sitk.GetArrayViewFromImage(image)
     if array.dtype.kind == "f" and not (np.isfinite(array).all() and np.array_equal(array, np.round(array))):
         return "image"
     if array.min() < 0 or array.max() > np.iinfo(np.uint16).max:

@@ -171,7 +171,9 @@ def _find_path_columns(people: pd.DataFrame, base: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for column in people:
         texts = [str(text).replace("\\", "/") for text in people[column].dropna().head(20)]
-        there = [text for text in texts if _is_file_or_folder(base / Path(text).expanduser())]
+        # A bare word is an id, though a folder may be called so.
+        places = [text for text in texts if "/" in text or text.lower().endswith(SUFFIXES)]
+        there = [text for text in places if is_there(base / Path(text).expanduser())]
         if not texts or 2 * len(there) < len(texts):
             continue
         path = base / there[0]
@@ -180,10 +182,6 @@ def _find_path_columns(people: pd.DataFrame, base: Path) -> dict[str, str]:
         words = set(re.split(r"[\W_]+", column.casefold()))
         found[column if kind in found or (kind == "reference" and words & PREDICTION_WORDS) else kind] = column
     return found
-
-
-def _is_file_or_folder(path: Path) -> bool:
-    return is_there(path) and (path.is_dir() or path.name.lower().endswith(SUFFIXES))
 
 
 def _list_volumes(folder: Path) -> list[Path]:

@@ -141,7 +141,8 @@ def write_study_file(
     subject = "subject" if listed else columns.get("subject", found.key)
     rows = people if listed else people[people[found.key].isin(found.reference.paths)]
     attributes = _write_groups(draft, rows, columns, subject)
-    models = _write_models(draft, found, organs, _name_scans(rows, found, subject, is_listed=listed))
+    names = _name_scans(rows, found, subject, is_listed=listed)
+    models = _write_models(draft, found, organs, names, absolute=listed)
     draft.add(0, "fairness:")
     draft.add(2, "min_group: 10   # smaller groups are neither compared nor shown")
     summary = [
@@ -180,7 +181,7 @@ def _place(source: Path, path: Path) -> str:
 
 
 def _needs_list(columns: Mapping[str, str], found: FoundScans) -> bool:
-    """Tell whether the table alone cannot say where files are, or lacks a BMI that it could have."""
+    """Tell whether the table cannot say where files are, or lacks a BMI that it could have."""
     groups = {"reference": found.reference, "image": found.image}
     irregular = (one for name, one in groups.items() if one is not None and name not in found.columns)
     return any(one.pattern is None for one in irregular) or (
@@ -189,7 +190,7 @@ def _needs_list(columns: Mapping[str, str], found: FoundScans) -> bool:
 
 
 def _add_bmi(people: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
-    """Replace weight and height, which no study reads, by the BMI where that is lacking."""
+    """Replace weight and height, which no study reads, by the BMI if that is lacking."""
     if not {"weight", "height"} <= columns.keys():
         return people
     weight_kg, height = (read_numbers(people[columns[name]]) for name in ("weight", "height"))
@@ -359,7 +360,12 @@ def _write_bins(draft: _Draft, name: str, recorded: pd.Series, unit: str) -> Non
 
 
 def _write_models(
-    draft: _Draft, found: FoundScans, organs: Mapping[str, Organ], names: Sequence[tuple[str, str, str]]
+    draft: _Draft,
+    found: FoundScans,
+    organs: Mapping[str, Organ],
+    names: Sequence[tuple[str, str, str]],
+    *,
+    absolute: bool,
 ) -> list[str]:
     """Write the section models; `names` are (key, scan, subject) of every scan."""
     draft.add(0, "models:")
@@ -373,7 +379,7 @@ def _write_models(
             left_out.append(f"{group.name}: {why}")
             continue
         name = _make_name(_name_model(group), written)
-        written[name] = pattern
+        written[name] = pattern = str(found.resolve(pattern)) if absolute else pattern
         entry = {"name": name, "kind": "precomputed", "path": pattern}
         same = all(places.get(one) in (None, organ) for one, organ in organs.items()) and len(places) == len(organs)
         if not same:
