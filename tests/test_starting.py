@@ -18,6 +18,7 @@ from helpers.models import check_model, list_templates
 from helpers.parameters import Organ
 from helpers.study import load_study
 
+from . import test_dicom
 from .test_cli import segfair
 from .test_dicom import write_series
 
@@ -197,7 +198,7 @@ def test_numbers_behind_zeros_get_a_table_of_scans(folder):
     written = read(started.path)
     assert started.table is not None and written["cohort"]["path"] == "params/hospital_scans.csv"
     assert list(written["cohort"]["organs"]) == ["liver", "spleen", "kidney_right", "kidney_left"]
-    assert "so called in dataset.json" in comment_of(started.path, "kidney_left")
+    assert "called 'kidney (L)' in dataset.json" in comment_of(started.path, "kidney_left")
     scans = pd.read_csv(started.table, dtype=str)
     assert scans["scan"].tolist() == [f"case_{place:03d}" for place in range(1, 5)]
     assert scans["bmi"].tolist() == ["24.2", "24.7", "29.4", "23.4"] and "poids" not in scans
@@ -221,7 +222,8 @@ def test_several_scans_of_a_person_are_all_taken(folder):
     assert cohort.check_cohort(load_study(started.path, {"compute.workers": 0})).problems == []
 
 
-def test_folders_of_organs_and_dicom_beside_the_table(folder):
+def test_folders_of_organs_and_dicom_beside_the_table(folder, monkeypatch):
+    monkeypatch.setattr(test_dicom, "SPACING", SPACING)
     keys = ["A1", "A2"]
     for key in keys:
         for organ, number in NUMBERS.items():
@@ -230,7 +232,9 @@ def test_folders_of_organs_and_dicom_beside_the_table(folder):
         image = sitk.GetImageFromArray(scan(folder.rng))
         image.SetSpacing(SPACING)
         image.SetOrigin((-180.0, -110.0, 0.0))
-        write_series(image, folder.folder / key / "dicom")
+        write_series(image, folder.folder / key / "dicom", names=[f"IM{place:04d}.dcm" for place in range(SHAPE[0])])
+    for slice_ in (folder.folder / "A2" / "dicom").iterdir():
+        slice_.rename(slice_.with_suffix(""))
     started = folder.start(folder.save(patient=keys, sex=["女", "男"]))
     written = read(started.path)
     assert written["cohort"]["organs"] == {name: {"files": [name]} for name in sorted(NUMBERS)}

@@ -173,8 +173,8 @@ def _match(path: str, index: dict[str, list[str]], longest: int) -> Iterator[_Ma
                 spans[key, text].append((start.start(), end.end()))
     for (key, _), places in spans.items():
         marked = path
-        for begin, end in reversed(places):
-            marked = f"{marked[:begin]}\0{marked[end:]}"
+        for left, right in reversed(places):
+            marked = f"{marked[:left]}\0{marked[right:]}"
         loose = _NUMBER.sub(_VARIES, marked)
         yield _Match(key, path, marked.replace("\0", MARK), loose.replace("\0", MARK))
 

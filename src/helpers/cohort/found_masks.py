@@ -33,7 +33,7 @@ from helpers.volumes import (
     find_grey_faults,
     find_middle_x_mm,
     get_grid,
-    list_x_mm,
+    index_to_x_mm,
     make_image,
     measure_regions,
     read_label_map,
@@ -161,13 +161,20 @@ def _read_whole(path: Path) -> sitk.Image:
 def _measure_parts(image: sitk.Image, middle_mm: float) -> dict[_Part, Region]:
     """Measure labels; one that lies on both sides of the body, and not between, in two parts."""
     grid, array = get_grid(image), sitk.GetArrayFromImage(image)
+    along = 2 - int(np.argmax(np.abs(grid.direction[:3])))  # the array's axis that runs closest to left and right
+    across = tuple(axis for axis in range(3) if axis != along)
     two = set()
     for label, box in find_boxes(array.view(np.uint32)).items():
-        inside, x_mm = array[box] == label, list_x_mm(grid, box) - middle_mm
-        total = np.count_nonzero(inside)
-        left, right = (np.count_nonzero(inside & (sign * x_mm > _BETWEEN_MM)) for sign in (1, -1))
-        if min(left, right) >= _LEAST_PART * total and left + right >= (1 - _MOST_BETWEEN) * total:
-            array[box][inside & (x_mm > 0)] = _LEFT + label
+        inside = array[box] == label
+        voxels = inside.sum(axis=across)
+        middle = [(side.start + side.stop - 1) / 2 for side in box]
+        points = np.tile(middle, (len(voxels), 1))
+        points[:, along] = np.arange(box[along].start, box[along].stop)
+        x_mm = index_to_x_mm(grid, points[:, ::-1]) - middle_mm
+        left, right = (voxels[sign * x_mm > _BETWEEN_MM].sum() for sign in (1, -1))
+        if min(left, right) >= _LEAST_PART * voxels.sum() and left + right >= (1 - _MOST_BETWEEN) * voxels.sum():
+            is_left = np.expand_dims(x_mm > 0, across)
+            array[box][inside & is_left] = _LEFT + label
             two.add(label)
     regions = measure_regions(make_image(array, grid))
     return {

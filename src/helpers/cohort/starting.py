@@ -44,6 +44,7 @@ from helpers.cohort.numbers import find_unreadable, read_numbers
 from helpers.cohort.table_files import read_table_file
 from helpers.errors import SegfairError
 from helpers.parameters import RESERVED_ORGAN, Organ, Parameters
+from helpers.parameters.sections import NAME_PATTERN
 from helpers.storage import make_absolute
 from helpers.vocabulary.anatomy import find_organ
 from helpers.vocabulary.words import count, list_words
@@ -52,7 +53,7 @@ from helpers.vocabulary.words import count, list_words
 _GENERIC = {"participants", "people", "patients", "metadata", "meta", "table", "data", "cohort", "list", "dataset"}
 _MOST_ORGANS = 15  # without names; with names those that segfair has a record of
 _FEWEST_IN_BAND = 10  # people in each of two of the WHO's bands of BMI, for these to be proposed
-_MATCHED = 5  # masks by which a model's labels are matched with organs
+_MATCHED = 3  # masks by which a model's labels are matched with organs, images that tell a modality
 _CM = 3.0  # a height above this is in cm
 
 
@@ -124,40 +125,42 @@ def write_study_file(
     people = read_table_file(table)
     columns = find_columns(people)
     found = find_scans(table, people, columns, images=images, masks=masks)
-    own = people
-    if _needs_list(columns, found):
+    listed = _needs_list(columns, found)
+    if listed:
         people = _add_bmi(list_scans(people, columns, found), columns)
-        columns = {name: name if name in ("subject", "scan", "bmi") else one for name, one in columns.items()}
-        columns |= {name: name for name in ("scan", "bmi") if name in people}
-    listed = people is not own
+        own = {name: name for name in ("subject", "scan", "bmi") if name in people}
+        columns = {name: column for name, column in columns.items() if column in people} | own
     draft = _Draft()
     _write_head(draft, table, scans if listed else None)
-    draft.put(0, "name", re.sub(r"[^A-Za-z0-9_-]+", "_", path.stem).strip("_-")[:64] or "study")
+    draft.put(0, "name", path.stem if re.fullmatch(NAME_PATTERN, path.stem) else "study")
     draft.add(0, "cohort:")
     draft.put(2, "source", "table")
     draft.put(2, "path", _place(scans if listed else table, path))
-    told, modality = _write_columns(draft, people, columns, found, is_listed=listed)
-    organs = _write_organs(draft, found, modality)
-    subject = "subject" if listed else columns.get("subject", found.key)
-    rows = people if listed else people[people[found.key].isin(found.reference.paths)]
-    attributes = _write_groups(draft, rows, columns, subject)
-    names = _name_scans(rows, found, subject, is_listed=listed)
-    models = _write_models(draft, found, organs, names, absolute=listed)
-    draft.add(0, "fairness:")
-    draft.add(2, "min_group: 10   # smaller groups are neither compared nor shown")
-    summary = [
-        told,
-        *(
-            f"{key}: {', '.join(names)}"
-            for key, names in (("organs", organs), ("attributes", attributes), ("models", models))
-        ),
-    ]
+    summary = _write_study(draft, people, columns, found, is_listed=listed)
     text = "\n".join(draft.lines) + "\n"
     Parameters.model_validate(yaml.safe_load(text))
     if listed:
         storage.write_table(people, scans)
     storage.write_text(text, path)
     return StartedStudy(path, scans if listed else None, summary, draft.to_check)
+
+
+def _write_study(
+    draft: _Draft, people: pd.DataFrame, columns: Mapping[str, str], found: FoundScans, *, is_listed: bool
+) -> list[str]:
+    """Write all that was guessed; return it in short lines."""
+    told, modality = _write_columns(draft, people, columns, found, is_listed=is_listed)
+    organs = _write_organs(draft, found, modality)
+    subject = "subject" if is_listed else columns.get("subject", found.key)
+    rows = people if is_listed else people[people[found.key].isin(found.reference.paths)]
+    attributes = _write_groups(draft, rows, columns, subject)
+    models = _write_models(
+        draft, found, organs, _name_scans(rows, found, subject, is_listed=is_listed), absolute=is_listed
+    )
+    draft.add(0, "fairness:")
+    draft.add(2, "min_group: 10   # smaller groups are neither compared nor shown")
+    named = {"organs": list(organs), "attributes": attributes, "models": models}
+    return [told, *(f"{key}: {', '.join(names)}" for key, names in named.items())]
 
 
 def _choose_path(table: Path, folder: Path) -> Path:
@@ -304,7 +307,7 @@ def _write_organs(draft: _Draft, found: FoundScans, modality: str) -> dict[str, 
 
 def _make_name(text: str, taken: Mapping[str, object]) -> str:
     """Return a name that the parameter file may have and that is not taken yet."""
-    name = text if text[:1].isalnum() and text[:1].isascii() and text != RESERVED_ORGAN else f"organ_{text}".strip("_")
+    name = text if re.fullmatch(NAME_PATTERN, text) and text != RESERVED_ORGAN else f"organ_{text[:40]}".strip("_")
     return next(one for one in (name, *(f"{name}_{place}" for place in range(2, 10_000))) if one not in taken)
 
 
@@ -380,7 +383,7 @@ def _write_models(
             continue
         name = _make_name(_name_model(group), written)
         written[name] = pattern = str(found.resolve(pattern)) if absolute else pattern
-        entry = {"name": name, "kind": "precomputed", "path": pattern}
+        entry: dict[str, Any] = {"name": name, "kind": "precomputed", "path": pattern}
         same = all(places.get(one) in (None, organ) for one, organ in organs.items()) and len(places) == len(organs)
         if not same:
             entry["organs"] = {one: place.model_dump(exclude_defaults=True) for one, place in places.items()}
