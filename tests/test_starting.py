@@ -312,3 +312,20 @@ def test_a_model_s_labels_are_matched_by_overlap(tmp_path):
     organs = {name: Organ(labels=[number]) for name, number in NUMBERS.items()}
     matched = match_labels([(tmp_path / "ours.nii.gz", tmp_path / "theirs.nii.gz")], organs, NUMBERS)
     assert matched == {"liver": 9, "spleen": 8}
+
+
+def test_training_and_test_folders_ct_and_mr_are_one_study(folder):
+    for part, keys in (("Tr", ("a1", "a2")), ("Ts", ("b1",))):
+        for key in keys:
+            write(draw(NUMBERS), folder.folder / f"labels{part}" / f"{key}.nii.gz")
+            greys = scan(folder.rng) if key != "a2" else scan(folder.rng) + 1000
+            write(greys, folder.folder / key / ("mri.nii.gz" if key == "a2" else "ct.nii.gz"))
+    started = folder.start(folder.save(ID=["a1", "a2", "b1"], sex=["F", "M", "F"]))
+    scans = pd.read_csv(started.table)
+    assert scans["modality"].tolist() == ["CT", "MR", "CT"]
+    assert [path[-18:] for path in scans["reference"]] == [
+        "labelsTr/a1.nii.gz",
+        "labelsTr/a2.nii.gz",
+        "labelsTs/b1.nii.gz",
+    ]
+    assert cohort.check_cohort(load_study(started.path, {"compute.workers": 0})).problems == []

@@ -32,6 +32,7 @@ class FoundScans:
     key: str  # that column
     reference: FileGroup
     image: FileGroup | None = None
+    pictures: list[FileGroup] = field(default_factory=list)  # the groups that `image` was made of
     models: list[FileGroup] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)  # names of groups of masks that are none of these
     columns: dict[str, str] = field(default_factory=dict)  # ours → the table's own column of paths
@@ -93,13 +94,33 @@ def find_scans(
             "`reference`"
         )
     reference = max(given, key=lambda group: (_weigh_reference(group), len(group.paths)))
+    alike = [group for group in given if _weigh_reference(group) == _weigh_reference(reference)]
+    parts = _complete(reference, [group for group in alike if group.organs == reference.organs])
+    reference = _unite(parts)
     least = _LEAST_SHARE * len(reference.paths)
-    shared = [group for group in drawn if group is not reference and _share(group, reference) >= least]
-    seen = [group for group in pictures if _share(group, reference) >= least]
-    seen = [group for group in seen if _lies_in(group, folders.get("images"), base)]
-    image = max(seen, key=lambda group: _share(group, reference), default=None)
-    unused = [group.name for group in drawn if group is not reference and group not in shared]
-    return FoundScans(base, key, reference, image, shared, unused)
+    drawn = [group for group in drawn if group not in parts]
+    models = [group for group in drawn if _share(group, reference) >= least]
+    seen = [group for group in pictures if _lies_in(group, folders.get("images"), base) and _share(group, reference)]
+    seen = sorted(seen, key=lambda group: -_share(group, reference))
+    shown = _complete(seen[0], seen) if seen else []
+    unused = [group.name for group in drawn if group not in models]
+    return FoundScans(base, key, reference, _unite(shown) if shown else None, shown, models, unused)
+
+
+def _complete(first: FileGroup, others: Sequence[FileGroup]) -> list[FileGroup]:
+    """Return a group and those of other people: training and test data, or CT and MR."""
+    parts, known = [first], set(first.paths)
+    for group in others:
+        if not known & group.paths.keys():
+            parts.append(group)
+            known |= group.paths.keys()
+    return parts
+
+
+def _unite(parts: Sequence[FileGroup]) -> FileGroup:
+    """Return groups of different people as one."""
+    paths = {key: paths for part in parts for key, paths in part.paths.items()}
+    return FileGroup(", ".join(part.name for part in parts), paths, parts[0].organs)
 
 
 def _list_below(folder: Path, base: Path) -> list[str]:
@@ -215,7 +236,8 @@ def _take_columns(
     first = next(iter(reference.paths.values()))[0]
     if (base / first).is_dir():
         reference.organs = [re.split(r"\.(?=nii|mh|nrrd|nhdr|hdr)", one.name)[0] for one in _list_volumes(base / first)]
-    return FoundScans(base, key, reference, groups.get("image"), models, columns=dict(written))
+    image = groups.get("image")
+    return FoundScans(base, key, reference, image, [image] if image else [], models, columns=dict(written))
 
 
 def list_scans(people: pd.DataFrame, columns: Mapping[str, str], found: FoundScans) -> pd.DataFrame:

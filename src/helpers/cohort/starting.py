@@ -127,8 +127,8 @@ def write_study_file(
     found = find_scans(table, people, columns, images=images, masks=masks)
     listed = _needs_list(columns, found)
     if listed:
-        people = _add_bmi(list_scans(people, columns, found), columns)
-        own = {name: name for name in ("subject", "scan", "bmi") if name in people}
+        people = _add_modality(_add_bmi(list_scans(people, columns, found), columns), columns, found)
+        own = {name: name for name in ("subject", "scan", "bmi", "modality") if name in people}
         columns = {name: column for name, column in columns.items() if column in people} | own
     draft = _Draft()
     _write_head(draft, table, scans if listed else None)
@@ -202,6 +202,17 @@ def _add_bmi(people: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
         people.insert(2, "bmi", (weight_kg / height_m**2).round(1))
         people["bmi"] = people["bmi"].astype("str").where(people["bmi"].notna())
     return people.drop(columns=[columns["weight"], columns["height"]])
+
+
+def _add_modality(people: pd.DataFrame, columns: Mapping[str, str], found: FoundScans) -> pd.DataFrame:
+    """Add a column of modalities where images of different names are of different ones."""
+    if "modality" in columns or len(found.pictures) < 2:
+        return people
+    told: dict[str, str] = {}
+    for group in found.pictures:
+        paths = [found.resolve(path) for several in group.paths.values() for path in several]
+        told |= dict.fromkeys(map(str, paths), tell_modality(paths[:_MATCHED])[0])
+    return people.assign(modality=people["image"].map(told))
 
 
 def _write_head(draft: _Draft, table: Path, scans: Path | None) -> None:
