@@ -246,7 +246,7 @@ def list_scans(people: pd.DataFrame, columns: Mapping[str, str], found: FoundSca
     Returns
     -------
     DataFrame
-        ``subject``, ``scan`` (what the reference is called), the columns of `people` that a study
+        ``subject``, ``scan`` (the id, or what the reference is called), the columns of `people` that a study
         reads, under their own names, ``reference`` and ``image``.
     """
     person = columns.get("subject", found.key)
@@ -256,10 +256,11 @@ def list_scans(people: pd.DataFrame, columns: Mapping[str, str], found: FoundSca
         for path in paths:
             images = found.image.paths.get(key, []) if found.image is not None else []
             rows.append((key, path, _find_own(path, images)))
-    stems = [_cut_suffix(path.rpartition("/")[2]) for _, path, _ in rows]
+    keys = [key for key, _, _ in rows]
+    named = all(re.search(rf"(?<![^\W_]){re.escape(key)}(?![^\W_])", path) for key, path, _ in rows)
+    stems = keys if named else [_cut_suffix(path.rpartition("/")[2]) for _, path, _ in rows]
     if len(set(stems)) < len(stems):
         stems = [_cut_suffix(path).replace("/", "_") for _, path, _ in rows]
-    keys = [key for key, _, _ in rows]
     theirs = [columns[name] for name in OURS[2:] if name in columns]
     table = first.loc[keys, list(dict.fromkeys([person, *theirs]))].reset_index(drop=True)
     table = table.rename(columns={person: "subject"})

@@ -309,7 +309,7 @@ def _write_organs(draft: _Draft, found: FoundScans, modality: str) -> dict[str, 
             4,
             name,
             organs[name].model_dump(exclude_defaults=True),
-            f"{told}; so called in {source}" if source else told,
+            f"{told}; called {by_key[label.key]!r} in {source}" if source else told,
         )
     if not files and (len(organs) < len(labels) or len(found.reference.paths) > opened):
         draft.put(2, "ignore_labels", "all", f"{opened} masks were opened; others may hold more labels")
