@@ -818,3 +818,34 @@ def test_a_workbooks_coloured_rows_are_nobody_and_its_first_sheet_is_named(proje
     book.save(tmp_path / "twice.xlsx")
     with pytest.raises(SegfairError, match="two columns named 'age'"):
         project.build(name="twice.xlsx")
+
+
+def test_what_the_table_lacks_is_filled_in(project):
+    project.add("c")
+    for row in project.rows:
+        row.update(subject=f"person {row['scan']}", image=None)
+        del row["reference"]
+    project.rows[0].update(modality=None, image="images/b.nii.gz")
+    fill = {
+        "reference": "masks/{scan}.nii.gz",
+        "image": "images/{scan}.nii.gz",
+        "modality": "CT",
+        "site": "of {subject}",
+    }
+    built = project.build(**{"cohort.fill": fill, "cohort.confounders": ["site"]})
+    table = built.table
+    assert table["included"].all() and table["site"].tolist() == ["of person a", "of person b", "of person c"]
+    assert [path.rpartition("/")[2] for path in table["image"]] == ["b.nii.gz", "b.nii.gz", "c.nii.gz"]
+    assert [path.rpartition("/")[2] for path in table["reference"]] == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    with pytest.raises(SegfairError, match=r"cohort\.fill names colour, which is neither a column of ours"):
+        project.build(**{"cohort.fill": fill | {"colour": "red"}, "cohort.confounders": ["site"]})
+    with pytest.raises(SegfairError, match="scan cannot be filled in: it is what the others are filled in from"):
+        project.load(**{"cohort.fill": {"scan": "x"}})
+
+
+def test_a_row_without_a_name_gets_nothing_filled_in(project):
+    project.rows[1].update(subject=None, scan=None, reference=None)
+    project.rows[0]["reference"] = None
+    table = project.build(**{"cohort.fill": {"reference": "masks/{scan}.nii.gz"}}).table
+    assert table["included"].tolist() == [True, False]
+    assert table["reason"][1] == "subject is missing; reference is missing: give the path of the expert's mask"

@@ -77,6 +77,8 @@ def check(params: Params, override: Override = None) -> None:
         check_output_folder(study)
     except SegfairError as error:
         problems.append(str(error))
+    for organ in found.organs:
+        typer.echo(f"  {organ}")
     for problem in problems:
         typer.echo(f"- {problem}")
     for remark in found.remarks:
@@ -87,6 +89,34 @@ def check(params: Params, override: Override = None) -> None:
         )
         raise typer.Exit(1)
     typer.echo(f"{_relative(study.source)}: no problem found")
+
+
+@app.command()
+def init(
+    table: Annotated[
+        Path, typer.Argument(help="Your table of people: .csv, .tsv, .xlsx or .parquet.", show_default=False)
+    ],
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Where the scans lie, if not below the table's folder.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option("--masks", help="Where the experts' masks lie, if not below the table's folder.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The parameter file to write.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a parameter file for a table of people and the scans beside it, all guesses marked."""
+    from helpers.cohort import write_study_file
+
+    started = write_study_file(table, output, folder=Path.cwd(), images=images, masks=masks)
+    for line in started.summary:
+        typer.echo(f"  {line}")
+    if started.table is not None:
+        typer.echo(f"scans: {_relative(started.table)}")
+    to_check = f" ({started.to_check} marked TO CHECK)" if started.to_check else ""
+    typer.echo(f"parameters: {_relative(started.path)}; its guesses say what they rest on{to_check}")
+    typer.echo(f"next: segfair check {_relative(started.path)}")
 
 
 @app.command()

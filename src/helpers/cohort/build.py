@@ -11,6 +11,7 @@ import pandas as pd
 from helpers import storage
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.numbers import find_unreadable, is_half_numeric
+from helpers.cohort.organ_places import describe_organs, find_odd_organs
 from helpers.cohort.reasons import GREY_FAULTS, LISTED, SENTENCES, Finding, join_kinds, join_sentences, name_kinds
 from helpers.cohort.references import resample_references
 from helpers.cohort.scores import ScoreTable, match_scans, read_scores
@@ -84,6 +85,10 @@ def build_cohort(study: Study) -> StudyCohort:
         )
     notes = told + _note_unreadable(raw, study.parameters.cohort) + _note_groups(table, study.parameters.cohort)
     notes += [f"{count(len(scans), 'scan')}: {fault}" for fault, scans in _find_grey_faults(table, found).items()]
+    included = table["included"]
+    seen = [one.seen for one in found if not one.reasons]
+    odd = find_odd_organs(study.parameters.cohort, seen, table.loc[included, "age"])
+    notes += [f"{name}: {said}: is it another organ's label?" for name, said in odd.items()]
     return StudyCohort(table, exclusions, count_flow([one.reasons for one in found]), notes)
 
 
@@ -124,6 +129,7 @@ class CohortCheck:
 
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    organs: list[str] = field(default_factory=list)  # of each organ where it was found, and how large
 
 
 def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> CohortCheck:
@@ -133,7 +139,8 @@ def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> Cohort
     those on which a model would fail. Problems too: an attribute whose recorded values are all
     foreign to its groups, values that should be numbers and are not, an organ in no mask. Remarks:
     a group too small to be compared, a value without a group, an organ that some masks lack, an
-    image whose grey values cannot be right. A source that makes its scans is asked what it cannot
+    image whose grey values cannot be right. Of each organ it is said where it lies, how large it
+    is, and what of that no adult's body has. A source that makes its scans is asked what it cannot
     make. `masks`: where the ready-made masks of models lie (:func:`helpers.models.list_templates`),
     of which each scan's is read too.
     """
@@ -156,6 +163,8 @@ def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> Cohort
     _tell_undrawn(table, rows, found)
     _tell_unreadable(raw, cohort, found)
     _tell_absent(table, rows, cohort, found)
+    seen = [row.seen for row in rows if not row.reasons]
+    found.organs.extend(describe_organs(cohort, seen, table.loc[table["included"], "age"]).values())
     resampled = table[[row.resampled for row in rows]]
     if len(resampled):
         found.remarks.append(f"{_name_scans(resampled)}: {Finding('reference_resampled').sentence}")

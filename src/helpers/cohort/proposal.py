@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from helpers import storage
+from helpers.cohort.columns import MOST_GROUPS, find_columns, is_numeric, propose_bins, read_ages, read_sex
 from helpers.cohort.numbers import read_numbers
 from helpers.cohort.scores import SCAN_NAMES, list_given_scores
 from helpers.cohort.table_files import read_table_file
@@ -21,17 +22,11 @@ from helpers.study import Study
 from helpers.vocabulary.measures import find_measure, spell_plainly
 from helpers.vocabulary.words import list_words
 
-# What a column of sex and age is called, and what sexes are recorded as, in small letters.
-_CALLED = {"sex": ("sex", "gender"), "age": ("age", "ageyears", "patientage")}
-_SEXES = {"f": "female", "female": "female", "w": "female", "woman": "female", "m": "male", "male": "male",
-          "man": "male"}  # fmt: skip
 _HEAD = (
     "# Written by segfair audit from the tables it was given. Groups and margins are proposals: change them before\n"
     "# you look at the results. Every key: params/template.yaml\n"
 )
 _RATIO_MARGIN = 0.02
-_GROUPS = 3  # groups of equal people that other numbers are cut into
-_FEWEST_NUMBERS = 7  # a column of fewer different numbers holds codes
 
 
 def write_audit_file(
@@ -76,7 +71,7 @@ def propose_audit(scores: str, people: Path, attributes: Sequence[str]) -> dict[
     """Return the section ``cohort`` of a study of ready-made scores.
 
     Sex and age are found by what they are usually called; another attribute of numbers is cut into
-    three groups of equally many people, one of words has the groups that the table names.
+    groups of about equally many people, one of words has the groups that the table names.
 
     Parameters
     ----------
@@ -102,16 +97,20 @@ def propose_audit(scores: str, people: Path, attributes: Sequence[str]) -> dict[
         )
     cohort: dict[str, Any] = {"source": SCORES, "path": str(people), "scores": {"path": scores}}
     columns, values, groups = {"subject": subject}, dict[str, dict[str, str]](), dict[str, Any]()
+    found = find_columns(table)
     for name in attributes:
-        column = name if name in table else next((plain[one] for one in _CALLED.get(name, ()) if one in plain), None)
+        column = name if name in table else found.get(name)
         if column is None:
             raise SegfairError(f"{people.name}: has no column {name!r}; it has {', '.join(table)}")
         if column != name:
             columns[name] = column
         if name == "sex":
-            recorded = table[column].dropna().unique()
-            values[name] = {one: _SEXES[one.lower()] for one in recorded if _SEXES.get(one.lower(), one) != one}
-        groups[name] = None if name in _CALLED else _propose_groups(table[column], people.name)
+            sexes = read_sex(table[column])
+            values[name], groups[name] = sexes.meanings, {"categories": sexes.groups} if sexes.unsure else None
+        elif name == "age":
+            values[name], groups[name] = read_ages(table[column]).meanings, None
+        else:
+            groups[name] = propose_groups(table[column], people.name)
     cohort |= {"columns": columns, "values": {name: told for name, told in values.items() if told}}
     return cohort | {"attributes": groups}
 
@@ -131,16 +130,17 @@ def propose_metrics(given: Sequence[str]) -> dict[str, Any]:
     return {"metrics": list(known), "margin": known}
 
 
-def _propose_groups(recorded: pd.Series, name: str) -> dict[str, Any]:
-    numbers = read_numbers(recorded).dropna()
-    if len(numbers) == recorded.notna().sum() and len(numbers.unique()) >= _FEWEST_NUMBERS:
-        cuts = numbers.quantile([place / _GROUPS for place in range(1, _GROUPS)]).round(2)
-        edges = [float(numbers.min()), *cuts, float(numbers.max())]
-        return {"bins": sorted(set(edges))}
+def propose_groups(recorded: pd.Series, name: str) -> dict[str, Any]:
+    """Return the groups of an attribute: bins of numbers, or the words that stand in the table.
+
+    `name` is the table's. Raises a SegfairError where the column is empty or holds too many words.
+    """
+    if is_numeric(recorded):
+        return {"bins": propose_bins(read_numbers(recorded))}
     words = list(recorded.dropna().value_counts().index)
     if not words:
         raise SegfairError(f"{name}: the column {recorded.name!r} is empty: name other attributes")
-    if len(words) > 20:
+    if len(words) > MOST_GROUPS:
         raise SegfairError(
             f"{name}: the column {recorded.name!r} has {len(words)} different words ({list_words(words[:3])}, …), too "
             "many for groups: write a parameter file and name the groups"

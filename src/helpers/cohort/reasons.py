@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+MISPLACED = "organ_misplaced"
 LISTED = "scan_listed"  # its reason is the study's own words
 _UNREADABLE = (
     "{name} is not a number: write digits alone, without a unit ({unit}), or map the value under cohort.values "
@@ -64,6 +65,7 @@ _NOTES = {
     "organs_missing": "not in the mask: {organs}",
     "mask_read": "{words}",
     "reference_resampled": "the reference lies on another grid than its image: brought to it by nearest neighbours",
+    MISPLACED: "{organ} lies on the person's {side}, where {organs} do not lie",
     **GREY_FAULTS,
 }
 SENTENCES = {kind: sentence for kind, (sentence, _) in _REASONS.items()} | _NOTES

@@ -90,6 +90,9 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
             recorded = raw[column].mask(raw[column].isin(_list_missing(name, cohort)))
             table[name] = recorded.replace(cohort.values[name]) if name in cohort.values else recorded  # noqa: PD011
             continue
+        if name in cohort.fill and name not in cohort.columns:
+            table[name] = pd.NA
+            continue
         # A dataset's table need not know everything; one's own that is asked for sex must have it.
         own = cohort.source in ("table", SCORES)
         optional = (
@@ -109,14 +112,25 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
             f"it has {', '.join(map(str, raw.columns))}{place}: map it in {study.source.name} under cohort.columns "
             f"({', '.join(f'{name}: your column' for name in absent)})"
         )
-    unknown = sorted(set(cohort.columns) - set(declared))
-    if unknown:
-        raise SegfairError(
-            f"{study.source.name}: cohort.columns maps {', '.join(unknown)}, which is neither a column of ours nor an "
-            "attribute or confounder"
-        )
+    for key, named in (("columns maps", set(cohort.columns)), ("fill names", set(cohort.fill))):
+        if unknown := sorted(named - set(declared)):
+            raise SegfairError(
+                f"{study.source.name}: cohort.{key} {', '.join(unknown)}, which is neither a column of ours nor an "
+                "attribute or confounder"
+            )
     table["scan"] = table["scan"].fillna(table["subject"])
+    for name, text in cohort.fill.items():
+        table[name] = table[name].astype(object).fillna(_fill_in(text, table))
     return table
+
+
+def _fill_in(text: str, table: pd.DataFrame) -> pd.Series:
+    """Return a text per row with its person and scan filled in, None where they have no name."""
+    names = table[["subject", "scan"]]
+    filled = [
+        text.replace("{subject}", str(one.subject)).replace("{scan}", str(one.scan)) for one in names.itertuples()
+    ]
+    return pd.Series(filled, table.index, object).where(names.notna().all(axis=1), None)
 
 
 def _list_missing(name: str, cohort: Cohort) -> list[str]:

@@ -12,6 +12,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from helpers.cohort.numbers import read_numbers
+from helpers.cohort.organ_places import SeenOrgan, find_misplaced, see_organs
 from helpers.cohort.reasons import LISTED, Finding, join_sentences
 from helpers.cohort.scores import ScoreTable
 from helpers.compute import CaseFailure, map_cases
@@ -25,8 +26,11 @@ from helpers.volumes import (
     LabelMap,
     check_grid,
     check_same_scan,
+    find_body_x_mm,
     find_grey_faults,
+    find_middle_x_mm,
     get_grid,
+    measure_regions,
     orient_grid,
     read_label_map,
     read_volume,
@@ -38,7 +42,7 @@ LONGEST_NAME = 200  # bytes: file systems end at 255, and suffixes follow
 
 @dataclass
 class Found:
-    """What is told of one scan; `absent`, `unusable` and `undrawn` only if it is in."""
+    """What is told of one scan; `absent`, `unusable`, `undrawn` and `seen` only if it is in."""
 
     reasons: list[Finding] = field(default_factory=list)  # why it is left out
     notes: list[Finding] = field(default_factory=list)  # what else to know
@@ -46,6 +50,7 @@ class Found:
     unusable: dict[str, str] = field(default_factory=dict)  # why a model's ready-made mask cannot be used
     undrawn: dict[str, tuple[str, ...]] = field(default_factory=dict)  # organs without a mask file, by model
     resampled: bool = False  # whether its reference is to be brought to its image's grid
+    seen: dict[str, SeenOrgan] = field(default_factory=dict)  # the organs that its reference holds
 
 
 @dataclass(frozen=True)
@@ -254,12 +259,14 @@ def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: M
         if not told.reasons:
             found[row].absent, found[row].unusable = told.absent, told.unusable
             found[row].undrawn, found[row].resampled = told.undrawn, told.resampled
+            found[row].seen = told.seen
+            found[row].notes += find_misplaced(told.seen)
 
 
 def _open_files(case: _Files) -> Found:
     """Read the reference, the image and the ready-made masks whole, as later stages read them."""
     found, organ_ids, ignored = Found(), case.cohort.organ_ids(), case.cohort.ignore_labels
-    labels = image = None
+    labels = image = middle_x_mm = None
     try:
         labels = read_label_map(case.reference, case.cohort.organs, organ_ids)
     except VolumeError as error:
@@ -273,6 +280,7 @@ def _open_files(case: _Files) -> Found:
     if image is not None:
         grid = orient_grid(get_grid(image))
         greys = find_grey_faults(sitk.GetArrayViewFromImage(image), case.modality)
+        middle_x_mm = find_body_x_mm(image, case.modality)
         image = None  # the masks need the memory
         found.notes += [Finding(fault) for fault in greys]
         # Oriented: DICOM and NIfTI store rows the other way round, which is no difference.
@@ -282,8 +290,9 @@ def _open_files(case: _Files) -> Found:
     if labels is None or reference is None:
         return found
     _check_masks(found, case, labels, reference)
-    present = set(np.unique(sitk.GetArrayViewFromImage(labels.image)).tolist()) - {0}
-    found.absent = [name for name, value in organ_ids.items() if value not in present]
+    regions = measure_regions(labels.image)
+    found.seen = see_organs(regions, organ_ids, find_middle_x_mm(reference) if middle_x_mm is None else middle_x_mm)
+    found.absent = [name for name in organ_ids if name not in found.seen]
     if len(found.absent) == len(organ_ids):
         found.reasons.append(Finding("mask_without_organs"))
     elif found.absent:

@@ -177,7 +177,8 @@ class Cohort(Section):
     """Who is studied: the source of scans, the organs, the attributes and the confounders.
 
     ``dataset`` names the public data set that a table's scans come from, so that models which were
-    trained on it are pointed out.
+    trained on it are pointed out. ``fill`` says what stands where the table has no value
+    (``{reference: "masks/{scan}.nii.gz", modality: CT}``): {scan} and {subject} are filled in.
     ``resample: nearest`` brings every mask that lies on another grid of its scan to the right one:
     a reference to its image's, a model's to the reference's.
     ``masked: random`` states that those who have an expert's mask are a random part of each group:
@@ -191,6 +192,7 @@ class Cohort(Section):
     phantoms: Phantoms = Phantoms()
     columns: dict[str, str] = {}
     values: dict[str, dict[str, str]] = {}
+    fill: dict[str, str] = {}
     organs: dict[Name, Organ] = {}
     ignore_labels: list[int] | Literal["all"] = []
     resample: Literal["nearest"] | None = None
@@ -209,6 +211,13 @@ class Cohort(Section):
     def has_masks(self) -> bool:
         """Whether there are masks to compare, rather than ready-made scores."""
         return self.source != SCORES
+
+    @field_validator("fill")
+    @classmethod
+    def _keeps_names(cls, fill: dict[str, str]) -> dict[str, str]:
+        if own := {"subject", "scan"} & set(fill):
+            raise ValueError(f"{own.pop()} cannot be filled in: it is what the others are filled in from")
+        return fill
 
     @field_validator("organs", mode="before")
     @classmethod

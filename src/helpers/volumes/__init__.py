@@ -19,8 +19,9 @@ from helpers.volumes.grid import (
 )
 from helpers.volumes.label_maps import LabelMap, find_boxes, join_boxes, read_label_map, relabel
 from helpers.volumes.reading import SUFFIXES, read_grid, read_on_grid, read_volume, write_volume
+from helpers.volumes.regions import Region, find_body_x_mm, find_middle_x_mm, measure_regions
 from helpers.volumes.resampling import RESAMPLING_ADVICE, check_same_scan, resample_nearest
-from helpers.volumes.sides import find_midline, list_x_mm
+from helpers.volumes.sides import find_midline, index_to_x_mm, list_x_mm
 
 __all__ = [
     "RESAMPLING_ADVICE",
@@ -28,18 +29,23 @@ __all__ = [
     "Grid",
     "LabelMap",
     "Levels",
+    "Region",
     "check_grid",
     "check_same_scan",
+    "find_body_x_mm",
     "find_boxes",
     "find_grey_faults",
     "find_levels",
+    "find_middle_x_mm",
     "find_midline",
     "from_axial",
     "get_grid",
     "get_spacing_zyx_mm",
+    "index_to_x_mm",
     "join_boxes",
     "list_x_mm",
     "make_image",
+    "measure_regions",
     "orient_grid",
     "read_grid",
     "read_label_map",

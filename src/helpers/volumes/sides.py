@@ -39,12 +39,12 @@ def find_midline(
     counts = statistics["voxel_counts"][1:]
     large = np.flatnonzero(counts >= _SMALLEST_SHARE * counts.max()) + 1
     centroids_zyx = statistics["centroids"][large] + np.asarray(start_zyx)
-    x = np.sort(_index_to_x_mm(grid, centroids_zyx[:, ::-1]))
+    x = np.sort(index_to_x_mm(grid, centroids_zyx[:, ::-1]))
     steps = np.diff(x)
     if len(steps) and steps.max() > _WIDE_STEP_MM:
         widest = int(np.argmax(steps))
         return float((x[widest] + x[widest + 1]) / 2), None
-    middle = float(_index_to_x_mm(grid, (np.asarray(grid.size)[None] - 1) / 2)[0])
+    middle = float(index_to_x_mm(grid, (np.asarray(grid.size)[None] - 1) / 2)[0])
     return middle, (
         "only one organ of a pair was found, or both grown together: "
         "left and right were told apart by the middle of the image"
@@ -59,6 +59,6 @@ def list_x_mm(grid: Grid, box: tuple[slice, ...] | None = None) -> np.ndarray:
     return grid.origin[0] + z[:, None, None] + y[None, :, None] + x[None, None, :]
 
 
-def _index_to_x_mm(grid: Grid, index_xyz: np.ndarray) -> np.ndarray:
+def index_to_x_mm(grid: Grid, index_xyz: np.ndarray) -> np.ndarray:
     """Return the LPS x (mm) of points given by continuous index, (n, 3) in (x, y, z) order."""
     return grid.origin[0] + (index_xyz * np.asarray(grid.spacing)) @ np.asarray(grid.direction[:3])

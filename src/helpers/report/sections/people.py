@@ -7,7 +7,7 @@ import pandas as pd
 from helpers.report.blocks import Block, Note, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import count_groups, count_missing, label_attribute
-from helpers.report.sentences.study import describe_greys, tell_count
+from helpers.report.sentences.study import describe_greys, describe_misplaced, tell_count
 from helpers.vocabulary.words import count
 
 _PLACE = ("people", "Who was studied", "Who")
@@ -28,7 +28,8 @@ def compose_people(outputs: Outputs) -> ReportSection:
     repeated = " Several scans of one person count as one person in every group comparison."
     told = f"{who} with {count(len(included), 'scan')}{modalities}."
     blocks: list[Block] = [Text(told + (repeated if len(included) > len(people) else ""))]
-    blocks += [Note(said) for said in describe_greys(included.get("note", ()))]
+    notes = list(included.get("note", ()))
+    blocks += [Note(said) for said in [*describe_greys(notes), *describe_misplaced(notes)]]
     rows = [row for attribute in outputs.attributes for row in _count_groups(outputs, attribute, people)]
     if rows:
         frame = pd.DataFrame(rows).fillna("")

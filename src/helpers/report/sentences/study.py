@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from helpers.cohort.reasons import GREY_FAULTS, LISTED, name_kinds
+from helpers.cohort.reasons import GREY_FAULTS, LISTED, MISPLACED, SENTENCES, name_kinds
 from helpers.parameters import Prompt
 from helpers.vocabulary.words import (
     POOLED,
@@ -85,6 +87,21 @@ def describe_greys(notes: Iterable[object]) -> list[str]:
         "why, and not the person's group."
         for fault, scans in found.items()
         if scans
+    ]
+
+
+def describe_misplaced(notes: Sequence[object]) -> list[str]:
+    """Say which organ lies on the wrong side in half of the scans or more, by their notes.
+
+    Where it does in few, they may be people whose organs are mirrored.
+    """
+    sentence = re.escape(SENTENCES[MISPLACED])
+    pattern = re.compile(re.sub(r"\\{\w+\\}", r"\\w[\\w ]*", sentence))
+    found = Counter(fault for note in notes for fault in pattern.findall(str(note)))
+    return [
+        f"{count(scans, 'scan')} of {len(notes)}: {fault}. Is it another organ's label, or are the scans mirrored?"
+        for fault, scans in found.items()
+        if scans >= len(notes) / 2
     ]
 
 
