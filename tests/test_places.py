@@ -27,9 +27,6 @@ print(*map_cases(os.path.basename, ["a/ü"], ids=["ü"], compute=Compute(workers
 print("package", helpers.__file__)
 """
 ON_WORKERS = "import torch" + BODY.replace('["a/ü"], ids=["ü"]', '["a/ü", "b"], ids="üb"').replace("s=0", "s=1")
-    "s=0", "s=1"
-)
-
 
 def make_study(folder, body: str = BODY):
     (folder / "params").mkdir(parents=True)

@@ -38,7 +38,7 @@ class OwnKernelManager(AsyncKernelManager):
         """How the kernel is started."""
         return KernelSpec(argv=[sys.executable, *_COMMAND], display_name="Python 3", language="python")
 
-    async def start_kernel(self, **options: Any) -> None:
+    async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
         """Start it with a folder of its own for what IPython and Jupyter keep in the home."""
         folder = str(Path(self.connection_file).parent)
         own = {"IPYTHONDIR": folder, "JUPYTER_RUNTIME_DIR": folder}
