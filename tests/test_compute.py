@@ -111,6 +111,16 @@ def test_an_existing_scheduler_is_used():
     assert results == [os.getpid()] * 2
 
 
+def test_settings_that_do_not_fit_a_scheduler_are_one_sentence():
+    import dask
+
+    with (
+        dask.config.set({"distributed.comm.tls.ca-file": "/none/ca.pem", "distributed.comm.require-encryption": True}),
+        pytest.raises(SegfairError, match=r"cannot be reached with the settings of Dask on this machine \(.*: correct"),
+    ):
+        map_cases(invert, [1], ids=["a"], compute=Compute(scheduler="tcp://127.0.0.1:9"), label="x")
+
+
 def test_no_scheduler_is_one_sentence(monkeypatch):
     import distributed
 

@@ -112,6 +112,7 @@ USED = (
     "volumes/*.py",
     "dicom.py",
     "compute.py",
+    "kernel.py",
     "pipeline.py",
     "cohort/*.py",
     "inference/*.py",

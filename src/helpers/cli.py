@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -297,11 +299,25 @@ def embed(
 
 def main() -> None:
     """Run the command; a :class:`SegfairError` ends in its one sentence and exit status 2."""
+    if sys.getfilesystemencoding() != "utf-8":
+        _restart_in_utf8()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what a terminal cannot show is no reason to stop
     try:
         app()
     except SegfairError as error:
         typer.echo(f"segfair: {error}", err=True)
         sys.exit(2)
+
+
+def _restart_in_utf8() -> None:
+    """Run the same command in Python's UTF-8 mode, by which files are named and texts are read.
+
+    Other packages would take the terminal's encoding for both. The terminal keeps its own.
+    """
+    os.environ.setdefault("PYTHONIOENCODING", f"{sys.stdout.encoding}:replace")
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _list(descriptions: dict[str, str]) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import ssl
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -36,10 +38,12 @@ _WORKER_ENVIRONMENT = {
 # Dask looks every 10 ms at what a worker does and at its clocks every 20 ms, which nobody asks for:
 # half of what the waiting process takes.
 _QUIET = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "500ms"}
+_OWN_SETTINGS = {"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT, **_QUIET}
 # glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 _client: Any = None
+_resources = ExitStack()  # the client, its cluster and their settings, left in this order
 _client_settings: tuple[Compute, tuple[str, ...]] | None = None
 
 
@@ -109,12 +113,8 @@ def map_cases(
 def close_client() -> None:
     """Stop the local workers or leave the cluster; the next call starts anew."""
     global _client, _client_settings
-    if _client is not None:
-        cluster = _client.cluster
-        _client.close()
-        if cluster is not None:
-            cluster.close()
     _client, _client_settings = None, None
+    _resources.close()
 
 
 def _run_in_process(
@@ -131,9 +131,9 @@ def _run_on_dask(
     compute: Compute,
     cards: tuple[str, ...],
 ) -> Iterator[tuple[int, Any]]:
+    client = _open_client(compute, cards)
     from distributed import as_completed
 
-    client = _open_client(compute, cards)
     futures = client.map(_guard, [function] * len(cases), cases, [str(name) for name in ids], pure=False)
     places = {future.key: index for index, future in enumerate(futures)}
     for future in as_completed(futures):
@@ -178,31 +178,66 @@ def _open_client(compute: Compute, cards: tuple[str, ...]) -> Any:
     if _client is not None and _client_settings == (compute, cards) and _client.status == "running":
         return _client
     close_client()
-    import dask
+    _check_settings()
     from distributed import Client, LocalCluster
 
     if compute.scheduler is not None:
-        try:
-            _client = Client(compute.scheduler, timeout=20)
-        except OSError as error:
-            raise SegfairError(
-                f"compute.scheduler {compute.scheduler}: no Dask scheduler answers there: "
-                "start one (`dask scheduler`) or leave the key out to use this machine's cores"
-            ) from error
+        _client = _resources.enter_context(_reach_scheduler(compute.scheduler))
     else:
-        with dask.config.set({"distributed.nanny.pre-spawn-environ": _WORKER_ENVIRONMENT, **_QUIET}):
-            cluster = LocalCluster(
-                n_workers=count_workers(compute, cards),
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address="127.0.0.1:0",
-                host="127.0.0.1",
-            )
-        _client = Client(cluster)
+        _resources.enter_context(_use_own_settings())
+        cluster = LocalCluster(
+            n_workers=count_workers(compute, cards),
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",
+            host="127.0.0.1",
+        )
+        _client = _resources.enter_context(Client(_resources.enter_context(cluster)))
         if cards:
             _client.register_plugin(_make_card_plugin(cards))
     _client_settings = (compute, cards)
     return _client
+
+
+def _check_settings() -> None:
+    """Say it in a sentence where Dask cannot even be imported for the settings it finds."""
+    try:
+        import dask  # noqa: F401
+    except ValueError as error:
+        raise SegfairError(
+            f"the settings of Dask cannot be read ({' '.join(str(error).split())}): correct that file, or move it away"
+        ) from error
+
+
+def _reach_scheduler(address: str) -> Any:
+    """Return a client of a cluster, by the settings that Dask finds: they may be the cluster's."""
+    from distributed import Client
+
+    try:
+        return Client(address, timeout=20)
+    # Certificates that are not there, encryption that only one side wants, an unknown protocol.
+    except (FileNotFoundError, PermissionError, ssl.SSLError, ValueError, TypeError, RuntimeError) as error:
+        raise SegfairError(
+            f"compute.scheduler {address}: cannot be reached with the settings of Dask on this machine ({error}): "
+            "correct those under distributed.comm"
+        ) from error
+    except OSError as error:
+        raise SegfairError(
+            f"compute.scheduler {address}: no Dask scheduler answers there: "
+            "start one (`dask scheduler`) or leave the key out to use this machine's cores"
+        ) from error
+
+
+def _use_own_settings() -> Any:
+    """Lay Dask's own defaults and ours over a site's settings, until what is returned is left.
+
+    A site's (encryption, preloads, limits) are for its cluster; here the workers are this
+    machine's.
+    """
+    import dask
+
+    defaults = dask.config.merge(*dask.config.defaults)
+    return dask.config.set({**defaults, **_OWN_SETTINGS})
 
 
 def _make_card_plugin(cards: tuple[str, ...]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -96,19 +95,20 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
+
+    from helpers.kernel import OwnKernelManager, configure_kernel, open_private_folder
 
     source = find_notebook(study, stage)
     target = study.folder / "notebooks" / source.name
     target.parent.mkdir(parents=True, exist_ok=True)
     parameters = {"params": study.source_name, "overrides": overrides}
-    _refuse_unknown(papermill.inspect_notebook(str(source)), parameters, source)
+    _refuse_unknown(papermill.inspect_notebook(_quote(source)), parameters, source)
     started = time.monotonic()
     try:
-        with _poll_for_messages(), tempfile.TemporaryDirectory(prefix="segfair-") as sockets:
+        with _poll_for_messages(), open_private_folder() as folder:
             papermill.execute_notebook(
-                str(source),
-                str(target),
+                _quote(source),
+                _quote(target),
                 parameters=parameters,
                 kernel_name="python3",
                 cwd=str(study.root),
@@ -119,9 +119,8 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
                 # Else all of it is written twice per cell: 15 s with the maps' megabytes in it.
                 # What ran before an error is written nevertheless.
                 request_save_on_cell_execute=False,
-                # Sockets in a private folder, not TCP ports that other users of the machine can
-                # reach.
-                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),
+                kernel_manager_class=OwnKernelManager,
+                config=configure_kernel(folder),
             )
     except PapermillExecutionError as error:
         provenance.record_stage(
@@ -153,6 +152,11 @@ def find_notebook(study: Study, stage: str) -> Path:
         if path.exists():
             return path
     raise StageError(f"notebooks/{stage}.ipynb is not there: run segfair from a clone of its repository")
+
+
+def _quote(path: Path) -> str:
+    """Return a path as papermill wants it, which fills in braces as `str.format` does."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _say_programs(study: Study, say: Say) -> None:

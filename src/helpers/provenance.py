@@ -176,6 +176,8 @@ def _stamp_inputs(study: Study, stage: str) -> str:
         if cohort.path is not None:
             source = study.resolve(cohort.path)
             paths += [source, source / "meta.csv"] if source.is_dir() else [source]
+        if cohort.people is not None:
+            paths.append(study.resolve(cohort.people))
         if study.path("cohort").exists():
             table = pd.read_parquet(study.path("cohort"))
             for column in table.columns.intersection(["reference", "reference_recorded", "image"]):

@@ -74,6 +74,14 @@ def make_absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 (resolve would follow links, absolute keep "..")
 
 
+def expand_home(path: Path) -> Path:
+    """Return a path with ``~`` filled in.
+
+    It stays as it is where no home is known, or where ``~`` begins a file's name.
+    """
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises in both cases)
+
+
 def is_there(path: Path) -> bool:
     """Return whether a file or folder is there: False too for a name longer than any can be."""
     try:

@@ -91,7 +91,7 @@ class Study:
         ParameterError
             An environment variable is not set.
         """
-        return storage.make_absolute(self.root / Path(self.expand(text)).expanduser())
+        return storage.make_absolute(self.root / storage.expand_home(Path(self.expand(text))))
 
     def expand(self, text: str) -> str:
         """Fill in ``${NAME}`` from the environment, as :meth:`resolve` does."""
@@ -304,10 +304,12 @@ def choose_checkpoints_folder() -> Path:
     """
     named = os.environ.get("SEGFAIR_CHECKPOINTS")
     if named:
-        return Path(named).expanduser().absolute()
+        return storage.expand_home(Path(named)).absolute()
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG specification has relative paths ignored.
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "segfair" / "checkpoints"
+    if not cache.is_absolute():  # the XDG specification has relative paths ignored
+        home = storage.expand_home(Path("~"))
+        cache = (home if home.is_absolute() else Path("/")) / ".cache"
+    return cache / "segfair" / "checkpoints"
 
 
 def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None = None) -> Study:
@@ -328,9 +330,13 @@ def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None 
     """
     if isinstance(overrides, list):
         overrides = dict(parse_override(text) for text in overrides)
-    path = Path(params).expanduser()
+    path = storage.expand_home(Path(params))
     if not path.is_absolute():
         candidates = [folder / path for folder in (Path.cwd(), Path.cwd().parent, REPOSITORY)]
         path = next((candidate for candidate in candidates if candidate.exists()), candidates[0])
     path = path.parent.resolve() / path.name  # a link's own folder is the project's
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ParameterError(f"{path}: the names in this path are not UTF-8 text: rename the folder") from error
     return Study(read_parameters(path, overrides), path)

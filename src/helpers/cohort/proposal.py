@@ -51,8 +51,8 @@ def write_audit_file(
     path = folder / f"{stem}.yaml"
     root = folder.parent if folder.name == "params" else folder  # what a study's paths are relative to
     section = propose_audit(scores, people, attributes)
-    section["path"] = os.path.relpath(people.expanduser().resolve(), root)
-    section["scores"]["path"] = os.path.relpath(Path(scores).expanduser().absolute(), root)
+    section["path"] = os.path.relpath(storage.expand_home(people).resolve(), root)
+    section["scores"]["path"] = os.path.relpath(storage.expand_home(Path(scores)).absolute(), root)
     study: dict[str, Any] = {"name": stem, "cohort": section}
     draft = Study(Parameters.model_validate(study), path)
     study["fairness"] = propose_metrics(list_given_scores(draft))

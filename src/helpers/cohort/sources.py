@@ -10,7 +10,10 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.cohort.amos import read_amos
+from helpers.cohort.bids import read_bids
+from helpers.cohort.chaos import read_chaos
 from helpers.cohort.kits23 import read_kits23
+from helpers.cohort.layouts import BTCV, FLARE, WORD
 from helpers.cohort.table_files import PLACE, read_table_file
 from helpers.cohort.totalsegmentator import read_totalsegmentator
 from helpers.errors import ParameterError, SegfairError
@@ -19,6 +22,7 @@ from helpers.study import Study
 
 # Words for a missing value, except in names of people and scans, and where the study uses them.
 _MISSING = ("NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None", "#N/A")
+_PLACES = ("scan", "modality", "reference", "image")  # a data set's reader alone knows them
 CONTRACT = ("subject", "scan", "sex", "age", "bmi", "modality", "reference", "image")
 Reader = Callable[[Study], tuple[pd.DataFrame, Path]]
 
@@ -33,6 +37,8 @@ class Source:
     # Where scans are made, not found: the module whose ``read_source`` makes them and whose
     # ``check_source`` says what it cannot make; imported when first used.
     reader: Reader | str
+    # Whether it tells anyone's sex, age or BMI; else a table of people must (``cohort.people``).
+    has_people: bool = True
 
     def read(self, study: Study) -> tuple[pd.DataFrame, Path]:
         """Read, or make, what the reader gives."""
@@ -56,7 +62,15 @@ def read_source(study: Study) -> tuple[pd.DataFrame, Path]:
     SegfairError
         There is no such source; the table is missing, empty, unreadable, or lacks a column.
     """
-    raw, base = _find_source(study).read(study)
+    source = _find_source(study)
+    raw, base = source.read(study)
+    if study.parameters.cohort.people is not None:
+        raw = _join_people(raw, study)
+    elif not source.has_people:
+        raise SegfairError(
+            f"{study.source.name}: cohort.people is missing: the data set comes without sex, age or BMI: name a table "
+            f"with a column subject ({', '.join(raw['subject'].head(2))}, …) and what you know of each"
+        )
     return _take_declared(raw, study.parameters.cohort, study), base
 
 
@@ -80,6 +94,30 @@ def _read_table(study: Study) -> tuple[pd.DataFrame, Path]:
     return read_table_file(path), path.parent
 
 
+def _join_people(raw: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Lay the user's own table over what a data set tells of its people, by subject."""
+    cohort = study.parameters.cohort
+    key = cohort.columns.get("subject", "subject")
+    path = study.resolve(str(cohort.people))
+    people = read_table_file(path, what="table of people", key="cohort.people")
+    if key not in people:
+        raise SegfairError(
+            f"{path.name}: has no column {key!r}; it has {', '.join(people)}: map it under cohort.columns "
+            "(subject: your column)"
+        )
+    people = people.dropna(subset=[key]).drop(columns=[name for name in _PLACES if name in people])
+    for twice in people.loc[people[key].duplicated(), key]:
+        raise SegfairError(f"{path.name}: {key} names somebody twice ({twice}): remove one of the rows")
+    known = raw["subject"].isin(people[key])
+    if not known.any():
+        raise SegfairError(
+            f"{path.name}: {key} names nobody of the data set ({', '.join(raw['subject'].head(2))}, …): "
+            "write the names as the data set does"
+        )
+    raw = raw.drop(columns=[name for name in people if name in raw and name != "subject"])
+    return raw.rename(columns={"subject": key}).merge(people, on=key, how="left", validate="many_to_one")
+
+
 def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFrame:
     declared = list(dict.fromkeys([*CONTRACT, *cohort.attributes, *cohort.confounders]))
     table = pd.DataFrame(index=raw.index)
@@ -94,7 +132,7 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
             table[name] = pd.NA
             continue
         # A dataset's table need not know everything; one's own that is asked for sex must have it.
-        own = cohort.source in ("table", SCORES)
+        own = cohort.source in ("table", SCORES) or cohort.people is not None
         optional = (
             name in ("scan", "image")
             or (name in ("sex", "age", "bmi") and not (own and name in cohort.attributes))
@@ -154,6 +192,16 @@ SOURCES: dict[str, Source] = {
     "amos": Source(
         "the AMOS22 challenge's folders (labelsTr, imagesTr, …) with labeled_data_meta_0000_0599.csv beside them",
         read_amos,
+    ),
+    "bids": Source(
+        "a BIDS data set: participants.tsv, sessions, and label maps (_dseg) or masks (_mask) under derivatives/",
+        read_bids,
+    ),
+    "flare": Source("FLARE22's folders images and labels; no people", FLARE.read, has_people=False),
+    "btcv": Source("BTCV abdomen's RawData: Training/img, Training/label; no people", BTCV.read, has_people=False),
+    "word": Source("WORD's imagesTr, labelsTr, imagesVal, …; no people", WORD.read, has_people=False),
+    "chaos": Source(
+        "CHAOS's folder CT or MR: DICOM_anon and Ground (masks drawn as PNG); no people", read_chaos, has_people=False
     ),
     "phantoms": Source("torso phantoms drawn here, with known truth", "helpers.demo.phantoms"),
 }

@@ -18,7 +18,7 @@ from helpers.cohort.scores import ScoreTable
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Cohort, Organ
-from helpers.storage import is_there, make_absolute
+from helpers.storage import expand_home, is_there, make_absolute
 from helpers.study import Study, find_mask
 from helpers.volumes import (
     RESAMPLING_ADVICE,
@@ -212,7 +212,7 @@ def _find_path(text: object, base: Path) -> str | None:
     """Return a path of the table, absolute; links in it stay, for their names are the table's."""
     if pd.isna(text):
         return None
-    path = make_absolute(base / Path(str(text)).expanduser())
+    path = make_absolute(base / expand_home(Path(str(text))))
     # Windows writes folder\file; where a file is called so, it is meant.
     if "\\" in str(text) and not is_there(path):
         path = make_absolute(base / str(text).replace("\\", "/"))

@@ -13,7 +13,7 @@ from helpers.errors import SegfairError
 from helpers.models.archives import check_unpacked
 from helpers.models.checkpoints import CHECKPOINTS, check_published, explain_fetching, get_checkpoint, locate
 from helpers.models.torchvision_fix import import_segment_anything
-from helpers.storage import hash_file
+from helpers.storage import expand_home, hash_file
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +131,7 @@ def verify_checkpoint(name_or_path: str | Path) -> str:
             return check_unpacked(get_checkpoint(name))
         check_published(path, get_checkpoint(name))
         return f"{path}: is {name} as published (SHA-256 {get_checkpoint(name).sha256})"
-    path = Path(name_or_path).expanduser()
+    path = expand_home(Path(name_or_path))
     if not path.is_file():
         raise SegfairError(
             f"{name_or_path}: is neither a file nor one of {', '.join(CHECKPOINTS)}: correct the name or the path"

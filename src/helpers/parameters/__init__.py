@@ -13,6 +13,7 @@ from helpers.parameters.models import (
 )
 from helpers.parameters.sections import Organ, Section
 from helpers.parameters.study import (
+    BIDS,
     RESERVED_COLUMNS,
     RESERVED_ORGAN,
     SCORES,
@@ -39,6 +40,7 @@ from helpers.parameters.study import (
 )
 
 __all__ = [
+    "BIDS",
     "RESERVED_COLUMNS",
     "RESERVED_ORGAN",
     "SCORES",

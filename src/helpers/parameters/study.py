@@ -34,9 +34,10 @@ RESERVED_COLUMNS = (
 )  # fmt: skip
 RESERVED_ORGAN = POOLED
 
-# The source whose people come with ready-made scores instead of masks, and the columns of its
-# tables of scores that are not scores.
+# The source whose people come with ready-made scores instead of masks, the one whose label maps
+# come with lookup tables, and the columns of tables of scores that are not scores.
 SCORES = "scores"
+BIDS = "bids"
 ScoreColumn = Literal["scan", "model", "organ", "run", "metric", "value"]
 
 
@@ -179,6 +180,8 @@ class Cohort(Section):
     ``dataset`` names the public data set that a table's scans come from, so that models which were
     trained on it are pointed out. ``fill`` says what stands where the table has no value
     (``{reference: "masks/{scan}.nii.gz", modality: CT}``): {scan} and {subject} are filled in.
+    ``people`` is a table of people of one's own, joined by subject to what a data set's reader
+    finds; ``entities`` chooses among a BIDS data set's files (desc: manual, suffix: T1w).
     ``resample: nearest`` brings every mask that lies on another grid of its scan to the right one:
     a reference to its image's, a model's to the reference's.
     ``masked: random`` states that those who have an expert's mask are a random part of each group:
@@ -187,6 +190,8 @@ class Cohort(Section):
 
     source: str
     path: str | None = None
+    people: str | None = None
+    entities: dict[str, str] = {}
     scores: ReadyScores | None = None
     dataset: str | None = None
     phantoms: Phantoms = Phantoms()
@@ -249,13 +254,17 @@ class Cohort(Section):
             raise ValueError(f"`path` is required when source is {self.source!r}")
         if self.source == "phantoms" and self.path is not None:
             raise ValueError("`path` has no use when source is 'phantoms', which are drawn: leave it out")
+        if self.people is not None and self.source in ("table", SCORES, "phantoms"):
+            raise ValueError(f"`people` has no use when source is {self.source!r}: leave it out")
+        if self.entities and self.source != BIDS:
+            raise ValueError(f"`entities` has no use when source is {self.source!r}: leave it out")
         ids = [organ.id for organ in self.organs.values() if organ.id is not None]
         if len(ids) != len(set(ids)):
             raise ValueError("two organs share one `id`")
         if ids and len(ids) != len(self.organs):
             raise ValueError("give every organ an `id`, or none")
         for name, organ in self.organs.items():
-            if organ.label_names:
+            if organ.label_names and self.source != BIDS:  # its lookup tables name labels
                 raise ValueError(
                     f"organs.{name}.labels must be ids, which label maps hold; got {', '.join(organ.label_names)}"
                 )

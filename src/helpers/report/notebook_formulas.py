@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import html
+import os
+import sys
+from pathlib import Path
 from typing import Any
+
+# Where nbconvert's own templates are installed.
+_SHARED = Path(sys.prefix, "share", "jupyter")
 
 
 def make_exporter_class() -> type:
-    """Return nbconvert's HTML exporter with formulas as MathML (its import takes a second)."""
+    """Return nbconvert's HTML exporter with formulas as MathML (its import takes a second).
+
+    Its templates are its own, not those of the same name in the user's home.
+    """
+    os.environ.setdefault("JUPYTER_DATA_DIR", str(_SHARED))  # else it needs a home to be imported
     from jinja2 import pass_context
     from nbconvert import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -23,6 +33,10 @@ def make_exporter_class() -> type:
             return write_mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", block=True)
 
     class Exporter(HTMLExporter):
+        def get_prefix_root_dirs(self) -> list[str]:
+            own = (_SHARED / "nbconvert" / "templates" / "lab").is_dir()
+            return [str(_SHARED)] if own else super().get_prefix_root_dirs()
+
         @pass_context
         def markdown2html(self, context: Any, source: str) -> str:
             cell = context.get("cell", {})

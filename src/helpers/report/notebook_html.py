@@ -74,6 +74,8 @@ def export_notebook(executed: Path, target: Path, *, scrub: Scrubber | None = No
     """
     import nbformat
     from jinja2 import DictLoader
+
+    exporter_class = make_exporter_class()
     from nbconvert.preprocessors import TagRemovePreprocessor
     from traitlets.config import Config
 
@@ -94,7 +96,7 @@ def export_notebook(executed: Path, target: Path, *, scrub: Scrubber | None = No
     name, loader = "segfair.html.j2", DictLoader({"segfair.html.j2": _TEMPLATE})
     looks = {"exclude_input_prompt": True, "exclude_output_prompt": True, "embed_images": True}
     from_network = {"require_js_url": "", "mathjax_url": ""}
-    exporter = make_exporter_class()(config=config, extra_loaders=[loader], template_file=name, **looks, **from_network)
+    exporter = exporter_class(config=config, extra_loaders=[loader], template_file=name, **looks, **from_network)
     exporter.register_preprocessor(TagRemovePreprocessor(config=config), enabled=True)
     scripts = {"plotlyjs": get_plotlyjs() if drawn else "", "svg_button": SVG_BUTTON_SCRIPT}
     page, _ = exporter.from_notebook_node(notebook, resources=scripts)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from helpers.storage import expand_home
 from helpers.vocabulary.words import name_scan
 
 _QUOTED_PATH = re.compile(r"(['\"`])[^'\"`\n]*[/\\][^'\"`\n]*\1")
@@ -78,7 +79,7 @@ class Scrubber:
             for text, word in self._files
             if "." in text.strip(".") or text.count("/") + text.count("\\") > 1
         }
-        home = str(Path.home())
+        home = str(expand_home(Path("~")))
         secrets |= {home: "the path of a folder"} if len(Path(home).parts) > 2 else {}
         return secrets | dict.fromkeys(name_machine(), "the name of this machine or its user")
 

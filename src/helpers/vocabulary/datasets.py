@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable
 
 # By the source of scans (``cohort.source``). A table may name its own: ``cohort.dataset``.
-HELD: dict[str, str] = {"totalsegmentator": "TotalSegmentator", "kits23": "KiTS23", "amos": "AMOS22"}
+HELD: dict[str, str] = {
+    "totalsegmentator": "TotalSegmentator", "kits23": "KiTS23", "amos": "AMOS22",
+    "flare": "FLARE22", "btcv": "BTCV", "chaos": "CHAOS", "word": "WORD",
+}  # fmt: skip
 
 # By the kind of model, as its publication lists them; ``models[].trained_on`` adds to it.
 TRAINED_ON: dict[str, tuple[str, ...]] = {

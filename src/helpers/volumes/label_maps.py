@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from helpers.errors import VolumeError
 from helpers.parameters import Organ
 from helpers.storage import is_there
 from helpers.volumes.grid import Grid, get_grid, make_image
+from helpers.volumes.label_tables import look_up_labels
+from helpers.volumes.png_slices import is_png_stack, read_png_stack
 from helpers.volumes.reading import SUFFIXES, read_volume
 from helpers.volumes.sides import find_midline, list_x_mm
 
@@ -47,8 +50,9 @@ def read_label_map(
     Parameters
     ----------
     path : Path
-        A label map (organs are found by `labels`), or a folder of binary masks (by `files`; the
-        union of those present; an organ without any file is absent, and named in `missing`).
+        A label map (organs are found by `labels`; also a folder of PNG slices), or a folder of
+        binary masks (by `files`; the union of those present; an organ without any file is absent,
+        and named in `missing`).
     organs : mapping of str to Organ
         Where each organ is found.
     organ_ids : mapping of str to int
@@ -60,20 +64,21 @@ def read_label_map(
     Raises
     ------
     VolumeError
-        A file cannot be read, or holds fractions, or (in a folder) other than two values; its name
-        differs by capitals from the organ's; the masks of a folder lie on different grids; or two
-        organs overlap (other than by less than 0.1 % of the smaller; then the first named keeps the
-        voxels).
+        A file cannot be read; no lookup table beside it names a label; it holds fractions, or (in a
+        folder) other than two values; its name differs by capitals from the organ's; the masks of a
+        folder lie on different grids; or two organs overlap (other than by less than 0.1 % of the
+        smaller; then the first named keeps the voxels).
     """
     path = Path(path)
     unknown: tuple[int, ...] = ()
     missing: tuple[str, ...] = ()
-    if is_there(path) and path.is_dir():
+    organs = look_up_labels(path, organs)
+    if is_there(path) and path.is_dir() and not is_png_stack(path):
         image, masks, missing = _read_folder(path, organs)
         grid = get_grid(image)
         result, midline_x_mm, notes = _unite(masks, grid, organs, organ_ids, midline_x_mm, path.name)
     else:
-        image = read_volume(path)
+        image = read_png_stack(path) if path.is_dir() else read_volume(path)
         grid = get_grid(image)
         array, boxes = _find_labels(image, path.name)
         named = {label for organ in organs.values() for label in organ.label_ids}
@@ -298,11 +303,15 @@ def _read_folder(path: Path, organs: Mapping[str, Organ]) -> tuple[sitk.Image, d
 def _find_file(folder: Path, stem: str, names: Iterable[str]) -> Path | None:
     """Return an organ's file; None where there is none of that name in any letters.
 
+    A ``*`` in the name stands for any text.
+
     A VolumeError where two files, or one in other letters, could stand for it: the latter would
     count as a missed organ.
     """
-    found = [name for name in names if name.lower() in {f"{stem}{end}".lower() for end in SUFFIXES}]
-    exact = [name for name in found if name.startswith(stem)]
+    written = re.escape(stem).replace(r"\*", ".*")
+    ends = "(" + "|".join(map(re.escape, SUFFIXES)) + ")"
+    found = [name for name in names if re.fullmatch(written + ends, name, re.IGNORECASE)]
+    exact = [name for name in found if re.match(written, name)]
     if len(exact) > 1:
         raise VolumeError(f"{folder.name}: {' and '.join(exact)} are of one organ: keep one of them")
     if found and not exact:
