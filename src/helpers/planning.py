@@ -12,7 +12,7 @@ from helpers import fairness, storage
 from helpers.errors import SegfairError
 from helpers.figures.plan import plot_plan
 from helpers.figures.style import CONFIG
-from helpers.parameters import Fairness
+from helpers.parameters import Fairness, RelativeMargin
 from helpers.performance import open_study
 from helpers.vocabulary.measures import find_measure, use_measures
 from helpers.vocabulary.words import count, format_value, name_organ
@@ -61,8 +61,11 @@ def write_plan(pilot: Path | None, sd: float | None, wanted: Wanted) -> tuple[li
     study = None if pilot is None else open_study(pilot)
     base = Fairness() if study is None else study.parameters.fairness
     with use_measures(base.measures):
-        margin = wanted.margin or base.margin.get(wanted.metric) or find_measure(wanted.metric).default_margin
-        if not margin or margin <= 0:
+        margin: float | RelativeMargin | None = wanted.margin
+        if margin is None:
+            margin = base.margin.get(wanted.metric) or find_measure(wanted.metric).default_margin
+        absolute = None if isinstance(margin, RelativeMargin) else margin
+        if margin is None or (absolute is not None and absolute <= 0):
             raise SegfairError(f"{wanted.metric} has no margin: give --margin, above 0")
         settings = base.model_copy(
             update={
@@ -73,10 +76,9 @@ def write_plan(pilot: Path | None, sd: float | None, wanted: Wanted) -> tuple[li
             }
         )
         if study is None:
-            table, folder = (
-                fairness.plan_groups((sd or 0.0, sd or 0.0), margin, settings, tests=wanted.tests),
-                Path("plan"),
-            )
+            spread = sd or 0.0
+            table = fairness.plan_groups((spread, spread), absolute or 0.0, settings, tests=wanted.tests)
+            folder = Path("plan")
         else:
             metrics = study.read("metrics")
             if wanted.metric not in metrics:

@@ -246,8 +246,8 @@ def list_scans(people: pd.DataFrame, columns: Mapping[str, str], found: FoundSca
     Returns
     -------
     DataFrame
-        ``subject``, ``scan`` (the id, or what the reference is called), the columns of `people` that a study
-        reads, under their own names, ``reference`` and ``image``.
+        ``subject``, ``scan`` (the id, or what the reference is called), the columns of `people`
+        that a study reads, under their own names, ``reference`` and ``image``.
     """
     person = columns.get("subject", found.key)
     first = people.drop_duplicates(found.key).set_index(found.key, drop=False)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from helpers.fairness.disparity import find_best_and_worst, sign_metrics
+from helpers.fairness.disparity import find_best_and_worst, find_margins, sign_metrics
 from helpers.fairness.groups import average_subjects
 from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.fairness.tables import make_table
@@ -123,7 +123,8 @@ def _describe_gaps(
     best, worst = find_best_and_worst(powered.means, groups.sizes, groups.scores.metrics)
     gap, found = powered.find_gaps(drawn, best, worst, sign, resamples)
     adjusted = adjust_p_values(found.p, "holm")
-    verdicts = _judge(groups, powered, adjusted, settings)
+    margins = find_margins(settings.margin, groups.scores.metrics, powered.means, groups.sizes)
+    verdicts = _judge(groups, powered, adjusted, margins, settings)
     plain = groups.grouped.moments
     rows = []
     for column in np.flatnonzero(best >= 0):
@@ -140,12 +141,14 @@ def _describe_gaps(
             | {"gap_masked_low": low, "gap_masked_high": high}
             | {"correlation": powered.correlation[column]}
             | {"worth": float(np.nansum(powered.worth[groups.kept[:, column], column]))}
-            | {"margin": settings.margin.get(METRIC, np.nan), "note": ""}
+            | {"margin": margins[column], "note": ""}
         )
     return rows
 
 
-def _judge(groups: AttributeScores, powered: PoweredMeans, p_adjusted: np.ndarray, settings: Fairness) -> np.ndarray:
+def _judge(
+    groups: AttributeScores, powered: PoweredMeans, p_adjusted: np.ndarray, margins: np.ndarray, settings: Fairness
+) -> np.ndarray:
     """Judge every column by intervals of all pairs, as for masks of everybody."""
     first, second = list_pairs(len(groups.names))
     squared, df, means = powered.squared_error, powered.df, powered.means
@@ -158,13 +161,12 @@ def _judge(groups: AttributeScores, powered: PoweredMeans, p_adjusted: np.ndarra
     level = 1.0 - (1.0 - settings.alpha) ** (1.0 / np.maximum(compared.sum(axis=0), 1))
     joint = special.stdtrit(free, 1.0 - np.broadcast_to(level / 2.0, free.shape)) * error
     narrow = special.stdtrit(free, 1.0 - settings.alpha) * error
-    margin = np.full(means.shape[1], settings.margin.get(METRIC, np.nan))
     return judge(
         difference - joint,
         difference + joint,
         difference - narrow,
         difference + narrow,
-        margin,
+        margins,
         p_adjusted,
         alpha=settings.alpha,
         compared=compared,

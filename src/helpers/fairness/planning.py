@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
+from helpers.fairness.disparity import find_margins
 from helpers.fairness.groups import average_subjects
 from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.parameters import Fairness
@@ -105,7 +106,8 @@ def _plan_column(groups: AttributeScores, column: int, settings: Fairness, seed:
     spread = np.where(groups.kept[:, column], moments.variance[:, column], -np.inf)
     first, second = sorted(np.argsort(spread)[-2:])
     sd = float(np.sqrt(spread[first])), float(np.sqrt(spread[second]))
-    margin = settings.margin.get(groups.scores.metrics[column], np.nan)
+    metrics = groups.scores.metrics
+    margin = float(find_margins(settings.margin, metrics, moments.mean, groups.sizes)[column])
     if max(sd) == 0 or not np.isfinite(margin):
         return pd.DataFrame()
     values = [groups.scores.matrix[groups.codes == code, column] for code in (first, second)]
