@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -123,4 +124,5 @@ def _write_out(value: object) -> str | None:
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         value = int(value)
     # Spaces around a word are typing, not data; what is then empty is missing.
-    return str(value).strip() or None
+    # Letters and accents apart (macOS) or together are one spelling.
+    return unicodedata.normalize("NFC", str(value)).strip() or None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import SimpleITK as sitk
 from skimage import measure
 
 from helpers import models, volumes
-from helpers.errors import SegfairError, VolumeError
+from helpers.compute import CaseFailure, guard_case
+from helpers.errors import SegfairError
 from helpers.inference.stage import read_organs
 from helpers.study import Study
 
@@ -79,10 +81,10 @@ def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm
     panels: dict[_PanelChoice, MontagePanel] = {}
     for scan in dict.fromkeys(choice.scan for choice in choices):
         mine = [choice for choice in choices if choice.scan == scan]
-        try:
-            panels |= _load_panels(study, cohort.loc[scan], mine, margin_mm)
-        except VolumeError:
-            continue  # a file damaged since: 03 will say so; a picture of the others is still worth having
+        load = partial(_load_panels, study, cohort.loc[scan], margin_mm=margin_mm)
+        found = guard_case(load, mine, scan)
+        # A file damaged since: 03 will say so; a picture of the others is still worth having.
+        panels |= {} if isinstance(found, CaseFailure) else found
     return [panels[choice] for choice in choices if choice in panels]
 
 

@@ -17,7 +17,7 @@ from helpers.volumes.grid import (
     orient_grid,
     to_axial,
 )
-from helpers.volumes.label_maps import LabelMap, find_boxes, join_boxes, read_label_map, relabel
+from helpers.volumes.label_maps import LabelMap, find_boxes, find_mask_files, join_boxes, read_label_map, relabel
 from helpers.volumes.reading import SUFFIXES, read_grid, read_on_grid, read_volume, write_volume
 from helpers.volumes.resampling import RESAMPLING_ADVICE, check_same_scan, resample_nearest
 from helpers.volumes.sides import find_midline, list_x_mm
@@ -33,6 +33,7 @@ __all__ = [
     "find_boxes",
     "find_grey_faults",
     "find_levels",
+    "find_mask_files",
     "find_midline",
     "from_axial",
     "get_grid",
