@@ -18,6 +18,7 @@ import SimpleITK as sitk
 from helpers import cohort, inference, performance
 from helpers.models import list_refused, list_templates
 from helpers.study import load_study
+from tests.checked_study import check_problems
 from tests.small_volumes import pack_nifti
 
 SIZE = (9, 8, 7)
@@ -195,24 +196,7 @@ def test_each_odd_file_is_read_right_or_said_truly_by_check_and_stages_alike(stu
             fine = not said or "labels that no organ names" in said
             assert (prediction["status"] == "ok") == fine, f"{name}: {prediction['error']}"
             assert fine or said in prediction["error"], f"{name}: {prediction['error']}"
-    check_failures(found.problems, table, made)
-
-
-def check_failures(problems: list[str], table: pd.DataFrame, made: pd.DataFrame) -> None:
-    """What the check calls wrong is what is left out or fails, in number and in words."""
-    out = table.loc[~table["included"], "reason"]
-    failed = made.loc[made["status"] == "failed", "error"]
-    left, unusable = ([text for text in problems if part in text] for part in ("would be left out", "count as failed"))
-    assert sum(map(count_scans, left)) == len(out) and sum(map(count_scans, unusable)) == len(failed)
-    assert {text.split("would be left out: ")[1] for text in left} == set(out)
-    assert len(left) + len(unusable) == len(problems)
-    for error in failed:
-        assert any(text.split("would count as failed: ")[1] in error for text in unusable), error
-
-
-def count_scans(problem: str) -> int:
-    words = problem.removeprefix("models.ours: ").split()
-    return int(words[0]) if words[0].isdigit() else 1
+    check_problems(found.problems, table, made)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")

@@ -121,7 +121,7 @@ def _run_in_process(
     function: Callable[[Case], Any], cases: Sequence[Case], ids: Sequence[str], *_: Any
 ) -> Iterator[tuple[int, Any]]:
     for index, (case, name) in enumerate(zip(cases, ids, strict=True)):
-        yield index, guard_case(function, case, str(name))
+        yield index, _guard(function, case, str(name))
 
 
 def _run_on_dask(
@@ -134,7 +134,7 @@ def _run_on_dask(
     from distributed import as_completed
 
     client = _open_client(compute, cards)
-    futures = client.map(guard_case, [function] * len(cases), cases, [str(name) for name in ids], pure=False)
+    futures = client.map(_guard, [function] * len(cases), cases, [str(name) for name in ids], pure=False)
     places = {future.key: index for index, future in enumerate(futures)}
     for future in as_completed(futures):
         index = places[future.key]
@@ -150,8 +150,7 @@ def _run_on_dask(
         future.release()
 
 
-def guard_case(function: Callable[[Case], Any], case: Case, name: str) -> Any:
-    """Return what `function` makes of a case; a :class:`CaseFailure` where it raises."""
+def _guard(function: Callable[[Case], Any], case: Case, name: str) -> Any:
     try:
         return function(case)
     except SegfairError as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ import SimpleITK as sitk
 from skimage import measure
 
 from helpers import models, volumes
-from helpers.compute import CaseFailure, guard_case
 from helpers.errors import SegfairError
 from helpers.inference.stage import read_organs
 from helpers.study import Study
@@ -81,10 +80,9 @@ def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm
     panels: dict[_PanelChoice, MontagePanel] = {}
     for scan in dict.fromkeys(choice.scan for choice in choices):
         mine = [choice for choice in choices if choice.scan == scan]
-        load = partial(_load_panels, study, cohort.loc[scan], margin_mm=margin_mm)
-        found = guard_case(load, mine, scan)
         # A file damaged since: 03 will say so; a picture of the others is still worth having.
-        panels |= {} if isinstance(found, CaseFailure) else found
+        with suppress(SegfairError, OSError, RuntimeError, ValueError, MemoryError):
+            panels |= _load_panels(study, cohort.loc[scan], mine, margin_mm)
     return [panels[choice] for choice in choices if choice in panels]
 
 

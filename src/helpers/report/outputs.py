@@ -25,7 +25,7 @@ from helpers.models import KINDS, label_models, label_table, list_blocks, tabula
 from helpers.parameters import Parameters, Prompt, read_parameters
 from helpers.report import suppression
 from helpers.report.scrubbing import Scrubber
-from helpers.report.sentences.gaps import PLAIN_UNITS, Place, Row, rank_rows
+from helpers.report.sentences.gaps import PLAIN_UNITS, Place, Row, find_place, rank_rows
 from helpers.schema import TABLES, Table, list_identifying
 from helpers.spatial import Template
 from helpers.statistics.covariates import split_covariates
@@ -179,6 +179,15 @@ class Outputs:
         for metric in dict.fromkeys((self.main_metric, *PLAIN_UNITS)):
             for model, organ, attribute, group, mean in self._average_groups(metric):
                 found.setdefault((model, organ, attribute), {}).setdefault(metric, {})[group] = float(mean)
+        return found
+
+    @cached_property
+    def incomplete(self) -> dict[Place, dict[str, str]]:
+        """Who lacks a value, by (model, organ, attribute) and metric: from disparity.csv."""
+        found: dict[Place, dict[str, str]] = {}
+        if self.disparity is not None and "incomplete" in self.disparity:
+            for row in self.disparity[self.disparity["incomplete"].astype(str) != ""].to_dict("records"):
+                found.setdefault(find_place(row), {})[str(row["metric"])] = str(row["incomplete"])
         return found
 
     def _average_groups(self, metric: str) -> Iterable[tuple[str, str, str, str, float]]:
