@@ -15,6 +15,7 @@ from helpers.cohort.reasons import GREY_FAULTS, LISTED, SENTENCES, Finding, join
 from helpers.cohort.references import resample_references
 from helpers.cohort.scores import ScoreTable, match_scans, read_scores
 from helpers.cohort.sources import check_made, read_source
+from helpers.cohort.table_files import REMARKS
 from helpers.cohort.validation import Found, inspect_rows, is_asked
 from helpers.errors import SegfairError, StageError
 from helpers.parameters import Cohort
@@ -82,7 +83,11 @@ def build_cohort(study: Study) -> StudyCohort:
             f"every one of the {len(table)} scans is excluded, {number} of them because: {reason} "
             f"(all reasons: {study.path('exclusions')})"
         )
-    notes = told + _note_unreadable(raw, study.parameters.cohort) + _note_groups(table, study.parameters.cohort)
+    notes = (
+        [*raw.attrs.get(REMARKS, ()), *told]
+        + _note_unreadable(raw, study.parameters.cohort)
+        + _note_groups(table, study.parameters.cohort)
+    )
     notes += [f"{count(len(scans), 'scan')}: {fault}" for fault, scans in _find_grey_faults(table, found).items()]
     return StudyCohort(table, exclusions, count_flow([one.reasons for one in found]), notes)
 
@@ -151,7 +156,7 @@ def check_cohort(
     except SegfairError as error:
         return CohortCheck([str(error)])
     cohort = study.parameters.cohort
-    found = CohortCheck(remarks=told)
+    found = CohortCheck(remarks=[*raw.attrs.get(REMARKS, ()), *told])
     unscored = {SENTENCES[kind] for kind in ("scores_missing", "scores_empty")}
     for reason, part in table[~table["included"]].groupby("reason", sort=False):
         # People beyond those who were scored are no fault of the table.

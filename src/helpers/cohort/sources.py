@@ -83,6 +83,7 @@ def _read_table(study: Study) -> tuple[pd.DataFrame, Path]:
 def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFrame:
     declared = list(dict.fromkeys([*CONTRACT, *cohort.attributes, *cohort.confounders]))
     table = pd.DataFrame(index=raw.index)
+    table.attrs = raw.attrs
     absent: dict[str, str] = {}
     for name in declared:
         column = cohort.columns.get(name, name)
