@@ -83,11 +83,8 @@ def build_cohort(study: Study) -> StudyCohort:
             f"every one of the {len(table)} scans is excluded, {number} of them because: {reason} "
             f"(all reasons: {study.path('exclusions')})"
         )
-    notes = (
-        [*raw.attrs.get(REMARKS, ()), *told]
-        + _note_unreadable(raw, study.parameters.cohort)
-        + _note_groups(table, study.parameters.cohort)
-    )
+    notes = [*raw.attrs.get(REMARKS, ()), *told, *_note_unreadable(raw, study.parameters.cohort)]
+    notes += _note_groups(table, study.parameters.cohort)
     notes += [f"{count(len(scans), 'scan')}: {fault}" for fault, scans in _find_grey_faults(table, found).items()]
     return StudyCohort(table, exclusions, count_flow([one.reasons for one in found]), notes)
 

@@ -161,12 +161,12 @@ def _list_values(column: pd.Series) -> list[object]:
 
 def _write_out(value: object) -> str | None:
     """Return a value as one would read it: 1.0 as 1, float32 24.3 as 24.3; None where empty."""
-    if value is None or value is pd.NA or value is pd.NaT or value != value:
-        return None
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        value = int(value)
-    # Spaces around a word are typing, not data; what is then empty is missing.
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", errors="replace")
-    # Letters and accents apart (macOS) or together are one spelling.
-    return unicodedata.normalize("NFC", str(value)).strip() or None
+    if not isinstance(value, str):
+        if value is None or value is pd.NA or value is pd.NaT or value != value:
+            return None
+        if isinstance(value, (float, np.floating)) and float(value).is_integer():
+            value = int(value)
+        value = value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+    # Spaces around a word are typing, not data; what is then empty is missing. Letters and accents
+    # apart (macOS) or together are one spelling.
+    return (value if value.isascii() else unicodedata.normalize("NFC", value)).strip() or None

@@ -82,7 +82,7 @@ def average_subjects(
     notes = [*infinite, *notes]
     keys = ["model", "organ", "subject"]
     # Order of models and organs as first met, so that tables and figures keep the parameter file's.
-    models, organs = list(dict.fromkeys(scored["model"])), list(dict.fromkeys(scored["organ"]))
+    models, organs = (list(scored[name].unique()) for name in ("model", "organ"))
     people = scored.groupby(keys, as_index=False, observed=True)[kept].mean()
     people["organs_measured"] = people[names].notna().any(axis=1).astype(int)
     if len(organs) > 1:

@@ -113,7 +113,7 @@ class Outputs:
         return list(self.parameters.cohort.organs) or self._list_scored("organ")
 
     def _list_scored(self, name: str) -> list[str]:
-        return [] if self.metrics is None else list(dict.fromkeys(self.metrics[name]))
+        return [] if self.metrics is None else list(self.metrics[name].unique())
 
     @property
     def is_phantoms(self) -> bool:
@@ -336,7 +336,7 @@ def _replace_names(
     table = table.drop(columns=[name for name in list_identifying() if name in table])
     scrubbed = [name for name in ("reason", "error", "note") if name in table]
     # Each text once: thousands of rows say the same, or nothing.
-    told = {name: {text: scrub(text) for text in set(table[name].dropna())} for name in scrubbed}
+    told = {name: {text: scrub(text) for text in table[name].dropna().unique()} for name in scrubbed}
     return table.assign(**{name: table[name].map(texts).fillna("") for name, texts in told.items()})
 
 

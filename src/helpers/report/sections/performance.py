@@ -130,12 +130,13 @@ def _draw_people(outputs: Outputs) -> list[Block]:
     which = "the differences shown" if outputs.found else "the largest gap"
     blocks: list[Block] = [Heading(f"The people behind {which}")]
     pairs = dict.fromkeys((row["model"], row["attribute"]) for row in sorted(told, key=lambda row: -row["gap"]))
+    by_model, every = dict(list(people.groupby("model", sort=False))), people["organ"].unique()
     for model, attribute in list(pairs)[:_MOST_DOTS]:
         wanted = {row["organ"] for row in told if (row["model"], row["attribute"]) == (model, attribute)} | {POOLED}
-        organs = [organ for organ in dict.fromkeys(people["organ"]) if organ in wanted]
+        organs, shown = [organ for organ in every if organ in wanted], escape_text(str(model))
         figure = plot_group_people(
-            hide_small_groups(people, metric, attribute, least),
-            metric, attribute, model=model, organs=organs, groups=groups,
+            hide_small_groups(by_model[shown], metric, attribute, least),
+            metric, attribute, model=shown, organs=organs, groups=groups,
         )  # fmt: skip
         blocks.append(Figure(figure, _HOW_PEOPLE))
     if len(pairs) > _MOST_DOTS:
