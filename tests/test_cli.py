@@ -94,6 +94,47 @@ def test_check_looks_for_ready_made_masks(params, tmp_path):
     )
 
 
+@pytest.fixture
+def masks_alone(tmp_path):
+    """Return overrides for a study of two scans with masks and no images."""
+    mask = np.zeros((7, 8, 9), np.uint8)
+    mask[2:5, 2:6, 2:5] = 1
+    for name in "ab":
+        save(mask, tmp_path / "masks" / f"{name}.nii.gz")
+    (tmp_path / "people.csv").write_text(
+        "subject,sex,modality,reference\na,female,CT,masks/a.nii.gz\nb,male,CT,masks/b.nii.gz\n", encoding="utf-8"
+    )
+    return ["-o", "cohort.source=table", "-o", f"cohort.path={tmp_path / 'people.csv'}"]
+
+
+def test_a_model_that_needs_images_and_has_none_is_a_problem_and_fails_with_status_3(params, tmp_path, masks_alone):
+    models = "models=[{name: demo, kind: sam_demo}, {name: ellipse, kind: prompt_only}]"
+    said = "this model needs an image and the scan has none: add an `image` column or leave the model out"
+    done = segfair("check", str(params), *masks_alone, "-o", models, cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"- models.demo: 2 scans ('a', 'b') would count as failed: {said}\n" in done.stdout
+    assert "ellipse" not in done.stdout
+    done = segfair("run", str(params), *masks_alone, "-o", models, "--until", "02", cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert done.stderr == f"segfair: models.demo: failed on all 2 scans, on 2 because: {said}\n"
+
+
+def test_a_stage_that_stops_ends_with_status_1(params, tmp_path, masks_alone):
+    for path in (tmp_path / "masks").iterdir():
+        path.write_bytes(b"")
+    done = segfair("run", str(params), *masks_alone, "--until", "01", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "segfair: 01_cohort stopped: every one of the 2 scans is excluded" in done.stderr
+
+
+def test_weights_that_do_not_load_are_a_problem(params, tmp_path, masks_alone):
+    (tmp_path / "weights.pth").write_bytes(b"no weights")
+    models = f"models=[{{name: own, kind: sam, variant: vit_b, checkpoint: {tmp_path / 'weights.pth'}}}]"
+    done = segfair("check", str(params), *masks_alone, "-o", models, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "- models.own: weights.pth: cannot be read as a checkpoint of tensors" in done.stdout
+
+
 def test_a_wrong_parameter_is_one_message_and_status_2(params):
     done = segfair("run", str(params), "-o", "fairness.alpa=1")
     assert done.returncode == 2

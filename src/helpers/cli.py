@@ -6,11 +6,14 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from helpers.errors import SegfairError
+from helpers.errors import SegfairError, StageError
+
+if TYPE_CHECKING:  # importing it takes a second, which `segfair --help` can do without
+    from helpers.study import Study
 
 app = typer.Typer(
     help="For whom, by how much, where in the organ and how surely a segmentation model fails.",
@@ -44,31 +47,38 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Run stages that are up to date as well.")] = False,
     override: Override = None,
 ) -> None:
-    """Run a study from cohort to report; what is up to date is skipped."""
+    """Run a study from cohort to report; what is up to date is skipped.
+
+    Exit status: 0 done; 1 a stage stopped; 2 the command or the parameter file cannot be used; 3
+    done, and a model failed on every scan.
+    """
     from helpers.parameters import parse_override
-    from helpers.pipeline import run_study, select_stages
+    from helpers.pipeline import select_stages
     from helpers.study import load_study
 
     stages = select_stages(first=first, last=last, only=only)
     overrides = dict(parse_override(text) for text in override or [])
     study = load_study(params, overrides)
-    report = run_study(study, overrides=overrides, stages=stages, force=force, say=typer.echo)
-    typer.echo(f"report: {_relative(report)}" if report.exists() else f"outputs: {_relative(study.folder)}")
+    _run(study, overrides, stages, force=force)
 
 
 @app.command()
 def check(params: Params, override: Override = None) -> None:
-    """Check parameters, table, paths, geometry and checkpoints without running anything."""
+    """Check parameters, table, files and models, as the stages will use them; nothing is written.
+
+    Exit status: 0 no problem found; 1 problems, which are listed; 2 the parameter file cannot be
+    used.
+    """
     from helpers.cohort import check_cohort
-    from helpers.models import check_model, describe_model, list_overlaps, list_templates
+    from helpers.models import check_model, describe_model, list_overlaps, list_refused, list_templates, try_model
     from helpers.notebook import check_output_folder
     from helpers.study import load_study
 
     study = load_study(params, override or [])
-    found = check_cohort(study, list_templates(study))
+    found = check_cohort(study, list_templates(study), list_refused(study))
     problems = list(found.problems)
     for model in study.parameters.models:
-        faults = check_model(model, study)
+        faults = check_model(model, study) or try_model(model, study)
         problems += faults
         try:
             found.remarks.extend([] if faults else describe_model(model, study))
@@ -139,7 +149,7 @@ def audit(
     """Audit ready-made scores: write a parameter file for them here, and run it."""
     from helpers.cohort import write_audit_file
     from helpers.parameters import parse_override
-    from helpers.pipeline import run_study, select_stages
+    from helpers.pipeline import select_stages
     from helpers.study import load_study
 
     wanted = [one.strip() for one in attributes.split(",") if one.strip()]
@@ -147,8 +157,7 @@ def audit(
     typer.echo(f"parameters: {_relative(path)} (edit it to change groups, margins or names)")
     overrides = dict(parse_override(text) for text in override or [])
     study = load_study(path, overrides)
-    report = run_study(study, overrides=overrides, stages=select_stages(), force=False, say=typer.echo)
-    typer.echo(f"report: {_relative(report)}")
+    _run(study, overrides, select_stages())
 
 
 @app.command()
@@ -318,6 +327,23 @@ def _restart_in_utf8() -> None:
     """
     os.environ.setdefault("PYTHONIOENCODING", f"{sys.stdout.encoding}:replace")
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def _run(study: Study, overrides: dict[str, Any], stages: list[str], *, force: bool = False) -> None:
+    """Run stages; end with status 1 where one stopped, 3 where a model has no mask of any scan."""
+    from helpers.pipeline import list_failed_models, run_study
+
+    try:
+        report = run_study(study, overrides=overrides, stages=stages, force=force, say=typer.echo)
+    except StageError as error:
+        typer.echo(f"segfair: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"report: {_relative(report)}" if report.exists() else f"outputs: {_relative(study.folder)}")
+    failed = list_failed_models(study) if stages[-1] > "02" else []
+    for told in failed:
+        typer.echo(f"segfair: {told}", err=True)
+    if failed:
+        raise typer.Exit(3)
 
 
 def _list(descriptions: dict[str, str]) -> None:

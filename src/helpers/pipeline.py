@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,19 @@ def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str],
             fingerprints.forget(stage)
             say(f"{heading}: finished in {time.monotonic() - started:.0f} s")
     return study.folder / "report.html"
+
+
+def list_failed_models(study: Study) -> list[str]:
+    """Say of each model that has no mask of any scan after 02_inference why that is."""
+    told = []
+    for model in study.parameters.models:
+        if study.parameters.cohort.has_masks and study.inference_path(model.name).exists():
+            table = study.read("inference", model=model.name)
+            if len(table) and (table["status"] == "failed").all():
+                (reason, number), *_ = Counter(table["error"]).most_common(1)
+                scans = f"all {len(table)} scans" if len(table) > 1 else "the only scan"
+                told.append(f"models.{model.name}: failed on {scans}, on {number} because: {reason}")
+    return told
 
 
 def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path:

@@ -145,6 +145,7 @@ _COLUMNS: dict[str, tuple[Kind, str]] = {
     "status": ("text", "what came of it; `ok` where all is well"),
     "error": ("text", "a sentence where something is missing, else empty"),
     "n": ("count", "people"),
+    "lacking": ("count", "people without a value, although the organ could be measured: missed, or the scan failed"),
     "n_a": ("count", "people in the first group"),
     "n_b": ("count", "people in the second group"),
     "n_rest": ("count", "people in all other groups"),
@@ -192,6 +193,7 @@ _COLUMNS: dict[str, tuple[Kind, str]] = {
     "excess_p": ("number", "p-value of the excess gap"),
     "excess_p_adjusted": ("number", "adjusted for all of them in the family"),
     "margin": ("number", "the largest gap considered unimportant, in the measure's unit"),
+    "incomplete": ("text", "people without a value, of all, by group (organ missed or scan failed); empty where none"),
     "detectable": ("number", "minimum detectable difference at `fairness.power`"),
     "verdict": ("text", ", ".join(verdict.value for verdict in Verdict)),
     "difference": ("number", "first − second"),
@@ -327,7 +329,7 @@ def _describe(key: str, path: str, made_by: str, rows: str, *columns: str | Colu
 
 
 _KEY = "model organ metric attribute"
-_GROUPS = f"{_KEY} group n mean sd median q1 q3 ci_low ci_high suppressed"
+_GROUPS = f"{_KEY} group n lacking mean sd median q1 q3 ci_low ci_high suppressed"
 _GAPS = f"{_KEY} n groups worst_group best_group gap gap_low gap_high"
 _SPREAD = (
     "es es_low es_high ser ser_low ser_high es_fairmedfm es_fairmedfm_low es_fairmedfm_high "
@@ -339,7 +341,7 @@ _TESTED = (
     "adjusted_gap adjusted_low adjusted_high adjusted_p adjusted_n"
 )
 _SIZE = "expected_gap excess_gap excess_low excess_high excess_p excess_p_adjusted"
-_JUDGED = "margin detectable verdict note"
+_JUDGED = "margin detectable verdict incomplete note"
 _SURFACE = "model organ attribute vertex x y z"
 _SURFACE_TEST = "t p p_fwer p_tfce p_fdr n"
 _SURFACE_FOUND = (

@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,10 @@ def write_atomically(path: Path) -> Iterator[Path]:
             raise SegfairError(
                 f"{path}: the disk is full: free some space and run the same command again; what was finished is kept"
             ) from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise SegfairError(
+                f"{path.name}: the name is too long for a file here: give the scan a shorter one"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise SegfairError(
                 f"{path.parent}: cannot be written ({error.strerror}): "
@@ -83,13 +88,33 @@ def expand_home(path: Path) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a file or folder is there: False too for a name longer than any can be."""
+    """Return whether a file or folder is there: False too for a name longer than any can be.
+
+    True where that cannot be told (in a folder that may not be searched): opening it says why.
+    """
     try:
         return path.exists()
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            return False
-        raise
+        return error.errno != errno.ENAMETOOLONG
+
+
+def find_spelling(path: Path) -> Path:
+    """Return the file of an absolute path's name in other code points, where there is one.
+
+    macOS takes letters and accents apart, others keep them together; else the path itself.
+    """
+    if is_there(path):
+        return path
+    place = Path(path.anchor)
+    for name in path.parts[1:]:
+        found = place / name
+        if not name.isascii() and not is_there(found):
+            wanted = unicodedata.normalize("NFC", name)
+            with suppress(OSError):  # a folder that is none, or may not be read
+                same = (one for one in place.iterdir() if unicodedata.normalize("NFC", one.name) == wanted)
+                found = next(same, found)
+        place = found
+    return place
 
 
 def write_text(text: str, path: Path) -> None:

@@ -286,7 +286,7 @@ def find_mask(template: str, scan: str, subject: str) -> Path:
     SegfairError
         It does not exist.
     """
-    path = Path(template.format(scan=scan, subject=subject))
+    path = storage.find_spelling(Path(template.format(scan=scan, subject=subject)))
     if not storage.is_there(path):
         # The end of the place tells what is wrong; what comes before may name people and machines.
         place = "/".join(Path(template).parts[-2:]).replace("{{", "{").replace("}}", "}")
@@ -294,6 +294,11 @@ def find_mask(template: str, scan: str, subject: str) -> Path:
             f"there is no mask for this scan where the model's path says ({place}): add it or correct models.*.path"
         )
     return path
+
+
+def say_member_failed(name: str) -> str:
+    """Say why a fusion has no mask of a scan."""
+    return f"its member {name} has no mask of this scan"
 
 
 def choose_checkpoints_folder() -> Path:

@@ -16,6 +16,7 @@ from helpers.cohort.reasons import GREY_FAULTS, LISTED, SENTENCES, Finding, join
 from helpers.cohort.references import resample_references
 from helpers.cohort.scores import ScoreTable, match_scans, read_scores
 from helpers.cohort.sources import check_made, read_source
+from helpers.cohort.table_files import REMARKS
 from helpers.cohort.validation import Found, inspect_rows, is_asked
 from helpers.errors import SegfairError, StageError
 from helpers.parameters import Cohort
@@ -83,7 +84,8 @@ def build_cohort(study: Study) -> StudyCohort:
             f"every one of the {len(table)} scans is excluded, {number} of them because: {reason} "
             f"(all reasons: {study.path('exclusions')})"
         )
-    notes = told + _note_unreadable(raw, study.parameters.cohort) + _note_groups(table, study.parameters.cohort)
+    notes = [*raw.attrs.get(REMARKS, ()), *told, *_note_unreadable(raw, study.parameters.cohort)]
+    notes += _note_groups(table, study.parameters.cohort)
     notes += [f"{count(len(scans), 'scan')}: {fault}" for fault, scans in _find_grey_faults(table, found).items()]
     included = table["included"]
     seen = [one.seen for one in found if not one.reasons]
@@ -132,7 +134,11 @@ class CohortCheck:
     organs: list[str] = field(default_factory=list)  # of each organ where it was found, and how large
 
 
-def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> CohortCheck:
+def check_cohort(
+    study: Study,
+    masks: Mapping[str, str] | None = None,
+    refused: Mapping[str, Mapping[str, str]] | None = None,
+) -> CohortCheck:
     """List all that is wrong with a study's table and files, and who could not be compared.
 
     Nothing is written. Scans that would be left out for one reason are told together, and so are
@@ -142,23 +148,25 @@ def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> Cohort
     image whose grey values cannot be right. Of each organ it is said where it lies, how large it
     is, and what of that no adult's body has. A source that makes its scans is asked what it cannot
     make. `masks`: where the ready-made masks of models lie (:func:`helpers.models.list_templates`),
-    of which each scan's is read too.
+    of which each scan's is read too. `refused`: what of a scan's image fails it for a model
+    (:func:`helpers.models.list_refused`).
     """
     try:
         if check_made(study):
             return CohortCheck()
         raw, base = read_source(study)
         scores, told = _match_scores(study, raw)
-        table, rows = inspect_rows(raw, base, study, masks=masks, scores=scores)
+        table, rows = inspect_rows(raw, base, study, masks=masks, refused=refused, scores=scores)
     except SegfairError as error:
         return CohortCheck([str(error)])
     cohort = study.parameters.cohort
-    found = CohortCheck(remarks=told)
+    found = CohortCheck(remarks=[*raw.attrs.get(REMARKS, ()), *told])
     unscored = {SENTENCES[kind] for kind in ("scores_missing", "scores_empty")}
     for reason, part in table[~table["included"]].groupby("reason", sort=False):
         # People beyond those who were scored are no fault of the table.
         tell = found.remarks if reason in unscored and table["included"].any() else found.problems
         tell.append(f"{_name_scans(part)} would be left out: {reason}")
+    _tell_alike(table["subject"], found)
     _tell_unusable(table, rows, found)
     _tell_undrawn(table, rows, found)
     _tell_unreadable(raw, cohort, found)
@@ -173,6 +181,19 @@ def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> Cohort
         groups = group_attribute(table[name], name, attribute)
         _tell_groups(table, name, groups, study.parameters.fairness.min_group, found)
     return found
+
+
+def _tell_alike(subjects: pd.Series, found: CohortCheck) -> None:
+    """Tell which people's names differ in capitals, zeros in front or spaces alone."""
+    names = subjects.dropna().drop_duplicates()
+    plain = names.str.casefold().str.replace(r"\s+", "", regex=True).str.lstrip("0")
+    pairs = [part.head(2).map(repr) for _, part in names.groupby(plain, sort=False) if len(part) > 1]
+    if pairs:
+        named = ", ".join(" and ".join(pair) for pair in pairs[:_NAMED]) + (", …" if len(pairs) > _NAMED else "")
+        found.remarks.append(
+            f"subject: {named} differ in capitals, spaces or zeros in front alone and are taken for different people: "
+            "write each person's name alike"
+        )
 
 
 def _tell_groups(table: pd.DataFrame, name: str, groups: pd.Series, min_group: int, found: CohortCheck) -> None:
@@ -258,7 +279,7 @@ def _tell_absent(table: pd.DataFrame, rows: list[Found], cohort: Cohort, found: 
 
 
 def _tell_unusable(table: pd.DataFrame, rows: list[Found], found: CohortCheck) -> None:
-    """Tell on which scans a model would fail for want of a mask that can be used."""
+    """Tell on which scans a model would fail: for want of an image or of a mask it can use."""
     scans: dict[tuple[str, str], list[int]] = {}
     for place, row in enumerate(rows):
         for model_and_fault in row.unusable.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 # A number with a comma in it, and one whose comma cannot part thousands: other than three digits
@@ -30,7 +31,8 @@ def read_numbers(recorded: pd.Series) -> pd.Series:
     known = recorded.dropna().astype(str)
     if known.str.fullmatch(_COMMA).all() and known.str.fullmatch(_DECIMAL_COMMA).any():
         recorded = known.str.replace(",", ".", regex=False).reindex(recorded.index)
-    return pd.to_numeric(recorded, errors="coerce").astype(float)
+    numbers = pd.to_numeric(recorded, errors="coerce").astype(float)
+    return numbers.where(np.isfinite(numbers))
 
 
 def find_unreadable(recorded: pd.Series) -> pd.Series:

@@ -17,7 +17,8 @@ _REASONS = {
     "subject_missing": ("subject is missing", "subject is missing"),
     "scan_missing": ("scan is missing", "scan is missing"),
     "scan_no_file_name": (
-        "scan name cannot be a file name: use up to 200 letters, digits, - and _",
+        "scan name cannot be a file name: use up to 200 letters, digits, - and _ (200 bytes with letters beyond A to "
+        "Z), without a slash, a backslash or a line break, and no dot in front",
         "scan name cannot be a file name",
     ),
     "scan_used_twice": (

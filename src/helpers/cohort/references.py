@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import SimpleITK as sitk
 
 from helpers import volumes
 from helpers.compute import CaseFailure, map_cases
+from helpers.parameters import Organ
 from helpers.study import Study
 from helpers.vocabulary.words import name_scan
 
@@ -22,6 +24,7 @@ class _Job:
     reference: Path
     image: Path
     target: Path
+    organs: Mapping[str, Organ]
 
 
 def resample_references(table: pd.DataFrame, resampled: list[bool], study: Study) -> dict[int, str]:
@@ -41,9 +44,9 @@ def resample_references(table: pd.DataFrame, resampled: list[bool], study: Study
         Why a reference could not be brought to its image, by the row's place.
     """
     folder, places = study.folder / "references", [place for place, one in enumerate(resampled) if one]
-    chosen = table.iloc[places]
+    chosen, organs = table.iloc[places], dict(study.parameters.cohort.organs)
     jobs = [
-        _Job(Path(row.reference), Path(row.image), folder / _name_target(Path(row.reference), row.scan))
+        _Job(Path(row.reference), Path(row.image), folder / _name_target(Path(row.reference), row.scan), organs)
         for row in chosen.itertuples()
     ]
     ids = [name_scan(number) for number in chosen["number"]]
@@ -64,11 +67,11 @@ def _resample(job: _Job) -> None:
     if not job.reference.is_dir():
         _write(volumes.resample_nearest(volumes.read_volume(job.reference), grid), job.target)
         return
-    for path in sorted(job.reference.iterdir()):
-        suffix = next((end for end in volumes.SUFFIXES if path.name.endswith(end)), None)
-        if suffix is not None:
-            mask = volumes.resample_nearest(volumes.read_volume(path), grid)
-            _write(mask, job.target / f"{path.name.removesuffix(suffix)}.nii.gz")
+    files = volumes.find_mask_files(job.reference, job.organs)
+    for path in {path for several in files.values() for path in several}:
+        mask = volumes.resample_nearest(volumes.read_volume(path), grid)
+        suffix = next(end for end in volumes.SUFFIXES if path.name.lower().endswith(end))
+        _write(mask, job.target / f"{path.name[: -len(suffix)]}.nii.gz")
 
 
 def _write(image: sitk.Image, path: Path) -> None:

@@ -121,6 +121,7 @@ def _join_people(raw: pd.DataFrame, study: Study) -> pd.DataFrame:
 def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFrame:
     declared = list(dict.fromkeys([*CONTRACT, *cohort.attributes, *cohort.confounders]))
     table = pd.DataFrame(index=raw.index)
+    table.attrs = raw.attrs
     absent: dict[str, str] = {}
     for name in declared:
         column = cohort.columns.get(name, name)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from openpyxl import load_workbook
+from openpyxl.worksheet.worksheet import Worksheet
 
 from helpers.errors import SegfairError
+from helpers.vocabulary.words import count
 
-PLACE = "place"  # of DataFrame.attrs: what was taken for the header, in words
+# Of DataFrame.attrs: what was taken for the header, in words; and what else to know, in sentences.
+PLACE, REMARKS = "place", "remarks"
+_OLD_WORKBOOK = b"\xd0\xcf\x11\xe0"  # of Excel before 2007, and of any that a password encrypts
 
 
 def read_table_file(path: Path, what: str = "participants table", key: str = "cohort.path") -> pd.DataFrame:
@@ -37,13 +43,16 @@ def read_table_file(path: Path, what: str = "participants table", key: str = "co
     if reader is None:
         raise SegfairError(f"{path.name}: a {what} must be .csv, .tsv, .xlsx or .parquet")
     try:
-        rows, place = reader(path)
+        rows, place, remarks = reader(path)
         texts = [[_write_out(value) for value in row] for row in rows]
     except SegfairError:
         raise
     except Exception as error:  # openpyxl and pyarrow raise whatever their parsers meet
-        told = " ".join(str(error).split())[:120]
-        raise SegfairError(f"{path.name}: the {what} cannot be read ({told})") from error
+        told = " ".join(str(error).replace(str(path), path.name).split())[:120]
+        raise SegfairError(
+            f"{path.name}: the {what} cannot be read ({told}): it may be damaged, or of another kind than its name "
+            "says: save it again"
+        ) from error
     header = next((place for place, row in enumerate(texts) if any(row)), 0)
     names = [name or "" for name in texts[header]] if texts else []
     texts, place = [row for row in texts[header + 1 :] if any(row)], place.format(header + 1)
@@ -66,11 +75,14 @@ def read_table_file(path: Path, what: str = "participants table", key: str = "co
             if name
         }
     )
-    table.attrs[PLACE] = place
+    table.attrs |= {PLACE: place, REMARKS: remarks}
     return table
 
 
-def _read_text(path: Path) -> tuple[Iterable[Sequence[object]], str]:
+_Read = tuple[Iterable[Sequence[object]], str, list[str]]  # rows, and what DataFrame.attrs hold
+
+
+def _read_text(path: Path) -> _Read:
     """Read a text table; Excel's own first line ``sep=;`` names the separator and is no row."""
     data = path.read_bytes()
     try:
@@ -84,26 +96,57 @@ def _read_text(path: Path) -> tuple[Iterable[Sequence[object]], str]:
     if stated:
         lines[0] = "\n"
     separator = stated.group(1) if stated else max("\t;,", key=next(filter(str.strip, lines), "").count)
-    return csv.reader(io.StringIO("".join(lines), newline=None), delimiter=separator, strict=True), "line {}"
+    csv.field_size_limit(len(text) + 1)  # cells may be long
+    reader = csv.reader(io.StringIO("".join(lines), newline=None), delimiter=separator, strict=True)
+    try:
+        return list(reader), "line {}", []
+    except csv.Error:  # strict: of quotation marks alone
+        raise SegfairError(
+            f"{path.name}: cannot be read: a quotation mark up to line {reader.line_num} is not closed, or text "
+            "follows it: correct the quotes"
+        ) from None
 
 
-def _read_sheet(path: Path) -> tuple[Iterable[Sequence[object]], str]:
-    """Read the first sheet of a workbook; a coloured row or column has cells without values."""
-    sheets = pd.read_excel(path, sheet_name=None, header=None, dtype=object, keep_default_na=False)
-    name, sheet = next(iter(sheets.items()))
-    shown = name.replace("{", "{{").replace("}", "}}")
-    return sheet.to_numpy(object), "row {}" if len(
-        sheets
-    ) == 1 else f"row {{}} of {shown!r}, the first of several sheets"
+def _read_sheet(path: Path) -> _Read:
+    """Read the first sheet that is shown; a coloured row or column has cells without values.
+
+    Cells that are merged downwards have the value of the first one, as it looks.
+    """
+    with path.open("rb") as stream:
+        if stream.read(4) == _OLD_WORKBOOK:
+            raise SegfairError(f"{path.name}: is encrypted, or of an old Excel: save it as .xlsx without a password")
+    sheets = [sheet for sheet in load_workbook(path, data_only=True).worksheets if sheet.sheet_state == "visible"]
+    sheet = sheets[0]
+    _refuse_uncomputed(path, sheet)
+    rows = [list(row) for row in sheet.iter_rows(values_only=True)]
+    for one in sheet.merged_cells.ranges:
+        if one.min_col == one.max_col:
+            for row in range(one.min_row, one.max_row):
+                rows[row][one.min_col - 1] = rows[one.min_row - 1][one.min_col - 1]
+    hidden = sum(sheet.row_dimensions[row].hidden for row in sheet.row_dimensions if row <= len(rows))
+    remarks = [f"{path.name}: {count(hidden, 'row is', 'rows are')} hidden and read as the others"] if hidden else []
+    shown = sheet.title.replace("{", "{{").replace("}", "}}")
+    return rows, "row {}" if len(sheets) == 1 else f"row {{}} of {shown!r}, the first of several sheets", remarks
 
 
-def _read_parquet(path: Path) -> tuple[Iterable[Sequence[object]], str]:
+def _refuse_uncomputed(path: Path, sheet: Worksheet) -> None:
+    """Refuse a sheet of formulas whose results were never stored: their cells would be empty."""
+    formulas = load_workbook(path)[sheet.title].iter_rows()
+    cells = [cell.coordinate for row in formulas for cell in row if cell.data_type == "f"]
+    if cells and all(sheet[cell].value is None for cell in cells):
+        raise SegfairError(
+            f"{path.name}: holds formulas without results (cell {cells[0]}): "
+            "open it in Excel or LibreOffice and save it"
+        )
+
+
+def _read_parquet(path: Path) -> _Read:
     """Read a typed table; ids kept in a named index are a column."""
     table = pd.read_parquet(path)
     if any(name is not None and name not in table for name in table.index.names):
         table = table.reset_index()
     columns = [_list_values(table.iloc[:, place]) for place in range(table.shape[1])]
-    return [list(table.columns), *zip(*columns, strict=True)], ""
+    return [list(table.columns), *zip(*columns, strict=True)], "", []
 
 
 def _list_values(column: pd.Series) -> list[object]:
@@ -118,9 +161,12 @@ def _list_values(column: pd.Series) -> list[object]:
 
 def _write_out(value: object) -> str | None:
     """Return a value as one would read it: 1.0 as 1, float32 24.3 as 24.3; None where empty."""
-    if value is None or value is pd.NA or value is pd.NaT or value != value:
-        return None
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        value = int(value)
-    # Spaces around a word are typing, not data; what is then empty is missing.
-    return str(value).strip() or None
+    if not isinstance(value, str):
+        if value is None or value is pd.NA or value is pd.NaT or value != value:
+            return None
+        if isinstance(value, (float, np.floating)) and float(value).is_integer():
+            value = int(value)
+        value = value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+    # Spaces around a word are typing, not data; what is then empty is missing. Letters and accents
+    # apart (macOS) or together are one spelling.
+    return (value if value.isascii() else unicodedata.normalize("NFC", value)).strip() or None

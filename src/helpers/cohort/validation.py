@@ -17,9 +17,9 @@ from helpers.cohort.reasons import LISTED, Finding, join_sentences
 from helpers.cohort.scores import ScoreTable
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError, VolumeError
-from helpers.parameters import Cohort, Organ
-from helpers.storage import expand_home, is_there, make_absolute
-from helpers.study import Study, find_mask
+from helpers.parameters import Cohort, FusionModel, Organ
+from helpers.storage import expand_home, find_spelling, is_there, make_absolute
+from helpers.study import Study, find_mask, say_member_failed
 from helpers.volumes import (
     RESAMPLING_ADVICE,
     Grid,
@@ -47,7 +47,7 @@ class Found:
     reasons: list[Finding] = field(default_factory=list)  # why it is left out
     notes: list[Finding] = field(default_factory=list)  # what else to know
     absent: list[str] = field(default_factory=list)  # the organs that its reference does not hold
-    unusable: dict[str, str] = field(default_factory=dict)  # why a model's ready-made mask cannot be used
+    unusable: dict[str, str] = field(default_factory=dict)  # why a model fails on it, by model
     undrawn: dict[str, tuple[str, ...]] = field(default_factory=dict)  # organs without a mask file, by model
     resampled: bool = False  # whether its reference is to be brought to its image's grid
     seen: dict[str, SeenOrgan] = field(default_factory=dict)  # the organs that its reference holds
@@ -64,6 +64,7 @@ class _Files:
     subject: str
     modality: str
     masks: Mapping[str, str]  # places of ready-made masks, with {scan} or {subject}, by model
+    refused: Mapping[str, Mapping[str, str]]  # by model: faults of the image that fail the scan, and their words
     organs: Mapping[str, Mapping[str, Organ]]  # where each of these models has its organs
     resampling: frozenset[str]  # the models whose masks may lie on another grid of the scan
 
@@ -74,6 +75,7 @@ def inspect_rows(
     study: Study,
     *,
     masks: Mapping[str, str] | None = None,
+    refused: Mapping[str, Mapping[str, str]] | None = None,
     scores: ScoreTable | None = None,
 ) -> tuple[pd.DataFrame, list[Found]]:
     """Check every scan: whether it is in, and if not why.
@@ -87,6 +89,9 @@ def inspect_rows(
     masks : mapping of str to str, optional
         Where the ready-made masks of models lie, with ``{scan}`` or ``{subject}``, by the model's
         name. Each is read as inference reads it.
+    refused : mapping of str to mapping, optional
+        By model, what fails a scan of its image ("image_missing" and kinds of
+        :func:`helpers.volumes.find_grey_faults`) and the sentence of each.
     scores : ScoreTable, optional
         Of a study of scores, which has no files to open: who has any.
 
@@ -110,7 +115,8 @@ def inspect_rows(
     for column in ("reference", "image"):
         table[column] = [_find_path(text, base) for text in table[column]]
     if scores is None:
-        _check_files(table, study, found, masks or {})
+        _check_files(table, study, found, masks or {}, refused or {})
+        _fail_fusions(study, found)
     else:
         _check_scored(table, scores, found)
     table.insert(0, "number", np.arange(1, len(table) + 1))
@@ -129,7 +135,7 @@ def _check_names(table: pd.DataFrame, found: list[Found], *, with_files: bool) -
         if pd.isna(scan):
             if not pd.isna(subject):
                 found[row].reasons.append(Finding("scan_missing"))
-        elif scan.startswith(".") or set(scan) & set("/\\\0") or len(scan.encode()) > LONGEST_NAME:
+        elif not _is_file_name(scan):
             found[row].reasons.append(Finding("scan_no_file_name"))
         elif twice[row]:
             found[row].reasons.append(Finding("scan_used_twice"))
@@ -140,6 +146,11 @@ def _check_names(table: pd.DataFrame, found: list[Found], *, with_files: bool) -
             found[row].reasons.append(Finding("modality_unknown", {"got": got}))
         if pd.isna(reference):
             found[row].reasons.append(Finding("reference_missing"))
+
+
+def _is_file_name(scan: str) -> bool:
+    control = any(unicodedata.category(sign) == "Cc" for sign in scan)
+    return not (scan.startswith(".") or set(scan) & set("/\\") or control or len(scan.encode()) > LONGEST_NAME)
 
 
 def _check_numbers(table: pd.DataFrame, cohort: Cohort, found: list[Found]) -> None:
@@ -216,18 +227,25 @@ def _find_path(text: object, base: Path) -> str | None:
     # Windows writes folder\file; where a file is called so, it is meant.
     if "\\" in str(text) and not is_there(path):
         path = make_absolute(base / str(text).replace("\\", "/"))
-    return str(path if is_there(path) else _find_spelling(path))
+    return str(find_spelling(path))
 
 
-def _find_spelling(path: Path) -> Path:
-    """Return the file of this name in other code points: macOS takes letters and accents apart."""
-    if not path.parent.is_dir():
-        return path
-    wanted = unicodedata.normalize("NFC", path.name)
-    return next((one for one in path.parent.iterdir() if unicodedata.normalize("NFC", one.name) == wanted), path)
+def _fail_fusions(study: Study, found: list[Found]) -> None:
+    """A scan on which one of its members fails fails for a fusion too."""
+    for model in study.parameters.models:
+        if isinstance(model, FusionModel):
+            for one in found:
+                if failed := [name for name in model.of if name in one.unusable]:
+                    one.unusable[model.name] = say_member_failed(failed[0])
 
 
-def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: Mapping[str, str]) -> None:
+def _check_files(
+    table: pd.DataFrame,
+    study: Study,
+    found: list[Found],
+    masks: Mapping[str, str],
+    refused: Mapping[str, Mapping[str, str]],
+) -> None:
     """Open the files of every scan that is not out already, through compute."""
     rows, cohort = [row for row, one in enumerate(found) if not one.reasons], study.parameters.cohort
     images = [None if pd.isna(image) else Path(image) for image in table["image"]]
@@ -243,6 +261,7 @@ def _check_files(table: pd.DataFrame, study: Study, found: list[Found], masks: M
             subject=str(one.subject),
             modality=str(one.modality),
             masks=masks,
+            refused=refused,
             organs=organs,
             resampling=resampling,
         )
@@ -277,6 +296,7 @@ def _open_files(case: _Files) -> Found:
         except VolumeError as error:
             found.reasons.append(_blame("image", case.image, error))
     reference = None if labels is None else orient_grid(get_grid(labels.image))
+    greys = ["image_missing"] if case.image is None else []
     if image is not None:
         grid = orient_grid(get_grid(image))
         greys = find_grey_faults(sitk.GetArrayViewFromImage(image), case.modality)
@@ -287,6 +307,9 @@ def _open_files(case: _Files) -> Found:
         if reference is not None and (differences := grid.differences(reference)):
             _tell_other_grid(found, reference, grid, differences, case.cohort)
             reference = grid  # of what is made of the reference
+    for model, faults in case.refused.items():
+        if fault := next((fault for fault in greys if fault in faults), ""):
+            found.unusable[model] = faults[fault]
     if labels is None or reference is None:
         return found
     _check_masks(found, case, labels, reference)

@@ -30,6 +30,7 @@ from helpers.fairness.group_comparison import (
     judge_attribute,
 )
 from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_covariates
+from helpers.fairness.incomplete import mark_incomplete
 from helpers.fairness.input_checks import refuse_repeated_scores
 from helpers.fairness.intersections import pool_intersections
 from helpers.fairness.models_compared import adjust_unpermuted
@@ -164,7 +165,8 @@ def run_audit(
         volume errors are compared by their absolute value.
 
         ``groups``: one row per group, too small ones ``suppressed``. ``n`` counts subjects with a
-        value.
+        value, ``lacking`` those who lack one although their organ could be measured
+        (:mod:`helpers.fairness.incomplete`).
 
         ``disparity``: ``gap`` is best − worst group mean in the metric's unit, never negative; its
         interval is that of the difference between these two named groups, which may cross 0.
@@ -217,10 +219,15 @@ def run_audit(
 
     *Verdicts* rest on Welch's intervals of all pairs of groups at Šidák's level, not on the
     bootstrap's, because their guarantees are proven there; with the p adjusted over the family.
+    Where organs were missed, a measure without a value for them is not called equivalent
+    (:func:`helpers.fairness.incomplete.mark_incomplete`).
     """
     with use_measures(fairness.measures):
         pooled = set(metrics["model"]) if pooled_models is None else pooled_models
-        return _run_audit(metrics, cohort, fairness, attributes, seed, confounders, units or {}, sizes, ordered, pooled)
+        found = _run_audit(
+            metrics, cohort, fairness, attributes, seed, confounders, units or {}, sizes, ordered, pooled
+        )
+        return mark_incomplete(found, metrics, cohort, fairness, attributes)
 
 
 def _run_audit(

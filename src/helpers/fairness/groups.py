@@ -92,7 +92,7 @@ def average_subjects(
     notes = [*infinite, *notes]
     keys = ["model", "organ", "subject"]
     # Order of models and organs as first met, so that tables and figures keep the parameter file's.
-    models, organs = list(dict.fromkeys(scored["model"])), list(dict.fromkeys(scored["organ"]))
+    models, organs = (list(scored[name].unique()) for name in ("model", "organ"))
     people = scored.groupby(keys, as_index=False, observed=True)[kept].mean()
     if len(set(pooled_models) & set(models)) > 1:
         pooled, incomplete = _pool_models(people[people["model"].isin(pooled_models)], kept)

@@ -28,12 +28,14 @@ def tabulate_paper(
     """Summarise everyone and every group by modality, organ and model, as papers print it.
 
     Dice, 95 % Hausdorff distance and relative volume error, |predicted − reference| ÷ reference
-    volume of each scan; several scans of a person and a modality are averaged first.
+    volume of each scan, those that are known; several scans of a person and a modality are averaged
+    first.
 
     Parameters
     ----------
     metrics : DataFrame
-        metrics.parquet: one row per scan, model and organ.
+        metrics.parquet: one row per scan, model and organ. Ready-made scores may lack columns, and
+        their scans a modality.
     cohort : DataFrame
         cohort.parquet's included scans, with ``modality`` and ``group_<attribute>``. A person who
         was scanned in both modalities is in the same group in both.
@@ -59,21 +61,26 @@ def tabulate_paper(
     SegfairError
         A column is missing, or rows cannot be matched.
     """
-    relative = metrics["volume_error_ml"].abs() / metrics["volume_ref_ml"].where(metrics["volume_ref_ml"] > 0)
-    scored = metrics.assign(**{RELATIVE_VOLUME: relative})
     rows: list[dict[str, Any]] = []
-    for modality in sorted(cohort["modality"].astype(str).unique()):
-        part = scored[scored["scan"].isin(cohort.loc[cohort["modality"] == modality, "scan"])]
+    if "dice" not in metrics:
+        return make_table(rows, "paper")
+    if {"volume_error_ml", "volume_ref_ml"} <= set(metrics):
+        relative = metrics["volume_error_ml"].abs() / metrics["volume_ref_ml"].where(metrics["volume_ref_ml"] > 0)
+        metrics = metrics.assign(**{RELATIVE_VOLUME: relative})
+    known = [name for name in PAPER_METRICS if name in metrics]
+    modalities = cohort["modality"].astype(object).where(cohort["modality"].notna(), "").astype(str)
+    for modality in sorted(modalities.unique()):
+        part = metrics[metrics["scan"].isin(cohort.loc[modalities == modality, "scan"])]
         part = part[part.groupby("organ")["dice"].transform("count") > 0]
         if len(part):
-            people, _ = average_subjects(part, cohort, attributes, PAPER_METRICS)
+            people, _ = average_subjects(part, cohort, attributes, known)
             rows += ({"modality": modality} | row for row in _describe_modality(people, fairness, attributes))
     return make_table(rows, "paper")
 
 
 def _describe_modality(people: pd.DataFrame, fairness: Fairness, attributes: Sequence[str]) -> list[dict[str, Any]]:
     """Return the rows of one modality: by measure, organ and model."""
-    scores = Scores.spread(people, PAPER_METRICS)
+    scores = Scores.spread(people, [name for name in PAPER_METRICS if name in people])
     groups = [AttributeScores.read(people, attribute, scores, fairness.min_group) for attribute in attributes]
     rows = list(_describe_everyone(scores, groups, fairness.min_group))
     for one in groups:

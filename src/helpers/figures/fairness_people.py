@@ -117,7 +117,7 @@ def _draw_cloud(
         go.Scatter(
             x=position - 0.2 + 0.5 * shift_sideways(chosen["number"].to_numpy()), y=chosen[metric], mode="markers",
             marker={"color": colour, "symbol": symbol, "size": 5, "opacity": 0.65},
-            text=[name_person(row.number, row.scans) for row in chosen.itertuples(index=False)],
+            text=list(map(name_person, chosen["number"], chosen["scans"])),
             hovertemplate="%{text}: %{y:.4g}<extra>" + group + "</extra>", showlegend=False,
         ),
     ]  # fmt: skip

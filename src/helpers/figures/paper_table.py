@@ -52,7 +52,7 @@ def show_paper_table(table: PaperTable) -> ShownPaperTable:
             people = part
             continue
         state = " open" if measure == opened else ""
-        title = html.escape(f"{modality} · {measure}")
+        title = html.escape(" · ".join(filter(None, (modality, measure))))
         body = _draw_block(people, part)
         blocks.append(f'<details{state}><summary>{title}</summary><div class="scroll">{body}</div></details>')
     note = f"<p>{html.escape(table.caption)}</p>"

@@ -283,6 +283,8 @@ def _explain_verdict(row: Mapping[str, Any], verdict: Verdict) -> str:
         ]
         if is_known(row.get("adjusted_gap")):
             lines.append(f"gap adjusted for covariates {format_value(row['adjusted_gap'], metric)}")
+    if row.get("incomplete"):
+        lines.append(f"without a value (missed or failed): {row['incomplete']}")
     note = row.get("note")
     return "\n".join([*lines, *([str(note)] if is_known(note) else [])])
 

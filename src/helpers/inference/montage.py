@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import SimpleITK as sitk
 from skimage import measure
 
 from helpers import models, volumes
-from helpers.errors import SegfairError, VolumeError
+from helpers.errors import SegfairError
 from helpers.inference.stage import read_organs
 from helpers.study import Study
 
@@ -79,10 +80,9 @@ def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm
     panels: dict[_PanelChoice, MontagePanel] = {}
     for scan in dict.fromkeys(choice.scan for choice in choices):
         mine = [choice for choice in choices if choice.scan == scan]
-        try:
+        # A file damaged since: 03 will say so; a picture of the others is still worth having.
+        with suppress(SegfairError, OSError, RuntimeError, ValueError, MemoryError):
             panels |= _load_panels(study, cohort.loc[scan], mine, margin_mm)
-        except VolumeError:
-            continue  # a file damaged since: 03 will say so; a picture of the others is still worth having
     return [panels[choice] for choice in choices if choice in panels]
 
 

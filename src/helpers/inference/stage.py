@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -181,8 +181,9 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, CaseFailure):
                 # A mask made from former inputs must not pass for this study's.
-                find_record(job.prediction).unlink(missing_ok=True)
-                job.prediction.unlink(missing_ok=True)
+                for stale in (find_record(job.prediction), job.prediction):
+                    with suppress(OSError):  # the table says that the scan failed, whatever lies there
+                        stale.unlink()
                 result = _record_failure(job, result)
             records[job.scan] = {**result, "reused": False}
         in_order = [records[scan] for scan in cohort["scan"]]
@@ -421,10 +422,7 @@ def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
         volumes.check_grid(volumes.get_grid(oriented), grid, advice="resample the reference to the image")
         image = sitk.GetArrayFromImage(oriented)
     elif models.KINDS[job.spec.kind].needs_image:
-        raise SegfairError(
-            f"{job.spec.kind} needs an image and this scan has none: "
-            "add its path to the participants table or leave the model out"
-        )
+        raise SegfairError(models.IMAGE_FAULTS["image_missing"])
     labels = sitk.GetArrayFromImage(reference)
     draws = [_draw_prompts(labels, volumes.get_spacing_zyx_mm(reference), job, seeds) for seeds in job.prompt_seeds]
     case = ScanCase(
@@ -458,7 +456,7 @@ def _read_record(job: _InferenceJob) -> dict[str, Any] | None:
     try:
         record = json.loads(find_record(job.prediction).read_text(encoding="utf-8"))
         size = job.prediction.stat().st_size
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError):
         return None
     current = isinstance(record, dict) and record.get("fingerprint") == job.fingerprint
     if job.spec.want_probabilities and not find_probabilities(job.prediction).exists():
@@ -473,7 +471,10 @@ def _record_failure(job: _InferenceJob, failure: CaseFailure) -> dict[str, Any]:
 
 def _stamp(path: Path | None) -> list[Any] | None:
     """Return what tells whether a file (or a folder of masks) changed, wherever it lies."""
-    if path is None or not path.exists():
+    if path is None:
         return None
-    files = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    try:
+        files = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]
+        return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    except OSError:  # it is not there or may not be read: opening it says which
+        return None

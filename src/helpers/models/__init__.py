@@ -13,7 +13,7 @@ from helpers.models.description import (
     tabulate_models,
     tell_training,
 )
-from helpers.models.protocol import ScanCase, Segmentation, Segmenter, Setup, Spec, TogetherSegmenter
+from helpers.models.protocol import IMAGE_FAULTS, ScanCase, Segmentation, Segmenter, Setup, Spec, TogetherSegmenter
 from helpers.models.registry import (
     KINDS,
     Kind,
@@ -22,14 +22,17 @@ from helpers.models.registry import (
     find_checkpoint,
     find_kind,
     hash_checkpoint,
+    list_refused,
     list_templates,
     load_segmenter,
     make_spec,
+    try_model,
 )
 from helpers.models.windows import choose_window, find_levels
 
 __all__ = [
     "BLOCKS",
+    "IMAGE_FAULTS",
     "KINDS",
     "NO_RANKING",
     "Kind",
@@ -53,9 +56,11 @@ __all__ = [
     "list_blocks",
     "list_cards",
     "list_overlaps",
+    "list_refused",
     "list_templates",
     "load_segmenter",
     "make_spec",
     "tabulate_models",
     "tell_training",
+    "try_model",
 ]

@@ -13,7 +13,7 @@ from helpers import volumes
 from helpers.errors import SegfairError
 from helpers.models.fusion_setup import FusionOptions
 from helpers.models.protocol import ScanCase, Segmentation, Spec
-from helpers.study import find_probabilities, find_record
+from helpers.study import find_probabilities, find_record, say_member_failed
 
 # STAPLE's prior is the organ's share of the region it is given: the box around all members' masks
 # of the organ, grown by this many voxels on every side.
@@ -74,7 +74,7 @@ class Fusion:
             record = json.loads(find_record(path).read_text(encoding="utf-8"))
             image = volumes.to_axial(volumes.read_volume(path))
         except (OSError, ValueError, SegfairError) as error:
-            raise SegfairError(f"its member {name} has no mask of this scan") from error
+            raise SegfairError(say_member_failed(name)) from error
         volumes.check_grid(volumes.get_grid(image), case.grid, what=f"the mask of {name}", advice="run 02_inference")
         probabilities = {}
         if self.options.method == "mean":

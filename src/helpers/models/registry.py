@@ -5,7 +5,7 @@ A new family is one module with a ``load(spec) -> Segmenter`` and one line in :d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,7 +15,7 @@ from typing import Any
 from helpers import storage
 from helpers.errors import SegfairError
 from helpers.models import checkpoints
-from helpers.models.protocol import Segmenter, Setup, Spec
+from helpers.models.protocol import IMAGE_FAULTS, Segmenter, Setup, Spec
 from helpers.models.ready_masks import list_named_labels
 from helpers.parameters import FusionModel, Model
 from helpers.study import Study
@@ -23,6 +23,7 @@ from helpers.vocabulary.words import list_words
 
 # What each type of prompt offers a model; a model that has never seen points is not given any.
 _BOXES = ("box", "box3d")
+_NO_CONTRAST = ("image_not_finite", "image_flat")
 _ALL_PROMPTS = ("box", "box3d", "points", "box_points")
 NNUNET_DEMO = (
     Path(__file__).parent / "weights/nnunet_demo/nnUNetTrainer__nnUNetPlans__3d_fullres/fold_all/checkpoint_final.pth"
@@ -38,6 +39,7 @@ class Kind:
     module: str  # the one under helpers.models that has its load; imported when first used
     prompt_types: tuple[str, ...] = _BOXES  # those it takes; empty: none
     needs_image: bool = True  # whether a scan must have one
+    refused: tuple[str, ...] = ()  # what else of an image fails a scan: keys of IMAGE_FAULTS
     needs_path: bool = False  # whether the parameter file must name ready-made masks
     # Whether it reads weights that do not ship with the package: the file that the parameters name,
     # else the published one in the checkpoints folder, where the catalogue has one.
@@ -106,6 +108,7 @@ KINDS: dict[str, Kind] = {
             "(for trying out, not for care)",
             "nnunet",
             prompt_types=(),
+            refused=_NO_CONTRAST,
             weights=NNUNET_DEMO,
             gives_probabilities=True,
             has_labels=True,
@@ -118,6 +121,7 @@ KINDS: dict[str, Kind] = {
             "a trained nnU-Net v2 (Apache-2.0; the weights have their own licence): `folder` with plans.json and folds",
             "nnunet",
             prompt_types=(),
+            refused=_NO_CONTRAST,
             gives_probabilities=True,
             has_labels=True,
             setup="nnunet_folder",
@@ -130,6 +134,7 @@ KINDS: dict[str, Kind] = {
             "total_mr or total_mr_fast (MR)",
             "totalsegmentator",
             prompt_types=(),
+            refused=_NO_CONTRAST,
             variants=("total", "total_fast", "total_mr", "total_mr_fast"),
             has_labels=True,
             setup="totalsegmentator_tasks",
@@ -151,6 +156,7 @@ KINDS: dict[str, Kind] = {
             "not compared with the published weights' own masks; a graphics card of 24 GB (nano) or 34 GB (pro)",
             "sat",
             prompt_types=(),
+            refused=("image_not_finite",),
             gives_probabilities=True,
             needs_checkpoint=True,
             variants=("nano", "pro"),
@@ -183,6 +189,7 @@ KINDS: dict[str, Kind] = {
             "MedSAM2: the box of a component's middle slice, propagated both ways; `checkpoint`: MedSAM2_latest.pt of "
             "https://huggingface.co/wanglab/MedSAM2 (code Apache-2.0; read the weights' licence there)",
             "medsam2",
+            refused=_NO_CONTRAST,
             needs_checkpoint=True,
             requires=("transformers",),
             extra="sam2",
@@ -193,6 +200,7 @@ KINDS: dict[str, Kind] = {
             "CC BY-NC-SA 4.0: no commercial use); a graphics card of 10 GB",
             "nninteractive",
             prompt_types=("box", "box3d", "points", "box_points"),
+            refused=_NO_CONTRAST,
             setup="nninteractive_setup",
             requires=("nnInteractive", "nnunetv2"),
             extra="nninteractive",
@@ -204,6 +212,7 @@ KINDS: dict[str, Kind] = {
             "there); a graphics card",
             "voxtell",
             prompt_types=(),
+            refused=_NO_CONTRAST,
             setup="voxtell_setup",
             requires=("voxtell", "nnunetv2", "transformers"),
             extra="voxtell",
@@ -282,6 +291,34 @@ def list_templates(study: Study) -> dict[str, str]:
     named = [model for model in study.parameters.models if model.kind in KINDS and KINDS[model.kind].needs_path]
     usable = [model for model in named if model.path is not None and not _check_template(model, study)]
     return {model.name: study.template_masks(str(model.path)) for model in usable}
+
+
+def list_refused(study: Study) -> dict[str, dict[str, str]]:
+    """Return what fails a scan of its image, by model: kinds of fault and their sentences."""
+    kinds = {model.name: KINDS[model.kind] for model in study.parameters.models if model.kind in KINDS}
+    return {
+        name: {fault: IMAGE_FAULTS[fault] for fault in ("image_missing", *kind.refused)}
+        for name, kind in kinds.items()
+        if kind.needs_image
+    }
+
+
+def try_model(model: Model, study: Study) -> list[str]:
+    """Load a model, as a worker will; return why that fails.
+
+    It is one that :func:`check_model` has no fault of. Where other machines are to do the work,
+    this one's devices are not asked for.
+    """
+    where = f"models.{model.name}: "
+    try:
+        spec = make_spec(model, study)
+        load_segmenter(spec if study.parameters.compute.scheduler is None else replace(spec, device="auto"))
+    except SegfairError as error:
+        return [where + str(error).removeprefix(where)]
+    except Exception as error:  # whatever libraries raise of files that are none of theirs
+        told = " ".join(str(error).split()) or "no message"
+        return [f"{where}it cannot be loaded ({type(error).__name__}: {told}): get its files again from their source"]
+    return []
 
 
 def make_spec(model: Model, study: Study) -> Spec:

@@ -18,7 +18,7 @@ import torch
 from helpers.errors import SegfairError
 from helpers.models.devices import choose_precision, open_device
 from helpers.models.loading import build_sam_from_checkpoint
-from helpers.models.protocol import ScanCase, Segmentation, Spec
+from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
 from helpers.models.sam_decoder import decode, embed_prompts
 from helpers.models.sam_encoder import FastImageEncoder
 from helpers.models.sam_frames import SamFrame, SliceFrame
@@ -89,17 +89,14 @@ class SamSegmenter:
         SegfairError
             The scan has no image, or not even one slice fits into the device's memory.
         """
-        if case.image is None:
-            raise SegfairError(
-                "this model needs an image and the scan has none: add an `image` column or leave the model out"
-            )
+        image = get_image(case, refused=())  # what is no number is shown as the darkest value
         draws = [case.prompts, *case.repeats]
         labels = [np.zeros(case.shape, np.uint8) for _ in draws]
         views = _plan_views(case, draws, self.windows)
         windows = {view.window for view in views}
-        levels = {window: find_levels(case.image, case.modality, window, self.windows) for window in windows}
+        levels = {window: find_levels(image, case.modality, window, self.windows) for window in windows}
         encode_seconds = decode_seconds = 0.0
-        for group, prepared in self._prepare_ahead(case.image, views, levels):
+        for group, prepared in self._prepare_ahead(image, views, levels):
             began = time.monotonic()
             embeddings = self._encode(prepared)
             self._wait()

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from helpers.errors import SegfairError
 from helpers.models.devices import open_device
-from helpers.models.protocol import ScanCase, Segmentation, Spec
+from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
 from helpers.models.sat_network import SatNetwork, build_sat_from_checkpoint
 from helpers.models.sat_scan import enter_scan
 from helpers.models.sat_setup import MODALITIES, SatOptions, explain_unknown, read_embeddings
@@ -74,10 +74,7 @@ class SatSegmenter:
             The scan has no image or one that cannot be used, or not even one window fits into the
             device's memory.
         """
-        if case.image is None:
-            raise SegfairError(
-                "this model needs an image and the scan has none: add an `image` column or leave the model out"
-            )
+        image = get_image(case, refused=("image_not_finite",))
         modality = MODALITIES[case.modality]
         reasons = {organ: explain_unknown(self.texts[organ], modality) for organ in case.organ_ids}
         asked = [organ for organ, reason in reasons.items() if not reason]
@@ -85,7 +82,7 @@ class SatSegmenter:
         probabilities: dict[str, np.ndarray] = {}
         began = time.monotonic()
         if asked:
-            scan = enter_scan(case.image, case.grid.spacing, case.modality)
+            scan = enter_scan(image, case.grid.spacing, case.modality)
             queries = np.stack([self.vectors[self.texts[organ], modality] for organ in asked])
             found = self._predict(scan.volume, torch.from_numpy(queries))
             best = np.full(case.shape, 0.5, np.float32)

@@ -144,7 +144,7 @@ def write_latex(table: PaperTable) -> str:
     ]
     rows = table.printed.to_dict("records")
     for place, (block, members) in enumerate(groupby(rows, key=lambda row: (row["modality"], row["measure"]))):
-        title = escape_latex(f"{block[0]}, {block[1]}")
+        title = escape_latex(", ".join(filter(None, block)))
         lines += [r"\midrule"] if place else []
         lines += [rf"\multicolumn{{{len(columns)}}}{{@{{}}l}}{{\textbf{{{title}}}}} \\*"]
         organ = None

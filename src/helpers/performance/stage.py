@@ -274,7 +274,7 @@ def _find_predictions(study: Study, model: str) -> dict[str, Path | str]:
     found: dict[str, Path | str] = {}
     for row in table.itertuples(index=False):
         path = study.prediction_path(model, row.scan)
-        found[row.scan] = path if path.exists() else "the predicted mask is missing: run 02_inference again"
+        found[row.scan] = path if storage.is_there(path) else "the predicted mask is missing: run 02_inference again"
         if row.status != "ok":
             found[row.scan] = str(row.error) or "inference failed"
     return found

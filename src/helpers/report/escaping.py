@@ -18,7 +18,10 @@ def escape_for_plotly(table: pd.DataFrame) -> pd.DataFrame:
         if isinstance(column.dtype, pd.CategoricalDtype):
             escaped[name] = column.cat.rename_categories([escape_text(str(value)) for value in column.cat.categories])
         elif not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)):
-            escaped[name] = column.map(lambda value: escape_text(value) if isinstance(value, str) else value)
+            texts = [value for value in column.unique() if isinstance(value, str)]
+            changed = {value: shown for value in texts if (shown := escape_text(value)) != value}
+            if changed:
+                escaped[name] = column.map(lambda value, changed=changed: changed.get(value, value), na_action="ignore")
     return escaped
 
 

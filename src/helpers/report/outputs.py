@@ -25,7 +25,7 @@ from helpers.models import KINDS, label_models, label_table, list_blocks, tabula
 from helpers.parameters import Parameters, Prompt, read_parameters
 from helpers.report import suppression
 from helpers.report.scrubbing import Scrubber
-from helpers.report.sentences.gaps import PLAIN_UNITS, Place, Row, rank_rows
+from helpers.report.sentences.gaps import PLAIN_UNITS, Place, Row, find_place, rank_rows
 from helpers.schema import TABLES, Table, list_identifying
 from helpers.spatial import Template
 from helpers.statistics.covariates import split_covariates
@@ -115,7 +115,7 @@ class Outputs:
         return list(self.parameters.cohort.organs) or self._list_scored("organ")
 
     def _list_scored(self, name: str) -> list[str]:
-        return [] if self.metrics is None else list(dict.fromkeys(self.metrics[name]))
+        return [] if self.metrics is None else list(self.metrics[name].unique())
 
     @property
     def is_phantoms(self) -> bool:
@@ -191,6 +191,15 @@ class Outputs:
         for metric in dict.fromkeys((self.main_metric, *PLAIN_UNITS)):
             for model, organ, attribute, group, mean in self._average_groups(metric):
                 found.setdefault((model, organ, attribute), {}).setdefault(metric, {})[group] = float(mean)
+        return found
+
+    @cached_property
+    def incomplete(self) -> dict[Place, dict[str, str]]:
+        """Who lacks a value, by (model, organ, attribute) and metric: from disparity.csv."""
+        found: dict[Place, dict[str, str]] = {}
+        if self.disparity is not None and "incomplete" in self.disparity:
+            for row in self.disparity[self.disparity["incomplete"].astype(str) != ""].to_dict("records"):
+                found.setdefault(find_place(row), {})[str(row["metric"])] = str(row["incomplete"])
         return found
 
     def _average_groups(self, metric: str) -> Iterable[tuple[str, str, str, str, float]]:
@@ -339,7 +348,7 @@ def _replace_names(
     table = table.drop(columns=[name for name in list_identifying() if name in table])
     scrubbed = [name for name in ("reason", "error", "note") if name in table]
     # Each text once: thousands of rows say the same, or nothing.
-    told = {name: {text: scrub(text) for text in set(table[name].dropna())} for name in scrubbed}
+    told = {name: {text: scrub(text) for text in table[name].dropna().unique()} for name in scrubbed}
     return table.assign(**{name: table[name].map(texts).fillna("") for name, texts in told.items()})
 
 

@@ -132,6 +132,8 @@ STATUSES: dict[str, Status] = {
 
 # In these the model has no result for an organ that can be scored.
 LACKING = ("prediction_missing", "failed", "score_missing")
+# In these the model was not to draw the organ in this scan, or saw it in training.
+UNASKED = ("not_drawn", "trained_on")
 # In these the organ cannot be scored for any model.
 UNSCORED = ("reference_empty", "both_empty", "no_reference", "not_scored", "zero_unconfirmed")
 

@@ -17,7 +17,7 @@ from helpers.volumes.grid import (
     orient_grid,
     to_axial,
 )
-from helpers.volumes.label_maps import LabelMap, find_boxes, join_boxes, read_label_map, relabel
+from helpers.volumes.label_maps import LabelMap, find_boxes, find_mask_files, join_boxes, read_label_map, relabel
 from helpers.volumes.reading import SUFFIXES, read_grid, read_on_grid, read_volume, write_volume
 from helpers.volumes.regions import Region, find_body_x_mm, find_middle_x_mm, measure_regions
 from helpers.volumes.resampling import RESAMPLING_ADVICE, check_same_scan, resample_nearest
@@ -36,6 +36,7 @@ __all__ = [
     "find_boxes",
     "find_grey_faults",
     "find_levels",
+    "find_mask_files",
     "find_middle_x_mm",
     "find_midline",
     "from_axial",

@@ -7,6 +7,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -38,6 +39,8 @@ def identify(path: Path) -> str:
         return NIFTI
     if re.match(rb"\s*(ObjectType|NDims|Comment)\s*=", head):
         return META
+    if head.startswith(GZIP):
+        raise VolumeError(f"{path.name}: is compressed twice: decompress it once (gunzip)")
     text = head.lstrip().lower()
     if text.startswith(b"version https://git-lfs"):
         raise VolumeError(f"{path.name}: is a pointer of git-lfs, not the file itself: fetch it (git lfs pull)")
@@ -62,6 +65,18 @@ def read_head(path: Path) -> bytes:
             return next((block for block in _inflate(stream, _GZIP_STREAM) if block), b"")
     except (EOFError, zlib.error):
         raise VolumeError(tell_damaged(path)) from None
+
+
+@contextmanager
+def explain_unreadable(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file or folder that may not be read into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise VolumeError(
+            f"{path.name}: cannot be read ({error.strerror or error}): "
+            "change its permissions, or copy it again from its source"
+        ) from error
 
 
 def tell_damaged(path: Path) -> str:
@@ -104,7 +119,7 @@ class Stream:
 
     path: Path
     start: int
-    encoding: str  # raw, gzip, zlib, bzip2; or text
+    encoding: str  # raw, gzip, zlib; or text
 
 
 def find_stream(path: Path, container: str) -> Stream:
@@ -125,11 +140,13 @@ def find_stream(path: Path, container: str) -> Stream:
 def check_stream(voxels: Stream, count: int) -> None:
     """Check that a stream holds `count` bytes of voxels, and its check sums.
 
-    Raises as :func:`open_bytes`.
+    Raises as :func:`open_bytes`; a VolumeError where they are whole and ITK cannot read them.
     """
     with voxels.path.open("rb") as stream:
         stream.seek(voxels.start)
         _check_length(stream, voxels.encoding, count)
+    if voxels.encoding == "bzip2":
+        raise VolumeError(f"{voxels.path.name}: its voxels are compressed by bzip2, which is not read: pack it by gzip")
 
 
 def _check_length(stream: BinaryIO, encoding: str, count: int) -> None:
@@ -138,7 +155,10 @@ def _check_length(stream: BinaryIO, encoding: str, count: int) -> None:
         begin = stream.tell()
         length = stream.seek(0, 2) - begin
     elif encoding == "bzip2":
-        length = len(bz2.decompress(stream.read()))
+        try:
+            length = len(bz2.decompress(stream.read()))
+        except (OSError, ValueError):  # its words for a damaged and for a short stream
+            raise EOFError from None
     elif encoding in ("gzip", "zlib"):
         length = sum(map(len, _inflate(stream, _GZIP_STREAM if encoding == "gzip" else _ZLIB_STREAM)))
     else:  # text: ITK stops where a number is missing

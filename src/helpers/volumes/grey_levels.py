@@ -67,11 +67,17 @@ def find_grey_faults(array: np.ndarray, modality: str) -> list[str]:
     1 % of its voxels on either side of −50. None are below it where values were shifted by 1024,
     cut to 8 bits or scaled to 0…1, and hardly any above where an intercept was subtracted twice.
     """
+    low, high = array.min(), array.max()
+    if not np.isfinite([low, high]).all():
+        faults = ["image_not_finite"]
+        known = array[np.isfinite(array)]
+        low, high = (known.min(), known.max()) if known.size else (0, 0)
+    else:
+        faults = []
+    if low == high:
+        return [*faults, "image_flat"]
     sample = array.reshape(-1)[:: -(-array.size // _SAMPLE)]
     finite = sample[np.isfinite(sample)]
-    faults = [] if finite.size == sample.size else ["image_not_finite"]
-    if finite.size == 0 or finite.min() == finite.max():
-        return [*faults, "image_flat"]
     if modality == "CT" and not _RARE <= np.mean(finite < _FAT_HU) <= 1 - _RARE:
         faults += ["image_not_hounsfield"]
     return faults

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from scipy import ndimage
 from helpers.errors import VolumeError
 from helpers.parameters import Organ
 from helpers.storage import is_there
+from helpers.volumes.containers import explain_unreadable
 from helpers.volumes.grid import Grid, get_grid, make_image
 from helpers.volumes.label_tables import look_up_labels
 from helpers.volumes.png_slices import is_png_stack, read_png_stack
@@ -73,8 +74,12 @@ def read_label_map(
     unknown: tuple[int, ...] = ()
     missing: tuple[str, ...] = ()
     organs = look_up_labels(path, organs)
-    if is_there(path) and path.is_dir() and not is_png_stack(path):
-        image, masks, missing = _read_folder(path, organs)
+    with explain_unreadable(path):
+        is_folder = is_there(path) and path.is_dir() and not is_png_stack(path)
+        files = find_mask_files(path, organs) if is_folder else {}
+    if is_folder:
+        image, masks = _read_folder(path, files)
+        missing = tuple(name for name, found in files.items() if not found)
         grid = get_grid(image)
         result, midline_x_mm, notes = _unite(masks, grid, organs, organ_ids, midline_x_mm, path.name)
     else:
@@ -275,29 +280,34 @@ def join_boxes(boxes: Iterable[_Box | None]) -> _Box:
     return tuple(slice(min(part.start for part in side), max(part.stop for part in side)) for side in sides)
 
 
-def _read_folder(path: Path, organs: Mapping[str, Organ]) -> tuple[sitk.Image, dict[str, np.ndarray], tuple[str, ...]]:
-    """Return one image for its grid, an organ's mask each (bool), and the organs without a file.
+def find_mask_files(folder: Path, organs: Mapping[str, Organ]) -> dict[str, list[Path]]:
+    """Return each organ's files in a folder of masks; no other file in it is of any interest.
 
-    No other file is opened.
+    Raises a VolumeError where it holds none at all, or one whose name leaves it open what it is.
     """
-    names = sorted(file.name for file in path.iterdir())
-    wanted = {organ: [_find_file(path, stem, names) for stem in one.files] for organ, one in organs.items()}
-    first = next((file for files in wanted.values() for file in files if file), None)
-    if first is None:
-        raise VolumeError(f"{path.name}: the folder holds none of the masks that cohort.organs names")
+    names = sorted(file.name for file in folder.iterdir())
+    found = {organ: [_find_file(folder, stem, names) for stem in one.files] for organ, one in organs.items()}
+    if not any(any(files) for files in found.values()):
+        raise VolumeError(f"{folder.name}: the folder holds none of the masks that cohort.organs names")
+    return {organ: [file for file in files if file] for organ, files in found.items()}
+
+
+def _read_folder(path: Path, wanted: Mapping[str, Sequence[Path]]) -> tuple[sitk.Image, dict[str, np.ndarray]]:
+    """Return one image for its grid, and an organ's mask each (bool)."""
+    first = next(file for files in wanted.values() for file in files)
     image = read_volume(first)
     grid = get_grid(image)
     masks = {}
     for name, files in wanted.items():
         mask = np.zeros(grid.size[::-1], bool)
-        for file in filter(None, files):
+        for file in files:
             part = image if file == first else read_volume(file)
             differences = get_grid(part).differences(grid)
             if differences:
                 raise VolumeError(f"{file.name}: lies on another grid than {first.name} ({'; '.join(differences)})")
             mask |= _find_organ(part, file.name)
         masks[name] = mask
-    return image, masks, tuple(name for name, files in wanted.items() if not any(files))
+    return image, masks
 
 
 def _find_file(folder: Path, stem: str, names: Iterable[str]) -> Path | None:

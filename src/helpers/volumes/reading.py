@@ -35,19 +35,20 @@ def read_volume(path: Path) -> sitk.Image:
         :func:`helpers.dicom.find_series` says of a folder.
     """
     path = Path(path)
-    if is_there(path) and path.is_dir():
-        return dicom.read_series(path)
-    path, container = _open(path)
-    try:
-        if container == containers.NIFTI:
-            return nifti.read_image(path)
-        reader = _read_header(path, container)
-        grid = _check_header(path, reader)
-        containers.check_stream(containers.find_stream(path, container), _count_bytes(reader))
-        image = reader.Execute()
-    except (RuntimeError, EOFError, OSError, zlib.error) as error:
-        raise VolumeError(containers.tell_damaged(path)) from error
-    return place_image(image, grid)
+    with containers.explain_unreadable(path):
+        if is_there(path) and path.is_dir():
+            return dicom.read_series(path)
+        path, container = _open(path)
+        try:
+            if container == containers.NIFTI:
+                return nifti.read_image(path)
+            reader = _read_header(path, container)
+            grid = _check_header(path, reader)
+            containers.check_stream(containers.find_stream(path, container), _count_bytes(reader))
+            image = reader.Execute()
+        except (RuntimeError, EOFError, zlib.error) as error:
+            raise VolumeError(containers.tell_damaged(path)) from error
+        return place_image(image, grid)
 
 
 def read_on_grid(
@@ -68,13 +69,14 @@ def read_on_grid(
 def read_grid(path: Path) -> Grid:
     """Read an image's grid from its header; a VolumeError as by read_volume, as far as it tells."""
     path = Path(path)
-    if is_there(path) and path.is_dir():
-        series = dicom.find_series(path)
-        return Grid(series.size, series.spacing, series.origin, series.direction)
-    path, container = _open(path)
-    if container == containers.NIFTI:
-        return nifti.read_header(path).grid
-    return _check_header(path, _read_header(path, container))
+    with containers.explain_unreadable(path):
+        if is_there(path) and path.is_dir():
+            series = dicom.find_series(path)
+            return Grid(series.size, series.spacing, series.origin, series.direction)
+        path, container = _open(path)
+        if container == containers.NIFTI:
+            return nifti.read_header(path).grid
+        return _check_header(path, _read_header(path, container))
 
 
 def _open(path: Path) -> tuple[Path, str]:
@@ -83,11 +85,8 @@ def _open(path: Path) -> tuple[Path, str]:
         raise VolumeError(f"{path}: no such file: correct its path in the participants table")
     if path.suffix.lower() in dicom.SLICE_SUFFIXES:
         raise VolumeError(f"{path.name}: is a single DICOM file: give the folder that holds the whole series")
-    try:
-        path = nifti.find_header(path)
-        return path, containers.identify(path)
-    except OSError as error:
-        raise VolumeError(f"{path.name}: cannot be read ({error.strerror}): change its permissions") from error
+    path = nifti.find_header(path)
+    return path, containers.identify(path)
 
 
 def _read_header(path: Path, container: str) -> sitk.ImageFileReader:

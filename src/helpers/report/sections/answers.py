@@ -202,6 +202,7 @@ def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:
         answers = (
             ("By how much?", start_sentence(amount)),
             ("In mm and ml", tell.describe_plain_units(row, levels)),
+            ("Who is not in these means?", tell.describe_incomplete(outputs.incomplete.get(place, {}))),
             ("Where in the organ?", describe_place_of_gap(place[1], where_row, where) if outputs.has_masks else ""),
             ("Is it organ size?", tell.describe_size_share(row) if metric == "dice" else ""),
             ("Is it something else recorded?", f"{adjusted} {matched}".strip()),

@@ -51,7 +51,7 @@ def _count_statuses(metrics: pd.DataFrame, *, masks: bool) -> list[Block]:
     counts = metrics.groupby(["status", "model"], observed=True).size()
     models = list(metrics["model"].unique())
     kept = [key for key, status in STATUSES.items() if status.of_scores in (None, not masks)]
-    found = [_find_status(key) for key in dict.fromkeys((*kept, *metrics["status"])) if key != "ok"]
+    found = [_find_status(key) for key in dict.fromkeys((*kept, *metrics["status"].unique())) if key != "ok"]
     rows = pd.DataFrame([{"What happened": status.meaning, "What it counts as": status.counts_as} for status in found])
     caption = "Conventions, and how often they applied"
     if len(models) <= MANY_MODELS:

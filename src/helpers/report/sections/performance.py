@@ -21,7 +21,7 @@ from helpers.report.sections.questions import (
     tabulate_medians,
     tabulate_overall,
 )
-from helpers.report.sentences.gaps import Row, describe_model_gaps
+from helpers.report.sentences.gaps import Row, describe_model_gaps, name_comparison
 from helpers.report.sentences.study import describe_no_statistics
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import Verdict, find_p, read_verdict
@@ -50,6 +50,7 @@ _PAPER = (
     "03_performance shows it."
 )
 _PAIRS_P = "p, adjusted for pairs"
+_LACKING = "Without a value (missed or failed)"
 _DETECTABLE = "Minimum detectable difference"
 
 
@@ -105,7 +106,8 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
             Figure(
                 plot_gap_forest(disparity, "boundary_error_mm"),
                 "The same in millimetres: how much further off the outline is in the worst group. This does not "
-                "depend on organ size. The worst group may be another one than for Dice.",
+                "depend on organ size. The worst group may be another one than for Dice."
+                + _tell_incomplete(outputs.disparity, "boundary_error_mm"),
             )
         )
     if any(name in disparity and disparity[name].notna().any() for name in ("excess_gap", "adjusted_gap")):
@@ -122,6 +124,19 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     return blocks
 
 
+def _tell_incomplete(disparity: pd.DataFrame | None, metric: str) -> str:
+    """Return where people without a value are not in a figure's means."""
+    if disparity is None or "incomplete" not in disparity:
+        return ""
+    rows = disparity[(disparity["metric"] == metric) & (disparity["incomplete"] != "")]
+    if rows.empty:
+        return ""
+    row = rows.iloc[0]
+    said = f"{row['model']}, {name_comparison(row)}, {row['incomplete']}"
+    more = f"; {len(rows) - 1} more in “Every comparison”" if len(rows) > 1 else ""
+    return f" Missed organs and failed scans have no distance and are not in it: {said}{more}."
+
+
 def _draw_people(outputs: Outputs) -> list[Block]:
     """Return the people of every shown difference, or else of the largest gap, as dots."""
     metric = outputs.main_metric
@@ -134,12 +149,13 @@ def _draw_people(outputs: Outputs) -> list[Block]:
     which = "the differences shown" if outputs.found else "the largest gap"
     blocks: list[Block] = [Heading(f"The people behind {which}")]
     pairs = dict.fromkeys((row["model"], row["attribute"]) for row in sorted(told, key=lambda row: -row["gap"]))
+    by_model, every = dict(list(people.groupby("model", sort=False))), people["organ"].unique()
     for model, attribute in list(pairs)[:_MOST_DOTS]:
         wanted = {row["organ"] for row in told if (row["model"], row["attribute"]) == (model, attribute)} | {POOLED}
-        organs = [organ for organ in dict.fromkeys(people["organ"]) if organ in wanted]
+        organs, shown = [organ for organ in every if organ in wanted], escape_text(str(model))
         figure = plot_group_people(
-            hide_small_groups(people, metric, attribute, least),
-            metric, attribute, model=model, organs=organs, groups=groups,
+            hide_small_groups(by_model[shown], metric, attribute, least),
+            metric, attribute, model=shown, organs=organs, groups=groups,
         )  # fmt: skip
         blocks.append(Figure(figure, _HOW_PEOPLE))
     if len(pairs) > _MOST_DOTS:
@@ -245,7 +261,8 @@ def _tabulate_gaps(outputs: Outputs, disparity: pd.DataFrame) -> ReportTable:
     judged.sort(key=lambda pair: list(Verdict).index(pair[0]))
     rows = [_tabulate_gap(row, verdict) for verdict, row in judged if verdict is not Verdict.NOT_COMPARED]
     numeric = (*GAP_COLUMNS, "Margin", _DETECTABLE, "Adjusted p")
-    return ReportTable("Every comparison", drop_empty(rows, numeric), numeric=numeric, folded=True)
+    table = drop_empty(rows, (*numeric, _LACKING))
+    return ReportTable("Every comparison", table, numeric=numeric, folded=True)
 
 
 def _tabulate_gap(row: Row, verdict: Verdict) -> dict[str, str]:
@@ -261,6 +278,7 @@ def _tabulate_gap(row: Row, verdict: Verdict) -> dict[str, str]:
         "Margin": format_number(row.get("margin"), metric),
         _DETECTABLE: format_number(row.get("detectable"), metric),
         "Adjusted p": compare_p(find_p(row)),
+        _LACKING: str(row.get("incomplete") or ""),
     }
 
 

@@ -228,7 +228,7 @@ def tabulate_overall(outputs: Outputs) -> ReportTable:
             "Model": model,
             "Organ": name_organ(organ),
             "People": str(int(part["dice"].notna().sum())) if "dice" in part else "",
-            **{find_measure(metric).label: _tell_quartiles(part[metric].dropna(), metric) for metric in told},
+            **{find_measure(metric).label: _tell_quartiles(part, metric) for metric in told},
         }
         for (model, organ), part in people.groupby(level=[0, 1], sort=False)
     ]
@@ -237,8 +237,12 @@ def tabulate_overall(outputs: Outputs) -> ReportTable:
     return ReportTable(caption, frame, numeric=numeric, folded=len(outputs.models) > MANY_MODELS)
 
 
-def _tell_quartiles(values: pd.Series, metric: str) -> str:
+def _tell_quartiles(people: pd.DataFrame, metric: str) -> str:
+    """Return a metric's median and quartiles, with its own count where that is not Dice's."""
+    values = people[metric].dropna()
     if values.empty:
         return "not measured"
     low, middle, high = values.quantile([0.25, 0.5, 0.75])
-    return format_number(middle, metric) if len(values) < 4 else format_estimate(middle, low, high, metric)
+    told = format_number(middle, metric) if len(values) < 4 else format_estimate(middle, low, high, metric)
+    fewer = "dice" in people and len(values) < people["dice"].count()
+    return f"{told}, {len(values)} people" if fewer else told

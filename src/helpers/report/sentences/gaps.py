@@ -196,6 +196,15 @@ def describe_plain_units(row: Row, levels: Means) -> str:
     return f"On average {'; '.join(said)}." if said else ""
 
 
+def describe_incomplete(incomplete: Mapping[str, str]) -> str:
+    """Say who lacks a value of which measures (`incomplete` of disparity.csv, by metric)."""
+    measures: dict[str, list[str]] = {}
+    for metric, who in incomplete.items():
+        measures.setdefault(who, []).append(find_measure(metric).name)
+    said = [f"{list_words(names)} without {who}" for who, names in measures.items()]
+    return f"Means of {'; '.join(said)}: the organ was missed there, or the scan failed." if said else ""
+
+
 def describe_size_share(row: Row) -> str:
     """Say which part of a Dice gap organ size alone explains. Empty when that was not computed."""
     expected, excess = row.get("expected_gap"), row.get("excess_gap")
@@ -265,7 +274,11 @@ def describe_other_measures(rows: pd.DataFrame, main: str, alpha: float, *, most
         return ""
     said = []
     for found in list(others.values())[:most]:
-        sizes = [f"{find_measure(row['metric']).name} {format_value(row['gap'], row['metric'])}" for row in found]
+        sizes = [
+            f"{find_measure(row['metric']).name} {format_value(row['gap'], row['metric'])}"
+            + (f", without {row['incomplete']}" if row.get("incomplete") else "")
+            for row in found
+        ]
         who = f"{found[0]['model']}, {name_comparison(found[0])} (“{found[0]['worst_group']}”"
         said.append(f"{who}: {list_words(sizes)})")
     more = f"; and {len(others) - len(said)} more, in the table of every comparison" if len(others) > len(said) else ""
