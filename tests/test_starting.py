@@ -353,3 +353,4 @@ def test_more_labels_than_organs_are_ignored_by_name(folder):
     started = folder.start(folder.save(id=["a", "b"], age=["30", "40"]))
     section = read(started.path)["cohort"]
     assert len(section["organs"]) == 15 and section["ignore_labels"] == "all"
+    assert "TO CHECK: whether it is CT or MR, which no image tells" in comment_of(started.path, "modality")

@@ -18,6 +18,7 @@ import yaml
 from helpers import storage
 from helpers.cohort.columns import (
     MOST_GROUPS,
+    Recorded,
     count_in_bins,
     find_columns,
     propose_bins,
@@ -251,15 +252,17 @@ def _write_columns(
         if name in columns:
             _map(section, name, columns[name], show_counts(people[columns[name]]))
     for name, read in (("sex", read_sex), ("age", read_ages), ("modality", read_modality)):
-        if name in columns and (meant := read(people[columns[name]])).meanings:
-            values.put(4, name, meant.meanings, show_counts(people[columns[name]]), meant.unsure)
+        meant = read(people[columns[name]]) if name in columns else Recorded()
+        unsure = meant.unsure if name == "modality" else ""  # of sex it stands beside the groups
+        if meant.meanings or unsure:
+            values.put(4, name, meant.meanings, show_counts(people[columns[name]]), unsure)
     fill = _Draft()
     if not is_listed:
         for name, group, number in (("reference", found.reference, scans), ("image", found.image, images)):
             if group is not None and name not in found.columns:
                 fill.put(4, name, group.name.replace(MARK, "{scan}"), f"{count(number, 'scan has', 'scans have')} one")
     if "modality" not in columns:
-        fill.put(4, "modality", modality, told)
+        fill.put(4, "modality", modality, told, "" if told else "whether it is CT or MR, which no image tells")
     for key, part in (("columns", section), ("values", values), ("fill", fill)):
         if part.lines:
             draft.add(2, f"{key}:")
