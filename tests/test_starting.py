@@ -163,13 +163,15 @@ def test_a_file_that_is_there_is_kept_and_wrong_places_are_told(folder):
     assert other.path.exists() and read(other.path)["cohort"]["path"] == "people.csv"
     with pytest.raises(SegfairError, match=r"--masks .*nowhere: no such folder: correct it"):
         folder.start(table, path=folder.folder / "x.yaml", masks=folder.folder / "nowhere")
-    with pytest.raises(SegfairError, match="no masks below it are called by the values of the column 'Patient ID'"):
+    with pytest.raises(
+        SegfairError, match=r"by the values of the column 'Patient ID' of people\.csv, but no label was found"
+    ):
         folder.start(table, path=folder.folder / "x.yaml", masks=folder.folder / "images")
     lost = folder.save("lost.csv", **folder.describe(["X1", "X2"]))
-    with pytest.raises(SegfairError, match="no masks below it are called by the values of"):
+    with pytest.raises(SegfairError, match="no file below it is called by the values of the column 'Patient ID'"):
         folder.start(lost)
     bare = folder.save("bare.csv", **{"Patient ID": keys, "height": [1.7, 1.8]})
-    with pytest.raises(SegfairError, match="no column tells sex, age, BMI or ethnicity; the table has Patient ID"):
+    with pytest.raises(SegfairError, match="no column tells people apart by sex, age, BMI or ethnicity; the table has"):
         folder.start(bare)
     assert not (folder.folder.parent / "params" / "bare.yaml").exists()
 
@@ -199,6 +201,9 @@ def test_numbers_behind_zeros_get_a_table_of_scans(folder):
     assert started.table is not None and written["cohort"]["path"] == "params/hospital_scans.csv"
     assert list(written["cohort"]["organs"]) == ["liver", "spleen", "kidney_right", "kidney_left"]
     assert "called 'kidney (L)' in dataset.json" in comment_of(started.path, "kidney_left")
+    assert comment_of(started.path, "path") == (
+        "guess: files are called by the values of 'ID'; bmi from 'poids' in kg and 'taille' in cm or m"
+    )
     scans = pd.read_csv(started.table, dtype=str)
     assert scans["scan"].tolist() == [f"case_{place:03d}" for place in range(1, 5)]
     assert scans["bmi"].tolist() == ["24.2", "24.7", "29.4", "23.4"] and "poids" not in scans
@@ -329,3 +334,23 @@ def test_training_and_test_folders_ct_and_mr_are_one_study(folder):
         "labelsTs/b1.nii.gz",
     ]
     assert cohort.check_cohort(load_study(started.path, {"compute.workers": 0})).problems == []
+
+
+def test_empty_and_broken_masks_are_passed_over(folder):
+    keys = folder.fill(4)
+    (folder.folder / "masks" / f"{keys[0]}.nii.gz").write_bytes(b"no image")
+    write(draw({}), folder.folder / "masks" / f"{keys[1]}.nii.gz")
+    started = folder.start(folder.save(**folder.describe(keys)))
+    assert comment_of(started.path, "spleen").endswith("in 2 of 3 masks (spleen?)")
+
+
+def test_more_labels_than_organs_are_ignored_by_name(folder):
+    mask = np.zeros(SHAPE, np.uint8)
+    for place in range(20):
+        mask[2 * place + 2 : 2 * place + 4, 10:20, 10 + place : 20 + place] = place + 1
+    for key in ("a", "b"):
+        write(mask, folder.folder / "masks" / f"{key}.nii.gz")
+    started = folder.start(folder.save(id=["a", "b"], age=["30", "40"]))
+    section = read(started.path)["cohort"]
+    assert len(section["organs"]) == 15 and section["ignore_labels"] == "all"
+    assert "TO CHECK: whether it is CT or MR, which no image tells" in comment_of(started.path, "modality")

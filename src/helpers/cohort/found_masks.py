@@ -91,10 +91,10 @@ def classify(path: Path) -> str:
 
 
 def tell_modality(images: Sequence[Path]) -> tuple[str, str]:
-    """Guess the modality of images by their grey values; it, and what that rests on."""
+    """Guess the modality of images by their grey values; it, and what it rests on, if anything."""
     seen = [find_grey_faults(sitk.GetArrayViewFromImage(image), "CT") for image in _read_known(images)]
     if not seen:
-        return "CT", "no image tells: is it CT or MR?"
+        return "CT", ""
     hounsfield = sum("image_not_hounsfield" not in faults for faults in seen)
     if 2 * hounsfield >= len(seen):
         return "CT", f"the grey values of {hounsfield} of {len(seen)} images are Hounsfield units"

@@ -20,6 +20,7 @@ from helpers.volumes import SUFFIXES
 
 OURS = ("subject", "scan", "sex", "age", "bmi", "weight", "height", "modality", "site", "scanner", "ethnicity")
 _MOST_KINDS = 150  # groups of files of which one is opened, to see what they are
+_MOST_TRIED = 5  # files of a group
 _LEAST_SHARE = 0.5  # of the people with a reference: what fewer have is no model's and no image
 _UNIQUE = 0.9  # of a column's values that differ, where its name does not say that it holds ids
 
@@ -88,10 +89,14 @@ def find_scans(
     given = [group for group in drawn if _lies_in(group, folders.get("masks"), base)]
     if not given:
         where = folders.get("masks", base)
+        if any(_lies_in(group, folders.get("masks"), base) for group in groups):
+            raise SegfairError(
+                f"{where}: files below it are called by the values of the column {key!r} of {table.name}, but no label "
+                "was found in those that were opened: name the folder of the experts' masks by --masks"
+            )
         raise SegfairError(
-            f"{where}: no masks below it are called by the values of {_name_tried(people, columns, key)} of "
-            f"{table.name}: name the folder of the experts' masks by --masks, or write their paths into a column "
-            "`reference`"
+            f"{where}: no file below it is called by the values of {_name_tried(people, columns)} of {table.name}: "
+            "name the folder of the experts' masks by --masks, or write their paths into a column `reference`"
         )
     reference = max(given, key=lambda group: (_weigh_reference(group), len(group.paths)))
     alike = [group for group in given if _weigh_reference(group) == _weigh_reference(reference)]
@@ -149,10 +154,10 @@ def _find_key(
     return best[1], best[2]
 
 
-def _name_tried(people: pd.DataFrame, columns: Mapping[str, str], key: str) -> str:
-    named = [columns[name] for name in ("subject", "scan") if name in columns]
-    tried = [key] if key else named
-    return f"the column {tried[0]!r}" if len(tried) == 1 else f"any column ({list_words(map(repr, people), last='or')})"
+def _name_tried(people: pd.DataFrame, columns: Mapping[str, str]) -> str:
+    named = list(dict.fromkeys(columns[name] for name in ("subject", "scan") if name in columns))
+    tried = list_words(map(repr, named or people), last="or")
+    return f"the column {tried}" if len(named) == 1 else f"any column ({tried})"
 
 
 def _open_groups(groups: Sequence[FileGroup], base: Path) -> tuple[list[FileGroup], list[FileGroup]]:
@@ -166,8 +171,12 @@ def _open_groups(groups: Sequence[FileGroup], base: Path) -> tuple[list[FileGrou
 
 
 def _tell_kind(group: FileGroup, base: Path) -> str:
-    path = make_absolute(base / next(iter(group.paths.values()))[0])
-    return "image" if path.is_dir() else classify(path)
+    """Tell what a group's files are by the first that tells: one may be empty or damaged."""
+    for paths in list(group.paths.values())[:_MOST_TRIED]:
+        path = make_absolute(base / paths[0])
+        if kind := "image" if path.is_dir() else classify(path):
+            return kind
+    return ""
 
 
 def _lies_in(group: FileGroup, folder: Path | None, base: Path) -> bool:

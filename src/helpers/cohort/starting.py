@@ -18,6 +18,7 @@ import yaml
 from helpers import storage
 from helpers.cohort.columns import (
     MOST_GROUPS,
+    Recorded,
     count_in_bins,
     find_columns,
     propose_bins,
@@ -125,8 +126,11 @@ def write_study_file(
     people = read_table_file(table)
     columns = find_columns(people)
     found = find_scans(table, people, columns, images=images, masks=masks)
-    listed = _needs_list(columns, found)
+    listed, made = _needs_list(columns, found), ""
     if listed:
+        made = f"files are called by the values of {found.key!r}"
+        if "bmi" not in columns and {"weight", "height"} <= columns.keys():
+            made += f"; bmi from {columns['weight']!r} in kg and {columns['height']!r} in cm or m"
         people = _add_modality(_add_bmi(list_scans(people, columns, found), columns), columns, found)
         own = {name: name for name in ("subject", "scan", "bmi", "modality") if name in people}
         columns = {name: column for name, column in columns.items() if column in people} | own
@@ -135,7 +139,7 @@ def write_study_file(
     draft.put(0, "name", path.stem if re.fullmatch(NAME_PATTERN, path.stem) else "study")
     draft.add(0, "cohort:")
     draft.put(2, "source", "table")
-    draft.put(2, "path", _place(scans if listed else table, path))
+    draft.put(2, "path", _place(scans if listed else table, path), made)
     summary = _write_study(draft, people, columns, found, is_listed=listed)
     text = "\n".join(draft.lines) + "\n"
     Parameters.model_validate(yaml.safe_load(text))
@@ -248,15 +252,17 @@ def _write_columns(
         if name in columns:
             _map(section, name, columns[name], show_counts(people[columns[name]]))
     for name, read in (("sex", read_sex), ("age", read_ages), ("modality", read_modality)):
-        if name in columns and (meant := read(people[columns[name]])).meanings:
-            values.put(4, name, meant.meanings, show_counts(people[columns[name]]), meant.unsure)
+        meant = read(people[columns[name]]) if name in columns else Recorded()
+        unsure = meant.unsure if name == "modality" else ""  # of sex it stands beside the groups
+        if meant.meanings or unsure:
+            values.put(4, name, meant.meanings, show_counts(people[columns[name]]), unsure)
     fill = _Draft()
     if not is_listed:
         for name, group, number in (("reference", found.reference, scans), ("image", found.image, images)):
             if group is not None and name not in found.columns:
                 fill.put(4, name, group.name.replace(MARK, "{scan}"), f"{count(number, 'scan has', 'scans have')} one")
     if "modality" not in columns:
-        fill.put(4, "modality", modality, told)
+        fill.put(4, "modality", modality, told, "" if told else "whether it is CT or MR, which no image tells")
     for key, part in (("columns", section), ("values", values), ("fill", fill)):
         if part.lines:
             draft.add(2, f"{key}:")
@@ -291,6 +297,7 @@ def _write_organs(draft: _Draft, found: FoundScans, modality: str) -> dict[str, 
     by_key = {label: name for name, ids in named.items() for label in ids} | {file: file for file in files}
     guesses = {} if by_key else guess_organs(labels)
     labels = join_sides(labels, by_key, guesses)
+    total = len(labels)
     if not by_key:
         labels = sorted(labels, key=lambda one: -one.volume_ml)[:_MOST_ORGANS]
     organs: dict[str, Organ] = {}
@@ -311,7 +318,7 @@ def _write_organs(draft: _Draft, found: FoundScans, modality: str) -> dict[str, 
             organs[name].model_dump(exclude_defaults=True),
             f"{told}; called {by_key[label.key]!r} in {source}" if source else told,
         )
-    if not files and (len(organs) < len(labels) or len(found.reference.paths) > opened):
+    if not files and (len(organs) < total or len(found.reference.paths) > opened):
         draft.put(2, "ignore_labels", "all", f"{opened} masks were opened; others may hold more labels")
     return organs
 
@@ -340,8 +347,8 @@ def _write_groups(draft: _Draft, rows: pd.DataFrame, columns: Mapping[str, str],
         written.put(4, "ethnicity", {"categories": list(recorded.value_counts().index)}, show_counts(recorded))
     if not written.lines:
         raise SegfairError(
-            f"no column tells sex, age, BMI or ethnicity; the table has {', '.join(people)}: call one of them so, or "
-            "write the parameter file by hand (docs/YOUR_DATA.md)"
+            f"no column tells people apart by sex, age, BMI or ethnicity; the table has {', '.join(people)}: call one "
+            "of them so, or write the parameter file by hand (docs/YOUR_DATA.md)"
         )
     draft.add(2, "attributes:")
     draft.lines += written.lines
