@@ -28,6 +28,7 @@ print("package", helpers.__file__)
 """
 ON_WORKERS = "import torch" + BODY.replace('["a/ü"], ids=["ü"]', '["a/ü", "b"], ids="üb"').replace("s=0", "s=1")
 
+
 def make_study(folder, body: str = BODY):
     (folder / "params").mkdir(parents=True)
     (folder / "params" / "small.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
