@@ -8,12 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import yaml
 
-from helpers import kernel, storage
+from helpers import cohort, kernel, storage
 from helpers.errors import SegfairError
-from helpers.study import choose_checkpoints_folder
+from helpers.inference import run_inference
+from helpers.models import list_templates
+from helpers.study import choose_checkpoints_folder, load_study
+from helpers.volumes import read_volume
+from tests.test_cohort import save
+from tests.test_dicom import write_series
 from tests.test_parameters import SMALL
 from tests.test_pipeline import write_notebook
 
@@ -156,3 +163,67 @@ def test_a_tilde_is_the_home_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
     assert storage.expand_home(Path("~/a")) == Path("~/a")
     assert choose_checkpoints_folder() == Path("/.cache/segfair/checkpoints")
+
+
+def store(folder) -> None:
+    """Move every file into a store under names that say nothing, as git-annex does, and link it
+    back."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    for number, file in enumerate(files):
+        key = folder / ".git" / "annex" / "objects" / f"{number:02d}" / f"MD5-s9--{number:032x}"
+        key.parent.mkdir(parents=True)
+        file.rename(key)
+        file.symlink_to(os.path.relpath(key, file.parent))
+
+
+def test_links_into_a_store_are_called_by_their_own_names(tmp_path):
+    """Table, parameters, images, label maps, folders of masks, pairs of files, predictions, DICOM
+    slices."""
+    data = tmp_path / "store #1 {scan} 100%" / "data"
+    mask = np.zeros((7, 8, 9), np.uint8)
+    mask[2:5, 2:6, 2:5] = 1
+    greys = np.where(mask > 0, 50, -1000).astype(np.int16)
+    save(mask, data / "masks" / "a.nii.gz")
+    save(greys, data / "images" / "a.nhdr")
+    save(mask, data / "masks" / "b" / "liver.nii")
+    save(greys, data / "images" / "b.mha")
+    scan = sitk.GetImageFromArray(greys)
+    scan.SetSpacing((0.8, 0.9, 2.5))
+    write_series(scan, data / "images" / "c")
+    sitk.WriteImage(scan > 0, str(data / "masks" / "c.hdr"))
+    (data / "theirs").mkdir()
+    for name, file in (("a", "a.nii.gz"), ("b", "b/liver.nii"), ("c", "c.hdr")):
+        sitk.WriteImage(sitk.ReadImage(str(data / "masks" / file)), str(data / "theirs" / f"{name}.nii.gz"))
+    (data / "people.csv").write_text(
+        "subject,sex,modality,image,reference\na,female,CT,images/a.nhdr,masks/a.nii.gz\n"
+        "b,male,CT,images/b.mha,masks/b\nc,male,CT,images/c,masks/c.hdr\n",
+        encoding="utf-8",
+    )
+    parameters = {
+        "name": "stored",
+        "cohort": {
+            "source": "table", "path": "people.csv", "organs": {"liver": {"labels": [1], "files": ["liver"]}},
+            "attributes": {"sex": None},
+        },
+        "models": [
+            {"name": "box", "kind": "prompt_only"},
+            {"name": "theirs", "kind": "precomputed", "path": "theirs/{scan}.nii.gz"},
+        ],
+        "compute": {"workers": 0},
+    }  # fmt: skip
+    (data / "stored.yaml").write_text(yaml.safe_dump(parameters), encoding="utf-8")
+    store(data)
+    for key in (data / ".git").rglob("MD5*"):  # not fetched yet
+        key.rename(key.with_suffix(".away"))
+    with pytest.raises(
+        SegfairError, match=r"^a\.nii\.gz: is a link to a file that is not here: fetch it \(datalad get"
+    ):
+        read_volume(data / "masks" / "a.nii.gz")
+    for key in (data / ".git").rglob("MD5*"):
+        key.rename(key.with_suffix(""))
+    study = load_study(data / "stored.yaml")
+    assert cohort.check_cohort(study, list_templates(study)).problems == []
+    table = cohort.build_cohort(study).table
+    assert table["included"].all(), table["reason"].tolist()
+    done = run_inference(study)
+    assert done["status"].tolist() == ["ok"] * 6, done["error"].tolist()

@@ -20,7 +20,7 @@ import yaml
 
 from helpers import programs, storage
 from helpers.errors import SegfairError
-from helpers.parameters import CommandModel
+from helpers.parameters import BIDS, CommandModel
 from helpers.schema import STAGES, list_outputs
 from helpers.study import REPOSITORY, Study, choose_checkpoints_folder
 
@@ -28,6 +28,7 @@ _PACKAGES = (
     "dask", "edt", "jupyterlab", "numpy", "pandas", "papermill", "pingouin", "plotly", "pydantic", "scikit-image",
     "scipy", "segment-anything", "SimpleITK", "statsmodels", "surface-distance", "tableone", "torch",
 )  # fmt: skip
+_BIDS_TABLES = ("sessions.tsv", "dseg.tsv")  # what is read of a BIDS data set below its top folder
 
 
 class Fingerprints:
@@ -176,6 +177,8 @@ def _stamp_inputs(study: Study, stage: str) -> str:
         if cohort.path is not None:
             source = study.resolve(cohort.path)
             paths += [source, source / "meta.csv"] if source.is_dir() else [source]
+            if cohort.source == BIDS:
+                paths += sorted(file for file in source.rglob("*.tsv") if file.name.endswith(_BIDS_TABLES))
         if cohort.people is not None:
             paths.append(study.resolve(cohort.people))
         if study.path("cohort").exists():

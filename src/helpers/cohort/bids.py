@@ -130,7 +130,7 @@ def _group(files: Iterable[_File]) -> dict[str, list[_File]]:
 
 
 def _describe(scan: str, reference: Path, images: list[_File], raw: Path) -> dict[str, str | None]:
-    of_it = _File(reference if reference.is_file() else next(iter(sorted(reference.glob("sub-*")))))
+    of_it = _File(reference if reference.name.endswith(IMAGES) else next(iter(sorted(reference.glob("sub-*")))))
     beside = [image for image in images if image.path.parent.name == of_it.path.parent.name] or images
     if len(beside) > 1:
         raise SegfairError(

@@ -268,6 +268,10 @@ class Cohort(Section):
                 raise ValueError(
                     f"organs.{name}.labels must be ids, which label maps hold; got {', '.join(organ.label_names)}"
                 )
+            if organ.label_names and self.resample is not None:
+                raise ValueError(
+                    f"organs.{name}.labels must be ids where masks are resampled: lookup tables stay with the originals"
+                )
         if RESERVED_ORGAN in self.organs:
             raise ValueError(
                 f"an organ cannot be called {RESERVED_ORGAN!r}, which names all organs pooled: call it otherwise"

@@ -81,6 +81,11 @@ def read_grid(path: Path) -> Grid:
 
 def _open(path: Path) -> tuple[Path, str]:
     """Return the file that holds an image's header, and which container it is."""
+    if path.is_symlink() and not is_there(path):
+        raise VolumeError(
+            f"{path.name}: no such file: it is a link to one that is not here: fetch it (datalad get, git annex get), "
+            "or mend the link"
+        )
     if not (is_there(path) and path.is_file()):
         raise VolumeError(f"{path}: no such file: correct its path in the participants table")
     if path.suffix.lower() in dicom.SLICE_SUFFIXES:
