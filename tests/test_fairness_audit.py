@@ -748,3 +748,24 @@ def test_notes_are_short_and_say_where_the_rest_is():
     assert len(long) <= 200 and long.startswith("first; part 0") and long.endswith("; more in x.csv")
     one = join_notes(["word " * 80], "x.csv")
     assert len(one) <= 200 and one.endswith("…; more in x.csv")
+
+
+def test_a_gap_that_is_told_because_it_stood_out_is_taken_back_in_part(rng):
+    """Six organs with a true gap of 0.3 SD: what is told of the significant ones is not too large."""
+    cohort = make_cohort(sex=["female", "male"] * 60)
+    female = np.arange(120) % 2 == 0
+    kept, plain, over = [], [], []
+    for number in range(40):
+        scores = {f"organ{place}": 0.8 - 0.012 * female + rng.normal(0, 0.04, 120) for place in range(6)}
+        settings = Fairness(metrics=["dice"], bootstrap=100, permutations=200, correction="none")
+        table = fairness.run_audit(make_metrics(cohort, **scores), cohort, settings, ["sex"], number).disparity
+        table = table[(table["organ"] != "all") & (table["model"] == "m")]
+        found = table[table["p_adjusted"] <= 0.05]
+        assert table.loc[table["p_adjusted"] > 0.05, "told_gap"].isna().all()
+        truth = np.where(found["worst_group"] == "female", 0.012, -0.012)
+        kept += list((found["told_low"] <= truth) & (truth <= found["told_high"]))
+        plain += list(found["gap"])
+        over += list(found["told_gap"] > truth)
+    assert len(kept) > 60 and np.mean(kept) > 0.9
+    assert np.mean(plain) > 0.018, "twice what is true of those that are told"
+    assert 0.35 < np.mean(over) < 0.6, "too large as often as too small"

@@ -197,6 +197,7 @@ _COLUMNS: dict[str, tuple[Kind, str]] = {
     "detectable": ("number", "minimum detectable difference at `fairness.power`"),
     "verdict": ("text", ", ".join(verdict.value for verdict in Verdict)),
     "difference": ("number", "first − second"),
+    "told_gap": ("number", "the gap given that it was significant; `told_low`, `told_high`: its 95 % interval"),
     "gap_a": ("number", "the first model's gap"),
     "gap_b": ("number", "the second model's gap"),
     "covariates": ("text", "what was adjusted for, separated by `; `"),
@@ -336,7 +337,7 @@ _SPREAD = (
     "sd_groups sd_groups_low sd_groups_high"
 )
 _TESTED = (
-    "test family p p_adjusted ordered_step p_ordered p_ordered_adjusted anova_p "
+    "test family p p_adjusted told_gap told_low told_high ordered_step p_ordered p_ordered_adjusted anova_p "
     "effect effect_size effect_low effect_high "
     "adjusted_gap adjusted_low adjusted_high adjusted_p adjusted_n"
 )

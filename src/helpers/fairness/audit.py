@@ -27,6 +27,7 @@ from helpers.fairness.group_comparison import (
     describe_disparity,
     describe_groups,
     describe_tests,
+    find_told_gaps,
     judge_attribute,
 )
 from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_covariates
@@ -321,6 +322,7 @@ def _tabulate(
     for place, one in enumerate(compared):
         p = tests.p_adjusted[place]
         judged = judge_attribute(one, p, settings)
+        told, low, high = find_told_gaps(one, differences.p[place], p, settings.alpha)
         detectable = np.fmax.reduce(judged.detectable, axis=0, initial=np.nan)
         for column, row in enumerate(describe_disparity(one, settings, differences.p[place])):
             rows.append(
@@ -328,6 +330,9 @@ def _tabulate(
                 | {
                     "family": str(tests.families[place, column]),
                     "p_adjusted": p[column],
+                    "told_gap": told[column],
+                    "told_low": low[column],
+                    "told_high": high[column],
                     "ordered_step": trends.estimate[place, column],
                     "p_ordered": trends.p[place, column],
                     "p_ordered_adjusted": tests.trend_p_adjusted[place, column],

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from helpers.fairness.disparity import SPREADS, Disparities, estimate_disparities, find_margins, limit_gap
 from helpers.fairness.expected_dice import SizeGaps, measure_excess
@@ -35,6 +36,7 @@ from helpers.statistics.hypothesis_tests import (
     Comparison,
     compare_pairs_dunn,
     compare_pairs_games_howell,
+    find_squared_error,
     run_brunner_munzel,
     run_kruskal_wallis,
     run_mann_whitney,
@@ -43,7 +45,7 @@ from helpers.statistics.hypothesis_tests import (
     run_welch_anova,
 )
 from helpers.statistics.intervals import Intervals
-from helpers.statistics.selection_adjustment import find_range_quantile
+from helpers.statistics.selection_adjustment import condition_on_significance, find_range_quantile
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import DECIDING_TEST
 
@@ -120,6 +122,32 @@ def compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) ->
         compare_models(groups, found.gap, gap_draws, influence, resamples, correction=settings.correction),
         tests,
     )
+
+
+def find_told_gaps(
+    compared: GroupComparison, p: np.ndarray, p_adjusted: np.ndarray, alpha: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return median and interval of each gap that is told because it was significant: (columns,).
+
+    `p` and `p_adjusted`, float64, (columns,), are those of the row's test. What the row had to
+    reach is its p at which the adjusted one is `alpha`, as many standard errors of the gap
+    (:func:`helpers.statistics.selection_adjustment.condition_on_significance`).
+    """
+    moments, columns = compared.groups.grouped.moments, np.arange(len(p))
+    best, worst = compared.found.best, compared.found.worst
+    if not len(moments.n):
+        return np.full(len(p), np.nan), np.full(len(p), np.nan), np.full(len(p), np.nan)
+    squared, _ = find_squared_error(
+        moments.n[best, columns], moments.variance[best, columns], moments.n[worst, columns],
+        moments.variance[worst, columns],
+    )  # fmt: skip
+    told = (best >= 0) & (p_adjusted <= alpha) & (p > 0) & (squared > 0)
+    error = np.where(told, np.sqrt(np.where(told, squared, 1.0)), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        least = np.where(told, np.minimum(alpha * p / p_adjusted, 1.0), np.nan)
+        share = special.ndtri(least / 2.0) / special.ndtri(p / 2.0)
+        gap = compared.gap.estimate
+        return condition_on_significance(gap, error, np.where(told, share * gap / error, np.inf))
 
 
 def describe_groups(compared: GroupComparison) -> pd.DataFrame:
