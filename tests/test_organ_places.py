@@ -113,6 +113,13 @@ def test_a_wrong_label_is_told_with_its_side_and_size():
     )
 
 
+def test_places_are_named_with_side_and_files():
+    organs = {"kidney_left": {"labels": [1], "side": "left"}, "lung_left": {"files": ["upper", "lower"]}}
+    told = describe(organs, [{"kidney_left": see(150.0, 60.0), "lung_left": see(2000.0, 80.0)}])
+    assert told["kidney_left"].startswith("kidney_left = label 1, its left part: in 1 of 1 scan, median 150 ml, on")
+    assert told["lung_left"].startswith("lung_left = files upper, lower: in 1 of 1 scan, median 2,000 ml, on")
+
+
 def test_children_and_organs_cut_by_the_scan_s_edge_are_not_judged_by_size():
     small = [{"liver": see(300.0, -60.0), "spleen": see(40.0, 90.0)}] * 3
     assert ": livers of adults" in describe(ORGAN_LABELS, small)["liver"]

@@ -106,6 +106,7 @@ def find_odd_organs(cohort: Cohort, seen: Sequence[Mapping[str, SeenOrgan]], age
 
 
 def name_place(organ: Organ) -> str:
-    """Return where an organ is found in masks: ``label 2``, ``files lung_upper, lung_lower``."""
+    """Return where an organ is found in masks: ``label 2, its left part`` or ``files a, b``."""
     listed, what = (organ.labels, "label") if organ.labels else (organ.files, "file")
-    return f"{what}{'s' if len(listed) > 1 else ''} {', '.join(map(str, listed))}"
+    part = f", its {organ.side} part" if organ.side else ""
+    return f"{what}{'s' if len(listed) > 1 else ''} {', '.join(map(str, listed))}{part}"
