@@ -147,7 +147,8 @@ def test_two_overlapping_segments_of_one_name_are_two_readers(labels, source, im
     ("label", "sides"),
     [
         ("kidney_left", "l"), ("Kidney, Right", "r"), ("Left kidney", "l"), ("kidney", "lr"), (2, "l"),
-        ("SCT:64033007", "lr"), ("SCT:64033007+SCT:7771000", "l"), ("SRT:T-71000+SRT:G-A101", "l"), ("SCT:10200004", ""),
+        ("SCT:64033007", "lr"), ("SCT:64033007+SCT:7771000", "l"), ("SRT:T-71000+SRT:G-A101", "l"),
+        ("SCT:10200004", ""),
     ],
 )  # fmt: skip
 def test_segments_by_label_code_and_number(source, image, tmp_path, label, sides):

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from helpers import programs, storage
+from helpers import dicom, programs, storage
 from helpers.errors import SegfairError
 from helpers.parameters import CommandModel
 from helpers.schema import STAGES, list_outputs
@@ -176,6 +176,8 @@ def _stamp_inputs(study: Study, stage: str) -> str:
         if cohort.path is not None:
             source = study.resolve(cohort.path)
             paths += [source, source / "meta.csv"] if source.is_dir() else [source]
+            if cohort.source == "dicom":
+                paths += dicom.list_files(source)
         if study.path("cohort").exists():
             table = pd.read_parquet(study.path("cohort"))
             for column in table.columns.intersection(["reference", "reference_recorded", "image"]):
@@ -185,7 +187,9 @@ def _stamp_inputs(study: Study, stage: str) -> str:
         for model in study.parameters.models:
             if model.path is not None:
                 masks = study.template_masks(model.path)
-                paths += [Path(masks.format(scan=row.scan, subject=row.subject)) for row in table.itertuples()]
+                paths += dict.fromkeys(
+                    Path(masks.format(scan=row.scan, subject=row.subject)) for row in table.itertuples()
+                )
             for place in map(study.resolve, model.files):
                 paths += [place, *sorted(place.rglob("*"))]
             if isinstance(model.trained_on_scans, str):

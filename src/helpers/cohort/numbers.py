@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
 # A number with a comma in it, and one whose comma cannot part thousands: other than three digits
@@ -9,6 +11,7 @@ import pandas as pd
 _COMMA = r"[+-]?\d+(?:,\d+)?"
 _DECIMAL_COMMA = r"[+-]?(?:0,\d+|\d+,(?!\d{3}$)\d+|\d{4,},\d+)"
 _DECIMAL = r"[+-]?\d+[.,]\d+"
+_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
 def read_numbers(recorded: pd.Series) -> pd.Series:
@@ -31,6 +34,12 @@ def read_numbers(recorded: pd.Series) -> pd.Series:
     if known.str.fullmatch(_COMMA).all() and known.str.fullmatch(_DECIMAL_COMMA).any():
         recorded = known.str.replace(",", ".", regex=False).reindex(recorded.index)
     return pd.to_numeric(recorded, errors="coerce").astype(float)
+
+
+def read_age(text: str) -> str:
+    """Return a DICOM age string (039Y, 018M, 002W, 010D) in years; anything else as recorded."""
+    found = re.fullmatch(r"(\d{1,3})([DWMY])", text)
+    return f"{int(found.group(1)) * _YEARS[found.group(2)]:.6g}" if found else text
 
 
 def find_unreadable(recorded: pd.Series) -> pd.Series:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.cohort.amos import read_amos
+from helpers.cohort.dicom_tree import FAULTS, TOLD, read_dicom
 from helpers.cohort.kits23 import read_kits23
 from helpers.cohort.table_files import PLACE, read_table_file
 from helpers.cohort.totalsegmentator import read_totalsegmentator
@@ -48,6 +49,7 @@ def read_source(study: Study) -> tuple[pd.DataFrame, Path]:
     table : DataFrame
         The columns of :data:`CONTRACT` (missing ones filled with NA), the declared attributes and
         confounders, and nothing else: names, birth dates and accession numbers stay where they are.
+        ``attrs`` may hold what a source tells beside (:mod:`helpers.cohort.dicom_tree`).
     base : Path
         The folder that paths in the table are relative to.
 
@@ -116,6 +118,7 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
             "attribute or confounder"
         )
     table["scan"] = table["scan"].fillna(table["subject"])
+    table.attrs = {key: raw.attrs[key] for key in (FAULTS, TOLD) if key in raw.attrs}
     return table
 
 
@@ -140,6 +143,10 @@ SOURCES: dict[str, Source] = {
     "amos": Source(
         "the AMOS22 challenge's folders (labelsTr, imagesTr, …) with labeled_data_meta_0000_0599.csv beside them",
         read_amos,
+    ),
+    "dicom": Source(
+        "a tree of DICOM files: series of CT and MR, their masks (segmentations or structure sets), people by the tags",
+        read_dicom,
     ),
     "phantoms": Source("torso phantoms drawn here, with known truth", "helpers.demo.phantoms"),
 }

@@ -1,4 +1,4 @@
-"""Multi-frame images (enhanced CT and MR): where frames lie, and their values, each in its scale."""
+"""Multi-frame images (enhanced CT and MR): where their frames lie, and their values, scaled."""
 
 from __future__ import annotations
 

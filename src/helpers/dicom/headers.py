@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -82,12 +83,19 @@ def looks_like_dicom(path: Path) -> bool:
 
 
 def list_files(folder: Path) -> list[Path]:
-    """List the files below a folder that may be DICOM: not hidden ones, nor a disc's directory."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if not path.name.startswith(".") and path.name.upper() != "DICOMDIR" and path.is_file()
-    )
+    """List the files below a folder that may be DICOM: not hidden ones, nor a disc's directory.
+
+    Links to folders are followed, none twice.
+    """
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        status = Path(place).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        found += [Path(place, name) for name in names if name[0] != "." and name.upper() != "DICOMDIR"]
+    return sorted(path for path in found if path.is_file())
 
 
 def read_header(path: Path, *, person: bool = False) -> Header | None:

@@ -17,8 +17,16 @@ from helpers.volumes.grid import (
     orient_grid,
     to_axial,
 )
-from helpers.volumes.label_maps import LabelMap, find_boxes, join_boxes, read_label_map, relabel
-from helpers.volumes.reading import SUFFIXES, read_grid, read_on_grid, read_volume, write_volume
+from helpers.volumes.label_maps import (
+    LabelMap,
+    find_boxes,
+    is_dicom_mask,
+    join_boxes,
+    read_dicom_mask,
+    read_label_map,
+    relabel,
+)
+from helpers.volumes.reading import SUFFIXES, is_series, read_grid, read_on_grid, read_volume, write_volume
 from helpers.volumes.resampling import RESAMPLING_ADVICE, check_same_scan, resample_nearest
 from helpers.volumes.sides import find_midline, list_x_mm
 
@@ -37,10 +45,13 @@ __all__ = [
     "from_axial",
     "get_grid",
     "get_spacing_zyx_mm",
+    "is_dicom_mask",
+    "is_series",
     "join_boxes",
     "list_x_mm",
     "make_image",
     "orient_grid",
+    "read_dicom_mask",
     "read_grid",
     "read_label_map",
     "read_on_grid",

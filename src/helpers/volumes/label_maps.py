@@ -47,6 +47,7 @@ def read_label_map(
     *,
     midline_x_mm: float | None = None,
     image: Path | None = None,
+    grid: Grid | None = None,
     halve: bool = False,
 ) -> LabelMap:
     """Read masks as one uint8 label map with the study's organ ids.
@@ -67,6 +68,8 @@ def read_label_map(
         reference's own for a prediction, so that both are parted by the same plane.
     image : Path, optional
         The scan's image: a DICOM mask is painted on its voxels, and must be of its series.
+    grid : Grid, optional
+        What a DICOM mask is painted on where there is no image.
     halve : bool
         Whether a DICOM segmentation of fractions is cut at one half, rather than refused.
 
@@ -88,7 +91,7 @@ def read_label_map(
         grid = get_grid(stored)
         result, midline_x_mm, notes = _unite(masks, grid, organs, organ_ids, midline_x_mm, path.name)
     elif is_dicom_mask(path):
-        found, grid = read_dicom_mask(path, organs, image=image, halve=halve)
+        found, grid = read_dicom_mask(path, organs, image=image, grid=grid, halve=halve)
         result, midline_x_mm, notes = _unite(found.masks, grid, organs, organ_ids, midline_x_mm, path.name)
         notes, missing = [*found.notes, *notes], found.missing
     else:
@@ -108,7 +111,12 @@ def is_dicom_mask(path: Path) -> bool:
 
 
 def read_dicom_mask(
-    path: Path, organs: Mapping[str, Organ], *, image: Path | None = None, halve: bool = False
+    path: Path,
+    organs: Mapping[str, Organ],
+    *,
+    image: Path | None = None,
+    grid: Grid | None = None,
+    halve: bool = False,
 ) -> tuple[dicom.OrganMasks, Grid]:
     """Read the masks of organs from a DICOM mask, both sides of an organ alike, and their grid.
 
@@ -116,7 +124,7 @@ def read_dicom_mask(
     errors as of :func:`read_label_map`.
     """
     series = dicom.find_series(image) if image is not None and is_series(image) else None
-    grid = None if image is None else read_grid(image)
+    grid = grid if image is None else read_grid(image)
     lattice = None if grid is None else dicom.Lattice(grid.affine, grid.size)
     labels = {name: organ.labels for name, organ in organs.items()}
     found = dicom.read_masks(path, labels, lattice=lattice, series=series, halve=halve)
