@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import subprocess
 from pathlib import Path
@@ -141,6 +142,37 @@ def test_a_compressed_multi_frame_image(stored, tmp_path, words):
     run_tool(*words, path, tmp_path / "other" / "b.dcm")
     found = volumes.read_volume(tmp_path / "other" / "b.dcm")
     assert np.array_equal(sitk.GetArrayFromImage(found), stored.astype(int) - 1024)
+
+
+def test_series_of_other_kinds_are_refused(stored, tmp_path):
+    person = make_person()
+    for name in "ab":
+        one = make_enhanced(stored, person)
+        one.SeriesInstanceUID = "1.2.3"
+        save(one, tmp_path / "two" / f"{name}.dcm")
+    with pytest.raises(VolumeError, match="the series consists of 2 multi-frame DICOM files"):
+        volumes.read_volume(tmp_path / "two")
+    one = make_enhanced(stored, person)
+    one.PerFrameFunctionalGroupsSequence[1].PixelMeasuresSequence = copy.deepcopy(
+        one.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    )
+    one.PerFrameFunctionalGroupsSequence[1].PixelMeasuresSequence[0].PixelSpacing = [1, 1]
+    with pytest.raises(VolumeError, match="the DICOM frames differ in size or direction"):
+        volumes.read_volume(save(one, tmp_path / "a.dcm"))
+    (tmp_path / "bare").mkdir()
+    slices = make_series(stored, person)
+    for part in slices:
+        del part.ImageOrientationPatient
+    save_series(slices, tmp_path / "bare")
+    with pytest.raises(VolumeError, match="the DICOM slices do not say how they lie in the body"):
+        volumes.read_volume(tmp_path / "bare")
+    slices[0].Modality = "SR"
+    with pytest.raises(VolumeError, match=r"is a DICOM file of another kind \(SR\), not a scan"):
+        volumes.read_volume(save(slices[0], tmp_path / "report" / "1.dcm"))
+    cut = save(slices[1], tmp_path / "cut" / "1.dcm")
+    cut.write_bytes(cut.read_bytes()[:300])
+    with pytest.raises(VolumeError, match="its DICOM header cannot be read"):
+        volumes.read_volume(cut)
 
 
 def test_jpeg_2000(stored, tmp_path):

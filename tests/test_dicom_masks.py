@@ -7,12 +7,13 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.sr.coding import Code
 from pydicom.uid import JPEGLSLossless, RLELossless, generate_uid
 
 from helpers import volumes
 from helpers.dicom.structures import fill_contours
 from helpers.errors import VolumeError
-from helpers.parameters import Organ
+from helpers.parameters import Organ, read_parameters
 from tests.dicom_files import (
     KIDNEY,
     LEFT,
@@ -358,6 +359,38 @@ def test_an_image_is_no_mask_and_a_label_map_has_no_names(labels, source, image,
     sitk.WriteImage(sitk.GetImageFromArray(labels), str(path))
     with pytest.raises(VolumeError, match=r"m\.nii\.gz: a label map holds numbers, and liver is to be found by name"):
         read(path, None)
+
+
+def test_frames_without_places_are_refused(labels, source, image, tmp_path):
+    path = save(make_segmentation(source, labels, SEGMENTS), tmp_path / "seg.dcm")
+    one = pydicom.dcmread(path)
+    for group in one.PerFrameFunctionalGroupsSequence:
+        del group.SegmentIdentificationSequence
+    with pytest.raises(VolumeError, match=r"of which segment they are \(ReferencedSegmentNumber is missing\)"):
+        read(save(one, path), image)
+    one = pydicom.dcmread(save(make_segmentation(source, labels, SEGMENTS), path))
+    one.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0].ImagePositionPatient[0] += 0.3
+    with pytest.raises(VolumeError, match="are not voxels of the scan's image, nor of one even stack"):
+        read(save(one, path), image)
+
+
+def test_segments_as_the_imaging_data_commons_has_them(source, image, tmp_path, repository):
+    """TotalSegmentator's masks there: a name and a code each, a side by a modifier."""
+    parameters = read_parameters(repository / "params" / "dicom.yaml")
+    aorta, gallbladder = Code("15825003", "SCT", "Aorta"), Code("28231008", "SCT", "Gallbladder")
+    segments = [
+        describe_segment(1, "Spleen", SPLEEN), describe_segment(2, "Right kidney", KIDNEY, side=RIGHT),
+        describe_segment(3, "Left kidney", KIDNEY, side=LEFT), describe_segment(4, "Gallbladder", gallbladder),
+        describe_segment(5, "Liver"), describe_segment(6, "Aorta", aorta),
+    ]  # fmt: skip
+    array = np.zeros(SHAPE, np.uint8)
+    for number in range(1, 7):
+        array[1:3, number, 1:5] = number
+    path = save(make_segmentation(source, array, segments), tmp_path / "seg.dcm")
+    found, labels = read(path, image, parameters.cohort.organs)[0], dict(enumerate(parameters.cohort.organs, 1))
+    numbers = {"liver": 5, "spleen": 1, "kidney_right": 2, "kidney_left": 3, "aorta": 6}
+    for place, organ in labels.items():
+        assert np.array_equal(found == place, array == numbers[organ]), organ
 
 
 def test_without_an_image_a_segmentation_has_its_own_grid(labels, source, image, tmp_path):

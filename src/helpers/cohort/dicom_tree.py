@@ -17,7 +17,7 @@ from helpers import dicom
 from helpers.cohort.numbers import read_age
 from helpers.cohort.reasons import Finding
 from helpers.compute import CaseFailure, map_cases
-from helpers.dicom import Header
+from helpers.dicom import DicomHeader
 from helpers.errors import SegfairError
 from helpers.study import Study
 from helpers.vocabulary.words import count
@@ -67,7 +67,7 @@ def read_dicom(study: Study) -> tuple[pd.DataFrame, Path]:
     if not folder.is_dir():
         raise SegfairError(f"{folder}: no such folder: cohort.path must be the folder of DICOM files")
     headers, broken = _read_tree(folder, study)
-    images: dict[str, list[Header]] = {}
+    images: dict[str, list[DicomHeader]] = {}
     for one in headers:
         if one.kind == dicom.IMAGE and one.modality in MODALITIES and not one.localizer:
             images.setdefault(one.series, []).append(one)
@@ -79,10 +79,11 @@ def read_dicom(study: Study) -> tuple[pd.DataFrame, Path]:
             f"{folder}: holds no series of CT or MR in DICOM: correct cohort.path, or use source: table for other files"
         )
     people = _name_people([*(slices[0] for slices in images.values()), *unmatched])
-    rows, faults = [], {}
+    rows: list[dict[str, str | None]] = []
+    faults: dict[int, Finding] = {}
     for series, slices in images.items():
         path, scattered = _choose_path(slices, images)
-        row = {"scan": dicom.name_series(series), "modality": slices[0].modality, "image": path}
+        row: dict[str, str | None] = {"scan": dicom.name_series(series), "modality": slices[0].modality, "image": path}
         own = matched.get(series, [])
         if len(own) != 1:
             faults[len(rows)] = Finding("dicom_several_masks" if own else "dicom_no_mask", {"number": len(own)})
@@ -92,19 +93,19 @@ def read_dicom(study: Study) -> tuple[pd.DataFrame, Path]:
     for mask in unmatched:
         faults[len(rows)] = Finding("dicom_no_series")
         name = dicom.name_series(mask.series + mask.instance)
-        rows.append({"scan": name, "reference": str(mask.path)} | _describe(mask, people))
+        rows.append(_describe(mask, people) | {"scan": name, "reference": str(mask.path)})
     table = pd.DataFrame(rows, dtype=object)
     table.attrs = {FAULTS: faults, TOLD: _tell(headers, broken, images, masks)}
     return table, folder
 
 
-def _read_tree(folder: Path, study: Study) -> tuple[list[Header], list[Path]]:
+def _read_tree(folder: Path, study: Study) -> tuple[list[DicomHeader], list[Path]]:
     """Read all headers below a folder, and name the files that look like DICOM and are broken."""
     files = dicom.list_files(folder)
     parts = [files[begin : begin + _AT_ONCE] for begin in range(0, len(files), _AT_ONCE)]
     ids = [f"part {place + 1}" for place in range(len(parts))]
     results = map_cases(_read_part, parts, ids=ids, compute=study.parameters.compute, label="reading DICOM headers")
-    headers: list[Header] = []
+    headers: list[DicomHeader] = []
     broken: list[Path] = []
     for part, result in zip(parts, results, strict=True):
         if isinstance(result, CaseFailure):
@@ -115,22 +116,22 @@ def _read_tree(folder: Path, study: Study) -> tuple[list[Header], list[Path]]:
     return headers, broken
 
 
-def _read_part(files: list[Path]) -> tuple[list[Header], list[Path]]:
+def _read_part(files: list[Path]) -> tuple[list[DicomHeader], list[Path]]:
     return dicom.read_headers(files, person=True)
 
 
-def _is_volume(slices: Sequence[Header]) -> bool:
+def _is_volume(slices: Sequence[DicomHeader]) -> bool:
     return len({one.instance for one in slices}) > 1 or slices[0].multi_frame
 
 
-def _choose_path(slices: Sequence[Header], images: Mapping[str, Sequence[Header]]) -> tuple[str, bool]:
+def _choose_path(slices: Sequence[DicomHeader], images: Mapping[str, Sequence[DicomHeader]]) -> tuple[str, bool]:
     """Return the path that stands for a series, and whether none does.
 
     It is a slice in a folder that holds them all; else the folder above all of them, if there is
     nothing else below it.
     """
     names = {one.instance for one in slices}
-    folders: dict[Path, list[Header]] = {}
+    folders: dict[Path, list[DicomHeader]] = {}
     for one in slices:
         folders.setdefault(one.path.parent, []).append(one)
     for own in folders.values():
@@ -142,7 +143,7 @@ def _choose_path(slices: Sequence[Header], images: Mapping[str, Sequence[Header]
     return str(above), any(one.path.is_relative_to(above) for one in others)
 
 
-def _name_people(headers: Sequence[Header]) -> dict[tuple[str, str], str]:
+def _name_people(headers: Sequence[DicomHeader]) -> dict[tuple[str, str], str]:
     """Return what each person is called, by patient number and who issued it, or by study."""
     studies: dict[tuple[str, str], list[str]] = {}
     for one in headers:
@@ -150,12 +151,12 @@ def _name_people(headers: Sequence[Header]) -> dict[tuple[str, str], str]:
     return {person: dicom.hash_name("p", *person, min(uids)) for person, uids in studies.items()}
 
 
-def _find_person(one: Header) -> tuple[str, str]:
+def _find_person(one: DicomHeader) -> tuple[str, str]:
     number = one.person["PatientID"]
     return (number, one.person["IssuerOfPatientID"]) if number else ("", one.person["StudyInstanceUID"])
 
 
-def _describe(one: Header, people: Mapping[tuple[str, str], str]) -> dict[str, str | None]:
+def _describe(one: DicomHeader, people: Mapping[tuple[str, str], str]) -> dict[str, str | None]:
     """Return who was scanned and how, without anything that names them."""
     said = one.person
     found: dict[str, str | None] = {ours: said[theirs] or None for theirs, ours in OTHERS.items()}
@@ -195,7 +196,10 @@ def _count_years(said: Mapping[str, str]) -> str | None:
 
 
 def _tell(
-    headers: Sequence[Header], broken: Sequence[Path], images: Mapping[str, Sequence[Header]], masks: Sequence[Header]
+    headers: Sequence[DicomHeader],
+    broken: Sequence[Path],
+    images: Mapping[str, Sequence[DicomHeader]],
+    masks: Sequence[DicomHeader],
 ) -> list[tuple[str, list[str]]]:
     """Say what could not be read or is told by no row, with the paths it is about."""
     told: list[tuple[str, list[str]]] = []
@@ -221,7 +225,7 @@ def _tell(
     if shared := sum(len(different) > 1 for different in people.values()):
         numbers = count(shared, "patient number is", "patient numbers are")
         told.append((f"{numbers} shared by people of different sex or birth date, who count as one person", []))
-    sizes = [one for one in firsts if one.person["PatientSize"] not in ("", "0") and _find_size(one.person)[0] is None]
+    sizes = [one for one in firsts if one.person["PatientSize"].strip("0.") and _find_size(one.person)[0] is None]
     if sizes:
         series = count(len(sizes), "series has", "series have")
         told.append((f"{series} a height that is none in metres: no BMI is worked out from it", []))

@@ -18,7 +18,7 @@ _DIRECTION, _SPACING_MM = 1e-3, 0.01
 
 
 @dataclass(frozen=True)
-class Frames:
+class FramePlaces:
     """Where the frames of a file lie, in the order in which they are stored; LPS mm."""
 
     positions: np.ndarray  # (frames, 3), of the first pixel's centre
@@ -26,7 +26,7 @@ class Frames:
     spacing: tuple[float, float]  # between rows, between columns
 
 
-def describe_frames(path: Path) -> Frames:
+def describe_frames(path: Path) -> FramePlaces:
     """Read where the frames of a multi-frame image lie.
 
     Raises
@@ -48,7 +48,7 @@ def describe_frames(path: Path) -> Frames:
         )
     if np.ptp(turns, axis=0).max() > _DIRECTION or np.ptp(spacing, axis=0).max() > _SPACING_MM:
         raise VolumeError(f"{path.name}: the DICOM frames differ in size or direction: keep the frames of one stack")
-    return Frames(positions.astype(float), turns[0].astype(float), (float(spacing[0][0]), float(spacing[0][1])))
+    return FramePlaces(positions.astype(float), turns[0].astype(float), (float(spacing[0][0]), float(spacing[0][1])))
 
 
 def read_frames(path: Path, order: Sequence[int]) -> sitk.Image:
@@ -108,7 +108,7 @@ def _name_syntax(dataset: Any) -> str:
 
 def list_groups(dataset: Any) -> list[tuple[Any, Any]]:
     """Return what is said of each frame: its own part of the header, and the part all share."""
-    shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or []), {})
+    shared: Any = next(iter(dataset.get("SharedFunctionalGroupsSequence") or []), {})
     return [(own, shared) for own in dataset.get("PerFrameFunctionalGroupsSequence") or []]
 
 

@@ -16,7 +16,7 @@ from pydicom.filereader import read_partial
 from helpers.errors import VolumeError
 
 IMAGE, SEGMENTATION, STRUCTURES, OTHER = "image", "segmentation", "structures", "other"
-_KINDS = {
+_KINDS: dict[str, str] = {
     uid.SegmentationStorage: SEGMENTATION,
     uid.UID("1.2.840.10008.5.1.4.1.1.66.7"): SEGMENTATION,  # label maps, younger than this pydicom
     uid.RTStructureSetStorage: STRUCTURES,
@@ -49,7 +49,7 @@ _REFERENCED_FRAME = 0x30060010
 
 
 @dataclass(frozen=True)
-class Header:
+class DicomHeader:
     """What is known of one file without its pixels; lengths in mm, LPS."""
 
     path: Path
@@ -98,7 +98,7 @@ def list_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def read_header(path: Path, *, person: bool = False) -> Header | None:
+def read_header(path: Path, *, person: bool = False) -> DicomHeader | None:
     """Read a file's header up to its frames, contours or pixels; None where it cannot be read.
 
     A file that is no DICOM cannot, nor one that ends within its header. With `person`, the tags
@@ -107,7 +107,9 @@ def read_header(path: Path, *, person: bool = False) -> Header | None:
     try:
         with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tags = [pydicom.tag.Tag(name) for name in ("SpecificCharacterSet", *_GEOMETRY, *(PERSON if person else ()))]
+            tags: list[Any] = [
+                pydicom.tag.Tag(name) for name in ("SpecificCharacterSet", *_GEOMETRY, *(PERSON if person else ()))
+            ]
             dataset = read_partial(stream, stop_when=_is_long, specific_tags=tags, force=True)
             end, size = stream.tell(), stream.seek(0, 2)
             return _describe(dataset, path, size - end, person=person)
@@ -115,7 +117,7 @@ def read_header(path: Path, *, person: bool = False) -> Header | None:
         return None
 
 
-def read_headers(paths: list[Path], *, person: bool = False) -> tuple[list[Header], list[Path]]:
+def read_headers(paths: list[Path], *, person: bool = False) -> tuple[list[DicomHeader], list[Path]]:
     """Read the headers of files that look like DICOM; return also those that cannot be read."""
     found, broken = [], []
     for path in filter(looks_like_dicom, paths):
@@ -148,7 +150,7 @@ def _is_long(tag: Any, _vr: str | None, _length: int) -> bool:
     return tag.group in (_FRAMES, _PIXELS)
 
 
-def _describe(dataset: Any, path: Path, rest: int, *, person: bool) -> Header | None:
+def _describe(dataset: Any, path: Path, rest: int, *, person: bool) -> DicomHeader | None:
     kind_uid = str(dataset.get("SOPClassUID", ""))
     if not kind_uid or not dataset.get("SeriesInstanceUID"):
         return None
@@ -161,7 +163,7 @@ def _describe(dataset: Any, path: Path, rest: int, *, person: bool) -> Header | 
     syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
     plain = syntax is None or not (uid.UID(syntax).is_encapsulated or uid.UID(syntax).is_deflated)
     promised = shape[0] * shape[1] * samples * frames * int(dataset.get("BitsAllocated") or 0) // 8
-    return Header(
+    return DicomHeader(
         path=path,
         kind=_KINDS.get(kind_uid, IMAGE if placed else OTHER),
         instance=str(dataset.get("SOPInstanceUID", "")),

@@ -11,7 +11,7 @@ import numpy as np
 from helpers.dicom.headers import SEGMENTATION, STRUCTURES, read_dataset, read_header
 from helpers.dicom.lattice import Lattice
 from helpers.dicom.names import find_parts
-from helpers.dicom.segments import Segmentation
+from helpers.dicom.segments import DicomSegmentation
 from helpers.dicom.series import Series
 from helpers.dicom.structures import StructureSet
 from helpers.errors import VolumeError
@@ -62,7 +62,7 @@ def read_masks(
     ------
     VolumeError
         The file cannot be read or decoded, is of another series, or has none of the organs; or as
-        :class:`~helpers.dicom.segments.Segmentation` and
+        :class:`~helpers.dicom.segments.DicomSegmentation` and
         :class:`~helpers.dicom.structures.StructureSet` say.
     """
     header = read_header(path)
@@ -77,7 +77,9 @@ def read_masks(
                 f"cohort.organs.{organ}.labels, by name, code or number"
             )
     dataset = read_dataset(path)
-    source = Segmentation(dataset, path, halve=halve) if header.kind == SEGMENTATION else StructureSet(dataset, path)
+    source = (
+        DicomSegmentation(dataset, path, halve=halve) if header.kind == SEGMENTATION else StructureSet(dataset, path)
+    )
     wanted = {
         organ: [parts for label in given if (parts := find_parts(label, source.parts))]
         for organ, given in labels.items()
@@ -87,18 +89,8 @@ def read_masks(
         has = [part.names[0] if part.names else str(part.number) for part in source.parts]
         told = ", ".join(has[:_TOLD]) + (", …" if len(has) > _TOLD else "")
         raise VolumeError(f"{path.name}: the DICOM mask has none of the study's organs; it has {told or 'no part'}")
-    if isinstance(source, StructureSet):
-        if lattice is None:
-            raise VolumeError(f"{path.name}: contours can be filled on an image alone: give the scan's image too")
-    elif lattice is None or not source.fits(lattice):
-        lattice = source.find_lattice()
-        if lattice is None:
-            raise VolumeError(
-                f"{path.name}: the frames of the DICOM segmentation are not voxels of the scan's image, nor of one "
-                "even stack: have it written again on the image's slices"
-            )
-    masks = source.draw(wanted, lattice)
-    return OrganMasks(masks, lattice, missing, tuple(source.notes) if isinstance(source, StructureSet) else ())
+    masks, lattice = source.draw(wanted, lattice)
+    return OrganMasks(masks, lattice, missing, tuple(source.notes))
 
 
 def _check_series(path: Path, refers: Sequence[str], frame_of_reference: str, series: Series) -> None:

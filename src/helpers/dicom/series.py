@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from helpers.dicom import frames
-from helpers.dicom.headers import IMAGE, Header, list_files, read_headers
+from helpers.dicom.headers import IMAGE, DicomHeader, list_files, read_headers
 from helpers.errors import VolumeError
 
 # Positions are decimal text in DICOM. Rounding moves a slice by less; a tilted gantry by more.
@@ -117,9 +117,9 @@ def read_series(path: Path) -> sitk.Image:
     return image
 
 
-def drop_copies(slices: Sequence[Header], name: str) -> list[Header]:
+def drop_copies(slices: Sequence[DicomHeader], name: str) -> list[DicomHeader]:
     """Keep one file of each slice; a VolumeError where two of one slice differ."""
-    kept: dict[str, Header] = {}
+    kept: dict[str, DicomHeader] = {}
     for one in slices:
         former = kept.setdefault(one.instance or str(one.path), one)
         if former is not one and (former.position, former.path.stat().st_size) != (
@@ -132,7 +132,7 @@ def drop_copies(slices: Sequence[Header], name: str) -> list[Header]:
     return list(kept.values())
 
 
-def _list_slices(path: Path) -> tuple[list[Header], int]:
+def _list_slices(path: Path) -> tuple[list[DicomHeader], int]:
     """Return the headers of a series' files, and how many files of it are broken."""
     if path.is_dir():
         headers, unreadable = _read_cached(tuple(list_files(path)), _stamp(path))
@@ -162,7 +162,7 @@ def _list_slices(path: Path) -> tuple[list[Header], int]:
 
 
 @lru_cache(maxsize=8)
-def _read_cached(paths: tuple[Path, ...], _stamp: tuple[object, ...]) -> tuple[list[Header], list[Path]]:
+def _read_cached(paths: tuple[Path, ...], _stamp: tuple[object, ...]) -> tuple[list[DicomHeader], list[Path]]:
     """Read headers; those of a large folder serve all series in it."""
     return read_headers([path for path in paths if path.is_file()])
 
@@ -172,7 +172,7 @@ def _stamp(folder: Path) -> tuple[object, ...]:
     return tuple((status.st_size, status.st_mtime_ns) for status in (file.stat() for file in list_files(folder)))
 
 
-def _find_frames(header: Header, name: str) -> Series:
+def _find_frames(header: DicomHeader, name: str) -> Series:
     """Return the series of a multi-frame file."""
     found = frames.describe_frames(header.path)
     order, distance_mm = _order_slices(found.positions, found.orientation, name, "frames")

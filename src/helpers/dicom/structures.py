@@ -45,8 +45,10 @@ class StructureSet:
         }
         self.notes: list[str] = []  # what had to be assumed, in sentences
 
-    def draw(self, wanted: Mapping[str, Sequence[Sequence[Part]]], lattice: Lattice) -> dict[str, np.ndarray]:
-        """Return the masks of organs, bool (z, y, x).
+    def draw(
+        self, wanted: Mapping[str, Sequence[Sequence[Part]]], lattice: Lattice | None
+    ) -> tuple[dict[str, np.ndarray], Lattice]:
+        """Return the masks of organs, bool (z, y, x), and the lattice that was given.
 
         `wanted` are the regions of each organ, together those of one name, of which there may be
         one alone.
@@ -54,9 +56,11 @@ class StructureSet:
         Raises
         ------
         VolumeError
-            Two regions have one name, contours are open, oblique to the image or between its
-            slices, beyond it, or on every so-many-th slice alone.
+            There is no lattice, two regions have one name, contours are open, oblique to the image,
+            between its slices, beyond it, or on every so-many-th slice alone.
         """
+        if lattice is None:
+            raise VolumeError(f"{self._path.name}: contours can be filled on an image alone: give the scan's image too")
         masks = {}
         for organ, names in wanted.items():
             mask = np.zeros(lattice.size[::-1], bool)
@@ -68,7 +72,7 @@ class StructureSet:
                     )
                 mask |= self._fill(parts[0].number, lattice, organ)
             masks[organ] = mask
-        return masks
+        return masks, lattice
 
     def _fill(self, number: int, lattice: Lattice, organ: str) -> np.ndarray:
         """Return the voxels of one region."""

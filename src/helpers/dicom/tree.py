@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.dicom.headers import SEGMENTATION, STRUCTURES, Header, list_files, read_headers
+from helpers.dicom.headers import SEGMENTATION, STRUCTURES, DicomHeader, list_files, read_headers
 from helpers.errors import SegfairError
 from helpers.study import find_mask
 
@@ -25,7 +25,7 @@ def hash_name(letter: str, *parts: str) -> str:
     return letter + hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:_DIGITS]
 
 
-def choose_masks(headers: Iterable[Header], pattern: str | None) -> list[Header]:
+def choose_masks(headers: Iterable[DicomHeader], pattern: str | None) -> list[DicomHeader]:
     """Return the segmentations and structure sets, each once, whose series is described so.
 
     `pattern` may hold ``*`` for any text; capitals make no difference.
@@ -36,23 +36,23 @@ def choose_masks(headers: Iterable[Header], pattern: str | None) -> list[Header]
 
 
 def match_masks(
-    masks: Sequence[Header], images: Mapping[str, Sequence[Header]]
-) -> tuple[dict[str, list[Header]], list[Header]]:
+    masks: Sequence[DicomHeader], images: Mapping[str, Sequence[DicomHeader]]
+) -> tuple[dict[str, list[DicomHeader]], list[DicomHeader]]:
     """Find the series that each mask was drawn on.
 
     A mask that names none belongs to the only series in its frame of reference.
 
     Returns
     -------
-    matched : dict of str to list of Header
+    matched : dict of str to list of DicomHeader
         The masks of each series.
-    unmatched : list of Header
+    unmatched : list of DicomHeader
         Those whose series is not there, or not said.
     """
     frames: dict[str, list[str]] = {}
     for series, slices in images.items():
         frames.setdefault(slices[0].frame_of_reference, []).append(series)
-    matched: dict[str, list[Header]] = {}
+    matched: dict[str, list[DicomHeader]] = {}
     unmatched = []
     for mask in masks:
         alike = frames.get(mask.frame_of_reference, []) if mask.frame_of_reference else []
