@@ -164,6 +164,16 @@ def test_what_cannot_be_paired_is_told(tree, labels, rng):
     assert list_problems(tree, mask_series="expert*")[0] == [one for one in problems if "2 DICOM masks" not in one]
 
 
+def test_masks_of_other_modalities_are_told(tree, labels, rng):
+    scan = make_scan(labels, rng, make_person(5))
+    for one in scan:
+        one.Modality = "PT"
+    save_series(scan, tree / "pet")
+    save(make_segmentation(scan, labels, SEGMENTS), tree / "pet" / "seg.dcm")
+    problems, remarks = list_problems(tree)
+    assert problems == [] and "1 DICOM mask was drawn on series that are no CT or MR volume, and stayed out" in remarks
+
+
 def test_one_broken_series_is_out_alone(tree, labels, rng):
     person = make_person(8)
     scan = make_scan(labels, rng, person)

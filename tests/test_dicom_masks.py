@@ -374,6 +374,18 @@ def test_frames_without_places_are_refused(labels, source, image, tmp_path):
         read(save(one, path), image)
 
 
+def test_what_breaks_the_rules_is_one_sentence(labels, source, image, tmp_path):
+    one = make_structures(source, {"Liver": [square(1, 3, 1)]})
+    contour = one.ROIContourSequence[0].ContourSequence[0]
+    contour.ContourData = contour.ContourData[:-1]
+    with pytest.raises(VolumeError, match=r"rt\.dcm: the DICOM mask is not as DICOM wants it \(ValueError: "):
+        read(save(one, tmp_path / "rt.dcm"), image, LIVER_ONLY)
+    one = pydicom.dcmread(save(make_segmentation(source, labels, SEGMENTS), tmp_path / "seg.dcm"))
+    del one.Rows
+    with pytest.raises(VolumeError, match="is not as DICOM wants it"):
+        read(save(one, tmp_path / "seg.dcm"), image)
+
+
 def test_segments_as_the_imaging_data_commons_has_them(source, image, tmp_path, repository):
     """TotalSegmentator's masks there: a name and a code each, a side by a modifier."""
     parameters = read_parameters(repository / "params" / "dicom.yaml")

@@ -187,9 +187,8 @@ def _stamp_inputs(study: Study, stage: str) -> str:
         for model in study.parameters.models:
             if model.path is not None:
                 masks = study.template_masks(model.path)
-                paths += dict.fromkeys(
-                    Path(masks.format(scan=row.scan, subject=row.subject)) for row in table.itertuples()
-                )
+                found = [Path(masks.format(scan=row.scan, subject=row.subject)) for row in table.itertuples()]
+                paths += found if dicom.names_scans(masks) else dicom.list_files(found[0])
             for place in map(study.resolve, model.files):
                 paths += [place, *sorted(place.rglob("*"))]
             if isinstance(model.trained_on_scans, str):

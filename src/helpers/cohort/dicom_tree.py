@@ -72,7 +72,9 @@ def read_dicom(study: Study) -> tuple[pd.DataFrame, Path]:
         if one.kind == dicom.IMAGE and one.modality in MODALITIES and not one.localizer:
             images.setdefault(one.series, []).append(one)
     masks = dicom.choose_masks(headers, cohort.mask_series)
-    matched, unmatched = dicom.match_masks(masks, images)
+    others = {one.series for one in headers if one.kind in (dicom.IMAGE, dicom.OTHER)} - set(images)
+    astray = [one for one in masks if one.refers and others.issuperset(one.refers)]
+    matched, unmatched = dicom.match_masks([one for one in masks if one not in astray], images)
     images = {series: slices for series, slices in images.items() if series in matched or _is_volume(slices)}
     if not images:
         raise SegfairError(
@@ -95,7 +97,7 @@ def read_dicom(study: Study) -> tuple[pd.DataFrame, Path]:
         name = dicom.name_series(mask.series + mask.instance)
         rows.append(_describe(mask, people) | {"scan": name, "reference": str(mask.path)})
     table = pd.DataFrame(rows, dtype=object)
-    table.attrs = {FAULTS: faults, TOLD: _tell(headers, broken, images, masks)}
+    table.attrs = {FAULTS: faults, TOLD: _tell(headers, broken, images, masks, astray)}
     return table, folder
 
 
@@ -200,6 +202,7 @@ def _tell(
     broken: Sequence[Path],
     images: Mapping[str, Sequence[DicomHeader]],
     masks: Sequence[DicomHeader],
+    astray: Sequence[DicomHeader],
 ) -> list[tuple[str, list[str]]]:
     """Say what could not be read or is told by no row, with the paths it is about."""
     told: list[tuple[str, list[str]]] = []
@@ -211,6 +214,9 @@ def _tell(
     if passed:
         series = count(passed, "series of DICOM files is", "series of DICOM files are")
         told.append((f"{series} no CT or MR volume (scouts, screenshots, reports) and were passed over", []))
+    if astray:
+        said = count(len(astray), "DICOM mask was", "DICOM masks were")
+        told.append((f"{said} drawn on series that are no CT or MR volume, and stayed out", []))
     unwanted = [one for one in dicom.choose_masks(headers, None) if one not in masks]
     if unwanted:
         said = count(len(unwanted), "DICOM mask is", "DICOM masks are")

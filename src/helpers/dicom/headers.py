@@ -168,7 +168,7 @@ def _describe(dataset: Any, path: Path, rest: int, *, person: bool) -> DicomHead
         kind=_KINDS.get(kind_uid, IMAGE if placed else OTHER),
         instance=str(dataset.get("SOPInstanceUID", "")),
         series=str(dataset.SeriesInstanceUID),
-        frame_of_reference=str(dataset.get("FrameOfReferenceUID") or ""),
+        frame_of_reference=_find_frame_of_reference(dataset),
         modality=modality,
         description=str(dataset.get("SeriesDescription") or ""),
         multi_frame=multi_frame,
@@ -198,6 +198,12 @@ def _write_out(value: Any) -> str:
         return "yes" if len(value) else ""
     parts = value if isinstance(value, pydicom.multival.MultiValue) else [value]
     return "/".join(str(part).strip() for part in parts if str(part).strip())
+
+
+def _find_frame_of_reference(dataset: Any) -> str:
+    """Return a file's frame of reference; a structure set may say it where it says its series."""
+    places = [dataset, *(dataset.get("ReferencedFrameOfReferenceSequence") or [])]
+    return next((str(one.FrameOfReferenceUID) for one in places if one.get("FrameOfReferenceUID")), "")
 
 
 def _list_referenced(dataset: Any) -> Iterator[str]:

@@ -76,10 +76,23 @@ def read_masks(
                 f"{path.name}: nothing says which of its parts is {organ}: name them under "
                 f"cohort.organs.{organ}.labels, by name, code or number"
             )
+    try:
+        return _draw(path, header.kind, labels, lattice, halve=halve)
+    except VolumeError:
+        raise
+    except Exception as error:  # what is missing or of the wrong kind shows where it is used
+        raise VolumeError(
+            f"{path.name}: the DICOM mask is not as DICOM wants it ({type(error).__name__}: {str(error)[:80]}): "
+            "have it written again"
+        ) from error
+
+
+def _draw(
+    path: Path, kind: str, labels: Mapping[str, Sequence[int | str]], lattice: Lattice | None, *, halve: bool
+) -> OrganMasks:
+    """Return the masks of organs of a file that is known to be a mask of the scan."""
     dataset = read_dataset(path)
-    source = (
-        DicomSegmentation(dataset, path, halve=halve) if header.kind == SEGMENTATION else StructureSet(dataset, path)
-    )
+    source = DicomSegmentation(dataset, path, halve=halve) if kind == SEGMENTATION else StructureSet(dataset, path)
     wanted = {
         organ: [parts for label in given if (parts := find_parts(label, source.parts))]
         for organ, given in labels.items()

@@ -95,7 +95,8 @@ class DicomSegmentation:
         """Return where frames lie on a lattice; None where one of them does not."""
         planes = {}
         for frame in frames:
-            plane = place_plane(lattice, *(_find_numbers(self._groups[frame], *one) for one in _PLACE), self._shape)
+            position, turn, spacing = (_find_numbers(self._groups[frame], *one) for one in _PLACE)
+            plane = place_plane(lattice, position, turn, spacing, self._shape)
             if plane is None:
                 return None
             planes[frame] = plane

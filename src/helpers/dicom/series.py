@@ -135,7 +135,7 @@ def drop_copies(slices: Sequence[DicomHeader], name: str) -> list[DicomHeader]:
 def _list_slices(path: Path) -> tuple[list[DicomHeader], int]:
     """Return the headers of a series' files, and how many files of it are broken."""
     if path.is_dir():
-        headers, unreadable = _read_cached(tuple(list_files(path)), _stamp(path))
+        headers, unreadable = _read_folder(list_files(path))
         images = [one for one in headers if one.kind == IMAGE]
         images = [one for one in images if not one.localizer] or images
         names = {one.series for one in images}
@@ -150,26 +150,28 @@ def _list_slices(path: Path) -> tuple[list[DicomHeader], int]:
                 "or name one slice of the series in place of the folder"
             )
     else:
-        headers, _ = _read_cached(tuple(file for file in sorted(path.parent.iterdir())), _stamp(path.parent))
+        headers, unreadable = _read_folder(sorted(file for file in path.parent.iterdir() if file.is_file()))
         own = next((one for one in headers if one.path == path), None)
         if own is None:
             raise VolumeError(f"{path.name}: its DICOM header cannot be read: copy it again from its source")
         if own.kind != IMAGE:
             raise VolumeError(f"{path.name}: is a DICOM file of another kind ({own.modality or 'unknown'}), not a scan")
-        images = [one for one in headers if one.kind == IMAGE and one.series == own.series]
-        images, unreadable = [one for one in images if not one.localizer] or images, []
+        beside = [one for one in headers if one.kind == IMAGE and not one.localizer]
+        images = [one for one in beside if one.series == own.series] or [own]
+        if len(images) < len(beside):  # a broken file may be of another series
+            unreadable = []
     return [one for one in images if one.whole], len(unreadable) + sum(not one.whole for one in images)
 
 
+def _read_folder(files: Sequence[Path]) -> tuple[list[DicomHeader], list[Path]]:
+    """Read headers, of a large folder once for all series in it unless files have changed."""
+    stats = [file.stat() for file in files]
+    return _read_cached(tuple(files), tuple((status.st_size, status.st_mtime_ns) for status in stats))
+
+
 @lru_cache(maxsize=8)
-def _read_cached(paths: tuple[Path, ...], _stamp: tuple[object, ...]) -> tuple[list[DicomHeader], list[Path]]:
-    """Read headers; those of a large folder serve all series in it."""
-    return read_headers([path for path in paths if path.is_file()])
-
-
-def _stamp(folder: Path) -> tuple[object, ...]:
-    """Return what tells that files of a folder have changed."""
-    return tuple((status.st_size, status.st_mtime_ns) for status in (file.stat() for file in list_files(folder)))
+def _read_cached(files: tuple[Path, ...], _stamps: tuple[object, ...]) -> tuple[list[DicomHeader], list[Path]]:
+    return read_headers(list(files))
 
 
 def _find_frames(header: DicomHeader, name: str) -> Series:
