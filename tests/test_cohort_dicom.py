@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom.uid import generate_uid
 
-from helpers import cohort, inference, volumes
+from helpers import cohort, inference, models, volumes
 from helpers.errors import SegfairError
 from helpers.study import load_study
 from tests.dicom_files import (
@@ -282,6 +282,12 @@ def test_a_models_masks_are_found_by_their_series(tree, labels, rng):
     organs = inference.read_organs(study)
     assert set(organs.loc[organs["organ"] == "liver", "dice"].round(3)) == {round(2 * 34 / 70, 3)}
     assert set(organs.loc[organs["not_drawn"] != "", "not_drawn"]) == {"the DICOM mask has no part of it"}
+
+
+def test_a_program_that_writes_label_maps_needs_numbers(tree):
+    study = load(tree, [{"name": "own", "kind": "command", "command": "true {image} {output}"}])
+    problems = models.check_model(study.parameters.models[0], study)
+    assert "models.own.organs.liver.labels must be ids, which label maps hold; got Liver" in problems
 
 
 def test_a_table_may_name_dicom_masks(tree, labels):

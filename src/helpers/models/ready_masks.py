@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +10,21 @@ import SimpleITK as sitk
 
 from helpers import volumes
 from helpers.models.protocol import ScanCase, Segmentation, Spec
-from helpers.parameters import Model
+from helpers.parameters import Model, Organ
 
 
-def list_named_labels(model: Model) -> list[str]:
+def list_named_labels(model: Model, organs: Mapping[str, Organ] | None = None) -> list[str]:
     """Name the organs of a model that are found by a label's name, where masks hold ids alone.
 
-    Those of a path that is no file of an image's may be DICOM, which has names.
+    Those of a path that is no file of an image's may be DICOM, which has names. `organs` are those
+    of the study, for a model that has none of its own.
     """
     if model.path is not None and not model.path.endswith(volumes.SUFFIXES):
         return []
     return [
         f"models.{model.name}.organs.{name}.labels must be ids, which label maps hold; "
         f"got {', '.join(organ.label_names)}"
-        for name, organ in (model.organs or {}).items()
+        for name, organ in (model.organs or organs or {}).items()
         if organ.label_names
     ]
 
