@@ -468,8 +468,10 @@ def test_check_looks_for_every_ready_made_mask(project):
     project.add("c")
     for name in "abc":
         save(project.mask, project.folder / "ours" / f"{name}.nii.gz")
-        save((project.mask == 1).astype(np.uint8), project.folder / "folders" / name / "liver.nii.gz")
+        save((project.mask == 1).astype(np.uint8), project.folder / "folders" / name / "mask.nii.gz")
+        save((project.mask == 1).astype(np.uint8), project.folder / "named" / name / "liver.nii.gz")
     assert check_masks(project, "ours/{scan}.nii.gz") == []
+    assert check_masks(project, "named/{subject}") == [], "an organ's own name, where it has labels alone"
     (problem,) = check_masks(project, "folders/{subject}")
     assert problem.endswith("holds none of the masks that cohort.organs names"), "organs by label alone"
     save(project.mask.astype(np.float32), project.folder / "ours" / "a.nii.gz")

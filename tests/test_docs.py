@@ -110,7 +110,7 @@ USED = (
     "study.py",
     "storage.py",
     "volumes/*.py",
-    "dicom.py",
+    "dicom/*.py",
     "compute.py",
     "kernel.py",
     "pipeline.py",

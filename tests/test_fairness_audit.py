@@ -751,7 +751,7 @@ def test_notes_are_short_and_say_where_the_rest_is():
 
 
 def test_a_gap_that_is_told_because_it_stood_out_is_taken_back_in_part(rng):
-    """Six organs with a true gap of 0.3 SD: what is told of the significant ones is not too large."""
+    """Six organs with a true gap of 0.3 SD: what is told of significant ones is not too large."""
     cohort = make_cohort(sex=["female", "male"] * 60)
     female = np.arange(120) % 2 == 0
     kept, plain, over = [], [], []

@@ -58,7 +58,7 @@ def test_every_shipped_file_is_valid(path):
 
 def test_shipped_files_are_those_the_documents_name():
     assert {path.stem for path in SHIPPED} == {
-        "amos", "bids", "btcv", "chaos", "demo", "flare", "kits23", "kits23_annotators", "li2024", "template",
+        "amos", "bids", "btcv", "chaos", "demo", "dicom", "flare", "kits23", "kits23_annotators", "li2024", "template",
         "totalsegmentator", "totalsegmentator_example", "touchstone", "word",
     }  # fmt: skip
 

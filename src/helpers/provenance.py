@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from helpers import programs, storage
+from helpers import dicom, programs, storage
 from helpers.errors import SegfairError
 from helpers.parameters import BIDS, CommandModel
 from helpers.schema import STAGES, list_outputs
@@ -179,6 +179,8 @@ def _stamp_inputs(study: Study, stage: str) -> str:
             paths += [source, source / "meta.csv"] if source.is_dir() else [source]
             if cohort.source == BIDS:
                 paths += sorted(file for file in source.rglob("*.tsv") if file.name.endswith(_BIDS_TABLES))
+            if cohort.source == "dicom":
+                paths += dicom.list_files(source)
         if cohort.people is not None:
             paths.append(study.resolve(cohort.people))
         if study.path("cohort").exists():
@@ -190,7 +192,8 @@ def _stamp_inputs(study: Study, stage: str) -> str:
         for model in study.parameters.models:
             if model.path is not None:
                 masks = study.template_masks(model.path)
-                paths += [Path(masks.format(scan=row.scan, subject=row.subject)) for row in table.itertuples()]
+                found = [Path(masks.format(scan=row.scan, subject=row.subject)) for row in table.itertuples()]
+                paths += found if dicom.names_scans(masks) else dicom.list_files(found[0])
             for place in map(study.resolve, model.files):
                 paths += [place, *sorted(place.rglob("*"))]
             if isinstance(model.trained_on_scans, str):

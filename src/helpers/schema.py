@@ -363,7 +363,7 @@ TABLES: dict[str, Table] = {
             "scan",
             "number subject scan sex age bmi modality reference image <attribute> included reason note",
             Column("resampled", "flag", "whether the reference was brought to its image's grid, where that is allowed"),
-            Column("reference_recorded", "text", "where that reference lay before"),
+            Column("reference_recorded", "text", "where that reference, or a DICOM one, lay before"),
             "group_<attribute>",
             identifying=("subject", "scan", "reference", "image", "reference_recorded"),
         ),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from helpers.cohort.numbers import read_age
 from helpers.cohort.table_files import read_table_file
 from helpers.errors import SegfairError
 from helpers.study import Study
@@ -20,7 +21,6 @@ FIRST_MR = 500  # ids below are CT
 SEXES = {"M": "male", "F": "female"}
 ID, BIRTH_DATE, SEX, AGE = "amos_id", "Patient's Birth Date", "Patient's Sex", "Patient's Age"
 OTHERS = {"Manufacturer's Model Name": "scanner", "Manufacturer": "manufacturer", "Site": "site"}
-YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 _SCAN = re.compile(r"amos_(\d+)\.nii\.gz")
 
@@ -94,7 +94,7 @@ def _read_people(path: Path) -> pd.DataFrame:
     if len(wrong):
         raise SegfairError(f"{path.name}: {ID} must be a whole number; row {wrong[0] + 2} has none")
     people = pd.DataFrame({"id": recorded[ID].astype(int), "sex": recorded[SEX].replace(SEXES)})
-    people["age"] = recorded[AGE].map(_read_age, na_action="ignore")
+    people["age"] = recorded[AGE].map(read_age, na_action="ignore")
     for theirs, ours in OTHERS.items():
         if theirs in recorded:
             people[ours] = recorded[theirs]
@@ -102,9 +102,3 @@ def _read_people(path: Path) -> pd.DataFrame:
     smallest = people["id"].where(known).groupby([recorded[BIRTH_DATE], recorded[SEX]]).transform("min")
     people["subject"] = [f"amos_{number:04d}" for number in smallest.fillna(people["id"]).astype(int)]
     return people
-
-
-def _read_age(text: str) -> str:
-    """Return a DICOM age string (039Y, 018M, 002W, 010D) in years; anything else as recorded."""
-    found = re.fullmatch(r"(\d{1,3})([DWMY])", text)
-    return f"{int(found.group(1)) * YEARS[found.group(2)]:.6g}" if found else text

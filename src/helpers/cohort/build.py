@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from helpers import storage
+from helpers.cohort.dicom_tree import TOLD
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.numbers import find_unreadable, is_half_numeric
 from helpers.cohort.organ_places import describe_organs, find_odd_organs
 from helpers.cohort.reasons import GREY_FAULTS, LISTED, SENTENCES, Finding, join_kinds, join_sentences, name_kinds
-from helpers.cohort.references import resample_references
+from helpers.cohort.references import rewrite_references
 from helpers.cohort.scores import ScoreTable, match_scans, read_scores
 from helpers.cohort.sources import check_made, read_source
 from helpers.cohort.table_files import REMARKS
@@ -65,8 +66,8 @@ def build_cohort(study: Study) -> StudyCohort:
     raw, base = read_source(study)
     scores, told = _match_scores(study, raw)
     table, found = inspect_rows(raw, base, study, scores=scores)
-    if study.parameters.cohort.resample is not None:
-        failed = resample_references(table, [one.resampled for one in found], study)
+    if study.parameters.cohort.resample is not None or any(one.unpacked for one in found):
+        failed = rewrite_references(table, found, study)
         for place, error in failed.items():
             found[place].reasons.append(Finding("scan_failed", {"error": error}))
         table["included"] = [not one.reasons for one in found]
@@ -84,8 +85,8 @@ def build_cohort(study: Study) -> StudyCohort:
             f"every one of the {len(table)} scans is excluded, {number} of them because: {reason} "
             f"(all reasons: {study.path('exclusions')})"
         )
-    notes = [*raw.attrs.get(REMARKS, ()), *told, *_note_unreadable(raw, study.parameters.cohort)]
-    notes += _note_groups(table, study.parameters.cohort)
+    notes = [*raw.attrs.get(REMARKS, ()), *told, *(sentence for sentence, _ in raw.attrs.get(TOLD, ()))]
+    notes += _note_unreadable(raw, study.parameters.cohort) + _note_groups(table, study.parameters.cohort)
     notes += [f"{count(len(scans), 'scan')}: {fault}" for fault, scans in _find_grey_faults(table, found).items()]
     included = table["included"]
     seen = [one.seen for one in found if not one.reasons]
@@ -160,7 +161,8 @@ def check_cohort(
     except SegfairError as error:
         return CohortCheck([str(error)])
     cohort = study.parameters.cohort
-    found = CohortCheck(remarks=[*raw.attrs.get(REMARKS, ()), *told])
+    remarks = [*raw.attrs.get(REMARKS, ()), *told, *(_name_paths(*one) for one in raw.attrs.get(TOLD, ()))]
+    found = CohortCheck(remarks=remarks)
     unscored = {SENTENCES[kind] for kind in ("scores_missing", "scores_empty")}
     for reason, part in table[~table["included"]].groupby("reason", sort=False):
         # People beyond those who were scored are no fault of the table.
@@ -309,6 +311,11 @@ def _tell_undrawn(table: pd.DataFrame, rows: list[Found], found: CohortCheck) ->
     for (model, organ), places in scans.items():
         named = _name_scans(table.iloc[places])
         found.remarks.append(f"models.{model}: no mask file of {organ} for {named}: not drawn, so not scored there")
+
+
+def _name_paths(sentence: str, paths: Sequence[str]) -> str:
+    named = ", ".join(paths[:_NAMED])
+    return f"{sentence} ({named}{', …' if len(paths) > _NAMED else ''})" if named else sentence
 
 
 def _name_scans(scans: pd.DataFrame) -> str:

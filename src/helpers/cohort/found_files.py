@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.dicom import SLICE_SUFFIXES
+from helpers.dicom import looks_like_dicom
 from helpers.errors import SegfairError
 from helpers.volumes import SUFFIXES
 
@@ -22,7 +22,7 @@ _VARIES = "#"  # what stands for numbers that differ from person to person
 _MOST_FILES = 300_000
 _TOKEN = re.compile(r"[^\W\d_]+|\d+")
 _NUMBER = re.compile(r"\d+(?:\.\d+)*")
-_DICOM_MAGIC = (b"DICM", 128)
+_SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
 _OUTPUT = "cohort.parquet"
 _REGULAR = 0.5  # more than this part of a group's ids must have each of its exact names
 
@@ -83,17 +83,10 @@ def list_files(folder: Path) -> list[str]:
 
 def _is_dicom(place: str, files: Sequence[str]) -> bool:
     """Tell by names, or else by the first file, whether a folder holds DICOM slices."""
-    if any(one.lower().endswith(SLICE_SUFFIXES) for one in files):
+    if any(one.lower().endswith(_SLICE_SUFFIXES) for one in files):
         return True
     bare = next((one for one in files if "." not in one or one.replace(".", "").isdigit()), None)
-    if bare is None:
-        return False
-    magic, start = _DICOM_MAGIC
-    try:
-        with open(os.path.join(place, bare), "rb") as file:  # noqa: PTH118, PTH123
-            return file.read(start + len(magic))[start:] == magic
-    except OSError:
-        return False
+    return bare is not None and looks_like_dicom(Path(place, bare))
 
 
 def group_files(files: Iterable[str], keys: Sequence[str]) -> list[FileGroup]:

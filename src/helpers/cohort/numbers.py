@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -10,6 +12,7 @@ import pandas as pd
 _COMMA = r"[+-]?\d+(?:,\d+)?"
 _DECIMAL_COMMA = r"[+-]?(?:0,\d+|\d+,(?!\d{3}$)\d+|\d{4,},\d+)"
 _DECIMAL = r"[+-]?\d+[.,]\d+"
+_YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
 def read_numbers(recorded: pd.Series) -> pd.Series:
@@ -33,6 +36,12 @@ def read_numbers(recorded: pd.Series) -> pd.Series:
         recorded = known.str.replace(",", ".", regex=False).reindex(recorded.index)
     numbers = pd.to_numeric(recorded, errors="coerce").astype(float)
     return numbers.where(np.isfinite(numbers))
+
+
+def read_age(text: str) -> str:
+    """Return a DICOM age string (039Y, 018M, 002W, 010D) in years; anything else as recorded."""
+    found = re.fullmatch(r"(\d{1,3})([DWMY])", text)
+    return f"{int(found.group(1)) * _YEARS[found.group(2)]:.6g}" if found else text
 
 
 def find_unreadable(recorded: pd.Series) -> pd.Series:

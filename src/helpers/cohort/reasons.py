@@ -51,6 +51,19 @@ _REASONS = {
         "the mask holds labels that no organ names ({labels}): name them in cohort.organs or in cohort.ignore_labels",
         "the mask holds labels that no organ names",
     ),
+    "dicom_no_mask": ("no DICOM mask was drawn on this series",) * 2,
+    "dicom_several_masks": (
+        "{number} DICOM masks were drawn on this series: choose one by cohort.mask_series (its description)",
+        "several DICOM masks were drawn on the series",
+    ),
+    "dicom_no_series": (
+        "the series that this DICOM mask was drawn on is not in the folder, or it does not say which it is",
+        "the series that a DICOM mask was drawn on is not there",
+    ),
+    "dicom_scattered": (
+        "the slices of this series lie in several folders, among those of other series: put them into one folder",
+        "the slices of the series lie in several folders",
+    ),
     "scan_failed": ("{error}", "its files could not be checked"),
 }
 # What is said of an image's grey values, of one scan and of several.

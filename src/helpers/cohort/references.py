@@ -1,8 +1,8 @@
-"""References that lie on another grid than their image, brought to it once."""
+"""References written anew once: those on another grid to their image's, DICOM ones as NIfTI."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from helpers import volumes
+from helpers.cohort.validation import Found
 from helpers.compute import CaseFailure, map_cases
 from helpers.parameters import Organ
 from helpers.study import Study
@@ -22,56 +23,84 @@ class _Job:
     """One scan: what is sent to a worker process."""
 
     reference: Path
-    image: Path
+    image: Path | None
     target: Path
     organs: Mapping[str, Organ]
+    halve: bool
+    resampled: bool
 
 
-def resample_references(table: pd.DataFrame, resampled: list[bool], study: Study) -> dict[int, str]:
-    """Write references to their images' grids, and let `table` point to them.
+def rewrite_references(table: pd.DataFrame, found: Sequence[Found], study: Study) -> dict[int, str]:
+    """Write references to their images' grids, DICOM ones as masks; let `table` point to them.
 
     Parameters
     ----------
     table : DataFrame
         A row per scan; gets ``resampled``, ``reference_recorded`` (where it was before), and the
-        new ``reference``: ``references/<scan>.nii.gz`` in the study's folder, or a folder of masks.
-    resampled : list of bool
-        Per row, whether its reference lies on another grid of the scan and the scan is in.
+        new ``reference``: ``references/<scan>.nii.gz`` in the study's folder, or a folder of masks
+        (of DICOM with a file for each organ that it holds).
+    found : list of Found
+        Per row, whether its reference lies on another grid of the scan, or is DICOM, and is in.
 
     Returns
     -------
     dict of int to str
-        Why a reference could not be brought to its image, by the row's place.
+        Why a reference could not be written, by the row's place.
     """
-    folder, places = study.folder / "references", [place for place, one in enumerate(resampled) if one]
-    chosen, organs = table.iloc[places], dict(study.parameters.cohort.organs)
+    folder, cohort = study.folder / "references", study.parameters.cohort
+    places = [place for place, one in enumerate(found) if one.resampled or one.unpacked]
+    chosen = table.iloc[places]
     jobs = [
-        _Job(Path(row.reference), Path(row.image), folder / _name_target(Path(row.reference), row.scan), organs)
-        for row in chosen.itertuples()
+        _Job(
+            Path(row.reference),
+            Path(row.image) if isinstance(row.image, str) else None,
+            folder / _name_target(Path(row.reference), row.scan, unpacked=found[place].unpacked),
+            cohort.organs,
+            cohort.halve,
+            found[place].resampled,
+        )
+        for place, row in zip(places, chosen.itertuples(), strict=True)
     ]
     ids = [name_scan(number) for number in chosen["number"]]
-    done = map_cases(_resample, jobs, ids=ids, compute=study.parameters.compute, label="resampling references")
-    table["resampled"] = resampled
-    table["reference_recorded"] = table["reference"].where(table["resampled"], "")
-    table.loc[table["resampled"], "reference"] = [str(job.target) for job in jobs]
+    done = map_cases(_rewrite, jobs, ids=ids, compute=study.parameters.compute, label="writing references")
+    table["resampled"] = [one.resampled for one in found]
+    anew = pd.Series([one.resampled or one.unpacked for one in found], index=table.index)
+    table["reference_recorded"] = table["reference"].where(anew, "")
+    table.loc[anew, "reference"] = [str(job.target) for job in jobs]
     told = zip(places, done, strict=True)
     return {place: result.error for place, result in told if isinstance(result, CaseFailure)}
 
 
-def _name_target(reference: Path, scan: str) -> str:
-    return scan if reference.is_dir() else f"{scan}.nii.gz"
+def _name_target(reference: Path, scan: str, *, unpacked: bool) -> str:
+    return scan if unpacked or reference.is_dir() else f"{scan}.nii.gz"
 
 
-def _resample(job: _Job) -> None:
-    grid = volumes.read_grid(job.image)
-    if not job.reference.is_dir():
-        _write(volumes.resample_nearest(volumes.read_volume(job.reference), grid), job.target)
-        return
-    files = volumes.find_mask_files(job.reference, job.organs)
-    for path in {path for several in files.values() for path in several}:
-        mask = volumes.resample_nearest(volumes.read_volume(path), grid)
-        suffix = next(end for end in volumes.SUFFIXES if path.name.lower().endswith(end))
-        _write(mask, job.target / f"{path.name[: -len(suffix)]}.nii.gz")
+def _rewrite(job: _Job) -> None:
+    grid = volumes.read_grid(job.image) if job.resampled and job.image is not None else None
+    if volumes.is_dicom_mask(job.reference):
+        _unpack(job, grid)
+    elif not job.reference.is_dir():
+        _write(_bring(volumes.read_volume(job.reference), grid), job.target)
+    else:
+        files = volumes.find_mask_files(job.reference, job.organs)
+        for path in {path for several in files.values() for path in several}:
+            suffix = next(end for end in volumes.SUFFIXES if path.name.lower().endswith(end))
+            _write(_bring(volumes.read_volume(path), grid), job.target / f"{path.name[: -len(suffix)]}.nii.gz")
+
+
+def _unpack(job: _Job, grid: volumes.Grid | None) -> None:
+    """Write a file for each organ of a DICOM mask, under the name that a folder of masks has it."""
+    found, own_grid = volumes.read_dicom_mask(job.reference, job.organs, image=job.image, halve=job.halve)
+    for organ, mask in found.masks.items():
+        path = job.target / f"{(job.organs[organ].files or [organ])[0]}.nii.gz"
+        if organ in found.missing:
+            path.unlink(missing_ok=True)  # of a former mask
+        else:
+            _write(_bring(volumes.make_image(mask.astype(np.uint8), own_grid), grid), path)
+
+
+def _bring(mask: sitk.Image, grid: volumes.Grid | None) -> sitk.Image:
+    return mask if grid is None else volumes.resample_nearest(mask, grid)
 
 
 def _write(image: sitk.Image, path: Path) -> None:

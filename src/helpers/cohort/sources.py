@@ -12,9 +12,10 @@ import pandas as pd
 from helpers.cohort.amos import read_amos
 from helpers.cohort.bids import read_bids
 from helpers.cohort.chaos import read_chaos
+from helpers.cohort.dicom_tree import FAULTS, TOLD, read_dicom
 from helpers.cohort.kits23 import read_kits23
 from helpers.cohort.layouts import BTCV, FLARE, WORD
-from helpers.cohort.table_files import PLACE, read_table_file
+from helpers.cohort.table_files import PLACE, REMARKS, read_table_file
 from helpers.cohort.totalsegmentator import read_totalsegmentator
 from helpers.errors import ParameterError, SegfairError
 from helpers.parameters import SCORES, Cohort
@@ -54,6 +55,7 @@ def read_source(study: Study) -> tuple[pd.DataFrame, Path]:
     table : DataFrame
         The columns of :data:`CONTRACT` (missing ones filled with NA), the declared attributes and
         confounders, and nothing else: names, birth dates and accession numbers stay where they are.
+        ``attrs`` may hold what a source tells beside (:mod:`helpers.cohort.dicom_tree`).
     base : Path
         The folder that paths in the table are relative to.
 
@@ -160,6 +162,7 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
     table["scan"] = table["scan"].fillna(table["subject"])
     for name, text in cohort.fill.items():
         table[name] = table[name].astype(object).fillna(_fill_in(text, table))
+    table.attrs = {key: raw.attrs[key] for key in (FAULTS, TOLD, REMARKS) if key in raw.attrs}
     return table
 
 
@@ -203,6 +206,10 @@ SOURCES: dict[str, Source] = {
     "word": Source("WORD's imagesTr, labelsTr, imagesVal, …; no people", WORD.read, has_people=False),
     "chaos": Source(
         "CHAOS's folder CT or MR: DICOM_anon and Ground (masks drawn as PNG); no people", read_chaos, has_people=False
+    ),
+    "dicom": Source(
+        "a tree of DICOM files: series of CT and MR, their masks (segmentations or structure sets), people by the tags",
+        read_dicom,
     ),
     "phantoms": Source("torso phantoms drawn here, with known truth", "helpers.demo.phantoms"),
 }

@@ -11,15 +11,17 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
+from helpers.cohort.dicom_tree import FAULTS
 from helpers.cohort.numbers import read_numbers
 from helpers.cohort.organ_places import SeenOrgan, find_misplaced, see_organs
 from helpers.cohort.reasons import LISTED, Finding, join_sentences
 from helpers.cohort.scores import ScoreTable
 from helpers.compute import CaseFailure, map_cases
+from helpers.dicom import find_scan_mask
 from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Cohort, FusionModel, Organ
 from helpers.storage import expand_home, find_spelling, is_there, make_absolute
-from helpers.study import Study, find_mask, say_member_failed
+from helpers.study import Study, say_member_failed
 from helpers.volumes import (
     RESAMPLING_ADVICE,
     Grid,
@@ -30,6 +32,7 @@ from helpers.volumes import (
     find_grey_faults,
     find_middle_x_mm,
     get_grid,
+    is_dicom_mask,
     measure_regions,
     orient_grid,
     read_label_map,
@@ -51,6 +54,7 @@ class Found:
     undrawn: dict[str, tuple[str, ...]] = field(default_factory=dict)  # organs without a mask file, by model
     resampled: bool = False  # whether its reference is to be brought to its image's grid
     seen: dict[str, SeenOrgan] = field(default_factory=dict)  # the organs that its reference holds
+    unpacked: bool = False  # whether its reference is DICOM, to be written as masks of organs
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class _Files:
     refused: Mapping[str, Mapping[str, str]]  # by model: faults of the image that fail the scan, and their words
     organs: Mapping[str, Mapping[str, Organ]]  # where each of these models has its organs
     resampling: frozenset[str]  # the models whose masks may lie on another grid of the scan
+    halving: frozenset[str]  # the models whose fractions are cut at one half
+    mask_series: Mapping[str, str | None]  # what the series of their DICOM masks are called
 
 
 def inspect_rows(
@@ -104,7 +110,9 @@ def inspect_rows(
         What is told of each row.
     """
     cohort = study.parameters.cohort
+    faults = table.attrs.get(FAULTS, {})
     table = table.reset_index(drop=True).copy()
+    table.attrs = {}  # they would be written along
     found = [Found() for _ in range(len(table))]
     for column in ("subject", "scan", "modality"):
         table[column] = table[column].astype("str").str.strip().where(table[column].notna())
@@ -112,6 +120,8 @@ def inspect_rows(
     _check_numbers(table, cohort, found)
     _check_groups(table, cohort, found)
     _check_listed(table, cohort, found)
+    for row, fault in faults.items():
+        found[row].reasons = [fault]
     for column in ("reference", "image"):
         table[column] = [_find_path(text, base) for text in table[column]]
     if scores is None:
@@ -251,6 +261,8 @@ def _check_files(
     images = [None if pd.isna(image) else Path(image) for image in table["image"]]
     parameters = study.parameters
     resampling = frozenset(model.name for model in parameters.models if parameters.allows_resampling(model))
+    halving = frozenset(model.name for model in parameters.models if parameters.allows_halving(model))
+    mask_series = {model.name: model.mask_series for model in parameters.models}
     organs = {model.name: model.organs or cohort.organs for model in parameters.models}
     cases = [
         _Files(
@@ -264,6 +276,8 @@ def _check_files(
             refused=refused,
             organs=organs,
             resampling=resampling,
+            halving=halving,
+            mask_series=mask_series,
         )
         for one in table.iloc[rows].itertuples()
     ]
@@ -280,6 +294,7 @@ def _check_files(
             found[row].undrawn, found[row].resampled = told.undrawn, told.resampled
             found[row].seen = told.seen
             found[row].notes += find_misplaced(told.seen)
+            found[row].unpacked = told.unpacked
 
 
 def _open_files(case: _Files) -> Found:
@@ -287,7 +302,10 @@ def _open_files(case: _Files) -> Found:
     found, organ_ids, ignored = Found(), case.cohort.organ_ids(), case.cohort.ignore_labels
     labels = image = middle_x_mm = None
     try:
-        labels = read_label_map(case.reference, case.cohort.organs, organ_ids)
+        labels = read_label_map(
+            case.reference, case.cohort.organs, organ_ids, image=case.image, halve=case.cohort.halve
+        )
+        found.unpacked = is_dicom_mask(case.reference)
     except VolumeError as error:
         found.reasons.append(_blame("reference", case.reference, error))
     if case.image is not None:
@@ -350,10 +368,17 @@ def _check_masks(found: Found, case: _Files, labels: LabelMap, reference: Grid) 
     for model, template in case.masks.items():
         name = ""
         try:
-            path = find_mask(template, case.scan, case.subject)
+            path = find_scan_mask(template, case.scan, case.subject, case.mask_series.get(model))
             name = path.name
-            organs = case.organs.get(model, case.cohort.organs)
-            mask = read_label_map(path, organs, case.cohort.organ_ids(), midline_x_mm=labels.midline_x_mm)
+            mask = read_label_map(
+                path,
+                case.organs.get(model, case.cohort.organs),
+                case.cohort.organ_ids(),
+                midline_x_mm=labels.midline_x_mm,
+                image=case.image,
+                grid=reference,
+                halve=model in case.halving,
+            )
             grid = get_grid(mask.image)
             if model in case.resampling:
                 check_same_scan(grid, reference)

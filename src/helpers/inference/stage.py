@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from helpers import models, storage, volumes
 from helpers.compute import CaseFailure, count_cores, count_workers, map_cases
+from helpers.dicom import find_scan_mask
 from helpers.errors import SegfairError
 from helpers.inference.agreement import measure_overlap
 from helpers.models import ScanCase, Segmentation, Segmenter, Spec, TogetherSegmenter
@@ -51,6 +52,7 @@ class _InferenceJob:
     modality: str
     reference: Path
     image: Path | None
+    image_path: Path | None  # of the same, for models that need none too
     organs: dict[str, Organ]  # where each is found in the reference
     organ_ids: dict[str, int]
     prompt: Prompt
@@ -299,7 +301,9 @@ def _make_job(
             "precision": spec.precision,
         }
     if spec.template is not None:
-        depends_on["masks"] = _stamp(Path(spec.template.format(scan=row.scan, subject=row.subject)))
+        depends_on["masks"] = _stamp_masks(spec, row)
+    if spec.halve:
+        depends_on["fractions"] = "half"
     return _InferenceJob(
         spec=spec,
         scan=row.scan,
@@ -308,6 +312,7 @@ def _make_job(
         modality=row.modality,
         reference=reference,
         image=image if kind.needs_image else None,
+        image_path=image,
         organs=organs,
         organ_ids=study.organ_ids,
         prompt=model.prompt,
@@ -436,6 +441,7 @@ def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
         image=image,
         midline_x_mm=label_map.midline_x_mm,
         number=job.number,
+        image_path=job.image_path,
         stored=image_grid,
     )
     return case, labels, stored_grid
@@ -469,11 +475,24 @@ def _record_failure(job: _InferenceJob, failure: CaseFailure) -> dict[str, Any]:
     return record | {"checkpoint_sha256": job.checkpoint_sha256, "fingerprint": job.fingerprint}
 
 
-def _stamp(path: Path | None) -> list[Any] | None:
-    """Return what tells whether a file (or a folder of masks) changed, wherever it lies."""
+def _stamp_masks(spec: Spec, row: Any) -> list[Any] | None:
+    """Return what tells whether a scan's ready-made mask changed; None where there is none."""
+    try:
+        return _stamp(find_scan_mask(str(spec.template), row.scan, row.subject, spec.mask_series), alone=True)
+    except SegfairError:
+        return None
+
+
+def _stamp(path: Path | None, *, alone: bool = False) -> list[Any] | None:
+    """Return what tells whether a file (or a folder of masks) changed, wherever it lies.
+
+    A DICOM file stands for what lies beside it, unless it is meant `alone`.
+    """
     if path is None:
         return None
     try:
+        if path.is_file() and not alone and volumes.is_series(path):
+            path = path.parent
         files = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]
         return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     except OSError:  # it is not there or may not be read: opening it says which

@@ -193,7 +193,7 @@ def load(spec: Spec) -> Command:
 
 def check(model: CommandModel, study: Study) -> list[str]:
     """Name every fault of a command: words, placeholders, programs and files that are not there."""
-    where, problems = f"models.{model.name}", list_named_labels(model)
+    where, problems = f"models.{model.name}", list_named_labels(model, study.parameters.cohort.organs)
     try:
         environment = programs.make_environment(_expand_all(model.environment, study))
     except SegfairError as error:

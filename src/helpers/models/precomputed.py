@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from helpers.dicom import find_scan_mask
 from helpers.models.protocol import ScanCase, Segmentation, Spec
 from helpers.models.ready_masks import read_masks
-from helpers.study import find_mask
 
 
 class Precomputed:
@@ -18,7 +18,8 @@ class Precomputed:
 
     def segment(self, case: ScanCase) -> Segmentation:
         """Return the scan's mask; a SegfairError where it is missing or on another grid."""
-        return read_masks(find_mask(str(self.spec.template), case.scan, case.subject), self.spec, case)[0]
+        path = find_scan_mask(str(self.spec.template), case.scan, case.subject, self.spec.mask_series)
+        return read_masks(path, self.spec, case)[0]
 
 
 def load(spec: Spec) -> Precomputed:

@@ -30,6 +30,7 @@ class ScanCase:
     image: np.ndarray | None = None  # intensities (z, y, x); None where there is none or the model needs none
     midline_x_mm: float | None = None  # where the reference parts left from right organs (LPS x)
     number: int = 0  # the scan's own within the study: the one name that other programs are told
+    image_path: Path | None = None  # where it lies, whose series DICOM masks name; None where the scan has none
     stored: Grid | None = None  # how the image's own file holds its voxels, before they became axial
 
     @property
@@ -104,6 +105,8 @@ class Spec:
     precision: str = "auto"  # auto, float32, bfloat16 or float16
     batch: int | None = None  # images encoded at a time; None: chosen from free memory
     windows: Windows = field(default_factory=Windows)  # grey windows, and which organ is seen in which
+    mask_series: str | None = None  # what the series of DICOM masks are called, where there are several
+    halve: bool = False  # whether fractions in DICOM masks are cut at one half
     resample: bool = False  # whether masks on another grid of the scan are brought to the reference's
     together: bool = False  # whether its segmenter is a :class:`TogetherSegmenter`
     options: Any = None  # what a kind's :class:`Setup` found: frozen, and small enough to be sent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,21 +10,27 @@ import SimpleITK as sitk
 
 from helpers import volumes
 from helpers.models.protocol import ScanCase, Segmentation, Spec
-from helpers.parameters import Model
+from helpers.parameters import Model, Organ
 
 
-def list_named_labels(model: Model) -> list[str]:
-    """Name the organs of a model that are found by a label's name, where masks hold ids alone."""
+def list_named_labels(model: Model, organs: Mapping[str, Organ] | None = None) -> list[str]:
+    """Name the organs of a model that are found by a label's name, where masks hold ids alone.
+
+    Those of a path that is no file of an image's may be DICOM, which has names. `organs` are those
+    of the study, for a model that has none of its own.
+    """
+    if model.path is not None and not model.path.endswith(volumes.SUFFIXES):
+        return []
     return [
         f"models.{model.name}.organs.{name}.labels must be ids, which label maps hold; "
         f"got {', '.join(organ.label_names)}"
-        for name, organ in (model.organs or {}).items()
+        for name, organ in (model.organs or organs or {}).items()
         if organ.label_names
     ]
 
 
 def read_masks(path: Path, spec: Spec, case: ScanCase) -> tuple[Segmentation, tuple[int, ...]]:
-    """Read a scan's masks: a label map, or a folder with one binary file per organ.
+    """Read a scan's masks: a label map, DICOM, or a folder with one binary file per organ.
 
     The file's axes may be stored in another order or direction than the reference's; the voxels
     must be the same ones, or are made so where ``spec.resample`` says it. Left and right are parted
@@ -41,7 +48,15 @@ def read_masks(path: Path, spec: Spec, case: ScanCase) -> tuple[Segmentation, tu
     VolumeError
         The masks cannot be read or lie on another grid.
     """
-    label_map = volumes.read_label_map(path, spec.organs, case.organ_ids, midline_x_mm=case.midline_x_mm)
+    label_map = volumes.read_label_map(
+        path,
+        spec.organs,
+        case.organ_ids,
+        midline_x_mm=case.midline_x_mm,
+        image=case.image_path,
+        grid=case.grid,
+        halve=spec.halve,
+    )
     axial, what = volumes.to_axial(label_map.image), f"the mask of {spec.name}"
     grid = volumes.get_grid(axial)
     resampled = spec.resample and bool(grid.differences(case.grid))
@@ -50,6 +65,7 @@ def read_masks(path: Path, spec: Spec, case: ScanCase) -> tuple[Segmentation, tu
     else:
         volumes.check_grid(grid, case.grid, what=what, advice=volumes.RESAMPLING_ADVICE)
     labels = sitk.GetArrayFromImage(axial)
-    not_drawn = dict.fromkeys(label_map.missing, "the folder has no mask file of it")
+    lacking = "the folder has no mask file of it" if path.is_dir() else "the DICOM mask has no part of it"
+    not_drawn = dict.fromkeys(label_map.missing, lacking)
     slices = int(np.any(labels, axis=(1, 2)).sum())
     return Segmentation(labels, slices, 0, not_drawn=not_drawn, resampled=resampled), label_map.unknown

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import storage
+from helpers.dicom import names_scans
 from helpers.errors import SegfairError
 from helpers.models import checkpoints
 from helpers.models.protocol import IMAGE_FAULTS, Segmenter, Setup, Spec
@@ -340,6 +341,8 @@ def make_spec(model: Model, study: Study) -> Spec:
         precision=compute.precision,
         batch=compute.batch,
         windows=study.parameters.windows,
+        mask_series=model.mask_series,
+        halve=study.parameters.allows_halving(model),
         resample=kind.reads_masks and study.parameters.allows_resampling(model),
         together=setup.together,
         options=setup.options,
@@ -413,7 +416,7 @@ def _check_template(model: Model, study: Study) -> list[str]:
         template = study.template_masks(str(model.path))
     except SegfairError as error:
         return [f"{where}: {error}"]
-    if template.format(scan="a", subject="a") == template.format(scan="b", subject="b"):
+    if not names_scans(template) and not (study.parameters.cohort.source == "dicom" and Path(template).is_dir()):
         return [f"{where}: must hold {{scan}} or {{subject}}, else every scan gets the same mask; got {model.path!r}"]
     return []
 

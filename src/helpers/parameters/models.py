@@ -49,6 +49,7 @@ class Model(Section):
     ready-made masks of this one were drawn by a person: with two or more such, their agreement with
     each other is measured, per group too, so that a model's gap can be read against the humans'.
     ``resample: nearest`` brings masks that lie on another grid of the scan to the reference's.
+    ``mask_series`` and ``fractions`` are of its DICOM masks, as in :class:`Cohort`.
     ``planted: true`` says that they carry the errors of ``cohort.phantoms.planted``: what is found
     in them is told beside what was planted. ``prompted`` says of masks made elsewhere whether their
     model was told where the organ lies. ``trained_on`` names public data sets that it was trained
@@ -66,6 +67,8 @@ class Model(Section):
     variant: str | None = None
     organs: Annotated[dict[Name, Organ], Field(min_length=1)] | None = None
     resample: Literal["nearest"] | None = None
+    mask_series: str | None = None
+    fractions: Literal["half"] | None = None
     annotator: bool = False
     planted: bool = False
     prompted: bool | None = None

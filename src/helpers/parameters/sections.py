@@ -22,8 +22,9 @@ class Section(BaseModel):
 class Organ(Section):
     """Where one organ is found in the masks.
 
-    ``labels`` are its ids in a label map, or its names where a model has a list of names; ``files``
-    its mask files (without suffix) in a folder of binary masks; several are united. ``side`` keeps
+    ``labels`` are its ids in a label map; its names where a model has a list of names; numbers,
+    names or codes (``SCT:10200004``) of the parts of DICOM masks. ``files`` are its mask files
+    (without suffix) in a folder of binary masks. Several are united. ``side`` keeps
     only the voxels on that side of the body, by physical position.
     """
 

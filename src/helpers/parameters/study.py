@@ -38,6 +38,8 @@ RESERVED_ORGAN = POOLED
 # come with lookup tables, and the columns of tables of scores that are not scores.
 SCORES = "scores"
 BIDS = "bids"
+# The sources whose masks may name their parts: by lookup tables, or in DICOM by names and codes.
+NAMED_PARTS = (BIDS, "dicom", "table")
 ScoreColumn = Literal["scan", "model", "organ", "run", "metric", "value"]
 
 
@@ -186,6 +188,9 @@ class Cohort(Section):
     a reference to its image's, a model's to the reference's.
     ``masked: random`` states that those who have an expert's mask are a random part of each group:
     people without one then count by a proxy (:mod:`helpers.fairness.few_masks`).
+    ``mask_series`` describes the series of the DICOM masks that are the references, with ``*`` for
+    any text, where several masks are of one scan (source ``dicom``). ``fractions: half`` cuts DICOM
+    segmentations of fractions at one half.
     """
 
     source: str
@@ -202,6 +207,8 @@ class Cohort(Section):
     ignore_labels: list[int] | Literal["all"] = []
     resample: Literal["nearest"] | None = None
     masked: Literal["random"] | None = None
+    mask_series: str | None = None
+    fractions: Literal["half"] | None = None
     attributes: dict[Name, Attribute | None] = Field(min_length=1)
     confounders: list[str] = []
     exclusions: Exclusions = Exclusions()
@@ -264,7 +271,7 @@ class Cohort(Section):
         if ids and len(ids) != len(self.organs):
             raise ValueError("give every organ an `id`, or none")
         for name, organ in self.organs.items():
-            if organ.label_names and self.source != BIDS:  # its lookup tables name labels
+            if organ.label_names and self.source not in NAMED_PARTS:
                 raise ValueError(
                     f"organs.{name}.labels must be ids, which label maps hold; got {', '.join(organ.label_names)}"
                 )
@@ -293,6 +300,11 @@ class Cohort(Section):
             if attribute is not None and attribute.bins == "who":
                 _check_who(name, attribute)
         return self
+
+    @property
+    def halve(self) -> bool:
+        """Whether fractions in the references are cut at one half."""
+        return self.fractions == "half"
 
     def organ_ids(self) -> dict[str, int]:
         """Return each organ's id in this study's label maps (given, or 1, 2, … in order)."""
@@ -543,6 +555,10 @@ class Parameters(Section):
     def allows_resampling(self, model: Model) -> bool:
         """Tell whether a model's masks may lie on another grid than the reference."""
         return "nearest" in (model.resample, self.cohort.resample)
+
+    def allows_halving(self, model: Model) -> bool:
+        """Tell whether fractions in a model's DICOM masks are cut at one half."""
+        return "half" in (model.fractions, self.cohort.fractions)
 
 
 def read_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Parameters:

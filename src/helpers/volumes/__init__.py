@@ -17,8 +17,17 @@ from helpers.volumes.grid import (
     orient_grid,
     to_axial,
 )
-from helpers.volumes.label_maps import LabelMap, find_boxes, find_mask_files, join_boxes, read_label_map, relabel
-from helpers.volumes.reading import SUFFIXES, read_grid, read_on_grid, read_volume, write_volume
+from helpers.volumes.label_maps import (
+    LabelMap,
+    find_boxes,
+    find_mask_files,
+    is_dicom_mask,
+    join_boxes,
+    read_dicom_mask,
+    read_label_map,
+    relabel,
+)
+from helpers.volumes.reading import SUFFIXES, is_series, read_grid, read_on_grid, read_volume, write_volume
 from helpers.volumes.regions import Region, find_body_x_mm, find_middle_x_mm, measure_regions
 from helpers.volumes.resampling import RESAMPLING_ADVICE, check_same_scan, resample_nearest
 from helpers.volumes.sides import find_midline, index_to_x_mm, list_x_mm
@@ -43,11 +52,14 @@ __all__ = [
     "get_grid",
     "get_spacing_zyx_mm",
     "index_to_x_mm",
+    "is_dicom_mask",
+    "is_series",
     "join_boxes",
     "list_x_mm",
     "make_image",
     "measure_regions",
     "orient_grid",
+    "read_dicom_mask",
     "read_grid",
     "read_label_map",
     "read_on_grid",

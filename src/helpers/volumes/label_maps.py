@@ -11,14 +11,15 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from helpers import dicom
 from helpers.errors import VolumeError
 from helpers.parameters import Organ
 from helpers.storage import is_there
 from helpers.volumes.containers import explain_unreadable
-from helpers.volumes.grid import Grid, get_grid, make_image
+from helpers.volumes.grid import Grid, fit_grid, get_grid, make_image
 from helpers.volumes.label_tables import look_up_labels
 from helpers.volumes.png_slices import is_png_stack, read_png_stack
-from helpers.volumes.reading import SUFFIXES, read_volume
+from helpers.volumes.reading import SUFFIXES, is_series, read_grid, read_volume
 from helpers.volumes.sides import find_midline, list_x_mm
 
 LARGEST_LABEL = 65535
@@ -44,16 +45,24 @@ class LabelMap:
 
 
 def read_label_map(
-    path: Path, organs: Mapping[str, Organ], organ_ids: Mapping[str, int], *, midline_x_mm: float | None = None
+    path: Path,
+    organs: Mapping[str, Organ],
+    organ_ids: Mapping[str, int],
+    *,
+    midline_x_mm: float | None = None,
+    image: Path | None = None,
+    grid: Grid | None = None,
+    halve: bool = False,
 ) -> LabelMap:
     """Read masks as one uint8 label map with the study's organ ids.
 
     Parameters
     ----------
     path : Path
-        A label map (organs are found by `labels`; also a folder of PNG slices), or a folder of
-        binary masks (by `files`; the union of those present; an organ without any file is absent,
-        and named in `missing`).
+        A label map (organs are found by `labels`; also a folder of PNG slices); a DICOM
+        segmentation or structure set (by `labels`, which may be names and codes too); or a folder
+        of binary masks (by `files`, or the organ's name; the union of those present). An organ that
+        has no file in a folder, no part in a DICOM mask, is absent, and named in `missing`.
     organs : mapping of str to Organ
         Where each organ is found.
     organ_ids : mapping of str to int
@@ -61,35 +70,74 @@ def read_label_map(
     midline_x_mm : float, optional
         Where left and right part, in LPS x (mm); found from the mask when not given. Give the
         reference's own for a prediction, so that both are parted by the same plane.
+    image : Path, optional
+        The scan's image: a DICOM mask is painted on its voxels, and must be of its series.
+    grid : Grid, optional
+        What a DICOM mask is painted on where there is no image.
+    halve : bool
+        Whether a DICOM segmentation of fractions is cut at one half, rather than refused.
 
     Raises
     ------
     VolumeError
         A file cannot be read; no lookup table beside it names a label; it holds fractions, or (in a
         folder) other than two values; its name differs by capitals from the organ's; the masks of a
-        folder lie on different grids; or two organs overlap (other than by less than 0.1 % of the
-        smaller; then the first named keeps the voxels).
+        folder lie on different grids; what :func:`helpers.dicom.read_masks` says of DICOM; or two
+        organs overlap (other than by less than 0.1 % of the smaller; then the first named keeps the
+        voxels).
     """
     path = Path(path)
     unknown: tuple[int, ...] = ()
     missing: tuple[str, ...] = ()
-    organs = look_up_labels(path, organs)
     with explain_unreadable(path):
         is_folder = is_there(path) and path.is_dir() and not is_png_stack(path)
         files = find_mask_files(path, organs) if is_folder else {}
     if is_folder:
-        image, masks = _read_folder(path, files)
+        stored, masks = _read_folder(path, files)
         missing = tuple(name for name, found in files.items() if not found)
-        grid = get_grid(image)
+        grid = get_grid(stored)
         result, midline_x_mm, notes = _unite(masks, grid, organs, organ_ids, midline_x_mm, path.name)
+    elif is_dicom_mask(path):
+        found, grid = read_dicom_mask(path, organs, image=image, grid=grid, halve=halve)
+        result, midline_x_mm, notes = _unite(found.masks, grid, organs, organ_ids, midline_x_mm, path.name)
+        notes, missing = [*found.notes, *notes], found.missing
     else:
-        image = read_png_stack(path) if path.is_dir() else read_volume(path)
-        grid = get_grid(image)
-        array, boxes = _find_labels(image, path.name)
+        organs = look_up_labels(path, organs)
+        stored = read_png_stack(path) if path.is_dir() else read_volume(path)
+        grid = get_grid(stored)
+        array, boxes = _find_labels(stored, path.name)
         named = {label for organ in organs.values() for label in organ.label_ids}
         unknown = tuple(sorted(set(boxes) - named))
         result, midline_x_mm, notes = _draw(array, boxes, grid, organs, organ_ids, midline_x_mm, path.name)
     return LabelMap(make_image(result, grid), midline_x_mm, unknown, tuple(notes), missing)
+
+
+def is_dicom_mask(path: Path) -> bool:
+    """Return whether a mask is a DICOM segmentation or structure set."""
+    return is_there(path) and path.is_file() and dicom.looks_like_dicom(path) and dicom.is_mask(path)
+
+
+def read_dicom_mask(
+    path: Path,
+    organs: Mapping[str, Organ],
+    *,
+    image: Path | None = None,
+    grid: Grid | None = None,
+    halve: bool = False,
+) -> tuple[dicom.OrganMasks, Grid]:
+    """Read the masks of organs from a DICOM mask, both sides of an organ alike, and their grid.
+
+    The grid is the image's, or its own where it does not lie on the image's voxels. Parameters and
+    errors as of :func:`read_label_map`.
+    """
+    series = dicom.find_series(image) if image is not None and is_series(image) else None
+    grid = grid if image is None else read_grid(image)
+    lattice = None if grid is None else dicom.Lattice(grid.affine, grid.size)
+    labels = {name: organ.labels for name, organ in organs.items()}
+    found = dicom.read_masks(path, labels, lattice=lattice, series=series, halve=halve)
+    if grid is None or found.lattice is not lattice:
+        grid = fit_grid(found.lattice.affine, found.lattice.size)
+    return found, grid
 
 
 def relabel(
@@ -286,7 +334,7 @@ def find_mask_files(folder: Path, organs: Mapping[str, Organ]) -> dict[str, list
     Raises a VolumeError where it holds none at all, or one whose name leaves it open what it is.
     """
     names = sorted(file.name for file in folder.iterdir())
-    found = {organ: [_find_file(folder, stem, names) for stem in one.files] for organ, one in organs.items()}
+    found = {organ: [_find_file(folder, stem, names) for stem in one.files or [organ]] for organ, one in organs.items()}
     if not any(any(files) for files in found.values()):
         raise VolumeError(f"{folder.name}: the folder holds none of the masks that cohort.organs names")
     return {organ: [file for file in files if file] for organ, files in found.items()}

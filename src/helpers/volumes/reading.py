@@ -23,7 +23,7 @@ _READERS = {containers.NRRD: "NrrdImageIO", containers.META: "MetaImageIO"}
 
 
 def read_volume(path: Path) -> sitk.Image:
-    """Read a 3D scalar image or mask: a file, or a folder with the slices of one DICOM series.
+    """Read a 3D scalar image or mask: a file, or a series of DICOM images (folder or file of it).
 
     A file is known by its first bytes, not by its name, and read to its end: its length and every
     check sum in it must agree with its header.
@@ -37,7 +37,7 @@ def read_volume(path: Path) -> sitk.Image:
     """
     path = Path(path)
     with containers.explain_unreadable(path):
-        if is_there(path) and path.is_dir():
+        if is_series(path):
             return dicom.read_series(path)
         path, container = _open(path)
         try:
@@ -71,13 +71,18 @@ def read_grid(path: Path) -> Grid:
     """Read an image's grid from its header; a VolumeError as by read_volume, as far as it tells."""
     path = Path(path)
     with containers.explain_unreadable(path):
-        if is_there(path) and path.is_dir():
+        if is_series(path):
             series = dicom.find_series(path)
             return Grid(series.size, series.spacing, series.origin, series.direction)
         path, container = _open(path)
         if container == containers.NIFTI:
             return nifti.read_header(path).grid
         return _check_header(path, _read_header(path, container))
+
+
+def is_series(path: Path) -> bool:
+    """Return whether an image is a series of DICOM images: a folder, or a file that is DICOM."""
+    return is_there(path) and (path.is_dir() or dicom.looks_like_dicom(path))
 
 
 def _open(path: Path) -> tuple[Path, str]:
@@ -89,16 +94,22 @@ def _open(path: Path) -> tuple[Path, str]:
         )
     if not (is_there(path) and path.is_file()):
         raise VolumeError(f"{path}: no such file: correct its path in the participants table")
-    if path.suffix.lower() in dicom.SLICE_SUFFIXES:
-        raise VolumeError(f"{path.name}: is a single DICOM file: give the folder that holds the whole series")
     path = nifti.find_header(path)
     return path, containers.identify(path)
 
 
 def _read_header(path: Path, container: str) -> sitk.ImageFileReader:
     containers.find_stream(path, container)  # of what is missing this has the better words
-    fault = VolumeError(f"{path.name}: its {container} header cannot be read: copy it again from its source")
-    return dicom.read_header(path, fault, _READERS[container])
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(_READERS[container])  # whatever the file is called
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise VolumeError(
+            f"{path.name}: its {container} header cannot be read: copy it again from its source"
+        ) from error
+    return reader
 
 
 def _check_header(path: Path, reader: sitk.ImageFileReader) -> Grid:
