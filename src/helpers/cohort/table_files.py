@@ -102,8 +102,8 @@ def _read_text(path: Path) -> _Read:
         return list(reader), "line {}", []
     except csv.Error:  # strict: of quotation marks alone
         raise SegfairError(
-            f"{path.name}: cannot be read: a quotation mark up to line {reader.line_num} is not closed, or text follows it: "
-            "correct the quotes"
+            f"{path.name}: cannot be read: a quotation mark up to line {reader.line_num} is not closed, or text "
+            "follows it: correct the quotes"
         ) from None
 
 
