@@ -198,3 +198,25 @@ def test_every_kind_has_a_module_with_a_loader() -> None:
     for name, kind in registry.KINDS.items():
         assert kind.name == name
         assert callable(import_module(f"helpers.models.{kind.module}").load)
+
+
+def test_a_model_that_cannot_be_loaded_is_said_in_a_sentence(tmp_path, monkeypatch):
+    study = make_study(tmp_path, {"name": "m", "kind": "prompt_only"})
+    (model,) = study.parameters.models
+    assert registry.try_model(model, study) == []
+
+    def fail(spec):
+        raise ValueError("no such\nlayer")
+
+    monkeypatch.setattr(registry, "load_segmenter", fail)
+    assert registry.try_model(model, study) == [
+        "models.m: it cannot be loaded (ValueError: no such layer): get its files again from their source"
+    ]
+
+
+def test_what_of_an_image_fails_a_scan_is_named_for_each_model_that_looks_at_one(tmp_path):
+    study = make_study(tmp_path, {"name": "m", "kind": "sam_demo"})
+    assert list(registry.list_refused(study)["m"]) == ["image_missing"]
+    study = make_study(tmp_path, {"name": "m", "kind": "nnunet_demo"})
+    assert list(registry.list_refused(study)["m"]) == ["image_missing", "image_not_finite", "image_flat"]
+    assert registry.list_refused(make_study(tmp_path, {"name": "m", "kind": "prompt_only"})) == {}

@@ -154,7 +154,7 @@ def _draw_people(outputs: Outputs) -> list[Block]:
         wanted = {row["organ"] for row in told if (row["model"], row["attribute"]) == (model, attribute)} | {POOLED}
         organs, shown = [organ for organ in every if organ in wanted], escape_text(str(model))
         figure = plot_group_people(
-            hide_small_groups(by_model[shown], metric, attribute, least),
+            hide_small_groups(by_model.get(shown, people.iloc[:0]), metric, attribute, least),
             metric, attribute, model=shown, organs=organs, groups=groups,
         )  # fmt: skip
         blocks.append(Figure(figure, _HOW_PEOPLE))
