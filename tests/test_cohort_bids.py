@@ -92,7 +92,7 @@ def test_the_nearest_table_names_labels(repository, root):
     with pytest.raises(VolumeError, match=r"sub-02_desc-manual_dseg\.tsv: is no lookup table"):
         volumes.read_label_map(mask, section.organs, section.organ_ids())
     with pytest.raises(SegfairError, match="must be ids"):
-        load(repository, root, source="table")
+        load(repository, root, source="amos")
 
 
 def test_masks_of_one_organ_each(repository, root):

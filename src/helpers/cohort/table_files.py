@@ -96,7 +96,7 @@ def _read_text(path: Path) -> _Read:
     if stated:
         lines[0] = "\n"
     separator = stated.group(1) if stated else max("\t;,", key=next(filter(str.strip, lines), "").count)
-    csv.field_size_limit(len(text) + 1)  # cells may be long
+    csv.field_size_limit(max(len(text) + 1, csv.field_size_limit()))  # cells may be long
     reader = csv.reader(io.StringIO("".join(lines), newline=None), delimiter=separator, strict=True)
     try:
         return list(reader), "line {}", []
