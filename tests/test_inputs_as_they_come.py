@@ -6,13 +6,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from helpers import cohort, inference, performance, provenance
+from helpers import cohort, inference, performance, provenance, storage
 from helpers.errors import SegfairError
 from helpers.models import list_refused, list_templates
 from helpers.report import build_report
@@ -124,3 +125,25 @@ def test_failures_of_one_group_are_told_where_its_distances_are(maker, tmp_path)
     page = build_report(study.folder).read_text("utf-8")
     assert page.count("4 of 10 in “female”, 0 of 10 in “male”") >= 3
     assert "16 people" in page, "the medians of distances have a count of their own"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", [".", "quiet"])
+def test_modules_of_the_users_own_change_nothing(maker, tmp_path, place):
+    """A helpers.py that raises, or a package so called, beside the parameter file; as installed."""
+    folder, bare = tmp_path / "own" / place, tmp_path / "bare" / place
+    for each in (folder, bare):
+        maker.CASES["own_modules"](tmp_path / each.relative_to(tmp_path).parts[0], 12)
+    for name in ("helpers.py", "random.py", "ipython_config.py", "helpers/__init__.py"):
+        (bare / name).unlink(missing_ok=True)
+    source = str(Path(storage.__file__).resolve().parents[1])
+    code = f"import sys; sys.path.insert(0, {source!r}); from helpers.cli import main; main()"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    tables = []
+    for each in (folder, bare):
+        words = [sys.executable, "-P", "-c", code, "run", "study.yaml", "--only", "01"]
+        done = subprocess.run(words, cwd=each, env=environment, capture_output=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr.decode("utf-8", "replace")
+        [table] = (each / "outputs").rglob("cohort.parquet")
+        tables.append(pd.read_parquet(table).drop(columns=["reference", "image"]))
+    pd.testing.assert_frame_equal(*tables)
