@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK as sitk
 import yaml
 from scipy import stats
 
-from helpers import cohort, fairness, performance, provenance
+from helpers import cohort, fairness, inference, performance, provenance, volumes
 from helpers.errors import SegfairError
 from helpers.parameters import Fairness
+from helpers.performance.proxies import choose_partners
 from helpers.report import build_report
 from helpers.statistics.prediction_powered import PoweredMeans
 from helpers.study import load_study
@@ -156,3 +158,99 @@ def test_scores_with_a_proxy_are_audited_where_the_study_says_that_masks_are_ran
     study, found = run()
     assert any("masked: random" in note for note in found.notes)
     assert not study.path("few_masks").exists()
+
+
+@pytest.fixture
+def masks(tmp_path):
+    """Sixty CTs, each with masks of two models; every third has an expert's mask too.
+
+    The model draws fewer slices of a woman's liver than of a man's; the other model sees the truth.
+    """
+    rng = np.random.default_rng(5)
+    rows = []
+    for kind in ("ct", "expert", "net", "second"):
+        (tmp_path / kind).mkdir()
+    for place in range(60):
+        sex, lost = ("female", "male")[place % 2], int(rng.integers(1, 4)) + 3 * (place % 2 == 0)
+        truth = np.zeros((24, 8, 8), np.uint8)
+        truth[2:22, 2:6, 2:6] = 1
+        net, second = truth.copy(), truth.copy()
+        net[22 - lost : 22] = 0
+        second[2 : 2 + int(rng.integers(0, 2))] = 0
+        drawn = {"ct": truth.astype(np.int16) * 50 - 1000 * (truth == 0), "net": net, "second": second}
+        if place % 3 == 0:
+            drawn["expert"] = truth
+        for kind, voxels in drawn.items():
+            image = sitk.GetImageFromArray(voxels.astype(np.int16))
+            sitk.WriteImage(image, str(tmp_path / kind / f"p{place:02d}.nii.gz"))
+        reference = f"expert/p{place:02d}.nii.gz" if place % 3 == 0 else ""
+        rows.append(f"p{place:02d},{sex},CT,ct/p{place:02d}.nii.gz,{reference}")
+    (tmp_path / "people.csv").write_text("\n".join(["subject,sex,modality,image,reference", *rows]), encoding="utf-8")
+
+    def load(**cohort_keys):
+        study = {
+            "name": "few",
+            "outputs": str(tmp_path / "outputs"),
+            "cohort": {
+                "source": "table",
+                "path": "people.csv",
+                "organs": {"liver": {"labels": [1]}},
+                "attributes": {"sex": {"categories": ["female", "male"]}},
+            }
+            | cohort_keys,
+            "models": [
+                {"name": name, "kind": "precomputed", "path": f"{name}/{{scan}}.nii.gz"} for name in ("net", "second")
+            ],
+            "fairness": {"metrics": ["dice"], "bootstrap": 200, "permutations": 200, "min_group": 5},
+            "compute": {"workers": 0},
+        }
+        (tmp_path / "few.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+        return load_study(tmp_path / "few.yaml")
+
+    return load
+
+
+def test_scans_without_a_reference_are_predicted_and_count_by_agreement(masks):
+    study = masks(masked="random")
+    found = cohort.check_cohort(study)
+    assert not found.problems and any("counts by its proxy alone" in remark for remark in found.remarks)
+    people = cohort.build_cohort(study)
+    assert people.table["included"].sum() == 20 and len(study.read_proxied()) == 40
+    made = inference.run_inference(study)
+    assert len(made) == 120 and (made["status"] == "ok").all()
+    metrics = performance.measure_performance(study)
+    assert metrics["scan"].nunique() == 20, "without a reference nothing is scored"
+    proxies = performance.measure_proxies(study)
+    net = proxies[proxies["model"] == "net"].set_index("scan")["dice_proxy"]
+    assert len(net) == 60
+    shared = [volumes.read_volume(study.prediction_path(model, "p01")) for model in ("net", "second")]
+    one, other = (sitk.GetArrayFromImage(image) for image in shared)
+    assert net["p01"] == pytest.approx(2 * (one & other).sum() / (one.sum() + other.sum()))
+    performance.write_audit(study)
+    gaps = study.read("few_masks_gaps").set_index(["model", "organ"])
+    row = gaps.loc[("net", "liver")]
+    assert (row["people"], row["masks"], row["worst_group"]) == (60, 20, "female")
+    assert row["gap_low"] > 0 and row["gap_high"] - row["gap_low"] < row["gap_masked_high"] - row["gap_masked_low"]
+    provenance.write_snapshot(study)
+    page = build_report(study.folder).read_text(encoding="utf-8")
+    assert "20 of 60 people have an expert’s mask" in page
+
+
+def test_without_the_statement_scans_without_a_reference_are_out(masks):
+    study = masks()
+    people = cohort.build_cohort(study)
+    assert set(people.table.loc[~people.table["included"], "reason"]) == {
+        "reference is missing: give the path of the expert's mask"
+    }
+    assert study.read_proxied().empty and len(inference.run_inference(study)) == 40
+
+
+def test_a_proxy_must_be_an_automatic_model_of_the_study(masks):
+    study = masks(masked="random")
+    wrong = load_study(study.source, {"fairness.proxy": "nobody"})
+    with pytest.raises(SegfairError, match=r"nobody is no automatic model of this study \(net, second\)"):
+        choose_partners(wrong)
+    alone = load_study(study.source, {"models": [{"name": "net", "kind": "precomputed", "path": "net/{scan}.nii.gz"}]})
+    with pytest.raises(SegfairError, match="name at least two automatic models"):
+        choose_partners(alone)
+    assert choose_partners(load_study(study.source, {"fairness.proxy": "second"})) == {"net": ["second"]}

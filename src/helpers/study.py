@@ -15,6 +15,7 @@ from helpers import storage
 from helpers.errors import ParameterError, SegfairError, StageError
 from helpers.parameters import Model, Parameters, parse_override, read_parameters
 from helpers.schema import STAGES, TABLES
+from helpers.vocabulary.statuses import PROXIED
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _PLACEHOLDER = re.compile(r"(?<!\$)\{(\w+)\}")
@@ -214,6 +215,11 @@ class Study:
                 f" {self.path('exclusions')}"
             )
         return included
+
+    def read_proxied(self) -> pd.DataFrame:
+        """Read the scans that count by a proxy alone (``cohort.masked``), one row each."""
+        cohort = self.read("cohort")
+        return cohort[~cohort["included"] & (cohort["reason"] == PROXIED)].reset_index(drop=True)
 
     def read_unscored(self) -> dict[str, dict[tuple[str, str], tuple[str, str]]]:
         """Return what is not scored in spite of a mask: undrawn organs and scans of the training.

@@ -163,7 +163,7 @@ def check_cohort(
     cohort = study.parameters.cohort
     remarks = [*raw.attrs.get(REMARKS, ()), *told, *(_name_paths(*one) for one in raw.attrs.get(TOLD, ()))]
     found = CohortCheck(remarks=remarks)
-    unscored = {SENTENCES[kind] for kind in ("scores_missing", "scores_empty")}
+    unscored = {SENTENCES[kind] for kind in ("reference_proxied", "scores_missing", "scores_empty")}
     for reason, part in table[~table["included"]].groupby("reason", sort=False):
         # People beyond those who were scored are no fault of the table.
         tell = found.remarks if reason in unscored and table["included"].any() else found.problems

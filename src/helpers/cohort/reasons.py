@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from helpers.vocabulary.statuses import PROXIED
+
 MISPLACED = "organ_misplaced"
 LISTED = "scan_listed"  # its reason is the study's own words
 _UNREADABLE = (
@@ -34,6 +36,7 @@ _REASONS = {
     "bmi_unreadable": (_UNREADABLE, "bmi is not a number"),
     "age_implausible": (_IMPLAUSIBLE, "age is not plausible"),
     "bmi_implausible": (_IMPLAUSIBLE, "bmi is not plausible"),
+    "reference_proxied": (PROXIED,) * 2,
     "scores_missing": ("no model has a score for this scan",) * 2,
     "scores_empty": ("every score of this scan is empty",) * 2,
     LISTED: ("{words}", "named under cohort.exclusions.scans"),

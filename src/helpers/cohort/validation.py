@@ -116,7 +116,7 @@ def inspect_rows(
     found = [Found() for _ in range(len(table))]
     for column in ("subject", "scan", "modality"):
         table[column] = table[column].astype("str").str.strip().where(table[column].notna())
-    _check_names(table, found, with_files=cohort.has_masks)
+    _check_names(table, found, cohort)
     _check_numbers(table, cohort, found)
     _check_groups(table, cohort, found)
     _check_listed(table, cohort, found)
@@ -136,10 +136,10 @@ def inspect_rows(
     return table, found
 
 
-def _check_names(table: pd.DataFrame, found: list[Found], *, with_files: bool) -> None:
+def _check_names(table: pd.DataFrame, found: list[Found], cohort: Cohort) -> None:
     twice = table["scan"].duplicated(keep=False) & table["scan"].notna()
-    names = table[["subject", "scan", "modality", "reference"]]
-    for row, (subject, scan, modality, reference) in enumerate(names.itertuples(index=False)):
+    names = table[["subject", "scan", "modality", "reference", "image"]]
+    for row, (subject, scan, modality, reference, image) in enumerate(names.itertuples(index=False)):
         if pd.isna(subject):
             found[row].reasons.append(Finding("subject_missing"))
         if pd.isna(scan):
@@ -149,13 +149,14 @@ def _check_names(table: pd.DataFrame, found: list[Found], *, with_files: bool) -
             found[row].reasons.append(Finding("scan_no_file_name"))
         elif twice[row]:
             found[row].reasons.append(Finding("scan_used_twice"))
-        if not with_files:
+        if not cohort.has_masks:
             continue
         if modality not in MODALITIES:
             got = "nothing" if pd.isna(modality) else repr(modality)
             found[row].reasons.append(Finding("modality_unknown", {"got": got}))
         if pd.isna(reference):
-            found[row].reasons.append(Finding("reference_missing"))
+            proxied = cohort.masked == "random" and not pd.isna(image)
+            found[row].reasons.append(Finding("reference_proxied" if proxied else "reference_missing"))
 
 
 def _is_file_name(scan: str) -> bool:

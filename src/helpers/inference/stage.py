@@ -50,7 +50,7 @@ class _InferenceJob:
     number: int
     subject: str
     modality: str
-    reference: Path
+    reference: Path | None  # None: the scan has no expert's mask
     image: Path | None
     image_path: Path | None  # of the same, for models that need none too
     organs: dict[str, Organ]  # where each is found in the reference
@@ -89,11 +89,14 @@ def run_inference(study: Study) -> pd.DataFrame:
     problems = [problem for model in study.parameters.models for problem in models.check_model(model, study)]
     if problems:
         raise SegfairError("\n".join(problems))
-    cohort = study.read_included()
+    cohort, everybody = study.read_included(), study.read_proxied()
+    everybody = pd.concat([cohort, everybody], ignore_index=True) if len(everybody) else cohort
     tables = {}
     # A fusion needs the masks of the others.
     for model in sorted(study.parameters.models, key=lambda model: isinstance(model, FusionModel)):
-        tables[model.name] = _run_model(study, model, cohort)
+        # Without an expert's mask there is nothing to draw prompts from.
+        needs_reference = models.find_kind(model).needs_prompts or model.annotator
+        tables[model.name] = _run_model(study, model, cohort if needs_reference else everybody)
     in_order = [tables[model.name] for model in study.parameters.models]
     return pd.concat(in_order, ignore_index=True).astype(TABLES["inference"].dtypes)
 
@@ -268,7 +271,7 @@ def _make_job(
     members: Mapping[str, Mapping[str, str]],
 ) -> _InferenceJob:
     kind = models.find_kind(model)
-    reference = Path(row.reference)
+    reference = Path(row.reference) if isinstance(row.reference, str) and row.reference else None
     image = Path(row.image) if isinstance(row.image, str) and row.image else None
     organs = dict(study.parameters.cohort.organs)
     prompted = study.organ_ids if kind.needs_prompts else ()
@@ -371,13 +374,13 @@ def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
 
 
 def _describe_organs(
-    case: ScanCase, reference: np.ndarray, result: Segmentation, known_organs: Collection[str]
+    case: ScanCase, reference: np.ndarray | None, result: Segmentation, known_organs: Collection[str]
 ) -> dict[str, dict[str, Any]]:
     """Return per organ its prompts, its Dice with the reference, and the agreement of the draws.
 
     An organ that the model does not draw has a reason in place of a Dice.
     """
-    dice = measure_overlap(reference, result.labels, case.organ_ids)
+    dice = {} if reference is None else measure_overlap(reference, result.labels, case.organ_ids)
     draws = [result.labels, *result.repeats]
     pairs = [measure_overlap(first, second, case.organ_ids) for first, second in combinations(draws, 2)]
     described = {}
@@ -389,7 +392,7 @@ def _describe_organs(
             "prompts": None if prompts is None else len(prompts),
             "drawn": None if prompts is None else result.drawn.get(organ, prompts.effort),
             "dropped": None if prompts is None else prompts.dropped,
-            "dice": None if organ in not_drawn else _round(dice[organ], 6),
+            "dice": None if organ in not_drawn else _round(dice.get(organ, np.nan), 6),
             "agreement": _round(float(np.mean(known)), 6) if known else None,
             "not_drawn": not_drawn.get(organ, ""),
         }
@@ -413,12 +416,23 @@ def _open_segmenter(job: _InferenceJob) -> Segmenter:
     return _loaded[2]
 
 
-def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
-    """Return a scan in the study orientation, the reference's labels (z, y, x), its stored grid."""
-    label_map = volumes.read_label_map(job.reference, job.organs, job.organ_ids)
-    reference = volumes.to_axial(label_map.image)
-    stored_grid = volumes.get_grid(label_map.image)
-    grid = volumes.get_grid(reference)
+def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray | None, volumes.Grid]:
+    """Return a scan in the study orientation, the reference's labels (z, y, x), its stored grid.
+
+    Without a reference the grid is the image's.
+    """
+    labels, midline_x_mm, draws = None, None, [dict[str, Prompts]()]
+    if job.reference is not None:
+        label_map = volumes.read_label_map(job.reference, job.organs, job.organ_ids)
+        reference = volumes.to_axial(label_map.image)
+        stored_grid, midline_x_mm = volumes.get_grid(label_map.image), label_map.midline_x_mm
+        labels, spacing_zyx_mm = sitk.GetArrayFromImage(reference), volumes.get_spacing_zyx_mm(reference)
+        draws = [_draw_prompts(labels, spacing_zyx_mm, job, seeds) for seeds in job.prompt_seeds]
+    elif job.image_path is not None:
+        stored_grid = volumes.read_grid(job.image_path)
+    else:
+        raise SegfairError(models.IMAGE_FAULTS["image_missing"])
+    grid = volumes.orient_grid(stored_grid)
     image, image_grid = None, None
     if job.image is not None:
         stored = volumes.read_volume(job.image)
@@ -428,8 +442,6 @@ def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
         image = sitk.GetArrayFromImage(oriented)
     elif models.KINDS[job.spec.kind].needs_image:
         raise SegfairError(models.IMAGE_FAULTS["image_missing"])
-    labels = sitk.GetArrayFromImage(reference)
-    draws = [_draw_prompts(labels, volumes.get_spacing_zyx_mm(reference), job, seeds) for seeds in job.prompt_seeds]
     case = ScanCase(
         scan=job.scan,
         subject=job.subject,
@@ -439,7 +451,7 @@ def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray, volumes.Grid]:
         prompts=draws[0],
         repeats=draws[1:],
         image=image,
-        midline_x_mm=label_map.midline_x_mm,
+        midline_x_mm=midline_x_mm,
         number=job.number,
         image_path=job.image_path,
         stored=image_grid,

@@ -398,7 +398,9 @@ class Fairness(Section):
     0.2}``, a share of the row's mean error (1 − Dice; the mean itself of a distance). ``family``
     says which comparisons are adjusted together, ``correction`` how: ``holm``, ``fdr_bh``,
     ``max_t`` (allows for tests that go together) or ``none``; ``primary`` names the metric that
-    answers first (Dice, or the first). ``permutations`` of people stand behind every p-value of
+    answers first (Dice, or the first); ``proxy`` the model that others are compared with where
+    scans have no expert's mask (``cohort.masked``; the first fusion, or all automatic models).
+    ``permutations`` of people stand behind every p-value of
     :data:`helpers.vocabulary.words.DECIDING_TEST`, ``bootstrap`` draws of people behind every
     interval (studentised: docs/validity.md). Groups under ``min_group`` people are neither compared
     nor shown. ``power`` is what a minimum detectable difference is stated for.
@@ -410,6 +412,7 @@ class Fairness(Section):
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     margin: dict[str, Annotated[float, Field(gt=0)] | RelativeMargin] = list_default_margins()
     primary: str = ""
+    proxy: str = ""
     family: Literal["study", "attribute", "attribute_metric", "model_attribute"] = "attribute_metric"
     correction: Literal["holm", "fdr_bh", "max_t", "none"] = "holm"
     permutations: int = Field(default=5000, ge=100)

@@ -4,6 +4,7 @@ from helpers.performance.agreement import write_agreement
 from helpers.performance.comparison import compare_folders, open_study
 from helpers.performance.effort import write_effort
 from helpers.performance.paper import PaperTable, write_paper
+from helpers.performance.proxies import measure_proxies
 from helpers.performance.stage import (
     AUDIT_TABLES,
     add_expected_dice,
@@ -26,6 +27,7 @@ __all__ = [
     "list_failures",
     "load_people",
     "measure_performance",
+    "measure_proxies",
     "open_study",
     "tabulate_statuses",
     "write_agreement",

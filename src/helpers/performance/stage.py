@@ -16,6 +16,7 @@ from helpers.errors import SegfairError
 from helpers.metrics import AnnotatorAgreement, compare_annotators, compare_masks, mark_missing, predict_dice
 from helpers.models import label_models, label_table
 from helpers.parameters import Organ
+from helpers.performance.proxies import measure_proxies
 from helpers.performance.scores import collect_scores
 from helpers.schema import TABLES
 from helpers.study import Study
@@ -190,6 +191,11 @@ def _write_few_masks(study: Study) -> list[str]:
     cohort, metrics, people = study.parameters.cohort, study.read("metrics"), study.read_included()
     few = None
     notes = []
+    if cohort.has_masks and cohort.masked is not None:
+        keys = ["subject", "scan", "number", "model", "organ"]
+        scored = metrics[[*keys, "dice"]]
+        metrics = measure_proxies(study).merge(scored, on=keys, how="left", validate="one_to_one")
+        people = pd.concat([people, study.read_proxied()], ignore_index=True)
     if "dice_proxy" in metrics and (metrics["dice_proxy"].notna() & metrics["dice"].isna()).any():
         if cohort.masked == "random":
             attributes, seed = list(cohort.attributes), study.seed_for("few masks")

@@ -130,6 +130,8 @@ STATUSES: dict[str, Status] = {
 }
 
 
+# Why a scan without an expert's mask is not among those studied, where it counts by its proxy.
+PROXIED = "no expert's mask: counts by its proxy alone"
 # In these the model has no result for an organ that can be scored.
 LACKING = ("prediction_missing", "failed", "score_missing")
 # In these the model was not to draw the organ in this scan, or saw it in training.
