@@ -586,7 +586,7 @@ def test_attributes_are_told_from_the_one_that_matters_most():
     ("detectable", "said"),
     [
         ([0.08, 0.12], "a gap in Dice under 0.080 would probably be missed: the margin of 0.020 cannot be answered"),
-        ([0.01, 0.12], "margin of 0.020 in Dice can be answered in 1 of 2 comparisons; elsewhere larger gaps, of up to 0.120"),
+        ([0.01, 0.12], "in Dice can be answered in 1 of 2 comparisons; elsewhere larger gaps, of up to 0.120"),
         ([0.01, 0.02], "These people are enough to answer the margin of 0.020 in Dice in all of 2 comparisons"),
         ([np.nan, np.nan], ""),
     ],
