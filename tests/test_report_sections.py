@@ -25,6 +25,7 @@ from helpers.report.blocks import (
     Text,
 )
 from helpers.report.escaping import escape_for_plotly
+from helpers.report.sections import performance
 from helpers.vocabulary.statuses import STATUSES
 from helpers.vocabulary.verdicts import Verdict
 from helpers.vocabulary.words import SPREADS
@@ -102,6 +103,12 @@ def test_the_gravest_difference_is_told_in_full(whole):
     assert "Organ size" in answers["Is it organ size?"]
     assert "Adjusted for BMI and modality, the gap" in answers["Is it something else recorded?"]
     assert "matched pairs of people" in answers["Is it something else recorded?"]
+
+
+def test_a_trend_over_ordered_groups_is_told_with_its_p():
+    row = {"p_ordered_adjusted": 0.012, "ordered_step": -0.0214}
+    assert performance._tell_trend(row, "dice") == "−0.021 per group (p = 0.012)"
+    assert performance._tell_trend({"p_ordered_adjusted": np.nan}, "dice") == performance._tell_trend({}, "dice") == "–"
 
 
 def test_raw_and_adjusted_gaps_stand_side_by_side(whole):

@@ -235,7 +235,8 @@ def _match_scored(
     patterns, number = np.unique(known[:, ~whole], axis=1, return_inverse=True)
     rest = np.asarray(columns)[~whole]
     for place, scored in enumerate(patterns.T):
-        labels = np.where(scored, groups.labels, None)
+        labels = groups.labels.copy()
+        labels[~scored] = None
         matched = match_pairs(labels, covariates, everyone.first, everyone.second, min_group=groups.min_group)
         yield matched, rest[number.ravel() == place].tolist()
 

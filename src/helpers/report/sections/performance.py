@@ -28,6 +28,7 @@ from helpers.vocabulary.verdicts import Verdict, find_p, read_verdict
 from helpers.vocabulary.words import (
     POOLED,
     SPREADS,
+    UNKNOWN,
     compare_p,
     count,
     format_estimate,
@@ -52,6 +53,8 @@ _PAPER = (
 _PAIRS_P = "p, adjusted for pairs"
 _LACKING = "Without a value (missed or failed)"
 _DETECTABLE = "Minimum detectable difference"
+_TOLD = "Gap, given that it was significant"
+_TREND = "Trend over ordered groups"
 
 
 def compose_performance(outputs: Outputs) -> ReportSection:
@@ -260,7 +263,7 @@ def _tabulate_gaps(outputs: Outputs, disparity: pd.DataFrame) -> ReportTable:
     judged = [(read_verdict(row, outputs.parameters.fairness.alpha), row) for row in disparity.to_dict("records")]
     judged.sort(key=lambda pair: list(Verdict).index(pair[0]))
     rows = [_tabulate_gap(row, verdict) for verdict, row in judged if verdict is not Verdict.NOT_COMPARED]
-    numeric = (*GAP_COLUMNS, "Margin", _DETECTABLE, "Adjusted p")
+    numeric = (*GAP_COLUMNS, "Margin", _DETECTABLE, "Adjusted p", _TOLD, _TREND)
     table = drop_empty(rows, (*numeric, _LACKING))
     return ReportTable("Every comparison", table, numeric=numeric, folded=True)
 
@@ -278,8 +281,18 @@ def _tabulate_gap(row: Row, verdict: Verdict) -> dict[str, str]:
         "Margin": format_number(row.get("margin"), metric),
         _DETECTABLE: format_number(row.get("detectable"), metric),
         "Adjusted p": compare_p(find_p(row)),
+        _TOLD: format_estimate(*(row.get(name) for name in ("told_gap", "told_low", "told_high")), metric),
+        _TREND: _tell_trend(row, metric),
         _LACKING: str(row.get("incomplete") or ""),
     }
+
+
+def _tell_trend(row: Row, metric: str) -> str:
+    """Return the mean change from one ordered group to the next, and its adjusted p."""
+    if not is_known(row.get("p_ordered_adjusted")):
+        return UNKNOWN
+    step = format_number(row["ordered_step"], metric, signed=True)
+    return f"{step} per group (p {compare_p(row['p_ordered_adjusted'])})"
 
 
 def _tabulate_pairs(outputs: Outputs) -> list[Block]:
