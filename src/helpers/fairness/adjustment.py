@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -48,9 +49,11 @@ from helpers.statistics.covariates import (
     read_labels,
 )
 from helpers.statistics.least_squares import ROUNDING, LeastSquares, find_wald_f, split_by_missing
+from helpers.statistics.overlap import explain_overlap
 from helpers.statistics.selection_adjustment import widen_for_choice
 from helpers.vocabulary.measures import find_measure
 
+_SIDES = ("best_group", "worst_group")
 LARGEST_OUTSIDE = 0.3  # share of subjects outside of the groups' common range before that is warned of
 
 GAP_COLUMNS = (
@@ -89,6 +92,7 @@ def adjust_gaps(
     *,
     min_group: int = 10,
     pairs: Sequence[tuple[str, str] | None] | None = None,
+    attribute: str = "the groups",
 ) -> Adjustment:
     """Compare the groups' means, adjusted for covariates.
 
@@ -113,12 +117,15 @@ def adjust_gaps(
     pairs : sequence of (best, worst) or None, optional
         The groups between which each column's gap is stated, say those of the plain gap; None: the
         best and the worst adjusted mean.
+    attribute : str
+        What the groups are of, for sentences.
 
     Notes
     -----
-    See the module's text for the model. Where a covariate cannot be told from the groups, the gap
-    stays confounded with it, and ``warnings`` says so. Columns in which the same subjects have a
-    value share one decomposition.
+    See the module's text for the model. Between groups that cannot be told from a covariate
+    (:func:`helpers.statistics.overlap.explain_overlap`) there is no gap, and ``note`` says why; a
+    group that overlaps with no other has no mean, and without overlap of every two groups there is
+    no test of all. Columns in which the same subjects have a value share one decomposition.
     """
     values = np.asarray(values, float)
     labels = read_labels(groups)
@@ -129,7 +136,7 @@ def adjust_gaps(
     mean_rows: dict[int, list[dict[str, Any]]] = {}
     for known, places in split_by_missing(values):
         named = [metrics[place] for place in places], [stated[place] for place in places]
-        fitted = _fit_pattern(values, places, labels, known, encoded, *named, min_group)
+        fitted = _fit_pattern(values, places, labels, known, encoded, *named, min_group, attribute)
         for place, (gap, means) in zip(places, fitted, strict=True):
             head = {"column": int(place), "metric": metrics[place]}
             gap_rows[place] = head | gap
@@ -151,6 +158,7 @@ def _fit_pattern(
     metrics: Sequence[str],
     pairs: Sequence[tuple[str, str] | None],
     min_group: int,
+    attribute: str,
 ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Fit the columns that the same subjects have a value in: per column its gap and its means."""
     grouped = known & pd.notna(labels)
@@ -165,6 +173,7 @@ def _fit_pattern(
     small = sorted(set(labels[grouped]) - set(names))
     excluded = [f"too small to compare (under {min_group} subjects in the fit): {', '.join(small)}"] if small else []
     common["warnings"] = "; ".join([*excluded, *_list_overlap(labels[rows], names, fit)])
+    apart = _find_apart(attribute, names, labels, fit, encoded, min_group)
     solver, part = fit.solver, values[np.ix_(rows, places)]
     flat, exact = np.ptp(part, axis=0) == 0, solver.find_exact(part)
     chosen = np.eye(len(names), fit.design.shape[1])
@@ -197,11 +206,17 @@ def _fit_pattern(
                 "high": means[index, group] + reach * error[group],
             }
             for group, name in enumerate(names)
+            if sum(group in pair for pair in apart) < len(names) - 1
         ]
         gap = _state_gap(means[index], covariance[index], names, metric, pairs[index], widened[index], solver)
         if not gap["note"] and np.isnan(p_groups[index]):
             gap["note"] = "no test over all groups: two of them do not vary"
-        gap |= {"f": f[index], "df_groups": len(names) - 1, "p_groups": p_groups[index], "p_logit": p_logit[index]}
+        if not apart:
+            gap |= {"f": f[index], "df_groups": len(names) - 1, "p_groups": p_groups[index], "p_logit": p_logit[index]}
+        stated = tuple(sorted(int(np.flatnonzero(names == gap[side])[0]) for side in _SIDES if side in gap))
+        if stated in apart:
+            # Nothing was adjusted for: no number, and nobody who says so.
+            gap = {"note": apart[stated], "covariates": "", "warnings": "; ".join(excluded)}
         results.append((common | gap, rows_of_means))
     return results
 
@@ -253,9 +268,28 @@ def _test_logits(
     return p
 
 
+def _find_apart(
+    attribute: str,
+    names: np.ndarray,
+    labels: np.ndarray,
+    fit: CovariateFit,
+    encoded: Sequence[Covariate],
+    min_group: int,
+) -> dict[tuple[int, ...], str]:
+    """Return why groups cannot be compared like with like, by the places of each two that cannot."""
+    weights = fit.solver.projection[: len(names)]
+    told = {
+        (one, other): explain_overlap(
+            attribute, (names[one], names[other]), labels, fit, encoded, weights[one] - weights[other], min_group
+        )
+        for one, other in combinations(range(len(names)), 2)
+    }
+    return {pair: why for pair, why in told.items() if why}
+
+
 def _list_overlap(labels: np.ndarray, names: np.ndarray, fit: CovariateFit) -> list[str]:
     """Return sentences on where the groups cannot be compared like with like."""
-    warnings = [f"the gap stays confounded with {use.name}" for use in fit.uses if use.mimics_base]
+    warnings: list[str] = []
     for covariate in fit.covariates:
         if covariate.name not in fit.used:
             continue

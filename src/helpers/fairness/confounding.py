@@ -115,6 +115,7 @@ def adjust_attribute(
             [groups.scores.metrics[column] for column in columns],
             min_group=groups.min_group,
             pairs=[pairs[column] for column in columns],
+            attribute=groups.attribute,
         )
         by_column = dict(iter(found.means.groupby("column")))
         for row in found.gaps.to_dict("records"):
@@ -151,7 +152,9 @@ def match_attribute(compared: GroupComparison, covariates: pd.DataFrame) -> dict
     rows: dict[int, dict[str, Any]] = {}
     balance = []
     for (first, second), columns in sorted(by_pair.items()):
-        matched = match_pairs(labels, covariates, names[first], names[second], min_group=groups.min_group)
+        matched = match_pairs(
+            labels, covariates, names[first], names[second], min_group=groups.min_group, attribute=groups.attribute
+        )
         table = matched.balance.assign(attribute=groups.attribute, group_a=names[first], group_b=names[second])
         balance.append(table[TABLES["balance"].names])
         gaps = measure_matched_gaps(

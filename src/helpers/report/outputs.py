@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from helpers import provenance, storage
@@ -173,6 +174,15 @@ class Outputs:
             return {}
         keys = notes[["model", "organ", "metric", "attribute"]].astype(str).itertuples(index=False, name=None)
         return dict(zip(keys, map(_read_covariates, notes["covariates"]), strict=True))
+
+    def find_adjusted_note(self, row: Row) -> dict[str, str]:
+        """Return why a row of disparity.csv has no adjusted gap (``note``), and what to mind."""
+        notes, keys = self.adjusted_notes, ["model", "organ", "metric", "attribute"]
+        if notes is None or notes.empty:
+            return {}
+        found = notes[np.all([notes[key].astype(str) == str(row[key]) for key in keys], axis=0)]
+        told = found[["note", "warnings"]].fillna("").astype(str).to_dict("records")
+        return {str(name): text for name, text in told[0].items()} if told else {}
 
     @cached_property
     def adjusted_for(self) -> list[str]:
@@ -336,7 +346,7 @@ def _replace_names(
     if "number" not in table and "scan" in table:
         table = table.assign(number=table["scan"].astype(str).map(numbers).astype("Int64"))
     table = table.drop(columns=[name for name in list_identifying() if name in table])
-    scrubbed = [name for name in ("reason", "error", "note") if name in table]
+    scrubbed = [name for name in ("reason", "error", "note", "warnings") if name in table]
     # Each text once: thousands of rows say the same, or nothing.
     told = {name: {text: scrub(text) for text in set(table[name].dropna())} for name in scrubbed}
     return table.assign(**{name: table[name].map(texts).fillna("") for name, texts in told.items()})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from helpers.spatial.template import Template
 from helpers.statistics.covariates import CovariateFit, encode_covariates, fit_with_covariates, read_labels
 from helpers.statistics.freedman_lane import SurfaceEffect, infer_effect
+from helpers.statistics.overlap import explain_overlap
 from helpers.statistics.tfce import MeshGraph, link_vertices
 
 SIGNED, ABSOLUTE, MISS, ANY_GROUP = "signed", "absolute", "miss", "any_group"
@@ -30,6 +32,7 @@ class Design:
     left_out: int = 0
     dropped: str = ""  # covariates that are not adjusted for, and why
     note: str = ""  # why nothing is tested; empty where something is
+    linked: bool = True  # whether every two of the groups can be told from the covariates
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,13 @@ class SurfaceTest:
 
 
 def design_groups(
-    present: np.ndarray, groups: pd.Series, pair: tuple[str, str], covariates: pd.DataFrame, *, min_group: int
+    present: np.ndarray,
+    groups: pd.Series,
+    pair: tuple[str, str],
+    covariates: pd.DataFrame,
+    *,
+    min_group: int,
+    attribute: str = "the groups",
 ) -> Design:
     """Design the comparison of two groups, adjusted for covariates.
 
@@ -55,6 +64,9 @@ def design_groups(
     `covariates`, (n_people, n_covariates), are as
     :func:`helpers.fairness.confounding.choose_covariates` chooses them. Groups smaller than
     `min_group` take no part; people of other groups do: they help to tell the covariates' effects.
+    Groups of `attribute` that cannot be told from a covariate are not compared
+    (:func:`helpers.statistics.overlap.explain_overlap`); nor are all groups together where any two
+    of them cannot.
     """
     labels = read_labels(groups.to_numpy(object))
     order = [str(name) for name in groups.cat.categories]
@@ -75,9 +87,20 @@ def design_groups(
         return _design_nothing(fit, f"{pair[0]} and {pair[1]}: fewer than {min_group} people with all covariates known")
     names = list_names(fit.rows)
     codes = fit.base.argmax(axis=1)
+    linked = True
+    if not fit.tell_shortage():
+        weights = dict(zip(names, fit.solver.projection, strict=False))
+
+        def explain(one: str, other: str) -> str:
+            bearing = weights[one] - weights[other]
+            return explain_overlap(attribute, (one, other), labels, fit, encoded, bearing, min_group)
+
+        if why := explain(*pair):
+            return _design_nothing(fit, why)
+        linked = not any(explain(one, other) for one, other in combinations(names, 2))
     apart = [place for place, name in enumerate(names) if name not in pair]
     others = np.column_stack([fit.base[:, apart], fit.columns])
-    return _finish(fit, fit.base[:, names.index(pair[0])], others, codes, tuple(names))
+    return replace(_finish(fit, fit.base[:, names.index(pair[0])], others, codes, tuple(names)), linked=linked)
 
 
 def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFrame, *, min_group: int) -> Design:
@@ -97,6 +120,8 @@ def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFram
     fit = fit_with_covariates(known, encode_covariates(covariates), make_base, "the attribute")
     if fit.base is None:
         return _design_nothing(fit, f"fewer than {2 * min_group} people, or all alike: no slope")
+    if why := fit.tell_mimicry():
+        return _design_nothing(fit, why)
     steps = fit.base[:, 1] - fit.base[:, 1].mean()
     return _finish(fit, steps, fit.columns, np.zeros(len(steps), int), ())
 

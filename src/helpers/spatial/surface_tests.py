@@ -77,8 +77,10 @@ def plan_tests(
             covariates = covariates.assign(**{VOLUME: np.log(volumes_ml.reindex(subjects).to_numpy(float))})
         if first is not None and second is not None:
             for measure, present in ((SIGNED, has_error), (ABSOLUTE, has_error), (MISS, has_any)):
-                one.designs[measure] = design_groups(present, groups, (first, second), covariates, min_group=min_group)
-            if len(one.designs[SIGNED].names) > 2:
+                one.designs[measure] = design_groups(
+                    present, groups, (first, second), covariates, min_group=min_group, attribute=attribute
+                )
+            if len(one.designs[SIGNED].names) > 2 and one.designs[SIGNED].linked:
                 one.designs[ANY_GROUP] = one.designs[SIGNED]
         if attribute in known and is_numeric(known[attribute]):
             numbers = known[attribute].to_numpy(float, na_value=np.nan)

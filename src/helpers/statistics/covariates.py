@@ -96,6 +96,10 @@ class CovariateFit(SubjectSelection):
             "dropped": _SEPARATOR.join(f"{use.name}: {use.reason}" for use in self.uses if not use.form),
         }
 
+    def tell_mimicry(self) -> str:
+        """Return which covariate cannot be told from what is of interest; empty where all can."""
+        return next((f"cannot be told from {use.name} here: {use.reason}" for use in self.uses if use.mimics_base), "")
+
     def tell_shortage(self, who: str = "subjects") -> str:
         """Return that there are too few people to fit anything to; empty where there are enough."""
         people, parameters = self.design.shape

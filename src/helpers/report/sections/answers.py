@@ -198,7 +198,7 @@ def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:
         match = outputs.find_match(row)
         matched = tell.describe_match(match, float(row["gap"])) if match is not None else ""
         where_row, where = places.get(place, (None, ""))
-        adjusted = tell.describe_adjustment(row, _list_covariates(outputs, row))
+        adjusted = tell.describe_adjustment(row, _list_covariates(outputs, row), **outputs.find_adjusted_note(row))
         answers = (
             ("By how much?", start_sentence(amount)),
             ("In mm and ml", tell.describe_plain_units(row, levels)),

@@ -217,8 +217,17 @@ def describe_size_share(row: Row) -> str:
     return f"Organ s{alone}, {verdict}."
 
 
-def describe_adjustment(row: Row, covariates: Sequence[str]) -> str:
-    """Say what is left of a gap (disparity.csv) after adjustment for `covariates`; never empty."""
+def describe_adjustment(row: Row, covariates: Sequence[str], *, note: str = "", warnings: str = "") -> str:
+    """Say what is left of a gap (disparity.csv) after adjustment for `covariates`; never empty.
+
+    `note` and `warnings` are those of adjusted_notes.csv: why there is no number, and what to mind.
+    """
+    if note and not is_known(row.get("adjusted_gap")):
+        return f"{start_sentence(note)}, so there is no adjusted gap."
+    return _tell_adjusted(row, covariates) + (f" Mind: {warnings}." if warnings and covariates else "")
+
+
+def _tell_adjusted(row: Row, covariates: Sequence[str]) -> str:
     metric, adjusted = str(row["metric"]), row.get("adjusted_gap")
     if not covariates:
         return "Nothing else that was recorded could be adjusted for: a confounder may explain the gap."
