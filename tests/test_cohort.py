@@ -818,3 +818,20 @@ def test_a_workbooks_coloured_rows_are_nobody_and_its_first_sheet_is_named(proje
     book.save(tmp_path / "twice.xlsx")
     with pytest.raises(SegfairError, match="two columns named 'age'"):
         project.build(name="twice.xlsx")
+
+
+def test_groups_that_are_a_scanner_are_named_before_anything_is_run(project):
+    for number in range(13):
+        project.add(f"w{number:02d}", sex="female", scanner="B" if number else "A")
+    for number in range(11):
+        project.add(f"m{number:02d}", sex="male", scanner="A")
+    overrides = {"cohort.confounders": ["scanner", "bmi"], "fairness.min_group": 3}
+    built, names = project.build(**overrides), ["sex"]
+    counted = cohort.count_confounders(built.table, names, ["scanner", "bmi"], 3)
+    counted = counted[counted["confounder"] == "scanner"].set_index("level")
+    assert counted.loc["A", ["sex: female", "sex: male"]].tolist() == ["<3", "11"]
+    assert counted.loc["B", ["sex: female", "sex: male"]].tolist() == ["12", "0"]
+    said = "sex and scanner cannot be told apart here: 12 of 13 in “female” have scanner B, all 11 in “male” have A"
+    remarks = cohort.check_cohort(project.load(**overrides)).remarks
+    assert f"{said}: their gap is not adjusted" in remarks
+    assert cohort.list_indistinguishable(built.table, names, ["bmi"], 3) == []

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from helpers import storage
+from helpers.cohort.description import list_indistinguishable
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.numbers import find_unreadable, is_half_numeric
 from helpers.cohort.reasons import GREY_FAULTS, LISTED, SENTENCES, Finding, join_kinds, join_sentences, name_kinds
@@ -163,6 +164,10 @@ def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> Cohort
     for name, attribute in cohort.attributes.items():
         groups = group_attribute(table[name], name, attribute)
         _tell_groups(table, name, groups, study.parameters.fairness.min_group, found)
+        table[f"group_{name}"] = groups
+    found.remarks.extend(
+        list_indistinguishable(table, cohort.attributes, cohort.confounders, study.parameters.fairness.min_group)
+    )
     return found
 
 

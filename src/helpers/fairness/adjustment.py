@@ -49,7 +49,7 @@ from helpers.statistics.covariates import (
     read_labels,
 )
 from helpers.statistics.least_squares import ROUNDING, LeastSquares, find_wald_f, split_by_missing
-from helpers.statistics.overlap import explain_overlap
+from helpers.statistics.overlap import explain_overlap, keep_linked
 from helpers.statistics.selection_adjustment import widen_for_choice
 from helpers.vocabulary.measures import find_measure
 
@@ -174,6 +174,11 @@ def _fit_pattern(
     excluded = [f"too small to compare (under {min_group} subjects in the fit): {', '.join(small)}"] if small else []
     common["warnings"] = "; ".join([*excluded, *_list_overlap(labels[rows], names, fit)])
     apart = _find_apart(attribute, names, labels, fit, encoded, min_group)
+    linked = keep_linked(labels, fit, min_group)
+    if (linked != labels).any():
+        again = _fit_pattern(values, places, linked, known, encoded, metrics, pairs, min_group, attribute)
+        why_of = {frozenset(names[list(two)]): why for two, why in apart.items()}
+        return [_leave_out(gap, means, why_of, pair) for pair, (gap, means) in zip(pairs, again, strict=True)]
     solver, part = fit.solver, values[np.ix_(rows, places)]
     flat, exact = np.ptp(part, axis=0) == 0, solver.find_exact(part)
     chosen = np.eye(len(names), fit.design.shape[1])
@@ -268,6 +273,17 @@ def _test_logits(
     return p
 
 
+def _leave_out(
+    gap: dict[str, Any], means: list[dict[str, Any]], why_of: dict[frozenset[str], str], pair: tuple[str, str] | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a column fitted without lone groups: no test of all, and why a pair has no gap."""
+    untested = dict.fromkeys(("f", "df_groups", "p_groups", "p_logit"), np.nan)
+    if pair is not None and frozenset(pair) in why_of:
+        return gap | untested | {"covariates": "", "warnings": "", "note": why_of[frozenset(pair)]}, means
+    said = "groups without their like are left out of the fit"
+    return gap | untested | {"warnings": "; ".join(filter(None, [said, gap["warnings"]]))}, means
+
+
 def _find_apart(
     attribute: str,
     names: np.ndarray,
@@ -276,7 +292,7 @@ def _find_apart(
     encoded: Sequence[Covariate],
     min_group: int,
 ) -> dict[tuple[int, ...], str]:
-    """Return why groups cannot be compared like with like, by the places of each two that cannot."""
+    """Return why groups cannot be compared like with like, by the places of each such two."""
     weights = fit.solver.projection[: len(names)]
     told = {
         (one, other): explain_overlap(

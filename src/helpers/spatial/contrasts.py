@@ -12,7 +12,7 @@ import pandas as pd
 from helpers.spatial.template import Template
 from helpers.statistics.covariates import CovariateFit, encode_covariates, fit_with_covariates, read_labels
 from helpers.statistics.freedman_lane import SurfaceEffect, infer_effect
-from helpers.statistics.overlap import explain_overlap
+from helpers.statistics.overlap import explain_overlap, keep_linked
 from helpers.statistics.tfce import MeshGraph, link_vertices
 
 SIGNED, ABSOLUTE, MISS, ANY_GROUP = "signed", "absolute", "miss", "any_group"
@@ -85,6 +85,11 @@ def design_groups(
     fit = fit_with_covariates(present & pd.notna(labels), encoded, make_base, "the groups", labels, min_group)
     if fit.base is None:
         return _design_nothing(fit, f"{pair[0]} and {pair[1]}: fewer than {min_group} people with all covariates known")
+    kept = keep_linked(labels, fit, min_group)
+    if (kept != labels).any() and set(pair) <= set(kept[fit.rows]):
+        again = pd.Series(pd.Categorical(kept, order))
+        design = design_groups(present, again, pair, covariates, min_group=min_group, attribute=attribute)
+        return replace(design, linked=False)
     names = list_names(fit.rows)
     codes = fit.base.argmax(axis=1)
     linked = True

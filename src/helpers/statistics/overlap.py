@@ -1,15 +1,16 @@
-"""Whether groups can be told apart from what they are adjusted for, or are nearly the same thing."""
+"""Whether groups can be told from what they are adjusted for, or are nearly the same thing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 
 from helpers.statistics.covariates import Covariate, CovariateFit
 from helpers.vocabulary.words import list_words, name_for_people
 
-# People; fewer, and two groups cannot be told from a covariate. Where groups may be smaller, as few.
+# People; fewer, and two groups cannot be told from a covariate. As few as min_group, if smaller.
 LEAST_EXCEPTIONS = 5
 LARGEST_LEVERAGE = 0.5  # of one person, above which the fit follows the person
 LARGEST_BEARING = 0.1  # share of a gap's information that such people may bear
@@ -71,6 +72,29 @@ def explain_pair(
     return _tell_apart(attribute, pair, covariate, parts)
 
 
+def keep_linked(labels: np.ndarray, fit: CovariateFit, min_group: int) -> np.ndarray:
+    """Return the labels without those of groups that overlap with no other; None instead.
+
+    `labels` are object, (subjects,), `fit` one of them. A lone group would make a covariate that
+    tells it look like the groups, and cost the others their adjustment. The labels stay as they
+    are where fewer than two groups would be left.
+    """
+    names = np.unique(labels[fit.rows].astype(str))
+    sides = [fit.rows & (labels == name) for name in names]
+    apart = np.eye(len(names), dtype=bool)
+    for one, other in combinations(range(len(names)), 2):
+        pair = (str(names[one]), str(names[other]))
+        told = (
+            explain_pair("", pair, covariate, [sides[one], sides[other]], min(LEAST_EXCEPTIONS, min_group))
+            for covariate in fit.covariates
+        )
+        apart[one, other] = apart[other, one] = any(told)
+    alone = apart.all(axis=1)
+    if not alone.any() or (~alone).sum() < 2:
+        return labels
+    return np.where(np.isin(labels.astype(str), names[alone]), None, labels)
+
+
 def explain_overlap(
     attribute: str,
     pair: Sequence[str],
@@ -125,25 +149,27 @@ def explain_overlap(
 
 
 def _tell_apart(attribute: str, pair: Sequence[str], covariate: Covariate, parts: Sequence[np.ndarray]) -> str:
-    """Return the sentence with the counts: 12 of 13 in “female” have scanner B, all 11 in …"""
+    """Return the sentence with the counts: 12 of 13 in “female” have scanner B, all 11 in ….
+
+    `parts` are the covariate's values in each group.
+    """
     name = name_for_people(covariate.name)
     _, own, cut = count_exceptions(parts[0], parts[1], ordered=covariate.levels is None)
     if covariate.levels is None:
-        lower = [(part <= cut) for part in parts]
-        first_is_lower = lower[0].mean() >= lower[1].mean()
-        agree = [lower[0], ~lower[1]] if first_is_lower else [~lower[0], lower[1]]
-        bounds = [f"up to {cut:.4g}", f"above {cut:.4g}"]
-        where = bounds if first_is_lower else bounds[::-1]
+        low = [part <= cut for part in parts]
+        agree, where = [low[0], ~low[1]], [f"up to {cut:.4g}", f"above {cut:.4g}"]
+        if low[0].mean() < low[1].mean():
+            agree, where = [~low[0], low[1]], where[::-1]
     else:
         mine = [np.isin(part, own) for part in parts]
         agree = [mine[0], ~mine[1]]
         where = [_name_levels(covariate, part[kept]) for part, kept in zip(parts, agree, strict=True)]
-    said = [
-        f"{'all' if kept.all() else f'{int(kept.sum())} of'} {len(kept)} in “{group}” have {f'{name} ' if not n else ''}"
-        f"{place}"
-        for n, (group, kept, place) in enumerate(zip(pair, agree, where, strict=True))
-    ]
-    return f"{name_for_people(attribute)} and {name} cannot be told apart here: {', '.join(said)}"
+    first, second = (
+        f"{'all' if kept.all() else f'{int(kept.sum())} of'} {len(kept)} in “{group}” have"
+        for group, kept in zip(pair, agree, strict=True)
+    )
+    counts = f"{first} {name} {where[0]}, {second} {where[1]}"
+    return f"{name_for_people(attribute)} and {name} cannot be told apart here: {counts}"
 
 
 def _name_levels(covariate: Covariate, values: np.ndarray) -> str:
