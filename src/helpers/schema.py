@@ -184,7 +184,14 @@ _COLUMNS: dict[str, tuple[Kind, str]] = {
     "anova_p": ("number", "p-value of the one-way ANOVA, as in the study we follow, not adjusted"),
     "effect": ("text", "the effect size's name"),
     "effect_size": ("number", "its value; `effect_low`, `effect_high`: its 95 % confidence interval"),
-    "adjusted_gap": ("number", "the gap adjusted for covariates; `adjusted_low`, `adjusted_high`: its interval"),
+    "adjusted_gap": (
+        "number",
+        "the gap adjusted for what comes before the attribute; `adjusted_low`, `adjusted_high`: its interval",
+    ),
+    "direct_gap": (
+        "number",
+        "the gap with mediators held equal too; `direct_low`, `direct_high`: its interval",
+    ),
     "adjusted_p": ("number", "p-value of the adjusted gap"),
     "adjusted_n": ("count", "people it rests on"),
     "expected_gap": ("number", "the part of a Dice gap that organ size alone explains"),
@@ -329,7 +336,7 @@ _SPREAD = (
 _TESTED = (
     "test family p p_adjusted ordered_step p_ordered p_ordered_adjusted anova_p "
     "effect effect_size effect_low effect_high "
-    "adjusted_gap adjusted_low adjusted_high adjusted_p adjusted_n"
+    "adjusted_gap adjusted_low adjusted_high adjusted_p adjusted_n direct_gap direct_low direct_high"
 )
 _SIZE = "expected_gap excess_gap excess_low excess_high excess_p excess_p_adjusted"
 _JUDGED = "margin detectable verdict note"
@@ -471,6 +478,9 @@ TABLES: dict[str, Table] = {
             _KEY,
             _COVARIATE_TEXT,
             "n_missing n_rare p_logit warnings note",
+            Column("mediators", "text", "what the direct gap holds equal besides: it may be how the attribute acts"),
+            Column("direct_warnings", "text", "what makes the direct gap uncertain"),
+            Column("direct_note", "text", "why there is no direct gap"),
         ),
         _describe(
             "matching",
@@ -528,7 +538,7 @@ TABLES: dict[str, Table] = {
             "fairness/model_gaps.csv",
             "03_performance",
             "organ × metric × attribute × two models",
-            "organ metric attribute model_a model_b n gap_a gap_b difference low high p p_adjusted",
+            "organ metric attribute model_a model_b n gap_a gap_b difference low high p p_adjusted note",
         ),
         _describe(
             "effort",

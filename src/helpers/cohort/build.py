@@ -166,7 +166,7 @@ def check_cohort(study: Study, masks: Mapping[str, str] | None = None) -> Cohort
         _tell_groups(table, name, groups, study.parameters.fairness.min_group, found)
         table[f"group_{name}"] = groups
     found.remarks.extend(
-        list_indistinguishable(table, cohort.attributes, cohort.confounders, study.parameters.fairness.min_group)
+        list_indistinguishable(table, list(cohort.attributes), cohort.confounders, study.parameters.fairness.min_group)
     )
     return found
 

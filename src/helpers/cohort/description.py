@@ -66,7 +66,7 @@ def count_missing(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFram
 def count_confounders(
     table: pd.DataFrame, attributes: Sequence[str], confounders: Sequence[str], min_group: int
 ) -> pd.DataFrame:
-    """Count the people of each group by confounder: where is nobody like the others?
+    """Count the people of each group by confounder, to see where nobody is like the others.
 
     A row per confounder and level (of numbers, per quarter of the people), a column per group.
     Counts are text; those above 0 and under `min_group` are hidden.

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -46,10 +45,11 @@ from helpers.statistics.covariates import (
     code_groups,
     encode_covariates,
     fit_with_covariates,
+    join_covariates,
     read_labels,
 )
 from helpers.statistics.least_squares import ROUNDING, LeastSquares, find_wald_f, split_by_missing
-from helpers.statistics.overlap import explain_overlap, keep_linked
+from helpers.statistics.overlap import find_apart, keep_linked
 from helpers.statistics.selection_adjustment import widen_for_choice
 from helpers.vocabulary.measures import find_measure
 
@@ -130,7 +130,7 @@ def adjust_gaps(
     values = np.asarray(values, float)
     labels = read_labels(groups)
     _check_shapes(values, labels, covariates, metrics, pairs)
-    encoded = encode_covariates(covariates)
+    encoded, unused = _agree(values, labels, encode_covariates(covariates), min_group)
     stated = list(pairs) if pairs is not None else [None] * len(metrics)
     gap_rows: dict[int, dict[str, Any]] = {}
     mean_rows: dict[int, list[dict[str, Any]]] = {}
@@ -139,7 +139,7 @@ def adjust_gaps(
         fitted = _fit_pattern(values, places, labels, known, encoded, *named, min_group, attribute)
         for place, (gap, means) in zip(places, fitted, strict=True):
             head = {"column": int(place), "metric": metrics[place]}
-            gap_rows[place] = head | gap
+            gap_rows[place] = head | gap | {"dropped": join_covariates([*filter(None, [unused, gap["dropped"]])])}
             mean_rows[place] = [head | row for row in means]
     order = range(values.shape[1])
     gaps = pd.DataFrame([gap_rows[place] for place in order], columns=list(GAP_COLUMNS))
@@ -168,12 +168,12 @@ def _fit_pattern(
     if base is None:
         return [(common | {"note": "nothing to compare: fewer than two groups are large enough"}, [])] * len(metrics)
     common |= {"parameters": fit.design.shape[1], "df_residual": len(fit.design) - fit.design.shape[1]}
-    if why := fit.tell_shortage():
+    if why := fit.tell_shortage() or _tell_missed(fit):
         return [(common | {"note": f"nothing was fitted: {why}"}, [])] * len(metrics)
     small = sorted(set(labels[grouped]) - set(names))
     excluded = [f"too small to compare (under {min_group} subjects in the fit): {', '.join(small)}"] if small else []
     common["warnings"] = "; ".join([*excluded, *_list_overlap(labels[rows], names, fit)])
-    apart = _find_apart(attribute, names, labels, fit, encoded, min_group)
+    apart = find_apart(attribute, [str(name) for name in names], labels, fit, encoded, min_group)
     linked = keep_linked(labels, fit, min_group)
     if (linked != labels).any():
         again = _fit_pattern(values, places, linked, known, encoded, metrics, pairs, min_group, attribute)
@@ -273,6 +273,21 @@ def _test_logits(
     return p
 
 
+def _tell_missed(fit: CovariateFit) -> str:
+    """Return that a covariate of the other columns cannot be held equal here; empty where all can.
+
+    What is constant is equal without.
+    """
+    return next(
+        (
+            f"other rows are adjusted for {use.name}, which cannot be used here ({use.reason})"
+            for use in fit.uses
+            if not use.form and not use.mimics_base and use.reason != "constant"
+        ),
+        "",
+    )
+
+
 def _leave_out(
     gap: dict[str, Any], means: list[dict[str, Any]], why_of: dict[frozenset[str], str], pair: tuple[str, str] | None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -284,23 +299,21 @@ def _leave_out(
     return gap | untested | {"warnings": "; ".join(filter(None, [said, gap["warnings"]]))}, means
 
 
-def _find_apart(
-    attribute: str,
-    names: np.ndarray,
-    labels: np.ndarray,
-    fit: CovariateFit,
-    encoded: Sequence[Covariate],
-    min_group: int,
-) -> dict[tuple[int, ...], str]:
-    """Return why groups cannot be compared like with like, by the places of each such two."""
-    weights = fit.solver.projection[: len(names)]
-    told = {
-        (one, other): explain_overlap(
-            attribute, (names[one], names[other]), labels, fit, encoded, weights[one] - weights[other], min_group
-        )
-        for one, other in combinations(range(len(names)), 2)
-    }
-    return {pair: why for pair, why in told.items() if why}
+def _agree(
+    values: np.ndarray, labels: np.ndarray, encoded: Sequence[Covariate], min_group: int
+) -> tuple[list[Covariate], str]:
+    """Return the covariates that all columns are adjusted for, and which are not, and why.
+
+    Chosen once, among everybody who has any value: models are not adjusted for different things
+    because they lack different people. Those that look like the groups stay, to be told of.
+    """
+    anybody = np.isfinite(values).any(axis=1) & pd.notna(labels)
+    fit = fit_with_covariates(anybody, encoded, lambda rows: code_groups(labels[rows]), "the groups", labels, min_group)
+    if fit.base is None:
+        return list(encoded), ""
+    unused = {use.name: use.reason for use in fit.uses if not use.form and not use.mimics_base}
+    kept = [covariate for covariate in encoded if covariate.name not in unused]
+    return kept, join_covariates([f"{name}: {reason}" for name, reason in unused.items()])
 
 
 def _list_overlap(labels: np.ndarray, names: np.ndarray, fit: CovariateFit) -> list[str]:

@@ -13,6 +13,7 @@ from helpers.fairness.confounding import (
     adjust_attribute,
     choose_covariates,
     explain_same,
+    find_roles,
     fit_attribute,
     is_numeric,
     match_attribute,
@@ -175,9 +176,10 @@ def run_audit(
         trend over ordered groups, of which ``ordered_step`` is the mean change per group.
         ``effect_size`` (rank-biserial r) is negative where the group with the better mean does not
         have the better typical person. ``adjusted_gap`` is the gap between the same two groups
-        adjusted for all
-        other attributes and the confounders (:mod:`helpers.fairness.adjustment`), ``adjusted_p``
-        its test over all groups, not adjusted for the family. ``expected_gap`` is what the organs'
+        adjusted for what comes before the attribute
+        (:func:`helpers.fairness.confounding.find_roles`, :mod:`helpers.fairness.adjustment`),
+        ``adjusted_p`` its test over all groups, not adjusted for the family; ``direct_gap`` what is
+        left with all else that was recorded held equal too. ``expected_gap`` is what the organs'
         size explains of a Dice gap, ``excess_gap`` the rest, ``excess_p`` the level at which a
         bound of its interval is 0 and ``excess_p_adjusted`` the same adjusted over the family's;
         absent where Dice or its expectation is not among the metrics. ``detectable`` is the minimum
@@ -355,7 +357,7 @@ def _explain(
         f"the confounder {name} is not in the cohort's table: the adjusted gaps do not allow for it" for name in absent
     ]
     if volumes is not None:
-        notes.append("adjusted gaps and trends are also adjusted for the organ's size (log volume of the reference)")
+        notes.append("direct gaps and trends are also adjusted for the organ's size (log volume of the reference)")
     confounders = [name for name in confounders if name not in absent]
     subjects = compared[0].groups.scores.subjects if compared else np.empty(0, str)
     known = read_covariates(cohort, subjects, [name for name in (*attributes, *confounders) if name in cohort])
@@ -364,10 +366,13 @@ def _explain(
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in ("gaps", *names)}
     for one in compared:
         attribute = one.groups.attribute
-        covariates = choose_covariates(attribute, attributes, confounders, known, labels)
+        roles = find_roles(attribute, attributes, confounders, settings.adjust)
+        covariates, mediators = (
+            choose_covariates(attribute, names, known, labels) for names in (roles.before, roles.mediators)
+        )
         same = [said for name in (*attributes, *confounders) if (said := explain_same(attribute, name, known))]
         notes += [f"not held equal when groups by {attribute} are compared: {said}" for said in same]
-        found = {**adjust_attribute(one, covariates, volumes, same), **match_attribute(one, covariates)}
+        found = {**adjust_attribute(one, covariates, mediators, volumes, same), **match_attribute(one, covariates)}
         if attribute in known and is_numeric(known[attribute]):
             found |= fit_attribute(one.groups, known[attribute], covariates, volumes, seed, units)
         for name, table in found.items():

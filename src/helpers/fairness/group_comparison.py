@@ -117,7 +117,7 @@ def compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) ->
         found,
         Intervals(found.gap, *limit_gap(sure.low, sure.high, scores.metrics)),
         size,
-        compare_models(groups, found.gap, gap_draws, influence, resamples, correction=settings.correction),
+        compare_models(groups, found, gap_draws, influence, resamples, correction=settings.correction),
         tests,
     )
 

@@ -169,11 +169,19 @@ class Outputs:
     @cached_property
     def covariates(self) -> dict[tuple[str, ...], list[str]]:
         """What each gap is adjusted for, for people, by (model, organ, metric, attribute)."""
+        return self._list_names("covariates")
+
+    @cached_property
+    def mediators(self) -> dict[tuple[str, ...], list[str]]:
+        """What each direct gap holds equal besides, in the same form."""
+        return self._list_names("mediators")
+
+    def _list_names(self, column: str) -> dict[tuple[str, ...], list[str]]:
         notes = self.adjusted_notes
-        if notes is None or notes.empty or "covariates" not in notes:
+        if notes is None or notes.empty or column not in notes:
             return {}
         keys = notes[["model", "organ", "metric", "attribute"]].astype(str).itertuples(index=False, name=None)
-        return dict(zip(keys, map(_read_covariates, notes["covariates"]), strict=True))
+        return dict(zip(keys, map(_read_covariates, notes[column]), strict=True))
 
     def find_adjusted_note(self, row: Row) -> dict[str, str]:
         """Return why a row of disparity.csv has no adjusted gap (``note``), and what to mind."""
@@ -181,7 +189,7 @@ class Outputs:
         if notes is None or notes.empty:
             return {}
         found = notes[np.all([notes[key].astype(str) == str(row[key]) for key in keys], axis=0)]
-        told = found[["note", "warnings"]].fillna("").astype(str).to_dict("records")
+        told = found[[name for name in ("note", "warnings") if name in found]].fillna("").astype(str).to_dict("records")
         return {str(name): text for name, text in told[0].items()} if told else {}
 
     @cached_property

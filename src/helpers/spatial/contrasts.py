@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pandas as pd
 from helpers.spatial.template import Template
 from helpers.statistics.covariates import CovariateFit, encode_covariates, fit_with_covariates, read_labels
 from helpers.statistics.freedman_lane import SurfaceEffect, infer_effect
-from helpers.statistics.overlap import explain_overlap, keep_linked
+from helpers.statistics.overlap import find_apart, keep_linked
 from helpers.statistics.tfce import MeshGraph, link_vertices
 
 SIGNED, ABSOLUTE, MISS, ANY_GROUP = "signed", "absolute", "miss", "any_group"
@@ -65,7 +64,7 @@ def design_groups(
     :func:`helpers.fairness.confounding.choose_covariates` chooses them. Groups smaller than
     `min_group` take no part; people of other groups do: they help to tell the covariates' effects.
     Groups of `attribute` that cannot be told from a covariate are not compared
-    (:func:`helpers.statistics.overlap.explain_overlap`); nor are all groups together where any two
+    (:func:`helpers.statistics.overlap.find_apart`); nor are all groups together where any two
     of them cannot.
     """
     labels = read_labels(groups.to_numpy(object))
@@ -94,15 +93,11 @@ def design_groups(
     codes = fit.base.argmax(axis=1)
     linked = True
     if not fit.tell_shortage():
-        weights = dict(zip(names, fit.solver.projection, strict=False))
-
-        def explain(one: str, other: str) -> str:
-            bearing = weights[one] - weights[other]
-            return explain_overlap(attribute, (one, other), labels, fit, encoded, bearing, min_group)
-
-        if why := explain(*pair):
-            return _design_nothing(fit, why)
-        linked = not any(explain(one, other) for one, other in combinations(names, 2))
+        told = find_apart(attribute, names, labels, fit, encoded, min_group)
+        first, second = sorted(names.index(name) for name in pair)
+        if (first, second) in told:
+            return _design_nothing(fit, told[first, second])
+        linked = not told
     apart = [place for place, name in enumerate(names) if name not in pair]
     others = np.column_stack([fit.base[:, apart], fit.columns])
     return replace(_finish(fit, fit.base[:, names.index(pair[0])], others, codes, tuple(names)), linked=linked)

@@ -92,7 +92,9 @@ def keep_linked(labels: np.ndarray, fit: CovariateFit, min_group: int) -> np.nda
     alone = apart.all(axis=1)
     if not alone.any() or (~alone).sum() < 2:
         return labels
-    return np.where(np.isin(labels.astype(str), names[alone]), None, labels)
+    linked = labels.copy()
+    linked[np.isin(labels.astype(str), names[alone])] = None
+    return linked
 
 
 def explain_overlap(
@@ -146,6 +148,28 @@ def explain_overlap(
             f"{people} alone would decide (leverage above {LARGEST_LEVERAGE:g})"
         )
     return ""
+
+
+def find_apart(
+    attribute: str,
+    names: Sequence[str],
+    labels: np.ndarray,
+    fit: CovariateFit,
+    encoded: Sequence[Covariate],
+    min_group: int,
+) -> dict[tuple[int, int], str]:
+    """Return why groups cannot be compared (:func:`explain_overlap`), by the places of each two.
+
+    `names` are the groups in the order of the fit's first parameters. Those that can are absent.
+    """
+    weights = fit.solver.projection[: len(names)]
+    told = {
+        (one, other): explain_overlap(
+            attribute, (names[one], names[other]), labels, fit, encoded, weights[one] - weights[other], min_group
+        )
+        for one, other in combinations(range(len(names)), 2)
+    }
+    return {pair: why for pair, why in told.items() if why}
 
 
 def _tell_apart(attribute: str, pair: Sequence[str], covariate: Covariate, parts: Sequence[np.ndarray]) -> str:
