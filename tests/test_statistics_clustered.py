@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from scipy import linalg, stats
 
+from helpers.statistics.bootstrap import Resamples
+from helpers.statistics.bootstrap_differences import find_difference, find_gap_influence, take_gaps
 from helpers.statistics.clustered import ClusteredFit, compare_clustered, find_confined
 from helpers.statistics.grouped_values import GroupedValues
 
@@ -82,3 +84,46 @@ def test_a_group_that_is_one_institute_is_found():
     assert find_confined(manufacturer, 2, institute) == {0: (2, 24, 28)}
     assert find_confined(manufacturer, 2, np.where(institute == 4, 2, 2)) == {}, "a study of one institute"
     assert find_confined(np.repeat([0, 1], 114), 2, np.tile([0, 1, 2, 3], 57)) == {}
+
+
+def test_resampled_clusters_hold_the_truth_where_resampled_people_do_not():
+    rng, missed = np.random.default_rng(5), {True: 0, False: 0}
+    clusters = np.repeat(np.arange(20), 30)
+    for group in ((clusters < 10).astype(int), np.tile([0, 1], 300)):
+        steep = 0.3 * rng.normal(size=(20, 60))[clusters] * (group - 0.5)[:, None]  # sites differ in their gap too
+        values = rng.normal(size=(600, 60)) + 0.33 * rng.normal(size=(20, 60))[clusters] + steep
+        grouped, sign = GroupedValues(values, group), np.ones(60)
+        best, worst = np.zeros(60, int), np.ones(60, int)
+        influence = find_gap_influence(grouped, best, worst, sign)
+        gaps = take_gaps(grouped.moments.mean, best, worst, sign)
+        for whole in (True, False):
+            resamples = Resamples(group, 400, 1, ("a", "b"), clusters if whole else None)
+            drawn = take_gaps(resamples.draw_means(values), best, worst, sign)
+            found = find_difference(drawn, gaps, influence, resamples)
+            missed[whole] += int(((found.low > 0) | (found.high < 0)).sum())
+    assert missed[True] <= 12 < 20 <= missed[False], missed  # of 120; 6 are expected
+
+
+def test_resampled_means_of_clusters_are_those_of_their_people(rng):
+    clusters, group = np.array([0, 0, 1, 1, 2, 2, -1]), np.array([0, 0, 1, 1, 0, 1, 1])
+    values = rng.normal(size=(7, 3))
+    values[2, 1] = np.nan
+    resamples = Resamples(group, 50, 3, ("a", "b"), clusters)
+    units = {0: [[0, 1]], 1: [[2, 3], [6]], 2: [[4, 5]]}  # within a, within b, mixed: one each is itself
+    counts = {
+        int(stratum): drawn
+        for stratum, _, _, drawn in Resamples(np.array([0, 1, 2, 1]), 50, 3, ("a", "b", "a\x1fb")).draw(
+            np.zeros((4, 1))
+        )
+    }
+    found = resamples.draw_means(values)
+    for draw in range(50):
+        people = [
+            one
+            for stratum, parts in units.items()
+            for times, part in zip(counts[stratum][draw], parts, strict=True)
+            for one in part * int(times)
+        ]
+        for code in (0, 1):
+            own = [one for one in people if group[one] == code]
+            np.testing.assert_allclose(found[draw, code], np.nanmean(values[own], axis=0))

@@ -81,7 +81,9 @@ def _read_table(study: Study) -> tuple[pd.DataFrame, Path]:
 
 
 def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFrame:
-    declared = list(dict.fromkeys([*CONTRACT, *cohort.attributes, *cohort.confounders]))
+    declared = list(
+        dict.fromkeys([*CONTRACT, *cohort.attributes, *cohort.confounders, *filter(None, [cohort.cluster])])
+    )
     table = pd.DataFrame(index=raw.index)
     absent: dict[str, str] = {}
     for name in declared:
@@ -99,6 +101,7 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
         )
         if name in cohort.columns or not optional:
             what = "attribute " if name in cohort.attributes else "confounder " if name in cohort.confounders else ""
+            what = what or "cluster " * (name == cohort.cluster)
             absent[name] = f"{column!r} for {what}{name!r}"
             continue
         table[name] = pd.NA

@@ -40,6 +40,7 @@ from helpers.fairness.tables import CELL_COLUMNS, KEY_COLUMNS, SIZE_COLUMNS, joi
 from helpers.parameters import Fairness
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.clustered import refer_to_clusters
 from helpers.statistics.permuted_means import PermutedMeans, permute_means
 from helpers.vocabulary.measures import use_measures
 from helpers.vocabulary.verdicts import Verdict
@@ -121,6 +122,7 @@ def run_audit(
     sizes: pd.DataFrame | None = None,
     ordered: Collection[str] = (),
     pooled_models: Collection[str] | None = None,
+    cluster: str | None = None,
 ) -> Audit:
     """Compare the groups of every attribute on every metric, organ and model.
 
@@ -153,6 +155,8 @@ def run_audit(
         Attributes whose groups stand in an order, and are tested for a trend over it too.
     pooled_models : collection of str, optional
         Models that rows of ``"all models"`` average; by default every one in `metrics`.
+    cluster : str, optional
+        Column of the cohort whose people are not independent of each other (site).
 
     Returns
     -------
@@ -222,7 +226,9 @@ def run_audit(
     """
     with use_measures(fairness.measures):
         pooled = set(metrics["model"]) if pooled_models is None else pooled_models
-        return _run_audit(metrics, cohort, fairness, attributes, seed, confounders, units or {}, sizes, ordered, pooled)
+        return _run_audit(
+            metrics, cohort, fairness, attributes, seed, confounders, units or {}, sizes, ordered, pooled, cluster
+        )
 
 
 def _run_audit(
@@ -236,6 +242,7 @@ def _run_audit(
     sizes: pd.DataFrame | None,
     ordered: Collection[str],
     pooled_models: Collection[str],
+    cluster: str | None,
 ) -> Audit:
     names = list(fairness.metrics)
     if metrics.empty:
@@ -244,6 +251,9 @@ def _run_audit(
     if sizes is None:
         refuse_repeated_scores(metrics)
     scores = Scores.spread(people, names)
+    if cluster is not None:
+        scores = scores.attach_clusters(read_covariates(cohort, scores.subjects, [cluster])[cluster])
+        notes.append(_describe_clusters(scores, cluster, fairness))
     groups = [AttributeScores.read(people, attribute, scores, fairness.min_group) for attribute in attributes]
     compared = [compare_attribute(one, fairness, seed) for one in groups]
     tests = _test_means(scores, groups, fairness, seed, ordered)
@@ -294,16 +304,31 @@ def _test_means(
 ) -> _FamilyTests:
     """Test every comparison by permutation of people, and adjust within the families."""
     names = [one.attribute for one in groups]
-    found = permute_means(
-        [one.grouped for one in groups],
-        permutations=settings.permutations,
-        seed=seed,
-        smallest_group=settings.min_group,
-        ordered=[name in ordered for name in names],
-    )
+    correction = settings.correction
+    if scores.clusters is None:
+        found = permute_means(
+            [one.grouped for one in groups],
+            permutations=settings.permutations,
+            seed=seed,
+            smallest_group=settings.min_group,
+            ordered=[name in ordered for name in names],
+        )
+    else:
+        found = _test_clusters(groups, [name in ordered for name in names])
+        correction = "holm" if correction == "max_t" else correction
     families = name_families(scores.keys, names, settings.family)
-    adjusted = [adjust_tests(part, families, settings.correction) for part in (found.differences, found.trends)]
+    adjusted = [adjust_tests(part, families, correction) for part in (found.differences, found.trends)]
     return _FamilyTests(found, families, *adjusted)
+
+
+def _test_clusters(groups: Sequence[AttributeScores], ordered: list[bool]) -> PermutedMeans:
+    """Test every comparison with errors of clusters; none of a group that is nearly one cluster."""
+    found = refer_to_clusters([gaps for one in groups if (gaps := one.clustered) is not None], ordered)
+    for place, one in enumerate(groups):
+        confined = [bool(one.explain_confined(column)) for column in range(len(one.scores.keys))]
+        for tests in found:
+            tests.p[place, confined] = np.nan
+    return PermutedMeans(*found)
 
 
 def _tabulate(
@@ -326,7 +351,8 @@ def _tabulate(
                     "p_ordered": trends.p[place, column],
                     "p_ordered_adjusted": tests.trend_p_adjusted[place, column],
                     "detectable": detectable[column],
-                    "verdict": str(judged.verdict[column]) or Verdict.NOT_COMPARED.value,
+                    "verdict": (not one.groups.explain_confined(column) and str(judged.verdict[column]))
+                    or Verdict.NOT_COMPARED.value,
                 }
             )
         pairs.append(compare_pairs(one.groups, p, settings.alpha))
@@ -424,6 +450,15 @@ def _cross_attributes(
 
     variances = name_columns(found.variances)
     return name_columns(found.cells)[columns], make_table(variances.to_dict("records"), "intersection_variance")
+
+
+def _describe_clusters(scores: Scores, cluster: str, settings: Fairness) -> str:
+    count = len(scores.cluster_names)
+    unknown = int((np.asarray(scores.clusters) < 0).sum())
+    said = f"people come in {count} clusters ({cluster}): errors, resamples and tests are made from these"
+    if unknown:
+        said += f"; {unknown} people without one count each for itself"
+    return said + ("; max-T is replaced by Holm's method" if settings.correction == "max_t" else "")
 
 
 def _describe_families(

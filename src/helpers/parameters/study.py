@@ -176,6 +176,7 @@ class ReadyScores(Section):
 class Cohort(Section):
     """Who is studied: the source of scans, the organs, the attributes and the confounders.
 
+    ``cluster`` names a column (site) whose people are not independent of each other.
     ``dataset`` names the public data set that a table's scans come from, so that models which were
     trained on it are pointed out.
     ``resample: nearest`` brings every mask that lies on another grid of its scan to the right one:
@@ -194,6 +195,7 @@ class Cohort(Section):
     resample: Literal["nearest"] | None = None
     attributes: dict[Name, Attribute | None] = Field(min_length=1)
     confounders: list[str] = []
+    cluster: str | None = None
     exclusions: Exclusions = Exclusions()
 
     @property
@@ -255,7 +257,10 @@ class Cohort(Section):
 
     @model_validator(mode="after")
     def _has_fit_columns(self) -> Cohort:
-        for key, names in (("attributes", self.attributes), ("confounders", self.confounders)):
+        clusters = [self.cluster] if self.cluster else []
+        for key, names in (
+            ("attributes", self.attributes), ("confounders", self.confounders), ("cluster", clusters),
+        ):  # fmt: skip
             for name in names:
                 if name in RESERVED_COLUMNS or name.startswith("group_"):
                     raise ValueError(
