@@ -286,8 +286,8 @@ def test_total_and_direct_effect_are_told_apart():
 def test_all_models_are_adjusted_for_the_same():
     metrics, cohort = make_mediated(5, 120)
     cohort = cohort.assign(scanner=["A", "B", "B", "A"] * 30)
-    # The people of the second model are old on scanner A, or young on B: once its gap was adjusted for
-    # nothing.
+    # The people of the second model are old on scanner A, or young on B: once its gap was adjusted
+    # for nothing.
     other = metrics.assign(model="other")
     few = cohort.loc[(cohort["scanner"] == "A") != (cohort["group_age"] == "old"), "scan"]
     other.loc[other["scan"].isin(few), "dice"] = np.nan

@@ -14,7 +14,7 @@ from helpers.statistics.grouped_values import GroupedValues
 
 
 def fit_densely(design, response, clusters, contrast):
-    """CR2 and Satterthwaite's degrees of freedom, Pustejovsky & Tipton 2018, with whole matrices."""
+    """CR2 and Satterthwaite's degrees of freedom (Pustejovsky & Tipton 2018), whole matrices."""
     n = len(design)
     bread = np.linalg.inv(design.T @ design)
     rest = np.eye(n) - design @ bread @ design.T

@@ -79,6 +79,7 @@ def run_cohorts(name: str, truth: Truth, first: int, count: int, seed: int) -> l
             list(run.attributes),
             int(generator.integers(2**31)),
             confounders=run.confounders,
+            cluster=run.cluster,
             ordered=[name for name in run.attributes if name != "sex"],
             # Rows over all models have no truth of their own to be held against.
             pooled_models=None if run.pooled else [],

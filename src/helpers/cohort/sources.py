@@ -81,9 +81,8 @@ def _read_table(study: Study) -> tuple[pd.DataFrame, Path]:
 
 
 def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFrame:
-    declared = list(
-        dict.fromkeys([*CONTRACT, *cohort.attributes, *cohort.confounders, *filter(None, [cohort.cluster])])
-    )
+    clusters = [cohort.cluster] if cohort.cluster else []
+    declared = list(dict.fromkeys([*CONTRACT, *cohort.attributes, *cohort.confounders, *clusters]))
     table = pd.DataFrame(index=raw.index)
     absent: dict[str, str] = {}
     for name in declared:

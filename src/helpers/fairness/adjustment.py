@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from helpers.errors import SegfairError
 from helpers.fairness.disparity import find_best_and_worst, limit_gap
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.clustered import ClusteredFit, name_alone
 from helpers.statistics.covariates import (
     Covariate,
     CovariateFit,
@@ -93,6 +95,7 @@ def adjust_gaps(
     min_group: int = 10,
     pairs: Sequence[tuple[str, str] | None] | None = None,
     attribute: str = "the groups",
+    clusters: np.ndarray | None = None,
 ) -> Adjustment:
     """Compare the groups' means, adjusted for covariates.
 
@@ -119,6 +122,9 @@ def adjust_gaps(
         best and the worst adjusted mean.
     attribute : str
         What the groups are of, for sentences.
+    clusters : ndarray of int, (subjects,), optional
+        Each one's cluster, −1 for none: errors are then CR2 and degrees of freedom the fewest that
+        Satterthwaite's method gives any two groups (:mod:`helpers.statistics.clustered`).
 
     Notes
     -----
@@ -136,7 +142,7 @@ def adjust_gaps(
     mean_rows: dict[int, list[dict[str, Any]]] = {}
     for known, places in split_by_missing(values):
         named = [metrics[place] for place in places], [stated[place] for place in places]
-        fitted = _fit_pattern(values, places, labels, known, encoded, *named, min_group, attribute)
+        fitted = _fit_pattern(values, places, labels, known, encoded, *named, min_group, attribute, clusters)
         for place, (gap, means) in zip(places, fitted, strict=True):
             head = {"column": int(place), "metric": metrics[place]}
             gap_rows[place] = head | gap | {"dropped": join_covariates([*filter(None, [unused, gap["dropped"]])])}
@@ -159,6 +165,7 @@ def _fit_pattern(
     pairs: Sequence[tuple[str, str] | None],
     min_group: int,
     attribute: str,
+    clusters: np.ndarray | None,
 ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Fit the columns that the same subjects have a value in: per column its gap and its means."""
     grouped = known & pd.notna(labels)
@@ -176,20 +183,20 @@ def _fit_pattern(
     apart = find_apart(attribute, [str(name) for name in names], labels, fit, encoded, min_group)
     linked = keep_linked(labels, fit, min_group)
     if (linked != labels).any():
-        again = _fit_pattern(values, places, linked, known, encoded, metrics, pairs, min_group, attribute)
+        again = _fit_pattern(values, places, linked, known, encoded, metrics, pairs, min_group, attribute, clusters)
         why_of = {frozenset(names[list(two)]): why for two, why in apart.items()}
         return [_leave_out(gap, means, why_of, pair) for pair, (gap, means) in zip(pairs, again, strict=True)]
     solver, part = fit.solver, values[np.ix_(rows, places)]
     flat, exact = np.ptp(part, axis=0) == 0, solver.find_exact(part)
     chosen = np.eye(len(names), fit.design.shape[1])
-    means, covariance = solver.estimate(part, chosen)
     steps = np.diff(np.eye(len(names)), axis=0)
-    f, p_groups = find_wald_f(means @ steps.T, steps @ covariance @ steps.T, solver.df_residual)
-    p_logit = _test_logits(part, metrics, solver, chosen, steps)
-    reach = stats.t.ppf(0.5 + CONFIDENCE / 2, solver.df_residual)
-    widened = widen_for_choice(
-        np.full(len(metrics), len(names)), p_groups, np.full(len(metrics), float(solver.df_residual))
-    )
+    judge, free = _choose_errors(fit, clusters, len(names))
+    common["df_residual"] = free
+    means, covariance = judge.estimate(part, chosen)
+    f, p_groups = find_wald_f(means @ steps.T, steps @ covariance @ steps.T, free)
+    p_logit = _test_logits(part, metrics, judge, free, chosen, steps)
+    reach = stats.t.ppf(0.5 + CONFIDENCE / 2, free)
+    widened = widen_for_choice(np.full(len(metrics), len(names)), p_groups, np.full(len(metrics), free))
     results: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
     for index, metric in enumerate(metrics):
         note = ""
@@ -213,7 +220,7 @@ def _fit_pattern(
             for group, name in enumerate(names)
             if sum(group in pair for pair in apart) < len(names) - 1
         ]
-        gap = _state_gap(means[index], covariance[index], names, metric, pairs[index], widened[index], solver)
+        gap = _state_gap(means[index], covariance[index], names, metric, pairs[index], widened[index], free)
         if not gap["note"] and np.isnan(p_groups[index]):
             gap["note"] = "no test over all groups: two of them do not vary"
         if not apart:
@@ -233,7 +240,7 @@ def _state_gap(
     metric: str,
     pair: tuple[str, str] | None,
     widened: float,
-    solver: LeastSquares,
+    free: float,
 ) -> dict[str, Any]:
     """Return one column's gap between two groups, with its interval and test."""
     if pair is None:
@@ -251,15 +258,20 @@ def _state_gap(
     # falsehood.
     if error <= ROUNDING**0.5 * max(abs(means[best]), abs(means[worst])):
         return stated | {"note": "no interval: neither of the two groups varies"}
-    student = stats.t.ppf(0.5 + CONFIDENCE / 2, solver.df_residual)
+    student = stats.t.ppf(0.5 + CONFIDENCE / 2, free)
     reach = student * widened
     low, high = limit_gap(gap - reach * error, gap + reach * error, metric)
-    p = 2 * stats.t.sf(abs(gap) / error * student / reach, solver.df_residual)
+    p = 2 * stats.t.sf(abs(gap) / error * student / reach, free)
     return stated | {"low": float(low), "high": float(high), "p": p, "note": ""}
 
 
 def _test_logits(
-    part: np.ndarray, metrics: Sequence[str], solver: LeastSquares, chosen: np.ndarray, steps: np.ndarray
+    part: np.ndarray,
+    metrics: Sequence[str],
+    judge: LeastSquares | ClusteredFit,
+    free: float,
+    chosen: np.ndarray,
+    steps: np.ndarray,
 ) -> np.ndarray:
     """Return the p over all groups on the logit scale for metrics in [0, 1], NaN for others."""
     p = np.full(part.shape[1], np.nan)
@@ -268,9 +280,21 @@ def _test_logits(
     if bounded.any():
         subjects = len(part)
         logits = special.logit((part[:, bounded] * (subjects - 1) + 0.5) / subjects)
-        means, covariance = solver.estimate(logits, chosen)
-        p[bounded] = find_wald_f(means @ steps.T, steps @ covariance @ steps.T, solver.df_residual)[1]
+        means, covariance = judge.estimate(logits, chosen)
+        p[bounded] = find_wald_f(means @ steps.T, steps @ covariance @ steps.T, free)[1]
     return p
+
+
+def _choose_errors(
+    fit: CovariateFit, clusters: np.ndarray | None, groups: int
+) -> tuple[LeastSquares | ClusteredFit, float]:
+    """Return what estimates with HC3 errors, or those of clusters, and the degrees of freedom."""
+    if clusters is None:
+        return fit.solver, float(fit.solver.df_residual)
+    judge = ClusteredFit.decompose(fit.design, name_alone(clusters)[fit.rows])
+    pairs = np.eye(fit.design.shape[1])[:groups]
+    contrasts = np.array([pairs[one] - pairs[other] for one, other in combinations(range(groups), 2)])
+    return judge, float(judge.find_df(contrasts).min())
 
 
 def _tell_missed(fit: CovariateFit) -> str:

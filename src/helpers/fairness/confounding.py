@@ -169,6 +169,7 @@ def _adjust_columns(
             min_group=groups.min_group,
             pairs=[pairs[column] for column in columns],
             attribute=groups.attribute,
+            clusters=groups.scores.clusters,
         )
         by_column = dict(iter(found.means.groupby("column")))
         for row in found.gaps.to_dict("records"):

@@ -50,7 +50,7 @@ class Resamples:
     draws: int
     seed: int
     streams: tuple[str, ...]  # name each group's draws, by code: other names give independent draws
-    # int, (subjects,): each one's cluster, which is drawn whole, −1 for a cluster of one's own; None:
+    # int, (subjects,): each one's cluster, which is drawn whole, −1 for one of one's own; None:
     # subjects are drawn. Clusters of one group are drawn within it, those of several all together.
     clusters: np.ndarray | None = None
 
@@ -97,7 +97,7 @@ class Resamples:
         if self.clusters is not None:
             for group in np.unique(self.groups):
                 own = np.where((self.groups == group)[:, None], influence, 0.0)
-                yield int(group), sum(part for _, part in self._units.draw_squared_errors(self.sum_units(own)[0]))
+                yield int(group), self.draw_whole_squared_errors(own)
             return
         squared, current = np.empty((0, 0)), -1
         for group, rows, part, counts in self.draw(influence):
@@ -138,7 +138,7 @@ class Resamples:
     def _numbers(self) -> np.ndarray:
         """Each subject's cluster as a number from 0."""
         clusters = np.asarray(self.clusters)
-        alone = clusters.max(initial=-1) + 1 + np.arange(len(clusters))
+        alone = clusters.max(initial=-1) + 1 + np.arange(len(clusters))  # as if each had one
         return np.unique(np.where(clusters < 0, alone, clusters), return_inverse=True)[1].ravel()
 
     @cached_property

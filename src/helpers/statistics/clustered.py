@@ -48,7 +48,7 @@ class ClusteredFit:
         return cls(projection, basis, tuple(np.split(order, np.cumsum(np.bincount(codes))[:-1])))
 
     def _weigh(self, contrasts: np.ndarray) -> np.ndarray:
-        """Return each person's weight in a contrast, adjusted within clusters, (contrasts, people)."""
+        """Return everyone's weight in a contrast, adjusted within clusters: (contrasts, people)."""
         weights = contrasts @ self.projection
         for rows in self.members:
             left, sizes, _ = np.linalg.svd(self.basis[rows], full_matrices=False)
@@ -81,6 +81,11 @@ class ClusteredFit:
         return found
 
 
+def name_alone(clusters: np.ndarray) -> np.ndarray:
+    """Return clusters in which everybody without one, −1, has one of their own."""
+    return np.where(clusters < 0, clusters.max(initial=-1) + 1 + np.arange(len(clusters)), clusters)
+
+
 @dataclass(frozen=True)
 class ClusteredGaps:
     """Differences of all pairs of groups, (pairs, columns), NaN where not compared."""
@@ -97,7 +102,7 @@ def compare_clustered(grouped: GroupedValues, clusters: np.ndarray, smallest_gro
     `clusters`, int, (subjects,), are each one's cluster, −1 where unknown: such people are clusters
     of their own. Groups of fewer than `smallest_group` people in a column are left out there.
     """
-    named = np.where(clusters < 0, clusters.max(initial=-1) + 1 + np.arange(len(clusters)), clusters)
+    named = name_alone(clusters)
     first, second = list_pairs(grouped.groups)
     shape = (len(first), grouped.matrix.shape[1])
     difference, squared, df = np.full((3, *shape), np.nan)
@@ -120,7 +125,7 @@ def compare_clustered(grouped: GroupedValues, clusters: np.ndarray, smallest_gro
         contrasts = np.vstack([contrasts, slope])
         estimate, covariance = fit.estimate(grouped.matrix[np.ix_(known, columns)], contrasts)
         free, spread = fit.find_df(contrasts), np.diagonal(covariance, axis1=1, axis2=2)
-        places = [pair for pair, _, _ in pairs]
+        places = np.array([pair for pair, _, _ in pairs])
         difference[np.ix_(places, columns)] = estimate[:, :-1].T
         squared[np.ix_(places, columns)] = spread[:, :-1].T
         df[np.ix_(places, columns)] = free[:-1, None]
