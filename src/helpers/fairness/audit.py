@@ -13,6 +13,7 @@ from helpers.fairness.confounding import (
     adjust_attribute,
     choose_covariates,
     explain_same,
+    explain_within,
     find_roles,
     fit_attribute,
     is_numeric,
@@ -37,11 +38,12 @@ from helpers.fairness.models_compared import adjust_unpermuted
 from helpers.fairness.ranking import rank_attributes
 from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.fairness.tables import CELL_COLUMNS, KEY_COLUMNS, SIZE_COLUMNS, join_tables, make_table
+from helpers.fairness.within_people import compare_within, list_of_scans
 from helpers.parameters import Fairness
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.clustered import refer_to_clusters
-from helpers.statistics.permuted_means import PermutedMeans, permute_means
+from helpers.statistics.permuted_means import PermutedMeans, PermutedTests, permute_means
 from helpers.vocabulary.measures import use_measures
 from helpers.vocabulary.verdicts import Verdict
 from helpers.vocabulary.words import DECIDING_TEST, FAMILIES
@@ -254,7 +256,18 @@ def _run_audit(
     if cluster is not None:
         scores = scores.attach_clusters(read_covariates(cohort, scores.subjects, [cluster])[cluster])
         notes.append(_describe_clusters(scores, cluster, fairness))
-    groups = [AttributeScores.read(people, attribute, scores, fairness.min_group) for attribute in attributes]
+    of_scans = list_of_scans(cohort, attributes, fairness.min_group)
+    notes += [
+        f"{attribute} is an attribute of scans: the {len(changing)} people with scans in several groups are compared "
+        "with themselves, nobody else counts"
+        for attribute, changing in of_scans.items()
+    ]
+    groups = [
+        compare_within(metrics, cohort, attribute, of_scans[attribute], scores, fairness.min_group, pooled_models)
+        if attribute in of_scans
+        else AttributeScores.read(people, attribute, scores, fairness.min_group)
+        for attribute in attributes
+    ]
     compared = [compare_attribute(one, fairness, seed) for one in groups]
     tests = _test_means(scores, groups, fairness, seed, ordered)
     disparity, pairs = _tabulate(compared, tests, fairness)
@@ -265,7 +278,8 @@ def _run_audit(
     disparity = _fill_adjusted(disparity, explained.pop("gaps"), explained["adjusted_notes"])
     if EXPECTED not in people or "dice" not in names:
         disparity = disparity.drop(columns=SIZE_COLUMNS)
-    intersections, variances = _cross_attributes(scores, groups, fairness, notes)
+    between = [one for one in groups if not one.within_people]
+    intersections, variances = _cross_attributes(scores, between, fairness, notes)
     families = {
         str(name): list(part[list(KEY_COLUMNS)].itertuples(index=False, name=None))
         for name, part in disparity[disparity["p"].notna()].groupby("family", sort=False)
@@ -304,26 +318,52 @@ def _test_means(
 ) -> _FamilyTests:
     """Test every comparison by permutation of people, and adjust within the families."""
     names = [one.attribute for one in groups]
-    correction = settings.correction
-    if scores.clusters is None:
-        found = permute_means(
-            [one.grouped for one in groups],
-            permutations=settings.permutations,
-            seed=seed,
-            smallest_group=settings.min_group,
-            ordered=[name in ordered for name in names],
+    clustered = np.array([one.clustered is not None for one in groups], bool)
+    permuted = [one for one in groups if one.clustered is None]
+    people = permute_means(
+        [one.grouped for one in permuted],
+        permutations=settings.permutations,
+        seed=seed,
+        smallest_group=settings.min_group,
+        ordered=[one.attribute in ordered for one in permuted],
+    )
+    found = people
+    if clustered.any():
+        others = _test_clusters([one for one in groups if one.clustered is not None], ordered)
+        found = PermutedMeans(
+            *(
+                _interleave(one, other, clustered)
+                for one, other in zip(
+                    (people.differences, people.trends), (others.differences, others.trends), strict=True
+                )
+            )
         )
-    else:
-        found = _test_clusters(groups, [name in ordered for name in names])
-        correction = "holm" if correction == "max_t" else correction
     families = name_families(scores.keys, names, settings.family)
-    adjusted = [adjust_tests(part, families, correction) for part in (found.differences, found.trends)]
+    adjusted = []
+    for part in (found.differences, found.trends):
+        p = adjust_tests(part, families, settings.correction)
+        if settings.correction == "max_t" and clustered.any():
+            p[clustered] = adjust_tests(part, families, "holm")[clustered]  # no permutations to go by
+        adjusted.append(p)
     return _FamilyTests(found, families, *adjusted)
 
 
-def _test_clusters(groups: Sequence[AttributeScores], ordered: list[bool]) -> PermutedMeans:
+def _interleave(people: PermutedTests, clusters: PermutedTests, clustered: np.ndarray) -> PermutedTests:
+    """Return the tests of all attributes in their order: of people permuted, and of clusters."""
+    made = []
+    for name in ("estimate", "statistic", "p", "evidence"):
+        table = np.full((len(clustered), getattr(clusters, name).shape[1]), np.nan)
+        if not clustered.all():
+            table[~clustered] = getattr(people, name)
+        table[clustered] = getattr(clusters, name)
+        made.append(table)
+    return PermutedTests(*made, people.permuted)
+
+
+def _test_clusters(groups: Sequence[AttributeScores], ordered: Collection[str]) -> PermutedMeans:
     """Test every comparison with errors of clusters; none of a group that is nearly one cluster."""
-    found = refer_to_clusters([gaps for one in groups if (gaps := one.clustered) is not None], ordered)
+    gaps = [part for one in groups if (part := one.clustered) is not None]
+    found = refer_to_clusters(gaps, [one.attribute in ordered for one in groups])
     for place, one in enumerate(groups):
         confined = [bool(one.explain_confined(column)) for column in range(len(one.scores.keys))]
         for tests in found:
@@ -385,16 +425,25 @@ def _explain(
     if volumes is not None:
         notes.append("direct gaps and trends are also adjusted for the organ's size (log volume of the reference)")
     confounders = [name for name in confounders if name not in absent]
-    subjects = compared[0].groups.scores.subjects if compared else np.empty(0, str)
+    # Of scans, each person is their own control.
+    within = [one for one in compared if one.groups.within_people]
+    people = [one for one in compared if not one.groups.within_people]
+    subjects = people[0].groups.scores.subjects if people else np.empty(0, str)
     known = read_covariates(cohort, subjects, [name for name in (*attributes, *confounders) if name in cohort])
-    labels = pd.DataFrame({one.groups.attribute: one.groups.labels for one in compared}, index=known.index)
+    labels = pd.DataFrame({one.groups.attribute: one.groups.labels for one in people}, index=known.index)
+    apart = [one.groups.attribute for one in within]
     names = ("adjusted_means", "adjusted_notes", "matching", "balance", "trends", "trend_tests")
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in ("gaps", *names)}
     for one in compared:
         attribute = one.groups.attribute
+        if one in within:
+            for name, table in explain_within(one).items():
+                parts[name].append(table)
+            continue
         roles = find_roles(attribute, attributes, confounders, settings.adjust)
         covariates, mediators = (
-            choose_covariates(attribute, names, known, labels) for names in (roles.before, roles.mediators)
+            choose_covariates(attribute, [name for name in names if name not in apart], known, labels)
+            for names in (roles.before, roles.mediators)
         )
         same = [said for name in (*attributes, *confounders) if (said := explain_same(attribute, name, known))]
         notes += [f"not held equal when groups by {attribute} are compared: {said}" for said in same]

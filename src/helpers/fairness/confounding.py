@@ -191,6 +191,15 @@ def _adjust_columns(
     }
 
 
+def explain_within(compared: GroupComparison) -> dict[str, pd.DataFrame]:
+    """Return what :func:`adjust_attribute` does, of an attribute of scans: no gap, and why."""
+    columns = range(len(compared.groups.scores.keys))
+    note = "everybody is compared with themself: who they are is held equal"
+    gaps = pd.DataFrame(index=columns, columns=[*_GAP_NAMES.values(), *_DIRECT_NAMES.values()], dtype=float)
+    rows = [compared.groups.name_row(column) | {"note": note} for column in columns]
+    return {"gaps": gaps, "adjusted_notes": make_table(rows, "adjusted_notes")}
+
+
 def match_attribute(compared: GroupComparison, covariates: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """State every gap among matched pairs of people (:func:`match_pairs`).
 

@@ -86,6 +86,7 @@ class AttributeScores:
     names: list[str]  # the groups, in the attribute's order
     grouped: GroupedValues  # the scores in all groups
     min_group: int  # groups with fewer values in a column are not compared there
+    within_people: bool = False  # rows are of a person and a group: an attribute of scans
 
     @classmethod
     def read(cls, people: pd.DataFrame, attribute: str, scores: Scores, min_group: int) -> AttributeScores:
