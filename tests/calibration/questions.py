@@ -505,16 +505,13 @@ def list_questions() -> list[Question]:
         Question(
             "A confounder that almost equals the group",
             "Nearly all women were on scanner B, nearly all men on A; B costs 1 mm, sex nothing. With fewer than five"
-            " exceptions there is no adjusted gap; where there is one its interval has to be right.",
+            " exceptions there is no adjusted gap; where there is one it rests on few people: 7 % is allowed.",
             [
                 Check(run, seen, f"{text}: {what}", **limits)
-                for run, text, most in (
-                    ("scanners 24", "24 people, 95 % on the usual scanner", 0.02),
-                    ("scanners 120", "120 people, 93 % on the usual scanner", np.inf),
-                )
-                for seen, what, limits in (
-                    ("stated", "an adjusted gap is stated", {"high": most}),
-                    ("wrong", "its interval leaves out the true 0", at_most if np.isinf(most) else {}),
+                for run, text, seen, what, limits in (
+                    ("scanners 24", "24 people, 95 % on it", "stated", "an adjusted gap is stated", {"high": 0.02}),
+                    ("scanners 120", "120 people, 93 % on it", "stated", "an adjusted gap is stated", {}),
+                    ("scanners 120", "120 people, 93 % on it", "wrong", "its interval leaves out 0", {"high": 0.07}),
                 )
             ],
         ),

@@ -37,6 +37,7 @@ from helpers.fairness.intersections import pool_intersections
 from helpers.fairness.models_compared import adjust_unpermuted
 from helpers.fairness.ranking import rank_attributes
 from helpers.fairness.score_matrix import AttributeScores, Scores
+from helpers.fairness.sites import compare_sites, share_variance
 from helpers.fairness.tables import CELL_COLUMNS, KEY_COLUMNS, SIZE_COLUMNS, join_tables, make_table
 from helpers.fairness.within_people import compare_within, list_of_scans
 from helpers.parameters import Fairness
@@ -84,6 +85,9 @@ class Audit:
     intersection_variance: pd.DataFrame
     model_gaps: pd.DataFrame
     ranking: pd.DataFrame
+    sites: pd.DataFrame
+    site_summary: pd.DataFrame
+    variance: pd.DataFrame
     # (model, organ, metric, attribute) of every test that was adjusted, by the family's name.
     families: dict[str, list[tuple[str, str, str, str]]]
     notes: list[str]  # what had to be decided on the way, in sentences
@@ -193,6 +197,10 @@ def run_audit(
         power asked for); ``verdict`` as in :mod:`helpers.statistics.equivalence`, "not compared"
         where there are no two groups. ``note`` says why there is no number.
 
+        ``sites``, ``site_summary``: with a `cluster`, each one's own gap and what they have in
+        common (:func:`helpers.fairness.sites.compare_sites`); ``variance``: how much of a score's
+        variance lies between sites, people and models.
+
         ``ranking``: how often groups by each attribute differ, and by how much at most
         (:func:`helpers.fairness.ranking.rank_attributes`).
 
@@ -285,6 +293,7 @@ def _run_audit(
         for name, part in disparity[disparity["p"].notna()].groupby("family", sort=False)
     }
     notes.append(_describe_families(families, fairness, POOLED in set(people["organ"])))
+    sites = [compare_sites(one) for one in compared]
     described = join_tables([describe_groups(one) for one in compared], "groups")
     return Audit(
         groups=described,
@@ -296,6 +305,9 @@ def _run_audit(
         intersection_variance=variances,
         model_gaps=join_tables([one.model_gaps for one in compared], "model_gaps"),
         ranking=rank_attributes(disparity, described),
+        sites=join_tables([table for table, _ in sites], "sites"),
+        site_summary=join_tables([table for _, table in sites], "site_summary"),
+        variance=share_variance(scores),
         families=families,
         notes=notes,
         settings=fairness,
@@ -350,14 +362,21 @@ def _test_means(
 
 def _interleave(people: PermutedTests, clusters: PermutedTests, clustered: np.ndarray) -> PermutedTests:
     """Return the tests of all attributes in their order: of people permuted, and of clusters."""
-    made = []
-    for name in ("estimate", "statistic", "p", "evidence"):
-        table = np.full((len(clustered), getattr(clusters, name).shape[1]), np.nan)
+
+    def join(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        table = np.full((len(clustered), other.shape[1]), np.nan)
         if not clustered.all():
-            table[~clustered] = getattr(people, name)
-        table[clustered] = getattr(clusters, name)
-        made.append(table)
-    return PermutedTests(*made, people.permuted)
+            table[~clustered] = one
+        table[clustered] = other
+        return table
+
+    return PermutedTests(
+        join(people.estimate, clusters.estimate),
+        join(people.statistic, clusters.statistic),
+        join(people.p, clusters.p),
+        join(people.evidence, clusters.evidence),
+        people.permuted,
+    )
 
 
 def _test_clusters(groups: Sequence[AttributeScores], ordered: Collection[str]) -> PermutedMeans:
