@@ -96,7 +96,7 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
                 plot_gap_ladder(disparity, metric, escape_text(str(found[0]["model"])) if found else None),
                 "One model at a time; the menu chooses it. For each organ from top to bottom: the gap as found; the "
                 "gap that organ size alone would give if everyone had the same error at the outline; what is left of "
-                "it; and the gap adjusted for the other recorded differences between the groups. A gap that moves to "
+                "it; the gap adjusted for what comes before the attribute; the direct gap. A gap that moves to "
                 "zero on the way is due to what was allowed for. Lines are 95 % intervals.",
             ),
         ]
