@@ -47,7 +47,7 @@ from helpers.statistics.clustered import refer_to_clusters
 from helpers.statistics.permuted_means import PermutedMeans, PermutedTests, permute_means
 from helpers.vocabulary.measures import use_measures
 from helpers.vocabulary.verdicts import Verdict
-from helpers.vocabulary.words import DECIDING_TEST, FAMILIES
+from helpers.vocabulary.words import CLUSTERED_TEST, DECIDING_TEST, FAMILIES
 
 LARGEST_TABLE = 60  # cells of the intersections: with more hardly one of them holds enough people to be shown
 
@@ -92,10 +92,12 @@ class Audit:
     families: dict[str, list[tuple[str, str, str, str]]]
     notes: list[str]  # what had to be decided on the way, in sentences
     settings: Fairness
+    clustered: bool = False  # whether errors, resamples and tests are made from clusters
 
     def describe(self) -> pd.DataFrame:
         """Return the families of tests, the settings and the notes as a table of item and text."""
-        rows = [("test that decides", f"{DECIDING_TEST}, {self.settings.permutations} permutations of people")]
+        test = f"{DECIDING_TEST}, {self.settings.permutations} permutations of people"
+        rows = [("test that decides", CLUSTERED_TEST if self.clustered else test)]
         rows += [(f"tests adjusted together: {name}", str(len(tests))) for name, tests in self.families.items()]
         tested = [test for tests in self.families.values() for test in tests]
         for place, part in enumerate(("models", "organs", "metrics", "attributes")):
@@ -109,7 +111,8 @@ class Audit:
             ("smallest group compared", f"{self.settings.min_group} subjects"),
             (
                 "intervals",
-                f"{CONFIDENCE:.0%} {INTERVAL_METHOD}, {self.settings.bootstrap} resamples of subjects within groups",
+                f"{CONFIDENCE:.0%} {INTERVAL_METHOD}, {self.settings.bootstrap} resamples of "
+                + ("whole clusters" if self.clustered else "subjects within groups"),
             ),
         ]
         rows += [("note", note) for note in self.notes]
@@ -311,6 +314,7 @@ def _run_audit(
         families=families,
         notes=notes,
         settings=fairness,
+        clustered=scores.clusters is not None,
         **explained,
     )
 
