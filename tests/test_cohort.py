@@ -329,7 +329,8 @@ def test_an_exclusion_that_names_no_scan_is_refused(project):
 
 def test_scans_of_one_person_that_disagree_are_noted(project):
     project.add("a2", subject="a", sex="male")
-    assert "sex: 1 person has scans that disagree; the first scan counts" in project.build().notes
+    said = "sex: 1 person has scans that disagree: 03 compares these people with themselves, or leaves them out"
+    assert said in project.build().notes
 
 
 def test_check_lists_problems_and_writes_nothing(project):
@@ -851,3 +852,20 @@ def test_a_row_without_a_name_gets_nothing_filled_in(project):
     table = project.build(**{"cohort.fill": {"reference": "masks/{scan}.nii.gz"}}).table
     assert table["included"].tolist() == [True, False]
     assert table["reason"][1] == "subject is missing; reference is missing: give the path of the expert's mask"
+
+
+def test_groups_that_are_a_scanner_are_named_before_anything_is_run(project):
+    for number in range(13):
+        project.add(f"w{number:02d}", sex="female", scanner="B" if number else "A")
+    for number in range(11):
+        project.add(f"m{number:02d}", sex="male", scanner="A")
+    overrides = {"cohort.confounders": ["scanner", "bmi"], "fairness.min_group": 3}
+    built, names = project.build(**overrides), ["sex"]
+    counted = cohort.count_confounders(built.table, names, ["scanner", "bmi"], 3)
+    counted = counted[counted["confounder"] == "scanner"].set_index("level")
+    assert counted.loc["A", ["sex: female", "sex: male"]].tolist() == ["<3", "11"]
+    assert counted.loc["B", ["sex: female", "sex: male"]].tolist() == ["12", "0"]
+    said = "sex and scanner cannot be told apart here: 12 of 13 in “female” have scanner B, all 11 in “male” have A"
+    remarks = cohort.check_cohort(project.load(**overrides)).remarks
+    assert f"{said}: their gap is not adjusted" in remarks
+    assert cohort.list_indistinguishable(built.table, names, ["bmi"], 3) == []

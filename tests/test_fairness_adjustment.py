@@ -240,18 +240,62 @@ def test_no_interval_of_a_score_is_wider_than_its_range(rng):
     assert gaps["low"][0] >= -1 and gaps["high"][0] <= 1 and gaps["high"][1] - gaps["low"][1] > 2
 
 
-def test_a_confounder_that_is_the_group_is_dropped_with_a_warning(rng):
-    people = make_cohort(rng)
-    people["scanner"] = people["sex"].map({"female": "one", "male": "two"})
-    people["weight"] = (people["sex"] == "male") * 20.0 + rng.normal(0, 1, 160)
-    found = adjust_gaps(
-        rng.uniform(size=(160, 1)), people["sex"].to_numpy(), people[["scanner", "weight", "age"]], ["dice"]
+def has_no_number(found):
+    numbers = found.gaps[["adjusted_gap", "low", "high", "p", "f", "p_groups", "p_logit"]]
+    return numbers.isna().all(axis=None) and found.means.empty and found.gaps["covariates"].eq("").all()
+
+
+def test_without_overlap_there_is_no_number_but_the_counts(rng):
+    # One woman, of leverage 1, once carried a wrong gap of 0.2 (−0.1 to 0.4) where it was 4.6.
+    sex = np.array(["female"] * 13 + ["male"] * 11)
+    scanner = pd.DataFrame({"scanner": ["B"] * 12 + ["A"] * 12})
+    error = rng.normal(3.0, 0.3, 24) + 4.6 * (scanner["scanner"] == "B")
+    found = adjust_gaps(error.to_numpy()[:, None], sex, scanner, ["hd95_mm"], attribute="sex")
+    assert has_no_number(found)
+    assert found.gaps.loc[0, "note"] == (
+        "sex and scanner cannot be told apart here: 12 of 13 in “female” have scanner B, all 11 in “male” have A"
     )
-    row = found.gaps.iloc[0]
-    assert row["covariates"] == "age"
-    assert "the gap stays confounded with scanner" in row["warnings"]
-    assert "the gap stays confounded with weight" in row["warnings"]
-    assert np.isfinite(row["adjusted_gap"])
+
+
+def test_five_exceptions_are_enough_and_four_are_not(rng):
+    sex = np.repeat(["female", "male"], 40)
+    for exceptions, compared in ((4, False), (5, True)):
+        scanner = np.where(sex == "female", "B", "A").astype(object)
+        scanner[: exceptions - 2], scanner[40:42] = "A", "B"
+        found = adjust_gaps(rng.uniform(size=(80, 1)), sex, pd.DataFrame({"scanner": scanner}), ["dice"])
+        assert np.isfinite(found.gaps.loc[0, "adjusted_gap"]) == compared, exceptions
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_number_that_parts_the_groups_leaves_no_gap(rng, exact):
+    people = make_cohort(rng)
+    people["weight"] = (people["sex"] == "male") * 20.0 + rng.normal(0, 1, 160)
+    if not exact:
+        people.loc[people.index[people["sex"] == "male"][:4], "weight"] = 0.0
+    found = adjust_gaps(rng.uniform(size=(160, 1)), people["sex"].to_numpy(), people[["weight", "age"]], ["dice"])
+    assert has_no_number(found) and "the groups and weight cannot be told apart here: " in found.gaps.loc[0, "note"]
+
+
+def test_people_whom_the_fit_follows_leave_no_gap(rng):
+    def adjust(n, **others):
+        covariates = pd.DataFrame(rng.normal(size=(n, 8)), columns=list("abcdefgh")).assign(**others)
+        return adjust_gaps(rng.uniform(size=(n, 1)), np.tile(["x", "y"], n // 2), covariates, ["dice"], attribute="sex")
+
+    few = adjust(22)
+    assert has_no_number(few) and "people alone would decide (leverage above 0.5)" in few.gaps.loc[0, "note"]
+    assert np.isfinite(adjust(200).gaps.loc[0, "adjusted_gap"])
+    odd = adjust(200, age=np.append(rng.uniform(20, 60, 199), 1e4))
+    assert np.isfinite(odd.gaps.loc[0, "adjusted_gap"]), "who is odd does not bear on the gap by that"
+
+
+def test_of_three_groups_those_that_overlap_keep_their_gap(rng):
+    group = np.repeat(["a", "b", "c"], 30)
+    site = pd.DataFrame({"site": np.where(group == "c", "far", np.tile(["n", "s"], 45))})
+    values = rng.uniform(size=(90, 2))
+    found = adjust_gaps(values, group, site, ["dice"] * 2, pairs=[("a", "b"), ("a", "c")])
+    assert np.isfinite(found.gaps.loc[0, "adjusted_gap"]) and found.gaps["p_groups"].isna().all()
+    assert np.isnan(found.gaps.loc[1, "adjusted_gap"]) and "“c” have far" in found.gaps.loc[1, "note"]
+    assert found.means["group"].tolist() == ["a", "b"] * 2
 
 
 def test_rare_levels_are_pooled_or_left_out(rng):
@@ -295,7 +339,10 @@ def test_overlap_is_warned_of(rng):
     assert "nobody of a has site two" in row["warnings"]
     apart = rng.uniform(size=n) + 1.0 * (group == "a")
     row = adjust_gaps(rng.uniform(size=(n, 1)), group, pd.DataFrame({"apart": apart}), ["dice"]).gaps.iloc[0]
-    assert "hardly overlap in apart" in row["warnings"]
+    assert "the groups and apart cannot be told apart" in row["note"] and np.isnan(row["adjusted_gap"])
+    some = np.where(np.arange(n) % 20 == 0, rng.uniform(0, 2, n), apart)
+    row = adjust_gaps(rng.uniform(size=(n, 1)), group, pd.DataFrame({"some": some}), ["dice"]).gaps.iloc[0]
+    assert "hardly overlap in some" in row["warnings"] and np.isfinite(row["adjusted_gap"])
 
 
 @pytest.mark.parametrize(

@@ -244,14 +244,78 @@ def test_what_is_the_attribute_in_other_units_is_not_held_equal(convert):
     settings = Fairness(metrics=["dice"], min_group=10, bootstrap=300)
     found = fairness.run_audit(metrics, cohort, settings, ["age", "sex"], 1, confounders=["again", "bmi"])
     without = fairness.run_audit(metrics, cohort, settings, ["age", "sex"], 1, confounders=["bmi"])
+    assert found.disparity["direct_gap"][0] == without.disparity["direct_gap"][0]
     told = found.adjusted_notes.set_index("attribute")
-    assert told.loc["age", "covariates"] == "sex; bmi"
+    assert told.loc["age", ["covariates", "mediators"]].tolist() == ["bmi", "sex"]
     assert "again" not in set(found.balance.query("attribute == 'age'")["covariate"])
     assert told.loc["age", "dropped"].startswith("again: orders people as age does (rank correlation ")
     assert found.disparity["adjusted_gap"][0] == without.disparity["adjusted_gap"][0]
     assert "again" in told.loc["sex", "covariates"] + told.loc["sex", "dropped"], "of sex it says nothing"
     [note] = [note for note in found.notes if "again" in note]
     assert note.startswith("not held equal when groups by age are compared: again: orders people as age does")
+
+
+def make_mediated(seed: int, people: int = 600) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Age brings about a diagnosis (by 0.6), and both cost Dice: 0.02 and 0.05."""
+    rng = np.random.default_rng(seed)
+    old = np.tile([True, False], people // 2)
+    ill = rng.random(people) < np.where(old, 0.8, 0.2)
+    cohort = make_cohort(sex=["female", "male", "male", "female"] * (people // 4))
+    cohort = cohort.assign(group_age=np.where(old, "old", "young"), group_diagnosis=np.where(ill, "ill", "well"))
+    return make_metrics(cohort, liver=list(0.9 - 0.02 * old - 0.05 * ill + rng.normal(0, 0.01, people))), cohort
+
+
+def test_total_and_direct_effect_are_told_apart():
+    metrics, cohort = make_mediated(5)
+    settings = Fairness(metrics=["dice"], min_group=10, bootstrap=200, permutations=200)
+    names = ["sex", "age", "diagnosis"]
+    rows = fairness.run_audit(metrics, cohort, settings, names, 1).disparity.set_index("attribute")
+    assert rows.loc["age", "adjusted_gap"] == pytest.approx(0.02 + 0.6 * 0.05, abs=0.005), "the total effect"
+    assert rows.loc["age", "direct_gap"] == pytest.approx(0.02, abs=0.004)
+    assert rows.loc["diagnosis", "adjusted_gap"] == pytest.approx(0.05, abs=0.004), "age comes before: a confounder"
+    assert np.isnan(rows.loc["diagnosis", "direct_gap"]), "nothing comes after"
+    turned = settings.model_copy(update={"adjust": {"age": ["sex", "diagnosis"], "diagnosis": []}})
+    again = fairness.run_audit(metrics, cohort, turned, names, 1)
+    told = again.adjusted_notes.set_index("attribute")[["covariates", "mediators"]]
+    assert told.loc["age"].tolist() == ["sex; diagnosis", ""] and told.loc["diagnosis"].tolist() == ["", "sex; age"]
+    again = again.disparity.set_index("attribute")
+    assert again.loc["age", "adjusted_gap"] == pytest.approx(rows.loc["age", "direct_gap"])
+    assert again.loc["diagnosis", "adjusted_gap"] == pytest.approx(rows.loc["diagnosis", "gap"])
+
+
+def test_all_models_are_adjusted_for_the_same():
+    metrics, cohort = make_mediated(5, 120)
+    cohort = cohort.assign(scanner=["A", "B", "B", "A"] * 30)
+    # The people of the second model are old on scanner A, or young on B: once its gap was adjusted
+    # for nothing.
+    other = metrics.assign(model="other")
+    few = cohort.loc[(cohort["scanner"] == "A") != (cohort["group_age"] == "old"), "scan"]
+    other.loc[other["scan"].isin(few), "dice"] = np.nan
+    settings = Fairness(metrics=["dice"], min_group=10, bootstrap=200, permutations=200)
+    found = fairness.run_audit(
+        pd.concat([metrics, other]), cohort, settings, ["age"], 1, confounders=["scanner"], pooled_models=[]
+    )
+    told = found.adjusted_notes.set_index("model")
+    first, second = told.index[0], "other"
+    assert told.loc[first, "covariates"] == "scanner" and told.loc[first, "note"] == ""
+    assert told.loc[second, "note"].startswith("age and scanner cannot be told apart here: all 30 in “old”")
+    assert found.disparity["adjusted_gap"].notna().tolist() == [True, False]
+
+
+def test_models_are_compared_on_the_people_of_both():
+    metrics, cohort = make_mediated(7, 200)
+    other = metrics.assign(model="other")
+    # Of the second model those are missing on whom both do badly: its own gap is smaller, and the
+    # models are alike.
+    worst = metrics.sort_values("dice")["scan"].iloc[:60]
+    other.loc[other["scan"].isin(worst), "dice"] = np.nan
+    settings = Fairness(metrics=["dice"], min_group=10, bootstrap=200, permutations=200)
+    found = fairness.run_audit(pd.concat([metrics, other]), cohort, settings, ["age"], 1, pooled_models=[])
+    [row] = found.model_gaps.to_dict("records")
+    assert row["n"] == 140 and row["difference"] == pytest.approx(0.0, abs=1e-12)
+    assert row["note"] == "60 people have a value of one of the two models alone and take no part"
+    own = found.disparity.set_index("model")["gap"]
+    assert row["gap_b"] == pytest.approx(own["other"]) and row["gap_a"] < 0.9 * own.drop("other").item()
 
 
 def test_an_unknown_confounder_is_said_once():
@@ -554,8 +618,12 @@ def test_a_gap_of_size_alone_is_explained_and_its_millimetres_are_equal(study):
     held = NUMBERS.model_copy(update={"adjust_for_volume": True})
     adjusted = fairness.run_audit(metrics, cohort, held, ["sex", "age"], 1)
     again = pick(adjusted.disparity, model="good", organ="liver", metric="dice", attribute="sex").iloc[0]
-    assert row["adjusted_low"] > 0 and again["adjusted_low"] < 0 < again["adjusted_high"] and again["gap"] == row["gap"]
-    assert adjusted.adjusted_notes["covariates"].str.contains("log organ volume").all()
+    assert row["adjusted_low"] > 0 and again["direct_low"] < 0 < again["direct_high"]
+    assert again["gap"] == row["gap"] and again["adjusted_gap"] == pytest.approx(row["gap"]), "size is a mediator"
+    told = adjusted.adjusted_notes
+    sized = told["mediators"].str.contains("log organ volume")
+    apart = told.loc[~sized, "direct_note"].str.contains("log organ volume cannot be told apart here")
+    assert sized.any() and apart.all()
     assert any("log volume" in note for note in adjusted.notes)
 
 
@@ -567,8 +635,9 @@ def test_volume_as_a_covariate_needs_the_volumes():
 
 def test_an_attribute_is_never_its_own_covariate(study):
     *_, found = study
-    for attribute, used in (("sex", "age; site"), ("age", "sex; site")):
+    for attribute, used, between in (("sex", "site", "age"), ("age", "sex; site", "")):
         assert set(pick(found.adjusted_notes, attribute=attribute)["covariates"]) == {used}
+        assert set(pick(found.adjusted_notes, attribute=attribute)["mediators"]) == {between}
         assert set(pick(found.balance, attribute=attribute)["covariate"]) == set(used.split("; "))
 
 

@@ -45,7 +45,7 @@ def test_the_whole_is_best_not_each_in_turn():
     # 15 cost 4.5.
     group = np.array(["a", "a", "b", "b"])
     ages = np.array([10.0, 12.0, 11.5, 15.0])
-    found = match_pairs(group, pd.DataFrame({"age": ages}), "a", "b", min_group=2, caliper=50)
+    found = match_pairs(group, pd.DataFrame({"age": ages}), "a", "b", min_group=1, caliper=50)
     assert found.pairs.tolist() == [[0, 2], [1, 3]]
 
 
@@ -187,8 +187,8 @@ def test_what_stays_unbalanced_is_warned_of(rng):
         (np.array(["a"] * 35 + ["b"] * 5), {"age": np.arange(40.0)}, "two groups of at least 10"),
         (np.array([None] * 40, object), {"age": np.arange(40.0)}, "two groups of at least 10"),
         (np.tile(["a", "b"], 20), {"age": np.full(40, np.nan)}, "two groups of at least 10"),
-        (np.repeat(["a", "b"], 20), {"age": np.arange(40.0)}, "part the two groups completely"),
-        (np.repeat(["a", "b"], 20), {"site": np.repeat(["n", "s"], 20)}, "only 0 pairs"),
+        (np.repeat(["a", "b"], 20), {"age": np.arange(40.0)}, "the groups and age cannot be told apart"),
+        (np.repeat(["a", "b"], 20), {"site": np.repeat(["n", "s"], 20)}, "all 20 in “b” have s"),
         (np.repeat(["a", "b"], 20), {}, "no covariate"),
     ],
 )

@@ -66,7 +66,7 @@ def test_shipped_files_are_those_the_documents_name():
 def test_unknown_key_names_key_file_and_what_is_allowed(write):
     message = fail(write(SMALL | {"fairness": {"alpa": 0.01}}))
     assert (
-        "study.yaml: fairness.alpa: unknown key; allowed under fairness: adjust_for_volume, alpha, bootstrap,"
+        "study.yaml: fairness.alpa: unknown key; allowed under fairness: adjust, adjust_for_volume, alpha, bootstrap,"
         " correction, " in message
     )
 
@@ -137,6 +137,11 @@ def test_missing_file_says_where_to_start(tmp_path):
         ({"cohort.attributes.sex": {"categories": [["a"]]}}, "categories.0: must be a valid string; got ['a']"),
         ({"cohort.source": "table"}, "`path` is required"),
         ({"models": [{"name": "a", "kind": "x"}, {"name": "a", "kind": "x"}]}, "two models share one name"),
+        ({"fairness.adjust": {"size": []}}, "fairness.adjust names size, not among cohort.attributes (sex"),
+        (
+            {"fairness.adjust": {"sex": ["race"]}},
+            "fairness.adjust.sex names race: name other attributes or confounders",
+        ),
         ({"metrics.tolerances_mm": {"spleen": 1.0}}, "names spleen, not among cohort.organs (liver)"),
         ({"fairness.metrics": ["iou"]}, "fairness.margin has no value for iou"),
         ({"name": "../evil"}, "name: must be text that matches"),

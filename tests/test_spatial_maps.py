@@ -83,12 +83,11 @@ def test_a_vertex_too_few_of_a_group_have_is_suppressed():
     np.testing.assert_array_equal(maps.difference, [2.0, NAN])
 
 
-def test_subject_keeps_the_group_of_the_first_scan_that_has_one():
-    cohort = pd.DataFrame(
-        {"subject": ["a", "a", "b"], "group_age": pd.Categorical([None, "old", "young"], ["young", "old"])}
-    )
-    groups = group_subjects(cohort, "age", pd.Index(["b", "a"]))
-    assert groups.tolist() == ["young", "old"]
+def test_subject_has_the_group_of_all_scans_that_have_one():
+    groups = ["old", None, "old", "young", "young", "old"]
+    cohort = pd.DataFrame({"subject": list("aaabcc"), "group_age": pd.Categorical(groups, ["young", "old"])})
+    groups = group_subjects(cohort, "age", pd.Index(["b", "a", "c"]))
+    assert groups.tolist()[:2] == ["young", "old"] and pd.isna(groups["c"]), "c has scans in both"
     assert groups.cat.categories.tolist() == ["young", "old"]
 
 

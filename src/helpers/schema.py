@@ -185,7 +185,14 @@ _COLUMNS: dict[str, tuple[Kind, str]] = {
     "anova_p": ("number", "p-value of the one-way ANOVA, as in the study we follow, not adjusted"),
     "effect": ("text", "the effect size's name"),
     "effect_size": ("number", "its value; `effect_low`, `effect_high`: its 95 % confidence interval"),
-    "adjusted_gap": ("number", "the gap adjusted for covariates; `adjusted_low`, `adjusted_high`: its interval"),
+    "adjusted_gap": (
+        "number",
+        "the gap adjusted for what comes before the attribute; `adjusted_low`, `adjusted_high`: its interval",
+    ),
+    "direct_gap": (
+        "number",
+        "the gap with mediators held equal too; `direct_low`, `direct_high`: its interval",
+    ),
     "adjusted_p": ("number", "p-value of the adjusted gap"),
     "adjusted_n": ("count", "people it rests on"),
     "expected_gap": ("number", "the part of a Dice gap that organ size alone explains"),
@@ -339,7 +346,7 @@ _SPREAD = (
 _TESTED = (
     "test family p p_adjusted told_gap told_low told_high ordered_step p_ordered p_ordered_adjusted anova_p "
     "effect effect_size effect_low effect_high "
-    "adjusted_gap adjusted_low adjusted_high adjusted_p adjusted_n"
+    "adjusted_gap adjusted_low adjusted_high adjusted_p adjusted_n direct_gap direct_low direct_high"
 )
 _SIZE = "expected_gap excess_gap excess_low excess_high excess_p excess_p_adjusted"
 _JUDGED = "margin detectable verdict incomplete note"
@@ -430,6 +437,46 @@ TABLES: dict[str, Table] = {
             _JUDGED,
         ),
         _describe(
+            "sites",
+            "fairness/sites.csv",
+            "03_performance",
+            "comparison × site, where people come in clusters",
+            _KEY,
+            Column("site", "text", "the cluster (`cohort.cluster`); with `fairness.min_group` people of both groups"),
+            "best_group worst_group n",
+            Column("gap", "number", "best − worst group of the whole study, at this site"),
+            "low high",
+            always=False,
+        ),
+        _describe(
+            "site_summary",
+            "fairness/site_summary.csv",
+            "03_performance",
+            "comparison with three such sites",
+            _KEY,
+            Column("sites", "count", "sites with a gap of their own"),
+            Column("gap", "number", "random-effects mean of the sites' gaps"),
+            "low high",
+            Column("between_sd", "number", "SD of the true gaps between sites (DerSimonian & Laird)"),
+            Column("i2", "number", "share of the gaps' spread that is not chance"),
+            Column("p_heterogeneity", "number", "p-value of Cochran's Q: do sites differ in their gap?"),
+            Column("new_low", "number", "95 % prediction interval: where another site's gap may lie"),
+            Column("new_high", "number", "its upper end"),
+            always=False,
+        ),
+        _describe(
+            "variance",
+            "fairness/variance.csv",
+            "03_performance",
+            "organ × metric",
+            "organ metric n",
+            Column("total_variance", "number", "of a score of one model on one person, in the measure's unit squared"),
+            Column("sites_share", "number", "share between sites (`cohort.cluster`); missing without"),
+            Column("people_share", "number", "share between people (of one site)"),
+            Column("models_share", "number", "share between models"),
+            Column("rest_share", "number", "share that is neither: a model on a person"),
+        ),
+        _describe(
             "ranking",
             "fairness/attribute_ranking.csv",
             "03_performance",
@@ -481,6 +528,9 @@ TABLES: dict[str, Table] = {
             _KEY,
             _COVARIATE_TEXT,
             "n_missing n_rare p_logit warnings note",
+            Column("mediators", "text", "what the direct gap holds equal besides: it may be how the attribute acts"),
+            Column("direct_warnings", "text", "what makes the direct gap uncertain"),
+            Column("direct_note", "text", "why there is no direct gap"),
         ),
         _describe(
             "matching",
@@ -538,7 +588,7 @@ TABLES: dict[str, Table] = {
             "fairness/model_gaps.csv",
             "03_performance",
             "organ × metric × attribute × two models",
-            "organ metric attribute model_a model_b n gap_a gap_b difference low high p p_adjusted",
+            "organ metric attribute model_a model_b n gap_a gap_b difference low high p p_adjusted note",
         ),
         _describe(
             "few_masks",

@@ -79,6 +79,7 @@ def run_cohorts(name: str, truth: Truth, first: int, count: int, seed: int) -> l
             list(run.attributes),
             int(generator.integers(2**31)),
             confounders=run.confounders,
+            cluster=run.cluster,
             ordered=[name for name in run.attributes if name != "sex"],
             # Rows over all models have no truth of their own to be held against.
             pooled_models=None if run.pooled else [],
@@ -184,8 +185,8 @@ def write_report(
         "Cohorts are drawn whose truth is known, and put through the same `helpers.fairness.run_audit` that a study is"
         " put through. The tables say how often it raises a false alarm, how often its intervals hold the truth, what"
         " it finds and what it misses. A limit counts as broken where it is missed by more than 2.6 Monte-Carlo"
-        " standard errors; what has no limit is there for comparison. Most cohorts (all but those of 1, 5 and 8) hold"
-        " six models whose errors have nothing to do with each other. Written by `make calibrate`, which fails where a"
+        " standard errors; what has no limit is there for comparison. Most cohorts (all but those of 1, 5 and the last)"
+        " hold six models whose errors have nothing to do with each other. Written by `make calibrate`, which fails where a"
         " limit is broken." + also,
         "",
         (

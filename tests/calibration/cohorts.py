@@ -79,6 +79,16 @@ class Plan:
     alike : bool
         What a person's errors share, they share over organs and models; else over the organs of
         each model alone: several models are then as good as several cohorts, and cost less.
+    sites : int
+        People come from so many sites in equal numbers, each with patients of one sex; 0: from one.
+    site_share : float
+        Intraclass correlation of sites: the part of the log variance that a site's people share, at
+        most ``shared``.
+    scanner : float
+        Share of the women, and of the men, who were on the scanner of most of their sex; 0: there
+        is one scanner.
+    scanner_mm : float
+        Added to the boundary errors of everybody on the women's scanner.
     """
 
     subjects: int
@@ -101,6 +111,10 @@ class Plan:
     missing: float = 0.0
     repeated: float = 0.0
     alike: bool = True
+    sites: int = 0
+    site_share: float = 0.0
+    scanner: float = 0.0
+    scanner_mm: float = 0.0
 
 
 Columns = Iterator[tuple[str, str, dict[str, np.ndarray]]]
@@ -118,6 +132,12 @@ def draw_people(plan: Plan, subjects: int, generator: np.random.Generator) -> pd
             "modality": np.where(generator.random(subjects) < 0.5, "CT", "MR"),
         }
     )
+    if plan.sites:
+        site = np.arange(subjects) % plan.sites
+        people = people.assign(site=[f"site {number}" for number in site], sex=np.where(site % 2, "male", "female"))
+    if plan.scanner:
+        usual = generator.random(subjects) < plan.scanner
+        people["scanner"] = np.where((people["sex"] == "female") == usual, "B", "A")
     groups = {f"group_{name}": group_attribute(people[name], name, kind) for name, kind in ATTRIBUTES.items()}
     return people.assign(**groups)
 
@@ -130,8 +150,14 @@ def draw_scores(
     who = np.arange(len(people)) if who is None else who
     women, old = (people["sex"] == "female").to_numpy(), (people["age"] >= 65).to_numpy()
     planted = plan.women_mm * women + plan.old_mm * old + plan.bmi_mm * (people["bmi"].to_numpy() - 15.0) / 10.0
+    if plan.scanner:
+        planted = planted + plan.scanner_mm * (people["scanner"] == "B").to_numpy()
     spread = plan.spread * np.where(women, plan.women_spread, 1.0)[who]
     persons = generator.standard_normal((len(plan.models), len(people)))[:, who]
+    if plan.sites:
+        share = plan.site_share / plan.shared
+        common = generator.standard_normal((len(plan.models), plan.sites))[:, np.arange(len(people)) % plan.sites]
+        persons = np.sqrt(1 - share) * persons + np.sqrt(share) * common[:, who]
     for organ in plan.organs:
         volume, volume_sd, shape, error_mm = ORGANS[organ]
         sizes = np.where(women, plan.women_size, 1.0) * np.exp(volume_sd * generator.standard_normal(len(people)))

@@ -43,6 +43,8 @@ class Run:
     metrics, attributes, confounders : tuple of str
     margin : dict
     correction, family : str
+    cluster : str, optional
+        What people come in clusters by.
     draws : int
         Bootstrap resamples.
     pooled : bool
@@ -60,6 +62,7 @@ class Run:
     family: str = "attribute_metric"
     draws: int = DRAWS
     pooled: bool = False
+    cluster: str | None = None
 
     @property
     def settings(self) -> Fairness:
@@ -176,6 +179,27 @@ def see_adjusted(audit: Audit, truth: Truth) -> Seen:
     }
 
 
+def see_overlap(audit: Audit, truth: Truth) -> Seen:
+    """Return how often there is an adjusted gap, and, where there is, how often it is wrong."""
+    rows = audit.disparity
+    stated = rows["adjusted_gap"].notna()
+    known = rows[stated]
+    return {
+        "stated": float(stated.mean()),
+        "wrong": 1.0 - lies_in(known["adjusted_low"], known["adjusted_high"], 0.0),
+    }
+
+
+def see_clusters(audit: Audit, truth: Truth) -> Seen:
+    rows, welch = audit.disparity, audit.tests.loc[audit.tests["test"] == "Welch's t", "p"]
+    return {
+        "test": float((rows["p"] <= ALPHA).mean()),
+        "interval": 1.0 - lies_in(rows["gap_low"], rows["gap_high"], 0.0),
+        "adjusted": 1.0 - lies_in(rows["adjusted_low"], rows["adjusted_high"], 0.0),
+        "Welch": float((welch <= ALPHA).mean()),
+    }
+
+
 def see_coverage(audit: Audit, truth: Truth) -> Seen:
     seen: Seen = {}
     groups = audit.groups.assign(
@@ -249,6 +273,8 @@ PLANTED = Plan(200, models=MANY, alike=False, women_size=0.85, women_mm=0.3, bmi
 ALONE = Plan(120, organs=("liver",))
 POWERED = replace(ALONE, models=MANY, alike=False)
 FEW_FAIL = Plan(315, models=MANY, alike=False, women_share=15 / 315, failures=0.05)
+SITES = Plan(600, organs=("liver",), models=MANY, alike=False, sites=20, site_share=0.1)
+SCANNERS = Plan(24, organs=("liver",), models=MANY, alike=False, scanner=0.95, scanner_mm=1.0)
 MORE_FAIL = Plan(800, models=MANY, alike=False, failures=0.015, women_failures=0.05)
 AT_MARGIN = Plan(300, models=MANY, alike=False, women_mm=MARGIN_MM)
 # Settings in which the same questions are put, as changes of a plan of 100 people per group.
@@ -325,6 +351,11 @@ def list_runs() -> dict[str, Run]:
         "failures alike": Run(FEW_FAIL, see_means, 300, ("dice",), draws=200),
         "failures differ": Run(MORE_FAIL, see_means, 100, ("dice",), draws=200),
         "confounded": Run(CONFOUNDED, see_adjusted, 300, attributes=("age",), confounders=("bmi", "sex")),
+        "sites": Run(SITES, see_clusters, 100, cluster="site", draws=400),
+        "scanners 24": Run(SCANNERS, see_overlap, 300, confounders=("scanner",), draws=200),
+        "scanners 120": Run(
+            replace(SCANNERS, subjects=120, scanner=0.93), see_overlap, 300, confounders=("scanner",), draws=200
+        ),
         "bias": Run(replace(ALONE, women_mm=0.4), see_bias, 500),
         "bias null": Run(ALONE, see_bias, 500),
         "bias three": Run(ALONE, see_bias, 500, attributes=("age",)),
@@ -531,5 +562,29 @@ def list_questions() -> list[Question]:
                 )
             ]
             + [Check("no gap", "equivalent", 'for comparison: "equivalent" where there is no gap')],
+        ),
+        Question(
+            "A confounder that almost equals the group",
+            "Nearly all women were on scanner B, nearly all men on A; B costs 1 mm, sex nothing. With fewer than five"
+            " exceptions there is no adjusted gap; where there is one it rests on few people: 7 % is allowed.",
+            [
+                Check(run, seen, f"{text}: {what}", **limits)
+                for run, text, seen, what, limits in (
+                    ("scanners 24", "24 people, 95 % on it", "stated", "an adjusted gap is stated", {"high": 0.02}),
+                    ("scanners 120", "120 people, 93 % on it", "stated", "an adjusted gap is stated", {}),
+                    ("scanners 120", "120 people, 93 % on it", "wrong", "its interval leaves out 0", {"high": 0.07}),
+                )
+            ],
+        ),
+        Question(
+            "People who come in clusters",
+            "20 sites of 30 people, each with patients of one sex; a tenth of the variance is what a site's people"
+            " share, and sex costs nothing. `cohort.cluster: site`.",
+            [
+                Check("sites", "test", "the test that decides, at 0.05", 0.03, 0.07),
+                Check("sites", "interval", "interval of the gap leaves out 0", 0.03, 0.07),
+                Check("sites", "adjusted", "interval of the adjusted gap leaves out 0", 0.03, 0.07),
+                Check("sites", "Welch", "for comparison: Welch's test, which takes people for independent"),
+            ],
         ),
     ]

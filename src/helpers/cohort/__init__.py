@@ -1,7 +1,13 @@
 """Who is studied: sources of scans, validation, grouping."""
 
 from helpers.cohort.build import CohortCheck, StudyCohort, build_cohort, check_cohort
-from helpers.cohort.description import count_missing, count_overlaps, describe_cohort
+from helpers.cohort.description import (
+    count_confounders,
+    count_missing,
+    count_overlaps,
+    describe_cohort,
+    list_indistinguishable,
+)
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.proposal import write_audit_file
 from helpers.cohort.scores import ScoreTable, list_given_scores, match_scans, read_scores
@@ -10,7 +16,7 @@ from helpers.cohort.starting import StartedStudy, write_study_file
 
 __all__ = [
     "SOURCES", "CohortCheck", "ScoreTable", "StartedStudy", "StudyCohort",
-    "build_cohort", "check_cohort", "count_missing",
-    "count_overlaps", "describe_cohort", "group_attribute", "list_given_scores", "match_scans",
+    "build_cohort", "check_cohort", "count_confounders", "count_missing",
+    "count_overlaps", "describe_cohort", "group_attribute", "list_given_scores", "list_indistinguishable", "match_scans",
     "read_scores", "write_audit_file", "write_study_file",
 ]  # fmt: skip

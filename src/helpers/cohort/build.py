@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from helpers import storage
+from helpers.cohort.description import list_indistinguishable
 from helpers.cohort.dicom_tree import TOLD
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.numbers import find_unreadable, is_half_numeric
@@ -119,7 +120,8 @@ def _note_groups(table: pd.DataFrame, cohort: Cohort) -> list[str]:
         differing = int(included.groupby("subject")[name].nunique().gt(1).sum())
         if differing:
             people = count(differing, "person has", "people have")
-            notes.append(f"{name}: {people} scans that disagree; the first scan counts")
+            what = "03 compares these people with themselves, or leaves them out"
+            notes.append(f"{name}: {people} scans that disagree: {what}")
     repeated = int((included.groupby("subject").size() > 1).sum())
     if repeated:
         notes.append(f"{count(repeated, 'person has', 'people have')} several scans; everyone counts once")
@@ -182,6 +184,10 @@ def check_cohort(
     for name, attribute in cohort.attributes.items():
         groups = group_attribute(table[name], name, attribute)
         _tell_groups(table, name, groups, study.parameters.fairness.min_group, found)
+        table[f"group_{name}"] = groups
+    found.remarks.extend(
+        list_indistinguishable(table, list(cohort.attributes), cohort.confounders, study.parameters.fairness.min_group)
+    )
     return found
 
 

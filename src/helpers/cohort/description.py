@@ -9,6 +9,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from helpers.parameters import Attribute
+from helpers.statistics.covariates import encode_covariates
+from helpers.statistics.overlap import LEAST_EXCEPTIONS, explain_pair
+
+MOST_LEVELS = 12  # of one confounder in a table
 
 
 def keep_people(table: pd.DataFrame) -> pd.DataFrame:
@@ -57,6 +61,57 @@ def count_missing(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFram
         grouped, valued = included[f"group_{name}"].notna(), included[name].notna()
         rows.append((name, int(grouped.sum()), int((valued & ~grouped).sum()), int((~valued).sum())))
     return pd.DataFrame(rows, columns=["attribute", "in a group", "value without a group", "missing"])
+
+
+def count_confounders(
+    table: pd.DataFrame, attributes: Sequence[str], confounders: Sequence[str], min_group: int
+) -> pd.DataFrame:
+    """Count the people of each group by confounder, to see where nobody is like the others.
+
+    A row per confounder and level (of numbers, per quarter of the people), a column per group.
+    Counts are text; those above 0 and under `min_group` are hidden.
+    """
+    people = keep_people(table)
+    rows: list[dict[str, str]] = []
+    for name in (name for name in confounders if name in people and people[name].notna().any()):
+        levels = people[name]
+        if pd.api.types.is_numeric_dtype(levels) and levels.nunique() > MOST_LEVELS:
+            levels = pd.qcut(levels.astype(float), 4, duplicates="drop", precision=1).astype(str).where(levels.notna())
+        for level in levels.dropna().astype(str).value_counts().index[:MOST_LEVELS]:
+            row = {"confounder": name, "level": str(level)}
+            held = levels.astype(str) == level
+            for attribute in attributes:
+                groups = people[f"group_{attribute}"]
+                for group in groups.cat.categories:
+                    n = int((held & (groups == group)).sum())
+                    row[f"{attribute}: {group}"] = f"<{min_group}" if 0 < n < min_group else str(n)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def list_indistinguishable(
+    table: pd.DataFrame, attributes: Sequence[str], confounders: Sequence[str], min_group: int
+) -> list[str]:
+    """Say which groups cannot be told from a confounder, so that their gaps are not adjusted.
+
+    By :func:`helpers.statistics.overlap.explain_pair`, for each two groups of `min_group` people.
+    """
+    people = keep_people(table)
+    known = encode_covariates(people[[name for name in dict.fromkeys(confounders) if name in people]])
+    said = []
+    for attribute in attributes:
+        groups = people[f"group_{attribute}"].astype(object)
+        sizes = groups.value_counts()
+        large = [str(name) for name in people[f"group_{attribute}"].cat.categories if sizes.get(name, 0) >= min_group]
+        for pair in itertools.combinations(large, 2):
+            sides = [(groups == name).to_numpy(bool) for name in pair]
+            told = (
+                explain_pair(attribute, pair, covariate, sides, min(LEAST_EXCEPTIONS, min_group))
+                for covariate in known
+                if covariate.name != attribute
+            )
+            said += [f"{why}: their gap is not adjusted" for why in told if why]
+    return said
 
 
 def count_overlaps(table: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:

@@ -148,7 +148,7 @@ def _read_cells(study: Study, wanted: ReadyScores) -> tuple[pd.DataFrame, list[s
         wanted,
         own=[one.name for one in study.parameters.fairness.declared],
         only_organ=next(iter(cohort.organs)) if len(cohort.organs) == 1 else _ONLY_ORGAN,
-        people={*_OF_PEOPLE, *cohort.attributes, *cohort.confounders},
+        people={*_OF_PEOPLE, *cohort.attributes, *cohort.confounders, *filter(None, [cohort.cluster])},
     )
     parts: list[pd.DataFrame] = []
     for pattern in wanted.path:

@@ -121,7 +121,8 @@ def _join_people(raw: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFrame:
-    declared = list(dict.fromkeys([*CONTRACT, *cohort.attributes, *cohort.confounders]))
+    clusters = [cohort.cluster] if cohort.cluster else []
+    declared = list(dict.fromkeys([*CONTRACT, *cohort.attributes, *cohort.confounders, *clusters]))
     table = pd.DataFrame(index=raw.index)
     table.attrs = raw.attrs
     absent: dict[str, str] = {}
@@ -143,6 +144,7 @@ def _take_declared(raw: pd.DataFrame, cohort: Cohort, study: Study) -> pd.DataFr
         )
         if name in cohort.columns or not optional:
             what = "attribute " if name in cohort.attributes else "confounder " if name in cohort.confounders else ""
+            what = what or "cluster " * (name == cohort.cluster)
             absent[name] = f"{column!r} for {what}{name!r}"
             continue
         table[name] = pd.NA

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -39,18 +40,22 @@ from helpers.errors import SegfairError
 from helpers.fairness.disparity import find_best_and_worst, limit_gap
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.clustered import ClusteredFit, name_alone
 from helpers.statistics.covariates import (
     Covariate,
     CovariateFit,
     code_groups,
     encode_covariates,
     fit_with_covariates,
+    join_covariates,
     read_labels,
 )
 from helpers.statistics.least_squares import ROUNDING, LeastSquares, find_wald_f, split_by_missing
+from helpers.statistics.overlap import find_apart, keep_linked
 from helpers.statistics.selection_adjustment import widen_for_choice
 from helpers.vocabulary.measures import find_measure
 
+_SIDES = ("best_group", "worst_group")
 LARGEST_OUTSIDE = 0.3  # share of subjects outside of the groups' common range before that is warned of
 
 GAP_COLUMNS = (
@@ -89,6 +94,8 @@ def adjust_gaps(
     *,
     min_group: int = 10,
     pairs: Sequence[tuple[str, str] | None] | None = None,
+    attribute: str = "the groups",
+    clusters: np.ndarray | None = None,
 ) -> Adjustment:
     """Compare the groups' means, adjusted for covariates.
 
@@ -113,26 +120,32 @@ def adjust_gaps(
     pairs : sequence of (best, worst) or None, optional
         The groups between which each column's gap is stated, say those of the plain gap; None: the
         best and the worst adjusted mean.
+    attribute : str
+        What the groups are of, for sentences.
+    clusters : ndarray of int, (subjects,), optional
+        Each one's cluster, −1 for none: errors are then CR2 and degrees of freedom the fewest that
+        Satterthwaite's method gives any two groups (:mod:`helpers.statistics.clustered`).
 
     Notes
     -----
-    See the module's text for the model. Where a covariate cannot be told from the groups, the gap
-    stays confounded with it, and ``warnings`` says so. Columns in which the same subjects have a
-    value share one decomposition.
+    See the module's text for the model. Between groups that cannot be told from a covariate
+    (:func:`helpers.statistics.overlap.explain_overlap`) there is no gap, and ``note`` says why; a
+    group that overlaps with no other has no mean, and without overlap of every two groups there is
+    no test of all. Columns in which the same subjects have a value share one decomposition.
     """
     values = np.asarray(values, float)
     labels = read_labels(groups)
     _check_shapes(values, labels, covariates, metrics, pairs)
-    encoded = encode_covariates(covariates)
+    encoded, unused = _agree(values, labels, encode_covariates(covariates), min_group)
     stated = list(pairs) if pairs is not None else [None] * len(metrics)
     gap_rows: dict[int, dict[str, Any]] = {}
     mean_rows: dict[int, list[dict[str, Any]]] = {}
     for known, places in split_by_missing(values):
         named = [metrics[place] for place in places], [stated[place] for place in places]
-        fitted = _fit_pattern(values, places, labels, known, encoded, *named, min_group)
+        fitted = _fit_pattern(values, places, labels, known, encoded, *named, min_group, attribute, clusters)
         for place, (gap, means) in zip(places, fitted, strict=True):
             head = {"column": int(place), "metric": metrics[place]}
-            gap_rows[place] = head | gap
+            gap_rows[place] = head | gap | {"dropped": join_covariates([*filter(None, [unused, gap["dropped"]])])}
             mean_rows[place] = [head | row for row in means]
     order = range(values.shape[1])
     gaps = pd.DataFrame([gap_rows[place] for place in order], columns=list(GAP_COLUMNS))
@@ -151,6 +164,8 @@ def _fit_pattern(
     metrics: Sequence[str],
     pairs: Sequence[tuple[str, str] | None],
     min_group: int,
+    attribute: str,
+    clusters: np.ndarray | None,
 ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Fit the columns that the same subjects have a value in: per column its gap and its means."""
     grouped = known & pd.notna(labels)
@@ -160,22 +175,28 @@ def _fit_pattern(
     if base is None:
         return [(common | {"note": "nothing to compare: fewer than two groups are large enough"}, [])] * len(metrics)
     common |= {"parameters": fit.design.shape[1], "df_residual": len(fit.design) - fit.design.shape[1]}
-    if why := fit.tell_shortage():
+    if why := fit.tell_shortage() or _tell_missed(fit):
         return [(common | {"note": f"nothing was fitted: {why}"}, [])] * len(metrics)
     small = sorted(set(labels[grouped]) - set(names))
     excluded = [f"too small to compare (under {min_group} subjects in the fit): {', '.join(small)}"] if small else []
     common["warnings"] = "; ".join([*excluded, *_list_overlap(labels[rows], names, fit)])
+    apart = find_apart(attribute, [str(name) for name in names], labels, fit, encoded, min_group)
+    linked = keep_linked(labels, fit, min_group)
+    if (linked != labels).any():
+        again = _fit_pattern(values, places, linked, known, encoded, metrics, pairs, min_group, attribute, clusters)
+        why_of = {frozenset(names[list(two)]): why for two, why in apart.items()}
+        return [_leave_out(gap, means, why_of, pair) for pair, (gap, means) in zip(pairs, again, strict=True)]
     solver, part = fit.solver, values[np.ix_(rows, places)]
     flat, exact = np.ptp(part, axis=0) == 0, solver.find_exact(part)
     chosen = np.eye(len(names), fit.design.shape[1])
-    means, covariance = solver.estimate(part, chosen)
     steps = np.diff(np.eye(len(names)), axis=0)
-    f, p_groups = find_wald_f(means @ steps.T, steps @ covariance @ steps.T, solver.df_residual)
-    p_logit = _test_logits(part, metrics, solver, chosen, steps)
-    reach = stats.t.ppf(0.5 + CONFIDENCE / 2, solver.df_residual)
-    widened = widen_for_choice(
-        np.full(len(metrics), len(names)), p_groups, np.full(len(metrics), float(solver.df_residual))
-    )
+    judge, free = _choose_errors(fit, clusters, len(names))
+    common["df_residual"] = free
+    means, covariance = judge.estimate(part, chosen)
+    f, p_groups = find_wald_f(means @ steps.T, steps @ covariance @ steps.T, free)
+    p_logit = _test_logits(part, metrics, judge, free, chosen, steps)
+    reach = stats.t.ppf(0.5 + CONFIDENCE / 2, free)
+    widened = widen_for_choice(np.full(len(metrics), len(names)), p_groups, np.full(len(metrics), free))
     results: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
     for index, metric in enumerate(metrics):
         note = ""
@@ -197,11 +218,17 @@ def _fit_pattern(
                 "high": means[index, group] + reach * error[group],
             }
             for group, name in enumerate(names)
+            if sum(group in pair for pair in apart) < len(names) - 1
         ]
-        gap = _state_gap(means[index], covariance[index], names, metric, pairs[index], widened[index], solver)
+        gap = _state_gap(means[index], covariance[index], names, metric, pairs[index], widened[index], free)
         if not gap["note"] and np.isnan(p_groups[index]):
             gap["note"] = "no test over all groups: two of them do not vary"
-        gap |= {"f": f[index], "df_groups": len(names) - 1, "p_groups": p_groups[index], "p_logit": p_logit[index]}
+        if not apart:
+            gap |= {"f": f[index], "df_groups": len(names) - 1, "p_groups": p_groups[index], "p_logit": p_logit[index]}
+        stated = tuple(sorted(int(np.flatnonzero(names == gap[side])[0]) for side in _SIDES if side in gap))
+        if stated in apart:
+            # Nothing was adjusted for: no number, and nobody who says so.
+            gap = {"note": apart[stated], "covariates": "", "warnings": "; ".join(excluded)}
         results.append((common | gap, rows_of_means))
     return results
 
@@ -213,7 +240,7 @@ def _state_gap(
     metric: str,
     pair: tuple[str, str] | None,
     widened: float,
-    solver: LeastSquares,
+    free: float,
 ) -> dict[str, Any]:
     """Return one column's gap between two groups, with its interval and test."""
     if pair is None:
@@ -231,15 +258,20 @@ def _state_gap(
     # falsehood.
     if error <= ROUNDING**0.5 * max(abs(means[best]), abs(means[worst])):
         return stated | {"note": "no interval: neither of the two groups varies"}
-    student = stats.t.ppf(0.5 + CONFIDENCE / 2, solver.df_residual)
+    student = stats.t.ppf(0.5 + CONFIDENCE / 2, free)
     reach = student * widened
     low, high = limit_gap(gap - reach * error, gap + reach * error, metric)
-    p = 2 * stats.t.sf(abs(gap) / error * student / reach, solver.df_residual)
+    p = 2 * stats.t.sf(abs(gap) / error * student / reach, free)
     return stated | {"low": float(low), "high": float(high), "p": p, "note": ""}
 
 
 def _test_logits(
-    part: np.ndarray, metrics: Sequence[str], solver: LeastSquares, chosen: np.ndarray, steps: np.ndarray
+    part: np.ndarray,
+    metrics: Sequence[str],
+    judge: LeastSquares | ClusteredFit,
+    free: float,
+    chosen: np.ndarray,
+    steps: np.ndarray,
 ) -> np.ndarray:
     """Return the p over all groups on the logit scale for metrics in [0, 1], NaN for others."""
     p = np.full(part.shape[1], np.nan)
@@ -248,14 +280,69 @@ def _test_logits(
     if bounded.any():
         subjects = len(part)
         logits = special.logit((part[:, bounded] * (subjects - 1) + 0.5) / subjects)
-        means, covariance = solver.estimate(logits, chosen)
-        p[bounded] = find_wald_f(means @ steps.T, steps @ covariance @ steps.T, solver.df_residual)[1]
+        means, covariance = judge.estimate(logits, chosen)
+        p[bounded] = find_wald_f(means @ steps.T, steps @ covariance @ steps.T, free)[1]
     return p
+
+
+def _choose_errors(
+    fit: CovariateFit, clusters: np.ndarray | None, groups: int
+) -> tuple[LeastSquares | ClusteredFit, float]:
+    """Return what estimates with HC3 errors, or those of clusters, and the degrees of freedom."""
+    if clusters is None:
+        return fit.solver, float(fit.solver.df_residual)
+    judge = ClusteredFit.decompose(fit.design, name_alone(clusters)[fit.rows])
+    pairs = np.eye(fit.design.shape[1])[:groups]
+    contrasts = np.array([pairs[one] - pairs[other] for one, other in combinations(range(groups), 2)])
+    return judge, float(judge.find_df(contrasts).min())
+
+
+def _tell_missed(fit: CovariateFit) -> str:
+    """Return that a covariate of the other columns cannot be held equal here; empty where all can.
+
+    What is constant is equal without.
+    """
+    return next(
+        (
+            f"other rows are adjusted for {use.name}, which cannot be used here ({use.reason})"
+            for use in fit.uses
+            if not use.form and not use.mimics_base and use.reason != "constant"
+        ),
+        "",
+    )
+
+
+def _leave_out(
+    gap: dict[str, Any], means: list[dict[str, Any]], why_of: dict[frozenset[str], str], pair: tuple[str, str] | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a column fitted without lone groups: no test of all, and why a pair has no gap."""
+    untested = dict.fromkeys(("f", "df_groups", "p_groups", "p_logit"), np.nan)
+    if pair is not None and frozenset(pair) in why_of:
+        return gap | untested | {"covariates": "", "warnings": "", "note": why_of[frozenset(pair)]}, means
+    said = "groups without their like are left out of the fit"
+    return gap | untested | {"warnings": "; ".join(filter(None, [said, gap["warnings"]]))}, means
+
+
+def _agree(
+    values: np.ndarray, labels: np.ndarray, encoded: Sequence[Covariate], min_group: int
+) -> tuple[list[Covariate], str]:
+    """Return the covariates that all columns are adjusted for, and which are not, and why.
+
+    Chosen once, among everybody who has any value: models are not adjusted for different things
+    because they lack different people. Those that look like the groups stay, to be told of.
+    """
+    anybody = np.isfinite(values).any(axis=1) & pd.notna(labels)
+    fit = fit_with_covariates(anybody, encoded, lambda rows: code_groups(labels[rows]), "the groups", labels, min_group)
+    if fit.base is None:
+        return list(encoded), ""
+    unused = {use.name: use.reason for use in fit.uses if not use.form and not use.mimics_base}
+    kept = [covariate for covariate in encoded if covariate.name not in unused]
+    return kept, join_covariates([f"{name}: {reason}" for name, reason in unused.items()])
 
 
 def _list_overlap(labels: np.ndarray, names: np.ndarray, fit: CovariateFit) -> list[str]:
     """Return sentences on where the groups cannot be compared like with like."""
-    warnings = [f"the gap stays confounded with {use.name}" for use in fit.uses if use.mimics_base]
+    warnings: list[str] = []
     for covariate in fit.covariates:
         if covariate.name not in fit.used:
             continue

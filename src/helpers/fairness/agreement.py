@@ -49,6 +49,7 @@ def audit_agreement(
     confounders: Sequence[str] = (),
     units: Mapping[str, str] | None = None,
     ordered: Collection[str] = (),
+    cluster: str | None = None,
 ) -> Agreement:
     """Compare the groups in agreement, by the same statistics as in a model's scores.
 
@@ -87,6 +88,7 @@ def audit_agreement(
             units=units,
             sizes=metrics,
             ordered=ordered,
+            cluster=cluster,
         )
         disparity.append(found.disparity.assign(kind=kind))
         groups.append(found.groups.assign(kind=kind))

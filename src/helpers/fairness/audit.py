@@ -13,6 +13,8 @@ from helpers.fairness.confounding import (
     adjust_attribute,
     choose_covariates,
     explain_same,
+    explain_within,
+    find_roles,
     fit_attribute,
     is_numeric,
     match_attribute,
@@ -37,14 +39,17 @@ from helpers.fairness.intersections import pool_intersections
 from helpers.fairness.models_compared import adjust_unpermuted
 from helpers.fairness.ranking import rank_attributes
 from helpers.fairness.score_matrix import AttributeScores, Scores
+from helpers.fairness.sites import compare_sites, share_variance
 from helpers.fairness.tables import CELL_COLUMNS, KEY_COLUMNS, SIZE_COLUMNS, join_notes, join_tables, make_table
+from helpers.fairness.within_people import compare_within, list_of_scans
 from helpers.parameters import Fairness
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
-from helpers.statistics.permuted_means import PermutedMeans, permute_means
+from helpers.statistics.clustered import refer_to_clusters
+from helpers.statistics.permuted_means import PermutedMeans, PermutedTests, permute_means
 from helpers.vocabulary.measures import use_measures
 from helpers.vocabulary.verdicts import Verdict
-from helpers.vocabulary.words import DECIDING_TEST, FAMILIES
+from helpers.vocabulary.words import CLUSTERED_TEST, DECIDING_TEST, FAMILIES
 
 LARGEST_TABLE = 60  # cells of the intersections: with more hardly one of them holds enough people to be shown
 
@@ -82,14 +87,19 @@ class Audit:
     intersection_variance: pd.DataFrame
     model_gaps: pd.DataFrame
     ranking: pd.DataFrame
+    sites: pd.DataFrame
+    site_summary: pd.DataFrame
+    variance: pd.DataFrame
     # (model, organ, metric, attribute) of every test that was adjusted, by the family's name.
     families: dict[str, list[tuple[str, str, str, str]]]
     notes: list[str]  # what had to be decided on the way, in sentences
     settings: Fairness
+    clustered: bool = False  # whether errors, resamples and tests are made from clusters
 
     def describe(self) -> pd.DataFrame:
         """Return the families of tests, the settings and the notes as a table of item and text."""
-        rows = [("test that decides", f"{DECIDING_TEST}, {self.settings.permutations} permutations of people")]
+        test = f"{DECIDING_TEST}, {self.settings.permutations} permutations of people"
+        rows = [("test that decides", CLUSTERED_TEST if self.clustered else test)]
         rows += [(f"tests adjusted together: {name}", str(len(tests))) for name, tests in self.families.items()]
         tested = [test for tests in self.families.values() for test in tests]
         for place, part in enumerate(("models", "organs", "metrics", "attributes")):
@@ -103,7 +113,8 @@ class Audit:
             ("smallest group compared", f"{self.settings.min_group} subjects"),
             (
                 "intervals",
-                f"{CONFIDENCE:.0%} {INTERVAL_METHOD}, {self.settings.bootstrap} resamples of subjects within groups",
+                f"{CONFIDENCE:.0%} {INTERVAL_METHOD}, {self.settings.bootstrap} resamples of "
+                + ("whole clusters" if self.clustered else "subjects within groups"),
             ),
         ]
         rows += [("note", note) for note in self.notes]
@@ -122,6 +133,7 @@ def run_audit(
     sizes: pd.DataFrame | None = None,
     ordered: Collection[str] = (),
     pooled_models: Collection[str] | None = None,
+    cluster: str | None = None,
 ) -> Audit:
     """Compare the groups of every attribute on every metric, organ and model.
 
@@ -154,6 +166,8 @@ def run_audit(
         Attributes whose groups stand in an order, and are tested for a trend over it too.
     pooled_models : collection of str, optional
         Models that rows of ``"all models"`` average; by default every one in `metrics`.
+    cluster : str, optional
+        Column of the cohort whose people are not independent of each other (site).
 
     Returns
     -------
@@ -178,15 +192,20 @@ def run_audit(
         trend over ordered groups, of which ``ordered_step`` is the mean change per group.
         ``effect_size`` (rank-biserial r) is negative where the group with the better mean does not
         have the better typical person. ``adjusted_gap`` is the gap between the same two groups
-        adjusted for all
-        other attributes and the confounders (:mod:`helpers.fairness.adjustment`), ``adjusted_p``
-        its test over all groups, not adjusted for the family. ``expected_gap`` is what the organs'
+        adjusted for what comes before the attribute
+        (:func:`helpers.fairness.confounding.find_roles`, :mod:`helpers.fairness.adjustment`),
+        ``adjusted_p`` its test over all groups, not adjusted for the family; ``direct_gap`` what is
+        left with all else that was recorded held equal too. ``expected_gap`` is what the organs'
         size explains of a Dice gap, ``excess_gap`` the rest, ``excess_p`` the level at which a
         bound of its interval is 0 and ``excess_p_adjusted`` the same adjusted over the family's;
         absent where Dice or its expectation is not among the metrics. ``detectable`` is the minimum
         detectable difference between any two of the groups (one pair tested at alpha, with the
         power asked for); ``verdict`` as in :mod:`helpers.statistics.equivalence`, "not compared"
         where there are no two groups. ``note`` says why there is no number.
+
+        ``sites``, ``site_summary``: with a `cluster`, each one's own gap and what they have in
+        common (:func:`helpers.fairness.sites.compare_sites`); ``variance``: how much of a score's
+        variance lies between sites, people and models.
 
         ``ranking``: how often groups by each attribute differ, and by how much at most
         (:func:`helpers.fairness.ranking.rank_attributes`).
@@ -226,7 +245,7 @@ def run_audit(
     with use_measures(fairness.measures):
         pooled = set(metrics["model"]) if pooled_models is None else pooled_models
         found = _run_audit(
-            metrics, cohort, fairness, attributes, seed, confounders, units or {}, sizes, ordered, pooled
+            metrics, cohort, fairness, attributes, seed, confounders, units or {}, sizes, ordered, pooled, cluster
         )
         return mark_incomplete(found, metrics, cohort, fairness, attributes)
 
@@ -242,6 +261,7 @@ def _run_audit(
     sizes: pd.DataFrame | None,
     ordered: Collection[str],
     pooled_models: Collection[str],
+    cluster: str | None,
 ) -> Audit:
     names = list(fairness.metrics)
     if metrics.empty:
@@ -250,7 +270,21 @@ def _run_audit(
     if sizes is None:
         refuse_repeated_scores(metrics)
     scores = Scores.spread(people, names)
-    groups = [AttributeScores.read(people, attribute, scores, fairness.min_group) for attribute in attributes]
+    if cluster is not None:
+        scores = scores.attach_clusters(read_covariates(cohort, scores.subjects, [cluster])[cluster])
+        notes.append(_describe_clusters(scores, cluster, fairness))
+    of_scans = list_of_scans(cohort, attributes, fairness.min_group)
+    notes += [
+        f"{attribute} is an attribute of scans: the {len(changing)} people with scans in several groups are compared "
+        "with themselves, nobody else counts"
+        for attribute, changing in of_scans.items()
+    ]
+    groups = [
+        compare_within(metrics, cohort, attribute, of_scans[attribute], scores, fairness.min_group, pooled_models)
+        if attribute in of_scans
+        else AttributeScores.read(people, attribute, scores, fairness.min_group)
+        for attribute in attributes
+    ]
     compared = [compare_attribute(one, fairness, seed) for one in groups]
     tests = _test_means(scores, groups, fairness, seed, ordered)
     disparity, pairs = _tabulate(compared, tests, fairness)
@@ -262,12 +296,14 @@ def _run_audit(
     explained["trend_tests"] = _adjust_trends(explained["trend_tests"], fairness)
     if EXPECTED not in people or "dice" not in names:
         disparity = disparity.drop(columns=SIZE_COLUMNS)
-    intersections, variances = _cross_attributes(scores, groups, fairness, notes)
+    between = [one for one in groups if not one.within_people]
+    intersections, variances = _cross_attributes(scores, between, fairness, notes)
     families = {
         str(name): list(part[list(KEY_COLUMNS)].itertuples(index=False, name=None))
         for name, part in disparity[disparity["p"].notna()].groupby("family", sort=False)
     }
     notes.append(_describe_families(families, fairness, POOLED in set(people["organ"])))
+    sites = [compare_sites(one) for one in compared]
     described = join_tables([describe_groups(one) for one in compared], "groups")
     return Audit(
         groups=described,
@@ -279,9 +315,13 @@ def _run_audit(
         intersection_variance=variances,
         model_gaps=join_tables([one.model_gaps for one in compared], "model_gaps"),
         ranking=rank_attributes(disparity, described),
+        sites=join_tables([table for table, _ in sites], "sites"),
+        site_summary=join_tables([table for _, table in sites], "site_summary"),
+        variance=share_variance(scores),
         families=families,
         notes=notes,
         settings=fairness,
+        clustered=scores.clusters is not None,
         **explained,
     )
 
@@ -301,16 +341,64 @@ def _test_means(
 ) -> _FamilyTests:
     """Test every comparison by permutation of people, and adjust within the families."""
     names = [one.attribute for one in groups]
-    found = permute_means(
-        [one.grouped for one in groups],
+    clustered = np.array([one.clustered is not None for one in groups], bool)
+    permuted = [one for one in groups if one.clustered is None]
+    people = permute_means(
+        [one.grouped for one in permuted],
         permutations=settings.permutations,
         seed=seed,
         smallest_group=settings.min_group,
-        ordered=[name in ordered for name in names],
+        ordered=[one.attribute in ordered for one in permuted],
     )
+    found = people
+    if clustered.any():
+        others = _test_clusters([one for one in groups if one.clustered is not None], ordered)
+        found = PermutedMeans(
+            *(
+                _interleave(one, other, clustered)
+                for one, other in zip(
+                    (people.differences, people.trends), (others.differences, others.trends), strict=True
+                )
+            )
+        )
     families = name_families(scores.keys, names, settings.family)
-    adjusted = [adjust_tests(part, families, settings.correction) for part in (found.differences, found.trends)]
+    adjusted = []
+    for part in (found.differences, found.trends):
+        p = adjust_tests(part, families, settings.correction)
+        if settings.correction == "max_t" and clustered.any():
+            p[clustered] = adjust_tests(part, families, "holm")[clustered]  # no permutations to go by
+        adjusted.append(p)
     return _FamilyTests(found, families, *adjusted)
+
+
+def _interleave(people: PermutedTests, clusters: PermutedTests, clustered: np.ndarray) -> PermutedTests:
+    """Return the tests of all attributes in their order: of people permuted, and of clusters."""
+
+    def join(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        table = np.full((len(clustered), other.shape[1]), np.nan)
+        if not clustered.all():
+            table[~clustered] = one
+        table[clustered] = other
+        return table
+
+    return PermutedTests(
+        join(people.estimate, clusters.estimate),
+        join(people.statistic, clusters.statistic),
+        join(people.p, clusters.p),
+        join(people.evidence, clusters.evidence),
+        people.permuted,
+    )
+
+
+def _test_clusters(groups: Sequence[AttributeScores], ordered: Collection[str]) -> PermutedMeans:
+    """Test every comparison with errors of clusters; none of a group that is nearly one cluster."""
+    gaps = [part for one in groups if (part := one.clustered) is not None]
+    found = refer_to_clusters(gaps, [one.attribute in ordered for one in groups])
+    for place, one in enumerate(groups):
+        confined = [bool(one.explain_confined(column)) for column in range(len(one.scores.keys))]
+        for tests in found:
+            tests.p[place, confined] = np.nan
+    return PermutedMeans(*found)
 
 
 def _tabulate(
@@ -337,7 +425,8 @@ def _tabulate(
                     "p_ordered": trends.p[place, column],
                     "p_ordered_adjusted": tests.trend_p_adjusted[place, column],
                     "detectable": detectable[column],
-                    "verdict": str(judged.verdict[column]) or Verdict.NOT_COMPARED.value,
+                    "verdict": (not one.groups.explain_confined(column) and str(judged.verdict[column]))
+                    or Verdict.NOT_COMPARED.value,
                 }
             )
         pairs.append(compare_pairs(one.groups, p, settings.alpha))
@@ -368,19 +457,31 @@ def _explain(
         f"the confounder {name} is not in the cohort's table: the adjusted gaps do not allow for it" for name in absent
     ]
     if volumes is not None:
-        notes.append("adjusted gaps and trends are also adjusted for the organ's size (log volume of the reference)")
+        notes.append("direct gaps and trends are also adjusted for the organ's size (log volume of the reference)")
     confounders = [name for name in confounders if name not in absent]
-    subjects = compared[0].groups.scores.subjects if compared else np.empty(0, str)
+    # Of scans, each person is their own control.
+    within = [one for one in compared if one.groups.within_people]
+    people = [one for one in compared if not one.groups.within_people]
+    subjects = people[0].groups.scores.subjects if people else np.empty(0, str)
     known = read_covariates(cohort, subjects, [name for name in (*attributes, *confounders) if name in cohort])
-    labels = pd.DataFrame({one.groups.attribute: one.groups.labels for one in compared}, index=known.index)
+    labels = pd.DataFrame({one.groups.attribute: one.groups.labels for one in people}, index=known.index)
+    apart = [one.groups.attribute for one in within]
     names = ("adjusted_means", "adjusted_notes", "matching", "balance", "trends", "trend_tests")
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in ("gaps", *names)}
     for one in compared:
         attribute = one.groups.attribute
-        covariates = choose_covariates(attribute, attributes, confounders, known, labels)
+        if one in within:
+            for name, table in explain_within(one).items():
+                parts[name].append(table)
+            continue
+        roles = find_roles(attribute, attributes, confounders, settings.adjust)
+        covariates, mediators = (
+            choose_covariates(attribute, [name for name in names if name not in apart], known, labels)
+            for names in (roles.before, roles.mediators)
+        )
         same = [said for name in (*attributes, *confounders) if (said := explain_same(attribute, name, known))]
         notes += [f"not held equal when groups by {attribute} are compared: {said}" for said in same]
-        found = {**adjust_attribute(one, covariates, volumes, same), **match_attribute(one, covariates)}
+        found = {**adjust_attribute(one, covariates, mediators, volumes, same), **match_attribute(one, covariates)}
         if attribute in known and is_numeric(known[attribute]):
             found |= fit_attribute(one.groups, known[attribute], covariates, volumes, seed, units)
         for name, table in found.items():
@@ -445,6 +546,15 @@ def _cross_attributes(
 
     variances = name_columns(found.variances)
     return name_columns(found.cells)[columns], make_table(variances.to_dict("records"), "intersection_variance")
+
+
+def _describe_clusters(scores: Scores, cluster: str, settings: Fairness) -> str:
+    count = len(scores.cluster_names)
+    unknown = int((np.asarray(scores.clusters) < 0).sum())
+    said = f"people come in {count} clusters ({cluster}): errors, resamples and tests are made from these"
+    if unknown:
+        said += f"; {unknown} people without one count each for itself"
+    return said + ("; max-T is replaced by Holm's method" if settings.correction == "max_t" else "")
 
 
 def _describe_families(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.fairness.tables import join_notes, join_tables, make_table
 from helpers.fairness.trends import fit_trends
 from helpers.schema import TABLES
+from helpers.statistics.covariates import join_covariates, split_covariates
 from helpers.vocabulary.words import UNITS
 
 VOLUME = "log organ volume"
@@ -31,6 +33,7 @@ _GAP_NAMES = {
     "p_groups": "adjusted_p",
     "n": "adjusted_n",
 }
+_DIRECT_NAMES = {"adjusted_gap": "direct_gap", "low": "direct_low", "high": "direct_high"}
 
 
 def is_numeric(column: pd.Series) -> bool:
@@ -39,17 +42,41 @@ def is_numeric(column: pd.Series) -> bool:
     return bool(numeric and column.nunique() > 2)
 
 
-def choose_covariates(
-    attribute: str, attributes: Sequence[str], confounders: Sequence[str], known: pd.DataFrame, labels: pd.DataFrame
-) -> pd.DataFrame:
-    """Choose what is adjusted for when one attribute's groups are compared: (subjects, covariates).
+@dataclass(frozen=True)
+class Roles:
+    """What else was recorded, by its place beside one attribute."""
 
-    Every other attribute, by its number where the cohort has one and else by its group, then the
-    confounders; none that :func:`explain_same` names. `known` has the cohort's own columns of these
-    names, `labels` each attribute's group, a row per subject.
+    before: list[str]  # held equal: it may cause both the attribute and the score
+    mediators: list[str]  # may be how the attribute acts: held equal in the direct gap alone
+
+
+def find_roles(
+    attribute: str, attributes: Sequence[str], confounders: Sequence[str], adjust: Mapping[str, Sequence[str]]
+) -> Roles:
+    """Find what comes before an attribute, and what may lie between it and the score.
+
+    Before it come the names that `adjust` gives it; without these the attributes listed before it,
+    and the confounders. All others are mediators: age may bring about a diagnosis, not the
+    other way round, and an age gap adjusted for diagnosis is a part of the age gap (VanderWeele
+    2015, *Explanation in Causal Inference*, chapter 2).
+    """
+    everything = list(dict.fromkeys([*attributes, *confounders]))
+    before = adjust.get(attribute, [*attributes[: list(attributes).index(attribute)], *confounders])
+    return Roles(
+        [name for name in everything if name in before and name != attribute],
+        [name for name in everything if name not in before and name != attribute],
+    )
+
+
+def choose_covariates(attribute: str, names: Sequence[str], known: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """Return what is held equal when one attribute's groups are compared: (subjects, covariates).
+
+    Of `names`, attributes by their number where the cohort has one and else by their group; none
+    that :func:`explain_same` names. `known` has the cohort's own columns of these names, `labels`
+    each attribute's group, a row per subject.
     """
     columns = {}
-    for name in dict.fromkeys([*attributes, *confounders]):
+    for name in names:
         if name == attribute or explain_same(attribute, name, known):
             continue
         if name in labels and not (name in known and is_numeric(known[name])):
@@ -95,16 +122,42 @@ def measure_volumes(metrics: pd.DataFrame, scores: Scores) -> pd.DataFrame:
 
 
 def adjust_attribute(
-    compared: GroupComparison, covariates: pd.DataFrame, volumes: pd.DataFrame | None, same: Sequence[str] = ()
+    compared: GroupComparison,
+    covariates: pd.DataFrame,
+    mediators: pd.DataFrame,
+    volumes: pd.DataFrame | None,
+    same: Sequence[str] = (),
 ) -> dict[str, pd.DataFrame]:
-    """State every gap adjusted for the covariates (:func:`adjust_gaps`).
+    """State every gap adjusted for the covariates (:func:`adjust_gaps`), and the direct gap.
 
-    Each gap is between the two groups that `compared` names. Of `volumes`
-    (:func:`measure_volumes`), each organ's column is one more covariate of its own scores. `same`
-    (:func:`explain_same`) joins what ``dropped`` of ``adjusted_notes`` says. Returns
-    ``gaps``, a row per column (adjusted_gap, adjusted_low, adjusted_high, adjusted_p, adjusted_n),
-    and the tables ``adjusted_means`` and ``adjusted_notes``.
+    Each gap is between the two groups that `compared` names. The adjusted gap is the attribute's
+    total effect, given what comes before it; the direct gap is what is left with the `mediators`
+    held equal too, and organ size where there are `volumes` (:func:`measure_volumes`): each organ's
+    column for its own scores. `same` (:func:`explain_same`) joins what ``dropped`` of
+    ``adjusted_notes`` says. Returns ``gaps``, a row per column (adjusted_gap, adjusted_low,
+    adjusted_high, adjusted_p, adjusted_n, direct_gap, direct_low, direct_high), and the tables
+    ``adjusted_means`` and ``adjusted_notes``.
     """
+    found = _adjust_columns(compared, covariates, None, same)
+    if volumes is None and mediators.empty:
+        return found
+    direct = _adjust_columns(compared, pd.concat([covariates, mediators], axis=1), volumes, same)
+    gaps, notes = direct["gaps"], direct["adjusted_notes"]
+    for theirs, ours in _DIRECT_NAMES.items():
+        found["gaps"][ours] = gaps[_GAP_NAMES[theirs]]
+    held = [
+        join_covariates([name for name in split_covariates(told) if name not in covariates])
+        for told in notes["covariates"]
+    ]
+    found["adjusted_notes"] = found["adjusted_notes"].assign(
+        mediators=held, direct_warnings=notes["warnings"], direct_note=notes["note"]
+    )
+    return found
+
+
+def _adjust_columns(
+    compared: GroupComparison, covariates: pd.DataFrame, volumes: pd.DataFrame | None, same: Sequence[str]
+) -> dict[str, pd.DataFrame]:
     groups, pairs = compared.groups, compared.list_pairs()
     gaps: dict[int, dict[str, Any]] = {}
     means, notes = {}, {}
@@ -116,6 +169,8 @@ def adjust_attribute(
             [groups.scores.metrics[column] for column in columns],
             min_group=groups.min_group,
             pairs=[pairs[column] for column in columns],
+            attribute=groups.attribute,
+            clusters=groups.scores.clusters,
         )
         by_column = dict(iter(found.means.groupby("column")))
         for row in found.gaps.to_dict("records"):
@@ -129,10 +184,21 @@ def adjust_attribute(
             means[column] = [one | head for one in rows]
     order = range(len(groups.scores.keys))
     return {
-        "gaps": pd.DataFrame([gaps[column] for column in order], columns=list(_GAP_NAMES.values())),
+        "gaps": pd.DataFrame(
+            [gaps[column] for column in order], columns=[*_GAP_NAMES.values(), *_DIRECT_NAMES.values()]
+        ).astype(float),
         "adjusted_means": make_table([row for column in order for row in means[column]], "adjusted_means"),
         "adjusted_notes": make_table([notes[column] for column in order], "adjusted_notes"),
     }
+
+
+def explain_within(compared: GroupComparison) -> dict[str, pd.DataFrame]:
+    """Return what :func:`adjust_attribute` does, of an attribute of scans: no gap, and why."""
+    columns = range(len(compared.groups.scores.keys))
+    note = "everybody is compared with themself: who they are is held equal"
+    gaps = pd.DataFrame(index=columns, columns=[*_GAP_NAMES.values(), *_DIRECT_NAMES.values()], dtype=float)
+    rows = [compared.groups.name_row(column) | {"note": note} for column in columns]
+    return {"gaps": gaps, "adjusted_notes": make_table(rows, "adjusted_notes")}
 
 
 def match_attribute(compared: GroupComparison, covariates: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -153,7 +219,9 @@ def match_attribute(compared: GroupComparison, covariates: pd.DataFrame) -> dict
     rows: dict[int, dict[str, Any]] = {}
     balance = []
     for (first, second), columns in sorted(by_pair.items()):
-        everyone = match_pairs(labels, covariates, names[first], names[second], min_group=groups.min_group)
+        everyone = match_pairs(
+            labels, covariates, names[first], names[second], min_group=groups.min_group, attribute=groups.attribute
+        )
         table = everyone.balance.assign(attribute=groups.attribute, group_a=names[first], group_b=names[second])
         balance.append(table[TABLES["balance"].names])
         for matched, some in _match_scored(groups, everyone, columns, covariates):
@@ -237,7 +305,14 @@ def _match_scored(
     for place, scored in enumerate(patterns.T):
         labels = groups.labels.copy()
         labels[~scored] = None
-        matched = match_pairs(labels, covariates, everyone.first, everyone.second, min_group=groups.min_group)
+        matched = match_pairs(
+            labels,
+            covariates,
+            everyone.first,
+            everyone.second,
+            min_group=groups.min_group,
+            attribute=groups.attribute,
+        )
         yield matched, rest[number.ravel() == place].tolist()
 
 

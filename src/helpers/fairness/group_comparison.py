@@ -47,7 +47,7 @@ from helpers.statistics.hypothesis_tests import (
 from helpers.statistics.intervals import Intervals
 from helpers.statistics.selection_adjustment import condition_on_significance, find_range_quantile
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.words import DECIDING_TEST
+from helpers.vocabulary.words import CLUSTERED_TEST, DECIDING_TEST
 
 ANOVA = "one-way ANOVA"
 WELCH_ANOVA = "Welch's ANOVA"
@@ -106,7 +106,9 @@ def compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) ->
     tests = _run_tests(groups, found)
     gap_draws = take_gaps(measured, found.best, found.worst, scores.sign)
     influence = find_gap_influence(groups.grouped, found.best, found.worst, scores.sign)
-    selection = PostSelection(groups.number, tests.many[WELCH_ANOVA].p)
+    # Welch's p takes people of a cluster for separate: then the whole width is kept.
+    chosen = tests.many[WELCH_ANOVA].p if groups.clustered is None else np.ones(len(scores.keys))
+    selection = PostSelection(groups.number, chosen)
     sure = find_difference(gap_draws, found.gap, influence, resamples, selection)
     size = None
     if scores.expected is not None:
@@ -119,7 +121,7 @@ def compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) ->
         found,
         Intervals(found.gap, *limit_gap(sure.low, sure.high, scores.metrics)),
         size,
-        compare_models(groups, found.gap, gap_draws, influence, resamples, correction=settings.correction),
+        compare_models(groups, found, gap_draws, influence, resamples, correction=settings.correction),
         tests,
     )
 
@@ -192,7 +194,7 @@ def describe_disparity(compared: GroupComparison, settings: Fairness, p: np.ndar
             row |= _show_interval(name, compared.found.spreads[name], column)
         if np.isfinite(p[column]):
             row |= {
-                "test": DECIDING_TEST,
+                "test": DECIDING_TEST if groups.clustered is None else CLUSTERED_TEST,
                 "p": p[column],
                 "anova_p": tests.anova_p[column],
                 "effect": RANK_BISERIAL if number == 2 else EPSILON_SQUARED,
@@ -200,6 +202,8 @@ def describe_disparity(compared: GroupComparison, settings: Fairness, p: np.ndar
                 "effect_low": tests.effect.low[column],
                 "effect_high": tests.effect.high[column],
             }
+        elif why := groups.explain_confined(column):
+            notes = [f"no verdict: {why}", *notes]
         else:
             notes = ["no test: every subject has the same value", *notes]
         if size is not None and metric == "dice":
@@ -287,6 +291,7 @@ def judge_attribute(compared: GroupComparison, p_adjusted: np.ndarray, settings:
         power=settings.power,
         smallest_group=settings.min_group,
         apart=(gap.low > 0) | (gap.high < 0),
+        errors=None if groups.clustered is None else (groups.clustered.squared, groups.clustered.df),
     )
 
 

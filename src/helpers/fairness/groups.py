@@ -192,8 +192,18 @@ def summarise_group(values: np.ndarray) -> dict[str, np.ndarray]:
     return result
 
 
+def find_changing(cohort: pd.DataFrame, attribute: str) -> list[str]:
+    """Return the subjects whose scans are in several of an attribute's groups, sorted."""
+    known = cohort.loc[cohort[f"group_{attribute}"].notna(), ["subject", f"group_{attribute}"]].drop_duplicates()
+    return sorted(known.loc[known["subject"].duplicated(), "subject"].unique())
+
+
 def group_subjects(cohort: pd.DataFrame, attributes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """Return one row per subject: number and groups of the first scan where the group is known."""
+    """Return one row per subject: number of the first scan, and groups.
+
+    Who has scans in several groups of an attribute belongs to none of them: which one they came to
+    first says nothing of them.
+    """
     ordered = cohort.sort_values("number", kind="stable")
     by_subject = ordered.groupby("subject", sort=False)
     subjects = by_subject.agg(number=("number", "first"), scans=("scan", "nunique")).reset_index()
@@ -204,14 +214,15 @@ def group_subjects(cohort: pd.DataFrame, attributes: Sequence[str]) -> tuple[pd.
     for attribute in attributes:
         column = ordered[f"group_{attribute}"]
         known = ordered.loc[column.notna(), ["subject", f"group_{attribute}"]].drop_duplicates()
-        subjects = subjects.merge(known.drop_duplicates("subject"), on="subject", how="left", validate="one_to_one")
         changed = known.loc[known["subject"].duplicated(), "subject"].nunique()
+        one = known[~known["subject"].duplicated(keep=False)]
+        subjects = subjects.merge(one, on="subject", how="left", validate="one_to_one")
         if changed:
             notes.append(
-                f"{changed} subjects change their {attribute} group between scans: "
-                "they stay in the group of their first scan"
+                f"{changed} subjects have scans in several {attribute} groups and take no part in comparisons of "
+                f"people by {attribute}"
             )
-        missing = int(subjects[f"group_{attribute}"].isna().sum())
+        missing = int(subjects[f"group_{attribute}"].isna().sum()) - changed
         if missing:
             notes.append(f"{missing} subjects have no known {attribute} group and take no part in its comparisons")
     return subjects, notes

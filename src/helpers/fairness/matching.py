@@ -20,6 +20,7 @@ from helpers.errors import SegfairError
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.covariates import Covariate, encode_covariates
+from helpers.statistics.overlap import LEAST_EXCEPTIONS, explain_pair
 from helpers.vocabulary.measures import find_measure
 
 CALIPER = 0.2  # standard deviations of the logit of the propensity score
@@ -60,6 +61,7 @@ def match_pairs(
     *,
     caliper: float = CALIPER,
     min_group: int = 10,
+    attribute: str = "the groups",
 ) -> Matching:
     """Pair people of two groups by their covariates.
 
@@ -80,6 +82,8 @@ def match_pairs(
         of both groups' variances).
     min_group : int
         With fewer pairs than that there is no matching.
+    attribute : str
+        What the groups are of, for sentences.
 
     Notes
     -----
@@ -87,7 +91,8 @@ def match_pairs(
     and of these the one of the smallest total Mahalanobis distance (within-group covariance), by
     the assignment algorithm within each combination of categorical levels; nothing is drawn at
     random. The propensity score is a logistic regression of the group on the standardised numeric
-    covariates. Groups that a covariate parts completely have no counterparts.
+    covariates. Groups that cannot be told from a covariate
+    (:func:`helpers.statistics.overlap.explain_pair`) have no counterparts.
 
     Sources: Austin 2011, *Pharmaceutical Statistics* 10 (0.2 SD). Rosenbaum & Rubin 1985, *American
     Statistician* 39 (Mahalanobis distance within propensity calipers). Rosenbaum 1989, JASA 84
@@ -120,6 +125,9 @@ def match_pairs(
         )
     if not encoded:
         return refuse("no pairs: there is no covariate to match on")
+    for covariate in encoded:
+        if why := explain_pair(attribute, (first, second), covariate, rows, min(LEAST_EXCEPTIONS, min_group)):
+            return refuse(f"no pairs: {why}")
     numeric = [covariate.numbers for covariate in encoded if covariate.levels is None]
     positions = [_standardise(numeric, side, rows) for side in rows]
     scores = _score_propensity(positions)

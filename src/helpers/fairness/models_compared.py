@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from helpers.fairness.disparity import Disparities
 from helpers.fairness.score_matrix import AttributeScores
 from helpers.fairness.tables import make_table
 from helpers.statistics.bootstrap import Resamples
-from helpers.statistics.bootstrap_differences import find_difference
+from helpers.statistics.bootstrap_differences import find_difference, find_gap_influence, take_gaps
+from helpers.statistics.grouped_values import GroupedValues
 from helpers.statistics.hypothesis_tests import adjust_p_values
 from helpers.vocabulary.words import ALL_MODELS
+
+_LESS = np.array([1.0, -1.0])  # the first model's gap less the second's
 
 
 def compare_models(
     groups: AttributeScores,
-    gaps: np.ndarray,
+    found: Disparities,
     drawn: np.ndarray,
     influence: np.ndarray,
     resamples: Resamples,
     *,
     correction: str = "holm",
 ) -> pd.DataFrame:
-    """Compare the gaps of every two models in the same organ and metric.
+    """Compare the gaps of every two models in the same organ and metric, on the same people.
 
-    `gaps`, float64, (columns,), are best − worst group of each column; NaN where nothing is
-    compared. `drawn`, float64, (draws, columns), is the same two groups' gap in each of
-    `resamples`, the same people in all columns; `influence`, float64, (subjects, columns), each
-    person's bearing on the gap
+    `found` names the best and the worst group of each column. `drawn`, float64, (draws, columns),
+    is the same two groups' gap in each of `resamples`, the same people in all columns; `influence`,
+    float64, (subjects, columns), each person's bearing on the gap
     (:func:`helpers.statistics.bootstrap_differences.find_gap_influence`). The `correction` is over
     all rows of the attribute (:func:`adjust_unpermuted`).
 
     Returns one row per organ, metric and two models with a gap (``model_gaps`` of
-    :mod:`helpers.schema`). ``n`` counts the people both models have a value for; ``difference`` is
-    ``gap_a`` − ``gap_b``.
+    :mod:`helpers.schema`). ``n`` counts the people both models have a value for, of whom both gaps
+    are; ``note`` says how many others there are. ``difference`` is ``gap_a`` − ``gap_b``.
 
     Notes
     -----
@@ -44,31 +49,65 @@ def compare_models(
     cautious, not bold. A model with the smaller gap is not the better one: look at the worst
     group's mean too.
     """
-    keys = groups.scores.keys
+    keys, known, gaps = groups.scores.keys, groups.grouped.known, found.gap
     number = {key: column for column, key in enumerate(keys)}
     models = list(dict.fromkeys(model for model, _, _ in keys if model != ALL_MODELS))
-    rows, first, second = [], [], []
+    rows: list[dict[str, Any]] = []
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for organ, metric in dict.fromkeys((organ, metric) for _, organ, metric in keys):
-        for one, other in combinations(models, 2):
-            a, b = number.get((one, organ, metric)), number.get((other, organ, metric))
-            if a is None or b is None or not np.isfinite(gaps[[a, b]]).all():
-                continue
-            first.append(a)
-            second.append(b)
-            row = {"organ": organ, "metric": metric, "attribute": groups.attribute, "model_a": one, "model_b": other}
-            n = int((groups.grouped.known[:, a] & groups.grouped.known[:, b]).sum())
-            rows.append(row | {"n": n, "gap_a": gaps[a], "gap_b": gaps[b], "difference": gaps[a] - gaps[b]})
+        pairs = [
+            (number[one, organ, metric], number[other, organ, metric])
+            for one, other in combinations(models, 2)
+            if {(one, organ, metric), (other, organ, metric)} <= set(number)
+            and np.isfinite(gaps[[number[one, organ, metric], number[other, organ, metric]]]).all()
+        ]
+        unlike = [pair for pair in pairs if (known[:, pair[0]] != known[:, pair[1]]).any()]
+        common = dict(zip(unlike, _measure_common(groups, found, unlike, resamples), strict=True))
+        for a, b in pairs:
+            both = known[:, a] & known[:, b]
+            others = int((known[:, a] | known[:, b]).sum() - both.sum())
+            row: dict[str, Any] = {"organ": organ, "metric": metric, "attribute": groups.attribute}
+            row |= {"model_a": keys[a][0], "model_b": keys[b][0], "n": int(both.sum())}
+            measured = common.get((a, b), (gaps[[a, b]], drawn[:, [a, b]], influence[:, [a, b]]))
+            if others:
+                row["note"] = f"{others} people have a value of one of the two models alone and take no part"
+            if not np.isfinite(measured[0]).all():
+                row["note"] += f"; fewer than {groups.min_group} people of a compared group have both"
+            rows.append(row | dict(zip(("gap_a", "gap_b"), measured[0], strict=True)))
+            parts.append((measured[0] @ _LESS, measured[1] @ _LESS, measured[2] @ _LESS))
     table = make_table(rows, "model_gaps")
     if not rows:
         return table
-    found = find_difference(
-        drawn[:, first] - drawn[:, second],
-        gaps[first] - gaps[second],
-        influence[:, first] - influence[:, second],
-        resamples,
+    estimate = np.array([part[0] for part in parts])
+    sure = find_difference(
+        np.column_stack([part[1] for part in parts]), estimate, np.column_stack([part[2] for part in parts]), resamples
     )
-    adjusted = adjust_unpermuted(found.p, correction)
-    return table.assign(low=found.low, high=found.high, p=found.p, p_adjusted=adjusted)
+    adjusted = adjust_unpermuted(sure.p, correction)
+    return table.assign(difference=estimate, low=sure.low, high=sure.high, p=sure.p, p_adjusted=adjusted)
+
+
+def _measure_common(
+    groups: AttributeScores, found: Disparities, pairs: Sequence[tuple[int, int]], resamples: Resamples
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return both gaps, their draws and people's bearing on them, of those who have both values.
+
+    NaN where a compared group has fewer than `min_group` such people.
+    """
+    if not pairs:
+        return []
+    matrix, columns = groups.grouped.matrix, np.array(pairs).ravel()
+    both = np.repeat(np.column_stack([np.isfinite(matrix[:, list(pair)]).all(axis=1) for pair in pairs]), 2, axis=1)
+    shared = GroupedValues(np.where(both, matrix[:, columns], np.nan), groups.codes, groups.grouped.groups)
+    best, worst, sign = found.best[columns], found.worst[columns], groups.scores.sign[columns]
+    places = np.arange(len(columns))
+    few = np.minimum(shared.moments.n[best, places], shared.moments.n[worst, places]) < groups.min_group
+    estimate = np.where(few, np.nan, take_gaps(shared.moments.mean, best, worst, sign))
+    drawn = take_gaps(resamples.draw_means(shared.matrix)[:, : len(groups.names)], best, worst, sign)
+    influence = find_gap_influence(shared, best, worst, sign)
+    return [
+        (estimate[place : place + 2], drawn[:, place : place + 2], influence[:, place : place + 2])
+        for place in range(0, len(columns), 2)
+    ]
 
 
 def adjust_unpermuted(p: np.ndarray, correction: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,15 @@ import pandas as pd
 
 from helpers.errors import SegfairError
 from helpers.fairness.trends import build_curve, explain_no_curve
-from helpers.statistics.covariates import code_groups, encode_covariates, fit_with_covariates, read_labels
+from helpers.statistics.covariates import (
+    Covariate,
+    CovariateFit,
+    code_groups,
+    encode_covariates,
+    fit_with_covariates,
+    read_labels,
+)
+from helpers.statistics.overlap import find_apart
 
 
 @dataclass(frozen=True)
@@ -63,9 +72,10 @@ def measure_partial_residuals(
     def make_base(rows: np.ndarray) -> np.ndarray | None:
         return build_curve(numbers[rows], min_group) if labels is None else code_groups(labels[rows])
 
+    encoded = encode_covariates(covariates)
     fit = fit_with_covariates(
         np.isfinite(scores) & placed,
-        encode_covariates(covariates),
+        encoded,
         make_base,
         "the attribute" if numeric else "the groups",
         labels,
@@ -74,9 +84,17 @@ def measure_partial_residuals(
     rows, left = fit.rows, np.full(len(scores), np.nan)
     if fit.base is None:
         why = explain_no_curve(numbers[rows], min_group) if numeric else "fewer than two groups are large enough"
-    elif not (why := fit.tell_shortage()):
+    elif not (why := fit.tell_shortage() or _tell_apart(labels, fit, encoded, min_group)):
         slopes = fit.solver.projection[fit.base.shape[1] :] @ scores[rows]
         left[rows] = scores[rows] - fit.columns @ slopes
     said = fit.describe()
     kept = {name: said[name] for name in ("covariates", "dropped", "n", "n_missing")}
     return PartialResiduals(left, **kept, note=f"nothing was fitted: {why}" if why else "")
+
+
+def _tell_apart(labels: np.ndarray | None, fit: CovariateFit, encoded: Sequence[Covariate], min_group: int) -> str:
+    """Return why what lies on the axis cannot be told from a covariate; empty where it can."""
+    if labels is None:
+        return fit.tell_mimicry()
+    names = [str(name) for name in np.unique(labels[fit.rows].astype(str))]
+    return next(iter(find_apart("the groups", names, labels, fit, encoded, min_group).values()), "")

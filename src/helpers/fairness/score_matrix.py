@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from helpers.fairness.disparity import sign_metrics
 from helpers.fairness.groups import EXPECTED, POOLED, number_groups
 from helpers.statistics.bootstrap import Resamples
+from helpers.statistics.clustered import ClusteredGaps, compare_clustered, find_confined
 from helpers.statistics.grouped_values import GroupedValues
 
 BOUNDARY = "boundary_error_mm"
@@ -29,6 +30,10 @@ class Scores:
     # error in mm; None where not measured.
     expected: np.ndarray | None
     boundary: np.ndarray | None
+    # int64, (subjects,): each one's cluster (site), −1 where unknown; None where people are no
+    # clusters. And the clusters' names.
+    clusters: np.ndarray | None = None
+    cluster_names: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> list[str]:
@@ -59,6 +64,11 @@ class Scores:
         matrix = arrange(list(metrics)).reshape(len(subjects), len(keys))
         return cls(subjects, matrix, keys, places, others[0] if "dice" in metrics else None, others[1])
 
+    def attach_clusters(self, column: pd.Series) -> Scores:
+        """Return the scores with each subject's cluster, of `column`, by subject."""
+        codes, names = pd.factorize(column.reindex(self.subjects).astype("str").where(column.notna()), sort=True)
+        return replace(self, clusters=codes.astype(np.int64), cluster_names=tuple(map(str, names)))
+
     def list_organs(self, place: int) -> list[int]:
         """Return the places that one pools: the same model's single organs, or itself."""
         model, organ = self.places[place]
@@ -76,6 +86,7 @@ class AttributeScores:
     names: list[str]  # the groups, in the attribute's order
     grouped: GroupedValues  # the scores in all groups
     min_group: int  # groups with fewer values in a column are not compared there
+    within_people: bool = False  # rows are of a person and a group: an attribute of scans
 
     @classmethod
     def read(cls, people: pd.DataFrame, attribute: str, scores: Scores, min_group: int) -> AttributeScores:
@@ -119,7 +130,31 @@ class AttributeScores:
         """Return resamples within groups; subjects without a known group are one more, the last."""
         # They bear on the cohort's mean boundary error.
         strata = np.where(self.codes < 0, len(self.names), self.codes)
-        return Resamples(strata, draws, seed, tuple(f"{self.attribute}\x1f{name}" for name in (*self.names, "")))
+        streams = tuple(f"{self.attribute}\x1f{name}" for name in (*self.names, ""))
+        return Resamples(strata, draws, seed, streams, self.scores.clusters)
+
+    @cached_property
+    def clustered(self) -> ClusteredGaps | None:
+        """The groups compared with errors made from clusters; None where people are no clusters."""
+        if self.scores.clusters is None:
+            return None
+        return compare_clustered(self.grouped, self.scores.clusters, self.min_group)
+
+    def explain_confined(self, column: int) -> str:
+        """Say which group compared in a column is nearly one cluster; empty where none is."""
+        clusters = self.scores.clusters
+        if clusters is None:
+            return ""
+        for group, (cluster, inside, number) in self._confined.items():
+            if self.kept[group, column]:
+                name = self.scores.cluster_names[cluster]
+                return f"{inside} of {number} in “{self.names[group]}” are of {name}: they cannot be told apart"
+        return ""
+
+    @cached_property
+    def _confined(self) -> dict[int, tuple[int, int, int]]:
+        clusters = self.scores.clusters
+        return {} if clusters is None else find_confined(self.codes, len(self.names), clusters)
 
     def name_row(self, column: int) -> dict[str, str]:
         """Return the keys of a column's row in any table of the audit."""

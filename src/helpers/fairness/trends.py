@@ -141,7 +141,7 @@ def _fit_pattern(
         why = explain_no_curve(chosen, min_group)
     else:
         common |= {"df_spline": base.shape[1] - 1, "df_residual": len(fit.design) - fit.design.shape[1]}
-        why = fit.tell_shortage()
+        why = fit.tell_shortage() or fit.tell_mimicry()
     if base is None or why:
         return [common | {"note": f"nothing was fitted: {why}"}] * columns, [None] * columns
     axis, solver = SplineAxis.place(chosen), fit.solver

@@ -35,9 +35,10 @@ _PARTS = (
     Mark("expected from organ size", "expected_gap", None, PALETTE[5], "diamond-open"),
     Mark("excess over organ size", "excess_gap", ("excess_low", "excess_high"), PALETTE[0], "square"),
     Mark(
-        "adjusted for the other attributes", "adjusted_gap", ("adjusted_low", "adjusted_high"), PALETTE[2],
+        "adjusted for what comes before", "adjusted_gap", ("adjusted_low", "adjusted_high"), PALETTE[2],
         "triangle-up",
     ),
+    Mark("direct: mediators held equal too", "direct_gap", ("direct_low", "direct_high"), PALETTE[3], "triangle-down"),
 )  # fmt: skip
 
 

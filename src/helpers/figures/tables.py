@@ -28,8 +28,8 @@ from helpers.vocabulary.words import (
 
 # Columns in the unit of the row's metric; everything else is a plain number.
 _MEASURED = {
-    "mean", "sd", "median", "q1", "q3", "gap", "expected_gap", "excess_gap", "adjusted_gap", "margin", "detectable",
-    "difference", "gap_a", "gap_b", "pooled", "additive", "slope", "sd_groups",
+    "mean", "sd", "median", "q1", "q3", "gap", "expected_gap", "excess_gap", "adjusted_gap", "direct_gap", "margin",
+    "detectable", "difference", "gap_a", "gap_b", "pooled", "additive", "slope", "sd_groups",
     "ordered_step",
 }  # fmt: skip
 _RATIO = "dice"  # stands for any number without a unit
@@ -38,6 +38,7 @@ _OF_RANKS = "Dunn"  # compares mean ranks: its differences have no unit
 # An estimate whose interval's columns do not begin with its own name, and how they begin.
 _INTERVALS = {
     "mean": ("ci", ""), "gap": ("gap", ""), "excess_gap": ("excess",), "adjusted_gap": ("adjusted",),
+    "direct_gap": ("direct",),
     "effect_size": ("effect",), "difference": ("",), "pooled": ("",),
 }  # fmt: skip
 

@@ -179,6 +179,7 @@ class ReadyScores(Section):
 class Cohort(Section):
     """Who is studied: the source of scans, the organs, the attributes and the confounders.
 
+    ``cluster`` names a column (site) whose people are not independent of each other.
     ``dataset`` names the public data set that a table's scans come from, so that models which were
     trained on it are pointed out. ``fill`` says what stands where the table has no value
     (``{reference: "masks/{scan}.nii.gz", modality: CT}``): {scan} and {subject} are filled in.
@@ -211,6 +212,7 @@ class Cohort(Section):
     fractions: Literal["half"] | None = None
     attributes: dict[Name, Attribute | None] = Field(min_length=1)
     confounders: list[str] = []
+    cluster: str | None = None
     exclusions: Exclusions = Exclusions()
 
     @property
@@ -287,7 +289,10 @@ class Cohort(Section):
 
     @model_validator(mode="after")
     def _has_fit_columns(self) -> Cohort:
-        for key, names in (("attributes", self.attributes), ("confounders", self.confounders)):
+        clusters = [self.cluster] if self.cluster else []
+        for key, names in (
+            ("attributes", self.attributes), ("confounders", self.confounders), ("cluster", clusters),
+        ):  # fmt: skip
             for name in names:
                 if name in RESERVED_COLUMNS or name.startswith("group_"):
                     raise ValueError(
@@ -404,7 +409,10 @@ class Fairness(Section):
     :data:`helpers.vocabulary.words.DECIDING_TEST`, ``bootstrap`` draws of people behind every
     interval (studentised: docs/validity.md). Groups under ``min_group`` people are neither compared
     nor shown. ``power`` is what a minimum detectable difference is stated for.
-    ``adjust_for_volume``: gaps are also adjusted for organ size (log volume of the reference).
+    ``adjust`` says by attribute what comes before it, which its adjusted gap holds equal: ``{age:
+    [sex]}``; without a word, the attributes listed before it and all confounders. Whatever else was
+    recorded may be how the attribute acts, and is held equal in the direct gap alone; so is organ
+    size (log volume of the reference), with ``adjust_for_volume``.
     """
 
     metrics: list[str] = Field(default=list(list_default_margins()), min_length=1)
@@ -419,6 +427,7 @@ class Fairness(Section):
     bootstrap: int = Field(default=2000, ge=100)
     min_group: int = Field(default=10, ge=2)
     power: float = Field(default=0.8, ge=0.5, lt=1)
+    adjust: dict[str, list[str]] = {}
     adjust_for_volume: bool = False
 
     @model_validator(mode="before")
@@ -489,6 +498,21 @@ class Compute(Section):
     batch: Annotated[int, Field(ge=1)] | None = None
 
 
+def _check_roles(adjust: dict[str, list[str]], attributes: list[str], confounders: list[str]) -> None:
+    """Refuse roles of what is no attribute, or of what was not recorded."""
+    for attribute, names in adjust.items():
+        if attribute not in attributes:
+            raise ValueError(
+                f"fairness.adjust names {attribute}, not among cohort.attributes ({', '.join(attributes)})"
+            )
+        for name in names:
+            if name == attribute or name not in (*attributes, *confounders):
+                raise ValueError(
+                    f"fairness.adjust.{attribute} names {name}: name other attributes or confounders "
+                    f"({', '.join(one for one in dict.fromkeys((*attributes, *confounders)) if one != attribute)})"
+                )
+
+
 class Parameters(Section):
     """A whole study."""
 
@@ -548,6 +572,7 @@ class Parameters(Section):
             unknown = sorted(set(effect.organs) - organs)
             if unknown:
                 raise ValueError(f"cohort.phantoms.planted names {', '.join(unknown)}, not among cohort.organs")
+        _check_roles(self.fairness.adjust, list(self.cohort.attributes), self.cohort.confounders)
         missing = sorted(set(self.fairness.metrics) - set(self.fairness.margin))
         if missing:
             raise ValueError(

@@ -33,6 +33,7 @@ def write_agreement(study: Study) -> Agreement:
         confounders=cohort.confounders,
         units={name: attribute.unit for name, attribute in cohort.attributes.items() if attribute is not None},
         ordered=cohort.ordered_attributes,
+        cluster=cohort.cluster,
     )
     storage.write_table(found.disparity, study.path("agreement"))
     storage.write_table(found.groups, study.path("agreement_groups"))

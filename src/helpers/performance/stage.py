@@ -168,6 +168,7 @@ def write_audit(study: Study) -> fairness.Audit:
         confounders=cohort.confounders,
         units={name: attribute.unit for name, attribute in cohort.attributes.items() if attribute is not None},
         ordered=cohort.ordered_attributes,
+        cluster=cohort.cluster,
         # Annotators are no models, and a fusion is made of the others.
         pooled_models=[one.name for one in study.parameters.models if not one.annotator and one.kind != "fusion"]
         if cohort.has_masks

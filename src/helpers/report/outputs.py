@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from helpers import provenance, storage
@@ -177,11 +178,28 @@ class Outputs:
     @cached_property
     def covariates(self) -> dict[tuple[str, ...], list[str]]:
         """What each gap is adjusted for, for people, by (model, organ, metric, attribute)."""
+        return self._list_names("covariates")
+
+    @cached_property
+    def mediators(self) -> dict[tuple[str, ...], list[str]]:
+        """What each direct gap holds equal besides, in the same form."""
+        return self._list_names("mediators")
+
+    def _list_names(self, column: str) -> dict[tuple[str, ...], list[str]]:
         notes = self.adjusted_notes
-        if notes is None or notes.empty or "covariates" not in notes:
+        if notes is None or notes.empty or column not in notes:
             return {}
         keys = notes[["model", "organ", "metric", "attribute"]].astype(str).itertuples(index=False, name=None)
-        return dict(zip(keys, map(_read_covariates, notes["covariates"]), strict=True))
+        return dict(zip(keys, map(_read_covariates, notes[column]), strict=True))
+
+    def find_adjusted_note(self, row: Row) -> dict[str, str]:
+        """Return why a row of disparity.csv has no adjusted gap (``note``), and what to mind."""
+        notes, keys = self.adjusted_notes, ["model", "organ", "metric", "attribute"]
+        if notes is None or notes.empty:
+            return {}
+        found = notes[np.all([notes[key].astype(str) == str(row[key]) for key in keys], axis=0)]
+        told = found[[name for name in ("note", "warnings") if name in found]].fillna("").astype(str).to_dict("records")
+        return {str(name): text for name, text in told[0].items()} if told else {}
 
     @cached_property
     def adjusted_for(self) -> list[str]:
@@ -354,7 +372,7 @@ def _replace_names(
     if "number" not in table and "scan" in table:
         table = table.assign(number=table["scan"].astype(str).map(numbers).astype("Int64"))
     table = table.drop(columns=[name for name in list_identifying() if name in table])
-    scrubbed = [name for name in ("reason", "error", "note") if name in table]
+    scrubbed = [name for name in ("reason", "error", "note", "warnings") if name in table]
     # Each text once: thousands of rows say the same, or nothing.
     told = {name: {text: scrub(text) for text in table[name].dropna().unique()} for name in scrubbed}
     return table.assign(**{name: table[name].map(texts).fillna("") for name, texts in told.items()})

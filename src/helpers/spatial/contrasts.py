@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 from helpers.spatial.template import Template
 from helpers.statistics.covariates import CovariateFit, encode_covariates, fit_with_covariates, read_labels
 from helpers.statistics.freedman_lane import SurfaceEffect, infer_effect
+from helpers.statistics.overlap import find_apart, keep_linked
 from helpers.statistics.tfce import MeshGraph, link_vertices
 
 SIGNED, ABSOLUTE, MISS, ANY_GROUP = "signed", "absolute", "miss", "any_group"
@@ -30,6 +31,7 @@ class Design:
     left_out: int = 0
     dropped: str = ""  # covariates that are not adjusted for, and why
     note: str = ""  # why nothing is tested; empty where something is
+    linked: bool = True  # whether every two of the groups can be told from the covariates
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,13 @@ class SurfaceTest:
 
 
 def design_groups(
-    present: np.ndarray, groups: pd.Series, pair: tuple[str, str], covariates: pd.DataFrame, *, min_group: int
+    present: np.ndarray,
+    groups: pd.Series,
+    pair: tuple[str, str],
+    covariates: pd.DataFrame,
+    *,
+    min_group: int,
+    attribute: str = "the groups",
 ) -> Design:
     """Design the comparison of two groups, adjusted for covariates.
 
@@ -55,6 +63,9 @@ def design_groups(
     `covariates`, (n_people, n_covariates), are as
     :func:`helpers.fairness.confounding.choose_covariates` chooses them. Groups smaller than
     `min_group` take no part; people of other groups do: they help to tell the covariates' effects.
+    Groups of `attribute` that cannot be told from a covariate are not compared
+    (:func:`helpers.statistics.overlap.find_apart`); nor are all groups together where any two
+    of them cannot.
     """
     labels = read_labels(groups.to_numpy(object))
     order = [str(name) for name in groups.cat.categories]
@@ -73,11 +84,23 @@ def design_groups(
     fit = fit_with_covariates(present & pd.notna(labels), encoded, make_base, "the groups", labels, min_group)
     if fit.base is None:
         return _design_nothing(fit, f"{pair[0]} and {pair[1]}: fewer than {min_group} people with all covariates known")
+    kept = keep_linked(labels, fit, min_group)
+    if (kept != labels).any() and set(pair) <= set(kept[fit.rows]):
+        again = pd.Series(pd.Categorical(kept, order))
+        design = design_groups(present, again, pair, covariates, min_group=min_group, attribute=attribute)
+        return replace(design, linked=False)
     names = list_names(fit.rows)
     codes = fit.base.argmax(axis=1)
+    linked = True
+    if not fit.tell_shortage():
+        told = find_apart(attribute, names, labels, fit, encoded, min_group)
+        first, second = sorted(names.index(name) for name in pair)
+        if (first, second) in told:
+            return _design_nothing(fit, told[first, second])
+        linked = not told
     apart = [place for place, name in enumerate(names) if name not in pair]
     others = np.column_stack([fit.base[:, apart], fit.columns])
-    return _finish(fit, fit.base[:, names.index(pair[0])], others, codes, tuple(names))
+    return replace(_finish(fit, fit.base[:, names.index(pair[0])], others, codes, tuple(names)), linked=linked)
 
 
 def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFrame, *, min_group: int) -> Design:
@@ -97,6 +120,8 @@ def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFram
     fit = fit_with_covariates(known, encode_covariates(covariates), make_base, "the attribute")
     if fit.base is None:
         return _design_nothing(fit, f"fewer than {2 * min_group} people, or all alike: no slope")
+    if why := fit.tell_mimicry():
+        return _design_nothing(fit, why)
     steps = fit.base[:, 1] - fit.base[:, 1].mean()
     return _finish(fit, steps, fit.columns, np.zeros(len(steps), int), ())
 

@@ -115,9 +115,10 @@ def list_attributes(cohort: pd.DataFrame) -> list[str]:
 
 
 def group_subjects(cohort: pd.DataFrame, attribute: str, subjects: pd.Index) -> pd.Series:
-    """Return each subject's group: of their first scan (in table order) that has one."""
+    """Return each subject's group; none for who has scans in several: they are not one's people."""
     column = f"{ATTRIBUTE_PREFIX}{attribute}"
-    known = cohort.loc[cohort[column].notna(), ["subject", column]].drop_duplicates("subject")
+    known = cohort.loc[cohort[column].notna(), ["subject", column]].drop_duplicates()
+    known = known[~known["subject"].duplicated(keep=False)]
     groups = known.set_index("subject")[column].reindex(subjects)
     if not isinstance(groups.dtype, pd.CategoricalDtype):
         groups = groups.astype("category")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.compute import CaseFailure, map_cases
-from helpers.fairness.confounding import VOLUME, choose_covariates, choose_step, is_numeric
+from helpers.fairness.confounding import VOLUME, choose_covariates, choose_step, find_roles, is_numeric
 from helpers.fairness.groups import read_covariates
 from helpers.schema import TABLES
 from helpers.spatial import tables
@@ -72,13 +72,16 @@ def plan_tests(
         one = AttributeTests(
             (model, organ, attribute), maps, {group: int((of_missed == group).sum()) for group in signed.counts}, folder
         )
-        covariates = choose_covariates(attribute, attributes, confounders, known, labels)
+        roles = find_roles(attribute, attributes, confounders, parameters.fairness.adjust)
+        covariates = choose_covariates(attribute, roles.before, known, labels)
         if parameters.fairness.adjust_for_volume:
             covariates = covariates.assign(**{VOLUME: np.log(volumes_ml.reindex(subjects).to_numpy(float))})
         if first is not None and second is not None:
             for measure, present in ((SIGNED, has_error), (ABSOLUTE, has_error), (MISS, has_any)):
-                one.designs[measure] = design_groups(present, groups, (first, second), covariates, min_group=min_group)
-            if len(one.designs[SIGNED].names) > 2:
+                one.designs[measure] = design_groups(
+                    present, groups, (first, second), covariates, min_group=min_group, attribute=attribute
+                )
+            if len(one.designs[SIGNED].names) > 2 and one.designs[SIGNED].linked:
                 one.designs[ANY_GROUP] = one.designs[SIGNED]
         if attribute in known and is_numeric(known[attribute]):
             numbers = known[attribute].to_numpy(float, na_value=np.nan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -49,6 +50,9 @@ class Resamples:
     draws: int
     seed: int
     streams: tuple[str, ...]  # name each group's draws, by code: other names give independent draws
+    # int, (subjects,): each one's cluster, which is drawn whole, −1 for one of one's own; None:
+    # subjects are drawn. Clusters of one group are drawn within it, those of several all together.
+    clusters: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.groups) and self.groups.max() >= len(self.streams):
@@ -74,6 +78,8 @@ class Resamples:
         `values` are float64, (subjects, columns), NaN where a subject has no value. The same draws
         serve every column; NaN where a resample holds no value.
         """
+        if self.clusters is not None:
+            return self._draw_means_of_clusters(values)
         means = np.full((len(self.streams), values.shape[1], self.draws), np.nan).transpose(2, 0, 1)
         for group, rows, part, counts in self.draw(values):
             means[rows, group] = resample_means(part, counts)
@@ -85,8 +91,14 @@ class Resamples:
         `influence`, float64, (subjects, columns), is each subject's share of what is estimated, of
         mean 0 in every group, and 0 without a value. Yields the group and, float64, (draws,
         columns), n / (n − 1) Σ (influence − its mean in the resample)², n being the group's
-        subjects with a value; 0 for a group that does not bear on a column.
+        subjects with a value; 0 for a group that does not bear on a column. Of clusters, n are the
+        group's clusters, and influences are summed within them.
         """
+        if self.clusters is not None:
+            for group in np.unique(self.groups):
+                own = np.where((self.groups == group)[:, None], influence, 0.0)
+                yield int(group), self.draw_whole_squared_errors(own)
+            return
         squared, current = np.empty((0, 0)), -1
         for group, rows, part, counts in self.draw(influence):
             if group != current:
@@ -100,6 +112,64 @@ class Resamples:
             squared[rows] = (np.maximum(spread, 0.0) * factor[:, None]).T
         if current >= 0:
             yield current, squared
+
+    def draw_whole_squared_errors(self, influence: np.ndarray) -> np.ndarray:
+        """Draw a sum's squared standard error, float64, (draws, columns), over all groups.
+
+        The sum of what :meth:`draw_squared_errors` yields; of clusters, what a cluster's people of
+        several groups have in common cancels or adds up, as it does in the sum.
+        """
+        squared = np.zeros((influence.shape[1], self.draws)).T
+        drawn = self if self.clusters is None else self._units
+        for _, part in drawn.draw_squared_errors(self.sum_units(influence)[0]):
+            squared += part
+        return squared
+
+    def sum_units(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return values summed within what is drawn, (units, columns), and the units' strata.
+
+        Subjects as they are, or clusters.
+        """
+        if self.clusters is None:
+            return values, self.groups
+        return self._membership @ values, self._units.groups
+
+    @cached_property
+    def _numbers(self) -> np.ndarray:
+        """Each subject's cluster as a number from 0."""
+        clusters = np.asarray(self.clusters)
+        alone = clusters.max(initial=-1) + 1 + np.arange(len(clusters))  # as if each had one
+        return np.unique(np.where(clusters < 0, alone, clusters), return_inverse=True)[1].ravel()
+
+    @cached_property
+    def _membership(self) -> sparse.csr_array:
+        """Who is in which cluster, (clusters, subjects)."""
+        people = np.arange(len(self.groups))
+        return sparse.csr_array((np.ones(len(people)), (self._numbers, people)))
+
+    @cached_property
+    def _units(self) -> Resamples:
+        """The clusters, as what is drawn: strata are the groups, and one of mixed clusters."""
+        numbers = self._numbers
+        lowest, highest = np.full((2, numbers.max(initial=-1) + 1), 0)
+        lowest[:] = len(self.streams)
+        np.minimum.at(lowest, numbers, self.groups)
+        np.maximum.at(highest, numbers, self.groups)
+        strata = np.where(lowest == highest, lowest, len(self.streams))
+        return Resamples(strata, self.draws, self.seed, (*self.streams, "\x1f".join(self.streams)))
+
+    def _draw_means_of_clusters(self, values: np.ndarray) -> np.ndarray:
+        known, columns = np.isfinite(values), values.shape[1]
+        filled = np.where(known, values, 0.0)
+        parts = [
+            part * (self.groups == group)[:, None] for group in range(len(self.streams)) for part in (filled, known)
+        ]
+        sums = np.zeros((self.draws, 2 * columns * len(self.streams)))
+        for _, rows, part, counts in self._units.draw(self._membership @ np.hstack(parts)):
+            sums[rows] += counts @ part
+        sums = sums.reshape(self.draws, len(self.streams), 2, columns)
+        total, number = sums[:, :, 0], sums[:, :, 1]
+        return np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
 
 
 def _count_drawn(generator: np.random.Generator, subjects: int, draws: int) -> np.ndarray:

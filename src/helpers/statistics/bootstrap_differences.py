@@ -109,12 +109,10 @@ def find_difference(
     Sources: Hall 1988, *Annals of Statistics* 16:927 (symmetric bootstrap-t: coverage right to
     n⁻²); Efron & Tibshirani 1993, section 12.5.
     """
-    corrected, df = _find_squared_error(influence, resamples.groups)
+    corrected, df = _find_squared_error(*resamples.sum_units(influence))
     error = np.sqrt(corrected)
     widened = np.ones(len(estimate)) if selection is None else widen_for_choice(selection.number, selection.p, df)
-    squared = np.zeros(draws.T.shape).T
-    for _, part in resamples.draw_squared_errors(influence):
-        squared += part
+    squared = resamples.draw_whole_squared_errors(influence)
     t = SortedDraws.sort(np.abs(_divide(draws - estimate, squared, error)))
     student = special.stdtrit(df, (1.0 + CONFIDENCE) / 2.0)
     reach = widened * np.minimum(t.find_quantile(CONFIDENCE), LARGEST_REACH * student)

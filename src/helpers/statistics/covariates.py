@@ -92,9 +92,13 @@ class CovariateFit(SubjectSelection):
             "n": int(self.rows.sum()),
             "n_missing": self.n_missing,
             "n_rare": self.n_rare,
-            "covariates": _SEPARATOR.join(self.used),
+            "covariates": join_covariates(self.used),
             "dropped": _SEPARATOR.join(f"{use.name}: {use.reason}" for use in self.uses if not use.form),
         }
+
+    def tell_mimicry(self) -> str:
+        """Return which covariate cannot be told from what is of interest; empty where all can."""
+        return next((f"cannot be told from {use.name} here: {use.reason}" for use in self.uses if use.mimics_base), "")
 
     def tell_shortage(self, who: str = "subjects") -> str:
         """Return that there are too few people to fit anything to; empty where there are enough."""
@@ -104,8 +108,13 @@ class CovariateFit(SubjectSelection):
         return f"{people} {who} are too few for {parameters} parameters"
 
 
+def join_covariates(names: Sequence[str]) -> str:
+    """Return names as the text that :func:`split_covariates` reads."""
+    return _SEPARATOR.join(names)
+
+
 def split_covariates(text: str) -> list[str]:
-    """Return the names that :meth:`CovariateFit.describe` joined."""
+    """Return the names that :func:`join_covariates` joined."""
     return [name for name in text.split(_SEPARATOR) if name]
 
 

@@ -129,12 +129,14 @@ def judge_columns(
     power: float = POWER,
     smallest_group: int = 2,
     apart: np.ndarray | None = None,
+    errors: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Verdicts:
     """Judge the differences between the groups' means by Welch's intervals of all pairs.
 
     `margin`, `p_adjusted`, `alpha` and `apart` are those of :func:`judge`, as is what is raised;
     `power` is for the minimum detectable difference. Groups with fewer than `smallest_group` (at
-    least 2) values in a column are not compared there.
+    least 2) values in a column are not compared there. `errors`, the squared standard errors of all
+    pairs' differences and their degrees of freedom, (pairs, columns), stand in for Welch's.
 
     Sources: Schuirmann 1987, *Journal of Pharmacokinetics and Biopharmaceutics* 15:657; Berger
     1982, *Technometrics* 24:295; Tamhane 1979, *JASA* 74:471 (T2); Šidák 1967, *JASA* 62:626.
@@ -143,7 +145,7 @@ def judge_columns(
     first, second = list_pairs(grouped.groups)
     kept = moments.n >= max(smallest_group, 2)
     compared = kept[first] & kept[second]
-    squared, df = find_squared_error(
+    squared, df = errors or find_squared_error(
         moments.n[first], moments.variance[first], moments.n[second], moments.variance[second]
     )
     difference = np.where(compared, moments.mean[first] - moments.mean[second], np.nan)

@@ -54,7 +54,7 @@ class LeastSquares:
         return (residuals**2).sum(axis=0) <= ROUNDING * len(responses) * spread
 
 
-def find_wald_f(estimates: np.ndarray, covariance: np.ndarray, df_residual: int) -> tuple[np.ndarray, np.ndarray]:
+def find_wald_f(estimates: np.ndarray, covariance: np.ndarray, df_residual: float) -> tuple[np.ndarray, np.ndarray]:
     """Test whether several estimates are all zero: Wald's F, and its p, (columns,) each.
 
     `estimates` are (columns, estimates), `covariance` (columns, estimates, estimates). NaN where

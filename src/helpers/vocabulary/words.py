@@ -16,6 +16,7 @@ POOLED = "all"
 ALL_MODELS = "all models"
 # The test that decides whether groups differ, under one name everywhere.
 DECIDING_TEST = "studentised permutation test"
+CLUSTERED_TEST = "t test with errors of clusters (CR2)"  # decides where people come in clusters
 CORRECTIONS = {
     "holm": "Holm's method",
     "fdr_bh": "the Benjamini-Hochberg method",

@@ -198,7 +198,10 @@ def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:
         match = outputs.find_match(row)
         matched = tell.describe_match(match, float(row["gap"])) if match is not None else ""
         where_row, where = places.get(place, (None, ""))
-        adjusted = tell.describe_adjustment(row, _list_covariates(outputs, row))
+        key = _name_comparison(row)
+        adjusted = tell.describe_adjustment(
+            row, outputs.covariates.get(key, []), outputs.mediators.get(key, []), **outputs.find_adjusted_note(row)
+        )
         answers = (
             ("By how much?", start_sentence(amount)),
             ("In mm and ml", tell.describe_plain_units(row, levels)),
@@ -215,8 +218,8 @@ def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:
     return blocks
 
 
-def _list_covariates(outputs: Outputs, row: tell.Row) -> list[str]:
-    return outputs.covariates.get(tuple(str(row[name]) for name in ("model", "organ", "metric", "attribute")), [])
+def _name_comparison(row: tell.Row) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ("model", "organ", "metric", "attribute"))
 
 
 def _tabulate_explanations(outputs: Outputs, found: list[tell.Row]) -> ReportTable:
@@ -232,7 +235,7 @@ def _tabulate_explanations(outputs: Outputs, found: list[tell.Row]) -> ReportTab
                 "Worse group": f"“{row['worst_group']}”{open_}",
                 "Compared with": f"“{row['best_group']}”",
                 **tabulate_gap(row, metric),
-                "Adjusted for": list_words(_list_covariates(outputs, row)) or "nothing",
+                "Adjusted for": list_words(outputs.covariates.get(_name_comparison(row), [])) or "nothing",
                 "Matched pairs": format_gap(outputs.find_match(row) or {}, "", metric),
             }
         )

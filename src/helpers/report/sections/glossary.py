@@ -21,8 +21,10 @@ _WORDS = {
     _OF_SIZE: "The gap in Dice that would appear if everyone had the same boundary error is the "
     "part due to organ size (expected gap, “size alone”). The rest is the excess gap: what organ size does not "
     "explain.",
-    "Adjusted gap": "The gap between the same two groups, adjusted for the other attributes and the recorded "
-    "confounders by a linear model. What was not recorded is not adjusted for.",
+    "Adjusted gap": "The gap between the same two groups, adjusted by a linear model for what comes before the "
+    "attribute: recorded confounders, and attributes listed before it. What was not recorded is not adjusted for.",
+    "Direct gap": "The same, with what may be how the attribute acts (a mediator: a diagnosis that comes with age, "
+    "organ size) held equal too: what is left of the gap by other ways.",
     "Matched pairs": "A second way to compare like with like: people of the two groups are paired one by one by age, "
     "BMI and so on, and only pairs are compared.",
     "95 % interval": "The range of gaps that the data are compatible with, from drawing people again and again "

@@ -13,7 +13,7 @@ from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import count_groups, label_attribute, tell_tolerance
 from helpers.report.sentences.study import describe_prompt, describe_prompts
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.words import CORRECTIONS, FAMILIES, format_value, list_words, name_for_people
+from helpers.vocabulary.words import CLUSTERED_TEST, CORRECTIONS, FAMILIES, format_value, list_words, name_for_people
 
 _PLACE = ("methods", "Methods and provenance", "Methods")
 _PACKAGES_TOLD = (
@@ -89,6 +89,10 @@ def _write_paragraph(outputs: Outputs) -> str:
         if fairness.correction != "none"
         else "not adjusted for their number"
     )
+    cluster = parameters.cohort.cluster
+    test, drawn = f"studentised permutation test of means, {fairness.permutations} permutations of people", "people"
+    if cluster:
+        test, drawn = f"{CLUSTERED_TEST}, clusters by {name_for_people(cluster)}", "whole clusters"
     prompts = f" {describe_prompts(outputs.prompts, ())}" if outputs.prompts else ""
     adjusted = (
         f" Adjusted gaps come from linear models with {list_words(outputs.adjusted_for)} as covariates and "
@@ -115,9 +119,9 @@ def _write_paragraph(outputs: Outputs) -> str:
     return (
         f"{made} Several scans of one person were averaged first; the person "
         f"is the unit of all statistics. Groups by {groups} with at least {fairness.min_group} people were compared. "
-        f"Gaps between group means carry 95 % {INTERVAL_METHOD} intervals over people "
-        f"({fairness.bootstrap} draws, seed {parameters.seed}); p-values (studentised permutation test of means, "
-        f"{fairness.permutations} permutations of people) are {correction}, at {fairness.alpha:g}. "
+        f"Gaps between group means carry 95 % {INTERVAL_METHOD} intervals over {drawn} "
+        f"({fairness.bootstrap} draws, seed {parameters.seed}); p-values ({test}) "
+        f"are {correction}, at {fairness.alpha:g}. "
         f"Gaps up to {margins or 'no margin'} were considered unimportant, set beforehand; a disparity needs a "
         "significant test and an interval of a difference beyond that margin, equivalence two one-sided Welch tests of "
         f"every pair of groups.{size}{adjusted}"

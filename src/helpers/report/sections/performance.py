@@ -120,7 +120,7 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
                 plot_gap_ladder(disparity, metric, escape_text(str(found[0]["model"])) if found else None),
                 "One model at a time; the menu chooses it. For each organ from top to bottom: the gap as found; the "
                 "gap that organ size alone would give if everyone had the same error at the outline; what is left of "
-                "it; and the gap adjusted for the other recorded differences between the groups. A gap that moves to "
+                "it; the gap adjusted for what comes before the attribute; the direct gap. A gap that moves to "
                 "zero on the way is due to what was allowed for. Lines are 95 % intervals.",
             ),
         ]
@@ -281,7 +281,7 @@ def _tabulate_gap(row: Row, verdict: Verdict) -> dict[str, str]:
         "Margin": format_number(row.get("margin"), metric),
         _DETECTABLE: format_number(row.get("detectable"), metric),
         "Adjusted p": compare_p(find_p(row)),
-        _TOLD: format_estimate(*(row.get(name) for name in ("told_gap", "told_low", "told_high")), metric),
+        _TOLD: format_estimate(row.get("told_gap"), row.get("told_low"), row.get("told_high"), metric),
         _TREND: _tell_trend(row, metric),
         _LACKING: str(row.get("incomplete") or ""),
     }

@@ -34,8 +34,11 @@ from helpers.vocabulary.words import (
 )
 
 _COMPARED = ["model", "organ", "attribute"]
-# A gap, what organ size alone would give, what is left of it, and the adjusted gap.
-GAP_COLUMNS = {"Gap (95 % interval)": "gap", "Size alone": "expected", "Excess": "excess", "Adjusted": "adjusted"}
+# A gap, what organ size alone would give, what is left of it, the adjusted gap, the direct gap.
+GAP_COLUMNS = {
+    "Gap (95 % interval)": "gap", "Size alone": "expected", "Excess": "excess", "Adjusted": "adjusted",
+    "Direct": "direct",
+}  # fmt: skip
 
 
 def name_unit(outputs: Outputs, attribute: str) -> str:

@@ -226,8 +226,30 @@ def describe_size_share(row: Row) -> str:
     return f"Organ s{alone}, {verdict}."
 
 
-def describe_adjustment(row: Row, covariates: Sequence[str]) -> str:
-    """Say what is left of a gap (disparity.csv) after adjustment for `covariates`; never empty."""
+def describe_adjustment(
+    row: Row, covariates: Sequence[str], mediators: Sequence[str] = (), *, note: str = "", warnings: str = ""
+) -> str:
+    """Say what is left of a gap (disparity.csv) after adjustment for `covariates`; never empty.
+
+    `note` and `warnings` are those of adjusted_notes.csv: why there is no number, and what to mind.
+    `mediators` are held equal in the direct gap besides.
+    """
+    if note and not is_known(row.get("adjusted_gap")):
+        return f"{start_sentence(note)}, so there is no adjusted gap."
+    said = _tell_adjusted(row, covariates) + (f" Mind: {warnings}." if warnings and covariates else "")
+    direct, ends = row.get("direct_gap"), _read_interval(row, "direct")
+    if not mediators or not is_known(direct):
+        return said
+    size = format_value(direct, str(row["metric"]))
+    if ends:
+        size += f" (95 % interval {format_interval(*ends, str(row['metric']))})"
+    return (
+        f"{said} {start_sentence(list_words(mediators))} may be how {name_for_people(str(row['attribute']))} acts: "
+        f"held equal too, the direct gap is {size}."
+    )
+
+
+def _tell_adjusted(row: Row, covariates: Sequence[str]) -> str:
     metric, adjusted = str(row["metric"]), row.get("adjusted_gap")
     if not covariates:
         return "Nothing else that was recorded could be adjusted for: a confounder may explain the gap."

@@ -1,0 +1,186 @@
+"""Means and gaps of people who come in clusters (sites): errors that do not take them for separate.
+
+People of one site share scanners, protocols and readers: forty of them say less than forty people
+of forty sites. Standard errors are then made from clusters, and so are degrees of freedom.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from helpers.statistics.grouped_values import GroupedValues, list_pairs
+from helpers.statistics.least_squares import split_by_missing
+from helpers.statistics.permuted_means import PermutedTests
+
+_FULL = 1e-10  # of 1 − leverage: below it a cluster's direction is fitted exactly, and says nothing
+CONFINED = 0.75  # share of a group in one cluster, from which on group and cluster are one thing
+
+
+@dataclass(frozen=True)
+class ClusteredFit:
+    """Ordinary least squares on one design, with errors robust to what people of a cluster share.
+
+    Bell & McCaffrey's CR2: each cluster's residuals are multiplied by (I − H_gg)^(−1/2), which
+    makes the variance unbiased where residuals are independent and spread alike. Degrees of freedom
+    are Satterthwaite's under the same working model, for each contrast its own.
+
+    Sources: Bell & McCaffrey 2002, *Survey Methodology* 28:169; Pustejovsky & Tipton 2018, *Journal
+    of Business & Economic Statistics* 36:672, equations 6 and 11 (with pseudo-inverses).
+    """
+
+    projection: np.ndarray  # float64, (parameters, people): (XᵀX)⁻¹Xᵀ
+    basis: np.ndarray  # float64, (people, parameters): orthonormal, of the design's columns
+    members: tuple[np.ndarray, ...]  # the people of each cluster
+
+    @classmethod
+    def decompose(cls, design: np.ndarray, clusters: np.ndarray) -> ClusteredFit:
+        """Decompose a design of full column rank, float64, (people, parameters).
+
+        `clusters`, (people,), name each one's cluster.
+        """
+        basis, triangle = np.linalg.qr(design)
+        projection = np.linalg.solve(triangle, basis.T)
+        codes = np.unique(clusters, return_inverse=True)[1].ravel()
+        order = np.argsort(codes, kind="stable")
+        return cls(projection, basis, tuple(np.split(order, np.cumsum(np.bincount(codes))[:-1])))
+
+    def _weigh(self, contrasts: np.ndarray) -> np.ndarray:
+        """Return everyone's weight in a contrast, adjusted within clusters: (contrasts, people)."""
+        weights = contrasts @ self.projection
+        for rows in self.members:
+            left, sizes, _ = np.linalg.svd(self.basis[rows], full_matrices=False)
+            room = np.maximum(1.0 - sizes**2, 0.0)
+            stretch = np.where(room > _FULL, 1.0 / np.sqrt(np.maximum(room, _FULL)), 0.0) - 1.0
+            weights[:, rows] += (weights[:, rows] @ left * stretch) @ left.T
+        return weights
+
+    def estimate(self, responses: np.ndarray, contrasts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Estimate linear combinations of the coefficients, with CR2 covariance.
+
+        `responses`, float64, (people, columns), have no NaN; `contrasts` are float64, (contrasts,
+        parameters). Returns the estimates, (columns, contrasts), and their covariance, (columns,
+        contrasts, contrasts), both float64.
+        """
+        weights = self._weigh(contrasts)
+        residuals = responses - self.basis @ (self.basis.T @ responses)
+        scores = np.stack([weights[:, rows] @ residuals[rows] for rows in self.members])
+        return (contrasts @ self.projection @ responses).T, np.einsum("gic,gjc->cij", scores, scores)
+
+    def find_df(self, contrasts: np.ndarray) -> np.ndarray:
+        """Return Satterthwaite's degrees of freedom of each contrast, float64, (contrasts,)."""
+        found = np.zeros(len(contrasts))
+        for place, weights in enumerate(self._weigh(contrasts)):
+            shares = np.array([self.basis[rows].T @ weights[rows] for rows in self.members])
+            # The clusters' part of pᵀp in Pustejovsky & Tipton, p_g = (I − H)_g A_g X_g M c.
+            matrix = np.diag([weights[rows] @ weights[rows] for rows in self.members]) - shares @ shares.T
+            squared = (matrix**2).sum()
+            found[place] = np.trace(matrix) ** 2 / squared if squared > 0 else 0.0
+        return found
+
+
+def name_alone(clusters: np.ndarray) -> np.ndarray:
+    """Return clusters in which everybody without one, −1, has one of their own."""
+    return np.where(clusters < 0, clusters.max(initial=-1) + 1 + np.arange(len(clusters)), clusters)
+
+
+@dataclass(frozen=True)
+class ClusteredGaps:
+    """Differences of all pairs of groups, (pairs, columns), NaN where not compared."""
+
+    difference: np.ndarray  # float64, mean of the first − mean of the second
+    squared: np.ndarray  # float64, its squared standard error
+    df: np.ndarray
+    trend: np.ndarray  # float64, (3, columns): mean change per ordered group, its t and df
+
+
+def compare_clustered(grouped: GroupedValues, clusters: np.ndarray, smallest_group: int = 2) -> ClusteredGaps:
+    """Compare the means of every two groups, with CR2 errors (:class:`ClusteredFit`).
+
+    `clusters`, int, (subjects,), are each one's cluster, −1 where unknown: such people are clusters
+    of their own. Groups of fewer than `smallest_group` people in a column are left out there.
+    """
+    named = name_alone(clusters)
+    first, second = list_pairs(grouped.groups)
+    shape = (len(first), grouped.matrix.shape[1])
+    difference, squared, df = np.full((3, *shape), np.nan)
+    trend = np.full((3, shape[1]), np.nan)
+    kept = grouped.moments.n >= max(smallest_group, 2)
+    shown = np.where(np.vstack([kept, np.zeros((1, shape[1]), bool)])[grouped.codes], grouped.matrix, np.nan)
+    for known, columns in split_by_missing(shown):
+        codes = grouped.codes[known]
+        used = np.unique(codes)
+        if len(used) < 2:
+            continue
+        fit = ClusteredFit.decompose((codes[:, None] == used[None, :]).astype(float), named[known])
+        pairs = [
+            (pair, one, other)
+            for pair, (one, other) in enumerate(zip(first, second, strict=True))
+            if one in used and other in used
+        ]
+        contrasts = np.array([(used == one) * 1.0 - (used == other) for _, one, other in pairs])
+        slope = (used - used.mean()) / ((used - used.mean()) ** 2).sum()
+        contrasts = np.vstack([contrasts, slope])
+        estimate, covariance = fit.estimate(grouped.matrix[np.ix_(known, columns)], contrasts)
+        free, spread = fit.find_df(contrasts), np.diagonal(covariance, axis1=1, axis2=2)
+        places = np.array([pair for pair, _, _ in pairs])
+        difference[np.ix_(places, columns)] = estimate[:, :-1].T
+        squared[np.ix_(places, columns)] = spread[:, :-1].T
+        df[np.ix_(places, columns)] = free[:-1, None]
+        if len(used) > 2:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                trend[:, columns] = estimate[:, -1], estimate[:, -1] / np.sqrt(spread[:, -1]), free[-1]
+    return ClusteredGaps(difference, squared, df, trend)
+
+
+def refer_to_clusters(found: list[ClusteredGaps], ordered: list[bool]) -> tuple[PermutedTests, PermutedTests]:
+    """Return the tests of differences and of trends by CR2's t, an attribute each, as if permuted.
+
+    Of several pairs the one of the smallest p, at Šidák's level for their number.
+    """
+    tests = []
+    for trend in (False, True):
+        estimate, statistic, p = np.full((3, len(found), found[0].difference.shape[1] if found else 0), np.nan)
+        for place, one in enumerate(found):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                t = (
+                    one.trend[1:2]
+                    if trend
+                    else np.where(one.squared > 0, one.difference / np.sqrt(one.squared), np.nan)
+                )
+                alone = 2.0 * special.stdtr(one.trend[2:] if trend else one.df, -np.abs(t))
+            made = np.isfinite(alone).any(axis=0) if len(alone) else np.zeros(estimate.shape[1], bool)
+            if (trend and not ordered[place]) or not made.any():
+                continue
+            best = np.where(np.isfinite(alone), alone, 2.0).argmin(axis=0)
+            columns = np.arange(len(made))
+            pairs = np.maximum(np.isfinite(alone).sum(axis=0), 1)
+            joint = -np.expm1(pairs * np.log1p(-np.minimum(alone[best, columns], 1.0 - 1e-12)))
+            p[place] = np.where(made, joint, np.nan)
+            statistic[place] = np.where(made, np.abs(t[best, columns]), np.nan)
+            own = one.trend[0] if trend else np.abs(one.difference[best, columns])
+            estimate[place] = np.where(made, own, np.nan)
+        tests.append(PermutedTests(estimate, statistic, p, np.full(p.shape, np.nan), np.empty((0, 0))))
+    return tests[0], tests[1]
+
+
+def find_confined(codes: np.ndarray, groups: int, clusters: np.ndarray) -> dict[int, tuple[int, int, int]]:
+    """Find groups that are nearly one cluster: by code, the cluster, its people and the group's.
+
+    At least :data:`CONFINED` of the group's people are in it, and of everybody else's less than
+    half that share: what is the group's cannot be told from what is the cluster's.
+    """
+    found = {}
+    known = (codes >= 0) & (clusters >= 0)
+    for group in range(groups):
+        own, rest = clusters[known & (codes == group)], clusters[known & (codes != group)]
+        if not len(own) or not len(rest):
+            continue
+        counts = np.bincount(own)
+        largest = int(counts.argmax())
+        share = counts[largest] / len(own)
+        if share >= CONFINED and (rest == largest).mean() < share / 2.0:
+            found[group] = (largest, int(counts[largest]), len(own))
+    return found
