@@ -6,6 +6,7 @@ unit throughout: several scans of one person are averaged first, and subjects ar
 
 from helpers.fairness.agreement import ANNOTATORS, Agreement, audit_agreement
 from helpers.fairness.audit import Audit, run_audit
+from helpers.fairness.failures import compare_failures
 from helpers.fairness.groups import POOLED, average_subjects, hide_small_groups
 from helpers.fairness.missing import compare_missing
 from helpers.fairness.paper import tabulate_paper
@@ -17,6 +18,7 @@ __all__ = [
     "Audit",
     "audit_agreement",
     "average_subjects",
+    "compare_failures",
     "compare_missing",
     "hide_small_groups",
     "run_audit",

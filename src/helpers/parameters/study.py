@@ -343,6 +343,8 @@ class Fairness(Section):
     interval (studentised: docs/validity.md). Groups under ``min_group`` people are neither compared
     nor shown. ``power`` is what a minimum detectable difference is stated for.
     ``adjust_for_volume``: gaps are also adjusted for organ size (log volume of the reference).
+    ``failure`` names, per metric, the values beyond which a person counts as a failure, and
+    ``failure_margin`` the largest difference in their share that does not matter.
     """
 
     metrics: list[str] = Field(default=list(list_default_margins()), min_length=1)
@@ -355,6 +357,8 @@ class Fairness(Section):
     min_group: int = Field(default=10, ge=2)
     power: float = Field(default=0.8, ge=0.5, lt=1)
     adjust_for_volume: bool = False
+    failure: dict[str, Annotated[list[float], Field(min_length=1)]] = {"dice": [0.5, 0.8]}
+    failure_margin: float = Field(default=0.05, gt=0, lt=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -374,11 +378,12 @@ class Fairness(Section):
     @model_validator(mode="after")
     def _knows_names(self) -> Fairness:
         own = {one.name: one.margin for one in self.declared}
-        for name in self.metrics:
-            try:
-                check_score(name, own)
-            except SegfairError as error:
-                raise ValueError(str(error)) from None
+        for key, names in (("", self.metrics), ("failure: ", self.failure)):
+            for name in names:
+                try:
+                    check_score(name, own)
+                except SegfairError as error:
+                    raise ValueError(f"{key}{error}") from None
         # Frozen: what is declared with its margin needs no second place for it.
         object.__setattr__(self, "margin", own | self.margin)
         return self

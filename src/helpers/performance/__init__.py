@@ -2,6 +2,7 @@
 
 from helpers.performance.agreement import write_agreement
 from helpers.performance.effort import write_effort
+from helpers.performance.losses import load_failures
 from helpers.performance.paper import PaperTable, write_paper
 from helpers.performance.stage import (
     AUDIT_TABLES,
@@ -22,6 +23,7 @@ __all__ = [
     "count_statuses",
     "label_audit",
     "list_failures",
+    "load_failures",
     "load_people",
     "measure_performance",
     "tabulate_statuses",

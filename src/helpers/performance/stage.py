@@ -16,6 +16,7 @@ from helpers.errors import SegfairError
 from helpers.metrics import AnnotatorAgreement, compare_annotators, compare_masks, mark_missing, predict_dice
 from helpers.models import label_models, label_table
 from helpers.parameters import Organ
+from helpers.performance.losses import write_losses
 from helpers.performance.scores import collect_scores
 from helpers.schema import TABLES
 from helpers.study import Study
@@ -165,10 +166,7 @@ def write_audit(study: Study) -> fairness.Audit:
         confounders=cohort.confounders,
         units={name: attribute.unit for name, attribute in cohort.attributes.items() if attribute is not None},
     )
-    missing = fairness.compare_missing(
-        study.read("metrics"), study.read_included(), study.parameters.fairness, list(cohort.attributes)
-    )
-    storage.write_table(missing, study.path("missing"))
+    write_losses(study)
     for name in AUDIT_TABLES:
         storage.write_table(getattr(found, name), study.path(name))
     notes = {"notes": found.notes, "family": [" · ".join(test) for test in found.family]}

@@ -124,6 +124,8 @@ STATUSES: dict[str, Status] = {
 }
 
 
+# In these the model drew nothing of an organ that the reference has.
+MISSED = ("prediction_empty", "scored_zero", "empty_as_zero")
 # In these the model has no result for an organ that can be scored.
 LACKING = ("prediction_missing", "failed", "score_missing")
 # In these the organ cannot be scored for any model.

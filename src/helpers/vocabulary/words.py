@@ -12,6 +12,8 @@ from helpers.vocabulary.measures import find_measure
 
 # The organ's name in rows that pool all organs.
 POOLED = "all"
+# What stands for a metric in rows of organs of which the model drew nothing.
+MISSED_ORGAN = "missed"
 CORRECTIONS = {
     "holm": "Holm's method",
     "fdr_bh": "the Benjamini-Hochberg method",
