@@ -188,6 +188,10 @@ _COLUMNS: dict[str, tuple[Kind, str]] = {
     "margin": ("number", "the largest gap considered unimportant"),
     "detectable": ("number", "minimum detectable difference at `fairness.power`"),
     "verdict": ("text", "disparity, negligible, equivalent or inconclusive; empty where nothing was compared"),
+    "unseen_share": (
+        "number",
+        "where unseen failures alone stand against equivalence: the share of a group they may be",
+    ),
     "difference": ("number", "first − second"),
     "gap_a": ("number", "the first model's gap"),
     "gap_b": ("number", "the second model's gap"),
@@ -325,7 +329,7 @@ _TESTED = (
     "adjusted_gap adjusted_low adjusted_high adjusted_p adjusted_n"
 )
 _SIZE = "expected_gap excess_gap excess_low excess_high excess_p excess_p_adjusted"
-_JUDGED = "margin detectable verdict note"
+_JUDGED = "margin detectable verdict unseen_share note"
 _SURFACE = "model organ attribute vertex x y z"
 _SURFACE_TEST = "t p p_fwer p_tfce p_fdr n"
 _SURFACE_FOUND = (

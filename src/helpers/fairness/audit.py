@@ -26,6 +26,7 @@ from helpers.fairness.group_comparison import (
     describe_disparity,
     describe_groups,
     describe_tests,
+    find_unseen_shares,
     judge_attribute,
 )
 from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_covariates
@@ -269,11 +270,13 @@ def _tabulate(
     """Return the rows of disparity.csv with their verdicts, and those of pairs.csv."""
     rows, pairs = [], []
     for one, p in zip(compared, adjusted_p, strict=True):
-        judged = judge_attribute(one.groups, p, settings)
+        judged = judge_attribute(one, p, settings)
+        unseen = find_unseen_shares(one, judged, settings)
         detectable = np.fmax.reduce(judged.detectable, axis=0, initial=np.nan)
         for column, row in enumerate(describe_disparity(one, settings)):
             verdict = str(judged.verdict[column]) or Verdict.NOT_COMPARED.value
-            rows.append(row | {"p_adjusted": p[column], "detectable": detectable[column], "verdict": verdict})
+            row |= {"p_adjusted": p[column], "detectable": detectable[column], "verdict": verdict}
+            rows.append(row | {"unseen_share": unseen[column]})
         pairs.append(compare_pairs(one.groups, p, settings.alpha))
     table = make_table(rows, "disparity")
     table["excess_p_adjusted"] = adjust_unpermuted(table["excess_p"].to_numpy(float), settings.correction)

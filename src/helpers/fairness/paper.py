@@ -14,6 +14,7 @@ from helpers.fairness.tables import make_table
 from helpers.parameters import Fairness
 from helpers.statistics.equivalence import judge_columns
 from helpers.statistics.hypothesis_tests import run_one_way_anova
+from helpers.statistics.unseen_failures import UnseenFailures
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import Verdict
 
@@ -133,8 +134,15 @@ def _describe_comparisons(groups: AttributeScores, fairness: Fairness) -> Iterat
     margins = np.array([fairness.margin.get(metric, np.nan) for metric in scores.metrics])
     # Whether a difference is real does not matter here: inside the margin is inside.
     untested = np.full(len(p), np.nan)
+    worst = np.array([np.inf if name == RELATIVE_VOLUME else find_measure(name).worst for name in scores.metrics])
     judged = judge_columns(
-        groups.grouped, margins, untested, alpha=fairness.alpha, power=fairness.power, smallest_group=groups.min_group
+        groups.grouped,
+        margins,
+        untested,
+        alpha=fairness.alpha,
+        power=fairness.power,
+        smallest_group=groups.min_group,
+        failures=UnseenFailures.find(groups.compared, _sign(scores), worst),
     )
     inside = np.where(np.isnan(margins), np.nan, judged.verdict == Verdict.EQUIVALENT.value)
     for column, row in enumerate(map(groups.name_row, range(len(scores.keys)))):

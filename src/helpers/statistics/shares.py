@@ -10,17 +10,17 @@ from scipy import special, stats
 
 from helpers.statistics.bootstrap import make_generator
 
-# More tables are drawn until so many are no likelier than what was seen: p is then known to a tenth.
+# Tables are drawn until so many are no likelier than what was seen: p is then known to a tenth.
 _ENOUGH = 100
 _MOST_DRAWS = 160_000
 
 
 def bound_shares(
-    counts: np.ndarray, number: np.ndarray, tail: float, *, method: Literal["wilson", "beta"] = "wilson"
+    counts: np.ndarray, number: np.ndarray, tail: np.ndarray | float, *, method: Literal["wilson", "beta"] = "wilson"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bound shares by Wilson's score interval, or Clopper and Pearson's exact one (``beta``).
 
-    `counts` of `number` people, int, of one shape; `tail` is the error allowed at each end. Low and
+    `counts` of `number` people, int, of one shape; `tail` is the error at each end. Low and
     high, float64; NaN where there is nobody. The exact upper end of nobody in n people is
     1 − tail^(1/n), about 3/n for a tail of 5 %.
 
@@ -30,7 +30,9 @@ def bound_shares(
     from statsmodels.stats.proportion import proportion_confint
 
     there = np.asarray(number) > 0
-    bounds = proportion_confint(np.where(there, counts, 0), np.where(there, number, 1), alpha=2 * tail, method=method)
+    bounds = proportion_confint(
+        np.where(there, counts, 0), np.where(there, number, 1), alpha=2 * np.asarray(tail), method=method
+    )
     low, high = (np.where(there, bound, np.nan) for bound in bounds)
     return low, high
 
