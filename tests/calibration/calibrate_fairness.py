@@ -23,6 +23,7 @@ from helpers.fairness import run_audit
 from helpers.statistics.bootstrap import make_generator
 from helpers.storage import write_text
 from tests.calibration.cohorts import Truth, draw_cohort, find_truth
+from tests.calibration.failures import list_failure_questions, list_failure_runs
 from tests.calibration.masks import list_mask_questions, list_mask_runs, see_mask_cohort
 from tests.calibration.questions import (
     ALL_METRICS,
@@ -57,7 +58,7 @@ class Estimate:
 @lru_cache(maxsize=32)
 def list_all_runs() -> dict[str, Run]:
     """Return the runs, made once per process."""
-    return list_runs()
+    return list_runs() | list_failure_runs()
 
 
 def run_cohorts(name: str, truth: Truth, first: int, count: int, seed: int) -> list[Seen]:
@@ -200,7 +201,8 @@ def write_tables(
     found: dict[str, dict[str, Estimate]], seed: int, seconds: float, path: Path, scale: float
 ) -> list[str]:
     """Write every question's table; return the lines whose limit is broken."""
-    return write_report([*list_questions(), *list_mask_questions()], found, seed, seconds, path, scale)
+    questions = [*list_questions(), *list_mask_questions(), *list_failure_questions()]
+    return write_report(questions, found, seed, seconds, path, scale)
 
 
 def list_numbers(found: dict[str, dict[str, Estimate]]) -> dict[str, float]:

@@ -70,6 +70,8 @@ class Plan:
         Dice is rounded to whole multiples of it; 0: not at all.
     failures : float
         Share of the scans in which an organ is missed altogether: Dice 0.
+    women_failures : float
+        Share added to that of women's scans.
     missing : float
         Share of the scores that are missing, by chance.
     repeated : float
@@ -95,6 +97,7 @@ class Plan:
     errors: float = 1.0
     dice_step: float = 0.0
     failures: float = 0.0
+    women_failures: float = 0.0
     missing: float = 0.0
     repeated: float = 0.0
     alike: bool = True
@@ -143,8 +146,8 @@ def draw_scores(
             if plan.dice_step:
                 dice = plan.dice_step * np.round(dice / plan.dice_step)
             dice = np.clip(dice, 0.0, 1.0)
-            if plan.failures:
-                dice[generator.random(len(who)) < plan.failures] = 0.0
+            if plan.failures or plan.women_failures:
+                dice[generator.random(len(who)) < plan.failures + plan.women_failures * women[who]] = 0.0
             yield model, organ, {
                 "dice": dice,
                 "hd95_mm": 2.5 * errors * np.exp(plan.distance_spread * generator.standard_normal(len(who))),

@@ -25,7 +25,9 @@ from helpers.vocabulary.words import MISSED_ORGAN
 
 COMPARISON = ["model", "organ", "metric", "threshold", "attribute"]
 # What follows from one group's people alone, or would with those of all others.
-_NUMBERS = ("n", "failed", "share", "low", "high", "worst_5", "gap", "gap_low", "gap_high", "p", "p_adjusted")
+_NUMBERS = (
+    "n", "failed", "missing", "share", "low", "high", "worst_5", "gap", "gap_low", "gap_high", "p", "p_adjusted",
+)  # fmt: skip
 _MANY = 1e9  # degrees of freedom: those of a normal distribution
 
 
@@ -112,6 +114,21 @@ def hide_subtractable(table: pd.DataFrame, keys: Sequence[str], numbers: Sequenc
     return table.assign(**{name: table[name].astype(float).mask(beside) for name in numbers if name in table})
 
 
+def pair_groups(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a record per comparison of failures.csv that has two groups, in the table's order.
+
+    With the numbers of the worst and of the best group as ``worst_share``, ``worst_failed``,
+    ``worst_n``, ``best_share``, …; those that are not told are missing.
+    """
+    keys, own = [*COMPARISON, "group"], ["share", "failed", "n"]
+    told = table[table["worst_group"].fillna("") != ""].drop_duplicates(COMPARISON)
+    told = told.drop(columns=["group", *own, "low", "high", "worst_5", "suppressed"])
+    for side in ("worst", "best"):
+        part = table[keys + own].rename(columns={"group": f"{side}_group", **{name: f"{side}_{name}" for name in own}})
+        told = told.merge(part, on=[*COMPARISON, f"{side}_group"], how="left", validate="one_to_one")
+    return told.to_dict("records")
+
+
 def _find_sign(metric: str) -> float:
     return -1.0 if metric == MISSED_ORGAN else find_measure(metric).sign
 
@@ -123,10 +140,11 @@ def _find_failures(scores: Scores, settings: Fairness) -> _Failures:
     keys, failed, values = [], [], []
     for column, (model, organ, metric) in enumerate(scores.keys):
         own = [number * per_place + column % per_place for number in scores.list_organs(place[model, organ])]
-        for threshold in sorted(settings.failure.get(metric, [np.nan]), reverse=True):
+        sign, part = _find_sign(metric), scores.matrix[:, own]
+        # From the mildest to the gravest.
+        for threshold in sorted(settings.failure.get(metric, [np.nan]), key=lambda value: -sign * value):
             limit = 0.0 if metric == MISSED_ORGAN else threshold
-            part = scores.matrix[:, own]
-            fails = np.where(np.isnan(part), np.nan, _find_sign(metric) * (part - limit) < 0)
+            fails = np.where(np.isnan(part), np.nan, sign * (part - limit) < 0)
             keys.append((model, organ, metric, float(threshold)))
             failed.append(np.fmax.reduce(fails, axis=1))
             values.append(np.full(len(part), np.nan) if metric == MISSED_ORGAN else scores.matrix[:, column])

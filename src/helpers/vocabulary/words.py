@@ -55,6 +55,14 @@ def name_organ(organ: Any) -> str:
     return "all organs" if str(organ) == POOLED else name_for_people(str(organ))
 
 
+def name_failure(metric: str, threshold: float) -> str:
+    """Return what a kind of failure is: ``Dice below 0.5``, ``organ missed``."""
+    if metric == MISSED_ORGAN:
+        return "organ missed"
+    measure = find_measure(metric)
+    return f"{measure.name} {'below' if measure.higher_is_better else 'above'} {threshold:g} {measure.unit}".rstrip()
+
+
 def name_scan(number: int) -> str:
     """Return a scan's name for people, by its number in the study: ``scan 007``."""
     return f"scan {number:03d}"
@@ -118,6 +126,14 @@ def state_estimate(value: Any, low: Any, high: Any, metric: str) -> str:
     """Return a value and its interval with units: ``2.60 mm (0.30 to 2.10 mm)``."""
     interval = f" ({format_interval(low, high, metric)})" if is_known(low) and is_known(high) else ""
     return format_value(value, metric) + interval
+
+
+def format_share(share: Any) -> str:
+    """Return ``6.2 %``, from 10 % on ``12 %``; 0 is ``0 %``. Unknown shares are ``–``."""
+    if not is_known(share):
+        return UNKNOWN
+    percent = 100 * float(share)
+    return f"{write_number(percent, 1 if 0 < abs(percent) < 9.95 else 0)} %"
 
 
 def format_p(p: Any) -> str:
