@@ -1,4 +1,4 @@
-"""On whom a model fails, on the first page, in the picture of verdicts, and in a matrix of its own."""
+"""On whom a model fails: on the first page, in the picture of verdicts, in a matrix of its own."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_first_page_says_on_whom_the_model_fails(failing):
     report = compose_report(failing)
     told = read_text(report["answers"])
     assert "On whom does it fail?" in told
-    assert "sam_demo, liver by sex: Dice below 0.5 in 14 of 100 people in “female” (14 %), and in 1 of 100" in told
+    assert "sam_demo, liver by sex: organ missed in 14 of 100 people in “female” (14 %), and in 1 of 100" in told
     assert "13.0 percentage points more" in told and "more than the margin of 5.0 %" in told
     # In the picture of the means, beside them.
     assert "fails: ▲ 14 % of “female”, 1.0 % of “male”" in re.sub(r"\s+", " ", told)
@@ -68,7 +68,10 @@ def test_words_go_with_the_numbers():
     everything = next(row for row in rows if (row["organ"], row["metric"]) == ("all", "missed"))
     assert "some organ missed in 14" in describe_failure(everything, 0.05)
     said = describe_failures_overall(rows, 0.05)
-    assert said.startswith("How often models fail (Dice below 0.8, ") and "groups were shown to differ in" in said
+    assert (
+        said.startswith("How often models fail (Dice below 0.8, Dice below 0.5 and organ missed) was compared")
+        and "groups were shown to differ in" in said
+    )
     assert describe_failures_overall([], 0.05) == ""
 
 

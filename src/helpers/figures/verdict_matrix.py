@@ -185,6 +185,8 @@ def draw_verdicts(
         if any(fails.cells.values())
         else ""
     )
+    refused = "unseen_share" in part and part["unseen_share"].notna().any()
+    unseen = ", or how many of a group may fail although nobody was seen to" * bool(refused)
     margins = {float(margin) for margin in part["margin"].dropna()} if "margin" in part else set()
     margin = (
         f"The margin is {format_value(margins.pop(), metric)}: the largest difference that this study considers "
@@ -198,7 +200,7 @@ def draw_verdicts(
         f'<ul aria-label="Signs and colours">{key}</ul><p class="how"><strong>How to read this.</strong> {how} '
         "Each cell compares the groups of one attribute for one organ: it names the group with the worst mean "
         f"{name} and the distance to the best group, in brackets the 95 % interval; an inconclusive cell gives the "
-        f"largest gap that cannot be ruled out. {told}Signs and words say what the colours say. {margin}"
+        f"largest gap that cannot be ruled out{unseen}. {told}Signs and words say what the colours say. {margin}"
         "Equivalent (=) is decided by two one-sided tests at 5 %, so a 95 % interval may reach a little beyond the "
         "margin."
         f"{' Point at a cell for more.' * hover}</p></figure>"
@@ -279,9 +281,8 @@ def describe_cell(row: Mapping[str, Any], verdict: Verdict) -> str:
 
 def _draw_cell(row: Mapping[str, Any], verdict: Verdict, fails: str, *, hover: bool) -> str:
     told, detail = f' title="{_write(_explain_verdict(row, verdict))}"' * hover, describe_cell(row, verdict)
-    below = "".join(
-        f'<span class="{name}">{_write(text)}</span>' for name, text in (("gap", detail), ("fails", fails)) if text
-    )
+    below = f"<span>{_write(detail)}</span>" if detail else ""
+    below += f'<span class="fails">{_write(fails)}</span>' if fails else ""
     return f'<td class="tone-{verdict.tone}"{told}><b>{verdict.sign} {verdict.word}</b>{below}</td>'
 
 

@@ -36,7 +36,7 @@ from helpers.report.sentences.study import (
 )
 from helpers.vocabulary.measures import find_measure, list_scores
 from helpers.vocabulary.verdicts import read_verdict
-from helpers.vocabulary.words import list_words, name_organ, start_sentence
+from helpers.vocabulary.words import count, list_words, name_organ, start_sentence
 
 _PLACE = ("answers", "In short", "In short")
 # What is told in full; the rest is in the picture and in the table of every comparison.
@@ -155,7 +155,7 @@ def _tell_failing(outputs: Outputs) -> list[Block]:
     shown = rank_failures(outputs.failing, alpha)
     said = [describe_failure(row, alpha) for row in shown[:_MOST_FAILING]]
     if len(shown) > _MOST_FAILING:
-        said.append(f"{len(shown) - _MOST_FAILING} more are under “Performance”.")
+        said.append(f"{count(len(shown) - _MOST_FAILING, 'more comparison')}: see “Performance”.")
     return [Heading("On whom does it fail?"), Text(overall), *([Bullets(tuple(said))] if said else [])]
 
 

@@ -24,13 +24,18 @@ from helpers.vocabulary.words import (
 def rank_failures(rows: Sequence[Mapping[str, Any]], alpha: float) -> list[Mapping[str, Any]]:
     """Return the comparisons in which groups are shown to differ, the gravest first.
 
-    `rows` are of :func:`helpers.fairness.failures.pair_groups`. By verdict, then the gap; all
-    organs together come after single ones.
+    `rows` are of :func:`helpers.fairness.failures.pair_groups`. One per model, organ and attribute:
+    the gravest verdict and then the gravest kind of failure, which a table has last. All organs
+    together come after single ones.
     """
     grave = list(Verdict)
-    found = [(grave.index(verdict), row) for row in rows if (verdict := read_verdict(row, alpha)).shows_difference]
-    found.sort(key=lambda pair: (pair[0], str(pair[1]["organ"]) == POOLED, -float(pair[1]["gap"])))
-    return [row for _, row in found]
+    found: dict[tuple[str, ...], tuple[int, Mapping[str, Any]]] = {}
+    for row in rows:
+        verdict, place = read_verdict(row, alpha), tuple(str(row[name]) for name in ("model", "organ", "attribute"))
+        if verdict.shows_difference and grave.index(verdict) <= found.get(place, (len(grave), {}))[0]:
+            found[place] = grave.index(verdict), row
+    ranked = sorted(found.values(), key=lambda pair: (pair[0], str(pair[1]["organ"]) == POOLED, -float(pair[1]["gap"])))
+    return [row for _, row in ranked]
 
 
 def describe_failure(row: Mapping[str, Any], alpha: float) -> str:
@@ -60,7 +65,7 @@ def describe_failures_overall(rows: Sequence[Mapping[str, Any]], alpha: float) -
     if not compared:
         return ""
     of = count(len(compared), "comparison")
-    kinds = list_words(dict.fromkeys(_name_kind(row) for row in compared))
+    kinds = list_words(dict.fromkeys(_name_failure(row) for row in compared))
     shown = [row for row in compared if read_verdict(row, alpha).shows_difference]
     within = sum(read_verdict(row, alpha) is Verdict.EQUIVALENT for row in compared)
     open_ = len(compared) - len(shown) - within
@@ -71,9 +76,12 @@ def describe_failures_overall(rows: Sequence[Mapping[str, Any]], alpha: float) -
     return f"{said}; {list_words(rest)}." if rest else f"{said}."
 
 
+def _name_failure(row: Mapping[str, Any]) -> str:
+    return name_failure(str(row["metric"]), float(row["threshold"]) if is_known(row["threshold"]) else float("nan"))
+
+
 def _name_kind(row: Mapping[str, Any]) -> str:
-    threshold = float(row["threshold"]) if is_known(row["threshold"]) else float("nan")
-    kind = name_failure(str(row["metric"]), threshold)
+    kind = _name_failure(row)
     if str(row["organ"]) == POOLED:
         return f"some {kind}" if row["metric"] == MISSED_ORGAN else f"{kind} in some organ"
     return kind

@@ -186,8 +186,8 @@ def describe_total_failures(failed: int, compared: int, *, below: float) -> str:
         return ""
     return (
         f"In {failed:,} of {compared:,} comparisons a model missed the organ almost completely (Dice below {below:g}). "
-        "Whether such a rare failure turns up among few people is luck, and the interval of a group of fewer than "
-        "about 30 does not allow for those that did not. Count the failures as well as the means."
+        "Whether such a rare failure turns up among few people is luck: the intervals of means and gaps allow for "
+        "those that did not, those of adjusted gaps do not. Look at how often models fail as well as at the means."
     )
 
 
