@@ -8,8 +8,9 @@ from helpers.fairness.agreement import ANNOTATORS, Agreement, audit_agreement
 from helpers.fairness.audit import Audit, run_audit
 from helpers.fairness.failures import compare_failures
 from helpers.fairness.groups import POOLED, average_subjects, hide_small_groups
-from helpers.fairness.missing import compare_missing
+from helpers.fairness.missing import bound_missing, compare_absent, compare_missing
 from helpers.fairness.paper import tabulate_paper
+from helpers.fairness.volumes import compare_volumes
 
 __all__ = [
     "ANNOTATORS",
@@ -18,8 +19,11 @@ __all__ = [
     "Audit",
     "audit_agreement",
     "average_subjects",
+    "bound_missing",
+    "compare_absent",
     "compare_failures",
     "compare_missing",
+    "compare_volumes",
     "hide_small_groups",
     "run_audit",
     "tabulate_paper",

@@ -1,4 +1,4 @@
-"""Who a model fails on, and who lacks a result: tables of counts, by group."""
+"""On whom a model fails, who lacks a result, and which volumes are lost, by group."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from helpers.study import Study
 
 
 def write_losses(study: Study) -> None:
-    """Count failures and missing results by group, and write ``failures.csv`` and ``missing.csv``.
+    """Write the tables of ``fairness/`` on what groups lose beside overlap.
+
+    ``missing.csv``, ``missing_bounds.csv``, ``absent.csv``, ``failures.csv``, ``volumes.csv``.
 
     Raises
     ------
@@ -20,9 +22,14 @@ def write_losses(study: Study) -> None:
     """
     metrics, included = study.read("metrics"), study.read_included()
     settings, attributes = study.parameters.fairness, list(study.parameters.cohort.attributes)
-    storage.write_table(fairness.compare_missing(metrics, included, settings, attributes), study.path("missing"))
-    failures = fairness.compare_failures(metrics, included, settings, attributes, study.seed_for("failures"))
+    asked = (metrics, included, settings, attributes)
+    storage.write_table(fairness.compare_missing(*asked), study.path("missing"))
+    storage.write_table(fairness.bound_missing(*asked), study.path("missing_bounds"))
+    storage.write_table(fairness.compare_absent(*asked), study.path("absent"))
+    failures = fairness.compare_failures(*asked, study.seed_for("failures"))
     storage.write_table(failures, study.path("failures"))
+    volumes = fairness.compare_volumes(*asked, study.seed_for("volumes"))
+    storage.write_table(volumes, study.path("volumes"))
 
 
 def load_failures(study: Study) -> pd.DataFrame:

@@ -117,7 +117,19 @@ def _write_metrics(study: Study, metrics: pd.DataFrame) -> pd.DataFrame:
     if {"dice", "boundary_error_mm", "volume_ref_ml", "surface_ref_cm2"} <= set(metrics):
         metrics = add_expected_dice(metrics)
     own = [measure.key for measure in study.parameters.fairness.measures]
-    columns = ["subject", "scan", "number", "model", "organ", *MEASURES, *own, "dice_expected", "status", "error"]
+    columns = [
+        "subject",
+        "scan",
+        "number",
+        "model",
+        "organ",
+        *MEASURES,
+        *own,
+        "dice_expected",
+        "extent_mm",
+        "status",
+        "error",
+    ]
     metrics = metrics[[name for name in columns if name in metrics]]
     storage.write_table(metrics, study.path("metrics"))
     storage.write_table(tabulate_statuses(metrics), study.path("statuses"))
@@ -266,6 +278,7 @@ def _measure_scan(job: _ScanJob) -> _ScanRows:
     image = volumes.read_label_map(job.reference, job.organs, job.organ_ids).image
     grid = volumes.get_grid(image)
     spacing = volumes.get_spacing_zyx_mm(image)
+    extent_mm = float(np.linalg.norm(np.multiply(image.GetSize(), image.GetSpacing())))
     reference = sitk.GetArrayViewFromImage(image)
     boxes = volumes.find_boxes(reference)
     rows: list[dict[str, object]] = []
@@ -291,7 +304,8 @@ def _measure_scan(job: _ScanJob) -> _ScanRows:
                 comparison = compare_masks(
                     reference[box] == label, prediction[box] == label, spacing, tolerance_mm=job.tolerances_mm[organ]
                 )
-            rows.append({"model": model, "organ": organ, **asdict(comparison), "error": error or reason})
+            head = {"model": model, "organ": organ, "extent_mm": extent_mm}
+            rows.append(head | asdict(comparison) | {"error": error or reason})
         if model in job.annotators:
             kept[model] = error if prediction is None else _AnnotatorMask(prediction, predicted_boxes)
     return _ScanRows(rows, _compare_annotators(job, kept, spacing))

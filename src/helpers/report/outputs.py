@@ -56,6 +56,9 @@ class Outputs:
     intersections: pd.DataFrame | None = None
     missing: pd.DataFrame | None = None  # this and failures: without numbers from which a small group's would follow
     failures: pd.DataFrame | None = None
+    absent: pd.DataFrame | None = None
+    missing_bounds: pd.DataFrame | None = None
+    volumes: pd.DataFrame | None = None
     model_gaps: pd.DataFrame | None = None
     effort: pd.DataFrame | None = None
     agreement: pd.DataFrame | None = None  # of annotators and of repeated prompts

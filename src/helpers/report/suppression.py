@@ -58,6 +58,9 @@ def suppress_small(tables: dict[str, pd.DataFrame | None], attributes: list[str]
         "matching": ("group_a", lambda table: _suppress_pairs(table, small, min_group)),
         "intersections": ("n", lambda table: _suppress_cells(table, attributes, small, min_group)),
         "missing": ("group", lambda table: _suppress_counts(table, ["model", "organ", "attribute"], small)),
+        "absent": ("group", lambda table: _suppress_counts(table, ["organ", "attribute"], small)),
+        "missing_bounds": ("worst_group", lambda table: _drop_small(table, ("worst_group", "best_group"), small)),
+        "volumes": ("larger_group", lambda table: _drop_small(table, ("larger_group", "smaller_group"), small)),
         "failures": ("group", lambda table: _suppress_counts(table, COMPARISON, small)),
         "model_gaps": ("metric", lambda table: _suppress_model_gaps(table, tables["disparity"])),
         "maps": ("group_a", lambda table: _suppress_maps(table, few)),
@@ -98,6 +101,12 @@ def _suppress_pairs(table: pd.DataFrame, small: Small, min_group: int) -> pd.Dat
     if "n_pairs" not in kept:
         return kept
     return _empty(kept, ("n_pairs", "n_lost", "gap", "low", "high", "p"), kept["n_pairs"].fillna(0) < min_group)
+
+
+def _drop_small(table: pd.DataFrame, columns: Iterable[str], small: Small) -> pd.DataFrame:
+    """Drop rows that name a small group in one of the columns."""
+    named = pd.concat([_is_small(table, column, small) for column in columns], axis=1).any(axis=1)
+    return table[~named].reset_index(drop=True)
 
 
 def _suppress_counts(table: pd.DataFrame, keys: list[str], small: Small) -> pd.DataFrame:

@@ -128,6 +128,7 @@ STATUSES: dict[str, Status] = {
 MISSED = ("prediction_empty", "scored_zero", "empty_as_zero")
 # In these the model has no result for an organ that can be scored.
 LACKING = ("prediction_missing", "failed", "score_missing")
+NOT_DRAWN = "not_drawn"  # such a one too, where the model draws the organ in other scans
 # In these the organ cannot be scored for any model.
 UNSCORED = ("reference_empty", "both_empty", "not_scored", "zero_unconfirmed")
 

@@ -11,7 +11,7 @@ from helpers.figures.effort import plot_effort
 from helpers.figures.failure_matrix import show_failures
 from helpers.figures.fairness_gaps import plot_gap_forest, plot_gap_ladder, plot_model_gaps
 from helpers.figures.fairness_people import plot_group_people, plot_intersections, plot_trend_curves
-from helpers.report.blocks import Block, Figure, Heading, Note, ReportSection, ReportTable, Text
+from helpers.report.blocks import Block, Bullets, Figure, Heading, Note, ReportSection, ReportTable, Text
 from helpers.report.escaping import escape_for_plotly, escape_text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.agreement import compose_agreement
@@ -25,6 +25,7 @@ from helpers.report.sections.questions import (
 )
 from helpers.report.sentences.gaps import Row, describe_model_gaps
 from helpers.report.sentences.study import describe_no_statistics
+from helpers.report.sentences.volumes import describe_volumes
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import Verdict, find_p, read_verdict
 from helpers.vocabulary.words import (
@@ -42,6 +43,7 @@ from helpers.vocabulary.words import (
 
 _PLACE = ("performance", "How well each model does, and for whom worse", "Performance")
 _MOST_DOTS = 9
+_ML = "volume_error_ml"  # stands for any volume
 _HOW_PEOPLE = (
     "Each dot is one person, the half violin beside the dots is their distribution, the black mark the group's mean "
     "with its 95 % interval. See how far the groups overlap, and whether a few people or all of them make the "
@@ -74,6 +76,7 @@ def compose_performance(outputs: Outputs) -> ReportSection:
         overall,
         *_draw_gaps(outputs, escape_for_plotly(outputs.disparity)),
         *_show_failures(outputs),
+        *_compare_volumes(outputs),
         *(block for compose in others for block in compose(outputs)),
         Heading("Every comparison in numbers"),
         Text(_PAPER),
@@ -127,6 +130,37 @@ def _show_failures(outputs: Outputs) -> list[Block]:
     matrix = show_failures(failures, outputs.main_metric, alpha=alpha, blocks=outputs.blocks)
     worst = [row for row in outputs.failing if row["worst_failed"] or not is_known(row["gap"])]
     return [Heading("On how many people each model fails"), matrix, *_tabulate_failures(worst, alpha)]
+
+
+def _compare_volumes(outputs: Outputs) -> list[Block]:
+    """Return whether differences in organ volume are still there in the models' masks."""
+    volumes = outputs.volumes
+    if volumes is None or volumes.empty:
+        return []
+    numeric = ("Experts' masks, ml", "Model's masks, ml", "Model − expert, ml", "adjusted p")
+    rows = [
+        name_row(row)
+        | {"Larger": f"“{row['larger_group']}”", "than": f"“{row['smaller_group']}”"}
+        | dict(
+            zip(
+                numeric,
+                (
+                    format_estimate(row["reference_gap"], row["reference_gap_low"], row["reference_gap_high"], _ML),
+                    format_estimate(row["model_gap"], row["model_gap_low"], row["model_gap_high"], _ML),
+                    format_estimate(row["difference"], row["low"], row["high"], _ML),
+                    compare_p(row["p_adjusted"]),
+                ),
+                strict=True,
+            )
+        )
+        for row in volumes.to_dict("records")
+    ]
+    caption = "Differences between groups in organ volume, by the experts' masks and by the model's (95 % intervals)"
+    return [
+        Heading("Do differences in organ volume survive?"),
+        Bullets(tuple(describe_volumes(volumes, outputs.parameters.fairness.alpha))),
+        ReportTable(caption, pd.DataFrame(rows), numeric=numeric, folded=True),
+    ]
 
 
 def _tabulate_failures(found: list[dict[str, Any]], alpha: float) -> list[Block]:
