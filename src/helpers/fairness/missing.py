@@ -136,7 +136,7 @@ def _find_lacking(metrics: pd.DataFrame) -> pd.Series:
 
 
 def _bound_groups(filled: Sequence[AttributeScores]) -> pd.DataFrame:
-    """Return one attribute's rows, from the scores as they are, at their worst, and at their best."""
+    """Return one attribute's rows: from scores as they are, at their worst and at their best."""
     groups, _, _ = filled
     metrics, sizes = groups.scores.metrics, groups.sizes
     sign, columns = sign_metrics(metrics), np.arange(len(metrics))

@@ -2,7 +2,7 @@
 
 from helpers.performance.agreement import write_agreement
 from helpers.performance.effort import write_effort
-from helpers.performance.losses import load_failures
+from helpers.performance.losses import load_failures, load_missing, load_volumes
 from helpers.performance.paper import PaperTable, write_paper
 from helpers.performance.stage import (
     AUDIT_TABLES,
@@ -24,7 +24,9 @@ __all__ = [
     "label_audit",
     "list_failures",
     "load_failures",
+    "load_missing",
     "load_people",
+    "load_volumes",
     "measure_performance",
     "tabulate_statuses",
     "write_agreement",

@@ -40,5 +40,18 @@ def load_failures(study: Study) -> pd.DataFrame:
     StageError
         03_performance has not run.
     """
-    table = label_table(study.read("failures"), label_models(study.parameters.models))
-    return hide_subtractable(table, COMPARISON)
+    return hide_subtractable(_read_labelled(study, "failures"), COMPARISON)
+
+
+def load_missing(study: Study) -> pd.DataFrame:
+    """Read ``missing.csv`` as it may be shown, like :func:`load_failures`."""
+    return hide_subtractable(_read_labelled(study, "missing"), ["model", "organ", "attribute"])
+
+
+def load_volumes(study: Study) -> pd.DataFrame:
+    """Read ``volumes.csv`` with the models labelled, a measure in ml as its metric."""
+    return _read_labelled(study, "volumes").assign(metric="volume_error_ml")
+
+
+def _read_labelled(study: Study, key: str) -> pd.DataFrame:
+    return label_table(study.read(key), label_models(study.parameters.models))
