@@ -66,7 +66,7 @@ def list_failure_questions() -> list[Question]:
     """Return the questions with their limits."""
     checks = []
     for women, men, share in EQUAL:
-        run, who = f"fail {women} {men} {share}", f"about {women} women and {men} men, {share:.0%} of both fail"
+        run, who = f"fail {women} {men} {share}", f"about {women} women and {men} men, {100 * share:g} % of both fail"
         checks += [
             Check(run, "leaves out", f"{who}: interval of the gap leaves out 0", high=MOST),
             Check(run, "disparity", f'{who}: verdict "disparity"', high=ALPHA),
@@ -75,7 +75,10 @@ def list_failure_questions() -> list[Question]:
     who = "16, 30 and 14 people, 5 % of each fail"
     checks.append(Check("fail three", "leaves out", f"{who}: interval of the gap leaves out 0", high=MOST))
     for women, men, share in ALONE:
-        run, who = f"alone {women} {men} {share}", f"about {women} women and {men} men, {share:g} of women alone fail"
+        run, who = (
+            f"alone {women} {men} {share}",
+            f"about {women} women and {men} men, {100 * share:g} % of women alone fail",
+        )
         checks.append(Check(run, "inside", f'{who}: said to be "equivalent" or "negligible"', high=ALPHA))
     for women, men in NOBODY:
         run, who = f"nobody {women} {men}", f"about {women} women and {men} men, nobody fails"
@@ -88,8 +91,8 @@ def list_failure_questions() -> list[Question]:
             "Failures that nobody happened to have",
             "Dice of one organ; a failure has a Dice of 0, and the margin is 0.02. Where women and men fail alike there"
             " is no true gap, yet of 15 women none may have failed. Where women alone fail, the true gap is beyond the"
-            " margin. The price of knowing that: where nobody fails, groups of fewer than about 200 people each are"
-            " not shown to be equivalent.",
+            " margin. The price: where nobody fails, fewer than about 200 people per group are not shown to be"
+            " equivalent.",
             checks,
         )
     ]

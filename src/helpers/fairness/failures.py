@@ -195,7 +195,8 @@ def _find_gap(counts: np.ndarray, n: np.ndarray, kept: np.ndarray) -> dict[str, 
     worst = len(n) - 1 - np.where(kept, shares, -np.inf)[::-1].argmax(axis=0)
     number = np.maximum(kept.sum(axis=0), 2)
     tail = special.ndtr(-find_range_quantile(number, np.full(number.shape, _MANY)) / np.sqrt(2.0))
-    low, high = bound_differences(*((counts[code, columns], n[code, columns]) for code in (worst, best)), tail)
+    of_worst, of_best = ((counts[code, columns], n[code, columns]) for code in (worst, best))
+    low, high = bound_differences(of_worst, of_best, tail)
     gap = shares[worst, columns] - shares[best, columns]
     return {"worst_group": worst, "best_group": best, "gap": gap, "gap_low": low, "gap_high": high}
 
