@@ -75,10 +75,8 @@ def list_failure_questions() -> list[Question]:
     who = "16, 30 and 14 people, 5 % of each fail"
     checks.append(Check("fail three", "leaves out", f"{who}: interval of the gap leaves out 0", high=MOST))
     for women, men, share in ALONE:
-        run, who = (
-            f"alone {women} {men} {share}",
-            f"about {women} women and {men} men, {100 * share:g} % of women alone fail",
-        )
+        run, who = f"alone {women} {men} {share}", f"about {women} women and {men} men"
+        who += f", {100 * share:g} % of women alone fail"
         checks.append(Check(run, "inside", f'{who}: said to be "equivalent" or "negligible"', high=ALPHA))
     for women, men in NOBODY:
         run, who = f"nobody {women} {men}", f"about {women} women and {men} men, nobody fails"

@@ -129,11 +129,8 @@ def state_estimate(value: Any, low: Any, high: Any, metric: str) -> str:
 
 
 def format_share(share: Any) -> str:
-    """Return ``6.2 %``, from 10 % on ``12 %``; 0 is ``0 %``. Unknown shares are ``–``."""
-    if not is_known(share):
-        return UNKNOWN
-    percent = 100 * float(share)
-    return f"{write_number(percent, 1 if 0 < abs(percent) < 9.95 else 0)} %"
+    """Return ``6.2 %`` or ``14 %``: a decimal where it is not a whole one; unknown is ``–``."""
+    return f"{write_number(100 * float(share), 1).removesuffix('.0')} %" if is_known(share) else UNKNOWN
 
 
 def format_p(p: Any) -> str:

@@ -183,8 +183,8 @@ def describe_uneven_missing(
     gap, failed, low, high = (format_number(bounds[name], metric) for name in ends)
     return (
         f"{said} The gap in {find_measure(metric).name} between “{bounds['worst_group']}” and "
-        f"“{bounds['best_group']}” is {gap}; it would be {failed} if all that is missing were failures, and lies "
-        f"between {low} and {high} whatever it is."
+        f"“{bounds['best_group']}” is {gap}; it would be {failed}, “{bounds['worst_failed']}” then being the worst, if "
+        f"all that is missing were failures, and lies between {low} and {high} whatever it is."
     )
 
 
