@@ -12,7 +12,15 @@ import yaml
 from scipy.spatial import ConvexHull
 
 from helpers import storage
-from helpers.fairness import Audit, run_audit
+from helpers.fairness import (
+    Audit,
+    bound_missing,
+    compare_absent,
+    compare_failures,
+    compare_missing,
+    compare_volumes,
+    run_audit,
+)
 from helpers.parameters import Fairness
 from helpers.performance import AUDIT_TABLES
 from helpers.schema import TABLES
@@ -258,6 +266,19 @@ def write_study(
     if fairness is not None:
         for name in AUDIT_TABLES:
             storage.write_table(getattr(fairness, name), folder / TABLES[name].path)
+        if metrics is not None and cohort is not None:
+            included = cohort[cohort["included"]].reset_index(drop=True)
+            attributes = [name.removeprefix("group_") for name in included if name.startswith("group_")]
+            counted = (metrics, included, fairness.settings, attributes)
+            found = {
+                "missing": compare_missing(*counted),
+                "missing_bounds": bound_missing(*counted),
+                "absent": compare_absent(*counted),
+                "failures": compare_failures(*counted, 7),
+                "volumes": compare_volumes(*counted, 7),
+            }
+            for name, table in found.items():
+                storage.write_table(table, folder / TABLES[name].path)
     if maps is not None:
         storage.write_table(maps[0], folder / "spatial" / "maps.parquet")
         storage.write_table(maps[1], folder / "spatial" / "summary.csv")

@@ -331,17 +331,36 @@ def test_an_unknown_confounder_is_said_once():
 )
 def test_each_gap_gets_a_verdict_and_what_could_have_been_found(difference, spread, verdict):
     rng = np.random.default_rng(1)
-    noise = rng.normal(0, spread, 60)
-    noise = np.concatenate([part - part.mean() for part in (noise[:30], noise[30:])])
-    values = 0.8 + noise + np.repeat([0, difference], 30)
-    metrics, cohort = make_six(sex=["female"] * 30 + ["male"] * 30, liver=list(values))
+    noise = rng.normal(0, spread, 600)
+    noise = np.concatenate([part - part.mean() for part in (noise[:300], noise[300:])])
+    values = 0.8 + noise + np.repeat([0, difference], 300)
+    metrics, cohort = make_six(sex=["female"] * 300 + ["male"] * 300, liver=list(values))
     row = fairness.run_audit(
         metrics, cohort, Fairness(metrics=["dice"], min_group=10, bootstrap=300), ["sex"], 1
     ).disparity
-    assert row["verdict"].tolist() == [verdict]
-    # 80 % power at 30 against 30: about 2.8 standard errors of the difference.
-    error = np.sqrt(noise[:30].var(ddof=1) / 30 + noise[30:].var(ddof=1) / 30)
-    assert row["detectable"].iloc[0] == pytest.approx(2.85 * error, rel=0.03)
+    assert row["verdict"].tolist() == [verdict] and row["unseen_share"].isna().all()
+    # 80 % power at 300 against 300: about 2.8 standard errors of the difference.
+    error = np.sqrt(noise[:300].var(ddof=1) / 300 + noise[300:].var(ddof=1) / 300)
+    assert row["detectable"].iloc[0] == pytest.approx(2.81 * error, rel=0.03)
+
+
+def test_few_people_who_did_not_fail_are_not_shown_to_be_served_alike():
+    values = 0.8 + np.tile(np.linspace(-0.005, 0.005, 15), 2)
+    metrics, cohort = make_six(sex=["female"] * 15 + ["male"] * 15, liver=list(values))
+    row = fairness.run_audit(metrics, cohort, Fairness(metrics=["dice"], bootstrap=300), ["sex"], 1).disparity.iloc[0]
+    assert row["verdict"] == "inconclusive" and row["gap_high"] < 0.01
+    assert row["unseen_share"] == pytest.approx(1 - 0.05 ** (1 / 15))
+
+
+def test_a_group_in_which_nobody_happened_to_fail_is_not_shown_to_do_better():
+    rng = np.random.default_rng(2)
+    values = np.clip(rng.normal(0.9, 0.03, 315), 0, 1)
+    values[:15] = 0.0  # 15 of 300 men, and nobody of 15 women
+    metrics, cohort = make_six(sex=["male"] * 300 + ["female"] * 15, liver=list(values))
+    found = fairness.run_audit(metrics, cohort, Fairness(metrics=["dice"], bootstrap=300), ["sex"], 1)
+    row, means = found.disparity.iloc[0], found.groups.set_index("group")
+    assert row["best_group"] == "female" and row["gap"] > 0.04 and row["gap_low"] < -0.1
+    assert means.loc["female", "ci_low"] < 0.75 and means.loc["male", "ci_low"] > 0.8
 
 
 def test_what_is_not_compared_says_so_also_after_a_file(tmp_path):
@@ -403,9 +422,9 @@ def test_what_is_computed_from_one_matrix_is_computed_once(monkeypatch):
     settings = Fairness(metrics=["dice", "boundary_error_mm"], min_group=8, bootstrap=100)
     fairness.run_audit(metrics, cohort, settings, ["sex", "age"], 1, confounders=["site"])
     assert len(seen) == len(set(seen)), "the moments of a matrix were computed again"
-    # Per attribute: the scores, those compared, their ranks, the expected Dice, and what it leaves;
-    # for age all pairs and their ranks.
-    assert len(seen) == 5 + 7
+    # Per attribute: the scores, those compared, their ranks, those of people who did not fail, the
+    # expected Dice, and what it leaves; for age all pairs and their ranks.
+    assert len(seen) == 6 + 8
 
 
 def pick(table: pd.DataFrame, **keys) -> pd.DataFrame:

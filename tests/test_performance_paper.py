@@ -132,13 +132,14 @@ def test_spread_over_organs_is_that_of_their_means(tables, paper):
 
 def test_not_significant_stands_beside_what_is_shown_equivalent():
     """Three organs: a difference, none shown with few people, and none to be feared."""
-    cohort = pd.DataFrame({"subject": [f"p{i}" for i in range(40)], "scan": [f"s{i}" for i in range(40)]})
-    cohort = cohort.assign(number=range(1, 41), modality="CT", group_sex=["female", "male"] * 20)
-    rng, sex = np.random.default_rng(3), np.arange(40) % 2
+    # So many that failures which nobody has seen could not move a mean by the margin.
+    cohort = pd.DataFrame({"subject": [f"p{i}" for i in range(600)], "scan": [f"s{i}" for i in range(600)]})
+    cohort = cohort.assign(number=range(1, 601), modality="CT", group_sex=["female", "male"] * 300)
+    rng, sex = np.random.default_rng(3), np.arange(600) % 2
     organs = {"differs": 0.9 - 0.1 * sex, "open": 0.0 * sex + 0.8, "same": 0.0 * sex + 0.9}
     spread = {"differs": 0.01, "open": 0.15, "same": 0.005}
     parts = [
-        cohort[["subject", "scan"]].assign(model="m", organ=organ, dice=dice + rng.normal(0, spread[organ], 40))
+        cohort[["subject", "scan"]].assign(model="m", organ=organ, dice=dice + rng.normal(0, spread[organ], 600))
         for organ, dice in organs.items()
     ]
     metrics = pd.concat(parts).assign(hd95_mm=np.nan, volume_error_ml=0.0, volume_ref_ml=1.0)
@@ -163,11 +164,11 @@ def test_not_significant_stands_beside_what_is_shown_equivalent():
 
 
 def test_all_pairs_of_groups_must_lie_within_the_margin(rng):
-    cohort = pd.DataFrame({"subject": [f"p{i}" for i in range(90)], "scan": [f"s{i}" for i in range(90)]})
-    cohort = cohort.assign(number=range(1, 91), modality="MR", group_age=["20–29", "30–39", "40–49"] * 30)
+    cohort = pd.DataFrame({"subject": [f"p{i}" for i in range(900)], "scan": [f"s{i}" for i in range(900)]})
+    cohort = cohort.assign(number=range(1, 901), modality="MR", group_age=["20–29", "30–39", "40–49"] * 300)
     parts = []
     for organ, shift in (("liver", [0, 0.018, 0.036]), ("spleen", [0, 0, 0])):
-        dice = 0.9 - np.tile(shift, 30) + rng.normal(0, 0.003, 90)
+        dice = 0.9 - np.tile(shift, 300) + rng.normal(0, 0.003, 900)
         parts.append(cohort[["subject", "scan"]].assign(model="m", organ=organ, dice=dice))
         groups = [dice[place::3] for place in range(3)]
         intervals = [

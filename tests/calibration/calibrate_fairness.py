@@ -23,6 +23,7 @@ from helpers.fairness import run_audit
 from helpers.statistics.bootstrap import make_generator
 from helpers.storage import write_text
 from tests.calibration.cohorts import Truth, draw_cohort, find_truth
+from tests.calibration.failures import list_failure_questions, list_failure_runs
 from tests.calibration.masks import list_mask_questions, list_mask_runs, see_mask_cohort
 from tests.calibration.questions import (
     ALL_METRICS,
@@ -57,7 +58,7 @@ class Estimate:
 @lru_cache(maxsize=32)
 def list_all_runs() -> dict[str, Run]:
     """Return the runs, made once per process."""
-    return list_runs()
+    return list_runs() | list_failure_runs()
 
 
 def run_cohorts(name: str, truth: Truth, first: int, count: int, seed: int) -> list[Seen]:
@@ -186,8 +187,8 @@ def write_report(
         " put through. The tables say how often it raises a false alarm, how often its intervals hold the truth, what"
         " it finds and what it misses. A limit counts as broken where it is missed by more than 2.6 Monte-Carlo"
         " standard errors; what has no limit is there for comparison. Most cohorts (all but those of 1, 5 and the last)"
-        " hold six models whose errors have nothing to do with each other. Written by `make calibrate`, which fails where a"
-        " limit is broken." + also,
+        " hold six models whose errors have nothing to do with each other. Written by `make calibrate`, which fails where"
+        " a limit is broken." + also,
         "",
         (
             f"Made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} in {seconds / 60:.0f} minutes{share}: {kept}. Seed"
@@ -204,7 +205,8 @@ def write_tables(
     found: dict[str, dict[str, Estimate]], seed: int, seconds: float, path: Path, scale: float
 ) -> list[str]:
     """Write every question's table; return the lines whose limit is broken."""
-    return write_report([*list_questions(), *list_mask_questions()], found, seed, seconds, path, scale)
+    questions = [*list_questions(), *list_mask_questions(), *list_failure_questions()]
+    return write_report(questions, found, seed, seconds, path, scale)
 
 
 def list_numbers(found: dict[str, dict[str, Estimate]]) -> dict[str, float]:

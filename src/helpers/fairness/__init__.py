@@ -6,12 +6,14 @@ unit throughout: several scans of one person are averaged first, and subjects ar
 
 from helpers.fairness.agreement import ANNOTATORS, Agreement, audit_agreement
 from helpers.fairness.audit import Audit, run_audit
+from helpers.fairness.failures import compare_failures
 from helpers.fairness.few_masks import FewMasks, compare_few_masks
 from helpers.fairness.groups import POOLED, average_subjects, hide_small_groups
-from helpers.fairness.missing import compare_missing
+from helpers.fairness.missing import bound_missing, compare_absent, compare_missing
 from helpers.fairness.paper import tabulate_paper
 from helpers.fairness.planning import plan_from_pilot, plan_groups, plan_masks
 from helpers.fairness.studies_compared import StudiesCompared, compare_studies
+from helpers.fairness.volumes import compare_volumes
 
 __all__ = [
     "ANNOTATORS",
@@ -22,9 +24,13 @@ __all__ = [
     "StudiesCompared",
     "audit_agreement",
     "average_subjects",
+    "bound_missing",
+    "compare_absent",
+    "compare_failures",
     "compare_few_masks",
     "compare_missing",
     "compare_studies",
+    "compare_volumes",
     "hide_small_groups",
     "plan_from_pilot",
     "plan_groups",

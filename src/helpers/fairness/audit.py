@@ -30,6 +30,7 @@ from helpers.fairness.group_comparison import (
     describe_groups,
     describe_tests,
     find_told_gaps,
+    find_unseen_shares,
     judge_attribute,
 )
 from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_covariates
@@ -410,6 +411,7 @@ def _tabulate(
     for place, one in enumerate(compared):
         p = tests.p_adjusted[place]
         judged = judge_attribute(one, p, settings)
+        unseen = find_unseen_shares(one, judged, settings)
         told, low, high = find_told_gaps(one, differences.p[place], p, settings.alpha)
         detectable = np.fmax.reduce(judged.detectable, axis=0, initial=np.nan)
         for column, row in enumerate(describe_disparity(one, settings, differences.p[place])):
@@ -425,6 +427,7 @@ def _tabulate(
                     "p_ordered": trends.p[place, column],
                     "p_ordered_adjusted": tests.trend_p_adjusted[place, column],
                     "detectable": detectable[column],
+                    "unseen_share": unseen[column],
                     "verdict": (not one.groups.explain_confined(column) and str(judged.verdict[column]))
                     or Verdict.NOT_COMPARED.value,
                 }

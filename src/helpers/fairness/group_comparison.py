@@ -16,7 +16,7 @@ from helpers.fairness.models_compared import compare_models
 from helpers.fairness.score_matrix import AttributeScores
 from helpers.fairness.tables import make_table
 from helpers.parameters import Fairness
-from helpers.statistics.bootstrap import Resamples
+from helpers.statistics.bootstrap import CONFIDENCE, Resamples
 from helpers.statistics.bootstrap_differences import (
     PostSelection,
     find_difference,
@@ -46,6 +46,7 @@ from helpers.statistics.hypothesis_tests import (
 )
 from helpers.statistics.intervals import Intervals
 from helpers.statistics.selection_adjustment import condition_on_significance, find_range_quantile
+from helpers.statistics.unseen_failures import UnseenFailures, widen_interval
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import CLUSTERED_TEST, DECIDING_TEST
 
@@ -80,6 +81,7 @@ class GroupComparison:
     size: SizeGaps | None  # per (model, organ); None where Dice or its expectation was not measured
     model_gaps: pd.DataFrame  # from helpers.fairness.models_compared.compare_models
     tests: ColumnTests
+    unseen: UnseenFailures
 
     def list_pairs(self) -> list[tuple[str, str] | None]:
         """Return the names of the best and the worst group of every column."""
@@ -110,19 +112,22 @@ def compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) ->
     chosen = tests.many[WELCH_ANOVA].p if groups.clustered is None else np.ones(len(scores.keys))
     selection = PostSelection(groups.number, chosen)
     sure = find_difference(gap_draws, found.gap, influence, resamples, selection)
+    unseen = find_unseen_failures(groups)
+    ends = _widen_gap(unseen, found, sure.low, sure.high)
     size = None
     if scores.expected is not None:
         size = measure_excess(groups, found, gap_draws, influence, resamples, drawn)
     return GroupComparison(
         groups,
         [summarise_group(scores.matrix[codes == code]) for code in range(count)],
-        _bound_means(groups, measured, resamples),
+        _bound_means(groups, measured, resamples, unseen),
         _bound_contrasts(groups, found.against_rest, measured, resamples),
         found,
-        Intervals(found.gap, *limit_gap(sure.low, sure.high, scores.metrics)),
+        Intervals(found.gap, *limit_gap(*ends, scores.metrics)),
         size,
         compare_models(groups, found, gap_draws, influence, resamples, correction=settings.correction),
         tests,
+        unseen,
     )
 
 
@@ -150,6 +155,13 @@ def find_told_gaps(
         share = special.ndtri(least / 2.0) / special.ndtri(p / 2.0)
         gap = compared.gap.estimate
         return condition_on_significance(gap, error, np.where(told, share * gap / error, np.inf))
+
+
+def find_unseen_failures(groups: AttributeScores) -> UnseenFailures:
+    """Find the failures of the groups compared, and of whom none was seen."""
+    worst = np.array([find_measure(metric).worst for metric in groups.scores.metrics])
+    values = groups.grouped if groups.kept.all() else groups.compared
+    return UnseenFailures.find(values, groups.scores.sign, worst)
 
 
 def describe_groups(compared: GroupComparison) -> pd.DataFrame:
@@ -292,13 +304,40 @@ def judge_attribute(compared: GroupComparison, p_adjusted: np.ndarray, settings:
         smallest_group=settings.min_group,
         apart=(gap.low > 0) | (gap.high < 0),
         errors=None if groups.clustered is None else (groups.clustered.squared, groups.clustered.df),
+        failures=compared.unseen,
     )
 
 
-def _bound_means(groups: AttributeScores, drawn: np.ndarray, resamples: Resamples) -> Intervals:
+def find_unseen_shares(compared: GroupComparison, judged: Verdicts, settings: Fairness) -> np.ndarray:
+    """Return how large a share of a group may fail unseen, where that alone refuses equivalence.
+
+    float64, (columns,): of the group whose mean it could lower most; NaN elsewhere.
+    """
+    unseen = compared.unseen
+    if not judged.refused.any():
+        return np.full(len(judged.refused), np.nan)
+    share = np.nan_to_num(unseen.bound_share(settings.alpha))
+    worst = (share * unseen.loss).argmax(axis=0)
+    return np.where(judged.refused, share[worst, np.arange(len(worst))], np.nan)
+
+
+def _widen_gap(
+    unseen: UnseenFailures, found: Disparities, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Widen the gaps' intervals by failures that the best or the worst group may have unseen."""
+    if not len(unseen.number):
+        return low, high
+    reach, columns = unseen.reach_unseen((1.0 - CONFIDENCE) / 2), np.arange(len(found.gap))
+    of_best, of_worst = (np.where(codes >= 0, reach[codes, columns], 0.0) for codes in (found.best, found.worst))
+    return widen_interval(found.gap, low, high, of_best, of_worst)
+
+
+def _bound_means(groups: AttributeScores, drawn: np.ndarray, resamples: Resamples, unseen: UnseenFailures) -> Intervals:
     """Return the means of the groups compared with their intervals, inside the metric's range."""
     means = np.where(groups.kept, groups.grouped.moments.mean, np.nan)
-    low, high = find_mean_intervals(groups.grouped, drawn, resamples)
+    worse, nothing = unseen.reach_unseen((1.0 - CONFIDENCE) / 2), np.zeros(means.shape)
+    sides = np.where(groups.scores.sign > 0, (worse, nothing), (nothing, worse))
+    low, high = widen_interval(means, *find_mean_intervals(groups.grouped, drawn, resamples), *sides)
     highest = np.array([find_measure(metric).bounds[1] for metric in groups.scores.metrics])
     shown = np.isfinite(means)
     return Intervals(

@@ -198,6 +198,19 @@ def find_changing(cohort: pd.DataFrame, attribute: str) -> list[str]:
     return sorted(known.loc[known["subject"].duplicated(), "subject"].unique())
 
 
+def average_worst(values: np.ndarray, sign: np.ndarray) -> np.ndarray:
+    """Return the mean of the worst 5 % of people, rounded up to whole ones, of every column.
+
+    `values` are float64, (subjects, columns), NaN where a subject has none; `sign`, (columns,), is
+    +1 where higher is better, else −1. NaN without a value.
+    """
+    worst_first = np.sort(values * sign, axis=0)  # NaN last
+    count = -(-np.isfinite(values).sum(axis=0) // 20)
+    taken = np.arange(len(values))[:, None] < count
+    with np.errstate(invalid="ignore"):
+        return sign * np.where(taken, worst_first, 0.0).sum(axis=0) / np.where(count > 0, count, np.nan)
+
+
 def group_subjects(cohort: pd.DataFrame, attributes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """Return one row per subject: number of the first scan, and groups.
 

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from helpers.fairness.disparity import find_margins
-from helpers.fairness.groups import POOLED, average_subjects, summarise_group
+from helpers.fairness.groups import POOLED, average_subjects, average_worst, summarise_group
 from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.fairness.tables import make_table
 from helpers.parameters import Fairness
 from helpers.statistics.equivalence import judge_columns
 from helpers.statistics.hypothesis_tests import run_one_way_anova
+from helpers.statistics.unseen_failures import UnseenFailures
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import Verdict
 
@@ -104,7 +105,9 @@ def _describe_everyone(scores: Scores, groups: Sequence[AttributeScores], least:
     told = [((one.grouped.moments.n > 0) & ~one.kept).any(axis=0) for one in groups]
     hidden = few | np.any(told, axis=0) if told else few
     shown = {name: np.where(hidden, np.nan, summary[name]) for name in ("mean", "sd")}
-    safe = {name: summary[name] for name in ("median", "q1", "q3")} | {"worst": _average_worst(scores.matrix, scores)}
+    safe = {name: summary[name] for name in ("median", "q1", "q3")} | {
+        "worst": average_worst(scores.matrix, _sign(scores))
+    }
     shown |= {name: np.where(few, np.nan, values) for name, values in safe.items()}
     yield from _describe(scores, {"attribute": "", "group": ""}, summary["n"], shown, few)
 
@@ -112,7 +115,7 @@ def _describe_everyone(scores: Scores, groups: Sequence[AttributeScores], least:
 def _describe_groups(groups: AttributeScores) -> Iterator[dict[str, Any]]:
     for code, name in enumerate(groups.names):
         members, kept = groups.scores.matrix[groups.codes == code], groups.kept[code]
-        summary = summarise_group(members) | {"worst": _average_worst(members, groups.scores)}
+        summary = summarise_group(members) | {"worst": average_worst(members, _sign(groups.scores))}
         shown = {key: np.where(kept, values, np.nan) for key, values in summary.items() if key != "n"}
         head = {"attribute": groups.attribute, "group": name}
         yield from _describe(groups.scores, head, summary["n"], shown, ~kept)
@@ -139,8 +142,15 @@ def _describe_comparisons(groups: AttributeScores, fairness: Fairness) -> Iterat
     margins = find_margins(fairness.margin, scores.metrics, groups.grouped.moments.mean, groups.sizes)
     # Whether a difference is real does not matter here: inside the margin is inside.
     untested = np.full(len(p), np.nan)
+    worst = np.array([np.inf if name == RELATIVE_VOLUME else find_measure(name).worst for name in scores.metrics])
     judged = judge_columns(
-        groups.grouped, margins, untested, alpha=fairness.alpha, power=fairness.power, smallest_group=groups.min_group
+        groups.grouped,
+        margins,
+        untested,
+        alpha=fairness.alpha,
+        power=fairness.power,
+        smallest_group=groups.min_group,
+        failures=UnseenFailures.find(groups.compared, _sign(scores), worst),
     )
     inside = np.where(np.isnan(margins), np.nan, judged.verdict == Verdict.EQUIVALENT.value)
     for column, row in enumerate(map(groups.name_row, range(len(scores.keys)))):
@@ -162,11 +172,5 @@ def _find_organs(scores: Scores, model: str, metric: str) -> list[int]:
     ]
 
 
-def _average_worst(values: np.ndarray, scores: Scores) -> np.ndarray:
-    """Return the mean of the worst 5 % of people, rounded up to whole ones, of every column."""
-    sign = np.array([-1.0 if name == RELATIVE_VOLUME else find_measure(name).sign for name in scores.metrics])
-    worst_first = np.sort(values * sign, axis=0)  # NaN last
-    count = -(-np.isfinite(values).sum(axis=0) // 20)
-    taken = np.arange(len(values))[:, None] < count
-    with np.errstate(invalid="ignore"):
-        return sign * np.where(taken, worst_first, 0.0).sum(axis=0) / np.where(count > 0, count, np.nan)
+def _sign(scores: Scores) -> np.ndarray:
+    return np.array([-1.0 if name == RELATIVE_VOLUME else find_measure(name).sign for name in scores.metrics])

@@ -30,7 +30,7 @@ from helpers.vocabulary.words import (
 _MEASURED = {
     "mean", "sd", "median", "q1", "q3", "gap", "expected_gap", "excess_gap", "adjusted_gap", "direct_gap", "margin",
     "detectable", "difference", "gap_a", "gap_b", "pooled", "additive", "slope", "sd_groups",
-    "ordered_step",
+    "ordered_step", "reference_gap", "model_gap", "worst_5",
 }  # fmt: skip
 _RATIO = "dice"  # stands for any number without a unit
 _HARD = "\u00a0"  # a space at which no line is broken

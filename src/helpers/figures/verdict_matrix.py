@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -18,6 +18,7 @@ from helpers.vocabulary.words import (
     format_interval,
     format_number,
     format_p,
+    format_share,
     format_value,
     is_known,
     name_for_people,
@@ -49,6 +50,7 @@ _STYLE = (
   line-height: 1.25; overflow-wrap: anywhere; }
 .verdicts td, .verdicts .swatch { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 .verdicts td b, .verdicts td span { display: block; }
+.verdicts td .fails { margin-top: .15rem; padding-top: .1rem; border-top: 1px dotted #7d8890; }
 .verdicts ul { list-style: none; margin: .5rem 0 .75rem; padding: 0; display: flex; flex-wrap: wrap;
   gap: .25rem 1.25rem; max-width: none; }
 .verdicts .swatch { display: inline-block; width: 1.4em; line-height: 1.3em; text-align: center; font-weight: 700;
@@ -59,6 +61,18 @@ _STYLE = (
     + "".join(f".verdicts .tone-{verdict.tone} {{ background: {verdict.colour}; }}\n" for verdict in Verdict)
     + ".verdicts td.tone-blank { border: 1px dashed #9a9a9a; }\n</style>\n"
 )
+
+
+FAILS_DIFFER = "✕"
+
+
+@dataclass(frozen=True)
+class Fails:
+    """On how many people models fail, as cells of the verdicts say it; empty: nothing is said."""
+
+    kind: str = ""  # what a failure is
+    cells: Mapping[tuple[str, str, str], str] = field(default_factory=dict)  # by (model, organ, attribute)
+    differ: frozenset[tuple[str, str, str]] = frozenset()  # the cells whose groups are shown to differ in it
 
 
 @dataclass(frozen=True)
@@ -75,13 +89,19 @@ class VerdictMatrix:
 
 
 def show_verdicts(
-    disparity: pd.DataFrame, metric: str | None = None, *, alpha: float, blocks: Mapping[str, str] | None = None
+    disparity: pd.DataFrame,
+    metric: str | None = None,
+    *,
+    alpha: float,
+    blocks: Mapping[str, str] | None = None,
+    fails: Fails | None = None,
 ) -> VerdictMatrix:
     """Show the verdict on every comparison: a table per model, organs by attributes.
 
     `disparity` is ``fairness/disparity.csv``, `metric` (by default the table's first) stands open,
     the others are folded beneath; `alpha` is the error rate allowed over the family of comparisons;
-    `blocks` gives each model its heading (:func:`helpers.models.list_blocks`).
+    `blocks` gives each model its heading (:func:`helpers.models.list_blocks`); `fails` says in each
+    cell of `metric` how often the model fails (:func:`helpers.figures.failure_matrix.find_fails`).
     A cell holds a sign, a word, who does worse and by how much (95 % interval); pointing at it
     gives the groups, the minimum detectable difference and the adjusted p. Texts from the table are
     escaped: give it as it is.
@@ -89,7 +109,10 @@ def show_verdicts(
     metrics = put_first(disparity["metric"], metric)
     if not metrics or metric not in {None, *metrics}:
         return VerdictMatrix("<p>Nothing was compared: there is no attribute, or no such metric.</p>")
-    first, *others = (draw_verdicts(disparity, name, alpha=alpha, blocks=blocks, hover=True) for name in metrics)
+    first, *others = (
+        draw_verdicts(disparity, name, alpha=alpha, blocks=blocks, hover=True, fails=said)
+        for name, said in zip(metrics, (fails, *[None] * len(metrics)), strict=False)
+    )
     folded = [
         f"<details><summary>{html.escape(find_measure(name).long_name)}</summary>{matrix.html}</details>"
         for name, matrix in zip(metrics[1:], others, strict=True)
@@ -106,6 +129,7 @@ def draw_verdicts(
     attributes: Iterable[str] = (),
     blocks: Mapping[str, str] | None = None,
     hover: bool = False,
+    fails: Fails | None = None,
 ) -> VerdictMatrix:
     """Show the verdicts on one metric, for notebook and report; see :func:`show_verdicts`.
 
@@ -114,7 +138,7 @@ def draw_verdicts(
     heading under which it stands with others of its like, where there is more than one. With
     `hover`, pointing at a cell tells more, its row's note included.
     """
-    part, name = disparity[disparity["metric"] == metric], find_measure(metric).name
+    part, name, fails = disparity[disparity["metric"] == metric], find_measure(metric).name, fails or Fails()
     found = {(row["model"], row["organ"], row["attribute"]): row for row in part.to_dict("records")}
     rows = [organ for organ in put_first([*organs, *part["organ"]], POOLED) if organ in set(part["organ"])]
     columns = list(dict.fromkeys([*attributes, *part["attribute"]]))
@@ -127,24 +151,28 @@ def draw_verdicts(
         for organ in rows:
             judged = [(row := found.get((model, organ, column), {}), read_verdict(row, alpha)) for column in columns]
             used |= {verdict for _, verdict in judged}
-            cells = "".join(_draw_cell(row, verdict, hover=hover) for row, verdict in judged)
+            said = [fails.cells.get((model, organ, column), "") for column in columns]
+            cells = "".join(
+                _draw_cell(row, verdict, told, hover=hover) for (row, verdict), told in zip(judged, said, strict=True)
+            )
             lines.append(f'<tr><th scope="row">{_write(name_organ(organ))}</th>{cells}</tr>')
         tables[model] = (
             f'<div class="scroll" tabindex="0" role="region" aria-label="{_write(f"{model}: {caption}")}">'
             f'<table><caption>{_write(model)}</caption><thead><tr><th scope="col">organ</th>{head}</tr></thead>'
             f"<tbody>{''.join(lines)}</tbody></table></div>"
         )
-    grid = _arrange_tables(tables, blocks or {}, wide=len(columns) > 4)
+    grid = arrange_tables(tables, blocks or {}, wide=len(columns) > 4)
     how = "One table per model."
     if len(tables) > MANY_MODELS:
-        overview = [_draw_overview(found, tables, rows, column, caption, alpha) for column in columns]
+        overview = [_draw_overview(found, tables, rows, column, caption, alpha, fails) for column in columns]
         grid = (
             f"{''.join(overview)}<details><summary>One table per model, with groups and intervals</summary>{grid}"
             "</details>"
         )
+        crossed = f", {FAILS_DIFFER} that groups differ in how often the model fails" * bool(fails.differ)
         how = (
-            "One table per attribute, a row per model; a number is the gap where a difference is shown. Beneath, "
-            "folded, one table per model."
+            f"One table per attribute, a row per model; a number is the gap where a difference is shown{crossed}. "
+            "Beneath, folded, one table per model."
         )
     key = "".join(
         f'<li><span class="swatch tone-{verdict.tone}" aria-hidden="true">{verdict.sign}</span> '
@@ -152,6 +180,14 @@ def draw_verdicts(
         for verdict in Verdict
         if verdict in used
     )
+    told = (
+        f"Beneath it stands on how many people of the worst and the best group the model fails ({_write(fails.kind)}), "
+        "with a sign where groups are shown to differ in that. "
+        if any(fails.cells.values())
+        else ""
+    )
+    refused = "unseen_share" in part and part["unseen_share"].notna().any()
+    unseen = ", or how many of a group may fail although nobody was seen to" * bool(refused)
     margins = {float(margin) for margin in part["margin"].dropna()} if "margin" in part else set()
     margin = (
         f"The margin is {format_value(margins.pop(), metric)}: the largest difference that this study considers "
@@ -166,8 +202,9 @@ def draw_verdicts(
         f'<ul aria-label="Signs and colours">{key}</ul><p class="how"><strong>How to read this.</strong> {how} '
         "Each cell compares the groups of one attribute for one organ: it names the group with the worst mean "
         f"{name} and the distance to the best group, in brackets the 95 % interval; an inconclusive cell gives the "
-        f"largest gap that cannot be ruled out. Signs and words say what the colours say. {margin}Equivalent (=) is "
-        "decided by two one-sided tests at 5 %, so a 95 % interval may reach a little beyond the margin."
+        f"largest gap that cannot be ruled out{unseen}. {told}Signs and words say what the colours say. {margin}"
+        "Equivalent (=) is decided by two one-sided tests at 5 %, so a 95 % interval may reach a little beyond the "
+        "margin."
         f"{' Point at a cell for more.' * hover}</p></figure>"
     )
 
@@ -201,7 +238,7 @@ def describe_answerable(rows: pd.DataFrame) -> str:
     )
 
 
-def _arrange_tables(tables: Mapping[str, str], blocks: Mapping[str, str], *, wide: bool) -> str:
+def arrange_tables(tables: Mapping[str, str], blocks: Mapping[str, str], *, wide: bool) -> str:
     """Return the models' tables side by side, under headings where there are several blocks."""
     by_block: dict[str, list[str]] = {}
     for model, table in tables.items():
@@ -220,18 +257,25 @@ def _draw_overview(
     attribute: str,
     caption: str,
     alpha: float,
+    fails: Fails,
 ) -> str:
-    """Return one attribute's verdicts, models by organs: a sign, and the gap where one is shown."""
+    """Return one attribute's verdicts, models by organs: a sign, and the gap where one is shown.
+
+    A second sign says that the groups are shown to differ in how often the model fails.
+    """
     organs = list(organs)
     head = "".join(f'<th scope="col">{_write(name_organ(organ))}</th>' for organ in organs)
     lines = []
     for model in models:
         cells = []
-        for row in (found.get((model, organ, attribute), {}) for organ in organs):
+        for place in ((model, organ, attribute) for organ in organs):
+            row = found.get(place, {})
             verdict = read_verdict(row, alpha)
             size = f" {format_number(row['gap'], str(row['metric']))}" if verdict.shows_difference else ""
-            told = f"{verdict.word}: {describe_cell(row, verdict)}".removesuffix(": ")
-            cells.append(f'<td class="tone-{verdict.tone}" title="{_write(told)}"><b>{verdict.sign}{size}</b></td>')
+            size += f" {FAILS_DIFFER}" if place in fails.differ else ""
+            told = [f"{verdict.word}: {describe_cell(row, verdict)}".removesuffix(": "), fails.cells.get(place, "")]
+            title = _write("\n".join(filter(None, told)))
+            cells.append(f'<td class="tone-{verdict.tone}" title="{title}"><b>{verdict.sign}{size}</b></td>')
         lines.append(f'<tr><th scope="row">{_write(model)}</th>{"".join(cells)}</tr>')
     by = f"by {name_for_people(attribute)}"
     return (
@@ -258,14 +302,18 @@ def describe_cell(row: Mapping[str, Any], verdict: Verdict) -> str:
     if verdict is Verdict.EQUIVALENT:
         return within
     reach = find_reach(row)
+    if is_known(row.get("unseen_share")):
+        share = format_share(row["unseen_share"])
+        return f"{within} as far as seen, but up to {share} of a group might fail unseen"
     if reach is None:
         return "everyone has the same value" if low == high == 0 else ""
     return f"up to {format_value(reach, metric)}"
 
 
-def _draw_cell(row: Mapping[str, Any], verdict: Verdict, *, hover: bool) -> str:
+def _draw_cell(row: Mapping[str, Any], verdict: Verdict, fails: str, *, hover: bool) -> str:
     told, detail = f' title="{_write(_explain_verdict(row, verdict))}"' * hover, describe_cell(row, verdict)
     below = f"<span>{_write(detail)}</span>" if detail else ""
+    below += f'<span class="fails">{_write(fails)}</span>' if fails else ""
     return f'<td class="tone-{verdict.tone}"{told}><b>{verdict.sign} {verdict.word}</b>{below}</td>'
 
 

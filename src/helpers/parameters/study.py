@@ -413,6 +413,8 @@ class Fairness(Section):
     [sex]}``; without a word, the attributes listed before it and all confounders. Whatever else was
     recorded may be how the attribute acts, and is held equal in the direct gap alone; so is organ
     size (log volume of the reference), with ``adjust_for_volume``.
+    ``failure`` names, per metric, the values beyond which a person counts as a failure, and
+    ``failure_margin`` the largest difference in their share that does not matter.
     """
 
     metrics: list[str] = Field(default=list(list_default_margins()), min_length=1)
@@ -429,6 +431,8 @@ class Fairness(Section):
     power: float = Field(default=0.8, ge=0.5, lt=1)
     adjust: dict[str, list[str]] = {}
     adjust_for_volume: bool = False
+    failure: dict[str, Annotated[list[float], Field(min_length=1)]] = {"dice": [0.5, 0.8]}
+    failure_margin: float = Field(default=0.05, gt=0, lt=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -448,11 +452,12 @@ class Fairness(Section):
     @model_validator(mode="after")
     def _knows_names(self) -> Fairness:
         own = {one.name: one.margin for one in self.declared}
-        for name in self.metrics:
-            try:
-                check_score(name, own)
-            except SegfairError as error:
-                raise ValueError(str(error)) from None
+        for key, names in (("", self.metrics), ("failure: ", self.failure)):
+            for name in names:
+                try:
+                    check_score(name, own)
+                except SegfairError as error:
+                    raise ValueError(f"{key}{error}") from None
         # Frozen: what is declared with its margin needs no second place for it.
         object.__setattr__(self, "margin", own | self.margin)
         if self.primary and self.primary not in self.metrics:

@@ -3,6 +3,7 @@
 from helpers.performance.agreement import write_agreement
 from helpers.performance.comparison import compare_folders, open_study
 from helpers.performance.effort import write_effort
+from helpers.performance.losses import load_failures, load_missing, load_volumes
 from helpers.performance.paper import PaperTable, write_paper
 from helpers.performance.proxies import measure_proxies
 from helpers.performance.stage import (
@@ -25,7 +26,10 @@ __all__ = [
     "count_statuses",
     "label_audit",
     "list_failures",
+    "load_failures",
+    "load_missing",
     "load_people",
+    "load_volumes",
     "measure_performance",
     "measure_proxies",
     "open_study",

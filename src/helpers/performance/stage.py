@@ -16,6 +16,7 @@ from helpers.errors import SegfairError
 from helpers.metrics import AnnotatorAgreement, compare_annotators, compare_masks, mark_missing, predict_dice
 from helpers.models import label_models, label_table
 from helpers.parameters import Organ
+from helpers.performance.losses import write_losses
 from helpers.performance.proxies import measure_proxies
 from helpers.performance.scores import collect_scores
 from helpers.schema import TABLES
@@ -117,7 +118,19 @@ def _write_metrics(study: Study, metrics: pd.DataFrame) -> pd.DataFrame:
     if {"dice", "boundary_error_mm", "volume_ref_ml", "surface_ref_cm2"} <= set(metrics):
         metrics = add_expected_dice(metrics)
     own = [measure.key for measure in study.parameters.fairness.measures]
-    columns = ["subject", "scan", "number", "model", "organ", *MEASURES, *own, "dice_expected", "status", "error"]
+    columns = [
+        "subject",
+        "scan",
+        "number",
+        "model",
+        "organ",
+        *MEASURES,
+        *own,
+        "dice_expected",
+        "extent_mm",
+        "status",
+        "error",
+    ]
     if "dice_proxy" in metrics and metrics["dice_proxy"].isna().all():
         columns.remove("dice_proxy")
     metrics = metrics[[name for name in columns if name in metrics]]
@@ -174,10 +187,7 @@ def write_audit(study: Study) -> fairness.Audit:
         if cohort.has_masks
         else None,
     )
-    missing = fairness.compare_missing(
-        study.read("metrics"), study.read_included(), study.parameters.fairness, list(cohort.attributes)
-    )
-    storage.write_table(missing, study.path("missing"))
+    write_losses(study)
     found.notes.extend(_write_few_masks(study))
     for name in AUDIT_TABLES:
         storage.write_table(getattr(found, name), study.path(name))
@@ -306,6 +316,7 @@ def _measure_scan(job: _ScanJob) -> _ScanRows:
     image = volumes.read_label_map(job.reference, job.organs, job.organ_ids).image
     grid = volumes.get_grid(image)
     spacing = volumes.get_spacing_zyx_mm(image)
+    extent_mm = float(np.linalg.norm(np.multiply(image.GetSize(), image.GetSpacing())))
     reference = sitk.GetArrayViewFromImage(image)
     boxes = volumes.find_boxes(reference)
     rows: list[dict[str, object]] = []
@@ -331,7 +342,8 @@ def _measure_scan(job: _ScanJob) -> _ScanRows:
                 comparison = compare_masks(
                     reference[box] == label, prediction[box] == label, spacing, tolerance_mm=job.tolerances_mm[organ]
                 )
-            rows.append({"model": model, "organ": organ, **asdict(comparison), "error": error or reason})
+            head = {"model": model, "organ": organ, "extent_mm": extent_mm}
+            rows.append(head | asdict(comparison) | {"error": error or reason})
         if model in job.annotators:
             kept[model] = error if prediction is None else _AnnotatorMask(prediction, predicted_boxes)
     return _ScanRows(rows, _compare_annotators(job, kept, spacing))

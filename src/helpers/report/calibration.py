@@ -18,7 +18,7 @@ def describe_calibration(*, places: bool) -> str:
         f"Its 95 % intervals of gaps held the truth {_range(fairness['covered_least'], fairness['covered_most'])} of "
         "the time. Where the true gap was just the margin, it wrongly called groups equivalent, or the gap negligible, "
         f"in up to {_share(fairness['wrong_equivalent'])}.",
-        "Groups under 30 with a few complete failures, or very uneven groups with very skewed errors, are covered less "
+        "Very uneven groups with very skewed errors are covered less "
         "well. All numbers are in docs/validity.md and docs/validity_spatial.md of the segfair repository.",
     ]
     if places:

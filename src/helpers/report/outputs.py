@@ -21,6 +21,7 @@ from helpers import provenance, storage
 from helpers.errors import StageError
 from helpers.fairness import average_subjects
 from helpers.fairness.confounding import VOLUME
+from helpers.fairness.failures import pair_groups
 from helpers.fairness.groups import list_groups
 from helpers.fairness.ranking import rank_attributes
 from helpers.models import KINDS, label_models, label_table, list_blocks, tabulate_models
@@ -55,7 +56,11 @@ class Outputs:
     trends: pd.DataFrame | None = None
     trend_tests: pd.DataFrame | None = None
     intersections: pd.DataFrame | None = None
-    missing: pd.DataFrame | None = None
+    missing: pd.DataFrame | None = None  # this and failures: without numbers from which a small group's would follow
+    failures: pd.DataFrame | None = None
+    absent: pd.DataFrame | None = None
+    missing_bounds: pd.DataFrame | None = None
+    volumes: pd.DataFrame | None = None
     model_gaps: pd.DataFrame | None = None
     effort: pd.DataFrame | None = None
     few_masks_gaps: pd.DataFrame | None = None
@@ -174,6 +179,11 @@ class Outputs:
     def found(self) -> list[Row]:
         """The comparisons of the first page's metric that show a difference, gravest first."""
         return rank_rows(self.comparisons.to_dict("records"), self.parameters.fairness.alpha)
+
+    @cached_property
+    def failing(self) -> list[dict[str, Any]]:
+        """The comparisons of how often models fail, a record each."""
+        return [] if self.failures is None or self.failures.empty else pair_groups(self.failures)
 
     @cached_property
     def covariates(self) -> dict[tuple[str, ...], list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from helpers.fairness.failures import COMPARISON, hide_subtractable
 from helpers.fairness.groups import list_groups
 
 Small = dict[str, set[str]]  # groups of too few people, by attribute
@@ -57,7 +58,11 @@ def suppress_small(tables: dict[str, pd.DataFrame | None], attributes: list[str]
         "matching": ("group_a", lambda table: _suppress_pairs(table, small, min_group)),
         "intersections": ("n", lambda table: _suppress_cells(table, attributes, small, min_group)),
         "few_masks_gaps": ("worst_group", lambda table: table[~_is_small(table, "worst_group", small)]),
-        "missing": ("group", lambda table: table[~_is_small(table, "group", small)].reset_index(drop=True)),
+        "missing": ("group", lambda table: _suppress_counts(table, ["model", "organ", "attribute"], small)),
+        "absent": ("group", lambda table: _suppress_counts(table, ["organ", "attribute"], small)),
+        "missing_bounds": ("worst_group", lambda table: _drop_small(table, ("worst_group", "best_group"), small)),
+        "volumes": ("larger_group", lambda table: _drop_small(table, ("larger_group", "smaller_group"), small)),
+        "failures": ("group", lambda table: _suppress_counts(table, COMPARISON, small)),
         "model_gaps": ("metric", lambda table: _suppress_model_gaps(table, tables["disparity"])),
         "maps": ("group_a", lambda table: _suppress_maps(table, few)),
         "slopes": ("n", lambda table: suppress_slopes(table, min_group)),
@@ -97,6 +102,19 @@ def _suppress_pairs(table: pd.DataFrame, small: Small, min_group: int) -> pd.Dat
     if "n_pairs" not in kept:
         return kept
     return _empty(kept, ("n_pairs", "n_lost", "gap", "low", "high", "p"), kept["n_pairs"].fillna(0) < min_group)
+
+
+def _drop_small(table: pd.DataFrame, columns: Iterable[str], small: Small) -> pd.DataFrame:
+    """Drop rows that name a small group in one of the columns."""
+    named = pd.concat([_is_small(table, column, small) for column in columns], axis=1).any(axis=1)
+    return table[~named].reset_index(drop=True)
+
+
+def _suppress_counts(table: pd.DataFrame, keys: list[str], small: Small) -> pd.DataFrame:
+    """Drop rows of small groups, and empty those from which their counts would follow."""
+    marked = table.assign(suppressed=table["suppressed"].astype(bool) | _is_small(table, "group", small))
+    kept = hide_subtractable(marked, keys)
+    return kept[~kept["suppressed"]].reset_index(drop=True)
 
 
 def _empty(table: pd.DataFrame, numbers: Iterable[str], hidden: pd.Series) -> pd.DataFrame:

@@ -44,6 +44,7 @@ from scipy.optimize import elementwise
 from helpers.errors import SegfairError
 from helpers.statistics.grouped_values import GroupedValues, list_pairs
 from helpers.statistics.hypothesis_tests import find_squared_error
+from helpers.statistics.unseen_failures import UnseenFailures, widen_interval
 from helpers.vocabulary.verdicts import Verdict
 
 POWER = 0.8
@@ -65,6 +66,8 @@ class Verdicts:
     # Minimum detectable difference: the smallest true one that Welch's test of this pair alone
     # finds with the power asked for, given the groups' numbers and spread.
     detectable: np.ndarray
+    # bool, (columns,): every difference is inside the margin but for failures that nobody has seen.
+    refused: np.ndarray
 
 
 def judge(
@@ -130,13 +133,17 @@ def judge_columns(
     smallest_group: int = 2,
     apart: np.ndarray | None = None,
     errors: tuple[np.ndarray, np.ndarray] | None = None,
+    failures: UnseenFailures | None = None,
 ) -> Verdicts:
     """Judge the differences between the groups' means by Welch's intervals of all pairs.
 
     `margin`, `p_adjusted`, `alpha` and `apart` are those of :func:`judge`, as is what is raised;
     `power` is for the minimum detectable difference. Groups with fewer than `smallest_group` (at
     least 2) values in a column are not compared there. `errors`, the squared standard errors of all
-    pairs' differences and their degrees of freedom, (pairs, columns), stand in for Welch's.
+    pairs' differences and their degrees of freedom, (pairs, columns), stand in for Welch's. With
+    `failures`, those that were not seen are allowed for: all intervals are widened by them, and
+    inside the margin is only what would be so too if each group failed as often as its exact bound
+    admits.
 
     Sources: Schuirmann 1987, *Journal of Pharmacokinetics and Biopharmaceutics* 15:657; Berger
     1982, *Technometrics* 24:295; Tamhane 1979, *JASA* 74:471 (T2); Šidák 1967, *JASA* 62:626.
@@ -158,9 +165,18 @@ def judge_columns(
     constant = compared & (squared == 0) & (difference != 0)
     low, high = np.where(constant, difference, low), np.where(constant, difference, high)
     narrow = _surround(difference, error, df, alpha)
-    verdict = judge(low, high, *narrow, margin, p_adjusted, alpha=alpha, compared=compared, apart=apart)
+    plain = narrow
+    if failures is not None:
+        low, high = _allow_for_unseen(failures, (first, second), difference, low, high, together / 2.0)
+        narrow = _allow_for_mixture(failures, (first, second), difference, *narrow, alpha)
+    verdict, unrefused = (
+        judge(low, high, *ends, margin, p_adjusted, alpha=alpha, compared=compared, apart=apart)
+        for ends in (narrow, plain)
+    )
+    within = (Verdict.EQUIVALENT.value, Verdict.NEGLIGIBLE.value)
     detectable = find_detectable_difference(error, df, alpha=alpha, power=power)
-    return Verdicts(verdict, first, second, difference, low, high, *narrow, detectable)
+    refused = np.isin(unrefused, within) & ~np.isin(verdict, within)
+    return Verdicts(verdict, first, second, difference, low, high, *narrow, detectable, refused)
 
 
 def find_detectable_difference(
@@ -204,3 +220,36 @@ def _surround(
 ) -> tuple[np.ndarray, np.ndarray]:
     reach = special.stdtrit(df, 1.0 - np.broadcast_to(tail, difference.shape)) * error
     return difference - reach, difference + reach
+
+
+def _allow_for_unseen(
+    failures: UnseenFailures,
+    pair: tuple[np.ndarray, np.ndarray],
+    difference: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    tail: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Widen the intervals of pairs by failures that one of them may have and nobody saw."""
+    first, second = (failures.reach_unseen(tail)[codes] for codes in pair)
+    # What makes the first worse makes the difference lower where higher is better.
+    below, above = np.where(failures.sign > 0, (first, second), (second, first))
+    return widen_interval(difference, low, high, below, above)
+
+
+def _allow_for_mixture(
+    failures: UnseenFailures,
+    pair: tuple[np.ndarray, np.ndarray],
+    difference: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    tail: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Widen the intervals of pairs to those of mixtures of failures and the rest."""
+    worse, better = failures.reach_mixture(tail)
+    lower, higher = np.where(failures.sign > 0, (worse, better), (better, worse))
+    first, second = pair
+    return (
+        np.minimum(low, difference - np.hypot(lower[first], higher[second])),
+        np.maximum(high, difference + np.hypot(higher[first], lower[second])),
+    )

@@ -54,6 +54,11 @@ class Measure:
         return 1.0 if self.higher_is_better else -1.0
 
     @property
+    def worst(self) -> float:
+        """The worst value that there can be: infinite for distances."""
+        return self.bounds[0] if self.higher_is_better else self.bounds[1]
+
+    @property
     def worse(self) -> str:
         """What a worse group's value is: ``lower`` or ``higher``."""
         return "lower" if self.higher_is_better else "higher"

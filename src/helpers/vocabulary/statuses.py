@@ -130,12 +130,15 @@ STATUSES: dict[str, Status] = {
 }
 
 
+# In these the model drew nothing of an organ that the reference has.
+MISSED = ("prediction_empty", "scored_zero", "empty_as_zero")
 # Why a scan without an expert's mask is not among those studied, where it counts by its proxy.
 PROXIED = "no expert's mask: counts by its proxy alone"
 # In these the model has no result for an organ that can be scored.
 LACKING = ("prediction_missing", "failed", "score_missing")
+NOT_DRAWN = "not_drawn"  # such a one too, where the model draws the organ in other scans
 # In these the model was not to draw the organ in this scan, or saw it in training.
-UNASKED = ("not_drawn", "trained_on")
+UNASKED = (NOT_DRAWN, "trained_on")
 # In these the organ cannot be scored for any model.
 UNSCORED = ("reference_empty", "both_empty", "no_reference", "not_scored", "zero_unconfirmed")
 

@@ -17,6 +17,8 @@ ALL_MODELS = "all models"
 # The test that decides whether groups differ, under one name everywhere.
 DECIDING_TEST = "studentised permutation test"
 CLUSTERED_TEST = "t test with errors of clusters (CR2)"  # decides where people come in clusters
+# What stands for a metric in rows of organs of which the model drew nothing.
+MISSED_ORGAN = "missed"
 CORRECTIONS = {
     "holm": "Holm's method",
     "fdr_bh": "the Benjamini-Hochberg method",
@@ -63,6 +65,14 @@ def name_for_people(key: str) -> str:
 def name_organ(organ: Any) -> str:
     """Return an organ's name for people; the pooled rows (``all``) are all organs."""
     return "all organs" if str(organ) == POOLED else name_for_people(str(organ))
+
+
+def name_failure(metric: str, threshold: float) -> str:
+    """Return what a kind of failure is: ``Dice below 0.5``, ``organ missed``."""
+    if metric == MISSED_ORGAN:
+        return "organ missed"
+    measure = find_measure(metric)
+    return f"{measure.name} {'below' if measure.higher_is_better else 'above'} {threshold:g} {measure.unit}".rstrip()
 
 
 def name_scan(number: int) -> str:
@@ -128,6 +138,11 @@ def state_estimate(value: Any, low: Any, high: Any, metric: str) -> str:
     """Return a value and its interval with units: ``2.60 mm (0.30 to 2.10 mm)``."""
     interval = f" ({format_interval(low, high, metric)})" if is_known(low) and is_known(high) else ""
     return format_value(value, metric) + interval
+
+
+def format_share(share: Any) -> str:
+    """Return ``6.2 %`` or ``14 %``: a decimal where it is not a whole one; unknown is ``–``."""
+    return f"{write_number(100 * float(share), 1).removesuffix('.0')} %" if is_known(share) else UNKNOWN
 
 
 def format_p(p: Any) -> str:

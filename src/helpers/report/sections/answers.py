@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from helpers.figures.failure_matrix import find_fails
 from helpers.figures.panels import MANY_MODELS
 from helpers.figures.verdict_matrix import describe_answerable, draw_verdicts
 from helpers.models.description import AUTOMATIC, BLOCKS, NO_RANKING, PROMPTED
@@ -24,6 +25,7 @@ from helpers.report.sections.questions import (
 )
 from helpers.report.sections.spatial import locate_differences
 from helpers.report.sentences import gaps as tell
+from helpers.report.sentences.failures import describe_failure, describe_failures_overall, rank_failures
 from helpers.report.sentences.places import describe_place_of_gap
 from helpers.report.sentences.study import (
     describe_exclusions,
@@ -34,12 +36,13 @@ from helpers.report.sentences.study import (
 )
 from helpers.vocabulary.measures import find_measure, list_scores
 from helpers.vocabulary.verdicts import read_verdict
-from helpers.vocabulary.words import list_words, name_organ, start_sentence
+from helpers.vocabulary.words import count, list_words, name_organ, start_sentence
 
 _PLACE = ("answers", "In short", "In short")
 # What is told in full; the rest is in the picture and in the table of every comparison.
 _MOST_FINDINGS = 4
 _MOST_EXPLAINED = 12
+_MOST_FAILING = 3
 
 
 def compose_answers(outputs: Outputs) -> ReportSection:
@@ -131,8 +134,10 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
             organs=outputs.organs,
             attributes=outputs.attributes,
             blocks=outputs.blocks,
+            fails=find_fails(outputs.failures, outputs.main_metric, alpha),
         )
     )
+    blocks += _tell_failing(outputs)
     if found:
         which = "The differences shown" if len(found) <= _MOST_FINDINGS else "The gravest differences"
         blocks += [Heading(f"{which}, one by one"), *_tell_findings(outputs, found[:_MOST_FINDINGS])]
@@ -147,6 +152,19 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
     if power:
         blocks.append(Text(power))
     return [*blocks, Heading("What cannot be concluded?"), Bullets(tuple(_tell_unknowns(outputs, rows)))]
+
+
+def _tell_failing(outputs: Outputs) -> list[Block]:
+    """Say in which groups models fail more often: means say little of it."""
+    alpha = outputs.parameters.fairness.alpha
+    overall = describe_failures_overall(outputs.failing, alpha)
+    if not overall:
+        return []
+    shown = rank_failures(outputs.failing, alpha)
+    said = [describe_failure(row, alpha) for row in shown[:_MOST_FAILING]]
+    if len(shown) > _MOST_FAILING:
+        said.append(f"{count(len(shown) - _MOST_FAILING, 'more comparison')}: see “Performance”.")
+    return [Heading("On whom does it fail?"), Text(overall), *([Bullets(tuple(said))] if said else [])]
 
 
 def _warn_of_ranking(outputs: Outputs) -> list[Block]:

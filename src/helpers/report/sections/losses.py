@@ -7,10 +7,11 @@ import pandas as pd
 from helpers.figures.panels import MANY_MODELS
 from helpers.report.blocks import Block, Bullets, Heading, Note, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
-from helpers.report.sections.questions import count_exclusions, count_resampled, tell_failures
+from helpers.report.sections.questions import count_exclusions, count_resampled, name_row, tell_failures
 from helpers.report.sentences.study import count_reasons, describe_exclusions, describe_resampled
+from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.statuses import STATUSES, Status
-from helpers.vocabulary.words import name_for_people, name_organ
+from helpers.vocabulary.words import format_number, format_value, name_for_people, name_organ
 
 _PLACE = ("losses", "Who was left out, and what failed", "Left out")
 
@@ -24,6 +25,7 @@ def compose_losses(outputs: Outputs) -> ReportSection:
         blocks += [Text(describe_exclusions(*count_exclusions(outputs))), *_count_reasons(outputs, outputs.cohort)]
     blocks += [Heading("Scans on which a model failed" if outputs.has_masks else "Missing scores")]
     blocks += tell_failures(outputs)
+    blocks += _tabulate_bounds(outputs)
     resampled = describe_resampled(count_resampled(outputs), len(outputs.included), outputs.inference)
     if resampled:
         blocks += [Heading("Masks that lay on another grid"), Bullets(tuple(resampled))]
@@ -32,6 +34,36 @@ def compose_losses(outputs: Outputs) -> ReportSection:
         blocks.append(Heading(f"Empty and missing {what}, and what they count as"))
         blocks += [*_count_statuses(outputs.metrics, masks=outputs.has_masks), _count_by_organ(outputs.metrics)]
     return ReportSection(*_PLACE, tuple(blocks))
+
+
+def _tabulate_bounds(outputs: Outputs) -> list[Block]:
+    """Return what gaps could be, were it not for what is missing."""
+    bounds = outputs.missing_bounds
+    if bounds is None or bounds.empty:
+        return []
+    rows = [
+        name_row(row)
+        | {
+            "Measure": find_measure(metric).name,
+            "Compared": f"“{row['worst_group']}” with “{row['best_group']}”",
+            "Gap": format_value(row["gap"], metric),
+            "If failures": format_value(row["gap_failed"], metric),
+            "Worst then": f"“{row['worst_failed']}”",
+            "Possible": f"{format_number(row['lowest'], metric)} to {format_value(row['highest'], metric)}",
+        }
+        for row in bounds.to_dict("records")
+        for metric in [str(row["metric"])]
+    ]
+    return [
+        Text(
+            "Gaps rest on the results that there are. If what is missing were failures, with the worst value that "
+            "there is (of a distance the scan's diagonal, for organs that the model missed too), they would be these; "
+            "whatever it is, they are possible within the range."
+        ),
+        ReportTable(
+            "Gaps if what is missing were failures", pd.DataFrame(rows), ("Gap", "If failures", "Possible"), folded=True
+        ),
+    ]
 
 
 def _count_reasons(outputs: Outputs, cohort: pd.DataFrame) -> list[Block]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from helpers.fairness.groups import hide_small_groups
 from helpers.figures.effort import plot_effort
+from helpers.figures.failure_matrix import show_failures
 from helpers.figures.fairness_gaps import plot_gap_forest, plot_gap_ladder, plot_model_gaps
 from helpers.figures.fairness_people import plot_group_people, plot_intersections, plot_trend_curves
 from helpers.figures.few_masks import plot_few_masks
-from helpers.report.blocks import Block, Figure, Heading, Note, ReportSection, ReportTable, Text
+from helpers.report.blocks import Block, Bullets, Figure, Heading, Note, ReportSection, ReportTable, Text
 from helpers.report.escaping import escape_for_plotly, escape_text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.agreement import compose_agreement
@@ -23,6 +26,7 @@ from helpers.report.sections.questions import (
 )
 from helpers.report.sentences.gaps import Row, describe_model_gaps, name_comparison
 from helpers.report.sentences.study import describe_no_statistics
+from helpers.report.sentences.volumes import describe_volumes
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import Verdict, find_p, read_verdict
 from helpers.vocabulary.words import (
@@ -33,13 +37,17 @@ from helpers.vocabulary.words import (
     count,
     format_estimate,
     format_number,
+    format_share,
     is_known,
+    name_failure,
     name_for_people,
     name_organ,
+    write_number,
 )
 
 _PLACE = ("performance", "How well each model does, and for whom worse", "Performance")
 _MOST_DOTS = 9
+_ML = "volume_error_ml"  # stands for any volume
 _HOW_PEOPLE = (
     "Each dot is one person, the half violin beside the dots is their distribution, the black mark the group's mean "
     "with its 95 % interval. See how far the groups overlap, and whether a few people or all of them make the "
@@ -82,6 +90,8 @@ def compose_performance(outputs: Outputs) -> ReportSection:
         *tabulate_medians(outputs),
         overall,
         *_draw_gaps(outputs, escape_for_plotly(outputs.disparity)),
+        *_show_failures(outputs),
+        *_compare_volumes(outputs),
         *(block for compose in others for block in compose(outputs)),
         Heading("Every comparison in numbers"),
         Text(_PAPER),
@@ -138,6 +148,83 @@ def _tell_incomplete(disparity: pd.DataFrame | None, metric: str) -> str:
     said = f"{row['model']}, {name_comparison(row)}, {row['incomplete']}"
     more = f"; {len(rows) - 1} more in “Every comparison”" if len(rows) > 1 else ""
     return f" Missed organs and failed scans have no distance and are not in it: {said}{more}."
+
+
+def _show_failures(outputs: Outputs) -> list[Block]:
+    """Return on how many people of each group models fail."""
+    failures = outputs.failures
+    if failures is None or failures.empty:
+        return []
+    alpha = outputs.parameters.fairness.alpha
+    matrix = show_failures(failures, outputs.main_metric, alpha=alpha, blocks=outputs.blocks)
+    worst = [row for row in outputs.failing if row["worst_failed"] or not is_known(row["gap"])]
+    return [Heading("On how many people each model fails"), matrix, *_tabulate_failures(worst, alpha)]
+
+
+def _compare_volumes(outputs: Outputs) -> list[Block]:
+    """Return whether differences in organ volume are still there in the models' masks."""
+    volumes = outputs.volumes
+    if volumes is None or volumes.empty:
+        return []
+    numeric = ("Experts' masks, ml", "Model's masks, ml", "Model − expert, ml", "adjusted p")
+    rows = [
+        name_row(row)
+        | {"Larger": f"“{row['larger_group']}”", "than": f"“{row['smaller_group']}”"}
+        | dict(
+            zip(
+                numeric,
+                (
+                    format_estimate(row["reference_gap"], row["reference_gap_low"], row["reference_gap_high"], _ML),
+                    format_estimate(row["model_gap"], row["model_gap_low"], row["model_gap_high"], _ML),
+                    format_estimate(row["difference"], row["low"], row["high"], _ML),
+                    compare_p(row["p_adjusted"]),
+                ),
+                strict=True,
+            )
+        )
+        for row in volumes.to_dict("records")
+    ]
+    caption = "Differences between groups in organ volume, by the experts' masks and by the model's (95 % intervals)"
+    return [
+        Heading("Do differences in organ volume survive?"),
+        Bullets(tuple(describe_volumes(volumes, outputs.parameters.fairness.alpha))),
+        ReportTable(caption, pd.DataFrame(rows), numeric=numeric, folded=True),
+    ]
+
+
+def _tabulate_failures(found: list[dict[str, Any]], alpha: float) -> list[Block]:
+    """Return the comparisons in which anybody fails, smallest p first."""
+    rows = [
+        name_row(row)
+        | {
+            "Failure": name_failure(str(row["metric"]), float(row["threshold"])),
+            "Most in": _tell_side(row, "worst"),
+            "Least in": _tell_side(row, "best"),
+            "Difference (95 % interval)": _tell_points(row),
+            "adjusted p": compare_p(row["p_adjusted"]),
+            "Verdict": read_verdict(row, alpha).word if is_known(row["gap"]) else str(row["verdict"]),
+        }
+        for row in sorted(found, key=lambda row: float("inf") if pd.isna(row["p"]) else row["p"])
+    ]
+    if not rows:
+        return []
+    caption = "Groups compared by how often the model fails, in percentage points; smallest p first"
+    numeric = ("Difference (95 % interval)", "adjusted p")
+    return [ReportTable(caption, pd.DataFrame(rows), numeric=numeric, folded=True)]
+
+
+def _tell_side(row: Row, side: str) -> str:
+    if not is_known(row["gap"]):
+        return f"“{row[f'{side}_group']}”" if side == "worst" else UNKNOWN
+    counts = f"{row[f'{side}_failed']:.0f} of {row[f'{side}_n']:.0f}"
+    return f"“{row[f'{side}_group']}”: {format_share(row[f'{side}_share'])} ({counts})"
+
+
+def _tell_points(row: Row) -> str:
+    if not is_known(row["gap"]):
+        return UNKNOWN
+    gap, low, high = (write_number(100 * float(row[name]), 1) for name in ("gap", "gap_low", "gap_high"))
+    return f"{gap} ({low} to {high})"
 
 
 def _draw_people(outputs: Outputs) -> list[Block]:

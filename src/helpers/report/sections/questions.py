@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -15,6 +16,7 @@ from helpers.report.sentences.study import (
     count_reasons,
     describe_failures,
     describe_groups,
+    describe_uneven_absent,
     describe_uneven_failures,
     describe_uneven_missing,
 )
@@ -101,25 +103,42 @@ def count_resampled(outputs: Outputs) -> int:
 
 
 def tell_uneven_missing(outputs: Outputs, most: int | None = None) -> list[str]:
-    """Return sentences on models that lack scores of one group more often than of another.
+    """Return sentences on models that lack results of one group more often than of another.
 
-    Of `most` models where given, those with the smallest p, and how many more there are. A model
-    is told by all organs together where they show it, else by its organs.
+    And on organs that the reference lacks more often in one. Of `most` where given, those with the
+    smallest p, and how many more there are. A model is told by all organs together where they show
+    it, else by its organs.
     """
-    table, alpha = outputs.missing, outputs.parameters.fairness.alpha
-    if outputs.has_masks or table is None or table.empty:
-        return []
-    shown = table[(table["p_adjusted"] <= alpha) & ~table["suppressed"].astype(bool)]
-    pooled = shown.groupby(["model", "attribute"])["organ"].transform(lambda organs: (organs == POOLED).any())
-    shown = shown[~pooled | (shown["organ"] == POOLED)].sort_values("p", kind="stable")
-    said = [
-        describe_uneven_missing(str(model), str(organ), str(attribute), part.to_dict("records"))
-        for (model, organ, attribute), part in shown.groupby(["model", "organ", "attribute"], sort=False)
-    ]
+    said = []
+    shown = _find_uneven(outputs, outputs.missing)
+    if len(shown):
+        pooled = shown.groupby(["model", "attribute"])["organ"].transform(lambda organs: (organs == POOLED).any())
+        shown = shown[~pooled | (shown["organ"] == POOLED)].sort_values("p", kind="stable")
+    for (model, organ, attribute), part in shown.groupby(_COMPARED, sort=False):
+        place, rows = (str(model), str(organ), str(attribute)), part.to_dict("records")
+        bounds = _find_bounds(outputs, place)
+        said.append(describe_uneven_missing(*place, rows, masks=outputs.has_masks, bounds=bounds))
+    for (organ, attribute), part in _find_uneven(outputs, outputs.absent).groupby(_COMPARED[1:], sort=False):
+        said.append(describe_uneven_absent(str(organ), str(attribute), part.to_dict("records")))
     if most is None or len(said) <= most:
         return said
-    more = f"{count(len(said) - most, 'more such difference')} in missing scores: see “Left out”."
+    more = f"{count(len(said) - most, 'more such difference')} in what is missing: see “Left out”."
     return [*said[:most], start_sentence(more)]
+
+
+def _find_uneven(outputs: Outputs, table: pd.DataFrame | None) -> pd.DataFrame:
+    """Return the rows of missing.csv or absent.csv in which groups are shown to differ."""
+    if table is None or table.empty:
+        return pd.DataFrame(columns=[*_COMPARED, "p"])
+    return table[table["p_adjusted"] <= outputs.parameters.fairness.alpha]
+
+
+def _find_bounds(outputs: Outputs, place: tuple[str, str, str]) -> Mapping[str, Any] | None:
+    table = outputs.missing_bounds
+    if table is None or table.empty:
+        return None
+    same = (table[_COMPARED].astype(str) == list(place)).all(axis=1) & (table["metric"] == outputs.main_metric)
+    return table[same].iloc[0].to_dict() if same.any() else None
 
 
 def tell_missing(outputs: Outputs) -> list[Block]:
@@ -137,11 +156,16 @@ def tell_missing(outputs: Outputs) -> list[Block]:
         for scans in [scored.loc[(scored["model"] == model) & scored["status"].isin(LACKING), "number"].nunique()]
     ]
     uneven = tell_uneven_missing(outputs)
+    return [Bullets((*(said or ["No model lacks a score that another model has."]), *(uneven or _tell_even(outputs))))]
+
+
+def _tell_even(outputs: Outputs) -> list[str]:
+    """Say how many tests found that nothing is missing in one group more often."""
     tests = 0 if outputs.missing is None else len(outputs.missing.dropna(subset="p").groupby(_COMPARED).size())
-    if tests and not uneven:
-        asked = "of whether a model lacks more in one group than in another"
-        uneven = [f"{start_sentence(count(tests, 'test'))} {asked}: none shows a difference."]
-    return [Bullets((*(said or ["No model lacks a score that another model has."]), *uneven))]
+    if not tests:
+        return []
+    asked = "of whether a model lacks more in one group than in another"
+    return [f"{start_sentence(count(tests, 'test'))} {asked}: none shows a difference."]
 
 
 def tell_failures(outputs: Outputs) -> list[Block]:
@@ -151,7 +175,8 @@ def tell_failures(outputs: Outputs) -> list[Block]:
     inference = outputs.inference
     if inference is None or inference.empty:
         return [Note("The models have not been run (02_inference).")]
-    blocks: list[Block] = [Bullets((*describe_failures(inference), *_tell_uneven_failures(outputs, inference)))]
+    uneven = tell_uneven_missing(outputs) or [*_tell_uneven_failures(outputs, inference), *_tell_even(outputs)]
+    blocks: list[Block] = [Bullets((*describe_failures(inference), *uneven))]
     failed = inference[inference["status"] != "ok"]
     rows = [
         {"Model": model, "Reason": reason, "Scans": str(number)}
@@ -170,6 +195,8 @@ def _tell_uneven_failures(outputs: Outputs, inference: pd.DataFrame) -> list[str
         return []
     said = []
     for attribute in (name for name in outputs.attributes if f"group_{name}" in included):
+        if outputs.small.get(attribute, set()) & set(count_people(included, f"group_{attribute}", "person")):
+            continue  # with those of everybody, the counts of a group too small to be shown would follow
         groups = included.dropna(subset=f"group_{attribute}").set_index("number")[f"group_{attribute}"].astype(str)
         groups = groups[~groups.isin(outputs.small.get(attribute, set()))]
         for model, rows in inference.groupby("model", sort=False):

@@ -22,6 +22,7 @@ from helpers.vocabulary.words import (
     count,
     format_interval,
     format_p,
+    format_share,
     format_value,
     is_known,
     list_words,
@@ -354,7 +355,13 @@ def describe_unknowns(rows: pd.DataFrame, alpha: float) -> list[str]:
     metric = str(compared[0]["metric"])
     name, of = find_measure(metric).name, count(len(compared), "comparison")
     said = []
-    unclear = [row for row, verdict in judged if verdict is Verdict.INCONCLUSIVE]
+    unclear, refused = _part_unclear(compared, alpha)
+    if refused:
+        share = format_share(max(float(row["unseen_share"]) for row in refused))
+        said.append(
+            f"In {len(refused)} of {of} in {name} the groups are alike as far as was seen, within the margin; but they "
+            f"are too small to rule out failures that nobody happened to have (in up to {share} of a group)."
+        )
     if unclear:
         verb = "is" if len(unclear) == 1 else "are"
         said.append(
@@ -422,14 +429,23 @@ def _tell_briefly(row: Row, alpha: float, levels: Means) -> str:
 def _tell_rest(compared: Sequence[Row], alpha: float) -> str:
     """Return what is to be said of the comparisons in which no difference is shown."""
     within = [row for row in compared if read_verdict(row, alpha) is Verdict.EQUIVALENT]
-    unclear = [row for row in compared if read_verdict(row, alpha) is Verdict.INCONCLUSIVE]
+    unclear, refused = _part_unclear(compared, alpha)
     said = []
     if within:
         margin = format_value(within[0].get("margin"), str(within[0]["metric"]))
         said.append(f"{len(within)} equivalent (within the margin, {margin})")
     if unclear:
         said.append(f"{len(unclear)} inconclusive ({_tell_hidden(unclear)})")
+    if refused:
+        said.append(f"{len(refused)} within the margin but for failures that may be unseen")
     return list_words(said)
+
+
+def _part_unclear(rows: Sequence[Row], alpha: float) -> tuple[list[Row], list[Row]]:
+    """Return the inconclusive rows: by their gap, and those by unseen failures alone."""
+    unclear = [row for row in rows if read_verdict(row, alpha) is Verdict.INCONCLUSIVE]
+    refused = [row for row in unclear if is_known(row.get("unseen_share"))]
+    return [row for row in unclear if not is_known(row.get("unseen_share"))], refused
 
 
 def _tell_hidden(rows: Sequence[Row], *, name_model: bool = False) -> str:

@@ -11,9 +11,11 @@ import pandas as pd
 
 from helpers.cohort.reasons import GREY_FAULTS, LISTED, MISPLACED, SENTENCES, name_kinds
 from helpers.parameters import Prompt
+from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import (
     POOLED,
     count,
+    format_number,
     format_p,
     list_words,
     name_for_people,
@@ -169,17 +171,58 @@ def describe_uneven_failures(model: str, attribute: str, counts: Mapping[str, tu
     )
 
 
-def describe_uneven_missing(model: str, organ: str, attribute: str, groups: Sequence[Mapping[str, Any]]) -> str:
-    """Say in which groups a model lacks scores more often, from the rows of missing.csv."""
-    ranked = sorted(groups, key=lambda row: -float(row["share"]))
-    most, least = ranked[0], ranked[-1]
-    what = "a score of some organ" if organ == POOLED else f"its score of the {name_organ(organ)}"
-    return (
-        f"{model}, by {name_for_people(attribute)}: {what} is missing for {most['missing']} of {most['n']} people in "
-        f"“{most['group']}” ({_say_share(most)}), and for {least['missing']} of {least['n']} in “{least['group']}” "
+def describe_uneven_missing(
+    model: str,
+    organ: str,
+    attribute: str,
+    groups: Sequence[Mapping[str, Any]],
+    *,
+    masks: bool = False,
+    bounds: Mapping[str, Any] | None = None,
+) -> str:
+    """Say in which groups a model lacks results more often, from the rows of missing.csv.
+
+    `bounds` is the comparison's row of missing_bounds.csv, of the first page's metric.
+    """
+    most, least = _find_ends(groups)
+    thing = "result" if masks else "score"
+    what = f"a {thing} of some organ" if organ == POOLED else f"its {thing} of the {name_organ(organ)}"
+    said = (
+        f"{model}, by {name_for_people(attribute)}: {what} is missing for {_say_count(most)} people in "
+        f"“{most['group']}” ({_say_share(most)}), and for {_say_count(least)} in “{least['group']}” "
         f"({_say_share(least)}; adjusted {format_p(most['p_adjusted'])}). Its means leave these out: they may not "
         "speak for the rest."
     )
+    if not bounds:
+        return said
+    metric = str(bounds["metric"])
+    ends = ("gap", "gap_failed", "lowest", "highest")
+    gap, failed, low, high = (format_number(bounds[name], metric) for name in ends)
+    return (
+        f"{said} The gap in {find_measure(metric).name} between “{bounds['worst_group']}” and "
+        f"“{bounds['best_group']}” is {gap}; it would be {failed}, “{bounds['worst_failed']}” then being the worst, if "
+        f"all that is missing were failures, and lies between {low} and {high} whatever it is."
+    )
+
+
+def describe_uneven_absent(organ: str, attribute: str, groups: Sequence[Mapping[str, Any]]) -> str:
+    """Say in which groups an organ is not in the reference more often, from rows of absent.csv."""
+    most, least = _find_ends(groups)
+    return (
+        f"{start_sentence(name_organ(organ))}, by {name_for_people(attribute)}: the reference does not have it in "
+        f"{_say_count(most)} people in “{most['group']}” ({_say_share(most)}), and in {_say_count(least)} in "
+        f"“{least['group']}” ({_say_share(least)}; adjusted {format_p(most['p_adjusted'])}): beyond the field of view, "
+        "taken out, or not drawn. These people are not compared, and who is left may differ."
+    )
+
+
+def _find_ends(groups: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    ranked = sorted(groups, key=lambda row: -float(row["share"]))
+    return ranked[0], ranked[-1]
+
+
+def _say_count(row: Mapping[str, Any]) -> str:
+    return f"{row['missing']:.0f} of {row['n']:.0f}"
 
 
 def _say_share(row: Mapping[str, Any]) -> str:
@@ -203,8 +246,8 @@ def describe_total_failures(failed: int, compared: int, *, below: float) -> str:
         return ""
     return (
         f"In {failed:,} of {compared:,} comparisons a model missed the organ almost completely (Dice below {below:g}). "
-        "Whether such a rare failure turns up among few people is luck, and the interval of a group of fewer than "
-        "about 30 does not allow for those that did not. Count the failures as well as the means."
+        "Whether such a rare failure turns up among few people is luck: the intervals of means and gaps allow for "
+        "those that did not, those of adjusted gaps do not. Look at how often models fail as well as at the means."
     )
 
 
