@@ -14,6 +14,8 @@ from helpers.statistics.bootstrap import make_generator
 from tests.calibration import calibrate_fairness
 from tests.calibration.calibrate_fairness import Estimate, calibrate, judge, summarise, write_report
 from tests.calibration.cohorts import Plan, draw_cohort, find_truth
+from tests.calibration.failures import list_failure_questions, list_failure_runs
+from tests.calibration.few_masks import list_few_masks_questions, list_few_masks_runs
 from tests.calibration.masks import MaskRun, draw_mask_cohort, list_mask_questions, list_mask_runs
 from tests.calibration.questions import (
     BOUNDARY,
@@ -47,9 +49,12 @@ def test_means_over_cohorts_by_hand():
 
 
 def test_every_question_is_answered_by_a_run():
-    runs, masks = list_runs(), list_mask_runs()
-    checks = [check for question in [*list_questions(), *list_mask_questions()] for check in question.checks]
-    assert {check.run for check in checks} == {*runs, *masks}
+    runs = {**list_runs(), **list_mask_runs(), **list_failure_runs(), **list_few_masks_runs()}
+    questions = [
+        *list_questions(), *list_mask_questions(), *list_failure_questions(), *list_few_masks_questions()
+    ]  # fmt: skip
+    checks = [check for question in questions for check in question.checks]
+    assert {check.run for check in checks} == set(runs)
     limited = [check for check in checks if np.isfinite([check.low, check.high]).any()]
     assert len(limited) > 40
 

@@ -24,6 +24,7 @@ from helpers.statistics.bootstrap import make_generator
 from helpers.storage import write_text
 from tests.calibration.cohorts import Truth, draw_cohort, find_truth
 from tests.calibration.failures import list_failure_questions, list_failure_runs
+from tests.calibration.few_masks import list_few_masks_questions, list_few_masks_runs, see_few_masks_cohort
 from tests.calibration.masks import list_mask_questions, list_mask_runs, see_mask_cohort
 from tests.calibration.questions import (
     ALL_METRICS,
@@ -126,6 +127,10 @@ def calibrate(seed: int, scale: float, workers: int, runs: list[str] | None = No
     jobs: list[Job] = []
     for name, run in masks.items():
         jobs += [(see_mask_cohort, (name, number, seed)) for number in range(max(2, round(scale * run.cohorts)))]
+    for name, few in list_few_masks_runs().items():
+        if runs is None or name in runs:
+            count = max(2, round(scale * few.cohorts))
+            jobs += [(see_few_masks_cohort, (name, number, seed)) for number in range(count)]
     for name, run in chosen.items():
         truth = find_truth(run.plan, run.metrics, run.attributes)
         count = max(2, round(scale * run.cohorts))
@@ -187,8 +192,8 @@ def write_report(
         " put through. The tables say how often it raises a false alarm, how often its intervals hold the truth, what"
         " it finds and what it misses. A limit counts as broken where it is missed by more than 2.6 Monte-Carlo"
         " standard errors; what has no limit is there for comparison. Most cohorts (all but those of 1, 5 and the last)"
-        " hold six models whose errors have nothing to do with each other. Written by `make calibrate`, which fails where"
-        " a limit is broken." + also,
+        " hold six models whose errors have nothing to do with each other. Written by `make calibrate`, which fails"
+        " where a limit is broken." + also,
         "",
         (
             f"Made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} in {seconds / 60:.0f} minutes{share}: {kept}. Seed"
@@ -205,7 +210,7 @@ def write_tables(
     found: dict[str, dict[str, Estimate]], seed: int, seconds: float, path: Path, scale: float
 ) -> list[str]:
     """Write every question's table; return the lines whose limit is broken."""
-    questions = [*list_questions(), *list_mask_questions(), *list_failure_questions()]
+    questions = [*list_questions(), *list_mask_questions(), *list_failure_questions(), *list_few_masks_questions()]
     return write_report(questions, found, seed, seconds, path, scale)
 
 
