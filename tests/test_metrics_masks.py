@@ -72,6 +72,7 @@ def test_one_of_two_voxels_found_by_hand():
     assert (found.precision, found.recall) == (1.0, 0.5)
     assert (found.volume_ref_ml, found.volume_pred_ml) == (pytest.approx(0.048), pytest.approx(0.024))
     assert found.volume_error_ml == pytest.approx(-0.024)
+    assert found.volume_error_relative == pytest.approx(0.024 / found.volume_ref_ml)
     # Surfels sit on voxel corners. A corner that touches one voxel cuts off a triangle whose normal
     # is (1/8)(dy·dz, dx·dz, dx·dy) in the faces' areas; one that touches two neighbours along x has
     # two of them, which together span (0, 1/4·…, 1/4·…) across x: here areas of faces across z, y,

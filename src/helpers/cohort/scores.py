@@ -24,8 +24,13 @@ from helpers.vocabulary.words import count, list_words
 
 KEYS = ("scan", "model", "organ")
 SIZES = ("volume_ref_ml", "surface_ref_cm2")  # of the reference: the same for every model
+_VOLUMES = {"volume_ref_ml", "volume_pred_ml"}
 # What follows from measures that are given.
-DERIVED = {"boundary_error_mm": {"dice", *SIZES}, "volume_error_ml": {"volume_ref_ml", "volume_pred_ml"}}
+DERIVED = {
+    "boundary_error_mm": {"dice", *SIZES},
+    "volume_error_ml": _VOLUMES,
+    "volume_error_relative": _VOLUMES,
+}
 # What columns are taken for where the study does not name them, in small letters and digits alone.
 SCAN_NAMES = (
     "scan", "scanid", "case", "caseid", "imageid", "subject", "subjectid", "patient", "patientid", "id", "name",

@@ -106,7 +106,7 @@ def _describe_everyone(scores: Scores, groups: Sequence[AttributeScores], least:
     hidden = few | np.any(told, axis=0) if told else few
     shown = {name: np.where(hidden, np.nan, summary[name]) for name in ("mean", "sd")}
     safe = {name: summary[name] for name in ("median", "q1", "q3")} | {
-        "worst": average_worst(scores.matrix, _sign(scores))
+        "worst": average_worst(scores.matrix, scores.sign)
     }
     shown |= {name: np.where(few, np.nan, values) for name, values in safe.items()}
     yield from _describe(scores, {"attribute": "", "group": ""}, summary["n"], shown, few)
@@ -115,7 +115,7 @@ def _describe_everyone(scores: Scores, groups: Sequence[AttributeScores], least:
 def _describe_groups(groups: AttributeScores) -> Iterator[dict[str, Any]]:
     for code, name in enumerate(groups.names):
         members, kept = groups.scores.matrix[groups.codes == code], groups.kept[code]
-        summary = summarise_group(members) | {"worst": average_worst(members, _sign(groups.scores))}
+        summary = summarise_group(members) | {"worst": average_worst(members, groups.scores.sign)}
         shown = {key: np.where(kept, values, np.nan) for key, values in summary.items() if key != "n"}
         head = {"attribute": groups.attribute, "group": name}
         yield from _describe(groups.scores, head, summary["n"], shown, ~kept)
@@ -142,7 +142,7 @@ def _describe_comparisons(groups: AttributeScores, fairness: Fairness) -> Iterat
     margins = find_margins(fairness.margin, scores.metrics, groups.grouped.moments.mean, groups.sizes)
     # Whether a difference is real does not matter here: inside the margin is inside.
     untested = np.full(len(p), np.nan)
-    worst = np.array([np.inf if name == RELATIVE_VOLUME else find_measure(name).worst for name in scores.metrics])
+    worst = np.array([find_measure(name).worst for name in scores.metrics])
     judged = judge_columns(
         groups.grouped,
         margins,
@@ -150,7 +150,7 @@ def _describe_comparisons(groups: AttributeScores, fairness: Fairness) -> Iterat
         alpha=fairness.alpha,
         power=fairness.power,
         smallest_group=groups.min_group,
-        failures=UnseenFailures.find(groups.compared, _sign(scores), worst),
+        failures=UnseenFailures.find(groups.compared, scores.sign, worst),
     )
     inside = np.where(np.isnan(margins), np.nan, judged.verdict == Verdict.EQUIVALENT.value)
     for column, row in enumerate(map(groups.name_row, range(len(scores.keys)))):
@@ -170,7 +170,3 @@ def _find_organs(scores: Scores, model: str, metric: str) -> list[int]:
         for column, (name, organ, measure) in enumerate(scores.keys)
         if (name, measure) == (model, metric) and organ != POOLED
     ]
-
-
-def _sign(scores: Scores) -> np.ndarray:
-    return np.array([-1.0 if name == RELATIVE_VOLUME else find_measure(name).sign for name in scores.metrics])

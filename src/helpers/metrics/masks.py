@@ -27,6 +27,7 @@ class MaskComparison:
     volume_ref_ml: float = np.nan
     volume_pred_ml: float = np.nan
     volume_error_ml: float = np.nan  # prediction − reference
+    volume_error_relative: float = np.nan  # |prediction − reference| / reference
     surface_ref_cm2: float = np.nan  # area of the reference's surface
     # 2V(1 − Dice)/S, V and S of the reference: the uniform shift of the boundary that would cost
     # this much Dice.
@@ -110,6 +111,7 @@ def compare_masks(
         precision=common / in_prediction,
         recall=common / in_reference,
         **volumes,
+        volume_error_relative=abs(in_prediction - in_reference) / in_reference,
         surface_ref_cm2=surface_cm2,
         boundary_error_mm=convert_dice_to_boundary_error(both["dice"], volumes["volume_ref_ml"], surface_cm2),
     )

@@ -103,4 +103,8 @@ def _derive(table: pd.DataFrame) -> pd.DataFrame:
     if {"volume_ref_ml", "volume_pred_ml"} <= set(table) and "volume_error_ml" not in table:
         scored = table["status"].isin(["ok", "scored_zero", "empty_as_zero"])
         table["volume_error_ml"] = (table["volume_pred_ml"] - table["volume_ref_ml"]).where(scored)
+    if {"volume_ref_ml", "volume_error_ml"} <= set(table) and "volume_error_relative" not in table:
+        table["volume_error_relative"] = table["volume_error_ml"].abs() / table["volume_ref_ml"].where(
+            table["volume_ref_ml"] > 0
+        )
     return table

@@ -204,6 +204,16 @@ MEASURES: dict[str, Measure] = {
             family="volume",
         ),
         Measure(
+            "volume_error_relative",
+            "relative volume error",
+            "Relative volume error",
+            "How far the model's volume is from the expert's, without the sign, as a share of the expert's: 0 where "
+            "they are equal, 1 where the organ was missed.",
+            higher_is_better=False,
+            family="volume",
+            aliases=("relativevolumeerror", "relativevolumedifference", "rvd"),
+        ),
+        Measure(
             "surface_ref_cm2",
             "reference surface",
             "Reference surface",

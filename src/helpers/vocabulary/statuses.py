@@ -25,6 +25,7 @@ EMPTY_CASES: dict[str, dict[str, float | None]] = {
         "volume_ref_ml": MEASURED,
         "volume_pred_ml": 0.0,
         "volume_error_ml": MEASURED,
+        "volume_error_relative": 1.0,
         "surface_ref_cm2": MEASURED,
     },
     "both_empty": {"volume_ref_ml": 0.0, "volume_pred_ml": 0.0},
