@@ -186,8 +186,8 @@ def write_report(
         " put through. The tables say how often it raises a false alarm, how often its intervals hold the truth, what"
         " it finds and what it misses. A limit counts as broken where it is missed by more than 2.6 Monte-Carlo"
         " standard errors; what has no limit is there for comparison. Most cohorts (all but those of 1, 5 and the last)"
-        " hold six models whose errors have nothing to do with each other. Written by `make calibrate`, which fails where a"
-        " limit is broken." + also,
+        " hold six models whose errors have nothing to do with each other. Written by `make calibrate`, which fails"
+        " where a limit is broken." + also,
         "",
         (
             f"Made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d} in {seconds / 60:.0f} minutes{share}: {kept}. Seed"
