@@ -132,7 +132,9 @@ def test_the_parameter_marks_the_planted_model_wherever_its_masks_lie(study, pat
     [
         ("inconclusive", "female", "missed: too few people to be sure of it"),
         ("equivalent", "female", "missed"),
+        ("difference", "female", "found, of uncertain size"),
         ("disparity", "male", "found, but with male as the worse group"),
+        ("difference", "male", "found, of uncertain size, but with male as the worse group"),
     ],
 )
 def test_missed_and_mistaken_effects_are_called_so(study, verdict, worst, said):
@@ -141,9 +143,14 @@ def test_missed_and_mistaken_effects_are_called_so(study, verdict, worst, said):
 
 
 def test_a_difference_reads_as_in_every_other_table(study):
-    row = make_row("planted", "liver", "sex", "inconclusive") | {"p_adjusted": 0.01}
+    row = make_row("planted", "liver", "sex", "difference") | {"p_adjusted": 0.01}
     table = compare_with_truth(study, pd.DataFrame([row]), "dice")
     assert read_verdict(table.iloc[0], 0.05) is Verdict.DIFFERENCE
+
+
+def test_the_mean_over_models_is_no_model_of_its_own(study):
+    row = make_row("all models", "liver", "sex", "disparity")
+    assert compare_with_truth(study, pd.DataFrame([row]), "dice").empty
 
 
 def test_nothing_is_said_of_the_truth_of_real_people(study):

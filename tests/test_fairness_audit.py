@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 
 from helpers import fairness
 from helpers.errors import SegfairError
-from helpers.fairness.tables import CELL_COLUMNS
+from helpers.fairness.tables import CELL_COLUMNS, join_notes
 from helpers.parameters import Fairness, RelativeMargin
 from helpers.performance import AUDIT_TABLES
 from helpers.schema import TABLES
@@ -793,3 +793,28 @@ def test_nothing_measured_is_refused():
     metrics, cohort = make_six()
     with pytest.raises(SegfairError, match="no rows"):
         fairness.run_audit(metrics[:0], cohort, SIX, ["sex"], 1)
+
+
+def test_those_scored_are_matched_where_many_are_not():
+    """Of pairs made among everybody few are whole where half lack a score; among those scored many
+    are."""
+    rng = np.random.default_rng(4)
+    sex = rng.choice(["female", "male"], 160)
+    cohort = make_cohort(sex=list(sex)).assign(age=np.round(rng.uniform(20, 80, 160), 1))
+    scored = rng.random(160) < 0.4
+    metrics = make_metrics(cohort, liver=rng.normal(0.8, 0.05, 160), spleen=rng.normal(0.8, 0.05, 160))
+    metrics.loc[(metrics["organ"] == "liver") & ~np.tile(scored, 2), "dice"] = np.nan
+    known = metrics[metrics["organ"] == "liver"].dropna(subset="dice").merge(cohort, on=["subject", "scan"])
+    smaller = known["group_sex"].value_counts().min()
+    settings = Fairness(metrics=["dice"], min_group=5, bootstrap=100, permutations=100)
+    found = fairness.run_audit(metrics, cohort, settings, ["sex"], 1, confounders=["age"])
+    pairs = found.matching.set_index("organ")["n_pairs"]
+    assert pairs["liver"] > 0.7 * smaller
+
+
+def test_notes_are_short_and_say_where_the_rest_is():
+    assert join_notes(["a", "", "b"], "x.csv") == "a; b"
+    long = join_notes(["first", *(f"part {place} of a long story" for place in range(20))], "x.csv")
+    assert len(long) <= 200 and long.startswith("first; part 0") and long.endswith("; more in x.csv")
+    one = join_notes(["word " * 80], "x.csv")
+    assert len(one) <= 200 and one.endswith("…; more in x.csv")

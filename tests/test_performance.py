@@ -210,7 +210,8 @@ def test_the_audit_is_written(study):
     found = performance.write_audit(study)
     assert study.read("groups").columns.tolist() == found.groups.columns.tolist()
     disparity = study.read("disparity")
-    assert len(disparity) == 2 * 3 and "excess_gap" in disparity
+    # Two models and their mean, two organs and both.
+    assert len(disparity) == 3 * 3 and "excess_gap" in disparity
     assert (study.folder / "fairness" / "notes.json").read_text(encoding="utf-8").count("several scans") == 1
     people = performance.load_people(study, "dice", "sex")
     assert {"number", "scans", "dice", "group_sex"} <= set(people) and "all" in set(people["organ"])

@@ -94,7 +94,7 @@ def test_a_group_that_is_small_for_one_organ_alone_is_suppressed_there(tmp_path)
     )
     outputs = read_outputs(folder)
     gaps = outputs.disparity[outputs.disparity["attribute"] == "sex"].groupby("organ")["gap"]
-    assert gaps.count().to_dict() == {"all": 8, "kidney_left": 8, "liver": 0}
+    assert gaps.count().to_dict() == {"all": 12, "kidney_left": 12, "liver": 0}
 
 
 def test_group_names_that_look_like_numbers_stay_names(tmp_path):

@@ -25,6 +25,7 @@ from helpers.report.blocks import (
     Text,
 )
 from helpers.report.escaping import escape_for_plotly
+from helpers.report.sections import performance
 from helpers.vocabulary.statuses import STATUSES
 from helpers.vocabulary.verdicts import Verdict
 from helpers.vocabulary.words import SPREADS
@@ -81,7 +82,7 @@ def test_first_page_answers_for_whom_by_how_much_where_why_and_how_sure(whole):
     assert "“female” 30, “male” 30" in text and "simulated from the expert's own mask" in text
     assert "sam_demo: a difference in Dice was shown in" in text and "liver, worse for “female” than for “male”" in text
     assert "annotator: no difference in Dice was shown" in text
-    assert "48 tests were made" in text and "Minimum detectable difference in Dice (80 % power" in text
+    assert "72 tests were made" in text and "Minimum detectable difference in Dice (80 % power" in text
     assert "a difference that was not shown may still be there" in text
     assert "a clinician's own prompts" in text
 
@@ -104,6 +105,12 @@ def test_the_gravest_difference_is_told_in_full(whole):
     assert "matched pairs of people" in answers["Is it something else recorded?"]
 
 
+def test_a_trend_over_ordered_groups_is_told_with_its_p():
+    row = {"p_ordered_adjusted": 0.012, "ordered_step": -0.0214}
+    assert performance._tell_trend(row, "dice") == "−0.021 per group (p = 0.012)"
+    assert performance._tell_trend({"p_ordered_adjusted": np.nan}, "dice") == performance._tell_trend({}, "dice") == "–"
+
+
 def test_raw_and_adjusted_gaps_stand_side_by_side(whole):
     (table,) = [table for table in find(whole["answers"], ReportTable) if "by what is allowed for" in table.caption]
     row = table.frame.iloc[0]
@@ -115,12 +122,12 @@ def test_raw_and_adjusted_gaps_stand_side_by_side(whole):
 
 def test_the_picture_has_a_cell_in_words_for_every_model_organ_and_attribute(whole):
     (matrix,) = find(whole["answers"], VerdictMatrix)
-    assert re.findall("<caption>(.*?)</caption>", matrix.html) == ["sam_demo", "annotator"]
+    assert re.findall("<caption>(.*?)</caption>", matrix.html) == ["all models", "sam_demo", "annotator"]
     heads = re.findall(r'<th scope="\w+">(.*?)</th>', matrix.html)
-    assert heads == ["organ", "by sex", "by BMI", "all organs", "liver", "kidney left"] * 2
+    assert heads == ["organ", "by sex", "by BMI", "all organs", "liver", "kidney left"] * 3
     cells = read_cells(matrix)
-    assert cells[2]["text"].startswith("▲ disparity “female” worse by 0.0") and not any("title" in c for c in cells)
-    assert len(cells) == matrix.html.count("</b><span>") == 12
+    assert cells[8]["text"].startswith("▲ disparity “female” worse by 0.0") and not any("title" in c for c in cells)
+    assert len(cells) == matrix.html.count("</b><span>") == 18
     assert {cell["class"] for cell in cells} == set(re.findall(r'"swatch (tone-\w+)"', matrix.html))
 
 
@@ -164,7 +171,7 @@ def test_performance_shows_gaps_people_and_every_comparison(whole):
     assert isinstance(section.blocks[place + 1], Text) and isinstance(section.blocks[place + 2], Figure)
     assert all(len(figure.how_to_read) > 60 for figure in find(section, Figure))
     (every,) = [table for table in find(section, ReportTable) if table.caption == "Every comparison"]
-    assert len(every.frame) == 48 and every.folded
+    assert len(every.frame) == 72 and every.folded
     assert every.frame["Verdict"].str.contains("disparity").any() and every.frame["Adjusted"].str.contains(" to ").any()
 
 
@@ -444,7 +451,8 @@ def test_checklists_are_filled_where_the_files_know_and_say_so_where_not(whole):
 def test_the_methods_paragraph_cites_what_was_used(whole):
     text = read_text(whole["methods"])
     for words in (
-        "Mann-Whitney",
+        "studentised permutation test of means",
+        "The primary measure is Dice",
         "studentised bootstrap",
         "Schuirmann",
         "Holm S.",

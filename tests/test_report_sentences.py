@@ -547,3 +547,60 @@ def test_images_whose_grey_values_cannot_be_right_are_counted():
         "2 scans: the image is of one grey throughout. Where a model that reads images fails on such a scan, the image "
         "may be why, and not the person's group."
     ]
+
+
+# Many models, and what these people can answer
+
+
+def test_models_in_general_are_told_by_each_persons_mean():
+    rows = pd.DataFrame([change(model="all models"), change(**OPEN, model="all models", attribute="bmi")])
+    said = gaps.describe_all_models(rows, 0.05)
+    assert said.startswith(
+        "All models, each person's mean over them: a difference in Dice was shown in 1 of 2 comparisons"
+    )
+    assert "liver, worse for “female” than for “male”" in said
+    assert gaps.describe_all_models(rows.iloc[:0], 0.05) == ""
+
+
+def test_attributes_are_told_from_the_one_that_matters_most():
+    rows = [
+        {
+            "metric": "dice",
+            "attribute": name,
+            "comparisons": 190,
+            "disparities": a,
+            "differences": b,
+            "largest_gap_sd": c,
+        }
+        for name, a, b, c in (("diagnosis", 10, 12, 1.04), ("sex", 0, 1, np.nan))
+    ]
+    said = gaps.describe_ranking(pd.DataFrame(rows), "dice")
+    assert said == (
+        "Groups differ, by attribute: by diagnosis in 22 of 190 comparisons (largest gap 1.0 SD of people) and "
+        "by sex in 1 of 190 comparisons."
+    )
+    assert gaps.describe_ranking(pd.DataFrame(rows[:1]), "dice") == "", "of one attribute there is no order"
+
+
+@pytest.mark.parametrize(
+    ("detectable", "said"),
+    [
+        ([0.08, 0.12], "a gap in Dice under 0.080 would probably be missed: the margin of 0.020 cannot be answered"),
+        ([0.01, 0.12], "in Dice can be answered in 1 of 2 comparisons; elsewhere larger gaps, of up to 0.120"),
+        ([0.01, 0.02], "These people are enough to answer the margin of 0.020 in Dice in all of 2 comparisons"),
+        ([np.nan, np.nan], ""),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_answered_is_said_before_any_table(detectable, said):
+    rows = pd.DataFrame([change(detectable=value, n=60) for value in detectable])
+    told = verdict_matrix.describe_answerable(rows)
+    assert said in told and bool(told) == bool(said)
+    page = verdict_matrix.show_verdicts(rows, "dice", alpha=0.05).html
+    assert told in page and (not said or page.index(told) < page.index("<table>"))
+    assert verdict_matrix.describe_answerable(rows.drop(columns="detectable")) == ""
+
+
+def test_the_correction_is_told_with_its_family():
+    table = pd.DataFrame([change(), change(p_adjusted=0.5)])
+    said = gaps.describe_certainty(table, alpha=0.05, correction="holm", family="attribute_metric")
+    assert "by Holm's method, together for the comparisons of one attribute and metric, 1 difference remains" in said

@@ -20,7 +20,7 @@ from helpers.fairness.confounding import (
     match_attribute,
     measure_volumes,
 )
-from helpers.fairness.families import adjust_tests, name_families
+from helpers.fairness.families import adjust_tests, name_families, name_family
 from helpers.fairness.group_comparison import (
     GroupComparison,
     compare_attribute,
@@ -38,7 +38,7 @@ from helpers.fairness.models_compared import adjust_unpermuted
 from helpers.fairness.ranking import rank_attributes
 from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.fairness.sites import compare_sites, share_variance
-from helpers.fairness.tables import CELL_COLUMNS, KEY_COLUMNS, SIZE_COLUMNS, join_tables, make_table
+from helpers.fairness.tables import CELL_COLUMNS, KEY_COLUMNS, SIZE_COLUMNS, join_notes, join_tables, make_table
 from helpers.fairness.within_people import compare_within, list_of_scans
 from helpers.parameters import Fairness
 from helpers.schema import TABLES
@@ -287,6 +287,7 @@ def _run_audit(
         volumes = measure_volumes(metrics if sizes is None else sizes, scores)
     explained = _explain(cohort, compared, volumes, fairness, seed, confounders, units, notes)
     disparity = _fill_adjusted(disparity, explained.pop("gaps"), explained["adjusted_notes"])
+    explained["trend_tests"] = _adjust_trends(explained["trend_tests"], fairness)
     if EXPECTED not in people or "dice" not in names:
         disparity = disparity.drop(columns=SIZE_COLUMNS)
     between = [one for one in groups if not one.within_people]
@@ -479,6 +480,19 @@ def _explain(
     return {"gaps": gaps} | {name: join_tables(parts[name], name) for name in names}
 
 
+def _adjust_trends(table: pd.DataFrame, settings: Fairness) -> pd.DataFrame:
+    """Return trend_tests.csv with its p-values adjusted within the families."""
+    keys = table[list(KEY_COLUMNS)].itertuples(index=False, name=None)
+    families = pd.Series([name_family(key, settings.family) for key in keys], index=table.index, dtype=object)
+    adjusted = (
+        table["p_trend"]
+        .astype(float)
+        .groupby(families)
+        .transform(lambda p: adjust_unpermuted(p.to_numpy(), settings.correction))
+    )
+    return table.assign(p_trend_adjusted=adjusted.astype(float))
+
+
 def _fill_adjusted(disparity: pd.DataFrame, gaps: pd.DataFrame, adjusted_notes: pd.DataFrame) -> pd.DataFrame:
     """Return the table with the adjusted gaps and their notes, whose rows are in the same order."""
     reasons = [
@@ -486,7 +500,7 @@ def _fill_adjusted(disparity: pd.DataFrame, gaps: pd.DataFrame, adjusted_notes: 
         for note, gap in zip(adjusted_notes["note"], disparity["gap"], strict=True)
     ]
     said = zip(disparity["note"], adjusted_notes["warnings"], reasons, strict=True)
-    notes = ["; ".join(filter(None, parts)) for parts in said]
+    notes = [join_notes([*parts[0].split("; "), *parts[1:]], "adjusted_notes.csv and groups.csv") for parts in said]
     return disparity.assign(**{name: gaps[name].to_numpy(float) for name in gaps}, note=notes)
 
 

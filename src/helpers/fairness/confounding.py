@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,9 @@ from helpers.errors import SegfairError
 from helpers.fairness.adjustment import adjust_gaps
 from helpers.fairness.group_comparison import GroupComparison
 from helpers.fairness.groups import POOLED
-from helpers.fairness.matching import match_pairs, measure_matched_gaps
+from helpers.fairness.matching import Matching, match_pairs, measure_matched_gaps
 from helpers.fairness.score_matrix import AttributeScores, Scores
-from helpers.fairness.tables import join_tables, make_table
+from helpers.fairness.tables import join_notes, join_tables, make_table
 from helpers.fairness.trends import fit_trends
 from helpers.schema import TABLES
 from helpers.statistics.covariates import join_covariates, split_covariates
@@ -23,6 +23,7 @@ from helpers.vocabulary.words import UNITS
 
 VOLUME = "log organ volume"
 SAME_ORDER = 0.98
+LEAST_SCORED_PAIRS = 0.9  # of the pairs of all people: with fewer, those scored are matched anew
 STEPS = {"age": 10.0, "bmi": 5.0}
 
 _GAP_NAMES = {
@@ -205,8 +206,9 @@ def match_attribute(compared: GroupComparison, covariates: pd.DataFrame) -> dict
 
     The tables ``matching``, a row per column with a gap, from ``group_a``, the best, to
     ``group_b``, the worst group of the gap (positive where the former does better), and
-    ``balance``, how alike the two groups are before and after. Pairs are made once per two groups,
-    by the covariates of people (not by the size of an organ).
+    ``balance``, how alike the two groups are before and after. Pairs are made by the covariates of
+    people (not by the size of an organ), once per two groups (``balance`` is of these), and anew
+    among those scored for columns in which many of these pairs lack a value.
     """
     groups, found = compared.groups, compared.found
     names, labels = groups.names, groups.labels
@@ -217,26 +219,28 @@ def match_attribute(compared: GroupComparison, covariates: pd.DataFrame) -> dict
     rows: dict[int, dict[str, Any]] = {}
     balance = []
     for (first, second), columns in sorted(by_pair.items()):
-        matched = match_pairs(
+        everyone = match_pairs(
             labels, covariates, names[first], names[second], min_group=groups.min_group, attribute=groups.attribute
         )
-        table = matched.balance.assign(attribute=groups.attribute, group_a=names[first], group_b=names[second])
+        table = everyone.balance.assign(attribute=groups.attribute, group_a=names[first], group_b=names[second])
         balance.append(table[TABLES["balance"].names])
-        gaps = measure_matched_gaps(
-            groups.scores.matrix[:, columns],
-            matched,
-            [groups.scores.metrics[column] for column in columns],
-            min_group=groups.min_group,
-        )
-        for column, row in zip(columns, gaps.to_dict("records"), strict=True):
-            if found.best[column] != first:
-                row |= {"gap": -row["gap"], "low": -row["high"], "high": -row["low"]}
-            rows[column] = (row | groups.name_row(column)) | {
-                "group_a": names[found.best[column]],
-                "group_b": names[found.worst[column]],
-                "n_lost": matched.lost_first + matched.lost_second,
-                "note": "; ".join(text for text in (row["note"], *matched.warnings) if text and pd.notna(text)),
-            }
+        for matched, some in _match_scored(groups, everyone, columns, covariates):
+            gaps = measure_matched_gaps(
+                groups.scores.matrix[:, some],
+                matched,
+                [groups.scores.metrics[column] for column in some],
+                min_group=groups.min_group,
+            )
+            for column, row in zip(some, gaps.to_dict("records"), strict=True):
+                if found.best[column] != first:
+                    row |= {"gap": -row["gap"], "low": -row["high"], "high": -row["low"]}
+                said = [text for text in (row["note"], *matched.warnings) if text and pd.notna(text)]
+                rows[column] = (row | groups.name_row(column)) | {
+                    "group_a": names[found.best[column]],
+                    "group_b": names[found.worst[column]],
+                    "n_lost": matched.lost_first + matched.lost_second,
+                    "note": join_notes(said, "balance.csv"),
+                }
     return {
         "matching": make_table([rows[column] for column in sorted(rows)], "matching"),
         "balance": join_tables(balance, "balance"),
@@ -283,6 +287,33 @@ def fit_attribute(
         "trends": join_tables([curves[column] for column in sorted(curves)], "trends"),
         "trend_tests": make_table([tests[column] for column in sorted(tests)], "trend_tests"),
     }
+
+
+def _match_scored(
+    groups: AttributeScores, everyone: Matching, columns: Sequence[int], covariates: pd.DataFrame
+) -> Iterator[tuple[Matching, list[int]]]:
+    """Yield matchings and the columns they serve: among those scored, where many pairs are not."""
+    known = np.isfinite(groups.scores.matrix[:, columns])
+    if not len(everyone.pairs):
+        yield everyone, list(columns)
+        return
+    whole = known[everyone.pairs].all(axis=1).mean(axis=0) >= LEAST_SCORED_PAIRS
+    if whole.any():
+        yield everyone, [column for column, enough in zip(columns, whole, strict=True) if enough]
+    patterns, number = np.unique(known[:, ~whole], axis=1, return_inverse=True)
+    rest = np.asarray(columns)[~whole]
+    for place, scored in enumerate(patterns.T):
+        labels = groups.labels.copy()
+        labels[~scored] = None
+        matched = match_pairs(
+            labels,
+            covariates,
+            everyone.first,
+            everyone.second,
+            min_group=groups.min_group,
+            attribute=groups.attribute,
+        )
+        yield matched, rest[number.ravel() == place].tolist()
 
 
 def _split_organs(

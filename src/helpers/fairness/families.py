@@ -20,14 +20,13 @@ def name_families(keys: Sequence[tuple[str, str, str]], attributes: Sequence[str
     `keys` are the columns' model, organ and metric; `family` is ``fairness.family``. Rows over all
     models answer a question of their own (do models in general do worse?), so they are apart.
     """
-    names = [
-        [_name_family((*key, attribute), _PARTS[family]) for key in keys]
-        for attribute in attributes
-    ]  # fmt: skip
+    names = [[name_family((*key, attribute), family) for key in keys] for attribute in attributes]
     return np.array(names, np.str_).reshape(len(attributes), len(keys))
 
 
-def _name_family(key: tuple[str, str, str, str], parts: tuple[int, ...]) -> str:
+def name_family(key: tuple[str, str, str, str], family: str) -> str:
+    """Name the family of one comparison, of a model, organ, metric and attribute."""
+    parts = _PARTS[family]
     words = [key[part] for part in parts if part]
     model = [key[0]] if 0 in parts or key[0] == ALL_MODELS else []
     return " · ".join([*model, *words]) or "study"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,25 @@ import pandas as pd
 
 from helpers.schema import TABLES
 
+LONGEST_NOTE = 200  # characters: a note is read in a cell
 KEY_COLUMNS = ("model", "organ", "metric", "attribute")
 # What only a table with organ sizes has, and what follows the attributes of a cell.
 SIZE_COLUMNS = [name for name in TABLES["disparity"].names if name not in TABLES["agreement"].names]
 CELL_COLUMNS = TABLES["intersections"].names[4:]
+
+
+def join_notes(parts: Iterable[str], rest: str) -> str:
+    """Return notes as one of at most :data:`LONGEST_NOTE` characters; `rest` says where more is."""
+    said = [part for part in parts if part]
+    whole = "; ".join(said)
+    if len(whole) <= LONGEST_NOTE:
+        return whole
+    tail = f"; more in {rest}"
+    while len("; ".join(said)) + len(tail) > LONGEST_NOTE and len(said) > 1:
+        said.pop()
+    kept = "; ".join(said)
+    room = LONGEST_NOTE - len(tail)
+    return (kept if len(kept) <= room else f"{kept[: room - 1].rsplit(' ', 1)[0]}…") + tail
 
 
 def make_table(rows: Sequence[dict[str, Any]], key: str) -> pd.DataFrame:

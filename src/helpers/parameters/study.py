@@ -379,7 +379,7 @@ class Fairness(Section):
     metrics: list[str] = Field(default=list(list_default_margins()), min_length=1)
     declared: list[DeclaredMetric] = []
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    margin: dict[str, Annotated[float, Field(gt=0)] | RelativeMargin] = list_default_margins()
+    margin: dict[str, Annotated[float, Field(gt=0)] | RelativeMargin] = {**list_default_margins()}
     primary: str = ""
     family: Literal["study", "attribute", "attribute_metric", "model_attribute"] = "attribute_metric"
     correction: Literal["holm", "fdr_bh", "max_t", "none"] = "holm"

@@ -22,6 +22,7 @@ from helpers.errors import StageError
 from helpers.fairness import average_subjects
 from helpers.fairness.confounding import VOLUME
 from helpers.fairness.groups import list_groups
+from helpers.fairness.ranking import rank_attributes
 from helpers.models import KINDS, label_models, label_table, list_blocks, tabulate_models
 from helpers.parameters import Parameters, Prompt, read_parameters
 from helpers.report import suppression
@@ -48,7 +49,6 @@ class Outputs:
     metrics: pd.DataFrame | None = None  # with person for subject and without scan
     groups: pd.DataFrame | None = None
     disparity: pd.DataFrame | None = None
-    ranking: pd.DataFrame | None = None
     pairs: pd.DataFrame | None = None  # this and matching: without rows that name a small group
     matching: pd.DataFrame | None = None
     adjusted_notes: pd.DataFrame | None = None
@@ -160,6 +160,14 @@ class Outputs:
         if self.disparity is None or self.disparity.empty:
             return pd.DataFrame(columns=["model", "organ", "metric", "attribute", "gap"])
         return self.disparity[self.disparity["metric"] == self.main_metric]
+
+    @cached_property
+    def ranking(self) -> pd.DataFrame:
+        """The attributes by how often groups differ, of what may be shown."""
+        disparity, groups = self.disparity, self.groups
+        if disparity is None or groups is None or not {"verdict", "gap"} <= set(disparity) or "sd" not in groups:
+            return pd.DataFrame(columns=["metric", "attribute"])
+        return rank_attributes(disparity, groups)
 
     @cached_property
     def found(self) -> list[Row]:

@@ -134,9 +134,9 @@ def judge_columns(
     """Judge the differences between the groups' means by Welch's intervals of all pairs.
 
     `margin`, `p_adjusted`, `alpha` and `apart` are those of :func:`judge`, as is what is raised;
-    `power` is for the minimum detectable difference. Groups with fewer than `smallest_group` (at least 2)
-    values in a column are not compared there. `errors`, the squared standard errors of all pairs'
-    differences and their degrees of freedom, (pairs, columns), stand in for Welch's.
+    `power` is for the minimum detectable difference. Groups with fewer than `smallest_group` (at
+    least 2) values in a column are not compared there. `errors`, the squared standard errors of all
+    pairs' differences and their degrees of freedom, (pairs, columns), stand in for Welch's.
 
     Sources: Schuirmann 1987, *Journal of Pharmacokinetics and Biopharmaceutics* 15:657; Berger
     1982, *Technometrics* 24:295; Tamhane 1979, *JASA* 74:471 (T2); Šidák 1967, *JASA* 62:626.

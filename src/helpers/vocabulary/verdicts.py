@@ -72,8 +72,8 @@ def read_verdict(row: Mapping[str, Any], alpha: float) -> Verdict:
     -------
     Verdict
         NOT_COMPARED without a gap (fewer than two groups large enough, or nothing measured); else
-        the table's own word. Where it has none, DIFFERENCE if the adjusted p is at most `alpha` and the
-        interval leaves out 0, and INCONCLUSIVE.
+        the table's own word. Where it has none, DIFFERENCE if the adjusted p is at most `alpha` and
+        the interval leaves out 0, else INCONCLUSIVE.
     """
     if not all(is_known(row.get(name)) for name in ("gap", "worst_group")):
         return Verdict.NOT_COMPARED

@@ -24,7 +24,7 @@ from helpers.report.sentences.gaps import Row, describe_model_gaps
 from helpers.report.sentences.study import describe_no_statistics
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import Verdict, find_p, read_verdict
-from helpers.vocabulary.words import POOLED, SPREADS, compare_p, format_estimate, format_number, is_known
+from helpers.vocabulary.words import POOLED, SPREADS, UNKNOWN, compare_p, format_estimate, format_number, is_known
 
 _PLACE = ("performance", "How well each model does, and for whom worse", "Performance")
 _MOST_DOTS = 9
@@ -40,6 +40,7 @@ _PAPER = (
 )
 _PAIRS_P = "p, adjusted for pairs"
 _DETECTABLE = "Minimum detectable difference"
+_TREND = "Trend over ordered groups"
 
 
 def compose_performance(outputs: Outputs) -> ReportSection:
@@ -197,7 +198,7 @@ def _tabulate_gaps(outputs: Outputs, disparity: pd.DataFrame) -> ReportTable:
     judged = [(read_verdict(row, outputs.parameters.fairness.alpha), row) for row in disparity.to_dict("records")]
     judged.sort(key=lambda pair: list(Verdict).index(pair[0]))
     rows = [_tabulate_gap(row, verdict) for verdict, row in judged if verdict is not Verdict.NOT_COMPARED]
-    numeric = (*GAP_COLUMNS, "Margin", _DETECTABLE, "Adjusted p")
+    numeric = (*GAP_COLUMNS, "Margin", _DETECTABLE, "Adjusted p", _TREND)
     return ReportTable("Every comparison", drop_empty(rows, numeric), numeric=numeric, folded=True)
 
 
@@ -214,7 +215,16 @@ def _tabulate_gap(row: Row, verdict: Verdict) -> dict[str, str]:
         "Margin": format_number(row.get("margin"), metric),
         _DETECTABLE: format_number(row.get("detectable"), metric),
         "Adjusted p": compare_p(find_p(row)),
+        _TREND: _tell_trend(row, metric),
     }
+
+
+def _tell_trend(row: Row, metric: str) -> str:
+    """Return the mean change from one ordered group to the next, and its adjusted p."""
+    if not is_known(row.get("p_ordered_adjusted")):
+        return UNKNOWN
+    step = format_number(row["ordered_step"], metric, signed=True)
+    return f"{step} per group (p {compare_p(row['p_ordered_adjusted'])})"
 
 
 def _tabulate_pairs(outputs: Outputs) -> list[Block]:

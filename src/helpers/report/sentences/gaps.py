@@ -124,9 +124,9 @@ def describe_all_models(rows: pd.DataFrame, alpha: float, *, levels: Mapping[Pla
     return said.replace(":", ", each person's mean over them:", 1)
 
 
-def describe_ranking(ranking: pd.DataFrame | None, metric: str) -> str:
+def describe_ranking(ranking: pd.DataFrame, metric: str) -> str:
     """Say groups by which attributes differ most often (rows of attribute_ranking.csv)."""
-    rows = [] if ranking is None or ranking.empty else ranking[ranking["metric"] == metric].to_dict("records")
+    rows = ranking[ranking["metric"] == metric].to_dict("records")
     if len(rows) < 2:
         return ""
     said = list_words(
