@@ -75,8 +75,8 @@ class ClusteredFit:
         for place, weights in enumerate(self._weigh(contrasts)):
             shares = np.array([self.basis[rows].T @ weights[rows] for rows in self.members])
             own = np.array([weights[rows] @ weights[rows] for rows in self.members])
-            # Trace and squared norm of pᵀp = diag(own) − shares · sharesᵀ, of Pustejovsky & Tipton's
-            # p_g = (I − H)_g A_g X_g M c, without a matrix of clusters by clusters.
+            # Trace and squared norm of pᵀp = diag(own) − shares · sharesᵀ without that matrix; p_g is
+            # (I − H)_g A_g X_g M c in Pustejovsky & Tipton.
             lost = (shares**2).sum(axis=1)
             squared = (own**2 - 2.0 * own * lost).sum() + ((shares.T @ shares) ** 2).sum()
             found[place] = (own - lost).sum() ** 2 / squared if squared > 0 else 0.0
