@@ -60,7 +60,7 @@ def test_ladder_leaves_out_kinds_that_a_metric_has_not():
         make_disparity(("nsd",)).drop(columns=columns),
     ):
         names = {trace.name for trace in plot_gap_ladder(disparity, "nsd").data}
-        assert names == {"raw gap", "adjusted for the other attributes"}
+        assert names == {"raw gap", "adjusted for what comes before"}
 
 
 def test_ladder_of_nothing_says_so():

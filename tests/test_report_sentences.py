@@ -170,6 +170,21 @@ def test_that_nothing_could_be_adjusted_for_is_said():
     assert "Nothing else that was recorded could be adjusted for" in gaps.describe_adjustment(ROW, [])
 
 
+def test_why_nothing_was_adjusted_is_told_and_nothing_else():
+    row = change(adjusted_gap=np.nan, adjusted_low=np.nan, adjusted_high=np.nan)
+    why = "sex and scanner cannot be told apart here: 12 of 13 in “female” have scanner B, all 11 in “male” have A"
+    said = gaps.describe_adjustment(row, [], note=why, warnings="")
+    assert said == f"S{why[1:]}, so there is no adjusted gap."
+
+
+def test_what_makes_an_adjusted_gap_uncertain_and_the_direct_gap_are_told():
+    row = change(adjusted_gap=0.03, adjusted_low=0.02, adjusted_high=0.04)
+    row |= {"direct_gap": 0.01, "direct_low": -0.01, "direct_high": 0.03}
+    said = gaps.describe_adjustment(row, ["age"], ["diagnosis"], warnings="nobody of male has site two")
+    assert " Mind: nobody of male has site two." in said
+    assert "Diagnosis may be how sex acts: held equal too, the direct gap is 0.010 (95 % interval" in said
+
+
 def test_matched_pairs_are_told_beside_the_gap():
     match = {"metric": "dice", "gap": 0.039, "low": 0.01, "high": 0.06, "n_pairs": 20.0}
     said = gaps.describe_match(match, 0.041)

@@ -120,8 +120,9 @@ def _note_groups(table: pd.DataFrame, cohort: Cohort) -> list[str]:
         differing = int(included.groupby("subject")[name].nunique().gt(1).sum())
         if differing:
             people = count(differing, "person has", "people have")
-            what = "03 compares these people with themselves, or leaves them out"
-            notes.append(f"{name}: {people} scans that disagree: {what}")
+            notes.append(
+                f"{name}: {people} scans that disagree: 03 compares these people with themselves, or leaves them out"
+            )
     repeated = int((included.groupby("subject").size() > 1).sum())
     if repeated:
         notes.append(f"{count(repeated, 'person has', 'people have')} several scans; everyone counts once")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from helpers.compute import CaseFailure, map_cases
 from helpers.fairness.confounding import VOLUME, choose_covariates, choose_step, find_roles, is_numeric
-from helpers.fairness.groups import read_covariates
+from helpers.fairness.groups import find_changing, read_covariates
 from helpers.schema import TABLES
 from helpers.spatial import tables
 from helpers.spatial.contrasts import (
@@ -83,6 +83,7 @@ def plan_tests(
                 )
             if len(one.designs[SIGNED].names) > 2 and one.designs[SIGNED].linked:
                 one.designs[ANY_GROUP] = one.designs[SIGNED]
+        one.changing = len(set(find_changing(cohort, attribute)) & set(subjects))
         if attribute in known and is_numeric(known[attribute]):
             numbers = known[attribute].to_numpy(float, na_value=np.nan)
             one.step = choose_step(attribute, numbers)
@@ -161,6 +162,8 @@ def list_notes(wanted: Sequence[AttributeTests], min_group: int) -> list[str]:
         for found in (design, one.slope_designs.get(SIGNED)):
             if found is not None and found.note:
                 notes.append(f"{head}: {found.note}")
+        if one.changing:
+            notes.append(f"{attribute}: {one.changing} people have scans in several groups, and are in no map of it")
         if len(signed.counts) > 2 and signed.group_a is not None:
             notes.append(
                 f"{attribute}: of more than two groups, {signed.group_a} is compared with {signed.group_b}, "

@@ -41,6 +41,7 @@ class AttributeTests:
     unit: str = ""
     effects: dict[str, SurfaceEffect] = field(default_factory=dict)
     slopes: dict[str, SurfaceEffect] = field(default_factory=dict)
+    changing: int = 0  # people with scans in several groups, who are in none
 
 
 def list_map_columns(cohort: pd.DataFrame) -> list[str]:

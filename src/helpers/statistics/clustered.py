@@ -74,10 +74,12 @@ class ClusteredFit:
         found = np.zeros(len(contrasts))
         for place, weights in enumerate(self._weigh(contrasts)):
             shares = np.array([self.basis[rows].T @ weights[rows] for rows in self.members])
-            # The clusters' part of pᵀp in Pustejovsky & Tipton, p_g = (I − H)_g A_g X_g M c.
-            matrix = np.diag([weights[rows] @ weights[rows] for rows in self.members]) - shares @ shares.T
-            squared = (matrix**2).sum()
-            found[place] = np.trace(matrix) ** 2 / squared if squared > 0 else 0.0
+            own = np.array([weights[rows] @ weights[rows] for rows in self.members])
+            # Trace and squared norm of pᵀp = diag(own) − shares · sharesᵀ without that matrix; p_g
+            # is (I − H)_g A_g X_g M c in Pustejovsky & Tipton.
+            lost = (shares**2).sum(axis=1)
+            squared = (own**2 - 2.0 * own * lost).sum() + ((shares.T @ shares) ** 2).sum()
+            found[place] = (own - lost).sum() ** 2 / squared if squared > 0 else 0.0
         return found
 
 

@@ -39,8 +39,9 @@ def count_exceptions(first: np.ndarray, second: np.ndarray, *, ordered: bool) ->
     cut : float
         Of numbers: the largest value of the lower group; NaN for levels.
     """
-    values = np.unique(np.concatenate([first, second]))
-    counts = np.array([[(group == value).sum() for value in values] for group in (first, second)]).reshape(2, -1)
+    values, places = np.unique(np.concatenate([first, second]), return_inverse=True)
+    parts = np.split(places.ravel(), [len(first)])
+    counts = np.array([np.bincount(part, minlength=len(values)) for part in parts])
     if not ordered:
         mine = counts[0] > counts[1]
         return int(counts.min(axis=0).sum()), values[mine], np.nan
