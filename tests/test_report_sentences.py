@@ -244,6 +244,26 @@ def test_other_measures_are_told_where_the_first_one_shows_nothing():
     assert gaps.describe_other_measures(table.iloc[2:], "dice", 0.05) == ""
 
 
+def test_a_gap_that_stands_out_is_told_with_what_it_is_likely_to_be():
+    said = gaps.describe_amount(change(told_gap=0.033, told_low=0.004, told_high=0.058), alpha=0.05, levels=LEVELS)
+    assert said.endswith("allowing for that, this one is about 0.033 (0.004 to 0.058).")
+    sure = gaps.describe_amount(change(told_gap=0.0409, told_low=0.02, told_high=0.06), alpha=0.05, levels=LEVELS)
+    assert "overstated" not in sure, "it says the same"
+
+
+def test_dice_and_surface_dice_that_point_opposite_ways_are_told():
+    other = {"metric": "nsd", "worst_group": "male", "best_group": "female", **OPEN}
+    rows = pd.DataFrame([ROW, change(**other)])
+    said = gaps.describe_opposites(rows, 0.05)
+    assert said.startswith(
+        "Dice and surface Dice point opposite ways: sam, liver by sex: Dice is worse for “female”, surface Dice for "
+        "“male”. "
+    )
+    assert gaps.describe_opposites(pd.DataFrame([ROW, change(metric="nsd")]), 0.05) == ""
+    assert gaps.describe_opposites(pd.DataFrame([change(**OPEN), change(**other)]), 0.05) == "", "nothing is shown"
+    assert gaps.describe_opposites(pd.DataFrame([ROW]), 0.05) == ""
+
+
 def test_certainty_counts_tests_before_and_after_correction():
     table = pd.DataFrame({"p": [0.001, 0.03, 0.5, np.nan], "p_adjusted": [0.003, 0.06, 0.5, np.nan]})
     said = gaps.describe_certainty(table, alpha=0.05, correction="holm")

@@ -123,9 +123,11 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
     # Of many models these sentences and the picture are the answer, with a table per model in it.
     blocks.append(Bullets(tuple(filter(None, said))))
     disparity = outputs.disparity if outputs.disparity is not None else pd.DataFrame()
-    others = tell.describe_other_measures(disparity, outputs.main_metric, fairness.alpha)
-    if others:
-        blocks.append(Text(others))
+    others = (
+        tell.describe_other_measures(disparity, outputs.main_metric, fairness.alpha),
+        tell.describe_opposites(disparity, fairness.alpha) if len(disparity) else "",
+    )
+    blocks += [Text(said) for said in others if said]
     blocks.append(
         draw_verdicts(
             pd.concat([outputs.of_all_models, rows]),

@@ -30,6 +30,7 @@ from helpers.vocabulary.words import (
     name_organ,
     round_as_shown,
     start_sentence,
+    state_estimate,
     write_number,
 )
 
@@ -158,8 +159,17 @@ def describe_amount(row: Row, *, alpha: float, levels: Mapping[str, float] | Non
     return (
         f"{measure.name} is {size} {measure.worse} for {worst} than for {best}; 95 % interval of the gap "
         f"{format_interval(row.get('gap_low'), row.get('gap_high'), metric)}, adjusted {format_p(find_p(row))}. "
-        f"{describe_verdict(row, alpha)}"
+        f"{describe_verdict(row, alpha)}{_tell_selected(row)}"
     )
+
+
+def _tell_selected(row: Row) -> str:
+    """Say what a gap is likely to be, given that it is told for being significant."""
+    metric, gap = str(row["metric"]), row.get("told_gap")
+    if not is_known(gap) or round_as_shown(float(gap), metric) >= round_as_shown(abs(float(row["gap"])), metric):
+        return ""
+    likely = state_estimate(gap, row["told_low"], row["told_high"], metric)
+    return f" Gaps that stand out are overstated: allowing for that, this one is about {likely}."
 
 
 def describe_verdict(row: Row, alpha: float) -> str:
@@ -306,6 +316,30 @@ def describe_other_measures(rows: pd.DataFrame, main: str, alpha: float, *, most
         said.append(f"{who}: {list_words(sizes)})")
     more = f"; and {len(others) - len(said)} more, in the table of every comparison" if len(others) > len(said) else ""
     return f"Other measures show a disparity where {find_measure(main).name} does not: {'; '.join(said)}{more}."
+
+
+def describe_opposites(rows: pd.DataFrame, alpha: float, *, most: int = 4) -> str:
+    """Say where Dice and surface Dice (rows of disparity.csv) find the other group worse off."""
+    by_place: dict[Place, dict[str, Row]] = {}
+    for row in rows[rows["metric"].isin(["dice", "nsd"])].to_dict("records"):
+        by_place.setdefault(find_place(row), {})[str(row["metric"])] = row
+    said = []
+    for pair in by_place.values():
+        if len(pair) < 2 or not any(read_verdict(row, alpha).shows_difference for row in pair.values()):
+            continue
+        dice, surface = pair["dice"], pair["nsd"]
+        if (dice["worst_group"], dice["best_group"]) == (surface["best_group"], surface["worst_group"]):
+            said.append(
+                f"{dice['model']}, {name_comparison(dice)}: Dice is worse for “{dice['worst_group']}”, surface Dice "
+                f"for “{surface['worst_group']}”"
+            )
+    if not said:
+        return ""
+    more = f"; and {len(said) - most} more" if len(said) > most else ""
+    return (
+        f"Dice and surface Dice point opposite ways: {'; '.join(said[:most])}{more}. Dice favours large organs, "
+        "surface Dice counts the outline alone: which group is served worse depends on what the masks are for."
+    )
 
 
 def describe_certainty(disparity: pd.DataFrame, *, alpha: float, correction: str, family: str = "study") -> str:
