@@ -117,11 +117,18 @@ def compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) ->
         _bound_means(groups, measured, resamples),
         _bound_contrasts(groups, found.against_rest, measured, resamples),
         found,
-        Intervals(found.gap, *limit_gap(sure.low, sure.high, scores.metrics)),
+        Intervals(found.gap, *_limit_gaps(groups, sure.low, sure.high)),
         size,
         compare_models(groups, found, gap_draws, influence, resamples, correction=settings.correction),
         tests,
     )
+
+
+def _limit_gaps(groups: AttributeScores, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return gaps' intervals within the metrics' ranges; none of a group that is one cluster."""
+    confined = [bool(groups.explain_confined(column)) for column in range(len(low))]
+    low, high = limit_gap(low, high, groups.scores.metrics)
+    return np.where(confined, np.nan, low), np.where(confined, np.nan, high)
 
 
 def describe_groups(compared: GroupComparison) -> pd.DataFrame:
