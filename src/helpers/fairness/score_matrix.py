@@ -12,7 +12,7 @@ import pandas as pd
 from helpers.fairness.disparity import sign_metrics
 from helpers.fairness.groups import EXPECTED, POOLED, number_groups
 from helpers.statistics.bootstrap import Resamples
-from helpers.statistics.clustered import LEAST_CLUSTERS, ClusteredGaps, compare_clustered, find_largest
+from helpers.statistics.clustered import LEAST_CLUSTERS, LEAST_OUTSIDE, ClusteredGaps, compare_clustered, find_largest
 from helpers.statistics.grouped_values import GroupedValues
 
 BOUNDARY = "boundary_error_mm"
@@ -152,12 +152,15 @@ class AttributeScores:
         said = [""] * count
         for column in range(count):
             for group in np.flatnonzero(self.kept[:, column]):
-                own = clusters[self.grouped.known[:, column] & (self.codes == group)]
+                here, mine = self.grouped.known[:, column], self.codes == group
+                own, rest = clusters[here & mine], clusters[here & ~mine]
                 largest, inside, effective = find_largest(own)
-                if effective < LEAST_CLUSTERS:
+                share = inside / len(own)
+                alike = (rest == largest).mean() >= share / 2.0
+                if len(own) - inside < LEAST_OUTSIDE or (effective < LEAST_CLUSTERS and not alike):
                     name = self.scores.cluster_names[largest] if self.scores.cluster_names else "one cluster"
                     who = f"{inside} of {len(own)} in “{self.names[group]}” are of {name}"
-                    said[column] = f"{who}: group and cluster cannot be told apart"
+                    said[column] = f"{who}: the group cannot be told from it"
                     break
         return said
 

@@ -19,6 +19,7 @@ _FULL = 1e-10  # of 1 − leverage: below it a cluster's direction is fitted exa
 # Effective clusters of a group, below which nothing can be said of its spread over clusters: with
 # 24 of 28 people in one it is 1.35.
 LEAST_CLUSTERS = 2.0
+LEAST_OUTSIDE = 5  # people of a group outside of its largest cluster
 
 
 @dataclass(frozen=True)
