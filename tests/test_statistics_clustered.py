@@ -9,7 +9,7 @@ from scipy import linalg, stats
 
 from helpers.statistics.bootstrap import Resamples
 from helpers.statistics.bootstrap_differences import find_difference, find_gap_influence, take_gaps
-from helpers.statistics.clustered import ClusteredFit, compare_clustered, find_confined
+from helpers.statistics.clustered import ClusteredFit, compare_clustered, find_largest, refer_to_clusters
 from helpers.statistics.grouped_values import GroupedValues
 
 
@@ -56,6 +56,22 @@ def test_people_who_are_clusters_of_their_own_give_welchs_error(rng):
     assert found.df[0, 0] == pytest.approx((1 / n).sum() ** 2 / (1 / (n**2 * (n - 1))).sum())
 
 
+def test_three_groups_have_three_pairs_and_a_trend(rng):
+    clusters, group = np.repeat(np.arange(15), 8), np.repeat(np.arange(15) % 3, 8)
+    values = rng.normal(size=(120, 4)) + rng.normal(size=15)[clusters][:, None]
+    values[:5, 1] = np.nan
+    found = compare_clustered(GroupedValues(values, group), clusters)
+    means = np.array([[np.nanmean(values[group == code, column]) for column in range(4)] for code in range(3)])
+    np.testing.assert_allclose(found.difference, [means[0] - means[1], means[0] - means[2], means[1] - means[2]])
+    np.testing.assert_allclose(found.trend[0], (means[2] - means[0]) / 2)
+    np.testing.assert_allclose(found.trend[1], -found.difference[1] / np.sqrt(found.squared[1]))
+    np.testing.assert_allclose(found.trend[2], found.df[1])
+    differences, trends = refer_to_clusters([found], [True])
+    alone = 2 * stats.t.sf(np.abs(found.difference) / np.sqrt(found.squared), found.df)
+    np.testing.assert_allclose(differences.p[0], 1 - (1 - alone.min(axis=0)) ** 3)
+    np.testing.assert_allclose(trends.p[0], alone[1])
+
+
 def test_whole_clusters_in_equal_numbers_give_the_t_test_of_their_means(rng):
     clusters = np.repeat(np.arange(16), 5)
     values = rng.normal(size=(80, 1)) + rng.normal(size=16)[clusters][:, None]
@@ -79,11 +95,10 @@ def test_sites_of_one_kind_do_not_make_a_difference():
 
 
 def test_a_group_that_is_one_institute_is_found():
-    manufacturer = np.repeat([0, 1], [28, 200])
-    institute = np.concatenate([np.repeat([2, 0], [24, 4]), np.tile([0, 1, 3, 4], 50)])
-    assert find_confined(manufacturer, 2, institute) == {0: (2, 24, 28)}
-    assert find_confined(manufacturer, 2, np.where(institute == 4, 2, 2)) == {}, "a study of one institute"
-    assert find_confined(np.repeat([0, 1], 114), 2, np.tile([0, 1, 2, 3], 57)) == {}
+    assert find_largest(np.repeat([2, 0], [24, 4])) == (2, 24, pytest.approx(28**2 / (24**2 + 4**2)))
+    assert find_largest(np.repeat([0, 1, 2, 3], 5)) == (0, 5, pytest.approx(4.0))
+    assert find_largest(np.array([-1, -1, 7, -1])) == (7, 1, pytest.approx(4.0)), "unknown: each for itself"
+    assert find_largest(np.array([-1, -1])) == (-1, 0, 2.0)
 
 
 def test_resampled_clusters_hold_the_truth_where_resampled_people_do_not():

@@ -123,7 +123,7 @@ def compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) ->
         _bound_means(groups, measured, resamples, unseen),
         _bound_contrasts(groups, found.against_rest, measured, resamples),
         found,
-        Intervals(found.gap, *limit_gap(*ends, scores.metrics)),
+        Intervals(found.gap, *_limit_gaps(groups, *ends)),
         size,
         compare_models(groups, found, gap_draws, influence, resamples, correction=settings.correction),
         tests,
@@ -162,6 +162,13 @@ def find_unseen_failures(groups: AttributeScores) -> UnseenFailures:
     worst = np.array([find_measure(metric).worst for metric in groups.scores.metrics])
     values = groups.grouped if groups.kept.all() else groups.compared
     return UnseenFailures.find(values, groups.scores.sign, worst)
+
+
+def _limit_gaps(groups: AttributeScores, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return gaps' intervals within the metrics' ranges; none of a group that is one cluster."""
+    confined = [bool(groups.explain_confined(column)) for column in range(len(low))]
+    low, high = limit_gap(low, high, groups.scores.metrics)
+    return np.where(confined, np.nan, low), np.where(confined, np.nan, high)
 
 
 def describe_groups(compared: GroupComparison) -> pd.DataFrame:

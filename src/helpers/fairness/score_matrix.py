@@ -12,7 +12,7 @@ import pandas as pd
 from helpers.fairness.disparity import sign_metrics
 from helpers.fairness.groups import EXPECTED, POOLED, number_groups
 from helpers.statistics.bootstrap import Resamples
-from helpers.statistics.clustered import ClusteredGaps, compare_clustered, find_confined
+from helpers.statistics.clustered import LEAST_CLUSTERS, LEAST_OUTSIDE, ClusteredGaps, compare_clustered, find_largest
 from helpers.statistics.grouped_values import GroupedValues
 
 BOUNDARY = "boundary_error_mm"
@@ -142,19 +142,27 @@ class AttributeScores:
 
     def explain_confined(self, column: int) -> str:
         """Say which group compared in a column is nearly one cluster; empty where none is."""
-        clusters = self.scores.clusters
-        if clusters is None:
-            return ""
-        for group, (cluster, inside, number) in self._confined.items():
-            if self.kept[group, column]:
-                name = self.scores.cluster_names[cluster]
-                return f"{inside} of {number} in “{self.names[group]}” are of {name}: they cannot be told apart"
-        return ""
+        return self._confined[column]
 
     @cached_property
-    def _confined(self) -> dict[int, tuple[int, int, int]]:
-        clusters = self.scores.clusters
-        return {} if clusters is None else find_confined(self.codes, len(self.names), clusters)
+    def _confined(self) -> list[str]:
+        clusters, count = self.scores.clusters, len(self.scores.keys)
+        if clusters is None:
+            return [""] * count
+        said = [""] * count
+        for column in range(count):
+            for group in np.flatnonzero(self.kept[:, column]):
+                here, mine = self.grouped.known[:, column], self.codes == group
+                own, rest = clusters[here & mine], clusters[here & ~mine]
+                largest, inside, effective = find_largest(own)
+                share = inside / len(own)
+                alike = (rest == largest).mean() >= share / 2.0
+                if len(own) - inside < LEAST_OUTSIDE or (effective < LEAST_CLUSTERS and not alike):
+                    name = self.scores.cluster_names[largest] if self.scores.cluster_names else "one cluster"
+                    who = f"{inside} of {len(own)} in “{self.names[group]}” are of {name}"
+                    said[column] = f"{who}: the group cannot be told from it"
+                    break
+        return said
 
     def name_row(self, column: int) -> dict[str, str]:
         """Return the keys of a column's row in any table of the audit."""

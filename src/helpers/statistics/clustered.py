@@ -16,7 +16,10 @@ from helpers.statistics.least_squares import split_by_missing
 from helpers.statistics.permuted_means import PermutedTests
 
 _FULL = 1e-10  # of 1 − leverage: below it a cluster's direction is fitted exactly, and says nothing
-CONFINED = 0.75  # share of a group in one cluster, from which on group and cluster are one thing
+# Effective clusters of a group, below which nothing can be said of its spread over clusters: with
+# 24 of 28 people in one it is 1.35.
+LEAST_CLUSTERS = 2.0
+LEAST_OUTSIDE = 5  # people of a group outside of its largest cluster
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,8 @@ def compare_clustered(grouped: GroupedValues, clusters: np.ndarray, smallest_gro
         df[np.ix_(places, columns)] = free[:-1, None]
         if len(used) > 2:
             with np.errstate(divide="ignore", invalid="ignore"):
-                trend[:, columns] = estimate[:, -1], estimate[:, -1] / np.sqrt(spread[:, -1]), free[-1]
+                trend[0, columns], trend[2, columns] = estimate[:, -1], free[-1]
+                trend[1, columns] = estimate[:, -1] / np.sqrt(spread[:, -1])
     return ClusteredGaps(difference, squared, df, trend)
 
 
@@ -168,21 +172,15 @@ def refer_to_clusters(found: list[ClusteredGaps], ordered: list[bool]) -> tuple[
     return tests[0], tests[1]
 
 
-def find_confined(codes: np.ndarray, groups: int, clusters: np.ndarray) -> dict[int, tuple[int, int, int]]:
-    """Find groups that are nearly one cluster: by code, the cluster, its people and the group's.
+def find_largest(clusters: np.ndarray) -> tuple[int, int, float]:
+    """Return the cluster that most people are of, how many, and the effective number of clusters.
 
-    At least :data:`CONFINED` of the group's people are in it, and of everybody else's less than
-    half that share: what is the group's cannot be told from what is the cluster's.
+    `clusters`, int, (people,), are one group's, −1 for one of one's own; the effective number is
+    (Σ n)² / Σ n² (Kish 1965, *Survey Sampling*).
     """
-    found = {}
-    known = (codes >= 0) & (clusters >= 0)
-    for group in range(groups):
-        own, rest = clusters[known & (codes == group)], clusters[known & (codes != group)]
-        if not len(own) or not len(rest):
-            continue
-        counts = np.bincount(own)
-        largest = int(counts.argmax())
-        share = counts[largest] / len(own)
-        if share >= CONFINED and (rest == largest).mean() < share / 2.0:
-            found[group] = (largest, int(counts[largest]), len(own))
-    return found
+    counts = np.bincount(np.unique(name_alone(clusters), return_inverse=True)[1].ravel())
+    if not (clusters >= 0).any():
+        return -1, 0, float(len(clusters))
+    places, sizes = np.unique(clusters[clusters >= 0], return_counts=True)
+    largest = int(sizes.argmax())
+    return int(places[largest]), int(sizes[largest]), float(counts.sum() ** 2 / (counts**2).sum())
