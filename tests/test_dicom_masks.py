@@ -361,6 +361,14 @@ def test_an_image_is_no_mask_and_a_label_map_has_no_names(labels, source, image,
         read(path, None)
 
 
+def test_an_image_read_as_a_mask_is_refused(source, image):
+    file = next(image.iterdir())
+    with pytest.raises(
+        VolumeError, match=rf"{file.name}: is no DICOM segmentation or structure set: give one of these"
+    ):
+        dicom.read_masks(file, {"liver": ["Liver"]})
+
+
 def test_frames_without_places_are_refused(labels, source, image, tmp_path):
     path = save(make_segmentation(source, labels, SEGMENTS), tmp_path / "seg.dcm")
     one = pydicom.dcmread(path)

@@ -63,6 +63,11 @@ def test_shipped_files_are_those_the_documents_name():
     }  # fmt: skip
 
 
+def test_the_primary_metric_is_one_that_is_measured(write):
+    message = fail(write(SMALL | {"fairness": {"metrics": ["dice"], "primary": "nsd"}}))
+    assert "primary names nsd, which is not among metrics: dice" in message
+
+
 def test_unknown_key_names_key_file_and_what_is_allowed(write):
     message = fail(write(SMALL | {"fairness": {"alpa": 0.01}}))
     assert (

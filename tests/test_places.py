@@ -150,7 +150,7 @@ def test_settings_of_dask_that_cannot_be_read_are_a_sentence(tmp_path):
 def test_a_folder_whose_name_is_no_text_is_a_sentence(tmp_path):
     done = run(make_study(tmp_path / os.fsdecode(b"gr\xf6\xdfe")))
     assert done.returncode == 2
-    assert b"the names in this path are not UTF-8 text: rename the folder" in done.stderr
+    assert "the names in this path are not UTF-8 text: rename the folder" in done.stderr.decode("utf-8", "replace")
 
 
 def test_a_tilde_is_the_home_alone(tmp_path, monkeypatch):

@@ -134,5 +134,16 @@ def test_models_of_other_names_are_paired_or_asked_for(studies):
     assert found.gaps[["model_before", "model_after"]].to_numpy().tolist() == [["old", "new"]]
     with pytest.raises(SegfairError, match="--pair new=old: write old=new, with old one of old and new one of new"):
         performance.compare_folders(before.folder, after.folder, ["new=old"])
+    several = studies("v3", make_scores(), "b")
+    table = pd.read_csv(several.root / "v3.csv")
+    pd.concat([table, table.assign(model="c")]).to_csv(several.root / "v3.csv", index=False)
+    build_cohort(several)
+    performance.measure_performance(several)
+    with pytest.raises(SegfairError, match=r"the studies have no model of one name \(old; b, c\): give --pair old=new"):
+        performance.compare_folders(before.folder, several.folder)
+    text = after.source.read_text(encoding="utf-8").replace("sex: null", "site: null")
+    storage.write_text(text, after.folder / "study.yaml")
+    with pytest.raises(SegfairError, match="have no attribute in common: name it alike in both"):
+        performance.compare_folders(before.folder, after.folder)
     with pytest.raises(SegfairError, match="is not the output folder of a study"):
         performance.compare_folders(before.folder.parent, after.folder)
