@@ -283,6 +283,11 @@ def _check_files(
     ]
     ids = [f"scan {row + 1}" for row in rows]
     opened = map_cases(_open_files, cases, ids=ids, compute=study.parameters.compute, label="checking scans")
+    if faults := [told for told in opened if isinstance(told, CaseFailure) and told.of_machine]:
+        raise SegfairError(
+            f"{count(len(faults), 'scan')} could not be read for a fault of the machine, which is no reason to leave"
+            f" them out ({faults[0].case}: {faults[0].error}): mend that, and run the same command again"
+        )
     for row, told in zip(rows, opened, strict=True):
         if isinstance(told, CaseFailure):
             found[row].reasons.append(Finding("scan_failed", {"error": told.error}))
