@@ -394,6 +394,7 @@ def count_cores() -> int:
 def _open_client(compute: Compute, cards: tuple[str, ...]) -> Any:
     """Return a client for these settings, kept for the next call of this process."""
     global _client, _client_settings
+    cards = () if compute.is_remote else cards  # those of this machine
     if _client is not None and _client_settings == (compute, cards) and _client.status == "running":
         return _client
     close_client()

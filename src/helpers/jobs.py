@@ -162,7 +162,6 @@ def _find_lifetime_s(walltime: str | None) -> int:
 
 def _watch_submissions(job: Any, refused: list[Exception]) -> Any:
     """Return the class of a system's jobs, which adds what a submission fails of to a list."""
-
     from distributed.core import Status
 
     class Watched(job):

@@ -22,6 +22,7 @@ from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Cohort, FusionModel, Organ
 from helpers.storage import expand_home, find_spelling, is_there, make_absolute
 from helpers.study import Study, say_member_failed
+from helpers.vocabulary.words import count
 from helpers.volumes import (
     RESAMPLING_ADVICE,
     Grid,
