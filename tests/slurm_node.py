@@ -124,3 +124,8 @@ def work(case: tuple[int, Path]) -> tuple[int, str, int]:
     time.sleep(0.5)
     trace.unlink()
     return number, os.environ["SLURM_JOB_ID"], os.getpid()
+
+
+def linger(number: int) -> tuple[int, int]:
+    time.sleep(0.1)  # long enough for every worker to get some
+    return number, os.getpid()

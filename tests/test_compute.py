@@ -195,7 +195,7 @@ def test_only_who_kills_its_worker_alone_is_blamed(passing):
     assert list(passing()) == ["killer"]
 
 
-def count_in_flight(number: int) -> int:
+def double(number: int) -> int:
     return number * 2
 
 
@@ -212,9 +212,7 @@ def test_only_a_window_of_cases_is_with_the_scheduler(monkeypatch):
     monkeypatch.setattr(compute_module._Watch, "look", spy)
     try:
         numbers = list(range(90))
-        found = map_cases(
-            count_in_flight, numbers, ids=[str(n) for n in numbers], compute=Compute(workers=1), label="x"
-        )
+        found = map_cases(double, numbers, ids=[str(n) for n in numbers], compute=Compute(workers=1), label="x")
     finally:
         close_client()
     assert found == [2 * number for number in numbers]

@@ -46,21 +46,26 @@ def slurm():
         close_client()
 
 
-def strike(folder: Path) -> None:
+def strike(folder: Path, struck: list[str]) -> None:
     """Kill a worker process, and when it has work again end a whole job, as SLURM does."""
     _, _, process = wait_until(lambda: [path.name.split("-") for path in folder.iterdir()])[0]
     os.kill(int(process), signal.SIGKILL)
-    (folder / "struck").mkdir()
     _, job, _ = wait_until(
         lambda: [parts for path in folder.glob("*-*-*") if (parts := path.name.split("-"))[2] != process]
     )[0]
     subprocess.run(["scancel", job], check=True)
+    struck += [process, job]
+
+
+def list_logs(folder: Path) -> list[str]:
+    """Return the ids of all jobs that ever started."""
+    return [path.stem.removeprefix("segfair-") for path in (folder / "jobs").glob("segfair-*.err")]
 
 
 def test_a_worker_and_a_job_killed_in_the_middle(slurm, tmp_path):
     folder = tmp_path / "traces"
     folder.mkdir()
-    striker = threading.Thread(target=strike, args=(folder,))
+    striker = threading.Thread(target=strike, args=(folder, struck := []))
     compute = Compute(jobs=2, **JOBS)
     numbers = list(range(30))
     with hold_jobs(compute, tmp_path / "jobs"):
@@ -71,16 +76,19 @@ def test_a_worker_and_a_job_killed_in_the_middle(slurm, tmp_path):
         striker.join()
         close_client()
     assert [one[0] for one in found] == numbers  # all of them, in order
-    assert len({job for _, job, _ in found}) >= 2 and len({process for *_, process in found}) >= 3
+    process, job = struck
+    assert int(process) not in {one[2] for one in found}
+    assert job in set(list_logs(tmp_path)) and len(list_logs(tmp_path)) >= 3  # two, and one for the one that ended
     assert wait_until(lambda: not list_jobs())
-    assert list((tmp_path / "jobs").glob("segfair-*.err"))
 
 
 def test_a_queue_that_is_not_there_is_one_sentence(slurm, tmp_path):
     compute = Compute(jobs=2, **JOBS | {"queue": "nowhere"})
-    with pytest.raises(SegfairError, match=r"compute.cluster slurm: the system does not take a job \(.*nvalid part"):
-        with hold_jobs(compute, tmp_path):
-            pass
+    with (
+        pytest.raises(SegfairError, match=r"compute.cluster slurm: the system does not take a job \(.*nvalid part"),
+        hold_jobs(compute, tmp_path),
+    ):
+        pass
 
 
 def test_segfair_run_starts_jobs_and_ends_them_also_when_it_is_ended(slurm, tmp_path, repository):

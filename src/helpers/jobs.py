@@ -128,7 +128,7 @@ def _choose_options(compute: Compute, logs: Path, environment: dict[str, int]) -
         "log_directory": str(logs),
         "security": make_security(compute),
         "silence_logs": logging.CRITICAL,
-        "scheduler_options": {"dashboard": False, "dashboard_address": None},
+        "scheduler_options": {"dashboard": False, "dashboard_address": "127.0.0.1:0"},
         "job_script_prologue": [f"export {name}={value}" for name, value in environment.items()],
         "worker_extra_args": ["--nthreads", "1", "--no-dashboard"],
         "job_extra_directives": [],
