@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from helpers import compute as compute_module
 from helpers import jobs
-from helpers.compute import CaseFailure, close_client, map_cases
+from helpers.compute import CaseFailure, close_client, hold_jobs, map_cases
 from helpers.errors import SegfairError
 from helpers.parameters import Compute
 
@@ -264,3 +265,37 @@ def test_what_a_job_is_asked_for(tmp_path):
     assert "--resources GPU=1" in script and "--local-directory /scratch" in script
     assert script.rindex("--nthreads 1") > script.index("--nthreads 4")  # the last counts
     assert "--lifetime 14040s --lifetime-stagger 60s" in script  # six minutes before the end, or less
+
+
+def test_an_option_that_a_system_does_not_have_is_one_sentence(tmp_path):
+    options = {"interface": "lo", "colour": "red"}
+    compute = Compute(cluster="slurm", jobs=1, memory="2GB", options=options)
+    with (
+        pytest.raises(SegfairError, match=r"compute.cluster slurm: the jobs cannot be described \(.*colour"),
+        hold_jobs(compute, tmp_path),
+    ):
+        pass
+
+
+def test_a_cluster_without_dask_jobqueue_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "dask_jobqueue.slurm", None)
+    with (
+        pytest.raises(SegfairError, match="compute.cluster needs dask-jobqueue, which is not installed"),
+        hold_jobs(Compute(cluster="slurm", jobs=1, memory="2GB"), tmp_path),
+    ):
+        pass
+
+
+def test_processes_that_do_not_start_get_a_second_try_and_a_sentence(monkeypatch):
+    import distributed
+
+    tried = []
+
+    def refuse_to_start(**options):
+        tried.append(options["n_workers"])
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(distributed, "LocalCluster", refuse_to_start)
+    with pytest.raises(SegfairError, match=r"2 worker processes cannot be started on this machine \(RuntimeError: Nanny"):
+        map_cases(invert, [1, 2], ids=["a", "b"], compute=Compute(workers=2), label="x")
+    assert tried == [2, 2]

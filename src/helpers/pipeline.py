@@ -166,11 +166,12 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
         )
         raise StageError(f"{stage} stopped: {message}\nThe half-run notebook is kept: {target}") from error
     except (CellTimeoutError, DeadKernelError, TimeoutError, RuntimeError) as error:
-        told = f"{stage} stopped: its notebook's process does not answer ({type(error).__name__}: {_join(error)})"
-        provenance.record_stage(
-            study, stage, status="failed", seconds=time.monotonic() - started, failures={"stage": told}
-        )
-        raise StageError(f"{told}: out of memory, or the machine too busy; run the same command again") from error
+        seconds, told = time.monotonic() - started, f"{type(error).__name__}: {_join(error)}"
+        provenance.record_stage(study, stage, status="failed", seconds=seconds, failures={"stage": told})
+        raise StageError(
+            f"{stage} stopped: its notebook's process does not answer ({told}): out of memory, or the machine too busy;"
+            " run the same command again"
+        ) from error
     finally:
         if target.exists():
             _forget_machine(target)
