@@ -168,5 +168,5 @@ def test_an_encrypted_cluster_takes_only_who_has_its_certificates(tmp_path):
         found = ask(Compute(scheduler=address, security=files), 3)
         assert [number for number, _ in found] == [0, 1, 2]
         close_client()
-        with pytest.raises(SegfairError, match="correct compute.security, or those under distributed.comm"):
+        with pytest.raises(SegfairError, match=r"correct compute\.security, or those under distributed.comm"):
             ask(Compute(scheduler=address), 3)

@@ -280,7 +280,7 @@ def test_an_option_that_a_system_does_not_have_is_one_sentence(tmp_path):
 def test_a_cluster_without_dask_jobqueue_is_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "dask_jobqueue.slurm", None)
     with (
-        pytest.raises(SegfairError, match="compute.cluster needs dask-jobqueue, which is not installed"),
+        pytest.raises(SegfairError, match=r"compute\.cluster needs dask-jobqueue, which is not installed"),
         hold_jobs(Compute(cluster="slurm", jobs=1, memory="2GB"), tmp_path),
     ):
         pass
@@ -296,6 +296,8 @@ def test_processes_that_do_not_start_get_a_second_try_and_a_sentence(monkeypatch
         raise RuntimeError("Nanny failed to start.")
 
     monkeypatch.setattr(distributed, "LocalCluster", refuse_to_start)
-    with pytest.raises(SegfairError, match=r"2 worker processes cannot be started on this machine \(RuntimeError: Nanny"):
+    with pytest.raises(
+        SegfairError, match=r"2 worker processes cannot be started on this machine \(Runtime"
+    ):
         map_cases(invert, [1, 2], ids=["a", "b"], compute=Compute(workers=2), label="x")
     assert tried == [2, 2]

@@ -185,6 +185,15 @@ def take_passing() -> dict[str, str]:
     return found
 
 
+def is_of_machine(error: BaseException | None) -> bool:
+    """Tell whether a disk, network or limit of the system is what an error comes from."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _MACHINE_FAULTS:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def close_client() -> None:
     """Stop the local workers or leave the cluster; the next call starts anew."""
     global _client, _client_settings
@@ -359,24 +368,15 @@ def _guard(function: Callable[[Case], Any], case: Case, name: str) -> Any:
     try:
         return function(case)
     except SegfairError as error:
-        return CaseFailure(name, str(error), of_machine=_is_of_machine(error))
+        return CaseFailure(name, str(error), of_machine=is_of_machine(error))
     except Exception as error:
         return CaseFailure(
-            name, f"{type(error).__name__}: {_join(error)}", traceback.format_exc(), of_machine=_is_of_machine(error)
+            name, f"{type(error).__name__}: {_join(error)}", traceback.format_exc(), of_machine=is_of_machine(error)
         )
 
 
 def _join(error: BaseException) -> str:
     return " ".join(str(error).split()) or "no message"
-
-
-def _is_of_machine(error: BaseException | None) -> bool:
-    """Tell whether a disk, network or limit of the system is what an error comes from."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _MACHINE_FAULTS:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def count_workers(compute: Compute, cards: Sequence[str] = ()) -> int:

@@ -95,7 +95,7 @@ def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str],
             run_notebook(study, stage, overrides=overrides)
             fingerprints.forget(stage)
             say(f"{heading}: finished in {time.monotonic() - started:.0f} s")
-            if passing := provenance.read_run(study.folder)["stages"].get(stage, {}).get("passing"):
+            if passing := provenance.read_run(study.folder).get("stages", {}).get(stage, {}).get("passing"):
                 say(
                     f"{heading}: {count(len(passing), 'scan')} left undone by a fault of the machine; the next run"
                     f" tries again ({next(iter(passing.values()))})"

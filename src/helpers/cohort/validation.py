@@ -16,7 +16,7 @@ from helpers.cohort.numbers import read_numbers
 from helpers.cohort.organ_places import SeenOrgan, find_misplaced, see_organs
 from helpers.cohort.reasons import LISTED, Finding, join_sentences
 from helpers.cohort.scores import ScoreTable
-from helpers.compute import CaseFailure, map_cases
+from helpers.compute import CaseFailure, is_of_machine, map_cases
 from helpers.dicom import find_scan_mask
 from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Cohort, FusionModel, Organ
@@ -366,6 +366,8 @@ def _tell_other_grid(found: Found, reference: Grid, image: Grid, differences: li
 
 
 def _blame(what: str, path: Path, error: VolumeError) -> Finding:
+    if is_of_machine(error):  # no fault of the scan's
+        raise error
     return Finding(f"{what}_{'unusable' if is_there(path) else 'no_file'}", {"error": str(error)})
 
 
@@ -393,5 +395,7 @@ def _check_masks(found: Found, case: _Files, labels: LabelMap, reference: Grid) 
             if mask.missing:
                 found.undrawn[model] = mask.missing
         except SegfairError as error:
+            if is_of_machine(error):
+                raise
             # Scans of one fault are told together, hence without the names of their files.
             found.unusable[model] = str(error).removeprefix(f"{name}: ")
