@@ -872,8 +872,6 @@ def test_a_fault_of_the_disk_leaves_no_scan_out(project, monkeypatch, times):
     if times == 1:
         assert project.build().table["included"].tolist() == [True, True]
     else:
-        with pytest.raises(
-            SegfairError, match=r"1 scan could not be read for a fault of the machine.*scan 2: b"
-        ):
+        with pytest.raises(SegfairError, match=r"1 scan could not be read for a fault of the machine.*scan 2: b"):
             project.build()
         assert not project.load().path("cohort").exists()

@@ -223,7 +223,7 @@ def test_only_a_window_of_cases_is_with_the_scheduler(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"queue": "gpu"}, "queue is for jobs of a queueing system"),
+        ({"queue": "gpu"}, "is for jobs of a queueing system"),
         ({"security": {"ca_file": "/a", "cert": "/b", "key": "/c"}}, "security is for a cluster"),
         ({"scheduler": "tcp://a:1", "cluster": "slurm"}, "is a cluster that runs already"),
         ({"cluster": "slurm", "memory": "2GB"}, "cluster needs either `jobs`"),
@@ -296,8 +296,6 @@ def test_processes_that_do_not_start_get_a_second_try_and_a_sentence(monkeypatch
         raise RuntimeError("Nanny failed to start.")
 
     monkeypatch.setattr(distributed, "LocalCluster", refuse_to_start)
-    with pytest.raises(
-        SegfairError, match=r"2 worker processes cannot be started on this machine \(Runtime"
-    ):
+    with pytest.raises(SegfairError, match=r"2 worker processes cannot be started on this machine \(Runtime"):
         map_cases(invert, [1, 2], ids=["a", "b"], compute=Compute(workers=2), label="x")
     assert tried == [2, 2]
