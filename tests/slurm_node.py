@@ -78,13 +78,13 @@ def start_slurm() -> Iterator[dict[str, str]]:
                 break
             time.sleep(0.1)
         else:
-            raise RuntimeError("\n".join(path.read_text(errors="replace")[-2000:] for path in folder.glob("*.log")))
+            raise RuntimeError("\n".join(path.read_text("utf-8", "replace")[-2000:] for path in folder.glob("*.log")))
         yield {"SLURM_CONF": environment["SLURM_CONF"], "PATH": PATH}
     finally:
         subprocess.run(["scancel", "--user", getpass.getuser()], env=environment, capture_output=True, timeout=30)
         for name in ("slurmd", "slurmctld", "munged"):
             with suppress(OSError, ValueError):
-                os.kill(int((folder / f"{name}.pid").read_text()), signal.SIGTERM)
+                os.kill(int((folder / f"{name}.pid").read_text("utf-8")), signal.SIGTERM)
         shutil.rmtree(folder, ignore_errors=True)
 
 

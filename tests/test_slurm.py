@@ -18,6 +18,7 @@ from helpers.parameters import Compute
 
 from .conftest import skip_unless_required
 from .slurm_node import list_jobs, say_missing, start_slurm, wait_until, work
+from .test_cluster import make_certificates
 from .test_cohort import Project
 
 # distributed closes sockets after the event loop is gone; its own business, not ours.
@@ -66,7 +67,7 @@ def test_a_worker_and_a_job_killed_in_the_middle(slurm, tmp_path):
     folder = tmp_path / "traces"
     folder.mkdir()
     striker = threading.Thread(target=strike, args=(folder, struck := []))
-    compute = Compute(jobs=2, **JOBS)
+    compute = Compute(jobs=2, security=make_certificates(tmp_path), **JOBS)
     numbers = list(range(30))
     with hold_jobs(compute, tmp_path / "jobs"):
         striker.start()

@@ -361,7 +361,8 @@ class _Watch:
         return sum("GPU" in worker["resources"] for worker in workers) if self.needs_card else len(workers)
 
     def _list_workers(self) -> list[dict[str, Any]]:
-        return list(self._client.scheduler_info(n_workers=-1)["workers"].values())
+        with self.say_lost():
+            return list(self._client.scheduler_info(n_workers=-1)["workers"].values())
 
 
 def _guard(function: Callable[[Case], Any], case: Case, name: str) -> Any:
