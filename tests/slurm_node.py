@@ -83,8 +83,12 @@ def start_slurm() -> Iterator[dict[str, str]]:
     finally:
         subprocess.run(["scancel", "--user", getpass.getuser()], env=environment, capture_output=True, timeout=30)
         for name in ("slurmd", "slurmctld", "munged"):
-            with suppress(OSError, ValueError):
-                os.kill(int((folder / f"{name}.pid").read_text("utf-8")), signal.SIGTERM)
+            with suppress(OSError, ValueError):  # gone, or never started
+                process = int((folder / f"{name}.pid").read_text("utf-8"))
+                os.kill(process, signal.SIGTERM)
+                for _ in range(100):  # until it is gone, and writes no state any more
+                    os.kill(process, 0)
+                    time.sleep(0.1)
         shutil.rmtree(folder, ignore_errors=True)
 
 
