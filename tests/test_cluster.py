@@ -5,19 +5,26 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from helpers import cohort, inference
-from helpers.compute import close_client, map_cases
+from helpers import compute as compute_module
+from helpers.compute import close_client, map_cases, take_passing
+from helpers.errors import SegfairError
 from helpers.parameters import Compute
 
+from .slurm_node import linger
 from .test_cohort import Project
 
 
@@ -30,31 +37,40 @@ def read_commands(repository) -> dict[str, list[str]]:
     }
 
 
+def find_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@contextmanager
+def start(folder: Path, commands: list[list[str]]) -> Iterator[list[subprocess.Popen]]:
+    """Start processes of `dask` that can import these tests, and end them at the end."""
+    here = [str(Path(__file__).resolve().parents[1]), *sys.path]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(here), "DASK_TEMPORARY_DIRECTORY": str(folder)}
+    dask = str(Path(sys.executable).with_name("dask"))
+    with (folder / "log").open("a") as log:
+        started = [
+            subprocess.Popen([dask, *words], env=environment, cwd=folder, stdout=log, stderr=log) for words in commands
+        ]
+        try:
+            yield started
+        finally:
+            close_client()
+            for process in reversed(started):
+                process.terminate()
+            for process in reversed(started):
+                process.wait(timeout=30)
+
+
 @pytest.fixture
 def address(repository, tmp_path):
     """A scheduler and two workers as processes of their own, on a free port of this machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = find_port()
     own = {"10.0.0.5": "127.0.0.1", "8786": port, "tcp://10.0.0.5:8786": f"tcp://127.0.0.1:{port}", "16": "2"}
-    own[".venv/bin/dask"] = str(Path(sys.executable).with_name("dask"))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "DASK_TEMPORARY_DIRECTORY": str(tmp_path)}
-    logs = (tmp_path / "log").open("w")
-    started = [
-        subprocess.Popen(
-            [own.get(word, word) for word in words], env=environment, cwd=tmp_path, stdout=logs, stderr=logs
-        )
-        for words in read_commands(repository).values()
-    ]
-    try:
+    commands = [[own.get(word, word) for word in words[1:]] for words in read_commands(repository).values()]
+    with start(tmp_path, commands):
         yield f"tcp://127.0.0.1:{port}"
-    finally:
-        close_client()
-        for process in reversed(started):
-            process.terminate()
-        for process in reversed(started):
-            process.wait(timeout=30)
-        logs.close()
 
 
 def ask_process(case: int) -> tuple[int, str]:
@@ -81,3 +97,76 @@ def test_a_study_on_a_cluster_started_by_hand(address, tmp_path, monkeypatch):
         map_cases(ask_process, list(range(6)), ids=list("abcdef"), compute=Compute(scheduler=address), label="asking")
     )
     assert found[0].nunique() == 2 and os.getpid() not in set(found[0])
+
+
+def list_commands(port: str, *workers: list[str], protocol: str = "tcp", options: list[str] | None = None):
+    """The words of a scheduler and of workers, as docs/CLUSTER.md has them."""
+    words = ["--no-dashboard", *(options or [])]
+    scheduler = ["scheduler", "--host", "127.0.0.1", "--port", port, "--protocol", protocol, *words]
+    address = f"{protocol}://127.0.0.1:{port}"
+    return [scheduler, *(["worker", address, "--nworkers", "1", "--nthreads", "1", *words, *own] for own in workers)]
+
+
+def ask(compute: Compute, number: int = 12, **options) -> list:
+    return map_cases(
+        linger, list(range(number)), ids=list(map(str, range(number))), compute=compute, label="asking", **options
+    )
+
+
+def test_workers_with_cards_get_the_inference(tmp_path):
+    port = find_port()
+    compute = Compute(scheduler=f"tcp://127.0.0.1:{port}")
+    with start(tmp_path, list_commands(port, ["--resources", "GPU=1"], [])):
+        assert len({process for _, process in ask(compute, 12)}) == 2
+        with_cards = ask(compute, 6, on_card=True)
+        assert len({process for _, process in with_cards}) == 1
+        assert [number for number, _ in with_cards] == list(range(6))
+
+
+def test_a_lost_scheduler_is_one_sentence_and_blames_no_scan(tmp_path):
+    take_passing()
+    port = find_port()
+    compute = Compute(scheduler=f"tcp://127.0.0.1:{port}")
+    with start(tmp_path, list_commands(port, [])) as (scheduler, _):
+        ask(compute, 1)  # until all are there
+        threading.Timer(1.0, scheduler.kill).start()
+        with pytest.raises(SegfairError, match=r"the Dask scheduler was lost after \d+ of 500 scans \(asking\): see"):
+            ask(compute, 500)
+    assert take_passing() == {}
+
+
+def test_no_worker_is_said_and_has_an_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compute_module, "_WORD_AFTER_S", 1.0)
+    monkeypatch.setattr(compute_module, "_WAIT_S", 3.0)
+    port = find_port()
+    address = f"tcp://127.0.0.1:{port}"
+    with (
+        start(tmp_path, list_commands(port)),
+        pytest.raises(SegfairError, match=r"no worker has been there for 0 minutes: start workers, or see why"),
+    ):
+        ask(Compute(scheduler=address))
+    assert capsys.readouterr().out.count(f"asking: compute.scheduler {address}: no worker is there, waiting") == 1
+
+
+def make_certificates(folder: Path) -> dict[str, str]:
+    """Make an authority and one certificate by the commands of docs/CLUSTER.md."""
+    text = (Path(__file__).resolve().parents[1] / "docs" / "CLUSTER.md").read_text("utf-8")
+    commands = re.findall(r"^openssl .*$", text, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        subprocess.run(shlex.split(command), cwd=folder, check=True, capture_output=True)
+    return {name: str(folder / f"{file}.pem") for name, file in (("ca_file", "ca"), ("cert", "cert"), ("key", "key"))}
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on this machine")
+def test_an_encrypted_cluster_takes_only_who_has_its_certificates(tmp_path):
+    files = make_certificates(tmp_path)
+    options = ["--tls-ca-file", files["ca_file"], "--tls-cert", files["cert"], "--tls-key", files["key"]]
+    port = find_port()
+    address = f"tls://127.0.0.1:{port}"
+    with start(tmp_path, list_commands(port, [], protocol="tls", options=options)):
+        found = ask(Compute(scheduler=address, security=files), 3)
+        assert [number for number, _ in found] == [0, 1, 2]
+        close_client()
+        with pytest.raises(SegfairError, match=r"correct compute\.security, or those under distributed.comm"):
+            ask(Compute(scheduler=address), 3)

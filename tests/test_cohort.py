@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from helpers import cohort
+from helpers import cohort, volumes
+from helpers.cohort import validation
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.reasons import name_kinds
 from helpers.errors import SegfairError, StageError
@@ -19,6 +21,7 @@ from helpers.models import check_model, list_templates
 from helpers.parameters import Attribute
 from helpers.provenance import stage_is_current
 from helpers.study import load_study
+from helpers.volumes import containers
 
 SHAPE = (7, 8, 9)
 
@@ -869,3 +872,24 @@ def test_groups_that_are_a_scanner_are_named_before_anything_is_run(project):
     remarks = cohort.check_cohort(project.load(**overrides)).remarks
     assert f"{said}: their gap is not adjusted" in remarks
     assert cohort.list_indistinguishable(built.table, names, ["bmi"], 3) == []
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_a_fault_of_the_disk_leaves_no_scan_out(project, monkeypatch, times):
+    """Read once more it is well; where it stays, 01 stops, and nobody is missing from the
+    cohort."""
+    faults = [OSError(errno.EIO, "Input/output error")] * times
+
+    def read_label_map(path, *arguments, **options):
+        if path.name == "b.nii.gz" and faults:
+            with containers.explain_unreadable(path):
+                raise faults.pop()
+        return volumes.read_label_map(path, *arguments, **options)
+
+    monkeypatch.setattr(validation, "read_label_map", read_label_map)
+    if times == 1:
+        assert project.build().table["included"].tolist() == [True, True]
+    else:
+        with pytest.raises(SegfairError, match=r"1 scan could not be read for a fault of the machine.*scan 2: b"):
+            project.build()
+        assert not project.load().path("cohort").exists()

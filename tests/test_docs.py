@@ -112,6 +112,7 @@ USED = (
     "volumes/*.py",
     "dicom/*.py",
     "compute.py",
+    "jobs.py",
     "kernel.py",
     "pipeline.py",
     "cohort/*.py",

@@ -171,6 +171,42 @@ def test_a_failing_stage_is_one_sentence_and_keeps_its_half_run_notebook(study):
     assert not provenance.stage_is_current(study, "01_cohort")
 
 
+@pytest.mark.slow
+def test_a_scan_that_a_fault_of_the_machine_left_undone_is_tried_again(study):
+    path = study.root / "notebooks" / "01_cohort.ipynb"
+    work = [
+        "import errno",
+        "from helpers.compute import map_cases",
+        "def work(case): raise OSError(errno.EIO, 'Input/output error')",
+        "map_cases(work, [1], ids=['scan 1'], compute=study.parameters.compute, label='working')",
+    ]
+    write_notebook(path, "01_cohort", "\n".join(work))
+    reason = "OSError: [Errno 5] Input/output error"
+    said = run(study, stages=["01_cohort"], overrides={"compute.workers": 0})
+    told = "[1/1] 01_cohort: 1 scan left undone by a fault of the machine; the next run tries again"
+    assert said[-1] == f"{told} ({reason})"
+    record = provenance.read_run(study.folder)["stages"]["01_cohort"]
+    assert (record["status"], record["passing"]) == ("finished", {"scan 1": reason})
+    assert not provenance.stage_is_current(study, "01_cohort")
+
+
+def test_a_notebook_that_does_not_answer_is_one_sentence(study, monkeypatch):
+    import papermill
+    from nbclient.exceptions import CellTimeoutError
+
+    given = {}
+
+    def time_out(*arguments, **options):
+        given.update(options)
+        raise CellTimeoutError("A cell timed out. Timeout waiting for IOPub output")
+
+    monkeypatch.setattr(papermill, "execute_notebook", time_out)
+    with pytest.raises(StageError, match=r"stopped: its notebook's process does not answer \(CellTimeoutError: A cell"):
+        run(study, stages=["01_cohort"])
+    assert given["iopub_timeout"] >= 60
+    assert provenance.read_run(study.folder)["stages"]["01_cohort"]["status"] == "failed"
+
+
 def test_a_parameter_that_the_notebook_lacks_is_refused(study):
     path = study.root / "notebooks" / "01_cohort.ipynb"
     notebook = nbformat.read(path, as_version=4)

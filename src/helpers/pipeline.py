@@ -6,11 +6,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from helpers import provenance
+from helpers.compute import hold_jobs
 from helpers.errors import SegfairError, StageError
 from helpers.models import list_overlaps
 from helpers.notebook import check_output_folder
@@ -18,8 +19,12 @@ from helpers.parameters import CommandModel
 from helpers.report import export_notebook, make_scrubber
 from helpers.schema import STAGES
 from helpers.study import REPOSITORY, Study
+from helpers.vocabulary.words import count
 
 Say = Callable[[str], None]
+# How long a notebook may take to hand over what its last cell printed (s): papermill's 4 s end
+# a run on a busy machine.
+_OUTPUT_WAIT_S = 600
 
 
 def select_stages(*, first: str | None = None, last: str | None = None, only: str | None = None) -> list[str]:
@@ -69,7 +74,8 @@ def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str],
     fingerprints = provenance.Fingerprints(study)
     for overlap in list_overlaps(study.parameters.models, study.parameters.cohort):
         say(f"worth knowing: {overlap}")
-    with _lock_study(study):
+    with _lock_study(study), ExitStack() as jobs:
+        held = False
         for place, stage in enumerate(stages, start=1):
             heading = f"[{place}/{len(stages)}] {stage}"
             if nothing := study.say_idle(stage):
@@ -80,9 +86,20 @@ def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str],
                 continue
             say(f"{heading}: running")
             started = time.monotonic()
+            works_on_scans = study.parameters.cohort.has_masks and stage != "05_report"
+            if works_on_scans and not held:
+                jobs.enter_context(hold_jobs(study.parameters.compute, study.folder / "jobs"))
+            elif not works_on_scans:
+                jobs.close()
+            held = works_on_scans
             run_notebook(study, stage, overrides=overrides)
             fingerprints.forget(stage)
             say(f"{heading}: finished in {time.monotonic() - started:.0f} s")
+            if passing := provenance.read_run(study.folder).get("stages", {}).get(stage, {}).get("passing"):
+                say(
+                    f"{heading}: {count(len(passing), 'scan')} left undone by a fault of the machine; the next run"
+                    f" tries again ({next(iter(passing.values()))})"
+                )
     return study.folder / "report.html"
 
 
@@ -108,6 +125,7 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
         The notebook raised: the message is the error's own, and the half-run notebook is named.
     """
     import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     from helpers.kernel import OwnKernelManager, configure_kernel, open_private_folder
@@ -133,6 +151,7 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
                 # Else all of it is written twice per cell: 15 s with the maps' megabytes in it.
                 # What ran before an error is written nevertheless.
                 request_save_on_cell_execute=False,
+                iopub_timeout=_OUTPUT_WAIT_S,
                 kernel_manager_class=OwnKernelManager,
                 config=configure_kernel(folder),
             )
@@ -146,6 +165,13 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
             else f"{error.ename}: {error.evalue}"
         )
         raise StageError(f"{stage} stopped: {message}\nThe half-run notebook is kept: {target}") from error
+    except (CellTimeoutError, DeadKernelError, TimeoutError, RuntimeError) as error:
+        seconds, told = time.monotonic() - started, f"{type(error).__name__}: {_join(error)}"
+        provenance.record_stage(study, stage, status="failed", seconds=seconds, failures={"stage": told})
+        raise StageError(
+            f"{stage} stopped: its notebook's process does not answer ({told}): out of memory, or the machine too busy;"
+            " run the same command again"
+        ) from error
     finally:
         if target.exists():
             _forget_machine(target)
@@ -166,6 +192,10 @@ def find_notebook(study: Study, stage: str) -> Path:
         if path.exists():
             return path
     raise StageError(f"notebooks/{stage}.ipynb is not there: run segfair from a clone of its repository")
+
+
+def _join(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or "no message"
 
 
 def _quote(path: Path) -> str:

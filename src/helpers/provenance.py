@@ -78,11 +78,14 @@ class Fingerprints:
 def stage_is_current(study: Study, stage: str, fingerprints: Fingerprints | None = None) -> bool:
     """Tell whether a stage finished with what it would run with now, and its files are there.
 
+    One in which a fault of the machine left a scan undone (``passing``) is not.
+
     Several stages in a row share their `fingerprints`.
     """
     record = read_run(study.folder).get("stages", {}).get(stage, {})
     return (
         record.get("status") == "finished"
+        and not record.get("passing")
         and _outputs_exist(study, stage)
         and record.get("fingerprint") == (fingerprints or Fingerprints(study)).find(stage)
     )

@@ -16,12 +16,13 @@ from helpers.cohort.numbers import read_numbers
 from helpers.cohort.organ_places import SeenOrgan, find_misplaced, see_organs
 from helpers.cohort.reasons import LISTED, Finding, join_sentences
 from helpers.cohort.scores import ScoreTable
-from helpers.compute import CaseFailure, map_cases
+from helpers.compute import CaseFailure, is_of_machine, map_cases
 from helpers.dicom import find_scan_mask
 from helpers.errors import SegfairError, VolumeError
 from helpers.parameters import Cohort, FusionModel, Organ
 from helpers.storage import expand_home, find_spelling, is_there, make_absolute
 from helpers.study import Study, say_member_failed
+from helpers.vocabulary.words import count
 from helpers.volumes import (
     RESAMPLING_ADVICE,
     Grid,
@@ -284,6 +285,11 @@ def _check_files(
     ]
     ids = [f"scan {row + 1}" for row in rows]
     opened = map_cases(_open_files, cases, ids=ids, compute=study.parameters.compute, label="checking scans")
+    if faults := [told for told in opened if isinstance(told, CaseFailure) and told.of_machine]:
+        raise SegfairError(
+            f"{count(len(faults), 'scan')} could not be read for a fault of the machine, which is no reason to leave"
+            f" them out ({faults[0].case}: {faults[0].error}): mend that, and run the same command again"
+        )
     for row, told in zip(rows, opened, strict=True):
         if isinstance(told, CaseFailure):
             found[row].reasons.append(Finding("scan_failed", {"error": told.error}))
@@ -361,6 +367,8 @@ def _tell_other_grid(found: Found, reference: Grid, image: Grid, differences: li
 
 
 def _blame(what: str, path: Path, error: VolumeError) -> Finding:
+    if is_of_machine(error):  # no fault of the scan's
+        raise error
     return Finding(f"{what}_{'unusable' if is_there(path) else 'no_file'}", {"error": str(error)})
 
 
@@ -388,5 +396,7 @@ def _check_masks(found: Found, case: _Files, labels: LabelMap, reference: Grid) 
             if mask.missing:
                 found.undrawn[model] = mask.missing
         except SegfairError as error:
+            if is_of_machine(error):
+                raise
             # Scans of one fault are told together, hence without the names of their files.
             found.unusable[model] = str(error).removeprefix(f"{name}: ")

@@ -240,19 +240,19 @@ def _run_jobs(
 ) -> list[Any]:
     if not jobs:
         return []
-    compute, cards = study.parameters.compute, []
+    compute, cards, on_card = study.parameters.compute, [], False
     spec = jobs[0].spec
     if models.KINDS[spec.kind].needs_image and not spec.together:  # else these processes need no card
-        cards = models.list_cards(compute.device)
+        cards, on_card = models.list_cards(compute.device), compute.device != "cpu"
         if compute.workers == "cores" and compute.device.startswith(("cuda:", "mps")):
             compute = compute.model_copy(update={"workers": 1})  # one card, one model
-    if compute.scheduler is None and compute.workers != 0 and len(jobs) > 1:
+    if not compute.is_remote and compute.workers != 0 and len(jobs) > 1:
         # Without a card a process per core is enough: threads would get in each other's way.
         threads = max(1, count_cores() // count_workers(compute, cards)) if cards else 1
         jobs = [replace(job, spec=replace(job.spec, threads=threads)) for job in jobs]
     # Progress lines end up in the executed notebook: they name scans by their number.
     ids = [name_scan(job.number) for job in jobs]
-    return map_cases(function, jobs, ids=ids, compute=compute, label=label, cards=cards)
+    return map_cases(function, jobs, ids=ids, compute=compute, label=label, cards=cards, on_card=on_card)
 
 
 def _read_members(study: Study, model: Model) -> dict[str, dict[str, str]]:

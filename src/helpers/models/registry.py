@@ -313,7 +313,7 @@ def try_model(model: Model, study: Study) -> list[str]:
     where = f"models.{model.name}: "
     try:
         spec = make_spec(model, study)
-        load_segmenter(spec if study.parameters.compute.scheduler is None else replace(spec, device="auto"))
+        load_segmenter(spec if not study.parameters.compute.is_remote else replace(spec, device="auto"))
     except SegfairError as error:
         return [where + str(error).removeprefix(where)]
     except Exception as error:  # whatever libraries raise of files that are none of theirs

@@ -486,21 +486,88 @@ class Spatial(Section):
     permutations: int = Field(default=2000, ge=100)
 
 
+# Where dask-jobqueue takes a system's own words.
+_RESOURCES = ("resource_spec", "job_extra_directives")
+
+
+class Security(Section):
+    """The PEM files by which a Dask cluster encrypts its traffic and tells who may join (TLS).
+
+    ``ca_file`` is the authority's certificate; ``cert`` and ``key`` are this user's, for scheduler,
+    workers and client alike.
+    """
+
+    ca_file: str
+    cert: str
+    key: str
+
+    @model_validator(mode="after")
+    def _is_absolute(self) -> Security:
+        for name, text in self.model_dump().items():
+            if not text.startswith(("/", "~")):
+                raise ValueError(f"{name} must be an absolute path, which means the same on all machines; got {text!r}")
+        return self
+
+
 class Compute(Section):
     """Where per-scan work runs.
 
     ``workers: 0`` is in process, a number is that many local processes, ``cores`` one per core, or
     per graphics card where a model computes on one (``device: auto`` or ``cuda``); ``scheduler``
-    (``tcp://…``) is an existing Dask cluster. ``precision: auto`` is bfloat16 for the published
-    models where the device multiplies it faster, else float32; ``batch`` is slices encoded at a
-    time (chosen from free memory when not given).
+    (``tcp://…``, ``tls://…``) is an existing Dask cluster; ``cluster`` is a queueing system that is
+    asked for `jobs`, or for between ``adapt[0]`` and ``adapt[1]`` of them as work comes: `queue`,
+    `cores`, `memory` and `walltime` of each job and further `options` are dask-jobqueue's, `gpus`
+    is its graphics cards. ``precision: auto`` is bfloat16 for the published models where the device
+    multiplies it faster, else float32; ``batch`` is slices encoded at a time (chosen from free
+    memory when not given).
     """
 
     workers: Annotated[int, Field(ge=0)] | Literal["cores"] = "cores"
     scheduler: Annotated[str, Field(pattern=r"^(tcp|tls|ucx|inproc)://")] | None = None
+    cluster: Literal["slurm", "pbs", "sge", "lsf", "htcondor", "oar", "local"] | None = None
+    jobs: Annotated[int, Field(ge=1)] | None = None
+    adapt: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
+    queue: str | None = None
+    cores: Annotated[int, Field(ge=1)] = 1
+    memory: str | None = None
+    walltime: str | None = None
+    gpus: Annotated[int, Field(ge=0, le=1)] = 0
+    options: dict[str, Any] = {}
+    security: Security | None = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the work runs on workers that this process does not start itself."""
+        return self.scheduler is not None or self.cluster is not None
+
+    @model_validator(mode="after")
+    def _fits_a_cluster(self) -> Compute:
+        own = ("jobs", "adapt", "queue", "cores", "memory", "walltime", "gpus", "options")
+        if self.cluster is None:
+            if given := [key for key in own if key in self.model_fields_set]:
+                raise ValueError(f"{given[0]} is for jobs of a queueing system: say which in `cluster`")
+            if self.security is not None and self.scheduler is None:
+                raise ValueError("security is for a cluster: give `scheduler` or `cluster`, or leave it out")
+            return self
+        if self.scheduler is not None:
+            raise ValueError("scheduler is a cluster that runs already, cluster is one to start: keep one of the two")
+        if (self.jobs is None) == (self.adapt is None):
+            raise ValueError("cluster needs either `jobs`, a number, or `adapt`, such as [0, 20]")
+        if self.adapt is not None and self.adapt[0] > self.adapt[1]:
+            raise ValueError(f"adapt must be the fewest and the most jobs; got {list(self.adapt)}")
+        if self.memory is None:
+            raise ValueError("cluster needs `memory`, what one job gets, such as 32GB")
+        if twice := sorted({*own, "cluster", "security", "processes"} & set(self.options)):
+            raise ValueError(f"options holds {twice[0]}, which is a key of compute, or follows from its keys")
+        if self.gpus and self.cluster in ("pbs", "sge", "oar") and not set(_RESOURCES) & set(self.options):
+            raise ValueError(
+                f"gpus: each site's {self.cluster} has its own words for cards: add them under options,"
+                f" as {' or '.join(_RESOURCES)}"
+            )
+        return self
 
 
 def _check_roles(adjust: dict[str, list[str]], attributes: list[str], confounders: list[str]) -> None:
