@@ -259,6 +259,10 @@ def test_a_dry_run_says_what_would_run_and_why_and_writes_nothing(study):
         "05_report": "changed: parameters (title), what 03_performance gives, what 04_spatial gives",
     }
     assert set(dict(pipeline.plan_run(study, list(STAGES), force=True)).values()) == {"--force"}
+    (study.folder / "cohort.parquet").write_text("damaged", encoding="utf-8")
+    assert dict(pipeline.plan_run(study, list(STAGES)[:1], force=False)) == {
+        "01_cohort": "cohort.parquet is missing or not as it was written"
+    }
 
 
 def test_full_disk_under_the_notebook_is_one_sentence(study, monkeypatch):

@@ -144,29 +144,30 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any], output:
     target = study.folder / "notebooks" / source.name
     parameters = {"params": study.source_name, "overrides": overrides}
     _refuse_unknown(papermill.inspect_notebook(_quote(source)), parameters, source)
-    started = time.monotonic()
+    started, kept = time.monotonic(), ""
     try:
         with write_atomically(target) as executed:
             raised = _execute(source, executed, parameters, study, output or sys.stdout)
             _forget_machine(executed)
-        if raised is None:
-            export_notebook(target, target.with_suffix(".html"), scrub=make_scrubber(study.folder))
-    except StageError:
-        raise
+        if raised is not None:
+            kept = f"\nThe half-run notebook is kept: {target}"
+            raise raised
+        export_notebook(target, target.with_suffix(".html"), scrub=make_scrubber(study.folder))
     except SegfairError as error:
-        raise StageError(f"{stage} stopped: {error}") from error
-    if raised is None:
-        return target
-    with suppress(SegfairError):  # with a full disk the stage stays recorded as running, which is as true
-        seconds = time.monotonic() - started
-        provenance.record_stage(study, stage, status="failed", seconds=seconds, failures={"stage": str(raised)})
-    raise StageError(f"{stage} stopped: {raised}\nThe half-run notebook is kept: {target}") from raised
+        with suppress(SegfairError):  # a full disk: it stays recorded as running
+            seconds = time.monotonic() - started
+            provenance.record_stage(study, stage, status="failed", seconds=seconds, failures={"stage": str(error)})
+        raise StageError(f"{stage} stopped: {error}{kept}") from error
+    return target
 
 
 def _execute(
     source: Path, executed: Path, parameters: dict[str, Any], study: Study, output: RunLog | TextIO
 ) -> StageError | None:
-    """Run a notebook, write what came of it, and return what it raised, if anything."""
+    """Run a notebook, write what came of it, and return what it raised, if anything.
+
+    A StageError where its process ended, and nothing came of it.
+    """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -195,10 +196,12 @@ def _execute(
     except PapermillExecutionError as error:
         own = error.ename.endswith("Error") and error.ename in _own_errors()
         return StageError(error.evalue if own else f"{error.ename}: {error.evalue}")
-    except DeadKernelError:
-        return StageError("its process was killed, most likely because memory ran out: use fewer compute.workers")
-    except CellTimeoutError:
-        return StageError("its process did not answer: this machine is too busy; run the same command again")
+    except DeadKernelError as error:
+        raise StageError(
+            "its process was killed, most likely because memory ran out: use fewer compute.workers"
+        ) from error
+    except CellTimeoutError as error:
+        raise StageError("its process did not answer: this machine is too busy; run the same command again") from error
     return None
 
 

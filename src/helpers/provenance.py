@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -257,7 +258,7 @@ def _list_predicted(tables: list[Path]) -> list[tuple[str, str]]:
     """Return (model, scan) of every prediction that the inference tables call finished."""
     found = []
     for path in tables:
-        if path.exists():
+        with suppress(OSError, ValueError):  # absent or damaged: as such a table it is told
             table = pd.read_parquet(path, columns=["scan", "status"])
             found += [(path.parent.name, scan) for scan in table.loc[table["status"] == "ok", "scan"]]
     return found
@@ -280,12 +281,11 @@ def _stamp_inputs(study: Study, stage: str) -> str:
                 paths += dicom.list_files(source)
         if cohort.people is not None:
             paths.append(study.resolve(cohort.people))
-        if study.path("cohort").exists():
-            table = pd.read_parquet(study.path("cohort"))
+        table = _read_cohort(study)
+        if table is not None:
             for column in table.columns.intersection(["reference", "reference_recorded", "image"]):
                 paths += [Path(text) for text in table[column].dropna() if text]
-    if stage == "02_inference" and study.path("cohort").exists():
-        table = pd.read_parquet(study.path("cohort"), columns=["scan", "subject"])
+    if stage == "02_inference" and (table := _read_cohort(study)) is not None:
         for model in study.parameters.models:
             if model.path is not None:
                 masks = study.template_masks(model.path)
@@ -303,6 +303,14 @@ def _stamp_inputs(study: Study, stage: str) -> str:
     if stage == "04_spatial" and template is not None:
         paths += sorted(study.resolve(template).glob("*/template.npz"))
     return storage.hash_value([[_stamp(path) for path in paths], *said])
+
+
+def _read_cohort(study: Study) -> pd.DataFrame | None:
+    """Return the cohort; None where it is not there or damaged, so that 01_cohort runs first."""
+    try:
+        return pd.read_parquet(study.path("cohort"))
+    except (OSError, ValueError):
+        return None
 
 
 def _ask_version(study: Study, model: CommandModel) -> str:
