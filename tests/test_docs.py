@@ -114,6 +114,8 @@ USED = (
     "compute.py",
     "kernel.py",
     "pipeline.py",
+    "running.py",
+    "status.py",
     "cohort/*.py",
     "inference/*.py",
     "models/*.py",
