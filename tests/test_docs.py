@@ -115,7 +115,6 @@ USED = (
     "kernel.py",
     "pipeline.py",
     "running.py",
-    "status.py",
     "cohort/*.py",
     "inference/*.py",
     "models/*.py",

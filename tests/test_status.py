@@ -138,7 +138,7 @@ def test_status_counts_what_is_done_and_what_failed(study):
     found = read_status(study.folder)
     assert [line.split(None, 1)[1] for line in describe_status(found)] == [
         "done in 90 s, 2 scans, 1 left out",
-        "done in 90 s, 1 masks, 1 failed",
+        "done in 90 s, 1 mask, 1 failed",
         "ended half-way",
         "not run",
         "not run",

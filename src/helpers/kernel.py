@@ -27,7 +27,20 @@ _PACKAGES = str(Path(__file__).resolve().parents[1])
 # No module is taken from the working folder (-P), in worker processes neither: they inherit it.
 # Texts are UTF-8 whatever the terminal's encoding.
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from ipykernel.kernelapp import IPKernelApp as app"
-_COMMAND = ("-P", "-X", "utf8", "-c", f"{_START}; app.launch_instance()", _PACKAGES, "-f", "{connection_file}")
+# At its end ipykernel leaves tasks behind, of which asyncio would warn on the terminal.
+_QUIET = (
+    "import logging; logging.getLogger('asyncio').addFilter(lambda told: 'Task was destroyed' not in told.getMessage())"
+)
+_COMMAND = (
+    "-P",
+    "-X",
+    "utf8",
+    "-c",
+    f"{_START}; {_QUIET}; app.launch_instance()",
+    _PACKAGES,
+    "-f",
+    "{connection_file}",
+)
 
 
 class OwnKernelManager(AsyncKernelManager):

@@ -144,20 +144,21 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any], output:
     target = study.folder / "notebooks" / source.name
     parameters = {"params": study.source_name, "overrides": overrides}
     _refuse_unknown(papermill.inspect_notebook(_quote(source)), parameters, source)
-    started, kept = time.monotonic(), ""
+    started, raised = time.monotonic(), None
     try:
         with write_atomically(target) as executed:
             raised = _execute(source, executed, parameters, study, output or sys.stdout)
             _forget_machine(executed)
         if raised is not None:
-            kept = f"\nThe half-run notebook is kept: {target}"
             raise raised
         export_notebook(target, target.with_suffix(".html"), scrub=make_scrubber(study.folder))
     except SegfairError as error:
         with suppress(SegfairError):  # a full disk: it stays recorded as running
             seconds = time.monotonic() - started
             provenance.record_stage(study, stage, status="failed", seconds=seconds, failures={"stage": str(error)})
-        raise StageError(f"{stage} stopped: {error}{kept}") from error
+        if raised is None:
+            raise StageError(f"{stage} stopped: {error}") from error
+        raise StageError(f"{stage} stopped: {error}\nThe half-run notebook is kept: {target}") from error
     return target
 
 

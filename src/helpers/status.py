@@ -121,7 +121,7 @@ def describe_stages(stages: Sequence[StageStatus]) -> list[str]:
         if one.status == RUNNING and one.former_seconds is not None:
             left = max(0.0, one.former_seconds - (one.seconds or 0.0))
             told.append(f"about {describe_seconds(left)} left, by the run before")
-        told += [f"{number} {what}" for what, number in one.counts.items()]
+        told += [f"{number} {what.removesuffix('s') if number == 1 else what}" for what, number in one.counts.items()]
         lines.append(f"{one.stage:<{width}}  {', '.join(told)}")
     return lines
 
@@ -220,13 +220,14 @@ def _list_failed(folder: Path, stages: Sequence[StageStatus]) -> list[str]:
             if scans == 1
             else f"{'all ' if len(reasons) == scans else f'{len(reasons)} of '}{scans} scans"
         )
-        told.append(f"models.{model}: failed on {which}, {_tell_commonest(reasons)}")
+        reason, number = _find_commonest(reasons)
+        told.append(f"models.{model}: failed on {which}, on {number} because: {reason}")
     known = set(inferred.values())
     compared = [reason for reason in failures.get("03_performance", {}).values() if reason not in known]
     if compared:
-        told.append(
-            f"03_performance: {count(len(compared), 'mask')} could not be compared, {_tell_commonest(compared)}"
-        )
+        reason, number = _find_commonest(compared)
+        masks = count(len(compared), "mask")
+        told.append(f"03_performance: {masks} could not be compared, on {number} because: {reason}")
     return told
 
 
@@ -237,9 +238,8 @@ def _by_model(failures: dict[str, str]) -> dict[str, list[str]]:
     return found
 
 
-def _tell_commonest(reasons: Sequence[str]) -> str:
-    (reason, number), *_ = Counter(reasons).most_common(1)
-    return f"on {number} because: {reason}"
+def _find_commonest(reasons: Sequence[str]) -> tuple[str, int]:
+    return Counter(reasons).most_common(1)[0]
 
 
 def _count_disparities(folder: Path) -> int | None:
