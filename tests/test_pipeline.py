@@ -283,6 +283,20 @@ def test_full_disk_under_the_notebook_is_one_sentence(study, monkeypatch):
     assert not list(target.parent.glob(".partial-*"))
 
 
+def test_a_machine_that_is_too_busy_is_one_sentence(study, monkeypatch):
+    import papermill
+    from nbclient.exceptions import CellTimeoutError
+
+    def wait(*_, **options):
+        assert options["iopub_timeout"] >= 600, "papermill's own 4 s end runs on a busy machine"
+        raise CellTimeoutError("A cell timed out while it was being executed, after 4 seconds")
+
+    monkeypatch.setattr(papermill, "execute_notebook", wait)
+    with pytest.raises(StageError, match="01_cohort stopped: its process did not answer: this machine is too busy"):
+        run(study, stages=["01_cohort"])
+    assert provenance.explain_stage(study, "01_cohort") == "it stopped with an error"
+
+
 @pytest.mark.slow
 def test_a_notebook_whose_process_is_killed_is_one_sentence(study):
     write_notebook(study.root / "notebooks" / "01_cohort.ipynb", "01_cohort", "import os; os.kill(os.getpid(), 9)")

@@ -202,7 +202,7 @@ def test_what_killed_processes_left_is_removed_and_what_is_in_use_stays(tmp_path
         "    (folder / 'volume.npz').write_bytes(b'1'); print(folder, flush=True); sys.stdin.read(); os._exit(9)"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
     ) as other:
         left = Path(other.stdout.readline().strip())
         long_ago = time.time() - 100
