@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 
@@ -9,6 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
+from helpers import __version__
+from helpers.schema import STAGES
 from tests import report_study as study
 from tests.test_cohort import save
 from tests.test_parameters import SMALL
@@ -117,6 +121,34 @@ def test_a_model_that_needs_images_and_has_none_is_a_problem_and_fails_with_stat
     done = segfair("run", str(params), *masks_alone, "-o", models, "--until", "02", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert done.stderr == f"segfair: models.demo: failed on all 2 scans, on 2 because: {said}\n"
+    assert "\r" not in done.stdout, "no terminal"
+    stages = [line for line in done.stdout.splitlines() if re.match(r"0\d_", line)]
+    assert re.fullmatch(r"01_cohort +done in \d+ s, 2 scans", stages[0])
+    assert re.fullmatch(r"02_inference +done in \d+ s, 2 masks, 2 failed", stages[1])
+    assert [line.split() for line in stages[2:]] == [[stage, "not", "run"] for stage in list(STAGES)[2:]]
+    assert done.stdout.endswith("outputs: outputs/small\nlog: outputs/small/run.log\n")
+    log = (tmp_path / "outputs" / "small" / "run.log").read_text(encoding="utf-8")
+    assert f"failed: models.demo: failed on all 2 scans, on 2 because: {said}\n" in log and "\r" not in log
+
+    told = segfair("status", "outputs/small", cwd=tmp_path)
+    assert told.returncode == 0 and told.stdout.splitlines()[:5] == stages
+    assert told.stdout.splitlines()[5] == done.stderr.removeprefix("segfair: ").rstrip()
+    told = json.loads(segfair("status", str(params), "--json", cwd=tmp_path).stdout)
+    assert [stage["status"] for stage in told["stages"]] == ["done", "done", "not run", "not run", "not run"]
+
+    options = (*masks_alone, "-o", models, "--until", "02")
+    planned = segfair("run", str(params), *options, "-o", "windows.mr_percentiles=[1, 99]", "--dry-run", cwd=tmp_path)
+    assert planned.stdout == "01_cohort: up to date\n02_inference: would run: changed: parameters (windows)\n"
+    again = segfair("run", str(params), *options, "--json", cwd=tmp_path)
+    outcome = json.loads(again.stdout)
+    assert (again.returncode, outcome["exit_code"], outcome["told"]) == (3, 3, told["failed"])
+    assert "[2/2] 02_inference: up to date" in again.stderr
+
+
+def test_version_and_completion_are_told():
+    assert segfair("--version").stdout == f"segfair {__version__}\n"
+    completion = segfair("--show-completion", "bash")
+    assert completion.returncode == 0 and "COMPLETE" in completion.stdout
 
 
 def test_a_stage_that_stops_ends_with_status_1(params, tmp_path, masks_alone):
@@ -125,6 +157,9 @@ def test_a_stage_that_stops_ends_with_status_1(params, tmp_path, masks_alone):
     done = segfair("run", str(params), *masks_alone, "--until", "01", cwd=tmp_path)
     assert done.returncode == 1
     assert "segfair: 01_cohort stopped: every one of the 2 scans is excluded" in done.stderr
+    assert re.search(r"01_cohort +stopped with an error", done.stdout)
+    planned = segfair("run", str(params), *masks_alone, "--until", "01", "--dry-run", "--json", cwd=tmp_path)
+    assert json.loads(planned.stdout) == {"study": "small", "would_run": {"01_cohort": "it stopped with an error"}}
 
 
 def test_weights_that_do_not_load_are_a_problem(params, tmp_path, masks_alone):

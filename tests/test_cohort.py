@@ -145,6 +145,7 @@ def corrupt(path) -> None:
         ),
         (lambda p: p.add("x", mask=np.stack([p.mask, p.mask])), "must be a 3D image"),
         (lambda p: p.add("x", scan="../x"), "cannot be a file name"),
+        (lambda p: p.add("x", scan="x\u202egnp"), "cannot be a file name"),
         (lambda p: p.add("x", scan="series" * 40), "cannot be a file name: use up to 200 letters"),
     ],
 )

@@ -115,6 +115,7 @@ USED = (
     "jobs.py",
     "kernel.py",
     "pipeline.py",
+    "running.py",
     "cohort/*.py",
     "inference/*.py",
     "models/*.py",

@@ -174,6 +174,18 @@ def test_a_scan_without_its_record_or_with_half_a_file_is_done_again(make_study:
     assert study.prediction_path("ellipse", "a1").read_bytes() == content
 
 
+def test_a_prediction_of_as_many_other_bytes_is_done_again_and_a_touched_one_is_kept(make_study: MakeStudy) -> None:
+    study = make_study([ELLIPSE])
+    inference.run_inference(study)
+    changed, touched = (study.prediction_path("ellipse", scan) for scan in ("a1", "b2"))
+    whole = changed.read_bytes()
+    changed.write_bytes(whole[:-1] + b"~")
+    touched.touch()
+    table = inference.run_inference(study)
+    assert table.set_index("scan")["reused"].to_dict() == {"a1": False, "b2": True, "c3": True}
+    assert changed.read_bytes() == whole
+
+
 def test_the_record_is_gone_while_its_prediction_is_replaced(
     make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

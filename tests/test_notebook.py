@@ -61,6 +61,18 @@ def test_first_notebook_needs_nothing(params):
     assert open_stage("01_cohort", str(params)).folder.joinpath("study.yaml").exists()
 
 
+def test_a_stage_is_recorded_as_running_before_anything_is_replaced(params, monkeypatch):
+    """A kill after the first file leaves a stage that is not up to date."""
+    seen = []
+    monkeypatch.setattr(
+        provenance,
+        "write_snapshot",
+        lambda study: seen.append(provenance.read_run(study.folder)["stages"]["01_cohort"]["status"]),
+    )
+    open_stage("01_cohort", str(params))
+    assert seen == ["running"]
+
+
 def spend(seconds: float) -> None:
     end = time.process_time() + seconds
     while time.process_time() < end:

@@ -71,20 +71,21 @@ def test_the_primary_metric_is_one_that_is_measured(write):
 def test_unknown_key_names_key_file_and_what_is_allowed(write):
     message = fail(write(SMALL | {"fairness": {"alpa": 0.01}}))
     assert (
-        "study.yaml: fairness.alpa: unknown key; allowed under fairness: adjust, adjust_for_volume, alpha, bootstrap,"
-        " correction, " in message
+        "study.yaml: fairness.alpa: unknown key (did you mean alpha?); allowed under fairness: adjust,"
+        " adjust_for_volume, alpha, bootstrap, " in message
     )
 
 
 def test_unknown_key_in_a_list_entry_and_in_a_mapping_entry(write):
     raw = SMALL | {"models": [{"name": "m", "kind": "prompt_only", "prompt": {"jiter": 1}}]}
     assert (
-        "models.0.prompt.jiter: unknown key; allowed under models.0.prompt: draws, every, jitter, jitter_mm, "
+        "models.0.prompt.jiter: unknown key (did you mean jitter?); allowed under models.0.prompt: draws, every, "
         in fail(write(raw))
     )
     message = fail(write(SMALL), {"cohort.organs.liver.labls": [1]})
     assert (
-        "cohort.organs.liver.labls: unknown key; allowed under cohort.organs.liver: files, id, labels, side" in message
+        "cohort.organs.liver.labls: unknown key (did you mean labels?); allowed under cohort.organs.liver: files, id,"
+        in message
     )
 
 
@@ -95,6 +96,39 @@ def test_every_fault_is_listed_at_once_with_the_value_that_came(write):
     assert any(
         "fairness.correction: must be 'holm', 'fdr_bh', 'max_t' or 'none'; got 'bonferoni'" in line for line in lines
     )
+
+
+def test_faults_beside_an_unknown_key_are_listed_too(write):
+    """Rules between keys are looked at only where each is known: what it was meant to be counts."""
+    fairness = {"min_grup": 5, "metrics": ["dice"], "primary": "hd95"}
+    lines = fail(write(SMALL | {"fairness": fairness, "titel": "T", "nonsense": 1, "seed": -1})).splitlines()
+    told = [line.split("study.yaml: ", 1)[1] for line in lines]
+    assert len(told) == 5, told
+    for expected in (
+        "titel: unknown key (did you mean title?)",
+        "nonsense: unknown key; allowed under the top level",
+        "fairness.min_grup: unknown key (did you mean min_group?)",
+        "fairness: primary names hd95, which is not among metrics: dice",
+        "seed: must be greater than or equal to 0; got -1",
+    ):
+        assert sum(line.startswith(expected) for line in told) == 1, expected
+
+
+def test_a_required_key_under_a_wrong_name_is_not_missing(write):
+    raw = {"nmae" if key == "name" else key: value for key, value in SMALL.items()}
+    (line,) = fail(write(raw)).splitlines()
+    assert "nmae: unknown key (did you mean name?)" in line
+
+
+def test_an_override_is_blamed_for_its_own_faults_alone(write):
+    path = write(SMALL | {"seed": -1})
+    overrides = {"compute.wrkers": 1, "fairness.metrics": ["hd95"], "models.ellipse.kind": 3}
+    lines = fail(path, overrides).splitlines()
+    assert [line.split(": ")[0] for line in lines].count(str(path)) == 1
+    assert any(line.startswith("-o compute.wrkers: unknown key (did you mean workers?)") for line in lines)
+    assert any(line.startswith("-o fairness.metrics: ") and "metrics must be among" in line for line in lines)
+    assert any(line.startswith("-o models.ellipse.kind: models.0") for line in lines)
+    assert any(line.startswith(f"{path}: seed: must be") for line in lines)
 
 
 def test_branches_of_a_union_are_one_line(write):
@@ -222,7 +256,10 @@ def test_infinite_bins_are_allowed(write):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ({"kind": "nnunet", "folder": "here", "fold": [0]}, r"models\.0\.fold: unknown key; .*folds.*trust"),
+        (
+            {"kind": "nnunet", "folder": "here", "fold": [0]},
+            r"models\.0\.fold: unknown key \(did you mean folds\?\); .*folder.*trust",
+        ),
         ({"kind": "nnunet"}, r"models\.0\.folder: required but missing"),
         ({"kind": "sam", "folder": "here"}, r"models\.0\.folder: unknown key; allowed under models\.0: annotator, "),
     ],

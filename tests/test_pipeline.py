@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import nbformat
@@ -95,7 +96,9 @@ def test_a_run_skips_what_is_up_to_date_and_reruns_what_a_change_touches(study, 
         f"[{n}/5] {s}: running" for n, s in enumerate(STAGES, 1)
     ]
     assert "in 03_performance 0.05" in capfd.readouterr().out, "what a notebook prints must reach the terminal"
-    assert run(study) == [f"[{n}/5] {s}: up to date" for n, s in enumerate(STAGES, 1)]
+    again = run(study)
+    assert again[:5] == [f"[{n}/5] {s}: up to date" for n, s in enumerate(STAGES, 1)]
+    assert [line.split()[:2] for line in again[5:]] == [[stage, "done"] for stage in STAGES], "a line per stage ends it"
 
     changed = run(study, overrides={"fairness.alpha": 0.01})
     assert [line.split()[1] for line in changed if line.endswith("up to date")] == ["01_cohort:", "02_inference:"]
@@ -154,6 +157,154 @@ def test_everything_that_is_shipped_is_hashed(repository):
     shipped = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert {path.relative_to(folder).as_posix() for path in shipped} == set(package.hashes)
     assert "volumes" in str(package.imports["compute.py"] | package.imports["performance/stage.py"])
+
+
+def write_outputs(study, stage: str, value: float = 1.0) -> None:
+    """Write what a finished stage must leave, and some of what it may."""
+    for name in [*list_outputs(stage, ["ellipse"]), *MAY_WRITE.get(stage, [])]:
+        path = study.folder / name
+        columns = {"scan": "a", "subject": "a", "status": "ok", "included": True, "reference": None, "image": None}
+        table = pd.DataFrame([columns | {"value": value}])
+        if path.suffix in (".parquet", ".csv"):
+            storage.write_table(table, path)
+        else:
+            storage.write_text(f"{value}", path)
+
+
+MAY_WRITE = {
+    "02_inference": ["predictions/ellipse/a.nii.gz"],
+    "03_performance": ["fairness/few_masks.csv", "fairness/notes.json"],
+    "04_spatial": [
+        "spatial/liver/template.npz",
+        "spatial/liver/errors_ellipse.parquet",
+        "spatial/liver/volumes/m/v.nii.gz",
+    ],
+}
+
+
+def test_a_run_with_other_values_that_is_killed_is_not_up_to_date(study):
+    """Some tables may be of the killed run, whatever the next one's parameters are."""
+    write_outputs(study, "03_performance")
+    provenance.record_stage(study, "03_performance", status="finished", seconds=1.0)
+    assert provenance.stage_is_current(study, "03_performance")
+    other = load_study(study.source, {"fairness.alpha": 0.2})
+    provenance.start_stage(other, "03_performance")  # kill -9 from here on
+    assert not provenance.stage_is_current(study, "03_performance")
+    assert not provenance.stage_is_current(other, "03_performance")
+    assert provenance.explain_stage(study, "03_performance") == "it was ended half-way"
+    provenance.record_stage(study, "03_performance", status="finished", seconds=1.0)
+    assert provenance.stage_is_current(study, "03_performance")
+
+
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        ("01_cohort", "exclusions.csv"),
+        ("02_inference", "predictions/ellipse/a.nii.gz"),
+        ("03_performance", "metrics.parquet"),
+        ("03_performance", "fairness/trends.csv"),
+        ("03_performance", "fairness/few_masks.csv"),
+        ("03_performance", "fairness/notes.json"),
+        ("04_spatial", "spatial/liver/template.npz"),
+        ("04_spatial", "spatial/liver/errors_ellipse.parquet"),
+        ("04_spatial", "spatial/liver/volumes/m/v.nii.gz"),
+        ("05_report", "report.html"),
+    ],
+)
+def test_any_file_that_is_lost_or_holds_other_bytes_makes_its_stage_out_of_date(study, stage, name):
+    write_outputs(study, stage)
+    provenance.record_stage(study, stage, status="finished", seconds=1.0)
+    path = study.folder / name
+    whole = path.read_bytes()
+    assert provenance.stage_is_current(study, stage)
+    path.unlink()
+    assert not provenance.stage_is_current(study, stage)
+    path.write_bytes(whole[:-1] + b"~")
+    assert not provenance.stage_is_current(study, stage), "as many bytes, and others"
+    path.write_bytes(whole)
+    assert provenance.stage_is_current(study, stage), "its time is another, its bytes are not"
+
+
+def test_a_stage_that_ran_on_results_of_other_parameters_runs_again(study):
+    """With --only: 02 of other values, then 03 on its masks, then everything as before."""
+    other = load_study(study.source, {"windows.mr_percentiles": [1, 99]})
+    for stage in ("01_cohort", "02_inference"):
+        write_outputs(study, stage)
+    provenance.record_stage(study, "01_cohort", status="finished", seconds=1.0)
+    provenance.record_stage(other, "02_inference", status="finished", seconds=1.0)
+    write_outputs(study, "03_performance")
+    provenance.record_stage(study, "03_performance", status="finished", seconds=1.0)
+    provenance.record_stage(study, "02_inference", status="finished", seconds=1.0)
+    assert provenance.explain_stage(study, "03_performance") == "changed: what 02_inference gives"
+    provenance.record_stage(study, "03_performance", status="finished", seconds=1.0)
+    assert provenance.stage_is_current(study, "03_performance")
+
+
+def test_a_dry_run_says_what_would_run_and_why_and_writes_nothing(study):
+    assert dict(pipeline.plan_run(study, list(STAGES)[:2], force=False)) == {
+        "01_cohort": "it has not run", "02_inference": "it has not run",
+    }  # fmt: skip
+    assert not study.folder.exists()
+    for stage in STAGES:
+        write_outputs(study, stage)
+        provenance.record_stage(study, stage, status="finished", seconds=1.0)
+    changed = load_study(study.source, {"fairness.alpha": 0.2, "title": "New"})
+    (study.folder / "fairness" / "tests.csv").unlink()
+    said = dict(pipeline.plan_run(study, list(STAGES), force=False))
+    assert said == dict.fromkeys(STAGES, "") | {
+        "03_performance": "fairness/tests.csv is missing or not as it was written"
+    }
+    assert dict(pipeline.plan_run(changed, list(STAGES)[3:], force=False)) == {
+        "04_spatial": "changed: parameters (fairness)",
+        "05_report": "changed: parameters (title), what 03_performance gives, what 04_spatial gives",
+    }
+    assert set(dict(pipeline.plan_run(study, list(STAGES), force=True)).values()) == {"--force"}
+    (study.folder / "cohort.parquet").write_text("damaged", encoding="utf-8")
+    assert dict(pipeline.plan_run(study, list(STAGES)[:1], force=False)) == {
+        "01_cohort": "cohort.parquet is missing or not as it was written"
+    }
+
+
+def test_full_disk_under_the_notebook_is_one_sentence(study, monkeypatch):
+    from pathlib import Path
+
+    import papermill
+
+    def fill(*arguments, **options):
+        Path(arguments[1]).write_text('{"half": ', encoding="utf-8")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(papermill, "execute_notebook", fill)
+    target = study.folder / "notebooks" / "01_cohort.ipynb"
+    storage.write_text("the former one", target)
+    with pytest.raises(StageError, match=r"01_cohort stopped: .*01_cohort\.ipynb: the disk is full: free some space"):
+        run(study, stages=["01_cohort"])
+    assert target.read_text(encoding="utf-8") == "the former one"
+    assert not list(target.parent.glob(".partial-*"))
+
+
+def test_a_machine_that_is_too_busy_is_one_sentence(study, monkeypatch):
+    import papermill
+    from nbclient.exceptions import CellTimeoutError
+
+    def wait(*_, **options):
+        assert options["iopub_timeout"] >= 600, "papermill's own 4 s end runs on a busy machine"
+        raise CellTimeoutError("A cell timed out while it was being executed, after 4 seconds")
+
+    monkeypatch.setattr(papermill, "execute_notebook", wait)
+    with pytest.raises(StageError, match="01_cohort stopped: its process did not answer: this machine is too busy"):
+        run(study, stages=["01_cohort"])
+    assert provenance.explain_stage(study, "01_cohort") == "it stopped with an error"
+
+
+@pytest.mark.slow
+def test_a_notebook_whose_process_is_killed_is_one_sentence(study):
+    write_notebook(study.root / "notebooks" / "01_cohort.ipynb", "01_cohort", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(
+        StageError, match="01_cohort stopped: its process was killed, most likely because memory ran out"
+    ):
+        run(study, stages=["01_cohort"])
+    assert not provenance.stage_is_current(study, "01_cohort")
 
 
 @pytest.mark.slow

@@ -55,6 +55,25 @@ def test_full_disk_is_one_sentence_and_loses_nothing(tmp_path, monkeypatch):
     assert path.read_text(encoding="utf-8") == '{\n  "kept": 1\n}\n'
 
 
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.EDQUOT, "the disk is full: free some space"),
+        (errno.ESTALE, r"cannot be written \(.*\): look after the disk or its network and run the same command again"),
+    ],
+)
+def test_a_quota_and_a_lost_network_are_one_sentence(tmp_path, monkeypatch, number, said):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "table.csv"
+    path.write_text("former", encoding="utf-8")
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(SegfairError, match=said):
+        storage.write_text("new", path)
+    assert path.read_text(encoding="utf-8") == "former" and len(list(tmp_path.iterdir())) == 1
+
+
 def test_really_full_device_is_reported(tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")

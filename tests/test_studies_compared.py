@@ -141,7 +141,7 @@ def test_models_of_other_names_are_paired_or_asked_for(studies):
     performance.measure_performance(several)
     with pytest.raises(SegfairError, match=r"the studies have no model of one name \(old; b, c\): give --pair old=new"):
         performance.compare_folders(before.folder, several.folder)
-    text = after.source.read_text(encoding="utf-8").replace("sex: null", "site: null")
+    text = after.source.read_text(encoding="utf-8").replace("sex: null", "site: {categories: [a, b]}")
     storage.write_text(text, after.folder / "study.yaml")
     with pytest.raises(SegfairError, match="have no attribute in common: name it alike in both"):
         performance.compare_folders(before.folder, after.folder)

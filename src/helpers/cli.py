@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from helpers import __version__
 from helpers.errors import SegfairError, StageError
 
 if TYPE_CHECKING:  # importing it takes a second, which `segfair --help` can do without
@@ -18,7 +21,6 @@ if TYPE_CHECKING:  # importing it takes a second, which `segfair --help` can do 
 app = typer.Typer(
     help="For whom, by how much, where in the organ and how surely a segmentation model fails.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 checkpoints_app = typer.Typer(help="Published weights: list, fetch, verify. For SAT: embed.")
@@ -38,6 +40,30 @@ Override = Annotated[
 ]
 
 
+Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON alone; all else goes to stderr.")]
+
+
+class FailOn(StrEnum):
+    """What can make a run fail that has reached its end."""
+
+    DISPARITY = "disparity"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"segfair {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take what stands before a command."""
+
+
 @app.command()
 def run(
     params: Params,
@@ -45,21 +71,52 @@ def run(
     last: Annotated[str | None, typer.Option("--until", help="The last stage to run.")] = None,
     only: Annotated[str | None, typer.Option("--only", help="The one stage to run.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run stages that are up to date as well.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run and why; nothing is run or written.")
+    ] = False,
+    fail_on: Annotated[
+        FailOn | None, typer.Option("--fail-on", help="End with exit status 4 where a disparity is found.")
+    ] = None,
+    as_json: Json = False,
     override: Override = None,
 ) -> None:
     """Run a study from cohort to report; what is up to date is skipped.
 
     Exit status: 0 done; 1 a stage stopped; 2 the command or the parameter file cannot be used; 3
-    done, and a model failed on every scan.
+    done, and a model failed on scans; 4 done, and a disparity was found (with --fail-on disparity).
     """
     from helpers.parameters import parse_override
-    from helpers.pipeline import select_stages
+    from helpers.pipeline import plan_run, select_stages
     from helpers.study import load_study
 
     stages = select_stages(first=first, last=last, only=only)
     overrides = dict(parse_override(text) for text in override or [])
     study = load_study(params, overrides)
-    _run(study, overrides, stages, force=force)
+    if not dry_run:
+        _run(study, overrides, stages, force=force, as_json=as_json, fail_on=fail_on)
+        return
+    planned = dict(plan_run(study, stages, force=force))
+    if as_json:
+        typer.echo(json.dumps({"study": study.name, "would_run": planned}, indent=2))
+        return
+    for stage, why in planned.items():
+        typer.echo(f"{stage}: would run: {why}" if why else study.say_idle(stage) or f"{stage}: up to date")
+
+
+@app.command()
+def status(
+    place: Annotated[Path, typer.Argument(help="The parameter file, or the output folder.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Say what of a study is done, at work, failed and left; nothing is written."""
+    from helpers.status import describe_status, find_folder, read_status
+
+    found = read_status(find_folder(place))
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), indent=2))
+        return
+    for line in (*describe_status(found), *found.failed):
+        typer.echo(line)
 
 
 @app.command()
@@ -329,21 +386,41 @@ def _restart_in_utf8() -> None:
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
-def _run(study: Study, overrides: dict[str, Any], stages: list[str], *, force: bool = False) -> None:
-    """Run stages; end with status 1 where one stopped, 3 where a model has no mask of any scan."""
-    from helpers.pipeline import list_failed_models, run_study
+def _run(
+    study: Study,
+    overrides: dict[str, Any],
+    stages: list[str],
+    *,
+    force: bool = False,
+    as_json: bool = False,
+    fail_on: FailOn | None = None,
+) -> None:
+    """Run stages, say what failed and where to look; end with the exit status that `run` tells."""
+    from helpers.pipeline import run_study
+    from helpers.run_log import FILE
+    from helpers.status import conclude_run
 
+    def say(line: str) -> None:
+        typer.echo(line, err=as_json)
+
+    stopped = ""
     try:
-        report = run_study(study, overrides=overrides, stages=stages, force=force, say=typer.echo)
+        run_study(
+            study, overrides=overrides, stages=stages, force=force, say=say, output=sys.stderr if as_json else None
+        )
     except StageError as error:
-        typer.echo(f"segfair: {error}", err=True)
-        raise typer.Exit(1) from error
-    typer.echo(f"report: {_relative(report)}" if report.exists() else f"outputs: {_relative(study.folder)}")
-    failed = list_failed_models(study) if stages[-1] > "02" else []
-    for told in failed:
+        stopped = str(error)
+    end = conclude_run(study.folder, stages, stopped=stopped, fail_on=fail_on)
+    report = study.folder / "report.html"
+    if not stopped:
+        say(f"report: {_relative(report)}" if report.exists() else f"outputs: {_relative(study.folder)}")
+    say(f"log: {_relative(study.folder / FILE)}")
+    for told in end.told:
         typer.echo(f"segfair: {told}", err=True)
-    if failed:
-        raise typer.Exit(3)
+    if as_json:
+        typer.echo(json.dumps(end.to_json(), indent=2))
+    if end.exit_code:
+        raise typer.Exit(end.exit_code)
 
 
 def _list(descriptions: dict[str, str]) -> None:

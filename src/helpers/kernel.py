@@ -18,16 +18,29 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 from helpers.errors import SegfairError
+from helpers.storage import SCRATCH, open_scratch
 
 # Where private folders are made: the first with a path short enough for sockets.
 _PLACES = ("/tmp", "/var/tmp", "/dev/shm")
-_PREFIX = "segfair-"
-_LONGEST_SOCKET = len(f"/{_PREFIX}12345678/kernel-5")  # of five
+_LONGEST_SOCKET = len(f"/{SCRATCH}12345678/kernel-5")  # of five
 _PACKAGES = str(Path(__file__).resolve().parents[1])
 # No module is taken from the working folder (-P), in worker processes neither: they inherit it.
 # Texts are UTF-8 whatever the terminal's encoding.
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from ipykernel.kernelapp import IPKernelApp as app"
-_COMMAND = ("-P", "-X", "utf8", "-c", f"{_START}; app.launch_instance()", _PACKAGES, "-f", "{connection_file}")
+# At its end ipykernel leaves tasks behind, of which asyncio would warn on the terminal.
+_QUIET = (
+    "import logging; logging.getLogger('asyncio').addFilter(lambda told: 'Task was destroyed' not in told.getMessage())"
+)
+_COMMAND = (
+    "-P",
+    "-X",
+    "utf8",
+    "-c",
+    f"{_START}; {_QUIET}; app.launch_instance()",
+    _PACKAGES,
+    "-f",
+    "{connection_file}",
+)
 
 
 class OwnKernelManager(AsyncKernelManager):
@@ -58,8 +71,8 @@ def open_private_folder() -> Iterator[str]:
 
     for place in dict.fromkeys((tempfile.gettempdir(), *_PLACES)):
         if len(os.fsencode(place)) + _LONGEST_SOCKET <= zmq.IPC_PATH_MAX_LEN and os.access(place, os.W_OK):
-            with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place, ignore_cleanup_errors=True) as folder:
-                yield folder
+            with open_scratch(Path(place)) as folder:
+                yield str(folder)
             return
     raise SegfairError(
         f"TMPDIR ({tempfile.gettempdir()}) is too long for a kernel's sockets, and {', '.join(_PLACES)} cannot be"

@@ -46,6 +46,7 @@ def open_stage(stage: str, params: str, overrides: dict[str, Any] | list[str] | 
     if nothing := study.say_idle(stage):
         raise StageError(nothing)
     check_output_folder(study)
+    provenance.start_stage(study, stage)  # before anything of the former run is replaced
     provenance.write_snapshot(study)
     take_passing()
     _started[stage] = _read_clocks()

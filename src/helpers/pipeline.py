@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from helpers import provenance
+from helpers import __version__, provenance
 from helpers.compute import hold_jobs
 from helpers.errors import SegfairError, StageError
 from helpers.models import list_overlaps
 from helpers.notebook import check_output_folder
 from helpers.parameters import CommandModel
 from helpers.report import export_notebook, make_scrubber
+from helpers.run_log import RunLog
+from helpers.running import hold_study
 from helpers.schema import STAGES
+from helpers.status import describe_stages, read_status
+from helpers.storage import write_atomically, write_text
 from helpers.study import REPOSITORY, Study
 from helpers.vocabulary.words import count
 
@@ -47,8 +50,26 @@ def select_stages(*, first: str | None = None, last: str | None = None, only: st
     return stages[start : end + 1]
 
 
-def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str], force: bool, say: Say) -> Path:
+def plan_run(study: Study, stages: Sequence[str], *, force: bool) -> Iterator[tuple[str, str]]:
+    """Yield each stage with why it would run, empty where it would not; nothing is written."""
+    fingerprints = provenance.Fingerprints(study)
+    for stage in stages:
+        idle = bool(study.say_idle(stage))
+        yield stage, "" if idle else "--force" if force else provenance.explain_stage(study, stage, fingerprints)
+
+
+def run_study(
+    study: Study,
+    *,
+    overrides: dict[str, Any],
+    stages: Sequence[str],
+    force: bool,
+    say: Say,
+    output: TextIO | None = None,
+) -> Path:
     """Run `stages` of a study and return the path of its report (present once 05 has run).
+
+    What is said is kept in ``run.log`` in the study's folder too; it ends with a line per stage.
 
     Parameters
     ----------
@@ -62,29 +83,52 @@ def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str],
         Run stages that are up to date as well.
     say : callable
         Receives a line per step.
+    output : TextIO, optional
+        Receives what the notebooks print; by default standard output.
 
     Raises
     ------
+    StageError
+        A stage failed (its half-run notebook is kept).
     SegfairError
-        A stage failed (its half-run notebook is kept), or another process is running this study.
+        The folder cannot be written, or another process is running this study.
     """
     check_output_folder(study)
-    if "02_inference" in stages:
-        _say_programs(study, say)
+    with hold_study(study.folder, study.name) as sign:
+        log = RunLog(study.folder, say, output or sys.stdout, sign)
+        log.note(f"segfair {__version__}, study {study.name}: {', '.join(stages)}")
+        if "02_inference" in stages:
+            _say_programs(study, log.say)
+        for overlap in list_overlaps(study.parameters.models, study.parameters.cohort):
+            log.say(f"worth knowing: {overlap}")
+        try:
+            _run_stages(study, overrides, stages, force, log)
+        except BaseException as error:
+            log.note(f"stopped: {error or type(error).__name__}")
+            raise
+        finally:
+            status = read_status(study.folder)
+            for line in describe_stages(status.stages):
+                log.say(line)
+            for line in status.failed:
+                log.note(f"failed: {line}")
+    return study.folder / "report.html"
+
+
+def _run_stages(study: Study, overrides: dict[str, Any], stages: Sequence[str], force: bool, log: RunLog) -> None:
     fingerprints = provenance.Fingerprints(study)
-    for overlap in list_overlaps(study.parameters.models, study.parameters.cohort):
-        say(f"worth knowing: {overlap}")
-    with _lock_study(study), ExitStack() as jobs:
+    with ExitStack() as jobs:
         held = False
         for place, stage in enumerate(stages, start=1):
             heading = f"[{place}/{len(stages)}] {stage}"
             if nothing := study.say_idle(stage):
-                say(f"[{place}/{len(stages)}] {nothing}")
+                log.say(f"[{place}/{len(stages)}] {nothing}")
                 continue
             if not force and provenance.stage_is_current(study, stage, fingerprints):
-                say(f"{heading}: up to date")
+                log.say(f"{heading}: up to date")
                 continue
-            say(f"{heading}: running")
+            log.begin_stage(stage)
+            log.say(f"{heading}: running")
             started = time.monotonic()
             works_on_scans = study.parameters.cohort.has_masks and stage != "05_report"
             if works_on_scans and not held:
@@ -92,37 +136,55 @@ def run_study(study: Study, *, overrides: dict[str, Any], stages: Sequence[str],
             elif not works_on_scans:
                 jobs.close()
             held = works_on_scans
-            run_notebook(study, stage, overrides=overrides)
+            run_notebook(study, stage, overrides=overrides, output=log)
             fingerprints.forget(stage)
-            say(f"{heading}: finished in {time.monotonic() - started:.0f} s")
+            log.say(f"{heading}: finished in {time.monotonic() - started:.0f} s")
             if passing := provenance.read_run(study.folder).get("stages", {}).get(stage, {}).get("passing"):
-                say(
+                log.say(
                     f"{heading}: {count(len(passing), 'scan')} left undone by a fault of the machine; the next run"
                     f" tries again ({next(iter(passing.values()))})"
                 )
-    return study.folder / "report.html"
 
 
-def list_failed_models(study: Study) -> list[str]:
-    """Say of each model that has no mask of any scan after 02_inference why that is."""
-    told = []
-    for model in study.parameters.models:
-        if study.parameters.cohort.has_masks and study.inference_path(model.name).exists():
-            table = study.read("inference", model=model.name)
-            if len(table) and (table["status"] == "failed").all():
-                (reason, number), *_ = Counter(table["error"]).most_common(1)
-                scans = f"all {len(table)} scans" if len(table) > 1 else "the only scan"
-                told.append(f"models.{model.name}: failed on {scans}, on {number} because: {reason}")
-    return told
-
-
-def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path:
+def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any], output: RunLog | TextIO | None = None) -> Path:
     """Execute one stage's notebook and return the executed copy; its HTML lies beside it.
 
     Raises
     ------
     StageError
-        The notebook raised: the message is the error's own, and the half-run notebook is named.
+        The notebook raised (the message is the error's own, and the half-run notebook is named),
+        its process died, or its copy cannot be written.
+    """
+    import papermill
+
+    source = find_notebook(study, stage)
+    target = study.folder / "notebooks" / source.name
+    parameters = {"params": study.source_name, "overrides": overrides}
+    _refuse_unknown(papermill.inspect_notebook(_quote(source)), parameters, source)
+    started, raised = time.monotonic(), None
+    try:
+        with write_atomically(target) as executed:
+            raised = _execute(source, executed, parameters, study, output or sys.stdout)
+            _forget_machine(executed)
+        if raised is not None:
+            raise raised
+        export_notebook(target, target.with_suffix(".html"), scrub=make_scrubber(study.folder))
+    except SegfairError as error:
+        with suppress(SegfairError):  # a full disk: it stays recorded as running
+            seconds = time.monotonic() - started
+            provenance.record_stage(study, stage, status="failed", seconds=seconds, failures={"stage": str(error)})
+        if raised is None:
+            raise StageError(f"{stage} stopped: {error}") from error
+        raise StageError(f"{stage} stopped: {error}\nThe half-run notebook is kept: {target}") from error
+    return target
+
+
+def _execute(
+    source: Path, executed: Path, parameters: dict[str, Any], study: Study, output: RunLog | TextIO
+) -> StageError | None:
+    """Run a notebook, write what came of it, and return what it raised, if anything.
+
+    A StageError where its process ended, and nothing came of it.
     """
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -130,23 +192,17 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
 
     from helpers.kernel import OwnKernelManager, configure_kernel, open_private_folder
 
-    source = find_notebook(study, stage)
-    target = study.folder / "notebooks" / source.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    parameters = {"params": study.source_name, "overrides": overrides}
-    _refuse_unknown(papermill.inspect_notebook(_quote(source)), parameters, source)
-    started = time.monotonic()
     try:
         with _poll_for_messages(), open_private_folder() as folder:
             papermill.execute_notebook(
                 _quote(source),
-                _quote(target),
+                _quote(executed),
                 parameters=parameters,
                 kernel_name="python3",
                 cwd=str(study.root),
                 progress_bar=False,
                 log_output=False,
-                stdout_file=sys.stdout,
+                stdout_file=output,
                 coalesce_streams=True,
                 # Else all of it is written twice per cell: 15 s with the maps' megabytes in it.
                 # What ran before an error is written nevertheless.
@@ -156,27 +212,17 @@ def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any]) -> Path
                 config=configure_kernel(folder),
             )
     except PapermillExecutionError as error:
-        provenance.record_stage(
-            study, stage, status="failed", seconds=time.monotonic() - started, failures={"stage": error.evalue}
-        )
-        message = (
-            error.evalue
-            if error.ename.endswith("Error") and error.ename in _own_errors()
-            else f"{error.ename}: {error.evalue}"
-        )
-        raise StageError(f"{stage} stopped: {message}\nThe half-run notebook is kept: {target}") from error
-    except (CellTimeoutError, DeadKernelError, TimeoutError, RuntimeError) as error:
-        seconds, told = time.monotonic() - started, f"{type(error).__name__}: {_join(error)}"
-        provenance.record_stage(study, stage, status="failed", seconds=seconds, failures={"stage": told})
+        own = error.ename.endswith("Error") and error.ename in _own_errors()
+        return StageError(error.evalue if own else f"{error.ename}: {error.evalue}")
+    except DeadKernelError as error:
         raise StageError(
-            f"{stage} stopped: its notebook's process does not answer ({told}): out of memory, or the machine too busy;"
-            " run the same command again"
+            "its process was killed, most likely because memory ran out: use fewer compute.workers"
         ) from error
-    finally:
-        if target.exists():
-            _forget_machine(target)
-    export_notebook(target, target.with_suffix(".html"), scrub=make_scrubber(study.folder))
-    return target
+    except (CellTimeoutError, TimeoutError, RuntimeError) as error:
+        raise StageError(
+            f"its process did not answer ({_join(error)}): this machine is too busy; run the same command again"
+        ) from error
+    return None
 
 
 def find_notebook(study: Study, stage: str) -> Path:
@@ -245,31 +291,12 @@ def _forget_machine(executed: Path) -> None:
     """Take paths and megabytes of JavaScript out of a notebook's metadata."""
     import nbformat
 
-    from helpers.storage import write_text
-
     notebook = nbformat.read(executed, as_version=4)
     notebook.metadata.pop("widgets", None)
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
     write_text(nbformat.writes(notebook), executed)
-
-
-@contextmanager
-def _lock_study(study: Study) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(study.folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise SegfairError(
-            f"another segfair run is working on study {study.name!r} ({study.folder}): wait for it, or end it first"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from helpers.errors import SegfairError
 from helpers.parameters import CommandModel
+from helpers.storage import open_scratch
 from helpers.study import Study
 
 # What a program is given of this process's environment; what belongs to our own Python is not.
@@ -138,8 +138,8 @@ def ask_model_version(model: CommandModel, study: Study) -> str:
 
 def ask_version(words: Sequence[str], environment: Mapping[str, str], folder: Path) -> str:
     """Return all that a version command says; a SegfairError as by :func:`run_program`."""
-    with tempfile.TemporaryDirectory(prefix="segfair-") as place:
-        log = Path(place) / "version"
+    with open_scratch() as place:
+        log = place / "version"
         run_program(words, environment=environment, folder=folder, log=log, timeout_s=_VERSION_S)
         return log.read_text(encoding="utf-8", errors="replace").strip()
 

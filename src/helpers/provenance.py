@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,7 +22,7 @@ import yaml
 from helpers import dicom, programs, storage
 from helpers.errors import SegfairError
 from helpers.parameters import BIDS, CommandModel
-from helpers.schema import STAGES, list_outputs
+from helpers.schema import STAGES, list_outputs, list_written
 from helpers.study import REPOSITORY, Study, choose_checkpoints_folder
 
 _PACKAGES = (
@@ -45,7 +46,7 @@ class Fingerprints:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._known: dict[str, str] = {}
+        self._known: dict[str, dict[str, str]] = {}
 
     @cached_property
     def _package(self) -> _Package:
@@ -53,19 +54,20 @@ class Fingerprints:
 
     def find(self, stage: str) -> str:
         """Return a stage's fingerprint as of the first time it was asked for."""
+        return storage.hash_value(self.list_parts(stage))
+
+    def list_parts(self, stage: str) -> dict[str, str]:
+        """Return what a stage's fingerprint is made of, by the words that say what has changed."""
         if stage not in self._known:
             parameters = self._study.parameters.model_dump(mode="json")
-            self._known[stage] = storage.hash_value(
-                {
-                    "parameters": {key: parameters[key] for key in STAGES[stage].sections},
-                    "code": [self._package.hash_code(STAGES[stage].code), _hash_notebook(stage)],
-                    "inputs": _stamp_inputs(self._study, stage),
-                    # Of where the work runs, this alone changes masks.
-                    "precision": parameters["compute"]["precision"] if stage == "02_inference" else None,
-                    "upstream": [self.find(earlier) for earlier in STAGES[stage].after],
-                }
-            )
-        return self._known[stage]
+            parts = {f"parameters ({key})": parameters[key] for key in STAGES[stage].sections}
+            if stage == "02_inference":  # of where the work runs, this alone changes masks
+                parts["parameters (compute.precision)"] = parameters["compute"]["precision"]
+            parts["the program"] = self._package.hash_code(STAGES[stage].code)
+            parts["the notebook"] = _hash_notebook(stage)
+            parts["the input files"] = _stamp_inputs(self._study, stage)
+            self._known[stage] = {key: storage.hash_value(part) for key, part in parts.items()}
+        return self._known[stage] | {f"what {earlier} gives": self.find(earlier) for earlier in STAGES[stage].after}
 
     def forget(self, stage: str) -> None:
         """Forget a stage that has just run, and those after it: their inputs have changed."""
@@ -76,25 +78,54 @@ class Fingerprints:
 
 
 def stage_is_current(study: Study, stage: str, fingerprints: Fingerprints | None = None) -> bool:
-    """Tell whether a stage finished with what it would run with now, and its files are there.
+    """Tell whether a stage finished with what it would run with now, and its files are its own.
 
     One in which a fault of the machine left a scan undone (``passing``) is not.
 
     Several stages in a row share their `fingerprints`.
     """
+    return not explain_stage(study, stage, fingerprints)
+
+
+def explain_stage(study: Study, stage: str, fingerprints: Fingerprints | None = None) -> str:
+    """Say why a stage is not up to date; empty where it is."""
     record = read_run(study.folder).get("stages", {}).get(stage, {})
-    return (
-        record.get("status") == "finished"
-        and not record.get("passing")
-        and _outputs_exist(study, stage)
-        and record.get("fingerprint") == (fingerprints or Fingerprints(study)).find(stage)
-    )
+    if record.get("status") != "finished":
+        return {"failed": "it stopped with an error", "running": "it was ended half-way"}.get(
+            record.get("status"), "it has not run"
+        )
+    if record.get("passing"):
+        return "a fault of the machine left scans undone"
+    if changed := _list_changed_outputs(study, stage, record):
+        return f"{changed[0]} is missing or not as it was written"
+    recorded = record.get("fingerprint")
+    if not isinstance(recorded, dict):
+        return "an earlier version of segfair ran it"
+    parts = (fingerprints or Fingerprints(study)).list_parts(stage)
+    different = [key for key in {**parts, **recorded} if parts.get(key) != recorded.get(key)]
+    return f"changed: {', '.join(different)}" if different else ""
 
 
 def write_snapshot(study: Study) -> None:
     """Write the resolved parameters to ``study.yaml``: the output folder explains itself."""
     parameters = study.parameters.model_dump(mode="json")
     storage.write_text(yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True), study.folder / "study.yaml")
+
+
+def start_stage(study: Study, stage: str) -> None:
+    """Write into run.json that a stage is running: from now on its files may be of two runs.
+
+    Whatever ends it before it has recorded itself, it is not up to date.
+    """
+    run = read_run(study.folder)
+    stages = run.setdefault("stages", {})
+    former = stages.get(stage, {})
+    stages[stage] = {
+        "status": "running",
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "former_seconds": former.get("seconds") if former.get("status") == "finished" else former.get("former_seconds"),
+    }
+    _write_run(study, run)
 
 
 def record_stage(
@@ -132,11 +163,14 @@ def record_stage(
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
         "failures": failures or {},
-        "fingerprint": Fingerprints(study).find(stage) if status == "finished" else None,
         **facts,
     }
-    run["stages"] = {name: run["stages"][name] for name in STAGES if name in run["stages"]}
-    storage.write_json(run, study.folder / "run.json")
+    if status == "finished":
+        run["stages"][stage] |= {
+            "fingerprint": _fingerprint_results(study, stage, run["stages"]),
+            "outputs": _stamp_outputs(study, stage),
+        }
+    _write_run(study, run)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -148,22 +182,87 @@ def read_run(folder: Path) -> dict[str, Any]:
     return run if isinstance(run, dict) else {}
 
 
-def _outputs_exist(study: Study, stage: str) -> bool:
+def _write_run(study: Study, run: dict[str, Any]) -> None:
+    run["stages"] = {name: run["stages"][name] for name in STAGES if name in run["stages"]}
+    storage.write_json(run, study.folder / "run.json")
+
+
+def _fingerprint_results(study: Study, stage: str, stages: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parts of a finished stage's fingerprint.
+
+    Of the stages before it count what they were run with, not what they would be run with now: with
+    ``--only`` a stage may have worked on results of other parameters.
+    """
+    parts = Fingerprints(study).list_parts(stage)
+    for earlier in STAGES[stage].after:
+        record = stages.get(earlier, {})
+        if record and (record.get("status") != "finished" or isinstance(record.get("fingerprint"), dict)):
+            parts[f"what {earlier} gives"] = storage.hash_value(record.get("fingerprint"))
+    return parts
+
+
+def _stamp_outputs(study: Study, stage: str) -> dict[str, dict[str, Any]]:
+    """Return the stamps and the hashed bytes of what a stage has written, by name or pattern.
+
+    One entry for each, however many files there are.
+    """
+    return {
+        name: {"files": len(files), "stamp": _stamp_all(files), "bytes": _hash_all(files)}
+        for name, files in _list_output_files(study, stage).items()
+    }
+
+
+def _list_changed_outputs(study: Study, stage: str, record: Mapping[str, Any]) -> list[str]:
+    """Return what of a stage's files is missing, or holds other bytes than the stage wrote.
+
+    Files are read only where size or time are others.
+    """
+    now, recorded = _list_output_files(study, stage), record.get("outputs")
     models = [model.name for model in study.parameters.models]
-    files = [study.folder / path for path in list_outputs(stage, models)]
+    changed = [name for name in list_outputs(stage, models) if not (study.folder / name).exists()]
+    if changed or recorded is None:
+        return changed
+    for name in dict.fromkeys((*recorded, *now)):
+        files, was = now.get(name, []), recorded.get(name, {"stamp": None})
+        if was["stamp"] != _stamp_all(files) and (not files or was.get("bytes") != _hash_all(files)):
+            changed.append(name)
+    return changed
+
+
+def _list_output_files(study: Study, stage: str) -> dict[str, list[Path]]:
+    """Return the files that a stage has written, by name or pattern, as far as there are any."""
+    found = {
+        pattern: sorted(path for path in study.folder.glob(pattern) if not path.name.startswith("."))
+        for pattern in list_written(stage, [model.name for model in study.parameters.models])
+    }
     if stage == "02_inference":
-        files += [
-            study.prediction_path(model, scan)
-            for model, scan in _list_predicted([study.inference_path(model) for model in models])
-        ]
-    return all(file.exists() for file in files)
+        for model in study.parameters.models:
+            predicted = _list_predicted([study.inference_path(model.name)])
+            found[f"predictions/{model.name}/*.nii.gz"] = [study.prediction_path(*one) for one in predicted]
+    return {pattern: files for pattern, files in found.items() if files}
+
+
+def _stamp_all(files: Sequence[Path]) -> str:
+    return storage.hash_value([_stamp(path) for path in files])
+
+
+def _hash_all(files: Sequence[Path]) -> str:
+    """Hash the bytes of files; one that cannot be read counts as another file."""
+
+    def read(path: Path) -> str | None:
+        try:
+            return storage.hash_file(path)
+        except OSError:
+            return None
+
+    return storage.hash_value([[path.name, read(path)] for path in files])
 
 
 def _list_predicted(tables: list[Path]) -> list[tuple[str, str]]:
     """Return (model, scan) of every prediction that the inference tables call finished."""
     found = []
     for path in tables:
-        if path.exists():
+        with suppress(OSError, ValueError):  # absent or damaged: as such a table it is told
             table = pd.read_parquet(path, columns=["scan", "status"])
             found += [(path.parent.name, scan) for scan in table.loc[table["status"] == "ok", "scan"]]
     return found
@@ -186,12 +285,11 @@ def _stamp_inputs(study: Study, stage: str) -> str:
                 paths += dicom.list_files(source)
         if cohort.people is not None:
             paths.append(study.resolve(cohort.people))
-        if study.path("cohort").exists():
-            table = pd.read_parquet(study.path("cohort"))
+        table = _read_cohort(study)
+        if table is not None:
             for column in table.columns.intersection(["reference", "reference_recorded", "image"]):
                 paths += [Path(text) for text in table[column].dropna() if text]
-    if stage == "02_inference" and study.path("cohort").exists():
-        table = pd.read_parquet(study.path("cohort"), columns=["scan", "subject"])
+    if stage == "02_inference" and (table := _read_cohort(study)) is not None:
         for model in study.parameters.models:
             if model.path is not None:
                 masks = study.template_masks(model.path)
@@ -209,6 +307,14 @@ def _stamp_inputs(study: Study, stage: str) -> str:
     if stage == "04_spatial" and template is not None:
         paths += sorted(study.resolve(template).glob("*/template.npz"))
     return storage.hash_value([[_stamp(path) for path in paths], *said])
+
+
+def _read_cohort(study: Study) -> pd.DataFrame | None:
+    """Return the cohort; None where it is not there or damaged, so that 01_cohort runs first."""
+    try:
+        return pd.read_parquet(study.path("cohort"))
+    except (OSError, ValueError):
+        return None
 
 
 def _ask_version(study: Study, model: CommandModel) -> str:

@@ -76,12 +76,20 @@ class Stage:
     needs_masks: bool = False  # whether every model must have gone over the cohort
     of_masks: bool = False  # whether it has nothing to do in a study of ready-made scores
     files: tuple[str, ...] = ()  # what it writes besides tables
+    patterns: tuple[str, ...] = ()  # what else it writes, where there is any of it
 
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("01_cohort", (), (), ("name", "seed", "cohort"), ("cohort", "demo.phantoms")),
+        Stage(
+            "01_cohort",
+            (),
+            (),
+            ("name", "seed", "cohort"),
+            ("cohort", "demo.phantoms"),
+            patterns=("references/**/*.nii.gz",),
+        ),
         Stage(
             "02_inference", ("01_cohort",), ("cohort",), ("models", "windows"), ("inference", "models"), of_masks=True
         ),
@@ -93,6 +101,7 @@ STAGES: dict[str, Stage] = {
             ("performance",),
             needs_masks=True,
             files=("fairness/paper_table.tex",),
+            patterns=("fairness/notes.json",),
         ),
         Stage(
             "04_spatial",
@@ -102,6 +111,7 @@ STAGES: dict[str, Stage] = {
             ("spatial",),
             needs_masks=True,
             of_masks=True,
+            patterns=("spatial/notes.json", "spatial/*/template.npz", "spatial/*/volumes/**/*.nii.gz"),
         ),
         Stage(
             "05_report",
@@ -875,6 +885,15 @@ def list_outputs(stage: str, models: Sequence[str]) -> Iterator[str]:
             per_model = "<model>" in table.path
             yield from (table.path.replace("<model>", model) for model in (models if per_model else [""]))
     yield from STAGES[stage].files
+
+
+def list_written(stage: str, models: Sequence[str]) -> Iterator[str]:
+    """Yield the patterns of all that a stage writes under the study's folder, in any study."""
+    for table in TABLES.values():
+        if table.made_by == stage:
+            path = table.path.replace("<organ>", "*")
+            yield from (path.replace("<model>", model) for model in (models if "<model>" in path else [""]))
+    yield from (*STAGES[stage].files, *STAGES[stage].patterns)
 
 
 def list_identifying() -> tuple[str, ...]:

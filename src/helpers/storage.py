@@ -6,7 +6,9 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,9 +17,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
 from helpers.errors import SegfairError, StageError
 from helpers.schema import Table
+
+SCRATCH = "segfair-"  # what the names of scratch folders begin with
+_PARTIAL = ".partial-"
+_IN_USE = ".in-use"
+_MAKING_SECONDS, _WRITING_SECONDS = 60, 3600
 
 
 @contextmanager
@@ -42,7 +50,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".partial-", suffix=suffixes, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_PARTIAL, suffix=suffixes, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -52,7 +60,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SegfairError(
                 f"{path}: the disk is full: free some space and run the same command again; what was finished is kept"
             ) from error
@@ -65,10 +73,66 @@ def write_atomically(path: Path) -> Iterator[Path]:
                 f"{path.parent}: cannot be written ({error.strerror}): "
                 "choose another folder under `outputs` or change its permissions"
             ) from error
+        if error.errno in (errno.EIO, errno.ESTALE, errno.EBUSY, errno.ETIMEDOUT):  # a network's folder, above all
+            raise SegfairError(
+                f"{path}: cannot be written ({error.strerror}): look after the disk or its network and run the same "
+                "command again; what was finished is kept"
+            ) from error
         raise
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def open_scratch(place: Path | None = None, prefix: str = SCRATCH) -> Iterator[Path]:
+    """Make a folder for what nobody needs afterwards; remove it at the end.
+
+    Those that killed processes left there go first: a folder that is in use is locked.
+
+    Parameters
+    ----------
+    place : Path, optional
+        The folder to make it in; by default that for temporary files.
+    prefix : str
+        What its name begins with.
+    """
+    place = place or Path(tempfile.gettempdir())
+    for former in place.glob(f"{prefix}*/{_IN_USE}"):
+        _remove_abandoned(former)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=place, ignore_cleanup_errors=True) as folder:
+        lock = FileLock(Path(folder) / _IN_USE)
+        with suppress(OSError, NotImplementedError):  # where nothing can be locked, nothing is removed either
+            lock.acquire(timeout=0)
+        try:
+            yield Path(folder)
+        finally:
+            lock.release()
+
+
+def _remove_abandoned(held: Path) -> None:
+    """Remove the scratch folder of a lock that nobody holds; others' cannot be opened."""
+    lock = FileLock(held)
+    with suppress(OSError, NotImplementedError):
+        if time.time() - held.stat().st_mtime < _MAKING_SECONDS:  # it may not have been locked yet
+            return
+        lock.acquire(timeout=0)
+        try:
+            shutil.rmtree(held.parent, ignore_errors=True)
+        finally:
+            lock.release()
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what killed processes left of files that they were writing, anywhere below a folder.
+
+    A file younger than an hour may still be written.
+    """
+    for path in folder.rglob(f"{_PARTIAL}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _WRITING_SECONDS:
+                path.unlink()
 
 
 def make_absolute(path: Path) -> Path:

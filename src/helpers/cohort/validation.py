@@ -161,7 +161,8 @@ def _check_names(table: pd.DataFrame, found: list[Found], cohort: Cohort) -> Non
 
 
 def _is_file_name(scan: str) -> bool:
-    control = any(unicodedata.category(sign) == "Cc" for sign in scan)
+    # Signs that are not seen or turn others round, but for two that Persian and Indic words need.
+    control = any(unicodedata.category(sign) in ("Cc", "Cf") for sign in scan if sign not in "\u200c\u200d")
     return not (scan.startswith(".") or set(scan) & set("/\\") or control or len(scan.encode()) > LONGEST_NAME)
 
 

@@ -7,7 +7,6 @@ import html
 import json
 import re
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -84,8 +83,8 @@ def draw_pictures(figure: go.Figure) -> dict[str, bytes]:
         return {}
     sized = go.Figure(figure).update_layout(width=_WIDTH, height=figure.layout.height or _HEIGHT)
     drawn = sized.to_json().replace("</", "<\\/")
-    with tempfile.TemporaryDirectory(prefix="segfair-", ignore_cleanup_errors=True) as folder:
-        page = Path(folder) / "figure.html"
+    with storage.open_scratch() as folder:
+        page = folder / "figure.html"
         page.write_text(
             f"<meta charset=utf-8><script>{get_plotlyjs()}</script><script>const figure = {drawn};</script>{_DRAWING}",
             encoding="utf-8",

@@ -367,6 +367,8 @@ def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
         "checkpoint_sha256": job.checkpoint_sha256,
         "fingerprint": job.fingerprint,
         "bytes": job.prediction.stat().st_size,
+        "mtime_ns": job.prediction.stat().st_mtime_ns,
+        "sha256": storage.hash_file(job.prediction),
         "organs": _describe_organs(case, reference, result, job.spec.organs),
     }
     storage.write_json(record, record_path)
@@ -473,13 +475,23 @@ def _read_record(job: _InferenceJob) -> dict[str, Any] | None:
     """Return the record of a scan finished from the same inputs; None when it has to be done."""
     try:
         record = json.loads(find_record(job.prediction).read_text(encoding="utf-8"))
-        size = job.prediction.stat().st_size
+        current = isinstance(record, dict) and record.get("fingerprint") == job.fingerprint
+        whole = current and _is_as_written(job.prediction, record)
     except (OSError, ValueError):
         return None
-    current = isinstance(record, dict) and record.get("fingerprint") == job.fingerprint
     if job.spec.want_probabilities and not find_probabilities(job.prediction).exists():
         return None
-    return record if current and record.get("bytes") == size else None
+    return record if whole else None
+
+
+def _is_as_written(prediction: Path, record: dict[str, Any]) -> bool:
+    """Tell whether a prediction holds what was written; it is read if its time is new."""
+    found = prediction.stat()
+    if found.st_size != record.get("bytes"):
+        return False
+    if found.st_mtime_ns == record.get("mtime_ns"):
+        return True
+    return record.get("sha256") in (None, storage.hash_file(prediction))  # None: of an earlier version
 
 
 def _record_failure(job: _InferenceJob, failure: CaseFailure) -> dict[str, Any]:

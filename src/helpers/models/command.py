@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -76,8 +75,7 @@ class Command:
             result = self._read(self._batch / "outputs", case, self._log("batch"), failure=told["failure"])
             return replace(result, earlier_seconds=told["seconds_each"])
         log = self._log(_name(case))
-        with tempfile.TemporaryDirectory(prefix="segfair-", ignore_cleanup_errors=True) as place:
-            folder = Path(place)
+        with storage.open_scratch() as folder:
             image, outputs = self._write_image(case, folder / "images"), folder / "outputs"
             outputs.mkdir()
             self._start(

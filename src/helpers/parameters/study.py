@@ -6,18 +6,18 @@ what is allowed, and lists everything that is wrong at once.
 
 from __future__ import annotations
 
+import copy
 import math
-import re
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from helpers.errors import ParameterError, SegfairError
-from helpers.parameters.models import OTHER, SECTIONS, AnyModel, Model
+from helpers.parameters.faults import describe_faults
+from helpers.parameters.models import AnyModel, Model
 from helpers.parameters.sections import Name, Organ, Section, check_places, find_repeated
 from helpers.vocabulary.measures import MEASURES, Measure, check_score, list_default_margins
 from helpers.vocabulary.words import POOLED
@@ -693,12 +693,14 @@ def read_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Para
         raise ParameterError(
             f"{path}: must hold keys and values (name:, cohort:, models:, …); got {type(raw).__name__}"
         )
+    laid = copy.deepcopy(raw) if overrides else raw
     for key, value in (overrides or {}).items():
-        _lay_over(raw, key, value, path)
+        _lay_over(laid, key, value, path)
     try:
-        return Parameters.model_validate(raw)
+        return Parameters.model_validate(laid)
     except ValidationError as error:
-        raise ParameterError("\n".join(_describe_all(path, error.errors()))) from error
+        said = describe_faults(Parameters, laid, raw, str(path), list(overrides or {}))
+        raise ParameterError("\n".join(said)) from error
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -757,78 +759,6 @@ def _list_index(place: list[Any], part: str, key: str, path: Path) -> int:
     if part.isdigit() and int(part) < len(place):
         return int(part)
     raise ParameterError(f"{path}: override {key!r}: no entry {part!r} in a list of {len(place)}")
-
-
-def _describe_all(path: Path, faults: Sequence[Any]) -> list[str]:
-    """Return a line per key that is wrong; the branches of a union are joined with "or"."""
-    by_place: dict[tuple[Any, ...], list[Any]] = {}
-    for fault in faults:
-        by_place.setdefault(tuple(_plain_location(fault["loc"])), []).append(fault)
-    lines = []
-    for together in by_place.values():
-        first = _describe(path, together[0])
-        others = [fault["msg"].removeprefix("Input should be ") for fault in together[1:]]
-        lines.append(first if not others else first.replace("; got ", f", or {', or '.join(others)}; got ", 1))
-    return lines
-
-
-def _plain_location(location: tuple[Any, ...]) -> list[Any]:
-    """Drop what pydantic adds to a location to name the branch of a union it tried."""
-    branch = re.compile(r"[\[\]()]|^(constrained-)?(int|float|str)$|^list$|^literal")
-    plain = [part for part in location if not (isinstance(part, str) and branch.search(part))]
-    return [part for place, part in enumerate(plain) if not _is_kind(plain, place)]
-
-
-def _is_kind(location: Sequence[Any], place: int) -> bool:
-    """Tell whether a part of a location is a model's kind, by which its section was chosen."""
-    return place == 2 and location[0] == "models" and location[2] in (*SECTIONS, OTHER)
-
-
-def _describe(path: Path, fault: Any) -> str:
-    location = _plain_location(fault["loc"])
-    where = ".".join(str(part) for part in location) or "the file"
-    if fault["type"] == "extra_forbidden":
-        parent = ".".join(str(part) for part in location[:-1]) or "the top level"
-        return f"{path}: {where}: unknown key; allowed under {parent}: {', '.join(_allowed_keys(fault['loc']))}"
-    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if fault["type"] == "missing":
-        return f"{path}: {where}: required but missing"
-    if fault["type"] in ("value_error", "assertion_error"):
-        return f"{path}: {where}: {message}"
-    if fault["type"] == "string_pattern_mismatch":
-        message = f"text that matches {fault['ctx']['pattern']}"
-    if fault["type"] == "string_type" and isinstance(fault["input"], (bool, int, float)):
-        # YAML reads a bare 1 as a number, and a bare No as false.
-        return f"{path}: {where}: must be text; got {fault['input']!r}: put it in quotes, as the table has it"
-    return f"{path}: {where}: must be {message}; got {fault['input']!r}"
-
-
-def _allowed_keys(location: tuple[Any, ...]) -> list[str]:
-    """Return the keys of the section around a location of pydantic's, by walking the types."""
-    plain = _plain_location(location)
-    kind: Any = Parameters
-    if len(location) > 2 and _is_kind(location, 2):
-        kind, plain = SECTIONS.get(location[2], Model), plain[2:]
-    for part in plain[:-1]:
-        section = _find_section(kind)
-        if section is not None and part in section.model_fields:
-            kind = section.model_fields[part].annotation
-        else:  # an entry of a list or a mapping: step to its value type
-            kind = _find_entry(kind)
-    section = _find_section(kind)
-    return sorted(section.model_fields) if section is not None else []
-
-
-def _find_section(kind: Any) -> type[Section] | None:
-    if isinstance(kind, type) and issubclass(kind, Section):
-        return kind
-    if get_origin(kind) in (list, dict):
-        return None
-    return next((found for argument in get_args(kind) if (found := _find_section(argument))), None)
-
-
-def _find_entry(kind: Any) -> Any:
-    return get_args(kind)[-1] if get_origin(kind) in (list, dict) else kind
 
 
 def _join_lines(text: str) -> str:

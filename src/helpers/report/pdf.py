@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from helpers import storage
@@ -38,9 +37,9 @@ def print_report(page: Path, *, seconds: int = _SECONDS) -> Path:
         )
     name = Path(browser).name
     target = page.with_suffix(".pdf")
-    with tempfile.TemporaryDirectory(prefix="segfair-", ignore_cleanup_errors=True) as folder:
+    with storage.open_scratch() as folder:
         # Under a name that says nothing: a PDF may keep the address that it was printed from.
-        copy, printed = Path(folder) / "report.html", Path(folder) / "report.pdf"
+        copy, printed = folder / "report.html", folder / "report.pdf"
         shutil.copyfile(page, copy)
         try:
             run_browser(browser, copy, *_FLAGS, f"--print-to-pdf={printed}", fragment="print", seconds=seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from helpers import storage
 from helpers.compute import CaseFailure, map_cases
 from helpers.spatial.cohort_template import make_case, make_templates
 from helpers.spatial.correspondence import flag_poor_matches
@@ -50,8 +50,7 @@ def map_errors(study: Study) -> SpatialMaps:
     wanted: list[AttributeTests] = []
     quality: list[pd.DataFrame] = []
     comparisons: dict[tuple[str, str], list[tuple[int, Path]]] = {}
-    with tempfile.TemporaryDirectory(prefix=".measured-", dir=folder) as scratch:
-        work = Path(scratch)
+    with storage.open_scratch(folder, ".measured-") as work:
         results = _measure_scans(study, cohort, templates, models, work)
         for organ in organs:
             found = _list_found(results, organ, templates)
