@@ -364,7 +364,7 @@ def test_an_image_is_no_mask_and_a_label_map_has_no_names(labels, source, image,
 def test_an_image_read_as_a_mask_is_refused(source, image):
     file = next(image.iterdir())
     with pytest.raises(VolumeError, match="is no DICOM segmentation or structure set: give one of these"):
-        dicom.read_masks(file, {"liver": ["Liver"]})
+        dicom.read_masks(file, {"liver": ["Liver"]}, lattice=None, series=None, halve=False)
 
 
 def test_frames_without_places_are_refused(labels, source, image, tmp_path):

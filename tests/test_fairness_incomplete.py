@@ -89,7 +89,9 @@ def test_where_organs_were_missed_nothing_is_called_equivalent(metrics, cohort):
     complete = metrics.assign(
         hd95_mm=metrics["hd95_mm"].fillna(2.0), dice=metrics["dice"].replace(0.0, np.nan).fillna(0.9)
     )
-    assert (run(complete.assign(status="ok"), cohort).disparity["verdict"] == "equivalent").all()
+    table = run(complete.assign(status="ok"), cohort).disparity
+    # So few people do not show that no Dice of 0 was missed; a distance has no such worst value.
+    assert (table.loc[table["metric"] == "hd95_mm", "verdict"] == "equivalent").all()
 
 
 def test_groups_too_small_to_be_shown_are_not_counted_in_words(metrics, cohort):

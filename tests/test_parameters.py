@@ -273,3 +273,16 @@ def test_a_kind_with_keys_of_its_own_has_its_own_section(write, model, said):
 def test_a_models_organs_may_be_named_by_its_own_labels(write):
     model = {"name": "ours", "kind": "nnunet", "folder": "here", "organs": {"liver": {"labels": ["Liver"]}}}
     assert read_parameters(write(SMALL | {"models": [model]})).models[0].organs["liver"].label_names == ["Liver"]
+
+
+def test_a_study_s_snapshot_can_be_read_again(write, tmp_path):
+    """Every key is in it, those that no study without a cluster may give a value too."""
+    path = tmp_path / "study.yaml"
+    for overrides in (
+        {},
+        {"compute.cluster": "slurm", "compute.jobs": 2, "compute.memory": "8GB", "compute.walltime": "01:00:00"},
+    ):
+        first = read_parameters(write(SMALL), overrides)
+        path.write_text(yaml.safe_dump(first.model_dump(mode="json")), encoding="utf-8")
+        assert read_parameters(path) == first
+    assert "jobs is for jobs of a queueing system" in fail(write(SMALL), {"compute.jobs": 3})

@@ -547,7 +547,9 @@ class Compute(Section):
     def _fits_a_cluster(self) -> Compute:
         own = ("jobs", "adapt", "queue", "cores", "memory", "walltime", "gpus", "options")
         if self.cluster is None:
-            if given := [key for key in own if key in self.model_fields_set]:
+            # A study's own snapshot names every key, with its default.
+            fields = type(self).model_fields
+            if given := [key for key in own if getattr(self, key) != fields[key].get_default()]:
                 raise ValueError(f"{given[0]} is for jobs of a queueing system: say which in `cluster`")
             if self.security is not None and self.scheduler is None:
                 raise ValueError("security is for a cluster: give `scheduler` or `cluster`, or leave it out")
