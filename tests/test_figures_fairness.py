@@ -115,9 +115,9 @@ def test_whoever_draws_people_hides_small_groups_first():
 def test_forest_shows_gap_interval_margin_and_what_is_not_compared(tables):
     _, disparity = tables
     figure = plot_gap_forest(disparity, "dice")
-    assert len(figure.data) == 2 * 2, "two models, two attributes that can be compared"
+    assert len(figure.data) == 3 * 2, "two models and both pooled, two attributes that can be compared"
     row = disparity[(disparity["metric"] == "dice") & (disparity["attribute"] == "sex") & (disparity["model"] == "m")]
-    trace = figure.data[0]
+    trace = next(one for one in figure.data if one.name == "m")
     assert trace.x == pytest.approx(row["gap"].to_numpy())
     assert trace.x + np.asarray(trace.error_x.array) == pytest.approx(row["gap_high"].to_numpy())
     assert trace.x - np.asarray(trace.error_x.arrayminus) == pytest.approx(row["gap_low"].to_numpy())
