@@ -136,7 +136,7 @@ REFERENCES: dict[str, tuple[object, str]] = {
     "negative.nii": (nifti(np.where(LABELS == 0, np.int16(-1), LABELS)), "it holds -1"),
     "hounsfield.nii": (nifti(LABELS.astype(np.int16) * 100 - 1000), "it holds -1000"),
     "picture.png": (b"\x89PNG\r\n\x1a\n" + bytes(400), "is not an image that can be opened"),
-    "slice.dcm": (bytes(128) + b"DICM" + bytes(300), "is a single DICOM file"),
+    "slice.dcm": (bytes(128) + b"DICM" + bytes(300), "its DICOM header cannot be read"),
     "~nobody-of-this-name/x.nii": (lambda to: None, "no such file"),
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ from helpers.vocabulary.words import name_scan
 
 
 @dataclass(frozen=True)
-class _Job:
+class _AgreementJob:
     """One scan's masks, by model, and the models that each is compared with."""
 
     masks: dict[str, Path]
@@ -48,7 +48,9 @@ def measure_proxies(study: Study) -> pd.DataFrame:
         scans = done.loc[done["status"] == "ok", "scan"]
         paths[model] = {scan: study.prediction_path(model, scan) for scan in scans}
     jobs = [
-        _Job({model: found[scan] for model, found in paths.items() if scan in found}, partners, study.organ_ids)
+        _AgreementJob(
+            {model: found[scan] for model, found in paths.items() if scan in found}, partners, study.organ_ids
+        )
         for scan in people["scan"]
     ]
     names = [name_scan(number) for number in people["number"]]
@@ -89,7 +91,7 @@ def choose_partners(study: Study) -> dict[str, list[str]]:
     return found
 
 
-def _measure(job: _Job) -> list[dict[str, object]]:
+def _measure(job: _AgreementJob) -> list[dict[str, object]]:
     """Compare the masks of one scan."""
     masks: dict[str, np.ndarray] = {}
     grid = None
