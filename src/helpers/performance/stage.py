@@ -131,8 +131,6 @@ def _write_metrics(study: Study, metrics: pd.DataFrame) -> pd.DataFrame:
         "status",
         "error",
     ]
-    if "dice_proxy" in metrics and metrics["dice_proxy"].isna().all():
-        columns.remove("dice_proxy")
     metrics = metrics[[name for name in columns if name in metrics]]
     storage.write_table(metrics, study.path("metrics"))
     storage.write_table(tabulate_statuses(metrics), study.path("statuses"))
