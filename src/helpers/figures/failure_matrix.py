@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import pandas as pd
 
 from helpers.fairness.failures import pair_groups
 from helpers.figures.panels import put_first
-from helpers.figures.verdict_matrix import Fails, VerdictMatrix, arrange_tables
+from helpers.figures.verdict_matrix import Fails, VerdictMatrix, arrange_tables, draw_line, draw_table, escape
 from helpers.vocabulary.verdicts import Verdict, read_verdict
 from helpers.vocabulary.words import (
     MISSED_ORGAN,
@@ -77,7 +76,7 @@ def show_failures(
     kinds = list(failures[["metric", "threshold"]].drop_duplicates().itertuples(index=False, name=None))
     others = [kind for kind in kinds if name_failure(*kind) != name_failure(*first)]
     folded = [
-        f"<details><summary>{_write(name_failure(*kind))}</summary>{_draw(failures, kind, alpha, blocks)}</details>"
+        f"<details><summary>{escape(name_failure(*kind))}</summary>{_draw(failures, kind, alpha, blocks)}</details>"
         for kind in others
     ]
     return VerdictMatrix("".join([_STYLE, _draw(failures, first, alpha, blocks), *folded]))
@@ -93,7 +92,7 @@ def _draw(failures: pd.DataFrame, kind: tuple[str, float], alpha: float, blocks:
     organs = put_first(part["organ"], POOLED)
     caption = f"On how many people each model fails: {name_failure(*kind)}, by organ and group"
     head = "".join(
-        f'<th scope="col">{_write(name_for_people(attribute))}: {_write(group)}</th>' for attribute, group in columns
+        f'<th scope="col">{escape(name_for_people(attribute))}: {escape(group)}</th>' for attribute, group in columns
     )
     tables = {}
     for model in dict.fromkeys(part["model"]):
@@ -104,16 +103,12 @@ def _draw(failures: pd.DataFrame, kind: tuple[str, float], alpha: float, blocks:
                 for column in columns
             ]
             name = f"{name_organ(organ)}{' (any)' * (organ == POOLED)}"
-            lines.append(f'<tr><th scope="row">{_write(name)}</th>{"".join(drawn)}</tr>')
-        tables[model] = (
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{_write(f"{model}: {caption}")}">'
-            f'<table><caption>{_write(model)}</caption><thead><tr><th scope="col">organ</th>{head}</tr></thead>'
-            f"<tbody>{''.join(lines)}</tbody></table></div>"
-        )
+            lines.append(draw_line(name, "".join(drawn)))
+        tables[model] = draw_table(model, caption, "organ", head, lines)
     grid = arrange_tables(tables, blocks or {}, wide=len(columns) > 3)
     signs = ", ".join(f"{one.sign} {one.word}" for one in Verdict if one.shows_difference)
     return (
-        f'<figure class="verdicts failures"><figcaption>{_write(caption)}</figcaption>{grid}<p class="how">'
+        f'<figure class="verdicts failures"><figcaption>{escape(caption)}</figcaption>{grid}<p class="how">'
         "<strong>How to read this.</strong> The share of a group's people on whom the model fails, and how many they "
         f"are. A sign in the worst group says that groups are shown to differ ({signs}); where there is none, none is "
         "shown, which is no proof that there is none. No numbers stand beside a group that is too small to be shown, "
@@ -131,7 +126,7 @@ def _draw_cell(row: Any, compared: Mapping[str, Any], verdict: Verdict | None) -
     if worst:
         told += f"; adjusted {format_p(compared['p_adjusted'])}"
     text = f"<b>{sign}{format_share(row.share)}</b> <small>({row.failed:.0f})</small>"
-    return f'<td class="{tint}" title="{_write(told)}">{text}</td>'
+    return f'<td class="{tint}" title="{escape(told)}">{text}</td>'
 
 
 def describe_fails(row: Mapping[str, Any], verdict: Verdict) -> str:
@@ -164,7 +159,3 @@ def find_fails(failures: pd.DataFrame | None, metric: str, alpha: float) -> Fail
         {place: describe_fails(row, verdict) for place, row, verdict in judged},
         frozenset(place for place, _, verdict in judged if verdict.shows_difference),
     )
-
-
-def _write(text: Any) -> str:
-    return html.escape(str(text), quote=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -143,7 +143,7 @@ def draw_verdicts(
     rows = [organ for organ in put_first([*organs, *part["organ"]], POOLED) if organ in set(part["organ"])]
     columns = list(dict.fromkeys([*attributes, *part["attribute"]]))
     caption = f"For whom each model works worse: the gap in {name} between groups, by organ and attribute"
-    head = "".join(f'<th scope="col">by {_write(name_for_people(column))}</th>' for column in columns)
+    head = "".join(f'<th scope="col">by {escape(name_for_people(column))}</th>' for column in columns)
     tables: dict[str, str] = {}
     used = set()
     for model in dict.fromkeys(part["model"]):
@@ -155,12 +155,8 @@ def draw_verdicts(
             cells = "".join(
                 _draw_cell(row, verdict, told, hover=hover) for (row, verdict), told in zip(judged, said, strict=True)
             )
-            lines.append(f'<tr><th scope="row">{_write(name_organ(organ))}</th>{cells}</tr>')
-        tables[model] = (
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{_write(f"{model}: {caption}")}">'
-            f'<table><caption>{_write(model)}</caption><thead><tr><th scope="col">organ</th>{head}</tr></thead>'
-            f"<tbody>{''.join(lines)}</tbody></table></div>"
-        )
+            lines.append(draw_line(name_organ(organ), cells))
+        tables[model] = draw_table(model, caption, "organ", head, lines)
     grid = arrange_tables(tables, blocks or {}, wide=len(columns) > 4)
     how = "One table per model."
     if len(tables) > MANY_MODELS:
@@ -181,7 +177,7 @@ def draw_verdicts(
         if verdict in used
     )
     told = (
-        f"Beneath it stands on how many people of the worst and the best group the model fails ({_write(fails.kind)}), "
+        f"Beneath it stands on how many people of the worst and the best group the model fails ({escape(fails.kind)}), "
         "with a sign where groups are shown to differ in that. "
         if any(fails.cells.values())
         else ""
@@ -197,7 +193,7 @@ def draw_verdicts(
     )
     return VerdictMatrix(
         f'<figure class="verdicts"><figcaption>{caption}</figcaption>'
-        f"{f'<p>{_write(describe_answerable(part))}</p>' * hover}"
+        f"{f'<p>{escape(describe_answerable(part))}</p>' * hover}"
         f"{grid}"
         f'<ul aria-label="Signs and colours">{key}</ul><p class="how"><strong>How to read this.</strong> {how} '
         "Each cell compares the groups of one attribute for one organ: it names the group with the worst mean "
@@ -245,7 +241,7 @@ def arrange_tables(tables: Mapping[str, str], blocks: Mapping[str, str], *, wide
         by_block.setdefault(blocks.get(model, ""), []).append(table)
     parts = []
     for heading, together in by_block.items():
-        parts.append(f'<p class="block">{_write(heading)}</p>' * (len(by_block) > 1))
+        parts.append(f'<p class="block">{escape(heading)}</p>' * (len(by_block) > 1))
         parts.append(f'<div class="models{" wide" * wide}">{"".join(together)}</div>')
     return "".join(parts)
 
@@ -264,7 +260,7 @@ def _draw_overview(
     A second sign says that the groups are shown to differ in how often the model fails.
     """
     organs = list(organs)
-    head = "".join(f'<th scope="col">{_write(name_organ(organ))}</th>' for organ in organs)
+    head = "".join(f'<th scope="col">{escape(name_organ(organ))}</th>' for organ in organs)
     lines = []
     for model in models:
         cells = []
@@ -274,14 +270,27 @@ def _draw_overview(
             size = f" {format_number(row['gap'], str(row['metric']))}" if verdict.shows_difference else ""
             size += f" {FAILS_DIFFER}" if place in fails.differ else ""
             told = [f"{verdict.word}: {describe_cell(row, verdict)}".removesuffix(": "), fails.cells.get(place, "")]
-            title = _write("\n".join(filter(None, told)))
+            title = escape("\n".join(filter(None, told)))
             cells.append(f'<td class="tone-{verdict.tone}" title="{title}"><b>{verdict.sign}{size}</b></td>')
-        lines.append(f'<tr><th scope="row">{_write(model)}</th>{"".join(cells)}</tr>')
-    by = f"by {name_for_people(attribute)}"
+        lines.append(draw_line(model, "".join(cells)))
+    return draw_table(f"by {name_for_people(attribute)}", caption, "model", head, lines, overview=True)
+
+
+def draw_line(name: str, cells: str) -> str:
+    """Return a row of a table: its name, then cells of HTML."""
+    return f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
+
+
+def draw_table(name: str, caption: str, down: str, head: str, lines: Sequence[str], *, overview: bool = False) -> str:
+    """Return a table that scrolls by itself where it is wide.
+
+    `name` stands over it, `down` over its first column; `head` and `lines` are HTML; `caption` is
+    the whole figure's.
+    """
     return (
-        f'<div class="scroll overview" tabindex="0" role="region" aria-label="{_write(f"{by}: {caption}")}">'
-        f'<table><caption>{_write(by)}</caption><thead><tr><th scope="col">model</th>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
+        f'<div class="scroll{" overview" * overview}" tabindex="0" role="region" '
+        f'aria-label="{escape(f"{name}: {caption}")}"><table><caption>{escape(name)}</caption><thead><tr>'
+        f'<th scope="col">{down}</th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
     )
 
 
@@ -311,9 +320,9 @@ def describe_cell(row: Mapping[str, Any], verdict: Verdict) -> str:
 
 
 def _draw_cell(row: Mapping[str, Any], verdict: Verdict, fails: str, *, hover: bool) -> str:
-    told, detail = f' title="{_write(_explain_verdict(row, verdict))}"' * hover, describe_cell(row, verdict)
-    below = f"<span>{_write(detail)}</span>" if detail else ""
-    below += f'<span class="fails">{_write(fails)}</span>' if fails else ""
+    told, detail = f' title="{escape(_explain_verdict(row, verdict))}"' * hover, describe_cell(row, verdict)
+    below = f"<span>{escape(detail)}</span>" if detail else ""
+    below += f'<span class="fails">{escape(fails)}</span>' if fails else ""
     return f'<td class="tone-{verdict.tone}"{told}><b>{verdict.sign} {verdict.word}</b>{below}</td>'
 
 
@@ -337,5 +346,6 @@ def _explain_verdict(row: Mapping[str, Any], verdict: Verdict) -> str:
     return "\n".join([*lines, *([str(note)] if is_known(note) else [])])
 
 
-def _write(text: Any) -> str:
+def escape(text: Any) -> str:
+    """Return text that stays text in HTML, within an attribute too."""
     return html.escape(str(text), quote=True)
