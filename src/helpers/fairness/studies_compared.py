@@ -16,6 +16,7 @@ from helpers.fairness.groups import average_subjects, list_groups
 from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.fairness.tables import KEY_COLUMNS
 from helpers.parameters import Fairness
+from helpers.statistics.bootstrap import Resamples
 from helpers.statistics.bootstrap_differences import (
     find_difference,
     find_gap_influence,
@@ -96,14 +97,16 @@ def compare_studies(
             for side, (table, _) in enumerate((before, after))
         ]
         metrics = _keep_scored(metrics, list(fairness.metrics), notes)
-        audits = [run_audit(table, cohort, fairness, attributes, seed).disparity for table in metrics]
+        audits = [run_audit(table, cohort, fairness, attributes, seed, pooled_models=[]).disparity for table in metrics]
         people, _ = average_subjects(pd.concat(metrics, ignore_index=True), cohort, attributes, fairness.metrics)
         scores = Scores.spread(people, fairness.metrics)
         gaps, groups = [], []
         for attribute in attributes:
             one = AttributeScores.read(people, attribute, scores, fairness.min_group)
-            gaps.append(_compare_gaps(one, fairness, seed))
-            groups.append(_compare_groups(one, fairness, seed))
+            resamples = one.resample(fairness.bootstrap, seed)
+            drawn = resamples.draw_means(scores.matrix)[:, : len(one.names)]
+            gaps.append(_compare_gaps(one, drawn, resamples))
+            groups.append(_compare_groups(one, drawn, resamples))
         table = pd.concat(gaps, ignore_index=True)
         for side, audit in zip(("before", "after"), audits, strict=True):
             renamed = audit[[*KEY_COLUMNS, *_OF_EACH]].rename(columns={name: f"{name}_{side}" for name in _OF_EACH})
@@ -181,12 +184,10 @@ def _pair_columns(scores: Scores) -> tuple[list[int], list[int]]:
     return first, [number[model[:-1] + "1", organ, metric] for model, organ, metric in keys]
 
 
-def _compare_gaps(groups: AttributeScores, settings: Fairness, seed: int) -> pd.DataFrame:
+def _compare_gaps(groups: AttributeScores, drawn: np.ndarray, resamples: Resamples) -> pd.DataFrame:
     """Return the paired differences of an attribute's gaps."""
     scores = groups.scores
     first, second = _pair_columns(scores)
-    resamples = groups.resample(settings.bootstrap, seed)
-    drawn = resamples.draw_means(scores.matrix)[:, : len(groups.names)]
     best, worst = find_best_and_worst(groups.grouped.moments.mean, groups.sizes, scores.metrics)
     gaps = take_gaps(groups.grouped.moments.mean, best, worst, scores.sign)
     influence = find_gap_influence(groups.grouped, best, worst, scores.sign)
@@ -205,13 +206,13 @@ def _compare_gaps(groups: AttributeScores, settings: Fairness, seed: int) -> pd.
     )
 
 
-def _compare_groups(groups: AttributeScores, settings: Fairness, seed: int) -> pd.DataFrame:
+def _compare_groups(groups: AttributeScores, drawn: np.ndarray, resamples: Resamples) -> pd.DataFrame:
     """Return each group's mean before and after, and the paired difference."""
     first, second = _pair_columns(groups.scores)
     matrix = groups.scores.matrix
     change = GroupedValues(matrix[:, second] - matrix[:, first], groups.codes, len(groups.names))
-    resamples = groups.resample(settings.bootstrap, seed)
-    low, high = find_mean_intervals(change, resamples.draw_means(change.matrix), resamples)
+    # Whoever has a value has both, so that the mean change is the change of the means.
+    low, high = find_mean_intervals(change, drawn[:, :, second] - drawn[:, :, first], resamples)
     means = groups.grouped.moments.mean
     return pd.DataFrame(
         [
