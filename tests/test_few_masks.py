@@ -254,3 +254,11 @@ def test_a_proxy_must_be_an_automatic_model_of_the_study(masks):
     with pytest.raises(SegfairError, match="name at least two automatic models"):
         choose_partners(alone)
     assert choose_partners(load_study(study.source, {"fairness.proxy": "second"})) == {"net": ["second"]}
+
+
+def test_few_masks_do_not_show_that_nobody_fails():
+    """The proxies make the interval short, but of 25 people none happened to fail."""
+    metrics, people, _ = make_tables(gap=0.0, seed=2)
+    [row] = fairness.compare_few_masks(metrics, people, SETTINGS, ["sex"], 1).gaps.to_dict("records")
+    assert -0.02 < row["gap_low"] < row["gap_high"] < 0.02
+    assert row["verdict"] == "inconclusive"

@@ -15,7 +15,7 @@ from helpers.fairness.models_compared import adjust_unpermuted
 from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.fairness.tables import join_tables, make_table
 from helpers.parameters import Fairness
-from helpers.statistics.equivalence import judge
+from helpers.statistics.equivalence import find_joint_level, judge
 from helpers.statistics.grouped_values import GroupedValues, list_pairs
 from helpers.statistics.selection_adjustment import find_range_quantile
 from helpers.statistics.shares import bound_differences, bound_shares, compare_shares
@@ -207,7 +207,7 @@ def _judge_shares(
     """Return the verdict of every column: str, (columns,)."""
     first, second = list_pairs(len(n))
     compared = kept[first] & kept[second]
-    together = 1.0 - (1.0 - settings.alpha) ** (1.0 / np.maximum(compared.sum(axis=0), 1))
+    together = find_joint_level(compared, settings.alpha)
     one, other = ((counts[codes], n[codes]) for codes in (first, second))
     wide = bound_differences(one, other, np.broadcast_to(together / 2, compared.shape))
     narrow = bound_differences(one, other, settings.alpha)

@@ -11,11 +11,12 @@ import pandas as pd
 from scipy import special
 
 from helpers.fairness.disparity import find_best_and_worst, find_margins, sign_metrics
+from helpers.fairness.group_comparison import find_unseen_failures
 from helpers.fairness.groups import average_subjects
 from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.fairness.tables import make_table
 from helpers.parameters import Fairness
-from helpers.statistics.equivalence import judge
+from helpers.statistics.equivalence import judge, surround_pairs
 from helpers.statistics.grouped_values import list_pairs
 from helpers.statistics.hypothesis_tests import adjust_p_values, find_squared_error
 from helpers.statistics.prediction_powered import FEWEST_MEASURED, PoweredMeans
@@ -157,20 +158,11 @@ def _judge(
         together = squared[first] + squared[second]
         free = together**2 / (squared[first] ** 2 / df[first] + squared[second] ** 2 / df[second])
     difference = np.where(compared, means[first] - means[second], np.nan)
-    error = np.where(compared & (together > 0), np.sqrt(together), np.nan)
-    level = 1.0 - (1.0 - settings.alpha) ** (1.0 / np.maximum(compared.sum(axis=0), 1))
-    joint = special.stdtrit(free, 1.0 - np.broadcast_to(level / 2.0, free.shape)) * error
-    narrow = special.stdtrit(free, 1.0 - settings.alpha) * error
-    return judge(
-        difference - joint,
-        difference + joint,
-        difference - narrow,
-        difference + narrow,
-        margins,
-        p_adjusted,
-        alpha=settings.alpha,
-        compared=compared,
+    # Those with masks alone tell whether anybody fails: the proxy may miss what the model misses.
+    joint, _, alone = surround_pairs(
+        difference, together, free, (first, second), compared, settings.alpha, find_unseen_failures(groups)
     )
+    return judge(*joint, *alone, margins, p_adjusted, alpha=settings.alpha, compared=compared)
 
 
 def _surround(n: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> tuple[float, float]:

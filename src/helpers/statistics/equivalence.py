@@ -36,6 +36,7 @@ from normal for the groups' sizes: each holds as far as Welch's t interval cover
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy import special
@@ -48,6 +49,7 @@ from helpers.statistics.unseen_failures import UnseenFailures, widen_interval
 from helpers.vocabulary.verdicts import Verdict
 
 POWER = 0.8
+_Ends: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -156,27 +158,59 @@ def judge_columns(
         moments.n[first], moments.variance[first], moments.n[second], moments.variance[second]
     )
     difference = np.where(compared, moments.mean[first] - moments.mean[second], np.nan)
-    # Without any variation there is no standard error, and nothing can be shown to be equivalent.
-    # Groups of which each has a value of its own do differ, though, as far as the test over all
-    # groups says so.
-    error = np.where(compared & (squared > 0), np.sqrt(squared), np.nan)
-    together = 1.0 - (1.0 - alpha) ** (1.0 / np.maximum(compared.sum(axis=0), 1))
-    low, high = _surround(difference, error, df, together / 2.0)
-    constant = compared & (squared == 0) & (difference != 0)
-    low, high = np.where(constant, difference, low), np.where(constant, difference, high)
-    narrow = _surround(difference, error, df, alpha)
-    plain = narrow
-    if failures is not None:
-        low, high = _allow_for_unseen(failures, (first, second), difference, low, high, together / 2.0)
-        narrow = _allow_for_mixture(failures, (first, second), difference, *narrow, alpha)
+    (low, high), plain, narrow = surround_pairs(difference, squared, df, (first, second), compared, alpha, failures)
     verdict, unrefused = (
         judge(low, high, *ends, margin, p_adjusted, alpha=alpha, compared=compared, apart=apart)
         for ends in (narrow, plain)
     )
     within = (Verdict.EQUIVALENT.value, Verdict.NEGLIGIBLE.value)
+    error = np.where(compared & (squared > 0), np.sqrt(squared), np.nan)
     detectable = find_detectable_difference(error, df, alpha=alpha, power=power)
     refused = np.isin(unrefused, within) & ~np.isin(verdict, within)
     return Verdicts(verdict, first, second, difference, low, high, *narrow, detectable, refused)
+
+
+def find_joint_level(compared: np.ndarray, alpha: float) -> np.ndarray:
+    """Return the level at which each of a column's pairs holds, for all to hold at 1 − alpha.
+
+    `compared`, bool, (pairs, columns), are those that count; the result is float64, (columns,).
+    Šidák 1967.
+    """
+    return np.asarray(1.0 - (1.0 - alpha) ** (1.0 / np.maximum(compared.sum(axis=0), 1)))
+
+
+def surround_pairs(
+    difference: np.ndarray,
+    squared: np.ndarray,
+    df: np.ndarray,
+    pairs: tuple[np.ndarray, np.ndarray],
+    compared: np.ndarray,
+    alpha: float,
+    failures: UnseenFailures | None = None,
+) -> tuple[_Ends, _Ends, _Ends]:
+    """Return the intervals of pairs that verdicts rest on: low and high, (pairs, columns), of each.
+
+    Those that hold for all pairs together at 1 − alpha; those of each alone at 1 − 2 alpha; and the
+    latter allowing for unseen `failures`, as the first do. `difference`, `squared` (its squared
+    standard error) and `df` are float64, (pairs, columns); `pairs` the codes of the groups;
+    `compared` which pairs count.
+    """
+    # Without any variation there is no standard error, and nothing can be shown to be equivalent.
+    # Groups of which each has a value of its own do differ, though, as far as the test over all
+    # groups says so.
+    error = np.where(compared & (squared > 0), np.sqrt(squared), np.nan)
+    tail = find_joint_level(compared, alpha) / 2.0
+    low, high = _surround(difference, error, df, tail)
+    constant = compared & (squared == 0) & (difference != 0)
+    joint = np.where(constant, difference, low), np.where(constant, difference, high)
+    alone = _surround(difference, error, df, alpha)
+    if failures is None:
+        return joint, alone, alone
+    return (
+        _allow_for_unseen(failures, pairs, difference, *joint, tail),
+        alone,
+        _allow_for_mixture(failures, pairs, difference, *alone, alpha),
+    )
 
 
 def find_detectable_difference(
