@@ -92,3 +92,13 @@ def test_shares_of_variance_are_those_planted():
     assert row["total_variance"] == pytest.approx(10.0, rel=0.1)
     for name, part in spread.items():
         assert row[f"{name}_share"] == pytest.approx(part / 10.0, abs=0.05), name
+
+
+def test_a_significant_gap_is_taken_back_by_the_errors_of_clusters(rng):
+    metrics, cohort = make_study(rng, sites=12, gaps=0.08, between=0.05)
+    people, sites = (
+        fairness.run_audit(metrics, cohort, SETTINGS, ["sex"], 1, cluster=cluster).disparity.iloc[0]
+        for cluster in (None, "site")
+    )
+    assert people["told_gap"] == pytest.approx(sites["gap"], rel=0.01) and sites["p_adjusted"] < 0.05
+    assert sites["told_high"] - sites["told_low"] > 1.5 * (people["told_high"] - people["told_low"])

@@ -27,7 +27,7 @@ from helpers.statistics.bootstrap_differences import (
 )
 from helpers.statistics.effects import measure_cliffs_delta, measure_epsilon_squared
 from helpers.statistics.equivalence import Verdicts, judge_columns
-from helpers.statistics.grouped_values import GroupedValues
+from helpers.statistics.grouped_values import GroupedValues, list_pairs
 from helpers.statistics.hypothesis_tests import (
     EPSILON_SQUARED,
     KRUSKAL_WALLIS,
@@ -144,10 +144,15 @@ def find_told_gaps(
     best, worst = compared.found.best, compared.found.worst
     if not len(moments.n):
         return np.full(len(p), np.nan), np.full(len(p), np.nan), np.full(len(p), np.nan)
-    squared, _ = find_squared_error(
-        moments.n[best, columns], moments.variance[best, columns], moments.n[worst, columns],
-        moments.variance[worst, columns],
-    )  # fmt: skip
+    if compared.groups.clustered is None:
+        squared, _ = find_squared_error(
+            moments.n[best, columns], moments.variance[best, columns], moments.n[worst, columns],
+            moments.variance[worst, columns],
+        )  # fmt: skip
+    else:
+        pair = {codes: place for place, codes in enumerate(zip(*list_pairs(len(moments.n)), strict=True))}
+        places = [pair.get((min(two), max(two)), 0) for two in zip(best, worst, strict=True)]
+        squared = compared.groups.clustered.squared[places, columns]
     told = (best >= 0) & (p_adjusted <= alpha) & (p > 0) & (squared > 0)
     error = np.where(told, np.sqrt(np.where(told, squared, 1.0)), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
