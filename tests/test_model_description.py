@@ -34,6 +34,16 @@ def test_how_masks_came_about(model, mode):
     assert mode in models.BLOCKS
 
 
+def test_who_cannot_draw_a_scan_without_an_expert_s_mask():
+    every = [SAM, ELLIPSE, OURS, AUTO, HAND, ALL, FusionModel(name="both", kind="fusion", of=["auto", "ours"])]
+    assert [one.name for one in every if models.needs_reference(one, every)] == ["sam", "ellipse", "hand", "all"]
+
+
+def test_rows_over_all_models_average_models_alone():
+    planted = Model(name="planted", kind="precomputed", path="{scan}.nii.gz", planted=True)
+    assert models.list_pooled([SAM, ELLIPSE, OURS, AUTO, HAND, ALL, planted]) == ["sam", "ours", "auto"]
+
+
 def test_names_say_what_sets_models_apart_only_where_something_does():
     assert models.label_models([SAM, ELLIPSE, HAND]) == {"sam": "sam", "ellipse": "ellipse", "hand": "hand"}
     assert models.label_models([SAM, AUTO, ALL]) == {

@@ -95,8 +95,8 @@ def run_inference(study: Study) -> pd.DataFrame:
     # A fusion needs the masks of the others.
     for model in sorted(study.parameters.models, key=lambda model: isinstance(model, FusionModel)):
         # Without an expert's mask there is nothing to draw prompts from.
-        needs_reference = models.find_kind(model).needs_prompts or model.annotator
-        tables[model.name] = _run_model(study, model, cohort if needs_reference else everybody)
+        needed = models.needs_reference(model, study.parameters.models)
+        tables[model.name] = _run_model(study, model, cohort if needed else everybody)
     in_order = [tables[model.name] for model in study.parameters.models]
     return pd.concat(in_order, ignore_index=True).astype(TABLES["inference"].dtypes)
 

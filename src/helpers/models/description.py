@@ -46,6 +46,26 @@ def find_mode(model: Model, models: Sequence[Model]) -> str:
     return ELSEWHERE if kind is None or kind.needs_path else AUTOMATIC
 
 
+def needs_reference(model: Model, models: Sequence[Model]) -> bool:
+    """Return whether a model's masks cannot be had without an expert's: prompts, or people."""
+    members = [one for one in models if isinstance(model, FusionModel) and one.name in model.of]
+    kind = KINDS.get(model.kind)
+    prompted = kind is not None and kind.needs_prompts
+    return prompted or model.annotator or any(needs_reference(one, models) for one in members)
+
+
+def list_pooled(models: Sequence[Model]) -> list[str]:
+    """Return the models that rows over all models average.
+
+    Not people, planted errors, bare prompts, nor what is made of other models.
+    """
+    return [
+        model.name
+        for model in models
+        if find_mode(model, models) not in (ANNOTATOR, PLANTED) and model.kind not in ("fusion", "prompt_only")
+    ]
+
+
 def is_mixed(models: Sequence[Model]) -> bool:
     """Return whether some of a study's models were prompted and others not, annotators apart."""
     return len({find_mode(model, models) for model in models} - {ANNOTATOR, PLANTED}) > 1

@@ -13,7 +13,7 @@ from helpers import volumes
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError
 from helpers.inference.agreement import measure_overlap
-from helpers.models import find_kind
+from helpers.models import needs_reference
 from helpers.parameters import FusionModel
 from helpers.study import Study
 from helpers.vocabulary.words import name_scan
@@ -73,7 +73,8 @@ def choose_partners(study: Study) -> dict[str, list[str]]:
     SegfairError
         ``fairness.proxy`` names no automatic model of the study, or there is none to compare with.
     """
-    models = [model for model in study.parameters.models if not find_kind(model).needs_prompts and not model.annotator]
+    every = study.parameters.models
+    models = [model for model in every if not needs_reference(model, every)]
     names, wanted = [model.name for model in models], study.parameters.fairness.proxy
     if wanted and wanted not in names:
         raise SegfairError(

@@ -14,7 +14,7 @@ from helpers import fairness, storage, volumes
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import SegfairError
 from helpers.metrics import AnnotatorAgreement, compare_annotators, compare_masks, mark_missing, predict_dice
-from helpers.models import label_models, label_table
+from helpers.models import label_models, label_table, list_pooled
 from helpers.parameters import Organ
 from helpers.performance.losses import write_losses
 from helpers.performance.proxies import measure_proxies
@@ -180,10 +180,7 @@ def write_audit(study: Study) -> fairness.Audit:
         units={name: attribute.unit for name, attribute in cohort.attributes.items() if attribute is not None},
         ordered=cohort.ordered_attributes,
         cluster=cohort.cluster,
-        # Annotators are no models, and a fusion is made of the others.
-        pooled_models=[one.name for one in study.parameters.models if not one.annotator and one.kind != "fusion"]
-        if cohort.has_masks
-        else None,
+        pooled_models=list_pooled(study.parameters.models) if cohort.has_masks else None,
     )
     write_losses(study)
     found.notes.extend(_write_few_masks(study))
