@@ -115,7 +115,7 @@ def test_a_trend_over_ordered_groups_is_told_with_its_p():
 def test_raw_and_adjusted_gaps_stand_side_by_side(whole):
     (table,) = [table for table in find(whole["answers"], ReportTable) if "by what is allowed for" in table.caption]
     row = table.frame.iloc[0]
-    assert row["Organ"] == "liver" and (row["Worse group"], row["Compared with"]) == ("“female”", "“male”")
+    assert row["Organ"] == "liver" and (row["Worse group"], row["than"]) == ("“female”", "“male”")
     for column in ("Gap (95 % interval)", "Excess", "Adjusted", "Matched pairs"):
         assert row[column].count(" to ") == 1, column
     assert row["Adjusted for"] == "modality"

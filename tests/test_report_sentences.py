@@ -611,8 +611,8 @@ def test_attributes_are_told_from_the_one_that_matters_most():
     ]
     said = gaps.describe_ranking(pd.DataFrame(rows), "dice")
     assert said == (
-        "Groups differ, by attribute: by diagnosis in 22 of 190 comparisons (largest gap 1.0 SD of people) and "
-        "by sex in 1 of 190 comparisons."
+        "Groups differ by more than the margin, or by how much is uncertain: by diagnosis in 22 of 190 "
+        "comparisons (largest gap 1.0 SD of people) and by sex in 1 of 190 comparisons."
     )
     assert gaps.describe_ranking(pd.DataFrame(rows[:1]), "dice") == "", "of one attribute there is no order"
 

@@ -120,6 +120,8 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
     if len(names) <= MANY_MODELS:
         told = {name: tell.describe_model(name, parts[name], alpha=alpha, levels=outputs.levels) for name in names}
         blocks += _arrange(told, outputs.blocks) if told else []
+        if len(set(outputs.blocks.values())) > 1:
+            blocks.append(Text("", lead="All models together."))
     # Of many models these sentences and the picture are the answer, with a table per model in it.
     blocks.append(Bullets(tuple(filter(None, said))))
     disparity = outputs.disparity if outputs.disparity is not None else pd.DataFrame()
@@ -253,7 +255,7 @@ def _tabulate_explanations(outputs: Outputs, found: list[tell.Row]) -> ReportTab
                 "Model": row["model"],
                 "Organ": name_organ(row["organ"]),
                 "Worse group": f"“{row['worst_group']}”{open_}",
-                "Compared with": f"“{row['best_group']}”",
+                "than": f"“{row['best_group']}”",
                 **tabulate_gap(row, metric),
                 "Adjusted for": list_words(outputs.covariates.get(_name_comparison(row), [])) or "nothing",
                 "Matched pairs": format_gap(outputs.find_match(row) or {}, "", metric),

@@ -141,7 +141,7 @@ def describe_ranking(ranking: pd.DataFrame, metric: str) -> str:
         )
         for row in rows
     )
-    return f"Groups differ, by attribute: {said}."
+    return f"Groups differ by more than the margin, or by how much is uncertain: {said}."
 
 
 def describe_amount(row: Row, *, alpha: float, levels: Mapping[str, float] | None = None) -> str:
