@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from helpers.cohort.numbers import read_numbers
+from helpers.cohort.numbers import count_years, read_numbers
 from helpers.vocabulary.recorded import COLUMNS, MODALITIES, SEX_CODES, SEXES, SEXES_BESIDE_H, spell_word
 from helpers.vocabulary.words import list_words
 
@@ -22,8 +22,6 @@ MOST_GROUPS = 20  # a column of more different words holds names
 _MANY_PEOPLE = 30  # from here on three groups, below two
 _LEAST_SHARE = 0.75  # of an equal share of people that a group keeps when edges are rounded
 _SHOWN = 6  # different values told of a column
-_DICOM_AGE = re.compile(r"(\d{1,3})([DWMY])")  # the value representation AS
-_A_YEAR = {"Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}
 
 
 @dataclass(frozen=True)
@@ -99,9 +97,8 @@ def read_ages(recorded: pd.Series) -> Recorded:
 
 
 def _read_years(text: str) -> float | None:
-    coded = _DICOM_AGE.fullmatch(text.strip().upper())
-    if coded:
-        return int(coded.group(1)) / _A_YEAR[coded.group(2)]
+    if (coded := count_years(text.strip().upper())) is not None:
+        return coded
     worded = re.fullmatch(r"(\d{1,3})(?:years?|yearsold|yrs?|yo|jahre?|j|ans?|anos?|岁)", spell_word(text))
     return float(worded.group(1)) if worded else None
 

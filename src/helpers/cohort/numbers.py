@@ -39,9 +39,15 @@ def read_numbers(recorded: pd.Series) -> pd.Series:
 
 
 def read_age(text: str) -> str:
-    """Return a DICOM age string (039Y, 018M, 002W, 010D) in years; anything else as recorded."""
+    """Return a DICOM age string in years; anything else as recorded."""
+    years = count_years(text)
+    return text if years is None else f"{years:.6g}"
+
+
+def count_years(text: str) -> float | None:
+    """Return the years of a DICOM age string (039Y, 018M, 002W, 010D); None of anything else."""
     found = re.fullmatch(r"(\d{1,3})([DWMY])", text)
-    return f"{int(found.group(1)) * _YEARS[found.group(2)]:.6g}" if found else text
+    return int(found.group(1)) * _YEARS[found.group(2)] if found else None
 
 
 def find_unreadable(recorded: pd.Series) -> pd.Series:
