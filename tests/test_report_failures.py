@@ -16,6 +16,7 @@ from helpers.parameters import Fairness
 from helpers.report import compose_report, render_report
 from helpers.report.outputs import read_outputs
 from helpers.report.sentences.failures import describe_failure, describe_failures_overall
+from helpers.report.sentences.volumes import describe_volume
 from tests import report_study as study
 from tests.test_report_sections import read_text
 
@@ -118,6 +119,27 @@ def test_cells_of_the_matrix_hold_share_count_and_a_sign_where_groups_differ():
     assert "<b>▲ 14 %</b> <small>(14)</small>" in page and "<b>1 %</b> <small>(1)</small>" in page
     assert page.count("<details>") == 2  # below 0.8, and missed
     assert "Nothing" not in page and "No failures were counted" in show_failures(failures[:0], "dice", alpha=0.05).html
+
+
+def test_models_that_fail_on_nobody_have_a_sentence_and_no_table_of_zeros():
+    *_, failures = make_failing()
+    [perfect] = set(failures["model"]) - {"sam_demo"}
+    page = show_failures(failures, "dice", alpha=0.05).html
+    assert f"<p>On nobody: {perfect}.</p>" in page and f"<caption>{perfect}</caption>" not in page
+    # A hidden group may hold one: then nobody is not said.
+    hides = (failures["model"] == perfect) & (failures["group"] == "female")
+    hidden = failures.assign(failed=failures["failed"].mask(hides))
+    assert "On nobody" not in show_failures(hidden, "dice", alpha=0.05).html
+
+
+def test_a_model_that_makes_a_difference_in_volume_larger_shows_no_part_of_it():
+    row = {"model": "m", "organ": "liver", "attribute": "sex", "larger_group": "male", "smaller_group": "female"}
+    row |= {"reference_gap": 175.0, "low": 125.0, "high": 150.0, "p_adjusted": 0.0004}
+    assert "the model's masks make it 312.5 ml (model" in describe_volume(
+        row | {"model_gap": 312.5, "difference": 137.5}
+    )
+    assert "the model's masks make it −20.0 ml (" in describe_volume(row | {"model_gap": -20.0, "difference": -195.0})
+    assert "the model's masks show 90.0 ml of that (" in describe_volume(row | {"model_gap": 90.0, "difference": -85.0})
 
 
 def test_many_models_are_marked_where_their_failures_differ():

@@ -94,8 +94,9 @@ def _draw(failures: pd.DataFrame, kind: tuple[str, float], alpha: float, blocks:
     head = "".join(
         f'<th scope="col">{escape(name_for_people(attribute))}: {escape(group)}</th>' for attribute, group in columns
     )
+    nobody = [model for model, rows in part.groupby("model", sort=False) if (rows["failed"] == 0).all()]
     tables = {}
-    for model in dict.fromkeys(part["model"]):
+    for model in (model for model in dict.fromkeys(part["model"]) if model not in nobody):
         lines = []
         for organ in organs:
             drawn = [
@@ -106,6 +107,8 @@ def _draw(failures: pd.DataFrame, kind: tuple[str, float], alpha: float, blocks:
             lines.append(draw_line(name, "".join(drawn)))
         tables[model] = draw_table(model, caption, "organ", head, lines)
     grid = arrange_tables(tables, blocks or {}, wide=len(columns) > 3)
+    if nobody:
+        grid += f"<p>On nobody: {escape(', '.join(map(str, nobody)))}.</p>"
     signs = ", ".join(f"{one.sign} {one.word}" for one in Verdict if one.shows_difference)
     return (
         f'<figure class="verdicts failures"><figcaption>{escape(caption)}</figcaption>{grid}<p class="how">'

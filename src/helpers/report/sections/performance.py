@@ -186,7 +186,7 @@ def _compare_volumes(outputs: Outputs) -> list[Block]:
     ]
     caption = "Differences between groups in organ volume, by the experts' masks and by the model's (95 % intervals)"
     return [
-        Heading("Do differences in organ volume survive?"),
+        Heading("Do the models' masks keep differences in organ volume?"),
         Bullets(tuple(describe_volumes(volumes, outputs.parameters.fairness.alpha))),
         ReportTable(caption, pd.DataFrame(rows), numeric=numeric, folded=True),
     ]

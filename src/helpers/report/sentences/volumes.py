@@ -16,10 +16,12 @@ def describe_volume(row: Mapping[str, Any]) -> str:
     """Say how much of a difference in organ volume a model's masks show."""
     larger, smaller = f"“{row['larger_group']}”", f"“{row['smaller_group']}”"
     by_expert, by_model = (format_value(row[name], _ML) for name in ("reference_gap", "model_gap"))
+    is_part = 0 <= row["model_gap"] <= row["reference_gap"]
+    shown = f"show {by_model} of that" if is_part else f"make it {by_model}"
     interval = format_interval(row["low"], row["high"], _ML)
     return (
         f"{row['model']}, {name_organ(row['organ'])} by {name_for_people(str(row['attribute']))}: by the experts' "
-        f"masks it is {by_expert} larger in {larger} than in {smaller}; the model's masks show {by_model} of that "
+        f"masks it is {by_expert} larger in {larger} than in {smaller}; the model's masks {shown} "
         f"(model − expert {format_value(row['difference'], _ML)}, 95 % interval {interval}, adjusted "
         f"{format_p(row['p_adjusted'])})."
     )
@@ -39,8 +41,8 @@ def describe_volumes(table: pd.DataFrame, alpha: float, *, most: int = 5) -> lis
     of = count(len(table), "comparison")
     overall = (
         f"By the experts' masks groups differ in organ volume in {int(real.sum())} of {of} (95 % intervals, each by "
-        f"itself). The model's masks of the same people show another difference in {len(changed)}, adjusted for their "
-        "number."
+        f"itself). The model's masks of the same people show another difference in {len(changed)} of them, "
+        "adjusted for their number."
     )
     more = [f"{count(len(changed) - len(told), 'more')}: see the table."] if len(changed) > len(told) else []
     return [overall, *(describe_volume(row) for row in told.to_dict("records")), *more]
