@@ -27,6 +27,7 @@ from tests.calibration.questions import (
     list_runs,
     predict_power,
 )
+from tests.calibration.real_scores import list_real_questions, list_real_runs, see_dealt_labels
 
 COVERED = Check("coverage 30", "gap boundary_error_mm", "gap", 0.93, 0.97)
 
@@ -55,8 +56,17 @@ def test_every_question_is_answered_by_a_run():
     ]  # fmt: skip
     checks = [check for question in questions for check in question.checks]
     assert {check.run for check in checks} == set(runs)
+    real = {check.run for question in list_real_questions() for check in question.checks}
+    assert set(list_real_runs()) in (real, set()), "all of them, or none where the scores are not at hand"
     limited = [check for check in checks if np.isfinite([check.low, check.high]).any()]
     assert len(limited) > 40
+
+
+@pytest.mark.data
+def test_labels_of_real_scores_are_dealt_out_anew(data_folder):
+    [one], [other] = (see_dealt_labels("real sex", number, 1) for number in (0, 1))
+    assert 0 <= one["leaves out"] <= 0.5 and one != other
+    assert see_dealt_labels("real sex", 0, 1) == [one]
 
 
 def test_an_interval_that_leaves_the_value_out_does_not_hold_it():

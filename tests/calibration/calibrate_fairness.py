@@ -40,6 +40,7 @@ from tests.calibration.questions import (
     list_questions,
     list_runs,
 )
+from tests.calibration.real_scores import list_real_questions, list_real_runs, see_dealt_labels
 from tests.calibration.running import BEYOND, Job, run_command, run_jobs
 
 REPORT = Path(__file__).resolve().parents[2] / "docs" / "validity.md"
@@ -123,14 +124,16 @@ def calibrate(seed: int, scale: float, workers: int, runs: list[str] | None = No
         By run and by what was looked at.
     """
     chosen = {name: run for name, run in list_all_runs().items() if runs is None or name in runs}
-    masks = {name: run for name, run in list_mask_runs().items() if runs is None or name in runs}
-    jobs: list[Job] = []
-    for name, run in masks.items():
-        jobs += [(see_mask_cohort, (name, number, seed)) for number in range(max(2, round(scale * run.cohorts)))]
-    for name, few in list_few_masks_runs().items():
-        if runs is None or name in runs:
-            count = max(2, round(scale * few.cohorts))
-            jobs += [(see_few_masks_cohort, (name, number, seed)) for number in range(count)]
+    numbered = [(see_mask_cohort, {name: run.cohorts for name, run in list_mask_runs().items()})]
+    numbered += [(see_few_masks_cohort, {name: run.cohorts for name, run in list_few_masks_runs().items()})]
+    numbered += [(see_dealt_labels, list_real_runs())]
+    jobs: list[Job] = [
+        (see, (name, number, seed))
+        for see, cohorts in numbered
+        for name, count in cohorts.items()
+        if runs is None or name in runs
+        for number in range(max(2, round(scale * count)))
+    ]
     for name, run in chosen.items():
         truth = find_truth(run.plan, run.metrics, run.attributes)
         count = max(2, round(scale * run.cohorts))
@@ -211,6 +214,7 @@ def write_tables(
 ) -> list[str]:
     """Write every question's table; return the lines whose limit is broken."""
     questions = [*list_questions(), *list_mask_questions(), *list_failure_questions(), *list_few_masks_questions()]
+    questions += list_real_questions()
     return write_report(questions, found, seed, seconds, path, scale)
 
 

@@ -61,6 +61,8 @@ class Outputs:
     absent: pd.DataFrame | None = None
     missing_bounds: pd.DataFrame | None = None
     volumes: pd.DataFrame | None = None
+    site_summary: pd.DataFrame | None = None
+    variance: pd.DataFrame | None = None
     model_gaps: pd.DataFrame | None = None
     effort: pd.DataFrame | None = None
     few_masks_gaps: pd.DataFrame | None = None

@@ -24,6 +24,7 @@ from helpers.report.sections.questions import (
     tabulate_medians,
     tabulate_overall,
 )
+from helpers.report.sections.sites import compose_sites
 from helpers.report.sentences.gaps import Row, describe_model_gaps, name_comparison
 from helpers.report.sentences.study import describe_no_statistics
 from helpers.report.sentences.volumes import describe_volumes
@@ -81,6 +82,7 @@ def compose_performance(outputs: Outputs) -> ReportSection:
         _draw_people,
         _draw_trends,
         _draw_intersections,
+        compose_sites,
         _compare_models,
         _draw_few_masks,
         _draw_effort,
