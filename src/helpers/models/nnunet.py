@@ -44,8 +44,9 @@ class Network:
     """A trained nnU-Net on its device."""
 
     def __init__(self, trained: TrainedNnunet, options: NnunetOptions, device: str) -> None:
-        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+        from helpers.models.nnunet_mirrors import MirrorPredictor
 
         checkpoints = [
             read_trained_checkpoint(
@@ -64,7 +65,7 @@ class Network:
             warnings.filterwarnings("ignore", "Detected old nnU-Net plans format", UserWarning)
             self.configuration = self.plans.get_configuration(name)
         with contextlib.redirect_stdout(None):  # it prints that a processor is no graphics card
-            self.predictor = nnUNetPredictor(
+            self.predictor = MirrorPredictor(
                 tile_step_size=options.step,
                 use_mirroring=options.mirroring,
                 perform_everything_on_device=device.startswith("cuda"),
