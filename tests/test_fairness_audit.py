@@ -859,3 +859,23 @@ def test_a_gap_that_is_told_because_it_stood_out_is_taken_back_in_part(rng):
     assert len(kept) > 60 and np.mean(kept) > 0.9
     assert np.mean(plain) > 0.018, "twice what is true of those that are told"
     assert 0.35 < np.mean(over) < 0.6, "too large as often as too small"
+
+
+def test_no_interval_leaves_out_what_its_test_does_not_reject(rng):
+    """Twenty people of one group and very skewed scores: the bootstrap alone leaves out 0 here."""
+    number = 20 + 300
+    scores = 0.95 - 0.05 * rng.gamma(0.3, size=(number, 200))
+    cohort = pd.DataFrame({"subject": [f"p{place:03d}" for place in range(number)]})
+    women = np.arange(number) < 20
+    cohort = cohort.assign(
+        scan=cohort["subject"], number=range(1, number + 1), group_sex=np.where(women, "female", "male")
+    )
+    tables = [
+        cohort[["subject", "scan"]].assign(model=f"m{model}", organ="liver", dice=scores[:, model])
+        for model in range(scores.shape[1])
+    ]
+    settings = Fairness(metrics=["dice"], min_group=10, bootstrap=300, permutations=300)
+    rows = fairness.run_audit(pd.concat(tables), cohort, settings, ["sex"], 1, pooled_models=[]).disparity
+    out = (rows["gap_low"] > 0) | (rows["gap_high"] < 0)
+    assert len(rows) == 200 and not (out & (rows["p"] > 0.05)).any()
+    assert (rows["gap_low"] == 0).sum() > 2, "some were stretched"

@@ -31,6 +31,7 @@ from helpers.fairness.group_comparison import (
     describe_tests,
     find_told_gaps,
     find_unseen_shares,
+    hold_zero,
     judge_attribute,
 )
 from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_covariates
@@ -288,6 +289,7 @@ def _run_audit(
     ]
     compared = [compare_attribute(one, fairness, seed) for one in groups]
     tests = _test_means(scores, groups, fairness, seed, ordered)
+    compared = [hold_zero(one, p) for one, p in zip(compared, tests.found.differences.p, strict=True)]
     disparity, pairs = _tabulate(compared, tests, fairness)
     volumes = None
     if fairness.adjust_for_volume:
