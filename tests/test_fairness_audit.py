@@ -75,7 +75,8 @@ def test_lower_is_better_turns_the_gap_round():
     found = fairness.run_audit(metrics, cohort, Fairness(metrics=["hd95_mm"], min_group=3), ["sex"], 1)
     [row] = found.disparity.to_dict("records")
     assert (row["best_group"], row["worst_group"], row["gap"]) == ("male", "female", pytest.approx(6.0))
-    assert row["gap_low"] > 0 and row["effect_size"] == 1.0
+    assert row["effect_size"] == 1.0
+    assert row["p"] >= 0.09 and row["gap_low"] == 0, "of the twenty ways to part six people two are as far apart"
     assert np.isnan(row["es"]) and np.isnan(row["ser"])
 
 
