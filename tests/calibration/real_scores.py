@@ -53,7 +53,7 @@ def see_dealt_labels(name: str, number: int, seed: int) -> list[Seen]:
         people["subject"].map(dict(zip(first["subject"], labels, strict=True))), first[column].cat.categories
     )
     groups = AttributeScores.read(people.assign(**{column: dealt}), attribute, scores, LEAST)
-    settings = Fairness(metrics=["dice"], bootstrap=DRAWS, margin={"dice": 0.02})
+    settings = Fairness(metrics=["dice"], min_group=LEAST, bootstrap=DRAWS, margin={"dice": 0.02})
     tested = permute_means([groups.grouped], permutations=PERMUTATIONS, seed=number, smallest_group=LEAST)
     gap = hold_zero(compare_attribute(groups, settings, number), tested.differences.p[0]).gap
     known = np.isfinite(gap.low) & np.isfinite(gap.high)
