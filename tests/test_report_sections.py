@@ -328,23 +328,6 @@ def test_a_model_that_failed_on_one_group_is_not_told_as_a_mere_number(tmp_path)
     assert told and int(told[1]) in (19, 20), "the scans it failed on, but for those that were left out before"
 
 
-def test_places_beyond_chance_are_told_before_larger_ones_that_are_not(tmp_path):
-    cohort = study.make_cohort(60)
-    metrics = study.make_metrics(cohort)
-    maps, summary = study.make_maps(cohort)
-    peaks, certainty = [-1.0, -9.0, -8.0, -2.0, -7.0, -0.5], [0.01, 0.9, 0.8, 0.02, 0.7, 0.03]
-    models = [f"model {place}" for place in range(6)]
-    many = pd.concat([summary.assign(model=model) for model in models], ignore_index=True)
-    many = many.assign(peak_difference_mm=peaks, p_adjusted=certainty)
-    folder = study.write_study(
-        tmp_path, cohort=cohort, metrics=metrics, fairness=study.make_fairness(metrics, cohort),
-        maps=(pd.concat([maps.assign(model=model) for model in models], ignore_index=True), many),
-    )  # fmt: skip
-    section = {section.key: section for section in compose_report(folder).sections}["spatial"]
-    [told] = [block for block in section.blocks if isinstance(block, Bullets)]
-    assert [re.search(r"model \d", item)[0] for item in told.items] == ["model 3", "model 0", "model 5"]
-
-
 STAGES = ("cohort", "metrics", "fairness", "maps", "failing", "run")
 
 

@@ -354,31 +354,6 @@ def test_a_cell_of_the_picture_says_it_in_words(row, cell):
     assert describe_cell(row, 0.05) == cell
 
 
-PLACE = {"organ": "liver", "model": "sam", "attribute": "sex", "group_a": "female", "group_b": "male"}
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({}, "Not tested."),
-        ({"significant_fraction": 0.12, "min_p_fwer": 0.002}, "Significant on 12 % of the surface (p = 0.002)."),
-        (
-            {"significant_fraction": 0.0, "min_p_fwer": 0.3, "p_adjusted": 0.9},
-            "Not significant (p = 0.30, adjusted for all maps of the study p = 0.90).",
-        ),
-    ],
-)
-def test_a_place_is_told_with_its_certainty(values, words):
-    row = PLACE | values
-    assert places.describe_place(row, "back") == f"Liver (sam) by sex, “female” against “male”: back. {words}"
-    assert places.describe_place_of_gap("liver", row, "back") == f"Back (“female” against “male”). {words}"
-
-
-def test_an_organ_without_a_map_has_no_place():
-    assert "was not mapped" in places.describe_place_of_gap("liver", None, "")
-    assert "one by one" in places.describe_place_of_gap("all", None, "")
-
-
 @pytest.mark.parametrize(
     ("scans", "start"),
     [

@@ -41,6 +41,7 @@ SPREADS = {
     "es": "equity-scaled (FairSeg)",
     "es_fairmedfm": "equity-scaled (FairMedFM)",
 }
+_SEXES = {"female": "women", "male": "men"}
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 UNKNOWN = "–"  # a number that is not known, in a table
 
@@ -65,6 +66,16 @@ def name_for_people(key: str) -> str:
 def name_organ(organ: Any) -> str:
     """Return an organ's name for people; the pooled rows (``all``) are all organs."""
     return "all organs" if str(organ) == POOLED else name_for_people(str(organ))
+
+
+def name_group(attribute: Any, group: Any) -> str:
+    """Return a group as words within a sentence: ``women``, ``BMI 30 and over``, ``“tumour”``."""
+    name, group = name_for_people(str(attribute)), str(group)
+    if attribute == "sex" and group in _SEXES:
+        return _SEXES[group]
+    if name.lower() in group.lower():
+        return group
+    return f"{name} {group}" if any(letter.isdigit() for letter in group) else f"“{group}”"
 
 
 def name_failure(metric: str, threshold: float) -> str:

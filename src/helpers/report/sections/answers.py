@@ -23,10 +23,9 @@ from helpers.report.sections.questions import (
     tell_groups,
     tell_uneven_missing,
 )
-from helpers.report.sections.spatial import locate_differences
+from helpers.report.sections.spatial import locate_gap
 from helpers.report.sentences import gaps as tell
 from helpers.report.sentences.failures import describe_failure, describe_failures_overall, rank_failures
-from helpers.report.sentences.places import describe_place_of_gap
 from helpers.report.sentences.study import (
     describe_exclusions,
     describe_no_statistics,
@@ -211,7 +210,7 @@ def _tell_unknowns(outputs: Outputs, rows: pd.DataFrame) -> list[str]:
 
 
 def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:
-    alpha, metric, places = outputs.parameters.fairness.alpha, outputs.main_metric, locate_differences(outputs)
+    alpha, metric = outputs.parameters.fairness.alpha, outputs.main_metric
     blocks: list[Block] = []
     for row in found:
         place = tell.find_place(row)
@@ -219,7 +218,6 @@ def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:
         amount = tell.describe_amount(row, alpha=alpha, levels=levels.get(metric))
         match = outputs.find_match(row)
         matched = tell.describe_match(match, float(row["gap"])) if match is not None else ""
-        where_row, where = places.get(place, (None, ""))
         key = _name_comparison(row)
         adjusted = tell.describe_adjustment(
             row, outputs.covariates.get(key, []), outputs.mediators.get(key, []), **outputs.find_adjusted_note(row)
@@ -228,7 +226,7 @@ def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:
             ("By how much?", start_sentence(amount)),
             ("In mm and ml", tell.describe_plain_units(row, levels)),
             ("Who is not in these means?", tell.describe_incomplete(outputs.incomplete.get(place, {}))),
-            ("Where in the organ?", describe_place_of_gap(place[1], where_row, where) if outputs.has_masks else ""),
+            ("Where in the organ?", locate_gap(outputs, row) if outputs.has_masks else ""),
             ("Is it organ size?", tell.describe_size_share(row) if metric == "dice" else ""),
             ("Is it something else recorded?", f"{adjusted} {matched}".strip()),
         )
