@@ -80,8 +80,8 @@ def test_the_floor_of_p_is_told_once(planted):
         ({}, "Typically 4.0 mm smaller in women than in men on the posterior-inferior surface (10 % of the surface)."),
         (
             {"attribute": "bmi", "worst_group": "30 and over", "best_group": "25 to 30"},
-            "Typically 2.5 mm smaller in BMI 30 and over than in BMI 25 to 30 over the whole surface (the two groups' "
-            "mean maps; tested was BMI 30 and over against BMI below 25: significant).",
+            "Typically 2.5 mm smaller in BMI 30 and over than in BMI 25 to 30 over the whole surface, by the two "
+            "groups' mean maps. The test was of BMI 30 and over against BMI below 25: significant.",
         ),
         ({"organ": "all"}, "All organs together have no surface: see them one by one."),
         ({"organ": "kidney_left"}, "Not known: this organ was not mapped."),

@@ -61,7 +61,8 @@ def test_significant_place_is_told_of_the_group_that_fails_there():
     row = say(make_maps(np.where(LOW_BACK, -3.1, 0.0), NOTHING, np.where(LOW_BACK, 0.002, 0.6)))
     assert (
         row["sentence"]
-        == "Typically 3.1 mm under-segmented in women, compared with men, on the posterior-inferior surface (10 % of the"
+        == "Typically 3.1 mm under-segmented in women, compared with men, on the posterior-inferior surface (10 % of "
+        "the"
         " surface); adjusted p = 0.002."
     )
     assert row["significant"] and row["p"] == 0.002

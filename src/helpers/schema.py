@@ -218,7 +218,10 @@ _COLUMNS: dict[str, tuple[Kind, str]] = {
         "where unseen failures alone stand against equivalence: the share of a group they may be",
     ),
     "difference": ("number", "first − second"),
-    "told_gap": ("number", "the gap given that it was significant; `told_low`, `told_high`: its 95 % interval"),
+    "told_gap": (
+        "number",
+        "the gap given that it was significant; `told_low`, `told_high`: its 95 % confidence interval",
+    ),
     "gap_a": ("number", "the first model's gap"),
     "gap_b": ("number", "the second model's gap"),
     "covariates": ("text", "what was adjusted for, separated by `; `"),

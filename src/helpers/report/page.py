@@ -122,6 +122,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals["css"] = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
+    environment.globals["tables_js"] = (Path(__file__).parent / "templates" / "tables.js").read_text(encoding="utf-8")
     environment.globals["most_printed"] = _MOST_PRINTED
     environment.filters["kind"] = lambda block: type(block).__name__
     environment.filters["plot"] = lambda block: dump_json(clean_figure(block.figure))

@@ -65,8 +65,7 @@ class Anatomy:
     @property
     def plural(self) -> str:
         """The organs of many, in words: ``left kidneys``."""
-        words = name_for_people(self.name).split()
-        *first, last = [words[-1], *words[:-1]] if words[-1] in ("left", "right") else words
+        *first, last = name_for_people(self.name).split()
         return " ".join([*first, last if last.endswith("s") else f"{last}s"])
 
 

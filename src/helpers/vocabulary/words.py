@@ -59,8 +59,11 @@ def is_known(value: Any) -> TypeGuard[Any]:
 
 
 def name_for_people(key: str) -> str:
-    """Return a key as words: ``kidney_left`` becomes ``kidney left``."""
-    return {"bmi": "BMI", "sex": "sex", "age": "age"}.get(key, key.replace("_", " "))
+    """Return a key as words: ``kidney_left`` becomes ``left kidney``."""
+    if key == "bmi":
+        return "BMI"
+    words = key.replace("_", " ").split(" ")
+    return " ".join([words[-1], *words[:-1]] if words[-1] in ("left", "right") else words)
 
 
 def name_organ(organ: Any) -> str:

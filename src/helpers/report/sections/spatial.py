@@ -72,7 +72,20 @@ def locate_gap(outputs: Outputs, gap: Row) -> str:
         return f"{start_sentence(said)}{tell_certainty(found[0])}."
     named = " against ".join(name_group(place[2], group) for group in tested)
     certain = "significant" if read_extent(found[0]) else "not significant"
-    return f"{start_sentence(said)} (the two groups' mean maps; tested was {named}: {certain})."
+    return f"{start_sentence(said)}, by the two groups' mean maps. The test was of {named}: {certain}."
+
+
+def tell_where(outputs: Outputs, gap: Row) -> str:
+    """Return where the worst group of a gap is drawn larger or smaller, in a clause; else empty."""
+    place, summary = find_place(gap), outputs.spatial_summary
+    if summary is None or summary.empty:
+        return ""
+    found = [row for row in summary.to_dict("records") if find_place(row) == place]
+    part = _find_maps(outputs, place)
+    if part.empty or not found or (read_extent(found[0]) or 0.0) < SMALL_SPOT:
+        return ""
+    said = _describe_pair(outputs, part, str(gap["worst_group"]), str(gap["best_group"]), named=False)
+    return said.rpartition(" (")[0] or said  # without the share of the surface
 
 
 def _find_maps(outputs: Outputs, place: Place) -> pd.DataFrame:
@@ -81,8 +94,11 @@ def _find_maps(outputs: Outputs, place: Place) -> pd.DataFrame:
     return maps[here].sort_values("vertex") if here.any() else maps.iloc[:0]
 
 
-def _describe_pair(outputs: Outputs, part: pd.DataFrame, first: str, second: str) -> str:
-    """Say where one group is drawn larger or smaller than another; empty without their maps."""
+def _describe_pair(outputs: Outputs, part: pd.DataFrame, first: str, second: str, *, named: bool = True) -> str:
+    """Say where one group is drawn larger or smaller than another; empty without their maps.
+
+    The groups are not `named` where the sentence around has them.
+    """
     a, b, alpha = part["group_a"].iloc[0], part["group_b"].iloc[0], outputs.parameters.fairness.alpha
 
     def read(column: str) -> np.ndarray:
@@ -99,14 +115,14 @@ def _describe_pair(outputs: Outputs, part: pd.DataFrame, first: str, second: str
         return ""
     organ, attribute = str(part["organ"].iloc[0]), str(part["attribute"].iloc[0])
     template = outputs.templates.get(organ)
-    pair = f"in {name_group(attribute, first)} than in {name_group(attribute, second)}"
+    pair = f" in {name_group(attribute, first)} than in {name_group(attribute, second)}" * named
     return describe_location(
         part[["x", "y", "z"]].to_numpy(float),
         values,
         template.faces if template is not None and len(template.vertices_mm) == len(part) else None,
         region=region,
-        positive=f"larger {pair}",
-        negative=f"smaller {pair}",
+        positive=f"larger{pair}",
+        negative=f"smaller{pair}",
         smallest_mm=SMALLEST_DIFFERENCE_MM,
         organ=organ,
     )
