@@ -194,7 +194,7 @@ def test_matched_pairs_are_told_beside_the_gap():
 
 def summarise(function, rows, **values):
     table = pd.DataFrame(rows, columns=list(ROW))
-    return function({name: part for name, part in table.groupby("model", sort=False)}, 0.05, **values)
+    return function(dict(list(table.groupby("model", sort=False))), 0.05, **values)
 
 
 def find(rows, *, levels=None, places=None, many=False):
@@ -234,7 +234,7 @@ def test_the_box_tells_disparities_in_full_and_names_what_is_uncertain():
         "groups by sex in the spleen."
     )
     assert find(rows[3:]).startswith("No difference is certain to exceed the margin, but shown")
-    assert find(rows, many=True) == gaps.describe_many_models({"sam": pd.DataFrame(rows)}, 0.05)
+    assert find(rows, many=True) == summarise(gaps.describe_many_models, rows)
 
 
 def test_the_box_says_what_every_model_is():

@@ -119,7 +119,7 @@ STAGES: dict[str, Stage] = {
             ("cohort", "metrics", "disparity"),
             ("title",),
             ("report",),
-            files=("report.html",),
+            files=("report.html", "results.json"),
         ),
     )
 }
