@@ -78,7 +78,7 @@ def describe_many_models(parts: Mapping[str, pd.DataFrame], alpha: float, *, mos
         return f"No difference was shown in {of} of {len(parts)} models."
     alike: dict[str, set[str]] = {}
     for row in found:
-        if not leaves_worst_open(row, alpha):
+        if not leaves_worst_open(row, alpha) and not trace_pooled(row, rows, alpha):
             alike.setdefault(f"{name_comparison(row)}, worse for {name_worst(row)}", set()).add(str(row["model"]))
     several = [(where, len(models)) for where, models in alike.items() if len(models) > 1]
     common = sorted(several, key=lambda pair: -pair[1])
@@ -86,8 +86,7 @@ def describe_many_models(parts: Mapping[str, pd.DataFrame], alpha: float, *, mos
     shown = {str(row["model"]) for row in found}
     said = f"A difference was shown in {len(found)} of {of}, for {len(shown)} of {len(parts)} models"
     said += f"; most often {told}." if told else ", none of them for two models in the same place."
-    others = len(parts) - len(shown)
-    return f"{said} For the other {others} none was shown, which is no proof that there is none." if others else said
+    return said
 
 
 def describe_all_models(rows: pd.DataFrame, alpha: float) -> str:
