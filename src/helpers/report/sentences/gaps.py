@@ -244,7 +244,7 @@ def describe_adjustment(
     """Say what is left of a gap (disparity.csv) after adjustment for `covariates`; never empty.
 
     `note` and `warnings` are those of adjusted_notes.csv: why there is no number, and what to mind.
-    `mediators` are held equal in the direct gap besides.
+    `mediators` are adjusted for in the direct gap besides.
     """
     if note and not is_known(row.get("adjusted_gap")):
         return f"{start_sentence(note)}, so there is no adjusted gap."
@@ -257,7 +257,7 @@ def describe_adjustment(
         size += f" (95 % CI {format_interval(*ends, str(row['metric']))})"
     return (
         f"{said} {start_sentence(list_words(mediators))} may be how {name_for_people(str(row['attribute']))} acts: "
-        f"held equal too, the direct gap is {size}."
+        f"adjusted for that as well, the direct gap is {size}."
     )
 
 
