@@ -150,7 +150,7 @@ def test_many_models_are_marked_where_their_failures_differ():
     one = failures[failures["model"] == "sam_demo"]
     fails = find_fails(pd.concat([one.assign(model=name) for name in models]), "dice", 0.05)
     page = show_verdicts(many, "dice", alpha=0.05, fails=fails).html
-    assert "✕</b>" in page and "✕ that groups differ in how often the model fails" in page
+    assert "✕</b>" in page and "✕: groups differ in how often the model fails" in page
     assert "✕" not in show_verdicts(many, "dice", alpha=0.05).html
 
 
