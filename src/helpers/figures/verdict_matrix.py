@@ -42,6 +42,7 @@ _STYLE = (
 .verdicts .overview table { min-width: 44rem; }
 .verdicts .overview td { height: 2.2rem; padding: .05rem .3rem; font-size: 12px; line-height: 1.15;
   overflow-wrap: normal; }
+.verdicts .overview caption { font-size: 12.8px; font-weight: 400; padding: 0 0 .15rem; }
 .verdicts .overview th { padding: .1rem .25rem; overflow-wrap: break-word; }
 .verdicts .overview th[scope="colgroup"] { border-bottom: 2px solid #7d8890; }
 .verdicts .overview td a { color: inherit; text-decoration: underline; text-underline-offset: 2px; display: block; }
@@ -78,6 +79,7 @@ FAILS_DIFFER = "✕"
 Place = tuple[str, str, str]  # model, organ, attribute
 # What one screen holds: columns of models by attributes, and organs.
 _MOST_COLUMNS, _MOST_ROWS = 12, 12
+_EACH, _BRIEF = "Gap, 95 % CI and worse group", "Gravest verdict, in how many organs a gap is shown, and the largest"
 
 
 @dataclass(frozen=True)
@@ -384,7 +386,7 @@ def _draw_organs(cells: _Cells, models: Sequence[str], organs: Sequence[str], at
 def _draw_open(head: str, lines: Sequence[str], caption: str, *, brief: bool = False) -> str:
     return (
         f'<div class="scroll overview{" brief" * brief}" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f"<table><thead>{head}</thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f"<table><caption>{_BRIEF if brief else _EACH}</caption><thead>{head}</thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
