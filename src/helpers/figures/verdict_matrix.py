@@ -179,17 +179,17 @@ def draw_verdicts(
             lines.append(draw_line(name_organ(organ), cells))
         tables[model] = draw_table(model, caption, "organ", head, lines)
     grid = arrange_tables(tables, blocks or {}, wide=len(columns) > 4)
-    cells = _Cells(found, alpha, fails, links or {})
-    models = cells.rank([model for model in tables if model != ALL_MODELS])
+    opened = _Cells(found, alpha, fails, links or {})
+    models = opened.rank([model for model in tables if model != ALL_MODELS])
     crossed = f" {FAILS_DIFFER}: groups differ in how often the model fails." * bool(fails.differ)
     if len(models) * len(columns) <= _MOST_COLUMNS:
-        overview = _draw_overview(cells, models, rows, columns, caption)
+        overview = _draw_overview(opened, models, rows, columns, caption)
         how = "One column per model and attribute, one row per organ."
     else:
-        overview = _draw_summary(cells, models, rows, columns, caption)
+        overview = _draw_summary(opened, models, rows, columns, caption)
         overview += "".join(
             f"<details><summary>Organ by organ: by {escape(name_for_people(column))}</summary>"
-            f"{_draw_organs(cells, models, rows, column, caption)}</details>"
+            f"{_draw_organs(opened, models, rows, column, caption)}</details>"
             for column in columns
         )
         how = (
@@ -386,7 +386,8 @@ def _draw_organs(cells: _Cells, models: Sequence[str], organs: Sequence[str], at
 def _draw_open(head: str, lines: Sequence[str], caption: str, *, brief: bool = False) -> str:
     return (
         f'<div class="scroll overview{" brief" * brief}" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f"<table><caption>{_BRIEF if brief else _EACH}</caption><thead>{head}</thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f"<table><caption>{_BRIEF if brief else _EACH}</caption>"
+        f"<thead>{head}</thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 

@@ -74,7 +74,7 @@ def summarise_rest(parts: Mapping[str, pd.DataFrame], alpha: float, *, others: S
 
     `others` are the models of which measures other than this one show a difference.
     """
-    quiet, unknown, open_ = [], [], list[Row]()
+    quiet, unknown, open_ = list[str](), list[str](), list[Row]()
     for model, part in parts.items():
         rows = part.to_dict("records")
         verdicts = [read_verdict(row, alpha) for row in rows]
