@@ -119,7 +119,8 @@ STAGES: dict[str, Stage] = {
             ("cohort", "metrics", "disparity"),
             ("title",),
             ("report",),
-            files=("report.html", "results.json"),
+            files=("report.html",),
+            patterns=("results.json", "cards/*"),
         ),
     )
 }
