@@ -126,8 +126,8 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
             "difference is shown (adjusted p). Hollow: none is shown, which is not proof that there is none; the far "
             "end of the line, a 95 % confidence interval, is how large it may be. The sign at the right is the "
             "verdict. Shaded: the margin, the largest difference considered unimportant. Among three groups or more "
-            "the largest gap is above zero by chance alone. Boundary error does not depend on organ size; the worst "
-            f"group may be another one than for {find_measure(metric).name}."
+            "the largest gap is above zero by chance alone. The worst group of one measure may be another one than "
+            f"that of the next.{' Boundary error does not depend on organ size.' * ('boundary_error_mm' in metrics)}"
             + _tell_incomplete(outputs.disparity, "boundary_error_mm"),
         ),
     ]
