@@ -44,7 +44,7 @@ def test_gaps_over_sites_are_told(told):
     section = text[text.index("Does it hold at every site?") :]
     assert "Of 3 comparisons with enough people of both groups at three sites or more" in section
     assert re.search(r"sites differ in their gap beyond chance in [23] \(Cochran", section)
-    row = re.search(r"sam_demo,liver,sex,“female” than “male”,6,(\S+) \(.*?\),(\S+) to (\S+),(\S+),(.*)\n", section)
+    row = re.search(r"sam_demo,liver,sex,women than men,6,(\S+) \(.*?\),(\S+) to (\S+),(\S+),(.*)\n", section)
     gap, low, high, spread = (float(row[place].replace("−", "-")) for place in range(1, 5))
     assert 0.03 < gap < 0.05 and low < gap < high and spread > 0.02 and row[5] == "< 0.001"
     assert "Between people of a site" in section

@@ -13,10 +13,18 @@ from helpers.vocabulary.verdicts import Verdict
 
 
 @dataclass(frozen=True)
+class Summary:
+    """The box that opens the report: a few sentences."""
+
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Heading:
-    """A heading within a section."""
+    """A heading within a section; `key` is an anchor that cells and cards lead to."""
 
     text: str
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Note:
 class ReportTable:
     """A table of ready-made text; its first column heads the rows, `numeric` ones stand right.
 
-    A `folded` table opens on a click, and for printing.
+    A `folded` table opens on a click, and for printing. Long ones can be sorted and filtered.
     """
 
     caption: str
@@ -57,19 +65,28 @@ class ReportTable:
 
 @dataclass(frozen=True)
 class Figure:
-    """An interactive figure and how to read it. Data-borne text in `figure` is already escaped."""
+    """An interactive figure and how to read it. Data-borne text in `figure` is already escaped.
+
+    A `folded` one opens on a click.
+    """
 
     figure: go.Figure
     how_to_read: str
+    folded: bool = False
 
 
 @dataclass(frozen=True)
 class ReportFinding:
-    """One difference that is shown, told in full: a headline, and the answer to each question."""
+    """One difference that is shown, told in full: a headline, and the answer to each question.
+
+    `key` is its anchor, `links` are words and the anchors of the page that they lead to.
+    """
 
     headline: str
     verdict: Verdict
     answers: tuple[tuple[str, str], ...]
+    key: str = ""
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,9 @@ class Terms:
     items: tuple[Term, ...]
 
 
-Block: TypeAlias = Heading | Text | Bullets | Note | ReportTable | Figure | VerdictMatrix | ReportFinding | Terms
+Block: TypeAlias = (
+    Summary | Heading | Text | Bullets | Note | ReportTable | Figure | VerdictMatrix | ReportFinding | Terms
+)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from helpers.figures.style import CONFIG, SVG_BUTTON_SCRIPT
 from helpers.report.blocks import Block, Figure, Report, ReportSection
 from helpers.report.leaks import refuse_leaks
 from helpers.report.outputs import read_outputs
+from helpers.report.results import write_results
 from helpers.report.sections import compose_outputs
+from helpers.vocabulary.measures import use_measures
 
 # What plotly may take as markup in a figure's text; everything else that looks like a tag is text.
 _FOREIGN_TAG = re.compile(r"<(?!/?(?:br|b|i|em|strong|sub|sup|extra|span)\s*/?>|span style=(['\"])[\w:;#%. -]+\1>)")
@@ -29,7 +31,7 @@ _KEPT_KEYS = ("dtype", "bdata", "shape")
 
 
 def build_report(folder: Path) -> Path:
-    """Write ``report.html`` of an output folder and return its path.
+    """Write ``report.html`` of an output folder, ``results.json`` and ``cards/``; return its path.
 
     Reads nothing but the folder; what has not been run is said in the report.
 
@@ -48,6 +50,8 @@ def build_report(folder: Path) -> Path:
     page = render_report(compose_outputs(outputs))
     refuse_leaks(page, outputs.secrets, shown=outputs.list_shown())
     storage.write_text(page, path)
+    with use_measures(outputs.parameters.fairness.measures):
+        write_results(outputs, folder)
     return path
 
 
@@ -122,6 +126,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals["css"] = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
+    environment.globals["tables_js"] = (Path(__file__).parent / "templates" / "tables.js").read_text(encoding="utf-8")
     environment.globals["most_printed"] = _MOST_PRINTED
     environment.filters["kind"] = lambda block: type(block).__name__
     environment.filters["plot"] = lambda block: dump_json(clean_figure(block.figure))

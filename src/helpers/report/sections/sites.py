@@ -6,6 +6,7 @@ import pandas as pd
 
 from helpers.report.blocks import Block, Heading, ReportTable, Text
 from helpers.report.outputs import Outputs
+from helpers.report.sentences.gaps import name_best, name_worst
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import (
     compare_p,
@@ -54,7 +55,7 @@ def _summarise(rows: pd.DataFrame, metric: str, alpha: float) -> list[Block]:
             "Model": row["model"],
             "Organ": name_organ(row["organ"]),
             "By": name_for_people(str(row["attribute"])),
-            "Worse for": f"“{row['worst_group']}” than “{row['best_group']}”",
+            "Worse for": f"{name_worst(row)} than {name_best(row)}",
             "Sites": row["sites"],
             "Mean gap over sites (95 % CI)": format_estimate(row["gap"], row["low"], row["high"], metric),
             "At another site (95 %)": format_interval(row["new_low"], row["new_high"], metric),
