@@ -32,6 +32,7 @@ from helpers.vocabulary.words import (
     name_organ,
 )
 
+_SHOWN = {one.value for one in Verdict if one.shows_difference}
 FORMAT = 1  # raised when a key changes its meaning or is taken away
 _GAP = (
     "model", "organ", "attribute", "metric", "worst_group", "best_group", "n", "gap", "gap_low", "gap_high",
@@ -104,14 +105,10 @@ def make_card(results: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str,
             key: results[key]
             for key in ("study", "title", "date", "people", "groups", "phantoms", "primary", "margins")
         },
-        "differences": [row for row in mine if Verdict(row["verdict"]).shows_difference],
+        "differences": [row for row in mine if row["verdict"] in _SHOWN],
         "inconclusive": sum(row["verdict"] == Verdict.INCONCLUSIVE for row in primary),
         "compared": sum(row["verdict"] != Verdict.NOT_COMPARED for row in primary),
-        "failures": [
-            row
-            for row in results["failures"]
-            if row["model"] == model["name"] and Verdict(row["verdict"]).shows_difference
-        ],
+        "failures": [row for row in results["failures"] if row["model"] == model["name"] and row["verdict"] in _SHOWN],
         "limits": [
             "A difference that was not shown may still be there.",
             "The results hold for people like those studied, scanned as they were.",
