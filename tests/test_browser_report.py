@@ -94,9 +94,10 @@ def test_tables_unfold_and_contents_lead_to_their_sections(visit):
     page = visit.page
     page.click("nav a[href='#performance']")
     assert page.locator("#performance h2").is_visible()
-    assert not page.locator("details table").first.is_visible()
-    page.locator("details summary").first.click()
-    assert page.locator("details table").first.is_visible()
+    folded = page.locator("details:has(table)").first  # others hold a sentence alone, where nobody failed
+    assert not folded.locator("table").first.is_visible()
+    folded.locator("summary").first.click()
+    assert folded.locator("table").first.is_visible()
 
 
 @pytest.mark.parametrize("width", [400, 1280])
