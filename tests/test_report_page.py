@@ -15,7 +15,7 @@ import pytest
 from helpers.errors import SegfairError
 from helpers.figures.verdict_matrix import draw_verdicts
 from helpers.report import blocks, build_report, find_leaks, render_report, show_section
-from helpers.report.page import clean_figure, dump_json
+from helpers.report.escaping import clean_figure, dump_json
 from helpers.vocabulary.verdicts import Verdict
 from tests import report_study as study
 

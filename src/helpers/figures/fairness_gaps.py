@@ -63,7 +63,6 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str) -> go.Figure:
         dict.fromkeys(drawn["attribute"], marks),
         list(dict.fromkeys(part["row"])),
         lambda row, _: f"{_explain_gap(row, _RAW, metric)}<br>adjusted {format_p(row['p_adjusted'])}",
-        columns=1,
     )
     grid.title_axes(label_gap(metric))
     return grid.frame(
@@ -96,7 +95,7 @@ def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = No
     for name in models:
         here = drawn[drawn["model"] == name]
         grid = draw_rows(here, marks_of, rows, lambda row, mark: _explain_gap(row, mark, metric))
-        grid.title_axes(break_words(label_gap(metric), 26))
+        grid.title_axes(label_gap(metric))
         grid.figure.update_xaxes(range=around)
         figures[name] = grid.frame(
             title=f"{title}: {name}",
@@ -137,12 +136,12 @@ def plot_model_gaps(model_gaps: pd.DataFrame, metric: str) -> go.Figure:
         dict.fromkeys(drawn["attribute"], marks),
         list(dict.fromkeys(part["row"])),
         lambda row, _: _explain_model_gap(row, metric),
-        columns=1,
     )
     grid.title_axes(f"← smaller gap: first model · {label_gap(metric, 'difference of gaps in')} · second model →")
     return grid.frame(
         title=title,
         subtitle="gap of the first model − gap of the second, same people; lines: 95 % intervals",
+        below=100,
         footnote=list_not_compared(part),
     )
 

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from helpers.figures.framed import Frames, dress_menus, escape, list_menus
-from helpers.figures.panels import draw_nothing
+from helpers.figures.panels import draw_nothing, is_narrow
 from helpers.figures.style import DIVERGING, style_figure
 from helpers.figures.surface_geometry import (
     CAMERAS,
@@ -116,11 +116,16 @@ def plot_error_maps(
     start = _choose_first(views, first)
     figure, layout = frames.draw(frames.name(start.place))
     figure.layout.updatemenus = [*dress_menus(layout["updatemenus"], _MENU_ROWS), _list_cameras()]
-    style_figure(figure, title=layout["title"]["text"], height=820)
-    scene = {"aspectmode": "manual", "aspectratio": dict.fromkeys("xyz", SCENE_ZOOM), "dragmode": "orbit"}
+    style_figure(figure, title=layout["title"]["text"], height=700 if is_narrow() else 820)
+    scene = {
+        "aspectmode": "manual",
+        "aspectratio": dict.fromkeys("xyz", 0.6 * SCENE_ZOOM if is_narrow() else SCENE_ZOOM),
+        "dragmode": "orbit",
+    }
     scene |= layout["scene"] | {"camera": place_camera(_choose_side(start, templates[start.organ]))}
     margin = {"l": 10, "r": 10, "t": 245, "b": 60}
-    return figure.update_layout(margin=margin, title={"y": 0.975, "yanchor": "top"}, scene=scene)
+    meta = {"head": 235, "foot": 50}  # what title, menus and buttons take
+    return figure.update_layout(margin=margin, title={"y": 0.975, "yanchor": "top"}, scene=scene, meta=meta)
 
 
 def _choose_limits(views: Sequence[View]) -> dict[tuple[str, str, str], float]:

@@ -58,6 +58,7 @@ def style_figure(figure: go.Figure, *, title: str, height: int = 420) -> go.Figu
         height=height,
         margin={"l": 70, "r": 30, "t": 60, "b": 60},
         legend={"title": None},
+        meta={"head": 40},  # pixels of the top that title and menus take: a page writes these itself
     )
     return figure
 

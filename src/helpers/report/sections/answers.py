@@ -12,6 +12,7 @@ from helpers.figures.verdict_matrix import describe_answerable, draw_verdicts
 from helpers.models.description import AUTOMATIC, BLOCKS, NO_RANKING, PROMPTED
 from helpers.report.blocks import Block, Bullets, Heading, Note, ReportFinding, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
+from helpers.report.sections.pictures import picture_people
 from helpers.report.sections.questions import (
     GAP_COLUMNS,
     count_groups,
@@ -236,7 +237,8 @@ def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:
         if tell.leaves_worst_open(row, alpha):
             told = "some groups differ; which is worst on average is uncertain"
         headline = f"{row['model']}, {tell.name_comparison(row)}: {told}"
-        blocks.append(ReportFinding(headline, read_verdict(row, alpha), tuple(pair for pair in answers if pair[1])))
+        told_answers = tuple(pair for pair in answers if pair[1])
+        blocks.append(ReportFinding(headline, read_verdict(row, alpha), told_answers, picture_people(outputs, row)))
     return blocks
 
 

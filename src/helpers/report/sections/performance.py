@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -106,8 +107,8 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     metric, found = outputs.main_metric, outputs.found
     blocks: list[Block] = [
         Heading("How far apart the groups are"),
-        Figure(
-            plot_gap_forest(disparity, metric),
+        Figure.draw(
+            lambda: plot_gap_forest(disparity, metric),
             f"Each mark is the gap in {find_measure(metric).name} between the best and the worst group; the line is "
             "its 95 % interval, the shaded band is the margin: the largest difference considered unimportant. A line "
             "that crosses zero means that no gap is shown, not that there is none: its far end is how large it may "
@@ -116,8 +117,8 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     ]
     if metric == "dice" and "boundary_error_mm" in set(disparity["metric"]):
         blocks.append(
-            Figure(
-                plot_gap_forest(disparity, "boundary_error_mm"),
+            Figure.draw(
+                lambda: plot_gap_forest(disparity, "boundary_error_mm"),
                 "The same in millimetres: how much further off the outline is in the worst group. This does not "
                 "depend on organ size. The worst group may be another one than for Dice."
                 + _tell_incomplete(outputs.disparity, "boundary_error_mm"),
@@ -126,8 +127,8 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     if any(name in disparity and disparity[name].notna().any() for name in ("excess_gap", "adjusted_gap")):
         blocks += [
             Heading("What the gaps are made of"),
-            Figure(
-                plot_gap_ladder(disparity, metric, escape_text(str(found[0]["model"])) if found else None),
+            Figure.draw(
+                lambda: plot_gap_ladder(disparity, metric, escape_text(str(found[0]["model"])) if found else None),
                 "One model at a time; the menu chooses it. For each organ from top to bottom: the gap as found; the "
                 "gap that organ size alone would give if everyone had the same error at the outline; what is left of "
                 "it; the gap adjusted for what comes before the attribute; the direct gap. A gap that moves to "
@@ -243,11 +244,9 @@ def _draw_people(outputs: Outputs) -> list[Block]:
     for model, attribute in list(pairs)[:_MOST_DOTS]:
         wanted = {row["organ"] for row in told if (row["model"], row["attribute"]) == (model, attribute)} | {POOLED}
         organs, shown = [organ for organ in every if organ in wanted], escape_text(str(model))
-        figure = plot_group_people(
-            hide_small_groups(by_model.get(shown, people.iloc[:0]), metric, attribute, least),
-            metric, attribute, model=shown, organs=organs, groups=groups,
-        )  # fmt: skip
-        blocks.append(Figure(figure, _HOW_PEOPLE))
+        members = hide_small_groups(by_model.get(shown, people.iloc[:0]), metric, attribute, least)
+        draw = partial(plot_group_people, members, metric, attribute, model=shown, organs=organs, groups=groups)
+        blocks.append(Figure.draw(draw, _HOW_PEOPLE))
     if len(pairs) > _MOST_DOTS:
         blocks.append(Text(f"{len(pairs) - _MOST_DOTS} more such figures are in the notebook 03_performance."))
     return blocks
@@ -259,8 +258,8 @@ def _draw_trends(outputs: Outputs) -> list[Block]:
         return []
     return [
         Heading("Without cutting numbers into groups"),
-        Figure(
-            plot_trend_curves(escape_for_plotly(trends), escape_for_plotly(tests), metric),
+        Figure.draw(
+            lambda: plot_trend_curves(escape_for_plotly(trends), escape_for_plotly(tests), metric),
             f"A smooth curve of {find_measure(metric).name} through everyone, adjusted for the other recorded "
             "differences; the menu chooses what is along the axis and the organ. Between the dotted lines the whole "
             "curve lies with 95 % confidence: if a level line fits between them, no trend is shown.",
@@ -274,8 +273,8 @@ def _draw_intersections(outputs: Outputs) -> list[Block]:
         return []
     return [
         Heading("Where groups meet"),
-        Figure(
-            plot_intersections(escape_for_plotly(cells), outputs.main_metric),
+        Figure.draw(
+            lambda: plot_intersections(escape_for_plotly(cells), outputs.main_metric),
             "Somebody can belong to two groups that are each served well, and be served badly. Each cell is the mean "
             "of the people in it, steadied by the others where they are few, with its 95 % interval; hatched cells "
             "have too few people to be shown. None of these is tested one by one.",
@@ -293,8 +292,8 @@ def _compare_models(outputs: Outputs) -> list[Block]:
     return [
         Heading("Does one model have smaller gaps than another?"),
         Text(said),
-        Figure(
-            plot_model_gaps(escape_for_plotly(gaps), metric),
+        Figure.draw(
+            lambda: plot_model_gaps(escape_for_plotly(gaps), metric),
             "Each mark is the gap of the first model named less that of the second, on the same people: left of zero "
             "the first has the smaller gap. Where the line, a 95 % interval, crosses zero, neither is shown to have "
             "the smaller one. Of many lines some miss zero by chance: point at a mark for its adjusted p-value. A "
@@ -323,8 +322,8 @@ def _draw_few_masks(outputs: Outputs) -> list[Block]:
         Heading("Few masks, many scans"),
         Text(said),
         *warned,
-        Figure(
-            plot_few_masks(escape_for_plotly(gaps), metric),
+        Figure.draw(
+            lambda: plot_few_masks(escape_for_plotly(gaps), metric),
             "Each gap twice: from the people with masks alone, and with everybody’s proxy (prediction-powered "
             "inference). A shorter line is what the proxies bring.",
         ),
@@ -337,8 +336,8 @@ def _draw_effort(outputs: Outputs) -> list[Block]:
         return []
     return [
         Heading("For how much work?"),
-        Figure(
-            plot_effort(escape_for_plotly(effort), metric),
+        Figure.draw(
+            lambda: plot_effort(escape_for_plotly(effort), metric),
             "How many boxes or points a person would have drawn per scan, against what they buy. A box in space counts "
             "once; an automatic model needs none. More prompts may raise the mean and leave the gap, or widen it.",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -125,5 +126,5 @@ def _figures_surface(outputs: Outputs) -> list[Block]:
     places = describe_places(outputs.maps, templates, slopes=outputs.slopes, groups=groups, alpha=alpha)
     if places.empty:
         return blocks
-    figure = plot_error_maps(outputs.maps, templates, slopes=outputs.slopes, groups=groups, places=places, alpha=alpha)
-    return [*blocks, Figure(figure, _HOW_SURFACE)]
+    draw = partial(plot_error_maps, outputs.maps, templates, slopes=outputs.slopes, groups=groups, places=places)
+    return [*blocks, Figure.draw(partial(draw, alpha=alpha), _HOW_SURFACE)]

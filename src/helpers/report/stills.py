@@ -1,0 +1,61 @@
+"""Still pictures of figures, for print and for where no script runs, by a local Chromium."""
+
+from __future__ import annotations
+
+import base64
+import re
+import subprocess
+from collections.abc import Sequence
+from urllib.parse import unquote
+
+from plotly.offline import get_plotlyjs
+
+from helpers import storage
+from helpers.chromium import find_browser, run_browser
+from helpers.report.escaping import dump_json
+from helpers.report.live import LiveFigure
+
+STILL_PIXELS = 700  # as wide as the text of an A4 page, so that letters keep their size in print
+_SECONDS = 180
+_FLAGS = ("--enable-unsafe-swiftshader", "--virtual-time-budget=60000", "--dump-dom")
+_PAGE = """\
+<!DOCTYPE html><meta charset="utf-8"><body><script>{library}</script><script>
+(async function () {{
+  for (const figure of {figures}) {{
+    const drawn = document.createElement("pre");
+    drawn.textContent = await Plotly.toImage(
+      {{data: figure.data, layout: figure.layout}}, {{format: "svg", width: {width}, height: figure.layout.height}});
+    document.body.appendChild(drawn);
+  }}
+}})();
+</script></body>
+"""
+_DRAWN = re.compile(rb"<pre>data:image/svg\+xml,([^<]+)</pre>")
+_CHANCE = re.compile(r'id="(?:topdefs|defs)-([0-9a-f]+)"')  # what plotly calls a figure, another each time
+
+
+def draw_stills(figures: Sequence[LiveFigure]) -> list[str]:
+    """Return an address (``data:image/svg+xml;base64,…``) for each figure, as it is at first.
+
+    None at all where there is no Chromium on this machine, or where it fails: a page without stills
+    shows its figures to scripts alone, and says so.
+    """
+    browser = find_browser()
+    if browser is None or not figures:
+        return []
+    with storage.open_scratch() as folder:
+        page = folder / "stills.html"
+        figures_json = dump_json([{name: one.data[name] for name in ("data", "layout")} for one in figures])
+        storage.write_text(_PAGE.format(library=get_plotlyjs(), figures=figures_json, width=STILL_PIXELS), page)
+        try:
+            shown = run_browser(browser, page, *_FLAGS, seconds=_SECONDS)
+        except (OSError, subprocess.SubprocessError):
+            return []
+    drawn = [unquote(found.decode()) for found in _DRAWN.findall(shown)]
+    return [_write_address(svg) for svg in drawn] if len(drawn) == len(figures) else []
+
+
+def _write_address(svg: str) -> str:
+    for place, name in enumerate(dict.fromkeys(_CHANCE.findall(svg))):
+        svg = svg.replace(name, f"f{place}")
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
