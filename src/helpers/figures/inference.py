@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from helpers.figures.panels import draw_nothing, make_grid, offer_choices
 from helpers.figures.rows import draw_rows, list_group_marks
 from helpers.figures.slices import OUTLINES
-from helpers.figures.style import PALETTE, colour_groups, mark_groups, style_figure
+from helpers.figures.style import PALETTE, colour_models, mark_groups, style_figure
 from helpers.vocabulary.words import name_for_people, name_organ, name_scan, state_estimate
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def plot_throughput(table: pd.DataFrame) -> go.Figure:
     """
     figure = go.Figure()
     names = list(dict.fromkeys(table["model"]))
-    colours, symbols = colour_groups(names), mark_groups(names)
+    colours, symbols = colour_models(names), mark_groups(names)
     for name in names:
         part = table[table["model"] == name]
         finished = part[part["status"] == "ok"]

@@ -20,7 +20,7 @@ from helpers.figures.panels import (
     make_bars,
     make_grid,
 )
-from helpers.figures.style import colour_groups, mark_groups
+from helpers.figures.style import colour_groups, colour_models, mark_groups
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import name_for_people, name_organ
 
@@ -103,8 +103,8 @@ def _write_above(figure: go.Figure, labels: Sequence[str], place: Mapping[str, i
 
 
 def list_marks(value: str, ends: tuple[str, str], kinds: Mapping[str, Mapping[str, str]]) -> list[Mark]:
-    """Return a mark of its own colour and symbol for each kind: name → the rows it is drawn of."""
-    colours, symbols = colour_groups(list(kinds)), mark_groups(list(kinds))
+    """Return a mark of its own colour and symbol for each model or kind: name → its rows."""
+    colours, symbols = colour_models(list(kinds)), mark_groups(list(kinds))
     return [Mark(name, value, ends, colours[name], symbols[name], only) for name, only in kinds.items()]
 
 
@@ -114,7 +114,10 @@ def list_group_marks(table: pd.DataFrame) -> list[Mark]:
     people = {name: table.loc[(table["group"] == name) & table["mean"].notna(), "n"] for name in table["group"]}
     marks = list_marks("mean", ("ci_low", "ci_high"), {name: {"group": name} for name in people})
     counts = {name: f", {count_people(numbers)}" if len(numbers) else "" for name, numbers in people.items()}
-    return [replace(mark, name=f"{attribute}: {mark.name}{counts[mark.name]}") for mark in marks]
+    colours = colour_groups(list(people))
+    return [
+        replace(mark, name=f"{attribute}: {mark.name}{counts[mark.name]}", colour=colours[mark.name]) for mark in marks
+    ]
 
 
 def spread_rows(count: int) -> list[float]:

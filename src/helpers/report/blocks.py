@@ -48,7 +48,7 @@ class Note:
 class ReportTable:
     """A table of ready-made text; its first column heads the rows, `numeric` ones stand right.
 
-    A `folded` table opens on a click, and for printing.
+    A `folded` table opens on a click, and is not printed.
     """
 
     caption: str
@@ -64,13 +64,14 @@ class Figure:
     figure: go.Figure
     how_to_read: str
     narrow: go.Figure | None = None  # the same one, laid out for a phone
+    half: bool = False  # whether two of its kind stand side by side in print
 
     @classmethod
-    def draw(cls, plot: Callable[[], go.Figure], how_to_read: str) -> Figure:
+    def draw(cls, plot: Callable[[], go.Figure], how_to_read: str, *, half: bool = False) -> Figure:
         """Return the figure that `plot` draws, for a wide and for a narrow screen."""
         with draw_narrow():
             narrow = plot()
-        return cls(plot(), how_to_read, narrow)
+        return cls(plot(), how_to_read, narrow, half)
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,12 @@ class LiveFigure:
     below: str  # what stands under the heading, a line each
     height: int  # in pixels, as is `narrow_height`
     narrow_height: int
+    half: bool  # whether it takes half the width in print
     views: int  # how many its menus offer
     data: dict[str, Any]  # for the page's script: data, layout, narrow, frames, menus
 
 
-def prepare_figure(figure: go.Figure, narrow: go.Figure | None = None) -> LiveFigure:
+def prepare_figure(figure: go.Figure, narrow: go.Figure | None = None, *, half: bool = False) -> LiveFigure:
     """Take words and menus out of a figure; `narrow` is the same one, laid out for a phone.
 
     Raises
@@ -59,7 +60,7 @@ def prepare_figure(figure: go.Figure, narrow: go.Figure | None = None) -> LiveFi
     views = sum("menus" in frame for frame in frames) or max((len(menu["options"]) for menu in menus), default=1)
     heading, below = drawn.title
     narrow_height = (small or drawn).layout["height"]
-    return LiveFigure(heading, below, drawn.layout["height"], narrow_height, views, data)
+    return LiveFigure(heading, below, drawn.layout["height"], narrow_height, half, views, data)
 
 
 class _Drawn:

@@ -21,7 +21,6 @@ from helpers.report.sections import compose_outputs
 from helpers.report.stills import draw_stills
 
 _APPENDIX = ("glossary", "methods", "checklist")  # sections that are printed small, at the end
-_MOST_PRINTED = 60  # rows that a folded table may have to be printed
 
 
 def build_report(folder: Path) -> Path:
@@ -50,7 +49,7 @@ def build_report(folder: Path) -> Path:
 def render_report(report: Report) -> str:
     """Return a report as one HTML page: styles, plotly.js and figures inside, all text escaped."""
     blocks = [block for section in report.sections for block in section.blocks if isinstance(block, Figure)]
-    figures = [prepare_figure(block.figure, block.narrow) for block in blocks]
+    figures = [prepare_figure(block.figure, block.narrow, half=block.half) for block in blocks]
     stills = draw_stills(figures) or [""] * len(figures)
     numbered = zip(range(1, len(figures) + 1), figures, stills, strict=True)
     return (
@@ -113,7 +112,6 @@ def _environment() -> jinja2.Environment:
     )
     templates = Path(__file__).parent / "templates"
     environment.globals |= {kind: (templates / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
-    environment.globals["most_printed"] = _MOST_PRINTED
     environment.filters["kind"] = lambda block: type(block).__name__
     environment.globals["appendix"] = _APPENDIX
     environment.filters["css_text"] = _quote_for_css

@@ -246,7 +246,7 @@ def _draw_people(outputs: Outputs) -> list[Block]:
         organs, shown = [organ for organ in every if organ in wanted], escape_text(str(model))
         members = hide_small_groups(by_model.get(shown, people.iloc[:0]), metric, attribute, least)
         draw = partial(plot_group_people, members, metric, attribute, model=shown, organs=organs, groups=groups)
-        blocks.append(Figure.draw(draw, _HOW_PEOPLE))
+        blocks.append(Figure.draw(draw, _HOW_PEOPLE, half=True))
     if len(pairs) > _MOST_DOTS:
         blocks.append(Text(f"{len(pairs) - _MOST_DOTS} more such figures are in the notebook 03_performance."))
     return blocks

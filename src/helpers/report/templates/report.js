@@ -6,12 +6,6 @@
   var print = location.hash.slice(1, 6) === "print";
   if (location.hash === "#print-short") { document.documentElement.classList.add("short"); }
 
-  function unfold() {
-    document.querySelectorAll("details:not(.on-screen)").forEach(function (details) { details.open = true; });
-  }
-  window.addEventListener("beforeprint", unfold);
-  if (print) { unfold(); }
-
   // Words at the edge of what is wider than the screen, as long as there is more to the right.
   function hint() {
     document.querySelectorAll(".scroll").forEach(function (box) {
