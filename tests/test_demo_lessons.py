@@ -100,7 +100,7 @@ def test_truth_stands_beside_what_was_found(study):
         make_row("prompt_only", "liver", "bmi", "equivalent"),
     ]
     other_metric = make_row("planted", "spleen", "age", "disparity") | {"metric": "boundary_error_mm"}
-    table = compare_with_truth(study, pd.DataFrame([*rows, other_metric]), "dice")
+    table = compare_with_truth(study.parameters, pd.DataFrame([*rows, other_metric]), "dice")
     assert table[["planted", "model", "organ", "attribute", "found"]].to_numpy().tolist() == [
         [
             "Where sex is female, the surface of liver is moved 6 mm inwards everywhere.",
@@ -123,7 +123,9 @@ def test_truth_stands_beside_what_was_found(study):
 )
 def test_the_parameter_marks_the_planted_model_wherever_its_masks_lie(study, path, planted, found):
     marked = load_study(study.source, {"models.planted.path": path, "models.planted.planted": planted})
-    table = compare_with_truth(marked, pd.DataFrame([make_row("planted", "liver", "sex", "disparity")]), "dice")
+    table = compare_with_truth(
+        marked.parameters, pd.DataFrame([make_row("planted", "liver", "sex", "disparity")]), "dice"
+    )
     assert table["found"].tolist() == [found]
 
 
@@ -138,19 +140,21 @@ def test_the_parameter_marks_the_planted_model_wherever_its_masks_lie(study, pat
     ],
 )
 def test_missed_and_mistaken_effects_are_called_so(study, verdict, worst, said):
-    table = compare_with_truth(study, pd.DataFrame([make_row("planted", "liver", "sex", verdict, worst=worst)]), "dice")
+    table = compare_with_truth(
+        study.parameters, pd.DataFrame([make_row("planted", "liver", "sex", verdict, worst=worst)]), "dice"
+    )
     assert table["found"].tolist() == [said]
 
 
 def test_a_difference_reads_as_in_every_other_table(study):
     row = make_row("planted", "liver", "sex", "difference") | {"p_adjusted": 0.01}
-    table = compare_with_truth(study, pd.DataFrame([row]), "dice")
+    table = compare_with_truth(study.parameters, pd.DataFrame([row]), "dice")
     assert read_verdict(table.iloc[0], 0.05) is Verdict.DIFFERENCE
 
 
 def test_the_mean_over_models_is_no_model_of_its_own(study):
     row = make_row("all models", "liver", "sex", "disparity")
-    assert compare_with_truth(study, pd.DataFrame([row]), "dice").empty
+    assert compare_with_truth(study.parameters, pd.DataFrame([row]), "dice").empty
 
 
 def test_nothing_is_said_of_the_truth_of_real_people(study):
@@ -158,5 +162,5 @@ def test_nothing_is_said_of_the_truth_of_real_people(study):
         update={"cohort": study.parameters.cohort.model_copy(update={"source": "table"})}
     )
     study.parameters = real
-    assert list(compare_with_truth(study, pd.DataFrame(), "dice")) == ["truth"]
+    assert list(compare_with_truth(study.parameters, pd.DataFrame(), "dice")) == ["truth"]
     assert tell_truth(study)["truth"].tolist() == ["These are not phantoms: what is true of them is not known."]

@@ -61,8 +61,8 @@ def list_marks(figure, name: str) -> list[tuple[float, str]]:
 def test_agreement_shows_every_group_and_names_what_is_too_small():
     figure = plot_agreement(make_groups("annotators", ("between annotators",)), "annotators")
     assert list_marks(figure, "sex: female") == [
-        (pytest.approx(0.90), "kidney left"),
-        (pytest.approx(0.91), "kidney right"),
+        (pytest.approx(0.90), "left kidney"),
+        (pytest.approx(0.91), "right kidney"),
     ]
     assert list_marks(figure, "age: old") == [] and list_marks(figure, "age: young")
     assert "age old" in figure.layout.annotations[-1].text
@@ -73,10 +73,10 @@ def test_agreement_shows_every_group_and_names_what_is_too_small():
 def test_models_are_named_where_there_are_several():
     figure = plot_agreement(make_groups("prompts", ("sam", "medsam")), "prompts")
     assert [row for _, row in list_marks(figure, "sex: male")] == [
-        "kidney left<br>sam",
-        "kidney right<br>sam",
-        "kidney left<br>medsam",
-        "kidney right<br>medsam",
+        "left kidney<br>sam",
+        "right kidney<br>sam",
+        "left kidney<br>medsam",
+        "right kidney<br>medsam",
     ]
 
 

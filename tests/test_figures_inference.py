@@ -85,7 +85,7 @@ def test_montage_of_several_organs_has_a_menu_that_shows_one_at_a_time() -> None
     panels = [make_panel("a", 3), make_panel("a", 4, organ="liver", image=wide, label="best", dice=0.9)]
     figure = plot_montage(panels)
     first, second = figure.layout.updatemenus[0].buttons
-    assert (first.label, second.label) == ("kidney left", "liver")
+    assert (first.label, second.label) == ("left kidney", "liver")
     assert [trace.visible for trace in figure.data] == [None] * 3 + [False] * 3
     assert second.args[0]["visible"] == [False] * 3 + [True] * 3
     changes = second.args[1]
@@ -124,6 +124,6 @@ def test_sensitivity_shows_groups_with_their_size_or_says_that_there_is_nothing(
     )
     figure = plot_sensitivity(table)
     assert [trace.name for trace in figure.data] == ["sex: female, n = 10", "sex: male, n = 12", "age: old, n = 9"]
-    assert figure.layout.yaxis.ticktext == ("m · kidney left",)
+    assert figure.layout.yaxis.ticktext == ("m · left kidney",)
     assert figure.data[0].customdata[0] == "female, n = 10: 0.900 (0.838 to 0.962)"
     assert "drawn once" in plot_sensitivity(table.iloc[:0]).layout.annotations[0].text

@@ -51,7 +51,9 @@ def test_every_cell_holds_its_verdict_in_sign_word_and_colour():
     disparity = make_disparity(("dice",))
     matrix = draw_verdicts(disparity, "dice", alpha=0.01)
     cells, page = read_cells(matrix), matrix.to_html()
-    assert len(cells) == len(MODELS) * len(ORGANS) * len(ATTRIBUTES)
+    count = len(MODELS) * len(ORGANS) * len(ATTRIBUTES)
+    assert len(cells) == 2 * count + 1, "open: every comparison in one table; folded: one table per model"
+    cells = cells[-count:]
     places = ((m, o, a) for m in MODELS for o in ROWS for a in ATTRIBUTES)
     for cell, place in zip(cells, places, strict=True):
         row = disparity[(disparity[["model", "organ", "attribute"]] == list(place)).all(axis=1)].iloc[0]
@@ -59,14 +61,14 @@ def test_every_cell_holds_its_verdict_in_sign_word_and_colour():
         assert cell["text"].startswith(f"{verdict.sign} {verdict.word}")
         assert cell["class"] == f"tone-{verdict.tone}" and f".{cell['class']} {{ background: {verdict.colour}" in page
         if verdict is Verdict.DISPARITY:
-            assert f"“a” worse by {row['gap']:.3f}" in cell["text"]
+            assert f" worse by {row['gap']:.3f}" in cell["text"]
 
 
 def test_the_same_row_has_the_same_word_in_matrix_and_table():
     disparity = make_disparity(("dice",))
     for told, word in (("inconclusive", "? inconclusive"), ("difference", "△ difference")):
         row = disparity[disparity["verdict"] == "inconclusive"].iloc[:1].assign(verdict=told)
-        (cell,) = read_cells(draw_verdicts(row, "dice", alpha=0.05))
+        *_, cell = read_cells(draw_verdicts(row, "dice", alpha=0.05))
         table = style_table(row, ["verdict"], alpha=0.05).to_html().replace("\u00a0", " ")
         assert cell["text"].startswith(word) and word in table
 
@@ -75,11 +77,11 @@ def test_what_a_cell_says_follows_its_verdict():
     row = make_disparity(("dice",)).iloc[0].to_dict() | {"gap": 0.03, "gap_low": 0.01, "gap_high": 0.05}
     rows = [
         ({"verdict": "disparity"}, "“a” worse by 0.030 (0.010 to 0.050)"),
-        ({"verdict": "negligible"}, "“a” worse by 0.030, within 0.020"),
-        ({"verdict": "equivalent"}, "within 0.020"),
-        ({"verdict": "difference"}, "“a” worse, how much is uncertain: 0.010 to 0.050"),
-        ({"verdict": "difference", "gap_low": -0.01}, "which group is worst is uncertain: −0.010 to 0.050"),
-        ({"verdict": "inconclusive", "p_adjusted": 0.5, "gap_low": -0.07}, "up to 0.070"),
+        ({"verdict": "negligible"}, "“a” worse by 0.030 (0.010 to 0.050)"),
+        ({"verdict": "equivalent"}, "equivalent 0.030 (0.010 to 0.050)"),
+        ({"verdict": "difference"}, "“a” worse by 0.030 (0.010 to 0.050)"),
+        ({"verdict": "difference", "gap_low": -0.01}, "0.030 (−0.010 to 0.050); which group is worst is uncertain"),
+        ({"verdict": "inconclusive", "p_adjusted": 0.5, "gap_low": -0.07}, "inconclusive 0.030 (−0.070 to 0.050)"),
         (
             {"verdict": "inconclusive", "p_adjusted": 0.5, "gap_low": 0.0, "gap_high": 0.0},
             "everyone has the same value",
@@ -87,19 +89,19 @@ def test_what_a_cell_says_follows_its_verdict():
         ({"gap": np.nan}, "– not compared"),
     ]
     for changes, said in rows:
-        (cell,) = read_cells(draw_verdicts(pd.DataFrame([row | changes]), "dice", alpha=0.05))
-        assert cell["text"].rstrip().endswith(said), cell
+        *_, cell = read_cells(draw_verdicts(pd.DataFrame([row | changes]), "dice", alpha=0.05))
+        assert " ".join(cell["text"].split()).endswith(said), cell
 
 
 def test_pointing_at_a_verdict_tells_interval_and_what_could_be_found():
     disparity = make_disparity(("hd95_mm",))
-    cells = read_cells(show_verdicts(disparity, "hd95_mm", alpha=0.05))
+    cells = read_cells(show_verdicts(disparity, "hd95_mm", alpha=0.05))[1 + len(disparity) :]
     told = cells[3]["title"]
     for part in ("gap 0.01 mm", "0.00 to 0.03 mm", "difference 0.05 mm", "adjusted p = 0.040", "n = 24"):
         assert part in told, told
     assert cells[5]["title"] == "nothing to compare"
     page = draw_verdicts(disparity, "hd95_mm", alpha=0.05).html
-    assert "title=" not in page and "Point at a cell" not in page, "a page that is passed on says no more than it shows"
+    assert "adjusted p" not in page and "Point at a cell" not in page, "a page that is passed on says less"
 
 
 def test_the_key_has_what_occurs_with_one_margin():
@@ -115,6 +117,7 @@ def test_rows_and_columns_stand_in_the_order_asked_for():
     disparity = make_disparity(("dice",))
     organs, attributes = [*ORGANS[::-1], "lung"], ("unknown", *ATTRIBUTES[::-1])
     page = draw_verdicts(disparity, "dice", alpha=0.05, organs=organs, attributes=attributes).html
+    page = page[page.index("<details>") :]
     heads = re.findall(r'<th scope="(row|col)">(.*?)</th>', page)[: 1 + len(attributes) + len(ORGANS)]
     rows = [name_organ(organ) for organ in put_first(organs, "all") if organ != "lung"]
     columns = [f"by {name_for_people(attribute)}" for attribute in attributes]
@@ -133,8 +136,8 @@ def test_tables_of_many_attributes_stand_one_above_the_other(attributes, stacked
 
 def test_other_metrics_are_folded_the_chosen_one_is_open():
     page = show_verdicts(make_disparity(), "boundary_error_mm", alpha=0.05).html
-    first, folded = page.split("<details>", 1)
-    assert "gap in boundary error" in first and "<summary>Dice</summary>" in folded and "gap in Dice" in folded
+    first, folded = page.split("<details><summary>Dice</summary>", 1)
+    assert "gap in boundary error" in first and "gap in Dice" in folded
     assert "Nothing was compared" in show_verdicts(make_disparity().iloc[:0], alpha=0.05).html
     assert "Nothing was compared" in show_verdicts(make_disparity(), "nsd", alpha=0.05).html
 
@@ -155,3 +158,30 @@ def test_a_sign_is_used_once_and_text_stands_out():
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
         luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
         assert (luminance + 0.05) / (0.016 + 0.05) > 7, "dark text (#222222) on it: WCAG AAA"
+
+
+def test_every_open_cell_holds_its_gap_and_interval_and_leads_to_what_is_told_of_it():
+    disparity = make_disparity(("dice",))
+    row = disparity[disparity["gap"].notna()].iloc[0]
+    place = (row["model"], row["organ"], row["attribute"])
+    cells = read_cells(matrix := draw_verdicts(disparity, "dice", alpha=0.05, links={place: "finding-1"}))
+    opened = cells[1 : 1 + len(disparity)]
+    told = [cell["text"] for cell in opened if not cell["text"].startswith("–")]
+    assert len(told) == disparity["gap"].notna().sum()
+    assert all(re.match(r". −?\d\.\d{3}\s+−?\d\.\d{3} to −?\d\.\d{3}", text) for text in told), told
+    assert matrix.html.count('<a href="#finding-1">') == 1
+
+
+def test_many_models_or_attributes_stay_one_screen_with_the_gravest_in_each_cell():
+    disparity = make_disparity(("dice",))
+    many = pd.concat([disparity.assign(model=f"net {place}") for place in range(19)])
+    page = draw_verdicts(many, "dice", alpha=0.05).html
+    opened = page[: page.index("<details>")]
+    assert opened.count("<tr>") == 1 + 19 and opened.count("<td") == 19 * len(ATTRIBUTES)
+    shown = re.findall(r"<b>(.) (\w+) of (\d+)", opened)
+    assert len(shown) and all(int(of) == len(ORGANS) - 1 for _, _, of in shown), "of single organs"
+    assert page.count("<summary>Organ by organ: by ") == len(ATTRIBUTES)
+    wide = pd.concat([disparity.assign(attribute=f"attribute {place}") for place in range(10)])
+    opened = (page := draw_verdicts(wide.drop_duplicates(["model", "organ", "attribute"]), "dice", alpha=0.05).html)
+    opened = page[: page.index("<details>")]
+    assert opened.count("<tr>") == 1 + len(MODELS) and opened.count("<td") == 10 * len(MODELS)

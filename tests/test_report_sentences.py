@@ -8,9 +8,9 @@ import pytest
 
 from helpers.figures import verdict_matrix
 from helpers.parameters import Prompt
-from helpers.report.sentences import gaps, places
+from helpers.report.sentences import gaps, summary
 from helpers.report.sentences import study as told
-from helpers.vocabulary.verdicts import Verdict, read_verdict
+from helpers.vocabulary.verdicts import Verdict, read_verdict, trace_pooled
 
 ROW = {
     "model": "sam",
@@ -55,8 +55,8 @@ def change(**values):
 def test_a_disparity_says_size_interval_adjusted_p_and_margin():
     said = gaps.describe_amount(ROW, alpha=0.05, levels=LEVELS)
     assert said == (
-        "Dice is 0.041 lower for “female” (0.871) than for “male” (0.912); "
-        "95 % interval of the gap 0.022 to 0.062, adjusted p = 0.002. "
+        "Dice is 0.041 lower for women (0.871) than for men (0.912); "
+        "95 % confidence interval of the gap 0.022 to 0.062, adjusted p = 0.002. "
         "It is larger than 0.020, the largest difference considered unimportant (the margin)."
     )
 
@@ -64,7 +64,7 @@ def test_a_disparity_says_size_interval_adjusted_p_and_margin():
 def test_a_distance_gap_is_higher_for_the_worse_group_and_in_mm():
     row = change(metric="hd95_mm", gap=3.2, gap_low=1.2, gap_high=15.4, margin=1.0)
     said = gaps.describe_amount(row, alpha=0.05)
-    assert "95 % Hausdorff distance is 3.20 mm higher for “female” than for “male”" in said
+    assert "95 % Hausdorff distance is 3.20 mm higher for women than for men" in said
     assert "1.20 to 15.4 mm" in said and "larger than 1.00 mm" in said
 
 
@@ -104,15 +104,15 @@ def test_the_gap_left_open_may_lie_in_either_direction():
 @pytest.mark.parametrize(
     ("boundary", "volume", "words"),
     [
-        (BOUNDARY, None, "On average the outline is off by 2.61 mm for “female” and 1.58 mm for “male”, 1.03 mm more."),
-        (None, VOLUME, "On average the volume is off by 84.2 ml for “female” and 40.1 ml for “male”, 44.1 ml more."),
+        (BOUNDARY, None, "On average the outline error is 2.61 mm for women and 1.58 mm for men, 1.03 mm more."),
+        (None, VOLUME, "On average the volume error is 84.2 ml for women and 40.1 ml for men, 44.1 ml more."),
         (
             None,
             {"female": 130.4, "male": 90.2},
-            "the volume is off by 130.4 ml for “female” and 90.2 ml for “male”, 40.2 ml more",
+            "the volume error is 130.4 ml for women and 90.2 ml for men, 40.2 ml more",
         ),
         ({"female": 1.0, "male": 1.4}, None, "0.40 mm less, unlike the gap"),
-        ({"female": 1.021, "male": 1.024}, None, "1.02 mm for “male”, the same"),
+        ({"female": 1.021, "male": 1.024}, None, "1.02 mm for men, the same"),
         ({"female": np.nan, "male": 1.0}, None, ""),
         (None, None, ""),
     ],
@@ -151,7 +151,7 @@ def test_the_share_of_organ_size_is_left_out_where_it_was_not_computed():
     [
         (
             {},
-            "Adjusted for age and BMI, the gap is 0.038 instead of 0.041 (95 % interval 0.017 to 0.059): these do not "
+            "Adjusted for age and BMI, the gap is 0.038 instead of 0.041 (95 % CI 0.017 to 0.059): these do not "
             "explain it.",
         ),
         ({"adjusted_gap": 0.015, "adjusted_low": 0.004}, "these explain part of it"),
@@ -181,52 +181,78 @@ def test_what_makes_an_adjusted_gap_uncertain_and_the_direct_gap_are_told():
     row = change(adjusted_gap=0.03, adjusted_low=0.02, adjusted_high=0.04)
     row |= {"direct_gap": 0.01, "direct_low": -0.01, "direct_high": 0.03}
     said = gaps.describe_adjustment(row, ["age"], ["diagnosis"], warnings="nobody of male has site two")
-    assert " Mind: nobody of male has site two." in said
-    assert "Diagnosis may be how sex acts: held equal too, the direct gap is 0.010 (95 % interval" in said
+    assert " Note: nobody of male has site two." in said
+    assert "Diagnosis may be how sex acts: held equal too, the direct gap is 0.010 (95 % CI" in said
 
 
 def test_matched_pairs_are_told_beside_the_gap():
     match = {"metric": "dice", "gap": 0.039, "low": 0.01, "high": 0.06, "n_pairs": 20.0}
     said = gaps.describe_match(match, 0.041)
-    assert said == "Among 20 matched pairs of people it is 0.039 (95 % interval 0.010 to 0.060), instead of 0.041."
+    assert said == "Among 20 matched pairs of people it is 0.039 (95 % CI 0.010 to 0.060), instead of 0.041."
     assert gaps.describe_match(match | {"gap": np.nan}, 0.041) == ""
 
 
-def describe_model(rows, **values):
-    return gaps.describe_model("sam", pd.DataFrame(rows), alpha=0.05, **values)
+def summarise(function, rows, **values):
+    table = pd.DataFrame(rows, columns=list(ROW))
+    return function(dict(list(table.groupby("model", sort=False))), 0.05, **values)
 
 
-def test_a_model_with_nothing_found_says_the_largest_open_gap_and_where():
+def find(rows, *, levels=None, places=None, many=False):
+    return summarise(summary.summarise_found, rows, levels=levels or {}, places=places or {}, many=many)
+
+
+def test_models_with_nothing_found_say_the_largest_open_gap_and_where():
     rows = [change(**OPEN), change(**OPEN | {"gap_high": 0.09}, organ="kidney_left", attribute="bmi"), change(**WITHIN)]
-    assert describe_model(rows) == (
-        "sam: no difference in Dice was shown in 3 comparisons: 1 equivalent (within the margin, 0.020) and "
-        "2 inconclusive (a gap of up to 0.090 (kidney left by BMI) cannot be ruled out)."
+    assert find(rows) == ""
+    assert summarise(summary.summarise_rest, rows) == (
+        "For sam no difference in Dice was shown; a gap of up to 0.090 (left kidney by BMI) cannot be ruled out."
     )
+    assert summarise(summary.summarise_rest, [*rows, change(model="net", **WITHIN)], others=["net"]) == (
+        "For sam and net no difference in Dice was shown; a gap of up to 0.090 (sam, left kidney by BMI) cannot be "
+        "ruled out (other measures show differences for net, below)."
+    )
+    assert summarise(summary.summarise_rest, [change(**WITHIN)]) == (
+        "For sam no difference in Dice was shown: every comparison is within the margin."
+    )
+    assert summarise(summary.summarise_rest, [change(gap=np.nan)]) == "For sam no groups could be compared."
+    assert summarise(summary.summarise_rest, [ROW, change(**OPEN)]) == "", "what is shown is told before"
 
 
-def test_a_model_tells_the_gravest_first_in_plain_units_and_no_more_than_asked():
-    key = ("sam", "liver", "sex")
+def test_the_box_tells_disparities_in_full_and_names_what_is_uncertain():
     rows = [
-        change(gap=0.03, organ="spleen"),
         change(gap=0.06, organ="all"),
         change(gap=0.05),
         change(gap=0.09, organ="aorta", verdict="difference"),
+        change(model="net", organ="spleen", verdict="difference", gap_low=-0.01),
         change(**OPEN, attribute="bmi"),
     ]
-    said = describe_model(rows, most=2, levels={key: {"boundary_error_mm": BOUNDARY, "volume_error_ml": VOLUME}})
-    assert said.startswith(
-        "sam: a difference in Dice was shown in 4 of 5 comparisons: liver, worse for “female” than for “male” "
-        "(Dice 0.050 lower, outline 1.03 mm further off, volume 44.1 ml further off); spleen, worse for"
+    levels = {("sam", "liver", "sex"): {"boundary_error_mm": BOUNDARY, "volume_error_ml": VOLUME}}
+    places = {("sam", "liver", "sex"): "typically 3.0 mm smaller in the right lobe"}
+    assert find(rows, levels=levels, places=places) == (
+        "sam works worse for women in the liver (Dice 0.050 lower, outline error 1.03 mm larger, typically 3.0 mm "
+        "smaller in the right lobe). Also shown, of uncertain or small size: sam for women in the aorta; net for some "
+        "groups by sex in the spleen."
     )
-    assert "; two more in the picture. In the others: 1 inconclusive" in said
-    assert describe_model(rows, most=4).index("all organs") < describe_model(rows, most=4).index("aorta")
+    assert find(rows[3:]).startswith("No difference is certain to exceed the margin, but shown")
+    assert find(rows, many=True) == summarise(gaps.describe_many_models, rows)
 
 
-def test_a_model_without_any_comparison_says_so():
-    assert describe_model([change(gap=np.nan)]) == "sam: no groups could be compared."
-    assert (
-        gaps.describe_model("sam", pd.DataFrame(columns=list(ROW)), alpha=0.05) == "sam: no groups could be compared."
+def test_the_box_says_what_every_model_is():
+    kinds = {"prompt_only": "no model but an ellipse in each box", "a": "known by masks made elsewhere"}
+    kinds["b"] = kinds["a"]
+    assert summary.summarise_models(kinds) == (
+        "What they are: prompt_only is no model but an ellipse in each box; a and b are known by masks made elsewhere."
     )
+    many = dict.fromkeys("abcdefg", "known by ready-made scores alone")
+    assert summary.summarise_models(many) == "What they are: 7 models are known by ready-made scores alone."
+
+
+def test_all_organs_follow_from_the_organs_that_show_the_same():
+    pooled, other = change(organ="all"), change(organ="spleen", worst_group="male", best_group="female")
+    rows = [pooled, ROW, other, change(organ="aorta", **OPEN)]
+    assert trace_pooled(pooled, rows, 0.05) == ["liver"]
+    assert trace_pooled(pooled, [pooled, other], 0.05) == []
+    assert trace_pooled(ROW, rows, 0.05) is None is trace_pooled(change(organ="all", **OPEN), rows, 0.05)
 
 
 def test_pooled_organs_are_named_as_such():
@@ -236,12 +262,31 @@ def test_pooled_organs_are_named_as_such():
 def test_other_measures_are_told_where_the_first_one_shows_nothing():
     others = {"metric": "hd95_mm", "gap": 3.0, "margin": 1.0}
     table = pd.DataFrame([change(**OPEN), change(**others), change(organ="spleen"), change(**others, organ="spleen")])
-    said = gaps.describe_other_measures(table, "dice", 0.05)
-    assert said == (
-        "Other measures show a disparity where Dice does not: sam, liver by sex (“female”: 95 % Hausdorff "
-        "distance 3.00 mm)."
-    )
-    assert gaps.describe_other_measures(table.iloc[2:], "dice", 0.05) == ""
+    assert gaps.describe_other_measures(table, "dice", 0.05) == [
+        "sam, liver by sex, worse for women: 95 % Hausdorff distance 3.00 mm higher."
+    ]
+    assert gaps.describe_other_measures(table.iloc[2:], "dice", 0.05) == []
+
+
+def test_every_difference_of_other_measures_is_told_not_disparities_alone():
+    small = {"metric": "boundary_error_mm", "gap": 0.4, "margin": 0.5, "verdict": "negligible", "worst_group": "male"}
+    rows = [change(organ=organ, **OPEN) for organ in ("all", "liver", "spleen")]
+    rows += [change(organ="all", best_group="female", **small), change(organ="liver", best_group="female", **small)]
+    rows += [change(organ="spleen", metric="nsd", verdict="difference", gap=0.03)]
+    assert gaps.describe_other_measures(pd.DataFrame(rows), "dice", 0.05) == [
+        "sam, spleen by sex, worse for women: surface Dice (NSD) 0.030 lower.",
+        "sam, liver by sex, worse for men: boundary error 0.40 mm higher, within the margin.",
+        "sam, all organs by sex, worse for men: boundary error 0.40 mm higher, within the margin (follows from liver).",
+    ]
+    assert gaps.describe_other_measures(pd.DataFrame(rows), "dice", 0.05, most=1)[1:] == [
+        "2 more such comparisons: see “Every comparison”."
+    ]
+
+
+def test_a_card_tells_what_other_measures_show_of_its_place():
+    rows = pd.DataFrame([ROW, change(metric="nsd", gap=0.06), change(metric="hd95_mm", **OPEN), change(organ="spleen")])
+    assert gaps.describe_same_place(ROW, rows, 0.05) == "Shown as well: surface Dice (NSD) 0.060 lower."
+    assert gaps.describe_same_place(ROW, rows.iloc[[0, 2]], 0.05) == ""
 
 
 def test_a_gap_that_stands_out_is_told_with_what_it_is_likely_to_be():
@@ -256,8 +301,7 @@ def test_dice_and_surface_dice_that_point_opposite_ways_are_told():
     rows = pd.DataFrame([ROW, change(**other)])
     said = gaps.describe_opposites(rows, 0.05)
     assert said.startswith(
-        "Dice and surface Dice point opposite ways: sam, liver by sex: Dice is worse for “female”, surface Dice for "
-        "“male”. "
+        "Dice and surface Dice point opposite ways: sam, liver by sex: Dice is worse for women, surface Dice for men. "
     )
     assert gaps.describe_opposites(pd.DataFrame([ROW, change(metric="nsd")]), 0.05) == ""
     assert gaps.describe_opposites(pd.DataFrame([change(**OPEN), change(**other)]), 0.05) == "", "nothing is shown"
@@ -328,55 +372,30 @@ def test_models_are_compared_by_their_gaps():
     assert "the gap of b is 0.030 smaller than that of a" in turned
     assert "no model was shown" in gaps.describe_model_gaps(pd.DataFrame([row | {"p_adjusted": 0.2}]), 0.05)
     hint = gaps.describe_model_gaps(pd.DataFrame([row | {"p_adjusted": 0.2, "low": -0.05, "high": -0.01}]), 0.05)
-    assert hint.endswith("In 1 of them the 95 % interval by itself excludes zero: a hint, not a proof.")
+    assert hint.endswith("In 1 of them the 95 % confidence interval by itself excludes zero: a hint, not a proof.")
     assert gaps.describe_model_gaps(pd.DataFrame([row | {"difference": np.nan}]), 0.05) == ""
 
 
 @pytest.mark.parametrize(
     ("row", "cell"),
     [
-        (ROW, (Verdict.DISPARITY, "“female” worse by 0.041 (0.022 to 0.062)")),
+        (ROW, (Verdict.DISPARITY, "women worse by 0.041 (0.022 to 0.062)")),
         (
             change(verdict="difference"),
-            (Verdict.DIFFERENCE, "“female” worse, how much is uncertain: 0.022 to 0.062"),
+            (Verdict.DIFFERENCE, "women worse by 0.041 (0.022 to 0.062)"),
         ),
         (
             change(verdict="negligible", gap=0.01),
-            (Verdict.NEGLIGIBLE, "“female” worse by 0.010, within 0.020"),
+            (Verdict.NEGLIGIBLE, "women worse by 0.010 (0.022 to 0.062)"),
         ),
-        (change(**WITHIN), (Verdict.EQUIVALENT, "within 0.020")),
-        (change(**OPEN), (Verdict.INCONCLUSIVE, "up to 0.035")),
+        (change(**WITHIN), (Verdict.EQUIVALENT, "0.004 (−0.004 to 0.011)")),
+        (change(**OPEN), (Verdict.INCONCLUSIVE, "0.041 (−0.010 to 0.035)")),
         (change(gap=np.nan), (Verdict.NOT_COMPARED, "")),
         (None, (Verdict.NOT_COMPARED, "")),
     ],
 )
 def test_a_cell_of_the_picture_says_it_in_words(row, cell):
     assert describe_cell(row, 0.05) == cell
-
-
-PLACE = {"organ": "liver", "model": "sam", "attribute": "sex", "group_a": "female", "group_b": "male"}
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({}, "Not tested."),
-        ({"significant_fraction": 0.12, "min_p_fwer": 0.002}, "Significant on 12 % of the surface (p = 0.002)."),
-        (
-            {"significant_fraction": 0.0, "min_p_fwer": 0.3, "p_adjusted": 0.9},
-            "Not significant (p = 0.30, adjusted for all maps of the study p = 0.90).",
-        ),
-    ],
-)
-def test_a_place_is_told_with_its_certainty(values, words):
-    row = PLACE | values
-    assert places.describe_place(row, "back") == f"Liver (sam) by sex, “female” against “male”: back. {words}"
-    assert places.describe_place_of_gap("liver", row, "back") == f"Back (“female” against “male”). {words}"
-
-
-def test_an_organ_without_a_map_has_no_place():
-    assert "was not mapped" in places.describe_place_of_gap("liver", None, "")
-    assert "one by one" in places.describe_place_of_gap("all", None, "")
 
 
 @pytest.mark.parametrize(
@@ -397,18 +416,18 @@ def test_a_study_of_one_group_is_said_plainly():
 
 def test_small_groups_are_told_as_fewer_than():
     said = told.describe_groups("sex", {"female": 30, "male": None}, 3, min_group=10)
-    assert said == "Sex: “female” 30, fewer than 10 in “male”, not known for fewer than 10."
+    assert said == "Sex: female (30), fewer than 10 in “male”, not recorded for a few (fewer than 10)."
     said = told.describe_groups("bmi", {"a": None, "b": None, "c": 12}, 0, min_group=10, unit="kg/m²")
-    assert said == "BMI (kg/m²): “c” 12, fewer than 10 each in “a” and “b”."
+    assert said == "BMI (kg/m²): c (12), fewer than 10 each in “a” and “b”."
     assert told.describe_groups("age", {}, 0, min_group=10) == "Age: no groups."
     assert told.describe_groups("age", {}, 2, min_group=10) == "Age: not known for anyone."
 
 
 def test_people_scans_and_phantoms_are_counted_in_words():
     said = told.describe_people(1, 2, ["sam"], phantoms=False)
-    assert said == "1 model (sam) was compared with the expert's masks on 2 scans of 1 person."
+    assert said == "The masks of sam were compared with the expert's on 2 scans of 1 person."
     mixed = told.describe_people(5, 5, ["sam", "x", "y"], phantoms=False, annotators=["x", "y"])
-    assert mixed.startswith("1 model (sam) and 2 human annotators (x and y) were compared")
+    assert mixed.startswith("The masks of sam and 2 human annotators (x and y) were compared")
     assert "of 48 phantoms" in told.describe_people(48, 49, ["a", "b"], phantoms=True)
 
 
@@ -531,7 +550,7 @@ def test_a_gap_without_any_spread_is_no_gap_that_cannot_be_ruled_out():
     }
     assert describe_cell(row, 0.05)[1] == "everyone has the same value"
     wide = row | {"gap_low": -0.01, "gap_high": 0.03}
-    assert describe_cell(wide, 0.05)[1] == "up to 0.030"
+    assert describe_cell(wide, 0.05)[1] == "0.000 (−0.010 to 0.030)"
 
 
 def test_failures_that_fall_on_one_group_are_told():
@@ -551,12 +570,15 @@ def test_a_difference_whose_gap_may_be_zero_names_nobody_as_worse():
         "p_adjusted": 0.03, "verdict": "difference", "worst_group": "female", "best_group": "male", "margin": 0.02,
         "adjusted_gap": 0.03, "adjusted_low": -0.06, "adjusted_high": 0.12,
     }  # fmt: skip
-    assert describe_cell(row, 0.05) == (Verdict.DIFFERENCE, "which group is worst is uncertain: −0.054 to 0.130")
-    said = gaps.describe_model("ours", pd.DataFrame([row]), alpha=0.05)
-    assert "worse for" not in said and "spleen, some groups differ" in said
+    assert describe_cell(row, 0.05) == (
+        Verdict.DIFFERENCE,
+        "0.038 (−0.054 to 0.130); which group is worst is uncertain",
+    )
+    said = gaps.describe_briefly(row, 0.05)
+    assert "worse for" not in said and "spleen by sex: some groups differ" in said
     assert "includes zero, as it did before adjustment" in gaps.describe_adjustment(row, ["age"])
     sure = row | {"gap_low": 0.004}
-    assert describe_cell(sure, 0.05)[1].startswith("“female” worse")
+    assert describe_cell(sure, 0.05)[1].startswith("women worse")
     assert "now includes zero" in gaps.describe_adjustment(sure, ["age"])
     assert "is still 0.030" in gaps.describe_adjustment(sure | {"gap": 0.0301}, ["age"])
 
@@ -569,11 +591,11 @@ def test_the_summary_subtracts_the_numbers_that_the_card_shows():
     }  # fmt: skip
     boundary, volume = {"female": 1.842, "male": 0.587}, {"female": 143.24, "male": 5.578}
     levels = {"boundary_error_mm": boundary, "volume_error_ml": volume}
-    said = gaps.describe_model("ours", pd.DataFrame([row]), alpha=0.05, levels={("ours", "liver", "sex"): levels})
+    said = ", ".join(gaps.tell_sizes(row, levels))
     card = gaps.describe_plain_units(row, levels)
-    assert "outline 1.25 mm further off, volume 137.6 ml further off" in said
-    assert "1.84 mm for “female” and 0.59 mm for “male”, 1.25 mm more" in card
-    assert "143.2 ml for “female” and 5.58 ml for “male”, 137.6 ml more" in card
+    assert "outline error 1.25 mm larger, volume error 137.6 ml larger" in said
+    assert "1.84 mm for women and 0.59 mm for men, 1.25 mm more" in card
+    assert "143.2 ml for women and 5.58 ml for men, 137.6 ml more" in card
 
 
 def test_images_whose_grey_values_cannot_be_right_are_counted():
@@ -590,10 +612,10 @@ def test_images_whose_grey_values_cannot_be_right_are_counted():
 def test_models_in_general_are_told_by_each_persons_mean():
     rows = pd.DataFrame([change(model="all models"), change(**OPEN, model="all models", attribute="bmi")])
     said = gaps.describe_all_models(rows, 0.05)
-    assert said.startswith(
-        "All models, each person's mean over them: a difference in Dice was shown in 1 of 2 comparisons"
+    assert said == (
+        "Averaged over the models, a difference is shown in: liver by sex, worse for women than for men (Dice 0.041 "
+        "lower)."
     )
-    assert "liver, worse for “female” than for “male”" in said
     assert gaps.describe_all_models(rows.iloc[:0], 0.05) == ""
 
 

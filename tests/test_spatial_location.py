@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers.spatial import describe_location
-from helpers.spatial.location import find_peak, measure_quantile
+from helpers.spatial.location import find_peak, find_significant, measure_quantile
 
 # 20 × 20 × 20 directions evenly over a ball of radius 30 mm.
 PLACES = np.arange(2000) + 0.5
@@ -37,28 +37,63 @@ def cap(direction, value_mm, *, cosine=0.8):
 )
 def test_side_is_named(direction, name):
     assert (
-        describe_location(BALL, cap(direction, -3.1)) == f"{name} surface, 10 % of the surface, up to 3.1 mm too small"
+        describe_location(BALL, cap(direction, -3.1))
+        == f"typically 3.1 mm too small on the {name} surface (10 % of the surface)"
     )
 
 
 def test_sign_is_put_in_words():
-    assert describe_location(BALL, cap((0, 0, 1), 2.0)).endswith("up to 2.0 mm too large")
+    assert describe_location(BALL, cap((0, 0, 1), 2.0)).startswith("typically 2.0 mm too large")
     said = describe_location(BALL, cap((0, 0, 1), -2.0), positive="larger in women", negative="smaller in women")
-    assert said.endswith("up to 2.0 mm smaller in women")
+    assert said.startswith("typically 2.0 mm smaller in women on the superior surface")
 
 
 def test_only_the_region_of_the_peak_counts():
     values = cap((0, 0, 1), 3.0) + cap((0, 0, -1), 1.0)  # the other pole is under half the peak
-    assert describe_location(BALL, values).startswith("superior surface")
+    assert "on the superior surface (10 %" in describe_location(BALL, values)
 
 
 def test_opposite_sides_have_no_side():
     values = cap((0, 0, 1), 3.0) + cap((0, 0, -1), 3.0)
-    assert describe_location(BALL, values) == "several sides, 20 % of the surface, up to 3.0 mm too large"
+    assert describe_location(BALL, values) == "typically 3.0 mm too large in several parts (20 % of the surface)"
 
 
-def test_everywhere_is_most_of_the_surface():
-    assert describe_location(BALL, np.full(2000, -1.24)) == "most of the surface (100 %), up to 1.2 mm too small"
+def test_everywhere_is_the_whole_surface_and_nearly_everywhere_most_of_it():
+    assert describe_location(BALL, np.full(2000, -1.24)) == "typically 1.2 mm too small over the whole surface"
+    most = np.where(BALL[:, 2] > -12, 2.0, 0.0)
+    assert describe_location(BALL, most) == "typically 2.0 mm too large over most of it (70 % of the surface)"
+
+
+def test_the_median_is_told_not_the_extreme():
+    values = np.full(2000, -2.0)
+    values[:200] = -9.0  # a tenth of the surface: what the 95th percentile would have told
+    assert describe_location(BALL, values, region=np.ones(2000, bool)).startswith("typically 2.0 mm too small")
+    peak = find_peak(values, np.ones(2000), region=np.ones(2000, bool), prominence=np.abs(values))
+    assert (peak.median_mm, peak.value_mm) == (-2.0, -9.0)
+
+
+@pytest.mark.parametrize(
+    ("organ", "direction", "part"),
+    [
+        ("liver", (-1, 1, -1), "in the right lobe, posterior-inferior"),
+        ("liver", (0, 1, -1), "on the posterior-inferior surface"),
+        ("kidney_left", (-1, 0, 1), "at the upper pole, medial"),
+        ("kidney_right", (-1, 0, 0), "on the lateral surface"),
+        ("lung_right", (0, 0, -1), "at the base"),
+        ("pancreas", (1, 0, 0), "in the tail"),
+        ("tumour", (0, 0, 1), "on the superior surface"),
+    ],
+)
+def test_parts_are_named_by_anatomy(organ, direction, part):
+    said = describe_location(BALL, cap(direction, 2.0), organ=organ)
+    assert said == f"typically 2.0 mm too large {part} (10 % of the surface)"
+
+
+def test_the_cluster_corrected_p_decides_where_there_is_one():
+    fwer, tfce, nothing = np.array([0.01, 0.2, np.nan]), np.array([0.01, 0.03, np.nan]), np.full(3, np.nan)
+    assert find_significant(fwer, tfce, 0.05).tolist() == [True, True, False]
+    assert find_significant(fwer, nothing, 0.05).tolist() == [True, False, False]
+    assert find_significant(nothing, nothing, 0.05) is None
 
 
 def test_small_and_missing_values_are_said():
@@ -83,8 +118,8 @@ def test_a_given_region_is_described_instead_of_the_peak_s():
     values = cap((0, 0, 1), 3.0) + cap((0, 1, 0), -1.0)
     region = cap((0, 1, 0), 1.0) > 0
     said = describe_location(BALL, values, region=region)
-    assert said == "posterior surface, 10 % of the surface, up to 1.0 mm too small"
-    assert describe_location(BALL, values, region=np.zeros(2000, bool)).startswith("superior")
+    assert said == "typically 1.0 mm too small on the posterior surface (10 % of the surface)"
+    assert "superior" in describe_location(BALL, values, region=np.zeros(2000, bool))
 
 
 def test_peak_is_what_a_twentieth_of_the_surface_exceeds():

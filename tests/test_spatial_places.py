@@ -61,48 +61,53 @@ def test_significant_place_is_told_of_the_group_that_fails_there():
     row = say(make_maps(np.where(LOW_BACK, -3.1, 0.0), NOTHING, np.where(LOW_BACK, 0.002, 0.6)))
     assert (
         row["sentence"]
-        == "Posterior-inferior surface, 10 % of the surface, up to 3.1 mm under-segmented in “female”, compared with"
-        " “male” (p = 0.002, adjusted)."
+        == "Typically 3.1 mm under-segmented in women, compared with men, on the posterior-inferior surface (10 % of "
+        "the"
+        " surface); adjusted p = 0.002."
     )
     assert row["significant"] and row["p"] == 0.002
 
 
 def test_the_other_group_may_be_the_one_that_fails():
     row = say(make_maps(NOTHING, np.where(LOW_BACK, 2.0, 0.0), np.where(LOW_BACK, 0.0004, 0.6)))
-    assert "up to 2.0 mm over-segmented in “male”, compared with “female” (p < 0.001, adjusted)." in row["sentence"]
+    assert row["sentence"].startswith("Typically 2.0 mm over-segmented in men, compared with women, ")
+    assert row["sentence"].endswith("; adjusted p < 0.001.")
 
 
 def test_the_place_is_the_significant_one_not_the_largest():
     wild = cap((0, 0, 1), cosine=0.95)
     female = np.where(LOW_BACK, -1.0, 0.0) + np.where(wild, 5.0, 0.0)
     row = say(make_maps(female, NOTHING, np.where(LOW_BACK, 0.01, 0.6)))
-    assert row["sentence"].startswith("Posterior-inferior surface, 10 % of the surface, up to 1.0 mm under-segmented")
+    assert row["sentence"].startswith(
+        "Typically 1.0 mm under-segmented in women, compared with men, on the posterior-inf"
+    )
 
 
 def test_adjusted_difference_is_what_is_told():
     female = np.where(LOW_BACK, -3.0, 0.0)
     maps = make_maps(female, NOTHING, np.where(LOW_BACK, 0.01, 0.6), adjusted_difference=female / 2)
-    assert "up to 1.5 mm under-segmented" in say(maps)["sentence"]
+    assert "Typically 1.5 mm under-segmented" in say(maps)["sentence"]
 
 
 def test_nothing_significant_is_said_with_the_smallest_p():
     row = say(make_maps(np.where(LOW_BACK, -3.1, 0.0), NOTHING, 0.21))
     assert (
         row["sentence"]
-        == "No place differs beyond chance (smallest adjusted p = 0.21). Largest difference: posterior-inferior"
-        " surface, "
-        "10 % of the surface, up to 3.1 mm larger in “male” than in “female”."
+        == "No place differs significantly (smallest adjusted p = 0.21). Where the difference is largest: typically 3.1"
+        " mm larger in men than in women on the posterior-inferior surface (10 % of the surface)."
     )
     assert not row["significant"]
 
 
 def test_no_difference_at_all_has_no_place():
-    assert "Largest difference: nowhere over 0.05 mm." in say(make_maps(NOTHING, NOTHING, 1.0))["sentence"]
+    assert "Where the difference is largest: nowhere over 0.05 mm." in say(make_maps(NOTHING, NOTHING, 1.0))["sentence"]
 
 
 def test_untested_difference_is_said():
     row = say(make_maps(np.where(LOW_BACK, -3.1, 0.0), NOTHING, np.nan))
-    assert row["sentence"].startswith("The difference was not tested. It is largest here: posterior-inferior surface")
+    assert row["sentence"].startswith(
+        "The difference was not tested. Where it is largest: typically 3.1 mm larger in men"
+    )
     assert np.isnan(row["p"])
 
 
@@ -134,8 +139,11 @@ def test_suppressed_and_single_groups_are_named():
 def test_each_group_has_a_sentence_of_its_own():
     places = describe_places(make_maps(np.where(LOW_BACK, -3.1, 0.0), NOTHING, 0.21), TEMPLATES)
     said = places.set_index("group")["sentence"]
-    assert said["female"] == "In “female”: posterior-inferior surface, 10 % of the surface, up to 3.1 mm too small."
-    assert said["male"] == "In “male”: nowhere over 0.1 mm."
+    assert (
+        said["female"]
+        == "In women: typically 3.1 mm too small on the posterior-inferior surface (10 % of the surface)."
+    )
+    assert said["male"] == "In men: nowhere over 0.1 mm."
     assert "old" not in said.index, "a group without values is not told"
 
 
@@ -144,7 +152,7 @@ def test_a_spike_does_not_speak_for_the_map():
     spike[BALL[:, 2].argmax()] = 13.0
     places = describe_places(make_maps(np.where(LOW_BACK, -3.1, 0.0) + spike, NOTHING, 0.21), TEMPLATES)
     said = places.set_index("group")["sentence"]["female"]
-    assert said == "In “female”: posterior-inferior surface, 10 % of the surface, up to 3.1 mm too small."
+    assert said == "In women: typically 3.1 mm too small on the posterior-inferior surface (10 % of the surface)."
 
 
 def test_slopes_are_told_per_step():
@@ -159,11 +167,13 @@ def test_slopes_are_told_per_step():
     assert (row["map"], row["attribute"], row["significant"]) == ("slope", "age", True)
     assert (
         row["sentence"]
-        == "Posterior-inferior surface, 10 % of the surface, up to 0.4 mm further out with every 10 years (p = 0.030,"
-        " adjusted)."
+        == "Typically 0.4 mm further out with every 10 years on the posterior-inferior surface (10 % of the surface);"
+        " adjusted p = 0.030."
     )
     row = describe_places(maps, TEMPLATES, slopes=slopes.assign(p_fwer=0.5)).iloc[-1]
-    assert row["sentence"].startswith("No place changes beyond chance (smallest adjusted p = 0.50). Steepest: ")
+    assert row["sentence"].startswith(
+        "No place changes significantly (smallest adjusted p = 0.50). Where the slope is steepest: "
+    )
 
 
 def test_organs_without_a_template_are_left_out_and_nothing_gives_an_empty_table():

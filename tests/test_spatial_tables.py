@@ -100,7 +100,8 @@ def test_summary_speaks_of_the_significant_surface(maps, design):
     # %.
     assert (row["peak_difference_mm"], row["region"]) == (-3.0, "significant")
     assert (row["peak_x"], row["peak_y"], row["peak_z"]) == (3.0, 0.0, -5.0)
-    assert row["location"].endswith("up to 3.0 mm smaller in female") and row["location"].startswith("most of the")
+    assert row["location"] == "typically 2.5 mm smaller in women than in men over most of it (75 % of the surface)"
+    assert row["median_difference_mm"] == -2.5
     assert (row["covariates"], row["left_out"], row["permutations"]) == ("age", 1, 99)
     assert row["note"] == "not adjusted for: bmi: constant"
     assert np.isnan(row["f_significant_fraction"])
@@ -135,11 +136,11 @@ def test_slopes_are_stated_per_step(maps, design):
         table["slope"].iloc[0] == np.float32(0.3) and table["step"].iloc[0] == 10 and table["unit"].iloc[0] == "years"
     )
     row = summarise_slopes(age, TEMPLATE, alpha=0.05)
-    assert row["peak_slope_mm"] == 0.3 and row["location"].endswith("up to 0.3 mm larger per 10 years")
+    assert row["peak_slope_mm"] == 0.3 and row["location"].startswith("typically 0.3 mm larger per 10 years")
 
 
 def test_p_is_adjusted_over_all_maps_by_holm():
-    summary, slopes = adjust_over_maps(pd.DataFrame({"min_p_fwer": [0.01, NAN]}), pd.DataFrame({"min_p_fwer": [0.04]}))
+    summary, slopes = adjust_over_maps(pd.DataFrame({"min_p_tfce": [0.01, NAN]}), pd.DataFrame({"min_p_tfce": [0.04]}))
     assert summary["p_adjusted"].iloc[0] == pytest.approx(0.02) and np.isnan(summary["p_adjusted"].iloc[1])
     assert slopes["p_adjusted"].tolist() == pytest.approx([0.04])
 

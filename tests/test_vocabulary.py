@@ -127,7 +127,7 @@ def test_a_p_value_is_written_in_one_way():
 
 
 def test_names_and_lists():
-    assert name_organ("all") == "all organs" and name_organ("kidney_left") == "kidney left"
+    assert name_organ("all") == "all organs" and name_organ("kidney_left") == "left kidney"
     assert count(1, "scan") == "1 scan" and count(0, "scan") == "no scans" and count(2, "body", "bodies") == "2 bodies"
     assert list_words([]) == "" and list_words(["a", "b", "c"], last="or") == "a, b or c"
     assert is_known(0) and is_known("x") and not any(map(is_known, (None, "", math.nan, math.inf)))

@@ -59,10 +59,14 @@ class Fingerprints:
     def list_parts(self, stage: str) -> dict[str, str]:
         """Return what a stage's fingerprint is made of, by the words that say what has changed."""
         if stage not in self._known:
-            parameters = self._study.parameters.model_dump(mode="json")
+            # What a model's card says changes the report alone.
+            cards = [model.card.model_dump() for model in self._study.parameters.models]
+            parameters = self._study.parameters.model_dump(mode="json", exclude={"models": {"__all__": {"card"}}})
             parts = {f"parameters ({key})": parameters[key] for key in STAGES[stage].sections}
             if stage == "02_inference":  # of where the work runs, this alone changes masks
                 parts["parameters (compute.precision)"] = parameters["compute"]["precision"]
+            if stage == "05_report":
+                parts["parameters (models.card)"] = cards
             parts["the program"] = self._package.hash_code(STAGES[stage].code)
             parts["the notebook"] = _hash_notebook(stage)
             parts["the input files"] = _stamp_inputs(self._study, stage)

@@ -95,7 +95,7 @@ def draw_phantom_cases(folder: Path) -> list[Case]:
         masks = (distance < 0, distance < ERROR_MM * shift.evaluate(*places))
         cases.append(save_case("phantom", organ.replace("_", " "), folder, masks, fine))
         if organ == "kidney_right":
-            cases.append(save_case("whole volume", "kidney right, not cropped", folder, masks, fine, crop=False))
+            cases.append(save_case("whole volume", "right kidney, not cropped", folder, masks, fine, crop=False))
     return cases
 
 

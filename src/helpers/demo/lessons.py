@@ -12,7 +12,7 @@ from helpers.demo.planting import describe_effect
 from helpers.errors import SegfairError
 from helpers.fairness.groups import POOLED, list_groups
 from helpers.metrics import predict_dice
-from helpers.parameters import PlantedEffect
+from helpers.parameters import Parameters, PlantedEffect
 from helpers.study import Study
 from helpers.vocabulary.verdicts import Verdict
 from helpers.vocabulary.words import ALL_MODELS
@@ -95,12 +95,12 @@ def tabulate_same_error(
 def tell_truth(study: Study) -> pd.DataFrame:
     """Return what was planted, in sentences; for real data, that nothing is known."""
     path = study.table_folder / "truth.json"
-    if not _has_truth(study) or not path.exists():
+    if not _has_truth(study.parameters) or not path.exists():
         return _NOT_KNOWN.copy()
     return pd.DataFrame({"truth": json.loads(path.read_text(encoding="utf-8"))["in_words"]})
 
 
-def compare_with_truth(study: Study, disparity: pd.DataFrame, metric: str) -> pd.DataFrame:
+def compare_with_truth(parameters: Parameters, disparity: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Set what disparity.csv holds of a metric beside what was planted; for real data, say so.
 
     Returns
@@ -115,13 +115,13 @@ def compare_with_truth(study: Study, disparity: pd.DataFrame, metric: str) -> pd
     The truth is the parameter file's own (``cohort.phantoms.planted``), not measured. The pooled
     organ counts as planted where one of its organs is: its gap is theirs, diluted.
     """
-    if not _has_truth(study):
+    if not _has_truth(parameters):
         return _NOT_KNOWN.copy()
-    models = [model.name for model in study.parameters.models if model.planted]
+    models = [model.name for model in parameters.models if model.planted]
     known = disparity[disparity["metric"] == metric].set_index(["model", "organ", "attribute"])
     rows, planted = [], set()
-    for effect in study.parameters.cohort.phantoms.planted.effects:
-        organs = effect.organs or list(study.parameters.cohort.organs)
+    for effect in parameters.cohort.phantoms.planted.effects:
+        organs = effect.organs or list(parameters.cohort.organs)
         planted |= {(organ, effect.attribute) for organ in (*organs, POOLED)}
         for key in itertools.product(models, organs, [effect.attribute]):
             if key in known.index:
@@ -136,8 +136,8 @@ def compare_with_truth(study: Study, disparity: pd.DataFrame, metric: str) -> pd
     return pd.DataFrame(rows, columns=list(TRUTH_COLUMNS)).assign(metric=metric)
 
 
-def _has_truth(study: Study) -> bool:
-    return study.parameters.cohort.source == "phantoms"
+def _has_truth(parameters: Parameters) -> bool:
+    return parameters.cohort.source == "phantoms"
 
 
 def _set_beside(key: tuple[str, str, str], row: pd.Series, planted: str, found: str) -> dict[str, object]:

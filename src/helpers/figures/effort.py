@@ -23,8 +23,8 @@ from helpers.vocabulary.words import format_value, name_for_people, state_estima
 def plot_effort(effort: pd.DataFrame, metric: str) -> go.Figure:
     """Plot mean and gap over the prompts a person would draw per scan; a menu offers attributes.
 
-    `effort` is ``fairness/effort.csv``. A mark per model; the bar is the 95 % interval of the gap,
-    the shaded band the margin.
+    `effort` is ``fairness/effort.csv``. A mark per model; the bar is the 95 % confidence interval
+    of the gap, the shaded band the margin.
     """
     title = f"Effort: {find_measure(metric).name} and its gap over the prompts drawn per scan"
     points = effort[(effort["metric"] == metric) & effort["drawn"].notna() & effort["gap"].notna()]
@@ -70,6 +70,7 @@ def _draw(points: pd.DataFrame, attribute: str, metric: str, title: str, attribu
     grid.figure.update_yaxes(title=label_gap(metric), zeroline=False, **grid.places[1])
     return grid.frame(
         title=title,
-        subtitle=f"by {name_for_people(attribute)}; bars: 95 % intervals of the gap; shaded: within the margin",
+        subtitle=f"by {name_for_people(attribute)}; bars: 95 % confidence intervals of the gap; shaded: within the "
+        f"margin",
         menu=len(attributes) > 1,
     )

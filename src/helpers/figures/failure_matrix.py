@@ -20,6 +20,7 @@ from helpers.vocabulary.words import (
     is_known,
     name_failure,
     name_for_people,
+    name_group,
     name_organ,
 )
 
@@ -125,7 +126,7 @@ def _draw_cell(row: Any, compared: Mapping[str, Any], verdict: Verdict | None) -
     tint = next((name for least, name in _TINTS if row.share >= least), "")
     worst = verdict is not None and verdict.shows_difference and compared["worst_group"] == row.group
     sign = f"{verdict.sign} " if worst and verdict is not None else ""
-    told = f"{row.failed:.0f} of {row.n:.0f} people, 95 % interval {format_share(row.low)} to {format_share(row.high)}"
+    told = f"{row.failed:.0f} of {row.n:.0f} people, 95 % CI {format_share(row.low)} to {format_share(row.high)}"
     if worst:
         told += f"; adjusted {format_p(compared['p_adjusted'])}"
     text = f"<b>{sign}{format_share(row.share)}</b> <small>({row.failed:.0f})</small>"
@@ -139,9 +140,9 @@ def describe_fails(row: Mapping[str, Any], verdict: Verdict) -> str:
     """
     if not is_known(row.get("gap")) or not row["worst_failed"]:
         return ""
-    shares = f"{format_share(row['worst_share'])} of “{row['worst_group']}”"
+    shares = f"{format_share(row['worst_share'])} of {name_group(row['attribute'], row['worst_group'])}"
     if row["gap"] > 0:
-        shares += f", {format_share(row['best_share'])} of “{row['best_group']}”"
+        shares += f", {format_share(row['best_share'])} of {name_group(row['attribute'], row['best_group'])}"
     return f"fails: {f'{verdict.sign} ' * verdict.shows_difference}{shares}"
 
 

@@ -59,7 +59,7 @@ def plot_agreement(groups: pd.DataFrame, kind: str, metric: str = "dice") -> go.
     )
     return grid.frame(
         title=title,
-        subtitle="means over people; lines: 95 % intervals",
+        subtitle="means over people; lines: 95 % confidence intervals",
         below=74,
         left=110,
         footnote=f"Not shown, too few people: {', '.join(absent)}" if absent else "",
@@ -70,7 +70,7 @@ def plot_against_annotators(against: pd.DataFrame, metric: str) -> go.Figure:
     """Plot every model's gap beside the annotators' gap between the same two groups.
 
     `against` is ``fairness/against_agreement.csv``. A panel per attribute, a row per organ and
-    model with two marks and their 95 % intervals.
+    model with two marks and their 95 % confidence intervals.
     """
     title = f"Models' gaps beside the annotators': {find_measure(metric).name}"
     part = against[against["metric"] == metric]

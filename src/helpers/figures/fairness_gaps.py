@@ -23,7 +23,16 @@ from helpers.figures.panels import (
 from helpers.figures.rows import Mark, draw_rows, label_gap, list_marks, list_not_compared
 from helpers.figures.style import PALETTE
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.words import format_p, format_value, name_for_people, name_organ, state_estimate
+from helpers.vocabulary.verdicts import Verdict, read_verdict, trace_pooled
+from helpers.vocabulary.words import (
+    ALL_MODELS,
+    format_p,
+    format_value,
+    list_words,
+    name_for_people,
+    name_organ,
+    state_estimate,
+)
 
 _MOST_ROWS = 30  # comparisons drawn where there are many models
 UNBALANCED = 0.1  # SD; Austin 2009, Statistics in Medicine 28:3083
@@ -42,12 +51,31 @@ _PARTS = (
 )  # fmt: skip
 
 
-def plot_gap_forest(disparity: pd.DataFrame, metric: str) -> go.Figure:
+def plot_gap_forests(disparity: pd.DataFrame, metrics: Sequence[str], *, alpha: float = 0.05) -> go.Figure:
+    """Plot :func:`plot_gap_forest` of several metrics, with a menu; the first is shown.
+
+    A metric that has other rows or panels than the first is left out of the menu.
+    """
+    parts = {name: _select(disparity, name) for name in dict.fromkeys(metrics)}
+    places = {
+        name: {*zip(part["attribute"], part["row"], strict=True)} if part["gap"].notna().any() else None
+        for name, part in parts.items()
+    }
+    alike = [name for name in parts if name == metrics[0] or (places[name] and places[name] == places[metrics[0]])]
+    if len(alike) == 1:
+        return plot_gap_forest(disparity, metrics[0], alpha=alpha)
+    return offer_choices(
+        {find_measure(name).long_name: plot_gap_forest(disparity, name, alpha=alpha, menu=True) for name in alike}
+    )
+
+
+def plot_gap_forest(disparity: pd.DataFrame, metric: str, *, alpha: float = 0.05, menu: bool = False) -> go.Figure:
     """Plot the gap between the best and the worst group with its interval, per organ and model.
 
     `disparity` is ``fairness/disparity.csv``. One panel for each attribute; shaded: the margin on
-    both sides of zero. What could not be compared is named beneath. Of many models only the surest
-    comparisons are drawn, in one panel.
+    both sides of zero. Marks are filled where a difference is shown (adjusted p up to `alpha`),
+    else hollow; the verdict stands beside them. What could not be compared is named beneath. Of
+    many models only the surest comparisons are drawn, in one panel. `menu` leaves room for one.
     """
     title = f"Gap in {find_measure(metric).name} between the best and the worst group"
     part = _select(disparity, metric)
@@ -55,20 +83,42 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str) -> go.Figure:
     if drawn.empty:
         return draw_nothing(title, _TOO_SMALL if len(part) else "This study did not measure it.")
     marks = list_marks("gap", ("gap_low", "gap_high"), {name: {"model": name} for name in part["model"]})
+    every = part.to_dict("records")
     if len(marks) > MANY_MODELS:
         part = drawn = _pick_surest(drawn, [f"{row.model} · {row.row}" for row in drawn.itertuples()])
         marks = [_RAW]
+
+    def judge(row: dict[str, Any]) -> tuple[bool, str]:
+        verdict = read_verdict(row, alpha)
+        return verdict.shows_difference, verdict.sign
+
+    def explain(row: dict[str, Any]) -> str:
+        sources = trace_pooled(row, every, alpha)
+        follows = f"; follows from {list_words(map(name_organ, sources))}" if sources else ""
+        told = f"{read_verdict(row, alpha).word}, adjusted {format_p(row['p_adjusted'])}{follows}"
+        return f"{_explain_gap(row, _RAW, metric)}<br>{told}"
+
     grid = draw_rows(
         drawn,
         dict.fromkeys(drawn["attribute"], marks),
         list(dict.fromkeys(part["row"])),
-        lambda row, _: f"{_explain_gap(row, _RAW, metric)}<br>adjusted {format_p(row['p_adjusted'])}",
+        lambda row, _: explain(row),
+        verdict=judge,
     )
     grid.title_axes(label_gap(metric))
+    used = {read_verdict(row, alpha) for row in drawn.to_dict("records")}
+    key = ", ".join(f"{verdict.sign} {verdict.word}" for verdict in Verdict if verdict in used)
+    follows = [
+        f"{row['model']} by {name_for_people(row['attribute'])} from {list_words(map(name_organ, sources))}"
+        for row in drawn.to_dict("records")
+        if (sources := trace_pooled(row, every, alpha))
+    ]
+    notes = [key, f"All organs follow: {'; '.join(follows)}" if follows else "", list_not_compared(part)]
     return grid.frame(
         title=title,
-        subtitle="best − worst group; lines: 95 % intervals; shaded: within the margin",
-        footnote=list_not_compared(part),
+        subtitle="best − worst group; filled: a difference is shown; lines: 95 % confidence intervals; shaded: margin",
+        menu=menu,
+        footnote=". ".join(filter(None, notes)),
     )
 
 
@@ -77,8 +127,8 @@ def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = No
 
     `disparity` is ``fairness/disparity.csv``; of ``expected_gap``, ``excess_gap`` and
     ``adjusted_gap`` what is there is drawn. A panel per attribute; per organ a mark of each kind
-    with its 95 % interval; shaded: the margin. `model` (by default the table's first) is shown
-    first; a menu offers the others on the same scale.
+    with its 95 % confidence interval; shaded: the margin. `model` (by default the table's first)
+    is shown first; a menu offers the others on the same scale.
     """
     title = f"What the gaps in {find_measure(metric).name} are made of"
     part = _select(disparity, metric)
@@ -99,7 +149,7 @@ def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = No
         grid.figure.update_xaxes(range=around)
         figures[name] = grid.frame(
             title=f"{title}: {name}",
-            subtitle="best − worst group; lines: 95 % intervals; shaded: within the margin",
+            subtitle="best − worst group; lines: 95 % confidence intervals; shaded: within the margin",
             menu=len(models) > 1,
             below=74,
             left=110,
@@ -108,11 +158,11 @@ def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = No
     return offer_choices(figures)
 
 
-def plot_model_gaps(model_gaps: pd.DataFrame, metric: str) -> go.Figure:
+def plot_model_gaps(model_gaps: pd.DataFrame, metric: str, *, alpha: float = 0.05) -> go.Figure:
     """Plot which of two models has the smaller gaps: differences of their gaps on the same people.
 
     `model_gaps` is ``fairness/model_gaps.csv``. A panel per attribute, a mark per pair of models;
-    left of zero the first's gap is smaller.
+    left of zero the first's gap is smaller. Marks are filled where the adjusted p is up to `alpha`.
     """
     title = f"Which model has the smaller gaps? Differences of gaps in {find_measure(metric).name}"
     part = _select(model_gaps, metric)
@@ -136,11 +186,12 @@ def plot_model_gaps(model_gaps: pd.DataFrame, metric: str) -> go.Figure:
         dict.fromkeys(drawn["attribute"], marks),
         list(dict.fromkeys(part["row"])),
         lambda row, _: _explain_model_gap(row, metric),
+        verdict=lambda row: (row["p_adjusted"] <= alpha, ""),
     )
     grid.title_axes(f"← smaller gap: first model · {label_gap(metric, 'difference of gaps in')} · second model →")
     return grid.frame(
         title=title,
-        subtitle="gap of the first model − gap of the second, same people; lines: 95 % intervals",
+        subtitle="first model − second, same people; filled: shown to differ; lines: 95 % confidence intervals",
         below=100,
         footnote=list_not_compared(part),
     )
@@ -193,8 +244,9 @@ def plot_balance(balance: pd.DataFrame) -> go.Figure:
 
 
 def _select(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return a metric's rows, each with its organ's name beside it."""
+    """Return a metric's rows of single models, each with its organ's name beside it."""
     part = table[table["metric"] == metric]
+    part = part[part["model"] != ALL_MODELS] if "model" in part else part
     return part.assign(row=[name_organ(organ) for organ in part["organ"]])
 
 

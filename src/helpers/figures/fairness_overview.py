@@ -27,8 +27,8 @@ def plot_gap_over_mean(groups: pd.DataFrame, disparity: pd.DataFrame, metric: st
 
     `groups` and `disparity` are those of ``fairness/``; the mean over people is that of the groups
     shown, weighted by their people. A menu offers the attributes. A colour per model and a symbol
-    per organ (open over seven organs); the bar is the 95 % interval of the gap, the shaded band the
-    margin, an arrow points to the better corner.
+    per organ (open over seven organs); the bar is the 95 % confidence interval of the gap, the
+    shaded band the margin, an arrow points to the better corner.
     """
     title = f"Accuracy and gaps: gap over mean of {find_measure(metric).name}"
     points = disparity[(disparity["metric"] == metric) & disparity["gap"].notna()].merge(
@@ -84,7 +84,8 @@ def _draw_points(points: pd.DataFrame, attribute: str, metric: str, title: str, 
     frame_figure(
         figure,
         title=title,
-        subtitle=f"by {name_for_people(attribute)}; bars: 95 % intervals of the gap; shaded: within the margin",
+        subtitle=f"by {name_for_people(attribute)}; bars: 95 % confidence intervals of the gap; shaded: within the "
+        f"margin",
         body=430,
         menu=menu,
         head=16,

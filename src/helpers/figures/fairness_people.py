@@ -42,7 +42,7 @@ _CELL_COLUMNS = {"model", "organ", "metric", "n", "mean", "additive", "pooled", 
 # From few to much in one hue, light enough for dark text; the cell's number carries the value.
 _CELLS = [[0.0, "#F7FBFF"], [0.5, "#C6DBEF"], [1.0, "#7FB5DA"]]
 _HATCHED = {"color": "#EDEDED", "pattern": {"shape": "/", "fgcolor": "#9A9A9A", "size": 8, "solidity": 0.12}}
-_MEAN, _MEAN_COLOUR = "mean and its 95 % interval", "#222222"
+_MEAN, _MEAN_COLOUR = "mean and its 95 % confidence interval", "#222222"
 
 
 def plot_group_people(
@@ -59,7 +59,8 @@ def plot_group_people(
     `people` is from ``load_people``: model, organ, number, scans, metric, ``group_<attribute>``;
     groups of too few people are taken away there. A panel per organ, in the order of `organs`
     (by default all of the table); groups of which nobody is there are named beneath. `groups`,
-    ``fairness/groups.csv``, gives the means and their 95 % intervals; without it there are none.
+    ``fairness/groups.csv``, gives the means and their 95 % confidence intervals; without it there
+    are none.
     """
     column, measure = f"group_{attribute}", find_measure(metric)
     part = people[(people["model"] == model) & people[metric].notna()]
@@ -195,7 +196,7 @@ def _draw_trends(
         figure.update_yaxes(range=[top - 2 * reach, top], **place)
     for name, look in (
         ("mean", {"mode": "lines", "line": {"color": QUIET, "width": 2.5}}),
-        ("95 % interval at any one place", {"marker": {"color": "#BBBBBB", "size": 14, "symbol": "square"}}),
+        ("95 % confidence interval at any one place", {"marker": {"color": "#BBBBBB", "size": 14, "symbol": "square"}}),
         ("95 % band for the whole curve", {"mode": "lines", "line": {"color": QUIET, "width": 1, "dash": "dot"}}),
     ):
         entry = {"mode": "markers", "name": name, "showlegend": True, "hoverinfo": "skip"} | look
@@ -270,8 +271,8 @@ def plot_intersections(intersections: pd.DataFrame, metric: str) -> go.Figure:
     ``n``; a menu offers its models and organs (of many models all organs pooled alone) in the same
     colours. The last attribute lies along x,
     the one before along y, those before part the panels. A cell holds the partially pooled mean,
-    its 95 % interval and the number of people; cells with too few of them are hatched and hold no
-    number.
+    its 95 % confidence interval and the number of people; cells with too few of them are hatched
+    and hold no number.
     """
     title = f"{find_measure(metric).long_name} where groups meet"
     part = intersections[intersections["metric"] == metric]
@@ -336,7 +337,8 @@ def _draw_cells(
     grid.figure.update_layout(barmode="overlay")
     return grid.frame(
         title=title,
-        subtitle="mean, 95 % interval and people; small cells are drawn towards what their groups predict one by one",
+        subtitle="mean, 95 % confidence interval and people; small cells are drawn towards what their groups predict "
+        "one by one",
         menu=menu,
         head=34,
         left=110,

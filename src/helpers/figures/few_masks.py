@@ -36,10 +36,12 @@ def plot_few_masks(gaps: pd.DataFrame, metric: str) -> go.Figure:
         dict.fromkeys(drawn["attribute"], _MARKS),
         list(dict.fromkeys(names)),
         lambda row, mark: (
-            f"<b>{row['row']}</b>, {mark.name}<br>“{row['worst_group']}” worse than “{row['best_group']}” by "
+            f"<b>{row['row']}</b>, {mark.name}<br>{row['worst_group']} worse than {row['best_group']} by "
             f"{state_estimate(row[mark.value], row[f'{mark.value}_low'], row[f'{mark.value}_high'], metric)}<br>"
             f"{row['masks']} of {row['people']} people have a mask; adjusted {format_p(row['p_adjusted'])}"
         ),
     )
     grid.title_axes(label_gap(metric))
-    return grid.frame(title=title, subtitle="best − worst group; lines: 95 % intervals; shaded: within the margin")
+    return grid.frame(
+        title=title, subtitle="best − worst group; lines: 95 % confidence intervals; shaded: within the margin"
+    )

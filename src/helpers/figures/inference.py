@@ -94,7 +94,7 @@ def plot_sensitivity(table: pd.DataFrame) -> go.Figure:
         zero=False,
     )
     grid.title_axes("mean Dice between draws")
-    return grid.frame(title=title, subtitle="means; lines: 95 % intervals", left=110)
+    return grid.frame(title=title, subtitle="means; lines: 95 % confidence intervals", left=110)
 
 
 def plot_montage(panels: Sequence[MontagePanel]) -> go.Figure:

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from helpers.figures.panels import (
     MARGIN_COLOUR,
     POINTED_AT,
+    QUIET,
     ZERO_LINE,
     PanelGrid,
     is_narrow,
@@ -49,13 +50,16 @@ def draw_rows(
     *,
     counted: bool = True,
     zero: bool = True,
+    verdict: Callable[[dict[str, Any]], tuple[bool, str]] | None = None,
 ) -> PanelGrid:
     """Draw a panel per attribute: in every row, one below the other, a mark of each kind.
 
     The table has columns ``attribute``, ``row`` (what stands beside it), ``n`` and those of the
     marks (attribute → kinds of marks); where there is a ``margin``, the band within it is shaded.
     `rows` run from top to bottom; `explain` gives the text for who points at a mark; `counted`
-    writes the number of people beside each row, `zero` draws a line at zero.
+    writes the number of people beside each row, `zero` draws a line at zero. `verdict` says of a
+    row whether its marks are filled (a difference is shown) or hollow, and which sign stands at the
+    right of them.
     """
     most = max(map(len, marks.values()))
     titles, room = [name_for_people(attribute) for attribute in marks], 26 if is_narrow() else 0
@@ -71,13 +75,23 @@ def draw_rows(
                 continue
             x, colour = chosen[mark.value], mark.colour
             bars = make_bars(x, chosen[mark.ends[0]], chosen[mark.ends[1]], colour) if mark.ends else None
-            marker = {"color": colour, "symbol": mark.symbol, "size": 9, "line": {"width": 1.5, "color": colour}}
-            told = [explain(row, mark) for row in chosen.to_dict("records")]
+            records = chosen.to_dict("records")
+            judged = [verdict(row) for row in records] if verdict else []
+            symbol = [mark.symbol if filled else f"{mark.symbol}-open" for filled, _ in judged] or mark.symbol
+            marker = {"color": colour, "symbol": symbol, "size": 9, "line": {"width": 1.5, "color": colour}}
+            told = [explain(row, mark) for row in records]
             look = {"mode": "markers", "marker": marker, "customdata": told, "hovertemplate": POINTED_AT}
             legend = {"name": mark.name, "legendgroup": mark.name, "showlegend": mark.name not in named}
             y = [rows.index(row) + offset for row in chosen["row"]]
             figure.add_trace(go.Scatter(x=x, y=y, error_x=bars, **look, **legend), **place)
             named.add(mark.name)
+            for height, (filled, text) in zip(y, judged, strict=False):
+                if not text:
+                    continue
+                figure.add_annotation(
+                    text=f"<b>{text}</b>" if filled else text, x=1, xref="x domain", y=height, xanchor="left", xshift=2,
+                    showarrow=False, font={"size": 11, "color": "#222222" if filled else QUIET}, **place,
+                )  # fmt: skip
         for margin in here["margin"].dropna()[:1] if "margin" in here else ():
             figure.add_vrect(x0=-margin, x1=margin, fillcolor=MARGIN_COLOUR, line_width=0, layer="below", **place)
         if zero:

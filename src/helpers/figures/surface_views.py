@@ -207,8 +207,11 @@ def _choose_difference(rows: pd.DataFrame, measure: MapMeasure) -> tuple[np.ndar
 
 
 def _read_p(rows: pd.DataFrame, measure: MapMeasure) -> np.ndarray:
-    column = "p_fwer" if measure is SIGNED else f"{measure.column}_p_fwer"
-    return rows[column].to_numpy(float) if column in rows else np.full(len(rows), np.nan)
+    """Return the p that decides what is significant, adjusted for the surface; NaN without one."""
+    columns = ("p_tfce", "p_fwer") if measure is SIGNED else (f"{measure.column}_p_fwer",)
+    known = (column for column in columns if column in rows and rows[column].notna().any())
+    column = next(known, None)
+    return np.full(len(rows), np.nan) if column is None else rows[column].to_numpy(float)
 
 
 def _find_significant(p: np.ndarray, alpha: float) -> np.ndarray | None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.figures.panels import MANY_MODELS, put_first
+from helpers.figures.panels import put_first
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.verdicts import Verdict, find_p, find_reach, holds_zero, read_verdict
+from helpers.vocabulary.verdicts import Verdict, find_p, find_reach, holds_zero, read_verdict, trace_pooled
 from helpers.vocabulary.words import (
+    ALL_MODELS,
     POOLED,
     count,
     format_interval,
@@ -21,7 +22,9 @@ from helpers.vocabulary.words import (
     format_share,
     format_value,
     is_known,
+    list_words,
     name_for_people,
+    name_group,
     name_organ,
 )
 
@@ -37,8 +40,14 @@ _STYLE = (
 .verdicts .wide table { min-width: 44rem; }
 .verdicts .overview { margin: 0 0 1rem; }
 .verdicts .overview table { min-width: 44rem; }
-.verdicts .overview td { height: 1.5rem; padding: 0 .3rem; white-space: nowrap; }
-.verdicts .overview tbody th { padding: 0 .25rem; }
+.verdicts .overview td { height: 2.2rem; padding: .05rem .3rem; font-size: 12px; line-height: 1.15;
+  overflow-wrap: normal; }
+.verdicts .overview th { padding: .1rem .25rem; overflow-wrap: break-word; }
+.verdicts .overview th[scope="colgroup"] { border-bottom: 2px solid #7d8890; }
+.verdicts .overview td a { color: inherit; text-decoration: underline; text-underline-offset: 2px; display: block; }
+.verdicts .overview td small { display: block; font-size: 11px; }
+.verdicts .overview td b { font-weight: 400; }
+.verdicts .overview td:is(.tone-shown, .tone-unsized, .tone-small) b { font-weight: 700; }
 .verdicts details { margin: .5rem 0 .75rem; }
 .verdicts .scroll { min-width: 0; overflow-x: auto; }
 .verdicts table { width: 100%; table-layout: fixed; font-size: 12.8px; border-collapse: separate; border-spacing: 2px; }
@@ -64,6 +73,9 @@ _STYLE = (
 
 
 FAILS_DIFFER = "✕"
+Place = tuple[str, str, str]  # model, organ, attribute
+# What one screen holds: columns of models by attributes, and organs.
+_MOST_COLUMNS, _MOST_ROWS = 12, 12
 
 
 @dataclass(frozen=True)
@@ -102,9 +114,9 @@ def show_verdicts(
     the others are folded beneath; `alpha` is the error rate allowed over the family of comparisons;
     `blocks` gives each model its heading (:func:`helpers.models.list_blocks`); `fails` says in each
     cell of `metric` how often the model fails (:func:`helpers.figures.failure_matrix.find_fails`).
-    A cell holds a sign, a word, who does worse and by how much (95 % interval); pointing at it
-    gives the groups, the minimum detectable difference and the adjusted p. Texts from the table are
-    escaped: give it as it is.
+    A cell holds a sign, the gap with its interval and, where a difference is shown, who does worse;
+    pointing at it gives the groups, the minimum detectable difference and the adjusted p. Texts
+    from the table are escaped: give it as it is.
     """
     metrics = put_first(disparity["metric"], metric)
     if not metrics or metric not in {None, *metrics}:
@@ -130,8 +142,13 @@ def draw_verdicts(
     blocks: Mapping[str, str] | None = None,
     hover: bool = False,
     fails: Fails | None = None,
+    links: Mapping[tuple[str, str, str], str] | None = None,
 ) -> VerdictMatrix:
     """Show the verdicts on one metric, for notebook and report; see :func:`show_verdicts`.
+
+    One screen stands open: every model, organ and attribute where that is few, else each model's
+    gravest verdict per attribute; the rest is folded beneath. `links` has an anchor of the page for
+    cells of which more is told, by (model, organ, attribute).
 
     `organs` and `attributes` come first, in this order, then the table's others; all organs pooled
     come before any. An organ needs a row, an attribute does not. `blocks` gives each model the
@@ -157,19 +174,26 @@ def draw_verdicts(
             )
             lines.append(draw_line(name_organ(organ), cells))
         tables[model] = draw_table(model, caption, "organ", head, lines)
+    models = [model for model in tables if model != ALL_MODELS]
     grid = arrange_tables(tables, blocks or {}, wide=len(columns) > 4)
-    how = "One table per model."
-    if len(tables) > MANY_MODELS:
-        overview = [_draw_overview(found, tables, rows, column, caption, alpha, fails) for column in columns]
-        grid = (
-            f"{''.join(overview)}<details><summary>One table per model, with groups and intervals</summary>{grid}"
-            "</details>"
+    cells = _Cells(found, alpha, fails, links or {})
+    crossed = f" {FAILS_DIFFER}: groups differ in how often the model fails." * bool(fails.differ)
+    if len(models) * len(columns) <= _MOST_COLUMNS:
+        overview = _draw_overview(cells, models, rows, columns, caption)
+        how = "One column per model and attribute, one row per organ."
+    else:
+        overview = _draw_summary(cells, models, rows, columns, caption)
+        overview += "".join(
+            f"<details><summary>Organ by organ: by {escape(name_for_people(column))}</summary>"
+            f"{_draw_organs(cells, models, rows, column, caption)}</details>"
+            for column in columns
         )
-        crossed = f", {FAILS_DIFFER} that groups differ in how often the model fails" * bool(fails.differ)
         how = (
-            f"One table per attribute, a row per model; a number is the gap where a difference is shown{crossed}. "
-            "Beneath, folded, one table per model."
+            "One row per model, one column per attribute: the gravest verdict over the organs, in how many of them a "
+            "difference is shown, and where it is largest. Beneath, folded, every organ."
         )
+    how += crossed
+    grid = f"{overview}<details><summary>One table per model, in words</summary>{grid}</details>"
     key = "".join(
         f'<li><span class="swatch tone-{verdict.tone}" aria-hidden="true">{verdict.sign}</span> '
         f"{verdict.word}: {verdict.meaning}</li>"
@@ -177,8 +201,8 @@ def draw_verdicts(
         if verdict in used
     )
     told = (
-        f"Beneath it stands on how many people of the worst and the best group the model fails ({escape(fails.kind)}), "
-        "with a sign where groups are shown to differ in that. "
+        f"The tables per model also tell on how many people of the worst and the best group a model fails "
+        f"({escape(fails.kind)}). "
         if any(fails.cells.values())
         else ""
     )
@@ -196,11 +220,9 @@ def draw_verdicts(
         f"{f'<p>{escape(describe_answerable(part))}</p>' * hover}"
         f"{grid}"
         f'<ul aria-label="Signs and colours">{key}</ul><p class="how"><strong>How to read this.</strong> {how} '
-        "Each cell compares the groups of one attribute for one organ: it names the group with the worst mean "
-        f"{name} and the distance to the best group, in brackets the 95 % interval; an inconclusive cell gives the "
-        f"largest gap that cannot be ruled out{unseen}. {told}Signs and words say what the colours say. {margin}"
-        "Equivalent (=) is decided by two one-sided tests at 5 %, so a 95 % interval may reach a little beyond the "
-        "margin."
+        f"A number is the gap: how much worse the mean {name} of the worst group is than that of the best, with its "
+        f"95 % confidence interval. An inconclusive cell (?) may hide a gap as large as the far end{unseen}. "
+        f"{told}{margin}Equivalent (=): shown to be inside the margin, by two one-sided tests at 5 %."
         f"{' Point at a cell for more.' * hover}</p></figure>"
     )
 
@@ -246,34 +268,112 @@ def arrange_tables(tables: Mapping[str, str], blocks: Mapping[str, str], *, wide
     return "".join(parts)
 
 
-def _draw_overview(
-    found: Mapping[tuple[str, str, str], Mapping[str, Any]],
-    models: Iterable[str],
-    organs: Iterable[str],
-    attribute: str,
-    caption: str,
-    alpha: float,
-    fails: Fails,
-) -> str:
-    """Return one attribute's verdicts, models by organs: a sign, and the gap where one is shown.
+@dataclass(frozen=True)
+class _Cells:
+    """What the cells of the open tables are made from."""
 
-    A second sign says that the groups are shown to differ in how often the model fails.
-    """
-    organs = list(organs)
+    found: Mapping[Place, Mapping[str, Any]]
+    alpha: float
+    fails: Fails
+    links: Mapping[Place, str]
+
+    def judge(self, place: Place) -> tuple[Mapping[str, Any], Verdict]:
+        """Return the row of a place, and its verdict."""
+        row = self.found.get(place, {})
+        return row, read_verdict(row, self.alpha)
+
+    def draw(self, place: Place) -> str:
+        """Return one comparison: sign, gap, interval, and who does worse where that is shown."""
+        row, verdict = self.judge(place)
+        crossed = f" {FAILS_DIFFER}" * (place in self.fails.differ)
+        lines = [f"<b>{verdict.sign} {_write_gap(row)}{crossed}</b>"]
+        if verdict is not Verdict.NOT_COMPARED:
+            lines.append(f"<small>{escape(_write_interval(row))}</small>")
+        if verdict.shows_difference and not (verdict is Verdict.DIFFERENCE and holds_zero(row)):
+            lines.append(f"<small>{escape(row['worst_group'])}</small>")
+        sources = trace_pooled(row, self.found.values(), self.alpha)
+        if sources:
+            lines.append(f"<small>from {escape(list_words(map(name_organ, sources)))}</small>")
+        return self._frame(place, verdict, "".join(lines), row)
+
+    def summarise(self, model: str, organs: Sequence[str], attribute: str) -> str:
+        """Return the gravest of an attribute's comparisons, and in how many a gap is shown."""
+        places = [(model, organ, attribute) for organ in organs if organ != POOLED] or [(model, POOLED, attribute)]
+        judged = [(place, *self.judge(place)) for place in places]
+        known = [one for one in judged if one[2] is not Verdict.NOT_COMPARED]
+        if not known:
+            return self._frame(places[0], Verdict.NOT_COMPARED, f"<b>{Verdict.NOT_COMPARED.sign}</b>", {})
+        shown = sum(verdict.shows_difference for _, _, verdict in known)
+        grave = list(Verdict)
+        place, row, verdict = min(known, key=lambda one: (grave.index(one[2]), -float(one[1]["gap"])))
+        crossed = f" {FAILS_DIFFER}" * any(one in self.fails.differ for one in places)
+        text = (
+            f"<b>{verdict.sign} {shown or 'none'} of {len(known)}{crossed}</b><small>"
+            f"{escape(name_organ(place[1]))} {_write_gap(row)} ({escape(_write_interval(row))})</small>"
+        )
+        return self._frame(place, verdict, text, row)
+
+    def _frame(self, place: Place, verdict: Verdict, text: str, row: Mapping[str, Any]) -> str:
+        told = [f"{verdict.word}: {describe_cell(row, verdict)}".removesuffix(": "), self.fails.cells.get(place, "")]
+        title = escape("\n".join(filter(None, told)))
+        anchor = self.links.get(place)
+        text = f'<a href="#{escape(anchor)}">{text}</a>' if anchor else text
+        return f'<td class="tone-{verdict.tone}" title="{title}">{text}</td>'
+
+
+def _write_gap(row: Mapping[str, Any]) -> str:
+    return format_number(row["gap"], str(row["metric"])) if is_known(row.get("gap")) else ""
+
+
+def _write_interval(row: Mapping[str, Any]) -> str:
+    metric, ends = str(row["metric"]), (row.get("gap_low"), row.get("gap_high"))
+    return f"{' to '.join(format_number(end, metric) for end in ends)}" if all(map(is_known, ends)) else "no interval"
+
+
+def _draw_overview(
+    cells: _Cells, models: Sequence[str], organs: Sequence[str], attributes: Sequence[str], caption: str
+) -> str:
+    """Return every comparison in one table: organs by models and, within, attributes."""
+
+    def weigh(organ: str) -> int:
+        judged = (cells.judge((model, organ, attribute))[1] for model in models for attribute in attributes)
+        return min((list(Verdict).index(verdict) for verdict in judged), default=0)
+
+    kept = sorted(sorted(organs, key=weigh)[:_MOST_ROWS], key=organs.index)
+    above = "".join(f'<th scope="colgroup" colspan="{len(attributes)}">{escape(model)}</th>' for model in models)
+    names = "".join(f'<th scope="col">{escape(name_for_people(name))}</th>' for name in attributes)
+    lines = [
+        draw_line(
+            name_organ(organ), "".join(cells.draw((model, organ, name)) for model in models for name in attributes)
+        )
+        for organ in kept
+    ]
+    more = f"<p>{len(organs) - len(kept)} more organs are in the tables beneath.</p>" * (len(kept) < len(organs))
+    head = f'<th scope="col">organ</th>{names * len(models)}'
+    return _draw_open(f"<tr><td></td>{above}</tr><tr>{head}</tr>", lines, caption) + more
+
+
+def _draw_summary(
+    cells: _Cells, models: Sequence[str], organs: Sequence[str], attributes: Sequence[str], caption: str
+) -> str:
+    """Return each model's gravest verdict per attribute."""
+    head = "".join(f'<th scope="col">by {escape(name_for_people(name))}</th>' for name in attributes)
+    lines = [draw_line(model, "".join(cells.summarise(model, organs, name) for name in attributes)) for model in models]
+    return _draw_open(f'<tr><th scope="col">model</th>{head}</tr>', lines, caption)
+
+
+def _draw_organs(cells: _Cells, models: Sequence[str], organs: Sequence[str], attribute: str, caption: str) -> str:
+    """Return one attribute's comparisons, models by organs."""
     head = "".join(f'<th scope="col">{escape(name_organ(organ))}</th>' for organ in organs)
-    lines = []
-    for model in models:
-        cells = []
-        for place in ((model, organ, attribute) for organ in organs):
-            row = found.get(place, {})
-            verdict = read_verdict(row, alpha)
-            size = f" {format_number(row['gap'], str(row['metric']))}" if verdict.shows_difference else ""
-            size += f" {FAILS_DIFFER}" if place in fails.differ else ""
-            told = [f"{verdict.word}: {describe_cell(row, verdict)}".removesuffix(": "), fails.cells.get(place, "")]
-            title = escape("\n".join(filter(None, told)))
-            cells.append(f'<td class="tone-{verdict.tone}" title="{title}"><b>{verdict.sign}{size}</b></td>')
-        lines.append(draw_line(model, "".join(cells)))
-    return draw_table(f"by {name_for_people(attribute)}", caption, "model", head, lines, overview=True)
+    lines = [draw_line(model, "".join(cells.draw((model, organ, attribute)) for organ in organs)) for model in models]
+    return _draw_open(f'<tr><th scope="col">model</th>{head}</tr>', lines, caption)
+
+
+def _draw_open(head: str, lines: Sequence[str], caption: str) -> str:
+    return (
+        f'<div class="scroll overview" tabindex="0" role="region" aria-label="{escape(caption)}"><table><thead>{head}'
+        f"</thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
 
 
 def draw_line(name: str, cells: str) -> str:
@@ -281,14 +381,14 @@ def draw_line(name: str, cells: str) -> str:
     return f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
 
 
-def draw_table(name: str, caption: str, down: str, head: str, lines: Sequence[str], *, overview: bool = False) -> str:
+def draw_table(name: str, caption: str, down: str, head: str, lines: Sequence[str]) -> str:
     """Return a table that scrolls by itself where it is wide.
 
     `name` stands over it, `down` over its first column; `head` and `lines` are HTML; `caption` is
     the whole figure's.
     """
     return (
-        f'<div class="scroll{" overview" * overview}" tabindex="0" role="region" '
+        f'<div class="scroll" tabindex="0" role="region" '
         f'aria-label="{escape(f"{name}: {caption}")}"><table><caption>{escape(name)}</caption><thead><tr>'
         f'<th scope="col">{down}</th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
     )
@@ -299,24 +399,17 @@ def describe_cell(row: Mapping[str, Any], verdict: Verdict) -> str:
     if verdict is Verdict.NOT_COMPARED:
         return ""
     metric, low, high = str(row["metric"]), row.get("gap_low"), row.get("gap_high")
-    interval, within = format_interval(low, high, metric), f"within {format_value(row.get('margin'), metric)}"
-    worse = f"“{row['worst_group']}” worse by {format_value(row['gap'], metric)}"
-    if verdict is Verdict.DISPARITY:
-        return f"{worse} ({interval})"
+    estimate = f"{format_value(row['gap'], metric)} ({format_interval(low, high, metric)})"
+    group = name_group(row.get("attribute"), row["worst_group"])
     if verdict is Verdict.DIFFERENCE:
-        which = "which group is worst" if holds_zero(row) else f"“{row['worst_group']}” worse, how much"
-        return f"{which} is uncertain: {interval}"
-    if verdict is Verdict.NEGLIGIBLE:
-        return f"{worse}, {within}"
-    if verdict is Verdict.EQUIVALENT:
-        return within
-    reach = find_reach(row)
+        return f"{estimate}; which group is worst is uncertain" if holds_zero(row) else f"{group} worse by {estimate}"
+    if verdict.shows_difference:
+        return f"{group} worse by {estimate}"
     if is_known(row.get("unseen_share")):
-        share = format_share(row["unseen_share"])
-        return f"{within} as far as seen, but up to {share} of a group might fail unseen"
-    if reach is None:
+        return f"{estimate}; up to {format_share(row['unseen_share'])} of a group might fail without its having shown"
+    if find_reach(row) is None:
         return "everyone has the same value" if low == high == 0 else ""
-    return f"up to {format_value(reach, metric)}"
+    return estimate
 
 
 def _draw_cell(row: Mapping[str, Any], verdict: Verdict, fails: str, *, hover: bool) -> str:
@@ -333,7 +426,7 @@ def _explain_verdict(row: Mapping[str, Any], verdict: Verdict) -> str:
         metric = str(row["metric"])
         lines = [
             f"best: {row['best_group']}, worst: {row['worst_group']}, n = {row['n']:.0f}",
-            f"gap {format_value(row['gap'], metric)}, 95 % interval "
+            f"gap {format_value(row['gap'], metric)}, 95 % CI "
             f"{format_interval(row.get('gap_low'), row.get('gap_high'), metric)}",
             f"minimum detectable difference {format_value(row.get('detectable'), metric)} (this comparison alone)",
             f"adjusted {format_p(find_p(row))}",

@@ -6,6 +6,7 @@ fusion is made; and which were trained on the very data that is studied.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -44,6 +45,23 @@ def find_mode(model: Model, models: Sequence[Model]) -> str:
     if kind is not None and kind.needs_prompts:
         return PROMPTED
     return ELSEWHERE if kind is None or kind.needs_path else AUTOMATIC
+
+
+def describe_kind(model: Model, models: Sequence[Model]) -> str:
+    """Return what a model is, in a phrase that follows its name and "is"."""
+    mode = find_mode(model, models)
+    if mode == PLANTED:
+        return "no model but the expert's masks with planted errors"
+    if mode == ANNOTATOR:
+        return "drawn by people"
+    if isinstance(model, FusionModel):
+        return f"made of the masks of {list_words(model.of)}"
+    kind = KINDS.get(model.kind)
+    if kind is None or kind.needs_path:
+        return "known by masks made elsewhere"
+    if model.kind == "prompt_only":
+        return "no model but an ellipse in each box, for comparison"
+    return f"{re.split('[:;(,]| that ships', kind.description)[0].strip()}"
 
 
 def needs_reference(model: Model, models: Sequence[Model]) -> bool:

@@ -41,6 +41,17 @@ class Prompt(Section):
         return self
 
 
+class Card(Section):
+    """What a model's card says that an audit cannot know; whatever is empty is not recorded."""
+
+    version: str = ""
+    intended_use: str = ""
+    training_data: str = ""
+    licence: str = ""
+    contact: str = ""
+    citation: str = ""
+
+
 class Model(Section):
     """One segmenter of the study: the keys of every kind.
 
@@ -54,7 +65,8 @@ class Model(Section):
     in them is told beside what was planted. ``prompted`` says of masks made elsewhere whether their
     model was told where the organ lies. ``trained_on`` names public data sets that it was trained
     on, beside those known of its kind; ``trained_on_scans`` lists scans (or is a file with one per
-    line) that it was trained on, which are then left out of its scores.
+    line) that it was trained on, which are then left out of its scores. ``card`` says for its model
+    card what no audit can know.
     """
 
     # The keys that name a file or folder of what the model is made of.
@@ -75,6 +87,7 @@ class Model(Section):
     trained_on: list[str] | None = None
     trained_on_scans: list[str] | str | None = None
     prompt: Prompt = Prompt()
+    card: Card = Card()
 
     @model_validator(mode="after")
     def _has_ready_masks(self) -> Model:

@@ -15,10 +15,18 @@ from helpers.vocabulary.verdicts import Verdict
 
 
 @dataclass(frozen=True)
+class Summary:
+    """The box that opens the report: a few sentences."""
+
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Heading:
-    """A heading within a section."""
+    """A heading within a section; `key` is an anchor that cells and cards lead to."""
 
     text: str
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Note:
 class ReportTable:
     """A table of ready-made text; its first column heads the rows, `numeric` ones stand right.
 
-    A `folded` table opens on a click, and is not printed.
+    A `folded` table opens on a click, and is not printed. Long ones can be sorted and filtered.
     """
 
     caption: str
@@ -59,19 +67,25 @@ class ReportTable:
 
 @dataclass(frozen=True)
 class Figure:
-    """An interactive figure and how to read it. Data-borne text in `figure` is already escaped."""
+    """An interactive figure and how to read it. Data-borne text in `figure` is already escaped.
+
+    A `folded` one opens on a click.
+    """
 
     figure: go.Figure
     how_to_read: str
     narrow: go.Figure | None = None  # the same one, laid out for a phone
+    folded: bool = False
     half: bool = False  # whether two of its kind stand side by side in print
 
     @classmethod
-    def draw(cls, plot: Callable[[], go.Figure], how_to_read: str, *, half: bool = False) -> Figure:
+    def draw(
+        cls, plot: Callable[[], go.Figure], how_to_read: str, *, half: bool = False, folded: bool = False
+    ) -> Figure:
         """Return the figure that `plot` draws, for a wide and for a narrow screen."""
         with draw_narrow():
             narrow = plot()
-        return cls(plot(), how_to_read, narrow, half)
+        return cls(plot(), how_to_read, narrow, folded, half)
 
 
 @dataclass(frozen=True)
@@ -84,11 +98,16 @@ class ScanPicture:
 
 @dataclass(frozen=True)
 class ReportFinding:
-    """One difference that is shown, told in full: a headline, and the answer to each question."""
+    """One difference that is shown, told in full: a headline, and the answer to each question.
+
+    `key` is its anchor, `links` are words and the anchors of the page that they lead to.
+    """
 
     headline: str
     verdict: Verdict
     answers: tuple[tuple[str, str], ...]
+    key: str = ""
+    links: tuple[tuple[str, str], ...] = ()
     pictures: tuple[ScanPicture, ...] = ()
 
 
@@ -108,7 +127,9 @@ class Terms:
     items: tuple[Term, ...]
 
 
-Block: TypeAlias = Heading | Text | Bullets | Note | ReportTable | Figure | VerdictMatrix | ReportFinding | Terms
+Block: TypeAlias = (
+    Summary | Heading | Text | Bullets | Note | ReportTable | Figure | VerdictMatrix | ReportFinding | Terms
+)
 
 
 @dataclass(frozen=True)

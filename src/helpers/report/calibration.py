@@ -15,7 +15,8 @@ def describe_calibration(*, places: bool) -> str:
     said = [
         f"The audit was tried on simulated cohorts whose truth is known (last on {fairness['made']}). Where nobody was "
         f"treated worse, it called something a disparity in {_share(fairness['false_alarms'])} of the cohorts.",
-        f"Its 95 % intervals of gaps held the truth {_range(fairness['covered_least'], fairness['covered_most'])} of "
+        f"Its 95 % confidence intervals of gaps held the truth "
+        f"{_range(fairness['covered_least'], fairness['covered_most'])} of "
         "the time. Where the true gap was just the margin, it wrongly called groups equivalent, or the gap negligible, "
         f"in up to {_share(fairness['wrong_equivalent'])}.",
         "Very uneven groups with very skewed errors are covered less "

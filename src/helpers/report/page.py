@@ -17,14 +17,16 @@ from helpers.report.escaping import clean_figure, dump_json
 from helpers.report.leaks import refuse_leaks
 from helpers.report.live import prepare_figure
 from helpers.report.outputs import read_outputs
+from helpers.report.results import write_results
 from helpers.report.sections import compose_outputs
 from helpers.report.stills import draw_stills
+from helpers.vocabulary.measures import use_measures
 
 _APPENDIX = ("glossary", "methods", "checklist")  # sections that are printed small, at the end
 
 
 def build_report(folder: Path) -> Path:
-    """Write ``report.html`` of an output folder and return its path.
+    """Write ``report.html`` of an output folder, ``results.json`` and ``cards/``; return its path.
 
     Reads nothing but the folder; what has not been run is said in the report.
 
@@ -43,6 +45,8 @@ def build_report(folder: Path) -> Path:
     page = render_report(compose_outputs(outputs))
     refuse_leaks(page, outputs.secrets, shown=outputs.list_shown())
     storage.write_text(page, path)
+    with use_measures(outputs.parameters.fairness.measures):
+        write_results(outputs, folder)
     return path
 
 
@@ -112,6 +116,7 @@ def _environment() -> jinja2.Environment:
     )
     templates = Path(__file__).parent / "templates"
     environment.globals |= {kind: (templates / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
+    environment.globals["tables_js"] = (templates / "tables.js").read_text(encoding="utf-8")
     environment.filters["kind"] = lambda block: type(block).__name__
     environment.globals["appendix"] = _APPENDIX
     environment.filters["css_text"] = _quote_for_css

@@ -25,7 +25,8 @@ _PAGE = """\
   for (const figure of {figures}) {{
     const drawn = document.createElement("pre");
     drawn.textContent = await Plotly.toImage(
-      {{data: figure.data, layout: figure.layout}}, {{format: "svg", width: figure.width, height: figure.layout.height}});
+      {{data: figure.data, layout: figure.layout}},
+      {{format: "svg", width: figure.width, height: figure.layout.height}});
     document.body.appendChild(drawn);
   }}
 }})();

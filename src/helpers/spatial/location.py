@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helpers.spatial.surfaces import measure_vertex_areas
+from helpers.vocabulary.anatomy import find_organ
 
 # LPS axes: x grows to the person's left, y to the back, z to the head.
 DIRECTIONS = (("right", "left"), ("anterior", "posterior"), ("inferior", "superior"))
@@ -18,18 +19,19 @@ HEIGHT_QUANTILE = 0.98
 NAMED_FRACTION = 0.5
 # Below this, relative to the organ's own extent, the region has no side.
 MIN_ECCENTRICITY = 0.25
-MOST_OF_SURFACE = 0.6
+MOST_OF_SURFACE, WHOLE_SURFACE = 0.6, 0.95
 # Below this, in mm, a difference or a slope is not worth a place on the organ.
 SMALLEST_DIFFERENCE_MM = 0.05
-# The size stated of a region: what a twentieth of its surface exceeds.
+# The height of a map in a region: what a twentieth of its surface exceeds. Words tell the median.
 PEAK_QUANTILE = 0.95
 
 
 @dataclass(frozen=True)
 class MapPeak:
-    """The height of a map, with its sign; where it stands out most; what the value speaks of."""
+    """The height of a map, with its sign; where it stands out most; what the values speak of."""
 
     value_mm: float
+    median_mm: float  # what half of the region exceeds
     vertex: int
     region: np.ndarray  # bool, (n,)
 
@@ -37,7 +39,7 @@ class MapPeak:
 def find_peak(
     values_mm: np.ndarray, areas_mm2: np.ndarray, *, region: np.ndarray | None = None, prominence: np.ndarray
 ) -> MapPeak:
-    """Return how high a map rises: what 5 % of a region's surface exceeds.
+    """Return how high a map rises in a region (what 5 % of it exceeds), and its median there.
 
     A ValueError where there is no value in the region.
 
@@ -59,8 +61,13 @@ def find_peak(
     sign = sign or 1.0
     part = candidates & (np.where(candidates, values, 0.0) * sign > 0)
     part = part if part.any() else candidates
+    height_mm, median_mm = (
+        float(sign * measure_quantile(np.abs(values[part]), areas_mm2[part], quantile))
+        for quantile in (PEAK_QUANTILE, 0.5)
+    )
     return MapPeak(
-        float(sign * measure_quantile(np.abs(values[part]), areas_mm2[part], PEAK_QUANTILE)),
+        height_mm,
+        median_mm,
         int(np.where(part, rank, -np.inf).argmax()),
         part,
     )
@@ -85,6 +92,16 @@ def measure_quantile(values: np.ndarray, weights: np.ndarray, quantile: float) -
     return float(values[order][min(int(place), len(values) - 1)])
 
 
+def find_significant(p_fwer: np.ndarray, p_tfce: np.ndarray, alpha: float) -> np.ndarray | None:
+    """Return where a map is significant, bool, (n,): the one mask of figures, tables and words.
+
+    By the cluster-enhanced p where there is one (signed errors), else by that of single vertices;
+    both are adjusted for the whole surface. None where nothing was tested.
+    """
+    p = p_tfce if np.isfinite(p_tfce).any() else p_fwer
+    return np.nan_to_num(p, nan=1.0) <= alpha if np.isfinite(p).any() else None
+
+
 def describe_location(
     vertices_mm: np.ndarray,
     values_mm: np.ndarray,
@@ -94,24 +111,26 @@ def describe_location(
     positive: str = "too large",
     negative: str = "too small",
     smallest_mm: float = 0.1,
+    organ: str = "",
 ) -> str:
-    """Say in words where on an organ's surface a map peaks, on how much of it, and how high.
+    """Say in words how large a map typically is, where on an organ, and on how much of it.
 
     `vertices_mm`, (n, 3), are the template's, LPS mm; `values_mm`, (n,), a map: mean signed error,
     or a difference of two; NaN for missing vertices. `faces`, int, (m, 3), weigh vertices by area;
     without them all weigh alike. `region`, bool, (n,), is the part of the surface to describe
     (where a difference is significant, say), by default that of :func:`find_high_part`; there, a
     height below `smallest_mm` is not worth a place. `positive` and `negative` say what values above
-    and below zero mean, for example ``"larger in women"``. Returns for example
-    ``"posterior-inferior surface, 14 % of the surface, up to 3.1 mm too small"``.
+    and below zero mean, for example ``"larger in women"``; `organ` names sides by its anatomy.
+    Returns for example ``"typically 3.1 mm too small on the posterior-inferior surface (14 % of the
+    surface)"``.
 
     Notes
     -----
-    Of positive and negative values in the region those count that cover more. Their area-weighted
-    centre, each axis divided by the organ's extent along it, gives the direction: axes at least
-    half as strong as the strongest are named (left or right, then front or back, then down or up).
-    A centre near the middle has no side: "several sides", or from 60 % of the surface on "most of
-    the surface". The size is that of :func:`find_peak`.
+    Of positive and negative values in the region those count that cover more. The size is their
+    median, by area. Their area-weighted centre, each axis divided by the organ's extent along it,
+    gives the direction: axes at least half as strong as the strongest are named. A centre near the
+    middle has no side: "several parts", or from 60 % of the surface on "most", from 95 % on "the
+    whole surface".
     """
     values = np.asarray(values_mm, float)
     finite = np.isfinite(values)
@@ -123,21 +142,29 @@ def describe_location(
     if region is None:
         return f"nowhere over {smallest_mm:g} mm"
     found = find_peak(values, weights, region=region, prominence=np.abs(values))
-    peak, region = found.value_mm, found.region
+    typical, region = found.median_mm, found.region
     fraction = weights[region].sum() / weights[finite].sum()
-    percent = f"{100 * fraction:.0f}" if fraction >= 0.01 else "under 1"
-    size = f"up to {abs(peak):.1f} mm {positive if peak > 0 else negative}"
+    size = f"typically {abs(typical):.1f} mm {positive if typical > 0 else negative}"
+    share = f"{f'{100 * fraction:.0f}' if fraction >= 0.01 else 'under 1'} % of the surface"
+    if fraction >= WHOLE_SURFACE:
+        return f"{size} over the whole surface"
     if fraction >= MOST_OF_SURFACE:
-        return f"most of the surface ({percent} %), {size}"
+        return f"{size} over most of it ({share})"
+    return f"{size} {_name_part(vertices_mm, region, weights, organ)} ({share})"
+
+
+def _name_part(vertices_mm: np.ndarray, region: np.ndarray, weights: np.ndarray, organ: str) -> str:
+    """Return where a region lies: ``on the posterior surface``, ``in the right lobe, inferior``."""
     middle = np.average(vertices_mm, axis=0, weights=weights)
     half_extent = np.maximum(np.ptp(vertices_mm, axis=0) / 2, 1e-9)
     pull = np.average((vertices_mm[region] - middle) / half_extent, axis=0, weights=weights[region])
     strongest = np.abs(pull).max()
     if strongest < MIN_ECCENTRICITY:
-        return f"several sides, {percent} % of the surface, {size}"
-    named = [
+        return "in several parts"
+    sides = [
         names[int(component > 0)]
         for names, component in zip(DIRECTIONS, pull, strict=True)
         if abs(component) >= NAMED_FRACTION * strongest
     ]
-    return f"{'-'.join(named)} surface, {percent} % of the surface, {size}"
+    anatomy = find_organ(organ)
+    return anatomy.name_part(sides) if anatomy is not None else f"on the {'-'.join(sides)} surface"

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers.spatial.location import SMALLEST_DIFFERENCE_MM, describe_location, find_peak
+from helpers.spatial.location import SMALLEST_DIFFERENCE_MM, describe_location, find_peak, find_significant
 from helpers.spatial.template import Template
-from helpers.vocabulary.words import format_p, start_sentence
+from helpers.vocabulary.words import format_p, name_group, start_sentence
 
 PLACE_COLUMNS = ["model", "organ", "attribute", "map", "group", "p", "significant", "sentence"]
 DIFFERENCE, SLOPE = "difference", "slope"
@@ -24,14 +24,14 @@ def describe_places(
     groups: pd.DataFrame | None = None,
     alpha: float = 0.05,
 ) -> pd.DataFrame:
-    """Say of every map where on the organ it peaks, in a plain sentence made from the map itself.
+    """Say of every map how large it typically is and where, in a sentence made from the map itself.
 
     `maps` and `slopes` are rows of maps.parquet and slopes.parquet, `templates` by organ; `groups`,
-    rows of spatial/groups.csv, say which groups are suppressed or alone. Up to `alpha` a
-    family-wise p is significant.
+    rows of spatial/groups.csv, say which groups are suppressed or alone. Up to `alpha` an
+    adjusted p is significant (:func:`helpers.spatial.location.find_significant`).
 
     Returns one row per model, organ, attribute and `map`: "difference", "slope", or a group's name
-    (then also in `group`), with the smallest family-wise `p` on the surface (NaN for a group),
+    (then also in `group`), with the smallest adjusted `p` on the surface (NaN for a group),
     whether it is `significant`, and the `sentence`. Attributes that could not be compared have a
     row "difference" that says why.
 
@@ -61,14 +61,14 @@ def _describe_maps(
             values = part[column].to_numpy(float)
             if np.isfinite(values).any():
                 group = column.removeprefix("error_")
-                said = describe_location(template.vertices_mm, values, template.faces)
-                yield *key, group, group, np.nan, False, f"In “{group}”: {said}."
+                said = describe_location(template.vertices_mm, values, template.faces, organ=str(key[1]))
+                yield *key, group, group, np.nan, False, f"In {name_group(key[2], group)}: {said}."
 
 
 def _describe_difference(
     part: pd.DataFrame, template: Template, groups: pd.DataFrame | None, alpha: float
 ) -> tuple[float, bool, str]:
-    """Return the smallest family-wise p, whether it is significant, and the sentence."""
+    """Return the smallest adjusted p, whether it is significant, and the sentence."""
     a, b = part["group_a"].iloc[0], part["group_b"].iloc[0]
     values = _read(part, "adjusted_difference")
     if not np.isfinite(values).any():
@@ -78,13 +78,14 @@ def _describe_difference(
     smallest, found = _find_significant(part, values, alpha)
     if found.any():
         words = _name_failure(part, values, found, template, a, b)
-        return smallest, True, _tell_significant(template, values, found, words, words, smallest)
-    words_a, words_b = f"larger in “{a}” than in “{b}”", f"larger in “{b}” than in “{a}”"
-    said = _locate(template, values, words_a, words_b)
+        return smallest, True, _tell_significant(part, template, values, found, words, words, smallest)
+    named_a, named_b = (name_group(part["attribute"].iloc[0], group) for group in (a, b))
+    words_a, words_b = f"larger in {named_a} than in {named_b}", f"larger in {named_b} than in {named_a}"
+    said = _locate(part, template, values, words_a, words_b)
     if np.isnan(smallest):
-        return smallest, False, f"The difference was not tested. It is largest here: {said}."
-    beyond = f"No place differs beyond chance (smallest adjusted {format_p(smallest)})."
-    return smallest, False, f"{beyond} Largest difference: {said}."
+        return smallest, False, f"The difference was not tested. Where it is largest: {said}."
+    beyond = f"No place differs significantly (smallest adjusted {format_p(smallest)})."
+    return smallest, False, f"{beyond} Where the difference is largest: {said}."
 
 
 def _describe_slopes(
@@ -99,35 +100,50 @@ def _describe_slopes(
         smallest, found = _find_significant(part, values, alpha)
         words = f"further out with {step}", f"further in with {step}"
         if found.any():
-            sentence = _tell_significant(template, values, found, *words, smallest)
+            sentence = _tell_significant(part, template, values, found, *words, smallest)
         elif np.isnan(smallest):
-            sentence = f"The slope was not tested. It is steepest here: {_locate(template, values, *words)}."
+            said = _locate(part, template, values, *words)
+            sentence = f"The slope was not tested. Where it is steepest: {said}."
         else:
-            beyond = f"No place changes beyond chance (smallest adjusted {format_p(smallest)})."
-            sentence = f"{beyond} Steepest: {_locate(template, values, *words)}."
+            beyond = f"No place changes significantly (smallest adjusted {format_p(smallest)})."
+            sentence = f"{beyond} Where the slope is steepest: {_locate(part, template, values, *words)}."
         yield *key, SLOPE, "", smallest, bool(found.any()), sentence
 
 
 def _find_significant(part: pd.DataFrame, values: np.ndarray, alpha: float) -> tuple[float, np.ndarray]:
-    """Return the smallest family-wise p (NaN without a test), and where it is significant."""
-    p = _read(part, "p_fwer")
+    """Return the smallest adjusted p (NaN without a test), and where it is significant."""
+    p_fwer, p_tfce = _read(part, "p_fwer"), _read(part, "p_tfce")
+    found = find_significant(p_fwer, p_tfce, alpha)
+    p = p_tfce if np.isfinite(p_tfce).any() else p_fwer
     smallest = float(np.nanmin(p)) if np.isfinite(p).any() else np.nan
-    return smallest, (np.nan_to_num(p, nan=1.0) <= alpha) & np.isfinite(values)
+    return smallest, np.isfinite(values) & (np.zeros(len(values), bool) if found is None else found)
 
 
 def _tell_significant(
-    template: Template, values: np.ndarray, found: np.ndarray, positive: str, negative: str, p: float
+    part: pd.DataFrame,
+    template: Template,
+    values: np.ndarray,
+    found: np.ndarray,
+    positive: str,
+    negative: str,
+    p: float,
 ) -> str:
-    return f"{start_sentence(_locate(template, values, positive, negative, found))} ({format_p(p)}, adjusted)."
+    said = _locate(part, template, values, positive, negative, found)
+    return f"{start_sentence(said)}; adjusted {format_p(p)}."
 
 
 def _locate(
-    template: Template, values: np.ndarray, positive: str, negative: str, region: np.ndarray | None = None
+    part: pd.DataFrame,
+    template: Template,
+    values: np.ndarray,
+    positive: str,
+    negative: str,
+    region: np.ndarray | None = None,
 ) -> str:
     """Say where a difference or a slope is high: in a significant region, else anywhere."""
     return describe_location(
         template.vertices_mm, values, template.faces, region=region, positive=positive, negative=negative,
-        smallest_mm=SMALLEST_DIFFERENCE_MM,
+        smallest_mm=SMALLEST_DIFFERENCE_MM, organ=str(part["organ"].iloc[0]),
     )  # fmt: skip
 
 
@@ -137,9 +153,10 @@ def _name_failure(part: pd.DataFrame, values: np.ndarray, found: np.ndarray, tem
     mean_a, mean_b = (_average(_read(part, f"error_{group}"), peak.region) for group in (a, b))
     # a − b < 0: a is drawn too small there or b too large; told of the one further off.
     of_a = not abs(mean_b) > abs(mean_a)
-    worse, other = (a, b) if of_a else (b, a)
+    attribute = part["attribute"].iloc[0]
+    worse, other = (name_group(attribute, group) for group in ((a, b) if of_a else (b, a)))
     outwards = (peak.value_mm > 0) == of_a
-    return f"{'over' if outwards else 'under'}-segmented in “{worse}”, compared with “{other}”"
+    return f"{'over' if outwards else 'under'}-segmented in {worse}, compared with {other},"
 
 
 def _say_why_not(groups: pd.DataFrame | None) -> str:

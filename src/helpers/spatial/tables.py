@@ -11,11 +11,18 @@ import pandas as pd
 
 from helpers.schema import TABLES
 from helpers.spatial.contrasts import ABSOLUTE, ANY_GROUP, MISS, SIGNED, Design
-from helpers.spatial.location import SMALLEST_DIFFERENCE_MM, describe_location, find_high_part, find_peak
+from helpers.spatial.location import (
+    SMALLEST_DIFFERENCE_MM,
+    describe_location,
+    find_high_part,
+    find_peak,
+    find_significant,
+)
 from helpers.spatial.maps import ATTRIBUTE_PREFIX, GroupMaps, list_attributes
 from helpers.spatial.template import Template
 from helpers.statistics.freedman_lane import SurfaceEffect
 from helpers.statistics.hypothesis_tests import adjust_p_values
+from helpers.vocabulary.words import name_group
 
 KEY = ("model", "organ", "attribute")
 MEASURES = {SIGNED: "error", ABSOLUTE: "absolute", MISS: "miss"}
@@ -99,8 +106,9 @@ def summarise_maps(one: AttributeTests, template: Template, *, alpha: float) -> 
         "n_b": signed.counts.get(signed.group_b) if signed.group_b else None,
         "n_tested": 0 if design is None or design.note else len(design.rows),
     }
-    words = (f"larger in {signed.group_a}", f"smaller in {signed.group_a}")
-    row |= _summarise(template, one.effects.get(SIGNED), signed.difference, "peak_difference_mm", words, alpha)
+    a, b = (name_group(one.key[2], group) for group in (signed.group_a, signed.group_b))
+    words = tuple(f"{size} in {a} than in {b}" for size in ("larger", "smaller"))
+    row |= _summarise(template, one, one.effects.get(SIGNED), signed.difference, "difference_mm", words, alpha)
     for measure, name in ((ABSOLUTE, "absolute"), (MISS, "miss"), (ANY_GROUP, "f")):
         row |= _summarise_other(one.effects.get(measure), name, template.areas_mm2, alpha)
     return row | _describe_design(design, one.effects.get(SIGNED))
@@ -112,7 +120,7 @@ def summarise_slopes(one: AttributeTests, template: Template, *, alpha: float) -
     row: dict[str, object] = _name_key(one) | {"step": one.step, "unit": one.unit, "n": len(design.rows)}
     per = f"per {one.step:g} {one.unit}".strip()
     nothing = np.full(len(template.vertices_mm), np.nan)
-    row |= _summarise(template, signed, nothing, "peak_slope_mm", (f"larger {per}", f"smaller {per}"), alpha)
+    row |= _summarise(template, one, signed, nothing, "slope_mm", (f"larger {per}", f"smaller {per}"), alpha)
     row |= _summarise_other(one.slopes.get(ABSOLUTE), "absolute", template.areas_mm2, alpha)
     return row | _describe_design(design, signed)
 
@@ -132,8 +140,8 @@ def list_groups(one: AttributeTests, template: Template) -> list[dict[str, objec
 
 
 def adjust_over_maps(summary: pd.DataFrame, slopes: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Fill `p_adjusted`: each map's smallest p_fwer, by Holm over all maps of the study."""
-    p = np.concatenate([summary["min_p_fwer"].to_numpy(float), slopes["min_p_fwer"].to_numpy(float)])
+    """Fill `p_adjusted`: each map's smallest p_tfce, by Holm over all maps of the study."""
+    p = np.concatenate([table["min_p_tfce"].to_numpy(float) for table in (summary, slopes)])
     first, rest = np.split(adjust_p_values(p, "holm"), [len(summary)])
     return summary.assign(p_adjusted=first), slopes.assign(p_adjusted=rest)
 
@@ -181,15 +189,17 @@ def _list_test(effect: SurfaceEffect | None, name: str) -> dict[str, object]:
 
 def _summarise(
     template: Template,
+    one: AttributeTests,
     effect: SurfaceEffect | None,
     plain: np.ndarray,
-    peak_name: str,
-    words: tuple[str, str],
+    what: str,
+    words: Sequence[str],
     alpha: float,
 ) -> dict[str, object]:
-    """Say how much of the surface is beyond chance, where, and how large the effect is."""
+    """Say how much of the surface is significant, where, and how large the effect is."""
     values = plain if effect is None else effect.effect
-    row: dict[str, object] = {"vertices": int(np.isfinite(values).sum()), peak_name: np.nan}
+    row: dict[str, object] = {"vertices": int(np.isfinite(values).sum())}
+    row |= {f"median_{what}": np.nan, f"peak_{what}": np.nan}
     row |= {"region": "", "location": ""}
     if not np.isfinite(values).any():
         return row
@@ -199,18 +209,19 @@ def _summarise(
         for name, p in (("fwer", effect.p_fwer), ("tfce", effect.p_tfce), ("fdr", effect.p_fdr)):
             suffix = "" if name == "fwer" else f"_{name}"
             row[f"significant_fraction{suffix}"] = _measure_share(p, areas, alpha)
-            row[f"min_p_{name}"] = float(np.nanmin(p))
-        with np.errstate(invalid="ignore"):
-            beyond = effect.p_fwer <= alpha
+            row[f"min_p_{name}"] = float(np.nanmin(p)) if np.isfinite(p).any() else np.nan
+        found = find_significant(effect.p_fwer, effect.p_tfce, alpha)
+        beyond = beyond if found is None else found
     weights = np.abs(values) if effect is None else np.abs(effect.statistic)
     region = beyond if beyond.any() else find_high_part(values, areas, smallest_mm=SMALLEST_DIFFERENCE_MM)
     peak = find_peak(values, areas, region=region, prominence=weights)
     row |= {
-        peak_name: round(peak.value_mm, 3),
+        f"median_{what}": round(peak.median_mm, 3),
+        f"peak_{what}": round(peak.value_mm, 3),
         "region": "significant" if beyond.any() else "surface",
         "location": describe_location(
             vertices_mm, values, template.faces, region=region, positive=words[0], negative=words[1],
-            smallest_mm=SMALLEST_DIFFERENCE_MM,
+            smallest_mm=SMALLEST_DIFFERENCE_MM, organ=one.key[1],
         ),
     }  # fmt: skip
     return row | {f"peak_{axis}": round(float(vertices_mm[peak.vertex, place]), 1) for place, axis in enumerate("xyz")}

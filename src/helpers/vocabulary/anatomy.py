@@ -11,8 +11,8 @@ anatomy): T1 is 1, L1 is 13, S1 is 18; those above T1 are negative.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from helpers.vocabulary.words import name_for_people
@@ -33,38 +33,69 @@ class Anatomy:
     level: float  # the vertebra beside its middle
     side: Side | None = None  # where its middle lies, if not near the middle of the body
     spread: float = 2.0  # plausible is down to the smaller mean divided by this, up to the larger times it
+    parts: Mapping[str, str] = field(default_factory=dict)  # what lies towards a side, where it has a name
 
     @property
     def range_ml(self) -> tuple[float, float]:
         """The plausible volumes of an adult's, in ml."""
         return min(self.mean_ml) / self.spread, max(self.mean_ml) * self.spread
 
+    def name_part(self, sides: Sequence[str]) -> str:
+        """Return where on the organ something lies that is towards these sides of the body.
+
+        Examples
+        --------
+        >>> ORGANS["kidney_left"].name_part(["right", "inferior"])
+        'at the lower pole, medial'
+        >>> ORGANS["liver"].name_part(["posterior", "inferior"])
+        'on the posterior-inferior surface'
+        """
+        part = next((side for side in sides if side in self.parts), None)
+        others = [self._turn(side) for side in sides if side != part]
+        if part is None:
+            return f"on the {'-'.join(others)} surface"
+        return f"{self.parts[part]}{', ' * bool(others)}{'-'.join(others)}"
+
+    def _turn(self, side: str) -> str:
+        """Return a side as seen from the middle of the body, of an organ beside it."""
+        if side not in ("left", "right") or self.side is None or side in self.parts:
+            return side
+        return "lateral" if side == self.side else "medial"
+
     @property
     def plural(self) -> str:
         """The organs of many, in words: ``left kidneys``."""
-        words = name_for_people(self.name).split()
-        *first, last = [words[-1], *words[:-1]] if words[-1] in ("left", "right") else words
+        *first, last = name_for_people(self.name).split()
         return " ".join([*first, last if last.endswith("s") else f"{last}s"])
 
 
-def _pair(name: str, mean_ml: tuple[float, float], level: float, spread: float = 2.0) -> list[Anatomy]:
-    return [Anatomy(f"{name}_{side}", mean_ml, level, side, spread) for side in ("right", "left")]
+_POLES = {"superior": "at the upper pole", "inferior": "at the lower pole"}
+_APEX = {"superior": "at the apex", "inferior": "at the base"}
+_LOBES = {"left": "in the left lobe", "right": "in the right lobe"}
+_HEMISPHERES = {"left": "in the left hemisphere", "right": "in the right hemisphere"}
+_HEAD = {"right": "in the head", "left": "in the tail"}
+
+
+def _pair(
+    name: str, mean_ml: tuple[float, float], level: float, spread: float = 2.0, parts: Mapping[str, str] | None = None
+) -> list[Anatomy]:
+    return [Anatomy(f"{name}_{side}", mean_ml, level, side, spread, parts or {}) for side in ("right", "left")]
 
 
 ORGANS: dict[str, Anatomy] = {
     one.name: one
     for one in (
-        Anatomy("liver", (1411, 1710), 11, "right"),  # CT
-        Anatomy("spleen", (180, 238), 11, "left"),  # CT
-        *_pair("kidney", (156, 193), 13.5),  # CT
-        Anatomy("pancreas", (64, 87), 13),  # CT
+        Anatomy("liver", (1411, 1710), 11, "right", parts=_LOBES),  # CT
+        Anatomy("spleen", (180, 238), 11, "left", parts=_POLES),  # CT
+        *_pair("kidney", (156, 193), 13.5, parts=_POLES),  # CT
+        Anatomy("pancreas", (64, 87), 13, parts=_HEAD),  # CT
         *_pair("adrenal_gland", (6.2, 6.7), 12, spread=3),  # ICRP
         Anatomy("gallbladder", (53, 65), 13, "right", spread=4),  # ICRP, filled
         Anatomy("stomach", (350, 380), 12, "left", spread=4),  # ICRP, filled
-        *_pair("lung", (1500, 3300), 6),  # ICRP, with air
+        *_pair("lung", (1500, 3300), 6, parts=_APEX),  # ICRP, with air
         Anatomy("heart", (590, 800), 7),  # ICRP, with blood
-        Anatomy("brain", (1240, 1380), -8),  # ICRP
-        Anatomy("thyroid", (16, 19), 0, spread=3),  # ICRP
+        Anatomy("brain", (1240, 1380), -8, parts=_HEMISPHERES),  # ICRP
+        Anatomy("thyroid", (16, 19), 0, spread=3, parts=_LOBES),  # ICRP
         Anatomy("bladder", (230, 240), 21, spread=5),  # ICRP, filled
         Anatomy("uterus", (76, 76), 21, spread=4),  # ICRP
         Anatomy("prostate", (16, 16), 22, spread=5),  # ICRP

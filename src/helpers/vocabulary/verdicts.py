@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from helpers.vocabulary.words import is_known
+from helpers.vocabulary.words import POOLED, is_known
 
 
 class Verdict(StrEnum):
@@ -84,6 +84,24 @@ def read_verdict(row: Mapping[str, Any], alpha: float) -> Verdict:
     p = find_p(row)
     shown = is_known(p) and float(p) <= alpha and find_reach(row) is not None and not holds_zero(row)
     return Verdict.DIFFERENCE if shown else Verdict.INCONCLUSIVE
+
+
+def trace_pooled(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], alpha: float) -> list[str] | None:
+    """Return the single organs that a difference over all organs follows from; None for other rows.
+
+    `rows` are of the same table: those of the same model, measure and attribute in which the same
+    group is shown to do worse. An empty list where it is so in no single organ.
+    """
+    if str(row.get("organ")) != POOLED or not read_verdict(row, alpha).shows_difference:
+        return None
+    same = ("model", "metric", "attribute", "worst_group")
+    return [
+        str(one["organ"])
+        for one in rows
+        if str(one["organ"]) != POOLED
+        and all(str(one[name]) == str(row[name]) for name in same)
+        and read_verdict(one, alpha).shows_difference
+    ]
 
 
 def find_p(row: Mapping[str, Any]) -> Any:

@@ -41,6 +41,7 @@ SPREADS = {
     "es": "equity-scaled (FairSeg)",
     "es_fairmedfm": "equity-scaled (FairMedFM)",
 }
+_SEXES = {"female": "women", "male": "men"}
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 UNKNOWN = "–"  # a number that is not known, in a table
 
@@ -58,13 +59,26 @@ def is_known(value: Any) -> TypeGuard[Any]:
 
 
 def name_for_people(key: str) -> str:
-    """Return a key as words: ``kidney_left`` becomes ``kidney left``."""
-    return {"bmi": "BMI", "sex": "sex", "age": "age"}.get(key, key.replace("_", " "))
+    """Return a key as words: ``kidney_left`` becomes ``left kidney``."""
+    if key == "bmi":
+        return "BMI"
+    words = key.replace("_", " ").split(" ")
+    return " ".join([words[-1], *words[:-1]] if words[-1] in ("left", "right") else words)
 
 
 def name_organ(organ: Any) -> str:
     """Return an organ's name for people; the pooled rows (``all``) are all organs."""
     return "all organs" if str(organ) == POOLED else name_for_people(str(organ))
+
+
+def name_group(attribute: Any, group: Any) -> str:
+    """Return a group as words within a sentence: ``women``, ``BMI 30 and over``, ``“tumour”``."""
+    name, group = name_for_people(str(attribute)), str(group)
+    if attribute == "sex" and group in _SEXES:
+        return _SEXES[group]
+    if name.lower() in group.lower():
+        return group
+    return f"{name} {group}" if any(letter.isdigit() for letter in group) else f"“{group}”"
 
 
 def name_failure(metric: str, threshold: float) -> str:

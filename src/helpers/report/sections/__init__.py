@@ -17,12 +17,14 @@ from helpers.report.sections.methods import compose_methods, read_date
 from helpers.report.sections.people import compose_people
 from helpers.report.sections.performance import compose_performance
 from helpers.report.sections.spatial import compose_spatial
+from helpers.report.sections.truth import compose_truth
 from helpers.vocabulary.measures import use_measures
 from helpers.vocabulary.words import name_for_people
 
-_COMPOSERS: tuple[Callable[[Outputs], ReportSection], ...] = (
+# A composer of None has nothing to say of such a study.
+_COMPOSERS: tuple[Callable[[Outputs], ReportSection | None], ...] = (
     compose_answers, compose_people, compose_losses, compose_performance, compose_spatial, compose_limits,
-    compose_glossary, compose_methods, compose_checklist,
+    compose_glossary, compose_methods, compose_checklist, compose_truth,
 )  # fmt: skip
 
 
@@ -38,7 +40,7 @@ def compose_outputs(outputs: Outputs) -> Report:
     """Put together the report of what :func:`read_outputs` found."""
     parameters = outputs.parameters
     with use_measures(parameters.fairness.measures):
-        sections = tuple(compose(outputs) for compose in _COMPOSERS)
+        sections = tuple(filter(None, (compose(outputs) for compose in _COMPOSERS)))
     return Report(
         title=parameters.title or name_for_people(parameters.name),
         subtitle=f"For whom do the segmentation models work worse? · {read_date(outputs)} · segfair {__version__}",

@@ -16,6 +16,7 @@ from helpers.vocabulary.words import (
     is_known,
     list_words,
     name_for_people,
+    name_group,
     name_organ,
 )
 
@@ -45,7 +46,7 @@ def compose_agreement(outputs: Outputs) -> list[Block]:
         return []
     rows = [_tabulate(row, metric, alpha) for row in agreement.to_dict("records") if is_known(row["gap"])]
     if rows:
-        frame, numeric = pd.DataFrame(rows), ("Gap", "95 % interval", "Adjusted p")
+        frame, numeric = pd.DataFrame(rows), ("Gap", "95 % CI", "Adjusted p")
         blocks.append(ReportTable("Agreement, group against group", frame, numeric=numeric, folded=len(rows) > 12))
     who = list_words((kind if kind == "annotators" else f"repeated {kind}" for kind in parts), last="or")
     why = " ".join(_WHY[kind] for kind in parts)
@@ -58,10 +59,10 @@ def _tabulate(row: Row, metric: str, alpha: float) -> dict[str, str]:
         "Between": "annotators" if row["kind"] == "annotators" else f"prompts of {row['model']}",
         "Organ": name_organ(row["organ"]),
         "By": name_for_people(str(row["attribute"])),
-        "Lower in": f"“{row['worst_group']}”",
-        "Higher in": f"“{row['best_group']}”",
+        "Lower in": name_group(row["attribute"], row["worst_group"]),
+        "Higher in": name_group(row["attribute"], row["best_group"]),
         "Gap": format_value(row["gap"], metric),
-        "95 % interval": format_interval(row["gap_low"], row["gap_high"], metric),
+        "95 % CI": format_interval(row["gap_low"], row["gap_high"], metric),
         "Adjusted p": compare_p(row["p_adjusted"]),
         "Verdict": f"{verdict.sign} {verdict.word}",
     }

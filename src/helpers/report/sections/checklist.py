@@ -17,7 +17,7 @@ from helpers.report.sections.questions import (
 )
 from helpers.report.sentences.study import tell_count
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.words import CORRECTIONS, FAMILIES, count, list_words, start_sentence
+from helpers.vocabulary.words import CORRECTIONS, FAMILIES, count, list_words, name_for_people, start_sentence
 
 NOT_RECORDED = "not recorded"
 _PLACE = ("checklist", "For the reporting checklists", "Checklists")
@@ -27,7 +27,12 @@ _LIMITS = "“Limits” in this report"
 
 def compose_checklist(outputs: Outputs) -> ReportSection:
     """Compose the checklists' items, filled in where the files know the answer."""
-    answers = {"CLAIM 2024": _answer_claim(outputs), "TRIPOD+AI": _answer_tripod(outputs)}
+    answers = {
+        "CLAIM 2024": _answer_claim(outputs),
+        "TRIPOD+AI": _answer_tripod(outputs),
+        "FUTURE-AI": _answer_future_ai(outputs),
+        "STANDING Together": _answer_standing(outputs),
+    }
     rows = [(name, item, answer) for name, items in answers.items() for item, answer in items.items()]
     checklists = pd.DataFrame(rows, columns=["Checklist", "Item", "Answer"])
     choices = pd.DataFrame(_answer_metrics_reloaded(outputs).items(), columns=["Question", "Choice in this study"])
@@ -40,12 +45,16 @@ def compose_checklist(outputs: Outputs) -> ReportSection:
                 "the checklists. The official lists have more items and are what a journal asks for. "
                 f"{open_items} marked “{NOT_RECORDED}” cannot be known from the study's files: answer them yourself."
             ),
-            ReportTable("CLAIM 2024 and TRIPOD+AI: the items this audit touches", checklists),
+            ReportTable(
+                "CLAIM 2024, TRIPOD+AI, FUTURE-AI and STANDING Together: the items this audit touches", checklists
+            ),
             ReportTable("Metrics Reloaded: choices of metrics for segmentation", choices),
             Text(
                 "CLAIM: Tejani AS, Klontzas ME, Gatti AA, et al. Radiol Artif Intell 2024;6(4):e240300. TRIPOD+AI: "
                 "Collins GS, Moons KGM, Dhiman P, et al. BMJ 2024;385:e078378. Metrics Reloaded: Maier-Hein L, Reinke "
-                "A, Godau P, et al. Nat Methods 2024;21:195–212.",
+                "A, Godau P, et al. Nat Methods 2024;21:195–212. FUTURE-AI: Lekadir K, Frangi AF, Porras AR, et al. "
+                "BMJ 2025;388:e081554. STANDING Together: Alderman JE, Palmer J, Laws E, et al. Lancet Digit Health "
+                "2025;7:e64–e88.",
                 lead="Where the lists are",
             ),
         ),
@@ -118,6 +127,38 @@ def _answer_tripod(outputs: Outputs) -> dict[str, str]:
         "25 Interpretation, with issues of fairness": "“In short” in this report states what was and what was not "
         "shown; the interpretation is yours",
         "26 Limitations": _LIMITS,
+    }
+
+
+def _answer_future_ai(outputs: Outputs) -> dict[str, str]:
+    """Answer the guideline's recommendations on fairness."""
+    attributes = list_words(label_attribute(outputs, name) for name in outputs.attributes) or NOT_RECORDED
+    confounders = list_words(map(name_for_people, outputs.parameters.cohort.confounders))
+    planned = f"attributes {attributes}" + (f"; possible confounders {confounders}" if confounders else "")
+    return {
+        "Fairness 1 Sources of bias, defined early": f"{planned}, named before the audit; the reasons are not recorded",
+        "Fairness 2 Attributes of people and data, collected": _refer(outputs.cohort is not None, _WHO),
+        "Fairness 3 Bias evaluated, and corrected where needed": (
+            f"evaluated: {_PERFORMANCE}; nothing was corrected here" if outputs.is_compared else NOT_RECORDED
+        ),
+    }
+
+
+def _answer_standing(outputs: Outputs) -> dict[str, str]:
+    """Answer the recommendations on the use of health datasets, in short words of our own."""
+    groups = list_words(name_for_people(name) for name in outputs.attributes)
+    small = any(outputs.small.values())
+    return {
+        "Groups of interest, chosen beforehand": f"by {groups}; why these is not recorded" if groups else NOT_RECORDED,
+        "How each group is represented in the data": _refer(outputs.cohort is not None, _WHO),
+        "Groups too small to be evaluated": (
+            f"named under {_LIMITS}" if small else "none of the groups that were named"
+        ),
+        "Missing data, and whether it differs between groups": _tell_missing(outputs)
+        + ("; results that a model lacks are compared by group (“Left out”)" if outputs.missing is not None else ""),
+        "Performance compared across groups": _refer(outputs.is_compared, _PERFORMANCE),
+        "Known biases of the dataset and its labels": NOT_RECORDED,
+        "Limits of use for groups, and their mitigation": f"{_LIMITS}; mitigation is not recorded",
     }
 
 

@@ -27,13 +27,14 @@ _WORDS = {
     "organ size) held equal too: what is left of the gap by other ways.",
     "Matched pairs": "A second way to compare like with like: people of the two groups are paired one by one by age, "
     "BMI and so on, and only pairs are compared.",
-    "95 % interval": "The range of gaps that the data are compatible with, from drawing people again and again "
+    "95 % confidence interval": "The range of gaps that the data are compatible with, from drawing people again and "
+    "again "
     "(bootstrap). Its far end is a gap that cannot be ruled out.",
     "Adjusted p": "How easily chance alone would give such a difference, adjusted for the number of tests made.",
 }
 _DRAWN = {
     "Gap": "gap", _OF_SIZE: "excess_gap", "Adjusted gap": "adjusted_gap",
-    "95 % interval": "interval", "Verdicts and margin": "verdicts",
+    "95 % confidence interval": "interval", "Verdicts and margin": "verdicts",
 }  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def compose_glossary(outputs: Outputs) -> ReportSection:
         **words,
         "Verdicts and margin": "The margin is the largest difference considered unimportant, set before looking. "
         f"{verdicts} Equivalence is shown by two one-sided tests at 5 %, which is a 90 % interval inside the margin, "
-        "so the 95 % interval may reach a little beyond it.",
+        "so the 95 % confidence interval may reach a little beyond it.",
         "Minimum detectable difference": "The true difference that a study of these people would find in "
         f"{100 * fairness.power:.0f} of 100 repetitions, in a single test. Smaller ones are easily missed.",
     }

@@ -11,7 +11,7 @@ from helpers.report.sections.questions import count_exclusions, count_resampled,
 from helpers.report.sentences.study import count_reasons, describe_exclusions, describe_resampled
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.statuses import STATUSES, Status
-from helpers.vocabulary.words import format_number, format_value, name_for_people, name_organ
+from helpers.vocabulary.words import format_number, format_value, name_for_people, name_group, name_organ
 
 _PLACE = ("losses", "Who was left out, and what failed", "Left out")
 
@@ -45,10 +45,10 @@ def _tabulate_bounds(outputs: Outputs) -> list[Block]:
         name_row(row)
         | {
             "Measure": find_measure(metric).name,
-            "Compared": f"“{row['worst_group']}” with “{row['best_group']}”",
+            "Compared": " with ".join(name_group(row["attribute"], row[f"{side}_group"]) for side in ("worst", "best")),
             "Gap": format_value(row["gap"], metric),
             "If failures": format_value(row["gap_failed"], metric),
-            "Worst then": f"“{row['worst_failed']}”",
+            "Worst then": name_group(row["attribute"], row["worst_failed"]),
             "Possible": f"{format_number(row['lowest'], metric)} to {format_value(row['highest'], metric)}",
         }
         for row in bounds.to_dict("records")
@@ -87,7 +87,7 @@ def _count_statuses(metrics: pd.DataFrame, *, masks: bool) -> list[Block]:
     rows = pd.DataFrame([{"What happened": status.meaning, "What it counts as": status.counts_as} for status in found])
     caption = "Conventions, and how often they applied"
     if len(models) <= MANY_MODELS:
-        columns = {model: f"{model} (organs of scans)" for model in models}
+        columns = {model: f"{model} (organ–scan pairs)" for model in models}
         for model, name in columns.items():
             rows[name] = [str(int(counts.get((status.key, model), 0))) for status in found]
         return [ReportTable(caption, rows, numeric=tuple(columns.values()))]
@@ -99,7 +99,7 @@ def _count_statuses(metrics: pd.DataFrame, *, masks: bool) -> list[Block]:
         | {letter: str(int(counts.get((status.key, model), 0))) for letter, status in zip(letters, found, strict=True)}
         for model in models
     ]
-    every = "How often they applied to each model (organs of scans)"
+    every = "How often they applied to each model (organ–scan pairs)"
     return [
         ReportTable("Conventions", rows),
         ReportTable(every, pd.DataFrame(of_models), numeric=tuple(letters)),

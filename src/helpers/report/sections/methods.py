@@ -10,7 +10,7 @@ from helpers import __version__
 from helpers.fairness.audit import INTERVAL_METHOD
 from helpers.report.blocks import Block, Bullets, Heading, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
-from helpers.report.sections.questions import count_groups, label_attribute, tell_tolerance
+from helpers.report.sections.questions import count_groups, drop_empty, label_attribute, read_key, tell_tolerance
 from helpers.report.sentences.study import describe_prompt, describe_prompts
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import CLUSTERED_TEST, CORRECTIONS, FAMILIES, format_value, list_words, name_for_people
@@ -51,8 +51,40 @@ def compose_methods(outputs: Outputs) -> ReportSection:
     blocks: list[Block] = [Text(_write_paragraph(outputs), lead="To paste into a paper")]
     blocks += [Heading("References"), Bullets(tuple(_list_references(outputs)))]
     blocks += [Heading("What was compared"), _tabulate_models(outputs), _tabulate_groups(outputs)]
+    blocks += _tabulate_adjustment(outputs)
     blocks += [Heading("Provenance"), ReportTable("What the numbers were made with", facts)]
     return ReportSection(*_PLACE, tuple(blocks))
+
+
+def _tabulate_adjustment(outputs: Outputs) -> list[Block]:
+    """Return the linear models behind the adjusted gaps, and why some have none."""
+    notes = outputs.adjusted_notes
+    if notes is None or notes.empty or "covariates" not in notes:
+        return []
+    counted: dict[tuple[str, ...], int] = {}
+    for row in notes[notes["metric"] == outputs.main_metric].to_dict("records"):
+        key = read_key(row)
+        names, direct = outputs.covariates.get(key, []), outputs.mediators.get(key, [])
+        attribute = name_for_people(key[3])
+        formula = f"{find_measure(key[2]).name} ~ {' + '.join([attribute, *names])}" if names else "not adjusted"
+        told = [str(row.get(name) or "") for name in ("note", "warnings")]
+        dropped = str(row.get("dropped") or "")
+        told += [f"left out: {dropped}"] if dropped not in ("", "nan") else []
+        cells = (attribute, formula, " + ".join(direct), "; ".join(text for text in told if text not in ("", "nan")))
+        counted[cells] = counted.get(cells, 0) + 1
+    if not counted:
+        return []
+    columns = ["By", "Linear model of the adjusted gap", "Direct gap: held equal too", "What to mind"]
+    rows = [dict(zip(columns, cells, strict=True)) | {"Comparisons": str(number)} for cells, number in counted.items()]
+    return [
+        Heading("What the gaps are adjusted for"),
+        Text(
+            "One linear model per comparison, with standard errors that hold where groups vary differently (HC3). "
+            "Numbers enter as natural cubic splines where people are many enough, else as lines; categories by level. "
+            "People who lack a covariate are not in it."
+        ),
+        ReportTable("The design of the adjustment", drop_empty(rows, columns), numeric=("Comparisons",), folded=True),
+    ]
 
 
 def _list_facts(outputs: Outputs) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pandas as pd
 from helpers.fairness.groups import hide_small_groups
 from helpers.figures.effort import plot_effort
 from helpers.figures.failure_matrix import show_failures
-from helpers.figures.fairness_gaps import plot_gap_forest, plot_gap_ladder, plot_model_gaps
+from helpers.figures.fairness_gaps import plot_gap_forests, plot_gap_ladder, plot_model_gaps
 from helpers.figures.fairness_people import plot_group_people, plot_intersections, plot_trend_curves
 from helpers.figures.few_masks import plot_few_masks
 from helpers.report.blocks import Block, Bullets, Figure, Heading, Note, ReportSection, ReportTable, Text
@@ -21,11 +21,19 @@ from helpers.report.sections.questions import (
     GAP_COLUMNS,
     drop_empty,
     name_row,
+    read_key,
     tabulate_gap,
     tabulate_medians,
     tabulate_overall,
 )
-from helpers.report.sentences.gaps import Row, describe_model_gaps, name_comparison
+from helpers.report.sentences.gaps import (
+    Row,
+    describe_model_gaps,
+    describe_ranking,
+    name_best,
+    name_comparison,
+    name_worst,
+)
 from helpers.report.sentences.study import describe_no_statistics
 from helpers.report.sentences.volumes import describe_volumes
 from helpers.vocabulary.measures import find_measure
@@ -39,9 +47,11 @@ from helpers.vocabulary.words import (
     format_estimate,
     format_number,
     format_share,
+    format_value,
     is_known,
     name_failure,
     name_for_people,
+    name_group,
     name_organ,
     write_number,
 )
@@ -51,7 +61,8 @@ _MOST_DOTS = 9
 _ML = "volume_error_ml"  # stands for any volume
 _HOW_PEOPLE = (
     "Each dot is one person, the half violin beside the dots is their distribution, the black mark the group's mean "
-    "with its 95 % interval. See how far the groups overlap, and whether a few people or all of them make the "
+    "with its 95 % confidence interval. See how far the groups overlap, and whether a few people or all of them make "
+    "the "
     "difference."
 )
 _PAPER = (
@@ -94,9 +105,9 @@ def compose_performance(outputs: Outputs) -> ReportSection:
         *_show_failures(outputs),
         *_compare_volumes(outputs),
         *(block for compose in others for block in compose(outputs)),
-        Heading("Every comparison in numbers"),
+        Heading("Every comparison in numbers", key="comparisons"),
         Text(_PAPER),
-        _tabulate_gaps(outputs, outputs.disparity),
+        *_tabulate_gaps(outputs, outputs.disparity),
         *_tabulate_pairs(outputs),
         *_tabulate_spreads(outputs),
     ]
@@ -104,35 +115,36 @@ def compose_performance(outputs: Outputs) -> ReportSection:
 
 
 def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
-    metric, found = outputs.main_metric, outputs.found
+    metric, found, alpha = outputs.main_metric, outputs.found, outputs.parameters.fairness.alpha
+    metrics = [metric, *(name for name in disparity["metric"].unique() if name != metric)]
+    ranking = describe_ranking(outputs.ranking, metric)
     blocks: list[Block] = [
-        Heading("How far apart the groups are"),
+        Heading("How far apart the groups are", key="gaps"),
+        *([Text(ranking)] if ranking else []),
         Figure.draw(
-            lambda: plot_gap_forest(disparity, metric),
-            f"Each mark is the gap in {find_measure(metric).name} between the best and the worst group; the line is "
-            "its 95 % interval, the shaded band is the margin: the largest difference considered unimportant. A line "
-            "that crosses zero means that no gap is shown, not that there is none: its far end is how large it may "
-            "be. Among three groups or more the largest gap is above zero by chance alone.",
+            lambda: plot_gap_forests(disparity, metrics, alpha=alpha),
+            "Each mark is the gap between the best and the worst group; the menu chooses the measure. Filled: a "
+            "difference is shown (adjusted p). Hollow: none is shown, which is not proof that there is none; the far "
+            "end of the line, a 95 % confidence interval, is how large it may be. The sign at the right is the "
+            "verdict. Shaded: the margin, the largest difference considered unimportant. Among three groups or more "
+            "the largest gap is above zero by chance alone. Boundary error does not depend on organ size; the worst "
+            f"group may be another one than for {find_measure(metric).name}."
+            + _tell_incomplete(outputs.disparity, "boundary_error_mm"),
         ),
     ]
-    if metric == "dice" and "boundary_error_mm" in set(disparity["metric"]):
-        blocks.append(
-            Figure.draw(
-                lambda: plot_gap_forest(disparity, "boundary_error_mm"),
-                "The same in millimetres: how much further off the outline is in the worst group. This does not "
-                "depend on organ size. The worst group may be another one than for Dice."
-                + _tell_incomplete(outputs.disparity, "boundary_error_mm"),
-            )
-        )
-    if any(name in disparity and disparity[name].notna().any() for name in ("excess_gap", "adjusted_gap")):
+    keys = ["model", "organ", "attribute"]
+    places = {tuple(escape_text(str(row[name])) for name in keys) for row in found}
+    mine = disparity[[key in places for key in disparity[keys].astype(str).itertuples(index=False, name=None)]]
+    parts = ("excess_gap", "adjusted_gap")
+    if any(name in mine and mine.loc[mine["metric"] == metric, name].notna().any() for name in parts):
         blocks += [
             Heading("What the gaps are made of"),
             Figure.draw(
-                lambda: plot_gap_ladder(disparity, metric, escape_text(str(found[0]["model"])) if found else None),
-                "One model at a time; the menu chooses it. For each organ from top to bottom: the gap as found; the "
-                "gap that organ size alone would give if everyone had the same error at the outline; what is left of "
-                "it; the gap adjusted for what comes before the attribute; the direct gap. A gap that moves to "
-                "zero on the way is due to what was allowed for. Lines are 95 % intervals.",
+                lambda: plot_gap_ladder(mine, metric, escape_text(str(found[0]["model"]))),
+                "The differences shown, one model at a time. From top to bottom: the gap as found; the gap that organ "
+                "size alone would give if everyone had the same error at the outline; what is left of it; the gap "
+                "adjusted for what comes before the attribute; the direct gap. A gap that moves to zero on the way "
+                "is explained by what was allowed for. Lines are 95 % confidence intervals.",
             ),
         ]
     return blocks
@@ -159,7 +171,7 @@ def _show_failures(outputs: Outputs) -> list[Block]:
     alpha = outputs.parameters.fairness.alpha
     matrix = show_failures(failures, outputs.main_metric, alpha=alpha, blocks=outputs.blocks)
     worst = [row for row in outputs.failing if row["worst_failed"] or not is_known(row["gap"])]
-    return [Heading("On how many people each model fails"), matrix, *_tabulate_failures(worst, alpha)]
+    return [Heading("Failures", key="failures"), matrix, *_tabulate_failures(worst, alpha)]
 
 
 def _compare_volumes(outputs: Outputs) -> list[Block]:
@@ -167,10 +179,11 @@ def _compare_volumes(outputs: Outputs) -> list[Block]:
     volumes = outputs.volumes
     if volumes is None or volumes.empty:
         return []
+    sides = {"Larger": "larger", "than": "smaller"}
     numeric = ("Experts' masks, ml", "Model's masks, ml", "Model − expert, ml", "adjusted p")
     rows = [
         name_row(row)
-        | {"Larger": f"“{row['larger_group']}”", "than": f"“{row['smaller_group']}”"}
+        | {side: name_group(row["attribute"], row[f"{group}_group"]) for side, group in sides.items()}
         | dict(
             zip(
                 numeric,
@@ -185,7 +198,7 @@ def _compare_volumes(outputs: Outputs) -> list[Block]:
         )
         for row in volumes.to_dict("records")
     ]
-    caption = "Differences between groups in organ volume, by the experts' masks and by the model's (95 % intervals)"
+    caption = "Differences between groups in organ volume, by the experts' masks and by the model's (95 % CI)"
     return [
         Heading("Do the models' masks keep differences in organ volume?"),
         Bullets(tuple(describe_volumes(volumes, outputs.parameters.fairness.alpha))),
@@ -201,7 +214,7 @@ def _tabulate_failures(found: list[dict[str, Any]], alpha: float) -> list[Block]
             "Failure": name_failure(str(row["metric"]), float(row["threshold"])),
             "Most in": _tell_side(row, "worst"),
             "Least in": _tell_side(row, "best"),
-            "Difference (95 % interval)": _tell_points(row),
+            "Difference (95 % CI)": _tell_points(row),
             "adjusted p": compare_p(row["p_adjusted"]),
             "Verdict": read_verdict(row, alpha).word if is_known(row["gap"]) else str(row["verdict"]),
         }
@@ -210,15 +223,15 @@ def _tabulate_failures(found: list[dict[str, Any]], alpha: float) -> list[Block]
     if not rows:
         return []
     caption = "Groups compared by how often the model fails, in percentage points; smallest p first"
-    numeric = ("Difference (95 % interval)", "adjusted p")
+    numeric = ("Difference (95 % CI)", "adjusted p")
     return [ReportTable(caption, pd.DataFrame(rows), numeric=numeric, folded=True)]
 
 
 def _tell_side(row: Row, side: str) -> str:
     if not is_known(row["gap"]):
-        return f"“{row[f'{side}_group']}”" if side == "worst" else UNKNOWN
+        return f"{name_group(row['attribute'], row[f'{side}_group'])}" if side == "worst" else UNKNOWN
     counts = f"{row[f'{side}_failed']:.0f} of {row[f'{side}_n']:.0f}"
-    return f"“{row[f'{side}_group']}”: {format_share(row[f'{side}_share'])} ({counts})"
+    return f"{name_group(row['attribute'], row[f'{side}_group'])}: {format_share(row[f'{side}_share'])} ({counts})"
 
 
 def _tell_points(row: Row) -> str:
@@ -238,7 +251,7 @@ def _draw_people(outputs: Outputs) -> list[Block]:
     people, groups = escape_for_plotly(outputs.average_people([metric])), escape_for_plotly(outputs.groups)
     least = outputs.parameters.fairness.min_group
     which = "the differences shown" if outputs.found else "the largest gap"
-    blocks: list[Block] = [Heading(f"The people behind {which}")]
+    blocks: list[Block] = [Heading(f"The people behind {which}", key="people-behind")]
     pairs = dict.fromkeys((row["model"], row["attribute"]) for row in sorted(told, key=lambda row: -row["gap"]))
     by_model, every = dict(list(people.groupby("model", sort=False))), people["organ"].unique()
     for model, attribute in list(pairs)[:_MOST_DOTS]:
@@ -276,7 +289,8 @@ def _draw_intersections(outputs: Outputs) -> list[Block]:
         Figure.draw(
             lambda: plot_intersections(escape_for_plotly(cells), outputs.main_metric),
             "Somebody can belong to two groups that are each served well, and be served badly. Each cell is the mean "
-            "of the people in it, steadied by the others where they are few, with its 95 % interval; hatched cells "
+            "of the people in it, steadied by the others where they are few, with its 95 % confidence interval; "
+            "hatched cells "
             "have too few people to be shown. None of these is tested one by one.",
         ),
     ]
@@ -293,11 +307,13 @@ def _compare_models(outputs: Outputs) -> list[Block]:
         Heading("Does one model have smaller gaps than another?"),
         Text(said),
         Figure.draw(
-            lambda: plot_model_gaps(escape_for_plotly(gaps), metric),
+            lambda: plot_model_gaps(escape_for_plotly(gaps), metric, alpha=outputs.parameters.fairness.alpha),
             "Each mark is the gap of the first model named less that of the second, on the same people: left of zero "
-            "the first has the smaller gap. Where the line, a 95 % interval, crosses zero, neither is shown to have "
+            "the first has the smaller gap. Where the line, a 95 % confidence interval, crosses zero, neither is "
+            "shown to have "
             "the smaller one. Of many lines some miss zero by chance: point at a mark for its adjusted p-value. A "
             "smaller gap is no gain where both groups are served worse.",
+            folded=True,
         ),
     ]
 
@@ -344,33 +360,61 @@ def _draw_effort(outputs: Outputs) -> list[Block]:
     ]
 
 
-def _tabulate_gaps(outputs: Outputs, disparity: pd.DataFrame) -> ReportTable:
-    """Return every comparison that could be made, gravest verdict first."""
+def _tabulate_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
+    """Return every comparison, gravest verdict first, and what its gap is made of."""
     judged = [(read_verdict(row, outputs.parameters.fairness.alpha), row) for row in disparity.to_dict("records")]
+    judged = [pair for pair in judged if pair[0] is not Verdict.NOT_COMPARED]
     judged.sort(key=lambda pair: list(Verdict).index(pair[0]))
-    rows = [_tabulate_gap(row, verdict) for verdict, row in judged if verdict is not Verdict.NOT_COMPARED]
-    numeric = (*GAP_COLUMNS, "Margin", _DETECTABLE, "Adjusted p", _TOLD, _TREND)
-    table = drop_empty(rows, (*numeric, _LACKING))
-    return ReportTable("Every comparison", table, numeric=numeric, folded=True)
+    means = _list_means(outputs)
+    rows = [_tabulate_gap(row, verdict, means.get(read_key(row), "")) for verdict, row in judged]
+    numeric = ("Gap (95 % CI)", _DETECTABLE, "Adjusted p")
+    parts = [_tabulate_parts(row) for _, row in judged]
+    made = (*GAP_COLUMNS, _TOLD, _TREND)
+    return [
+        ReportTable("Every comparison", drop_empty(rows, (*numeric, _LACKING)), numeric=numeric, folded=True),
+        ReportTable("What every gap is made of", drop_empty(parts, made), numeric=made, folded=True),
+    ]
 
 
-def _tabulate_gap(row: Row, verdict: Verdict) -> dict[str, str]:
+def _tabulate_gap(row: Row, verdict: Verdict, means: str) -> dict[str, str]:
     metric = str(row["metric"])
     measure = find_measure(metric)
+    margin = f", margin {format_value(row.get('margin'), metric)}" if is_known(row.get("margin")) else ""
     return {
         **name_row(row),
-        "Measure": f"{measure.name}, {measure.unit}".removesuffix(", "),
+        "Measure": f"{measure.name}{margin}",
         "Verdict": f"{verdict.sign} {verdict.word}",
-        "Worse group": f"“{row['worst_group']}”",
-        "Compared with": f"“{row['best_group']}”",
-        **tabulate_gap(row, metric),
-        "Margin": format_number(row.get("margin"), metric),
+        "Means (people)": means or f"{name_worst(row)} worse than {name_best(row)}",
+        "Gap (95 % CI)": tabulate_gap(row, metric)["Gap (95 % CI)"],
         _DETECTABLE: format_number(row.get("detectable"), metric),
         "Adjusted p": compare_p(find_p(row)),
-        _TOLD: format_estimate(row.get("told_gap"), row.get("told_low"), row.get("told_high"), metric),
-        _TREND: _tell_trend(row, metric),
         _LACKING: str(row.get("incomplete") or ""),
     }
+
+
+def _tabulate_parts(row: Row) -> dict[str, str]:
+    metric = str(row["metric"])
+    return {
+        **name_row(row),
+        "Measure": find_measure(metric).name,
+        **tabulate_gap(row, metric),
+        _TOLD: format_estimate(row.get("told_gap"), row.get("told_low"), row.get("told_high"), metric),
+        _TREND: _tell_trend(row, metric),
+    }
+
+
+def _list_means(outputs: Outputs) -> dict[tuple[str, ...], str]:
+    """Return the means of each comparison's groups and how many people they are, worst first."""
+    groups = outputs.groups
+    if groups is None or groups.empty or "mean" not in groups:
+        return {}
+    known = groups[groups["mean"].notna() & groups["n"].notna()]
+    told: dict[tuple[str, ...], list[tuple[float, str]]] = {}
+    for row in known.to_dict("records"):
+        measure = find_measure(str(row["metric"]))
+        words = f"{row['group']} {format_number(row['mean'], measure.key)} ({row['n']:.0f})"
+        told.setdefault(read_key(row), []).append((measure.sign * float(row["mean"]), words))
+    return {key: "; ".join(words for _, words in sorted(means)) for key, means in told.items()}
 
 
 def _tell_trend(row: Row, metric: str) -> str:
@@ -388,7 +432,8 @@ def _tabulate_pairs(outputs: Outputs) -> list[Block]:
         return []
     rows = []
     for row in pairs[pairs["p"].notna()].to_dict("records"):
-        measure, groups = find_measure(str(row["metric"])).name, f"“{row['group_a']}” and “{row['group_b']}”"
+        measure, groups = find_measure(str(row["metric"])).name, f"{name_group(row['attribute'], row['group_a'])} and "
+        name_group(row["attribute"], row["group_b"])
         cells = {"Measure": measure, "Groups": groups, "Test": row["test"], _PAIRS_P: compare_p(row["p"])}
         rows.append(name_row(row) | cells)
     caption = "Which groups differ from which, where there are more than two"
@@ -410,7 +455,7 @@ def _tabulate_spreads(outputs: Outputs) -> list[Block]:
     if not rows:
         return []
     name = find_measure(metric).name
-    caption = f"Measures of spread that papers quote, {name} (95 % interval)"
+    caption = f"Measures of spread that papers quote, {name} (95 % CI)"
     return [
         Text(
             f"Papers quote other measures of how far the groups' means in {name} lie apart. The SD between groups is "

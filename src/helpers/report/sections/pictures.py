@@ -9,7 +9,7 @@ import numpy as np
 from helpers.errors import SegfairError
 from helpers.figures.planes import draw_planes
 from helpers.report.blocks import ScanPicture
-from helpers.vocabulary.words import POOLED, format_number, name_organ, start_sentence
+from helpers.vocabulary.words import POOLED, format_number, name_group, name_organ, start_sentence
 
 if TYPE_CHECKING:
     from helpers.report.outputs import Outputs
@@ -35,7 +35,7 @@ def picture_people(outputs: Outputs, row: Row) -> tuple[ScanPicture, ...]:
     for label, place in (("typical", (len(ranked) - 1) // 2), ("worst", 0)):
         scan = ranked.iloc[place]
         dice = format_number(scan["dice"], "dice")
-        caption = f"{start_sentence(name_organ(organ))}, {label} of “{group}”, Dice {dice}"
+        caption = f"{start_sentence(name_organ(organ))}, {label} of {name_group(row['attribute'], group)}, Dice {dice}"
         try:
             svg = draw_planes(load(str(row["model"]), organ, int(scan["number"])))
         except (SegfairError, OSError, RuntimeError, ValueError, MemoryError):

@@ -38,7 +38,7 @@ from helpers.vocabulary.words import (
 _COMPARED = ["model", "organ", "attribute"]
 # A gap, what organ size alone would give, what is left of it, the adjusted gap, the direct gap.
 GAP_COLUMNS = {
-    "Gap (95 % interval)": "gap", "Size alone": "expected", "Excess": "excess", "Adjusted": "adjusted",
+    "Gap (95 % CI)": "gap", "Size alone": "expected", "Excess": "excess", "Adjusted": "adjusted",
     "Direct": "direct",
 }  # fmt: skip
 
@@ -206,6 +206,11 @@ def _tell_uneven_failures(outputs: Outputs, inference: pd.DataFrame) -> list[str
     return [text for text in said if text]
 
 
+def read_key(row: Row) -> tuple[str, ...]:
+    """Return model, organ, metric and attribute of a comparison."""
+    return tuple(str(row[name]) for name in ("model", "organ", "metric", "attribute"))
+
+
 def name_row(row: Row) -> dict[str, str]:
     """Return the cells that say which comparison a row is of."""
     by = name_for_people(str(row["attribute"]))
@@ -262,7 +267,7 @@ def tabulate_overall(outputs: Outputs) -> ReportTable:
         }
         for (model, organ), part in people.groupby(level=[0, 1], sort=False)
     ]
-    caption, frame = "Each model on everyone: median over people (quarter to three quarters)", pd.DataFrame(rows)
+    caption, frame = "Each model on everyone: median over people (25th–75th percentile)", pd.DataFrame(rows)
     numeric = tuple(name for name in frame if name not in ("Model", "Organ"))
     return ReportTable(caption, frame, numeric=numeric, folded=len(outputs.models) > MANY_MODELS)
 

@@ -14,6 +14,7 @@ from helpers.vocabulary.words import (
     is_known,
     list_words,
     name_for_people,
+    name_group,
     name_organ,
 )
 
@@ -34,10 +35,11 @@ def describe_agreement(rows: pd.DataFrame, alpha: float, *, annotators: bool) ->
         widest = max(known, key=lambda row: abs(float(row["gap"])))
         return (
             f"{asked}: none was shown to agree less. The widest gap, {_tell_gap(widest, name_model=not annotators)}, "
-            f"has the 95 % interval {format_interval(widest.get('gap_low'), widest.get('gap_high'), metric)}."
+            f"has the 95 % CI {format_interval(widest.get('gap_low'), widest.get('gap_high'), metric)}."
         )
     said = list_words(
-        f"{_tell_gap(row, name_model=not annotators)} in “{row['worst_group']}” than in “{row['best_group']}”"
+        f"{_tell_gap(row, name_model=not annotators)} in {name_group(row['attribute'], row['worst_group'])} than in "
+        f"{name_group(row['attribute'], row['best_group'])}"
         + (" on average, which may be the other way round" if leaves_worst_open(row, alpha) else "")
         for row in shown
     )
@@ -62,7 +64,7 @@ def describe_against_agreement(rows: pd.DataFrame, alpha: float) -> str:
     row = max(known, key=lambda row: float(row["difference"]))
     return (
         f"Of {where} none was shown to be larger than the gap in the annotators' own agreement between the same two "
-        f"groups. The furthest apart: {_tell_both(row)} (95 % interval of the difference "
+        f"groups. The furthest apart: {_tell_both(row)} (95 % CI of the difference "
         f"{format_interval(row['low'], row['high'], str(row['metric']))})."
     )
 

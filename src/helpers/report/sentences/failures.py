@@ -16,6 +16,7 @@ from helpers.vocabulary.words import (
     list_words,
     name_failure,
     name_for_people,
+    name_group,
     name_organ,
     write_number,
 )
@@ -43,7 +44,8 @@ def describe_failure(row: Mapping[str, Any], alpha: float) -> str:
     kind = _name_kind(row)
     verdict = read_verdict(row, alpha)
     sizes = {
-        side: f"{row[f'{side}_failed']:.0f} of {row[f'{side}_n']:.0f} people in “{row[f'{side}_group']}” "
+        side: f"{row[f'{side}_failed']:.0f} of {row[f'{side}_n']:.0f} people in "
+        f"{name_group(row['attribute'], row[f'{side}_group'])} "
         f"({format_share(row[f'{side}_share'])})"
         for side in ("worst", "best")
     }
@@ -54,7 +56,7 @@ def describe_failure(row: Mapping[str, Any], alpha: float) -> str:
     }.get(verdict, f"whether more than the margin of {format_share(row['margin'])} is uncertain")
     return (
         f"{row['model']}, {name_organ(row['organ'])} by {name_for_people(str(row['attribute']))}: {kind} in "
-        f"{sizes['worst']}, and in {sizes['best']}: {gap} percentage points more (95 % interval "
+        f"{sizes['worst']}, and in {sizes['best']}: {gap} percentage points more (95 % CI "
         f"{low} to {high}, adjusted {format_p(row['p_adjusted'])}), {size}."
     )
 

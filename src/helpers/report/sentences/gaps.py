@@ -12,12 +12,11 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.verdicts import Verdict, find_p, find_reach, holds_zero, read_verdict
+from helpers.vocabulary.verdicts import Verdict, find_p, find_reach, holds_zero, read_verdict, trace_pooled
 from helpers.vocabulary.words import (
     ALL_MODELS,
     CORRECTIONS,
     FAMILIES,
-    NUMBER_WORDS,
     POOLED,
     count,
     format_interval,
@@ -27,6 +26,7 @@ from helpers.vocabulary.words import (
     is_known,
     list_words,
     name_for_people,
+    name_group,
     name_organ,
     round_as_shown,
     start_sentence,
@@ -39,8 +39,7 @@ Place: TypeAlias = tuple[str, str, str]  # model, organ, attribute
 Means: TypeAlias = Mapping[str, Mapping[str, float]]  # metric -> group -> mean
 
 # What a gap is told by beside its own metric: how far outlines and volumes are off.
-PLAIN_UNITS = {"boundary_error_mm": "outline", "volume_error_ml": "volume"}
-_TAILS = {Verdict.NEGLIGIBLE: ": negligible, within the margin", Verdict.DIFFERENCE: ": how much is uncertain"}
+PLAIN_UNITS = {"boundary_error_mm": "outline error", "volume_error_ml": "volume error"}
 _MARGIN = "the largest difference considered unimportant (the margin)"
 
 
@@ -70,29 +69,6 @@ def name_comparison(row: Row) -> str:
     return f"{name_organ(row['organ'])} by {name_for_people(str(row['attribute']))}"
 
 
-def describe_model(
-    model: str, rows: pd.DataFrame, *, alpha: float, levels: Mapping[Place, Means] | None = None, most: int = 3
-) -> str:
-    """Say in one paragraph for whom a model works worse, naming the gravest comparisons first.
-
-    `rows` are the model's of disparity.csv for one metric; `levels` hold the means of boundary and
-    volume error.
-    """
-    records = rows.to_dict("records")
-    compared = [row for row in records if read_verdict(row, alpha) is not Verdict.NOT_COMPARED]
-    if not compared:
-        return f"{model}: no groups could be compared."
-    name, of = find_measure(str(compared[0]["metric"])).name, count(len(compared), "comparison")
-    found, rest = rank_rows(records, alpha), _tell_rest(compared, alpha)
-    if not found:
-        return f"{model}: no difference in {name} was shown in {of}: {rest}."
-    said = [_tell_briefly(row, alpha, (levels or {}).get(find_place(row), {})) for row in found[:most]]
-    more = len(found) - len(said)
-    left = f"; {NUMBER_WORDS[more] if more < len(NUMBER_WORDS) else more} more in the picture" if more else ""
-    others = f" In the others: {rest}." if rest else ""
-    return f"{model}: a difference in {name} was shown in {len(found)} of {of}: {'; '.join(said)}{left}.{others}"
-
-
 def describe_many_models(parts: Mapping[str, pd.DataFrame], alpha: float, *, most: int = 4) -> str:
     """Say what the comparisons of many models show together; their rows of one metric by model."""
     rows = [row for part in parts.values() for row in part.to_dict("records")]
@@ -103,7 +79,7 @@ def describe_many_models(parts: Mapping[str, pd.DataFrame], alpha: float, *, mos
     alike: dict[str, set[str]] = {}
     for row in found:
         if not leaves_worst_open(row, alpha):
-            alike.setdefault(f"{name_comparison(row)}, worse for “{row['worst_group']}”", set()).add(str(row["model"]))
+            alike.setdefault(f"{name_comparison(row)}, worse for {name_worst(row)}", set()).add(str(row["model"]))
     several = [(where, len(models)) for where, models in alike.items() if len(models) > 1]
     common = sorted(several, key=lambda pair: -pair[1])
     told = list_words(f"{where} ({number} models)" for where, number in common[:most])
@@ -114,16 +90,31 @@ def describe_many_models(parts: Mapping[str, pd.DataFrame], alpha: float, *, mos
     return f"{said} For the other {others} none was shown, which is no proof that there is none." if others else said
 
 
-def describe_all_models(rows: pd.DataFrame, alpha: float, *, levels: Mapping[Place, Means] | None = None) -> str:
-    """Say for whom models in general work worse: rows of disparity.csv over all models, one metric.
+def describe_all_models(rows: pd.DataFrame, alpha: float) -> str:
+    """Say for whom models work worse on average: rows of disparity.csv over all models, one metric.
 
-    Empty where there are none.
+    Empty where that is nobody.
     """
-    compared = [row for row in rows.to_dict("records") if read_verdict(row, alpha) is not Verdict.NOT_COMPARED]
-    if not compared:
+    records = rows.to_dict("records")
+    found = [row for row in rank_rows(records, alpha) if not trace_pooled(row, records, alpha)]
+    if not found:
         return ""
-    said = describe_model(start_sentence(ALL_MODELS), rows, alpha=alpha, levels=levels, most=2)
-    return said.replace(":", ", each person's mean over them:", 1)
+    said = [
+        f"{name_comparison(row)}, worse for {name_worst(row)} than for {name_best(row)} ({tell_sizes(row, {})[0]})"
+        for row in found
+        if not leaves_worst_open(row, alpha)
+    ]
+    return f"Averaged over the models, a difference is shown in: {'; '.join(said)}." if said else ""
+
+
+def name_worst(row: Row) -> str:
+    """Return the worst group of a row in words."""
+    return name_group(row["attribute"], row["worst_group"])
+
+
+def name_best(row: Row) -> str:
+    """Return the best group of a row in words."""
+    return name_group(row["attribute"], row["best_group"])
 
 
 def describe_ranking(ranking: pd.DataFrame, metric: str) -> str:
@@ -144,6 +135,16 @@ def describe_ranking(ranking: pd.DataFrame, metric: str) -> str:
     return f"Groups differ by more than the margin, or by how much is uncertain: {said}."
 
 
+def describe_briefly(row: Row, alpha: float) -> str:
+    """Say of a difference that is shown where, for whom and how much worse."""
+    worse = f"worse for {name_worst(row)} than for {name_best(row)}"
+    if leaves_worst_open(row, alpha):
+        worse = "some groups differ; which is worst is uncertain"
+    metric = str(row["metric"])
+    interval = format_interval(row.get("gap_low"), row.get("gap_high"), metric)
+    return f"{row['model']}, {name_comparison(row)}: {worse} ({tell_sizes(row, {})[0]}, {interval})."
+
+
 def describe_amount(row: Row, *, alpha: float, levels: Mapping[str, float] | None = None) -> str:
     """Say how large and certain a difference is that is shown, and how it compares with the margin.
 
@@ -152,12 +153,13 @@ def describe_amount(row: Row, *, alpha: float, levels: Mapping[str, float] | Non
     metric = str(row["metric"])
     measure = find_measure(metric)
     worst, best = (
-        f"“{group}”" + (f" ({format_value(levels[group], metric)})" if levels and is_known(levels.get(group)) else "")
+        name_group(row["attribute"], group)
+        + (f" ({format_value(levels[group], metric)})" if levels and is_known(levels.get(group)) else "")
         for group in (str(row["worst_group"]), str(row["best_group"]))
     )
     size = format_value(abs(float(row["gap"])), metric)
     return (
-        f"{measure.name} is {size} {measure.worse} for {worst} than for {best}; 95 % interval of the gap "
+        f"{measure.name} is {size} {measure.worse} for {worst} than for {best}; 95 % confidence interval of the gap "
         f"{format_interval(row.get('gap_low'), row.get('gap_high'), metric)}, adjusted {format_p(find_p(row))}. "
         f"{describe_verdict(row, alpha)}{_tell_selected(row)}"
     )
@@ -203,7 +205,7 @@ def describe_plain_units(row: Row, levels: Means) -> str:
             format_value(value, metric) for value in (levels[metric][worst], levels[metric][best], abs(difference))
         )
         tail = f"{size} {'more' if difference > 0 else 'less, unlike the gap'}" if difference else "the same"
-        said.append(f"the {what} is off by {at_worst} for “{worst}” and {at_best} for “{best}”, {tail}")
+        said.append(f"the {what} is {at_worst} for {name_worst(row)} and {at_best} for {name_best(row)}, {tail}")
     return f"On average {'; '.join(said)}." if said else ""
 
 
@@ -222,7 +224,7 @@ def describe_size_share(row: Row) -> str:
     if not is_known(expected) or not is_known(excess):
         return ""
     ends = _read_interval(row, "excess")
-    interval = f"95 % interval {format_interval(*ends, 'dice')}" if ends else "no interval"
+    interval = f"95 % CI {format_interval(*ends, 'dice')}" if ends else "no interval"
     rest = f"{format_value(excess, 'dice')} ({interval})"
     alone = f"ize alone would give a gap of {format_value(expected, 'dice')}; the rest is {rest}"
     if expected <= 0.0005:
@@ -247,13 +249,13 @@ def describe_adjustment(
     """
     if note and not is_known(row.get("adjusted_gap")):
         return f"{start_sentence(note)}, so there is no adjusted gap."
-    said = _tell_adjusted(row, covariates) + (f" Mind: {warnings}." if warnings and covariates else "")
+    said = _tell_adjusted(row, covariates) + (f" Note: {warnings}." if warnings and covariates else "")
     direct, ends = row.get("direct_gap"), _read_interval(row, "direct")
     if not mediators or not is_known(direct):
         return said
     size = format_value(direct, str(row["metric"]))
     if ends:
-        size += f" (95 % interval {format_interval(*ends, str(row['metric']))})"
+        size += f" (95 % CI {format_interval(*ends, str(row['metric']))})"
     return (
         f"{said} {start_sentence(list_words(mediators))} may be how {name_for_people(str(row['attribute']))} acts: "
         f"held equal too, the direct gap is {size}."
@@ -272,7 +274,7 @@ def _tell_adjusted(row: Row, covariates: Sequence[str]) -> str:
     said += f" is still {size}" if size == before else f" is {size} instead of {before}"
     if not ends:
         return f"{said}; how certain that is was not computed."
-    said += f" (95 % interval {format_interval(*ends, metric)})"
+    said += f" (95 % CI {format_interval(*ends, metric)})"
     if ends[0] > 0:
         return f"{said}: these {'do not explain it' if adjusted >= raw / 2 else 'explain part of it'}."
     if ends[1] < 0:
@@ -290,32 +292,62 @@ def describe_match(row: Row, gap: float) -> str:
         return ""
     size = format_value(matched, metric)
     if ends := _read_interval(row, ""):
-        size += f" (95 % interval {format_interval(*ends, metric)})"
+        size += f" (95 % CI {format_interval(*ends, metric)})"
     pairs = count(int(row["n_pairs"]), "matched pair")
     return f"Among {pairs} of people it is {size}, instead of {format_value(gap, metric)}."
 
 
-def describe_other_measures(rows: pd.DataFrame, main: str, alpha: float, *, most: int = 4) -> str:
-    """Say which disparities (of disparity.csv) other measures show and the `main` one does not."""
-    records = [(row, read_verdict(row, alpha)) for row in rows.to_dict("records")]
-    told = {find_place(row) for row, verdict in records if row["metric"] == main and verdict.shows_difference}
-    others: dict[Place, list[Row]] = {}
-    for row, verdict in records:
-        if row["metric"] != main and verdict is Verdict.DISPARITY and find_place(row) not in told:
-            others.setdefault(find_place(row), []).append(row)
-    if not others:
-        return ""
-    said = []
-    for found in list(others.values())[:most]:
-        sizes = [
-            f"{find_measure(row['metric']).name} {format_value(row['gap'], row['metric'])}"
-            + (f", without {row['incomplete']}" if row.get("incomplete") else "")
-            for row in found
-        ]
-        who = f"{found[0]['model']}, {name_comparison(found[0])} (“{found[0]['worst_group']}”"
-        said.append(f"{who}: {list_words(sizes)})")
-    more = f"; and {len(others) - len(said)} more, in the table of every comparison" if len(others) > len(said) else ""
-    return f"Other measures show a disparity where {find_measure(main).name} does not: {'; '.join(said)}{more}."
+def describe_other_measures(rows: pd.DataFrame, main: str, alpha: float, *, most: int = 12) -> list[str]:
+    """Say by place which differences (disparity.csv) other measures than `main` alone show.
+
+    The gravest first; the last sentence says how many more there are.
+    """
+    found = [row for row in rows.to_dict("records") if row["metric"] != main and row["model"] != ALL_MODELS]
+    told = set(map(find_place, rank_rows(rows[rows["metric"] == main].to_dict("records"), alpha)))
+    places: dict[tuple[Place, str], list[Row]] = {}
+    for row in rank_rows(found, alpha):
+        if find_place(row) not in told:
+            worst = "some groups" if leaves_worst_open(row, alpha) else name_worst(row)
+            places.setdefault((find_place(row), worst), []).append(row)
+    said = [
+        f"{place[0]}, {name_comparison(here[0])}, worse for {worst}: "
+        f"{list_words(_tell_other(row, alpha) for row in here)}"
+        f"{_tell_source(here[0], found, alpha)}."
+        for (place, worst), here in places.items()
+    ]
+    more = f"{start_sentence(count(len(said) - most, 'more such comparison'))}: see “Every comparison”."
+    return said if len(said) <= most else [*said[:most], more]
+
+
+def describe_same_place(row: Row, rows: pd.DataFrame, alpha: float) -> str:
+    """Say what other measures show of a finding's own place (rows of disparity.csv)."""
+    same = [
+        one
+        for one in rows.to_dict("records")
+        if find_place(one) == find_place(row)
+        and one["metric"] != row["metric"]
+        and read_verdict(one, alpha).shows_difference
+    ]
+    said = [
+        _tell_other(one, alpha) + ("" if one["worst_group"] == row["worst_group"] else f", worse for {name_worst(one)}")
+        for one in same
+    ]
+    return f"Shown as well: {list_words(said)}." if said else ""
+
+
+def _tell_other(row: Row, alpha: float) -> str:
+    metric = str(row["metric"])
+    size, without = format_value(abs(float(row["gap"])), metric), row.get("incomplete")
+    inside = {Verdict.NEGLIGIBLE: ", within the margin"}.get(read_verdict(row, alpha), "")
+    return (
+        f"{find_measure(metric).name} {size} {find_measure(metric).worse}{inside}"
+        f"{f', without {without}' if without else ''}"
+    )
+
+
+def _tell_source(row: Row, rows: Sequence[Row], alpha: float) -> str:
+    sources = trace_pooled(row, rows, alpha)
+    return f" (follows from {list_words(map(name_organ, sources))})" if sources else ""
 
 
 def describe_opposites(rows: pd.DataFrame, alpha: float, *, most: int = 4) -> str:
@@ -330,8 +362,8 @@ def describe_opposites(rows: pd.DataFrame, alpha: float, *, most: int = 4) -> st
         dice, surface = pair["dice"], pair["nsd"]
         if (dice["worst_group"], dice["best_group"]) == (surface["best_group"], surface["worst_group"]):
             said.append(
-                f"{dice['model']}, {name_comparison(dice)}: Dice is worse for “{dice['worst_group']}”, surface Dice "
-                f"for “{surface['worst_group']}”"
+                f"{dice['model']}, {name_comparison(dice)}: Dice is worse for {name_worst(dice)}, surface Dice for "
+                f"{name_worst(surface)}"
             )
     if not said:
         return ""
@@ -393,14 +425,14 @@ def describe_unknowns(rows: pd.DataFrame, alpha: float) -> list[str]:
     if refused:
         share = format_share(max(float(row["unseen_share"]) for row in refused))
         said.append(
-            f"In {len(refused)} of {of} in {name} the groups are alike as far as was seen, within the margin; but they "
-            f"are too small to rule out failures that nobody happened to have (in up to {share} of a group)."
+            f"In {len(refused)} of {of} in {name} the groups are alike as far as was seen, within the margin; but "
+            f"they are too small to rule out failures that nobody happened to have (in up to {share} of a group)."
         )
     if unclear:
         verb = "is" if len(unclear) == 1 else "are"
         said.append(
             f"{len(unclear)} of {of} in {name} {verb} inconclusive: neither a difference nor its absence is shown, and "
-            f"{_tell_hidden(unclear, name_model=True)}."
+            f"{tell_hidden(unclear, name_model=True)}."
         )
     within = [row for row, verdict in judged if verdict is Verdict.EQUIVALENT]
     if within:
@@ -428,7 +460,11 @@ def describe_model_gaps(rows: pd.DataFrame, alpha: float, *, most: int = 3) -> s
     shown = known[known["p_adjusted"] <= alpha].sort_values("difference", key=lambda size: -size.abs())
     if shown.empty:
         alone = int(((known["low"] > 0) | (known["high"] < 0)).sum()) if {"low", "high"} <= set(known) else 0
-        hint = f" In {alone} of them the 95 % interval by itself excludes zero: a hint, not a proof." if alone else ""
+        hint = (
+            f" In {alone} of them the 95 % confidence interval by itself excludes zero: a hint, not a proof."
+            if alone
+            else ""
+        )
         return (
             f"In {of} no model was shown to have a smaller gap in {name} than another, adjusted for their number.{hint}"
         )
@@ -441,38 +477,17 @@ def describe_model_gaps(rows: pd.DataFrame, alpha: float, *, most: int = 3) -> s
     return f"In {len(shown)} of {of} one has a smaller gap in {name}: {'; '.join(said)}{more}."
 
 
-def _tell_briefly(row: Row, alpha: float, levels: Means) -> str:
-    worst, best, organ = str(row["worst_group"]), str(row["best_group"]), name_organ(row["organ"])
+def tell_sizes(row: Row, levels: Means) -> list[str]:
+    """Return how much worse the worst group is: in the row's measure, then in mm and ml."""
     measure = find_measure(str(row["metric"]))
     sizes = [f"{measure.name} {format_value(abs(float(row['gap'])), measure.key)} {measure.worse}"]
     for metric, what in PLAIN_UNITS.items():
         # Of the numbers as the finding's own card shows them, so that the two agree.
         difference = _compare_levels(row, levels, metric)
         if find_measure(metric).unit != measure.unit and difference is not None and abs(difference) >= 0.05:
-            way = "further off" if difference > 0 else "nearer"
+            way = "larger" if difference > 0 else "smaller"
             sizes.append(f"{what} {format_value(abs(difference), metric)} {way}")
-    if leaves_worst_open(row, alpha):
-        return (
-            f"{organ}, some groups differ ({', '.join(sizes)} for “{worst}” than for “{best}”, but which group has the "
-            "worst mean is uncertain)"
-        )
-    tail = _TAILS.get(read_verdict(row, alpha), "")
-    return f"{organ}, worse for “{worst}” than for “{best}” ({', '.join(sizes)}{tail})"
-
-
-def _tell_rest(compared: Sequence[Row], alpha: float) -> str:
-    """Return what is to be said of the comparisons in which no difference is shown."""
-    within = [row for row in compared if read_verdict(row, alpha) is Verdict.EQUIVALENT]
-    unclear, refused = _part_unclear(compared, alpha)
-    said = []
-    if within:
-        margin = format_value(within[0].get("margin"), str(within[0]["metric"]))
-        said.append(f"{len(within)} equivalent (within the margin, {margin})")
-    if unclear:
-        said.append(f"{len(unclear)} inconclusive ({_tell_hidden(unclear)})")
-    if refused:
-        said.append(f"{len(refused)} within the margin but for failures that may be unseen")
-    return list_words(said)
+    return sizes
 
 
 def _part_unclear(rows: Sequence[Row], alpha: float) -> tuple[list[Row], list[Row]]:
@@ -482,7 +497,7 @@ def _part_unclear(rows: Sequence[Row], alpha: float) -> tuple[list[Row], list[Ro
     return [row for row in unclear if not is_known(row.get("unseen_share"))], refused
 
 
-def _tell_hidden(rows: Sequence[Row], *, name_model: bool = False) -> str:
+def tell_hidden(rows: Sequence[Row], *, name_model: bool = False) -> str:
     """Return the largest gap that inconclusive comparisons may hide, and where."""
     widest = max(rows, key=lambda row: find_reach(row) or 0.0)
     reach = find_reach(widest)

@@ -2,39 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from helpers.vocabulary.words import POOLED, format_p, is_known, name_for_people, name_organ, start_sentence
+from helpers.vocabulary.words import count, format_p, is_known, list_words, name_for_people, name_organ, start_sentence
+
+# A significant difference on less of the surface is a spot, told in one clause with the others.
+SMALL_SPOT = 0.03
+
+
+def read_extent(row: Mapping[str, Any]) -> float | None:
+    """Return the share of the surface that is significant (summary.csv); None without a test."""
+    for name in ("significant_fraction_tfce", "significant_fraction"):
+        if is_known(row.get(name)):
+            return float(row[name])
+    return None
 
 
 def describe_place(row: Mapping[str, Any], place: str) -> str:
     """Say where two groups differ: a row of spatial/summary.csv and its place in words."""
+    return f"{_name_map(row)}: {place}{tell_certainty(row)}."
+
+
+def describe_spots(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say in one clause which maps are significant in small spots alone; empty where none is."""
+    if not rows:
+        return ""
+    return f"Also in small spots, under {100 * SMALL_SPOT:.0f} % of the surface: {list_words(map(_name_map, rows))}."
+
+
+def describe_floor(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say once how small the p of a map can be, so that no map needs to; empty without a test."""
+    made = [row for row in rows if is_known(row.get("permutations")) and read_extent(row)]
+    if not made:
+        return ""
+    most = max(int(row["permutations"]) for row in made)
+    known = [float(row["p_adjusted"]) for row in made if is_known(row.get("p_adjusted"))]
+    over = f", or {format_p(min(known))} adjusted for all maps of the study" if known else ""
     return (
-        f"{start_sentence(name_organ(row['organ']))} ({row['model']}) by {name_for_people(str(row['attribute']))}, "
-        f"“{row['group_a']}” against “{row['group_b']}”: {place}.{_tell_certainty(row)}"
+        f"With {count(most, 'permutation')} p cannot be below {format_p(1 / (most + 1)).split()[-1]} for one map"
+        f"{over}: where no p is given, it is that."
     )
 
 
-def describe_place_of_gap(organ: str, row: Mapping[str, Any] | None, place: str) -> str:
-    """Say where the difference of a gap lies, as one answer of a card.
+def tell_certainty(row: Mapping[str, Any]) -> str:
+    """Say in a clause whether a map is significant, and its p unless it is as small as can be."""
+    extent = read_extent(row)
+    if extent is None:
+        return "; not tested"
+    p = next((row[name] for name in ("min_p_tfce", "min_p_fwer") if is_known(row.get(name))), None)
+    made = row.get("permutations")
+    if extent > 0 and p is not None and is_known(made) and float(p) * (float(made) + 1) < 1.5:
+        return ""
+    told = format_p(p) + (f"; of all maps {format_p(row['p_adjusted'])}" if is_known(row.get("p_adjusted")) else "")
+    return f" ({told})" if extent > 0 else f"; not significant ({told})"
 
-    `row` is that of spatial/summary.csv; None where the organ was not mapped.
-    """
-    if organ == POOLED:
-        return "All organs together have no surface: see them one by one."
-    if row is None:
-        return "Not known: this organ was not mapped."
-    return f"{start_sentence(place)} (“{row['group_a']}” against “{row['group_b']}”).{_tell_certainty(row)}"
 
-
-def _tell_certainty(row: Mapping[str, Any]) -> str:
-    """Say on how much of the surface the difference is significant, or that it was not tested."""
-    fraction, adjusted = row.get("significant_fraction"), row.get("p_adjusted")
-    if not is_known(fraction):
-        return " Not tested."
-    p = format_p(row.get("min_p_fwer"))
-    p += f", adjusted for all maps of the study {format_p(adjusted)}" if is_known(adjusted) else ""
-    return (
-        f" Significant on {100 * fraction:.0f} % of the surface ({p})." if fraction > 0 else f" Not significant ({p})."
-    )
+def _name_map(row: Mapping[str, Any]) -> str:
+    organ = start_sentence(name_organ(row["organ"]))
+    return f"{organ} by {name_for_people(str(row['attribute']))} ({row['model']})"

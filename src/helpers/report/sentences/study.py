@@ -19,12 +19,14 @@ from helpers.vocabulary.words import (
     format_p,
     list_words,
     name_for_people,
+    name_group,
     name_organ,
     start_sentence,
 )
 
 # By how much the shares of failed scans in two groups differ (0 to 1) before that is told.
 UNEVEN_FAILURES = 0.1
+_MOST_NAMED = 6  # models
 
 
 def describe_people(
@@ -41,20 +43,14 @@ def describe_people(
     Without `masks`, that their scores were made elsewhere.
     """
     whom = count(people, "phantom") if phantoms else count(people, "person", "people")
-    verb = "was" if len(models) == 1 else "were"
-    kinds = [
-        f"{count(len(names), noun)} ({list_words(names)})"
-        for noun, names in (
-            ("model", [name for name in models if name not in annotators]),
-            ("human annotator", [name for name in models if name in annotators]),
-        )
-        if names
-    ]
+    people_named = [name for name in models if name in annotators]
+    named = [name for name in models if name not in annotators]
+    kinds = [list_words(named) if len(named) <= _MOST_NAMED else count(len(named), "model")] if named else []
+    kinds += [f"{count(len(people_named), 'human annotator')} ({list_words(people_named)})"] if people_named else []
     if not masks:
         have = f"{list_words(kinds)} on {count(scans, 'scan')} of {whom}"
         return f"Ready-made scores of {have} were compared. How they were made is not known to this report."
-    who = start_sentence(list_words(kinds))
-    return f"{who} {verb} compared with the expert's masks on {count(scans, 'scan')} of {whom}."
+    return f"The masks of {list_words(kinds)} were compared with the expert's on {count(scans, 'scan')} of {whom}."
 
 
 def describe_groups(
@@ -64,11 +60,12 @@ def describe_groups(
 
     `missing` are those whose group is not known: nothing recorded, or readable, or in no group.
     """
-    shown = [f"“{group}” {number}" for group, number in counts.items() if number is not None]
+    shown = [f"{group} ({number})" for group, number in counts.items() if number is not None]
     small = [f"“{group}”" for group, number in counts.items() if number is None]
+    few = 0 < missing < min_group
     parts = shown + ([f"fewer than {min_group} each in {list_words(small)}"] if len(small) > 1 else [])
     parts += [f"fewer than {min_group} in {small[0]}"] if len(small) == 1 else []
-    parts += [f"not known for {tell_count(missing, min_group)}"] if missing else []
+    parts += [f"not recorded for {'a few (' * few}{tell_count(missing, min_group)}{')' * few}"] if missing else []
     heading = f"{start_sentence(name_for_people(attribute))}{f' ({unit})' if unit else ''}"
     if not counts and missing:
         return f"{heading}: not known for anyone."
@@ -166,8 +163,9 @@ def describe_uneven_failures(model: str, attribute: str, counts: Mapping[str, tu
     left = "what it was able to draw there may not speak for the rest"
     left = "nothing is known of how it does there" if failed == scans else left
     return (
-        f"{model}, by {name_for_people(attribute)}: it failed on {failed} of {scans} scans in “{most}”, and on "
-        f"{fewest} of {others} in “{least}”. Its means leave these out: {left}."
+        f"{model}, by {name_for_people(attribute)}: it failed on {failed} of {scans} scans in "
+        f"{name_group(attribute, most)}, and on "
+        f"{fewest} of {others} in {name_group(attribute, least)}. Its means leave these out: {left}."
     )
 
 
@@ -189,7 +187,8 @@ def describe_uneven_missing(
     what = f"a {thing} of some organ" if organ == POOLED else f"its {thing} of the {name_organ(organ)}"
     said = (
         f"{model}, by {name_for_people(attribute)}: {what} is missing for {_say_count(most)} people in "
-        f"“{most['group']}” ({_say_share(most)}), and for {_say_count(least)} in “{least['group']}” "
+        f"{name_group(attribute, most['group'])} ({_say_share(most)}), and for {_say_count(least)} in "
+        f"{name_group(attribute, least['group'])} "
         f"({_say_share(least)}; adjusted {format_p(most['p_adjusted'])}). Its means leave these out: they may not "
         "speak for the rest."
     )
@@ -199,8 +198,9 @@ def describe_uneven_missing(
     ends = ("gap", "gap_failed", "lowest", "highest")
     gap, failed, low, high = (format_number(bounds[name], metric) for name in ends)
     return (
-        f"{said} The gap in {find_measure(metric).name} between “{bounds['worst_group']}” and "
-        f"“{bounds['best_group']}” is {gap}; it would be {failed}, “{bounds['worst_failed']}” then being the worst, if "
+        f"{said} The gap in {find_measure(metric).name} between {name_group(attribute, bounds['worst_group'])} and "
+        f"{name_group(attribute, bounds['best_group'])} is {gap}; it would be {failed}, "
+        f"{name_group(attribute, bounds['worst_failed'])} then being the worst, if "
         f"all that is missing were failures, and lies between {low} and {high} whatever it is."
     )
 
@@ -210,8 +210,10 @@ def describe_uneven_absent(organ: str, attribute: str, groups: Sequence[Mapping[
     most, least = _find_ends(groups)
     return (
         f"{start_sentence(name_organ(organ))}, by {name_for_people(attribute)}: the reference does not have it in "
-        f"{_say_count(most)} people in “{most['group']}” ({_say_share(most)}), and in {_say_count(least)} in "
-        f"“{least['group']}” ({_say_share(least)}; adjusted {format_p(most['p_adjusted'])}): beyond the field of view, "
+        f"{_say_count(most)} people in {name_group(attribute, most['group'])} ({_say_share(most)}), and in "
+        f"{_say_count(least)} in "
+        f"{name_group(attribute, least['group'])} ({_say_share(least)}; adjusted {format_p(most['p_adjusted'])}): "
+        f"beyond the field of view, "
         "taken out, or not drawn. These people are not compared, and who is left may differ."
     )
 

@@ -7,14 +7,22 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.vocabulary.words import count, format_interval, format_p, format_value, name_for_people, name_organ
+from helpers.vocabulary.words import (
+    count,
+    format_interval,
+    format_p,
+    format_value,
+    name_for_people,
+    name_group,
+    name_organ,
+)
 
 _ML = "volume_error_ml"
 
 
 def describe_volume(row: Mapping[str, Any]) -> str:
     """Say how much of a difference in organ volume a model's masks show."""
-    larger, smaller = f"“{row['larger_group']}”", f"“{row['smaller_group']}”"
+    larger, smaller = (name_group(row["attribute"], row[f"{side}_group"]) for side in ("larger", "smaller"))
     by_expert, by_model = (format_value(row[name], _ML) for name in ("reference_gap", "model_gap"))
     is_part = 0 <= row["model_gap"] <= row["reference_gap"]
     shown = f"show {by_model} of that" if is_part else f"make it {by_model}"
@@ -22,7 +30,7 @@ def describe_volume(row: Mapping[str, Any]) -> str:
     return (
         f"{row['model']}, {name_organ(row['organ'])} by {name_for_people(str(row['attribute']))}: by the experts' "
         f"masks it is {by_expert} larger in {larger} than in {smaller}; the model's masks {shown} "
-        f"(model − expert {format_value(row['difference'], _ML)}, 95 % interval {interval}, adjusted "
+        f"(model − expert {format_value(row['difference'], _ML)}, 95 % CI {interval}, adjusted "
         f"{format_p(row['p_adjusted'])})."
     )
 
@@ -40,7 +48,8 @@ def describe_volumes(table: pd.DataFrame, alpha: float, *, most: int = 5) -> lis
     told = changed.sort_values("difference", key=lambda size: -size.abs()).head(most)
     of = count(len(table), "comparison")
     overall = (
-        f"By the experts' masks groups differ in organ volume in {int(real.sum())} of {of} (95 % intervals, each by "
+        f"By the experts' masks groups differ in organ volume in {int(real.sum())} of {of} (95 % confidence "
+        f"intervals, each by "
         f"itself). The model's masks of the same people show another difference in {len(changed)} of them, "
         "adjusted for their number."
     )
