@@ -8,7 +8,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -226,7 +226,7 @@ def report(
         bool, typer.Option("--pdf", help="Print it to report.pdf too, by a Chromium on this machine.")
     ] = False,
     pages: Annotated[
-        Literal[whole, short], typer.Argument(help="What --pdf prints: --pdf short prints the answers alone.")
+        Literal["whole", "short"], typer.Argument(help="What --pdf prints: --pdf short prints the answers alone.")
     ] = "whole",
 ) -> None:
     """Write report.html again from what lies in an output folder."""
