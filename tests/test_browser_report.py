@@ -185,7 +185,7 @@ def test_on_a_phone_forests_fit_and_tables_say_that_there_is_more(browser, folde
 
 def test_menus_are_the_browsers_own_and_the_keyboard_reaches_them(visit):
     page = visit.page
-    body = page.locator("figure.plot:has(.gl-container)")
+    body = page.locator("figure.plot:has(.gl-container canvas)")
     menu, heading = body.locator("select").last, body.locator(".below")
     before = heading.inner_text()
     menu.focus()
@@ -196,7 +196,7 @@ def test_menus_are_the_browsers_own_and_the_keyboard_reaches_them(visit):
 
 def test_the_wheel_is_the_pages_until_the_figure_is_clicked(visit):
     page = visit.page
-    canvas = page.locator(".canvas:has(.gl-container)")
+    canvas = page.locator(".canvas:has(.gl-container canvas)")
     canvas.scroll_into_view_if_needed()
     canvas.hover()
     before = page.evaluate("window.scrollY")

@@ -483,7 +483,7 @@ def test_montage_of_all_organs_without_images_or_with_a_damaged_mask(make_study:
 
 
 def test_planes_run_through_the_greatest_error_as_radiologists_look_at_them(make_study: MakeStudy) -> None:
-    """A model that misses the top of the left organ: the planes meet there, head up."""
+    """A model that misses the top of the left organ: they meet there, head up."""
     study = make_study([ELLIPSE])
     labels, row = draw_labels(), study.read("cohort").set_index("scan").loc["b2"]
     labels[4:6, :, 20:26] = 0

@@ -124,7 +124,7 @@ def load_planes(
     reference = labels == organ_ids[organ]
     predicted = _read_axial(prediction) == organ_ids[organ]
     if not reference.any():
-        raise SegfairError(f"the reference of this scan has no {organ}")
+        raise ValueError(f"the reference of this scan has no {organ}")
     shown = _crop_around(reference | predicted, margin_mm, spacing)
     grey = np.full(reference.shape, 128, np.uint8)[shown]
     if _has_image(row):
