@@ -132,11 +132,29 @@ def test_axe_finds_nothing_against_wcag_aa(browser, folder, width):
         visit.context.close()
 
 
-def test_every_cell_of_the_picture_carries_a_sign_and_words(visit):
+def test_every_cell_of_the_picture_carries_a_sign_and_a_number(visit):
     cells = visit.page.evaluate(
-        "Array.from(document.querySelector('.verdicts').querySelectorAll('td')).map(cell => cell.innerText.trim())"
+        "Array.from(document.querySelectorAll('.overview tbody td')).map(cell => cell.innerText.trim())"
     )
-    assert len(cells) == 18 and all(cell[0] in "▲△▽=?–" and len(cell) > 5 for cell in cells)
+    assert len(cells) == 12 and all(cell[0] in "▲△▽=?–" and len(cell) > 5 for cell in cells)
+    visit.page.click(".overview td a")
+    assert visit.page.evaluate("location.hash") == "#finding-1" and visit.page.locator("#finding-1").is_visible()
+
+
+def test_long_tables_sort_and_filter(visit):
+    page = visit.page
+    page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+    table = page.locator("table.data", has=page.locator("caption", has_text="Every comparison"))
+    rows = table.locator("tbody tr")
+    everything = rows.count()
+    table.locator("button.sort", has_text="Adjusted p").click()
+    first = float(rows.first.locator("td").nth(6).inner_text().strip("<=> "))
+    table.locator("button.sort", has_text="Adjusted p").click()
+    assert first <= 0.001 and float(rows.first.locator("td").nth(6).inner_text().strip("<=> ")) > 0.5
+    page.locator("details", has=table).locator(".filter input").fill("liver sex")
+    shown = page.locator("table.data tbody tr:visible", has_text="liver").count()
+    assert 0 < table.locator("tbody tr:visible").count() < everything and shown
+    assert all("liver" in text for text in table.locator("tbody tr:visible").all_inner_texts())
 
 
 def test_print_shows_stills_and_leaves_out_what_is_folded_and_what_is_clicked(browser, folder):

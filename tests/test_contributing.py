@@ -166,7 +166,7 @@ def test_add_a_metric(recipes, tmp_path, repository):
     assert gap["gap"] == pytest.approx(np.log(0.9 / 0.8))
     page = re.sub(r"<script.*?</script>|<[^>]+>", " ", (folder / "report.html").read_text("utf-8"), flags=re.DOTALL)
     said = " ".join(html.unescape(page).split())
-    assert "Volume log-ratio is 0.118 higher for “female” (0.223) than for “male” (0.105)" in said
+    assert "Volume log-ratio is 0.118 higher for women (0.223) than for men (0.105)" in said
     assert "lower for “female”" not in said
     assert "How far the two volumes are apart" in said, "the glossary holds the record's meaning"
 

@@ -252,7 +252,7 @@ def test_what_is_the_attribute_in_other_units_is_not_held_equal(convert):
     assert found.disparity["adjusted_gap"][0] == without.disparity["adjusted_gap"][0]
     assert "again" in told.loc["sex", "covariates"] + told.loc["sex", "dropped"], "of sex it says nothing"
     [note] = [note for note in found.notes if "again" in note]
-    assert note.startswith("not held equal when groups by age are compared: again: orders people as age does")
+    assert note.startswith("not adjusted for when groups by age are compared: again: orders people as age does")
 
 
 def make_mediated(seed: int, people: int = 600) -> tuple[pd.DataFrame, pd.DataFrame]:

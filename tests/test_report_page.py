@@ -91,7 +91,9 @@ def test_headings_are_in_order_and_tables_have_captions_and_scopes(page):
     assert all(after - before <= 1 for before, after in zip(outline.headings, outline.headings[1:], strict=False))
     assert ("html", {"lang": "en"}) in outline.attributes
     assert outline.tags.count("caption") == outline.tags.count("table") > 5
-    assert all(attributes.get("scope") in ("row", "col") for tag, attributes in outline.attributes if tag == "th")
+    assert all(
+        attributes.get("scope") in ("row", "col", "colgroup") for tag, attributes in outline.attributes if tag == "th"
+    )
     ids = [attributes["id"] for _, attributes in outline.attributes if "id" in attributes]
     assert len(ids) == len(set(ids))
     links = [a["href"] for tag, a in outline.attributes if tag == "a"]

@@ -57,11 +57,11 @@ def planted(tmp_path_factory):
 def test_planted_errors_are_told_by_median_and_extent_and_spots_in_one_clause(planted):
     _, said, *_ = compose_spatial(planted).blocks
     assert said.items == (
-        "Liver by sex (sam_demo): typically 4.0 mm smaller in women than in men on the posterior-inferior surface "
+        "sam_demo, liver by sex: typically 4.0 mm smaller in women than in men on the posterior-inferior surface "
         "(10 % of the surface).",
-        "Liver by BMI (sam_demo): typically 2.0 mm smaller in BMI 30 and over than in BMI below 25 over the whole "
+        "sam_demo, liver by BMI: typically 2.0 mm smaller in BMI 30 and over than in BMI below 25 over the whole "
         "surface.",
-        "Also in small spots, under 3 % of the surface: Liver by sex (annotator).",
+        "Also in small spots, under 3 % of the surface: annotator, liver by sex.",
     )
 
 
@@ -96,13 +96,22 @@ def test_a_card_tells_the_place_of_its_own_two_groups(planted, gap, told):
     ("values", "words"),
     [
         ({}, "; not tested"),
-        ({"significant_fraction": 0.12, "min_p_fwer": 0.002}, " (p = 0.002)"),
+        ({"significant_fraction": 0.12, "min_p_fwer": 0.002}, "; p = 0.002"),
         ({"significant_fraction_tfce": 0.12, "min_p_tfce": 0.001, "permutations": 999}, ""),
         (
             {"significant_fraction_tfce": 0.0, "min_p_tfce": 0.3, "p_adjusted": 0.9},
-            "; not significant (p = 0.30; of all maps p = 0.90)",
+            "; not significant, p = 0.30, over all maps p = 0.90",
         ),
     ],
 )
 def test_a_place_is_told_with_its_certainty(values, words):
-    assert places.describe_place(PLACE | values, "back") == f"Liver by sex (sam): back{words}."
+    assert places.describe_place(PLACE | values, "back") == f"sam, liver by sex: back{words}."
+
+
+def test_what_is_significant_in_its_own_map_alone_is_one_clause():
+    rows = [PLACE | {"p_adjusted": 0.4}, PLACE | {"p_adjusted": 0.14, "organ": "spleen"}]
+    assert places.describe_alone(rows) == (
+        "Significant in a map by itself, but not among all maps of the study: sam, liver by sex (p = 0.40); sam, "
+        "spleen by sex (p = 0.14)."
+    )
+    assert places.describe_alone([]) == "" == places.describe_spots([])

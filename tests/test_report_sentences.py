@@ -182,7 +182,7 @@ def test_what_makes_an_adjusted_gap_uncertain_and_the_direct_gap_are_told():
     row |= {"direct_gap": 0.01, "direct_low": -0.01, "direct_high": 0.03}
     said = gaps.describe_adjustment(row, ["age"], ["diagnosis"], warnings="nobody of male has site two")
     assert " Note: nobody of male has site two." in said
-    assert "Diagnosis may be how sex acts: held equal too, the direct gap is 0.010 (95 % CI" in said
+    assert "Diagnosis may be how sex acts: adjusted for that as well, the direct gap is 0.010 (95 % CI" in said
 
 
 def test_matched_pairs_are_told_beside_the_gap():
@@ -555,7 +555,7 @@ def test_a_gap_without_any_spread_is_no_gap_that_cannot_be_ruled_out():
 
 def test_failures_that_fall_on_one_group_are_told():
     said = told.describe_uneven_failures("sam", "severity", {"low": (14, 14), "high": (0, 26)})
-    assert said.startswith("sam, by severity: it failed on 14 of 14 scans in “low”, and on 0 of 26 in “high”.")
+    assert said.startswith("sam, by severity: it failed on 14 of 14 scans of “low”, and on 0 of 26 of “high”.")
     assert "nothing is known of how it does there" in said
     part = told.describe_uneven_failures("sam", "sex", {"female": (6, 20), "male": (1, 20)})
     assert "may not speak for the rest" in part

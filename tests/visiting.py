@@ -38,10 +38,8 @@ class Visit:
         self.page.goto(self.url, wait_until="load")
 
     def draw_all(self) -> int:
-        """Unfold, scroll to every figure until it is drawn; return how many there are."""
-        self.page.evaluate(
-            "document.querySelectorAll('details').forEach(one => { one.open = Boolean(one.querySelector('.canvas')); })"
-        )
+        """Unfold and scroll to every figure until it is drawn; return how many there are."""
+        self.page.evaluate("document.querySelectorAll('details:has(.canvas)').forEach(one => { one.open = true; })")
         canvases = self.page.locator(".canvas")
         for place in range(canvases.count()):
             canvases.nth(place).scroll_into_view_if_needed()

@@ -201,7 +201,7 @@ _COLUMNS: dict[str, tuple[Kind, str]] = {
     ),
     "direct_gap": (
         "number",
-        "the gap with mediators held equal too; `direct_low`, `direct_high`: its interval",
+        "the gap adjusted for mediators as well; `direct_low`, `direct_high`: its interval",
     ),
     "adjusted_p": ("number", "p-value of the adjusted gap"),
     "adjusted_n": ("count", "people it rests on"),

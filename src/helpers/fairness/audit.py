@@ -483,7 +483,7 @@ def _explain(
             for names in (roles.before, roles.mediators)
         )
         same = [said for name in (*attributes, *confounders) if (said := explain_same(attribute, name, known))]
-        notes += [f"not held equal when groups by {attribute} are compared: {said}" for said in same]
+        notes += [f"not adjusted for when groups by {attribute} are compared: {said}" for said in same]
         found = {**adjust_attribute(one, covariates, mediators, volumes, same), **match_attribute(one, covariates)}
         if attribute in known and is_numeric(known[attribute]):
             found |= fit_attribute(one.groups, known[attribute], covariates, volumes, seed, units)

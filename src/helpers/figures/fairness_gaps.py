@@ -47,7 +47,7 @@ _PARTS = (
         "adjusted for what comes before", "adjusted_gap", ("adjusted_low", "adjusted_high"), PALETTE[2],
         "triangle-up",
     ),
-    Mark("direct: mediators held equal too", "direct_gap", ("direct_low", "direct_high"), PALETTE[3], "triangle-down"),
+    Mark("direct: for mediators as well", "direct_gap", ("direct_low", "direct_high"), PALETTE[3], "triangle-down"),
 )  # fmt: skip
 
 

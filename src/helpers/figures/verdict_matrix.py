@@ -42,10 +42,13 @@ _STYLE = (
 .verdicts .overview table { min-width: 44rem; }
 .verdicts .overview td { height: 2.2rem; padding: .05rem .3rem; font-size: 12px; line-height: 1.15;
   overflow-wrap: normal; }
+.verdicts .overview caption { font-size: 12.8px; font-weight: 400; padding: 0 0 .15rem; }
 .verdicts .overview th { padding: .1rem .25rem; overflow-wrap: break-word; }
 .verdicts .overview th[scope="colgroup"] { border-bottom: 2px solid #7d8890; }
 .verdicts .overview td a { color: inherit; text-decoration: underline; text-underline-offset: 2px; display: block; }
 .verdicts .overview td small { display: block; font-size: 11px; }
+.verdicts .brief td { height: 1.45rem; }
+.verdicts .brief td b, .verdicts .brief td small { display: inline; margin-right: .5em; }
 .verdicts .overview td b { font-weight: 400; }
 .verdicts .overview td:is(.tone-shown, .tone-unsized, .tone-small) b { font-weight: 700; }
 .verdicts details { margin: .5rem 0 .75rem; }
@@ -76,6 +79,7 @@ FAILS_DIFFER = "✕"
 Place = tuple[str, str, str]  # model, organ, attribute
 # What one screen holds: columns of models by attributes, and organs.
 _MOST_COLUMNS, _MOST_ROWS = 12, 12
+_EACH, _BRIEF = "Gap, 95 % CI and worse group", "Gravest verdict, in how many organs a gap is shown, and the largest"
 
 
 @dataclass(frozen=True)
@@ -174,9 +178,9 @@ def draw_verdicts(
             )
             lines.append(draw_line(name_organ(organ), cells))
         tables[model] = draw_table(model, caption, "organ", head, lines)
-    models = [model for model in tables if model != ALL_MODELS]
     grid = arrange_tables(tables, blocks or {}, wide=len(columns) > 4)
     cells = _Cells(found, alpha, fails, links or {})
+    models = cells.rank([model for model in tables if model != ALL_MODELS])
     crossed = f" {FAILS_DIFFER}: groups differ in how often the model fails." * bool(fails.differ)
     if len(models) * len(columns) <= _MOST_COLUMNS:
         overview = _draw_overview(cells, models, rows, columns, caption)
@@ -282,6 +286,16 @@ class _Cells:
         row = self.found.get(place, {})
         return row, read_verdict(row, self.alpha)
 
+    def rank(self, models: Sequence[str]) -> list[str]:
+        """Return the models with the gravest verdicts first, else in their order."""
+        grave = list(Verdict)
+        worst = {model: len(grave) for model in models}
+        for model, organ, attribute in self.found:
+            if model in worst:
+                verdict = grave.index(self.judge((model, organ, attribute))[1])
+                worst[model] = min(worst[model], verdict)
+        return sorted(models, key=lambda model: min(worst[model], grave.index(Verdict.EQUIVALENT)))
+
     def draw(self, place: Place) -> str:
         """Return one comparison: sign, gap, interval, and who does worse where that is shown."""
         row, verdict = self.judge(place)
@@ -359,7 +373,7 @@ def _draw_summary(
     """Return each model's gravest verdict per attribute."""
     head = "".join(f'<th scope="col">by {escape(name_for_people(name))}</th>' for name in attributes)
     lines = [draw_line(model, "".join(cells.summarise(model, organs, name) for name in attributes)) for model in models]
-    return _draw_open(f'<tr><th scope="col">model</th>{head}</tr>', lines, caption)
+    return _draw_open(f'<tr><th scope="col">model</th>{head}</tr>', lines, caption, brief=True)
 
 
 def _draw_organs(cells: _Cells, models: Sequence[str], organs: Sequence[str], attribute: str, caption: str) -> str:
@@ -369,10 +383,10 @@ def _draw_organs(cells: _Cells, models: Sequence[str], organs: Sequence[str], at
     return _draw_open(f'<tr><th scope="col">model</th>{head}</tr>', lines, caption)
 
 
-def _draw_open(head: str, lines: Sequence[str], caption: str) -> str:
+def _draw_open(head: str, lines: Sequence[str], caption: str, *, brief: bool = False) -> str:
     return (
-        f'<div class="scroll overview" tabindex="0" role="region" aria-label="{escape(caption)}"><table><thead>{head}'
-        f"</thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f'<div class="scroll overview{" brief" * brief}" tabindex="0" role="region" aria-label="{escape(caption)}">'
+        f"<table><caption>{_BRIEF if brief else _EACH}</caption><thead>{head}</thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 

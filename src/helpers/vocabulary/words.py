@@ -81,6 +81,12 @@ def name_group(attribute: Any, group: Any) -> str:
     return f"{name} {group}" if any(letter.isdigit() for letter in group) else f"“{group}”"
 
 
+def name_members(attribute: Any, group: Any) -> str:
+    """Return the people of a group in words: ``women``, ``people in BMI 30 and over``."""
+    named = name_group(attribute, group)
+    return named if named in _SEXES.values() else f"people in {named}"
+
+
 def name_failure(metric: str, threshold: float) -> str:
     """Return what a kind of failure is: ``Dice below 0.5``, ``organ missed``."""
     if metric == MISSED_ORGAN:

@@ -23,8 +23,8 @@ _WORDS = {
     "explain.",
     "Adjusted gap": "The gap between the same two groups, adjusted by a linear model for what comes before the "
     "attribute: recorded confounders, and attributes listed before it. What was not recorded is not adjusted for.",
-    "Direct gap": "The same, with what may be how the attribute acts (a mediator: a diagnosis that comes with age, "
-    "organ size) held equal too: what is left of the gap by other ways.",
+    "Direct gap": "The same, adjusted as well for what may be how the attribute acts (a mediator: a diagnosis that "
+    "comes with age, organ size): what remains of the gap by other pathways.",
     "Matched pairs": "A second way to compare like with like: people of the two groups are paired one by one by age, "
     "BMI and so on, and only pairs are compared.",
     "95 % confidence interval": "The range of gaps that the data are compatible with, from drawing people again and "

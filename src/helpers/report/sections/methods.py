@@ -74,7 +74,7 @@ def _tabulate_adjustment(outputs: Outputs) -> list[Block]:
         counted[cells] = counted.get(cells, 0) + 1
     if not counted:
         return []
-    columns = ["By", "Linear model of the adjusted gap", "Direct gap: held equal too", "What to mind"]
+    columns = ["By", "Linear model of the adjusted gap", "Direct gap: adjusted for as well", "What to mind"]
     rows = [dict(zip(columns, cells, strict=True)) | {"Comparisons": str(number)} for cells, number in counted.items()]
     return [
         Heading("What the gaps are adjusted for"),

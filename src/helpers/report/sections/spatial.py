@@ -18,6 +18,7 @@ from helpers.report.sections.questions import name_row
 from helpers.report.sentences.gaps import Place, Row, find_place
 from helpers.report.sentences.places import (
     SMALL_SPOT,
+    describe_alone,
     describe_floor,
     describe_place,
     describe_spots,
@@ -27,7 +28,7 @@ from helpers.report.sentences.places import (
 from helpers.spatial import describe_location, describe_places
 from helpers.spatial.location import SMALLEST_DIFFERENCE_MM, find_significant
 from helpers.spatial.surfaces import Surface, smooth_surface
-from helpers.vocabulary.words import POOLED, format_value, name_group, name_organ, start_sentence
+from helpers.vocabulary.words import POOLED, format_value, is_known, name_group, name_organ, start_sentence
 
 _PLACE = ("spatial", "Where in the organ", "Where")
 # Places told in words: the significant ones, or a few where none is.
@@ -134,7 +135,11 @@ def _describe_pair(outputs: Outputs, part: pd.DataFrame, first: str, second: str
 
 def _tell_places(outputs: Outputs) -> list[Block]:
     """Return where groups differ on each organ, in words, then each organ's surface."""
-    shown, summary = set(map(find_place, outputs.found)), outputs.spatial_summary
+    shown, summary, alpha = (
+        set(map(find_place, outputs.found)),
+        outputs.spatial_summary,
+        outputs.parameters.fairness.alpha,
+    )
     known = summary[summary["peak_difference_mm"].notna()] if summary is not None and len(summary) else pd.DataFrame()
     rows = [
         (row, said)
@@ -167,13 +172,20 @@ def _tell_places(outputs: Outputs) -> list[Block]:
     if not rows:
         few = Note("No two groups were large enough to compare their errors on an organ.")
         return [how, few, *_figures_surface(outputs)]
-    told = [describe_place(row, said) for row, said in large[:_MOST_PLACES]]
-    if not told and not spots:
+    alone = [row for row, _ in large if is_known(row.get("p_adjusted")) and row["p_adjusted"] > alpha]
+    sure = [(row, said) for row, said in large if all(row is not one for one in alone)]
+    told = [describe_place(row, said) for row, said in sure[:_MOST_PLACES]]
+    if not told and not spots and not alone:
         told = [describe_place(row, said) for row, said in rows[:_FEWEST_PLACES]]
     caption, numeric = "Where groups differ on the organ's surface", ("Typical difference",)
     frame = pd.DataFrame([_tabulate_place(row, said) for row, said in rows])
     table = ReportTable(caption, frame, numeric=numeric, folded=True)
-    return [how, Bullets((*told, *filter(None, [describe_spots(spots)]))), *_figures_surface(outputs), table]
+    return [
+        how,
+        Bullets((*told, *filter(None, [describe_alone(alone), describe_spots(spots)]))),
+        *_figures_surface(outputs),
+        table,
+    ]
 
 
 def _tabulate_place(row: Mapping[str, Any], place: str) -> dict[str, str]:

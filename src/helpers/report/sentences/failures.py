@@ -16,7 +16,7 @@ from helpers.vocabulary.words import (
     list_words,
     name_failure,
     name_for_people,
-    name_group,
+    name_members,
     name_organ,
     write_number,
 )
@@ -44,8 +44,8 @@ def describe_failure(row: Mapping[str, Any], alpha: float) -> str:
     kind = _name_kind(row)
     verdict = read_verdict(row, alpha)
     sizes = {
-        side: f"{row[f'{side}_failed']:.0f} of {row[f'{side}_n']:.0f} people in "
-        f"{name_group(row['attribute'], row[f'{side}_group'])} "
+        side: f"{row[f'{side}_failed']:.0f} of {row[f'{side}_n']:.0f} "
+        f"{name_members(row['attribute'], row[f'{side}_group'])} "
         f"({format_share(row[f'{side}_share'])})"
         for side in ("worst", "best")
     }

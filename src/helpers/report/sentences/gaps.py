@@ -78,7 +78,7 @@ def describe_many_models(parts: Mapping[str, pd.DataFrame], alpha: float, *, mos
         return f"No difference was shown in {of} of {len(parts)} models."
     alike: dict[str, set[str]] = {}
     for row in found:
-        if not leaves_worst_open(row, alpha):
+        if not leaves_worst_open(row, alpha) and not trace_pooled(row, rows, alpha):
             alike.setdefault(f"{name_comparison(row)}, worse for {name_worst(row)}", set()).add(str(row["model"]))
     several = [(where, len(models)) for where, models in alike.items() if len(models) > 1]
     common = sorted(several, key=lambda pair: -pair[1])
@@ -86,8 +86,7 @@ def describe_many_models(parts: Mapping[str, pd.DataFrame], alpha: float, *, mos
     shown = {str(row["model"]) for row in found}
     said = f"A difference was shown in {len(found)} of {of}, for {len(shown)} of {len(parts)} models"
     said += f"; most often {told}." if told else ", none of them for two models in the same place."
-    others = len(parts) - len(shown)
-    return f"{said} For the other {others} none was shown, which is no proof that there is none." if others else said
+    return said
 
 
 def describe_all_models(rows: pd.DataFrame, alpha: float) -> str:
@@ -245,7 +244,7 @@ def describe_adjustment(
     """Say what is left of a gap (disparity.csv) after adjustment for `covariates`; never empty.
 
     `note` and `warnings` are those of adjusted_notes.csv: why there is no number, and what to mind.
-    `mediators` are held equal in the direct gap besides.
+    `mediators` are adjusted for in the direct gap besides.
     """
     if note and not is_known(row.get("adjusted_gap")):
         return f"{start_sentence(note)}, so there is no adjusted gap."
@@ -258,7 +257,7 @@ def describe_adjustment(
         size += f" (95 % CI {format_interval(*ends, str(row['metric']))})"
     return (
         f"{said} {start_sentence(list_words(mediators))} may be how {name_for_people(str(row['attribute']))} acts: "
-        f"held equal too, the direct gap is {size}."
+        f"adjusted for that as well, the direct gap is {size}."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from helpers.vocabulary.words import count, format_p, is_known, list_words, name_for_people, name_organ, start_sentence
+from helpers.vocabulary.words import count, format_p, is_known, name_for_people, name_organ
 
 # A significant difference on less of the surface is a spot, told in one clause with the others.
 SMALL_SPOT = 0.03
@@ -28,7 +28,15 @@ def describe_spots(rows: Sequence[Mapping[str, Any]]) -> str:
     """Say in one clause which maps are significant in small spots alone; empty where none is."""
     if not rows:
         return ""
-    return f"Also in small spots, under {100 * SMALL_SPOT:.0f} % of the surface: {list_words(map(_name_map, rows))}."
+    return f"Also in small spots, under {100 * SMALL_SPOT:.0f} % of the surface: {'; '.join(map(_name_map, rows))}."
+
+
+def describe_alone(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say in one clause which maps are significant by themselves alone; empty where none is."""
+    if not rows:
+        return ""
+    told = "; ".join(f"{_name_map(row)} (p = {format_p(row['p_adjusted']).split()[-1]})" for row in rows)
+    return f"Significant in a map by itself, but not among all maps of the study: {told}."
 
 
 def describe_floor(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -54,10 +62,9 @@ def tell_certainty(row: Mapping[str, Any]) -> str:
     made = row.get("permutations")
     if extent > 0 and p is not None and is_known(made) and float(p) * (float(made) + 1) < 1.5:
         return ""
-    told = format_p(p) + (f"; of all maps {format_p(row['p_adjusted'])}" if is_known(row.get("p_adjusted")) else "")
-    return f" ({told})" if extent > 0 else f"; not significant ({told})"
+    told = format_p(p) + (f", over all maps {format_p(row['p_adjusted'])}" if is_known(row.get("p_adjusted")) else "")
+    return f"; {told}" if extent > 0 else f"; not significant, {told}"
 
 
 def _name_map(row: Mapping[str, Any]) -> str:
-    organ = start_sentence(name_organ(row["organ"]))
-    return f"{organ} by {name_for_people(str(row['attribute']))} ({row['model']})"
+    return f"{row['model']}, {name_organ(row['organ'])} by {name_for_people(str(row['attribute']))}"

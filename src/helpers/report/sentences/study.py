@@ -20,6 +20,7 @@ from helpers.vocabulary.words import (
     list_words,
     name_for_people,
     name_group,
+    name_members,
     name_organ,
     start_sentence,
 )
@@ -163,9 +164,9 @@ def describe_uneven_failures(model: str, attribute: str, counts: Mapping[str, tu
     left = "what it was able to draw there may not speak for the rest"
     left = "nothing is known of how it does there" if failed == scans else left
     return (
-        f"{model}, by {name_for_people(attribute)}: it failed on {failed} of {scans} scans in "
+        f"{model}, by {name_for_people(attribute)}: it failed on {failed} of {scans} scans of "
         f"{name_group(attribute, most)}, and on "
-        f"{fewest} of {others} in {name_group(attribute, least)}. Its means leave these out: {left}."
+        f"{fewest} of {others} of {name_group(attribute, least)}. Its means leave these out: {left}."
     )
 
 
@@ -186,9 +187,9 @@ def describe_uneven_missing(
     thing = "result" if masks else "score"
     what = f"a {thing} of some organ" if organ == POOLED else f"its {thing} of the {name_organ(organ)}"
     said = (
-        f"{model}, by {name_for_people(attribute)}: {what} is missing for {_say_count(most)} people in "
-        f"{name_group(attribute, most['group'])} ({_say_share(most)}), and for {_say_count(least)} in "
-        f"{name_group(attribute, least['group'])} "
+        f"{model}, by {name_for_people(attribute)}: {what} is missing for {_say_count(most)} "
+        f"{name_members(attribute, most['group'])} ({_say_share(most)}), and for {_say_count(least)} "
+        f"{name_members(attribute, least['group'])} "
         f"({_say_share(least)}; adjusted {format_p(most['p_adjusted'])}). Its means leave these out: they may not "
         "speak for the rest."
     )
@@ -210,9 +211,9 @@ def describe_uneven_absent(organ: str, attribute: str, groups: Sequence[Mapping[
     most, least = _find_ends(groups)
     return (
         f"{start_sentence(name_organ(organ))}, by {name_for_people(attribute)}: the reference does not have it in "
-        f"{_say_count(most)} people in {name_group(attribute, most['group'])} ({_say_share(most)}), and in "
-        f"{_say_count(least)} in "
-        f"{name_group(attribute, least['group'])} ({_say_share(least)}; adjusted {format_p(most['p_adjusted'])}): "
+        f"{_say_count(most)} {name_members(attribute, most['group'])} ({_say_share(most)}), and in "
+        f"{_say_count(least)} "
+        f"{name_members(attribute, least['group'])} ({_say_share(least)}; adjusted {format_p(most['p_adjusted'])}): "
         f"beyond the field of view, "
         "taken out, or not drawn. These people are not compared, and who is left may differ."
     )

@@ -28,7 +28,7 @@ from helpers.vocabulary.words import (
     name_organ,
 )
 
-_MOST_NAMED, _MOST_UNCERTAIN = 3, 5
+_MOST_NAMED, _MOST_UNCERTAIN, _MOST_QUIET = 3, 5, 6
 
 
 def summarise_found(
@@ -85,7 +85,8 @@ def summarise_rest(parts: Mapping[str, pd.DataFrame], alpha: float, *, others: S
     said = []
     if quiet:
         name = find_measure(str(next(iter(parts.values()))["metric"].iloc[0])).name
-        said.append(f"For {list_words(quiet)} no difference in {name} was shown")
+        whom = list_words(quiet) if len(quiet) <= _MOST_QUIET else f"the other {len(quiet)} models"
+        said.append(f"For {whom} no difference in {name} was shown")
         if open_ and any(find_reach(row) for row in open_):
             said[-1] += f"; {tell_hidden(open_, name_model=len(quiet) > 1)}"
         else:
