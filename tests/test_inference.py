@@ -491,7 +491,7 @@ def test_planes_run_through_the_greatest_error_as_radiologists_look_at_them(make
     write_image(labels, path)
     axial, coronal, sagittal = inference.load_planes(row, path, "spleen", study.parameters, margin_mm=4.0)
     assert [plane.name for plane in (axial, coronal, sagittal)] == ["axial", "coronal", "sagittal"]
-    # 6 × 6 × 5 voxels of 2 × 2 × 5 mm with a margin of 2, 2 and 1: the crop shows no more than that.
+    # 6 × 6 × 5 voxels of 2 × 2 × 5 mm with a margin of 2, 2 and 1: no more is shown.
     assert (axial.image.shape, coronal.image.shape, sagittal.image.shape) == ((10, 10), (7, 10), (7, 10))
     assert axial.spacing_mm == (2.0, 2.0) and coronal.spacing_mm == (5.0, 2.0)
     assert not axial.prediction and axial.reference, "the axial slice is one that the model misses"
