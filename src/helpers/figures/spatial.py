@@ -262,7 +262,7 @@ def _place_bodies(view: View) -> dict[str, Any]:
     two = view.beside_mm is not None
     silent = view.key == SIGNIFICANCE and view.significant is not None and not view.significant.any()
     marks = [(view.groups[0], 0.24, two), (view.groups[1], 0.76, two), ("nothing significant", 0.5, silent)]
-    look = {"xref": "paper", "yref": "paper", "y": 1.0, "yanchor": "top", "showarrow": False, "font": {"size": 16}}
+    look = {"xref": "paper", "yref": "paper", "y": 1.0, "yanchor": "top", "showarrow": False, "font": {"size": 13}}
     return {
         "scene": {"domain": {"x": [0.0, 0.49 if two else 1.0]}},
         "scene2": {"domain": {"x": [0.51 if two else 0.99, 1.0]}},

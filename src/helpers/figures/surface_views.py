@@ -143,7 +143,7 @@ def _put_beside(views: Mapping[str, View], a: str, b: str) -> list[View]:
     """Return the view of two groups' bodies side by side, where both have the same places."""
     if not {a, b} <= set(views) or (np.isfinite(views[a].values_mm) != np.isfinite(views[b].values_mm)).any():
         return []
-    label, heading = f"side by side: “{a}” and “{b}”", f"left {views[a].label}, right {views[b].heading}"
+    label, heading = f"side by side: “{a}” and “{b}”", f"Left: {views[a].label}, right: {views[b].heading}"
     beside = {"beside_mm": views[b].values_mm, "groups": (a, b)}
     return [replace(views[a], key=BESIDE, label=label, heading=heading, **beside)]
 
