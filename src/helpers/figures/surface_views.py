@@ -144,8 +144,8 @@ def _put_beside(views: Mapping[str, View], a: str, b: str) -> list[View]:
     if not {a, b} <= set(views) or (np.isfinite(views[a].values_mm) != np.isfinite(views[b].values_mm)).any():
         return []
     label, heading = f"side by side: “{a}” and “{b}”", f"Left: {views[a].label}, right: {views[b].heading}"
-    beside = {"beside_mm": views[b].values_mm, "groups": (a, b)}
-    return [replace(views[a], key=BESIDE, label=label, heading=heading, **beside)]
+    first = replace(views[a], key=BESIDE, label=label, heading=heading)
+    return [replace(first, beside_mm=views[b].values_mm, groups=(a, b))]
 
 
 def list_slopes(slopes: pd.DataFrame, templates: Mapping[str, Template], alpha: float) -> list[View]:

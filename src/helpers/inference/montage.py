@@ -135,7 +135,8 @@ def load_planes(
     centre = np.unravel_index(np.argmax(depths), depths.shape)
     planes = []
     for axis, name in enumerate(("axial", "coronal", "sagittal")):
-        step = spacing[:axis] + spacing[axis + 1 :]
+        step_v, step_h = (step for other, step in enumerate(spacing) if other != axis)
+        step = (step_v, step_h)
         # Slices are stored from below: the head belongs above.
         grey_2d, reference_2d, predicted_2d = (
             np.take(one, centre[axis], axis)[:: -1 if axis else 1] for one in (grey, reference, predicted)
