@@ -47,6 +47,15 @@ def chromium() -> str:
     return str(path)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_stills():
+    """Reports get no still pictures, whose browser takes seconds; tests of these name a browser."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "SEGFAIR_CHROMIUM" not in os.environ:
+            patch.setenv("SEGFAIR_CHROMIUM", "no-browser-in-tests")
+        yield
+
+
 @pytest.fixture(scope="module")
 def browser(chromium):
     """A running Chromium, driven by Playwright."""

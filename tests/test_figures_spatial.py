@@ -108,13 +108,37 @@ def test_menu_offers_difference_significance_and_groups_with_their_numbers():
     traces, layout = show(plot_error_maps(make_maps(), TEMPLATES, groups=GROUPS))
     assert list(offers(layout, "map")) == [
         "difference: “female” minus “male”",
+        "side by side: “female” and “male”",
         "significance: “female” minus “male”",
         "“female” (n = 21)",
         "“male” (n = 33)",
     ], "a group without values has no entry"
     assert layout["title"]["text"].startswith("Liver, drawn by sam, by sex<br>")
     assert "“female” (n = 21) minus “male” (n = 33), mean signed error" in layout["title"]["text"]
-    assert [trace["type"] for trace in traces] == ["mesh3d", "mesh3d", "scatter3d", "scatter3d"]
+    assert [trace["type"] for trace in traces] == 2 * ["mesh3d", "mesh3d", "scatter3d", "scatter3d"]
+
+
+def test_two_groups_stand_side_by_side_seen_from_the_same_side():
+    figure = plot_error_maps(make_maps(), TEMPLATES, first=("sam", "liver", "sex", "side by side"))
+    traces, layout = show(figure)
+    women, men = traces[0], traces[4]
+    np.testing.assert_allclose(women["intensity"], [-1.8, 0, 0, 0, 0, 0.5], atol=1e-6)
+    np.testing.assert_allclose(men["intensity"], [0, 0, 0, 0, 0, 0.5], atol=1e-6)
+    assert (men["scene"], men["cmax"], men["showscale"]) == ("scene2", women["cmax"], False)
+    assert layout["scene"]["camera"] == layout["scene2"]["camera"]
+    assert layout["scene"]["domain"]["x"][1] < layout["scene2"]["domain"]["x"][0]
+    assert [note["text"] for note in layout["annotations"] if note["visible"]] == ["<b>female</b>", "<b>male</b>"]
+    traces, layout = show(figure, offers(layout, "map")["difference: “female” minus “male”"])
+    assert all(trace["visible"] is False for trace in traces[4:]), "one body alone"
+    assert not any(note["visible"] for note in layout["annotations"])
+    button = figure.layout.updatemenus[4].buttons[0]
+    assert set(button.args[0]) == {"scene.camera", "scene2.camera"}
+
+
+def test_a_body_without_significance_says_so():
+    figure = plot_error_maps(make_maps(p_fwer=[0.3, 0.3, 0.4, 0.5, np.nan, 1.0]), TEMPLATES)
+    layout = show(figure, offers(show(figure)[1], "map")["significance: “female” minus “male”"])[1]
+    assert [note["text"] for note in layout["annotations"] if note["visible"]] == ["<b>nothing significant</b>"]
 
 
 def test_surface_carries_the_values_on_a_scale_symmetrical_about_zero():
@@ -279,7 +303,7 @@ def test_frames_share_the_organ_and_stay_small():
     frames = figure.to_plotly_json()["frames"]
     assert sum(frame["data"][0]["type"] == "mesh3d" and "x" in frame["data"][0] for frame in frames) == 1
     views = [frame for frame in frames if "title" in frame.get("layout", {})]
-    assert len(views) == 12
+    assert len(views) == 15
     assert all(
         set(view["data"][0]) <= {"type", "intensity", "customdata", "cmin", "cmax", "colorbar", "hovertemplate"}
         for view in views

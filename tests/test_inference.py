@@ -482,6 +482,28 @@ def test_montage_of_all_organs_without_images_or_with_a_damaged_mask(make_study:
         inference.load_montage(study, ["heart"])
 
 
+def test_planes_run_through_the_greatest_error_as_radiologists_look_at_them(make_study: MakeStudy) -> None:
+    """A model that misses the top of the left organ: they meet there, head up."""
+    study = make_study([ELLIPSE])
+    labels, row = draw_labels(), study.read("cohort").set_index("scan").loc["b2"]
+    labels[4:6, :, 20:26] = 0
+    path = study.folder / "model.nii.gz"
+    write_image(labels, path)
+    axial, coronal, sagittal = inference.load_planes(row, path, "spleen", study.parameters, margin_mm=4.0)
+    assert [plane.name for plane in (axial, coronal, sagittal)] == ["axial", "coronal", "sagittal"]
+    # 6 × 6 × 5 voxels of 2 × 2 × 5 mm with a margin of 2, 2 and 1: no more is shown.
+    assert (axial.image.shape, coronal.image.shape, sagittal.image.shape) == ((10, 10), (7, 10), (7, 10))
+    assert axial.spacing_mm == (2.0, 2.0) and coronal.spacing_mm == (5.0, 2.0)
+    assert not axial.prediction and axial.reference, "the axial slice is one that the model misses"
+    reference, prediction = coronal.reference[0][:, 1], coronal.prediction[0][:, 1]
+    np.testing.assert_allclose([reference.min(), reference.max()], [5.0, 30.0])
+    np.testing.assert_allclose([prediction.min(), prediction.max()], [15.0, 30.0], err_msg="what is missed is above")
+    assert coronal.image[3].astype(int).mean() > coronal.image[0].astype(int).mean(), "the organ is brighter"
+    labels[:] = 0
+    write_image(labels, path)
+    assert not inference.load_planes(row, path, "spleen", study.parameters)[1].prediction
+
+
 def test_organs_are_noted_with_their_dice_and_the_agreement_of_draws(make_study: MakeStudy) -> None:
     study = make_study([{**ELLIPSE, "prompt": {"jitter": 0.3, "draws": 3}}, {**ELLIPSE, "name": "once"}])
     table = inference.run_inference(study)

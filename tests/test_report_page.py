@@ -13,9 +13,12 @@ import plotly.graph_objects as go
 import pytest
 
 from helpers.errors import SegfairError
+from helpers.figures.fairness_gaps import plot_gap_ladder
 from helpers.figures.verdict_matrix import draw_verdicts
 from helpers.report import blocks, build_report, find_leaks, render_report, show_section
-from helpers.report.page import clean_figure, dump_json
+from helpers.report.escaping import clean_figure, dump_json, escape_for_plotly
+from helpers.report.live import prepare_figure
+from helpers.report.stills import draw_stills
 from helpers.vocabulary.verdicts import Verdict
 from tests import report_study as study
 
@@ -79,7 +82,7 @@ def test_nothing_is_loaded_and_the_browser_is_told_so(page):
 
 def test_a_report_without_figures_carries_no_library():
     page = render(blocks.Text("words"))
-    assert "data-library" not in page and len(page) < 20_000
+    assert "data-library" not in page and len(page) < 40_000
 
 
 def test_headings_are_in_order_and_tables_have_captions_and_scopes(page):
@@ -127,18 +130,52 @@ def test_every_text_of_every_block_is_escaped():
     assert data["data"][0]["hovertemplate"].count("<extra>") == 1
 
 
-def test_what_would_not_fit_a_printed_page_is_told_and_made_smaller():
-    rows = pd.DataFrame({"a": range(80)}).astype(str)
-    page = render(
-        blocks.ReportTable("many", rows, folded=True),
-        blocks.ReportTable("few", rows.head(3), folded=True),
-        blocks.Figure(go.Figure(layout={"height": 1680}), "how"),
-        blocks.Figure(go.Figure(layout={"height": 400}), "how"),
+def test_a_figures_words_and_menus_are_the_pages_own():
+    """Titles wrap and menus are reached by the keyboard; plotly is left panels and legend."""
+    table = pd.DataFrame({"organ": ["liver"], "metric": "dice", "attribute": "sex", "row": "liver", "n": 24})
+    table = table.assign(gap=0.1, gap_low=0.0, gap_high=0.2, margin=0.02, best_group="male", worst_group="female")
+    table = pd.concat([table.assign(model="first"), table.assign(model="second <b>")], ignore_index=True)
+    live = prepare_figure(*draw_both(lambda: plot_gap_ladder(escape_for_plotly(table), "dice")))
+    assert live.heading == "What the gaps in Dice are made of: first" and live.views == 2
+    layout, menu = live.data["layout"], live.data["menus"][0]
+    assert not {"title", "updatemenus", "meta"} & set(layout) and layout["legend"]["y"] == 1
+    assert [option["label"] for option in menu["options"]] == ["first", "second <b>"]
+    assert menu["options"][1]["title"][0] == "What the gaps in Dice are made of: second <b>"
+    assert not any(key.startswith("title") for option in menu["options"] for key in option["args"][1])
+    named = [note["text"] for note in live.data["narrow"]["annotations"]]
+    assert "liver, n = 24" in named, "on a narrow screen names stand above their rows"
+    assert live.data["narrow"]["yaxis"]["showticklabels"] is False
+    assert live.data["narrow"]["margin"]["l"] < 20 < layout["margin"]["l"]
+
+
+def draw_both(plot):
+    figure = blocks.Figure.draw(plot, "how")
+    return figure.figure, figure.narrow
+
+
+def test_a_narrow_figure_with_other_traces_is_refused():
+    one, other = go.Figure(go.Scatter(y=[1])), go.Figure(go.Scatter(y=[2]))
+    with pytest.raises(ValueError, match="must hold the traces of the wide one"):
+        prepare_figure(one, other)
+
+
+def test_without_a_browser_a_figure_says_that_it_needs_scripts():
+    page = render(blocks.Figure(go.Figure(go.Scatter(y=[1])), "how"))
+    assert re.search(r"<noscript><p class=\"note\">.*open the file in a browser", page)
+    assert 'class="scroll still"' not in page
+
+
+def test_stills_are_the_same_each_time(monkeypatch, tmp_path):
+    script = tmp_path / "browser"
+    script.write_text(
+        '#!/bin/sh\necho "<pre>data:image/svg+xml,%3Csvg%20id=%22defs-$$abc%22/%3E</pre>"\n', encoding="utf-8"
     )
-    assert (
-        "many (80 rows, on screen only)" in page and "few (3 rows)" in page and page.count('class="scroll long"') == 1
-    )
-    assert "--print-zoom: 0.50" in page and "--print-zoom: 1.00" in page
+    script.chmod(0o755)
+    monkeypatch.setenv("SEGFAIR_CHROMIUM", str(script))
+    live = prepare_figure(go.Figure(go.Scatter(y=[1])))
+    first, second = draw_stills([live]), draw_stills([live])
+    assert first == second and base64.b64decode(first[0].partition(",")[2]) == b'<svg id="defs-f0"/>'
+    assert draw_stills([live, live]) == [], "one is missing: none is shown"
 
 
 def test_script_ends_in_data_cannot_close_the_script_element():

@@ -50,7 +50,8 @@ def test_the_browser_is_given_a_copy_whose_path_says_nothing(page, monkeypatch):
     script = 'for a in "$@"; do case $a in --print-to-pdf=*) out=${a#--print-to-pdf=};; esac; done; echo "$@" > "$out"'
     monkeypatch.setenv("SEGFAIR_CHROMIUM", write_browser(page.parent, script))
     told = print_report(page).read_text(encoding="utf-8")
-    assert str(page.parent) not in told and "--no-pdf-header-footer" in told and "report.html#print" in told
+    assert str(page.parent) not in told and "--no-pdf-header-footer" in told and "report.html#print\n" in told
+    assert "report.html#print-short" in print_report(page, short=True).read_text(encoding="utf-8")
 
 
 @pytest.mark.browser
@@ -58,8 +59,14 @@ def test_the_browser_is_given_a_copy_whose_path_says_nothing(page, monkeypatch):
 def test_the_report_is_printed_whole(chromium, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGFAIR_CHROMIUM", chromium)
     folder = study.write_whole_study(tmp_path / "annalena")
-    printed = print_report(build_report(folder))
-    data = printed.read_bytes()
+    page = build_report(folder)
+    data = print_report(page).read_bytes()
     assert data.startswith(b"%PDF") and len(data) > 100_000
-    assert len(re.findall(rb"/Type\s*/Page\b", data)) >= 8
+    assert 5 <= count_pages(data) <= 12
+    assert all(abs(width - 595) < 2 for width in map(float, re.findall(rb"/MediaBox\s*\[0 0 ([\d.]+)", data))), "A4"
     assert b"annalena" not in data and str(tmp_path).encode() not in data and b"file://" not in data
+    assert count_pages(print_report(page, short=True).read_bytes()) <= 2
+
+
+def count_pages(data: bytes) -> int:
+    return len(re.findall(rb"/Type\s*/Page\b", data))

@@ -19,8 +19,8 @@ FLAGS = [
 class Visit:
     """A page opened from a file, with everything it asked for and complained of."""
 
-    def __init__(self, browser, path: Path, *, width: int = 1280) -> None:
-        self.context = browser.new_context(viewport={"width": width, "height": 900})
+    def __init__(self, browser, path: Path, *, width: int = 1280, scripts: bool = True) -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=scripts)
         self.context.set_default_timeout(120_000)  # drawing in three dimensions without a GPU takes its time
         self.page = self.context.new_page()
         self.page.set_default_timeout(120_000)  # a busy machine is slow to start, and not wrong for it

@@ -8,7 +8,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -225,6 +225,9 @@ def report(
     pdf: Annotated[
         bool, typer.Option("--pdf", help="Print it to report.pdf too, by a Chromium on this machine.")
     ] = False,
+    pages: Annotated[
+        Literal["whole", "short"], typer.Argument(help="What --pdf prints: --pdf short prints the answers alone.")
+    ] = "whole",
 ) -> None:
     """Write report.html again from what lies in an output folder."""
     from helpers.report import build_report, print_report
@@ -232,7 +235,7 @@ def report(
     page = build_report(output_dir)
     typer.echo(f"report: {_relative(page)}")
     if pdf:
-        typer.echo(f"printed: {_relative(print_report(page))}")
+        typer.echo(f"printed: {_relative(print_report(page, short=pages == 'short'))}")
 
 
 @app.command()

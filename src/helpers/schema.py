@@ -117,7 +117,7 @@ STAGES: dict[str, Stage] = {
             "05_report",
             ("03_performance", "04_spatial"),
             ("cohort", "metrics", "disparity"),
-            ("title",),
+            ("title", "report"),
             ("report",),
             files=("report.html",),
             patterns=("results.json", "cards/*"),

@@ -15,7 +15,7 @@ from helpers.figures.panels import (
     offer_choices,
 )
 from helpers.figures.rows import label_gap
-from helpers.figures.style import colour_groups, mark_groups
+from helpers.figures.style import colour_models, mark_groups
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import format_value, name_for_people, state_estimate
 
@@ -37,7 +37,7 @@ def plot_effort(effort: pd.DataFrame, metric: str) -> go.Figure:
 def _draw(points: pd.DataFrame, attribute: str, metric: str, title: str, attributes: list[str]) -> go.Figure:
     part, measure = points[points["attribute"] == attribute].sort_values("drawn"), find_measure(metric)
     models = list(dict.fromkeys(points["model"]))
-    colours, symbols = colour_groups(models), mark_groups(models)
+    colours, symbols = colour_models(models), mark_groups(models)
     grid = make_grid(
         ["how good on the whole", "how far apart the groups are"], 300, columns=2, across=0.1, shared_yaxes=False
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from helpers.figures.panels import break_words, draw_nothing
+from helpers.figures.panels import draw_nothing
 from helpers.figures.rows import Mark, count_people, draw_rows, label_gap, list_group_marks
 from helpers.figures.style import PALETTE
 from helpers.vocabulary.measures import find_measure
@@ -95,7 +95,7 @@ def plot_against_annotators(against: pd.DataFrame, metric: str) -> go.Figure:
     # The panels' titles are the first annotations.
     for heading, (_, here) in zip(grid.figure.layout.annotations, part.groupby("attribute", sort=False), strict=False):
         heading.text += f", {count_people(here['n'])}"
-    grid.title_axes(break_words(label_gap(metric), 26))
+    grid.title_axes(label_gap(metric))
     return grid.frame(
         title=title,
         subtitle="best − worst group of the model; annotators left of zero: they agree better on its worst group",

@@ -103,7 +103,6 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str, *, alpha: float = 0.05
         dict.fromkeys(drawn["attribute"], marks),
         list(dict.fromkeys(part["row"])),
         lambda row, _: explain(row),
-        columns=1,
         verdict=judge,
     )
     grid.title_axes(label_gap(metric))
@@ -146,7 +145,7 @@ def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = No
     for name in models:
         here = drawn[drawn["model"] == name]
         grid = draw_rows(here, marks_of, rows, lambda row, mark: _explain_gap(row, mark, metric))
-        grid.title_axes(break_words(label_gap(metric), 26))
+        grid.title_axes(label_gap(metric))
         grid.figure.update_xaxes(range=around)
         figures[name] = grid.frame(
             title=f"{title}: {name}",
@@ -187,13 +186,13 @@ def plot_model_gaps(model_gaps: pd.DataFrame, metric: str, *, alpha: float = 0.0
         dict.fromkeys(drawn["attribute"], marks),
         list(dict.fromkeys(part["row"])),
         lambda row, _: _explain_model_gap(row, metric),
-        columns=1,
         verdict=lambda row: (row["p_adjusted"] <= alpha, ""),
     )
     grid.title_axes(f"← smaller gap: first model · {label_gap(metric, 'difference of gaps in')} · second model →")
     return grid.frame(
         title=title,
         subtitle="first model − second, same people; filled: shown to differ; lines: 95 % confidence intervals",
+        below=100,
         footnote=list_not_compared(part),
     )
 

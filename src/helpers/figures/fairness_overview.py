@@ -17,7 +17,7 @@ from helpers.figures.panels import (
     offer_choices,
 )
 from helpers.figures.rows import label_gap
-from helpers.figures.style import SYMBOLS, colour_groups
+from helpers.figures.style import SYMBOLS, colour_models
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import format_value, name_for_people, name_organ, state_estimate
 
@@ -51,7 +51,7 @@ def plot_gap_over_mean(groups: pd.DataFrame, disparity: pd.DataFrame, metric: st
 def _draw_points(points: pd.DataFrame, attribute: str, metric: str, title: str, *, menu: bool) -> go.Figure:
     part, measure = points[points["attribute"] == attribute], find_measure(metric)
     models, organs = list(dict.fromkeys(points["model"])), list(dict.fromkeys(points["organ"]))
-    colours, symbols = colour_groups(models), _mark_many(organs)
+    colours, symbols = colour_models(models), _mark_many(organs)
     figure = go.Figure()
     for model in models:
         chosen, colour = part[part["model"] == model], colours[model]

@@ -26,7 +26,7 @@ from helpers.figures.panels import (
     shift_sideways,
     title_measure,
 )
-from helpers.figures.style import colour_groups, mark_groups
+from helpers.figures.style import colour_groups, colour_models, mark_groups
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import (
     POOLED,
@@ -181,7 +181,7 @@ def _draw_trends(
     grid = make_grid(captions, 270, between=130, across=0.075, shared_xaxes=False, shared_yaxes=False)
     figure = grid.figure
     figure.update_annotations(font={"size": 12})
-    colours = colour_groups(models)
+    colours = colour_models(models)
     ends = curves.groupby("model").agg({"band_low": "min", "band_high": "max"})
     reach = 0.55 * float((ends["band_high"] - ends["band_low"]).max())
     for model, place in zip(models, grid.places, strict=True):

@@ -40,7 +40,6 @@ def plot_few_masks(gaps: pd.DataFrame, metric: str) -> go.Figure:
             f"{state_estimate(row[mark.value], row[f'{mark.value}_low'], row[f'{mark.value}_high'], metric)}<br>"
             f"{row['masks']} of {row['people']} people have a mask; adjusted {format_p(row['p_adjusted'])}"
         ),
-        columns=1,
     )
     grid.title_axes(label_gap(metric))
     return grid.frame(

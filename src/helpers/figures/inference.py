@@ -12,17 +12,12 @@ from plotly.subplots import make_subplots
 
 from helpers.figures.panels import draw_nothing, make_grid, offer_choices
 from helpers.figures.rows import draw_rows, list_group_marks
-from helpers.figures.style import PALETTE, colour_groups, mark_groups, style_figure
+from helpers.figures.slices import OUTLINES
+from helpers.figures.style import PALETTE, colour_models, mark_groups, style_figure
 from helpers.vocabulary.words import name_for_people, name_organ, name_scan, state_estimate
 
 if TYPE_CHECKING:
     from helpers.inference import MontagePanel
-
-# Sky blue and orange stay apart on every grey and for every eye.
-_OUTLINES = {
-    "reference": ("reference (solid)", PALETTE[4], "solid"),
-    "prediction": ("prediction (dashed)", PALETTE[5], "5px,3px"),
-}
 
 
 def plot_throughput(table: pd.DataFrame) -> go.Figure:
@@ -33,7 +28,7 @@ def plot_throughput(table: pd.DataFrame) -> go.Figure:
     """
     figure = go.Figure()
     names = list(dict.fromkeys(table["model"]))
-    colours, symbols = colour_groups(names), mark_groups(names)
+    colours, symbols = colour_models(names), mark_groups(names)
     for name in names:
         part = table[table["model"] == name]
         finished = part[part["status"] == "ok"]
@@ -167,7 +162,7 @@ def _add_panel(figure: go.Figure, panel: MontagePanel, place: dict[str, int], sh
     grey = {"colorscale": "Greys_r", "zmin": 0, "zmax": 255, "showscale": False, "hoverinfo": "skip"}
     image = go.Heatmap(z=panel.image, x0=step_x / 2, dx=step_x, y0=step_y / 2, dy=step_y, **grey)
     figure.add_trace(image, **place)
-    for which, (name, colour, dash) in _OUTLINES.items():
+    for which, (name, colour, dash) in OUTLINES.items():
         # One trace for all outlines: NaN lifts the pen.
         gap = np.full((1, 2), np.nan)
         joined = np.vstack([part for line in getattr(panel, which) for part in (line, gap)] or [gap])

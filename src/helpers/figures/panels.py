@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +27,30 @@ LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "itemsizing": "constant
 POINTED_AT = "%{customdata}<extra></extra>"  # for hover texts that are ready-made
 
 _WIDTH, _RIGHT = 884, 40  # pixels: of a figure in a page 900 wide, and of its right margin and some
+_NARROW_WIDTH, _NARROW_LEFT = 356, 56  # on a phone
 _TITLE, _SUBTITLE, _MENU, _LEGEND_LINE = 44, 20, 42, 22  # pixels: heights of what is above panels
 _NOTE_LINE = 17
 _HIGHEST_MENU = 1.95  # plotly takes a menu's place up to 3 panel heights from below
+_IS_NARROW: ContextVar[bool] = ContextVar("narrow", default=False)
+
+
+@contextmanager
+def draw_narrow() -> Iterator[None]:
+    """Draw every figure made within for a screen as narrow as a phone's.
+
+    Panels stand one below the other and names above their rows; the traces stay as they are, so
+    that a page can take the layout alone.
+    """
+    token = _IS_NARROW.set(True)
+    try:
+        yield
+    finally:
+        _IS_NARROW.reset(token)
+
+
+def is_narrow() -> bool:
+    """Tell whether figures are being drawn by :func:`draw_narrow`."""
+    return _IS_NARROW.get()
 
 
 @dataclass(frozen=True)
@@ -38,10 +61,11 @@ class PanelGrid:
     panels: int
     columns: int
     body: int
+    names_above: bool = False  # whether the names of rows stand in the panels, with nothing on their left
 
     def frame(self, **options: Any) -> go.Figure:
         """Return the figure with what stands above and below its panels: :func:`frame_figure`."""
-        return frame_figure(self.figure, body=self.body, **options)
+        return frame_figure(self.figure, body=self.body, **options | {"left": 12} if self.names_above else options)
 
     @property
     def places(self) -> list[dict[str, int]]:
@@ -50,6 +74,7 @@ class PanelGrid:
 
     def title_axes(self, across: str, down: str = "") -> None:
         """Write the title of x under the lowest panel of every column, that of y on the left."""
+        across = break_words(across, 44 if is_narrow() else 90 // min(self.columns, 3))
         for place in self.places[-self.columns :]:
             self.figure.update_xaxes(title=across or None, **place)
         for place in self.places[:: self.columns]:
@@ -65,7 +90,7 @@ def make_grid(
     `across` is the space beside a panel, as a part of the width. All panels share their axes unless
     plotly's ``shared_xaxes`` or ``shared_yaxes`` say otherwise.
     """
-    columns = min(columns, len(titles))
+    columns = 1 if is_narrow() else min(columns, len(titles))
     rows = -(-len(titles) // columns)
     body = panel * rows + between * (rows - 1)
     figure = make_subplots(
@@ -110,7 +135,9 @@ def frame_figure(
     """
     names = [trace.name for trace in figure.data if trace.name and trace.showlegend is True]
     above_legend = _TITLE + _SUBTITLE * bool(subtitle) + _MENU * menu
-    top = above_legend + _count_lines(names, _WIDTH - left - _RIGHT) * _LEGEND_LINE + head
+    left = min(left, _NARROW_LEFT) if is_narrow() else left
+    width = (_NARROW_WIDTH if is_narrow() else _WIDTH) - left - _RIGHT
+    top = above_legend + _count_lines(names, width) * _LEGEND_LINE + head
     notes = wrap_note(footnote)
     bottom = below + _NOTE_LINE * len(notes) + (12 if notes else 0)
     above_menu = top - _TITLE - _SUBTITLE * bool(subtitle)
@@ -125,10 +152,8 @@ def frame_figure(
         legend=LEGEND | {"yanchor": "top", "yref": "container", "y": 1 - above_legend / height, "tracegroupgap": 0},
     )
     write_beneath(figure, notes, below + 4)
-    if menu:
-        # The place for the menu, in the panels' own coordinates: menus know no others.
-        figure.update_layout(meta={"menu_y": 1 + above_menu / body})
-    return figure
+    # The place for the menu, in the panels' own coordinates: menus know no others.
+    return figure.update_layout(meta={"head": above_legend, "menu_y": 1 + above_menu / body})
 
 
 def offer_choices(figures: Mapping[str, go.Figure]) -> go.Figure:
@@ -170,8 +195,9 @@ def put_first(names: Sequence[str], first: str | None) -> list[str]:
 
 def wrap_note(text: str) -> list[str]:
     """Return a footnote's lines: at most four, the last one "…" where that is not enough."""
-    lines = textwrap.wrap(text, 130)
-    return lines if len(lines) <= 4 else [*lines[:3], "…"]
+    width, most = (52, 10) if is_narrow() else (130, 4)
+    lines = textwrap.wrap(text, width)
+    return lines if len(lines) <= most else [*lines[: most - 1], "…"]
 
 
 def write_beneath(figure: go.Figure, lines: Sequence[str], pixels: int) -> None:

@@ -16,11 +16,12 @@ from helpers.figures.panels import (
     QUIET,
     ZERO_LINE,
     PanelGrid,
+    is_narrow,
     list_ticks,
     make_bars,
     make_grid,
 )
-from helpers.figures.style import colour_groups, mark_groups
+from helpers.figures.style import colour_groups, colour_models, mark_groups
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import name_for_people, name_organ
 
@@ -47,7 +48,6 @@ def draw_rows(
     rows: Sequence[str],
     explain: Callable[[dict[str, Any], Mark], str],
     *,
-    columns: int = 3,
     counted: bool = True,
     zero: bool = True,
     verdict: Callable[[dict[str, Any]], tuple[bool, str]] | None = None,
@@ -56,15 +56,14 @@ def draw_rows(
 
     The table has columns ``attribute``, ``row`` (what stands beside it), ``n`` and those of the
     marks (attribute → kinds of marks); where there is a ``margin``, the band within it is shaded.
-    `rows` run from top to bottom; `explain` gives the text for who points at a mark; `columns` is
-    the most panels side by side; `counted` writes the number of people beside each row, `zero`
-    draws a line at zero. `verdict` says of a row whether its marks are filled (a difference is
-    shown) or hollow, and which sign stands at the right of them.
+    `rows` run from top to bottom; `explain` gives the text for who points at a mark; `counted`
+    writes the number of people beside each row, `zero` draws a line at zero. `verdict` says of a
+    row whether its marks are filled (a difference is shown) or hollow, and which sign stands at the
+    right of them.
     """
     most = max(map(len, marks.values()))
-    alone = columns == 1  # panels one below the other have rows of their own
-    titles = [name_for_people(attribute) for attribute in marks]
-    grid = make_grid(titles, len(rows) * max(42, 16 * most), columns=columns, shared_yaxes=False if alone else "all")
+    titles, room = [name_for_people(attribute) for attribute in marks], 26 if is_narrow() else 0
+    grid = make_grid(titles, len(rows) * (max(42, 16 * most) + room))
     figure, named = grid.figure, set()
     for (attribute, kinds), place in zip(marks.items(), grid.places, strict=True):
         here = table[table["attribute"] == attribute]
@@ -97,15 +96,29 @@ def draw_rows(
             figure.add_vrect(x0=-margin, x1=margin, fillcolor=MARGIN_COLOUR, line_width=0, layer="below", **place)
         if zero:
             figure.add_vline(x=0, line=ZERO_LINE, **place)
-        labels = [label_row(here if alone else table, row) for row in rows] if counted else rows
+        labels = [label_row(table, row) for row in rows] if counted else list(rows)
         figure.update_yaxes(list_ticks(labels, down=True, room=0.55), **place)
-    figure.update_xaxes(zeroline=False, showticklabels=True, nticks=None if alone else 5)
-    return grid
+        if is_narrow():
+            _write_above(figure, labels, place)
+    figure.update_xaxes(zeroline=False, showticklabels=True, nticks=5)
+    return replace(grid, names_above=is_narrow())
+
+
+def _write_above(figure: go.Figure, labels: Sequence[str], place: Mapping[str, int]) -> None:
+    """Write the names of a panel's rows above them instead of beside them."""
+    axes = figure.get_subplot(**place)
+    across, down = (axis.plotly_name.replace("axis", "") for axis in (axes.xaxis, axes.yaxis))
+    for row, label in enumerate(labels):
+        figure.add_annotation(
+            text=label.replace("<br>", ", "), x=0, y=row - 0.44, xref=f"{across} domain", yref=down, xanchor="left",
+            showarrow=False, font={"size": 12}, bgcolor="rgba(255, 255, 255, 0.75)", borderpad=0,
+        )  # fmt: skip
+    figure.update_yaxes(showticklabels=False, automargin=False, **place)
 
 
 def list_marks(value: str, ends: tuple[str, str], kinds: Mapping[str, Mapping[str, str]]) -> list[Mark]:
-    """Return a mark of its own colour and symbol for each kind: name → the rows it is drawn of."""
-    colours, symbols = colour_groups(list(kinds)), mark_groups(list(kinds))
+    """Return a mark of its own colour and symbol for each model or kind: name → its rows."""
+    colours, symbols = colour_models(list(kinds)), mark_groups(list(kinds))
     return [Mark(name, value, ends, colours[name], symbols[name], only) for name, only in kinds.items()]
 
 
@@ -115,7 +128,10 @@ def list_group_marks(table: pd.DataFrame) -> list[Mark]:
     people = {name: table.loc[(table["group"] == name) & table["mean"].notna(), "n"] for name in table["group"]}
     marks = list_marks("mean", ("ci_low", "ci_high"), {name: {"group": name} for name in people})
     counts = {name: f", {count_people(numbers)}" if len(numbers) else "" for name, numbers in people.items()}
-    return [replace(mark, name=f"{attribute}: {mark.name}{counts[mark.name]}") for mark in marks]
+    colours = colour_groups(list(people))
+    return [
+        replace(mark, name=f"{attribute}: {mark.name}{counts[mark.name]}", colour=colours[mark.name]) for mark in marks
+    ]
 
 
 def spread_rows(count: int) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from helpers.figures.framed import Frames, dress_menus, escape, list_menus
-from helpers.figures.panels import draw_nothing
+from helpers.figures.panels import draw_nothing, is_narrow
 from helpers.figures.style import DIVERGING, style_figure
 from helpers.figures.surface_geometry import (
     CAMERAS,
@@ -26,6 +27,7 @@ from helpers.figures.surface_views import (
     DIFFERENCE,
     OTHERS,
     SIGNED,
+    SIGNIFICANCE,
     View,
     add_sentences,
     list_slopes,
@@ -40,9 +42,11 @@ OUTLINE_COLOUR = "#000000"
 # The colour scale ends where this part of a map's places, in percent, is reached.
 SCALE_PERCENTILE = 98.0
 SENTENCE_COLUMNS = 100
-# The traces: coloured triangles, grey ones (no value), the line around what is significant, marks.
+# The traces: coloured triangles, grey ones (no value), the line around what is significant, marks;
+# then the same of a second body beside the first.
 _SURFACE, _MISSING, _OUTLINE, _MARKS = range(4)
-_KINDS = ("mesh3d", "mesh3d", "scatter3d", "scatter3d")
+_KINDS = ("mesh3d", "mesh3d", "scatter3d", "scatter3d") * 2
+_SECOND, _SCENES = 4, ("scene", "scene2")
 _LIGHT = {"ambient": 0.95, "diffuse": 0.2, "specular": 0.02, "roughness": 0.9, "fresnel": 0.0}
 _MENU_ROWS = (1.265, 1.165)
 
@@ -55,7 +59,7 @@ def plot_error_maps(
     groups: pd.DataFrame | None = None,
     places: pd.DataFrame | None = None,
     alpha: float = 0.05,
-    first: tuple[str, str, str] | None = None,
+    first: tuple[str, ...] | None = None,
     every_measure: bool = False,
 ) -> go.Figure:
     """Draw the organs' template surfaces coloured by signed error, with menus for what is shown.
@@ -75,7 +79,8 @@ def plot_error_maps(
     alpha : float
         Places with an adjusted p (``p_fwer``) up to this are outlined.
     first : tuple of str, optional
-        Model, organ and attribute shown first. When not given, those with the largest significant
+        Model, organ and attribute shown first, and which map where it is there. When not given,
+        those with the largest significant
         difference, else the largest difference.
     every_measure : bool
         Show the size of the error and how often it is beyond the tolerance as well.
@@ -109,18 +114,25 @@ def plot_error_maps(
         menus = list_menus(view.place, labels, ("model", "organ", "attribute", "map"), frames)
         frames.add(
             view.place,
-            {_SURFACE: _colour_surface(view, limits)},
+            _colour_bodies(view, limits),
             base=_frame_outline(frames, view, templates[view.organ]),
-            layout={"title": {"text": _write_title(view)}, "updatemenus": menus},
+            layout={"title": {"text": _write_title(view)}, "updatemenus": menus, **_place_bodies(view)},
         )
     start = _choose_first(views, first)
     figure, layout = frames.draw(frames.name(start.place))
+    figure.layout.annotations = layout["annotations"]
     figure.layout.updatemenus = [*dress_menus(layout["updatemenus"], _MENU_ROWS), _list_cameras()]
-    style_figure(figure, title=layout["title"]["text"], height=820)
-    scene = {"aspectmode": "manual", "aspectratio": dict.fromkeys("xyz", SCENE_ZOOM), "dragmode": "orbit"}
-    scene |= layout["scene"] | {"camera": place_camera(_choose_side(start, templates[start.organ]))}
+    style_figure(figure, title=layout["title"]["text"], height=700 if is_narrow() else 820)
+    scene = {
+        "aspectmode": "manual",
+        "aspectratio": dict.fromkeys("xyz", 0.6 * SCENE_ZOOM if is_narrow() else SCENE_ZOOM),
+        "dragmode": "orbit",
+    }
+    scene |= {"camera": place_camera(_choose_side(start, templates[start.organ]))}
+    scenes = {name: scene | layout[name] for name in _SCENES}
     margin = {"l": 10, "r": 10, "t": 245, "b": 60}
-    return figure.update_layout(margin=margin, title={"y": 0.975, "yanchor": "top"}, scene=scene)
+    meta = {"head": 235, "foot": 50}  # what title, menus and buttons take
+    return figure.update_layout(margin=margin, title={"y": 0.975, "yanchor": "top"}, meta=meta, **scenes)
 
 
 def _choose_limits(views: Sequence[View]) -> dict[tuple[str, str, str], float]:
@@ -133,9 +145,10 @@ def _choose_limits(views: Sequence[View]) -> dict[tuple[str, str, str], float]:
     return {key: round_up(size) for key, size in largest.items()}
 
 
-def _choose_first(views: Sequence[View], first: tuple[str, str, str] | None) -> View:
-    """Return the view to start with: a difference if there is one."""
-    wanted = [view for view in views if view.place[:3] == first] or list(views)
+def _choose_first(views: Sequence[View], first: tuple[str, ...] | None) -> View:
+    """Return the view to start with: that asked for, else a difference if there is one."""
+    asked = (first or ())[:3], (first or ())
+    wanted = next((found for place in reversed(asked) if (found := _list_at(views, place))), list(views))
     differences = [view for view in wanted if view.key == DIFFERENCE]
 
     def weigh(view: View) -> tuple[bool, float]:
@@ -144,6 +157,10 @@ def _choose_first(views: Sequence[View], first: tuple[str, str, str] | None) -> 
         return found, float(np.nanmax(np.abs(view.values_mm[where]), initial=0.0))
 
     return max(differences, key=weigh) if differences else wanted[0]
+
+
+def _list_at(views: Sequence[View], place: tuple[str, ...]) -> list[View]:
+    return [view for view in views if place and view.place[: len(place)] == place]
 
 
 def _choose_side(view: View, template: Template) -> str:
@@ -168,7 +185,7 @@ def _frame_outline(frames: Frames, view: View, template: Template) -> str:
     trace: dict[str, Any] = {"visible": region is not None}
     if region is not None:
         trace |= _list_points(outline_region(template.vertices_mm, template.faces, region))
-    return frames.add(key, {_OUTLINE: trace}, base=triangles)
+    return frames.add(key, _draw_twice({_OUTLINE: trace}), base=triangles)
 
 
 def _frame_triangles(frames: Frames, view: View, template: Template) -> str:
@@ -183,7 +200,8 @@ def _frame_triangles(frames: Frames, view: View, template: Template) -> str:
     missing: dict[str, Any] = {"visible": not whole.all()}
     if not whole.all():
         missing |= _index_triangles(template.faces[~whole])
-    return frames.add(key, {_SURFACE: _index_triangles(template.faces[whole]), _MISSING: missing}, base=organ)
+    coloured = _index_triangles(template.faces[whole])
+    return frames.add(key, _draw_twice({_SURFACE: coloured, _MISSING: missing}), base=organ)
 
 
 def _frame_organ(frames: Frames, organ: str, template: Template) -> str:
@@ -193,11 +211,9 @@ def _frame_organ(frames: Frames, organ: str, template: Template) -> str:
         return name
     vertices = _list_points(template.vertices_mm)
     points, names = mark_sides(template.vertices_mm)
-    return frames.add(
-        organ,
-        {
+    traces = {
             _SURFACE: {
-                **vertices, "colorscale": DIVERGING, "flatshading": False, "lighting": _LIGHT,
+                **vertices, "visible": True, "colorscale": DIVERGING, "flatshading": False, "lighting": _LIGHT,
                 "colorbar": {"thickness": 16, "len": 0.8, "title": {"side": "right"}},
             },
             _MISSING: {
@@ -211,11 +227,16 @@ def _frame_organ(frames: Frames, organ: str, template: Template) -> str:
             _MARKS: {
                 "mode": "text", "text": [f"<b>{name}</b>" for name in names], "textposition": "middle center",
                 "textfont": {"size": 17, "color": "#222222"}, "hoverinfo": "skip", "showlegend": False,
-                **_list_points(points),
+                "visible": True, **_list_points(points),
             },
-        },
-        layout={"scene": frame_scene(template.vertices_mm)},
-    )  # fmt: skip
+    }  # fmt: skip
+    scene = frame_scene(template.vertices_mm)
+    return frames.add(organ, _draw_twice(traces), layout={"scene": scene, "scene2": scene})
+
+
+def _draw_twice(traces: Mapping[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """Return traces for the first body and the second one."""
+    return {**traces, **{place + _SECOND: {**trace, "scene": "scene2"} for place, trace in traces.items()}}
 
 
 def _list_points(points_mm: np.ndarray) -> dict[str, np.ndarray]:
@@ -225,6 +246,30 @@ def _list_points(points_mm: np.ndarray) -> dict[str, np.ndarray]:
 def _index_triangles(faces: np.ndarray) -> dict[str, np.ndarray]:
     kind = np.uint16 if faces.max(initial=0) < 2**16 else np.uint32
     return dict(zip("ijk", faces.astype(kind).T, strict=True))
+
+
+def _colour_bodies(view: View, limits: Mapping[tuple[str, str, str], float]) -> dict[int, dict[str, Any]]:
+    """Return what a view changes: the colours of one body, or of two."""
+    first = _colour_surface(view, limits)
+    if view.beside_mm is None:
+        return {_SURFACE: first, **{place + _SECOND: {"visible": False} for place in range(_SECOND)}}
+    second = _colour_surface(replace(view, values_mm=view.beside_mm), limits)
+    return {_SURFACE: first, _SURFACE + _SECOND: {**second, "showscale": False}}
+
+
+def _place_bodies(view: View) -> dict[str, Any]:
+    """Return where bodies stand, whose they are, and that nothing is significant where so."""
+    two = view.beside_mm is not None
+    silent = view.key == SIGNIFICANCE and view.significant is not None and not view.significant.any()
+    marks = [(view.groups[0], 0.24, two), (view.groups[1], 0.76, two), ("nothing significant", 0.5, silent)]
+    look = {"xref": "paper", "yref": "paper", "y": 1.0, "yanchor": "top", "showarrow": False, "font": {"size": 13}}
+    return {
+        "scene": {"domain": {"x": [0.0, 0.49 if two else 1.0]}},
+        "scene2": {"domain": {"x": [0.51 if two else 0.99, 1.0]}},
+        "annotations": [
+            {"text": f"<b>{escape(text)}</b>", "x": x, "visible": shown, **look} for text, x, shown in marks
+        ],
+    }
 
 
 def _colour_surface(view: View, limits: Mapping[tuple[str, str, str], float]) -> dict[str, Any]:
@@ -250,7 +295,8 @@ def _write_title(view: View) -> str:
     """Return title, what is drawn, and the sentence about where it lies."""
     organ, attribute = start_sentence(name_for_people(view.organ)), name_for_people(view.attribute)
     top = f"{organ}, drawn by {view.model}, by {attribute}"
-    lines = textwrap.wrap(view.heading, SENTENCE_COLUMNS) + textwrap.wrap(view.sentence, SENTENCE_COLUMNS)
+    heading = f"{view.heading}." if view.sentence else view.heading
+    lines = textwrap.wrap(heading, SENTENCE_COLUMNS) + textwrap.wrap(view.sentence, SENTENCE_COLUMNS)
     below = "<br>".join(escape(line) for line in lines)
     return f"{escape(top)}<br><span style='font-size:13px'>{below}</span>"
 
@@ -259,7 +305,8 @@ def _list_cameras() -> dict[str, Any]:
     return {
         "type": "buttons", "direction": "right", "showactive": False, "bgcolor": "#FFFFFF",
         "buttons": [
-            {"label": side, "method": "relayout", "args": [{"scene.camera": place_camera(side)}]} for side in CAMERAS
+            {"label": side, "method": "relayout", "args": [{f"{name}.camera": place_camera(side) for name in _SCENES}]}
+            for side in CAMERAS
         ],
         "x": 0.0, "xanchor": "left", "y": -0.02, "yanchor": "top",
     }  # fmt: skip

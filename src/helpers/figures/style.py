@@ -13,7 +13,9 @@ from plotly.io.base_renderers import ExternalRenderer
 # too pale on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
-FIXED_COLOURS = {"female": "#D55E00", "male": "#0072B2"}
+# For groups, apart from the models' colours: Tol's muted scheme (personal.sron.nl/~pault, 2021).
+GROUP_PALETTE = ("#332288", "#CC6677", "#999933", "#882255", "#44AA99", "#661100", "#777777")
+FIXED_COLOURS = {"female": "#CC6677", "male": "#332288"}
 # Over- and under-segmentation: blue to red through a light neutral, symmetrical about zero.
 DIVERGING = [[0.0, "#2166AC"], [0.25, "#92C5DE"], [0.5, "#F7F7F7"], [0.75, "#F4A582"], [1.0, "#B2182B"]]
 
@@ -41,7 +43,13 @@ Plotly.setPlotConfig({modeBarButtonsToAdd: [{
 
 def colour_groups(groups: Sequence[str]) -> dict[str, str]:
     """Return a colour per group, the same wherever the same list of groups is drawn."""
-    return {group: FIXED_COLOURS.get(group, PALETTE[place % len(PALETTE)]) for place, group in enumerate(groups)}
+    colours = GROUP_PALETTE
+    return {group: FIXED_COLOURS.get(group, colours[place % len(colours)]) for place, group in enumerate(groups)}
+
+
+def colour_models(models: Sequence[str]) -> dict[str, str]:
+    """Return a colour per model, or per kind of number, that no group has."""
+    return {model: PALETTE[place % len(PALETTE)] for place, model in enumerate(models)}
 
 
 def mark_groups(groups: Sequence[str]) -> dict[str, str]:
@@ -58,6 +66,7 @@ def style_figure(figure: go.Figure, *, title: str, height: int = 420) -> go.Figu
         height=height,
         margin={"l": 70, "r": 30, "t": 60, "b": 60},
         legend={"title": None},
+        meta={"head": 40},  # pixels of the top that title and menus take: a page writes these itself
     )
     return figure
 

@@ -18,7 +18,7 @@ CAMERAS = {
 }
 # From the organ to its R, L, A, P, S, I marks, as a part of its length.
 MARK_GAP = 0.1
-SCENE_ZOOM = 2.2
+SCENE_ZOOM = 1.9  # the letters at the ends of a tall organ stay within the picture
 # How far a line floats above the surface, as a part of the organ's length, lest it sink into it.
 LINE_LIFT = 0.006
 # Rounds in which each point of a line moves to the mean of itself and its neighbours.

@@ -12,7 +12,7 @@ from helpers.figures.framed import Place, escape
 from helpers.spatial import Template
 from helpers.vocabulary.words import name_for_people
 
-DIFFERENCE, SIGNIFICANCE, SLOPE = "difference", "significance", "slope"
+BESIDE, DIFFERENCE, SIGNIFICANCE, SLOPE = "side by side", "difference", "significance", "slope"
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ class View:
     significant: np.ndarray | None = None
     sentence: str = ""
     unit: str = "mm"
+    beside_mm: np.ndarray | None = None  # the second group's values, where two bodies are drawn
+    groups: tuple[str, str] = ("", "")  # whose bodies these are
 
     @property
     def place(self) -> Place:
@@ -113,6 +115,8 @@ def _list_measure(
             )  # fmt: skip
             views.append(view)
     a, b = rows["group_a"].iloc[0], rows["group_b"].iloc[0]
+    if measure is SIGNED:
+        views += _put_beside({view.key: view for view in views}, str(a), str(b))
     values, adjusted = _choose_difference(rows, measure)
     if not (isinstance(a, str) and isinstance(b, str) and np.isfinite(values).any()):
         return views
@@ -133,6 +137,15 @@ def _list_measure(
         label, heading = f"significance: {pair}", f"{pair}{about} (p ≤ {alpha:g}{_ADJUSTED})"
         views.append(replace(difference, key=SIGNIFICANCE, label=label, heading=heading, values_mm=shown))
     return views
+
+
+def _put_beside(views: Mapping[str, View], a: str, b: str) -> list[View]:
+    """Return the view of two groups' bodies side by side, where both have the same places."""
+    if not {a, b} <= set(views) or (np.isfinite(views[a].values_mm) != np.isfinite(views[b].values_mm)).any():
+        return []
+    label, heading = f"side by side: “{a}” and “{b}”", f"Left: {views[a].label}, right: {views[b].heading}"
+    first = replace(views[a], key=BESIDE, label=label, heading=heading)
+    return [replace(first, beside_mm=views[b].values_mm, groups=(a, b))]
 
 
 def list_slopes(slopes: pd.DataFrame, templates: Mapping[str, Template], alpha: float) -> list[View]:
@@ -211,7 +224,7 @@ def order_views(views: Sequence[View]) -> list[View]:
     order: dict[Place, list[View]] = {}
     for view in views:
         order.setdefault(view.place[:3], []).append(view)
-    ranks = {DIFFERENCE: 0, SIGNIFICANCE: 1, SLOPE: 3}
+    ranks = {DIFFERENCE: 0, SIGNIFICANCE: 1, BESIDE: 1, SLOPE: 3}
     last = {measure.column: 4 + place for place, measure in enumerate(OTHERS)}
 
     def rank(view: View) -> int:
@@ -227,6 +240,9 @@ def add_sentences(views: Sequence[View], places: pd.DataFrame | None) -> list[Vi
     columns = places[["model", "organ", "attribute", "map"]].astype(str).itertuples(index=False, name=None)
     said = dict(zip(columns, places["sentence"], strict=True))
     return [
-        replace(view, sentence=said.get((*view.place[:3], DIFFERENCE if view.key == SIGNIFICANCE else view.key), ""))
+        replace(
+            view,
+            sentence=said.get((*view.place[:3], DIFFERENCE if view.key in (BESIDE, SIGNIFICANCE) else view.key), ""),
+        )
         for view in views
     ]

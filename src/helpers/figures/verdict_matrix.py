@@ -386,8 +386,8 @@ def _draw_organs(cells: _Cells, models: Sequence[str], organs: Sequence[str], at
 def _draw_open(head: str, lines: Sequence[str], caption: str, *, brief: bool = False) -> str:
     return (
         f'<div class="scroll overview{" brief" * brief}" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f"<table><caption>{_BRIEF if brief else _EACH}</caption>"
-        f"<thead>{head}</thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f"<table><caption>{_BRIEF if brief else _EACH}</caption><thead>{head}</thead>"
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 

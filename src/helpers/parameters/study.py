@@ -191,10 +191,12 @@ class Cohort(Section):
     people without one then count by a proxy (:mod:`helpers.fairness.few_masks`).
     ``mask_series`` describes the series of the DICOM masks that are the references, with ``*`` for
     any text, where several masks are of one scan (source ``dicom``). ``fractions: half`` cuts DICOM
-    segmentations of fractions at one half.
+    segmentations of fractions at one half. ``public`` declares that the scans are public, so that
+    anybody may see pictures of them (phantoms always are).
     """
 
     source: str
+    public: bool = False
     path: str | None = None
     people: str | None = None
     entities: dict[str, str] = {}
@@ -587,6 +589,12 @@ def _check_roles(adjust: dict[str, list[str]], attributes: list[str], confounder
                 )
 
 
+class ReportPage(Section):
+    """What the report shows: ``pictures`` of scans, by default where the cohort is public."""
+
+    pictures: bool | None = None
+
+
 class Parameters(Section):
     """A whole study."""
 
@@ -600,6 +608,7 @@ class Parameters(Section):
     metrics: Metrics = Metrics()
     fairness: Fairness = Fairness()
     spatial: Spatial = Spatial()
+    report: ReportPage = ReportPage()
     compute: Compute = Compute()
 
     @model_validator(mode="after")
@@ -653,6 +662,12 @@ class Parameters(Section):
                 f"fairness.margin has no value for {', '.join(missing)}: give one in the metric's own unit"
             )
         return self
+
+    @property
+    def shows_scans(self) -> bool:
+        """Whether the report may hold pictures of scans."""
+        public = self.cohort.public or self.cohort.source == "phantoms"
+        return self.cohort.has_masks and (public if self.report.pictures is None else self.report.pictures)
 
     def allows_resampling(self, model: Model) -> bool:
         """Tell whether a model's masks may lie on another grid than the reference."""

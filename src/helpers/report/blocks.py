@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import pandas as pd
 import plotly.graph_objects as go
 
+from helpers.figures.panels import draw_narrow
 from helpers.figures.verdict_matrix import VerdictMatrix
 from helpers.vocabulary.verdicts import Verdict
 
@@ -54,7 +56,7 @@ class Note:
 class ReportTable:
     """A table of ready-made text; its first column heads the rows, `numeric` ones stand right.
 
-    A `folded` table opens on a click, and for printing. Long ones can be sorted and filtered.
+    A `folded` table opens on a click, and is not printed. Long ones can be sorted and filtered.
     """
 
     caption: str
@@ -72,7 +74,26 @@ class Figure:
 
     figure: go.Figure
     how_to_read: str
+    narrow: go.Figure | None = None  # the same one, laid out for a phone
     folded: bool = False
+    half: bool = False  # whether two of its kind stand side by side in print
+
+    @classmethod
+    def draw(
+        cls, plot: Callable[[], go.Figure], how_to_read: str, *, half: bool = False, folded: bool = False
+    ) -> Figure:
+        """Return the figure that `plot` draws, for a wide and for a narrow screen."""
+        with draw_narrow():
+            narrow = plot()
+        return cls(plot(), how_to_read, narrow, folded, half)
+
+
+@dataclass(frozen=True)
+class ScanPicture:
+    """One person's organ: an SVG of our own without any text from data, and what it shows."""
+
+    svg: str  # empty where the scan cannot be read
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -87,6 +108,7 @@ class ReportFinding:
     answers: tuple[tuple[str, str], ...]
     key: str = ""
     links: tuple[tuple[str, str], ...] = ()
+    pictures: tuple[ScanPicture, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +149,7 @@ class Report:
     title: str
     subtitle: str  # question, date and version
     sections: tuple[ReportSection, ...] = field(default=())
+    date: str = ""  # of the latest stage, for the margin of printed pages
 
     def __getitem__(self, key: str) -> ReportSection:
         """Return a section by its key."""

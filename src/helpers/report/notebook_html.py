@@ -11,9 +11,9 @@ from plotly.offline import get_plotlyjs
 from helpers import storage
 from helpers.errors import StageError
 from helpers.figures.style import CONFIG, SVG_BUTTON_SCRIPT, SVG_LINK
+from helpers.report.escaping import clean_texts
 from helpers.report.notebook_cleaning import clean_figure_words, clean_notebook
 from helpers.report.notebook_formulas import make_exporter_class
-from helpers.report.page import clean_texts
 from helpers.report.scrubbing import Scrubber
 
 _PLOTLY = "application/vnd.plotly.v1+json"

@@ -8,7 +8,7 @@ sentence or figure is made, so that later code has nothing to leak.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from helpers.fairness.confounding import VOLUME
 from helpers.fairness.failures import pair_groups
 from helpers.fairness.groups import list_groups
 from helpers.fairness.ranking import rank_attributes
+from helpers.inference import OrganPlane, load_planes
 from helpers.models import KINDS, label_models, label_table, list_blocks, tabulate_models
 from helpers.parameters import Parameters, Prompt, read_parameters
 from helpers.report import suppression
@@ -33,6 +34,8 @@ from helpers.schema import TABLES, Table, list_identifying
 from helpers.spatial import Template
 from helpers.statistics.covariates import split_covariates
 from helpers.vocabulary.words import ALL_MODELS, is_known, name_for_people
+
+LoadPlanes = Callable[[str, str, int], tuple[OrganPlane, ...]]
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Outputs:
     model_facts: pd.DataFrame = field(default_factory=pd.DataFrame)  # helpers.models.tabulate_models, by the shown name
     blocks: dict[str, str] = field(default_factory=dict)  # by model: the heading that says how it was prompted
     small: dict[str, set[str]] = field(default_factory=dict)  # groups below min_group in the cohort, by attribute
+    load_planes: LoadPlanes | None = field(default=None, repr=False)  # None where no pictures are shown
     problems: tuple[str, ...] = ()  # files that could not be read
     secrets: dict[str, str] = field(default_factory=dict, repr=False)  # what no page may show -> what it is
 
@@ -297,6 +301,7 @@ def read_outputs(folder: Path) -> Outputs:
     problems: list[str] = []
     wanted = ["agreement_groups", *(one.name for one in fields(Outputs) if one.name in TABLES)]
     tables = {name: _read(folder, TABLES[name], problems) for name in wanted}
+    scans = tables["cohort"]
     scrub, people, numbers = _forget_names(tables["cohort"], folder, parameters.cohort.path)
     small = suppression.find_small_groups(tables["cohort"], min_group)
     suppression.suppress_small(tables, attributes, min_group, small)
@@ -318,6 +323,7 @@ def read_outputs(folder: Path) -> Outputs:
         run=provenance.read_run(folder),
         templates=_read_templates(folder, problems),
         small=small,
+        load_planes=_open_scans(folder, scans, labels, parameters) if parameters.shows_scans else None,
         problems=tuple(problems),
         secrets=scrub.list_secrets(),
         **tables,
@@ -345,6 +351,21 @@ def _read(folder: Path, table: Table, problems: list[str]) -> pd.DataFrame | Non
             name = table.path.removeprefix("predictions/<model>/")
             problems.append(f"{name} cannot be read ({type(error).__name__}): run its stage again.")
     return pd.concat(found, ignore_index=True) if found else None
+
+
+def _open_scans(
+    folder: Path, cohort: pd.DataFrame | None, labels: Mapping[str, str], parameters: Parameters
+) -> LoadPlanes | None:
+    """Return what draws a model's organ in a scan, by the model's shown name and the number."""
+    if cohort is None or cohort.empty:
+        return None
+    rows, names = cohort.set_index("number"), {label: name for name, label in labels.items()}
+
+    def load(model: str, organ: str, number: int) -> tuple[OrganPlane, ...]:
+        row = rows.loc[number]
+        return load_planes(row, folder / "predictions" / names[model] / f"{row['scan']}.nii.gz", organ, parameters)
+
+    return load
 
 
 def _read_templates(folder: Path, problems: list[str]) -> dict[str, Template]:

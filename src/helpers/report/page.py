@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import html
-import json
-import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import plotly.graph_objects as go
@@ -15,19 +11,18 @@ from plotly.offline import get_plotlyjs
 
 from helpers import storage
 from helpers.errors import StageError
-from helpers.figures.style import CONFIG, SVG_BUTTON_SCRIPT
+from helpers.figures.style import CONFIG
 from helpers.report.blocks import Block, Figure, Report, ReportSection
+from helpers.report.escaping import clean_figure, dump_json
 from helpers.report.leaks import refuse_leaks
+from helpers.report.live import prepare_figure
 from helpers.report.outputs import read_outputs
 from helpers.report.results import write_results
 from helpers.report.sections import compose_outputs
+from helpers.report.stills import draw_stills
 from helpers.vocabulary.measures import use_measures
 
-# What plotly may take as markup in a figure's text; everything else that looks like a tag is text.
-_FOREIGN_TAG = re.compile(r"<(?!/?(?:br|b|i|em|strong|sub|sup|extra|span)\s*/?>|span style=(['\"])[\w:;#%. -]+\1>)")
-_PRINTED_PX = 840  # of a printed page that a figure may take, its caption left room for
-_MOST_PRINTED = 60  # rows that a folded table may have to be printed
-_KEPT_KEYS = ("dtype", "bdata", "shape")
+_APPENDIX = ("glossary", "methods", "checklist")  # sections that are printed small, at the end
 
 
 def build_report(folder: Path) -> Path:
@@ -57,9 +52,20 @@ def build_report(folder: Path) -> Path:
 
 def render_report(report: Report) -> str:
     """Return a report as one HTML page: styles, plotly.js and figures inside, all text escaped."""
-    numbers, page = _number_figures(report), _environment().get_template("report.html.j2")
-    library = get_plotlyjs() if numbers else ""
-    return page.render(report=report, numbers=numbers, plotlyjs=library, config=CONFIG, svg_button=SVG_BUTTON_SCRIPT)
+    blocks = [block for section in report.sections for block in section.blocks if isinstance(block, Figure)]
+    figures = [prepare_figure(block.figure, block.narrow, half=block.half) for block in blocks]
+    stills = draw_stills(figures) or [""] * len(figures)
+    numbered = zip(range(1, len(figures) + 1), figures, stills, strict=True)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            drawn=dict(zip(map(id, blocks), numbered, strict=True)),
+            plotlyjs=get_plotlyjs() if figures else "",
+            config=CONFIG,
+        )
+    )
 
 
 def show_section(section: ReportSection) -> ShownSection:
@@ -99,23 +105,6 @@ class ShownSection:
         return template.render(blocks=blocks, how_to_read=how_to_read, key=self.section.key)
 
 
-def clean_figure(figure: go.Figure) -> dict[str, Any]:
-    """Return a figure as a dict in which no text can be a link, an image or a script.
-
-    plotly takes some HTML in titles, labels and hover texts. Line breaks and emphasis are kept; any
-    other tag becomes text. This is the second lock: texts from data are escaped before.
-    """
-    return clean_texts(json.loads(figure.to_json()))
-
-
-def dump_json(value: Any) -> str:
-    """Return `value` as JSON that can stand inside a script element, whatever its strings hold."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -125,36 +114,17 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["css"] = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
-    environment.globals["tables_js"] = (Path(__file__).parent / "templates" / "tables.js").read_text(encoding="utf-8")
-    environment.globals["most_printed"] = _MOST_PRINTED
+    templates = Path(__file__).parent / "templates"
+    environment.globals |= {kind: (templates / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
+    environment.globals["tables_js"] = (templates / "tables.js").read_text(encoding="utf-8")
     environment.filters["kind"] = lambda block: type(block).__name__
-    environment.filters["plot"] = lambda block: dump_json(clean_figure(block.figure))
-    environment.filters["height"] = lambda block: int(block.figure.layout.height or 450)
-    environment.filters["zoom"] = lambda block: f"{min(1.0, _PRINTED_PX / (block.figure.layout.height or 450)):.2f}"
-    environment.filters["title"] = lambda block: _read_title(block.figure)
+    environment.globals["appendix"] = _APPENDIX
+    environment.filters["css_text"] = _quote_for_css
     environment.filters["script_json"] = dump_json
     environment.filters["identity"] = id
     return environment
 
 
-def _number_figures(report: Report) -> dict[int, int]:
-    """Return the place of every figure in the report, by identity."""
-    blocks = (block for section in report.sections for block in section.blocks)
-    return {id(block): place for place, block in enumerate((b for b in blocks if isinstance(b, Figure)), start=1)}
-
-
-def _read_title(figure: go.Figure) -> str:
-    text = figure.layout.title.text or "Figure"
-    return html.unescape(re.sub(r"<[^>]*>", " ", text)).strip()
-
-
-def clean_texts(value: Any) -> Any:
-    """Return a figure's JSON value with every tag but line breaks and emphasis turned into text."""
-    if isinstance(value, str):
-        return _FOREIGN_TAG.sub("&lt;", value)
-    if isinstance(value, list):
-        return [clean_texts(item) for item in value]
-    if isinstance(value, dict):
-        return {clean_texts(key): item if key in _KEPT_KEYS else clean_texts(item) for key, item in value.items()}
-    return value
+def _quote_for_css(text: str) -> str:
+    """Return text as a string of a style sheet, whatever it holds."""
+    return '"' + "".join(c if c.isalnum() or c in " .,:-–·" else f"\\{ord(c):x} " for c in text) + '"'

@@ -18,10 +18,11 @@ _FLAGS = (
 _SECONDS = 600
 
 
-def print_report(page: Path, *, seconds: int = _SECONDS) -> Path:
+def print_report(page: Path, *, short: bool = False, seconds: int = _SECONDS) -> Path:
     """Print ``report.html`` to ``report.pdf`` beside it and return the path.
 
-    `page` is from :func:`helpers.report.build_report`; the browser may take so many `seconds`.
+    `page` is from :func:`helpers.report.build_report`; `short` prints the answers alone, on two
+    pages; the browser may take so many `seconds`.
 
     Raises
     ------
@@ -36,13 +37,13 @@ def print_report(page: Path, *, seconds: int = _SECONDS) -> Path:
             f"name it by SEGFAIR_CHROMIUM, or open {page} in any browser and print it from there"
         )
     name = Path(browser).name
-    target = page.with_suffix(".pdf")
+    target, fragment = page.with_suffix(".pdf"), "print-short" if short else "print"
     with storage.open_scratch() as folder:
         # Under a name that says nothing: a PDF may keep the address that it was printed from.
         copy, printed = folder / "report.html", folder / "report.pdf"
         shutil.copyfile(page, copy)
         try:
-            run_browser(browser, copy, *_FLAGS, f"--print-to-pdf={printed}", fragment="print", seconds=seconds)
+            run_browser(browser, copy, *_FLAGS, f"--print-to-pdf={printed}", fragment=fragment, seconds=seconds)
         except subprocess.TimeoutExpired as error:
             raise StageError(f"{page.name} was not printed: {name} took more than {seconds} s") from error
         except (OSError, subprocess.CalledProcessError) as error:

@@ -44,5 +44,6 @@ def compose_outputs(outputs: Outputs) -> Report:
     return Report(
         title=parameters.title or name_for_people(parameters.name),
         subtitle=f"For whom do the segmentation models work worse? · {read_date(outputs)} · segfair {__version__}",
+        date=read_date(outputs),
         sections=sections,
     )

@@ -10,6 +10,7 @@ from helpers.figures.verdict_matrix import describe_answerable, draw_verdicts
 from helpers.models.description import AUTOMATIC, BLOCKS, NO_RANKING, PROMPTED, describe_kind
 from helpers.report.blocks import Block, Bullets, Heading, Note, ReportFinding, ReportSection, Summary, Text
 from helpers.report.outputs import Outputs
+from helpers.report.sections.pictures import picture_people
 from helpers.report.sections.questions import (
     count_groups,
     read_key,
@@ -261,6 +262,7 @@ def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:
                 tuple(pair for pair in answers if pair[1]),
                 key=_name_card(number),
                 links=tuple(links),
+                pictures=picture_people(outputs, row),
             )
         )
     return blocks

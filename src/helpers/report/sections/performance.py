@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -122,8 +123,8 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     blocks: list[Block] = [
         Heading("How far apart the groups are", key="gaps"),
         *([Text(ranking)] if ranking else []),
-        Figure(
-            plot_gap_forests(disparity, metrics, alpha=alpha),
+        Figure.draw(
+            lambda: plot_gap_forests(disparity, metrics, alpha=alpha),
             "Each mark is the gap between the best and the worst group; the menu chooses the measure. Filled: a "
             "difference is shown (adjusted p). Hollow: none is shown, which is not proof that there is none; the far "
             "end of the line, a 95 % confidence interval, is how large it may be. The sign at the right is the "
@@ -140,8 +141,8 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     if any(name in mine and mine.loc[mine["metric"] == metric, name].notna().any() for name in parts):
         blocks += [
             Heading("What the gaps are made of"),
-            Figure(
-                plot_gap_ladder(mine, metric, escape_text(str(found[0]["model"]))),
+            Figure.draw(
+                lambda: plot_gap_ladder(mine, metric, escape_text(str(found[0]["model"]))),
                 "The differences shown, one model at a time. From top to bottom: the gap as found; the gap that organ "
                 "size alone would give if everyone had the same error at the outline; what is left of it; the gap "
                 "adjusted for what comes before the attribute; the direct gap. A gap that moves to zero on the way "
@@ -258,11 +259,9 @@ def _draw_people(outputs: Outputs) -> list[Block]:
     for model, attribute in list(pairs)[:_MOST_DOTS]:
         wanted = {row["organ"] for row in told if (row["model"], row["attribute"]) == (model, attribute)} | {POOLED}
         organs, shown = [organ for organ in every if organ in wanted], escape_text(str(model))
-        figure = plot_group_people(
-            hide_small_groups(by_model.get(shown, people.iloc[:0]), metric, attribute, least),
-            metric, attribute, model=shown, organs=organs, groups=groups,
-        )  # fmt: skip
-        blocks.append(Figure(figure, _HOW_PEOPLE))
+        members = hide_small_groups(by_model.get(shown, people.iloc[:0]), metric, attribute, least)
+        draw = partial(plot_group_people, members, metric, attribute, model=shown, organs=organs, groups=groups)
+        blocks.append(Figure.draw(draw, _HOW_PEOPLE, half=True))
     if len(pairs) > _MOST_DOTS:
         blocks.append(Text(f"{len(pairs) - _MOST_DOTS} more such figures are in the notebook 03_performance."))
     return blocks
@@ -274,8 +273,8 @@ def _draw_trends(outputs: Outputs) -> list[Block]:
         return []
     return [
         Heading("Without cutting numbers into groups"),
-        Figure(
-            plot_trend_curves(escape_for_plotly(trends), escape_for_plotly(tests), metric),
+        Figure.draw(
+            lambda: plot_trend_curves(escape_for_plotly(trends), escape_for_plotly(tests), metric),
             f"A smooth curve of {find_measure(metric).name} through everyone, adjusted for the other recorded "
             "differences; the menu chooses what is along the axis and the organ. Between the dotted lines the whole "
             "curve lies with 95 % confidence: if a level line fits between them, no trend is shown.",
@@ -289,8 +288,8 @@ def _draw_intersections(outputs: Outputs) -> list[Block]:
         return []
     return [
         Heading("Where groups meet"),
-        Figure(
-            plot_intersections(escape_for_plotly(cells), outputs.main_metric),
+        Figure.draw(
+            lambda: plot_intersections(escape_for_plotly(cells), outputs.main_metric),
             "Somebody can belong to two groups that are each served well, and be served badly. Each cell is the mean "
             "of the people in it, steadied by the others where they are few, with its 95 % confidence interval; "
             "hatched cells "
@@ -309,8 +308,8 @@ def _compare_models(outputs: Outputs) -> list[Block]:
     return [
         Heading("Does one model have smaller gaps than another?"),
         Text(said),
-        Figure(
-            plot_model_gaps(escape_for_plotly(gaps), metric, alpha=outputs.parameters.fairness.alpha),
+        Figure.draw(
+            lambda: plot_model_gaps(escape_for_plotly(gaps), metric, alpha=outputs.parameters.fairness.alpha),
             "Each mark is the gap of the first model named less that of the second, on the same people: left of zero "
             "the first has the smaller gap. Where the line, a 95 % confidence interval, crosses zero, neither is "
             "shown to have "
@@ -341,8 +340,8 @@ def _draw_few_masks(outputs: Outputs) -> list[Block]:
         Heading("Few masks, many scans"),
         Text(said),
         *warned,
-        Figure(
-            plot_few_masks(escape_for_plotly(gaps), metric),
+        Figure.draw(
+            lambda: plot_few_masks(escape_for_plotly(gaps), metric),
             "Each gap twice: from the people with masks alone, and with everybody’s proxy (prediction-powered "
             "inference). A shorter line is what the proxies bring.",
         ),
@@ -355,8 +354,8 @@ def _draw_effort(outputs: Outputs) -> list[Block]:
         return []
     return [
         Heading("For how much work?"),
-        Figure(
-            plot_effort(escape_for_plotly(effort), metric),
+        Figure.draw(
+            lambda: plot_effort(escape_for_plotly(effort), metric),
             "How many boxes or points a person would have drawn per scan, against what they buy. A box in space counts "
             "once; an automatic model needs none. More prompts may raise the mean and leave the gap, or widen it.",
         ),

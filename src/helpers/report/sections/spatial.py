@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from helpers.figures.spatial import plot_error_maps
+from helpers.figures.surface_views import BESIDE
 from helpers.report.blocks import Block, Bullets, Figure, Note, ReportSection, ReportTable, Text
 from helpers.report.outputs import Outputs
 from helpers.report.sections.questions import name_row
@@ -24,6 +27,7 @@ from helpers.report.sentences.places import (
 )
 from helpers.spatial import describe_location, describe_places
 from helpers.spatial.location import SMALLEST_DIFFERENCE_MM, find_significant
+from helpers.spatial.surfaces import Surface, smooth_surface
 from helpers.vocabulary.words import POOLED, format_value, is_known, name_group, name_organ, start_sentence
 
 _PLACE = ("spatial", "Where in the organ", "Where")
@@ -210,5 +214,10 @@ def _figures_surface(outputs: Outputs) -> list[Block]:
     places = describe_places(outputs.maps, templates, slopes=outputs.slopes, groups=groups, alpha=alpha)
     if places.empty:
         return blocks
-    figure = plot_error_maps(outputs.maps, templates, slopes=outputs.slopes, groups=groups, places=places, alpha=alpha)
-    return [*blocks, Figure(figure, _HOW_SURFACE)]
+    # Without the creases that registration leaves: a light on them looks like a lesion.
+    smooth = {organ: smooth_surface(Surface(one.vertices_mm, one.faces)) for organ, one in templates.items()}
+    drawn = {organ: replace(templates[organ], vertices_mm=one.vertices_mm) for organ, one in smooth.items()}
+    draw = partial(plot_error_maps, outputs.maps, drawn, slopes=outputs.slopes, groups=groups, places=places)
+    mapped = set(outputs.maps[["model", "organ", "attribute"]].itertuples(index=False, name=None))
+    first = next(((*find_place(row), BESIDE) for row in outputs.found if find_place(row) in mapped), None)
+    return [*blocks, Figure.draw(partial(draw, alpha=alpha, first=first), _HOW_SURFACE)]
