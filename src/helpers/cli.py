@@ -29,6 +29,7 @@ app.add_typer(checkpoints_app, name="checkpoints")
 Params = Annotated[
     Path, typer.Argument(help="The study's parameter file, such as params/demo.yaml.", show_default=False)
 ]
+Place = Annotated[Path, typer.Argument(help="The parameter file, or a study's output folder.", show_default=False)]
 Override = Annotated[
     list[str] | None,
     typer.Option(
@@ -105,7 +106,7 @@ def run(
 
 @app.command()
 def status(
-    place: Annotated[Path, typer.Argument(help="The parameter file, or the output folder.", show_default=False)],
+    place: Place,
     as_json: Json = False,
 ) -> None:
     """Say what of a study is done, at work, failed and left; nothing is written."""
@@ -219,20 +220,56 @@ def audit(
 
 @app.command()
 def report(
-    output_dir: Annotated[
-        Path, typer.Argument(help="A study's output folder, such as outputs/demo.", show_default=False)
-    ],
+    place: Place,
     pdf: Annotated[
         bool, typer.Option("--pdf", help="Print it to report.pdf too, by a Chromium on this machine.")
     ] = False,
 ) -> None:
     """Write report.html again from what lies in an output folder."""
     from helpers.report import build_report, print_report
+    from helpers.study import find_study
 
-    page = build_report(output_dir)
+    page = build_report(find_study(place).folder)
     typer.echo(f"report: {_relative(page)}")
     if pdf:
         typer.echo(f"printed: {_relative(print_report(page))}")
+
+
+@app.command()
+def lab(
+    params: Params,
+    options: Annotated[
+        list[str] | None, typer.Argument(help="After --: options of JupyterLab's own.", show_default=False)
+    ] = None,
+    override: Override = None,
+) -> None:
+    """Open JupyterLab on copies of the notebooks, in outputs/<study>/lab, with these parameters."""
+    from helpers.parameters import parse_override
+    from helpers.serving import fill_notebooks, start_lab
+    from helpers.study import load_study
+
+    overrides = dict(parse_override(text) for text in override or [])
+    study = load_study(params, overrides)
+    folder = fill_notebooks(study, overrides)
+    typer.echo(f"notebooks: {_relative(folder)}")
+    start_lab(study, folder, options or [])
+
+
+@app.command()
+def view(
+    place: Place,
+    port: Annotated[int, typer.Option("--port", help="By default any that is free.", show_default=False)] = 0,
+    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+    override: Override = None,
+) -> None:
+    """Serve a study's people and scans as a page: for this machine alone, by a token."""
+    from helpers.notebook import open_study
+    from helpers.parameters import parse_override
+    from helpers.serving import show_page
+
+    overrides = dict(parse_override(text) for text in override or [])
+    study = open_study(str(place), overrides, needs=("cohort", "metrics"))
+    show_page(study, overrides, port=port, browser=browser, say=typer.echo)
 
 
 @app.command()

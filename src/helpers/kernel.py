@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
 from helpers.errors import SegfairError
@@ -43,13 +43,28 @@ _COMMAND = (
 )
 
 
+_SPEC = KernelSpec(argv=[sys.executable, *_COMMAND], display_name="Python 3", language="python")
+
+
+class OwnKernelSpecManager(KernelSpecManager):
+    """Knows one kernel, this interpreter with this package, by the name that notebooks ask for."""
+
+    def find_kernel_specs(self) -> dict[str, str]:
+        """Return its name, and that no folder holds it."""
+        return {"python3": ""}
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        """Return it, whatever it is called elsewhere."""
+        return _SPEC
+
+
 class OwnKernelManager(AsyncKernelManager):
     """Starts this interpreter with this package, not what ``python3`` means elsewhere."""
 
     @property
     def kernel_spec(self) -> KernelSpec:
         """How the kernel is started."""
-        return KernelSpec(argv=[sys.executable, *_COMMAND], display_name="Python 3", language="python")
+        return _SPEC
 
     async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
         """Start it with a folder of its own for what IPython and Jupyter keep in the home."""

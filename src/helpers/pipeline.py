@@ -13,7 +13,7 @@ from helpers import __version__, provenance
 from helpers.compute import hold_jobs
 from helpers.errors import SegfairError, StageError
 from helpers.models import list_overlaps
-from helpers.notebook import check_output_folder
+from helpers.notebook import check_output_folder, find_notebook
 from helpers.parameters import CommandModel
 from helpers.report import export_notebook, make_scrubber
 from helpers.run_log import RunLog
@@ -21,7 +21,7 @@ from helpers.running import hold_study
 from helpers.schema import STAGES
 from helpers.status import describe_stages, read_status
 from helpers.storage import write_atomically, write_text
-from helpers.study import REPOSITORY, Study
+from helpers.study import Study
 from helpers.vocabulary.words import count
 
 Say = Callable[[str], None]
@@ -223,21 +223,6 @@ def _execute(
             f"its process did not answer ({_join(error)}): this machine is too busy; run the same command again"
         ) from error
     return None
-
-
-def find_notebook(study: Study, stage: str) -> Path:
-    """Return a stage's notebook: the project's own copy, else the repository's.
-
-    Raises
-    ------
-    StageError
-        Neither is there.
-    """
-    for root in (study.root, REPOSITORY):
-        path = root / "notebooks" / f"{stage}.ipynb"
-        if path.exists():
-            return path
-    raise StageError(f"notebooks/{stage}.ipynb is not there: run segfair from a clone of its repository")
 
 
 def _join(error: Exception) -> str:

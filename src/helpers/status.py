@@ -12,12 +12,11 @@ from typing import Any
 import pandas as pd
 
 from helpers import provenance
-from helpers.errors import SegfairError
 from helpers.parameters import SCORES
 from helpers.running import Running, read_running
 from helpers.schema import STAGES, TABLES
 from helpers.storage import read_table
-from helpers.study import load_study
+from helpers.study import find_study
 from helpers.vocabulary.verdicts import Verdict
 from helpers.vocabulary.words import count
 
@@ -77,11 +76,8 @@ def find_folder(place: Path) -> Path:
     SegfairError
         It is neither.
     """
-    if not place.is_dir():
-        return load_study(place).folder
-    if not any((place / name).exists() for name in ("study.yaml", "run.json", ".lock")):
-        raise SegfairError(f"{place}: is not the output folder of a study: give one, or its parameter file")
-    return place.resolve()
+    begun = place / ".lock"  # a run that has not come to its first stage, or an old one
+    return place.resolve() if begun.exists() else find_study(place).folder
 
 
 def read_status(folder: Path) -> StudyStatus:

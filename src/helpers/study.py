@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from helpers.schema import STAGES, TABLES
 from helpers.vocabulary.statuses import PROXIED
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SNAPSHOT = "study.yaml"  # the parameters as they were used, in the output folder
 _PLACEHOLDER = re.compile(r"(?<!\$)\{(\w+)\}")
 
 
@@ -351,3 +353,69 @@ def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None 
     except UnicodeEncodeError as error:
         raise ParameterError(f"{path}: the names in this path are not UTF-8 text: rename the folder") from error
     return Study(read_parameters(path, overrides), path)
+
+
+def find_study(place: str | Path, overrides: dict[str, Any] | list[str] | None = None) -> Study:
+    """Load a study by its parameter file, or by its output folder from the snapshot there.
+
+    `overrides` are laid over the parameter file, as in :func:`load_study`; a snapshot has them.
+
+    Raises
+    ------
+    StageError
+        A folder is no study's.
+    ParameterError
+        The parameter file is missing or breaks the rules.
+    """
+    place = Path(place)
+    if place.is_file() or (place.suffix and not place.is_dir()):
+        return load_study(place, overrides)
+    folder = place.resolve()
+    return load_study(find_snapshot(place), {"name": folder.name, "outputs": str(folder.parent)})
+
+
+def find_snapshot(folder: Path) -> Path:
+    """Return the parameters that a study's output folder was made with.
+
+    Raises
+    ------
+    StageError
+        It is no study's output folder.
+    """
+    if not (folder / SNAPSHOT).is_file():
+        raise StageError(
+            f"{folder}: is not the output folder of a study (it has no {SNAPSHOT}): give one such as outputs/demo, or"
+            " a parameter file"
+        )
+    return folder / SNAPSHOT
+
+
+def list_measured(outputs: Path) -> list[Study]:
+    """Return the studies below a folder of outputs that 03 has measured, the newest first.
+
+    Those that cannot be read are passed over.
+    """
+    found = {}
+    for snapshot in outputs.glob(f"*/{SNAPSHOT}"):
+        with suppress(SegfairError):
+            study = find_study(snapshot.parent)
+            if study.path("cohort").exists() and study.path("metrics").exists():
+                found[study] = study.path("metrics").stat().st_mtime
+    return sorted(found, key=lambda study: -found[study])
+
+
+def find_newest() -> Study:
+    """Return the study that was measured last, below the working directory or the repository.
+
+    Raises
+    ------
+    StageError
+        There is none.
+    """
+    for root in (Path.cwd(), Path.cwd().parent, REPOSITORY):
+        if measured := list_measured(root / "outputs"):
+            return measured[0]
+    raise StageError(
+        "No study has been run yet: run one by `segfair run params/demo.yaml`, or write its parameter file under"
+        " `params` in the first cell"
+    )

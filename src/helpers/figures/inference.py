@@ -12,16 +12,16 @@ from plotly.subplots import make_subplots
 
 from helpers.figures.panels import draw_nothing, make_grid, offer_choices
 from helpers.figures.rows import draw_rows, list_group_marks
+from helpers.figures.slices import PREDICTION_COLOUR, REFERENCE_COLOUR
 from helpers.figures.style import PALETTE, colour_groups, mark_groups, style_figure
 from helpers.vocabulary.words import name_for_people, name_organ, name_scan, state_estimate
 
 if TYPE_CHECKING:
     from helpers.inference import MontagePanel
 
-# Sky blue and orange stay apart on every grey and for every eye.
 _OUTLINES = {
-    "reference": ("reference (solid)", PALETTE[4], "solid"),
-    "prediction": ("prediction (dashed)", PALETTE[5], "5px,3px"),
+    "reference": ("reference (solid)", REFERENCE_COLOUR, "solid"),
+    "prediction": ("prediction (dashed)", PREDICTION_COLOUR, "5px,3px"),
 }
 
 

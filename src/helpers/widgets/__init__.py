@@ -2,5 +2,6 @@
 
 from helpers.widgets.browser import EVERYONE, PLANES, CaseBrowser, CaseView
 from helpers.widgets.controls import CaseBrowserWidget, browse_cases
+from helpers.widgets.live_figure import LiveFigure
 
-__all__ = ["EVERYONE", "PLANES", "CaseBrowser", "CaseBrowserWidget", "CaseView", "browse_cases"]
+__all__ = ["EVERYONE", "PLANES", "CaseBrowser", "CaseBrowserWidget", "CaseView", "LiveFigure", "browse_cases"]
