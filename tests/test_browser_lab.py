@@ -15,9 +15,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, repository):
+def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
-    return folder, lab.write_project(folder, repository / "notebooks")
+    return folder, lab.write_project(folder)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def visit(browser, address):
 @pytest.fixture(scope="module")
 def measured(project, address, browser):
     """03 run in Lab, for the tests that read what it wrote."""
-    page = lab.LabPage(browser, address, "notebooks/03_performance.ipynb")
+    page = lab.LabPage(browser, address, "03_performance.ipynb")
     page.run_all()
     yield page
     page.close()
@@ -77,7 +77,7 @@ def test_03_runs_and_its_menus_change_the_figure(measured):
 
 
 def test_04_runs_and_its_slider_changes_the_picture(measured, visit):
-    lab_page = visit("notebooks/04_spatial.ipynb")
+    lab_page = visit("04_spatial.ipynb")
     lab_page.run_all()
     bars = lab.list_bars(check_run(lab_page))
     assert bars and all("100%|" in bar for bar in bars)
@@ -94,7 +94,7 @@ def test_04_runs_and_its_slider_changes_the_picture(measured, visit):
 
 
 def test_explore_can_be_brushed_changed_and_exported(measured, visit, project):
-    lab_page = visit("notebooks/explore.ipynb")
+    lab_page = visit("explore.ipynb")
     lab_page.run_all()
     check_run(lab_page)
     page = lab_page.page
@@ -125,7 +125,7 @@ def test_explore_can_be_brushed_changed_and_exported(measured, visit, project):
 
 
 def test_notebook_without_its_inputs_says_what_to_run(visit):
-    lab_page = visit("unrun/03_performance.ipynb")
+    lab_page = visit("unrun.ipynb")
     lab_page.run_all()
     errors = lab.list_errors(lab_page.read_outputs())
     assert list(errors) == [1], "the cell that loads the study fails, and nothing after it is tried"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from helpers import __version__
-from helpers.errors import SegfairError, StageError
+from helpers.errors import SegfairError
 
 if TYPE_CHECKING:  # importing it takes a second, which `segfair --help` can do without
     from helpers.study import Study
@@ -127,36 +127,20 @@ def check(params: Params, override: Override = None) -> None:
     Exit status: 0 no problem found; 1 problems, which are listed; 2 the parameter file cannot be
     used.
     """
-    from helpers.cohort import check_cohort
-    from helpers.models import check_model, describe_model, list_overlaps, list_refused, list_templates, try_model
-    from helpers.notebook import check_output_folder
-    from helpers.study import load_study
+    from helpers.checking import check_study, load_checked
+    from helpers.parameters import parse_override
+    from helpers.vocabulary.words import count
 
-    study = load_study(params, override or [])
-    found = check_cohort(study, list_templates(study), list_refused(study))
-    problems = list(found.problems)
-    for model in study.parameters.models:
-        faults = check_model(model, study) or try_model(model, study)
-        problems += faults
-        try:
-            found.remarks.extend([] if faults else describe_model(model, study))
-        except SegfairError as error:  # what only its set-up tells, such as a version command that fails
-            problems.append(str(error))
-    found.remarks.extend(list_overlaps(study.parameters.models, study.parameters.cohort))
-    try:
-        check_output_folder(study)
-    except SegfairError as error:
-        problems.append(str(error))
+    study = load_checked(params, dict(parse_override(text) for text in override or []))
+    found = check_study(study)
     for organ in found.organs:
         typer.echo(f"  {organ}")
-    for problem in problems:
+    for problem in found.problems:
         typer.echo(f"- {problem}")
     for remark in found.remarks:
         typer.echo(f"  worth knowing: {remark}")
-    if problems:
-        typer.echo(
-            f"{len(problems)} problem{'s' if len(problems) > 1 else ''} found in {_relative(study.source)}", err=True
-        )
+    if found.problems:
+        typer.echo(f"{count(len(found.problems), 'problem')} found in {_relative(study.source)}", err=True)
         raise typer.Exit(1)
     typer.echo(f"{_relative(study.source)}: no problem found")
 
@@ -269,7 +253,7 @@ def view(
 
     overrides = dict(parse_override(text) for text in override or [])
     study = open_study(str(place), overrides, needs=("cohort", "metrics"))
-    show_page(study, overrides, port=port, browser=browser, say=typer.echo)
+    show_page(study, port=port, browser=browser, say=typer.echo)
 
 
 @app.command()
@@ -433,23 +417,16 @@ def _run(
     fail_on: FailOn | None = None,
 ) -> None:
     """Run stages, say what failed and where to look; end with the exit status that `run` tells."""
-    from helpers.pipeline import run_study
+    from helpers.pipeline import finish_study
     from helpers.run_log import FILE
-    from helpers.status import conclude_run
 
     def say(line: str) -> None:
         typer.echo(line, err=as_json)
 
-    stopped = ""
-    try:
-        run_study(
-            study, overrides=overrides, stages=stages, force=force, say=say, output=sys.stderr if as_json else None
-        )
-    except StageError as error:
-        stopped = str(error)
-    end = conclude_run(study.folder, stages, stopped=stopped, fail_on=fail_on)
+    output = sys.stderr if as_json else None
+    end = finish_study(study, overrides=overrides, stages=stages, force=force, say=say, output=output, fail_on=fail_on)
     report = study.folder / "report.html"
-    if not stopped:
+    if not end.stopped:
         say(f"report: {_relative(report)}" if report.exists() else f"outputs: {_relative(study.folder)}")
     say(f"log: {_relative(study.folder / FILE)}")
     for told in end.told:

@@ -62,6 +62,7 @@ class RunEnd:
     status: StudyStatus
     exit_code: int
     told: list[str]
+    stopped: bool = False  # whether a stage did
 
     def to_json(self) -> dict[str, Any]:
         """Return it for programs."""
@@ -154,7 +155,7 @@ def conclude_run(folder: Path, stages: Sequence[str], *, stopped: str = "", fail
     """
     status = read_status(folder)
     if stopped:
-        return RunEnd(status, 1, [stopped])
+        return RunEnd(status, 1, [stopped], stopped=True)
     failed = [told for told in status.failed if stages[-1] >= _MASK_STAGES[0]]
     if fail_on == DISPARITY and status.disparities:
         found = count(status.disparities, "comparison")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,16 @@ class Study:
         ``<root>/<outputs>/<name>``, where everything this study makes is written.
     """
 
-    def __init__(self, parameters: Parameters, source: Path) -> None:
+    def __init__(self, parameters: Parameters, source: Path, overrides: Collection[str] = ()) -> None:
         self.parameters = parameters
         self.source = source
         self.root = source.parent.parent if source.parent.name == "params" else source.parent
+        self._overrides = overrides
         self.folder = self.resolve(parameters.outputs) / parameters.name
+
+    def blame(self, key: str) -> str:
+        """Return a key with where its value comes from, for messages: the file, or the override."""
+        return blame(key, self.source, self._overrides)
 
     @property
     def name(self) -> str:
@@ -133,7 +138,7 @@ class Study:
         """
         if unknown := set(_PLACEHOLDER.findall(pattern)) - {"model", "metric", "organ", "run"}:
             raise ParameterError(
-                f"{self.source}: cohort.scores.path: {{{unknown.pop()}}} is no placeholder: {{model}}, {{metric}}, "
+                f"{self.blame('cohort.scores.path')}: {{{unknown.pop()}}} is no placeholder: {{model}}, {{metric}}, "
                 "{organ} and {run} are"
             )
         resolved = self.resolve(pattern)
@@ -276,6 +281,14 @@ class Study:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def blame(key: str, source: Path, overrides: Collection[str]) -> str:
+    """Return a key with where its value comes from, for messages; see :meth:`Study.blame`."""
+    own = [one for one in overrides if key == one or key.startswith(f"{one}.")]
+    if not own:
+        return f"{source}: {key}"
+    return f"-o {key}" if own[-1] == key else f"-o {own[-1]}: {key}"
+
+
 def find_record(prediction: Path) -> Path:
     """Return where the record of what a prediction was made from lies, present or not."""
     return prediction.with_name(prediction.name.removesuffix(".nii.gz") + ".json")
@@ -343,6 +356,18 @@ def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None 
     """
     if isinstance(overrides, list):
         overrides = dict(parse_override(text) for text in overrides)
+    path = find_parameter_file(params)
+    return Study(read_parameters(path, overrides), path, list(overrides or {}))
+
+
+def find_parameter_file(params: str | Path) -> Path:
+    """Return where a parameter file lies, present or not; see :func:`load_study`.
+
+    Raises
+    ------
+    ParameterError
+        Its path is not UTF-8 text.
+    """
     path = storage.expand_home(Path(params))
     if not path.is_absolute():
         candidates = [folder / path for folder in (Path.cwd(), Path.cwd().parent, REPOSITORY)]
@@ -352,7 +377,7 @@ def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None 
         str(path).encode()
     except UnicodeEncodeError as error:
         raise ParameterError(f"{path}: the names in this path are not UTF-8 text: rename the folder") from error
-    return Study(read_parameters(path, overrides), path)
+    return path
 
 
 def find_study(place: str | Path, overrides: dict[str, Any] | list[str] | None = None) -> Study:

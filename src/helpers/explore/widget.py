@@ -43,7 +43,7 @@ class ExplorerWidget(ipywidgets.VBox):
         self.plot = LiveFigure(self.brush, modeBarButtonsToRemove=["autoScale2d"])
         self.filters: dict[str, ipywidgets.Dropdown | ipywidgets.FloatRangeSlider] = {}
         self._kept = ipywidgets.HBox(layout={"flex_flow": "row wrap", "align_items": "center"})
-        self.views = ipywidgets.Dropdown(description="saved view", style=wide, layout=box)
+        self.views = ipywidgets.Dropdown(description="saved view", style={"description_width": "initial"}, layout=box)
         self.view_name = ipywidgets.Text(placeholder="a name for this view", layout={"width": "180px"})
         self.keep = ipywidgets.Button(description="Save view", layout={"width": "100px"})
         self.message = ipywidgets.HTML()

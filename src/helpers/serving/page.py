@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import webbrowser
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any
 
 import nbformat
 
-from helpers.kernel import OwnKernelSpecManager
-from helpers.storage import open_scratch, write_text
+from helpers.kernel import OwnKernelSpecManager, open_private_folder
+from helpers.storage import write_text
 from helpers.study import Study
 
 _HOST = "127.0.0.1"
+_SOCKET = "voila_12345678/kernel-12345678-1234-1234-1234-123456789abc-ipc-5"
 _TEMPLATE = Path(__file__).with_name("template")
 # What a page may ask for: itself alone. Code that is made in it is plotly's and anywidget's way.
 _POLICY = (
@@ -24,15 +27,13 @@ _POLICY = (
 )
 
 
-def show_page(study: Study, overrides: dict[str, Any], *, port: int, browser: bool, say: Callable[[str], None]) -> None:
+def show_page(study: Study, *, port: int, browser: bool, say: Callable[[str], None]) -> None:
     """Serve a study's exploration and scans on this machine until it is stopped.
 
     Parameters
     ----------
     study : Study
         After 03_performance.
-    overrides : dict
-        What is laid over its parameter file.
     port : int
         0: any that is free.
     browser : bool
@@ -40,8 +41,9 @@ def show_page(study: Study, overrides: dict[str, Any], *, port: int, browser: bo
     say : callable
         Receives the address, with the token that it needs.
     """
-    with open_scratch() as folder:
-        server = make_server(study, overrides, folder, token=token_urlsafe(32), port=port or _find_port())
+    with open_private_folder(_SOCKET) as private:
+        folder = Path(private)
+        server = make_server(study, folder, token=token_urlsafe(32), port=port or _find_port())
         address = f"http://{_HOST}:{server.port}/?token={server.token}"
         say(f"{study.title}: {address} (for this machine alone; Ctrl+C ends it)")
         if browser:  # a program's words can be read by everybody on the machine, a file of one's own cannot
@@ -51,7 +53,7 @@ def show_page(study: Study, overrides: dict[str, Any], *, port: int, browser: bo
         server.start()
 
 
-def make_server(study: Study, overrides: dict[str, Any], folder: Path, *, token: str, port: int) -> Any:
+def make_server(study: Study, folder: Path, *, token: str, port: int) -> Any:
     """Return a Voilà server that is ready to start, on a notebook of one cell in `folder`.
 
     It listens on 127.0.0.1 alone, answers by that name and to the token alone, reads no settings of
@@ -60,8 +62,9 @@ def make_server(study: Study, overrides: dict[str, Any], folder: Path, *, token:
     from traitlets.config import Config
     from voila.app import Voila
 
+    logging.getLogger("tornado.general").setLevel(logging.ERROR)  # of settings that are Jupyter's own
     notebook = folder / "study.ipynb"
-    write_text(nbformat.writes(_write_notebook(study, overrides)), notebook)
+    write_text(nbformat.writes(_write_notebook(study)), notebook)
     settings = Config()
     settings.Voila = Config(
         ip=_HOST,
@@ -69,11 +72,15 @@ def make_server(study: Study, overrides: dict[str, Any], folder: Path, *, token:
         port_retries=0,
         token=token,
         open_browser=False,
-        log_level="WARNING",
+        log_level="ERROR",
         config_file_paths=[],
         connection_dir_root=str(folder),
-        tornado_settings={"allow_remote_access": False, "headers": {"Content-Security-Policy": _POLICY}},
+        tornado_settings={
+            "allow_remote_access": False,
+            "headers": {"Content-Security-Policy": _POLICY},
+        },
     )
+    settings.KernelManager = Config(transport="ipc")  # TCP ports could be reached by others on this machine
     settings.VoilaConfiguration = Config(
         allow_template_override="NO",
         allow_theme_override="NO",
@@ -85,15 +92,15 @@ def make_server(study: Study, overrides: dict[str, Any], folder: Path, *, token:
     return server
 
 
-def _write_notebook(study: Study, overrides: dict[str, Any]) -> nbformat.NotebookNode:
+def _write_notebook(study: Study) -> nbformat.NotebookNode:
+    """Return a notebook of what the study's folder holds, whatever its parameter file says now."""
     code = (
         "from helpers.explore import explore_study\nfrom helpers.notebook import open_study\n\n"
-        f"explore_study(open_study({str(study.source)!r}, {overrides!r}, needs=('cohort', 'metrics')))"
+        f"explore_study(open_study({str(study.folder)!r}, needs=('cohort', 'metrics')))"
     )
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(code)], metadata={"kernelspec": kernel, "title": study.title}
-    )
+    cells = [nbformat.v4.new_markdown_cell(f"## {escape(study.title)}"), nbformat.v4.new_code_cell(code)]
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "title": study.title})
 
 
 def _find_port() -> int:

@@ -22,7 +22,7 @@ BACKGROUND = (20, 20, 20)
 CROSS_COLOUR = (120, 120, 120)
 DASH_PIXELS = 6.0
 SECOND_COLOUR = "#CC79A7"  # of another model's outline beside the first one's
-_BAND, _LINE = 7, 2  # how wide the error's colours and the lines are, in pixels
+_BAND, _LINE = 6, 2  # how wide the error's colours and the lines are, in pixels
 _STEPS = 64
 _COLOURS = [
     tuple(round(255 * part) for part in colour)
