@@ -1,4 +1,5 @@
-"""A study in the browser: copies of the notebooks that nothing overwrites; a page by token, for this machine alone."""
+"""A study in the browser: copies of the notebooks that nothing overwrites; a page by token, for
+this machine alone."""
 
 from __future__ import annotations
 
@@ -98,7 +99,8 @@ def serve(place, cwd, log):
     with log.open("w") as errors:
         server = subprocess.Popen(
             [sys.executable, "-c", code, "view", str(place), "--no-browser"],
-            cwd=cwd, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            cwd=cwd, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8",
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         try:
             line = server.stdout.readline()

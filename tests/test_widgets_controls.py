@@ -12,10 +12,11 @@ import threading
 import time
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
-from helpers.widgets import EVERYONE, browse_cases, controls
+from helpers.widgets import EVERYONE, browse_cases, controls, link_scans
 from tests.browsed_study import write_metrics, write_study
 from tests.spatial_cohort import draw_ellipsoid, make_study, write_cohort, write_prediction
 
@@ -100,7 +101,7 @@ def test_all_planes_have_one_scale(study):
     """Columns are as wide as what they show, so a picture that fills its column has the others'
     scale."""
     widget = browse_cases(study)
-    axial, surface, coronal, sagittal = widget.grid.children
+    axial, _, coronal, sagittal = widget.grid.children
     assert [pane.name for pane in (axial, coronal, sagittal)] == ["axial", "coronal", "sagittal"]
     wide, deep = (float(part) for part in re.findall(r"minmax\(0, (\d+)fr\)", widget.grid.layout.grid_template_columns))
     shapes = {pane.name: decode(pane.picture).shape for pane in (axial, coronal, sagittal)}
@@ -249,3 +250,24 @@ def test_a_change_of_slice_feels_live_on_a_large_scan(tmp_path):
         wish(widget, plane, slice=place)
         seconds.append(time.perf_counter() - started)
     assert np.median(seconds) < 0.3
+
+
+def test_a_dot_of_any_figure_leads_to_its_scan(study):
+    figure = go.Figure(go.Scatter(x=[1, 2], y=[1, 2], text=["scan 004", "scan 001"]))
+    linked = link_scans(figure, study, model="exact", organ="organ")
+    assert linked.cases is None, "nothing is read before anybody asks"
+    linked.plot._handle_custom_msg({"brushed": [4]}, [])
+    wait_until(lambda: linked.cases.browser.view.number == 4)
+    assert linked.cases.browser.view.model == "exact"
+    linked.plot._handle_custom_msg({"brushed": []}, [])
+    linked.plot._handle_custom_msg({"brushed": [99]}, [])
+    assert linked.cases.browser.view.number == 4, "who is not in the study cannot be shown"
+    shared = linked._repr_mimebundle_()
+    assert shared["application/vnd.plotly.v1+json"]["data"][0]["text"] == ["scan 004", "scan 001"]
+    assert "application/vnd.jupyter.widget-view+json" in shared
+
+
+def test_all_figures_share_one_library(study):
+    first, second = browse_cases(study).surface, browse_cases(study).surface
+    assert first.library is second.library and len(first.library.source) > 1e6
+    assert "library" in first.get_state() and len(first.get_state()["library"]) < 100

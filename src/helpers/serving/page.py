@@ -41,15 +41,21 @@ def show_page(study: Study, *, port: int, browser: bool, say: Callable[[str], No
     say : callable
         Receives the address, with the token that it needs.
     """
+    from tornado.ioloop import IOLoop
+
     with open_private_folder(_SOCKET) as private:
         folder = Path(private)
         server = make_server(study, folder, token=token_urlsafe(32), port=port or _find_port())
         address = f"http://{_HOST}:{server.port}/?token={server.token}"
-        say(f"{study.title}: {address} (for this machine alone; Ctrl+C ends it)")
-        if browser:  # a program's words can be read by everybody on the machine, a file of one's own cannot
-            page = folder / "open.html"
-            write_text(f'<meta http-equiv="refresh" content="0; url={address}">', page)
-            webbrowser.open(page.as_uri())
+
+        def announce() -> None:
+            say(f"{study.title}: {address} (for this machine alone; Ctrl+C ends it)")
+            if browser:  # a program's words can be read by everybody on the machine, a file of one's own cannot
+                page = folder / "open.html"
+                write_text(f'<meta http-equiv="refresh" content="0; url={address}">', page)
+                webbrowser.open(page.as_uri())
+
+        IOLoop.current().add_callback(announce)  # once it listens
         server.start()
 
 

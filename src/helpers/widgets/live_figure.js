@@ -30,9 +30,11 @@ function render({ model, el }) {
   el.append(place, word);
   let Plotly = null;
 
-  const tell = (points) => {
-    model.send({ brushed: points.filter((point) => point.customdata).map((point) => point.customdata[0]) });
+  const find = (point) => {
+    const words = point.text ?? point.data?.text?.[point.pointNumber];
+    return Number.isInteger(point.customdata?.[0]) ? point.customdata[0] : Number(/\bscan (\d+)/.exec(words)?.[1]);
   };
+  const tell = (points) => model.send({ brushed: points.map(find).filter(Number.isInteger) });
   const listen = () => {
     // plotly tells of a selection, of nobody and without an outline, when the drawn box is taken away as well.
     place.on("plotly_selected", (event) => (event?.range || event?.lassoPoints) && tell(event.points));

@@ -26,8 +26,8 @@ class LiveFigure(anywidget.AnyWidget):
     Parameters
     ----------
     on_brush : callable, optional
-        Receives the first of ``customdata`` of every point brushed; none when the reader lets all
-        go.
+        Receives the scan's number of every dot brushed: the first of its ``customdata``, else the
+        one after "scan" in its text; none when the reader lets all go.
     **config
         What is laid over plotly's configuration of all figures.
     """
