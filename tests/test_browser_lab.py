@@ -111,7 +111,7 @@ def test_04_runs_and_its_slices_follow_click_wheel_and_slider(measured, visit):
     assert boxes["axial"]["x"] == boxes["coronal"]["x"] and boxes["axial"]["width"] == boxes["coronal"]["width"]
     assert boxes["coronal"]["height"] == pytest.approx(boxes["sagittal"]["height"], rel=0.02)
     surface = page.locator(".jp-OutputArea-output .js-plotly-plot", has=page.locator(".gl-container canvas")).last
-    surface.locator("text=Anterior").wait_for()
+    surface.wait_for()
     assert not [word for word in page.locator(".segfair-word:visible").all_text_contents() if word]
 
 

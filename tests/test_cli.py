@@ -86,7 +86,8 @@ def test_check_names_every_fault_also_beside_an_unknown_key_and_blames_the_overr
     ):
         assert said in done.stderr, done.stderr
     assert str(params) not in done.stderr, "the file is not to blame"
-    text = params.read_text(encoding="utf-8").replace("source: phantoms", "source: fantoms").replace("prompt_only", "elipse")
+    text = params.read_text(encoding="utf-8").replace("source: phantoms", "source: fantoms")
+    text = text.replace("prompt_only", "elipse")
     params.write_text(text + "colour: red\n", encoding="utf-8")
     done = segfair("check", str(params), cwd=tmp_path)
     assert "colour: unknown key" in done.stderr

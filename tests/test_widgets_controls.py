@@ -134,6 +134,15 @@ def test_surface_is_coloured_by_the_scan_s_error(study):
     assert {colour for _, colour in mesh["colorscale"]} == {"#8C8C8C"}
 
 
+def test_surface_is_seen_from_the_side_that_is_chosen(study):
+    widget = browse_cases(study)
+    before = json.loads(widget.surface.figure)["layout"]
+    widget.side.value = "Posterior"
+    after = json.loads(widget.surface.figure)["layout"]
+    assert before["scene"]["camera"]["eye"]["y"] == -after["scene"]["camera"]["eye"]["y"] != 0
+    assert before["uirevision"] != after["uirevision"], "else plotly keeps the former view"
+
+
 def test_surface_offers_no_upload(study):
     assert browse_cases(study).surface.config["showSendToCloud"] is False
 

@@ -77,9 +77,10 @@ class CaseBrowserWidget(ipywidgets.VBox):
         self.legend = ipywidgets.HTML()
         self.message = ipywidgets.HTML()
         self.surface = LiveFigure(displayModeBar=False)
-        self.surface.layout = {"min_width": "0", "min_height": "300px", "height": "auto"}
+        self.surface.layout = {"flex": "1 1 auto", "width": "100%", "min_width": "0", "min_height": "260px"}
+        self.side = ipywidgets.Dropdown(options=list(CAMERAS), description="seen from", style=wide, layout=full)
         self._surface_shown: OrganSurface | None = None
-        self.surface.draw(_draw_surface(None, 1.0))
+        self.surface.draw(_draw_surface(None, 1.0, self.side.value))
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="case-browser")
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="case-browser-ahead")
         self._waiting: CaseChoice | None = None
@@ -92,6 +93,7 @@ class CaseBrowserWidget(ipywidgets.VBox):
         self._turn = threading.RLock()
         for name in (*_CHOICES, *_LOOKS):
             getattr(self, name).observe(lambda change, name=name: self._change(name, change["new"]), names="value")
+        self.side.observe(lambda _: self._draw_surface(), names="value")
         self.worst_place.on_click(lambda _: self._go_to_worst_place())
         self.swap.on_click(lambda _: self._swap())
         beside = ipywidgets.HBox([self.second, self.swap], layout={"width": "auto"})
@@ -104,7 +106,12 @@ class CaseBrowserWidget(ipywidgets.VBox):
         # The coronal slice below the axial one, the sagittal one beside it: columns are as wide as
         # what they show, so that all three have one scale.
         self.grid = ipywidgets.GridBox(
-            [self.panes["axial"], self.surface, self.panes["coronal"], self.panes["sagittal"]],
+            [
+                self.panes["axial"],
+                ipywidgets.VBox([self.side, self.surface], layout={"min_width": "0"}),
+                self.panes["coronal"],
+                self.panes["sagittal"],
+            ],
             layout={"width": "100%", "max_width": "1100px", "min_width": "0", "grid_gap": "6px"},
         )
         self._refresh()
@@ -192,6 +199,9 @@ class CaseBrowserWidget(ipywidgets.VBox):
                 self.browser.show(levels=(middle - width / 2, middle + width / 2))
             self._refresh()
 
+    def _draw_surface(self) -> None:
+        self.surface.draw(_draw_surface(self.browser.surface, self.browser.view.limit_mm, self.side.value))
+
     def _swap(self) -> None:
         """Show the second model as the first and the first as the second."""
         if self.second.value and self.second.value != self.model.value:
@@ -227,7 +237,7 @@ class CaseBrowserWidget(ipywidgets.VBox):
             surface = self.browser.surface
             if surface is not self._surface_shown:
                 self._surface_shown = surface
-                self.surface.draw(_draw_surface(surface, view.limit_mm))
+                self._draw_surface()
         finally:
             self._refreshing = False
 
@@ -277,10 +287,10 @@ def _set_levels(slider: ipywidgets.FloatRangeSlider, levels: tuple[float, float]
     slider.value = levels
 
 
-def _draw_surface(surface: OrganSurface | None, limit_mm: float) -> go.Figure:
+def _draw_surface(surface: OrganSurface | None, limit_mm: float, side: str) -> go.Figure:
     """Return a reference's surface, coloured by its errors; nothing of a scan without one."""
     figure = go.Figure()
-    figure.update_layout(template="plotly_white", margin={"l": 0, "r": 0, "t": 34, "b": 0})
+    figure.update_layout(template="plotly_white", margin={"l": 0, "r": 0, "t": 0, "b": 0})
     if surface is None or not len(surface.vertices_mm):
         figure.update_layout(xaxis_visible=False, yaxis_visible=False)
         figure.add_annotation(text="There is no surface to draw.", showarrow=False)
@@ -299,13 +309,8 @@ def _draw_surface(surface: OrganSurface | None, limit_mm: float) -> go.Figure:
     letters = {"text": [f"<b>{name}</b>" for name in names], "textfont": {"size": 15, "color": "#222222"}}
     figure.add_scatter3d(x=x, y=y, z=z, mode="text", hoverinfo="skip", showlegend=False, **letters)
     figure.update_scenes(
-        aspectmode="manual", aspectratio=dict.fromkeys("xyz", SQUARE_ZOOM), camera=place_camera("Anterior"),
+        aspectmode="manual", aspectratio=dict.fromkeys("xyz", SQUARE_ZOOM), camera=place_camera(side),
         **frame_scene(surface.vertices_mm),
     )  # fmt: skip
-    buttons = [
-        {"label": side, "method": "relayout", "args": [{"scene.camera": place_camera(side)}]} for side in CAMERAS
-    ]
-    look = {"type": "buttons", "direction": "right", "showactive": False, "font": {"size": 10}, "bgcolor": "#FFFFFF"}
-    place = {"x": 0.0, "xanchor": "left", "y": 1.0, "yanchor": "bottom", "pad": {"t": 0, "b": 4}}
-    figure.update_layout(updatemenus=[{**look, **place, "buttons": buttons}], uirevision="stays")
+    figure.update_layout(uirevision=side)  # turned by hand it stays so, until another side is chosen
     return figure
