@@ -255,10 +255,10 @@ def test_a_change_of_slice_feels_live_on_a_large_scan(tmp_path):
     assert widget.browser.view.shape == (120, 480, 480)
     seconds = []
     for plane, place in (("axial", 30), ("coronal", 200), ("sagittal", 260), ("axial", 70)):
-        started = time.perf_counter()
+        started = time.process_time()  # on a machine that others use too, the clock tells of them
         wish(widget, plane, slice=place)
-        seconds.append(time.perf_counter() - started)
-    assert np.median(seconds) < 0.3
+        seconds.append(time.process_time() - started)
+    assert np.median(seconds) < 0.2
 
 
 def test_a_dot_of_any_figure_leads_to_its_scan(study):
