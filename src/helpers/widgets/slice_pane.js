@@ -10,6 +10,8 @@ function render({ model, el }) {
     <label style="display:flex; gap:6px; align-items:center; flex-wrap:wrap">
       <output style="white-space:nowrap"></output><input type="range" min="0" style="flex:1 1 60px; min-width:0">
     </label>`;
+  // In JupyterLab arrow keys and the right button would else be Lab's own.
+  Object.assign(frame.dataset, { lmSuppressShortcuts: "true", jpSuppressContextMenu: "true" });
   const [picture, output, slider] = ["img", "output", "input"].map((tag) => frame.querySelector(tag));
   picture.title = "click: move here; then wheel: through the slices; drag with the right button: brightness, contrast";
   el.style.minWidth = "0";
