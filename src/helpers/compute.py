@@ -150,7 +150,7 @@ def map_cases(
     work = _Work(function, cases, [str(name) for name in ids], compute, tuple(cards), label, on_card)
     run = _run_in_process if in_process else _run_on_dask
     told: Counter[str] = Counter()
-    look = {"desc": label, "file": sys.stdout, "unit": "scan", "mininterval": 0.5, "ncols": 100}
+    look: dict[str, Any] = {"desc": label, "file": sys.stdout, "unit": "scan", "mininterval": 0.5, "ncols": 100}
     with tqdm(total=len(cases), disable=not cases, **look) as bar:
 
         def keep(found: Iterator[tuple[int, Any]], *, last: bool) -> list[tuple[int, CaseFailure]]:

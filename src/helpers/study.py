@@ -420,7 +420,7 @@ def list_measured(outputs: Path) -> list[Study]:
 
     Those that cannot be read are passed over.
     """
-    found = {}
+    found: dict[Study, float] = {}
     for snapshot in outputs.glob(f"*/{SNAPSHOT}"):
         with suppress(SegfairError):
             study = find_study(snapshot.parent)
