@@ -30,9 +30,8 @@ demo: $(INSTALLED)  ## Run the demo study and print the path of its report
 run: $(INSTALLED)  ## Run another study: make run PARAMS=params/my_study.yaml
 	@$(BIN)/segfair run $(PARAMS)
 
-# .jupyter turns off news, look-ups of new versions and the extension store: Lab asks nothing of the internet beside patient data.
-lab: $(INSTALLED)  ## Open JupyterLab on the notebooks
-	@JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter $(BIN)/jupyter lab --ServerApp.root_dir=. $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
+lab: $(INSTALLED)  ## Open JupyterLab on a study's copies of the notebooks: make lab PARAMS=params/my_study.yaml
+	@$(BIN)/segfair lab $(PARAMS) -- $(LAB_OPTIONS)
 
 # A file's tests share what is costly to make (a study, a JupyterLab), so they stay in one process.
 test: $(INSTALLED)  ## Run the tests

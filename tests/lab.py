@@ -1,4 +1,4 @@
-"""JupyterLab as `make lab` starts it, on a small finished study, and a page of it in Chromium."""
+"""JupyterLab as `segfair lab` starts it, on a small study, and a page of it in Chromium."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +21,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from helpers import cohort, inference
+from helpers import cohort, inference, provenance
+from helpers.serving import fill_notebooks
 from helpers.study import Study, load_study
 
 PARAMETERS = {
@@ -54,62 +56,56 @@ PARAMETERS = {
 }
 
 
-def write_project(folder: Path, notebooks: Path) -> Study:
+def write_project(folder: Path) -> Study:
     """Write a project of two studies: `small`, whose masks are predicted, and `unrun`; return the
     first.
 
-    The notebooks are copies, since Lab saves what it opens: those of `small` in ``notebooks/``, of
-    `unrun` in ``unrun/``.
+    A notebook of `unrun` lies beside the copies that `small` gets.
     """
     (folder / "params").mkdir()
     for name in ("small", "unrun"):
         text = yaml.safe_dump(PARAMETERS | {"name": name}, allow_unicode=True, sort_keys=False)
         (folder / "params" / f"{name}.yaml").write_text(text, encoding="utf-8")
-        copies = folder / ("notebooks" if name == "small" else name)
-        copies.mkdir()
-        for source in notebooks.glob("*.ipynb"):
-            copy = source.read_text(encoding="utf-8").replace("params/demo.yaml", f"params/{name}.yaml")
-            (copies / source.name).write_text(copy, encoding="utf-8")
-    study = load_study(folder / "params" / "small.yaml")
+    study, unrun = (load_study(folder / "params" / f"{name}.yaml") for name in ("small", "unrun"))
     cohort.build_cohort(study)
     inference.run_inference(study)
+    provenance.write_snapshot(study)
+    copies = fill_notebooks(unrun, {})
+    lab = fill_notebooks(study, {})
+    shutil.move(copies / "03_performance.ipynb", lab / "unrun.ipynb")
     return study
 
 
 @contextmanager
 def start_lab(folder: Path, repository: Path, scratch: Path) -> Iterator[str]:
-    """Start JupyterLab on a folder by the command of `make lab`, and yield its address."""
+    """Start JupyterLab on a project by the command of `make lab`, and yield its address."""
     printed = subprocess.run(
-        ["make", "--no-print-directory", "-n", "lab"], cwd=repository, capture_output=True, check=True, encoding="utf-8"
-    ).stdout.splitlines()[-1]
+        ["make", "--no-print-directory", "-n", "lab", "PARAMS=params/small.yaml", "LAB_OPTIONS=--no-browser"],
+        cwd=repository, capture_output=True, check=True, encoding="utf-8",
+    ).stdout.splitlines()[-1]  # fmt: skip
     words = shlex.split(printed)
-    settings = dict(word.split("=", 1) for word in words if re.match(r"[A-Z_]+=", word))
-    command = words[len(settings) :]
-    assert command[0].endswith("/jupyter"), printed
+    assert words[0].endswith("/segfair"), printed
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
         sys.executable,
-        "-m",
-        "jupyter",
-        *command[1:],
-        "--no-browser",
-        "--allow-root",
-        "--ip=127.0.0.1",
+        "-c",
+        "from helpers.cli import main; main()",
+        *words[1:],
         f"--port={port}",
         "--ServerApp.port_retries=0",
         "--IdentityProvider.token=",
         "--LabApp.expose_app_in_browser=True",
     ]
     own = {f"JUPYTER_{name}_DIR": str(scratch / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    own |= {"IPYTHONDIR": str(scratch / "ipython"), "JUPYTERLAB_WORKSPACES_DIR": str(scratch / "workspaces")}
+    own |= {"IPYTHONDIR": str(scratch / "ipython")}
     own |= {"JUPYTERLAB_SETTINGS_DIR": str(scratch / "settings"), "PYTHONPATH": str(repository / "src")}
     with (scratch / "lab.log").open("w") as log:
         server = subprocess.Popen(
             command,
             cwd=folder,
-            env=os.environ | settings | own,
+            env=os.environ | own,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,

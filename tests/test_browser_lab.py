@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from helpers.widgets import PLANES
 from tests import lab
 
 pytestmark = [
@@ -15,9 +16,9 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, repository):
+def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
-    return folder, lab.write_project(folder, repository / "notebooks")
+    return folder, lab.write_project(folder)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def visit(browser, address):
 @pytest.fixture(scope="module")
 def measured(project, address, browser):
     """03 run in Lab, for the tests that read what it wrote."""
-    page = lab.LabPage(browser, address, "notebooks/03_performance.ipynb")
+    page = lab.LabPage(browser, address, "03_performance.ipynb")
     page.run_all()
     yield page
     page.close()
@@ -76,25 +77,46 @@ def test_03_runs_and_its_menus_change_the_figure(measured):
     assert measured.list_foreign_requests() == [] and measured.complaints == []
 
 
-def test_04_runs_and_its_slider_changes_the_picture(measured, visit):
-    lab_page = visit("notebooks/04_spatial.ipynb")
+def test_04_runs_and_its_slices_follow_click_wheel_and_slider(measured, visit):
+    lab_page = visit("04_spatial.ipynb")
     lab_page.run_all()
     bars = lab.list_bars(check_run(lab_page))
     assert bars and all("100%|" in bar for bar in bars)
     page = lab_page.page
-    slider = page.locator(".jp-OutputArea-output .jupyter-widgets [role=slider]:visible").first
+    page.set_viewport_size({"width": 1366, "height": 900})
+    pictures = {name: page.locator(f".jp-OutputArea-output img[alt^='{name}: slice']") for name in PLANES}
+    axial = pictures["axial"]
+    axial.scroll_into_view_if_needed()
+
+    def changes(name, act):
+        before = pictures[name].get_attribute("alt")
+        act()
+        page.wait_for_function(
+            "([picture, before]) => picture.alt !== before", arg=[pictures[name].element_handle(), before]
+        )
+
+    axial.hover()
+    before = axial.get_attribute("alt")
+    page.mouse.wheel(0, 1)
+    changes("sagittal", lambda: axial.click(position={"x": 9, "y": 9}))
+    assert axial.get_attribute("alt") == before, "before the click the wheel is the page's"
+    changes("axial", lambda: page.mouse.wheel(0, 100))
+    changes("axial", lambda: page.keyboard.press("ArrowUp"))
+    slider = page.get_by_role("slider", name="coronal", exact=True)
     slider.scroll_into_view_if_needed()
-    picture = page.locator(".jp-OutputArea-output img.widget-image:visible").first
-    before = picture.get_attribute("src")
-    slider.focus()
-    page.keyboard.press("ArrowRight")
-    page.wait_for_function(
-        "([picture, before]) => picture.getAttribute('src') !== before", arg=[picture.element_handle(), before]
-    )
+    changes("coronal", lambda: slider.fill("2"))
+    # Three planes at one scale, beside and below each other, and nothing cut.
+    boxes = {name: picture.bounding_box() for name, picture in pictures.items()}
+    assert all(box["x"] + box["width"] <= 1366 for box in boxes.values())
+    assert boxes["axial"]["x"] == boxes["coronal"]["x"] and boxes["axial"]["width"] == boxes["coronal"]["width"]
+    assert boxes["coronal"]["height"] == pytest.approx(boxes["sagittal"]["height"], rel=0.02)
+    surface = page.locator(".jp-OutputArea-output .js-plotly-plot", has=page.locator(".gl-container canvas")).last
+    surface.wait_for()
+    assert not [word for word in page.locator(".segfair-word:visible").all_text_contents() if word]
 
 
 def test_explore_can_be_brushed_changed_and_exported(measured, visit, project):
-    lab_page = visit("notebooks/explore.ipynb")
+    lab_page = visit("explore.ipynb")
     lab_page.run_all()
     check_run(lab_page)
     page = lab_page.page
@@ -125,7 +147,7 @@ def test_explore_can_be_brushed_changed_and_exported(measured, visit, project):
 
 
 def test_notebook_without_its_inputs_says_what_to_run(visit):
-    lab_page = visit("unrun/03_performance.ipynb")
+    lab_page = visit("unrun.ipynb")
     lab_page.run_all()
     errors = lab.list_errors(lab_page.read_outputs())
     assert list(errors) == [1], "the cell that loads the study fails, and nothing after it is tried"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 import time
@@ -54,8 +55,18 @@ def test_results_come_in_order_and_failures_in_their_place(compute, capsys):
     assert "4/4" in shown
 
 
-def test_no_cases_is_no_work(compute):
+def test_no_cases_is_no_work_and_no_bar(compute, capsys):
     assert map_cases(invert, [], ids=[], compute=compute, label="nothing") == []
+    shown = capsys.readouterr()
+    assert shown.out == shown.err == ""
+
+
+def test_a_worker_that_is_slow_to_end_is_no_news_and_one_that_is_lost_is(caplog):
+    map_cases(invert, [1.0, 2.0], ids=["a", "b"], compute=Compute(workers=2), label="inverting")
+    told = logging.getLogger("distributed.nanny")
+    told.warning("Worker process still alive after %s seconds, killing", 4.0)
+    told.warning("Restarting worker")
+    assert [record.getMessage() for record in caplog.records if record.name == told.name] == ["Restarting worker"]
 
 
 def test_ids_must_fit():

@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 import pytest
 import yaml
 
-from helpers import pipeline
-from helpers.errors import StageError
+from helpers import pipeline, provenance, storage
+from helpers.errors import SegfairError, StageError
 from helpers.explore import Explorer, explore_study, export_view, list_studies
 from helpers.explore.explorer import NOTHING, SIZE
 from helpers.explore.export import draw_pictures
@@ -36,6 +36,7 @@ def make_study(folder, *, name="synthetic", cohort=None, metrics=None, min_group
     study.folder.mkdir(parents=True)
     cohort.to_parquet(study.path("cohort"))
     metrics.to_parquet(study.path("metrics"))
+    provenance.write_snapshot(study)
     return study
 
 
@@ -148,7 +149,7 @@ def test_person_without_a_value_is_counted(tmp_path):
     explorer = Explorer(make_study(tmp_path, cohort=cohort))
     assert explorer.show(across="bmi").message.startswith(f"{PEOPLE - 1} people, 1 not drawn")
     held = explorer.show(across="group:sex", covariates=["bmi"])
-    assert "1 people are left out because a covariate of theirs is unknown" in held.message
+    assert "1 person is left out because a covariate of theirs is unknown" in held.message
     assert len(held.points) == PEOPLE - 1
 
 
@@ -224,13 +225,64 @@ def test_exploration_before_the_metrics_names_the_stage(study):
 
 def test_other_studies_of_the_folder_can_be_picked(study, tmp_path):
     other = make_study(tmp_path, name="other")
-    (tmp_path / "params" / "broken.yaml").write_text("name: 3\n", encoding="utf-8")
-    unrun = yaml.safe_dump(report_study.make_parameters(name="unrun"))
-    (tmp_path / "params" / "unrun.yaml").write_text(unrun, encoding="utf-8")
+    for name, text in (("broken", "name: 3\n"), ("unrun", yaml.safe_dump(report_study.make_parameters(name="unrun")))):
+        storage.write_text(text, tmp_path / "outputs" / name / "study.yaml")
     assert list(list_studies(study)) == ["synthetic", "other"]
     widget = explore_study(study)
     widget.study.value = "other"
     assert widget.explorer.study.folder == other.folder
+
+
+def test_filters_choose_who_is_looked_at(explorer):
+    assert explorer.list_filters()["sex"] == ["female", "male"]
+    low, high = explorer.list_filters()["bmi"]
+    everyone = explorer.show(across="group:sex", model="sam_demo", organ="liver", metric="dice")
+    women = explorer.show(only={"sex": "female"})
+    assert set(women.points["place"]) == {"female"} and "; only sex female." in women.message
+    kept = explorer.show(only={"bmi": (low, (low + high) / 2)})
+    assert 0 < len(kept.points) < len(everyone.points)
+    assert kept.points["number"].isin(everyone.points["number"]).all()
+    assert explorer.show(organ="kidney_left").only == kept.only, "a filter stays"
+    assert len(explorer.show(only={}, organ="liver").points) == len(everyone.points)
+    with pytest.raises(ValueError, match="only must be one of"):
+        explorer.show(only={"height": (1, 2)})
+    with pytest.raises(ValueError, match="sex must be one of female, male"):
+        explorer.show(only={"sex": "other"})
+
+
+def test_views_are_kept_with_the_study(explorer, study):
+    shown = explorer.show(across="bmi", metric="hd95_mm", only={"sex": "male", "bmi": (20, 30)}, selected=[])
+    explorer.save_view("men, slim")
+    explorer.show(across="group:sex", metric="dice", only={})
+    explorer.save_view("sexes")
+    again = Explorer(study)
+    assert list(again.list_views()) == ["men, slim", "sexes"]
+    assert again.show_view("men, slim") == shown
+    assert len(again.view.points) == len(shown.points)
+    storage.write_json({"old": {"metric": "gone"}}, study.folder / "views.json")
+    with pytest.raises(SegfairError, match="the view 'old' does not fit this study any more: metric must be one of"):
+        again.show_view("old")
+    storage.write_text("[", study.folder / "views.json")
+    assert again.list_views() == {}
+
+
+def test_widget_filters_and_keeps_views(study):
+    widget = explore_study(study)
+    everyone = len(widget.explorer.view.points)
+    widget.filters["sex"].value = "female"
+    widget.filters["bmi"].value = (20, 30)
+    assert widget.explorer.view.only == (("sex", "female"), ("bmi", (20, 30)))
+    widget.keep.click()
+    assert widget.saved.value == "give the view a name first"
+    widget.view_name.value = "women"
+    widget.keep.click()
+    assert widget.views.value == "women"
+    widget.filters["sex"].value = "all"
+    widget.filters["bmi"].value = (widget.filters["bmi"].min, widget.filters["bmi"].max)
+    assert len(widget.explorer.view.points) == everyone
+    widget.views.value = ""
+    widget.views.value = "women"
+    assert widget.filters["sex"].value == "female" and widget.explorer.view.only[1] == ("bmi", (20, 30))
 
 
 def brush(widget, numbers):

@@ -34,7 +34,7 @@ def test_repeated_scans_of_one_subject_count_once():
     assert people["dice"].tolist() == pytest.approx([0.7, 0.9])
     assert people["scans"].tolist() == [2, 1]
     assert people["number"].tolist() == [1, 3]
-    assert any("1 subjects have several scans" in note for note in notes)
+    assert any("1 subject has several scans" in note for note in notes)
 
 
 def test_a_subject_whose_scans_are_in_several_groups_is_in_none():

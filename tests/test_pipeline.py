@@ -127,7 +127,7 @@ def test_a_run_skips_what_is_up_to_date_and_reruns_what_a_change_touches(study, 
 EDITS = [
     ("figures/style.py", ["05_report"]),
     ("report/calibration.json", ["05_report"]),
-    ("explore/brush.js", []),
+    ("widgets/live_figure.js", []),
     ("spatial/template.py", ["04_spatial", "05_report"]),
     ("fairness/audit.py", ["03_performance", "04_spatial", "05_report"]),
     ("models/sam.py", ["02_inference", "03_performance", "04_spatial", "05_report"]),

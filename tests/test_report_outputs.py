@@ -126,7 +126,7 @@ def test_absent_stages_are_none(tmp_path):
 
 
 def test_a_folder_that_is_no_study_is_refused(tmp_path):
-    with pytest.raises(SegfairError, match=r"no study\.yaml.*segfair run"):
+    with pytest.raises(SegfairError, match=r"no study\.yaml.*outputs/demo"):
         read_outputs(tmp_path)
 
 

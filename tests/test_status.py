@@ -191,7 +191,7 @@ def test_a_disparity_fails_a_run_that_asks_for_it(study):
 
 def test_a_folder_that_is_no_study_is_refused(tmp_path, study):
     assert find_folder(study.source) == study.folder
-    with pytest.raises(SegfairError, match="is not the output folder of a study: give one, or its parameter file"):
+    with pytest.raises(SegfairError, match="is not the output folder of a study"):
         find_folder(tmp_path)
 
 

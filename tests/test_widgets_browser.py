@@ -10,10 +10,12 @@ import plotly.graph_objects as go
 import pytest
 import SimpleITK as sitk
 
+from helpers import storage
 from helpers.errors import StageError
 from helpers.figures.slices import PREDICTION_COLOUR, REFERENCE_COLOUR
 from helpers.figures.style import DIVERGING
 from helpers.widgets import EVERYONE, CaseBrowser, browse_cases
+from helpers.widgets.pictures import SECOND_COLOUR
 from tests.browsed_study import RADII_MM, write_metrics, write_study
 from tests.spatial_cohort import draw_ellipsoid, write_prediction
 
@@ -89,6 +91,53 @@ def test_all_three_slices_start_at_the_organ_s_middle_and_stay_in_the_scan(study
     assert browser.show(number=2).position == (9, 12, 14), "another scan, its own middle"
 
 
+@pytest.mark.parametrize(
+    ("plane", "position"), [("axial", (9, 22, 3)), ("coronal", (1, 12, 3)), ("sagittal", (1, 2, 14))]
+)
+def test_a_place_of_a_picture_moves_the_other_two_slices(study, plane, position):
+    """A tenth from the left (the person's right, in front) and nine tenths down (the back, the
+    feet)."""
+    browser = CaseBrowser(study)
+    browser.show(zoom=False)
+    assert browser.show_place(plane, 0.1, 0.9).position == position
+    assert browser.show_place(plane, 1.0, 0.0).position != position, "the very edge is still inside"
+
+
+def test_another_model_is_drawn_beside_the_first(study):
+    write_prediction(study, "exact", 1, draw_ellipsoid(RADII_MM))
+    browser = CaseBrowser(study)
+    alone = browser.draw("axial")
+    assert not len(find_colour(alone, read_colour(SECOND_COLOUR))[0])
+    browser.show(second="exact")
+    assert len(find_colour(browser.draw("axial"), read_colour(SECOND_COLOUR))[0])
+    assert len(find_colour(browser.draw("axial"), ORANGE)[0])
+    browser.show(second="eroded")
+    np.testing.assert_array_equal(browser.draw("axial"), alone)
+
+
+def test_window_says_which_intensities_are_black_and_white(study):
+    browser = CaseBrowser(study)
+    low, high = browser.view.levels
+    before = browser.draw("axial")[200, 205]
+    assert browser.show(levels=(low + 5000, high + 5000)).levels == (low + 5000, high + 5000)
+    assert browser.draw("axial")[200, 205].tolist() == [0, 0, 0] != before.tolist()
+    assert browser.show(number=4).levels == (low, high), "another scan has its own"
+    assert browser.show(number=2).levels is None, "there is no image"
+
+
+def test_the_browser_opens_on_the_surest_gap(study):
+    write_metrics(study)
+    gap = {"metric": "dice", "attribute": "sex", "worst_group": "male", "best_group": "female", "verdict": "disparity"}
+    rows = [gap | {"model": "eroded", "organ": "organ", "p": 0.01, "p_adjusted": 0.02}]
+    rows += [gap | {"model": "exact", "organ": "organ", "p": 0.001, "p_adjusted": 0.002}]
+    table = pd.DataFrame(rows)
+    storage.write_table(table, study.path("disparity"))
+    view = CaseBrowser(study).view
+    assert (view.model, view.organ, view.attribute, view.group, view.number) == ("exact", "organ", "sex", "male", 2)
+    storage.write_table(table.assign(p_adjusted=0.2), study.path("disparity"))
+    assert CaseBrowser(study).view.attribute == EVERYONE, "no gap was shown"
+
+
 def test_choices_are_resolved_without_reading(study):
     browser = CaseBrowser(study)
     choice = browser.resolve(number=4)
@@ -116,8 +165,9 @@ def test_outline_of_a_prediction_that_is_too_large_is_red_and_to_scale(study):
     browser.show(zoom=False)
     assert browser.view.limit_mm >= 4.0
     picture = browser.draw("axial")
-    assert picture.dtype == np.uint8 and picture.shape == (400, 400, 3)
-    scale = 400 / 75.0  # pixels per mm: 30 voxels of 2.5 mm
+    assert picture.dtype == np.uint8 and picture.shape == (474, 474, 3)
+    scale = 480 / 76.0  # pixels per mm, of all three pictures: 76 mm in z is the longest side
+    assert browser.draw("coronal").shape == browser.draw("sagittal").shape == (480, 474, 3)
     reddish = picture[..., 0].astype(int) - picture[..., 2] > 25
     orange = np.zeros(reddish.shape, bool)
     orange[find_colour(picture, ORANGE)] = True
@@ -217,7 +267,7 @@ def test_unreadable_scan_is_told_without_its_name(study):
     Path(cohort["reference"][0]).write_bytes(b"broken")
     browser = CaseBrowser(study)
     assert browser.show(number=1).message == "scan 001 cannot be read: see 01_cohort for the reason"
-    assert browser.surface is None and browser.draw("axial").shape == (120, 400, 3)
+    assert browser.surface is None and browser.draw("axial").shape == (120, 480, 3)
 
 
 def test_nothing_shown_names_a_source_id(study):

@@ -4,15 +4,19 @@ read."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
+import json
+import re
 import threading
 import time
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 from PIL import Image
 
-from helpers.widgets import EVERYONE, browse_cases, controls
+from helpers.widgets import EVERYONE, browse_cases, controls, link_scans
 from tests.browsed_study import write_metrics, write_study
 from tests.spatial_cohort import draw_ellipsoid, make_study, write_cohort, write_prediction
 
@@ -28,6 +32,16 @@ def decode(png):
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
+def wish(widget, plane, **wishes):
+    """Tell a pane what its page tells it."""
+    widget.panes[plane]._handle_custom_msg(wishes, [])
+
+
+def read_array(packed):
+    """Return an array of plotly's JSON."""
+    return np.frombuffer(base64.b64decode(packed["bdata"]), packed["dtype"])
+
+
 def wait_until(holds, *, seconds=20.0):
     until = time.monotonic() + seconds
     while not holds():
@@ -38,19 +52,62 @@ def wait_until(holds, *, seconds=20.0):
 def test_controls_and_pictures_follow_each_other(study):
     widget = browse_cases(study)
     assert widget.number.value == 2 and widget.number.options[0] == ("scan 002, Dice 0.500", 2)
-    before = {plane: picture.value for plane, picture in widget.pictures.items()}
-    widget.slices["axial"].value = 4
+    before = {plane: pane.picture for plane, pane in widget.panes.items()}
+    wish(widget, "axial", slice=4)
     assert widget.browser.view.position == (4, 12, 14)
-    assert all(widget.pictures[plane].value != before[plane] for plane in before), "the others show where it runs"
+    assert all(widget.panes[plane].picture != before[plane] for plane in before), "the others show where it runs"
     widget.attribute.value = "sex"
     assert widget.group.options == (EVERYONE, "female", "male")
     widget.group.value = "female"
     wait_until(lambda: widget.number.value == 1)
     assert [number for _, number in widget.number.options] == [1, 3]
-    assert [slider.max for slider in widget.slices.values()] == [18, 24, 29]
+    assert [pane.count for pane in widget.panes.values()] == [19, 25, 30]
     widget.zoom.value = False
-    for plane, picture in widget.pictures.items():
-        np.testing.assert_array_equal(decode(picture.value), widget.browser.draw(plane))
+    for plane, pane in widget.panes.items():
+        np.testing.assert_array_equal(decode(pane.picture), widget.browser.draw(plane))
+
+
+def test_wishes_are_met_and_answered(study):
+    widget = browse_cases(study)
+    widget.number.value = 1
+    wait_until(lambda: widget.browser.view.number == 1)
+    axial = widget.panes["axial"]
+    answered = axial.answered
+    wish(widget, "axial", step=-3)
+    assert widget.browser.view.position == (6, 12, 14) and (axial.place, axial.count) == (6, 19)
+    wish(widget, "axial", step=-30)
+    assert axial.place == 0, "there is no slice before the first"
+    wish(widget, "coronal", at=[0.5, 0.5], step=1)
+    assert widget.browser.view.position == (9, 13, 15)
+    low, high = widget.browser.view.levels
+    wish(widget, "axial", window=[0, 200])
+    assert widget.browser.view.levels == pytest.approx((low + (high - low) / 2, high + (high - low) / 2))
+    assert widget.levels.value == pytest.approx(widget.browser.view.levels)
+    wish(widget, "axial", window=[200, 0])
+    assert np.ptp(widget.browser.view.levels) == pytest.approx(1.5 * (high - low))
+    assert axial.answered == answered + 4, "else the page would wait for ever"
+
+
+def test_two_models_are_compared_and_swapped(study):
+    widget = browse_cases(study)
+    widget.second.value = "exact"
+    assert "exact" in widget.legend.value
+    widget.swap.click()
+    wait_until(lambda: widget.browser.view.model == "exact")
+    assert (widget.model.value, widget.second.value, widget.browser.second) == ("exact", "eroded", "eroded")
+
+
+def test_all_planes_have_one_scale(study):
+    """Columns are as wide as what they show, so a picture that fills its column has the others'
+    scale."""
+    widget = browse_cases(study)
+    axial, _, coronal, sagittal = widget.grid.children
+    assert [pane.name for pane in (axial, coronal, sagittal)] == ["axial", "coronal", "sagittal"]
+    wide, deep = (float(part) for part in re.findall(r"minmax\(0, (\d+)fr\)", widget.grid.layout.grid_template_columns))
+    shapes = {pane.name: decode(pane.picture).shape for pane in (axial, coronal, sagittal)}
+    assert shapes["axial"][1] == shapes["coronal"][1]
+    assert shapes["sagittal"][1] / shapes["axial"][1] == pytest.approx(deep / wide, rel=0.02)
+    assert shapes["sagittal"][0] == shapes["coronal"][0]
 
 
 def test_sorting_changes_the_list_and_keeps_the_scan(study):
@@ -62,27 +119,38 @@ def test_sorting_changes_the_list_and_keeps_the_scan(study):
 
 def test_surface_is_coloured_by_the_scan_s_error(study):
     widget = browse_cases(study)
-    mesh, marks = widget.surface.data
+    mesh, marks = json.loads(widget.surface.figure)["data"]
     expected = widget.browser.surface
-    np.testing.assert_allclose(mesh.intensity, expected.errors_mm, atol=0.006)
-    assert len(mesh.i) == len(expected.faces) and (mesh.cmin, mesh.cmax) == (
+    np.testing.assert_allclose(read_array(mesh["intensity"]), expected.errors_mm, atol=0.006)
+    assert len(read_array(mesh["i"])) == len(expected.faces) and (mesh["cmin"], mesh["cmax"]) == (
         -widget.browser.view.limit_mm,
         widget.browser.view.limit_mm,
     )
-    assert {text[3:-4] for text in marks.text} == set("RLAPIS")
+    assert {text[3:-4] for text in marks["text"]} == set("RLAPIS")
     widget.number.value = 3  # without a prediction
     wait_until(lambda: "no prediction" in widget.message.value)
-    assert mesh.hovertemplate.startswith("error unknown") and {colour for _, colour in mesh.colorscale} == {"#8C8C8C"}
+    mesh = json.loads(widget.surface.figure)["data"][0]
+    assert mesh["hovertemplate"].startswith("error unknown")
+    assert {colour for _, colour in mesh["colorscale"]} == {"#8C8C8C"}
+
+
+def test_surface_is_seen_from_the_side_that_is_chosen(study):
+    widget = browse_cases(study)
+    before = json.loads(widget.surface.figure)["layout"]
+    widget.side.value = "Posterior"
+    after = json.loads(widget.surface.figure)["layout"]
+    assert before["scene"]["camera"]["eye"]["y"] == -after["scene"]["camera"]["eye"]["y"] != 0
+    assert before["uirevision"] != after["uirevision"], "else plotly keeps the former view"
 
 
 def test_surface_offers_no_upload(study):
-    assert browse_cases(study).surface._config["showSendToCloud"] is False
+    assert browse_cases(study).surface.config["showSendToCloud"] is False
 
 
 def test_worst_place_moves_the_sliders(study):
     widget = browse_cases(study)
     widget.worst_place.click()
-    assert tuple(slider.value for slider in widget.slices.values()) == widget.browser.view.position
+    assert tuple(pane.place for pane in widget.panes.values()) == widget.browser.view.position
     assert widget.browser.view.position != (9, 12, 14)
 
 
@@ -102,14 +170,14 @@ def test_a_scan_that_takes_long_is_read_aside(study, monkeypatch):
     monkeypatch.setattr(controls, "PATIENCE_SECONDS", 0.02)
     widget = browse_cases(study)
     released = hold_reading(widget)
-    picture = widget.pictures["axial"].value
+    picture = widget.panes["axial"].picture
     widget.number.value = 1
     assert widget.message.value == "scan 001: reading …" and widget.browser.view.number == 2
-    widget.slices["axial"].value = 5  # the shown scan still answers
-    assert widget.browser.view.position[0] == 5 and widget.pictures["axial"].value != picture
+    wish(widget, "axial", slice=5)  # the shown scan still answers
+    assert widget.browser.view.position[0] == 5 and widget.panes["axial"].picture != picture
     released.set()
     wait_until(lambda: widget.browser.view.number == 1 and widget.message.value.startswith("scan 001: Dice"))
-    np.testing.assert_array_equal(decode(widget.pictures["axial"].value), widget.browser.draw("axial"))
+    np.testing.assert_array_equal(decode(widget.panes["axial"].picture), widget.browser.draw("axial"))
 
 
 def test_only_the_last_choice_arrives(study, monkeypatch):
@@ -187,7 +255,28 @@ def test_a_change_of_slice_feels_live_on_a_large_scan(tmp_path):
     assert widget.browser.view.shape == (120, 480, 480)
     seconds = []
     for plane, place in (("axial", 30), ("coronal", 200), ("sagittal", 260), ("axial", 70)):
-        started = time.perf_counter()
-        widget.slices[plane].value = place
-        seconds.append(time.perf_counter() - started)
-    assert np.median(seconds) < 0.3
+        started = time.process_time()  # on a machine that others use too, the clock tells of them
+        wish(widget, plane, slice=place)
+        seconds.append(time.process_time() - started)
+    assert np.median(seconds) < 0.2
+
+
+def test_a_dot_of_any_figure_leads_to_its_scan(study):
+    figure = go.Figure(go.Scatter(x=[1, 2], y=[1, 2], text=["scan 004", "scan 001"]))
+    linked = link_scans(figure, study, model="exact", organ="organ")
+    assert linked.cases is None, "nothing is read before anybody asks"
+    linked.plot._handle_custom_msg({"brushed": [4]}, [])
+    wait_until(lambda: linked.cases.browser.view.number == 4)
+    assert linked.cases.browser.view.model == "exact"
+    linked.plot._handle_custom_msg({"brushed": []}, [])
+    linked.plot._handle_custom_msg({"brushed": [99]}, [])
+    assert linked.cases.browser.view.number == 4, "who is not in the study cannot be shown"
+    shared = linked._repr_mimebundle_()
+    assert shared["application/vnd.plotly.v1+json"]["data"][0]["text"] == ["scan 004", "scan 001"]
+    assert "application/vnd.jupyter.widget-view+json" in shared
+
+
+def test_all_figures_share_one_library(study):
+    first, second = browse_cases(study).surface, browse_cases(study).surface
+    assert first.library is second.library and len(first.library.source) > 1e6
+    assert "library" in first.get_state() and len(first.get_state()["library"]) < 100

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from helpers import __version__
-from helpers.errors import SegfairError, StageError
+from helpers.errors import SegfairError
 
 if TYPE_CHECKING:  # importing it takes a second, which `segfair --help` can do without
     from helpers.study import Study
@@ -29,6 +29,7 @@ app.add_typer(checkpoints_app, name="checkpoints")
 Params = Annotated[
     Path, typer.Argument(help="The study's parameter file, such as params/demo.yaml.", show_default=False)
 ]
+Place = Annotated[Path, typer.Argument(help="The parameter file, or a study's output folder.", show_default=False)]
 Override = Annotated[
     list[str] | None,
     typer.Option(
@@ -105,7 +106,7 @@ def run(
 
 @app.command()
 def status(
-    place: Annotated[Path, typer.Argument(help="The parameter file, or the output folder.", show_default=False)],
+    place: Place,
     as_json: Json = False,
 ) -> None:
     """Say what of a study is done, at work, failed and left; nothing is written."""
@@ -126,36 +127,20 @@ def check(params: Params, override: Override = None) -> None:
     Exit status: 0 no problem found; 1 problems, which are listed; 2 the parameter file cannot be
     used.
     """
-    from helpers.cohort import check_cohort
-    from helpers.models import check_model, describe_model, list_overlaps, list_refused, list_templates, try_model
-    from helpers.notebook import check_output_folder
-    from helpers.study import load_study
+    from helpers.checking import check_study, load_checked
+    from helpers.parameters import parse_override
+    from helpers.vocabulary.words import count
 
-    study = load_study(params, override or [])
-    found = check_cohort(study, list_templates(study), list_refused(study))
-    problems = list(found.problems)
-    for model in study.parameters.models:
-        faults = check_model(model, study) or try_model(model, study)
-        problems += faults
-        try:
-            found.remarks.extend([] if faults else describe_model(model, study))
-        except SegfairError as error:  # what only its set-up tells, such as a version command that fails
-            problems.append(str(error))
-    found.remarks.extend(list_overlaps(study.parameters.models, study.parameters.cohort))
-    try:
-        check_output_folder(study)
-    except SegfairError as error:
-        problems.append(str(error))
+    study = load_checked(params, dict(parse_override(text) for text in override or []))
+    found = check_study(study)
     for organ in found.organs:
         typer.echo(f"  {organ}")
-    for problem in problems:
+    for problem in found.problems:
         typer.echo(f"- {problem}")
     for remark in found.remarks:
         typer.echo(f"  worth knowing: {remark}")
-    if problems:
-        typer.echo(
-            f"{len(problems)} problem{'s' if len(problems) > 1 else ''} found in {_relative(study.source)}", err=True
-        )
+    if found.problems:
+        typer.echo(f"{count(len(found.problems), 'problem')} found in {_relative(study.source)}", err=True)
         raise typer.Exit(1)
     typer.echo(f"{_relative(study.source)}: no problem found")
 
@@ -219,9 +204,7 @@ def audit(
 
 @app.command()
 def report(
-    output_dir: Annotated[
-        Path, typer.Argument(help="A study's output folder, such as outputs/demo.", show_default=False)
-    ],
+    place: Place,
     pdf: Annotated[
         bool, typer.Option("--pdf", help="Print it to report.pdf too, by a Chromium on this machine.")
     ] = False,
@@ -231,11 +214,49 @@ def report(
 ) -> None:
     """Write report.html again from what lies in an output folder."""
     from helpers.report import build_report, print_report
+    from helpers.study import find_study
 
-    page = build_report(output_dir)
+    page = build_report(find_study(place).folder)
     typer.echo(f"report: {_relative(page)}")
     if pdf:
         typer.echo(f"printed: {_relative(print_report(page, short=pages == 'short'))}")
+
+
+@app.command()
+def lab(
+    params: Params,
+    options: Annotated[
+        list[str] | None, typer.Argument(help="After --: options of JupyterLab's own.", show_default=False)
+    ] = None,
+    override: Override = None,
+) -> None:
+    """Open JupyterLab on copies of the notebooks, in outputs/<study>/lab, with these parameters."""
+    from helpers.parameters import parse_override
+    from helpers.serving import fill_notebooks, start_lab
+    from helpers.study import load_study
+
+    overrides = dict(parse_override(text) for text in override or [])
+    study = load_study(params, overrides)
+    folder = fill_notebooks(study, overrides)
+    typer.echo(f"notebooks: {_relative(folder)}")
+    start_lab(study, folder, options or [])
+
+
+@app.command()
+def view(
+    place: Place,
+    port: Annotated[int, typer.Option("--port", help="By default any that is free.", show_default=False)] = 0,
+    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+    override: Override = None,
+) -> None:
+    """Serve a study's people and scans as a page: for this machine alone, by a token."""
+    from helpers.notebook import open_study
+    from helpers.parameters import parse_override
+    from helpers.serving import show_page
+
+    overrides = dict(parse_override(text) for text in override or [])
+    study = open_study(str(place), overrides, needs=("cohort", "metrics"))
+    show_page(study, port=port, browser=browser, say=typer.echo)
 
 
 @app.command()
@@ -399,23 +420,16 @@ def _run(
     fail_on: FailOn | None = None,
 ) -> None:
     """Run stages, say what failed and where to look; end with the exit status that `run` tells."""
-    from helpers.pipeline import run_study
+    from helpers.pipeline import finish_study
     from helpers.run_log import FILE
-    from helpers.status import conclude_run
 
     def say(line: str) -> None:
         typer.echo(line, err=as_json)
 
-    stopped = ""
-    try:
-        run_study(
-            study, overrides=overrides, stages=stages, force=force, say=say, output=sys.stderr if as_json else None
-        )
-    except StageError as error:
-        stopped = str(error)
-    end = conclude_run(study.folder, stages, stopped=stopped, fail_on=fail_on)
+    output = sys.stderr if as_json else None
+    end = finish_study(study, overrides=overrides, stages=stages, force=force, say=say, output=output, fail_on=fail_on)
     report = study.folder / "report.html"
-    if not stopped:
+    if not end.stopped:
         say(f"report: {_relative(report)}" if report.exists() else f"outputs: {_relative(study.folder)}")
     say(f"log: {_relative(study.folder / FILE)}")
     for told in end.told:

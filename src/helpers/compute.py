@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import errno
+import logging
 import os
 import ssl
 import sys
@@ -149,7 +150,8 @@ def map_cases(
     work = _Work(function, cases, [str(name) for name in ids], compute, tuple(cards), label, on_card)
     run = _run_in_process if in_process else _run_on_dask
     told: Counter[str] = Counter()
-    with tqdm(total=len(cases), desc=label, file=sys.stdout, unit="scan", mininterval=0.5, ncols=100) as bar:
+    look: dict[str, Any] = {"desc": label, "file": sys.stdout, "unit": "scan", "mininterval": 0.5, "ncols": 100}
+    with tqdm(total=len(cases), disable=not cases, **look) as bar:
 
         def keep(found: Iterator[tuple[int, Any]], *, last: bool) -> list[tuple[int, CaseFailure]]:
             again = []
@@ -421,6 +423,7 @@ def _start_local(workers: int) -> Any:
     """Return a client of worker processes on this machine; a busy one gets a second try."""
     from distributed import Client, LocalCluster
 
+    logging.getLogger("distributed.nanny").addFilter(_is_news)
     options = {"threads_per_worker": 1, "processes": True, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
     try:
         try:
@@ -433,6 +436,11 @@ def _start_local(workers: int) -> Any:
             f"{workers} worker processes cannot be started on this machine ({type(error).__name__}: {_join(error)}):"
             " use fewer compute.workers, or run the same command when it is less busy"
         ) from error
+
+
+def _is_news(told: logging.LogRecord) -> bool:
+    """Tell whether a line is worth showing: a worker slow to end on a busy machine is not."""
+    return "still alive after" not in told.getMessage()
 
 
 def _check_settings() -> None:

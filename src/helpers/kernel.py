@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 
 from helpers.errors import SegfairError
@@ -22,14 +22,17 @@ from helpers.storage import SCRATCH, open_scratch
 
 # Where private folders are made: the first with a path short enough for sockets.
 _PLACES = ("/tmp", "/var/tmp", "/dev/shm")
-_LONGEST_SOCKET = len(f"/{SCRATCH}12345678/kernel-5")  # of five
+_SOCKET = "kernel-5"  # the longest of five
 _PACKAGES = str(Path(__file__).resolve().parents[1])
 # No module is taken from the working folder (-P), in worker processes neither: they inherit it.
 # Texts are UTF-8 whatever the terminal's encoding.
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from ipykernel.kernelapp import IPKernelApp as app"
-# At its end ipykernel leaves tasks behind, of which asyncio would warn on the terminal.
+# What means nothing to whoever reads a run: at its end ipykernel leaves tasks behind, of which
+# asyncio would warn, and is interrupted, of which it would tell.
 _QUIET = (
-    "import logging; logging.getLogger('asyncio').addFilter(lambda told: 'Task was destroyed' not in told.getMessage())"
+    "import logging; quiet = lambda word: lambda told: word not in told.getMessage(); "
+    "logging.getLogger('asyncio').addFilter(quiet('Task was destroyed')); "
+    "logging.getLogger('IPKernelApp').addFilter(quiet('KeyboardInterrupt caught in kernel'))"
 )
 _COMMAND = (
     "-P",
@@ -43,13 +46,28 @@ _COMMAND = (
 )
 
 
+_SPEC = KernelSpec(argv=[sys.executable, *_COMMAND], display_name="Python 3", language="python")
+
+
+class OwnKernelSpecManager(KernelSpecManager):
+    """Knows one kernel, this interpreter with this package, by the name that notebooks ask for."""
+
+    def find_kernel_specs(self) -> dict[str, str]:
+        """Return its name, and that no folder holds it."""
+        return {"python3": ""}
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        """Return it, whatever it is called elsewhere."""
+        return _SPEC
+
+
 class OwnKernelManager(AsyncKernelManager):
     """Starts this interpreter with this package, not what ``python3`` means elsewhere."""
 
     @property
     def kernel_spec(self) -> KernelSpec:
         """How the kernel is started."""
-        return KernelSpec(argv=[sys.executable, *_COMMAND], display_name="Python 3", language="python")
+        return _SPEC
 
     async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
         """Start it with a folder of its own for what IPython and Jupyter keep in the home."""
@@ -59,8 +77,13 @@ class OwnKernelManager(AsyncKernelManager):
 
 
 @contextmanager
-def open_private_folder() -> Iterator[str]:
+def open_private_folder(socket: str = _SOCKET) -> Iterator[str]:
     """Make a folder that other users cannot enter, short enough for sockets; remove it at the end.
+
+    Parameters
+    ----------
+    socket : str
+        The longest of them.
 
     Raises
     ------
@@ -69,14 +92,15 @@ def open_private_folder() -> Iterator[str]:
     """
     import zmq
 
+    length = len(f"/{SCRATCH}12345678/{socket}")
     for place in dict.fromkeys((tempfile.gettempdir(), *_PLACES)):
-        if len(os.fsencode(place)) + _LONGEST_SOCKET <= zmq.IPC_PATH_MAX_LEN and os.access(place, os.W_OK):
+        if len(os.fsencode(place)) + length <= zmq.IPC_PATH_MAX_LEN and os.access(place, os.W_OK):
             with open_scratch(Path(place)) as folder:
                 yield str(folder)
             return
     raise SegfairError(
         f"TMPDIR ({tempfile.gettempdir()}) is too long for a kernel's sockets, and {', '.join(_PLACES)} cannot be"
-        f" written: set TMPDIR to a folder whose path has at most {zmq.IPC_PATH_MAX_LEN - _LONGEST_SOCKET} letters"
+        f" written: set TMPDIR to a folder whose path has at most {zmq.IPC_PATH_MAX_LEN - length} letters"
     )
 
 

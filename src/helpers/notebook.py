@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,7 @@ from helpers.figures.style import use_safe_renderer
 from helpers.figures.tables import use_saved_tables
 from helpers.schema import STAGES, TABLES
 from helpers.storage import write_atomically
-from helpers.study import Study, load_study
+from helpers.study import REPOSITORY, Study, find_newest, find_study
 from helpers.vocabulary.measures import set_measures
 
 _started: dict[str, tuple[float, float]] = {}  # clock and processor time (s) by stage
@@ -61,7 +62,7 @@ def open_study(
     Parameters
     ----------
     params : str
-        The parameter file.
+        The parameter file, or an output folder; empty for the study that was measured last.
     overrides : dict or list of str, optional
         Laid over the file, as in :func:`helpers.study.load_study`.
     needs : sequence of str
@@ -72,12 +73,13 @@ def open_study(
     Raises
     ------
     SegfairError
-        The parameters are wrong, or a table is missing: the message names the stages to run.
+        The parameters are wrong, a table is missing (the message names the stages to run), or no
+        study has been run yet.
     """
     use_safe_renderer()
     use_saved_tables()
     pd.set_option("display.max_colwidth", 200)  # reasons are sentences; cut off they explain nothing
-    study = load_study(params, overrides or {})
+    study = find_study(params, overrides or {}) if params else find_newest()
     set_measures(study.parameters.fairness.measures)
     files = {TABLES[name].path: TABLES[name].made_by for name in needs}
     if masks and study.parameters.cohort.has_masks:
@@ -113,6 +115,21 @@ def check_output_folder(study: Study) -> None:
     with write_atomically(probe) as temporary:
         temporary.write_bytes(b"\0")
     probe.unlink(missing_ok=True)
+
+
+def find_notebook(study: Study, stage: str) -> Path:
+    """Return a stage's notebook: the project's own copy, else the repository's.
+
+    Raises
+    ------
+    StageError
+        Neither is there.
+    """
+    for root in (study.root, REPOSITORY):
+        path = root / "notebooks" / f"{stage}.ipynb"
+        if path.exists():
+            return path
+    raise StageError(f"notebooks/{stage}.ipynb is not there: run segfair from a clone of its repository")
 
 
 def _read_clocks() -> tuple[float, float]:

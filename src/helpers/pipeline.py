@@ -13,15 +13,15 @@ from helpers import __version__, provenance
 from helpers.compute import hold_jobs
 from helpers.errors import SegfairError, StageError
 from helpers.models import list_overlaps
-from helpers.notebook import check_output_folder
+from helpers.notebook import check_output_folder, find_notebook
 from helpers.parameters import CommandModel
 from helpers.report import export_notebook, make_scrubber
 from helpers.run_log import RunLog
 from helpers.running import hold_study
 from helpers.schema import STAGES
-from helpers.status import describe_stages, read_status
+from helpers.status import RunEnd, conclude_run, describe_stages, read_status
 from helpers.storage import write_atomically, write_text
-from helpers.study import REPOSITORY, Study
+from helpers.study import Study
 from helpers.vocabulary.words import count
 
 Say = Callable[[str], None]
@@ -113,6 +113,28 @@ def run_study(
             for line in status.failed:
                 log.note(f"failed: {line}")
     return study.folder / "report.html"
+
+
+def finish_study(
+    study: Study,
+    *,
+    overrides: dict[str, Any],
+    stages: Sequence[str],
+    force: bool,
+    say: Say,
+    output: TextIO | None = None,
+    fail_on: str | None = None,
+) -> RunEnd:
+    """Run stages as :func:`run_study` does and return how that ended, a stage that stopped too.
+
+    `fail_on` is :data:`helpers.status.DISPARITY` where one counts as a failure.
+    """
+    stopped = ""
+    try:
+        run_study(study, overrides=overrides, stages=stages, force=force, say=say, output=output)
+    except StageError as error:
+        stopped = str(error)
+    return conclude_run(study.folder, stages, stopped=stopped, fail_on=fail_on)
 
 
 def _run_stages(study: Study, overrides: dict[str, Any], stages: Sequence[str], force: bool, log: RunLog) -> None:
@@ -223,21 +245,6 @@ def _execute(
             f"its process did not answer ({_join(error)}): this machine is too busy; run the same command again"
         ) from error
     return None
-
-
-def find_notebook(study: Study, stage: str) -> Path:
-    """Return a stage's notebook: the project's own copy, else the repository's.
-
-    Raises
-    ------
-    StageError
-        Neither is there.
-    """
-    for root in (study.root, REPOSITORY):
-        path = root / "notebooks" / f"{stage}.ipynb"
-        if path.exists():
-            return path
-    raise StageError(f"notebooks/{stage}.ipynb is not there: run segfair from a clone of its repository")
 
 
 def _join(error: Exception) -> str:

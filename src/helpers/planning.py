@@ -13,7 +13,7 @@ from helpers.errors import SegfairError
 from helpers.figures.plan import plot_plan
 from helpers.figures.style import CONFIG
 from helpers.parameters import Fairness, RelativeMargin
-from helpers.performance import open_study
+from helpers.study import find_study
 from helpers.vocabulary.measures import find_measure, use_measures
 from helpers.vocabulary.words import count, format_value, name_organ
 
@@ -58,7 +58,7 @@ def write_plan(pilot: Path | None, sd: float | None, wanted: Wanted) -> tuple[li
         raise SegfairError(f"--proxy is a correlation, between −1 and 1; got {wanted.proxy:g}")
     if wanted.tests < 1:
         raise SegfairError(f"--tests counts tests, from 1 up; got {wanted.tests}")
-    study = None if pilot is None else open_study(pilot)
+    study = None if pilot is None else find_study(pilot)
     base = Fairness() if study is None else study.parameters.fairness
     with use_measures(base.measures):
         margin: float | RelativeMargin | None = wanted.margin

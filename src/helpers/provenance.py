@@ -23,7 +23,7 @@ from helpers import dicom, programs, storage
 from helpers.errors import SegfairError
 from helpers.parameters import BIDS, CommandModel
 from helpers.schema import STAGES, list_outputs, list_written
-from helpers.study import REPOSITORY, Study, choose_checkpoints_folder
+from helpers.study import REPOSITORY, SNAPSHOT, Study, choose_checkpoints_folder
 
 _PACKAGES = (
     "dask", "edt", "jupyterlab", "numpy", "pandas", "papermill", "pingouin", "plotly", "pydantic", "scikit-image",
@@ -113,7 +113,7 @@ def explain_stage(study: Study, stage: str, fingerprints: Fingerprints | None = 
 def write_snapshot(study: Study) -> None:
     """Write the resolved parameters to ``study.yaml``: the output folder explains itself."""
     parameters = study.parameters.model_dump(mode="json")
-    storage.write_text(yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True), study.folder / "study.yaml")
+    storage.write_text(yaml.safe_dump(parameters, sort_keys=False, allow_unicode=True), study.folder / SNAPSHOT)
 
 
 def start_stage(study: Study, stage: str) -> None:

@@ -12,12 +12,11 @@ from typing import Any
 import pandas as pd
 
 from helpers import provenance
-from helpers.errors import SegfairError
 from helpers.parameters import SCORES
 from helpers.running import Running, read_running
 from helpers.schema import STAGES, TABLES
 from helpers.storage import read_table
-from helpers.study import load_study
+from helpers.study import find_study
 from helpers.vocabulary.verdicts import Verdict
 from helpers.vocabulary.words import count
 
@@ -63,6 +62,7 @@ class RunEnd:
     status: StudyStatus
     exit_code: int
     told: list[str]
+    stopped: bool = False  # whether a stage did
 
     def to_json(self) -> dict[str, Any]:
         """Return it for programs."""
@@ -77,11 +77,8 @@ def find_folder(place: Path) -> Path:
     SegfairError
         It is neither.
     """
-    if not place.is_dir():
-        return load_study(place).folder
-    if not any((place / name).exists() for name in ("study.yaml", "run.json", ".lock")):
-        raise SegfairError(f"{place}: is not the output folder of a study: give one, or its parameter file")
-    return place.resolve()
+    begun = place / ".lock"  # a run that has not come to its first stage, or an old one
+    return place.resolve() if begun.exists() else find_study(place).folder
 
 
 def read_status(folder: Path) -> StudyStatus:
@@ -158,7 +155,7 @@ def conclude_run(folder: Path, stages: Sequence[str], *, stopped: str = "", fail
     """
     status = read_status(folder)
     if stopped:
-        return RunEnd(status, 1, [stopped])
+        return RunEnd(status, 1, [stopped], stopped=True)
     failed = [told for told in status.failed if stages[-1] >= _MASK_STAGES[0]]
     if fail_on == DISPARITY and status.disparities:
         found = count(status.disparities, "comparison")

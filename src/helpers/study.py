@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from helpers.schema import STAGES, TABLES
 from helpers.vocabulary.statuses import PROXIED
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+SNAPSHOT = "study.yaml"  # the parameters as they were used, in the output folder
 _PLACEHOLDER = re.compile(r"(?<!\$)\{(\w+)\}")
 
 
@@ -37,11 +39,16 @@ class Study:
         ``<root>/<outputs>/<name>``, where everything this study makes is written.
     """
 
-    def __init__(self, parameters: Parameters, source: Path) -> None:
+    def __init__(self, parameters: Parameters, source: Path, overrides: Collection[str] = ()) -> None:
         self.parameters = parameters
         self.source = source
         self.root = source.parent.parent if source.parent.name == "params" else source.parent
+        self._overrides = overrides
         self.folder = self.resolve(parameters.outputs) / parameters.name
+
+    def blame(self, key: str) -> str:
+        """Return a key with where its value comes from, for messages: the file, or the override."""
+        return blame(key, self.source, self._overrides)
 
     @property
     def name(self) -> str:
@@ -131,7 +138,7 @@ class Study:
         """
         if unknown := set(_PLACEHOLDER.findall(pattern)) - {"model", "metric", "organ", "run"}:
             raise ParameterError(
-                f"{self.source}: cohort.scores.path: {{{unknown.pop()}}} is no placeholder: {{model}}, {{metric}}, "
+                f"{self.blame('cohort.scores.path')}: {{{unknown.pop()}}} is no placeholder: {{model}}, {{metric}}, "
                 "{organ} and {run} are"
             )
         resolved = self.resolve(pattern)
@@ -274,6 +281,14 @@ class Study:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
+def blame(key: str, source: Path, overrides: Collection[str]) -> str:
+    """Return a key with where its value comes from, for messages; see :meth:`Study.blame`."""
+    own = [one for one in overrides if key == one or key.startswith(f"{one}.")]
+    if not own:
+        return f"{source}: {key}"
+    return f"-o {key}" if own[-1] == key else f"-o {own[-1]}: {key}"
+
+
 def find_record(prediction: Path) -> Path:
     """Return where the record of what a prediction was made from lies, present or not."""
     return prediction.with_name(prediction.name.removesuffix(".nii.gz") + ".json")
@@ -341,6 +356,18 @@ def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None 
     """
     if isinstance(overrides, list):
         overrides = dict(parse_override(text) for text in overrides)
+    path = find_parameter_file(params)
+    return Study(read_parameters(path, overrides), path, list(overrides or {}))
+
+
+def find_parameter_file(params: str | Path) -> Path:
+    """Return where a parameter file lies, present or not; see :func:`load_study`.
+
+    Raises
+    ------
+    ParameterError
+        Its path is not UTF-8 text.
+    """
     path = storage.expand_home(Path(params))
     if not path.is_absolute():
         candidates = [folder / path for folder in (Path.cwd(), Path.cwd().parent, REPOSITORY)]
@@ -350,4 +377,70 @@ def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None 
         str(path).encode()
     except UnicodeEncodeError as error:
         raise ParameterError(f"{path}: the names in this path are not UTF-8 text: rename the folder") from error
-    return Study(read_parameters(path, overrides), path)
+    return path
+
+
+def find_study(place: str | Path, overrides: dict[str, Any] | list[str] | None = None) -> Study:
+    """Load a study by its parameter file, or by its output folder from the snapshot there.
+
+    `overrides` are laid over the parameter file, as in :func:`load_study`; a snapshot has them.
+
+    Raises
+    ------
+    StageError
+        A folder is no study's.
+    ParameterError
+        The parameter file is missing or breaks the rules.
+    """
+    place = Path(place)
+    if place.is_file() or (place.suffix and not place.is_dir()):
+        return load_study(place, overrides)
+    folder = place.resolve()
+    return load_study(find_snapshot(place), {"name": folder.name, "outputs": str(folder.parent)})
+
+
+def find_snapshot(folder: Path) -> Path:
+    """Return the parameters that a study's output folder was made with.
+
+    Raises
+    ------
+    StageError
+        It is no study's output folder.
+    """
+    if not (folder / SNAPSHOT).is_file():
+        raise StageError(
+            f"{folder}: is not the output folder of a study (it has no {SNAPSHOT}): give one such as outputs/demo, or"
+            " a parameter file"
+        )
+    return folder / SNAPSHOT
+
+
+def list_measured(outputs: Path) -> list[Study]:
+    """Return the studies below a folder of outputs that 03 has measured, the newest first.
+
+    Those that cannot be read are passed over.
+    """
+    found: dict[Study, float] = {}
+    for snapshot in outputs.glob(f"*/{SNAPSHOT}"):
+        with suppress(SegfairError):
+            study = find_study(snapshot.parent)
+            if study.path("cohort").exists() and study.path("metrics").exists():
+                found[study] = study.path("metrics").stat().st_mtime
+    return sorted(found, key=lambda study: -found[study])
+
+
+def find_newest() -> Study:
+    """Return the study that was measured last, below the working directory or the repository.
+
+    Raises
+    ------
+    StageError
+        There is none.
+    """
+    for root in (Path.cwd(), Path.cwd().parent, REPOSITORY):
+        if measured := list_measured(root / "outputs"):
+            return measured[0]
+    raise StageError(
+        "No study has been run yet: run one by `segfair run params/demo.yaml`, or write its parameter file under"
+        " `params` in the first cell"
+    )

@@ -87,7 +87,7 @@ def check_made(study: Study) -> bool:
 def _find_source(study: Study) -> Source:
     name = study.parameters.cohort.source
     if name not in SOURCES:
-        raise ParameterError(f"{study.source}: cohort.source: must be one of {', '.join(SOURCES)}; got {name!r}")
+        raise ParameterError(f"{study.blame('cohort.source')}: must be one of {', '.join(SOURCES)}; got {name!r}")
     return SOURCES[name]
 
 

@@ -48,7 +48,7 @@ def check_source(study: Study) -> None:
     unknown = sorted(set(study.organ_ids) - set(ORGANS))
     if unknown:
         raise ParameterError(
-            f"{study.source}: cohort.organs: phantoms have no {', '.join(unknown)}; they have {', '.join(ORGANS)}"
+            f"{study.blame('cohort.organs')}: phantoms have no {', '.join(unknown)}; they have {', '.join(ORGANS)}"
         )
 
 

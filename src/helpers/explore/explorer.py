@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from helpers import fairness
+from helpers import fairness, storage
 from helpers.errors import SegfairError
 from helpers.fairness.adjustment import adjust_gaps
 from helpers.fairness.confounding import is_numeric
@@ -17,10 +19,11 @@ from helpers.fairness.groups import list_groups, read_covariates
 from helpers.fairness.partial_residuals import PartialResiduals, measure_partial_residuals
 from helpers.fairness.trends import fit_trends
 from helpers.figures.explore import MOST_COLOURS, OTHERS, plot_people
-from helpers.study import Study, load_study
+from helpers.study import Study, list_measured
 from helpers.vocabulary.measures import find_measure, list_scores
 from helpers.vocabulary.words import (
     UNITS,
+    count,
     format_interval,
     format_value,
     list_words,
@@ -28,10 +31,12 @@ from helpers.vocabulary.words import (
     name_organ,
     start_sentence,
 )
-from helpers.widgets.browser import check_choice, rank_scores
+from helpers.widgets.browser import check_choice, find_finding, rank_scores
 
+Kept = str | tuple[float, float]  # a group, or numbers from the first to the last
 NOTHING = "nothing"
 SIZE = "organ volume"
+_CHOICES = ("model", "organ", "metric", "across", "colour", "covariates")  # of a saved view
 _GROUPS = "group:"  # marks the choice of an attribute's groups, where its numbers are a choice too
 
 
@@ -45,6 +50,7 @@ class PeopleView:
     across: str  # what lies on the x axis: a key of `Explorer.dimensions`
     colour: str  # a key of `Explorer.colours`
     covariates: tuple[str, ...]  # what is adjusted for, in the order of `list_covariates`
+    only: tuple[tuple[str, Kept], ...] = ()  # who is looked at: of each column named, these
     selected: tuple[int, ...] = ()  # numbers of the people brushed; empty when nobody is
     # One row per person drawn: number, scans, place, colour, measured (the metric), score (the
     # metric, or what is left of it, adjusted for the covariates).
@@ -72,6 +78,7 @@ class Explorer:
 
     def __init__(self, study: Study) -> None:
         self.study = study
+        self._views_file = study.folder / "views.json"
         self._metrics, self._cohort = study.read("metrics"), study.read_included()
         parameters = study.parameters
         self._attributes = list(parameters.cohort.attributes)
@@ -94,9 +101,12 @@ class Explorer:
         self.colours = {NOTHING: NOTHING} | {
             key: name.removesuffix(", in groups") for key, name in self.dimensions.items() if key.startswith(_GROUPS)
         }
-        across = next(iter(self.dimensions))
+        found = find_finding(study)
+        across = _GROUPS + found.get("attribute", "")
+        across = across if across in self.dimensions else next(iter(self.dimensions))
         colour = across if across in self.colours else NOTHING
-        self._view = PeopleView(self.models[-1], self.organs[0], self.metrics[0], across, colour, ())
+        model, organ = found.get("model", self.models[-1]), found.get("organ", self.organs[0])
+        self._view = PeopleView(model, organ, self.metrics[0], across, colour, ())
         self.show()
 
     @property
@@ -109,6 +119,54 @@ class Explorer:
         taken = across.removeprefix(_GROUPS)
         return [name for name in (*self._names, SIZE) if name != taken]
 
+    def list_filters(self) -> dict[str, list[str] | tuple[float, float]]:
+        """Return by what people can be chosen: a column's groups, or its lowest and highest."""
+        found: dict[str, list[str] | tuple[float, float]] = {}
+        for name in self._names:
+            if self._has_numbers(name):
+                known = self._columns[name].astype(float)
+                if known.min() < known.max():
+                    found[name] = (float(known.min()), float(known.max()))
+            else:
+                groups = self._read(_GROUPS + name, "").cat.remove_unused_categories().cat.categories
+                if len(groups) > 1:
+                    found[name] = [str(group) for group in groups]
+        return found
+
+    def list_views(self) -> dict[str, dict[str, Any]]:
+        """Return the views saved with this study, by name; none where they cannot be read."""
+        try:
+            return dict(json.loads(self._views_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def save_view(self, name: str) -> None:
+        """Save what is shown under a name, in the place of what had it, in ``views.json``.
+
+        Raises
+        ------
+        SegfairError
+            The folder cannot be written.
+        """
+        shown = asdict(replace(self._view, points=pd.DataFrame(), summary=None))
+        kept = {key: shown[key] for key in (*_CHOICES, "selected")} | {"only": dict(self._view.only)}
+        storage.write_json(self.list_views() | {name: kept}, self._views_file)
+
+    def show_view(self, name: str) -> PeopleView:
+        """Show a saved view.
+
+        Raises
+        ------
+        SegfairError
+            The study no longer has what it shows.
+        """
+        kept = self.list_views().get(name, {})
+        only = {key: tuple(one) if isinstance(one, list) else one for key, one in kept.get("only", {}).items()}
+        try:
+            return self.show(**{key: kept.get(key) for key in (*_CHOICES, "selected")}, only=only)
+        except (ValueError, TypeError) as error:
+            raise SegfairError(f"the view {name!r} does not fit this study any more: {error}") from error
+
     def show(
         self,
         *,
@@ -118,9 +176,13 @@ class Explorer:
         across: str | None = None,
         colour: str | None = None,
         covariates: Sequence[str] | None = None,
+        only: Mapping[str, Kept] | None = None,
         selected: Sequence[int] | None = None,
     ) -> PeopleView:
         """Change what is shown; what is not given stays, as far as it fits.
+
+        `only` says who is looked at, by columns of :meth:`list_filters`: of one group, or with
+        numbers from the first to the last.
 
         A covariate that comes to lie on the x axis is no longer adjusted for; people who are not
         drawn are no longer selected.
@@ -143,6 +205,7 @@ class Explorer:
             across,
             check_choice("colour", colour or old.colour, self.colours),
             tuple(name for name in possible if name in wanted),
+            old.only if only is None else self._check_only(only),
         )
         view = self._fill(wished)
         brushed, drawn = old.selected if selected is None else selected, set(view.points["number"])
@@ -251,7 +314,7 @@ class Explorer:
         rows = self._people[(self._people["model"] == view.model) & (self._people["organ"] == view.organ)]
         rows = rows.set_index("subject").reindex(self._subjects)
         place = self._read(view.across, view.organ)
-        measured = rows[view.metric].astype(float)
+        measured = rows[view.metric].astype(float).where(self._find_kept(view.only))
         drawn = measured.notna() & place.notna()
         footnotes = []
         if isinstance(place.dtype, pd.CategoricalDtype):
@@ -280,10 +343,30 @@ class Explorer:
         points = points[drawn.to_numpy()].reset_index(drop=True).astype({"number": int, "scans": int})
         if isinstance(points["place"].dtype, pd.CategoricalDtype):
             points["place"] = points["place"].cat.remove_unused_categories()
-        said = f"{len(points)} people" + (f", {absent} not drawn" if absent else "")
+        said = count(len(points), "person", "people") + (f", {absent} not drawn" if absent else "")
+        if view.only:
+            said += f"; only {list_words(map(_describe_kept, view.only))}"
         return replace(
             view, points=points, message=". ".join([said, *notes]) + ".", summary=summary, footnote=" ".join(footnotes)
         )
+
+    def _check_only(self, only: Mapping[str, Kept]) -> tuple[tuple[str, Kept], ...]:
+        known = self.list_filters()
+        for name, kept in only.items():
+            check_choice("only", name, known)
+            if isinstance(kept, str):
+                check_choice(name, kept, known[name])
+        return tuple(only.items())
+
+    def _find_kept(self, only: tuple[tuple[str, Kept], ...]) -> pd.Series:
+        """Return who is looked at, by subject; whose value is unknown is not."""
+        kept = pd.Series(True, index=self._subjects)
+        for name, wanted in only:
+            if isinstance(wanted, str):
+                kept &= (self._read(_GROUPS + name, "").astype(object) == wanted).to_numpy(bool)
+            else:
+                kept &= self._columns[name].astype(float).between(*wanted).to_numpy(bool)
+        return kept
 
     def _summarise(
         self, view: PeopleView, measured: pd.Series, place: pd.Series, smallest: int
@@ -325,7 +408,8 @@ def _describe_adjustment(held: PartialResiduals) -> list[str]:
         return [f"Shown as measured: {held.note}"]
     notes = [f"Not adjusted for: {held.dropped}"] if held.dropped else []
     if held.n_missing:
-        notes.append(f"{held.n_missing} people are left out because a covariate of theirs is unknown")
+        people = count(held.n_missing, "person is", "people are")
+        notes.append(f"{people} left out because a covariate of theirs is unknown")
     return notes
 
 
@@ -335,17 +419,13 @@ def name_covariate(name: str) -> str:
 
 
 def list_studies(study: Study) -> dict[str, Study]:
-    """Return the studies that can be explored: this one and those whose files lie beside its own.
+    """Return the studies that can be explored, by name: this one and the others of its outputs."""
+    return {study.name: study} | {
+        other.name: other for other in list_measured(study.folder.parent) if other.name != study.name
+    }
 
-    By name; `study` first. Files that cannot be read, and studies before 03_performance, are passed
-    over.
-    """
-    found = {study.name: study}
-    for path in sorted(study.source.parent.glob("*.yaml")):
-        try:
-            other = load_study(path)
-        except SegfairError:
-            continue
-        if other.name not in found and other.path("cohort").exists() and other.path("metrics").exists():
-            found[other.name] = other
-    return found
+
+def _describe_kept(kept: tuple[str, Kept]) -> str:
+    name, wanted = kept
+    words = name_for_people(name)
+    return f"{words} {wanted}" if isinstance(wanted, str) else f"{words} {wanted[0]:g} to {wanted[1]:g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,15 +11,15 @@ import ipywidgets
 import plotly.graph_objects as go
 
 from helpers.errors import SegfairError
-from helpers.explore.brush import BrushedFigure
-from helpers.explore.explorer import Explorer, list_studies, name_covariate
+from helpers.explore.explorer import Explorer, Kept, list_studies, name_covariate
 from helpers.explore.export import export_view
 from helpers.study import Study
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.words import format_value, name_organ, name_scan
-from helpers.widgets import EVERYONE, browse_cases
+from helpers.vocabulary.words import format_value, name_for_people, name_organ, name_scan
+from helpers.widgets import EVERYONE, LiveFigure, browse_cases
 
 _CONTROLS = ("model", "organ", "metric", "across", "colour")
+ALL = "all"
 _SHOWN_FIRST = 10  # people who are selected when the exploration opens: the worst ones
 
 
@@ -39,11 +40,16 @@ class ExplorerWidget(ipywidgets.VBox):
         )
         self.covariates: dict[str, ipywidgets.Checkbox] = {}
         self._held = ipywidgets.HBox(layout={"flex_flow": "row wrap", "align_items": "center"})
-        self.plot = BrushedFigure(self.brush)
+        self.plot = LiveFigure(self.brush, modeBarButtonsToRemove=["autoScale2d"])
+        self.filters: dict[str, ipywidgets.Dropdown | ipywidgets.FloatRangeSlider] = {}
+        self._kept = ipywidgets.HBox(layout={"flex_flow": "row wrap", "align_items": "center"})
+        self.views = ipywidgets.Dropdown(description="saved view", style={"description_width": "initial"}, layout=box)
+        self.view_name = ipywidgets.Text(placeholder="a name for this view", layout={"width": "180px"})
+        self.keep = ipywidgets.Button(description="Save view", layout={"width": "100px"})
         self.message = ipywidgets.HTML()
         self.scans = ipywidgets.Select(rows=14, layout={"width": "250px"})
         self.chosen = ipywidgets.HTML()
-        self.save = ipywidgets.Button(description="Export data and figure", icon="download", layout={"width": "210px"})
+        self.save = ipywidgets.Button(description="Export data and figure", layout={"width": "190px"})
         self.saved = ipywidgets.HTML()
         self._cases = ipywidgets.VBox()
         self._controls = {name: getattr(self, name) for name in _CONTROLS}
@@ -54,12 +60,17 @@ class ExplorerWidget(ipywidgets.VBox):
             control.observe(lambda change, name=name: self._change(**{name: change["new"]}), names="value")
         self.scans.observe(lambda change: self._show_case(change["new"]), names="value")
         self.save.on_click(lambda _: self._export())
+        self.keep.on_click(lambda _: self._save_view())
+        self.views.observe(lambda change: self._show_view(change["new"]), names="value")
         controls = ipywidgets.HBox([self.study, *self._controls.values()], layout={"flex_flow": "row wrap"})
-        saving = ipywidgets.HBox([self.save, self.saved], layout={"flex_flow": "row wrap", "align_items": "center"})
+        saving = ipywidgets.HBox(
+            [self.views, self.view_name, self.keep, self.save, self.saved],
+            layout={"flex_flow": "row wrap", "align_items": "center"},
+        )
         side = ipywidgets.VBox([self.chosen, self.scans], layout={"flex": "0 0 262px", "padding": "40px 0 0 8px"})
         self.plot.layout = {"flex": "1 1 auto", "min_width": "0"}
         both = ipywidgets.HBox([self.plot, side], layout={"width": "100%"})
-        super().__init__([controls, self._held, both, self.message, saving, self._cases])
+        super().__init__([controls, self._kept, self._held, both, self.message, saving, self._cases])
 
     def figure(self) -> go.Figure:
         """Return the view as a figure that needs no kernel."""
@@ -78,8 +89,9 @@ class ExplorerWidget(ipywidgets.VBox):
             return
         explorer = self.explorer
         explorer.show(selected=explorer.find_worst(_SHOWN_FIRST))
-        self.cases = browse_cases(study)
-        self._cases.children = [ipywidgets.HTML("<b>The scan</b>"), self.cases]
+        self.cases = browse_cases(study) if study.parameters.cohort.has_masks else None
+        shown = self.cases or ipywidgets.HTML("This study has ready-made scores: there are no masks to look at.")
+        self._cases.children = [ipywidgets.HTML("<b>The scan</b>"), shown]
         apart = {"width": "auto", "margin": "0 14px 0 0"}
         self.covariates = {
             name: ipywidgets.Checkbox(value=False, description=name_covariate(name), indent=False, layout=apart)
@@ -89,8 +101,10 @@ class ExplorerWidget(ipywidgets.VBox):
             box.observe(lambda _: self._change(covariates=self._list_held()), names="value")
         label = ipywidgets.HTML("<span style='margin: 0 10px 0 12px'>adjust for</span>")
         self._held.children = [label, *self.covariates.values()]
+        self._make_filters()
         self._refreshing = True
         try:
+            self.views.options = [("–", ""), *((name, name) for name in explorer.list_views())]
             self.model.options = explorer.models
             self.organ.options = [(name_organ(organ), organ) for organ in explorer.organs]
             self.metric.options = [(find_measure(name).long_name, name) for name in explorer.metrics]
@@ -98,6 +112,55 @@ class ExplorerWidget(ipywidgets.VBox):
             self.colour.options = [(words, key) for key, words in explorer.colours.items()]
         finally:
             self._refreshing = False
+        self._refresh()
+
+    def _make_filters(self) -> None:
+        """Offer the columns by which people can be chosen."""
+        self.filters = {}
+        for name, choices in self.explorer.list_filters().items():
+            words = {"description": name_for_people(name), "style": {"description_width": "initial"}}
+            if isinstance(choices, list):
+                self.filters[name] = ipywidgets.Dropdown(options=[ALL, *choices], layout={"width": "auto"}, **words)
+            else:
+                low, high = math.floor(choices[0]), math.ceil(choices[1])
+                self.filters[name] = ipywidgets.FloatRangeSlider(
+                    value=(low, high), min=low, max=high, step=1, readout_format=".0f", continuous_update=False,
+                    layout={"width": "300px"}, **words,
+                )  # fmt: skip
+            self.filters[name].observe(lambda _: self._change(only=self._list_kept()), names="value")
+        label = ipywidgets.HTML("<span style='margin: 0 10px 0 12px'>only</span>")
+        self._kept.children = [label, *self.filters.values()]
+
+    def _list_kept(self) -> dict[str, Kept]:
+        """Return the filters that leave anybody out."""
+        everybody = {name: (box.min, box.max) if hasattr(box, "min") else ALL for name, box in self.filters.items()}
+        return {name: box.value for name, box in self.filters.items() if box.value != everybody[name]}
+
+    def _save_view(self) -> None:
+        name = self.view_name.value.strip()
+        try:
+            if not name:
+                raise SegfairError("give the view a name first")
+            self.explorer.save_view(name)
+        except SegfairError as error:
+            self.saved.value = _say(str(error))
+            return
+        self._refreshing = True
+        try:
+            self.views.options = [("–", ""), *((one, one) for one in self.explorer.list_views())]
+            self.views.value = name
+        finally:
+            self._refreshing = False
+        self.saved.value = _say(f"Saved as {name!r}, in views.json of the study's folder.")
+
+    def _show_view(self, name: str | None) -> None:
+        if self._refreshing or not name:
+            return
+        try:
+            self.explorer.show_view(name)
+        except SegfairError as error:
+            self.saved.value = _say(str(error))
+            return
         self._refresh()
 
     def _list_held(self) -> list[str]:
@@ -121,6 +184,9 @@ class ExplorerWidget(ipywidgets.VBox):
             for name, box in self.covariates.items():
                 box.disabled = name not in possible
                 box.value = name in view.covariates
+            kept = dict(view.only)
+            for name, box in self.filters.items():
+                box.value = kept.get(name, (box.min, box.max) if hasattr(box, "min") else ALL)
             self.plot.draw(self.explorer.figure())
             self.message.value = _say(view.message)
             listed = self.explorer.list_scans()
@@ -139,7 +205,7 @@ class ExplorerWidget(ipywidgets.VBox):
 
     def _show_case(self, number: int | None) -> None:
         """Have the case browser show the view's model and organ, and a scan among everyone's."""
-        if self._refreshing:
+        if self._refreshing or self.cases is None:
             return
         view, cases = self.explorer.view, self.cases
         cases.model.value = view.model

@@ -10,7 +10,7 @@ import pandas as pd
 from helpers.errors import SegfairError
 from helpers.fairness.input_checks import check_keys, drop_infinite
 from helpers.parameters import RESERVED_ORGAN
-from helpers.vocabulary.words import ALL_MODELS
+from helpers.vocabulary.words import ALL_MODELS, count
 
 POOLED = RESERVED_ORGAN  # the organ's name in rows that pool a subject's organs
 EXPECTED = "dice_expected"
@@ -223,7 +223,8 @@ def group_subjects(cohort: pd.DataFrame, attributes: Sequence[str]) -> tuple[pd.
     notes = []
     repeated = int((subjects["scans"] > 1).sum())
     if repeated:
-        notes.append(f"{repeated} subjects have several scans: each counts once, with the mean of their scans")
+        have = count(repeated, "subject has", "subjects have")
+        notes.append(f"{have} several scans: each counts once, with the mean of their scans")
     for attribute in attributes:
         column = ordered[f"group_{attribute}"]
         known = ordered.loc[column.notna(), ["subject", f"group_{attribute}"]].drop_duplicates()

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from skimage.measure import find_contours
 
-from helpers.figures.style import DIVERGING, PALETTE, style_figure
+from helpers.figures.style import DIVERGING, style_figure
 
 ERROR_TITLE = "mm (+ too large, − too small)"
 # The planes in the order of the axes they cut, and what is on the left, right, above and below.
@@ -18,8 +18,8 @@ REFERENCE_COLOUR = "#009E73"
 PREDICTION_COLOUR = "#D55E00"
 # Name, colour and dashes of outlines over grey: these two stay apart for every eye.
 OUTLINES = {
-    "reference": ("reference (solid)", PALETTE[4], "solid"),
-    "prediction": ("prediction (dashed)", PALETTE[5], "5px,3px"),
+    "reference": ("reference (solid)", REFERENCE_COLOUR, "solid"),
+    "prediction": ("prediction (dashed)", PREDICTION_COLOUR, "5px,3px"),
 }
 
 

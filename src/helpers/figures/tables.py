@@ -32,6 +32,7 @@ _MEASURED = {
     "detectable", "difference", "gap_a", "gap_b", "pooled", "additive", "slope", "sd_groups",
     "ordered_step", "reference_gap", "model_gap", "worst_5",
 }  # fmt: skip
+_NOTHING = "<p>There is nothing to list here.</p>"
 _RATIO = "dice"  # stands for any number without a unit
 _HARD = "\u00a0"  # a space at which no line is broken
 _OF_RANKS = "Dunn"  # compares mean ranks: its differences have no unit
@@ -52,6 +53,8 @@ class ShownTable(Styler):
 
     def _repr_html_(self) -> str:
         """Return the table and the link, as Jupyter and the exported notebook show it."""
+        if not len(self.data):
+            return _NOTHING
         return super().to_html() + link_csv(self._csv, self._file)
 
 
@@ -74,8 +77,10 @@ def use_saved_tables() -> None:
 
 
 def _show_frame(table: pd.DataFrame) -> str | None:
+    if table.empty:
+        return _NOTHING
     shown = table._repr_html_()
-    if shown is None or table.empty:
+    if shown is None:
         return shown
     named = any(name is not None for name in table.index.names)
     return shown + link_csv(table.to_csv(index=named), "table")
@@ -174,7 +179,7 @@ def _write(row: dict[str, Any], name: str, ends: tuple[str, str] | None) -> str:
         return value
     if not is_known(value):
         return UNKNOWN
-    if name == "p" or name.startswith("p_") or name.endswith("_p"):
+    if "p" in name.split("_"):
         return _hold(compare_p(value).removeprefix("= "))
     if name == "difference" and row.get("test") == _OF_RANKS:
         return _hold(f"{write_number(value, 1)} ranks")

@@ -37,6 +37,7 @@ from helpers.parameters.study import (
     Windows,
     parse_override,
     read_parameters,
+    read_raw,
 )
 
 __all__ = [
@@ -75,4 +76,5 @@ __all__ = [
     "Windows",
     "parse_override",
     "read_parameters",
+    "read_raw",
 ]

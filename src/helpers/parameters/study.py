@@ -6,7 +6,6 @@ what is allowed, and lists everything that is wrong at once.
 
 from __future__ import annotations
 
-import copy
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -694,6 +693,23 @@ def read_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Para
     ParameterError
         The file is missing, is not YAML, or breaks the rules: one message with every fault.
     """
+    raw = read_raw(path)
+    laid = read_raw(path, overrides) if overrides else raw
+    try:
+        return Parameters.model_validate(laid)
+    except ValidationError as error:
+        said = describe_faults(Parameters, laid, raw, str(path), list(overrides or {}))
+        raise ParameterError("\n".join(said)) from error
+
+
+def read_raw(path: Path, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Read a parameter file with its overrides laid over it, and validate nothing.
+
+    Raises
+    ------
+    ParameterError
+        The file is missing or is not YAML, or an override leads nowhere.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -710,14 +726,9 @@ def read_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Para
         raise ParameterError(
             f"{path}: must hold keys and values (name:, cohort:, models:, …); got {type(raw).__name__}"
         )
-    laid = copy.deepcopy(raw) if overrides else raw
     for key, value in (overrides or {}).items():
-        _lay_over(laid, key, value, path)
-    try:
-        return Parameters.model_validate(laid)
-    except ValidationError as error:
-        said = describe_faults(Parameters, laid, raw, str(path), list(overrides or {}))
-        raise ParameterError("\n".join(said)) from error
+        _lay_over(raw, key, value, path)
+    return raw
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -1,7 +1,7 @@
 """A cohort's masks → metrics.parquet, the fairness tables and those of agreement."""
 
 from helpers.performance.agreement import write_agreement
-from helpers.performance.comparison import compare_folders, open_study
+from helpers.performance.comparison import compare_folders
 from helpers.performance.effort import write_effort
 from helpers.performance.losses import load_failures, load_missing, load_volumes
 from helpers.performance.paper import PaperTable, write_paper
@@ -32,7 +32,6 @@ __all__ = [
     "load_volumes",
     "measure_performance",
     "measure_proxies",
-    "open_study",
     "tabulate_statuses",
     "write_agreement",
     "write_audit",

@@ -9,7 +9,7 @@ import pandas as pd
 
 from helpers import fairness, storage
 from helpers.errors import SegfairError
-from helpers.study import Study, load_study
+from helpers.study import Study, find_study
 from helpers.vocabulary.measures import find_measure, use_measures
 from helpers.vocabulary.words import format_value, name_organ, state_estimate
 
@@ -44,7 +44,7 @@ def compare_folders(
     SegfairError
         One is no study whose 03_performance has run, or they have nothing in common.
     """
-    former, later = open_study(Path(before)), open_study(Path(after))
+    former, later = find_study(before), find_study(after)
     (first, _), (second, _) = tables = _read(former), _read(later)
     attributes = [name for name in later.parameters.cohort.attributes if name in former.parameters.cohort.attributes]
     if not attributes:
@@ -82,16 +82,6 @@ def _describe(found: fairness.StudiesCompared) -> list[str]:
     changed = len(lines)
     lines.append(f"{len(found.gaps) - changed} of {len(found.gaps)} gaps: no change shown")
     return [*lines, *(f"note: {note}" for note in found.notes)]
-
-
-def open_study(path: Path) -> Study:
-    """Open a study by its parameter file or its output folder; a SegfairError where it is none."""
-    if not path.is_dir():
-        return load_study(path)
-    snapshot = path / "study.yaml"
-    if not snapshot.is_file():
-        raise SegfairError(f"{path}: is not the output folder of a study (it has no study.yaml)")
-    return load_study(snapshot, {"name": path.name, "outputs": str(path.resolve().parent)})
 
 
 def _read(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:

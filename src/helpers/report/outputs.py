@@ -33,6 +33,7 @@ from helpers.report.sentences.gaps import PLAIN_UNITS, Place, Row, find_place, r
 from helpers.schema import TABLES, Table, list_identifying
 from helpers.spatial import Template
 from helpers.statistics.covariates import split_covariates
+from helpers.study import find_snapshot
 from helpers.vocabulary.words import ALL_MODELS, is_known, name_for_people
 
 LoadPlanes = Callable[[str, str, int], tuple[OrganPlane, ...]]
@@ -290,13 +291,7 @@ def read_outputs(folder: Path) -> Outputs:
         Its ``study.yaml`` breaks the rules.
     """
     folder = Path(folder)
-    snapshot = folder / "study.yaml"
-    if not snapshot.is_file():
-        raise StageError(
-            f"{folder}: is not the output folder of a study (it has no study.yaml): give one such as outputs/demo, or "
-            "run `segfair run PARAMS`"
-        )
-    parameters = read_parameters(snapshot)
+    parameters = read_parameters(find_snapshot(folder))
     attributes, min_group = list(parameters.cohort.attributes), parameters.fairness.min_group
     problems: list[str] = []
     wanted = ["agreement_groups", *(one.name for one in fields(Outputs) if one.name in TABLES)]

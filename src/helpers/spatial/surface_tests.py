@@ -28,7 +28,7 @@ from helpers.spatial.maps import PeopleErrors, average_groups, group_subjects, l
 from helpers.spatial.tables import AttributeTests
 from helpers.spatial.template import Template
 from helpers.study import Study
-from helpers.vocabulary.words import UNITS, name_organ
+from helpers.vocabulary.words import UNITS, count, name_organ
 
 
 def plan_tests(
@@ -158,7 +158,8 @@ def list_notes(wanted: Sequence[AttributeTests], min_group: int) -> list[str]:
         if signed.suppressed:
             notes.append(f"{attribute}: no map for {', '.join(signed.suppressed)} (fewer than {min_group} subjects)")
         if design is not None and design.left_out:
-            notes.append(f"{head}: {design.left_out} people are in no test, because a covariate is not known of them")
+            people = count(design.left_out, "person is", "people are")
+            notes.append(f"{head}: {people} in no test, because a covariate is not known of them")
         for found in (design, one.slope_designs.get(SIGNED)):
             if found is not None and found.note:
                 notes.append(f"{head}: {found.note}")

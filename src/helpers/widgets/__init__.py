@@ -2,5 +2,17 @@
 
 from helpers.widgets.browser import EVERYONE, PLANES, CaseBrowser, CaseView
 from helpers.widgets.controls import CaseBrowserWidget, browse_cases
+from helpers.widgets.linked import LinkedFigure, link_scans
+from helpers.widgets.live_figure import LiveFigure
 
-__all__ = ["EVERYONE", "PLANES", "CaseBrowser", "CaseBrowserWidget", "CaseView", "browse_cases"]
+__all__ = [
+    "EVERYONE",
+    "PLANES",
+    "CaseBrowser",
+    "CaseBrowserWidget",
+    "CaseView",
+    "LinkedFigure",
+    "LiveFigure",
+    "browse_cases",
+    "link_scans",
+]

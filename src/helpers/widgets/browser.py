@@ -11,12 +11,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from PIL import Image
 
-from helpers.figures.slices import plot_slices, trace_outline
+from helpers.figures.slices import PREDICTION_COLOUR, plot_slices, trace_outline
 from helpers.figures.surface_geometry import round_up
 from helpers.study import Study
 from helpers.vocabulary.measures import find_measure, list_scores
 from helpers.vocabulary.words import format_value, name_for_people, name_scan
-from helpers.widgets.pictures import PLANES, Plane, SliceView, draw_slice, draw_text
+from helpers.widgets.pictures import PICTURE_PIXELS, PLANES, SECOND_COLOUR, Plane, SliceView, draw_slice, draw_text
 from helpers.widgets.scans import OrganCase, OrganSurface, Scan, ScanStore
 
 EVERYONE = "everyone"
@@ -48,6 +48,7 @@ class CaseView(Case):
     shape: tuple[int, int, int]  # how many slices there are of each
     score: float  # this scan's value of `sort_by`; NaN where not known
     limit_mm: float  # where the error's colours end on both sides
+    levels: tuple[float, float] | None  # the intensities shown as black and as white; None without image
     scans: tuple[tuple[str, int], ...]  # a label and the number of the group's scans, worst first
     message: str  # a sentence about the scan: its score, its largest error, what is missing
 
@@ -81,7 +82,8 @@ class CaseBrowser:
         self._cohort = study.read_included().set_index("number", drop=False)
         self._metrics = study.read("metrics") if study.path("metrics").exists() else None
         self._store = ScanStore(study, self._cohort)
-        self.models = [model.name for model in study.parameters.models]
+        models = study.parameters.models
+        self.models = [model.name for model in models]
         self.organs = list(study.parameters.spatial.organs) + [
             organ for organ in study.parameters.cohort.organs if organ not in study.parameters.spatial.organs
         ]
@@ -89,9 +91,18 @@ class CaseBrowser:
         self.attributes = [EVERYONE, *(column.removeprefix("group_") for column in columns)]
         known = [] if self._metrics is None else [metric for metric in list_scores() if metric in self._metrics]
         self.orders = known or ["number"]
-        self._zoom = True
-        start = (self.models[0], self.organs[0], EVERYONE, EVERYONE, self.orders[0], 0)
-        self._view = CaseView(*start, (0, 0, 0), (1, 1, 1), np.nan, 1.0, (), "")
+        self._zoom, self._second, self._opacity = True, "", 1.0
+        self._levels: tuple[float, float] | None = None  # as chosen; by default the scan's own
+        found = find_finding(study)
+        start = (
+            found.get("model", next((one.name for one in models if one.kind != "prompt_only"), self.models[0])),
+            found.get("organ", self.organs[0]),
+            found.get("attribute", EVERYONE),
+            found.get("group", EVERYONE),
+            self.orders[0],
+            0,
+        )
+        self._view = CaseView(*start, (0, 0, 0), (1, 1, 1), np.nan, 1.0, None, (), "")
         self.show()
 
     @property
@@ -103,6 +114,23 @@ class CaseBrowser:
     def zoom(self) -> bool:
         """Whether pictures are cut to the organ's surroundings."""
         return self._zoom
+
+    @property
+    def second(self) -> str:
+        """The model whose outline is drawn beside the first one's; empty without one."""
+        return self._second
+
+    @property
+    def shown_mm(self) -> tuple[float, float, float]:
+        """How much the pictures show, in mm (z, y, x)."""
+        scan, case = self._find_shown()
+        if scan is None or case is None:
+            return 1.0, 1.0, 1.0
+        z, y, x = (
+            (part.stop - part.start) * step
+            for part, step in zip(self._find_window(scan, case), scan.spacing_mm, strict=True)
+        )
+        return z, y, x
 
     @property
     def surface(self) -> OrganSurface | None:
@@ -199,17 +227,26 @@ class CaseBrowser:
         coronal: int | None = None,
         sagittal: int | None = None,
         zoom: bool | None = None,
+        second: str | None = None,
+        opacity: float | None = None,
+        levels: tuple[float, float] | None = None,
         **choices: Any,
     ) -> CaseView:
         """Change what is shown; what is not given stays, as far as it fits.
 
         `axial`, `coronal` and `sagittal` say which slices, clipped to the scan; a new scan or organ
-        is shown through the organ's middle. `zoom` cuts the pictures to the organ's surroundings.
+        is shown through the organ's middle. `zoom` cuts the pictures to the organ's surroundings,
+        `second` is another model whose outline is drawn too (empty: none), `opacity` that of all
+        outlines, `levels` the intensities shown as black and as white, until another scan comes.
         The other choices are those of :meth:`resolve`, and so is what is raised.
         """
         old, choice = self._view, self.resolve(**choices)
         self._zoom = self._zoom if zoom is None else zoom
+        self._opacity = self._opacity if opacity is None else opacity
+        if second is not None:
+            self._second = check_choice("second", second, ["", *self.models])
         number = choice.number
+        self._levels = levels or (self._levels if number == old.number else None)
         scan = self._store.load_scan(number) if number else "There is no scan in this group."
         case = self._store.measure_organ(choice.model, choice.organ, number) if number else None
         row = choice.scans[choice.scans["number"] == number]
@@ -230,8 +267,10 @@ class CaseBrowser:
             message = self._describe(choice, scan, case, score)
         labels = [_label_scan(one.number, choice.sort_by, one.score) for one in choice.scans.itertuples()]
         scans = tuple(zip(labels, choice.scans["number"].tolist(), strict=True))
+        found = None if isinstance(scan, str) or scan.levels is None else (scan.levels.low, scan.levels.high)
         shown: dict[str, Any] = {"position": position, "shape": shape, "score": score, "limit_mm": limit_mm}
-        self._view = CaseView(**choice.list_values(), **shown, scans=scans, message=message)
+        shown |= {"levels": found and (self._levels or found), "scans": scans, "message": message}
+        self._view = CaseView(**choice.list_values(), **shown)
         return self._view
 
     def show_worst_place(self) -> CaseView:
@@ -242,25 +281,42 @@ class CaseBrowser:
         axial, coronal, sagittal = case.worst
         return self.show(axial=axial, coronal=coronal, sagittal=sagittal)
 
+    def show_place(self, plane: Plane, across: float, down: float) -> CaseView:
+        """Move the other two slices to a place of a picture, from 0 to 1 from its left and top."""
+        scan, case = self._find_shown()
+        if scan is None or case is None:
+            return self._view
+        axis = PLANES.index(check_choice("plane", plane, PLANES))
+        window, position = self._find_window(scan, case), list(self._view.position)
+        rows, columns = (other for other in range(3) if other != axis)
+        down = 1 - down if axis else down  # coronal and sagittal slices have the head up
+        for place, part in ((rows, down), (columns, across)):
+            size = window[place].stop - window[place].start
+            position[place] = window[place].start + int(np.clip(part * size, 0, size - 1))
+        return self.show(axial=position[0], coronal=position[1], sagittal=position[2])
+
     def draw(self, plane: Plane) -> np.ndarray:
         """Return one of the three slices now shown as an RGB picture, (height, width, 3) uint8.
 
-        Square millimetres; the reference's outline coloured by the signed error in mm, the
-        prediction's dashed; grey values only where the study has images; dotted lines where the
-        other two slices run. See :func:`helpers.widgets.pictures.draw_slice`.
+        Square millimetres, one scale for all three; the reference's outline on a band coloured by
+        the signed error in mm, predictions' dashed; grey values only where the study has images;
+        dotted lines where the other two slices run. See
+        :func:`helpers.widgets.pictures.draw_slice`.
         """
         axis, view = PLANES.index(check_choice("plane", plane, PLANES)), self._view
         scan, case = self._find_shown()
         if scan is None or case is None:
             return draw_text(view.message)
-        window = case.box if self._zoom else tuple(slice(0, size) for size in scan.labels.shape)
+        window = self._find_window(scan, case)
         index = view.position[axis]
         rows, columns = (other for other in range(3) if other != axis)
         cut = (*window[:axis], index, *window[axis + 1 :])
         # Coronal and sagittal slices have the head up: their rows run from the top.
         flip = slice(None, None, -1 if axis else 1)
-        reference, prediction = self._cut_masks(scan, cut)
-        reference = reference[flip]
+        reference = self._cut_reference(scan, cut)[flip]
+        colours = {self._second: SECOND_COLOUR} | {view.model: PREDICTION_COLOUR}
+        masks = {name: self._cut_prediction(name, cut) for name in dict.fromkeys([view.model, self._second]) if name}
+        predictions = tuple((mask[flip], colours[name]) for name, mask in masks.items() if mask is not None)
         steps = scan.spacing_mm[rows], scan.spacing_mm[columns]
         across, down = trace_outline(reference, *steps)
         height = (window[rows].stop - window[rows].start - 1) * steps[0]
@@ -270,16 +326,23 @@ class CaseBrowser:
         points[:, columns] = window[columns].start * steps[1] + across
         place = view.position[rows] - window[rows].start
         last = window[rows].stop - window[rows].start - 1
-        grey = scan.window(cut)
+        grey = scan.window(cut, view.levels)
         slice_view = SliceView(
             plane,
             None if grey is None else grey[flip],
             reference,
-            None if prediction is None else prediction[flip],
+            predictions,
             *steps,
             (last - place if axis else place, view.position[columns] - window[columns].start),
         )
-        return draw_slice(slice_view, (across, down), case.measure(points, scan.spacing_mm), view.limit_mm)
+        return draw_slice(
+            slice_view,
+            (across, down),
+            case.measure(points, scan.spacing_mm),
+            view.limit_mm,
+            scale=PICTURE_PIXELS / max(self.shown_mm),
+            opacity=self._opacity,
+        )
 
     def draw_png(self, plane: Plane) -> bytes:
         """Return :meth:`draw` as PNG bytes."""
@@ -301,7 +364,8 @@ class CaseBrowser:
             for place, part in zip(view.position, case.box, strict=True)
         )
         return plot_slices(
-            *self._cut_masks(scan, case.box),
+            self._cut_reference(scan, case.box),
+            self._cut_prediction(view.model, case.box),
             scan.spacing_mm,
             image=scan.window(case.box),
             centre=(z, y, x),
@@ -317,11 +381,17 @@ class CaseBrowser:
         scan = self._store.load_scan(view.number) if case is not None else ""
         return (None, None) if case is None or isinstance(scan, str) else (scan, case)
 
-    def _cut_masks(self, scan: Scan, part: tuple[slice | int, ...]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the organ in a part of reference and prediction (None where there is none)."""
-        view, label = self._view, self.study.organ_ids[self._view.organ]
-        predicted = self._store.load_prediction(view.model, view.number)
-        return scan.labels[part] == label, None if predicted is None else predicted.labels[part] == label
+    def _find_window(self, scan: Scan, case: OrganCase) -> tuple[slice, ...]:
+        """Return the part of the scan that pictures show."""
+        return case.box if self._zoom else tuple(slice(0, size) for size in scan.labels.shape)
+
+    def _cut_reference(self, scan: Scan, part: tuple[slice | int, ...]) -> np.ndarray:
+        return scan.labels[part] == self.study.organ_ids[self._view.organ]
+
+    def _cut_prediction(self, model: str, part: tuple[slice | int, ...]) -> np.ndarray | None:
+        """Return the organ in a part of a prediction; None where there is none."""
+        predicted = self._store.load_prediction(model, self._view.number)
+        return None if predicted is None else predicted.labels[part] == self.study.organ_ids[self._view.organ]
 
     def _describe(self, choice: CaseChoice, scan: Scan, case: OrganCase, score: float) -> str:
         parts, organ = [], name_for_people(choice.organ)
@@ -339,6 +409,24 @@ class CaseBrowser:
         if scan.image is None:
             parts.append("masks only, no image")
         return f"{name_scan(choice.number)}: {'; '.join(parts)}" if parts else name_scan(choice.number)
+
+
+def find_finding(study: Study) -> dict[str, str]:
+    """Return the surest gap of a study: its model, organ, attribute and worst group.
+
+    Empty where no group was shown to be worse off.
+    """
+    if not study.path("disparity").exists():
+        return {}
+    fairness = study.parameters.fairness
+    gaps = study.read("disparity")
+    known = gaps["model"].isin([model.name for model in study.parameters.models]) & gaps["organ"].isin(study.organ_ids)
+    sure = gaps[known & (gaps["metric"] == fairness.primary) & (gaps["p_adjusted"] <= fairness.alpha)]
+    if sure.empty:
+        return {}
+    first = sure.sort_values(["p_adjusted", "p"]).iloc[0]
+    words = ("model", "organ", "attribute")
+    return {name: str(first[name]) for name in words} | {"group": str(first["worst_group"])}
 
 
 def rank_scores(scores: pd.Series, metric: str) -> pd.Series:

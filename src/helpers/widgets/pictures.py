@@ -11,16 +11,18 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from plotly.colors import sample_colorscale
 
-from helpers.figures.slices import PREDICTION_COLOUR, REFERENCE_COLOUR, SIDES, trace_outline
+from helpers.figures.slices import REFERENCE_COLOUR, SIDES, trace_outline
 from helpers.figures.style import DIVERGING
 
 Plane = Literal["axial", "coronal", "sagittal"]
 PLANES: tuple[Plane, ...] = get_args(Plane)
-# The picture's longer side, in pixels.
-PICTURE_PIXELS = 400
+# The longest side of a scan's three pictures, in pixels; all three have one scale.
+PICTURE_PIXELS = 480
 BACKGROUND = (20, 20, 20)
 CROSS_COLOUR = (120, 120, 120)
 DASH_PIXELS = 6.0
+SECOND_COLOUR = "#CC79A7"  # of another model's outline beside the first one's
+_BAND, _LINE = 6, 2  # how wide the error's colours and the lines are, in pixels
 _STEPS = 64
 _COLOURS = [
     tuple(round(255 * part) for part in colour)
@@ -35,38 +37,49 @@ class SliceView:
     plane: Plane
     grey: np.ndarray | None  # uint8, (rows, columns)
     reference: np.ndarray  # bool, as is the prediction
-    prediction: np.ndarray | None
+    predictions: tuple[tuple[np.ndarray, str], ...]  # each with the colour of its outline
     step_v_mm: float  # between rows
     step_h_mm: float  # between columns
     cross: tuple[float, float]  # row and column where the other two slices run
 
 
 def draw_slice(
-    view: SliceView, outline_mm: tuple[np.ndarray, np.ndarray], errors_mm: np.ndarray, limit_mm: float
+    view: SliceView,
+    outline_mm: tuple[np.ndarray, np.ndarray],
+    errors_mm: np.ndarray,
+    limit_mm: float,
+    *,
+    scale: float,
+    opacity: float = 1.0,
 ) -> np.ndarray:
-    """Draw one slice to scale: uint8 (height, width, 3), the longer side 400 pixels.
+    """Draw one slice: uint8 (height, width, 3), `scale` pixels per millimetre.
 
     `outline_mm` is the reference's outline, across and down, NaN between its parts
     (:func:`helpers.figures.slices.trace_outline`), `errors_mm` the signed error at each of its
-    points (NaN where unknown), `limit_mm` where the colours end on both sides. The outline is
-    thick: coloured by the error from blue (too small) to red (too large), green where no error is
-    known; the prediction's is dashed orange.
+    points (NaN where unknown), `limit_mm` where the colours end on both sides. The outline is solid
+    on a band from blue (too small) to red (too large), which is absent where no error is known;
+    predictions' are dashed. `opacity` is that of band and outlines, from 0 to 1.
     """
     height_mm, width_mm = view.reference.shape[0] * view.step_v_mm, view.reference.shape[1] * view.step_h_mm
-    scale = PICTURE_PIXELS / max(height_mm, width_mm)
     size = max(round(width_mm * scale), 2), max(round(height_mm * scale), 2)
     if view.grey is None:
         picture = Image.new("RGB", size, BACKGROUND)
     else:
         grey = Image.fromarray(np.ascontiguousarray(view.grey))
         picture = grey.resize(size, Image.Resampling.BILINEAR).convert("RGB")
+    drawn = picture.copy()
+    pen, outline = ImageDraw.Draw(drawn), _to_pixels(*outline_mm, view, scale)
+    _draw_errors(pen, outline, errors_mm, limit_mm)
+    for line in _part_lines(outline):
+        pen.line([tuple(point) for point in line.tolist()], fill=ImageColor.getrgb(REFERENCE_COLOUR), width=_LINE)
+    for prediction, colour in view.predictions:
+        if prediction.any():
+            across, down = trace_outline(prediction, view.step_v_mm, view.step_h_mm)
+            for line in _part_lines(_to_pixels(across, down, view, scale)):
+                _draw_dashes(pen, line, ImageColor.getrgb(colour))
+    picture = Image.blend(picture, drawn, opacity)
     pen = ImageDraw.Draw(picture)
     _draw_cross(pen, view, scale, size)
-    _draw_errors(pen, _to_pixels(*outline_mm, view, scale), errors_mm, limit_mm)
-    if view.prediction is not None and view.prediction.any():
-        across, down = trace_outline(view.prediction, view.step_v_mm, view.step_h_mm)
-        for line in _part_lines(_to_pixels(across, down, view, scale)):
-            _draw_dashes(pen, line, ImageColor.getrgb(PREDICTION_COLOUR))
     _draw_sides(pen, view.plane, size)
     return np.asarray(picture)
 
@@ -90,20 +103,19 @@ def _part_lines(points: np.ndarray) -> list[np.ndarray]:
 
 
 def _draw_errors(pen: ImageDraw.ImageDraw, points: np.ndarray, errors_mm: np.ndarray, limit_mm: float) -> None:
-    """Draw a broken line, each stretch of one colour at once."""
-    known = np.isfinite(errors_mm)
-    steps = np.where(known, np.rint((np.clip(np.nan_to_num(errors_mm) / limit_mm, -1, 1) + 1) / 2 * _STEPS), -1)
-    steps = np.where(np.isnan(points[:, 0]), -2, steps).astype(int)
+    """Draw a broken band, each stretch of one colour at once."""
+    known = np.isfinite(errors_mm) & np.isfinite(points[:, 0])
+    steps = np.rint((np.clip(np.nan_to_num(errors_mm) / limit_mm, -1, 1) + 1) / 2 * _STEPS)
+    steps = np.where(known, steps, -1).astype(int)
     # A stretch ends where the colour changes; it runs on to the next point, so that no gap is left.
     starts = np.concatenate([[0], np.flatnonzero(np.diff(steps)) + 1, [len(steps)]])
     for start, stop in pairwise(starts):
-        if steps[start] == -2:
+        if steps[start] < 0:
             continue
-        runs_on = stop < len(steps) and steps[stop] != -2
+        runs_on = stop < len(steps) and steps[stop] >= 0
         stretch = points[start : stop + 1] if runs_on else points[start:stop]
         if len(stretch) > 1:
-            colour = ImageColor.getrgb(REFERENCE_COLOUR) if steps[start] == -1 else _COLOURS[steps[start]]
-            pen.line([tuple(point) for point in stretch.tolist()], fill=colour, width=3)
+            pen.line([tuple(point) for point in stretch.tolist()], fill=_COLOURS[steps[start]], width=_BAND)
 
 
 def _draw_dashes(pen: ImageDraw.ImageDraw, points: np.ndarray, colour: tuple[int, ...]) -> None:
@@ -114,7 +126,7 @@ def _draw_dashes(pen: ImageDraw.ImageDraw, points: np.ndarray, colour: tuple[int
     stops = np.minimum(starts[:, None] + DASH_PIXELS * np.array([0.0, 0.5, 1.0]), length[-1])
     dashes = np.stack([np.interp(stops, length, points[:, place]) for place in range(2)], axis=2)
     for dash in dashes.tolist():
-        pen.line([tuple(point) for point in dash], fill=colour, width=2)
+        pen.line([tuple(point) for point in dash], fill=colour, width=_LINE)
 
 
 def _draw_cross(pen: ImageDraw.ImageDraw, view: SliceView, scale: float, size: tuple[int, int]) -> None:

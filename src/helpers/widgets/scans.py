@@ -46,9 +46,15 @@ class Scan:
     spacing_mm: tuple[float, float, float]
     boxes: dict[int, Box]  # of each label
 
-    def window(self, part: tuple[slice | int, ...]) -> np.ndarray | None:
-        """Return a part's grey values, uint8; None without image (a whole scan takes seconds)."""
-        return None if self.image is None or self.levels is None else self.levels.apply(self.image[part])
+    def window(self, part: tuple[slice | int, ...], shown: tuple[float, float] | None = None) -> np.ndarray | None:
+        """Return a part's grey values, uint8; None without image (a whole scan takes seconds).
+
+        `shown` are the intensities that are black and white, by default the scan's own levels.
+        """
+        if self.image is None or self.levels is None:
+            return None
+        levels = self.levels if shown is None else volumes.Levels(*shown, self.levels.lowest)
+        return levels.apply(self.image[part])
 
 
 @dataclass(frozen=True)
