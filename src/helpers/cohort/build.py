@@ -14,7 +14,7 @@ from helpers.cohort.dicom_tree import TOLD
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.numbers import find_unreadable, is_half_numeric
 from helpers.cohort.organ_places import describe_organs, find_odd_organs
-from helpers.cohort.reasons import GREY_FAULTS, LISTED, SENTENCES, Finding, join_kinds, join_sentences, name_kinds
+from helpers.cohort.reasons import GREY_FAULTS, SENTENCES, Finding, join_kinds, join_sentences, name_kinds
 from helpers.cohort.references import rewrite_references
 from helpers.cohort.scores import ScoreTable, match_scans, read_scores
 from helpers.cohort.sources import check_made, read_source
@@ -340,6 +340,6 @@ def _list_values(values: pd.Series) -> str:
 def count_flow(reasons: Sequence[Sequence[Finding]]) -> pd.DataFrame:
     """Count scans by step: found, out by kind of reason (the first of each), included."""
     first = [of_scan[0] for of_scan in reasons if of_scan]
-    kinds = Counter(one.sentence if one.kind == LISTED else name_kinds(one.kind) for one in first)
+    kinds = Counter(name_kinds(one.kind) for one in first)
     rows = [("found", len(reasons)), *kinds.most_common(), ("included", len(reasons) - kinds.total())]
     return pd.DataFrame(rows, columns=["step", "scans"])

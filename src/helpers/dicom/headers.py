@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -82,10 +83,10 @@ def looks_like_dicom(path: Path) -> bool:
     return head[128:] == b"DICM" or head[:4] in (b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00")
 
 
-def list_files(folder: Path) -> list[Path]:
+def list_files(folder: Path, *, most: float = math.inf) -> list[Path]:
     """List the files below a folder that may be DICOM: not hidden ones, nor a disc's directory.
 
-    Links to folders are followed, none twice.
+    Links to folders are followed, none twice. A VolumeError where there are more than `most`.
     """
     found, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -95,6 +96,8 @@ def list_files(folder: Path) -> list[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         found += [Path(place, name) for name in names if name[0] != "." and name.upper() != "DICOMDIR"]
+        if len(found) > most:
+            raise VolumeError(f"{folder}: holds more than {most:,} files: give the folder of one series alone")
     return sorted(path for path in found if path.is_file())
 
 

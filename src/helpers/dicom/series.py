@@ -22,6 +22,7 @@ _DIRECTION = 1e-3
 # How far a slice may lie from its place in an even stack, in slice distances; a missing one makes
 # at least a third.
 _UNEVEN = 0.2
+_MOST_FILES = 20_000  # below the folder of one series: more are of a whole disk, or of many people
 _COPY_AGAIN = "copy the whole series again from its source"
 
 
@@ -135,7 +136,7 @@ def drop_copies(slices: Sequence[DicomHeader], name: str) -> list[DicomHeader]:
 def _list_slices(path: Path) -> tuple[list[DicomHeader], int]:
     """Return the headers of a series' files, and how many files of it are broken."""
     if path.is_dir():
-        headers, unreadable = _read_folder(list_files(path))
+        headers, unreadable = _read_folder(list_files(path, most=_MOST_FILES))
         images = [one for one in headers if one.kind == IMAGE]
         images = [one for one in images if not one.localizer] or images
         names = {one.series for one in images}

@@ -103,7 +103,7 @@ def read_label_map(
         notes, missing = [*found.notes, *notes], found.missing
     else:
         organs = look_up_labels(path, organs)
-        stored = read_png_stack(path) if path.is_dir() else read_volume(path)
+        stored = read_png_stack(path) if is_there(path) and path.is_dir() else read_volume(path)
         grid = get_grid(stored)
         array, boxes = _find_labels(stored, path.name)
         named = {label for organ in organs.values() for label in organ.label_ids}
