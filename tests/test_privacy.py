@@ -178,7 +178,6 @@ FORMULAS = [
     "+cmd",
     "@SUM(A1)",
     "\ttab",
-    "\rreturn",
     "-x",
     "'=quoted",
     "''=twice",
