@@ -57,9 +57,8 @@ def read_table_file(path: Path, what: str = "participants table", key: str = "co
     except SegfairError:
         raise
     except Exception as error:  # openpyxl and pyarrow raise whatever their parsers meet
-        told = " ".join(str(error).replace(str(path), path.name).split())[:120]
         raise SegfairError(
-            f"{path.name}: the {what} cannot be read ({told}): it may be damaged, or of another kind than its name "
+            f"{path.name}: the {what} cannot be read: it may be damaged, or of another kind than its name "
             "says: save it again"
         ) from error
     header = next((place for place, row in enumerate(texts) if any(row)), 0)
@@ -142,9 +141,7 @@ def _read_sheet(path: Path) -> _Read:
     with zipfile.ZipFile(path) as packed:
         unpacked = sum(part.file_size for part in packed.infolist())
     if unpacked > _MOST_SHEET_BYTES:
-        raise SegfairError(
-            f"{path.name}: unpacks to {unpacked:,} bytes, more than is read of a workbook: save it as CSV"
-        )
+        raise SegfairError(f"{path.name}: unpacks to {unpacked:,} bytes, too many for a workbook: save it as CSV")
     sheets = [sheet for sheet in load_workbook(path, data_only=True).worksheets if sheet.sheet_state == "visible"]
     sheet = sheets[0]
     if sheet.max_row * sheet.max_column > _MOST_SHEET_CELLS:
