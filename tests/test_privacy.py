@@ -165,6 +165,7 @@ def test_words_that_may_name_somebody_are_numbered_in_what_is_shared(tmp_path):
     text = render_report(report)
     scrub = make_scrubber(tmp_path)
     assert scrub("all have scanner Dr. Oberhuber") == "all have scanner scanner 1"
+    assert scrub.clean_markup("scanner: Dr.<br>Oberhuber<br>and others") == "scanner: scanner 1<br>and others"
     page = "<td>Spital Zwetschgenbaum</td>" + link_csv(table[["scanner"]].to_csv(), "table")
     made = nbformat.v4.new_output("display_data", {"text/html": page, "text/plain": "Dr. Oberhuber"})
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=[made])])

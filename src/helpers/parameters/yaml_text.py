@@ -54,14 +54,13 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            if not isinstance(node, yaml.ScalarNode):
-                raise
+            held = quote(node.value) if isinstance(node, yaml.ScalarNode) else "what stands here"
             kind = _KINDS.get(node.tag.rpartition(":")[2], "value of its kind")
             raise yaml.constructor.ConstructorError(
-                None, None, f"{quote(node.value)} is no {kind}: put it in quotes if it is text", node.start_mark
+                None, None, f"{held} is no {kind}: put it in quotes if it is text", node.start_mark
             ) from error
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             key = self.construct_object(key_node, deep=True)

@@ -34,6 +34,7 @@ _IMPLAUSIBLE = re.compile(r"\b(\w+) -?\d+(?:\.\d+)?((?: \S+)? is outside (?:the 
 _MARKUP = re.compile(
     r"(<style\b.*?</style>|<script\b.*?</script>|<!--.*?-->|</?[A-Za-z][^<>]*>)", re.DOTALL | re.IGNORECASE
 )
+_BREAK = re.compile(r"(?:\s|<br ?/?>)+")
 _TELLING_NOTHING = ("root", "user", "users", "admin", "localhost", "jovyan", "runner", "home")
 _DATE = re.compile(r"\b(?:19|20)\d{2}(?:-\d{2}-\d{2}|(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))\b")
 
@@ -71,6 +72,11 @@ class Scrubber:
         ids = sorted(self._words, key=len, reverse=True)
         self._free_words = [key for key in ids if not re.fullmatch(r"\d{1,3}", key)]
         self._free = _compile_any(self._free_words)
+        self._broken = {
+            word: re.compile(_BREAK.pattern.join(map(re.escape, word.split())))
+            for word in self._free_words
+            if len(word.split()) > 1
+        }
         after = r"(\b(?:scan|subject|case|patient|person|participant|id)s?[ #:=]*['\"]?)"
         bound = [key for key in ids if re.fullmatch(r"\d{1,3}", key)]
         self._bound = _compile_any(bound, after=after, ignore_case=True)
@@ -129,6 +135,11 @@ class Scrubber:
 
     def clean_markup(self, text: str) -> str:
         """Return HTML or a text of plotly's with its words cleaned; tags, styles, scripts stay."""
+        if "<br" in text:  # figures break names into lines
+            joined = _BREAK.sub(" ", text)
+            for word, pattern in self._broken.items():
+                if word in joined:
+                    text = pattern.sub(self._words[word], text)
         parts = _MARKUP.split(text)
         for place in range(0, len(parts), 2):
             if parts[place].strip():
