@@ -9,7 +9,7 @@ export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo run lab test coverage lint format calibrate bench bench-inference bench-metrics bench-fairness bench-spatial \
-	train-demo tables images clean
+	train-demo tables images clean fuzz soak
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -74,6 +74,12 @@ bench-fairness: $(INSTALLED)  ## Group statistics against pingouin, scipy and fa
 
 bench-spatial: $(INSTALLED)  ## Surface permutation tests against nilearn
 	@$(BIN)/python tests/benchmarks/bench_spatial.py
+
+fuzz: $(INSTALLED)  ## Feed N hostile inputs of seed SEED to `segfair check`, each in a process of its own
+	@$(BIN)/python -m tests.fuzzing --seed $(or $(SEED),0) --number $(or $(N),1000)
+
+soak: $(INSTALLED)  ## Kill 50 runs at random moments and compare what the next ones write (hours; docs/reliability.md)
+	@$(BIN)/python -m tests.soak --kills $(or $(N),50) --seed $(or $(SEED),0)
 
 train-demo: $(INSTALLED)  ## Train the demo's models again (about four hours on one core, of which the nnU-Net takes minutes)
 	@$(BIN)/papermill notebooks/extras/train_nnunet_demo.ipynb outputs/train_nnunet_demo.ipynb --cwd .

@@ -97,7 +97,6 @@ REFERENCES: dict[str, tuple[object, str]] = {
     "text.nrrd": (nrrd("ascii", TEXT), ""),
     "short_text.nrrd": (nrrd("ascii", TEXT[:-40]), "truncated or damaged"),
     "bzip2.nrrd": (nrrd("bzip2", bz2.compress(RAW)), "compressed by bzip2, which is not read"),
-    "broken_bzip2.nrrd": (nrrd("bzip2", bz2.compress(RAW)[:-9]), "truncated or damaged"),
     "packed.mha": (lambda to: itk(to, "packed.mha", packed=True), ""),
     "plain.mhd": (lambda to: itk(to, "plain.mhd", packed=False), ""),
     "packed.mhd": (lambda to: itk(to, "packed.mhd", packed=True), ""),

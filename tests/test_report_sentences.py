@@ -172,7 +172,7 @@ def test_that_nothing_could_be_adjusted_for_is_said():
 
 def test_why_nothing_was_adjusted_is_told_and_nothing_else():
     row = change(adjusted_gap=np.nan, adjusted_low=np.nan, adjusted_high=np.nan)
-    why = "sex and scanner cannot be told apart here: 12 of 13 in “female” have scanner B, all 11 in “male” have A"
+    why = "sex and scanner cannot be told apart here: nearly all 13 in “female” have scanner B, all 11 in “male” have A"
     said = gaps.describe_adjustment(row, [], note=why, warnings="")
     assert said == f"S{why[1:]}, so there is no adjusted gap."
 

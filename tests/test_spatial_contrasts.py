@@ -76,7 +76,7 @@ def test_groups_that_are_a_covariate_are_not_compared():
     design = design_groups(EVERYBODY, groups, ("a", "b"), covariates, min_group=5)
     assert "the groups and site cannot be told apart here: all 15 in “a” have site x" in design.note
     nearly = pd.DataFrame({"site": ["x"] * 14 + ["y"] * 16})
-    assert "14 of 15 in “a”" in design_groups(EVERYBODY, groups, ("a", "b"), nearly, min_group=5).note
+    assert "nearly all 15 in “a”" in design_groups(EVERYBODY, groups, ("a", "b"), nearly, min_group=5).note
 
 
 def test_effect_is_the_difference_of_means_and_f_that_of_all_groups(tetrahedron, tmp_path, rng):

@@ -32,14 +32,15 @@ def tell(first, second, least=5):
 
 def test_counts_are_told_in_words_for_levels_and_numbers():
     assert tell(["B"] * 12 + ["A"], ["A"] * 11) == (
-        "sex and scan site cannot be told apart here: 12 of 13 in “female” have scan site B, all 11 in “male” have A"
+        "sex and scan site cannot be told apart here: nearly all 13 in “female” have scan site B, "
+        "all 11 in “male” have A"
     )
     assert tell(list("BBBCCDEFG"), list("AAAAAAAAAB")) == (
         "sex and scan site cannot be told apart here: all 9 in “female” have scan site B, C, D or 3 others, "
-        "9 of 10 in “male” have A"
+        "nearly all 10 in “male” have A"
     )
     assert tell([60.0, 70.0, 80.0, 90.0, 20.0], [20.0, 30.0, 40.0, 50.0]) == (
-        "sex and scan site cannot be told apart here: 4 of 5 in “female” have scan site above 50, "
+        "sex and scan site cannot be told apart here: nearly all 5 in “female” have scan site above 50, "
         "all 4 in “male” have up to 50"
     )
 

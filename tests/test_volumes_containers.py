@@ -103,8 +103,8 @@ def test_bzip2_within_nrrd(array, tmp_path):
     path, _ = write(tmp_path, "a_raw.nrrd", array)
     head, data = path.read_bytes().split(b"\n\n", 1)
     head = head.replace(b"encoding: raw", b"encoding: bzip2")
-    path.write_bytes(head + b"\n\n" + bz2.compress(data[:-500]))
-    with pytest.raises(VolumeError, match="truncated or damaged"):
+    path.write_bytes(head + b"\n\n" + bz2.compress(data))
+    with pytest.raises(VolumeError, match="compressed by bzip2, which is not read: pack it by gzip"):
         volumes.read_volume(path)
 
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import reprlib
+from typing import Any
+
+_LONGEST, _MOST_LINES = 1500, 60  # letters of a line and lines that somebody reads
+_quoting = reprlib.Repr()
+_quoting.maxlevel, _quoting.maxlist, _quoting.maxdict = 3, 12, 8
+_quoting.maxstring = _quoting.maxother = 100
+
 
 class SegfairError(ValueError):
     """Something a user can mend: the message says what, where and what to do, in one sentence.
 
     The command line prints the message alone; in a notebook IPython shows it without the traceback.
+
+    Whatever a message quotes, no line of it is longer than anybody reads.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shorten(message))
 
     def _render_traceback_(self) -> list[str]:
         """Return what IPython prints instead of a traceback (IPython's own hook)."""
@@ -24,3 +37,18 @@ class VolumeError(SegfairError):
 
 class StageError(SegfairError):
     """A stage whose inputs are missing, or that could produce nothing."""
+
+
+def quote(value: Any) -> str:
+    """Return a value that came from outside as Python writes it, cut where it is long."""
+    return _quoting.repr(value)
+
+
+def shorten(message: str, longest: int = _LONGEST) -> str:
+    """Cut the middle out of lines longer than anybody reads, and the end off a message of many."""
+    lines = message.split("\n")
+    if len(lines) > _MOST_LINES:
+        lines = [*lines[:_MOST_LINES], "… and more"]
+    # What is wrong stands in front, what to do at the end.
+    part = longest // 3
+    return "\n".join(line if len(line) <= longest else f"{line[: 2 * part]} … {line[-part:]}" for line in lines)

@@ -27,7 +27,7 @@ from helpers.study import REPOSITORY, SNAPSHOT, Study, choose_checkpoints_folder
 
 _PACKAGES = (
     "dask", "edt", "jupyterlab", "numpy", "pandas", "papermill", "pingouin", "plotly", "pydantic", "scikit-image",
-    "scipy", "segment-anything", "SimpleITK", "statsmodels", "surface-distance", "tableone", "torch",
+    "scipy", "segment-anything", "SimpleITK", "statsmodels", "surface-distance", "torch",
 )  # fmt: skip
 _BIDS_TABLES = ("sessions.tsv", "dseg.tsv")  # what is read of a BIDS data set below its top folder
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -25,6 +26,7 @@ from helpers.schema import Table
 SCRATCH = "segfair-"  # what the names of scratch folders begin with
 _PARTIAL = ".partial-"
 _IN_USE = ".in-use"
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _MAKING_SECONDS, _WRITING_SECONDS = 60, 3600
 
 
@@ -198,9 +200,38 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         if path.suffix == ".parquet":
             table.to_parquet(temporary, index=False)
         elif path.suffix == ".csv":
-            table.to_csv(temporary, index=False)
+            temporary.write_text(format_csv(table), encoding="utf-8", newline="")
         else:
             raise ValueError(f"path must end in .parquet or .csv; got {path.name!r}")
+
+
+def format_csv(table: pd.DataFrame, *, index: bool = False) -> str:
+    """Return a table as CSV in which no spreadsheet takes a text for a formula.
+
+    Texts that begin with = + - @ a tab or a carriage return, and are no number, get an apostrophe
+    in front, as spreadsheets themselves mark text (OWASP, CSV injection). :func:`read_table` takes
+    it off.
+    """
+    frame = table.reset_index() if index else table
+    columns = {place: frame.iloc[:, place] for place in range(frame.shape[1])}
+    texts = {place: column.map(_mark_text) for place, column in columns.items() if _may_hold_text(column)}
+    safe = pd.DataFrame(columns | texts) if columns else frame
+    safe.columns = pd.Index([_mark_text(name) for name in frame.columns])
+    return safe.to_csv(index=False)
+
+
+def _may_hold_text(column: pd.Series) -> bool:
+    return not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column))
+
+
+def _mark_text(value: Any) -> Any:
+    if not (isinstance(value, str) and _FORMULA.match(value)):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def read_table(path: Path, table: Table) -> pd.DataFrame:
@@ -233,9 +264,14 @@ def read_table(path: Path, table: Table) -> pd.DataFrame:
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
     text = pd.read_csv(path, dtype=str, keep_default_na=False)
+    text = text.rename(columns=_unmark_text).map(_unmark_text)
     return pd.DataFrame(
         {name: _parse_column(text[name], table.find_kind(name), path, table) for name in text}, columns=text.columns
     )
+
+
+def _unmark_text(value: str) -> str:
+    return value[1:] if value.startswith("'") and _FORMULA.match(value) else value
 
 
 def _parse_column(column: pd.Series, kind: str, path: Path, table: Table) -> pd.Series:

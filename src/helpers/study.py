@@ -13,13 +13,14 @@ from typing import Any
 import pandas as pd
 
 from helpers import storage
-from helpers.errors import ParameterError, SegfairError, StageError
+from helpers.errors import ParameterError, SegfairError, StageError, quote
 from helpers.parameters import Model, Parameters, parse_override, read_parameters
 from helpers.schema import STAGES, TABLES
 from helpers.vocabulary.statuses import PROXIED
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SNAPSHOT = "study.yaml"  # the parameters as they were used, in the output folder
+_MARK = re.compile("\0(scan|subject)\0")
 _PLACEHOLDER = re.compile(r"(?<!\$)\{(\w+)\}")
 
 
@@ -97,9 +98,11 @@ class Study:
         Raises
         ------
         ParameterError
-            An environment variable is not set.
+            An environment variable is not set, or no file can be called so.
         """
-        return storage.make_absolute(self.root / storage.expand_home(Path(self.expand(text))))
+        expanded = self.expand(text)
+        self._check_path(_MARK.sub("", expanded))
+        return storage.make_absolute(self.root / storage.expand_home(Path(expanded)))
 
     def expand(self, text: str) -> str:
         """Fill in ``${NAME}`` from the environment, as :meth:`resolve` does."""
@@ -124,9 +127,14 @@ class Study:
         counts from :attr:`table_folder`. Of its braces those of {scan} and {subject} alone are
         filled; any other, and those of the folders above, are part of a name.
         """
+        self._check_path(path)
         marked = re.sub(r"\{(scan|subject)\}", "\0\\1\0", path)  # no path holds a NUL
         place = self.resolve(marked) if path.startswith(("$", "~")) else self.table_folder / marked
-        return re.sub("\0(\\w+)\0", r"{\1}", str(place).replace("{", "{{").replace("}", "}}"))
+        return _MARK.sub(r"{\1}", str(place).replace("{", "{{").replace("}", "}}"))
+
+    def _check_path(self, text: str) -> None:
+        if "\0" in text or any(len(part.encode("utf-8", "replace")) > 255 for part in Path(text).parts):
+            raise ParameterError(f"{self.source}: {quote(text)} cannot be the path of a file: correct it")
 
     def find_score_files(self, pattern: str) -> list[tuple[Path, dict[str, str]]]:
         """Return the files of a path of ``cohort.scores``, and what its placeholders are in each.

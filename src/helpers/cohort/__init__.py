@@ -6,6 +6,7 @@ from helpers.cohort.description import (
     count_missing,
     count_overlaps,
     describe_cohort,
+    hide_small,
     list_indistinguishable,
 )
 from helpers.cohort.grouping import group_attribute
@@ -17,6 +18,6 @@ from helpers.cohort.starting import StartedStudy, write_study_file
 __all__ = [
     "SOURCES", "CohortCheck", "ScoreTable", "StartedStudy", "StudyCohort",
     "build_cohort", "check_cohort", "count_confounders", "count_missing",
-    "count_overlaps", "describe_cohort", "group_attribute", "list_given_scores",
+    "count_overlaps", "describe_cohort", "group_attribute", "hide_small", "list_given_scores",
     "list_indistinguishable", "match_scans", "read_scores", "write_audit_file", "write_study_file",
 ]  # fmt: skip

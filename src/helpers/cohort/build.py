@@ -14,13 +14,13 @@ from helpers.cohort.dicom_tree import TOLD
 from helpers.cohort.grouping import group_attribute
 from helpers.cohort.numbers import find_unreadable, is_half_numeric
 from helpers.cohort.organ_places import describe_organs, find_odd_organs
-from helpers.cohort.reasons import GREY_FAULTS, LISTED, SENTENCES, Finding, join_kinds, join_sentences, name_kinds
+from helpers.cohort.reasons import GREY_FAULTS, SENTENCES, Finding, join_kinds, join_sentences, name_kinds
 from helpers.cohort.references import rewrite_references
 from helpers.cohort.scores import ScoreTable, match_scans, read_scores
 from helpers.cohort.sources import check_made, read_source
 from helpers.cohort.table_files import REMARKS
 from helpers.cohort.validation import Found, inspect_rows, is_asked
-from helpers.errors import SegfairError, StageError
+from helpers.errors import SegfairError, StageError, quote
 from helpers.parameters import Cohort
 from helpers.study import Study
 from helpers.vocabulary.words import count, name_scan
@@ -196,7 +196,7 @@ def _tell_alike(subjects: pd.Series, found: CohortCheck) -> None:
     """Tell which people's names differ in capitals, zeros in front or spaces alone."""
     names = subjects.dropna().drop_duplicates()
     plain = names.str.casefold().str.replace(r"\s+", "", regex=True).str.lstrip("0")
-    pairs = [part.head(2).map(repr) for _, part in names.groupby(plain, sort=False) if len(part) > 1]
+    pairs = [part.head(2).map(quote) for _, part in names.groupby(plain, sort=False) if len(part) > 1]
     if pairs:
         named = ", ".join(" and ".join(pair) for pair in pairs[:_NAMED]) + (", …" if len(pairs) > _NAMED else "")
         found.remarks.append(
@@ -327,19 +327,19 @@ def _name_paths(sentence: str, paths: Sequence[str]) -> str:
 
 def _name_scans(scans: pd.DataFrame) -> str:
     if len(scans) == 1:
-        return f"scan {scans['scan'].iloc[0]!r} (row {scans['number'].iloc[0]})"
-    named = ", ".join(repr(name) for name in scans["scan"].head(_NAMED))
+        return f"scan {quote(scans['scan'].iloc[0])} (row {scans['number'].iloc[0]})"
+    named = ", ".join(map(quote, scans["scan"].head(_NAMED)))
     return f"{len(scans)} scans ({named}{', …' if len(scans) > _NAMED else ''})"
 
 
 def _list_values(values: pd.Series) -> str:
-    found = list(dict.fromkeys(repr(value) if isinstance(value, str) else f"{value:g}" for value in values))
+    found = list(dict.fromkeys(quote(value) if isinstance(value, str) else f"{value:g}" for value in values))
     return ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
 
 
 def count_flow(reasons: Sequence[Sequence[Finding]]) -> pd.DataFrame:
     """Count scans by step: found, out by kind of reason (the first of each), included."""
     first = [of_scan[0] for of_scan in reasons if of_scan]
-    kinds = Counter(one.sentence if one.kind == LISTED else name_kinds(one.kind) for one in first)
+    kinds = Counter(name_kinds(one.kind) for one in first)
     rows = [("found", len(reasons)), *kinds.most_common(), ("included", len(reasons) - kinds.total())]
     return pd.DataFrame(rows, columns=["step", "scans"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from helpers.errors import shorten
 from helpers.vocabulary.statuses import PROXIED
 
 MISPLACED = "organ_misplaced"
@@ -78,7 +79,7 @@ GREY_FAULTS = {
 _NOTES = {
     "value_missing": "{name} is missing",
     "value_unreadable": "{name} is not a number",
-    "value_without_group": "{name} is recorded as {value!r}, which is no group of this study",
+    "value_without_group": "{name} is recorded as {value}, which is no group of this study",
     "organs_missing": "not in the mask: {organs}",
     "mask_read": "{words}",
     "reference_resampled": "the reference lies on another grid than its image: brought to it by nearest neighbours",
@@ -98,7 +99,7 @@ class Finding:
     @property
     def sentence(self) -> str:
         """All of it, for whoever mends the table."""
-        return SENTENCES[self.kind].format_map(self.values)
+        return shorten(SENTENCES[self.kind].format_map(self.values))
 
 
 def join_sentences(found: Sequence[Finding]) -> str:

@@ -6,19 +6,25 @@ import csv
 import io
 import re
 import unicodedata
+import zipfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from openpyxl import load_workbook
 from openpyxl.worksheet.worksheet import Worksheet
 
-from helpers.errors import SegfairError
+from helpers.errors import SegfairError, quote
 from helpers.vocabulary.words import count
 
 # Of DataFrame.attrs: what was taken for the header, in words; and what else to know, in sentences.
 PLACE, REMARKS = "place", "remarks"
+# Beyond these a file is no table of people; they take up to 3 GB of memory.
+_MOST_BYTES, _MOST_COLUMNS, _MOST_CELLS, _LONGEST_CELL = 1 << 29, 10_000, 25_000_000, 1_000_000
+_MOST_SHEET_BYTES, _MOST_SHEET_CELLS = 64_000_000, 3_000_000  # a hundredfold in memory, and twice
 _OLD_WORKBOOK = b"\xd0\xcf\x11\xe0"  # of Excel before 2007, and of any that a password encrypts
 
 
@@ -33,7 +39,8 @@ def read_table_file(path: Path, what: str = "participants table", key: str = "co
     ------
     SegfairError
         There is no such file, it is of another kind, cannot be read, has no row, two columns of one
-        name, or a row with more values than the header has names.
+        name, a row with more values than the header has names, or more of anything than any table
+        of people has.
     """
     if not path.is_file():
         raise SegfairError(f"{path}: no such {what}: correct {key}")
@@ -42,15 +49,16 @@ def read_table_file(path: Path, what: str = "participants table", key: str = "co
     reader = (readers | {".parquet": _read_parquet}).get(kind)
     if reader is None:
         raise SegfairError(f"{path.name}: a {what} must be .csv, .tsv, .xlsx or .parquet")
+    if path.stat().st_size > _MOST_BYTES:
+        raise _refuse_size(path, what, f"has {path.stat().st_size:,} bytes")
     try:
         rows, place, remarks = reader(path)
         texts = [[_write_out(value) for value in row] for row in rows]
     except SegfairError:
         raise
     except Exception as error:  # openpyxl and pyarrow raise whatever their parsers meet
-        told = " ".join(str(error).replace(str(path), path.name).split())[:120]
         raise SegfairError(
-            f"{path.name}: the {what} cannot be read ({told}): it may be damaged, or of another kind than its name "
+            f"{path.name}: the {what} cannot be read: it may be damaged, or of another kind than its name "
             "says: save it again"
         ) from error
     header = next((place for place, row in enumerate(texts) if any(row)), 0)
@@ -58,8 +66,15 @@ def read_table_file(path: Path, what: str = "participants table", key: str = "co
     texts, place = [row for row in texts[header + 1 :] if any(row)], place.format(header + 1)
     if not any(names):
         raise SegfairError(f"{path.name}: the {what} is empty: it needs a header and one row per scan")
-    for name in sorted({name for name in names if name and names.count(name) > 1}):
-        raise SegfairError(f"{path.name}: the {what} has two columns named {name!r}: rename one of them")
+    if len(names) > _MOST_COLUMNS:
+        raise _refuse_size(path, what, f"has {len(names):,} columns")
+    for name in sorted(name for name, times in Counter(filter(None, names)).items() if times > 1):
+        raise SegfairError(f"{path.name}: the {what} has two columns named {quote(name)}: rename one of them")
+    if any(len(value) > _LONGEST_CELL for row in texts for value in row if value):
+        raise SegfairError(
+            f"{path.name}: the {what} has a cell of more than {_LONGEST_CELL:,} letters: close the quotation mark "
+            "before it, or shorten it"
+        )
     if any(any(row[len(names) :]) for row in texts):
         raise SegfairError(
             f"{path.name}: has rows with more values than its header has names: "
@@ -79,6 +94,12 @@ def read_table_file(path: Path, what: str = "participants table", key: str = "co
     return table
 
 
+def _refuse_size(path: Path, what: str, fault: str) -> SegfairError:
+    return SegfairError(
+        f"{path.name}: the {what} {fault}, more than is read: keep the rows and columns that the study needs"
+    )
+
+
 _Read = tuple[Iterable[Sequence[object]], str, list[str]]  # rows, and what DataFrame.attrs hold
 
 
@@ -96,6 +117,8 @@ def _read_text(path: Path) -> _Read:
     if stated:
         lines[0] = "\n"
     separator = stated.group(1) if stated else max("\t;,", key=next(filter(str.strip, lines), "").count)
+    if text.count(separator) + len(lines) > _MOST_CELLS:
+        raise _refuse_size(path, "table", f"has more than {_MOST_CELLS:,} cells")
     csv.field_size_limit(max(len(text) + 1, csv.field_size_limit()))  # cells may be long
     reader = csv.reader(io.StringIO("".join(lines), newline=None), delimiter=separator, strict=True)
     try:
@@ -115,8 +138,17 @@ def _read_sheet(path: Path) -> _Read:
     with path.open("rb") as stream:
         if stream.read(4) == _OLD_WORKBOOK:
             raise SegfairError(f"{path.name}: is encrypted, or of an old Excel: save it as .xlsx without a password")
+    with zipfile.ZipFile(path) as packed:
+        unpacked = sum(part.file_size for part in packed.infolist())
+    if unpacked > _MOST_SHEET_BYTES:
+        raise SegfairError(f"{path.name}: unpacks to {unpacked:,} bytes, too many for a workbook: save it as CSV")
     sheets = [sheet for sheet in load_workbook(path, data_only=True).worksheets if sheet.sheet_state == "visible"]
     sheet = sheets[0]
+    if sheet.max_row * sheet.max_column > _MOST_SHEET_CELLS:
+        raise SegfairError(
+            f"{path.name}: its table reaches to row {sheet.max_row:,} and column {sheet.max_column:,}: delete what "
+            "stands or is coloured beyond its people, or save it as CSV"
+        )
     _refuse_uncomputed(path, sheet)
     rows = [list(row) for row in sheet.iter_rows(values_only=True)]
     for one in sheet.merged_cells.ranges:
@@ -142,6 +174,9 @@ def _refuse_uncomputed(path: Path, sheet: Worksheet) -> None:
 
 def _read_parquet(path: Path) -> _Read:
     """Read a typed table; ids kept in a named index are a column."""
+    stored = pq.read_metadata(path)
+    if stored.num_rows * stored.num_columns > _MOST_CELLS or stored.num_columns > _MOST_COLUMNS:
+        raise _refuse_size(path, "table", f"has {stored.num_rows:,} rows and {stored.num_columns:,} columns")
     table = pd.read_parquet(path)
     if any(name is not None and name not in table for name in table.index.names):
         table = table.reset_index()

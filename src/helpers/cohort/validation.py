@@ -18,7 +18,7 @@ from helpers.cohort.reasons import LISTED, Finding, join_sentences
 from helpers.cohort.scores import ScoreTable
 from helpers.compute import CaseFailure, is_of_machine, map_cases
 from helpers.dicom import find_scan_mask
-from helpers.errors import SegfairError, VolumeError
+from helpers.errors import SegfairError, VolumeError, quote
 from helpers.parameters import Cohort, FusionModel, Organ
 from helpers.storage import expand_home, find_spelling, is_there, make_absolute
 from helpers.study import Study, say_member_failed
@@ -153,7 +153,7 @@ def _check_names(table: pd.DataFrame, found: list[Found], cohort: Cohort) -> Non
         if not cohort.has_masks:
             continue
         if modality not in MODALITIES:
-            got = "nothing" if pd.isna(modality) else repr(modality)
+            got = "nothing" if pd.isna(modality) else quote(modality)
             found[row].reasons.append(Finding("modality_unknown", {"got": got}))
         if pd.isna(reference):
             proxied = cohort.masked == "random" and not pd.isna(image)
@@ -197,7 +197,7 @@ def _check_groups(table: pd.DataFrame, cohort: Cohort, found: list[Found]) -> No
         if not categories:
             table[name] = read_numbers(recorded)
         for row, (text, value) in enumerate(zip(recorded, table[name], strict=True)):
-            said = {"name": name, "value": value}
+            said = {"name": name, "value": quote(value)}
             if pd.isna(text):
                 found[row].notes.append(Finding("value_missing", said))
             elif pd.isna(value):

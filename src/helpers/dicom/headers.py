@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pydicom
 from pydicom import uid
@@ -82,10 +83,10 @@ def looks_like_dicom(path: Path) -> bool:
     return head[128:] == b"DICM" or head[:4] in (b"\x08\x00\x00\x00", b"\x08\x00\x05\x00", b"\x08\x00\x08\x00")
 
 
-def list_files(folder: Path) -> list[Path]:
+def list_files(folder: Path, *, most: float = math.inf) -> list[Path]:
     """List the files below a folder that may be DICOM: not hidden ones, nor a disc's directory.
 
-    Links to folders are followed, none twice.
+    Links to folders are followed, none twice. A VolumeError where there are more than `most`.
     """
     found, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -95,18 +96,22 @@ def list_files(folder: Path) -> list[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         found += [Path(place, name) for name in names if name[0] != "." and name.upper() != "DICOMDIR"]
+        if len(found) > most:
+            raise VolumeError(f"{folder}: holds more than {most:,} files: give the folder of one series alone")
     return sorted(path for path in found if path.is_file())
 
 
 def read_header(path: Path, *, person: bool = False) -> DicomHeader | None:
     """Read a file's header up to its frames, contours or pixels; None where it cannot be read.
 
-    A file that is no DICOM cannot, nor one that ends within its header. With `person`, the tags
-    named in :data:`PERSON` are kept too.
+    A file that is no DICOM cannot, nor one that ends within its header or is deflated. With
+    `person`, the tags named in :data:`PERSON` are kept too.
     """
     try:
         with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if _is_deflated(stream):
+                return None
             tags: list[Any] = [
                 pydicom.tag.Tag(name) for name in ("SpecificCharacterSet", *_GEOMETRY, *(PERSON if person else ()))
             ]
@@ -135,13 +140,22 @@ def read_dataset(path: Path, *, pixels: bool = True) -> pydicom.Dataset:
     Raises a VolumeError where it is damaged.
     """
     try:
-        with warnings.catch_warnings():
+        with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
+            if not _is_deflated(stream):
+                return pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
     except Exception as error:  # pydicom raises whatever its parsers meet
         raise VolumeError(
             f"{path.name}: the DICOM file cannot be read, it may be truncated or damaged: copy it again from its source"
         ) from error
+    raise VolumeError(f"{path.name}: the DICOM file is deflated as a whole, which is not read: convert it to NIfTI")
+
+
+def _is_deflated(stream: BinaryIO) -> bool:
+    """Tell whether a file is packed as a whole, which pydicom unpacks at once, however large."""
+    head = stream.read(1024)
+    stream.seek(0)
+    return uid.DeflatedExplicitVRLittleEndian.encode() in head
 
 
 def _is_long(tag: Any, _vr: str | None, _length: int) -> bool:

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 from helpers.dicom import frames
 from helpers.dicom.headers import IMAGE, DicomHeader, list_files, read_headers
 from helpers.errors import VolumeError
+from helpers.limits import check_extent
 
 # Positions are decimal text in DICOM. Rounding moves a slice by less; a tilted gantry by more.
 _SIDEWAYS_MM = 0.02
@@ -22,6 +23,8 @@ _DIRECTION = 1e-3
 # How far a slice may lie from its place in an even stack, in slice distances; a missing one makes
 # at least a third.
 _UNEVEN = 0.2
+_STORED_BYTES = 2  # of a value, by far the most often
+_MOST_FILES = 20_000  # below the folder of one series: more are of a whole disk, or of many people
 _COPY_AGAIN = "copy the whole series again from its source"
 
 
@@ -108,6 +111,7 @@ def read_series(path: Path) -> sitk.Image:
     Raises a VolumeError as :func:`find_series`, or where a slice cannot be decoded.
     """
     series = find_series(path)
+    check_extent(path.name, series.size, _STORED_BYTES)
     image = frames.read_frames(Path(series.files[0]), series.frames) if series.frames else _read_slices(series)
     image.SetSpacing(series.spacing)
     image.SetOrigin(series.origin)
@@ -135,7 +139,7 @@ def drop_copies(slices: Sequence[DicomHeader], name: str) -> list[DicomHeader]:
 def _list_slices(path: Path) -> tuple[list[DicomHeader], int]:
     """Return the headers of a series' files, and how many files of it are broken."""
     if path.is_dir():
-        headers, unreadable = _read_folder(list_files(path))
+        headers, unreadable = _read_folder(list_files(path, most=_MOST_FILES))
         images = [one for one in headers if one.kind == IMAGE]
         images = [one for one in images if not one.localizer] or images
         names = {one.series for one in images}

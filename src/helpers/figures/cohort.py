@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from helpers.figures.panels import break_words, draw_nothing, make_grid
 from helpers.figures.style import PALETTE, colour_groups, mark_groups, style_figure
-from helpers.vocabulary.words import name_for_people, name_scan
+from helpers.vocabulary.words import name_for_people
 
 _BLUE, _RED, _ORANGE = PALETTE[0], PALETTE[1], PALETTE[5]
 _PAIR_HEIGHT_PX, _PAIR_SPACING_PX = 210, 110
@@ -36,7 +36,11 @@ def plot_flow(flow: pd.DataFrame) -> go.Figure:
 
 
 def plot_distributions(table: pd.DataFrame) -> go.Figure:
-    """Draw age and BMI of the included people by sex, each person (first scan) as a dot."""
+    """Draw age and BMI of the included people by sex, each person (first scan) as a dot.
+
+    In order of their values and without their numbers, by which other figures name them: who is in
+    a group that is not shown there would be known with age and BMI.
+    """
     people = table[table["included"]].drop_duplicates("subject")
     if "group_sex" in people:
         groups = [name for name in people["group_sex"].cat.categories if (people["group_sex"] == name).any()]
@@ -47,14 +51,13 @@ def plot_distributions(table: pd.DataFrame) -> go.Figure:
     figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.12)
     for column, (name, title) in enumerate((("age", "age (years)"), ("bmi", "body-mass index (kg/m²)")), start=1):
         for group, part in members.items():
-            known = part[part[name].notna()]
+            known = part[name].dropna().sort_values()
             marker = {"color": colours[group], "symbol": symbols[group], "size": 6, "opacity": 0.7}
             figure.add_trace(
                 go.Box(
-                    y=known[name], name=f"{group}<br>n = {len(known)}", boxpoints="all", jitter=0.5, pointpos=0,
+                    y=known, name=f"{group}<br>n = {len(known)}", boxpoints="all", jitter=0.5, pointpos=0,
                     marker=marker, line={"color": colours[group]}, fillcolor="rgba(0,0,0,0)", showlegend=False,
-                    text=[name_scan(number) for number in known["number"]],
-                    hovertemplate="%{text}: %{y}<extra></extra>",
+                    hovertemplate="%{y}<extra></extra>",
                 ),
                 row=1, col=column,
             )  # fmt: skip
@@ -89,16 +92,17 @@ def plot_overlap(overlaps: pd.DataFrame) -> go.Figure:
         return draw_nothing(title, "one attribute alone: there is nothing to overlap")
     shared = {"shared_xaxes": False, "shared_yaxes": False}
     grid = make_grid([""] * len(pairs), _PAIR_HEIGHT_PX, between=_PAIR_SPACING_PX, across=0.15, **shared)
-    largest = int(overlaps["n"].max())
+    largest = overlaps["n"].fillna(0).max()
     for place, ((first, second), part) in zip(grid.places, pairs.items(), strict=True):
-        cells = part.pivot_table(index="group_b", columns="group_a", values="n", sort=False)
+        cells = part.pivot_table(index="group_b", columns="group_a", values="n", sort=False, dropna=False)
         down, across = name_for_people(second), name_for_people(first)
         grid.figure.add_trace(
             go.Heatmap(
                 z=cells.to_numpy(), x=[str(name) for name in cells.columns], y=[str(name) for name in cells.index],
-                text=cells.to_numpy(), texttemplate="%{text:.0f}", colorscale=[[0, "#FFFFFF"], [1, "#5BA3D0"]],
+                text=cells.map(lambda n: "few" if pd.isna(n) else f"{n:.0f}").to_numpy(), texttemplate="%{text}",
+                colorscale=[[0, "#FFFFFF"], [1, "#5BA3D0"]],
                 zmin=0, zmax=max(largest, 1), showscale=False, xgap=2, ygap=2,
-                hovertemplate=f"{across}: %{{x}}<br>{down}: %{{y}}<br>%{{z:.0f}} people<extra></extra>",
+                hovertemplate=f"{across}: %{{x}}<br>{down}: %{{y}}<br>%{{text}} people<extra></extra>",
             ),
             **place,
         )  # fmt: skip

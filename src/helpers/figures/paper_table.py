@@ -10,6 +10,7 @@ import pandas as pd
 
 from helpers.figures.tables import link_csv
 from helpers.performance.paper import PaperTable, split_heading
+from helpers.storage import format_csv
 from helpers.vocabulary.words import name_for_people
 
 _STYLE = """\
@@ -56,7 +57,7 @@ def show_paper_table(table: PaperTable) -> ShownPaperTable:
         body = _draw_block(people, part)
         blocks.append(f'<details{state}><summary>{title}</summary><div class="scroll">{body}</div></details>')
     note = f"<p>{html.escape(table.caption)}</p>"
-    saved = link_csv(printed.to_csv(index=False), "paper_table")
+    saved = link_csv(format_csv(printed), "paper_table")
     return ShownPaperTable(f'{_STYLE}<div class="paper">{"".join(blocks)}{note}{saved}</div>')
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from helpers.errors import SegfairError
+from helpers.storage import format_csv
 from helpers.vocabulary.measures import MEASURES
 from helpers.vocabulary.verdicts import read_verdict
 from helpers.vocabulary.words import (
@@ -83,7 +84,7 @@ def _show_frame(table: pd.DataFrame) -> str | None:
     if shown is None:
         return shown
     named = any(name is not None for name in table.index.names)
-    return shown + link_csv(table.to_csv(index=named), "table")
+    return shown + link_csv(format_csv(table, index=named), "table")
 
 
 def style_table(
@@ -136,7 +137,7 @@ def style_table(
     shown["verdict"] = [_hold(f"{verdict.sign} {verdict.word}") for verdict in verdicts]
     words = pd.DataFrame({name: shown[name] for name in kept}, index=range(len(rows)), columns=kept, dtype=object)
     digest = hashlib.sha256(f"{caption}{words.to_csv()}".encode()).hexdigest()[:10]
-    styler = ShownTable(words, uuid=digest, cell_ids=False, csv=table.to_csv(index=False), file=file)
+    styler = ShownTable(words, uuid=digest, cell_ids=False, csv=format_csv(table), file=file)
     numeric = [name for name in kept if pd.api.types.is_numeric_dtype(table[name])]
     styler = (
         styler.format(escape="html")

@@ -10,8 +10,11 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
+from helpers.errors import quote
 from helpers.parameters.models import OTHER, SECTIONS, Model
 from helpers.parameters.sections import Section
+
+_MOST, _MOST_UNKNOWN = 100, 20  # faults that are told; unknown keys beyond which the file is another's
 
 
 def describe_faults(
@@ -51,8 +54,10 @@ def find_faults(root: type[Section], raw: dict[str, Any]) -> list[Any]:
     """
     faults = _validate(root, raw)
     unknown = [fault for fault in faults if fault["type"] == "extra_forbidden"]
+    if not unknown or len(unknown) > _MOST_UNKNOWN:
+        return faults
     corrected = copy.deepcopy(raw)
-    if not unknown or not sum(_correct(root, corrected, fault["loc"]) for fault in unknown):
+    if not sum(_correct(root, corrected, fault["loc"]) for fault in unknown):
         return faults
     known = {_identify(fault) for fault in faults}
     later = [fault for fault in find_faults(root, corrected) if _identify(fault) not in known]
@@ -66,7 +71,7 @@ def _validate(root: type[Section], raw: dict[str, Any]) -> list[Any]:
     try:
         root.model_validate(raw)
     except ValidationError as error:
-        return list(error.errors())
+        return list(error.errors())[:_MOST]
     return []
 
 
@@ -154,8 +159,8 @@ def _describe(root: type[Section], origin: str, fault: Any) -> str:
         message = f"text that matches {fault['ctx']['pattern']}"
     if fault["type"] == "string_type" and isinstance(fault["input"], (bool, int, float)):
         # YAML reads a bare 1 as a number, and a bare No as false.
-        return f"{origin}: {where}: must be text; got {fault['input']!r}: put it in quotes, as the table has it"
-    return f"{origin}: {where}: must be {message}; got {fault['input']!r}"
+        return f"{origin}: {where}: must be text; got {quote(fault['input'])}: put it in quotes, as the table has it"
+    return f"{origin}: {where}: must be {message}; got {quote(fault['input'])}"
 
 
 def _allowed_keys(root: type[Section], location: tuple[Any, ...]) -> list[str]:

@@ -11,13 +11,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from helpers.errors import ParameterError, SegfairError
+from helpers.errors import ParameterError, SegfairError, quote
 from helpers.parameters.faults import describe_faults
 from helpers.parameters.models import AnyModel, Model
 from helpers.parameters.sections import Name, Organ, Section, check_places, find_repeated
+from helpers.parameters.yaml_text import LARGEST_BYTES, load_yaml
 from helpers.vocabulary.measures import MEASURES, Measure, check_score, list_default_margins
 from helpers.vocabulary.words import POOLED
 
@@ -710,22 +710,11 @@ def read_raw(path: Path, overrides: dict[str, Any] | None = None) -> dict[str, A
     ParameterError
         The file is missing or is not YAML, or an override leads nowhere.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ParameterError(f"{path}: no such parameter file: copy params/template.yaml and adapt it") from None
-    except OSError as error:
-        raise ParameterError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ParameterError(f"{path}: is not UTF-8 text: save it as UTF-8") from error
-    try:
-        raw = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path}: is not valid YAML: {_join_lines(str(error))}") from error
+    raw = load_yaml(_read_text(path), str(path))
+    if raw is None:
+        raise ParameterError(f"{path}: is empty: copy params/template.yaml and adapt it")
     if not isinstance(raw, dict):
-        raise ParameterError(
-            f"{path}: must hold keys and values (name:, cohort:, models:, …); got {type(raw).__name__}"
-        )
+        raise ParameterError(f"{path}: must hold keys and values (name:, cohort:, models:, …); got {quote(raw)}")
     for key, value in (overrides or {}).items():
         _lay_over(raw, key, value, path)
     return raw
@@ -742,23 +731,23 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ParameterError(f"override {text!r} must look like fairness.alpha=0.01")
+    return key.strip(), load_yaml(value, f"override {quote(text)}")
+
+
+def _read_text(path: Path) -> str:
+    """Return the text of a parameter file; errors of :func:`read_parameters`."""
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ParameterError(f"override {text!r}: the value is not valid YAML: {_join_lines(str(error))}") from error
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML silently keeps the last of two equal keys; a study must not."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=deep)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+        if path.exists() and not path.is_file():
+            raise ParameterError(f"{path}: is no file: give the parameter file")
+        with path.open("rb") as stream:
+            data = stream.read(LARGEST_BYTES + 1)  # longer ones are refused, whatever they end with
+        return data.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ParameterError(f"{path}: no such parameter file: copy params/template.yaml and adapt it") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            raise ParameterError(f"{path}: is not UTF-8 text: save it as UTF-8") from error
+        raise ParameterError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
 
 
 def _lay_over(raw: dict[str, Any], key: str, value: Any, path: Path) -> None:
@@ -787,7 +776,3 @@ def _list_index(place: list[Any], part: str, key: str, path: Path) -> int:
     if part.isdigit() and int(part) < len(place):
         return int(part)
     raise ParameterError(f"{path}: override {key!r}: no entry {part!r} in a list of {len(place)}")
-
-
-def _join_lines(text: str) -> str:
-    return " ".join(text.split())

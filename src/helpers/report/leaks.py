@@ -85,7 +85,12 @@ def _is_telling(text: str) -> bool:
         return False
     if text.isdigit():
         return len(text) >= _FEWEST_DIGITS
-    return len(text) >= _FEWEST_LETTERS and not (text.isalpha() and text in _list_own_words())
+    return len(text) >= _FEWEST_LETTERS and not (text.isalpha() and is_own(text))
+
+
+def is_own(text: str) -> bool:
+    """Tell whether segfair itself uses every word of a text, so that it names nobody."""
+    return set(_WORD.findall(text.casefold())) <= _list_own_words()
 
 
 @lru_cache(maxsize=1)

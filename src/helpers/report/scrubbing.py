@@ -6,12 +6,13 @@ import getpass
 import html
 import platform
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from helpers.report.leaks import is_own
 from helpers.storage import expand_home
 from helpers.vocabulary.words import name_scan
 
@@ -33,6 +34,7 @@ _IMPLAUSIBLE = re.compile(r"\b(\w+) -?\d+(?:\.\d+)?((?: \S+)? is outside (?:the 
 _MARKUP = re.compile(
     r"(<style\b.*?</style>|<script\b.*?</script>|<!--.*?-->|</?[A-Za-z][^<>]*>)", re.DOTALL | re.IGNORECASE
 )
+_BREAK = re.compile(r"(?:\s|<br ?/?>)+")
 _TELLING_NOTHING = ("root", "user", "users", "admin", "localhost", "jovyan", "runner", "home")
 _DATE = re.compile(r"\b(?:19|20)\d{2}(?:-\d{2}-\d{2}|(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))\b")
 
@@ -41,7 +43,8 @@ class Scrubber:
     """Takes ids, paths, addresses and dates out of messages.
 
     It knows the study-local number of each scan id, the ids of people, `paths` with their file
-    names, and `folders` by their whole path alone: the last part of a study's own is its name. An
+    names, and `folders` by their whole path alone: the last part of a study's own is its name; and
+    `values`, words that may be names, with what stands for each. An
     id that is a number of up to three digits cannot be told from other numbers: it is replaced only
     after a word such as "scan" or "subject".
     """
@@ -52,9 +55,14 @@ class Scrubber:
         subjects: Iterable[str] = (),
         paths: Iterable[str] = (),
         folders: Iterable[str] = (),
+        values: Mapping[str, str] | None = None,
     ) -> None:
         self._words = dict.fromkeys(map(str, subjects), "the person")
         self._words |= {scan: name_scan(number) for scan, number in (numbers or {}).items()}
+        # Words that anybody uses ("yes", "north") name nobody.
+        names = {word: told for word, told in (values or {}).items() if len(word) > 3 and not is_own(word)}
+        self._words = names | self._words
+        self._values = set(names)
         files: dict[str, str] = {}
         for path in map(str, paths):
             files |= {path: "the file", Path(path).name: "the file", str(Path(path).parent): "the folder"}
@@ -64,6 +72,11 @@ class Scrubber:
         ids = sorted(self._words, key=len, reverse=True)
         self._free_words = [key for key in ids if not re.fullmatch(r"\d{1,3}", key)]
         self._free = _compile_any(self._free_words)
+        self._broken = {
+            word: re.compile(_BREAK.pattern.join(map(re.escape, word.split())))
+            for word in self._free_words
+            if len(word.split()) > 1
+        }
         after = r"(\b(?:scan|subject|case|patient|person|participant|id)s?[ #:=]*['\"]?)"
         bound = [key for key in ids if re.fullmatch(r"\d{1,3}", key)]
         self._bound = _compile_any(bound, after=after, ignore_case=True)
@@ -71,8 +84,10 @@ class Scrubber:
 
     def list_secrets(self) -> dict[str, str]:
         """Return what no page may show, and what each is: ids, files, paths, this machine."""
-        ids = {key: "a person" if word == "the person" else "a scan" for key, word in self._words.items()}
-        secrets = {key: f"the id of {whose}" for key, whose in ids.items()}
+        secrets = {
+            key: "a value of the participants table" if key in self._values else f"the id of {_name_bearer(word)}"
+            for key, word in self._words.items()
+        }
         # The name of a folder alone may be any word: an organ, a model.
         secrets |= {
             text: f"the path of {word.replace('the', 'a')}"
@@ -120,6 +135,11 @@ class Scrubber:
 
     def clean_markup(self, text: str) -> str:
         """Return HTML or a text of plotly's with its words cleaned; tags, styles, scripts stay."""
+        if "<br" in text:  # figures break names into lines
+            joined = _BREAK.sub(" ", text)
+            for word, pattern in self._broken.items():
+                if word in joined:
+                    text = pattern.sub(self._words[word], text)
         parts = _MARKUP.split(text)
         for place in range(0, len(parts), 2):
             if parts[place].strip():
@@ -128,6 +148,10 @@ class Scrubber:
                 if cleaned != plain:
                     parts[place] = html.escape(cleaned, quote=False)
         return "".join(parts)
+
+
+def _name_bearer(word: str) -> str:
+    return "a person" if word == "the person" else "a scan"
 
 
 def name_machine() -> list[str]:

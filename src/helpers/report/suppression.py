@@ -10,6 +10,7 @@ import pandas as pd
 
 from helpers.fairness.failures import COMPARISON, hide_subtractable
 from helpers.fairness.groups import list_groups
+from helpers.statistics.disclosure import hide_counts
 
 Small = dict[str, set[str]]  # groups of too few people, by attribute
 Few = Callable[[tuple[str, str, str, str]], bool]  # whether a (model, organ, attribute, group) is
@@ -129,15 +130,23 @@ def _suppress_against(table: pd.DataFrame, agreed: pd.DataFrame | None, small: S
 
 
 def _suppress_cells(table: pd.DataFrame, attributes: list[str], small: Small, min_group: int) -> pd.DataFrame:
-    """Empty the intersections of too few people, and those within a small group."""
+    """Empty intersections of too few people, in a small group, or from which these follow."""
     # Where people are too few their number is already words ("<10").
     text = table["n"].astype(str)
     people = pd.to_numeric(text, errors="coerce")
     hidden = people.isna() | (people < min_group)
     if "suppressed" in table:
         hidden |= table["suppressed"].fillna(True).astype(bool)
-    for attribute in (name for name in attributes if name in table):
-        hidden |= table[attribute].astype(str).isin(small.get(attribute, set()))
+    named = [name for name in attributes if name in table]
+    within_small = pd.Series(False, index=table.index)
+    for attribute in named:
+        within_small |= table[attribute].astype(str).isin(small.get(attribute, set()))
+    for _, rows in table[~within_small].groupby(["model", "organ", "metric"], sort=False, observed=True):
+        places = [pd.factorize(rows[name].astype(str))[0] for name in named]
+        counts = np.zeros([part.max() + 1 for part in places], int)
+        counts[tuple(places)] = people[rows.index].fillna(1)  # of whom there are too few
+        hidden[rows.index] |= hide_counts(counts, min_group)[tuple(places)]
+    hidden |= within_small
     text = text.mask(hidden & (people.notna() | text.str.startswith("<")), f"<{min_group}")
     numbers = ("mean", "additive", "pooled", "low", "high", "weight")
     return _empty(table.assign(suppressed=hidden, n=text), numbers, hidden)

@@ -174,7 +174,7 @@ def find_apart(
 
 
 def _tell_apart(attribute: str, pair: Sequence[str], covariate: Covariate, parts: Sequence[np.ndarray]) -> str:
-    """Return the sentence with the counts: 12 of 13 in “female” have scanner B, all 11 in ….
+    """Return the sentence: nearly all 13 in “female” have scanner B, all 11 in ….
 
     `parts` are the covariate's values in each group.
     """
@@ -190,7 +190,8 @@ def _tell_apart(attribute: str, pair: Sequence[str], covariate: Covariate, parts
         agree = [mine[0], ~mine[1]]
         where = [_name_levels(covariate, part[kept]) for part, kept in zip(parts, agree, strict=True)]
     first, second = (
-        f"{'all' if kept.all() else f'{int(kept.sum())} of'} {len(kept)} in “{group}” have"
+        # How many have not is a number of few people.
+        f"{'' if kept.all() else 'nearly '}all {len(kept)} in “{group}” have"
         for group, kept in zip(pair, agree, strict=True)
     )
     counts = f"{first} {name} {where[0]}, {second} {where[1]}"

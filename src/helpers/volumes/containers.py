@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
 import re
 import struct
 import zlib
@@ -20,6 +19,9 @@ NIFTI, NRRD, META = "NIfTI", "NRRD", "MetaImage"
 GZIP = b"\x1f\x8b"
 _GZIP_STREAM, _ZLIB_STREAM = 31, 15  # zlib's window bits
 _BLOCK = 1 << 16  # bytes read at once: zeros come out a thousand times longer
+_HEADER = 1 << 22  # bytes in which the header of a NRRD or MetaImage file must end
+# What may follow voxels: a stream is read to its check sum, but not on and on.
+_SURPLUS = 1 << 20
 
 
 def identify(path: Path) -> str:
@@ -95,6 +97,8 @@ def open_bytes(path: Path, start: int, count: int) -> np.ndarray:
         It holds fewer.
     zlib.error
         A check sum does not agree.
+    VolumeError
+        A gzip file holds far more.
     """
     with path.open("rb") as stream:
         if stream.read(2) != GZIP:
@@ -103,9 +107,10 @@ def open_bytes(path: Path, start: int, count: int) -> np.ndarray:
                 raise EOFError
             return np.fromfile(path, np.uint8, count, offset=start)
         stream.seek(0)
+        # Memory is taken as it is filled.
         found, place = np.empty(start + count, np.uint8), 0
-        for block in _inflate(stream, _GZIP_STREAM):
-            part = block[: len(found) - place]
+        for block in _inflate_up_to(path, stream, _GZIP_STREAM, len(found)):
+            part = block[: max(len(found) - place, 0)]
             found[place : place + len(part)] = np.frombuffer(part, np.uint8)
             place += len(part)
         if place < len(found):
@@ -123,7 +128,10 @@ class Stream:
 
 
 def find_stream(path: Path, container: str) -> Stream:
-    """Find the voxels of a NRRD or MetaImage file; a VolumeError where they are not in one file."""
+    """Find the voxels of a NRRD or MetaImage file.
+
+    A VolumeError where they are not in one file, it or one beside it.
+    """
     with path.open("rb") as stream:
         fields, names = _read_nrrd(stream) if container == NRRD else _read_meta(stream)
         start = stream.tell()
@@ -132,6 +140,8 @@ def find_stream(path: Path, container: str) -> Stream:
     encoding = _find_encoding(fields, container)
     if not names:
         return Stream(path, start, encoding)
+    if len(Path(names[0].replace("\\", "/")).parts) > 1:  # it could be any file of this machine
+        raise VolumeError(f"{path.name}: its voxels lie in another folder ({names[0]}): put both files into one")
     if not (path.parent / names[0]).is_file():
         raise VolumeError(f"{path.name}: its voxels are not beside it ({names[0]}): copy both files")
     return Stream(path.parent / names[0], 0, encoding)
@@ -140,27 +150,23 @@ def find_stream(path: Path, container: str) -> Stream:
 def check_stream(voxels: Stream, count: int) -> None:
     """Check that a stream holds `count` bytes of voxels, and its check sums.
 
-    Raises as :func:`open_bytes`; a VolumeError where they are whole and ITK cannot read them.
+    Raises as :func:`open_bytes`; a VolumeError also where ITK cannot read its encoding.
     """
-    with voxels.path.open("rb") as stream:
-        stream.seek(voxels.start)
-        _check_length(stream, voxels.encoding, count)
     if voxels.encoding == "bzip2":
         raise VolumeError(f"{voxels.path.name}: its voxels are compressed by bzip2, which is not read: pack it by gzip")
+    with voxels.path.open("rb") as stream:
+        stream.seek(voxels.start)
+        _check_length(voxels.path, stream, voxels.encoding, count)
 
 
-def _check_length(stream: BinaryIO, encoding: str, count: int) -> None:
+def _check_length(path: Path, stream: BinaryIO, encoding: str, count: int) -> None:
     """Raise EOFError where fewer than `count` bytes come from here to the end of a stream."""
     if encoding == "raw":
         begin = stream.tell()
         length = stream.seek(0, 2) - begin
-    elif encoding == "bzip2":
-        try:
-            length = len(bz2.decompress(stream.read()))
-        except (OSError, ValueError):  # its words for a damaged and for a short stream
-            raise EOFError from None
     elif encoding in ("gzip", "zlib"):
-        length = sum(map(len, _inflate(stream, _GZIP_STREAM if encoding == "gzip" else _ZLIB_STREAM)))
+        bits = _GZIP_STREAM if encoding == "gzip" else _ZLIB_STREAM
+        length = sum(map(len, _inflate_up_to(path, stream, bits, count)))
     else:  # text: ITK stops where a number is missing
         return
     if length < count:
@@ -177,7 +183,7 @@ def _find_encoding(fields: dict[str, str], container: str) -> str:
 def _read_nrrd(stream: BinaryIO) -> tuple[dict[str, str], list[str]]:
     """Read a NRRD header; return its fields and the files of its voxels, none where they follow."""
     fields: dict[str, str] = {}
-    for line in iter(stream.readline, b""):
+    for line in _read_lines(stream):
         text = line.decode("latin-1").strip()
         if not text:
             break
@@ -193,7 +199,7 @@ def _read_nrrd(stream: BinaryIO) -> tuple[dict[str, str], list[str]]:
 def _read_meta(stream: BinaryIO) -> tuple[dict[str, str], list[str]]:
     """Read a MetaImage header; return its fields and the files of its voxels."""
     fields: dict[str, str] = {}
-    for line in iter(stream.readline, b""):
+    for line in _read_lines(stream):
         name, _, value = line.decode("latin-1").partition("=")
         fields[name.strip().lower()] = value.strip()
         if name.strip().lower() == "elementdatafile":  # always the last: voxels may follow
@@ -202,9 +208,28 @@ def _read_meta(stream: BinaryIO) -> tuple[dict[str, str], list[str]]:
     return fields, [] if name.upper() == "LOCAL" else _list_files(name)
 
 
+def _read_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a header, which voxels may follow, up to the length that one may have."""
+    while (left := _HEADER - stream.tell()) > 0 and (line := stream.readline(left)):
+        yield line
+
+
 def _list_files(name: str) -> list[str]:
     """Return the one file of voxels; two names where a list or a pattern stands in its place."""
     return [name, name] if name.upper().startswith("LIST") or re.search(r"%\d*d", name) else [name]
+
+
+def _inflate_up_to(path: Path, stream: BinaryIO, window_bits: int, count: int) -> Iterator[bytes]:
+    """Yield what a stream holds as :func:`_inflate`; a VolumeError where that is far more."""
+    length = 0
+    for block in _inflate(stream, window_bits):
+        length += len(block)
+        if length > 2 * count + _SURPLUS:
+            raise VolumeError(
+                f"{path.name}: holds far more than the {count:,} bytes that its header promises, so one of the two is "
+                "damaged: copy it again from its source"
+            )
+        yield block
 
 
 def _inflate(stream: BinaryIO, window_bits: int) -> Iterator[bytes]:

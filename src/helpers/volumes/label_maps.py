@@ -103,7 +103,7 @@ def read_label_map(
         notes, missing = [*found.notes, *notes], found.missing
     else:
         organs = look_up_labels(path, organs)
-        stored = read_png_stack(path) if path.is_dir() else read_volume(path)
+        stored = read_png_stack(path) if is_there(path) and path.is_dir() else read_volume(path)
         grid = get_grid(stored)
         array, boxes = _find_labels(stored, path.name)
         named = {label for organ in organs.values() for label in organ.label_ids}
@@ -166,15 +166,8 @@ def _find_labels(image: sitk.Image, name: str) -> tuple[np.ndarray, dict[int, _B
     array = sitk.GetArrayViewFromImage(image)
     if array.dtype.kind == "f":
         _check_finite(array, name)
-        whole = np.round(array)
-        if np.abs(array - whole).max() > _ROUNDING:
-            raise VolumeError(
-                f"{name}: a mask must hold whole numbers (organ ids); it holds fractions: "
-                "give the label map, not an image or a probability map"
-            )
-        array = whole
     low, high = array.min(), array.max()
-    if low < 0:
+    if low < (-_ROUNDING if array.dtype.kind == "f" else 0):
         raise VolumeError(
             f"{name}: a mask must hold organ ids, 0 for none; it holds {low:g}: give the label map, not an image"
         )
@@ -183,8 +176,22 @@ def _find_labels(image: sitk.Image, name: str) -> tuple[np.ndarray, dict[int, _B
             f"{name}: a mask must hold organ ids up to {LARGEST_LABEL}; it holds {high:g}: "
             "give the label map, not an image"
         )
-    array = array.astype(np.int32, copy=False) if array.dtype.kind == "f" else array
+    if array.dtype.kind == "f":
+        array = _round(array, name)
     return array, find_boxes(array.view(f"u{array.dtype.itemsize}"))
+
+
+def _round(array: np.ndarray, name: str) -> np.ndarray:
+    """Return a label map of floats as whole numbers, int32; a VolumeError where it is none."""
+    result = np.empty(array.shape, np.int32)
+    for one, into in zip(array, result, strict=True):  # all at once would take three times the memory
+        into[...] = np.round(one)
+        if np.abs(one - into).max() > _ROUNDING:
+            raise VolumeError(
+                f"{name}: a mask must hold whole numbers (organ ids); it holds fractions: "
+                "give the label map, not an image or a probability map"
+            )
+    return result
 
 
 def _draw(
@@ -230,7 +237,7 @@ def _find_organ(image: sitk.Image, name: str) -> np.ndarray:
 
 
 def _check_finite(array: np.ndarray, name: str) -> None:
-    if not np.isfinite(array).all():
+    if not np.isfinite([array.min(), array.max()]).all():  # NaN is the least and the most of all
         raise VolumeError(
             f"{name}: a mask must hold organ ids; it holds NaN or infinity: give the label map, not an image"
         )

@@ -18,6 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from helpers.errors import VolumeError
+from helpers.limits import check_extent
 from helpers.volumes.containers import open_bytes, read_head, tell_damaged
 from helpers.volumes.grid import SAME_VOXELS, Grid, fit_grid, make_image, measure_shift
 
@@ -40,6 +41,7 @@ _TYPES = {
 _SEVERAL_VALUES = {32: 2, 128: 3, 1792: 2, 2304: 4}  # complex numbers and colours
 _MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # metres and micrometres; anything else is taken for millimetres
 _TO_LPS = np.array([[-1.0], [-1.0], [1.0]])
+_FARTHEST = 1 << 26  # bytes before the voxels: extensions of the header stand there
 _ROUNDED_OFF = 4e-7
 _QFORM_VOXELS = 0.5  # a quaternion of float32 is good for 1e-4 of the length of an image, no more
 _ADVICE = "convert the scan again from its source"
@@ -54,6 +56,12 @@ class Header:
     scaling: tuple[float, float]  # slope and intercept
     voxels: Path  # the file that holds them
     start: int  # where in it they begin, in bytes
+
+    @property
+    def scaled(self) -> np.dtype:
+        """The type of its values as scaled: float64 where float32 would round integers."""
+        native = self.dtype.newbyteorder("=")
+        return native if self.scaling == (1.0, 0.0) else np.result_type(native, np.float32)
 
 
 def read_header(path: Path) -> Header:
@@ -80,14 +88,15 @@ def read_header(path: Path) -> Header:
         raise VolumeError(f"{path.name}: its voxels are of a type that is not read ({code}): store them as integers")
     (start,) = fields["vox_offset"]
     alone = magic[1:2] == b"+"
-    if not (length if alone else 0) <= start < 1 << 31:
+    if not (length if alone else 0) <= start < _FARTHEST:
         raise VolumeError(f"{path.name}: its header gives voxels no place (vox_offset {start:g}): {_ADVICE}")
     slope, intercept = fields["scaling"]
     if not (np.isfinite([slope, intercept]).all() and slope):
         slope, intercept = 1.0, 0.0
     grid = _find_grid(fields, size, path.name)
-    voxels = path if alone else _find_voxels(path)
-    return Header(grid, np.dtype(order + _TYPES[code]), (slope, intercept), voxels, int(start))
+    header = Header(grid, np.dtype(order + _TYPES[code]), (slope, intercept), path, int(start))
+    check_extent(path.name, size, max(header.dtype.itemsize, header.scaled.itemsize))
+    return header if alone else dataclasses.replace(header, voxels=_find_voxels(path))
 
 
 def read_image(path: Path) -> sitk.Image:
@@ -103,10 +112,11 @@ def read_image(path: Path) -> sitk.Image:
     except (EOFError, zlib.error, MemoryError):
         raise VolumeError(tell_damaged(path)) from None
     array = found.view(header.dtype).reshape(shape)
-    array = array.astype(header.dtype.newbyteorder("="), copy=False)
-    if header.scaling != (1.0, 0.0):
-        kind = np.result_type(array.dtype, np.float32).type  # float64 where float32 would round integers
-        array = array.astype(kind) * kind(header.scaling[0]) + kind(header.scaling[1])
+    if array.dtype != header.scaled:
+        stored, array = array, np.empty(shape, header.scaled)
+        slope, intercept = map(header.scaled.type, header.scaling)
+        for one, into in zip(stored, array, strict=True):  # all at once would take three times the memory
+            into[...] = one if header.scaling == (1.0, 0.0) else one.astype(header.scaled) * slope + intercept
     return make_image(array, header.grid)
 
 

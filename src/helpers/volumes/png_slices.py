@@ -47,13 +47,7 @@ def read_png_stack(folder: Path) -> sitk.Image:
     if {file.stem for file in slices} != set(by_stem):
         ordered = sorted(slices, key=_count_by_name)
         by_stem = {file.stem: mask for file, mask in zip(ordered, masks, strict=True)}
-    drawn = [_read_slice(by_stem[file.stem]) for file in slices]
-    other = next((one.shape for one in drawn if one.shape[::-1] != series.size[:2]), None)
-    if other is not None:
-        raise VolumeError(
-            f"{folder.name}: has PNG slices of {other[1]} × {other[0]} pixels where the DICOM series beside it has "
-            f"{series.size[0]} × {series.size[1]}: copy both again from their source"
-        )
+    drawn = [_read_slice(by_stem[file.stem], series.size[:2]) for file in slices]
     return make_image(np.stack(drawn), Grid(series.size, series.spacing, series.origin, series.direction))
 
 
@@ -66,11 +60,18 @@ def _count_by_name(file: Path) -> list[int | str]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file.name)]
 
 
-def _read_slice(path: Path) -> np.ndarray:
+def _read_slice(path: Path, size: tuple[int, ...]) -> np.ndarray:
+    """Read a PNG of a known size (x, y), looked at first: a small file may unpack to much."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("L"))
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
+            if image.size == size:
+                return np.asarray(image.convert("L"))
+            found = image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
         raise VolumeError(tell_damaged(path)) from error
+    raise VolumeError(
+        f"{path.parent.name}: has PNG slices of {found[0]} × {found[1]} pixels where the DICOM series beside it has "
+        f"{size[0]} × {size[1]}: copy both again from their source"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import shutil
 import zlib
@@ -14,6 +13,7 @@ import SimpleITK as sitk
 
 from helpers import dicom
 from helpers.errors import VolumeError
+from helpers.limits import check_extent
 from helpers.storage import is_there, write_atomically
 from helpers.volumes import containers, nifti
 from helpers.volumes.grid import Grid, check_grid, get_grid, place_image, to_axial
@@ -45,7 +45,7 @@ def read_volume(path: Path) -> sitk.Image:
                 return nifti.read_image(path)
             reader = _read_header(path, container)
             grid = _check_header(path, reader)
-            containers.check_stream(containers.find_stream(path, container), _count_bytes(reader))
+            containers.check_stream(containers.find_stream(path, container), _check_extent(path, reader))
             image = reader.Execute()
         except (RuntimeError, EOFError, zlib.error) as error:
             raise VolumeError(containers.tell_damaged(path)) from error
@@ -132,10 +132,10 @@ def _check_header(path: Path, reader: sitk.ImageFileReader) -> Grid:
     return nifti.fit_axes(np.column_stack([columns, reader.GetOrigin()]), size, path.name)
 
 
-def _count_bytes(reader: sitk.ImageFileReader) -> int:
-    """Return how many bytes the voxels of a header take."""
+def _check_extent(path: Path, reader: sitk.ImageFileReader) -> int:
+    """Return how many bytes the voxels of a header take; a VolumeError where too many."""
     voxel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
-    return math.prod(reader.GetSize()) * voxel.GetSizeOfPixelComponent()
+    return check_extent(path.name, reader.GetSize(), voxel.GetSizeOfPixelComponent())
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:

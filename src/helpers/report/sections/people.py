@@ -36,8 +36,9 @@ def compose_people(outputs: Outputs) -> ReportSection:
         blocks += [
             ReportTable("People in each group", frame, numeric=tuple(frame.columns.drop(["Attribute", "Group"]))),
             Text(
-                f"Groups of fewer than {min_group} people are neither compared nor shown. Where mean age or BMI "
-                "differs between groups, a gap between them may be due to that instead."
+                f"Groups of fewer than {min_group} people are neither compared nor shown; beside one, nothing is told "
+                "from which its people's number, age or BMI would follow. Where mean age or BMI differs between "
+                "groups, a gap between them may be due to that instead."
             ),
         ]
     elif outputs.attributes:
@@ -48,8 +49,11 @@ def compose_people(outputs: Outputs) -> ReportSection:
 def _count_groups(outputs: Outputs, attribute: str, people: pd.DataFrame) -> list[dict[str, str]]:
     name, min_group = label_attribute(outputs, attribute), outputs.parameters.fairness.min_group
     shown = [(label, key) for label, key in _MEANS if key in people and people[key].notna().any() and key != attribute]
-    rows = []
-    for group, number in count_groups(outputs, attribute).items():
+    counts, rows = count_groups(outputs, attribute), []
+    left = len(people) - sum(filter(None, counts.values()))
+    if 0 < left < min_group:  # their means would follow from those of everybody
+        shown = []
+    for group, number in counts.items():
         members = people[people[f"group_{attribute}"].astype(str) == group]
         row = {"Attribute": name, "Group": group, "People": tell_count(number, min_group)}
         row["Share"] = "" if number is None else f"{100 * number / len(people):.0f} %"

@@ -80,7 +80,12 @@ def count_groups(outputs: Outputs, attribute: str) -> dict[str, int | None]:
 
 
 def count_missing(outputs: Outputs, attribute: str) -> int:
-    """Return for how many people an attribute's group is not known."""
+    """Return for how many people an attribute's group is not known.
+
+    0 beside a group of people who are too few to be shown: their number would follow.
+    """
+    if None in count_groups(outputs, attribute).values():
+        return 0
     column, included = f"group_{attribute}", outputs.included
     if column not in included:
         return 0

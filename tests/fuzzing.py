@@ -1,0 +1,208 @@
+"""Feed hostile inputs to `segfair check`, and judge what it says: one sentence, and nothing else.
+
+python -m tests.fuzzing --seed 1 --number 1000        (make fuzz SEED=1 N=1000)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from tests import hostile_inputs as hostile
+
+# Names of Python's errors and of its values, which no sentence for people holds.
+PYTHON = re.compile(
+    r"\b[A-Z]\w+(?:Error|Exception)\b|object at 0x|\bErrno\b|codec can't|<class '|\bNoneType\b|numpy\.|itk::"
+)
+_LONGEST, _SECONDS, _GIB = 20_000, 60, 4
+STUDY = """name: fuzzed
+cohort:
+  source: table
+  path: {table}
+  organs: {{liver: {{labels: [1]}}, spleen: {{labels: [2]}}}}
+  attributes:
+    sex: {{categories: [female, male]}}
+    age: {{bins: [18, 50, 120], unit: years}}
+  confounders: []
+models:
+  - {{name: ours, kind: precomputed, path: "ours/{{scan}}.nii.gz"}}
+fairness: {{min_group: 2, bootstrap: 100}}
+"""
+Case = tuple[str, Callable[[Path], list[str]]]  # what it is, and what makes it and returns the command
+
+
+def _write_study(folder: Path, table: Path) -> list[str]:
+    path = folder / "study.yaml"
+    path.write_text(STUDY.format(table=json.dumps(str(table))), encoding="utf-8")
+    return ["check", str(path), "-o", "compute.workers=0"]
+
+
+def list_cases(seed: int, number: int, *, together: int = 1) -> Iterator[Case]:
+    """Yield `number` inputs; so many images `together` in one study, each a scan of its own."""
+    rng = np.random.default_rng(seed)
+    images, tables, weights = hostile.draw_images(rng), hostile.draw_tables(rng), hostile.draw_weights(rng)
+    parameters = hostile.draw_parameters(rng, STUDY.format(table="people.csv"))
+    shares = {"images": 0.42, "tables": 0.2, "parameters": 0.35, "weights": 0.03}
+    counts = {kind: round(number * share) for kind, share in shares.items()}
+    for first in range(0, counts["images"], together):
+        some = list(islice(images, min(together, counts["images"] - first)))
+        yield f"images {first}", lambda folder, some=some: _write_images(folder, some)
+    for place, (name, data) in enumerate(islice(tables, counts["tables"])):
+        yield f"table {place} {name}", lambda folder, name=name, data=data: _write_table(folder, name, data)
+    for place, text in enumerate(islice(parameters, counts["parameters"])):
+        yield f"parameters {place}", lambda folder, text=text: _write_parameters(folder, text)
+    for place, (name, data) in enumerate(islice(weights, counts["weights"])):
+        yield f"weights {place} {name}", lambda folder, name=name, data=data: _write_weights(folder, name, data)
+
+
+def _write_images(folder: Path, images: list[tuple[str, bytes]]) -> list[str]:
+    lines = ["subject,scan,sex,age,bmi,modality,reference,image"]
+    (folder / "ours").mkdir()
+    for place, (name, data) in enumerate(images):
+        own, role = f"{place:03d}{name[1:]}", ("odd", "image", "ours")[place % 3]
+        for one in ("odd", "image"):
+            (folder / one).mkdir(exist_ok=True)
+        target = folder / (f"ours/{place:03d}.nii.gz" if role == "ours" else f"{role}/{own}")
+        target.write_bytes(data)
+        reference = f"odd/{own}" if role == "odd" else "masks/a.nii.gz"
+        lines.append(f"p{place},{place:03d},female,50,22,CT,{reference},{f'image/{own}' if role == 'image' else ''}")
+    (folder / "people.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return _write_study(folder, folder / "people.csv")
+
+
+def _write_table(folder: Path, name: str, data: bytes) -> list[str]:
+    (folder / name).write_bytes(data)
+    return _write_study(folder, folder / name)
+
+
+def _write_parameters(folder: Path, text: bytes) -> list[str]:
+    (folder / "people.csv").write_text(
+        "subject,scan,sex,age,bmi,modality,reference\na,a,female,50,22,CT,masks/a.nii.gz\n", encoding="utf-8"
+    )
+    (folder / "study.yaml").write_bytes(text)
+    return ["check", str(folder / "study.yaml"), "-o", "compute.workers=0"]
+
+
+def _write_weights(folder: Path, name: str, data: bytes) -> list[str]:
+    (folder / name).write_bytes(data)
+    return ["checkpoints", "verify", str(folder / name)]
+
+
+def judge(code: int, said: str) -> str:
+    """Return what is wrong with how a command ended; empty where nothing is."""
+    if code not in (0, 1, 2):
+        return f"it ended with {code}"
+    if code and not said.strip():
+        return "it said nothing"
+    if "Traceback (most recent call last)" in said:
+        return "a traceback"
+    if len(said) > _LONGEST:
+        return f"{len(said)} letters"
+    found = PYTHON.search(said)
+    return f"words of Python's: {found[0]}" if found else ""
+
+
+def run_here(case: Case, place: Path) -> str:
+    """Run a case in this process; return what is wrong."""
+    from helpers.cli import app
+    from helpers.errors import SegfairError
+
+    folder = place / "case"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    hostile.write_scans(folder)
+    before, said, code = set(), io.StringIO(), 0
+    os.chdir(folder)
+    try:
+        command = case[1](folder)
+        before = set(place.rglob("*"))
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            ended = app(command, standalone_mode=False)
+        code = ended if isinstance(ended, int) else 0
+    except SegfairError as error:
+        code = 2
+        said.write(f"segfair: {error}\n")
+    except Exception as error:  # what would be a traceback
+        return f"{type(error).__name__}: {str(error)[:300]}"
+    strays = sorted(str(path) for path in set(place.rglob("*")) - before if "outputs" not in path.parts)
+    fault = f"written: {strays[:3]}" if strays else judge(code, said.getvalue())
+    return fault and f"{fault}: {said.getvalue()[-400:]}"
+
+
+def warm_up(place: Path) -> None:
+    """Check a good study, so that forks inherit what is imported late."""
+    fault = run_here(("good", lambda folder: _write_images(folder, [("x.nii", hostile.GOOD)] * 3)), place)
+    if fault:
+        raise RuntimeError(fault)
+
+
+def run_apart(cases: list[Case], place: Path, *, seconds: float = _SECONDS) -> list[str]:
+    """Run cases one after the other in a fork with little memory; return what is wrong.
+
+    `seconds` of the processor's are for each case.
+    """
+    told = place / "told.jsonl"
+    told.write_text("", encoding="utf-8")
+    child = os.fork()
+    if child == 0:
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + _GIB * 2**30,) * 2)
+        with told.open("a", encoding="utf-8") as stream, contextlib.suppress(BaseException):
+            for name, make in cases:
+                stream.write(json.dumps([name, run_here((name, make), place)]) + "\n")
+                stream.flush()
+        os._exit(0)
+    began, done = time.monotonic(), 0
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        finished = told.read_text(encoding="utf-8").count("\n")
+        if finished > done:
+            began, done = time.monotonic(), finished
+        if time.monotonic() - began > 6 * seconds:  # the machine may be busy
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            break
+        time.sleep(0.02)
+    outcomes = [json.loads(line) for line in told.read_text(encoding="utf-8").splitlines()]
+    faults = [f"{name}: {fault}" for name, fault in outcomes if fault]
+    if len(outcomes) < len(cases):
+        faults.append(f"{cases[len(outcomes)][0]}: it hung, or the process died of it")
+    return faults
+
+
+def main() -> None:
+    """Run the long form: each input in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--number", type=int, default=1000)
+    given = parser.parse_args()
+    import torch  # noqa: F401  once, for every fork
+
+    import helpers.notebook  # noqa: F401
+
+    faults, number = [], 0
+    with tempfile.TemporaryDirectory() as folder:
+        warm_up(Path(folder))
+        for case in list_cases(given.seed, given.number):
+            faults += run_apart([case], Path(folder))
+            number += 1
+    sys.stdout.write("\n".join([*faults, f"seed {given.seed}: {number} inputs, {len(faults)} faults"]) + "\n")
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""A thousand hostile inputs, each ends in a sentence: no traceback, no flood, no hang, nothing run
+and nothing written (tests/fuzzing.py; `make fuzz` takes any seed)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests import fuzzing
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="limits of a process are POSIX's")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Return a folder in which a good study has been checked; the process comes back from it."""
+    here, place = os.getcwd(), tmp_path_factory.mktemp("hostile")  # noqa: PTH109
+    fuzzing.warm_up(place)
+    yield place
+    os.chdir(here)
+
+
+@pytest.mark.parametrize("kind", ["images", "table", "parameters", "weights"])
+def test_each_hostile_input_ends_in_a_sentence(place, kind):
+    cases = [case for case in fuzzing.list_cases(20261130, 1000, together=20) if case[0].startswith(kind)]
+    assert len(cases) > 20
+    faults = fuzzing.run_apart(cases, place)
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "fault"),
+    [
+        (98, "", "it ended with 98"), (2, " ", "it said nothing"), (1, "x" * 30_000, "30000 letters"),
+        (2, "Traceback (most recent call last)\n", "a traceback"),
+        (1, "[Errno 36] too long", "words of Python's: Errno"),
+        (2, "ValueError: month", "words of Python's: ValueError"), (1, "1 problem found", ""),
+    ],
+)  # fmt: skip
+def test_the_judge_sees_each_fault(code, said, fault):
+    assert fuzzing.judge(code, said) == fault
+
+
+def test_what_hangs_eats_memory_or_writes_is_told(tmp_path):
+    def write(folder):
+        (folder / "before").touch()
+        return ["models"]
+
+    def hang(folder):
+        while True:
+            pass
+
+    def eat(folder):
+        return [bytearray(6 * 2**30)]
+
+    assert fuzzing.run_apart([("good", write)], tmp_path) == []
+    assert "hung" in fuzzing.run_apart([("bad", hang)], tmp_path, seconds=0.1)[0]
+    assert "MemoryError" in fuzzing.run_apart([("bad", eat)], tmp_path)[0]
