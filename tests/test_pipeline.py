@@ -445,7 +445,9 @@ def test_what_a_program_depends_on_makes_inference_out_of_date(study, tmp_path):
 
 def test_each_stage_is_fingerprinted_once_until_it_has_run(study, monkeypatch):
     asked, stamp = [], provenance._stamp_inputs
-    monkeypatch.setattr(provenance, "_stamp_inputs", lambda study, stage: asked.append(stage) or stamp(study, stage))
+    monkeypatch.setattr(
+        provenance, "_stamp_inputs", lambda study, stage, known: asked.append(stage) or stamp(study, stage, known)
+    )
     fingerprints = provenance.Fingerprints(study)
     before = {stage: fingerprints.find(stage) for stage in reversed(list(STAGES))}
     assert sorted(asked) == sorted(STAGES), "05 reads from 03 and 04, both from 02: still each is asked for once"

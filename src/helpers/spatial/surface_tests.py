@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from helpers import storage
 from helpers.compute import CaseFailure, map_cases
 from helpers.fairness.confounding import VOLUME, choose_covariates, choose_step, find_roles, is_numeric
 from helpers.fairness.groups import find_changing, read_covariates
+from helpers.kept import Kept
 from helpers.schema import TABLES
 from helpers.spatial import tables
 from helpers.spatial.contrasts import (
@@ -22,6 +26,7 @@ from helpers.spatial.contrasts import (
     SurfaceTest,
     design_groups,
     design_slope,
+    name_test,
     run_test,
 )
 from helpers.spatial.maps import PeopleErrors, average_groups, group_subjects, list_attributes
@@ -50,8 +55,10 @@ def plan_tests(
     min_group = parameters.fairness.min_group
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {SIGNED: people.signed_mm, ABSOLUTE: people.absolute_mm, MISS: people.miss}
+    digest = hashlib.sha256(repr(people.signed_mm.shape).encode())
     for measure, array in arrays.items():
         np.save(folder / f"{measure}.npy", array)
+        digest.update(np.ascontiguousarray(array))
     attributes = list_attributes(cohort)
     confounders = [name for name in parameters.cohort.confounders if name in cohort and name not in attributes]
     names = [name for name in (*attributes, *confounders) if name in cohort]
@@ -70,7 +77,11 @@ def plan_tests(
         }
         of_missed = group_subjects(cohort, attribute, pd.Index(sorted(set(missed)))).astype(str)
         one = AttributeTests(
-            (model, organ, attribute), maps, {group: int((of_missed == group).sum()) for group in signed.counts}, folder
+            (model, organ, attribute),
+            maps,
+            {group: int((of_missed == group).sum()) for group in signed.counts},
+            folder,
+            digest.hexdigest(),
         )
         roles = find_roles(attribute, attributes, confounders, parameters.fairness.adjust)
         covariates = choose_covariates(attribute, roles.before, known, labels)
@@ -98,6 +109,7 @@ def plan_tests(
 def make_tests(study: Study, wanted: Sequence[AttributeTests], templates: dict[str, Path], notes: list[str]) -> None:
     """Make all tests, wherever the study computes, and keep what they find in `wanted`."""
     jobs = [(one, kind) for one in wanted for kind in ("groups", "slope") if _list_designs(one, kind)]
+    kept, contents = Kept(study.folder, "tests"), {organ: storage.hash_file(path) for organ, path in templates.items()}
     cases = [
         SurfaceTest(
             folder=one.folder,
@@ -109,8 +121,11 @@ def make_tests(study: Study, wanted: Sequence[AttributeTests], templates: dict[s
         )
         for one, kind in jobs
     ]
+    keys = [name_test(case, one.content, contents[one.key[1]]) for case, (one, _) in zip(cases, jobs, strict=True)]
+    cases = [replace(case, kept=kept.path(key)) for case, key in zip(cases, keys, strict=True)]
     names = [f"{model}, {name_organ(organ)}, {attribute}" for (model, organ, attribute) in (one.key for one, _ in jobs)]
     found = map_cases(run_test, cases, ids=names, compute=study.parameters.compute, label="surface tests")
+    kept.sweep(keys)
     for (one, kind), name, effects in zip(jobs, names, found, strict=True):
         if isinstance(effects, CaseFailure):
             notes.append(f"{name}: the test could not be made ({effects.error})")
