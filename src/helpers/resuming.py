@@ -84,7 +84,8 @@ def map_kept(
         if unkept:
             loose[index] = unkept
 
-    map_cases(_work_out, jobs, ids=[ids[index] for index in todo], compute=compute, label=label, receive=receive)
+    if jobs:
+        map_cases(_work_out, jobs, ids=[ids[index] for index in todo], compute=compute, label=label, receive=receive)
     for index, found in enumerate(keys):
         outside = loose.get(index, {})
         if isinstance(outside, CaseFailure):
