@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,12 @@ class Journal:
         self._lines += 1
 
     def sweep(self, used: Collection[str] | None = None) -> None:
-        """Write the file anew without the values of other keys (None: of none), if there are any."""
-        wanted = self._found.keys() if used is None else {_escape(key) for key in used}
-        kept = {key: place for key, place in self._found.items() if key in wanted}
-        if self._file is None or len(kept) == self._lines:
+        """Write the file anew, without values of other keys (None: of none), if there are any."""
+        wanted = None if used is None else {_escape(key) for key in used}
+        if self._file is None or self._lines == sum(wanted is None or key in wanted for key in self._found):
             return
+        self._load()  # a second process may have added some
+        kept = {key: place for key, place in self._found.items() if wanted is None or key in wanted}
         with storage.write_atomically(self._path) as temporary, temporary.open("wb") as stream:
             for key, (start, length) in kept.items():
                 stream.write(_make_line(key, os.pread(self._file, length, start)))
@@ -274,9 +275,14 @@ class Kept:
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
-        self.contents = Contents(folder)
+        self._study = folder
         self.records = Journal(folder / FOLDER / f"{kind}.jsonl")
         self.folder = folder / FOLDER / kind  # of the arrays
+
+    @cached_property
+    def contents(self) -> Contents:
+        """What the study's files hold."""
+        return Contents(self._study)
 
     def make_key(self, wanted: Wanted) -> str | None:
         """Return the key of a result; None where what a file holds is not known."""
@@ -346,7 +352,7 @@ def _find_modules(package: Path, name: str) -> Iterator[Path]:
 
 
 def hash_settings(*parts: Any) -> str:
-    """Return a hash of what a result depends on beside files; models of pydantic as their values."""
+    """Return a hash of what a result depends on beside files; pydantic's models as their values."""
     return storage.hash_value(_simplify(parts))
 
 

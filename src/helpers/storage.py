@@ -55,7 +55,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
             os.close(handle)
             temporary = Path(name)
             yield temporary
-            # mkstemp makes files private; a study folder is often shared, so follow the umask instead.
+            # mkstemp makes files private; a study folder is often shared: follow the umask.
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)

@@ -105,7 +105,7 @@ def measure_performance(study: Study) -> pd.DataFrame:
 
 
 class _Rows:
-    """The rows of a table, taken together while they come: as dictionaries they would fill gigabytes."""
+    """The rows of a table, packed while they come: as dictionaries they would fill gigabytes."""
 
     def __init__(self) -> None:
         self._waiting: list[dict[str, object]] = []

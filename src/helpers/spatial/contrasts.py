@@ -168,7 +168,7 @@ def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
 
 
 def name_test(case: SurfaceTest, errors: str, template: str) -> str:
-    """Return the key of a test: a hash of its errors and template (hashes too), of who takes part."""
+    """Return the key of a test: a hash of its errors, its template and who takes part."""
     digest = hashlib.sha256(repr((hash_code(*_CODE), errors, template)).encode())
     digest.update(repr((case.min_group, case.permutations, case.seed)).encode())
     for measure, design in case.designs.items():

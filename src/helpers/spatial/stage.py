@@ -107,7 +107,7 @@ def _measure_scans(
             )
         )
     wanted = [_list_wanted(case) for case in cases]
-    # Arrays are kept in files by the name of their key, so that every file must be known beforehand.
+    # Arrays are kept in files named by key, so that what files hold must be known beforehand.
     places = (place for parts in wanted for one in parts.values() for place in one.places)
     read_contents(kept.contents, places, study.parameters.compute)
     results = map_kept(

@@ -48,7 +48,8 @@ def write_volumes(
     """Write how often models draw too much and too little, of everybody and per large enough group.
 
     `comparisons` has, by organ and model, the places of scans in the cohort and their files, with
-    ``seen`` and ``wrong`` (:func:`helpers.spatial.frequencies.count_errors`). Returns volumes.csv: a row per file.
+    ``seen`` and ``wrong`` (:func:`helpers.spatial.frequencies.count_errors`). Returns
+    volumes.csv: a row per file.
     """
     folder, min_group, rows = study.folder / "spatial", study.parameters.fairness.min_group, []
     for organ, template in templates.items():
