@@ -13,8 +13,20 @@ import pandas as pd
 import pytest
 import yaml
 
-from helpers import cohort, inference, performance, provenance, resuming, spatial, storage, volumes
-from helpers.kept import FOLDER, Contents, Journal, Kept, Wanted, find_file, hash_code, read_arrays, write_arrays
+from helpers import cohort, inference, performance, pipeline, provenance, resuming, spatial, storage, volumes
+from helpers.errors import StageError
+from helpers.kept import (
+    FOLDER,
+    Contents,
+    Journal,
+    Kept,
+    Wanted,
+    find_file,
+    hash_code,
+    load_arrays,
+    read_arrays,
+    write_arrays,
+)
 from helpers.resuming import map_kept, read_contents, verify_contents
 from helpers.study import Study, load_study
 from tests.spatial_cohort import draw_ellipsoid
@@ -148,6 +160,25 @@ def test_arrays_are_kept_in_folders_that_stay_small(tmp_path):
     kept.sweep(keys[:1])
     assert read_arrays(find_file(kept.folder, keys[0]))["a"].tolist() == [0, 1, 2]
     assert read_arrays(kept.path(keys[1])) is None
+    with pytest.raises(StageError, match=r"some/01/.*\.npz is missing or damaged: run the same command again"):
+        load_arrays(kept.path(keys[1]))
+
+
+def test_a_large_study_spreads_its_masks_and_a_small_one_stays_as_it_is(tmp_path, monkeypatch):
+    from helpers import study as module
+
+    study = write_study(tmp_path, people=3)
+    flat = study.prediction_path("first", "p0")
+    assert flat == study.folder / "predictions" / "first" / "p0.nii.gz"
+    storage.write_table(pd.DataFrame({"scan": ["p0", "p1", "p2"]}), study.path("cohort"))
+    storage.write_text("", flat)
+    monkeypatch.setattr(module, "_SCANS_IN_FOLDER", 2)
+    assert study.prediction_path("first", "p0") == flat, "what lies in one folder stays there"
+    apart = study.prediction_path("first", "p1")
+    assert apart.parent.parent == flat.parent and len(apart.parent.name) == 2
+    storage.write_text("", apart)
+    monkeypatch.setattr(module, "_SCANS_IN_FOLDER", 3)
+    assert study.prediction_path("first", "p1") == apart and study.prediction_path("first", "p2").parent == flat.parent
 
 
 @pytest.mark.parametrize("modules", [("metrics",), ("spatial.measuring", "volumes")])
@@ -324,8 +355,10 @@ def test_verify_finds_bytes_that_were_changed_under_every_stamp(tmp_path, monkey
     )
     reference.write_bytes((tmp_path / "data" / "first" / "p1.nii.gz").read_bytes())
     assert provenance.stage_is_current(study, "01_cohort")
-    contents = Contents(study.folder)
-    assert verify_contents(contents, study.parameters.compute) == 1
+    said: list[str] = []
+    pipeline._verify(study, said.append)
+    assert said == ["verified: 10 files read, 1 changed without another size or time"]
+    assert verify_contents(Contents(study.folder), study.parameters.compute) == 0
     assert provenance.explain_stage(study, "01_cohort") == "changed: the input files"
 
 

@@ -176,7 +176,7 @@ class Contents:
     def recall(self, place: Path) -> str | None:
         """Return what a place holds, if that is known without reading it."""
         known = self._unwritten.get(str(place))
-        noted = self._journal.get(str(place)) if known is None else [known.is_folder, known.stamp, known.content]
+        noted: Any = self._journal.get(str(place)) if known is None else [known.is_folder, known.stamp, known.content]
         if noted is None:
             return None
         is_folder, stamp, content = noted

@@ -204,7 +204,14 @@ def _plan(
     usable = [place for place, one in enumerate(found) if one.status == "ok" and model in one.files]
     missed = [place for place in usable if model in found[place].prediction_empty]
     measured = [place for place in usable if model not in found[place].prediction_empty]
-    errors = np.empty((len(measured), vertices), np.float32)
+    place_of = work / organ / model
+    place_of.mkdir(parents=True, exist_ok=True)
+    # In a file: of many scans they would not fit into memory. (One of no length cannot be mapped.)
+    errors = np.empty((0, vertices), np.float32)
+    if measured and vertices:
+        errors = np.lib.format.open_memmap(
+            place_of / "errors.npy", mode="w+", dtype=np.float32, shape=(len(measured), vertices)
+        )
     for row, place in enumerate(measured):
         errors[row] = load_arrays(found[place].files[model])["errors_mm"]
     write_errors(study, organ, model, cohort["number"].to_numpy()[measured], errors)
@@ -218,12 +225,11 @@ def _plan(
         np.array([load_arrays(found[place].files[""])["present"] for place in missed], bool).reshape(-1, vertices),
         subjects.iloc[missed],
         tolerance_mm=metrics.tolerances_mm.get(organ, metrics.tolerance_mm),
+        folder=place_of if usable else None,
     )
     volumes_ml = pd.Series([one.volume_ml for one in found], index=subjects).groupby(level=0).mean()
     every_missed = [place for place, one in enumerate(found) if model in one.prediction_empty]
-    return plan_tests(
-        study, cohort, model, organ, people, list(subjects.iloc[every_missed]), volumes_ml, work / organ / model
-    )
+    return plan_tests(study, cohort, model, organ, people, list(subjects.iloc[every_missed]), volumes_ml, place_of)
 
 
 def _tabulate_quality(cohort: pd.DataFrame, found: Sequence[OrganErrors]) -> pd.DataFrame:

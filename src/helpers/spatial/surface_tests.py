@@ -35,6 +35,9 @@ from helpers.spatial.template import Template
 from helpers.study import Study
 from helpers.vocabulary.words import UNITS, name_organ
 
+# A test holds the errors of its people several times over: at most so many people × vertices.
+_VALUES_TESTED = 40_000_000
+
 
 def plan_tests(
     study: Study,
@@ -49,15 +52,13 @@ def plan_tests(
     """Average groups and design the tests of one model and organ, for each attribute.
 
     `missed` are the subjects with a scan in which the organ was missed; `volumes_ml` is each
-    subject's reference volume, by subject; `folder` takes the people's errors for the tests.
+    subject's reference volume, by subject; `folder` holds the people's errors for the tests.
     """
     parameters = study.parameters
     min_group = parameters.fairness.min_group
-    folder.mkdir(parents=True, exist_ok=True)
     arrays = {SIGNED: people.signed_mm, ABSOLUTE: people.absolute_mm, MISS: people.miss}
     digest = hashlib.sha256(repr(people.signed_mm.shape).encode())
-    for measure, array in arrays.items():
-        np.save(folder / f"{measure}.npy", array)
+    for array in arrays.values():
         digest.update(np.ascontiguousarray(array))
     attributes = list_attributes(cohort)
     confounders = [name for name in parameters.cohort.confounders if name in cohort and name not in attributes]
@@ -67,7 +68,8 @@ def plan_tests(
     grouped = {attribute: group_subjects(cohort, attribute, people.subjects) for attribute in attributes}
     labels = pd.DataFrame({name: groups.to_numpy(object) for name, groups in grouped.items()}, index=known.index)
     has_error, has_any = people.measured, np.isfinite(people.miss).any(axis=1)
-    wanted = []
+    limit, wanted = _VALUES_TESTED // people.signed_mm.shape[1], []
+    draw = np.array([study.seed_for("spatial", "tested", subject) for subject in subjects])
     for attribute, groups in grouped.items():
         signed = average_groups(people.signed_mm, groups, min_group=min_group)
         first, second = pair = (signed.group_a, signed.group_b)
@@ -87,8 +89,11 @@ def plan_tests(
         covariates = choose_covariates(attribute, roles.before, known, labels)
         if parameters.fairness.adjust_for_volume:
             covariates = covariates.assign(**{VOLUME: np.log(volumes_ml.reindex(subjects).to_numpy(float))})
+        drawn = _draw_people(groups.cat.codes.to_numpy(), draw, limit)
+        one.drawn = int(drawn.sum()) if len(drawn) > limit else 0
         if first is not None and second is not None:
-            for measure, present in ((SIGNED, has_error), (ABSOLUTE, has_error), (MISS, has_any)):
+            for measure, known_of in ((SIGNED, has_error), (ABSOLUTE, has_error), (MISS, has_any)):
+                present = known_of & drawn
                 one.designs[measure] = design_groups(
                     present, groups, (first, second), covariates, min_group=min_group, attribute=attribute
                 )
@@ -100,7 +105,7 @@ def plan_tests(
             one.step = choose_step(attribute, numbers)
             settings = parameters.cohort.attributes.get(attribute)
             one.unit = (settings.unit if settings is not None else "") or UNITS.get(attribute, "")
-            slope = design_slope(has_error, numbers / one.step, covariates, min_group=min_group)
+            slope = design_slope(has_error & drawn, numbers / one.step, covariates, min_group=min_group)
             one.slope_designs = {SIGNED: slope, ABSOLUTE: slope}
         wanted.append(one)
     return wanted
@@ -172,6 +177,11 @@ def list_notes(wanted: Sequence[AttributeTests], min_group: int) -> list[str]:
         head = f"{model}, {name_organ(organ)}, {attribute}"
         if signed.suppressed:
             notes.append(f"{attribute}: no map for {', '.join(signed.suppressed)} (fewer than {min_group} subjects)")
+        if one.drawn:
+            notes.append(
+                f"{head}: tests take {one.drawn} people, drawn by the study's seed, of every group as many where there "
+                "are: more would not fit into memory; maps show everybody"
+            )
         if design is not None and design.left_out:
             notes.append(f"{head}: {design.left_out} people are in no test, because a covariate is not known of them")
         for found in (design, one.slope_designs.get(SIGNED)):
@@ -185,6 +195,25 @@ def list_notes(wanted: Sequence[AttributeTests], min_group: int) -> list[str]:
                 "whatever the errors are; F tests all groups together"
             )
     return notes
+
+
+def _draw_people(groups: np.ndarray, draw: np.ndarray, limit: int) -> np.ndarray:
+    """Draw up to `limit` people, the lowest numbers of each group; small groups stay whole.
+
+    `groups`, int, (n_people,); `draw`, int, (n_people,), a number of each one's own. Returns bool,
+    (n_people,).
+    """
+    if len(groups) <= limit:
+        return np.ones(len(groups), bool)
+    left, most = limit, 0
+    sizes = np.sort(np.unique(groups, return_counts=True)[1])
+    for place, size in enumerate(sizes):
+        most = left // (len(sizes) - place)  # what of the rest comes to each group that is left
+        if size > most:
+            break
+        left -= size
+    ranks = pd.Series(draw).groupby(groups).rank(method="first").to_numpy()
+    return ranks <= most
 
 
 def _list_designs(one: AttributeTests, kind: str) -> dict[str, Design]:

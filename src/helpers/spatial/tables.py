@@ -42,6 +42,7 @@ class AttributeTests:
     unit: str = ""
     effects: dict[str, SurfaceEffect] = field(default_factory=dict)
     slopes: dict[str, SurfaceEffect] = field(default_factory=dict)
+    drawn: int = 0  # people drawn for the tests; 0 where everybody takes part
     changing: int = 0  # people with scans in several groups, who are in none
 
 
