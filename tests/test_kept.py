@@ -18,9 +18,9 @@ from helpers.errors import StageError
 from helpers.kept import (
     FOLDER,
     Contents,
+    Ingredients,
     Journal,
     Kept,
-    Wanted,
     find_file,
     hash_code,
     load_arrays,
@@ -133,7 +133,7 @@ def test_a_kill_costs_the_cases_at_work_alone(tmp_path, monkeypatch):
             worked.append(case)
             return function(case, missing)
 
-        wanted = [{"": Wanted((file,), "settings")} for file in files]
+        wanted = [{"": Ingredients((file,), "settings")} for file in files]
         kept = Kept(tmp_path / "study", "some")
         how = {"kept": kept, "ids": cases, "compute": Compute(workers=0), "label": "working"}
         return list(map_kept(guarded, cases, wanted, **how))
@@ -357,7 +357,7 @@ def test_verify_finds_bytes_that_were_changed_under_every_stamp(tmp_path, monkey
     assert provenance.stage_is_current(study, "01_cohort")
     said: list[str] = []
     pipeline._verify(study, said.append)
-    assert said == ["verified: 10 files read, 1 changed without another size or time"]
+    assert said == ["verified: 7 files read, 1 changed without another size or time"]
     assert verify_contents(Contents(study.folder), study.parameters.compute) == 0
     assert provenance.explain_stage(study, "01_cohort") == "changed: the input files"
 

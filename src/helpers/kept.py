@@ -43,7 +43,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Ingredients:
     """One result that is wanted, by all that it depends on."""
 
     places: tuple[Path, ...]
@@ -284,7 +284,7 @@ class Kept:
         """What the study's files hold."""
         return Contents(self._study)
 
-    def make_key(self, wanted: Wanted) -> str | None:
+    def make_key(self, wanted: Ingredients) -> str | None:
         """Return the key of a result; None where what a file holds is not known."""
         contents = [self.contents.recall(place) for place in wanted.places]
         return None if None in contents else storage.hash_value([wanted.settings, contents])[:32]

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from helpers.compute import CaseFailure, map_cases
-from helpers.kept import Contents, Kept, Reading, Wanted, encode, is_same, read_place
+from helpers.kept import Contents, Ingredients, Kept, Reading, encode, is_same, read_place
 from helpers.parameters import Compute
 
-Missing = Mapping[Hashable, str | None]
+Missing = Mapping[Any, str | None]
 
 
 @dataclass(frozen=True)
-class _Work:
-    function: Callable[[Any, Missing], dict[Hashable, Any]]
+class _Remainder:
+    function: Callable[[Any, Missing], dict[Any, Any]]
     case: Any
     missing: Missing
     unread: tuple[Path, ...]
 
 
 def map_kept(
-    function: Callable[[Any, Missing], dict[Hashable, Any]],
+    function: Callable[[Any, Missing], dict[Any, Any]],
     cases: Sequence[Any],
-    wanted: Sequence[Mapping[Hashable, Wanted]],
+    wanted: Sequence[Mapping[Any, Ingredients]],
     *,
     kept: Kept,
     ids: Sequence[str],
@@ -34,7 +34,7 @@ def map_kept(
     label: str,
     keep_if: Callable[[Any], bool] = bool,
     is_whole: Callable[[str, Any], bool] | None = None,
-) -> Iterator[dict[Hashable, Any] | CaseFailure]:
+) -> Iterator[dict[Any, Any] | CaseFailure]:
     """Work out what is wanted of every case and not kept yet; yield each case's results in order.
 
     Each result is kept as soon as it is there, so a kill costs the cases at work. What is yielded
@@ -64,8 +64,8 @@ def map_kept(
                 place for place in places if None in missing.values() and kept.contents.recall(place) is None
             )
             todo.append(index)
-            jobs.append(_Work(function, case, missing, unread))
-    loose: dict[int, CaseFailure | dict[Hashable, Any]] = {}
+            jobs.append(_Remainder(function, case, missing, unread))
+    loose: dict[int, CaseFailure | dict[Any, Any]] = {}
 
     def receive(place: int, result: Any) -> None:
         index = todo[place]
@@ -125,7 +125,7 @@ def _read(contents: Contents, places: Sequence[Path], compute: Compute) -> None:
     map_cases(read_place, places, ids=ids, compute=compute, label="reading files", receive=receive)
 
 
-def _read_changed(contents: Contents, wanted: Sequence[Mapping[Hashable, Wanted]], compute: Compute) -> None:
+def _read_changed(contents: Contents, wanted: Sequence[Mapping[Any, Ingredients]], compute: Compute) -> None:
     """Read files whose stamp is new but which were read before: what they hold may be the same."""
     places = dict.fromkeys(place for parts in wanted for one in parts.values() for place in one.places)
     _read(contents, [place for place in places if contents.is_changed(place)], compute)
@@ -135,7 +135,7 @@ def _has(kept: Kept, key: str, is_whole: Callable[[str, Any], bool] | None) -> b
     return key in kept.records and (is_whole is None or is_whole(key, kept.records.get(key)))
 
 
-def _work_out(work: _Work) -> tuple[dict[Hashable, Any], list[Reading]]:
+def _work_out(work: _Remainder) -> tuple[dict[Any, Any], list[Reading]]:
     """Work out what is missing; with it what was read, unless a file was changed meanwhile."""
     readings = [reading for place in work.unread if (reading := read_place(place)) is not None]
     values = work.function(work.case, work.missing)

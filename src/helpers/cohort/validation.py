@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from helpers.cohort.scores import ScoreTable
 from helpers.compute import CaseFailure, is_of_machine, map_cases
 from helpers.dicom import find_scan_mask
 from helpers.errors import SegfairError, VolumeError
-from helpers.kept import Kept, Wanted, hash_code, hash_settings
+from helpers.kept import Ingredients, Kept, hash_code, hash_settings
 from helpers.parameters import Cohort, FusionModel, Organ
 from helpers.resuming import Missing, map_kept
 from helpers.storage import expand_home, find_spelling, is_there, make_absolute
@@ -303,7 +303,7 @@ def _check_files(
         for one in table.iloc[rows].itertuples()
     ]
     ids = [f"scan {row + 1}" for row in rows]
-    how = {"ids": ids, "compute": study.parameters.compute, "label": "checking scans"}
+    how: dict[str, Any] = {"ids": ids, "compute": study.parameters.compute, "label": "checking scans"}
     opened = map_cases(_open_files, cases, **how) if kept is None else _open_changed(cases, kept, how)
     if faults := [told for told in opened if isinstance(told, CaseFailure) and told.of_machine]:
         raise SegfairError(
@@ -331,15 +331,15 @@ def _open_changed(cases: Sequence[_Files], kept: Kept, how: dict[str, Any]) -> l
     return [one if isinstance(one, CaseFailure) else Found.of(one[""]) for one in opened]
 
 
-def _want(case: _Files) -> Wanted:
+def _want(case: _Files) -> Ingredients:
     """Return all that what is found of a scan depends on, where no model's masks are looked at."""
     cohort, image = case.cohort, case.image
     places = (case.reference, *list_lookup_tables(case.reference, cohort.organs), *([] if image is None else [image]))
     asked = (cohort.organs, cohort.halve, cohort.ignore_labels, cohort.resample, case.modality)
-    return Wanted(places, hash_settings(hash_code(*_CODE), asked, str(case.reference), str(image)))
+    return Ingredients(places, hash_settings(hash_code(*_CODE), asked, str(case.reference), str(image)))
 
 
-def _open_missing(case: _Files, missing: Missing) -> dict[Hashable, Any]:
+def _open_missing(case: _Files, missing: Missing) -> dict[Any, Any]:
     return {name: asdict(_open_files(case)) for name in missing}
 
 

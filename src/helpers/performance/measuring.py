@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from helpers import volumes
 from helpers.compute import is_of_machine
 from helpers.errors import SegfairError
-from helpers.kept import Wanted, hash_code, hash_settings
+from helpers.kept import Ingredients, hash_code, hash_settings
 from helpers.metrics import AnnotatorAgreement, compare_annotators, compare_masks, mark_missing
 from helpers.parameters import Organ
 
@@ -50,24 +50,24 @@ class ScanMasks:
         return {organ: self.unscored[model, organ] for organ in self.organ_ids if (model, organ) in self.unscored}
 
 
-def list_wanted(masks: ScanMasks) -> dict[Hashable, Wanted]:
+def list_wanted(masks: ScanMasks) -> dict[Any, Ingredients]:
     """Return what is wanted of a scan: by model, and by pair of annotators."""
     settings = (hash_code(*_CODE), masks.organs, masks.organ_ids, masks.tolerances_mm)
     paths, tables = masks.paths, volumes.list_lookup_tables(masks.reference, masks.organs)
 
-    def want(*models: str) -> Wanted:
+    def want(*models: str) -> Ingredients:
         places = (masks.reference, *tables, *(paths[model] for model in models))
         unscored = [sorted(masks.list_unscored(model)) for model in models]
-        return Wanted(places, hash_settings(settings, unscored))
+        return Ingredients(places, hash_settings(settings, unscored))
 
-    wanted: dict[Hashable, Wanted] = {model: want(model) for model in paths}
+    wanted: dict[Any, Ingredients] = {model: want(model) for model in paths}
     wanted |= {pair: want(*pair) for pair in masks.pairs if set(pair) <= set(paths)}
     if len(paths) < len(masks.predictions):
         wanted[_EXTENT] = want()
     return wanted
 
 
-def measure_missing(masks: ScanMasks, missing: Mapping[Hashable, object]) -> dict[Hashable, dict[str, Any]]:
+def measure_missing(masks: ScanMasks, missing: Mapping[Any, object]) -> dict[Any, dict[str, Any]]:
     """Measure what is missing of one scan; each file is read once.
 
     Returns
@@ -80,7 +80,7 @@ def measure_missing(masks: ScanMasks, missing: Mapping[Hashable, object]) -> dic
     grid, spacing = volumes.get_grid(image), volumes.get_spacing_zyx_mm(image)
     reference = _Drawn.of(sitk.GetArrayViewFromImage(image))
     extent_mm = float(np.linalg.norm(np.multiply(image.GetSize(), image.GetSpacing())))
-    found: dict[Hashable, dict[str, Any]] = {}
+    found: dict[Any, dict[str, Any]] = {}
     pairs = [name for name in missing if isinstance(name, tuple)]
     drawn: dict[str, _Drawn | str] = {}
     for model, path in masks.paths.items():
@@ -105,7 +105,7 @@ def measure_missing(masks: ScanMasks, missing: Mapping[Hashable, object]) -> dic
     return found
 
 
-def list_rows(masks: ScanMasks, found: Mapping[Hashable, Mapping[str, Any]]) -> list[dict[str, object]]:
+def list_rows(masks: ScanMasks, found: Mapping[Any, Mapping[str, Any]]) -> list[dict[str, object]]:
     """Return a scan's rows of metrics.parquet, without the scan's columns."""
     rows = []
     for model, source in masks.predictions.items():
@@ -123,7 +123,7 @@ def list_rows(masks: ScanMasks, found: Mapping[Hashable, Mapping[str, Any]]) -> 
     return rows
 
 
-def list_pairs(masks: ScanMasks, found: Mapping[Hashable, Mapping[str, Any]]) -> list[dict[str, object]]:
+def list_pairs(masks: ScanMasks, found: Mapping[Any, Mapping[str, Any]]) -> list[dict[str, object]]:
     """Return a scan's rows of annotators.parquet, without the scan's columns."""
     rows = []
     for pair in masks.pairs:

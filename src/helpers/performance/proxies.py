@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from helpers import volumes
 from helpers.compute import CaseFailure
 from helpers.errors import SegfairError
 from helpers.inference.agreement import measure_overlap
-from helpers.kept import Kept, Wanted, hash_code, hash_settings
+from helpers.kept import Ingredients, Kept, hash_code, hash_settings
 from helpers.models import needs_reference
 from helpers.parameters import FusionModel
 from helpers.resuming import Missing, map_kept
@@ -112,23 +113,23 @@ def _pair(one: str, other: str) -> tuple[str, ...]:
     return tuple(sorted((one, other)))
 
 
-def _list_wanted(scan: _DrawnScan, partners: Mapping[str, Sequence[str]]) -> dict[Hashable, Wanted]:
+def _list_wanted(scan: _DrawnScan, partners: Mapping[str, Sequence[str]]) -> dict[Any, Ingredients]:
     settings = hash_settings(hash_code(*_CODE), scan.organ_ids)
     pairs = {_pair(model, other) for model, others in partners.items() for other in others}
     return {
-        pair: Wanted(tuple(scan.masks[model] for model in pair), settings)
+        pair: Ingredients(tuple(scan.masks[model] for model in pair), settings)
         for pair in sorted(pairs)
         if set(pair) <= set(scan.masks)
     }
 
 
-def _compare_missing(scan: _DrawnScan, missing: Missing) -> dict[Hashable, dict[str, float]]:
+def _compare_missing(scan: _DrawnScan, missing: Missing) -> dict[Any, dict[str, float]]:
     """Measure the Dice of pairs of masks of one scan, by organ."""
     masks: dict[str, np.ndarray] = {}
     grid = None
-    for model in sorted({model for pair in missing for model in pair}):  # type: ignore[attr-defined]
+    for model in sorted({model for pair in missing for model in pair}):
         image = volumes.read_volume(scan.masks[model])
         grid = grid or volumes.get_grid(image)
         volumes.check_grid(volumes.get_grid(image), grid, what="the prediction", advice="run 02_inference again")
         masks[model] = sitk.GetArrayFromImage(image)
-    return {(one, other): measure_overlap(masks[one], masks[other], scan.organ_ids) for one, other in missing}  # type: ignore[misc]
+    return {(one, other): measure_overlap(masks[one], masks[other], scan.organ_ids) for one, other in missing}

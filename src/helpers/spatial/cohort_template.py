@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pandas as pd
 from helpers import volumes
 from helpers.compute import CaseFailure, map_cases
 from helpers.errors import StageError
-from helpers.kept import Kept, Wanted, hash_code, hash_settings
+from helpers.kept import Ingredients, Kept, hash_code, hash_settings
 from helpers.parameters import Compute
 from helpers.resuming import read_contents
 from helpers.spatial.correspondence import AffineAlignment, DistanceField
@@ -109,7 +110,7 @@ def _build_templates(
         kept.records.sweep([key for key in keys if key is not None])
         return noted
 
-    noted = known if all(one is not None for one in known) else measure()
+    noted: list[Any] = known if all(one is not None for one in known) else measure()
     templates = {}
     for organ in organs:
         of_organ = [one[organ] for one in noted if organ in one]
@@ -145,10 +146,10 @@ def _draw_subjects(study: Study, first: pd.DataFrame) -> pd.DataFrame:
     return first.iloc[np.sort(np.argsort(numbers, kind="stable")[:MAX_TEMPLATE_SUBJECTS])]
 
 
-def _want(case: SurfaceCase) -> Wanted:
+def _want(case: SurfaceCase) -> Ingredients:
     places = (case.reference, *volumes.list_lookup_tables(case.reference, case.organs))
     settings = hash_settings(hash_code(*CODE), case.organs, case.organ_ids, case.wanted, case.grid_mm)
-    return Wanted(places, settings)
+    return Ingredients(places, settings)
 
 
 def _find_kept(path: Path, made_from: str) -> Template | None:

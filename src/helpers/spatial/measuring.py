@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -101,6 +101,7 @@ def measure_errors(case: SurfaceCase) -> dict[str, OrganErrors]:
     results = {}
     for organ, found in measured.items():
         states = {model: one.state for model, one in found.models.items()}
+        empty, missing = sort_states(states, found.errors.status)
         results[organ] = replace(
             found.errors,
             present=None if found.at_vertices is None else found.at_vertices["present"],
@@ -109,20 +110,21 @@ def measure_errors(case: SurfaceCase) -> dict[str, OrganErrors]:
                 for model, one in found.models.items()
                 if one.at_vertices is not None and "errors_mm" in one.at_vertices
             },
-            **sort_states(states, found.errors.status),
+            prediction_empty=empty,
+            prediction_missing=missing,
         )
     return results
 
 
-def measure_missing(case: SurfaceCase, missing: Missing) -> dict[Hashable, dict[str, Any]]:
+def measure_missing(case: SurfaceCase, missing: Missing) -> dict[Any, dict[str, Any]]:
     """Measure what is missing of a scan: by organ, and by organ and model.
 
     Returns what is told of each; arrays go to ``case.surfaces`` under their keys, which are told.
     """
     wanted: dict[str, set[str]] = {}
-    for organ, model in missing:  # type: ignore[misc]
+    for organ, model in missing:
         wanted.setdefault(organ, set()).update([model] if model else [])
-    told: dict[Hashable, dict[str, Any]] = {}
+    told: dict[Any, dict[str, Any]] = {}
     for organ, found in _measure_organs(case, wanted):
         facts = {name: value for name, value in vars(found.errors).items() if name not in _OF_MODELS}
         parts = {"": (facts, found.at_vertices)}
@@ -138,12 +140,10 @@ def measure_missing(case: SurfaceCase, missing: Missing) -> dict[Hashable, dict[
     return told
 
 
-def sort_states(states: Mapping[str, str], status: str) -> dict[str, tuple[str, ...]]:
+def sort_states(states: Mapping[str, str], status: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return which models missed an organ that was measured, and which have no usable mask."""
-    return {
-        "prediction_empty": tuple(model for model, state in states.items() if state == EMPTY and status == "ok"),
-        "prediction_missing": tuple(model for model, state in states.items() if state == MISSING),
-    }
+    empty = tuple(model for model, state in states.items() if state == EMPTY and status == "ok")
+    return empty, tuple(model for model, state in states.items() if state == MISSING)
 
 
 @dataclass(frozen=True)

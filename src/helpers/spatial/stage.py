@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers import storage, volumes
 from helpers.compute import CaseFailure
-from helpers.kept import Kept, Wanted, hash_code, hash_settings, load_arrays
+from helpers.kept import Ingredients, Kept, hash_code, hash_settings, load_arrays
 from helpers.resuming import map_kept, read_contents
 from helpers.spatial.cohort_template import make_case, make_templates
 from helpers.spatial.correspondence import flag_poor_matches
@@ -121,26 +121,27 @@ def _measure_scans(
         is_whole=lambda key, told: not told["file"] or kept.path(key).exists(),
     )
     found = [one if isinstance(one, CaseFailure) else _sort_told(one, list(templates), models, kept) for one in results]
+    used = {one.registration for organs in found if isinstance(organs, dict) for one in organs.values()}
     if not any(isinstance(one, CaseFailure) for one in found):
-        registrations.sweep({one.registration for organs in found for one in organs.values()})
+        registrations.sweep(used)
     return found
 
 
-def _list_wanted(case: SurfaceCase) -> dict[Hashable, Wanted]:
+def _list_wanted(case: SurfaceCase) -> dict[Any, Ingredients]:
     """Return what is wanted of a scan: by organ, and by organ and model that draws it."""
-    tables, wanted = volumes.list_lookup_tables(case.reference, case.organs), dict[Hashable, Wanted]()
+    tables, wanted = volumes.list_lookup_tables(case.reference, case.organs), dict[Any, Ingredients]()
     for organ in case.wanted:
         places = (case.reference, *tables, case.templates[organ])
         settings = hash_settings(hash_code(*CODE), case.organs, case.organ_ids, organ)
-        wanted[organ, ""] = Wanted(places, settings)
+        wanted[organ, ""] = Ingredients(places, settings)
         for model, path in case.predictions.items():
             if (model, organ) not in case.unscored:
-                wanted[organ, model] = Wanted((*places, path), settings)
+                wanted[organ, model] = Ingredients((*places, path), settings)
     return wanted
 
 
 def _sort_told(
-    told: Mapping[Hashable, Any], organs: Sequence[str], models: Sequence[str], kept: Kept
+    told: Mapping[Any, Any], organs: Sequence[str], models: Sequence[str], kept: Kept
 ) -> dict[str, OrganErrors]:
     """Return what was told of a scan by organ; arrays are named by their files."""
     found = {}
@@ -151,7 +152,8 @@ def _sort_told(
         if name := facts.pop("file"):
             files[""] = kept.path(name)
         states = {model: parts[model]["state"] if model in parts else MISSING for model in models}
-        found[organ] = OrganErrors(**facts, files=files, **sort_states(states, facts["status"]))
+        empty, missing = sort_states(states, facts["status"])
+        found[organ] = OrganErrors(**facts, files=files, prediction_empty=empty, prediction_missing=missing)
     return found
 
 

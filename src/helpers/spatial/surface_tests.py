@@ -59,7 +59,7 @@ def plan_tests(
     arrays = {SIGNED: people.signed_mm, ABSOLUTE: people.absolute_mm, MISS: people.miss}
     digest = hashlib.sha256(repr(people.signed_mm.shape).encode())
     for array in arrays.values():
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array))  # type: ignore[arg-type]
     attributes = list_attributes(cohort)
     confounders = [name for name in parameters.cohort.confounders if name in cohort and name not in attributes]
     names = [name for name in (*attributes, *confounders) if name in cohort]
