@@ -335,7 +335,7 @@ def _want(case: _Files) -> Ingredients:
     """Return all that what is found of a scan depends on, where no model's masks are looked at."""
     cohort, image = case.cohort, case.image
     places = (case.reference, *list_lookup_tables(case.reference, cohort.organs), *([] if image is None else [image]))
-    asked = (cohort.organs, cohort.halve, cohort.ignore_labels, cohort.resample, case.modality)
+    asked = (cohort.organs, cohort.organ_ids(), cohort.halve, cohort.ignore_labels, cohort.resample, case.modality)
     return Ingredients(places, hash_settings(hash_code(*_CODE), asked, str(case.reference), str(image)))
 
 
