@@ -9,7 +9,7 @@ export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo run lab test coverage lint format calibrate bench bench-inference bench-metrics bench-fairness bench-spatial \
-	train-demo tables images clean fuzz soak
+	bench-scale train-demo tables images clean fuzz soak
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -80,6 +80,9 @@ fuzz: $(INSTALLED)  ## Feed N hostile inputs of seed SEED to `segfair check`, ea
 
 soak: $(INSTALLED)  ## Kill 50 runs at random moments and compare what the next ones write (hours; docs/reliability.md)
 	@$(BIN)/python -m tests.soak --kills $(or $(N),50) --seed $(or $(SEED),0)
+
+bench-scale: $(INSTALLED)  ## How time and memory of each stage grow with 500 to 8,000 scans (32,000 with FULL=1); hours
+	@$(BIN)/python tests/benchmarks/bench_scale.py 500 2000 8000 $(if $(FULL),32000)
 
 train-demo: $(INSTALLED)  ## Train the demo's models again (about four hours on one core, of which the nnU-Net takes minutes)
 	@$(BIN)/papermill notebooks/extras/train_nnunet_demo.ipynb outputs/train_nnunet_demo.ipynb --cwd .

@@ -294,10 +294,10 @@ def test_the_stage_is_out_of_date_when_a_file_of_the_folder_changes(tmp_path: Pa
     study = make_study(tmp_path, {"name": "ours", "kind": "nnunet", "folder": str(folder)})
     study.path("cohort").parent.mkdir(parents=True)
     pd.DataFrame({"scan": ["s1"], "subject": ["p1"]}).to_parquet(study.path("cohort"))
-    before = provenance._stamp_inputs(study, "02_inference")
-    assert provenance._stamp_inputs(study, "02_inference") == before
+    before = provenance.Fingerprints(study).find("02_inference")
+    assert provenance.Fingerprints(study).find("02_inference") == before
     (folder / "fold_1" / CHECKPOINT).touch()
-    assert provenance._stamp_inputs(study, "02_inference") != before
+    assert provenance.Fingerprints(study).find("02_inference") != before
 
 
 def segment_file(job: tuple[Spec, Path]) -> np.ndarray:

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
+from helpers.kept import load_arrays, write_arrays
 from helpers.spatial.correspondence import AffineAlignment
 from helpers.spatial.deformation import DeformableAlignment
-from helpers.spatial.frequencies import TemplateGrid, compare_in_template, count_errors, write_comparison
+from helpers.spatial.frequencies import TemplateGrid, compare_in_template, count_errors
 from helpers.spatial.surfaces import VoxelFrame
 from helpers.spatial.template import Template
 from helpers.spatial.volume_maps import list_members, write_volumes
@@ -86,14 +87,21 @@ def files(template, grid, tmp_path):
     """Two scans of the first person (right, and missed), one of the second (too large)."""
     paths = []
     for number, prediction in enumerate((ball(20.0), np.zeros(SHAPE, np.uint8), ball(26.0))):
-        paths.append(tmp_path / "comparisons" / f"{number}.npz")
-        write_comparison(compare(template, grid, prediction), paths[-1])
+        paths.append((tmp_path / f"shown{number}.npz", tmp_path / f"wrong{number}.npz"))
+        packed = {name: np.packbits(bits, axis=-1) for name, bits in compare(template, grid, prediction).items()}
+        write_arrays(paths[-1][0], {"seen": packed["seen"]})
+        write_arrays(paths[-1][1], {"wrong": packed["model:m"]})
     return paths
+
+
+def count(files, members, grid, min_people):
+    scans = ((load_arrays(shown)["seen"], load_arrays(wrong)["wrong"]) for shown, wrong in files)
+    return count_errors(scans, np.array([0.5, 0.5, 1]), members, grid, min_people=min_people)
 
 
 def test_people_count_once_and_groups_apart(grid, files):
     members = np.array([[True, True, True], [True, True, False], [False, False, True]])
-    everybody, first, second = count_errors(files, np.array([0.5, 0.5, 1]), members, "m", grid, min_people=1)
+    everybody, first, second = count(files, members, grid, 1)
     distance = np.linalg.norm(grid.list_points(), axis=1)
     rim, core = (distance > 22) & (distance < 24), distance < 17
     np.testing.assert_allclose(everybody.false_positive[rim], 0.5)
@@ -101,7 +109,7 @@ def test_people_count_once_and_groups_apart(grid, files):
     np.testing.assert_allclose(first.false_negative[core], 0.5)
     np.testing.assert_allclose(second.false_positive[rim], 1.0)
     assert (everybody.people, first.people, second.people) == (2, 1, 1)
-    few = count_errors(files, np.array([0.5, 0.5, 1]), members, "m", grid, min_people=2)[1]
+    few = count(files, members, grid, 2)[1]
     assert not few.false_negative.any()
 
 

@@ -72,6 +72,9 @@ def run(
     last: Annotated[str | None, typer.Option("--until", help="The last stage to run.")] = None,
     only: Annotated[str | None, typer.Option("--only", help="The one stage to run.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run stages that are up to date as well.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file again: size and times are not believed.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run and why; nothing is run or written.")
     ] = False,
@@ -94,7 +97,7 @@ def run(
     overrides = dict(parse_override(text) for text in override or [])
     study = load_study(params, overrides)
     if not dry_run:
-        _run(study, overrides, stages, force=force, as_json=as_json, fail_on=fail_on)
+        _run(study, overrides, stages, force=force, verify=verify, as_json=as_json, fail_on=fail_on)
         return
     planned = dict(plan_run(study, stages, force=force))
     if as_json:
@@ -416,6 +419,7 @@ def _run(
     stages: list[str],
     *,
     force: bool = False,
+    verify: bool = False,
     as_json: bool = False,
     fail_on: FailOn | None = None,
 ) -> None:
@@ -427,7 +431,16 @@ def _run(
         typer.echo(line, err=as_json)
 
     output = sys.stderr if as_json else None
-    end = finish_study(study, overrides=overrides, stages=stages, force=force, say=say, output=output, fail_on=fail_on)
+    end = finish_study(
+        study,
+        overrides=overrides,
+        stages=stages,
+        force=force,
+        say=say,
+        output=output,
+        verify=verify,
+        fail_on=fail_on,
+    )
     report = study.folder / "report.html"
     if not end.stopped:
         say(f"report: {_relative(report)}" if report.exists() else f"outputs: {_relative(study.folder)}")

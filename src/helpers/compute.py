@@ -109,6 +109,7 @@ def map_cases(
     label: str,
     cards: Sequence[str] = (),
     on_card: bool = False,
+    receive: Callable[[int, Any], None] | None = None,
 ) -> list[Any]:
     """Call `function` on every case and return the results in the order of `cases`.
 
@@ -132,6 +133,9 @@ def map_cases(
     on_card : bool
         Of a cluster's workers only those that say they have a card (Dask's resource ``GPU``) get
         the cases; where none says so, all do.
+    receive : callable, optional
+        Gets each case's place and result as soon as there is one, to keep it whatever becomes of
+        the others; what is returned are then no results.
 
     Returns
     -------
@@ -156,11 +160,14 @@ def map_cases(
         def keep(found: Iterator[tuple[int, Any]], *, last: bool) -> list[tuple[int, CaseFailure]]:
             again = []
             for index, result in found:
-                results[index] = result
                 failed = isinstance(result, CaseFailure)
                 if failed and not last and (result.of_machine or result.killed):
                     again.append((index, result))
                     continue
+                if receive is None:
+                    results[index] = result
+                else:
+                    receive(index, result)
                 if failed:
                     told[result.error] += 1
                     if told[result.error] <= _TOLD:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from helpers import __version__, provenance
-from helpers.compute import hold_jobs
+from helpers.compute import close_client, hold_jobs
 from helpers.errors import SegfairError, StageError
+from helpers.kept import Contents
 from helpers.models import list_overlaps
 from helpers.notebook import check_output_folder, find_notebook
 from helpers.parameters import CommandModel
 from helpers.report import export_notebook, make_scrubber
+from helpers.resuming import verify_contents
 from helpers.run_log import RunLog
 from helpers.running import hold_study
 from helpers.schema import STAGES
@@ -66,6 +68,7 @@ def run_study(
     force: bool,
     say: Say,
     output: TextIO | None = None,
+    verify: bool = False,
 ) -> Path:
     """Run `stages` of a study and return the path of its report (present once 05 has run).
 
@@ -85,6 +88,9 @@ def run_study(
         Receives a line per step.
     output : TextIO, optional
         Receives what the notebooks print; by default standard output.
+    verify : bool
+        Read every file again that the study has read or written: what holds other bytes than it
+        did is noticed even where size and times say nothing of it.
 
     Raises
     ------
@@ -102,6 +108,8 @@ def run_study(
         for overlap in list_overlaps(study.parameters.models, study.parameters.cohort):
             log.say(f"worth knowing: {overlap}")
         try:
+            if verify:
+                _verify(study, log.say)
             _run_stages(study, overrides, stages, force, log)
         except BaseException as error:
             log.note(f"stopped: {error or type(error).__name__}")
@@ -123,6 +131,7 @@ def finish_study(
     force: bool,
     say: Say,
     output: TextIO | None = None,
+    verify: bool = False,
     fail_on: str | None = None,
 ) -> RunEnd:
     """Run stages as :func:`run_study` does and return how that ended, a stage that stopped too.
@@ -131,10 +140,18 @@ def finish_study(
     """
     stopped = ""
     try:
-        run_study(study, overrides=overrides, stages=stages, force=force, say=say, output=output)
+        run_study(study, overrides=overrides, stages=stages, force=force, say=say, output=output, verify=verify)
     except StageError as error:
         stopped = str(error)
     return conclude_run(study.folder, stages, stopped=stopped, fail_on=fail_on)
+
+
+def _verify(study: Study, say: Say) -> None:
+    contents = Contents(study.folder)
+    changed = verify_contents(contents, study.parameters.compute)
+    close_client()
+    number = len(contents.list_places())
+    say(f"verified: {count(number, 'file')} read, {changed or 'none'} changed without another size or time")
 
 
 def _run_stages(study: Study, overrides: dict[str, Any], stages: Sequence[str], force: bool, log: RunLog) -> None:
@@ -166,6 +183,7 @@ def _run_stages(study: Study, overrides: dict[str, Any], stages: Sequence[str], 
                     f"{heading}: {count(len(passing), 'scan')} left undone by a fault of the machine; the next run"
                     f" tries again ({next(iter(passing.values()))})"
                 )
+    fingerprints.contents.flush()
 
 
 def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any], output: RunLog | TextIO | None = None) -> Path:

@@ -21,6 +21,7 @@ import yaml
 
 from helpers import dicom, programs, storage
 from helpers.errors import SegfairError
+from helpers.kept import Contents
 from helpers.parameters import BIDS, CommandModel
 from helpers.schema import STAGES, list_outputs, list_written
 from helpers.study import REPOSITORY, SNAPSHOT, Study, choose_checkpoints_folder
@@ -36,8 +37,8 @@ class Fingerprints:
     """The stages' fingerprints, each computed once, and only when asked for.
 
     A fingerprint is a hash of everything a stage's results depend on: its part of the parameters,
-    the source of the notebook and of the helpers that make its results, the stamps (size and time)
-    of the input files, and the fingerprints of the stages it works on.
+    the source of the notebook and of the helpers that make its results, what the input files hold
+    (of weights size and time), and the fingerprints of the stages it works on.
 
     Parameters
     ----------
@@ -47,6 +48,14 @@ class Fingerprints:
     def __init__(self, study: Study) -> None:
         self._study = study
         self._known: dict[str, dict[str, str]] = {}
+        self._contents: Contents | None = None
+
+    @property
+    def contents(self) -> Contents:
+        """What the study's files hold, as far as it is known."""
+        if self._contents is None:
+            self._contents = Contents(self._study.folder)
+        return self._contents
 
     @cached_property
     def _package(self) -> _Package:
@@ -69,13 +78,14 @@ class Fingerprints:
                 parts["parameters (models.card)"] = cards
             parts["the program"] = self._package.hash_code(STAGES[stage].code)
             parts["the notebook"] = _hash_notebook(stage)
-            parts["the input files"] = _stamp_inputs(self._study, stage)
+            parts["the input files"] = _stamp_inputs(self._study, stage, self.contents)
             self._known[stage] = {key: storage.hash_value(part) for key, part in parts.items()}
         return self._known[stage] | {f"what {earlier} gives": self.find(earlier) for earlier in STAGES[stage].after}
 
     def forget(self, stage: str) -> None:
         """Forget a stage that has just run, and those after it: their inputs have changed."""
         self._known.pop(stage, None)
+        self._contents = None  # the stage has noted more
         for later in STAGES.values():
             if stage in later.after:
                 self.forget(later.name)
@@ -94,18 +104,19 @@ def stage_is_current(study: Study, stage: str, fingerprints: Fingerprints | None
 def explain_stage(study: Study, stage: str, fingerprints: Fingerprints | None = None) -> str:
     """Say why a stage is not up to date; empty where it is."""
     record = read_run(study.folder).get("stages", {}).get(stage, {})
+    fingerprints = fingerprints or Fingerprints(study)
     if record.get("status") != "finished":
         return {"failed": "it stopped with an error", "running": "it was ended half-way"}.get(
             record.get("status"), "it has not run"
         )
     if record.get("passing"):
         return "a fault of the machine left scans undone"
-    if changed := _list_changed_outputs(study, stage, record):
+    if changed := _list_changed_outputs(study, stage, record, fingerprints.contents):
         return f"{changed[0]} is missing or not as it was written"
     recorded = record.get("fingerprint")
     if not isinstance(recorded, dict):
         return "an earlier version of segfair ran it"
-    parts = (fingerprints or Fingerprints(study)).list_parts(stage)
+    parts = fingerprints.list_parts(stage)
     different = [key for key in {**parts, **recorded} if parts.get(key) != recorded.get(key)]
     return f"changed: {', '.join(different)}" if different else ""
 
@@ -170,10 +181,12 @@ def record_stage(
         **facts,
     }
     if status == "finished":
+        fingerprints = Fingerprints(study)
         run["stages"][stage] |= {
-            "fingerprint": _fingerprint_results(study, stage, run["stages"]),
-            "outputs": _stamp_outputs(study, stage),
+            "fingerprint": _fingerprint_results(fingerprints, stage, run["stages"]),
+            "outputs": _hash_outputs(study, stage, fingerprints.contents),
         }
+        fingerprints.contents.flush()
     _write_run(study, run)
 
 
@@ -191,13 +204,13 @@ def _write_run(study: Study, run: dict[str, Any]) -> None:
     storage.write_json(run, study.folder / "run.json")
 
 
-def _fingerprint_results(study: Study, stage: str, stages: Mapping[str, Any]) -> dict[str, str]:
+def _fingerprint_results(fingerprints: Fingerprints, stage: str, stages: Mapping[str, Any]) -> dict[str, str]:
     """Return the parts of a finished stage's fingerprint.
 
     Of the stages before it count what they were run with, not what they would be run with now: with
     ``--only`` a stage may have worked on results of other parameters.
     """
-    parts = Fingerprints(study).list_parts(stage)
+    parts = fingerprints.list_parts(stage)
     for earlier in STAGES[stage].after:
         record = stages.get(earlier, {})
         if record and (record.get("status") != "finished" or isinstance(record.get("fingerprint"), dict)):
@@ -205,30 +218,27 @@ def _fingerprint_results(study: Study, stage: str, stages: Mapping[str, Any]) ->
     return parts
 
 
-def _stamp_outputs(study: Study, stage: str) -> dict[str, dict[str, Any]]:
-    """Return the stamps and the hashed bytes of what a stage has written, by name or pattern.
+def _hash_outputs(study: Study, stage: str, contents: Contents) -> dict[str, dict[str, Any]]:
+    """Return the hashed bytes of what a stage has written, by name or pattern.
 
     One entry for each, however many files there are.
     """
     return {
-        name: {"files": len(files), "stamp": _stamp_all(files), "bytes": _hash_all(files)}
+        name: {"files": len(files), "bytes": _hash_all(files, contents)}
         for name, files in _list_output_files(study, stage).items()
     }
 
 
-def _list_changed_outputs(study: Study, stage: str, record: Mapping[str, Any]) -> list[str]:
-    """Return what of a stage's files is missing, or holds other bytes than the stage wrote.
-
-    Files are read only where size or time are others.
-    """
+def _list_changed_outputs(study: Study, stage: str, record: Mapping[str, Any], contents: Contents) -> list[str]:
+    """Return what of a stage's files is missing, or holds other bytes than the stage wrote."""
     now, recorded = _list_output_files(study, stage), record.get("outputs")
     models = [model.name for model in study.parameters.models]
     changed = [name for name in list_outputs(stage, models) if not (study.folder / name).exists()]
     if changed or recorded is None:
         return changed
     for name in dict.fromkeys((*recorded, *now)):
-        files, was = now.get(name, []), recorded.get(name, {"stamp": None})
-        if was["stamp"] != _stamp_all(files) and (not files or was.get("bytes") != _hash_all(files)):
+        files, was = now.get(name, []), recorded.get(name, {"bytes": None})
+        if not files or was.get("bytes") != _hash_all(files, contents):
             changed.append(name)
     return changed
 
@@ -246,20 +256,9 @@ def _list_output_files(study: Study, stage: str) -> dict[str, list[Path]]:
     return {pattern: files for pattern, files in found.items() if files}
 
 
-def _stamp_all(files: Sequence[Path]) -> str:
-    return storage.hash_value([_stamp(path) for path in files])
-
-
-def _hash_all(files: Sequence[Path]) -> str:
+def _hash_all(files: Sequence[Path], contents: Contents) -> str:
     """Hash the bytes of files; one that cannot be read counts as another file."""
-
-    def read(path: Path) -> str | None:
-        try:
-            return storage.hash_file(path)
-        except OSError:
-            return None
-
-    return storage.hash_value([[path.name, read(path)] for path in files])
+    return storage.hash_value([[path.name, contents.find(path)] for path in files])
 
 
 def _list_predicted(tables: list[Path]) -> list[tuple[str, str]]:
@@ -272,45 +271,52 @@ def _list_predicted(tables: list[Path]) -> list[tuple[str, str]]:
     return found
 
 
-def _stamp_inputs(study: Study, stage: str) -> str:
-    """Hash size and time of the files a stage reads from outside, as far as they are known now."""
-    paths: list[Path] = []
+def _stamp_inputs(study: Study, stage: str, contents: Contents) -> str:
+    """Hash what the files hold that a stage reads from outside, as far as they are known now.
+
+    Of folders that are only looked through, and of weights, size and time count.
+    """
+    read: list[Path] = []
+    stamped: list[Path] = []
     said: list[str] = []
     cohort = study.parameters.cohort
     if stage == "01_cohort":
         for pattern in cohort.scores.path if cohort.scores is not None else ():
-            paths += [path for path, _ in study.find_score_files(pattern)]
+            read += [path for path, _ in study.find_score_files(pattern)]
         if cohort.path is not None:
             source = study.resolve(cohort.path)
-            paths += [source, source / "meta.csv"] if source.is_dir() else [source]
+            read += [source / "meta.csv"] if source.is_dir() else [source]
+            stamped += [source] if source.is_dir() else []
             if cohort.source == BIDS:
-                paths += sorted(file for file in source.rglob("*.tsv") if file.name.endswith(_BIDS_TABLES))
+                read += sorted(file for file in source.rglob("*.tsv") if file.name.endswith(_BIDS_TABLES))
             if cohort.source == "dicom":
-                paths += dicom.list_files(source)
+                stamped += dicom.list_files(source)
         if cohort.people is not None:
-            paths.append(study.resolve(cohort.people))
+            read.append(study.resolve(cohort.people))
         table = _read_cohort(study)
         if table is not None:
             for column in table.columns.intersection(["reference", "reference_recorded", "image"]):
-                paths += [Path(text) for text in table[column].dropna() if text]
+                read += [Path(text) for text in table[column].dropna() if text]
     if stage == "02_inference" and (table := _read_cohort(study)) is not None:
         for model in study.parameters.models:
             if model.path is not None:
                 masks = study.template_masks(model.path)
                 found = [Path(masks.format(scan=row.scan, subject=row.subject)) for row in table.itertuples()]
-                paths += found if dicom.names_scans(masks) else dicom.list_files(found[0])
+                read += found if dicom.names_scans(masks) else []
+                stamped += [] if dicom.names_scans(masks) else dicom.list_files(found[0])
             for place in map(study.resolve, model.files):
-                paths += [place, *sorted(place.rglob("*"))]
+                stamped += [place, *sorted(place.rglob("*"))]
             if isinstance(model.trained_on_scans, str):
-                paths.append(study.resolve(model.trained_on_scans))
+                read.append(study.resolve(model.trained_on_scans))
             if isinstance(model, CommandModel):
                 said.append(_ask_version(study, model))
             elif model.path is None and not model.files:  # it may use published weights
-                paths.append(choose_checkpoints_folder())
+                stamped.append(choose_checkpoints_folder())
     template = study.parameters.spatial.template
     if stage == "04_spatial" and template is not None:
-        paths += sorted(study.resolve(template).glob("*/template.npz"))
-    return storage.hash_value([[_stamp(path) for path in paths], *said])
+        read += sorted(study.resolve(template).glob("*/template.npz"))
+    held = [[str(path), contents.find(path)] for path in read]
+    return storage.hash_value([held, [_stamp(path) for path in stamped], *said])
 
 
 def _read_cohort(study: Study) -> pd.DataFrame | None:

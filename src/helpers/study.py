@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from helpers.vocabulary.statuses import PROXIED
 REPOSITORY = Path(__file__).resolve().parents[2]
 SNAPSHOT = "study.yaml"  # the parameters as they were used, in the output folder
 _MARK = re.compile("\0(scan|subject)\0")
+# A scan has up to three files in a folder, and no folder is to hold more than 10,000.
+_SCANS_IN_FOLDER = 3000
 _PLACEHOLDER = re.compile(r"(?<!\$)\{(\w+)\}")
 
 
@@ -273,8 +276,12 @@ class Study:
         return [line.strip() for line in lines if line.strip()]
 
     def prediction_path(self, model: str, scan: str) -> Path:
-        """Return where `model`'s label map of `scan` lies."""
-        return self.folder / "predictions" / model / f"{scan}.nii.gz"
+        """Return where `model`'s label map of `scan` lies.
+
+        In a large study in one of 256 folders, unless it lies in the model's own already.
+        """
+        many = has_many(_count_scans(self.path("cohort")))
+        return choose_place(self.folder / "predictions" / model, f"{scan}.nii.gz", many=many)
 
     def inference_path(self, model: str) -> Path:
         """Return where `model`'s inference table lies."""
@@ -295,6 +302,23 @@ def blame(key: str, source: Path, overrides: Collection[str]) -> str:
     if not own:
         return f"{source}: {key}"
     return f"-o {key}" if own[-1] == key else f"-o {own[-1]}: {key}"
+
+
+def choose_place(folder: Path, name: str, *, many: bool) -> Path:
+    """Return where a file or folder of one scan lies in a folder for all, present or not.
+
+    Of `many` scans new ones lie in one of 256 folders below it, by a hash of the name, so that no
+    folder holds too many; what is there already stays where it is.
+    """
+    apart = folder / hashlib.sha256(name.encode()).hexdigest()[:2] / name
+    if storage.is_there(folder / name):
+        return folder / name
+    return apart if many or storage.is_there(apart) else folder / name
+
+
+def has_many(scans: int) -> bool:
+    """Tell whether a study's scans are too many for one folder (:func:`choose_place`)."""
+    return scans > _SCANS_IN_FOLDER
 
 
 def find_record(prediction: Path) -> Path:
@@ -323,6 +347,21 @@ def find_mask(template: str, scan: str, subject: str) -> Path:
             f"there is no mask for this scan where the model's path says ({place}): add it or correct models.*.path"
         )
     return path
+
+
+def _count_scans(cohort: Path) -> int:
+    """Return how many rows a cohort table has; 0 where there is none."""
+    try:
+        return _count_rows(cohort, os.stat(cohort).st_mtime_ns)  # noqa: PTH116 (once per scan and model)
+    except (OSError, ValueError):
+        return 0
+
+
+@lru_cache(maxsize=4)
+def _count_rows(cohort: Path, changed: int) -> int:
+    from pyarrow import parquet
+
+    return int(parquet.read_metadata(cohort).num_rows)
 
 
 def say_member_failed(name: str) -> str:

@@ -21,6 +21,7 @@ from helpers.cohort.sources import check_made, read_source
 from helpers.cohort.table_files import REMARKS
 from helpers.cohort.validation import Found, inspect_rows, is_asked
 from helpers.errors import SegfairError, StageError, quote
+from helpers.kept import Kept
 from helpers.parameters import Cohort
 from helpers.study import Study
 from helpers.vocabulary.words import count, name_scan
@@ -66,7 +67,7 @@ def build_cohort(study: Study) -> StudyCohort:
     """
     raw, base = read_source(study)
     scores, told = _match_scores(study, raw)
-    table, found = inspect_rows(raw, base, study, scores=scores)
+    table, found = inspect_rows(raw, base, study, scores=scores, kept=Kept(study.folder, "checks"))
     if study.parameters.cohort.resample is not None or any(one.unpacked for one in found):
         failed = rewrite_references(table, found, study)
         for place, error in failed.items():

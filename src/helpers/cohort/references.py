@@ -14,7 +14,7 @@ from helpers import volumes
 from helpers.cohort.validation import Found
 from helpers.compute import CaseFailure, map_cases
 from helpers.parameters import Organ
-from helpers.study import Study
+from helpers.study import Study, choose_place, has_many
 from helpers.vocabulary.words import name_scan
 
 
@@ -54,7 +54,11 @@ def rewrite_references(table: pd.DataFrame, found: Sequence[Found], study: Study
         _Job(
             Path(row.reference),
             Path(row.image) if isinstance(row.image, str) else None,
-            folder / _name_target(Path(row.reference), row.scan, unpacked=found[place].unpacked),
+            choose_place(
+                folder,
+                _name_target(Path(row.reference), row.scan, unpacked=found[place].unpacked),
+                many=has_many(len(table)),
+            ),
             cohort.organs,
             cohort.halve,
             found[place].resampled,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,9 @@ from helpers.cohort.scores import ScoreTable
 from helpers.compute import CaseFailure, is_of_machine, map_cases
 from helpers.dicom import find_scan_mask
 from helpers.errors import SegfairError, VolumeError, quote
+from helpers.kept import Ingredients, Kept, hash_code, hash_settings
 from helpers.parameters import Cohort, FusionModel, Organ
+from helpers.resuming import Missing, map_kept
 from helpers.storage import expand_home, find_spelling, is_there, make_absolute
 from helpers.study import Study, say_member_failed
 from helpers.vocabulary.words import count
@@ -34,6 +37,7 @@ from helpers.volumes import (
     find_middle_x_mm,
     get_grid,
     is_dicom_mask,
+    list_lookup_tables,
     measure_regions,
     orient_grid,
     read_label_map,
@@ -41,6 +45,8 @@ from helpers.volumes import (
 )
 
 MODALITIES = ("CT", "MR")
+# What findings depend on beside files and settings.
+_CODE = ("cohort.validation", "cohort.organ_places", "volumes", "dicom")
 LONGEST_NAME = 200  # bytes: file systems end at 255, and suffixes follow
 
 
@@ -56,6 +62,14 @@ class Found:
     resampled: bool = False  # whether its reference is to be brought to its image's grid
     seen: dict[str, SeenOrgan] = field(default_factory=dict)  # the organs that its reference holds
     unpacked: bool = False  # whether its reference is DICOM, to be written as masks of organs
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Found:
+        """Make it of its values as JSON holds them (:func:`dataclasses.asdict`)."""
+        told = {name: [Finding(**one) for one in values[name]] for name in ("reasons", "notes")}
+        undrawn = {model: tuple(organs) for model, organs in values["undrawn"].items()}
+        seen = {organ: SeenOrgan(**one) for organ, one in values["seen"].items()}
+        return cls(**{**values, **told, "undrawn": undrawn, "seen": seen})
 
 
 @dataclass(frozen=True)
@@ -84,6 +98,7 @@ def inspect_rows(
     masks: Mapping[str, str] | None = None,
     refused: Mapping[str, Mapping[str, str]] | None = None,
     scores: ScoreTable | None = None,
+    kept: Kept | None = None,
 ) -> tuple[pd.DataFrame, list[Found]]:
     """Check every scan: whether it is in, and if not why.
 
@@ -101,6 +116,8 @@ def inspect_rows(
         :func:`helpers.volumes.find_grey_faults`) and the sentence of each.
     scores : ScoreTable, optional
         Of a study of scores, which has no files to open: who has any.
+    kept : Kept, optional
+        Where what is found is kept by what the files hold; without it every file is opened.
 
     Returns
     -------
@@ -126,7 +143,7 @@ def inspect_rows(
     for column in ("reference", "image"):
         table[column] = [_find_path(text, base) for text in table[column]]
     if scores is None:
-        _check_files(table, study, found, masks or {}, refused or {})
+        _check_files(table, study, found, masks or {}, refused or {}, kept)
         _fail_fusions(study, found)
     else:
         _check_scored(table, scores, found)
@@ -258,6 +275,7 @@ def _check_files(
     found: list[Found],
     masks: Mapping[str, str],
     refused: Mapping[str, Mapping[str, str]],
+    kept: Kept | None,
 ) -> None:
     """Open the files of every scan that is not out already, through compute."""
     rows, cohort = [row for row, one in enumerate(found) if not one.reasons], study.parameters.cohort
@@ -285,7 +303,8 @@ def _check_files(
         for one in table.iloc[rows].itertuples()
     ]
     ids = [f"scan {row + 1}" for row in rows]
-    opened = map_cases(_open_files, cases, ids=ids, compute=study.parameters.compute, label="checking scans")
+    how: dict[str, Any] = {"ids": ids, "compute": study.parameters.compute, "label": "checking scans"}
+    opened = map_cases(_open_files, cases, **how) if kept is None else _open_changed(cases, kept, how)
     if faults := [told for told in opened if isinstance(told, CaseFailure) and told.of_machine]:
         raise SegfairError(
             f"{count(len(faults), 'scan')} could not be read for a fault of the machine, which is no reason to leave"
@@ -303,6 +322,25 @@ def _check_files(
             found[row].seen = told.seen
             found[row].notes += find_misplaced(told.seen)
             found[row].unpacked = told.unpacked
+
+
+def _open_changed(cases: Sequence[_Files], kept: Kept, how: dict[str, Any]) -> list[Found | CaseFailure]:
+    """Open the files of the scans of which something changed; the others' findings are kept."""
+    wanted = [{"": _want(case)} for case in cases]
+    opened = map_kept(_open_missing, cases, wanted, kept=kept, **how)
+    return [one if isinstance(one, CaseFailure) else Found.of(one[""]) for one in opened]
+
+
+def _want(case: _Files) -> Ingredients:
+    """Return all that what is found of a scan depends on, where no model's masks are looked at."""
+    cohort, image = case.cohort, case.image
+    places = (case.reference, *list_lookup_tables(case.reference, cohort.organs), *([] if image is None else [image]))
+    asked = (cohort.organs, cohort.organ_ids(), cohort.halve, cohort.ignore_labels, cohort.resample, case.modality)
+    return Ingredients(places, hash_settings(hash_code(*_CODE), asked, str(case.reference), str(image)))
+
+
+def _open_missing(case: _Files, missing: Missing) -> dict[Any, Any]:
+    return {name: asdict(_open_files(case)) for name in missing}
 
 
 def _open_files(case: _Files) -> Found:

@@ -28,9 +28,11 @@ from helpers.compute import CaseFailure, count_cores, count_workers, map_cases
 from helpers.dicom import find_scan_mask
 from helpers.errors import SegfairError
 from helpers.inference.agreement import measure_overlap
+from helpers.kept import Contents
 from helpers.models import ScanCase, Segmentation, Segmenter, Spec, TogetherSegmenter
 from helpers.parameters import FusionModel, Model, Organ, Prompt
 from helpers.prompts import Prompts, draw_prompts
+from helpers.resuming import read_contents
 from helpers.schema import TABLES
 from helpers.study import Study, find_probabilities, find_record
 from helpers.vocabulary.words import name_scan
@@ -174,9 +176,11 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
         records: dict[str, dict[str, Any]] = {}
         jobs: list[_InferenceJob] = []
         members = _read_members(study, model)
+        contents = Contents(study.folder)
+        read_contents(contents, _list_places(spec, cohort), study.parameters.compute)
         for row in cohort.itertuples():
-            job = _make_job(study, model, spec, row, checkpoint_sha256, members)
-            kept = _read_record(job)
+            job = _make_job(study, model, spec, row, checkpoint_sha256, members, contents)
+            kept = _read_record(job, contents)
             if kept is None:
                 jobs.append(job)
             else:
@@ -190,7 +194,10 @@ def _run_model(study: Study, model: Model, cohort: pd.DataFrame) -> pd.DataFrame
                     with suppress(OSError):  # the table says that the scan failed, whatever lies there
                         stale.unlink()
                 result = _record_failure(job, result)
+            else:
+                contents.note(job.prediction, result["sha256"])
             records[job.scan] = {**result, "reused": False}
+        contents.flush()
         in_order = [records[scan] for scan in cohort["scan"]]
         table = pd.DataFrame([{"model": model.name, "resampled": False, "remark": "", **record} for record in in_order])
         types = TABLES["inference"].dtypes
@@ -269,7 +276,11 @@ def _make_job(
     row: Any,
     checkpoint_sha256: str,
     members: Mapping[str, Mapping[str, str]],
+    contents: Contents,
 ) -> _InferenceJob:
+    def hold(place: Path | None) -> str | None:
+        return None if place is None else contents.find(place)
+
     kind = models.find_kind(model)
     reference = Path(row.reference) if isinstance(row.reference, str) and row.reference else None
     image = Path(row.image) if isinstance(row.image, str) and row.image else None
@@ -286,7 +297,7 @@ def _make_job(
         "variant": spec.variant,
         "checkpoint": checkpoint_sha256,
         "modality": row.modality,
-        "reference": _stamp(reference),
+        "reference": hold(reference),
         "organs": {name: organ.model_dump(mode="json") for name, organ in spec.organs.items()},
         "reference_organs": {name: organ.model_dump(mode="json") for name, organ in organs.items()},
         "setup": spec.depends_on,
@@ -299,12 +310,12 @@ def _make_job(
         depends_on |= {"prompt": model.prompt.model_dump(mode="json"), "seeds": seeds}
     if kind.needs_image:
         depends_on |= {
-            "image": _stamp(image),
+            "image": hold(image),
             "windows": study.parameters.windows.model_dump(mode="json"),
             "precision": spec.precision,
         }
     if spec.template is not None:
-        depends_on["masks"] = _stamp_masks(spec, row)
+        depends_on["masks"] = hold(_find_masks(spec, row))
     if spec.halve:
         depends_on["fractions"] = "half"
     return _InferenceJob(
@@ -367,7 +378,6 @@ def _segment_scan(job: _InferenceJob) -> dict[str, Any]:
         "checkpoint_sha256": job.checkpoint_sha256,
         "fingerprint": job.fingerprint,
         "bytes": job.prediction.stat().st_size,
-        "mtime_ns": job.prediction.stat().st_mtime_ns,
         "sha256": storage.hash_file(job.prediction),
         "organs": _describe_organs(case, reference, result, job.spec.organs),
     }
@@ -471,12 +481,20 @@ def _draw_prompts(
     }
 
 
-def _read_record(job: _InferenceJob) -> dict[str, Any] | None:
+def _list_places(spec: Spec, cohort: pd.DataFrame) -> list[Path]:
+    """Return the files that a model's masks are made from."""
+    columns = ("reference", "image") if models.KINDS[spec.kind].needs_image else ("reference",)
+    names = [text for column in columns for text in cohort[column] if isinstance(text, str) and text]
+    masks = [_find_masks(spec, row) for row in cohort.itertuples()] if spec.template is not None else []
+    return [*map(Path, names), *(path for path in masks if path is not None)]
+
+
+def _read_record(job: _InferenceJob, contents: Contents) -> dict[str, Any] | None:
     """Return the record of a scan finished from the same inputs; None when it has to be done."""
     try:
         record = json.loads(find_record(job.prediction).read_text(encoding="utf-8"))
         current = isinstance(record, dict) and record.get("fingerprint") == job.fingerprint
-        whole = current and _is_as_written(job.prediction, record)
+        whole = current and _is_as_written(job.prediction, record, contents)
     except (OSError, ValueError):
         return None
     if job.spec.want_probabilities and not find_probabilities(job.prediction).exists():
@@ -484,14 +502,11 @@ def _read_record(job: _InferenceJob) -> dict[str, Any] | None:
     return record if whole else None
 
 
-def _is_as_written(prediction: Path, record: dict[str, Any]) -> bool:
-    """Tell whether a prediction holds what was written; it is read if its time is new."""
-    found = prediction.stat()
-    if found.st_size != record.get("bytes"):
+def _is_as_written(prediction: Path, record: dict[str, Any], contents: Contents) -> bool:
+    """Tell whether a prediction holds what was written; it is read where its stamp is new."""
+    if prediction.stat().st_size != record.get("bytes"):
         return False
-    if found.st_mtime_ns == record.get("mtime_ns"):
-        return True
-    return record.get("sha256") in (None, storage.hash_file(prediction))  # None: of an earlier version
+    return record.get("sha256") in (None, contents.find(prediction))  # None: of an earlier version
 
 
 def _record_failure(job: _InferenceJob, failure: CaseFailure) -> dict[str, Any]:
@@ -499,25 +514,9 @@ def _record_failure(job: _InferenceJob, failure: CaseFailure) -> dict[str, Any]:
     return record | {"checkpoint_sha256": job.checkpoint_sha256, "fingerprint": job.fingerprint}
 
 
-def _stamp_masks(spec: Spec, row: Any) -> list[Any] | None:
-    """Return what tells whether a scan's ready-made mask changed; None where there is none."""
+def _find_masks(spec: Spec, row: Any) -> Path | None:
+    """Return a scan's ready-made mask; None where there is none."""
     try:
-        return _stamp(find_scan_mask(str(spec.template), row.scan, row.subject, spec.mask_series), alone=True)
+        return find_scan_mask(str(spec.template), row.scan, row.subject, spec.mask_series)
     except SegfairError:
-        return None
-
-
-def _stamp(path: Path | None, *, alone: bool = False) -> list[Any] | None:
-    """Return what tells whether a file (or a folder of masks) changed, wherever it lies.
-
-    A DICOM file stands for what lies beside it, unless it is meant `alone`.
-    """
-    if path is None:
-        return None
-    try:
-        if path.is_file() and not alone and volumes.is_series(path):
-            path = path.parent
-        files = sorted(entry for entry in path.iterdir() if entry.is_file()) if path.is_dir() else [path]
-        return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    except OSError:  # it is not there or may not be read: opening it says which
         return None

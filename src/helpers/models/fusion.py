@@ -13,7 +13,7 @@ from helpers import volumes
 from helpers.errors import SegfairError
 from helpers.models.fusion_setup import FusionOptions
 from helpers.models.protocol import ScanCase, Segmentation, Spec
-from helpers.study import find_probabilities, find_record, say_member_failed
+from helpers.study import choose_place, find_probabilities, find_record, say_member_failed
 
 # STAPLE's prior is the organ's share of the region it is given: the box around all members' masks
 # of the organ, grown by this many voxels on every side.
@@ -69,7 +69,7 @@ class Fusion:
         return support
 
     def _read(self, name: str, case: ScanCase) -> _Member:
-        path = self.options.folders[name] / f"{case.scan}.nii.gz"
+        path = choose_place(self.options.folders[name], f"{case.scan}.nii.gz", many=False)
         try:
             record = json.loads(find_record(path).read_text(encoding="utf-8"))
             image = volumes.to_axial(volumes.read_volume(path))

@@ -59,7 +59,7 @@ def set_up(model: Model, study: Study) -> Setup:
     """Return what a fusion needs, and its rules in words."""
     model = cast(FusionModel, model)
     needed = 2 if model.method == "mean" or model.tie is not None else _FEWEST
-    folders = {name: study.prediction_path(name, "scan").parent for name in model.of}
+    folders = {name: study.inference_path(name).parent for name in model.of}
     options = FusionOptions(tuple(model.of), folders, model.method, model.tie, needed)
     undecided = "the first decides" if model.tie == "first" else "it is background"
     rules = {

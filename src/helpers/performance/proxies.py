@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
 from helpers import volumes
-from helpers.compute import CaseFailure, map_cases
+from helpers.compute import CaseFailure
 from helpers.errors import SegfairError
 from helpers.inference.agreement import measure_overlap
+from helpers.kept import Ingredients, Kept, hash_code, hash_settings
 from helpers.models import needs_reference
 from helpers.parameters import FusionModel
+from helpers.resuming import Missing, map_kept
 from helpers.study import Study
 from helpers.vocabulary.words import name_scan
 
+# What a proxy depends on, beside masks and settings.
+_CODE = ("performance.proxies", "inference.agreement", "volumes")
+
 
 @dataclass(frozen=True)
-class _AgreementJob:
-    """One scan's masks, by model, and the models that each is compared with."""
+class _DrawnScan:
+    """One scan's masks, by model."""
 
     masks: dict[str, Path]
-    partners: dict[str, list[str]]
     organ_ids: dict[str, int]
 
 
@@ -47,20 +53,30 @@ def measure_proxies(study: Study) -> pd.DataFrame:
         done = study.read("inference", model=model)
         scans = done.loc[done["status"] == "ok", "scan"]
         paths[model] = {scan: study.prediction_path(model, scan) for scan in scans}
-    jobs = [
-        _AgreementJob(
-            {model: found[scan] for model, found in paths.items() if scan in found}, partners, study.organ_ids
-        )
+    scans = [
+        _DrawnScan({model: found[scan] for model, found in paths.items() if scan in found}, study.organ_ids)
         for scan in people["scan"]
     ]
-    names = [name_scan(number) for number in people["number"]]
-    done = map_cases(_measure, jobs, ids=names, compute=study.parameters.compute, label="comparing models")
+    done = map_kept(
+        _compare_missing,
+        scans,
+        [_list_wanted(scan, partners) for scan in scans],
+        kept=Kept(study.folder, "proxies"),
+        ids=[name_scan(number) for number in people["number"]],
+        compute=study.parameters.compute,
+        label="comparing models",
+    )
     rows = []
-    for person, found in zip(people.itertuples(index=False), done, strict=True):
+    for person, scan, found in zip(people.itertuples(index=False), scans, done, strict=True):
         if isinstance(found, CaseFailure):
             continue
         head = {"subject": person.subject, "scan": person.scan, "number": int(person.number)}
-        rows += [head | row for row in found]
+        for model in (name for name in partners if name in scan.masks):
+            pairs = [found[_pair(model, other)] for other in partners[model] if other in scan.masks]
+            for organ in scan.organ_ids:
+                known = [pair[organ] for pair in pairs if np.isfinite(pair[organ])]
+                mean = float(np.mean(known)) if known else np.nan
+                rows.append({**head, "model": model, "organ": organ, "dice_proxy": mean})
     columns = ["subject", "scan", "number", "model", "organ", "dice_proxy"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -92,21 +108,28 @@ def choose_partners(study: Study) -> dict[str, list[str]]:
     return found
 
 
-def _measure(job: _AgreementJob) -> list[dict[str, object]]:
-    """Compare the masks of one scan."""
+def _pair(one: str, other: str) -> tuple[str, ...]:
+    """Return two models in one order: what is measured of them is the same either way."""
+    return tuple(sorted((one, other)))
+
+
+def _list_wanted(scan: _DrawnScan, partners: Mapping[str, Sequence[str]]) -> dict[Any, Ingredients]:
+    settings = hash_settings(hash_code(*_CODE), scan.organ_ids)
+    pairs = {_pair(model, other) for model, others in partners.items() for other in others}
+    return {
+        pair: Ingredients(tuple(scan.masks[model] for model in pair), settings)
+        for pair in sorted(pairs)
+        if set(pair) <= set(scan.masks)
+    }
+
+
+def _compare_missing(scan: _DrawnScan, missing: Missing) -> dict[Any, dict[str, float]]:
+    """Measure the Dice of pairs of masks of one scan, by organ."""
     masks: dict[str, np.ndarray] = {}
     grid = None
-    for model, path in job.masks.items():
-        image = volumes.read_volume(path)
+    for model in sorted({model for pair in missing for model in pair}):
+        image = volumes.read_volume(scan.masks[model])
         grid = grid or volumes.get_grid(image)
         volumes.check_grid(volumes.get_grid(image), grid, what="the prediction", advice="run 02_inference again")
         masks[model] = sitk.GetArrayFromImage(image)
-    rows: list[dict[str, object]] = []
-    for model, partners in job.partners.items():
-        if model not in masks:
-            continue
-        pairs = [measure_overlap(masks[other], masks[model], job.organ_ids) for other in partners if other in masks]
-        for organ in job.organ_ids:
-            known = [pair[organ] for pair in pairs if np.isfinite(pair[organ])]
-            rows.append({"model": model, "organ": organ, "dice_proxy": float(np.mean(known)) if known else np.nan})
-    return rows
+    return {(one, other): measure_overlap(masks[one], masks[other], scan.organ_ids) for one, other in missing}

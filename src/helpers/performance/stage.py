@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
-from itertools import combinations
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import SimpleITK as sitk
 
-from helpers import fairness, storage, volumes
-from helpers.compute import CaseFailure, map_cases
-from helpers.errors import SegfairError
-from helpers.metrics import AnnotatorAgreement, compare_annotators, compare_masks, mark_missing, predict_dice
+from helpers import fairness, storage
+from helpers.compute import CaseFailure
+from helpers.kept import Kept
+from helpers.metrics import predict_dice
 from helpers.models import label_models, label_table, list_pooled
-from helpers.parameters import Organ
 from helpers.performance.losses import write_losses
+from helpers.performance.measuring import ScanMasks, list_failed, list_pairs, list_rows, list_wanted, measure_missing
 from helpers.performance.proxies import measure_proxies
 from helpers.performance.scores import collect_scores
+from helpers.resuming import map_kept
 from helpers.schema import TABLES
 from helpers.study import Study
 from helpers.vocabulary.measures import MEASURES, list_symmetric
@@ -27,27 +27,7 @@ from helpers.vocabulary.words import name_scan
 
 # What the audit finds and 03 writes.
 AUDIT_TABLES = [field.name for field in fields(fairness.Audit) if field.name in TABLES]
-
-
-@dataclass(frozen=True)
-class _ScanJob:
-    """One scan's masks: what a worker needs to measure every model on it."""
-
-    reference: Path
-    predictions: dict[str, Path | str]  # a path, or the reason why there is no prediction
-    unscored: dict[tuple[str, str], tuple[str, str]]  # by model and organ: status and why
-    organs: dict[str, Organ]
-    organ_ids: dict[str, int]
-    tolerances_mm: dict[str, float]
-    annotators: tuple[str, ...]  # the models to be compared with each other too
-
-
-@dataclass(frozen=True)
-class _ScanRows:
-    """One scan's rows of metrics.parquet and annotators.parquet, without the scan's columns."""
-
-    models: list[dict[str, object]]
-    annotators: list[dict[str, object]]
+_ROWS_TOGETHER = 10_000
 
 
 def measure_performance(study: Study) -> pd.DataFrame:
@@ -83,8 +63,8 @@ def measure_performance(study: Study) -> pd.DataFrame:
     found = {model.name: _find_predictions(study, model.name) for model in parameters.models}
     unscored = study.read_unscored()
     absent = "02_inference has no row for this scan: run it again"
-    jobs = [
-        _ScanJob(
+    scans = [
+        ScanMasks(
             reference=Path(row.reference),
             predictions={model: paths.get(row.scan, absent) for model, paths in found.items()},
             unscored=unscored.get(row.scan, {}),
@@ -95,22 +75,56 @@ def measure_performance(study: Study) -> pd.DataFrame:
         )
         for row in included.itertuples(index=False)
     ]
-    names = [name_scan(number) for number in included["number"]]
-    results = map_cases(_measure_scan, jobs, ids=names, compute=parameters.compute, label="comparing masks")
-    rows, pairs = [], []
-    for row, job, result in zip(included.itertuples(index=False), jobs, results, strict=True):
+    results = map_kept(
+        measure_missing,
+        scans,
+        [list_wanted(masks) for masks in scans],
+        kept=Kept(study.folder, "measures"),
+        ids=[name_scan(number) for number in included["number"]],
+        compute=parameters.compute,
+        label="comparing masks",
+        keep_if=lambda found: not found["error"],
+    )
+    rows, pairs = _Rows(), _Rows()
+    for row, masks, result in zip(included.itertuples(index=False), scans, results, strict=True):
         if isinstance(result, CaseFailure):
-            result = _mark_failed(job, result.error)
+            of_models, of_pairs = list_failed(masks, result.error)
+        else:
+            of_models, of_pairs = list_rows(masks, result), list_pairs(masks, result)
         head = {"subject": row.subject, "scan": row.scan, "number": int(row.number)}
-        rows += [head | values for values in result.models]
-        pairs += [head | values for values in result.annotators]
-    metrics = _write_metrics(study, pd.DataFrame(rows))
-    if pairs:
+        rows.add(head | values for values in of_models)
+        pairs.add(head | values for values in of_pairs)
+    metrics = _write_metrics(study, rows.join())
+    agreement = pairs.join()
+    if len(agreement):
         columns = ["subject", "scan", "number", "organ", "annotator_a", "annotator_b", *list_symmetric()]
-        storage.write_table(pd.DataFrame(pairs)[[*columns, "status", "error"]], study.path("annotators"))
+        storage.write_table(agreement[[*columns, "status", "error"]], study.path("annotators"))
     else:
         study.path("annotators").unlink(missing_ok=True)
     return metrics
+
+
+class _Rows:
+    """The rows of a table, packed while they come: as dictionaries they would fill gigabytes."""
+
+    def __init__(self) -> None:
+        self._waiting: list[dict[str, object]] = []
+        self._parts: list[pd.DataFrame] = []
+
+    def add(self, rows: Iterable[dict[str, object]]) -> None:
+        self._waiting += rows
+        if len(self._waiting) >= _ROWS_TOGETHER:
+            self._pack()
+
+    def join(self) -> pd.DataFrame:
+        """Return all rows as one table."""
+        self._pack()
+        return pd.concat(self._parts, ignore_index=True) if self._parts else pd.DataFrame()
+
+    def _pack(self) -> None:
+        if self._waiting:
+            self._parts.append(pd.DataFrame(self._waiting))
+            self._waiting = []
 
 
 def _write_metrics(study: Study, metrics: pd.DataFrame) -> pd.DataFrame:
@@ -290,96 +304,3 @@ def _find_predictions(study: Study, model: str) -> dict[str, Path | str]:
         if row.status != "ok":
             found[row.scan] = str(row.error) or "inference failed"
     return found
-
-
-def _mark_failed(job: _ScanJob, error: str) -> _ScanRows:
-    """Return the rows of a scan that could not be worked on."""
-    missing = {**asdict(mark_missing("failed")), "error": error}
-    pair = {**asdict(AnnotatorAgreement(status="failed")), "error": error}
-    return _ScanRows(
-        [{"model": model, "organ": organ, **missing} for model in job.predictions for organ in job.organ_ids],
-        [
-            {"organ": organ, "annotator_a": first, "annotator_b": second, **pair}
-            for first, second in combinations(job.annotators, 2)
-            for organ in job.organ_ids
-        ],
-    )
-
-
-def _measure_scan(job: _ScanJob) -> _ScanRows:
-    """Measure every model and organ of one scan; each file is read once."""
-    image = volumes.read_label_map(job.reference, job.organs, job.organ_ids).image
-    grid = volumes.get_grid(image)
-    spacing = volumes.get_spacing_zyx_mm(image)
-    extent_mm = float(np.linalg.norm(np.multiply(image.GetSize(), image.GetSpacing())))
-    reference = sitk.GetArrayViewFromImage(image)
-    boxes = volumes.find_boxes(reference)
-    rows: list[dict[str, object]] = []
-    kept: dict[str, _AnnotatorMask | str] = {}
-    for model, source in job.predictions.items():
-        prediction, status, error = None, "prediction_missing", ""
-        if isinstance(source, str):
-            error = source
-        else:
-            try:
-                prediction = _read_prediction(source, grid)
-            except SegfairError as problem:
-                status, error = "failed", str(problem)
-        predicted_boxes = volumes.find_boxes(prediction) if prediction is not None else {}
-        for organ, label in job.organ_ids.items():
-            left_out, reason = job.unscored.get((model, organ), ("", ""))
-            if prediction is None:
-                comparison = mark_missing(status)
-            elif left_out:
-                comparison = mark_missing(left_out)
-            else:
-                box = volumes.join_boxes([boxes.get(label), predicted_boxes.get(label)])
-                comparison = compare_masks(
-                    reference[box] == label, prediction[box] == label, spacing, tolerance_mm=job.tolerances_mm[organ]
-                )
-            head = {"model": model, "organ": organ, "extent_mm": extent_mm}
-            rows.append(head | asdict(comparison) | {"error": error or reason})
-        if model in job.annotators:
-            kept[model] = error if prediction is None else _AnnotatorMask(prediction, predicted_boxes)
-    return _ScanRows(rows, _compare_annotators(job, kept, spacing))
-
-
-@dataclass(frozen=True)
-class _AnnotatorMask:
-    """An annotator's label map (z, y, x), and the box around each label in it."""
-
-    labels: np.ndarray
-    boxes: dict[int, tuple[slice, ...]]
-
-
-def _compare_annotators(
-    job: _ScanJob, drawn: dict[str, _AnnotatorMask | str], spacing: tuple[float, float, float]
-) -> list[dict[str, object]]:
-    """Compare each two annotators of one scan by organ; in place of a mask may stand a reason."""
-    rows: list[dict[str, object]] = []
-    for first, second in combinations(drawn, 2):
-        one, other = drawn[first], drawn[second]
-        for organ, label in job.organ_ids.items():
-            error = ""
-            unscored = [job.unscored[model, organ] for model in (first, second) if (model, organ) in job.unscored]
-            if unscored:
-                found, error = AnnotatorAgreement(status=unscored[0][0]), unscored[0][1]
-            elif isinstance(one, str) or isinstance(other, str):
-                found = AnnotatorAgreement(status="prediction_missing")
-                error = "; ".join(text for text in (one, other) if isinstance(text, str))
-            else:
-                box = volumes.join_boxes([one.boxes.get(label), other.boxes.get(label)])
-                found = compare_annotators(
-                    one.labels[box] == label, other.labels[box] == label, spacing, tolerance_mm=job.tolerances_mm[organ]
-                )
-            rows.append({"organ": organ, "annotator_a": first, "annotator_b": second, **asdict(found), "error": error})
-    return rows
-
-
-def _read_prediction(path: Path, grid: volumes.Grid) -> np.ndarray:
-    """Return a prediction's label map (z, y, x); a SegfairError where it is on another grid."""
-    image = volumes.read_on_grid(path, grid, what="the prediction", advice="run 02_inference again")
-    labels = sitk.GetArrayFromImage(image)
-    if labels.dtype.kind not in "ui":
-        raise SegfairError(f"the prediction must hold whole numbers (organ ids); it holds {labels.dtype}")
-    return labels

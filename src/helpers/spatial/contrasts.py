@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from helpers.kept import hash_code, read_arrays, write_arrays
 from helpers.spatial.template import Template
 from helpers.statistics.covariates import CovariateFit, encode_covariates, fit_with_covariates, read_labels
 from helpers.statistics.freedman_lane import SurfaceEffect, infer_effect
 from helpers.statistics.overlap import find_apart, keep_linked
 from helpers.statistics.tfce import MeshGraph, link_vertices
 
+_CODE = ("spatial.contrasts", "statistics")  # what a test depends on, beside what it is given
 SIGNED, ABSOLUTE, MISS, ANY_GROUP = "signed", "absolute", "miss", "any_group"
 
 
@@ -46,6 +51,7 @@ class SurfaceTest:
     min_group: int = 10
     permutations: int = 2000
     seed: int = 0
+    kept: Path | None = None  # the file to keep what is found in, named by all that it depends on
 
 
 def design_groups(
@@ -132,6 +138,8 @@ def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
     Effects are by measure. Clusters are enhanced for signed errors alone. Between groups, distances
     have a variance per group; misses, which are 0 or 1, have the one that equal means imply.
     """
+    if case.kept is not None and (arrays := read_arrays(case.kept)) is not None:
+        return _unpack(arrays)
     template = Template.load(case.template)
     mesh = link_vertices(template.faces, template.areas_mm2)
     found = {}
@@ -154,7 +162,40 @@ def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
             mesh=graph,
             permutations=case.permutations,
         )
+    if case.kept is not None:
+        write_arrays(case.kept, _pack(found))
     return found
+
+
+def name_test(case: SurfaceTest, errors: str, template: str) -> str:
+    """Return the key of a test: a hash of its errors, its template and who takes part."""
+    digest = hashlib.sha256(repr((hash_code(*_CODE), errors, template)).encode())
+    digest.update(repr((case.min_group, case.permutations, case.seed)).encode())
+    for measure, design in case.designs.items():
+        arrays = (design.rows, design.tested, design.others, design.groups)
+        digest.update(repr((measure, design.names, design.note, [(one.dtype, one.shape) for one in arrays])).encode())
+        for one in arrays:
+            digest.update(np.ascontiguousarray(one).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _pack(effects: Mapping[str, SurfaceEffect]) -> dict[str, np.ndarray]:
+    """Return the fields of effects as arrays; sentences as one of text."""
+    return {
+        f"{measure}.{name}": np.asarray(value, str) if name == "notes" else np.asarray(value)
+        for measure, effect in effects.items()
+        for name, value in vars(effect).items()
+    }
+
+
+def _unpack(arrays: Mapping[str, np.ndarray]) -> dict[str, SurfaceEffect]:
+    """Return what :func:`_pack` packed."""
+    fields: dict[str, dict[str, Any]] = {}
+    for key, array in arrays.items():
+        measure, name = key.split(".")
+        value = tuple(array.tolist()) if name == "notes" else array if array.ndim else array.item()
+        fields.setdefault(measure, {})[name] = value
+    return {measure: SurfaceEffect(**values) for measure, values in fields.items()}
 
 
 def _hide_sparse(errors: np.ndarray, design: Design, min_group: int) -> np.ndarray:

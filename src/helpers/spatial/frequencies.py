@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,7 +12,6 @@ from helpers.spatial.correspondence import CLIP_STEPS
 from helpers.spatial.deformation import DeformableAlignment
 from helpers.spatial.surfaces import VoxelFrame
 from helpers.spatial.template import Template
-from helpers.storage import write_atomically
 
 # Volumes are so many times finer than the template's field ...
 FINENESS = 2
@@ -101,19 +99,18 @@ def compare_in_template(
     return found
 
 
-def write_comparison(compared: Mapping[str, np.ndarray], path: Path) -> None:
-    """Write what :func:`compare_in_template` found, bit by bit, atomically."""
-    with write_atomically(path) as temporary:
-        packed = {name: np.packbits(bits, axis=-1) for name, bits in compared.items()}
-        np.savez_compressed(temporary, **packed)  # type: ignore[arg-type]
-
-
 def count_errors(
-    paths: Sequence[Path], weights: np.ndarray, groups: np.ndarray, model: str, grid: TemplateGrid, *, min_people: int
+    scans: Iterable[tuple[np.ndarray, np.ndarray]],
+    weights: np.ndarray,
+    groups: np.ndarray,
+    grid: TemplateGrid,
+    *,
+    min_people: int,
 ) -> list[ErrorFrequencies]:
     """Add up scans, one after the other, to frequencies over the people of each group.
 
-    `paths` are of :func:`write_comparison`, one per scan; `weights`, float, (n_scans,), one over
+    `scans` are the packed bits of ``seen`` and of ``model:<name>`` of :func:`compare_in_template`,
+    one pair per scan; `weights`, float, (n_scans,), one over
     the number of the person's scans, so that everybody counts once; `groups`, bool, (n_groups,
     n_scans), say who belongs to what. A voxel that fewer than `min_people` people's scans show gets
     0.
@@ -121,13 +118,10 @@ def count_errors(
     count = len(grid.places)
     sums = np.zeros((len(groups), 2, count), np.float32)
     seen = np.zeros((len(groups), count), np.float32)
-    for scan, path in enumerate(paths):
+    for scan, (seen_bits, wrong_bits) in enumerate(scans):
         members = np.flatnonzero(groups[:, scan])
-        if not members.size:
-            continue
-        with np.load(path, allow_pickle=False) as stored:
-            there = np.unpackbits(stored["seen"], count=count).astype(np.float32)
-            wrong = np.unpackbits(stored[f"model:{model}"], axis=-1, count=count)
+        there = np.unpackbits(seen_bits, count=count).astype(np.float32)
+        wrong = np.unpackbits(wrong_bits, axis=-1, count=count)
         for group in members:
             seen[group] += np.float32(weights[scan]) * there
             sums[group] += np.float32(weights[scan]) * wrong

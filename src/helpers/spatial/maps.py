@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 ATTRIBUTE_PREFIX = "group_"
+PEOPLE_FILES = ("signed", "absolute", "miss")
+_VALUES_TOGETHER = 8_000_000  # of a table that is read in parts
 
 
 @dataclass(frozen=True)
@@ -49,24 +52,37 @@ def average_people(
     missed_subjects: Sequence[str],
     *,
     tolerance_mm: float,
+    folder: Path | None = None,
 ) -> PeopleErrors:
     """Average the scans of each person, vertex by vertex, over the scans that have the vertex.
 
     `errors_mm`, float, (n_scans, n_vertices), are signed errors of the scans with a prediction, NaN
     where missing, and `subjects` whose they are; `missed`, bool, (n_missed, n_vertices), says of
     the scans with an empty prediction which vertices they show, and `missed_subjects` whose they
-    are. An error beyond `tolerance_mm`, either way, is a miss.
+    are. An error beyond `tolerance_mm`, either way, is a miss. With a `folder` the results lie in
+    its files, of :data:`PEOPLE_FILES`, and a part of them in memory at a time.
     """
     codes, names = pd.factorize(np.asarray([*subjects, *missed_subjects], object))
-    with np.errstate(invalid="ignore"):
-        beyond = np.where(np.isfinite(errors_mm), np.abs(errors_mm) > tolerance_mm, np.nan)
-    lost = np.where(missed, 1.0, np.nan).reshape(len(missed), errors_mm.shape[1])
-    blank = np.full(lost.shape, np.nan)
-    signed, absolute, miss = (
-        _average_rows(np.concatenate([seen, unseen]), codes, len(names))
-        for seen, unseen in ((errors_mm, blank), (np.abs(errors_mm), blank), (beyond, lost))
-    )
-    return PeopleErrors(pd.Index(names, dtype=object), signed, absolute, miss)
+    shape = (len(names), errors_mm.shape[1])
+    averaged = [_make_array(shape, folder, name) for name in PEOPLE_FILES]
+    for people in list_blocks(*shape):
+        rows = np.flatnonzero((codes >= people.start) & (codes < people.stop))
+        seen, unseen = errors_mm[rows[rows < len(errors_mm)]], missed[rows[rows >= len(errors_mm)] - len(errors_mm)]
+        with np.errstate(invalid="ignore"):
+            beyond = np.where(np.isfinite(seen), np.abs(seen) > tolerance_mm, np.nan)
+        lost, blank = np.where(unseen, 1.0, np.nan), np.full(unseen.shape, np.nan)
+        of_block, size = codes[rows] - people.start, people.stop - people.start
+        for array, parts in zip(averaged, ((seen, blank), (np.abs(seen), blank), (beyond, lost)), strict=True):
+            array[people] = _average_rows(np.concatenate(parts), of_block, size)
+    if folder is not None:
+        averaged = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in PEOPLE_FILES]
+    return PeopleErrors(pd.Index(names, dtype=object), *averaged)
+
+
+def list_blocks(rows: int, columns: int) -> list[slice]:
+    """Return the rows of a large table in parts that fit into memory, several times over."""
+    step = max(1, _VALUES_TOGETHER // max(columns, 1))
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
 def average_groups(
@@ -84,11 +100,16 @@ def average_groups(
     codes = groups.cat.codes.to_numpy()
     means, counts = {}, {}
     for code, group in enumerate(categories):
-        known = np.isfinite(errors[codes == code])
-        counts[group] = int(known.any(axis=1).sum())
-        # A group of too few people has no vertex that enough of them have.
-        mean = _divide(np.nansum(errors[codes == code], axis=0, dtype=float), known.sum(axis=0))
-        means[group] = np.where(known.sum(axis=0) < min_group, np.nan, mean)
+        rows = np.flatnonzero(codes == code)
+        anywhere, means[group] = np.zeros(len(rows), bool), np.full(errors.shape[1], np.nan)
+        for vertices in list_blocks(errors.shape[1], len(rows)):
+            part = errors[rows, vertices]
+            known = np.isfinite(part)
+            anywhere |= known.any(axis=1)
+            # A group of too few people has no vertex that enough of them have.
+            mean = _divide(np.nansum(part, axis=0, dtype=float), known.sum(axis=0))
+            means[group][vertices] = np.where(known.sum(axis=0) < min_group, np.nan, mean)
+        counts[group] = int(anywhere.sum())
     suppressed = tuple(group for group, count in counts.items() if count < min_group)
     first, second = choose_pair(categories, suppressed) if pair is None else pair
     difference = np.full(errors.shape[1], np.nan)
@@ -130,6 +151,13 @@ def _average_rows(rows: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray
     np.add.at(total, codes, np.nan_to_num(rows, nan=0.0))
     np.add.at(number, codes, np.isfinite(rows))
     return _divide(total, number).astype(np.float32)
+
+
+def _make_array(shape: tuple[int, int], folder: Path | None, name: str) -> np.ndarray:
+    """Return an empty array; in a folder, one that lies in a file."""
+    if folder is None:
+        return np.empty(shape, np.float32)
+    return np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
 
 
 def _divide(total: np.ndarray, count: np.ndarray) -> np.ndarray:

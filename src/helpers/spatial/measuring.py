@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
 from helpers import volumes
+from helpers.compute import is_of_machine
 from helpers.errors import VolumeError
+from helpers.kept import find_file, write_arrays
 from helpers.parameters import Organ
+from helpers.resuming import Missing
 from helpers.spatial.correspondence import DistanceField, match_vertices, measure_field
 from helpers.spatial.errors_on_surface import measure_signed_errors
-from helpers.spatial.frequencies import TemplateGrid, compare_in_template, write_comparison
+from helpers.spatial.frequencies import TemplateGrid, compare_in_template
 from helpers.spatial.registrations import register_organ
 from helpers.spatial.surfaces import VoxelFrame, extract_surface, smooth_mask
 from helpers.spatial.template import Template
+
+# What is measured depends on, beside files and settings.
+CODE = (
+    "spatial.measuring", "spatial.correspondence", "spatial.deformation", "spatial.errors_on_surface",
+    "spatial.frequencies", "spatial.registrations", "spatial.surfaces", "volumes",
+)  # fmt: skip
+# What is told of a model's mask of an organ: it holds it, it does not, or it cannot be used.
+DRAWN, EMPTY, MISSING = "drawn", "empty", "missing"
+# The fields of OrganErrors that are not told of a scan alone.
+_OF_MODELS = ("present", "errors_mm", "files", "prediction_empty", "prediction_missing")
 
 
 @dataclass(frozen=True)
@@ -32,8 +47,8 @@ class SurfaceCase:
     grid_mm: float  # of the signed-distance fields, where no template says it
     predictions: dict[str, Path] = field(default_factory=dict)  # by model
     templates: dict[str, Path] = field(default_factory=dict)  # by organ
-    registrations: dict[str, Path] = field(default_factory=dict)  # by organ: folders to keep them in
-    comparisons: dict[str, Path] = field(default_factory=dict)  # by organ: files to write
+    registrations: Path | None = None  # the folder to keep them in
+    surfaces: Path | None = None  # the folder for what is measured at vertices and voxels
     unscored: frozenset[tuple[str, str]] = frozenset()  # what a model does not draw or was trained on: (model, organ)
 
 
@@ -49,14 +64,19 @@ class OrganErrors:
     reason: str = ""
     distance_mm: float = np.nan
     affine_distance_mm: float = np.nan
-    volume_change: np.ndarray | None = None  # float32, (n_vertices,); not positive where it folds
-    present: np.ndarray | None = None  # bool, (n_vertices,): which vertices the scan shows
+    least_change: float = np.nan  # the smallest change of volume at a vertex; not positive where it folds
+    folded: float = 0.0  # the part of the vertices at which it does
+    in_view: float = np.nan  # the part of the vertices that the scan shows
     cut: bool = False  # by the field of view
     volume_ml: float = np.nan  # of the reference
-    errors_mm: dict[str, np.ndarray] = field(default_factory=dict)  # signed, float32, (n_vertices,)
     prediction_empty: tuple[str, ...] = ()  # models that missed the organ
     prediction_missing: tuple[str, ...] = ()  # models without a usable prediction of this organ
     registration: str = ""  # the name it is kept under
+    # bool, (n_vertices,): which vertices the scan shows; signed, float32, (n_vertices,), by model.
+    # Not there where they are kept in files, which :attr:`files` names.
+    present: np.ndarray | None = None
+    errors_mm: dict[str, np.ndarray] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)  # by model, "" for what is of the scan alone
 
 
 def measure_shapes(case: SurfaceCase) -> dict[str, DistanceField]:
@@ -77,60 +97,143 @@ def measure_errors(case: SurfaceCase) -> dict[str, OrganErrors]:
 
     The reference is read and each organ registered once, for all models.
     """
+    measured = dict(_measure_organs(case, {organ: set(case.predictions) for organ in case.wanted}))
+    results = {}
+    for organ, found in measured.items():
+        states = {model: one.state for model, one in found.models.items()}
+        empty, missing = sort_states(states, found.errors.status)
+        results[organ] = replace(
+            found.errors,
+            present=None if found.at_vertices is None else found.at_vertices["present"],
+            errors_mm={
+                model: one.at_vertices["errors_mm"]
+                for model, one in found.models.items()
+                if one.at_vertices is not None and "errors_mm" in one.at_vertices
+            },
+            prediction_empty=empty,
+            prediction_missing=missing,
+        )
+    return results
+
+
+def measure_missing(case: SurfaceCase, missing: Missing) -> dict[Any, dict[str, Any]]:
+    """Measure what is missing of a scan: by organ, and by organ and model.
+
+    Returns what is told of each; arrays go to ``case.surfaces`` under their keys, which are told.
+    """
+    wanted: dict[str, set[str]] = {}
+    for organ, model in missing:
+        wanted.setdefault(organ, set()).update([model] if model else [])
+    told: dict[Any, dict[str, Any]] = {}
+    for organ, found in _measure_organs(case, wanted):
+        facts = {name: value for name, value in vars(found.errors).items() if name not in _OF_MODELS}
+        parts = {"": (facts, found.at_vertices)}
+        parts |= {model: ({"state": one.state}, one.at_vertices) for model, one in found.models.items()}
+        for name, (values, arrays) in parts.items():
+            if (organ, name) not in missing:
+                continue
+            key = missing[organ, name]
+            told[organ, name] = {**values, "file": ""}
+            if arrays is not None and key is not None and case.surfaces is not None:
+                write_arrays(find_file(case.surfaces, key), arrays)
+                told[organ, name]["file"] = key
+    return told
+
+
+def sort_states(states: Mapping[str, str], status: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return which models missed an organ that was measured, and which have no usable mask."""
+    empty = tuple(model for model, state in states.items() if state == EMPTY and status == "ok")
+    return empty, tuple(model for model, state in states.items() if state == MISSING)
+
+
+@dataclass(frozen=True)
+class _ModelErrors:
+    """One model on one organ of one scan."""
+
+    state: str  # DRAWN, EMPTY or MISSING
+    # errors_mm as in OrganErrors; wrong, packed bits, see compare_in_template
+    at_vertices: dict[str, np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One organ of one scan."""
+
+    errors: OrganErrors  # without what is told of models
+    models: dict[str, _ModelErrors]
+    # present as in OrganErrors; seen, packed bits, see compare_in_template
+    at_vertices: dict[str, np.ndarray] | None = None
+
+
+def _measure_organs(case: SurfaceCase, wanted: Mapping[str, Collection[str]]) -> Iterator[tuple[str, _Measured]]:
+    """Measure organs of one scan, each of some models."""
     labels, frame, grid = _read_reference(case)
     boxes = volumes.find_boxes(labels)
-    predictions = {model: _read_prediction(path, grid) for model, path in case.predictions.items()}
-    readable = {model: array for model, array in predictions.items() if array is not None}
-    predicted_boxes = {model: volumes.find_boxes(array) for model, array in readable.items()}
+    read = {model for models in wanted.values() for model in models}
+    predictions = {model: _read_prediction(path, grid) for model, path in case.predictions.items() if model in read}
+    predicted_boxes = {
+        model: {} if array is None else volumes.find_boxes(array) for model, array in predictions.items()
+    }
     voxel_ml = float(np.prod(frame.spacing_mm)) / 1000
-    results = {}
-    for organ in case.wanted:
+    for organ, models in wanted.items():
         label = case.organ_ids[organ]
-        usable = {model: array for model, array in readable.items() if (model, organ) not in case.unscored}
-        missing = tuple(model for model in predictions if model not in usable)
+        usable, found = {}, {}
+        for model, array in predictions.items():
+            if model not in models:
+                continue
+            if array is None or (model, organ) in case.unscored:
+                found[model] = _ModelErrors(MISSING)
+                continue
+            usable[model] = array
+            found[model] = _ModelErrors(DRAWN if label in predicted_boxes[model] else EMPTY)
         if label not in boxes:
-            results[organ] = OrganErrors(
-                "reference_empty", "the reference does not show this organ", prediction_missing=missing
+            yield (
+                organ,
+                _Measured(OrganErrors("reference_empty", "the reference does not show this organ"), found),
             )
             continue
         template = _load_template(case.templates[organ], case.templates[organ].stat().st_mtime_ns)
         occupancy = smooth_mask(labels, frame, label=label, box=boxes[label])
         shape = measure_field(occupancy, grid_mm=template.field.grid_mm)
         try:
-            registration = register_organ(template, shape, case.registrations.get(organ))
+            registration = register_organ(template, shape, case.registrations)
         except ValueError as error:
-            results[organ] = OrganErrors("failed", str(error), prediction_missing=missing)
+            yield organ, _Measured(OrganErrors("failed", str(error)), found)
             continue
         alignment = registration.alignment
         reference = extract_surface(occupancy)
         match, affine = (
-            match_vertices(found.map_points(template.vertices_mm), occupancy, reference)
-            for found in (alignment, alignment.affine)
+            match_vertices(one.map_points(template.vertices_mm), occupancy, reference)
+            for one in (alignment, alignment.affine)
         )
-        errors, empty = {}, []
+        compared = (
+            compare_in_template(TemplateGrid.of(template), alignment, frame, labels, usable, label)
+            if case.surfaces is not None
+            else {}
+        )
+        packed = {name: np.packbits(bits, axis=-1) for name, bits in compared.items()}
         for model, array in usable.items():
-            if label not in predicted_boxes[model]:
-                empty.append(model)
-                continue
-            predicted = smooth_mask(array, frame, label=label, box=predicted_boxes[model][label])
-            errors[model] = measure_signed_errors(match.points_mm, predicted, extract_surface(predicted))
-        if organ in case.comparisons:
-            compared = compare_in_template(TemplateGrid.of(template), alignment, frame, labels, usable, label)
-            write_comparison(compared, case.comparisons[organ])
-        results[organ] = OrganErrors(
+            arrays = {"wrong": packed[f"model:{model}"]} if packed else {}
+            if found[model].state == DRAWN:
+                predicted = smooth_mask(array, frame, label=label, box=predicted_boxes[model][label])
+                errors = measure_signed_errors(match.points_mm, predicted, extract_surface(predicted))
+                arrays["errors_mm"] = errors
+            found[model] = _ModelErrors(found[model].state, arrays)
+        change = alignment.measure_volume_change(template.vertices_mm).astype(np.float32)
+        present = np.isfinite(match.points_mm).all(axis=1)
+        told = OrganErrors(
             status="ok",
             distance_mm=match.distance_mm,
             affine_distance_mm=affine.distance_mm,
-            volume_change=alignment.measure_volume_change(template.vertices_mm).astype(np.float32),
-            present=np.isfinite(match.points_mm).all(axis=1),
+            least_change=float(change.min()),
+            folded=float((change <= 0).mean()),
+            in_view=float(present.mean()),
             cut=bool(occupancy.cut.any()),
             volume_ml=voxel_ml * float(np.count_nonzero(labels[boxes[label]] == label)),
-            errors_mm=errors,
-            prediction_empty=tuple(empty),
-            prediction_missing=missing,
             registration=registration.key,
         )
-    return results
+        seen = {"seen": packed["seen"]} if packed else {}
+        yield organ, _Measured(told, found, {"present": present, **seen})
 
 
 def _read_reference(case: SurfaceCase) -> tuple[np.ndarray, VoxelFrame, volumes.Grid]:
@@ -151,7 +254,9 @@ def _read_prediction(path: Path, grid: volumes.Grid) -> np.ndarray | None:
         return None
     try:
         image = volumes.read_on_grid(path, grid)
-    except VolumeError:
+    except VolumeError as error:
+        if is_of_machine(error):
+            raise
         return None
     return sitk.GetArrayFromImage(volumes.to_axial(image)).astype(np.uint8, copy=False)
 

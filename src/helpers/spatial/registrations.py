@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from helpers.kept import find_file, read_arrays, write_arrays
 from helpers.spatial.correspondence import AffineAlignment, DistanceField, guess_alignment, register_affine
 from helpers.spatial.deformation import ELASTICITY_STEPS, LEVELS, STORED_MM, DeformableAlignment, deform, quantise
 from helpers.spatial.template import Template
-from helpers.storage import write_atomically
 
 # Raised when a registration of the same field to the same template would come out otherwise.
 VERSION = 1
@@ -29,18 +28,20 @@ class OrganRegistration:
 def register_organ(template: Template, field: DistanceField, folder: Path | None = None) -> OrganRegistration:
     """Register a template to a scan's organ, or take the registration that was made before.
 
-    Registrations are kept in `folder` as ``<key>.npz``, the same to the last digit, found or made;
+    Registrations are kept in `folder` under their key, the same to the last digit, found or made;
     without a folder nothing is kept. A ValueError where the organ cannot be registered.
     """
     key = name_registration(template, field)
-    path = None if folder is None else folder / f"{key}.npz"
+    path = None if folder is None else find_file(folder, key)
     kept = None if path is None else _read(path, template, field)
     if kept is not None:
         return OrganRegistration(kept, key)
     start = guess_alignment(field, template.field.scale_mm, template.field.extent_mm)
     alignment = deform(template.field, field, register_affine(template.field, field, start))
     if path is not None:
-        _write(alignment, path)
+        affine = alignment.affine
+        displacement = quantise(alignment.displacement_mm)
+        write_arrays(path, {"matrix": affine.matrix, "offset": affine.offset_mm, "displacement": displacement})
     return OrganRegistration(alignment, key)
 
 
@@ -50,30 +51,13 @@ def name_registration(template: Template, field: DistanceField) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def forget_registrations(folder: Path, *, keep: Collection[str]) -> None:
-    """Delete the registrations of a folder that are not among those to keep."""
-    wanted = set(keep)
-    for path in folder.glob("*.npz"):
-        if path.stem not in wanted:
-            path.unlink(missing_ok=True)
-
-
-def _write(alignment: DeformableAlignment, path: Path) -> None:
-    with write_atomically(path) as temporary:
-        np.savez_compressed(
-            temporary, matrix=alignment.affine.matrix, offset=alignment.affine.offset_mm,
-            displacement=quantise(alignment.displacement_mm),
-        )  # fmt: skip
-
-
 def _read(path: Path, template: Template, field: DistanceField) -> DeformableAlignment | None:
     """Return a kept alignment; None where there is none that can be read (it is made again)."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            displacement = stored["displacement"] * np.float32(STORED_MM)
-            affine = AffineAlignment(stored["matrix"], stored["offset"], field.centre_mm)
-    except (OSError, KeyError, ValueError, EOFError):
+    stored = read_arrays(path)
+    if stored is None or not {"displacement", "matrix", "offset"} <= set(stored):
         return None
+    displacement = stored["displacement"] * np.float32(STORED_MM)
     if displacement.shape != (*template.field.values_mm.shape, 3):
         return None
+    affine = AffineAlignment(stored["matrix"], stored["offset"], field.centre_mm)
     return DeformableAlignment(affine, displacement, template.field.grid_mm, np.asarray(template.field.origin_mm))

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
 
 from helpers import storage
 from helpers.schema import TABLES
+from helpers.spatial.maps import list_blocks
 from helpers.spatial.template import Template
 from helpers.study import Study
 from helpers.vocabulary.words import name_scan
@@ -68,11 +71,19 @@ def write_maps(study: Study, result: SpatialMaps) -> None:
 def write_errors(study: Study, organ: str, model: str, numbers: np.ndarray, errors_mm: np.ndarray) -> None:
     """Write the signed errors of one model and organ: a row per scan and vertex."""
     scans, vertices = errors_mm.shape
-    table = pd.DataFrame(
-        {
-            "number": np.repeat(numbers.astype(np.int32), vertices),
-            "vertex": np.tile(np.arange(vertices, dtype=np.int32), scans),
-            "error_mm": errors_mm.ravel(),
-        }
-    )
-    storage.write_table(table, study.folder / "spatial" / organ / f"errors_{model}.parquet")
+    path = study.folder / "spatial" / organ / f"errors_{model}.parquet"
+    with storage.write_atomically(path) as temporary:
+        writer = None
+        for block in list_blocks(scans, vertices) or [slice(0, 0)]:
+            part = np.asarray(errors_mm[block])
+            table = pa.table(
+                {
+                    "number": np.repeat(numbers[block].astype(np.int32), vertices),
+                    "vertex": np.tile(np.arange(vertices, dtype=np.int32), len(part)),
+                    "error_mm": part.ravel(),
+                }
+            )
+            writer = writer or parquet.ParquetWriter(temporary, table.schema)
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from helpers import storage
-from helpers.compute import CaseFailure, map_cases
+from helpers import storage, volumes
+from helpers.compute import CaseFailure
+from helpers.kept import Ingredients, Kept, hash_code, hash_settings, load_arrays
+from helpers.resuming import map_kept, read_contents
 from helpers.spatial.cohort_template import make_case, make_templates
 from helpers.spatial.correspondence import flag_poor_matches
 from helpers.spatial.maps import average_people
-from helpers.spatial.measuring import OrganErrors, measure_errors
-from helpers.spatial.registrations import forget_registrations
+from helpers.spatial.measuring import CODE, MISSING, OrganErrors, SurfaceCase, measure_missing, sort_states
 from helpers.spatial.results import SpatialMaps, list_organs, write_errors, write_maps
 from helpers.spatial.surface_tests import list_notes, make_tests, plan_tests, tabulate_tests
 from helpers.spatial.tables import AttributeTests, type_table
@@ -49,20 +51,18 @@ def map_errors(study: Study) -> SpatialMaps:
     paths = {organ: folder / organ / "template.npz" for organ in templates}
     wanted: list[AttributeTests] = []
     quality: list[pd.DataFrame] = []
-    comparisons: dict[tuple[str, str], list[tuple[int, Path]]] = {}
+    comparisons: dict[tuple[str, str], list[tuple[int, tuple[Path, Path]]]] = {}
     with storage.open_scratch(folder, ".measured-") as work:
-        results = _measure_scans(study, cohort, templates, models, work)
+        results = _measure_scans(study, cohort, templates, models)
         for organ in organs:
             found = _list_found(results, organ, templates)
             quality.append(_tabulate_quality(cohort, found).assign(organ=organ))
             _note_left_out(organ, found, notes)
-            if organ in templates:
-                forget_registrations(folder / organ / "registrations", keep={one.registration for one in found})
             for model in models:
                 comparisons[organ, model] = [
-                    (place, _name_comparison(work, organ, place))
+                    (place, (one.files[""], one.files[model]))
                     for place, one in enumerate(found)
-                    if one.status == "ok" and (model in one.errors_mm or model in one.prediction_empty)
+                    if one.status == "ok" and model in one.files
                 ]
                 _note_missed(model, organ, found, notes)
                 wanted += _plan(study, cohort, model, organ, templates.get(organ), found, work)
@@ -81,33 +81,80 @@ def map_errors(study: Study) -> SpatialMaps:
 
 
 def _measure_scans(
-    study: Study, cohort: pd.DataFrame, templates: dict[str, Template], models: Sequence[str], work: Path
+    study: Study, cohort: pd.DataFrame, templates: dict[str, Template], models: Sequence[str]
 ) -> list[dict[str, OrganErrors] | CaseFailure]:
     if not templates:
         return [{} for _ in range(len(cohort))]
-    folder = study.folder / "spatial"
+    folder, kept = study.folder / "spatial", Kept(study.folder, "surfaces")
+    registrations = Kept(study.folder, "registrations")
     finished = {model: _list_finished(study, model) for model in models}
     unscored = study.read_unscored()
-    cases = [
-        replace(
-            make_case(study, row, list(templates)),
-            predictions={
-                model: study.prediction_path(model, row.scan) if done is None or row.scan in done else Path()
-                for model, done in finished.items()
-            },
-            unscored=frozenset(unscored.get(row.scan, {})),
-            templates={organ: folder / organ / "template.npz" for organ in templates},
-            registrations={organ: folder / organ / "registrations" for organ in templates},
-            comparisons={organ: _name_comparison(work, organ, place) for organ in templates},
+    cases = []
+    for row in cohort.itertuples():
+        paths = {
+            model: study.prediction_path(model, row.scan)
+            for model, done in finished.items()
+            if done is None or row.scan in done
+        }
+        cases.append(
+            replace(
+                make_case(study, row, list(templates)),
+                predictions={model: path for model, path in paths.items() if storage.is_there(path)},
+                unscored=frozenset(unscored.get(row.scan, {})),
+                templates={organ: folder / organ / "template.npz" for organ in templates},
+                registrations=registrations.folder,
+                surfaces=kept.folder,
+            )
         )
-        for place, row in enumerate(cohort.itertuples())
-    ]
-    names = [name_scan(number) for number in cohort["number"]]
-    return map_cases(measure_errors, cases, ids=names, compute=study.parameters.compute, label="errors on the surface")
+    wanted = [_list_wanted(case) for case in cases]
+    # Arrays are kept in files named by key, so that what files hold must be known beforehand.
+    places = (place for parts in wanted for one in parts.values() for place in one.places)
+    read_contents(kept.contents, places, study.parameters.compute)
+    results = map_kept(
+        measure_missing,
+        cases,
+        wanted,
+        kept=kept,
+        ids=[name_scan(number) for number in cohort["number"]],
+        compute=study.parameters.compute,
+        label="errors on the surface",
+        is_whole=lambda key, told: not told["file"] or kept.path(key).exists(),
+    )
+    found = [one if isinstance(one, CaseFailure) else _sort_told(one, list(templates), models, kept) for one in results]
+    used = {one.registration for organs in found if isinstance(organs, dict) for one in organs.values()}
+    if not any(isinstance(one, CaseFailure) for one in found):
+        registrations.sweep(used)
+    return found
 
 
-def _name_comparison(work: Path, organ: str, place: int) -> Path:
-    return work / "comparisons" / organ / f"{place:06d}.npz"
+def _list_wanted(case: SurfaceCase) -> dict[Any, Ingredients]:
+    """Return what is wanted of a scan: by organ, and by organ and model that draws it."""
+    tables, wanted = volumes.list_lookup_tables(case.reference, case.organs), dict[Any, Ingredients]()
+    for organ in case.wanted:
+        places = (case.reference, *tables, case.templates[organ])
+        settings = hash_settings(hash_code(*CODE), case.organs, case.organ_ids, organ)
+        wanted[organ, ""] = Ingredients(places, settings)
+        for model, path in case.predictions.items():
+            if (model, organ) not in case.unscored:
+                wanted[organ, model] = Ingredients((*places, path), settings)
+    return wanted
+
+
+def _sort_told(
+    told: Mapping[Any, Any], organs: Sequence[str], models: Sequence[str], kept: Kept
+) -> dict[str, OrganErrors]:
+    """Return what was told of a scan by organ; arrays are named by their files."""
+    found = {}
+    for organ in organs:
+        facts = dict(told[organ, ""])
+        parts = {model: told[organ, model] for model in models if (organ, model) in told}
+        files = {model: kept.path(part["file"]) for model, part in parts.items() if part["file"]}
+        if name := facts.pop("file"):
+            files[""] = kept.path(name)
+        states = {model: parts[model]["state"] if model in parts else MISSING for model in models}
+        empty, missing = sort_states(states, facts["status"])
+        found[organ] = OrganErrors(**facts, files=files, prediction_empty=empty, prediction_missing=missing)
+    return found
 
 
 def _list_finished(study: Study, model: str) -> set[str] | None:
@@ -137,12 +184,11 @@ def _flag_poor(found: list[OrganErrors], radius_mm: float) -> list[OrganErrors]:
     reasons = flag_poor_matches([found[place].distance_mm for place in usable], radius_mm=radius_mm)
     flagged = list(found)
     for place, reason in zip(usable, reasons, strict=True):
-        change = found[place].volume_change
-        folded = 0.0 if change is None else float((change <= 0).mean())
+        folded = found[place].folded
         if not reason and folded > LARGEST_FOLDED:
             reason = f"the registration folds on {100 * folded:.0f} % of the surface"
         if reason:
-            flagged[place] = replace(found[place], status="poor", reason=reason, errors_mm={})
+            flagged[place] = replace(found[place], status="poor", reason=reason, files={})
     return flagged
 
 
@@ -157,28 +203,35 @@ def _plan(
 ) -> list[AttributeTests]:
     """Write the errors of one model and organ, and design their tests."""
     vertices = 0 if template is None else len(template.vertices_mm)
-    measured = [place for place, one in enumerate(found) if one.status == "ok" and model in one.errors_mm]
-    errors = np.array([found[place].errors_mm[model] for place in measured], np.float32).reshape(
-        len(measured), vertices
-    )
+    usable = [place for place, one in enumerate(found) if one.status == "ok" and model in one.files]
+    missed = [place for place in usable if model in found[place].prediction_empty]
+    measured = [place for place in usable if model not in found[place].prediction_empty]
+    place_of = work / organ / model
+    place_of.mkdir(parents=True, exist_ok=True)
+    # In a file: of many scans they would not fit into memory. (One of no length cannot be mapped.)
+    errors = np.empty((0, vertices), np.float32)
+    if measured and vertices:
+        errors = np.lib.format.open_memmap(
+            place_of / "errors.npy", mode="w+", dtype=np.float32, shape=(len(measured), vertices)
+        )
+    for row, place in enumerate(measured):
+        errors[row] = load_arrays(found[place].files[model])["errors_mm"]
     write_errors(study, organ, model, cohort["number"].to_numpy()[measured], errors)
     if template is None:
         return []
-    missed = [place for place, one in enumerate(found) if one.status == "ok" and model in one.prediction_empty]
     subjects = cohort["subject"].astype(str)
     metrics = study.parameters.metrics
     people = average_people(
         errors,
         subjects.iloc[measured],
-        np.array([found[place].present for place in missed], bool).reshape(len(missed), vertices),
+        np.array([load_arrays(found[place].files[""])["present"] for place in missed], bool).reshape(-1, vertices),
         subjects.iloc[missed],
         tolerance_mm=metrics.tolerances_mm.get(organ, metrics.tolerance_mm),
+        folder=place_of if usable else None,
     )
     volumes_ml = pd.Series([one.volume_ml for one in found], index=subjects).groupby(level=0).mean()
     every_missed = [place for place, one in enumerate(found) if model in one.prediction_empty]
-    return plan_tests(
-        study, cohort, model, organ, people, list(subjects.iloc[every_missed]), volumes_ml, work / organ / model
-    )
+    return plan_tests(study, cohort, model, organ, people, list(subjects.iloc[every_missed]), volumes_ml, place_of)
 
 
 def _tabulate_quality(cohort: pd.DataFrame, found: Sequence[OrganErrors]) -> pd.DataFrame:
@@ -191,10 +244,8 @@ def _tabulate_quality(cohort: pd.DataFrame, found: Sequence[OrganErrors]) -> pd.
             "prediction_empty": ["; ".join(one.prediction_empty) for one in found],
             "prediction_missing": ["; ".join(one.prediction_missing) for one in found],
             "affine_distance_mm": np.round([one.affine_distance_mm for one in found], 3),
-            "jacobian_min": [
-                np.nan if one.volume_change is None else round(float(one.volume_change.min()), 3) for one in found
-            ],
-            "in_view": [np.nan if one.present is None else round(float(one.present.mean()), 4) for one in found],
+            "jacobian_min": [round(one.least_change, 3) for one in found],
+            "in_view": [round(one.in_view, 4) for one in found],
             "cut": [one.cut for one in found],
         }
     )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from helpers import storage
 from helpers.compute import CaseFailure, map_cases
 from helpers.fairness.confounding import VOLUME, choose_covariates, choose_step, find_roles, is_numeric
 from helpers.fairness.groups import find_changing, read_covariates
+from helpers.kept import Kept
 from helpers.schema import TABLES
 from helpers.spatial import tables
 from helpers.spatial.contrasts import (
@@ -22,6 +26,7 @@ from helpers.spatial.contrasts import (
     SurfaceTest,
     design_groups,
     design_slope,
+    name_test,
     run_test,
 )
 from helpers.spatial.maps import PeopleErrors, average_groups, group_subjects, list_attributes
@@ -29,6 +34,9 @@ from helpers.spatial.tables import AttributeTests
 from helpers.spatial.template import Template
 from helpers.study import Study
 from helpers.vocabulary.words import UNITS, count, name_organ
+
+# A test holds the errors of its people several times over: at most so many people × vertices.
+_VALUES_TESTED = 40_000_000
 
 
 def plan_tests(
@@ -44,14 +52,14 @@ def plan_tests(
     """Average groups and design the tests of one model and organ, for each attribute.
 
     `missed` are the subjects with a scan in which the organ was missed; `volumes_ml` is each
-    subject's reference volume, by subject; `folder` takes the people's errors for the tests.
+    subject's reference volume, by subject; `folder` holds the people's errors for the tests.
     """
     parameters = study.parameters
     min_group = parameters.fairness.min_group
-    folder.mkdir(parents=True, exist_ok=True)
     arrays = {SIGNED: people.signed_mm, ABSOLUTE: people.absolute_mm, MISS: people.miss}
-    for measure, array in arrays.items():
-        np.save(folder / f"{measure}.npy", array)
+    digest = hashlib.sha256(repr(people.signed_mm.shape).encode())
+    for array in arrays.values():
+        digest.update(np.ascontiguousarray(array))  # type: ignore[arg-type]
     attributes = list_attributes(cohort)
     confounders = [name for name in parameters.cohort.confounders if name in cohort and name not in attributes]
     names = [name for name in (*attributes, *confounders) if name in cohort]
@@ -60,7 +68,8 @@ def plan_tests(
     grouped = {attribute: group_subjects(cohort, attribute, people.subjects) for attribute in attributes}
     labels = pd.DataFrame({name: groups.to_numpy(object) for name, groups in grouped.items()}, index=known.index)
     has_error, has_any = people.measured, np.isfinite(people.miss).any(axis=1)
-    wanted = []
+    limit, wanted = _VALUES_TESTED // people.signed_mm.shape[1], []
+    draw = np.array([study.seed_for("spatial", "tested", subject) for subject in subjects])
     for attribute, groups in grouped.items():
         signed = average_groups(people.signed_mm, groups, min_group=min_group)
         first, second = pair = (signed.group_a, signed.group_b)
@@ -70,14 +79,21 @@ def plan_tests(
         }
         of_missed = group_subjects(cohort, attribute, pd.Index(sorted(set(missed)))).astype(str)
         one = AttributeTests(
-            (model, organ, attribute), maps, {group: int((of_missed == group).sum()) for group in signed.counts}, folder
+            (model, organ, attribute),
+            maps,
+            {group: int((of_missed == group).sum()) for group in signed.counts},
+            folder,
+            digest.hexdigest(),
         )
         roles = find_roles(attribute, attributes, confounders, parameters.fairness.adjust)
         covariates = choose_covariates(attribute, roles.before, known, labels)
         if parameters.fairness.adjust_for_volume:
             covariates = covariates.assign(**{VOLUME: np.log(volumes_ml.reindex(subjects).to_numpy(float))})
+        drawn = _draw_people(groups.cat.codes.to_numpy(), draw, limit)
+        one.drawn = int(drawn.sum()) if len(drawn) > limit else 0
         if first is not None and second is not None:
-            for measure, present in ((SIGNED, has_error), (ABSOLUTE, has_error), (MISS, has_any)):
+            for measure, known_of in ((SIGNED, has_error), (ABSOLUTE, has_error), (MISS, has_any)):
+                present = known_of & drawn
                 one.designs[measure] = design_groups(
                     present, groups, (first, second), covariates, min_group=min_group, attribute=attribute
                 )
@@ -89,7 +105,7 @@ def plan_tests(
             one.step = choose_step(attribute, numbers)
             settings = parameters.cohort.attributes.get(attribute)
             one.unit = (settings.unit if settings is not None else "") or UNITS.get(attribute, "")
-            slope = design_slope(has_error, numbers / one.step, covariates, min_group=min_group)
+            slope = design_slope(has_error & drawn, numbers / one.step, covariates, min_group=min_group)
             one.slope_designs = {SIGNED: slope, ABSOLUTE: slope}
         wanted.append(one)
     return wanted
@@ -98,6 +114,7 @@ def plan_tests(
 def make_tests(study: Study, wanted: Sequence[AttributeTests], templates: dict[str, Path], notes: list[str]) -> None:
     """Make all tests, wherever the study computes, and keep what they find in `wanted`."""
     jobs = [(one, kind) for one in wanted for kind in ("groups", "slope") if _list_designs(one, kind)]
+    kept, contents = Kept(study.folder, "tests"), {organ: storage.hash_file(path) for organ, path in templates.items()}
     cases = [
         SurfaceTest(
             folder=one.folder,
@@ -109,8 +126,11 @@ def make_tests(study: Study, wanted: Sequence[AttributeTests], templates: dict[s
         )
         for one, kind in jobs
     ]
+    keys = [name_test(case, one.content, contents[one.key[1]]) for case, (one, _) in zip(cases, jobs, strict=True)]
+    cases = [replace(case, kept=kept.path(key)) for case, key in zip(cases, keys, strict=True)]
     names = [f"{model}, {name_organ(organ)}, {attribute}" for (model, organ, attribute) in (one.key for one, _ in jobs)]
     found = map_cases(run_test, cases, ids=names, compute=study.parameters.compute, label="surface tests")
+    kept.sweep(keys)
     for (one, kind), name, effects in zip(jobs, names, found, strict=True):
         if isinstance(effects, CaseFailure):
             notes.append(f"{name}: the test could not be made ({effects.error})")
@@ -157,6 +177,11 @@ def list_notes(wanted: Sequence[AttributeTests], min_group: int) -> list[str]:
         head = f"{model}, {name_organ(organ)}, {attribute}"
         if signed.suppressed:
             notes.append(f"{attribute}: no map for {', '.join(signed.suppressed)} (fewer than {min_group} subjects)")
+        if one.drawn:
+            notes.append(
+                f"{head}: tests take {one.drawn} people, drawn by the study's seed, of every group as many where there "
+                "are: more would not fit into memory; maps show everybody"
+            )
         if design is not None and design.left_out:
             people = count(design.left_out, "person is", "people are")
             notes.append(f"{head}: {people} in no test, because a covariate is not known of them")
@@ -171,6 +196,25 @@ def list_notes(wanted: Sequence[AttributeTests], min_group: int) -> list[str]:
                 "whatever the errors are; F tests all groups together"
             )
     return notes
+
+
+def _draw_people(groups: np.ndarray, draw: np.ndarray, limit: int) -> np.ndarray:
+    """Draw up to `limit` people, the lowest numbers of each group; small groups stay whole.
+
+    `groups`, int, (n_people,); `draw`, int, (n_people,), a number of each one's own. Returns bool,
+    (n_people,).
+    """
+    if len(groups) <= limit:
+        return np.ones(len(groups), bool)
+    left, most = limit, 0
+    sizes = np.sort(np.unique(groups, return_counts=True)[1])
+    for place, size in enumerate(sizes):
+        most = left // (len(sizes) - place)  # what of the rest comes to each group that is left
+        if size > most:
+            break
+        left -= size
+    ranks = pd.Series(draw).groupby(groups).rank(method="first").to_numpy()
+    return ranks <= most
 
 
 def _list_designs(one: AttributeTests, kind: str) -> dict[str, Design]:

@@ -42,12 +42,14 @@ class AttributeTests:
     maps: dict[str, GroupMaps]
     missed: dict[str, int]  # per group, how many people have a scan in which the organ was missed
     folder: Path  # holds the people's errors, which the tests read
+    content: str = ""  # a hash of these errors
     designs: dict[str, Design] = field(default_factory=dict)
     slope_designs: dict[str, Design] = field(default_factory=dict)
     step: float = 0.0  # what a slope is stated per; 0 for an attribute without numbers
     unit: str = ""
     effects: dict[str, SurfaceEffect] = field(default_factory=dict)
     slopes: dict[str, SurfaceEffect] = field(default_factory=dict)
+    drawn: int = 0  # people drawn for the tests; 0 where everybody takes part
     changing: int = 0  # people with scans in several groups, who are in none
 
 

@@ -196,15 +196,20 @@ def build_template(
 
 def choose_shapes(fields: Sequence[DistanceField]) -> list[DistanceField]:
     """Return the shapes a template is made of: the whole ones, where there are three, else all."""
-    whole = [field for field in fields if not field.cut.any()]
-    return whole if len(whole) >= MIN_SHAPES else list(fields)
+    return [fields[place] for place in choose_whole([bool(field.cut.any()) for field in fields])]
 
 
-def hash_ingredients(fields: Sequence[DistanceField], *, vertices: int) -> str:
-    """Return a hash of what a template is made from: the shapes in order, and the settings."""
+def choose_whole(cut: Sequence[bool]) -> list[int]:
+    """Return the places of the shapes that are not cut, where there are three, else of all."""
+    whole = [place for place, is_cut in enumerate(cut) if not is_cut]
+    return whole if len(whole) >= MIN_SHAPES else list(range(len(cut)))
+
+
+def hash_ingredients(contents: Sequence[str], *, vertices: int) -> str:
+    """Return a hash of what a template is made from: the shapes' hashes in order, and settings."""
     digest = hashlib.sha256(repr((vertices, ROUNDS)).encode())
-    for field in fields:
-        digest.update(field.hash_content().encode())
+    for content in contents:
+        digest.update(content.encode())
     return digest.hexdigest()
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from helpers import volumes
 from helpers.compute import CaseFailure, map_cases
+from helpers.kept import load_arrays
 from helpers.spatial.frequencies import KINDS, TemplateGrid, count_errors
 from helpers.spatial.maps import ATTRIBUTE_PREFIX, list_attributes
 from helpers.spatial.tables import type_table
@@ -31,7 +32,7 @@ class ModelVolumes:
     organ: str
     model: str
     folder: Path  # the study's "spatial"
-    files: tuple[Path, ...]  # per scan, see frequencies.write_comparison
+    files: tuple[tuple[Path, Path], ...]  # per scan: what it shows, and where the model is wrong
     weights: np.ndarray  # (n_scans,): one over the number of the person's scans
     names: tuple[tuple[str, str], ...]  # attribute and group; ("", "") for everybody
     members: np.ndarray  # bool, (n_groups, n_scans)
@@ -42,12 +43,13 @@ def write_volumes(
     study: Study,
     cohort: pd.DataFrame,
     templates: Mapping[str, Template],
-    comparisons: Mapping[tuple[str, str], Sequence[tuple[int, Path]]],
+    comparisons: Mapping[tuple[str, str], Sequence[tuple[int, tuple[Path, Path]]]],
 ) -> pd.DataFrame:
     """Write how often models draw too much and too little, of everybody and per large enough group.
 
-    `comparisons` has, by organ and model, the places of scans in the cohort and their files of
-    :func:`helpers.spatial.frequencies.write_comparison`. Returns volumes.csv: a row per file.
+    `comparisons` has, by organ and model, the places of scans in the cohort and their files, with
+    ``seen`` and ``wrong`` (:func:`helpers.spatial.frequencies.count_errors`). Returns
+    volumes.csv: a row per file.
     """
     folder, min_group, rows = study.folder / "spatial", study.parameters.fairness.min_group, []
     for organ, template in templates.items():
@@ -78,7 +80,8 @@ def write_volumes(
 def write_model_volumes(case: ModelVolumes) -> list[dict[str, object]]:
     """Write the volumes of one model and organ; return their rows of volumes.csv."""
     grid = TemplateGrid.of(Template.load(case.folder / case.organ / "template.npz"))
-    counted = count_errors(case.files, case.weights, case.members, case.model, grid, min_people=case.min_group)
+    scans = ((load_arrays(shown)["seen"], load_arrays(compared)["wrong"]) for shown, compared in case.files)
+    counted = count_errors(scans, case.weights, case.members, grid, min_people=case.min_group)
     rows: list[dict[str, object]] = []
     taken: set[str] = set()
     for (attribute, group), frequencies in zip(case.names, counted, strict=True):

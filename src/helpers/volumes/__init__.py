@@ -27,6 +27,7 @@ from helpers.volumes.label_maps import (
     read_label_map,
     relabel,
 )
+from helpers.volumes.label_tables import list_lookup_tables
 from helpers.volumes.reading import SUFFIXES, is_series, read_grid, read_on_grid, read_volume, write_volume
 from helpers.volumes.regions import Region, find_body_x_mm, find_middle_x_mm, measure_regions
 from helpers.volumes.resampling import RESAMPLING_ADVICE, check_same_scan, resample_nearest
@@ -55,6 +56,7 @@ __all__ = [
     "is_dicom_mask",
     "is_series",
     "join_boxes",
+    "list_lookup_tables",
     "list_x_mm",
     "make_image",
     "measure_regions",

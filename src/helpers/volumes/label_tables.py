@@ -37,7 +37,7 @@ def look_up_labels(mask: Path, organs: Mapping[str, Organ]) -> Mapping[str, Orga
     if not any(organ.label_names for organ in organs.values()):
         return organs
     numbers: dict[str, int] = {}
-    for table in _list_tables(mask):
+    for table in list_lookup_tables(mask, organs):
         numbers = _read_table(table) | numbers
     known = {name: [numbers.get(_simplify(label)) for label in one.label_names] for name, one in organs.items()}
     for name, organ in organs.items():
@@ -54,8 +54,10 @@ def look_up_labels(mask: Path, organs: Mapping[str, Organ]) -> Mapping[str, Orga
     }
 
 
-def _list_tables(mask: Path) -> list[Path]:
-    """Return the lookup tables of a mask, the nearest first."""
+def list_lookup_tables(mask: Path, organs: Mapping[str, Organ]) -> list[Path]:
+    """Return the lookup tables of a mask, the nearest first; none where no label is a name."""
+    if not any(organ.label_names for organ in organs.values()):
+        return []
     entities, suffix = split_name(mask.name)
     found = []
     for folder in mask.parents:
