@@ -76,7 +76,7 @@ def test_check_lists_everything_that_is_wrong_at_once(params, tmp_path):
 
 
 def test_check_names_every_fault_also_beside_an_unknown_key_and_blames_the_override(params, tmp_path):
-    overrides = ("fairness.min_grup=3", "cohort.source=tabel", "fairness.alpha=3")
+    overrides = ("fairness.min_grup=3", "cohort.source=tables", "fairness.alpha=3")
     done = segfair("check", str(params), *(part for text in overrides for part in ("-o", text)), cwd=tmp_path)
     assert done.returncode == 2
     for said in (
@@ -87,11 +87,11 @@ def test_check_names_every_fault_also_beside_an_unknown_key_and_blames_the_overr
         assert said in done.stderr, done.stderr
     assert str(params) not in done.stderr, "the file is not to blame"
     text = params.read_text(encoding="utf-8").replace("source: phantoms", "source: fantoms")
-    text = text.replace("prompt_only", "elipse")
+    text = text.replace("prompt_only", "prompt_once")
     params.write_text(text + "colour: red\n", encoding="utf-8")
     done = segfair("check", str(params), cwd=tmp_path)
     assert "colour: unknown key" in done.stderr
-    assert "got 'fantoms'" in done.stderr and "models.ellipse.kind: must be one of prompt_only, " in done.stderr
+    assert "got 'fantoms'" in done.stderr and "models.prompt_once.kind: must be one of prompt_only, " in done.stderr
 
 
 def test_check_looks_for_ready_made_masks(params, tmp_path):

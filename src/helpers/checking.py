@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,9 @@ def load_checked(params: str | Path, overrides: dict[str, Any]) -> Study:
 
 def _list_unknown_names(raw: dict[str, Any], path: Path, overrides: dict[str, Any]) -> list[str]:
     cohort, models = raw.get("cohort"), raw.get("models")
-    named = [("cohort.source", cohort.get("source"), SOURCES)] if isinstance(cohort, dict) else []
+    named: list[tuple[str, Any, Mapping[str, Any]]] = []
+    if isinstance(cohort, dict):
+        named.append(("cohort.source", cohort.get("source"), SOURCES))
     for place, model in enumerate(models if isinstance(models, list) else []):
         if isinstance(model, dict):
             named.append((f"models.{model.get('name', place)}.kind", model.get("kind"), KINDS))

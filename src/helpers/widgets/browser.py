@@ -310,7 +310,7 @@ class CaseBrowser:
         window = self._find_window(scan, case)
         index = view.position[axis]
         rows, columns = (other for other in range(3) if other != axis)
-        cut = (*window[:axis], index, *window[axis + 1 :])
+        cut: tuple[slice | int, ...] = (*window[:axis], index, *window[axis + 1 :])
         # Coronal and sagittal slices have the head up: their rows run from the top.
         flip = slice(None, None, -1 if axis else 1)
         reference = self._cut_reference(scan, cut)[flip]

@@ -9,6 +9,8 @@ from typing import Any
 import anywidget
 import traitlets
 
+from helpers.widgets.pictures import Plane
+
 
 class SlicePane(anywidget.AnyWidget):
     """A picture with its slider; tells what the reader wishes and shows what it is given.
@@ -30,8 +32,9 @@ class SlicePane(anywidget.AnyWidget):
     count = traitlets.Int(1).tag(sync=True)
     answered = traitlets.Int().tag(sync=True)  # counts wishes: the next one is sent when one is met
 
-    def __init__(self, name: str, on_wish: Callable[[str, dict[str, Any]], None]) -> None:
+    def __init__(self, name: Plane, on_wish: Callable[[Plane, dict[str, Any]], None]) -> None:
         super().__init__(name=name)
+        self._plane: Plane = name
         self._on_wish = on_wish
         self.on_msg(self._receive)
 
@@ -41,6 +44,6 @@ class SlicePane(anywidget.AnyWidget):
 
     def _receive(self, _: Any, content: dict[str, Any], buffers: Any) -> None:
         try:
-            self._on_wish(self.name, content)
+            self._on_wish(self._plane, content)
         finally:
             self.answered += 1
