@@ -22,9 +22,11 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(project, repository, tmp_path_factory):
-    with lab.start_lab(project[0], repository, tmp_path_factory.mktemp("jupyter")) as address:
-        yield address
+def address(project, repository, tmp_path_factory, chromium):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGFAIR_CHROMIUM", chromium)  # exports have pictures
+        with lab.start_lab(project[0], repository, tmp_path_factory.mktemp("jupyter")) as address:
+            yield address
 
 
 @pytest.fixture

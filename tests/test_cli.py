@@ -91,7 +91,7 @@ def test_check_names_every_fault_also_beside_an_unknown_key_and_blames_the_overr
     params.write_text(text + "colour: red\n", encoding="utf-8")
     done = segfair("check", str(params), cwd=tmp_path)
     assert "colour: unknown key" in done.stderr
-    assert "got 'fantoms'" in done.stderr and "models.prompt_once.kind: must be one of prompt_only, " in done.stderr
+    assert "got 'fantoms'" in done.stderr and "models.ellipse.kind: must be one of prompt_only, " in done.stderr
 
 
 def test_check_looks_for_ready_made_masks(params, tmp_path):
@@ -164,7 +164,9 @@ def test_a_model_that_needs_images_and_has_none_is_a_problem_and_fails_with_stat
     assert "[2/2] 02_inference: up to date" in again.stderr
 
 
-def test_version_and_completion_are_told():
+def test_version_and_completion_are_told(monkeypatch):
+    # Else it asks which shell it was started from, which is none where tests run by themselves.
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "True")
     assert segfair("--version").stdout == f"segfair {__version__}\n"
     completion = segfair("--show-completion", "bash")
     assert completion.returncode == 0 and "COMPLETE" in completion.stdout

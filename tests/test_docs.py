@@ -123,6 +123,7 @@ USED = (
 )
 # Sentences for whoever calls the functions from Python, and for training: no study ends in them.
 NOT_MET = (
+    "the reference of this scan has no ",  # a picture that the report leaves out, in words of its own
     "path must end in .parquet or .csv",
     "does not fit a grid of",
     "ids must name each of the",

@@ -117,7 +117,7 @@ def test_raincloud_shows_everyone_the_shape_and_the_mean(people):
     figure = plot_group_people(people, "dice", "sex", model="m", groups=make_means(people))
     violins, scatters = show(figure, "violin"), show(figure, "scatter")
     assert len(violins) == 3 * 3 and all(trace.side == "positive" for trace in violins)
-    means = [trace for trace in scatters if trace.name == "mean and its 95 % interval"]
+    means = [trace for trace in scatters if trace.name == "mean and its 95 % confidence interval"]
     dots = [trace for trace in scatters if trace.name is None]
     assert len(means) == 3 * 2 and len(dots) == 3 * 3, "groups.csv has no mean of the others"
     chosen = people[(people["model"] == "m") & (people["organ"] == "liver") & (people["group_sex"] == "female")]

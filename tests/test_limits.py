@@ -9,8 +9,10 @@ import zipfile
 import numpy as np
 import openpyxl
 import pandas as pd
+import pydicom
 import pytest
 from PIL import Image
+from pydicom import uid
 
 from helpers import dicom, limits, volumes
 from helpers.cohort import table_files
@@ -77,9 +79,16 @@ def test_a_folder_of_very_many_files_and_a_deflated_file_are_refused(tmp_path, m
         (tmp_path / name).touch()
     with pytest.raises(VolumeError, match="holds more than 3 files: give the folder of one series alone"):
         volumes.read_volume(tmp_path)
-    (tmp_path / "x").write_bytes(bytes(128) + b"DICM" + bytes(40) + b"1.2.840.10008.1.2.1.99")
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = uid.DeflatedExplicitVRLittleEndian, uid.CTImageStorage
+    packed = pydicom.Dataset()
+    packed.file_meta, packed.SOPClassUID, packed.SOPInstanceUID = meta, uid.CTImageStorage, "1.2.3"
+    packed.SeriesInstanceUID, packed.BitsAllocated, packed.PixelData = "1.2", 16, bytes(4_000_000)
+    packed.save_as(tmp_path / "x", enforce_file_format=True)
+    assert (tmp_path / "x").stat().st_size < 10_000 and len(dicom.read_headers([tmp_path / "x"])[0]) == 1
+    monkeypatch.setenv("SEGFAIR_LARGEST_IMAGE_GB", "0.003")
     assert dicom.read_headers([tmp_path / "x"]) == ([], [tmp_path / "x"])
-    with pytest.raises(VolumeError, match="is deflated as a whole, which is not read: convert it to NIfTI"):
+    with pytest.raises(VolumeError, match=r"unpacks to more than 0.003 GB: copy it again .*, or set SEGFAIR_LARGEST"):
         dicom.headers.read_dataset(tmp_path / "x")
 
 

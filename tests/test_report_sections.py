@@ -225,7 +225,7 @@ def test_where_in_the_organ_is_said_in_words(whole):
     (figure,) = find(whole["spatial"], Figure)
     menus = [[button.label for button in menu.buttons] for menu in figure.figure.layout.updatemenus[:4]]
     assert menus[:3] == [["model: sam_demo"], ["organ: liver"], ["attribute: sex"]]
-    assert len(menus[3]) == 3 and all(label.startswith("map: ") for label in menus[3])
+    assert len(menus[3]) == 4 and all(label.startswith("map: ") for label in menus[3])
     assert "The difference was not tested" in figure.figure.layout.title.text
 
 

@@ -21,7 +21,7 @@ def check_extent(name: str, size: Iterable[int], bytes_per_voxel: int) -> int:
         They take more than any image may.
     """
     size = tuple(size)
-    wanted, most_gb = math.prod(size) * bytes_per_voxel, _read_limit()
+    wanted, most_gb = math.prod(size) * bytes_per_voxel, read_limit()
     if wanted > most_gb * 1e9:
         raise VolumeError(
             f"{name}: its header asks for {' × '.join(map(str, size))} voxels, {wanted / 1e9:,.1f} GB in memory, where "
@@ -30,7 +30,8 @@ def check_extent(name: str, size: Iterable[int], bytes_per_voxel: int) -> int:
     return wanted
 
 
-def _read_limit() -> float:
+def read_limit() -> float:
+    """Return how many gigabytes are read; a SegfairError where that is set to no number."""
     text = os.environ.get(VARIABLE, "")
     try:
         value = float(text or _LARGEST_GB)

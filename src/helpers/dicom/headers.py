@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any, BinaryIO
 
 import pydicom
 from pydicom import uid
-from pydicom.filereader import read_partial
+from pydicom.filereader import _read_file_meta_info, read_partial, read_preamble
 
 from helpers.errors import VolumeError
+from helpers.limits import VARIABLE, read_limit
 
 IMAGE, SEGMENTATION, STRUCTURES, OTHER = "image", "segmentation", "structures", "other"
 _KINDS: dict[str, str] = {
@@ -31,6 +33,7 @@ ENHANCED = (
 )
 # They have pixels with places and are no scans.
 _NO_SCANS = ("RTDOSE", "RTIMAGE", "RTPLAN", "REG", "PR", "KO", "SR", "PLAN")
+_PIECE = 2**20  # bytes unpacked at once, to see how many there are
 _GEOMETRY = (
     "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID", "FrameOfReferenceUID", "ImageType", "Rows",
     "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "ImagePositionPatient", "ImageOrientationPatient",
@@ -104,13 +107,14 @@ def list_files(folder: Path, *, most: float = math.inf) -> list[Path]:
 def read_header(path: Path, *, person: bool = False) -> DicomHeader | None:
     """Read a file's header up to its frames, contours or pixels; None where it cannot be read.
 
-    A file that is no DICOM cannot, nor one that ends within its header or is deflated. With
-    `person`, the tags named in :data:`PERSON` are kept too.
+    A file that is no DICOM cannot, nor one that ends within its header, nor one whose deflated
+    contents are larger than any image may be. With `person`, the tags named in :data:`PERSON` are
+    kept too.
     """
     try:
         with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if _is_deflated(stream):
+            if _unpacks_to_too_much(stream):
                 return None
             tags: list[Any] = [
                 pydicom.tag.Tag(name) for name in ("SpecificCharacterSet", *_GEOMETRY, *(PERSON if person else ()))
@@ -142,20 +146,33 @@ def read_dataset(path: Path, *, pixels: bool = True) -> pydicom.Dataset:
     try:
         with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if not _is_deflated(stream):
+            if not _unpacks_to_too_much(stream):
                 return pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
     except Exception as error:  # pydicom raises whatever its parsers meet
         raise VolumeError(
             f"{path.name}: the DICOM file cannot be read, it may be truncated or damaged: copy it again from its source"
         ) from error
-    raise VolumeError(f"{path.name}: the DICOM file is deflated as a whole, which is not read: convert it to NIfTI")
+    raise VolumeError(
+        f"{path.name}: the DICOM file unpacks to more than {read_limit():g} GB: copy it again from its source where "
+        f"that is wrong, or set {VARIABLE} to more"
+    )
 
 
-def _is_deflated(stream: BinaryIO) -> bool:
-    """Tell whether a file is packed as a whole, which pydicom unpacks at once, however large."""
-    head = stream.read(1024)
+def _unpacks_to_too_much(stream: BinaryIO) -> bool:
+    """Tell whether a file is deflated as a whole, which pydicom unpacks at once, to too much."""
+    deflated = uid.DeflatedExplicitVRLittleEndian.encode() in stream.read(1024)
     stream.seek(0)
-    return uid.DeflatedExplicitVRLittleEndian.encode() in head
+    if not deflated:
+        return False
+    read_preamble(stream, force=True)
+    _read_file_meta_info(stream)
+    inflater, size, data = zlib.decompressobj(-zlib.MAX_WBITS), 0, b""
+    while not inflater.eof and (data := inflater.unconsumed_tail or stream.read(_PIECE)):
+        size += len(inflater.decompress(data, _PIECE))
+        if size > read_limit() * 1e9:
+            break
+    stream.seek(0)
+    return size > read_limit() * 1e9
 
 
 def _is_long(tag: Any, _vr: str | None, _length: int) -> bool:

@@ -20,7 +20,7 @@ _HEIGHT = 450  # plotly's own, in pixels
 
 
 @dataclass(frozen=True)
-class LiveFigure:
+class PageFigure:
     """What a page needs to draw a figure."""
 
     heading: str  # plain text, as is `below`
@@ -32,7 +32,7 @@ class LiveFigure:
     data: dict[str, Any]  # for the page's script: data, layout, narrow, frames, menus
 
 
-def prepare_figure(figure: go.Figure, narrow: go.Figure | None = None, *, half: bool = False) -> LiveFigure:
+def prepare_figure(figure: go.Figure, narrow: go.Figure | None = None, *, half: bool = False) -> PageFigure:
     """Take words and menus out of a figure; `narrow` is the same one, laid out for a phone.
 
     Raises
@@ -41,13 +41,13 @@ def prepare_figure(figure: go.Figure, narrow: go.Figure | None = None, *, half: 
         The two do not hold the same traces, of which a page is given those of `figure` alone.
     """
     whole = clean_figure(figure)
-    drawn = _Drawn(whole["layout"])
+    drawn = _Menus(whole["layout"])
     small = None
     if narrow is not None:
         other = clean_figure(narrow)
         if other["data"] != whole["data"]:
             raise ValueError("a figure laid out for a phone must hold the traces of the wide one")
-        small = _Drawn(other["layout"])
+        small = _Menus(other["layout"])
     menus = [drawn.read_menu(menu, small, place) for place, menu in enumerate(drawn.menus)]
     frames = [_read_frame(frame) for frame in whole.get("frames") or []]
     data = {
@@ -60,10 +60,10 @@ def prepare_figure(figure: go.Figure, narrow: go.Figure | None = None, *, half: 
     views = sum("menus" in frame for frame in frames) or max((len(menu["options"]) for menu in menus), default=1)
     heading, below = drawn.title
     narrow_height = (small or drawn).layout["height"]
-    return LiveFigure(heading, below, drawn.layout["height"], narrow_height, half, views, data)
+    return PageFigure(heading, below, drawn.layout["height"], narrow_height, half, views, data)
 
 
-class _Drawn:
+class _Menus:
     """A layout without title and menus, and what these were."""
 
     def __init__(self, layout: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ class _Drawn:
         if "yref" in layout.get("legend", {}):
             layout["legend"]["y"] = 1.0
 
-    def read_menu(self, menu: dict[str, Any], small: _Drawn | None, place: int) -> dict[str, Any]:
+    def read_menu(self, menu: dict[str, Any], small: _Menus | None, place: int) -> dict[str, Any]:
         """Return a menu for the page's script, with what the narrow layout does instead."""
         options = [self._read_option(button) for button in menu["buttons"]]
         if small is not None:

@@ -303,8 +303,7 @@ def read_outputs(folder: Path) -> Outputs:
     disparity = tables["disparity"]
     if disparity is not None and len(disparity) and "verdict" not in disparity:
         problems.append("fairness/disparity.csv has no verdicts, so that none is given: run 03_performance again.")
-    for name in ("cohort", "exclusions", "inference", "metrics"):
-        tables[name] = _replace_names(tables[name], people, numbers, scrub)
+    tables = {name: _replace_names(table, people, numbers, scrub) for name, table in tables.items()}
     del tables["agreement_groups"]
     # From here on every model bears the name that tells it apart where models are compared.
     models, labels = parameters.models, label_models(parameters.models)

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 from helpers import storage
 from helpers.chromium import find_browser, run_browser
 from helpers.report.escaping import dump_json
-from helpers.report.live import LiveFigure
+from helpers.report.live import PageFigure
 
 # On the 180 mm of an A4 page, and on half of it, letters of 12 pixels have 7 points or more.
 _WIDE, _HALF = 820, 440
@@ -36,7 +36,7 @@ _DRAWN = re.compile(rb"<pre>data:image/svg\+xml,([^<]+)</pre>")
 _CHANCE = re.compile(r'id="(?:topdefs|defs)-([0-9a-f]+)"')  # what plotly calls a figure, another each time
 
 
-def draw_stills(figures: Sequence[LiveFigure]) -> list[str]:
+def draw_stills(figures: Sequence[PageFigure]) -> list[str]:
     """Return an address (``data:image/svg+xml;base64,…``) for each figure, as it is at first.
 
     None at all where there is no Chromium on this machine, or where it fails: a page without stills
