@@ -23,6 +23,7 @@ def test_kits23_annotators_from_cohort_to_report(data_folder, repository, tmp_pa
         {
             "outputs": str(tmp_path), "fairness.bootstrap": 500,
             "spatial.organs": ["kidney_right"], "spatial.permutations": 200, "spatial.vertices": 1000,
+            "spatial.grid_mm": 6.0,
         },
     )  # fmt: skip
     check_contracts(study)

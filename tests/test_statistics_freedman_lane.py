@@ -129,8 +129,7 @@ def test_a_group_without_any_spread_is_compared_all_the_same():
                          variance_groups=[1] * 8 + [0] * 12, seed=0).p_fwer < 0.01).all()  # fmt: skip
 
 
-@pytest.mark.parametrize("missing", [False, True])
-@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize(("columns", "missing"), [(1, False), (2, True)])
 @pytest.mark.parametrize("groups", [None, [0, 1, 0, 1, 1, 0, 1], [0, 1, 2, 1, 1, 0, 2]])
 def test_equals_freedman_and_lane_by_brute_force(columns, missing, groups):
     generator = np.random.default_rng(columns)

@@ -65,8 +65,10 @@ def draw_rows(
     titles, room = [name_for_people(attribute) for attribute in marks], 26 if is_narrow() else 0
     grid = make_grid(titles, len(rows) * (max(42, 16 * most) + room))
     figure, named = grid.figure, set()
+    notes: list[dict[str, Any]] = []  # added at once: plotly checks all of them for each that is added
     for (attribute, kinds), place in zip(marks.items(), grid.places, strict=True):
         here = table[table["attribute"] == attribute]
+        across, down = _name_axes(figure, place)
         for mark, offset in zip(kinds, spread_rows(len(kinds)), strict=True):
             chosen = here[here[mark.value].notna()]
             for column, value in mark.only.items():
@@ -88,9 +90,10 @@ def draw_rows(
             for height, (filled, text) in zip(y, judged, strict=False):
                 if not text:
                     continue
-                figure.add_annotation(
-                    text=f"<b>{text}</b>" if filled else text, x=1, xref="x domain", y=height, xanchor="left", xshift=2,
-                    showarrow=False, font={"size": 11, "color": "#222222" if filled else QUIET}, **place,
+                font = {"size": 11, "color": "#222222" if filled else QUIET}
+                notes.append(
+                    {"text": f"<b>{text}</b>" if filled else text, "x": 1, "xref": f"{across} domain", "y": height,
+                     "yref": down, "xanchor": "left", "xshift": 2, "showarrow": False, "font": font}
                 )  # fmt: skip
         for margin in here["margin"].dropna()[:1] if "margin" in here else ():
             figure.add_vrect(x0=-margin, x1=margin, fillcolor=MARGIN_COLOUR, line_width=0, layer="below", **place)
@@ -99,21 +102,27 @@ def draw_rows(
         labels = [label_row(table, row) for row in rows] if counted else list(rows)
         figure.update_yaxes(list_ticks(labels, down=True, room=0.55), **place)
         if is_narrow():
-            _write_above(figure, labels, place)
+            notes += _write_above(figure, labels, place)
+    figure.layout.annotations = (*figure.layout.annotations, *notes)
     figure.update_xaxes(zeroline=False, showticklabels=True, nticks=5)
     return replace(grid, names_above=is_narrow())
 
 
-def _write_above(figure: go.Figure, labels: Sequence[str], place: Mapping[str, int]) -> None:
-    """Write the names of a panel's rows above them instead of beside them."""
+def _name_axes(figure: go.Figure, place: Mapping[str, int]) -> tuple[str, str]:
     axes = figure.get_subplot(**place)
-    across, down = (axis.plotly_name.replace("axis", "") for axis in (axes.xaxis, axes.yaxis))
-    for row, label in enumerate(labels):
-        figure.add_annotation(
-            text=label.replace("<br>", ", "), x=0, y=row - 0.44, xref=f"{across} domain", yref=down, xanchor="left",
-            showarrow=False, font={"size": 12}, bgcolor="rgba(255, 255, 255, 0.75)", borderpad=0,
-        )  # fmt: skip
+    return axes.xaxis.plotly_name.replace("axis", ""), axes.yaxis.plotly_name.replace("axis", "")
+
+
+def _write_above(figure: go.Figure, labels: Sequence[str], place: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return annotations that name a panel's rows above them, instead of beside them."""
     figure.update_yaxes(showticklabels=False, automargin=False, **place)
+    across, down = _name_axes(figure, place)
+    return [
+        {"text": label.replace("<br>", ", "), "x": 0, "y": row - 0.44, "xref": f"{across} domain", "yref": down,
+         "xanchor": "left", "showarrow": False, "font": {"size": 12}, "bgcolor": "rgba(255, 255, 255, 0.75)",
+         "borderpad": 0}
+        for row, label in enumerate(labels)
+    ]  # fmt: skip
 
 
 def list_marks(value: str, ends: tuple[str, str], kinds: Mapping[str, Mapping[str, str]]) -> list[Mark]:
