@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from helpers.report.outputs import read_outputs
-from helpers.report.sections.spatial import compose_spatial, locate_gap
+from helpers.report.sections.spatial import compose_spatial, locate_gap, tell_where
 from helpers.report.sentences import places
 from tests import report_study as study
 
@@ -115,3 +117,15 @@ def test_what_is_significant_in_its_own_map_alone_is_one_clause():
         "spleen by sex (p = 0.14)."
     )
     assert places.describe_alone([]) == "" == places.describe_spots([])
+
+
+def test_a_map_that_is_significant_by_itself_alone_is_no_place_of_a_difference(planted):
+    alone = planted.spatial_summary.assign(p_adjusted=0.4)
+    outputs = replace(planted, spatial_summary=alone)
+    gap = {
+        "model": "sam_demo", "organ": "liver", "attribute": "bmi",
+        "worst_group": "30 and over", "best_group": "25 to 30",
+    }  # fmt: skip
+    assert "smaller" in tell_where(planted, gap) and not tell_where(outputs, gap)
+    assert locate_gap(planted, gap).endswith("below 25: significant.")
+    assert locate_gap(outputs, gap).endswith("significant in this map by itself, not among all maps (p = 0.40).")

@@ -357,7 +357,8 @@ def _list_overlap(labels: np.ndarray, names: np.ndarray, fit: CovariateFit) -> l
                     f"the groups hardly overlap in {covariate.name}: the adjusted gap rests on extrapolation"
                 )
             elif outside > LARGEST_OUTSIDE:
-                warnings.append(f"{outside:.0%} of the subjects lie outside the {covariate.name} that all groups share")
+                share = f"{100 * outside:.0f} %"
+                warnings.append(f"{share} of the subjects lie outside the {covariate.name} that all groups share")
             continue
         for place in np.unique(values):
             absent = [str(name) for name, member in zip(names, members, strict=True) if place not in member]

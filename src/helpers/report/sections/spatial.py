@@ -23,12 +23,13 @@ from helpers.report.sentences.places import (
     describe_place,
     describe_spots,
     read_extent,
+    stands_alone,
     tell_certainty,
 )
 from helpers.spatial import describe_location, describe_places
 from helpers.spatial.location import SMALLEST_DIFFERENCE_MM, find_significant
 from helpers.spatial.surfaces import Surface, smooth_surface
-from helpers.vocabulary.words import POOLED, format_value, is_known, name_group, name_organ, start_sentence
+from helpers.vocabulary.words import POOLED, format_p, format_value, name_group, name_organ, start_sentence
 
 _PLACE = ("spatial", "Where in the organ", "Where")
 # Places told in words: the significant ones, or a few where none is.
@@ -77,6 +78,8 @@ def locate_gap(outputs: Outputs, gap: Row) -> str:
         return f"{start_sentence(said)}{tell_certainty(found[0])}."
     named = " against ".join(name_group(place[2], group) for group in tested)
     certain = "significant" if read_extent(found[0]) else "not significant"
+    if stands_alone(found[0], outputs.parameters.fairness.alpha):
+        certain += f" in this map by itself, not among all maps ({format_p(found[0]['p_adjusted'])})"
     return f"{start_sentence(said)}, by the two groups' mean maps. The test was of {named}: {certain}."
 
 
@@ -88,6 +91,8 @@ def tell_where(outputs: Outputs, gap: Row) -> str:
     found = [row for row in summary.to_dict("records") if find_place(row) == place]
     part = _find_maps(outputs, place)
     if part.empty or not found or (read_extent(found[0]) or 0.0) < SMALL_SPOT:
+        return ""
+    if stands_alone(found[0], outputs.parameters.fairness.alpha):
         return ""
     said = _describe_pair(outputs, part, str(gap["worst_group"]), str(gap["best_group"]), named=False)
     return said.rpartition(" (")[0] or said  # without the share of the surface
@@ -172,7 +177,7 @@ def _tell_places(outputs: Outputs) -> list[Block]:
     if not rows:
         few = Note("No two groups were large enough to compare their errors on an organ.")
         return [how, few, *_figures_surface(outputs)]
-    alone = [row for row, _ in large if is_known(row.get("p_adjusted")) and row["p_adjusted"] > alpha]
+    alone = [row for row, _ in large if stands_alone(row, alpha)]
     sure = [(row, said) for row, said in large if all(row is not one for one in alone)]
     told = [describe_place(row, said) for row, said in sure[:_MOST_PLACES]]
     if not told and not spots and not alone:

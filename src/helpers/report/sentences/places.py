@@ -19,6 +19,11 @@ def read_extent(row: Mapping[str, Any]) -> float | None:
     return None
 
 
+def stands_alone(row: Mapping[str, Any], alpha: float) -> bool:
+    """Tell whether a map is significant by itself alone, and not among all maps of the study."""
+    return bool(read_extent(row)) and is_known(row.get("p_adjusted")) and float(row["p_adjusted"]) > alpha
+
+
 def describe_place(row: Mapping[str, Any], place: str) -> str:
     """Say where two groups differ: a row of spatial/summary.csv and its place in words."""
     return f"{_name_map(row)}: {place}{tell_certainty(row)}."
