@@ -40,7 +40,7 @@ def test_outputs_name_a_file_per_model():
     assert list(list_outputs("02_inference", ["a", "b"])) == [
         f"predictions/{model}/{name}.parquet" for name in ("inference", "organs") for model in "ab"
     ]
-    assert list(list_outputs("05_report", ["a"])) == ["report.html", "results.json"]
+    assert list(list_outputs("05_report", ["a"])) == ["report.html"]
     assert "annotators.parquet" not in list(list_outputs("03_performance", [])), "only where there are annotators"
 
 

@@ -101,6 +101,8 @@ def serve(place, cwd, log):
             [sys.executable, "-c", code, "view", str(place), "--no-browser"],
             cwd=cwd, stdout=subprocess.PIPE, stderr=errors, encoding="utf-8",
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            # Tests that run in the background are deaf to an interrupt, and so would it be.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )  # fmt: skip
         try:
             line = server.stdout.readline()

@@ -119,8 +119,8 @@ STAGES: dict[str, Stage] = {
             ("cohort", "metrics", "disparity"),
             ("title", "report"),
             ("report",),
-            files=("report.html", "results.json"),
-            patterns=("cards/*",),
+            files=("report.html",),
+            patterns=("results.json", "cards/*"),
         ),
     )
 }
