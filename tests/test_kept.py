@@ -27,6 +27,7 @@ from helpers.kept import (
     read_arrays,
     write_arrays,
 )
+from helpers.own_code import OwnCode
 from helpers.resuming import map_kept, read_contents, verify_contents
 from helpers.study import Study, load_study
 from tests.spatial_cohort import draw_ellipsoid
@@ -181,9 +182,27 @@ def test_a_large_study_spreads_its_masks_and_a_small_one_stays_as_it_is(tmp_path
     assert study.prediction_path("first", "p1") == apart and study.prediction_path("first", "p2").parent == flat.parent
 
 
-@pytest.mark.parametrize("modules", [("metrics",), ("spatial.measuring", "volumes")])
-def test_the_code_that_results_depend_on_is_named(modules):
-    assert hash_code(*modules) == hash_code(*modules)
+MEASURING = ("cohort.validation", "performance.measuring", "performance.proxies", "spatial.measuring")
+
+
+@pytest.mark.parametrize(
+    ("edited", "stale"),
+    [
+        ("metrics/masks.py", {"performance.measuring"}),
+        ("dicom/segments.py", {*MEASURING, "spatial.contrasts"}),  # masks may be DICOM
+        ("cohort/numbers.py", {"cohort.validation"}),
+        ("spatial/deformation.py", {"spatial.measuring", "spatial.contrasts"}),
+        ("statistics/overlap.py", {"spatial.contrasts"}),
+        ("fairness/audit.py", set()),
+        ("report/page.py", set()),
+        ("compute.py", set()),
+    ],
+)
+def test_what_is_kept_depends_on_the_code_that_its_numbers_come_from(edited, stale):
+    code, modules = OwnCode.read(), (*MEASURING, "spatial.contrasts")
+    before = {name: code.hash_code([name], numbers=True) for name in modules}
+    code.hashes[edited] = f"not {code.hashes[edited]}"
+    assert {name for name in modules if code.hash_code([name], numbers=True) != before[name]} == stale
     with pytest.raises(ValueError, match="must be of the package"):
         hash_code("no_such_module")
 

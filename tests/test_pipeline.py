@@ -143,16 +143,16 @@ EDITS = [
 
 @pytest.mark.parametrize(("edited", "stale"), EDITS)
 def test_a_stage_depends_on_the_code_that_makes_its_results(study, monkeypatch, edited, stale):
-    before, package = provenance.Fingerprints(study), provenance._Package.read()
+    before, package = provenance.Fingerprints(study), provenance.OwnCode.read()
     known = {stage: before.find(stage) for stage in STAGES}
     package.hashes[edited] = f"not {package.hashes[edited]}"
-    monkeypatch.setattr(provenance._Package, "read", lambda: package)
+    monkeypatch.setattr(provenance.OwnCode, "read", lambda: package)
     after = provenance.Fingerprints(study)
     assert [stage for stage in STAGES if after.find(stage) != known[stage]] == stale
 
 
 def test_everything_that_is_shipped_is_hashed(repository):
-    package = provenance._Package.read()
+    package = provenance.OwnCode.read()
     folder = repository / "src" / "helpers"
     shipped = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     assert {path.relative_to(folder).as_posix() for path in shipped} == set(package.hashes)

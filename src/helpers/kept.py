@@ -10,7 +10,7 @@ import importlib.metadata
 import json
 import os
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -21,6 +21,7 @@ import numpy as np
 
 from helpers import dicom, storage
 from helpers.errors import StageError
+from helpers.own_code import OwnCode
 
 FOLDER = "kept"
 # Headers whose voxels lie in another file, and what that is called.
@@ -332,23 +333,18 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=16)
 def hash_code(*modules: str) -> str:
-    """Return a hash of some of the package's modules (rooms with all of theirs), and of libraries.
+    """Return a hash of the code that the numbers of some modules come from, and of libraries.
 
-    `modules` are dotted names below the package. What they import is not followed: name it where
-    results depend on it.
+    `modules` are dotted names below the package; what they import counts with them
+    (:class:`helpers.own_code.OwnCode`).
     """
-    package = Path(__file__).parent
-    files = [file for name in modules for file in _find_modules(package, name)]
     versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return storage.hash_value([[[str(file.relative_to(package)), storage.hash_file(file)] for file in files], versions])
+    return storage.hash_value([_read_own_code().hash_code(modules, numbers=True), versions])
 
 
-def _find_modules(package: Path, name: str) -> Iterator[Path]:
-    place = package.joinpath(*name.split("."))
-    files = sorted(place.rglob("*.py")) or [place.with_suffix(".py")]
-    if not files[0].is_file():
-        raise ValueError(f"modules must be of the package; got {name!r}")
-    yield from files
+@lru_cache(maxsize=1)
+def _read_own_code() -> OwnCode:
+    return OwnCode.read()
 
 
 def hash_settings(*parts: Any) -> str:

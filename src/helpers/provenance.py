@@ -6,11 +6,9 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +20,7 @@ import yaml
 from helpers import dicom, programs, storage
 from helpers.errors import SegfairError
 from helpers.kept import Contents
+from helpers.own_code import OwnCode
 from helpers.parameters import BIDS, CommandModel
 from helpers.schema import STAGES, list_outputs, list_written
 from helpers.study import REPOSITORY, SNAPSHOT, Study, choose_checkpoints_folder
@@ -58,8 +57,8 @@ class Fingerprints:
         return self._contents
 
     @cached_property
-    def _package(self) -> _Package:
-        return _Package.read()
+    def _package(self) -> OwnCode:
+        return OwnCode.read()
 
     def find(self, stage: str) -> str:
         """Return a stage's fingerprint as of the first time it was asked for."""
@@ -346,66 +345,6 @@ def _stamp(path: Path) -> list[Any]:
     except OSError:
         return [str(path), None]
     return [str(path), status.st_size, status.st_mtime_ns]
-
-
-@dataclass(frozen=True)
-class _Package:
-    """The helpers' source: what each file holds, and which modules it imports."""
-
-    hashes: dict[str, str]  # SHA-256 by path below the package, of whatever is shipped
-    imports: dict[str, set[str]]  # paths of what each module imports, at its head or within functions
-
-    @classmethod
-    def read(cls, package: Path = Path(__file__).parent) -> _Package:
-        """Read the package."""
-        files = {
-            file.relative_to(package).as_posix(): file
-            for file in sorted(package.rglob("*"))
-            if file.is_file() and file.suffix != ".pyc"
-        }
-        imports = {
-            name: {found for module in _list_imports(file) for found in _find_files(module, files)}
-            for name, file in files.items()
-            if file.suffix == ".py"
-        }
-        return cls({name: storage.hash_file(file) for name, file in files.items()}, imports)
-
-    def hash_code(self, rooms: Sequence[str]) -> str:
-        """Hash every file of some rooms, and of the modules that they import, directly or not."""
-        waiting = [
-            name
-            for room in rooms
-            for name in self.hashes
-            if name.startswith(f"{room.replace('.', '/')}/") or name == f"{room.replace('.', '/')}.py"
-        ]
-        reached: set[str] = set()
-        while waiting:
-            name = waiting.pop()
-            if name not in reached:
-                reached.add(name)
-                waiting += self.imports.get(name, ())
-        return storage.hash_value({name: self.hashes[name] for name in sorted(reached)})
-
-
-_IMPORT = re.compile(
-    r"^\s*(?:from helpers(?:\.([\w.]+))? import (\([^)]*\)|.*)|import helpers\.([\w.]+))", re.MULTILINE
-)
-
-
-def _list_imports(file: Path) -> Iterator[str]:
-    """Yield the modules of the package that a module imports, as dotted names below it."""
-    for room, names, plain in _IMPORT.findall(file.read_text(encoding="utf-8")):
-        yield plain or room
-        # `from helpers import volumes` names modules; `from helpers.spatial import tables` may.
-        yield from (f"{room}.{name}".strip(".") for name in re.findall(r"\w+", names))
-
-
-def _find_files(module: str, files: Mapping[str, Path]) -> list[str]:
-    """Return the files that hold a module: itself, and the packages it lies in."""
-    parts = module.split(".")
-    places = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
-    found = [f"{place}/__init__.py" for place in places] + [f"{places[-1]}.py"]
-    return [name for name in found if name in files]
 
 
 def _hash_notebook(stage: str) -> str | None:

@@ -45,8 +45,6 @@ from helpers.volumes import (
 )
 
 MODALITIES = ("CT", "MR")
-# What findings depend on beside files and settings.
-_CODE = ("cohort.validation", "cohort.organ_places", "volumes", "dicom")
 LONGEST_NAME = 200  # bytes: file systems end at 255, and suffixes follow
 
 
@@ -336,7 +334,7 @@ def _want(case: _Files) -> Ingredients:
     cohort, image = case.cohort, case.image
     places = (case.reference, *list_lookup_tables(case.reference, cohort.organs), *([] if image is None else [image]))
     asked = (cohort.organs, cohort.organ_ids(), cohort.halve, cohort.ignore_labels, cohort.resample, case.modality)
-    return Ingredients(places, hash_settings(hash_code(*_CODE), asked, str(case.reference), str(image)))
+    return Ingredients(places, hash_settings(hash_code("cohort.validation"), asked, str(case.reference), str(image)))
 
 
 def _open_missing(case: _Files, missing: Missing) -> dict[Any, Any]:

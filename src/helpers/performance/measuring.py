@@ -18,8 +18,6 @@ from helpers.kept import Ingredients, hash_code, hash_settings
 from helpers.metrics import AnnotatorAgreement, compare_annotators, compare_masks, mark_missing
 from helpers.parameters import Organ
 
-# What measures depend on beside files and settings.
-_CODE = ("performance.measuring", "metrics", "volumes", "vocabulary.statuses")
 _EXTENT = "the scan's extent"  # the name of what is wanted of a scan for a model without a mask
 
 
@@ -52,7 +50,7 @@ class ScanMasks:
 
 def list_wanted(masks: ScanMasks) -> dict[Any, Ingredients]:
     """Return what is wanted of a scan: by model, and by pair of annotators."""
-    settings = (hash_code(*_CODE), masks.organs, masks.organ_ids, masks.tolerances_mm)
+    settings = (hash_code("performance.measuring"), masks.organs, masks.organ_ids, masks.tolerances_mm)
     paths, tables = masks.paths, volumes.list_lookup_tables(masks.reference, masks.organs)
 
     def want(*models: str) -> Ingredients:

@@ -22,9 +22,6 @@ from helpers.resuming import Missing, map_kept
 from helpers.study import Study
 from helpers.vocabulary.words import name_scan
 
-# What a proxy depends on, beside masks and settings.
-_CODE = ("performance.proxies", "inference.agreement", "volumes")
-
 
 @dataclass(frozen=True)
 class _DrawnScan:
@@ -114,7 +111,7 @@ def _pair(one: str, other: str) -> tuple[str, ...]:
 
 
 def _list_wanted(scan: _DrawnScan, partners: Mapping[str, Sequence[str]]) -> dict[Any, Ingredients]:
-    settings = hash_settings(hash_code(*_CODE), scan.organ_ids)
+    settings = hash_settings(hash_code("performance.proxies"), scan.organ_ids)
     pairs = {_pair(model, other) for model, others in partners.items() for other in others}
     return {
         pair: Ingredients(tuple(scan.masks[model] for model in pair), settings)

@@ -18,7 +18,7 @@ from helpers.kept import Ingredients, Kept, hash_code, hash_settings
 from helpers.parameters import Compute
 from helpers.resuming import read_contents
 from helpers.spatial.correspondence import AffineAlignment, DistanceField
-from helpers.spatial.measuring import CODE, SurfaceCase, measure_shapes
+from helpers.spatial.measuring import SurfaceCase, measure_shapes
 from helpers.spatial.template import (
     MIN_SHAPES,
     AlignmentStep,
@@ -148,7 +148,7 @@ def _draw_subjects(study: Study, first: pd.DataFrame) -> pd.DataFrame:
 
 def _want(case: SurfaceCase) -> Ingredients:
     places = (case.reference, *volumes.list_lookup_tables(case.reference, case.organs))
-    settings = hash_settings(hash_code(*CODE), case.organs, case.organ_ids, case.wanted, case.grid_mm)
+    settings = hash_settings(hash_code("spatial.measuring"), case.organs, case.organ_ids, case.wanted, case.grid_mm)
     return Ingredients(places, settings)
 
 

@@ -18,7 +18,6 @@ from helpers.statistics.freedman_lane import SurfaceEffect, infer_effect
 from helpers.statistics.overlap import find_apart, keep_linked
 from helpers.statistics.tfce import MeshGraph, link_vertices
 
-_CODE = ("spatial.contrasts", "statistics")  # what a test depends on, beside what it is given
 SIGNED, ABSOLUTE, MISS, ANY_GROUP = "signed", "absolute", "miss", "any_group"
 
 
@@ -169,7 +168,7 @@ def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
 
 def name_test(case: SurfaceTest, errors: str, template: str) -> str:
     """Return the key of a test: a hash of its errors, its template and who takes part."""
-    digest = hashlib.sha256(repr((hash_code(*_CODE), errors, template)).encode())
+    digest = hashlib.sha256(repr((hash_code("spatial.contrasts"), errors, template)).encode())
     digest.update(repr((case.min_group, case.permutations, case.seed)).encode())
     for measure, design in case.designs.items():
         arrays = (design.rows, design.tested, design.others, design.groups)

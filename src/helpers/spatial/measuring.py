@@ -24,11 +24,6 @@ from helpers.spatial.registrations import register_organ
 from helpers.spatial.surfaces import VoxelFrame, extract_surface, smooth_mask
 from helpers.spatial.template import Template
 
-# What is measured depends on, beside files and settings.
-CODE = (
-    "spatial.measuring", "spatial.correspondence", "spatial.deformation", "spatial.errors_on_surface",
-    "spatial.frequencies", "spatial.registrations", "spatial.surfaces", "volumes",
-)  # fmt: skip
 # What is told of a model's mask of an organ: it holds it, it does not, or it cannot be used.
 DRAWN, EMPTY, MISSING = "drawn", "empty", "missing"
 # The fields of OrganErrors that are not told of a scan alone.

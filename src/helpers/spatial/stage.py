@@ -17,7 +17,7 @@ from helpers.resuming import map_kept, read_contents
 from helpers.spatial.cohort_template import make_case, make_templates
 from helpers.spatial.correspondence import flag_poor_matches
 from helpers.spatial.maps import average_people
-from helpers.spatial.measuring import CODE, MISSING, OrganErrors, SurfaceCase, measure_missing, sort_states
+from helpers.spatial.measuring import MISSING, OrganErrors, SurfaceCase, measure_missing, sort_states
 from helpers.spatial.results import SpatialMaps, list_organs, write_errors, write_maps
 from helpers.spatial.surface_tests import list_notes, make_tests, plan_tests, tabulate_tests
 from helpers.spatial.tables import AttributeTests, type_table
@@ -132,7 +132,7 @@ def _list_wanted(case: SurfaceCase) -> dict[Any, Ingredients]:
     tables, wanted = volumes.list_lookup_tables(case.reference, case.organs), dict[Any, Ingredients]()
     for organ in case.wanted:
         places = (case.reference, *tables, case.templates[organ])
-        settings = hash_settings(hash_code(*CODE), case.organs, case.organ_ids, organ)
+        settings = hash_settings(hash_code("spatial.measuring"), case.organs, case.organ_ids, organ)
         wanted[organ, ""] = Ingredients(places, settings)
         for model, path in case.predictions.items():
             if (model, organ) not in case.unscored:
