@@ -19,20 +19,22 @@ from helpers.report import compose_report, render_report
 from helpers.report.blocks import ReportFinding
 from helpers.report.outputs import read_outputs
 from helpers.report.sections.pictures import picture_people
+from helpers.study import choose_place
 from tests import report_study as study
 from tests.small_volumes import make_image
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A study whose women have scans at hand, one of them broken."""
+    """A study whose women have scans at hand, half of them in folders of a large study."""
     folder = tmp_path_factory.mktemp("pictures")
     cohort, metrics, fairness = study.make_whole()
     labels = np.zeros((8, 12, 12), np.uint8)
     labels[2:6, 3:9, 3:9] = 1
-    for scan in cohort[cohort["sex"] == "female"]["scan"]:
+    for place, scan in enumerate(cohort[cohort["sex"] == "female"]["scan"]):
         volumes.write_volume(make_image(labels), folder / "masks" / f"{scan}.nii.gz")
-        volumes.write_volume(make_image(np.roll(labels, 1, axis=2)), folder / "predictions/sam_demo" / f"{scan}.nii.gz")
+        mask = choose_place(folder / "predictions/sam_demo", f"{scan}.nii.gz", many=place % 2 == 0)
+        volumes.write_volume(make_image(np.roll(labels, 1, axis=2)), mask)
     there = cohort.assign(reference=[str(folder / "masks" / f"{scan}.nii.gz") for scan in cohort["scan"]], image="")
     return study.write_study(
         folder, cohort=there, metrics=metrics, fairness=fairness, parameters=declare(public=True), run=study.make_run()

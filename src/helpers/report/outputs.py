@@ -33,7 +33,7 @@ from helpers.report.sentences.gaps import PLAIN_UNITS, Place, Row, find_place, r
 from helpers.schema import TABLES, Table, list_identifying
 from helpers.spatial import Template
 from helpers.statistics.covariates import split_covariates
-from helpers.study import find_snapshot
+from helpers.study import choose_place, find_snapshot
 from helpers.vocabulary.words import ALL_MODELS, is_known, name_for_people
 
 LoadPlanes = Callable[[str, str, int], tuple[OrganPlane, ...]]
@@ -357,7 +357,8 @@ def _open_scans(
 
     def load(model: str, organ: str, number: int) -> tuple[OrganPlane, ...]:
         row = rows.loc[number]
-        return load_planes(row, folder / "predictions" / names[model] / f"{row['scan']}.nii.gz", organ, parameters)
+        mask = choose_place(folder / "predictions" / names[model], f"{row['scan']}.nii.gz", many=False)
+        return load_planes(row, mask, organ, parameters)
 
     return load
 
