@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from helpers import __version__
-from helpers.errors import SegfairError
+from helpers.errors import SegfairError, StageError
 
 if TYPE_CHECKING:  # importing it takes a second, which `segfair --help` can do without
     from helpers.study import Study
@@ -424,23 +424,20 @@ def _run(
     fail_on: FailOn | None = None,
 ) -> None:
     """Run stages, say what failed and where to look; end with the exit status that `run` tells."""
-    from helpers.pipeline import finish_study
+    from helpers.pipeline import run_study
     from helpers.run_log import FILE
+    from helpers.status import conclude_run
 
     def say(line: str) -> None:
         typer.echo(line, err=as_json)
 
     output = sys.stderr if as_json else None
-    end = finish_study(
-        study,
-        overrides=overrides,
-        stages=stages,
-        force=force,
-        say=say,
-        output=output,
-        verify=verify,
-        fail_on=fail_on,
-    )
+    stopped = ""
+    try:
+        run_study(study, overrides=overrides, stages=stages, force=force, say=say, output=output, verify=verify)
+    except StageError as error:
+        stopped = str(error)
+    end = conclude_run(study.folder, stages, stopped=stopped, fail_on=fail_on)
     report = study.folder / "report.html"
     if not end.stopped:
         say(f"report: {_relative(report)}" if report.exists() else f"outputs: {_relative(study.folder)}")

@@ -21,7 +21,7 @@ from helpers.resuming import verify_contents
 from helpers.run_log import RunLog
 from helpers.running import hold_study
 from helpers.schema import STAGES
-from helpers.status import RunEnd, conclude_run, describe_stages, read_status
+from helpers.status import describe_stages, read_status
 from helpers.storage import write_atomically, write_text
 from helpers.study import Study
 from helpers.vocabulary.words import count
@@ -121,29 +121,6 @@ def run_study(
             for line in status.failed:
                 log.note(f"failed: {line}")
     return study.folder / "report.html"
-
-
-def finish_study(
-    study: Study,
-    *,
-    overrides: dict[str, Any],
-    stages: Sequence[str],
-    force: bool,
-    say: Say,
-    output: TextIO | None = None,
-    verify: bool = False,
-    fail_on: str | None = None,
-) -> RunEnd:
-    """Run stages as :func:`run_study` does and return how that ended, a stage that stopped too.
-
-    `fail_on` is :data:`helpers.status.DISPARITY` where one counts as a failure.
-    """
-    stopped = ""
-    try:
-        run_study(study, overrides=overrides, stages=stages, force=force, say=say, output=output, verify=verify)
-    except StageError as error:
-        stopped = str(error)
-    return conclude_run(study.folder, stages, stopped=stopped, fail_on=fail_on)
 
 
 def _verify(study: Study, say: Say) -> None:
