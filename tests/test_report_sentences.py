@@ -214,6 +214,9 @@ def test_models_with_nothing_found_say_the_largest_open_gap_and_where():
     assert summarise(summary.summarise_rest, [change(**WITHIN)]) == (
         "For sam no difference in Dice was shown: every comparison is within the margin."
     )
+    assert summarise(summary.summarise_rest, [change(**OPEN | {"gap_low": np.nan, "gap_high": np.nan})]) == (
+        "For sam no difference in Dice was shown; how large a gap may be hidden is not known."
+    )
     assert summarise(summary.summarise_rest, [change(gap=np.nan)]) == "For sam no groups could be compared."
     assert summarise(summary.summarise_rest, [ROW, change(**OPEN)]) == "", "what is shown is told before"
 
@@ -229,9 +232,9 @@ def test_the_box_tells_disparities_in_full_and_names_what_is_uncertain():
     levels = {("sam", "liver", "sex"): {"boundary_error_mm": BOUNDARY, "volume_error_ml": VOLUME}}
     places = {("sam", "liver", "sex"): "typically 3.0 mm smaller in the right lobe"}
     assert find(rows, levels=levels, places=places) == (
-        "sam works worse for women in the liver (Dice 0.050 lower, outline error 1.03 mm larger, typically 3.0 mm "
-        "smaller in the right lobe). Also shown, of uncertain or small size: sam for women in the aorta; net for some "
-        "groups by sex in the spleen."
+        "sam works worse for women in the liver (Dice 0.050 lower, outline error 1.03 mm larger, drawn typically "
+        "3.0 mm smaller in the right lobe). Also shown, of uncertain or small size: sam for women in the aorta; net "
+        "for some groups by sex in the spleen."
     )
     assert find(rows[3:]).startswith("No difference is certain to exceed the margin, but shown")
     assert find(rows, many=True) == summarise(gaps.describe_many_models, rows)

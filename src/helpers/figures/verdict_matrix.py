@@ -79,7 +79,8 @@ FAILS_DIFFER = "✕"
 Place = tuple[str, str, str]  # model, organ, attribute
 # What one screen holds: columns of models by attributes, and organs.
 _MOST_COLUMNS, _MOST_ROWS = 12, 12
-_EACH, _BRIEF = "Gap, 95 % CI and worse group", "Gravest verdict, in how many organs a gap is shown, and the largest"
+_EACH = "Gap, 95 % CI and worse group; coloured where a difference is shown, adjusted for the number of comparisons"
+_BRIEF = "Gravest verdict, in how many organs a gap is shown, and the largest"
 
 
 @dataclass(frozen=True)

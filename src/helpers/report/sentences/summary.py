@@ -90,7 +90,8 @@ def summarise_rest(parts: Mapping[str, pd.DataFrame], alpha: float, *, others: S
         if open_ and any(find_reach(row) for row in open_):
             said[-1] += f"; {tell_hidden(open_, name_model=len(quiet) > 1)}"
         else:
-            said[-1] += ": every comparison is within the margin"
+            unknown_reach = "; how large a gap may be hidden is not known"
+            said[-1] += unknown_reach if open_ else ": every comparison is within the margin"
         other = [model for model in quiet if model in others]
         said[-1] += f" (other measures show differences for {list_words(other)}, below)." if other else "."
     if unknown:
@@ -115,7 +116,7 @@ def summarise_models(kinds: Mapping[str, str]) -> str:
 def _tell(row: Row, levels: Mapping[Place, Means], places: Mapping[Place, str]) -> str:
     place = find_place(row)
     sizes = ", ".join(tell_sizes(row, levels.get(place, {}))[:2])
-    where = f", {places[place]}" if places.get(place) else ""
+    where = f", drawn {places[place]}" if places.get(place) else ""
     return f"for {name_group(place[2], row['worst_group'])} {_name_organ(place[1])} ({sizes}{where})"
 
 
