@@ -13,13 +13,17 @@ import pandas as pd
 import pytest
 
 from helpers import cohort, storage
+from helpers.fairness import hide_small_groups
 from helpers.figures.tables import link_csv
 from helpers.report import compose_report, render_report
 from helpers.report.blocks import ReportTable
 from helpers.report.leaks import find_leaks
 from helpers.report.notebook_cleaning import clean_notebook
 from helpers.report.outputs import make_scrubber, read_outputs
+from helpers.report.results import collect_results
+from helpers.report.sections.answers import tell_unknowns
 from helpers.report.sections.questions import tell_groups
+from helpers.report.suppression import find_small_groups, find_told_apart, suppress_small
 from helpers.schema import TABLES
 from helpers.statistics.disclosure import hide_counts
 from tests import report_study as study
@@ -203,3 +207,59 @@ def test_no_text_becomes_a_formula_and_all_are_read_back(tmp_path):
     assert "'\rx" in storage.format_csv(pd.DataFrame({"=a": ["\rx"]}))
     assert storage.format_csv(pd.DataFrame({"=a": [1]})) == "'=a\n1\n"
     assert storage.format_csv(table.set_index("model"), index=True).count("'=HYPERLINK") == 2
+
+
+def add_groups(means):
+    """Return the people, and the sum of their values, that means of groups tell, by comparison and
+    attribute."""
+    found = {}
+    for row in means:
+        place, attribute = (row["model"], row["organ"], row["metric"]), row["attribute"]
+        for group in row["groups"].values():
+            n, total = found.setdefault(place, {}).get(attribute, (0, 0.0))
+            found[place][attribute] = n + group["n"], total + group["n"] * group["mean"]
+    return found
+
+
+@pytest.mark.parametrize(("martians", "followed"), [(3, False), (LEAST, True)])
+def test_scores_of_a_small_group_do_not_follow_from_means_ratios_or_dots(tmp_path, martians, followed):
+    table = make_people(martians)
+    parameters = study.make_parameters(fairness={"min_group": LEAST})
+    parameters["cohort"] |= {"attributes": ATTRIBUTES}
+    metrics = study.make_metrics(table)
+    audit = study.make_fairness(metrics, table, min_group=LEAST, attributes=tuple(ATTRIBUTES), measures=("dice",))
+    study.write_study(tmp_path, cohort=table, metrics=metrics, fairness=audit, parameters=parameters)
+    outputs = read_outputs(tmp_path)
+    shared = collect_results(outputs)["comparisons"]
+    assert {row["attribute"] for row in shared if row["gap"] is not None} == set(ATTRIBUTES)
+    people = outputs.average_people(["dice"])
+    for place, sums in add_groups(shared).items():
+        n, total = sums["sex"]
+        assert ("ethnicity" in sums) == followed, place
+        if followed:
+            rest = n - sums["ethnicity"][0]
+            assert rest == 0 and total == pytest.approx(sums["ethnicity"][1], abs=1e-4 * n)
+    for attribute in ATTRIBUTES:
+        dots = hide_small_groups(people, "dice", attribute, LEAST)
+        unnamed = dots[f"group_{attribute}"].isna().groupby([dots["model"], dots["organ"]]).sum()
+        assert not unnamed.between(1, LEAST - 1).any()
+    by_ethnicity = outputs.disparity[outputs.disparity["attribute"] == "ethnicity"]
+    assert by_ethnicity["ser"].notna().any() == followed and by_ethnicity["gap"].notna().all()
+    told = " ".join(tell_unknowns(outputs, outputs.comparisons))
+    assert ("Means by ethnicity are not shown" in told) != followed
+
+
+def test_the_map_of_a_small_group_does_not_follow_from_those_of_others():
+    """What is shown of ethnicity is the difference of two large groups alone."""
+    table = make_people(3)
+    maps, summary = study.make_maps(table)
+    maps, summary = (one.assign(attribute="ethnicity") for one in (maps, summary))
+    first, second = maps["group_a"].iloc[0], maps["group_b"].iloc[0]
+    table["group_ethnicity"] = table["group_ethnicity"].cat.rename_categories({"Terran": first, "Venusian": second})
+    tables = dict.fromkeys(TABLES) | {"cohort": table, "maps": maps, "spatial_summary": summary}
+    small = find_small_groups(table, LEAST)
+    told_apart = find_told_apart(table, LEAST, small)
+    suppress_small(tables, list(ATTRIBUTES), LEAST, small, told_apart)
+    assert told_apart == {"ethnicity"} and tables["maps"]["difference"].notna().any()
+    assert tables["maps"][[f"error_{first}", f"error_{second}"]].isna().all(axis=None)
+    assert not find_told_apart(table.assign(group_ethnicity=make_people(LEAST)["group_ethnicity"]), LEAST, small)

@@ -8,7 +8,7 @@ from helpers.fairness.agreement import ANNOTATORS, Agreement, audit_agreement
 from helpers.fairness.audit import Audit, run_audit
 from helpers.fairness.failures import compare_failures
 from helpers.fairness.few_masks import FewMasks, compare_few_masks
-from helpers.fairness.groups import POOLED, average_subjects, hide_small_groups
+from helpers.fairness.groups import POOLED, average_subjects, hide_remainders, hide_small_groups
 from helpers.fairness.missing import bound_missing, compare_absent, compare_missing
 from helpers.fairness.paper import tabulate_paper
 from helpers.fairness.planning import plan_from_pilot, plan_groups, plan_masks
@@ -31,6 +31,7 @@ __all__ = [
     "compare_missing",
     "compare_studies",
     "compare_volumes",
+    "hide_remainders",
     "hide_small_groups",
     "plan_from_pilot",
     "plan_groups",

@@ -14,6 +14,7 @@ from helpers.vocabulary.words import ALL_MODELS, count
 
 POOLED = RESERVED_ORGAN  # the organ's name in rows that pool a subject's organs
 EXPECTED = "dice_expected"
+_SUMMED = ("mean", "mean_masked", "sd", "ci_low", "ci_high")  # a group's numbers that tell a sum over its people
 
 
 def average_groups(groups: pd.DataFrame) -> pd.DataFrame:
@@ -148,13 +149,37 @@ def hide_small_groups(people: pd.DataFrame, metric: str, attribute: str, min_gro
     """Return people without the label of their group where too few of it were measured.
 
     In each model and organ of `people` (:func:`average_subjects`), groups with fewer than
-    `min_group` values of the metric lose their name. Rows stay, and the order of categories, so
-    that absent groups can be named.
+    `min_group` values of the metric lose their name. So do all others where those are together
+    fewer: another attribute shows everybody, and who is lacking here would be known to be of a
+    small group. Rows stay, and the order of categories, so that absent groups can be named.
     """
     column = f"group_{attribute}"
-    labels = people[column].astype(object)
-    measured = people[metric].notna().groupby([people["model"], people["organ"], labels]).transform("sum")
-    return people.assign(**{column: people[column].mask(measured < min_group)})
+    place, labels = [people["model"], people["organ"]], people[column].astype(object)
+    measured = people[metric].notna()
+    small = measured.groupby([*place, labels]).transform("sum") < min_group
+    hidden = (measured & small & people[column].notna()).groupby(place).transform("sum")
+    return people.assign(**{column: people[column].mask(small | hidden.between(1, min_group - 1))})
+
+
+def hide_remainders(table: pd.DataFrame, keys: Sequence[str], min_group: int) -> pd.DataFrame:
+    """Empty means from which that of a hidden group would follow.
+
+    The sum over everybody follows from an attribute whose groups are all shown; less those of the
+    groups shown here, it would be that of fewer than `min_group` people. What compares groups, and
+    medians, stay.
+
+    Parameters
+    ----------
+    table : DataFrame
+        groups.csv or one like it: ``n`` people, ``suppressed``, and numbers of a group.
+    keys : list of str
+        The columns that name a comparison.
+    min_group : int
+    """
+    people = table["n"].fillna(0).where(table["suppressed"].fillna(False).astype(bool), 0)
+    hidden = people.groupby([table[key] for key in keys], dropna=False, sort=False).transform("sum")
+    beside = hidden.between(1, min_group - 1)
+    return table.assign(**{name: table[name].mask(beside) for name in _SUMMED if name in table})
 
 
 def list_groups(column: pd.Series) -> list[str]:

@@ -234,9 +234,15 @@ def _write_few_masks(study: Study) -> list[str]:
 
 
 def label_audit(audit: fairness.Audit, study: Study) -> fairness.Audit:
-    """Return an audit whose models bear the names that tell them apart (:func:`label_models`)."""
-    labels = label_models(study.parameters.models)
-    return replace(audit, **{name: label_table(getattr(audit, name), labels) for name in AUDIT_TABLES})
+    """Return an audit as it may be shown.
+
+    Models bear the names that tell them apart (:func:`label_models`), and no hidden group's mean
+    follows from those of others.
+    """
+    labels, least = label_models(study.parameters.models), study.parameters.fairness.min_group
+    tables = {name: label_table(getattr(audit, name), labels) for name in AUDIT_TABLES}
+    shown = fairness.hide_remainders(tables["groups"], ["model", "organ", "metric", "attribute"], least)
+    return replace(audit, **(tables | {"groups": shown}))
 
 
 def load_people(study: Study, metric: str, attribute: str) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from helpers.errors import StageError
 from helpers.fairness import average_subjects
 from helpers.fairness.confounding import VOLUME
 from helpers.fairness.failures import pair_groups
-from helpers.fairness.groups import list_groups
+from helpers.fairness.groups import hide_small_groups, list_groups
 from helpers.fairness.ranking import rank_attributes
 from helpers.inference import OrganPlane, load_planes
 from helpers.models import KINDS, label_models, label_table, list_blocks, tabulate_models
@@ -80,6 +80,7 @@ class Outputs:
     model_facts: pd.DataFrame = field(default_factory=pd.DataFrame)  # helpers.models.tabulate_models, by the shown name
     blocks: dict[str, str] = field(default_factory=dict)  # by model: the heading that says how it was prompted
     small: dict[str, set[str]] = field(default_factory=dict)  # groups below min_group in the cohort, by attribute
+    told_apart: set[str] = field(default_factory=set)  # attributes whose means would tell a small group's
     load_planes: LoadPlanes | None = field(default=None, repr=False)  # None where no pictures are shown
     problems: tuple[str, ...] = ()  # files that could not be read
     secrets: dict[str, str] = field(default_factory=dict, repr=False)  # what no page may show -> what it is
@@ -252,11 +253,13 @@ class Outputs:
             return
         people = self.average_people([metric])
         for attribute in (name for name in self.attributes if f"group_{name}" in people):
-            known = people[people[metric].notna() & people[f"group_{attribute}"].notna()]
+            shown = hide_small_groups(people, metric, attribute, self.parameters.fairness.min_group)
+            known = shown[shown[metric].notna() & shown[f"group_{attribute}"].notna()]
             groups = known[f"group_{attribute}"].astype(str)
-            for (model, organ, group), values in known.groupby(["model", "organ", groups], sort=False)[metric]:
-                if len(values) >= self.parameters.fairness.min_group:
-                    yield model, organ, attribute, group, values.mean()
+            for (model, organ, group), mean in (
+                known.groupby(["model", "organ", groups], sort=False)[metric].mean().items()
+            ):
+                yield model, organ, attribute, group, mean
 
     def average_people(self, names: list[str]) -> pd.DataFrame:
         """Return these metrics' means by model, organ and person, without small groups' labels."""
@@ -266,7 +269,8 @@ class Outputs:
         cohort = included.assign(subject=included["person"], scan=included["number"])
         attributes = [name for name in self.attributes if f"group_{name}" in cohort]
         for attribute, column in [(name, cohort[f"group_{name}"]) for name in attributes]:
-            cohort[f"group_{attribute}"] = column.mask(column.astype(str).isin(self.small.get(attribute, set())))
+            small = column.astype(str).isin(self.small.get(attribute, set()))
+            cohort[f"group_{attribute}"] = column.mask(small | (attribute in self.told_apart))
         scans = metrics.assign(subject=metrics["person"], scan=metrics["number"])
         return average_subjects(scans, cohort, attributes, names)[0].drop(columns="subject")
 
@@ -299,7 +303,8 @@ def read_outputs(folder: Path) -> Outputs:
     scans = tables["cohort"]
     scrub, people, numbers = _forget_names(tables["cohort"], folder, parameters.cohort.path)
     small = suppression.find_small_groups(tables["cohort"], min_group)
-    suppression.suppress_small(tables, attributes, min_group, small)
+    told_apart = suppression.find_told_apart(tables["cohort"], min_group, small)
+    suppression.suppress_small(tables, attributes, min_group, small, told_apart)
     disparity = tables["disparity"]
     if disparity is not None and len(disparity) and "verdict" not in disparity:
         problems.append("fairness/disparity.csv has no verdicts, so that none is given: run 03_performance again.")
@@ -317,6 +322,7 @@ def read_outputs(folder: Path) -> Outputs:
         run=provenance.read_run(folder),
         templates=_read_templates(folder, problems),
         small=small,
+        told_apart=told_apart,
         load_planes=_open_scans(folder, scans, labels, parameters) if parameters.shows_scans else None,
         problems=tuple(problems),
         secrets=scrub.list_secrets(),

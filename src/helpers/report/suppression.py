@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from helpers.fairness.disparity import SPREADS
 from helpers.fairness.failures import COMPARISON, hide_subtractable
-from helpers.fairness.groups import list_groups
+from helpers.fairness.groups import hide_remainders, list_groups
 from helpers.statistics.disclosure import hide_counts
 
 Small = dict[str, set[str]]  # groups of too few people, by attribute
@@ -42,7 +43,22 @@ def count_people(included: pd.DataFrame, column: str, person: str) -> dict[str, 
     return first[column].astype(str).value_counts().to_dict()
 
 
-def suppress_small(tables: dict[str, pd.DataFrame | None], attributes: list[str], min_group: int, small: Small) -> None:
+def find_told_apart(cohort: pd.DataFrame | None, min_group: int, small: Small) -> set[str]:
+    """Return the attributes whose small groups are together fewer people than a group needs.
+
+    Their sums follow from those of everybody and of the groups shown.
+    """
+    if cohort is None or cohort.empty:
+        return set()
+    included = cohort[cohort["included"].astype(bool)]
+    people = {name: count_people(included, f"group_{name}", "subject") for name in small}
+    hidden = {name: sum(people[name].get(group, 0) for group in groups) for name, groups in small.items()}
+    return {name for name, number in hidden.items() if 0 < number < min_group}
+
+
+def suppress_small(
+    tables: dict[str, pd.DataFrame | None], attributes: list[str], min_group: int, small: Small, told_apart: set[str]
+) -> None:
     """Take what is known of fewer than `min_group` people out of a study's tables, in place.
 
     `tables` go by their keys in :data:`helpers.schema.TABLES`; None where one is absent.
@@ -65,7 +81,7 @@ def suppress_small(tables: dict[str, pd.DataFrame | None], attributes: list[str]
         "volumes": ("larger_group", lambda table: _drop_small(table, ("larger_group", "smaller_group"), small)),
         "failures": ("group", lambda table: _suppress_counts(table, COMPARISON, small)),
         "model_gaps": ("metric", lambda table: _suppress_model_gaps(table, tables["disparity"])),
-        "maps": ("group_a", lambda table: _suppress_maps(table, few)),
+        "maps": ("group_a", lambda table: _suppress_maps(table, few, told_apart)),
         "slopes": ("n", lambda table: suppress_slopes(table, min_group)),
         "spatial_summary": ("group_a", lambda table: _suppress_summary(table, few)),
         "spatial_groups": ("group", lambda table: table[~_is_few(table, "group", few)].reset_index(drop=True)),
@@ -82,8 +98,9 @@ def _suppress_groups(table: pd.DataFrame, min_group: int, small: Small) -> pd.Da
     hidden = (table["n"].fillna(0) < min_group) | _is_small(table, "group", small)
     if "suppressed" in table:
         hidden |= table["suppressed"].fillna(False).astype(bool)
-    numbers = [name for name in table if name not in ("kind", *_COMPARISON, "group", "suppressed")]
-    table = table.assign(suppressed=hidden)
+    keys = [name for name in table if name in ("kind", *_COMPARISON)]
+    numbers = [name for name in table if name not in (*keys, "group", "suppressed")]
+    table = hide_remainders(table.assign(suppressed=hidden), keys, min_group)
     table[numbers] = table[numbers].astype("Float64").astype("float64").mask(hidden)
     return table
 
@@ -94,7 +111,18 @@ def _suppress_gaps(table: pd.DataFrame, groups: pd.DataFrame | None, small: Smal
     hidden = _rests_on_few(table, groups, _COMPARISON, small)
     resting = [name for name in table if name not in ("kind", *_COMPARISON, "margin", "note")]
     table[resting] = table[resting].mask(hidden)
-    return table
+    return _hide_ratios(table, groups)
+
+
+def _hide_ratios(table: pd.DataFrame, groups: pd.DataFrame | None) -> pd.DataFrame:
+    """Empty what, with the gap, tells both means, where no mean may be shown."""
+    keys = [name for name in table if name in ("kind", *_COMPARISON)]
+    if groups is None or not {*keys, "mean"} <= set(groups):
+        return table
+    told = set(_list_rows(groups[groups["mean"].notna()], keys))
+    spreads = [f"{name}{end}" for name in SPREADS for end in ("", "_low", "_high")]
+    hidden = pd.Series([row not in told for row in _list_rows(table, keys)], index=table.index)
+    return _empty(table, spreads, hidden)
 
 
 def _suppress_pairs(table: pd.DataFrame, small: Small, min_group: int) -> pd.DataFrame:
@@ -176,13 +204,17 @@ def _is_few(table: pd.DataFrame, column: str, few: Few) -> pd.Series:
     return pd.Series([few(place) for place in _list_rows(table, (*_MAPPED, column))], index=table.index, dtype=bool)
 
 
-def _suppress_maps(table: pd.DataFrame, few: Few) -> pd.DataFrame:
-    """Empty the maps of groups that are too small, and whatever rests on a comparison with one."""
+def _suppress_maps(table: pd.DataFrame, few: Few, told_apart: set[str]) -> pd.DataFrame:
+    """Empty the maps of groups that are too small, and whatever rests on a comparison with one.
+
+    Of the attributes `told_apart` no group's own map is shown: that of a small one would follow.
+    """
     table = table.copy()
     hidden = _is_few(table, "group_a", few) | _is_few(table, "group_b", few)
     own = [name for name in table if name.startswith(_OF_GROUPS) and name not in _OF_BOTH]
     resting = [name for name in table if name not in _PLACE and name not in own]
     table[resting] = table[resting].mask(hidden)
+    table[own] = table[own].mask(table["attribute"].astype(str).isin(told_apart))
     for key, part in table.groupby(list(_MAPPED), sort=False, observed=True):
         for column in own:
             if few((*map(str, key), column.partition("_")[2])):

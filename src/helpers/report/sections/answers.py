@@ -32,7 +32,7 @@ from helpers.report.sentences.study import (
 from helpers.report.sentences.summary import summarise_found, summarise_models, summarise_rest
 from helpers.vocabulary.measures import find_measure, list_scores
 from helpers.vocabulary.verdicts import read_verdict, trace_pooled
-from helpers.vocabulary.words import POOLED, count, list_words, name_group, name_organ, start_sentence
+from helpers.vocabulary.words import POOLED, count, list_words, name_for_people, name_group, name_organ, start_sentence
 
 _PLACE = ("answers", "In short", "In short")
 # What is told in full; the rest is in the picture and in the table of every comparison.
@@ -185,7 +185,7 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
     )
     blocks.append(Text(certain, lead="How certain is that?"))
     blocks += [Text(text) for text in (tell.describe_power(rows, fairness.power), describe_answerable(rows)) if text]
-    return [*blocks, Heading("What cannot be concluded?"), Bullets(tuple(_tell_unknowns(outputs, rows)))]
+    return [*blocks, Heading("What cannot be concluded?"), Bullets(tuple(tell_unknowns(outputs, rows)))]
 
 
 def _tell_failing(outputs: Outputs) -> list[Block]:
@@ -206,7 +206,8 @@ def _warn_of_ranking(outputs: Outputs) -> list[Block]:
     return [Note(NO_RANKING)] if {BLOCKS[PROMPTED], BLOCKS[AUTOMATIC]} <= set(outputs.blocks.values()) else []
 
 
-def _tell_unknowns(outputs: Outputs, rows: pd.DataFrame) -> list[str]:
+def tell_unknowns(outputs: Outputs, rows: pd.DataFrame) -> list[str]:
+    """Return what cannot be concluded, a sentence each."""
     said = [
         "That nobody is served worse: a difference that was not shown may still be there.",
         *tell_uneven_missing(outputs, most=3),
@@ -222,6 +223,9 @@ def _tell_unknowns(outputs: Outputs, rows: pd.DataFrame) -> list[str]:
     if small:
         least = outputs.parameters.fairness.min_group
         said.append(f"How the models serve {list_words(small)}: each has fewer than {least} people.")
+    if outputs.told_apart:
+        names = list_words([name_for_people(name) for name in sorted(outputs.told_apart)])
+        said.append(f"Means by {names} are not shown: with those by other attributes, they would tell a small group's.")
     if outputs.is_phantoms:
         said.append("Anything about real people or real models.")
     return said
