@@ -1,4 +1,5 @@
-"""Feed hostile inputs to `segfair check`, and judge what it says: one sentence, and nothing else.
+"""Feed hostile inputs to `segfair check`, and judge what it says: one sentence, and nothing else;
+and images among good ones to all five stages.
 
 python -m tests.fuzzing --seed 1 --number 1000        (make fuzz SEED=1 N=1000)
 """
@@ -22,14 +23,17 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from helpers.schema import STAGES
 from tests import hostile_inputs as hostile
+from tests.benchmarks.bench_scale import run_stage
 
 # Names of Python's errors and of its values, which no sentence for people holds.
 PYTHON = re.compile(
     r"\b[A-Z]\w+(?:Error|Exception)\b|object at 0x|\bErrno\b|codec can't|<class '|\bNoneType\b|numpy\.|itk::"
 )
-_LONGEST, _SECONDS, _GIB = 20_000, 60, 4
+_LONGEST, _SECONDS, _GIB, _GOOD = 20_000, 60, 4, 24
 STUDY = """name: fuzzed
 cohort:
   source: table
@@ -184,6 +188,48 @@ def run_apart(cases: list[Case], place: Path, *, seconds: float = _SECONDS) -> l
     return faults
 
 
+def run_study(seed: int, number: int, folder: Path) -> list[str]:
+    """Put hostile images among 24 good scans, run all stages; return what is wrong.
+
+    Every scan must be left out, failed or measured, the good ones measured, and none have a score
+    without a mask.
+    """
+    hostile.write_scans(folder)
+    _write_images(folder, list(islice(hostile.draw_images(np.random.default_rng(seed)), number)))
+    lines = []
+    for place in range(_GOOD):
+        shutil.copy(folder / "masks" / "a.nii.gz", folder / "ours" / f"good{place}.nii.gz")
+        sex, reference = ("female", "male")[place % 2], f"masks/{'abc'[place % 3]}.nii.gz"
+        lines.append(f"good{place},good{place},{sex},{30 + 2 * place},22,CT,{reference},")
+    with (folder / "people.csv").open("a", encoding="utf-8") as table:
+        table.write("\n".join(lines) + "\n")
+    with (folder / "study.yaml").open("a", encoding="utf-8") as parameters:
+        parameters.write("spatial: {organs: [liver], grid_mm: 9.0, vertices: 100, permutations: 100}\n")
+    before = set(folder.rglob("*"))
+    for stage in STAGES:
+        try:
+            run_stage(folder / "study.yaml", stage, {"compute.workers": 0})
+        except Exception as error:
+            return [f"{stage}: {type(error).__name__}: {error}"]
+    output = folder / "outputs" / "fuzzed"
+    cohort, metrics = pd.read_parquet(output / "cohort.parquet"), pd.read_parquet(output / "metrics.parquet")
+    drawn = pd.read_parquet(output / "predictions" / "ours" / "inference.parquet").set_index("scan")["status"]
+    included = cohort.loc[cohort["included"], "scan"]
+    left_out = cohort.loc[~cohort["included"], "reason"]
+    good = metrics["scan"].str.startswith("good")
+    unmeasured = metrics["scan"].map(drawn) != "ok"
+    wrong = {
+        "scans lost": len(cohort) != number + _GOOD or set(included) != set(drawn.index) != set(metrics["scan"]),
+        "left out without a reason": (left_out.fillna("") == "").any(),
+        "good scans not measured": metrics.loc[good, "dice"].isna().any() or good.sum() != 2 * _GOOD,
+        "a score without a mask": metrics.loc[unmeasured, "dice"].notna().any(),
+        "nothing hostile": len(left_out) < number / 4 or not unmeasured.any(),
+        "written elsewhere": any("outputs" not in path.parts for path in set(folder.rglob("*")) - before),
+        "no report": not (output / "report.html").exists(),
+    }
+    return [name for name, found in wrong.items() if found]
+
+
 def main() -> None:
     """Run the long form: each input in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -200,6 +246,7 @@ def main() -> None:
         for case in list_cases(given.seed, given.number):
             faults += run_apart([case], Path(folder))
             number += 1
+        faults += run_study(given.seed, max(20, given.number // 4), Path(folder) / "study")
     sys.stdout.write("\n".join([*faults, f"seed {given.seed}: {number} inputs, {len(faults)} faults"]) + "\n")
     sys.exit(bool(faults))
 

@@ -29,6 +29,11 @@ def test_each_hostile_input_ends_in_a_sentence(place, kind):
     assert not faults, "\n".join(faults)
 
 
+def test_a_study_with_hostile_images_is_done(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert fuzzing.run_study(20261130, 60, tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("code", "said", "fault"),
     [

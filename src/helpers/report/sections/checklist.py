@@ -123,7 +123,9 @@ def _answer_tripod(outputs: Outputs) -> dict[str, str]:
         f"size-free error and excess gaps{gaps}",
         "20b Characteristics, with differences across groups": _refer(outputs.cohort is not None, _WHO),
         "23a Performance with intervals, by group": _refer(outputs.is_compared, _PERFORMANCE),
-        "23b Heterogeneity across clusters": NOT_RECORDED,
+        "23b Heterogeneity across clusters": _refer(
+            outputs.site_summary is not None and not outputs.site_summary.empty, _PERFORMANCE
+        ),
         "25 Interpretation, with issues of fairness": "“In short” in this report states what was and what was not "
         "shown; the interpretation is yours",
         "26 Limitations": _LIMITS,
