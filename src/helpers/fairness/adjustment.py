@@ -37,7 +37,7 @@ import pandas as pd
 from scipy import special, stats
 
 from helpers.errors import SegfairError
-from helpers.fairness.disparity import find_best_and_worst, limit_gap
+from helpers.fairness.disparity import find_best_and_worst, find_unseen_failures, limit_gap
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.clustered import ClusteredFit, name_alone
@@ -50,9 +50,11 @@ from helpers.statistics.covariates import (
     join_covariates,
     read_labels,
 )
+from helpers.statistics.grouped_values import GroupedValues
 from helpers.statistics.least_squares import ROUNDING, LeastSquares, find_wald_f, split_by_missing
 from helpers.statistics.overlap import find_apart, keep_linked
 from helpers.statistics.selection_adjustment import widen_for_choice
+from helpers.statistics.unseen_failures import Allowance, widen_interval
 from helpers.vocabulary.measures import find_measure
 
 _SIDES = ("best_group", "worst_group")
@@ -193,9 +195,13 @@ def _fit_pattern(
     judge, free = _choose_errors(fit, clusters, len(names))
     common["df_residual"] = free
     means, covariance = judge.estimate(part, chosen)
-    f, p_groups = find_wald_f(means @ steps.T, steps @ covariance @ steps.T, free)
-    p_logit = _test_logits(part, metrics, judge, free, chosen, steps)
     reach = stats.t.ppf(0.5 + CONFIDENCE / 2, free)
+    unseen = find_unseen_failures(GroupedValues(part, base.argmax(axis=1), len(names)), metrics)
+    # The test of all groups takes what intervals allow for as a part of each mean's variance.
+    worse, of_means = unseen.reach_unseen().T, unseen.reach_means()
+    tested = covariance + (worse / reach)[:, :, None] ** 2 * np.eye(len(names))
+    f, p_groups = find_wald_f(means @ steps.T, steps @ tested @ steps.T, free)
+    p_logit = _test_logits(part, metrics, judge, free, chosen, steps)
     widened = widen_for_choice(np.full(len(metrics), len(names)), p_groups, np.full(len(metrics), free))
     results: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
     for index, metric in enumerate(metrics):
@@ -209,18 +215,22 @@ def _fit_pattern(
             continue
         error = np.sqrt(np.diagonal(covariance[index]))
         error[error <= ROUNDING**0.5 * abs(means[index])] = np.nan  # a group without any spread has no interval
+        own = Allowance(of_means.below[:, index], of_means.above[:, index])
+        low, high = widen_interval(means[index], means[index] - reach * error, means[index] + reach * error, own)
         rows_of_means = [
             {
                 "group": str(name),
                 "n": int(base[:, group].sum()),
                 "mean": means[index, group],
-                "low": means[index, group] - reach * error[group],
-                "high": means[index, group] + reach * error[group],
+                "low": low[group],
+                "high": high[group],
             }
             for group, name in enumerate(names)
             if sum(group in pair for pair in apart) < len(names) - 1
         ]
-        gap = _state_gap(means[index], covariance[index], names, metric, pairs[index], widened[index], free)
+        gap = _state_gap(
+            means[index], covariance[index], names, metric, pairs[index], widened[index], free, worse[index]
+        )
         if not gap["note"] and np.isnan(p_groups[index]):
             gap["note"] = "no test over all groups: two of them do not vary"
         if not apart:
@@ -241,8 +251,12 @@ def _state_gap(
     pair: tuple[str, str] | None,
     widened: float,
     free: float,
+    worse: np.ndarray,
 ) -> dict[str, Any]:
-    """Return one column's gap between two groups, with its interval and test."""
+    """Return one column's gap between two groups, with its interval and test.
+
+    `worse` is how much worse each group's mean may be for failures unseen, (groups,).
+    """
     if pair is None:
         best, worst = (int(code[0]) for code in find_best_and_worst(means[:, None], np.ones((len(means), 1)), [metric]))
     else:
@@ -259,9 +273,10 @@ def _state_gap(
     if error <= ROUNDING**0.5 * max(abs(means[best]), abs(means[worst])):
         return stated | {"note": "no interval: neither of the two groups varies"}
     student = stats.t.ppf(0.5 + CONFIDENCE / 2, free)
-    reach = student * widened
-    low, high = limit_gap(gap - reach * error, gap + reach * error, metric)
-    p = 2 * stats.t.sf(abs(gap) / error * student / reach, free)
+    reach = student * widened * error
+    off = Allowance(worse[best], worse[worst])
+    low, high = limit_gap(*widen_interval(gap, gap - reach, gap + reach, off), metric)
+    p = 2 * stats.t.sf(abs(gap) * student / np.hypot(reach, off.face_zero(gap)), free)
     return stated | {"low": float(low), "high": float(high), "p": p, "note": ""}
 
 

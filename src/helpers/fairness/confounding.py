@@ -230,8 +230,11 @@ def match_attribute(compared: GroupComparison, covariates: pd.DataFrame) -> dict
                 matched,
                 [groups.scores.metrics[column] for column in some],
                 min_group=groups.min_group,
+                clusters=groups.scores.clusters,
             )
             for column, row in zip(some, gaps.to_dict("records"), strict=True):
+                if confined := groups.explain_confined(column):
+                    row |= {"low": np.nan, "high": np.nan, "p": np.nan, "note": f"no interval: {confined}"}
                 if found.best[column] != first:
                     row |= {"gap": -row["gap"], "low": -row["high"], "high": -row["low"]}
                 said = [text for text in (row["note"], *matched.warnings) if text and pd.notna(text)]

@@ -11,7 +11,6 @@ import pandas as pd
 from scipy import special
 
 from helpers.fairness.disparity import find_best_and_worst, find_margins, sign_metrics
-from helpers.fairness.group_comparison import find_unseen_failures
 from helpers.fairness.groups import average_subjects
 from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.fairness.tables import make_table
@@ -160,7 +159,7 @@ def _judge(
     difference = np.where(compared, means[first] - means[second], np.nan)
     # Those with masks alone tell whether anybody fails: the proxy may miss what the model misses.
     joint, _, alone = surround_pairs(
-        difference, together, free, (first, second), compared, settings.alpha, find_unseen_failures(groups)
+        difference, together, free, (first, second), compared, settings.alpha, groups.unseen
     )
     return judge(*joint, *alone, margins, p_adjusted, alpha=settings.alpha, compared=compared)
 

@@ -17,10 +17,14 @@ import pandas as pd
 from scipy import optimize, special, stats
 
 from helpers.errors import SegfairError
+from helpers.fairness.disparity import find_unseen_failures
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.clustered import ClusteredFit, name_alone
 from helpers.statistics.covariates import Covariate, encode_covariates
+from helpers.statistics.grouped_values import GroupedValues
 from helpers.statistics.overlap import LEAST_EXCEPTIONS, explain_pair
+from helpers.statistics.unseen_failures import Allowance, widen_interval
 from helpers.vocabulary.measures import find_measure
 
 CALIPER = 0.2  # standard deviations of the logit of the propensity score
@@ -154,18 +158,26 @@ def match_pairs(
 
 
 def measure_matched_gaps(
-    values: np.ndarray, matching: Matching, metrics: Sequence[str], *, min_group: int = 10
+    values: np.ndarray,
+    matching: Matching,
+    metrics: Sequence[str],
+    *,
+    min_group: int = 10,
+    clusters: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Compare matched people: one row per column (:data:`MATCHED_COLUMNS`).
 
     `values`, float, (subjects, columns), has the rows that `matching` was made from; NaN where a
     subject has no value: the pair then does not count in that column. `metrics` names each column's
     metric; a SegfairError where values do not fit these or the matching. There is no gap from fewer
-    than `min_group` pairs.
+    than `min_group` pairs. `clusters`, int, (subjects,), are each one's cluster, −1 for none.
 
     ``gap`` is `first` − `second`, positive where the first group is better, the mean over pairs in
     the metric's unit, with the paired t interval (95 %) and p-value (Austin 2011, Statistics in
-    Medicine 30); ``note``, why there is no number.
+    Medicine 30), or with errors made from clusters
+    (:class:`helpers.statistics.clustered.ClusteredFit`, which leaves out what pairs have in common:
+    rather too wide); both allow for failures that nobody of a group happened to have
+    (:mod:`helpers.statistics.unseen_failures`). ``note``, why there is no number.
     """
     values = np.asarray(values, float)
     if (
@@ -177,26 +189,52 @@ def measure_matched_gaps(
             "values must have the rows that were matched and one column per metric; "
             f"got shape {values.shape} for {len(metrics)} metrics"
         )
+    codes = np.full(len(values), 2)  # everybody else
+    for side in range(2):
+        codes[matching.pairs[:, side]] = side
+    unseen = find_unseen_failures(GroupedValues(_keep_pairs(values, matching.pairs), codes, 3), metrics)
+    off = unseen.reach_gap(*np.tile([[0], [1]], len(metrics)))
     rows = []
     for place, metric in enumerate(metrics):
-        differences = find_measure(metric).sign * (
-            values[matching.pairs[:, 0], place] - values[matching.pairs[:, 1], place]
-        )
-        differences = differences[np.isfinite(differences)]
-        rows.append({"n_pairs": len(differences)} | _test_pairs(differences, matching.note, min_group))
+        known = matching.pairs[np.isfinite(values[matching.pairs, place]).all(axis=1)]
+        scores = find_measure(metric).sign * values[known, place]
+        errors = _find_error(scores, None if clusters is None else clusters[known])
+        row = _test_pairs(scores[:, 0] - scores[:, 1], *errors, off.take(place), matching.note, min_group)
+        rows.append({"n_pairs": len(known)} | row)
     return pd.DataFrame(rows, columns=MATCHED_COLUMNS)
 
 
-def _test_pairs(differences: np.ndarray, why: str, min_group: int) -> dict[str, Any]:
+def _keep_pairs(values: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Return the values without those of pairs of which one lacks a value."""
+    kept = values.copy()
+    kept[pairs] = np.where(np.isfinite(values[pairs]).all(axis=1, keepdims=True), values[pairs], np.nan)
+    return kept
+
+
+def _find_error(scores: np.ndarray, clusters: np.ndarray | None) -> tuple[float, float]:
+    """Return the standard error of the mean difference in pairs, (pairs, 2), and its df."""
+    if len(scores) < 2:
+        return np.nan, np.nan
+    if clusters is None:
+        return float((scores[:, 0] - scores[:, 1]).std(ddof=1)) / np.sqrt(len(scores)), len(scores) - 1.0
+    fit = ClusteredFit.decompose(np.tile(np.eye(2), (len(scores), 1)), name_alone(clusters.ravel()))
+    contrast = np.array([[1.0, -1.0]])
+    _, covariance = fit.estimate(scores.reshape(-1, 1), contrast)
+    return float(np.sqrt(covariance[0, 0, 0])), float(fit.find_df(contrast)[0])
+
+
+def _test_pairs(
+    differences: np.ndarray, error: float, df: float, off: Allowance, why: str, min_group: int
+) -> dict[str, Any]:
     if len(differences) < max(min_group, 2):
         return {"note": why or f"no gap: only {len(differences)} pairs have a value"}
     gap = float(differences.mean())
-    error = float(differences.std(ddof=1)) / np.sqrt(len(differences))
     if error <= 1e-12 * np.abs(differences).max():
         return {"gap": gap, "note": "no interval: every pair differs by the same amount"}
-    df = len(differences) - 1
-    reach = stats.t.ppf(0.5 + CONFIDENCE / 2, df) * error
-    return {"gap": gap, "low": gap - reach, "high": gap + reach, "p": 2 * stats.t.sf(abs(gap) / error, df), "note": ""}
+    student = stats.t.ppf(0.5 + CONFIDENCE / 2, df)
+    low, high = widen_interval(gap, gap - student * error, gap + student * error, off)
+    p = 2 * stats.t.sf(abs(gap) * student / np.hypot(student * error, off.face_zero(gap)), df)
+    return {"gap": gap, "low": low, "high": high, "p": p, "note": ""}
 
 
 def _standardise(numeric: Sequence[np.ndarray], side: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:

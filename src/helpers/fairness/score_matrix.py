@@ -9,11 +9,12 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from helpers.fairness.disparity import sign_metrics
+from helpers.fairness.disparity import find_unseen_failures, sign_metrics
 from helpers.fairness.groups import EXPECTED, POOLED, number_groups
 from helpers.statistics.bootstrap import Resamples
 from helpers.statistics.clustered import LEAST_CLUSTERS, LEAST_OUTSIDE, ClusteredGaps, compare_clustered, find_largest
 from helpers.statistics.grouped_values import GroupedValues
+from helpers.statistics.unseen_failures import UnseenFailures
 
 BOUNDARY = "boundary_error_mm"
 
@@ -125,6 +126,12 @@ class AttributeScores:
     def compared(self) -> GroupedValues:
         """The scores without those of groups that are not compared in a column."""
         return self.grouped.keep(self.kept)
+
+    @cached_property
+    def unseen(self) -> UnseenFailures:
+        """The failures of the groups compared, and of whom none was seen."""
+        values = self.grouped if self.kept.all() else self.compared
+        return find_unseen_failures(values, self.scores.metrics)
 
     def resample(self, draws: int, seed: int) -> Resamples:
         """Return resamples within groups; subjects without a known group are one more, the last."""

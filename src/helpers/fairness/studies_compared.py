@@ -193,8 +193,13 @@ def _compare_gaps(groups: AttributeScores, drawn: np.ndarray, resamples: Resampl
     influence = find_gap_influence(groups.grouped, best, worst, scores.sign)
     draws = take_gaps(drawn, best, worst, scores.sign)
     difference = gaps[second] - gaps[first]
+    unseen = groups.unseen.reach_gap(best, worst)
     found = find_difference(
-        draws[:, second] - draws[:, first], difference, influence[:, second] - influence[:, first], resamples
+        draws[:, second] - draws[:, first],
+        difference,
+        influence[:, second] - influence[:, first],
+        resamples,
+        unseen=unseen.take(np.array(second)).subtract(unseen.take(np.array(first))),
     )
     rows = [_name_row(groups, column) | {"n": int(groups.sizes[:, column].sum())} for column in first]
     return pd.DataFrame(rows).assign(
