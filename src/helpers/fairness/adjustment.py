@@ -40,7 +40,7 @@ from helpers.errors import SegfairError
 from helpers.fairness.disparity import find_best_and_worst, find_unseen_failures, limit_gap
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
-from helpers.statistics.clustered import ClusteredFit, name_alone
+from helpers.statistics.clustered import ClusteredFit, choose_errors
 from helpers.statistics.covariates import (
     Covariate,
     CovariateFit,
@@ -51,7 +51,7 @@ from helpers.statistics.covariates import (
     read_labels,
 )
 from helpers.statistics.grouped_values import GroupedValues
-from helpers.statistics.least_squares import ROUNDING, LeastSquares, find_wald_f, split_by_missing
+from helpers.statistics.least_squares import ROUNDING, LeastSquares, split_by_missing
 from helpers.statistics.overlap import find_apart, keep_linked
 from helpers.statistics.selection_adjustment import widen_for_choice
 from helpers.statistics.unseen_failures import Allowance, widen_interval
@@ -192,7 +192,8 @@ def _fit_pattern(
     flat, exact = np.ptp(part, axis=0) == 0, solver.find_exact(part)
     chosen = np.eye(len(names), fit.design.shape[1])
     steps = np.diff(np.eye(len(names)), axis=0)
-    judge, free = _choose_errors(fit, clusters, len(names))
+    contrasts = np.array([chosen[one] - chosen[other] for one, other in combinations(range(len(names)), 2)])
+    judge, free = choose_errors(solver, fit.design, None if clusters is None else clusters[rows], contrasts)
     common["df_residual"] = free
     means, covariance = judge.estimate(part, chosen)
     reach = stats.t.ppf(0.5 + CONFIDENCE / 2, free)
@@ -200,8 +201,8 @@ def _fit_pattern(
     # The test of all groups takes what intervals allow for as a part of each mean's variance.
     worse, of_means = unseen.reach_unseen().T, unseen.reach_means()
     tested = covariance + (worse / reach)[:, :, None] ** 2 * np.eye(len(names))
-    f, p_groups = find_wald_f(means @ steps.T, steps @ tested @ steps.T, free)
-    p_logit = _test_logits(part, metrics, judge, free, chosen, steps)
+    f, p_groups = judge.test(means @ steps.T, steps @ tested @ steps.T, steps @ chosen)
+    p_logit = _test_logits(part, metrics, judge, chosen, steps)
     widened = widen_for_choice(np.full(len(metrics), len(names)), p_groups, np.full(len(metrics), free))
     results: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
     for index, metric in enumerate(metrics):
@@ -284,7 +285,6 @@ def _test_logits(
     part: np.ndarray,
     metrics: Sequence[str],
     judge: LeastSquares | ClusteredFit,
-    free: float,
     chosen: np.ndarray,
     steps: np.ndarray,
 ) -> np.ndarray:
@@ -296,20 +296,8 @@ def _test_logits(
         subjects = len(part)
         logits = special.logit((part[:, bounded] * (subjects - 1) + 0.5) / subjects)
         means, covariance = judge.estimate(logits, chosen)
-        p[bounded] = find_wald_f(means @ steps.T, steps @ covariance @ steps.T, free)[1]
+        p[bounded] = judge.test(means @ steps.T, steps @ covariance @ steps.T, steps @ chosen)[1]
     return p
-
-
-def _choose_errors(
-    fit: CovariateFit, clusters: np.ndarray | None, groups: int
-) -> tuple[LeastSquares | ClusteredFit, float]:
-    """Return what estimates with HC3 errors, or those of clusters, and the degrees of freedom."""
-    if clusters is None:
-        return fit.solver, float(fit.solver.df_residual)
-    judge = ClusteredFit.decompose(fit.design, name_alone(clusters)[fit.rows])
-    pairs = np.eye(fit.design.shape[1])[:groups]
-    contrasts = np.array([pairs[one] - pairs[other] for one, other in combinations(range(groups), 2)])
-    return judge, float(judge.find_df(contrasts).min())
 
 
 def _tell_missed(fit: CovariateFit) -> str:

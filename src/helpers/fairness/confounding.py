@@ -176,6 +176,8 @@ def _adjust_columns(
         for row in found.gaps.to_dict("records"):
             column = columns[row["column"]]
             head = groups.name_row(column)
+            if confined := groups.explain_confined(column):
+                row |= dict.fromkeys(("low", "high", "p_groups"), np.nan) | {"note": f"no interval: {confined}"}
             gaps[column] = {
                 ours: np.nan if pairs[column] is None else row[theirs] for theirs, ours in _GAP_NAMES.items()
             }
@@ -271,7 +273,13 @@ def fit_attribute(
     curves, tests = {}, {}
     for columns, held in _split_organs(groups.scores, covariates, volumes):
         found = fit_trends(
-            groups.scores.matrix[:, columns], values, held, seed=seed, step=step, min_group=groups.min_group
+            groups.scores.matrix[:, columns],
+            values,
+            held,
+            seed=seed,
+            step=step,
+            min_group=groups.min_group,
+            clusters=groups.scores.clusters,
         )
         drawn = dict(iter(found.curves.groupby("column")))
         for row in found.tests.to_dict("records"):

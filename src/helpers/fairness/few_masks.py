@@ -33,7 +33,13 @@ class FewMasks:
 
 
 def compare_few_masks(
-    metrics: pd.DataFrame, cohort: pd.DataFrame, fairness: Fairness, attributes: Sequence[str], seed: int
+    metrics: pd.DataFrame,
+    cohort: pd.DataFrame,
+    fairness: Fairness,
+    attributes: Sequence[str],
+    seed: int,
+    *,
+    clustered: bool = False,
 ) -> FewMasks:
     """Compare groups by prediction-powered inference on Dice.
 
@@ -48,6 +54,8 @@ def compare_few_masks(
         Smallest group, by people with masks; margin of Dice, alpha, draws.
     attributes : list of str
     seed : int
+    clustered : bool
+        Whether people come in clusters: then there is no p-value and no verdict.
 
     Returns
     -------
@@ -89,7 +97,11 @@ def compare_few_masks(
         randomness = randomness.assign(p_adjusted=adjust_p_values(randomness["p"].to_numpy(float), "holm"))
     broken = set(randomness.loc[randomness["p_adjusted"] <= fairness.alpha, "attribute"]) if len(randomness) else set()
     table = make_table([row for part in gaps for row in part], "few_masks_gaps")
-    return FewMasks(make_table(means, "few_masks"), _refuse_verdicts(table, broken), randomness)
+    table = _refuse_verdicts(table, broken, "people with masks are no random part of their group (few_masks_check.csv)")
+    if clustered:
+        table = _refuse_verdicts(table, set(attributes), "intervals take people for independent, who come in clusters")
+        table = table.assign(p=np.nan, p_adjusted=np.nan)
+    return FewMasks(make_table(means, "few_masks"), table, randomness)
 
 
 def _take_usable(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -195,8 +207,7 @@ def _check_random(groups: AttributeScores, powered: PoweredMeans) -> list[dict[s
     return rows
 
 
-def _refuse_verdicts(gaps: pd.DataFrame, attributes: set[str]) -> pd.DataFrame:
-    """Return the gaps without a verdict where the masked are no random part of a group."""
+def _refuse_verdicts(gaps: pd.DataFrame, attributes: set[str], why: str) -> pd.DataFrame:
+    """Return the gaps without a verdict on some attributes, and why."""
     refused = gaps["attribute"].isin(list(attributes))
-    note = "people with masks are no random part of their group (few_masks_check.csv): no verdict"
-    return gaps.assign(verdict=gaps["verdict"].mask(refused, ""), note=gaps["note"].mask(refused, note))
+    return gaps.assign(verdict=gaps["verdict"].mask(refused, ""), note=gaps["note"].mask(refused, f"{why}: no verdict"))

@@ -50,7 +50,6 @@ def compare_models(
     group's mean too.
     """
     keys, known, gaps = groups.scores.keys, groups.grouped.known, found.gap
-    unseen = groups.unseen.reach_gap(found.best, found.worst)
     number = {key: column for column, key in enumerate(keys)}
     models = list(dict.fromkeys(model for model, _, _ in keys if model != ALL_MODELS))
     rows: list[dict[str, Any]] = []
@@ -83,7 +82,10 @@ def compare_models(
         return table
     estimate = np.array([part[0] for part in parts])
     draws, bearing = (np.column_stack([part[place] for part in parts]) for place in (1, 2))
-    first, second = (unseen.take(np.array(columns)) for columns in zip(*compared, strict=True))
+    first, second = (
+        groups.unseen.reach_gap(found.best[list(columns)], found.worst[list(columns)], columns)
+        for columns in zip(*compared, strict=True)
+    )
     sure = find_difference(draws, estimate, bearing, resamples, unseen=first.subtract(second))
     adjusted = adjust_unpermuted(sure.p, correction)
     return table.assign(difference=estimate, low=sure.low, high=sure.high, p=sure.p, p_adjusted=adjusted)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.fairness.disparity import find_unseen_failures, sign_metrics
-from helpers.fairness.groups import EXPECTED, POOLED, number_groups
+from helpers.fairness.groups import EXPECTED, POOLED, number_groups, read_covariates
 from helpers.statistics.bootstrap import Resamples
 from helpers.statistics.clustered import LEAST_CLUSTERS, LEAST_OUTSIDE, ClusteredGaps, compare_clustered, find_largest
 from helpers.statistics.grouped_values import GroupedValues
@@ -65,9 +65,12 @@ class Scores:
         matrix = arrange(list(metrics)).reshape(len(subjects), len(keys))
         return cls(subjects, matrix, keys, places, others[0] if "dice" in metrics else None, others[1])
 
-    def attach_clusters(self, column: pd.Series) -> Scores:
-        """Return the scores with each subject's cluster, of `column`, by subject."""
-        codes, names = pd.factorize(column.reindex(self.subjects).astype("str").where(column.notna()), sort=True)
+    def attach_clusters(self, cohort: pd.DataFrame, cluster: str | None) -> Scores:
+        """Return the scores with each subject's cluster, a column of `cohort`; as they are if None."""
+        if cluster is None:
+            return self
+        column = read_covariates(cohort, self.subjects, [cluster])[cluster]
+        codes, names = pd.factorize(column.astype("str").where(column.notna()), sort=True)
         return replace(self, clusters=codes.astype(np.int64), cluster_names=tuple(map(str, names)))
 
     def list_organs(self, place: int) -> list[int]:

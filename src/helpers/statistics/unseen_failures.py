@@ -10,6 +10,7 @@ worst that anybody in the column has.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -126,12 +127,13 @@ class UnseenFailures:
         nothing = np.zeros(worse.shape)
         return Allowance(*np.where(self.sign > 0, (worse, nothing), (nothing, worse)))
 
-    def reach_gap(self, best: np.ndarray, worst: np.ndarray) -> Allowance:
+    def reach_gap(self, best: np.ndarray, worst: np.ndarray, columns: Sequence[int] | None = None) -> Allowance:
         """Return what gaps, best − worst in the metric's direction, may be off for failures unseen.
 
-        `best` and `worst`, int, (columns,), are codes of groups, −1 where nothing is compared.
+        `best` and `worst`, int, (columns,), are codes of groups, −1 where nothing is compared, in
+        some `columns` or all.
         """
-        columns = np.arange(len(best))
+        columns = range(len(best)) if columns is None else columns
         reach = self.reach_unseen()
         if not reach.any():
             return Allowance(*np.zeros((2, len(columns))))
