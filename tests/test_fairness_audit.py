@@ -364,7 +364,7 @@ def test_a_group_in_which_nobody_happened_to_fail_is_not_shown_to_do_better():
     row, means = found.disparity.iloc[0], found.groups.set_index("group")
     assert row["best_group"] == "female" and row["gap"] > 0.04 and row["gap_low"] < -0.1
     assert means.loc["female", "ci_low"] < 0.75 and means.loc["male", "ci_low"] > 0.8
-    # What else is held equal does not tell who might fail: the same of every other gap and its test.
+    # What else is held equal does not tell who might fail: the same of every other gap.
     assert row["adjusted_gap"] > 0.04 and row["adjusted_low"] < -0.1 and row["adjusted_p"] > 0.3
     assert row["excess_gap"] > 0.04 and row["excess_low"] < -0.1 and row["excess_p"] > 0.3
     against, pairs = found.contrasts.set_index("group"), found.matching.iloc[0]

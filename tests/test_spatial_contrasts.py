@@ -131,3 +131,21 @@ def test_distances_of_groups_have_variances_of_their_own_and_misses_do_not(tetra
         values = np.load(tmp_path / f"{name}.npy")
         expected = stats.ttest_ind(values[:10], values[10:], equal_var=equal).statistic
         np.testing.assert_allclose(found[name].statistic, expected, rtol=1e-5)
+
+
+def test_groups_and_slopes_that_are_those_of_clusters_are_not_tested():
+    groups = pd.Series(pd.Categorical(["a", "b"] * 20))
+    present, nothing = np.ones(40, bool), pd.DataFrame(index=range(40))
+    mixed = pd.Series(np.repeat(["s", "t", "u", None], 10), name="site")
+    design = design_groups(present, groups, ("a", "b"), nothing, min_group=5, attribute="kind", clusters=mixed)
+    assert not design.note and design.clusters.tolist() == np.repeat([0, 1, 2, -1], 10).tolist()
+    same = groups.map({"a": "s", "b": "t"}).astype(str).rename("site")
+    design = design_groups(present, groups, ("a", "b"), nothing, min_group=5, attribute="kind", clusters=same)
+    assert design.note == "nothing was tested: kind and site cannot be told apart here: " + (
+        "all 20 in “a” have site s, all 20 in “b” have t"
+    )
+    steps = np.arange(40.0)
+    assert not design_slope(present, steps, nothing, min_group=5, clusters=mixed).note
+    steps = np.where(same == "s", 1.0, 2.0)
+    note = design_slope(present, steps, nothing, min_group=5, clusters=same).note
+    assert note == "nothing was tested along it: fewer than 10 people are of a cluster (site) in which it varies"

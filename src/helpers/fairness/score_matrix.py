@@ -66,7 +66,7 @@ class Scores:
         return cls(subjects, matrix, keys, places, others[0] if "dice" in metrics else None, others[1])
 
     def attach_clusters(self, cohort: pd.DataFrame, cluster: str | None) -> Scores:
-        """Return the scores with each subject's cluster, a column of `cohort`; as they are if None."""
+        """Return the scores with each subject's cluster, a column of `cohort`, if there is one."""
         if cluster is None:
             return self
         column = read_covariates(cohort, self.subjects, [cluster])[cluster]

@@ -91,23 +91,23 @@ class ClusteredFit:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Test whether the `contrasts` that were estimated are all zero: F and p, (columns,) each.
 
-        Wald's statistic Q of q estimates is taken for Hotelling's T², F = (η − q + 1) / (η q) · Q on
-        (q, η − q + 1) degrees of freedom; NaN where η (:meth:`find_joint_df`) is below q.
+        Wald's statistic Q of q estimates is taken for Hotelling's T², F = (η − q + 1) / (η q) · Q
+        on (q, η − q + 1) degrees of freedom; NaN where η (:meth:`find_joint_df`) is q − 1 or less.
         Pustejovsky & Tipton 2018, section 3.2.
         """
         terms, nothing = len(contrasts), np.full(len(estimates), np.nan)
         free = self.find_joint_df(contrasts) if terms else 1.0
         left = free - terms + 1
-        if left < 1:
+        if left <= 0:
             return nothing, nothing
         f = find_wald_f(estimates, covariance, free)[0] * left / free
         return f, stats.f.sf(f, max(terms, 1), left)
 
     def find_joint_df(self, contrasts: np.ndarray) -> float:
-        """Return the degrees of freedom η of several contrasts' covariance: of one, Satterthwaite's.
+        """Return the degrees of freedom η of contrasts' covariance; of one, Satterthwaite's.
 
-        Those of the Wishart distribution whose total variance is that of the covariance, of contrasts
-        made orthonormal under the working model (Pustejovsky & Tipton 2018: AHT-Z).
+        Those of the Wishart distribution whose total variance is that of the covariance, where
+        contrasts are made orthonormal under the working model (Pustejovsky & Tipton 2018: AHT-Z).
         """
         made = contrasts @ self.projection
         weights = self._weigh(np.linalg.solve(np.linalg.cholesky(made @ made.T), contrasts))
