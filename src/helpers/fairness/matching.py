@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
+from scipy.spatial import distance
 
 from helpers.errors import SegfairError
 from helpers.fairness.disparity import find_unseen_failures
@@ -28,6 +29,7 @@ from helpers.statistics.unseen_failures import Allowance, widen_interval
 from helpers.vocabulary.measures import find_measure
 
 CALIPER = 0.2  # standard deviations of the logit of the propensity score
+LARGEST_STRATUM = 4000  # people who are matched at once: the effort grows with the cube of their number
 LARGEST_DIFFERENCE = 0.1  # standardised, above which a covariate counts as unbalanced
 
 BALANCE_COLUMNS = TABLES["balance"].names[3:]
@@ -93,7 +95,8 @@ def match_pairs(
     -----
     1:1 without replacement, optimal: of all pairings within the caliper those with the most pairs,
     and of these the one of the smallest total Mahalanobis distance (within-group covariance), by
-    the assignment algorithm within each combination of categorical levels; nothing is drawn at
+    the assignment algorithm within each combination of categorical levels (of more than
+    :data:`LARGEST_STRATUM` people: within slices of these by propensity score); nothing is drawn at
     random. The propensity score is a logistic regression of the group on the standardised numeric
     covariates. Groups that cannot be told from a covariate
     (:func:`helpers.statistics.overlap.explain_pair`) have no counterparts.
@@ -138,14 +141,14 @@ def match_pairs(
     if scores is None:
         return refuse("no pairs: the covariates part the two groups completely, nobody has a counterpart")
     whitened = _whiten(positions)
-    strata = [_number_strata(encoded, side) for side in rows]
+    strata = _slice_strata([_number_strata(encoded, side) for side in rows], scores)
     width = caliper * np.sqrt((scores[0].var(ddof=1) + scores[1].var(ddof=1)) / 2)
     found = []
     for stratum in sorted(set(strata[0]) & set(strata[1])):
         inside = [np.flatnonzero([own == stratum for own in side]) for side in strata]
         apart = np.abs(scores[0][inside[0]][:, None] - scores[1][inside[1]][None, :])
-        offset = whitened[0][inside[0]][:, None, :] - whitened[1][inside[1]][None, :, :]
-        places = _assign(np.sqrt((offset**2).sum(axis=2)), apart <= width + 1e-12)
+        apart_all = distance.cdist(*(side[own] for side, own in zip(whitened, inside, strict=True)))
+        places = _assign(apart_all, apart <= width + 1e-12)
         found += [(rows[0][inside[0][one]], rows[1][inside[1][other]]) for one, other in places]
     pairs = np.array(sorted(found), np.int64).reshape(-1, 2)
     if len(pairs) < min_group:
@@ -260,7 +263,8 @@ def _whiten(positions: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def _score_propensity(positions: Sequence[np.ndarray]) -> list[np.ndarray] | None:
     """Return the logit of both groups' propensity; None where they are parted completely."""
-    import statsmodels.api as sm
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
     together = np.vstack(positions)
@@ -274,7 +278,7 @@ def _score_propensity(positions: Sequence[np.ndarray]) -> list[np.ndarray] | Non
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PerfectSeparationWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        fit = sm.GLM(member, design, family=sm.families.Binomial()).fit(maxiter=50)
+        fit = GLM(member, design, family=Binomial()).fit(maxiter=50)
     logits = design @ fit.params
     chances = special.expit(logits)
     if not np.isfinite(logits).all() or (np.abs(member - chances) < 1e-6).all():
@@ -288,14 +292,29 @@ def _number_strata(encoded: Sequence[Covariate], side: np.ndarray) -> list[tuple
     return [tuple(person) for person in np.column_stack(columns)] if columns else [()] * len(side)
 
 
-def _assign(distance: np.ndarray, allowed: np.ndarray) -> list[tuple[int, int]]:
+def _slice_strata(
+    strata: Sequence[Sequence[tuple[float, ...]]], scores: Sequence[np.ndarray]
+) -> list[list[tuple[float, ...]]]:
+    """Return strata cut by propensity score into slices of at most :data:`LARGEST_STRATUM` people.
+
+    So that effort and memory grow with the number of people, not with its cube.
+    """
+    everybody = pd.DataFrame({"stratum": [*strata[0], *strata[1]], "score": np.concatenate(scores)})
+    by_stratum = everybody.groupby("stratum", sort=False)["score"]
+    slices = np.ceil(by_stratum.transform("size") / LARGEST_STRATUM)
+    place = (by_stratum.rank(method="first") - 1) * slices / by_stratum.transform("size")
+    cut = [(*stratum, number) for stratum, number in zip(everybody["stratum"], np.floor(place), strict=True)]
+    return [cut[: len(strata[0])], cut[len(strata[0]) :]]
+
+
+def _assign(distances: np.ndarray, allowed: np.ndarray) -> list[tuple[int, int]]:
     """Return an assignment with as many allowed pairs as can be, of the smallest total distance."""
     if not allowed.any():
         return []
     # A forbidden pair costs more than all allowed ones together, so that it is taken only where
     # nothing else is left.
-    forbidden = (distance[allowed].max() + 1.0) * (min(distance.shape) + 1)
-    one, other = optimize.linear_sum_assignment(np.where(allowed, distance, forbidden))
+    forbidden = (distances[allowed].max() + 1.0) * (min(distances.shape) + 1)
+    one, other = optimize.linear_sum_assignment(np.where(allowed, distances, forbidden))
     return [(int(a), int(b)) for a, b in zip(one, other, strict=True) if allowed[a, b]]
 
 
