@@ -165,10 +165,10 @@ def _compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) -
     chosen = run_welch_anova(groups.compared.take(asked)).p if groups.clustered is None else np.ones(len(asked))
     picked = PostSelection(groups.number[asked], chosen)
     unseen = [groups.unseen.reach_gap(best, worst, columns) for columns in (asked, people)]
-    parts = zip(gaps, draws, influences, (picked, None, None), (*unseen, unseen[0].subtract(unseen[1])), strict=True)
+    asked_of = zip(gaps, draws, influences, (picked, None, None), (*unseen, unseen[0].subtract(unseen[1])), strict=True)
     found = [
         find_difference(draw, gap, influence, resamples, selection, off)
-        for gap, draw, influence, selection, off in parts
+        for gap, draw, influence, selection, off in asked_of
     ]
     adjusted = adjust_unpermuted(found[2].p, settings.correction)
     # People in a group that is compared, in both.

@@ -97,9 +97,13 @@ def compare_few_masks(
         randomness = randomness.assign(p_adjusted=adjust_p_values(randomness["p"].to_numpy(float), "holm"))
     broken = set(randomness.loc[randomness["p_adjusted"] <= fairness.alpha, "attribute"]) if len(randomness) else set()
     table = make_table([row for part in gaps for row in part], "few_masks_gaps")
-    table = _refuse_verdicts(table, broken, "people with masks are no random part of their group (few_masks_check.csv)")
+    table = _refuse_verdicts(
+        table, broken, "people with masks are no random part of their group (few_masks_check.csv): no verdict"
+    )
     if clustered:
-        table = _refuse_verdicts(table, set(attributes), "intervals take people for independent, who come in clusters")
+        table = _refuse_verdicts(
+            table, set(attributes), "intervals take people for independent, who come in clusters: no verdict"
+        )
         table = table.assign(p=np.nan, p_adjusted=np.nan)
     return FewMasks(make_table(means, "few_masks"), table, randomness)
 
@@ -210,4 +214,4 @@ def _check_random(groups: AttributeScores, powered: PoweredMeans) -> list[dict[s
 def _refuse_verdicts(gaps: pd.DataFrame, attributes: set[str], why: str) -> pd.DataFrame:
     """Return the gaps without a verdict on some attributes, and why."""
     refused = gaps["attribute"].isin(list(attributes))
-    return gaps.assign(verdict=gaps["verdict"].mask(refused, ""), note=gaps["note"].mask(refused, f"{why}: no verdict"))
+    return gaps.assign(verdict=gaps["verdict"].mask(refused, ""), note=gaps["note"].mask(refused, why))

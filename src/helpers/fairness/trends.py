@@ -19,7 +19,7 @@ from scipy import optimize, special, stats
 from helpers.errors import SegfairError
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
-from helpers.statistics.clustered import choose_errors
+from helpers.statistics.clustered import ClusteredFit, choose_errors
 from helpers.statistics.covariates import SUBJECTS_PER_PARAMETER, Covariate, encode_covariates, fit_with_covariates
 from helpers.statistics.least_squares import LeastSquares, split_by_missing
 from helpers.statistics.splines import SplineAxis
@@ -167,7 +167,7 @@ def _fit_pattern(
     reach_line = stats.t.ppf(0.5 + CONFIDENCE / 2, free_line)
     grid = _make_grid(chosen)
     points = axis.build(grid)
-    if clusters is not None:
+    if isinstance(judge, ClusteredFit):
         free = min(free, float(judge.find_df(points @ own).min()))
     reach = stats.t.ppf(0.5 + CONFIDENCE / 2, free)
     nearby = _count_nearby(chosen, grid, min_group)

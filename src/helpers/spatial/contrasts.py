@@ -149,7 +149,7 @@ def design_slope(
         return _design_nothing(fit, why)
     steps = fit.base[:, 1] - fit.base[:, 1].mean()
     design = _finish(fit, steps, fit.columns, np.zeros(len(steps), int), (), clusters)
-    if clusters is not None:
+    if clusters is not None and design.clusters is not None:
         within = pd.Series(steps).groupby(name_alone(design.clusters)).transform(np.ptp)
         if (within > 0).sum() < 2 * min_group:
             few = f"fewer than {2 * min_group} people are of a cluster ({clusters.name}) in which it varies"

@@ -34,8 +34,8 @@ class Allowance:
     below: np.ndarray
     above: np.ndarray
 
-    def take(self, columns: np.ndarray) -> Allowance:
-        """Return that of some columns."""
+    def take(self, columns: int) -> Allowance:
+        """Return that of one column."""
         return Allowance(self.below[columns], self.above[columns])
 
     def subtract(self, other: Allowance) -> Allowance:
@@ -127,7 +127,9 @@ class UnseenFailures:
         nothing = np.zeros(worse.shape)
         return Allowance(*np.where(self.sign > 0, (worse, nothing), (nothing, worse)))
 
-    def reach_gap(self, best: np.ndarray, worst: np.ndarray, columns: Sequence[int] | None = None) -> Allowance:
+    def reach_gap(
+        self, best: np.ndarray, worst: np.ndarray, columns: Sequence[int] | np.ndarray | None = None
+    ) -> Allowance:
         """Return what gaps, best − worst in the metric's direction, may be off for failures unseen.
 
         `best` and `worst`, int, (columns,), are codes of groups, −1 where nothing is compared, in
@@ -173,7 +175,7 @@ class UnseenFailures:
 
 
 def widen_interval(
-    estimate: np.ndarray, low: np.ndarray, high: np.ndarray, unseen: Allowance
+    estimate: np.ndarray | float, low: np.ndarray | float, high: np.ndarray | float, unseen: Allowance
 ) -> tuple[np.ndarray, np.ndarray]:
     """Widen an interval by what may lie beyond it on either side; all float64, of one shape.
 
