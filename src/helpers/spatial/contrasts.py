@@ -152,8 +152,12 @@ def design_slope(
     if clusters is not None and design.clusters is not None:
         within = pd.Series(steps).groupby(name_alone(design.clusters)).transform(np.ptp)
         if (within > 0).sum() < 2 * min_group:
-            few = f"fewer than {2 * min_group} people are of a cluster ({clusters.name}) in which it varies"
-            return _design_nothing(fit, f"nothing was tested along it: {few}")
+            few = 2 * min_group
+            said = (
+                f"nothing was tested along it: fewer than {few} people are of a cluster ({clusters.name}) "
+                "in which it varies"
+            )
+            return _design_nothing(fit, said)
     return design
 
 
