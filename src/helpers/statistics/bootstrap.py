@@ -127,7 +127,8 @@ class Resamples:
                 squared, current = np.zeros((part.shape[1], self.draws)).T, group
             number = (part != 0).sum(axis=0)
             several = number > 1
-            spread = (part**2).T @ counts.T - (part.T @ counts.T) ** 2 / np.maximum(number, 1)[:, None]
+            squares, sums = np.split(np.hstack([part**2, part]).T @ counts.T, 2)
+            spread = squares - sums**2 / np.maximum(number, 1)[:, None]
             factor = np.where(several, number / np.maximum(number - 1, 1), 0.0)
             squared[rows] = (np.maximum(spread, 0.0) * factor[:, None]).T
         if current >= 0:
