@@ -9,7 +9,10 @@ from scipy import stats
 
 from helpers.spatial.contrasts import SurfaceTest, design_groups, design_slope, run_test
 from helpers.spatial.correspondence import DistanceField
+from helpers.spatial.maps import PeopleErrors
+from helpers.spatial.surface_tests import plan_tests
 from helpers.spatial.template import Template
+from tests.spatial_cohort import make_study
 
 NO_COVARIATES = pd.DataFrame(index=range(30))
 EVERYBODY = np.ones(30, bool)
@@ -149,3 +152,15 @@ def test_groups_and_slopes_that_are_those_of_clusters_are_not_tested():
     steps = np.where(same == "s", 1.0, 2.0)
     note = design_slope(present, steps, nothing, min_group=5, clusters=same).note
     assert note == "nothing was tested along it: fewer than 10 people are of a cluster (site) in which it varies"
+
+
+def test_the_studys_clusters_reach_the_designs_of_its_maps(tmp_path, rng):
+    study = make_study(tmp_path, **{"cohort.cluster": "site"})
+    names = [f"p{place:02d}" for place in range(40)]
+    cohort = pd.DataFrame({"subject": names, "scan": names, "number": range(1, 41), "age": rng.uniform(20, 80, 40)})
+    cohort["group_sex"] = pd.Categorical(["female", "male"] * 20)
+    cohort["site"] = np.repeat(["a", "b", "c", None], 10)
+    errors = rng.normal(size=(40, 6)).astype(np.float32)
+    people = PeopleErrors(pd.Index(names, dtype=object), errors, np.abs(errors), (errors > 1).astype(np.float32))
+    [one] = plan_tests(study, cohort, "exact", "organ", people, [], pd.Series(100.0, names), tmp_path)
+    assert one.designs["signed"].clusters.tolist() == np.repeat([0, 1, 2, -1], 10).tolist()
