@@ -358,10 +358,20 @@ def test_a_group_in_which_nobody_happened_to_fail_is_not_shown_to_do_better():
     values = np.clip(rng.normal(0.9, 0.03, 315), 0, 1)
     values[:15] = 0.0  # 15 of 300 men, and nobody of 15 women
     metrics, cohort = make_six(sex=["male"] * 300 + ["female"] * 15, liver=list(values))
-    found = fairness.run_audit(metrics, cohort, Fairness(metrics=["dice"], bootstrap=300), ["sex"], 1)
+    metrics["dice_expected"], cohort["age"] = 0.9, rng.normal(50, 10, 315)
+    settings = Fairness(metrics=["dice"], bootstrap=300, permutations=200)
+    found = fairness.run_audit(metrics, cohort, settings, ["sex"], 1, confounders=["age"])
     row, means = found.disparity.iloc[0], found.groups.set_index("group")
     assert row["best_group"] == "female" and row["gap"] > 0.04 and row["gap_low"] < -0.1
     assert means.loc["female", "ci_low"] < 0.75 and means.loc["male", "ci_low"] > 0.8
+    # What else is held equal does not tell who might fail: the same of every other gap.
+    assert row["adjusted_gap"] > 0.04 and row["adjusted_low"] < -0.1 and row["adjusted_p"] > 0.3
+    assert row["excess_gap"] > 0.04 and row["excess_low"] < -0.1 and row["excess_p"] > 0.3
+    against, pairs = found.contrasts.set_index("group"), found.matching.iloc[0]
+    assert against.loc["female", "low"] < -0.1 and against.loc["male", "high"] > 0.1
+    assert pairs["low"] < -0.1 and pairs["p"] > 0.3
+    adjusted = found.adjusted_means.set_index("group")
+    assert adjusted.loc["female", "low"] < 0.75 and adjusted.loc["male", "low"] > 0.8
 
 
 def test_what_is_not_compared_says_so_also_after_a_file(tmp_path):

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from helpers.errors import SegfairError
+from helpers.fairness import matching as matching_module
 from helpers.fairness.matching import BALANCE_COLUMNS, MATCHED_COLUMNS, match_pairs, measure_matched_gaps
 
 
@@ -247,3 +248,18 @@ def test_a_whole_study_is_matched_within_a_second(rng):
     start = time.perf_counter()
     measure_matched_gaps(rng.uniform(size=(1056, 120)), match_pairs(group, covariates, "a", "b"), ["dice"] * 120)
     assert time.perf_counter() - start < 2
+
+
+def test_many_people_are_matched_in_slices_of_their_score(rng, monkeypatch):
+    number = 300
+    groups = np.repeat(["a", "b"], [100, 200]).astype(object)
+    age = rng.normal(50, 10, number) + 3 * (groups == "a")
+    people = pd.DataFrame({"age": age}, index=[f"p{place:03d}" for place in range(number)])
+    whole = match_pairs(groups, people, "a", "b")
+    monkeypatch.setattr(matching_module, "LARGEST_STRATUM", 60)
+    parts = match_pairs(groups, people, "a", "b")
+    assert len(np.unique(parts.pairs)) == 2 * len(parts.pairs) >= 2 * 0.8 * len(whole.pairs)
+    # Slices of 60 people: nobody is paired across their edges.
+    order = np.argsort(np.argsort(age)) // 60
+    assert (order[parts.pairs[:, 0]] == order[parts.pairs[:, 1]]).all()
+    assert (order[whole.pairs[:, 0]] != order[whole.pairs[:, 1]]).any()

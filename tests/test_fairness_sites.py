@@ -102,3 +102,81 @@ def test_a_significant_gap_is_taken_back_by_the_errors_of_clusters(rng):
     )
     assert people["told_gap"] == pytest.approx(sites["gap"], rel=0.01) and sites["p_adjusted"] < 0.05
     assert sites["told_high"] - sites["told_low"] > 1.5 * (people["told_high"] - people["told_low"])
+
+
+def make_sites_of_one_sex(rng, sites=12, people=30):
+    """Sites of women or men and of an age of their own, which differ in scores, and lack some."""
+    site = np.repeat(np.arange(sites), people)
+    own, number = rng.normal(size=sites)[site], len(site)
+    sex, age = np.where(site % 2, "male", "female"), 50 + 10 * rng.normal(size=sites)[site] + rng.normal(size=number)
+    dice = 0.8 + 0.04 * own + 0.04 * rng.normal(size=number)
+    lacking = rng.random(number) < np.where(own > 0.5, 0.2, 0.02)
+    names = [f"p{place:03d}" for place in range(number)]
+    cohort = pd.DataFrame({"subject": names, "scan": names, "number": range(1, number + 1), "group_sex": sex})
+    cohort["group_age"] = np.where(age < 50, "young", "old")
+    cohort = cohort.assign(site=[f"s{place}" for place in site], age=age, bmi=rng.normal(25, 3, number))
+    metrics = cohort[["subject", "scan"]].assign(model="model", organ="liver", dice=dice)
+    metrics["dice"] = metrics["dice"].mask(lacking)
+    metrics["status"] = np.where(lacking, "prediction_missing", "ok")
+    volume = 1500 + 100 * rng.normal(size=number)
+    return metrics.assign(volume_ref_ml=volume, volume_pred_ml=volume * (1 + 0.05 * own)), cohort
+
+
+def test_whatever_compares_people_takes_their_clusters_together(rng):
+    metrics, cohort = make_sites_of_one_sex(rng)
+    alone = cohort.assign(site=cohort["subject"])
+    settings = Fairness(metrics=["dice"], bootstrap=200, permutations=200, failure={"dice": [0.8]})
+    asked = (settings, ["sex"])
+
+    def audit(cohort, cluster):
+        return fairness.run_audit(metrics, cohort, settings, ["sex", "age"], 1, confounders=["bmi"], cluster=cluster)
+
+    people, single, sites = audit(cohort, None), audit(alone, "site"), audit(cohort, "site")
+
+    def measure(found, table, low="low", high="high"):
+        row = getattr(found, table).iloc[0]
+        return row[high] - row[low]
+
+    for table, low, high in (("matching", "low", "high"), ("trend_tests", "slope_low", "slope_high")):
+        widths = [measure(found, table, low, high) for found in (people, single, sites)]
+        assert widths[1] == pytest.approx(widths[0], rel=0.15) and widths[2] > 1.8 * widths[0], table
+    assert sites.trend_tests["p_trend"].iloc[0] > 20 * people.trend_tests["p_trend"].iloc[0]
+    assert single.trend_tests["p_trend"].iloc[0] < 0.01
+    # Where nobody has a cluster in common, errors are those of two samples: of the matched alone.
+    row = single.matching.iloc[0]
+    assert row["gap"] == pytest.approx(people.matching["gap"].iloc[0])
+    # Cells have neither an interval nor a test, and it is said.
+    [variance] = sites.intersection_variance.to_dict("records")
+    assert np.isnan(variance["p_interaction"]) and "no intervals and no test" in variance["note"]
+    assert sites.intersections["low"].isna().all() and sites.intersections["pooled"].notna().any()
+    assert people.intersections["low"].notna().any()
+
+    for compare, key in (
+        (lambda cluster: fairness.compare_failures(metrics, cohort, *asked, 1, cluster=cluster), "gap_"),
+        (lambda cluster: fairness.compare_volumes(metrics, cohort, *asked, 1, cluster=cluster), ""),
+    ):
+        one, other = (compare(cluster).iloc[0] for cluster in (None, "site"))
+        assert other["p"] > 10 * one["p"]
+        assert other[f"{key}high"] - other[f"{key}low"] > 1.3 * (one[f"{key}high"] - one[f"{key}low"])
+    one, other = (
+        fairness.compare_missing(metrics, cohort, *asked, cluster=cluster)["p"][0] for cluster in (None, "site")
+    )
+    assert other > one
+
+    better = metrics.assign(dice=metrics["dice"] + 0.02 * (cohort["site"].isin(["s0", "s1", "s3"])))
+    one, other = (
+        fairness.compare_studies(
+            (metrics, cohort), (better, cohort), [("model", "model")], *asked, 1, cluster=cluster
+        ).gaps.iloc[0]
+        for cluster in (None, "site")
+    )
+    assert other["high"] - other["low"] > 1.5 * (one["high"] - one["low"])
+
+
+def test_failures_of_one_cluster_alone_tell_nothing_of_the_group(rng):
+    metrics, cohort = make_sites_of_one_sex(rng)
+    metrics = metrics.assign(dice=0.9).assign(status="ok")
+    metrics.loc[:20, "dice"] = 0.1  # all in the first site, which has women
+    table = fairness.compare_failures(metrics, cohort, SETTINGS, ["sex"], 1, cluster="site")
+    row = table[table["metric"] == "dice"].iloc[0]
+    assert row["p"] > 0.1 and row["gap_low"] < 0 and row["verdict"] == "inconclusive"

@@ -106,6 +106,10 @@ def test_a_planted_gap_is_found_with_masks_of_few():
     assert means.loc["male", ["people", "masks"]].tolist() == [200, 25]
     assert means.loc["male", "ci_low"] < scores[:200].mean() < means.loc["male", "ci_high"]
     assert (found.randomness["p_adjusted"] > 0.05).all() and row["note"] == ""
+    # Its resamples take people for independent.
+    [row] = fairness.compare_few_masks(metrics, people, SETTINGS, ["sex"], 1, clustered=True).gaps.to_dict("records")
+    assert row["verdict"] == "" and np.isnan(row["p"]) and np.isnan(row["p_adjusted"])
+    assert row["note"] == "intervals take people for independent, who come in clusters: no verdict"
 
 
 def test_masks_of_the_easy_cases_are_no_random_part_and_bring_no_verdict():

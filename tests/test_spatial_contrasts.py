@@ -9,7 +9,10 @@ from scipy import stats
 
 from helpers.spatial.contrasts import SurfaceTest, design_groups, design_slope, run_test
 from helpers.spatial.correspondence import DistanceField
+from helpers.spatial.maps import PeopleErrors
+from helpers.spatial.surface_tests import plan_tests
 from helpers.spatial.template import Template
+from tests.spatial_cohort import make_study
 
 NO_COVARIATES = pd.DataFrame(index=range(30))
 EVERYBODY = np.ones(30, bool)
@@ -131,3 +134,33 @@ def test_distances_of_groups_have_variances_of_their_own_and_misses_do_not(tetra
         values = np.load(tmp_path / f"{name}.npy")
         expected = stats.ttest_ind(values[:10], values[10:], equal_var=equal).statistic
         np.testing.assert_allclose(found[name].statistic, expected, rtol=1e-5)
+
+
+def test_groups_and_slopes_that_are_those_of_clusters_are_not_tested():
+    groups = pd.Series(pd.Categorical(["a", "b"] * 20))
+    present, nothing = np.ones(40, bool), pd.DataFrame(index=range(40))
+    mixed = pd.Series(np.repeat(["s", "t", "u", None], 10), name="site")
+    design = design_groups(present, groups, ("a", "b"), nothing, min_group=5, attribute="kind", clusters=mixed)
+    assert not design.note and design.clusters.tolist() == np.repeat([0, 1, 2, -1], 10).tolist()
+    same = groups.map({"a": "s", "b": "t"}).astype(str).rename("site")
+    design = design_groups(present, groups, ("a", "b"), nothing, min_group=5, attribute="kind", clusters=same)
+    assert design.note == "nothing was tested: kind and site cannot be told apart here: " + (
+        "all 20 in “a” have site s, all 20 in “b” have t"
+    )
+    steps = np.arange(40.0)
+    assert not design_slope(present, steps, nothing, min_group=5, clusters=mixed).note
+    steps = np.where(same == "s", 1.0, 2.0)
+    note = design_slope(present, steps, nothing, min_group=5, clusters=same).note
+    assert note == "nothing was tested along it: fewer than 10 people are of a cluster (site) in which it varies"
+
+
+def test_the_studys_clusters_reach_the_designs_of_its_maps(tmp_path, rng):
+    study = make_study(tmp_path, **{"cohort.cluster": "site"})
+    names = [f"p{place:02d}" for place in range(40)]
+    cohort = pd.DataFrame({"subject": names, "scan": names, "number": range(1, 41), "age": rng.uniform(20, 80, 40)})
+    cohort["group_sex"] = pd.Categorical(["female", "male"] * 20)
+    cohort["site"] = np.repeat(["a", "b", "c", None], 10)
+    errors = rng.normal(size=(40, 6)).astype(np.float32)
+    people = PeopleErrors(pd.Index(names, dtype=object), errors, np.abs(errors), (errors > 1).astype(np.float32))
+    [one] = plan_tests(study, cohort, "exact", "organ", people, [], pd.Series(100.0, names), tmp_path)
+    assert one.designs["signed"].clusters.tolist() == np.repeat([0, 1, 2, -1], 10).tolist()

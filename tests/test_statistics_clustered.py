@@ -11,6 +11,7 @@ from helpers.statistics.bootstrap import Resamples
 from helpers.statistics.bootstrap_differences import find_difference, find_gap_influence, take_gaps
 from helpers.statistics.clustered import ClusteredFit, compare_clustered, find_largest, refer_to_clusters
 from helpers.statistics.grouped_values import GroupedValues
+from helpers.statistics.least_squares import LeastSquares
 
 
 def fit_densely(design, response, clusters, contrast):
@@ -142,3 +143,21 @@ def test_resampled_means_of_clusters_are_those_of_their_people(rng):
         for code in (0, 1):
             own = [one for one in people if group[one] == code]
             np.testing.assert_allclose(found[draw, code], np.nanmean(values[own], axis=0))
+
+
+def test_degrees_of_freedom_of_several_contrasts_are_those_of_their_covariance():
+    rng = np.random.default_rng(4)
+    clusters = np.repeat(np.arange(12), 10)
+    own = rng.normal(size=12)[clusters]
+    design = np.column_stack([np.ones(120), own + rng.normal(size=120), own, rng.random(120) < 0.3]).astype(float)
+    fit, contrasts = ClusteredFit.decompose(design, clusters), np.eye(4)[1:]
+    assert fit.find_joint_df(contrasts[:1]) == pytest.approx(fit.find_df(contrasts)[0])
+    # Under the working model: twice the mean, over the variance, of the covariance's elements.
+    scale = np.linalg.cholesky(contrasts @ np.linalg.inv(design.T @ design) @ contrasts.T)
+    _, covariance = fit.estimate(rng.normal(size=(120, 20_000)), np.linalg.solve(scale, contrasts))
+    assert covariance.mean(axis=0) == pytest.approx(np.eye(3), abs=0.03)
+    assert fit.find_joint_df(contrasts) == pytest.approx(12 / covariance.var(axis=0).sum(), rel=0.05)
+    noise = rng.normal(size=(120, 4000)) + 0.3 * rng.normal(size=(12, 4000))[clusters]
+    _, p = fit.test(*fit.estimate(noise, contrasts), contrasts)
+    plain = LeastSquares.decompose(design)
+    assert (p <= 0.05).mean() < 0.08 < (plain.test(*plain.estimate(noise, contrasts), contrasts)[1] <= 0.05).mean()

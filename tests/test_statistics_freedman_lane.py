@@ -323,6 +323,37 @@ def test_only_people_with_equally_many_scans_change_places():
     np.testing.assert_allclose(found.p_uncorrected, (np.array(squares) >= squares[0] - 1e-9).mean(axis=0))
 
 
+def test_people_of_a_cluster_change_places_among_themselves_alone():
+    # 3 of 4 in one cluster, 1 of 3 in the other, and one person who is alone: 4 · 3 arrangements.
+    group, clusters = np.array([1.0, 1, 1, 0, 1, 0, 0, 1]), np.array([2, 2, 2, 2, 0, 0, 0, -1])
+    errors = np.random.default_rng(0).standard_normal((8, 3))
+    found = infer_effect(errors, group, clusters=clusters, seed=0, permutations=50)
+    assert found.exhaustive and found.permutations == 11
+    squares = []
+    for zero in range(4):
+        for one in range(4, 7):
+            turned = np.array([1.0, 1, 1, 1, 0, 0, 0, 1])
+            turned[[zero, one]] = 0, 1
+            squares.append(stats.ttest_ind(errors[turned == 1], errors[turned == 0]).statistic ** 2)
+    observed = stats.ttest_ind(errors[group == 1], errors[group == 0]).statistic ** 2
+    np.testing.assert_allclose(found.p_uncorrected, (np.array(squares) >= observed - 1e-9).mean(axis=0))
+    with pytest.raises(SegfairError, match="clusters must name the cluster of each of 8 scans"):
+        infer_effect(errors, group, clusters=clusters[1:], seed=0)
+
+
+def test_what_a_cluster_has_in_common_is_no_effect():
+    # 20 sites of 30 people, most of them of one kind at each site, intraclass correlation 0.1.
+    rng = np.random.default_rng(5)
+    site = np.repeat(np.arange(20), 30)
+    group = (rng.random(600) < np.where(site % 2, 0.85, 0.15)).astype(float)
+    errors = np.sqrt(0.1) * rng.normal(size=(20, 300))[site] + np.sqrt(0.9) * rng.normal(size=(600, 300))
+    alone, within = (
+        (infer_effect(errors, group, clusters=clusters, seed=1, permutations=200).p_uncorrected <= 0.05).mean()
+        for clusters in (None, site)
+    )
+    assert alone > 0.12 and 0.02 <= within <= 0.08
+
+
 def test_nobody_to_change_places_with():
     errors = np.random.default_rng(0).standard_normal((6, 2))
     found = infer_effect(

@@ -6,7 +6,7 @@ from scipy import stats
 
 from helpers.statistics.equivalence import judge_columns
 from helpers.statistics.grouped_values import GroupedValues
-from helpers.statistics.unseen_failures import UnseenFailures, widen_interval
+from helpers.statistics.unseen_failures import Allowance, UnseenFailures, widen_interval
 
 HIGHER = np.array([1.0])
 
@@ -103,5 +103,6 @@ def test_groups_of_nobody_of_one_and_of_failures_alone_have_finite_reach():
 
 
 def test_distances_to_the_ends_are_combined_as_squares():
-    low, high = widen_interval(np.array([1.0]), np.array([-2.0]), np.array([4.0]), np.array([4.0]), np.array([0.0]))
+    off = Allowance(np.array([4.0]), np.array([0.0]))
+    low, high = widen_interval(np.array([1.0]), np.array([-2.0]), np.array([4.0]), off)
     assert (low, high) == (pytest.approx([-4.0]), pytest.approx([4.0]))

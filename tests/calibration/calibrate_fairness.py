@@ -74,7 +74,8 @@ def run_cohorts(name: str, truth: Truth, first: int, count: int, seed: int) -> l
         metrics, cohort = draw_cohort(run.plan, generator)
         # Without an attribute's own numbers no trends are fitted: they are not looked at, and take
         # longest.
-        cohort = cohort.drop(columns=[name for name in run.attributes if name != "sex"])
+        if not run.numbers:
+            cohort = cohort.drop(columns=[name for name in run.attributes if name != "sex"])
         audited = run_audit(
             metrics,
             cohort,

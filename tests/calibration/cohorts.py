@@ -81,6 +81,8 @@ class Plan:
         each model alone: several models are then as good as several cohorts, and cost less.
     sites : int
         People come from so many sites in equal numbers, each with patients of one sex; 0: from one.
+    site_ages : float
+        Intraclass correlation of age by site.
     site_share : float
         Intraclass correlation of sites: the part of the log variance that a site's people share, at
         most ``shared``.
@@ -112,6 +114,7 @@ class Plan:
     repeated: float = 0.0
     alike: bool = True
     sites: int = 0
+    site_ages: float = 0.0
     site_share: float = 0.0
     scanner: float = 0.0
     scanner_mm: float = 0.0
@@ -123,6 +126,9 @@ Columns = Iterator[tuple[str, str, dict[str, np.ndarray]]]
 def draw_people(plan: Plan, subjects: int, generator: np.random.Generator) -> pd.DataFrame:
     """Draw sex, age, BMI and modality: ages from 20 to 85, the cohort's groups attached."""
     first, second = generator.standard_normal((2, subjects))
+    if plan.site_ages:
+        common = generator.standard_normal(plan.sites)[np.arange(subjects) % plan.sites]
+        first = np.sqrt(1 - plan.site_ages) * first + np.sqrt(plan.site_ages) * common
     mixed = plan.correlation * first + np.sqrt(1 - plan.correlation**2) * second
     people = pd.DataFrame(
         {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import stats
 
@@ -15,6 +17,15 @@ EQUAL = ((15, 300, 0.05), (15, 300, 0.02), (15, 300, 0.10), (30, 300, 0.05), (50
 ALONE = ((15, 300, 0.05), (30, 300, 0.03), (50, 300, 0.03), (100, 300, 0.03), (200, 300, 0.025), (300, 300, 0.025))
 NOBODY = ((30, 30), (100, 100), (200, 200), (400, 400))
 MOST = 0.07  # of intervals that may leave out 0
+EXPLAINED = ((15, 300, 0.05), (30, 300, 0.05))
+GAPS = {
+    "adjusted": "adjusted gap (age and BMI held equal)",
+    "adjusted test": "test of the adjusted groups at 0.05",
+    "excess": "gap beyond what organ size explains",
+    "matched": "gap among matched people",
+    "against": "women against everybody else",
+    "models": "difference of two models' gaps",
+}
 
 
 def _plan(women: int, men: int, failing_women: float, failing_men: float) -> Plan:
@@ -47,6 +58,18 @@ def see_failures(audit: Audit, truth: Truth) -> Seen:
     }
 
 
+def see_explained_failures(audit: Audit, truth: Truth) -> Seen:
+    """Return how often the intervals of what else is compared leave out 0."""
+    rows, models = audit.disparity[audit.disparity["gap"].notna()], audit.model_gaps
+    if rows.empty:
+        return dict.fromkeys(GAPS, np.nan)
+    ends = {name: (rows[f"{name}_low"], rows[f"{name}_high"]) for name in ("adjusted", "excess")}
+    parts = {"matched": audit.matching, "against": audit.contrasts, "models": models}
+    ends |= {name: (table["low"].astype(float), table["high"].astype(float)) for name, table in parts.items()}
+    seen = {name: 1.0 - lies_in(low, high, 0.0) for name, (low, high) in ends.items()}
+    return seen | {"adjusted test": float((rows["adjusted_p"] <= ALPHA).mean())}
+
+
 def list_failure_runs() -> dict[str, Run]:
     """Return the runs by name."""
     run = Run(Plan(1), see_failures, 350, ("dice",), draws=500)
@@ -54,11 +77,11 @@ def list_failure_runs() -> dict[str, Run]:
     plans |= {f"alone {women} {men} {share}": _plan(women, men, share, 0.0) for women, men, share in ALONE}
     plans |= {f"nobody {women} {men}": _plan(women, men, 0.0, 0.0) for women, men in NOBODY}
     plans["fail three"] = Plan(60, ("liver",), MANY, alike=False, failures=0.05)
-    runs = {name: Run(plan, run.observe, run.cohorts, run.metrics, draws=run.draws) for name, plan in plans.items()}
-    three = runs["fail three"]
-    runs["fail three"] = Run(
-        three.plan, three.observe, three.cohorts, three.metrics, attributes=("age",), draws=three.draws
-    )
+    runs = {name: replace(run, plan=plan) for name, plan in plans.items()}
+    plans = {f"explained {women} {men} {share}": _plan(women, men, share, share) for women, men, share in EXPLAINED}
+    explained = Run(Plan(1), see_explained_failures, 200, ("dice",), confounders=("age", "bmi"), draws=500)
+    runs |= {name: replace(explained, plan=plan) for name, plan in plans.items()}
+    runs["fail three"] = replace(runs["fail three"], attributes=("age",))
     return runs
 
 
@@ -78,6 +101,12 @@ def list_failure_questions() -> list[Question]:
         run, who = f"alone {women} {men} {share}", f"about {women} women and {men} men"
         who += f", {100 * share:g} % of women alone fail"
         checks.append(Check(run, "inside", f'{who}: said to be "equivalent" or "negligible"', high=ALPHA))
+    for women, men, share in EXPLAINED:
+        run, who = f"explained {women} {men} {share}", f"about {women} women and {men} men, {100 * share:g} % of both"
+        checks += [
+            Check(run, seen, f"{who} fail: {text}{'' if 'test' in seen else ': interval leaves out 0'}", high=MOST)
+            for seen, text in GAPS.items()
+        ]
     for women, men in NOBODY:
         run, who = f"nobody {women} {men}", f"about {women} women and {men} men, nobody fails"
         checks += [

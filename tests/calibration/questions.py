@@ -45,6 +45,8 @@ class Run:
     correction, family : str
     cluster : str, optional
         What people come in clusters by.
+    numbers : bool
+        Whether attributes' own numbers are at hand: trends are fitted, which takes long.
     draws : int
         Bootstrap resamples.
     pooled : bool
@@ -63,6 +65,7 @@ class Run:
     draws: int = DRAWS
     pooled: bool = False
     cluster: str | None = None
+    numbers: bool = False
 
     @property
     def settings(self) -> Fairness:
@@ -196,8 +199,20 @@ def see_clusters(audit: Audit, truth: Truth) -> Seen:
         "test": float((rows["p"] <= ALPHA).mean()),
         "interval": 1.0 - lies_in(rows["gap_low"], rows["gap_high"], 0.0),
         "adjusted": 1.0 - lies_in(rows["adjusted_low"], rows["adjusted_high"], 0.0),
+        "matched": 1.0 - lies_in(audit.matching["low"], audit.matching["high"], 0.0),
         "Welch": float((welch <= ALPHA).mean()),
     }
+
+
+def see_site_trends(audit: Audit, truth: Truth) -> Seen:
+    table = audit.trend_tests.astype({"p_trend": float, "p_nonlinear": float, "slope_low": float, "slope_high": float})
+    seen = {name: float((table[name] <= ALPHA).mean()) for name in ("p_trend", "p_nonlinear")}
+    seen["slope"] = 1.0 - lies_in(table["slope_low"], table["slope_high"], 0.0)
+    curves = audit.trends.astype({"band_low": float, "band_high": float})
+    inside = [
+        bool(part["band_low"].max() <= part["band_high"].min()) for _, part in curves.groupby("model", sort=False)
+    ]
+    return seen | {"band": 1.0 - float(np.mean(inside))}
 
 
 def see_coverage(audit: Audit, truth: Truth) -> Seen:
@@ -351,7 +366,16 @@ def list_runs() -> dict[str, Run]:
         "failures alike": Run(FEW_FAIL, see_means, 300, ("dice",), draws=200),
         "failures differ": Run(MORE_FAIL, see_means, 100, ("dice",), draws=200),
         "confounded": Run(CONFOUNDED, see_adjusted, 300, attributes=("age",), confounders=("bmi", "sex")),
-        "sites": Run(SITES, see_clusters, 100, cluster="site", draws=400),
+        "sites": Run(SITES, see_clusters, 100, confounders=("age", "bmi"), cluster="site", draws=400),
+        "site trends": Run(
+            replace(SITES, site_ages=0.5),
+            see_site_trends,
+            100,
+            attributes=("age",),
+            cluster="site",
+            draws=200,
+            numbers=True,
+        ),
         "scanners 24": Run(SCANNERS, see_overlap, 300, confounders=("scanner",), draws=200),
         "scanners 120": Run(
             replace(SCANNERS, subjects=120, scanner=0.93), see_overlap, 300, confounders=("scanner",), draws=200
@@ -583,6 +607,11 @@ def list_questions() -> list[Question]:
                 Check("sites", "test", "the test that decides, at 0.05", 0.03, 0.07),
                 Check("sites", "interval", "interval of the gap leaves out 0", 0.03, 0.07),
                 Check("sites", "adjusted", "interval of the adjusted gap leaves out 0", 0.03, 0.07),
+                Check("sites", "matched", "interval of the gap among matched people leaves out 0", high=0.08),
+                Check("site trends", "p_trend", "half of the variance of age too: test of any trend", high=0.08),
+                Check("site trends", "p_nonlinear", "the same: test of any bend", high=0.08),
+                Check("site trends", "slope", "the same: interval of the slope leaves out 0", high=0.08),
+                Check("site trends", "band", "the same: no level line fits into the curve's band", high=0.08),
                 Check("sites", "Welch", "for comparison: Welch's test, which takes people for independent"),
             ],
         ),

@@ -37,10 +37,10 @@ import pandas as pd
 from scipy import special, stats
 
 from helpers.errors import SegfairError
-from helpers.fairness.disparity import find_best_and_worst, limit_gap
+from helpers.fairness.disparity import find_best_and_worst, find_unseen_failures, limit_gap
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
-from helpers.statistics.clustered import ClusteredFit, name_alone
+from helpers.statistics.clustered import ClusteredFit, choose_errors
 from helpers.statistics.covariates import (
     Covariate,
     CovariateFit,
@@ -50,9 +50,11 @@ from helpers.statistics.covariates import (
     join_covariates,
     read_labels,
 )
-from helpers.statistics.least_squares import ROUNDING, LeastSquares, find_wald_f, split_by_missing
+from helpers.statistics.grouped_values import GroupedValues
+from helpers.statistics.least_squares import ROUNDING, LeastSquares, split_by_missing
 from helpers.statistics.overlap import find_apart, keep_linked
 from helpers.statistics.selection_adjustment import widen_for_choice
+from helpers.statistics.unseen_failures import Allowance, widen_interval
 from helpers.vocabulary.measures import find_measure
 
 _SIDES = ("best_group", "worst_group")
@@ -190,12 +192,17 @@ def _fit_pattern(
     flat, exact = np.ptp(part, axis=0) == 0, solver.find_exact(part)
     chosen = np.eye(len(names), fit.design.shape[1])
     steps = np.diff(np.eye(len(names)), axis=0)
-    judge, free = _choose_errors(fit, clusters, len(names))
+    contrasts = np.array([chosen[one] - chosen[other] for one, other in combinations(range(len(names)), 2)])
+    judge, free = choose_errors(solver, fit.design, None if clusters is None else clusters[rows], contrasts)
     common["df_residual"] = free
     means, covariance = judge.estimate(part, chosen)
-    f, p_groups = find_wald_f(means @ steps.T, steps @ covariance @ steps.T, free)
-    p_logit = _test_logits(part, metrics, judge, free, chosen, steps)
     reach = stats.t.ppf(0.5 + CONFIDENCE / 2, free)
+    unseen = find_unseen_failures(GroupedValues(part, base.argmax(axis=1), len(names)), metrics)
+    # The test of all groups takes what intervals allow for as a part of each mean's variance.
+    worse, of_means = unseen.reach_unseen().T, unseen.reach_means()
+    tested = covariance + (worse / reach)[:, :, None] ** 2 * np.eye(len(names))
+    f, p_groups = judge.test(means @ steps.T, steps @ tested @ steps.T, steps @ chosen)
+    p_logit = _test_logits(part, metrics, judge, chosen, steps)
     widened = widen_for_choice(np.full(len(metrics), len(names)), p_groups, np.full(len(metrics), free))
     results: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
     for index, metric in enumerate(metrics):
@@ -209,18 +216,22 @@ def _fit_pattern(
             continue
         error = np.sqrt(np.diagonal(covariance[index]))
         error[error <= ROUNDING**0.5 * abs(means[index])] = np.nan  # a group without any spread has no interval
+        own = Allowance(of_means.below[:, index], of_means.above[:, index])
+        low, high = widen_interval(means[index], means[index] - reach * error, means[index] + reach * error, own)
         rows_of_means = [
             {
                 "group": str(name),
                 "n": int(base[:, group].sum()),
                 "mean": means[index, group],
-                "low": means[index, group] - reach * error[group],
-                "high": means[index, group] + reach * error[group],
+                "low": low[group],
+                "high": high[group],
             }
             for group, name in enumerate(names)
             if sum(group in pair for pair in apart) < len(names) - 1
         ]
-        gap = _state_gap(means[index], covariance[index], names, metric, pairs[index], widened[index], free)
+        gap = _state_gap(
+            means[index], covariance[index], names, metric, pairs[index], widened[index], free, worse[index]
+        )
         if not gap["note"] and np.isnan(p_groups[index]):
             gap["note"] = "no test over all groups: two of them do not vary"
         if not apart:
@@ -241,8 +252,12 @@ def _state_gap(
     pair: tuple[str, str] | None,
     widened: float,
     free: float,
+    worse: np.ndarray,
 ) -> dict[str, Any]:
-    """Return one column's gap between two groups, with its interval and test."""
+    """Return one column's gap between two groups, with its interval and test.
+
+    `worse` is how much worse each group's mean may be for failures unseen, (groups,).
+    """
     if pair is None:
         best, worst = (int(code[0]) for code in find_best_and_worst(means[:, None], np.ones((len(means), 1)), [metric]))
     else:
@@ -259,9 +274,10 @@ def _state_gap(
     if error <= ROUNDING**0.5 * max(abs(means[best]), abs(means[worst])):
         return stated | {"note": "no interval: neither of the two groups varies"}
     student = stats.t.ppf(0.5 + CONFIDENCE / 2, free)
-    reach = student * widened
-    low, high = limit_gap(gap - reach * error, gap + reach * error, metric)
-    p = 2 * stats.t.sf(abs(gap) / error * student / reach, free)
+    reach = student * widened * error
+    off = Allowance(worse[best], worse[worst])
+    low, high = limit_gap(*widen_interval(gap, gap - reach, gap + reach, off), metric)
+    p = 2 * stats.t.sf(abs(gap) * student / np.hypot(reach, off.face_zero(gap)), free)
     return stated | {"low": float(low), "high": float(high), "p": p, "note": ""}
 
 
@@ -269,7 +285,6 @@ def _test_logits(
     part: np.ndarray,
     metrics: Sequence[str],
     judge: LeastSquares | ClusteredFit,
-    free: float,
     chosen: np.ndarray,
     steps: np.ndarray,
 ) -> np.ndarray:
@@ -281,20 +296,8 @@ def _test_logits(
         subjects = len(part)
         logits = special.logit((part[:, bounded] * (subjects - 1) + 0.5) / subjects)
         means, covariance = judge.estimate(logits, chosen)
-        p[bounded] = find_wald_f(means @ steps.T, steps @ covariance @ steps.T, free)[1]
+        p[bounded] = judge.test(means @ steps.T, steps @ covariance @ steps.T, steps @ chosen)[1]
     return p
-
-
-def _choose_errors(
-    fit: CovariateFit, clusters: np.ndarray | None, groups: int
-) -> tuple[LeastSquares | ClusteredFit, float]:
-    """Return what estimates with HC3 errors, or those of clusters, and the degrees of freedom."""
-    if clusters is None:
-        return fit.solver, float(fit.solver.df_residual)
-    judge = ClusteredFit.decompose(fit.design, name_alone(clusters)[fit.rows])
-    pairs = np.eye(fit.design.shape[1])[:groups]
-    contrasts = np.array([pairs[one] - pairs[other] for one, other in combinations(range(groups), 2)])
-    return judge, float(judge.find_df(contrasts).min())
 
 
 def _tell_missed(fit: CovariateFit) -> str:

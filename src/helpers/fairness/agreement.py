@@ -96,7 +96,7 @@ def audit_agreement(
     people = measured.get("annotators", pd.DataFrame())
     against = make_table([], "against_agreement")
     if len(people):
-        against = compare_with_annotators(metrics, people, cohort, fairness, attributes, seed)
+        against = compare_with_annotators(metrics, people, cohort, fairness, attributes, seed, cluster=cluster)
     return Agreement(
         join_tables([table[TABLES["agreement"].names] for table in disparity], "agreement"),
         join_tables([table[TABLES["agreement_groups"].names] for table in groups], "agreement_groups"),
@@ -112,6 +112,8 @@ def compare_with_annotators(
     fairness: Fairness,
     attributes: Sequence[str],
     seed: int,
+    *,
+    cluster: str | None = None,
 ) -> pd.DataFrame:
     """Set every model's gap beside the annotators', between the same two groups of the same people.
 
@@ -123,7 +125,7 @@ def compare_with_annotators(
         return make_table([], "against_agreement")
     kept = ["subject", "scan", "model", "organ", *names]
     people, _ = average_subjects(pd.concat([metrics[kept], agreement[kept]]), cohort, attributes, names)
-    scores = Scores.spread(people, names)
+    scores = Scores.spread(people, names).attach_clusters(cohort, cluster)
     # Drawn as in the audit itself, so that a model's gap has the very interval that it has there.
     scores = replace(scores, expected=None, boundary=None)
     parts = [
@@ -160,10 +162,13 @@ def _compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) -
         parts.append(parts[0] - parts[1])
     # The model's own gap is between its best and its worst group; the annotators' is between the
     # same two.
-    picked = PostSelection(groups.number[asked], run_welch_anova(groups.compared.take(asked)).p)
+    chosen = run_welch_anova(groups.compared.take(asked)).p if groups.clustered is None else np.ones(len(asked))
+    picked = PostSelection(groups.number[asked], chosen)
+    unseen = [groups.unseen.reach_gap(best, worst, columns) for columns in (asked, people)]
+    asked_of = zip(gaps, draws, influences, (picked, None, None), (*unseen, unseen[0].subtract(unseen[1])), strict=True)
     found = [
-        find_difference(draw, gap, influence, resamples, selection)
-        for gap, draw, influence, selection in zip(gaps, draws, influences, (picked, None, None), strict=True)
+        find_difference(draw, gap, influence, resamples, selection, off)
+        for gap, draw, influence, selection, off in asked_of
     ]
     adjusted = adjust_unpermuted(found[2].p, settings.correction)
     # People in a group that is compared, in both.

@@ -271,9 +271,8 @@ def _run_audit(
     people, notes = average_subjects(metrics, cohort, attributes, names, pooled_models=pooled_models)
     if sizes is None:
         refuse_repeated_scores(metrics)
-    scores = Scores.spread(people, names)
+    scores = Scores.spread(people, names).attach_clusters(cohort, cluster)
     if cluster is not None:
-        scores = scores.attach_clusters(read_covariates(cohort, scores.subjects, [cluster])[cluster])
         notes.append(_describe_clusters(scores, cluster, fairness))
     of_scans = list_of_scans(cohort, attributes, fairness.min_group)
     notes += [
@@ -542,7 +541,9 @@ def _cross_attributes(
         nothing = pd.DataFrame([], columns=[*KEY_COLUMNS[:3], *CELL_COLUMNS])
         return nothing, make_table([], "intersection_variance")
     table = pd.DataFrame({one.attribute: pd.Categorical(one.labels, one.names) for one in taken}, index=scores.subjects)
-    found = pool_intersections(scores.matrix, table, min_group=settings.min_group)
+    found = pool_intersections(
+        scores.matrix, table, min_group=settings.min_group, clustered=scores.clusters is not None
+    )
     keys = pd.DataFrame(scores.keys, columns=list(KEY_COLUMNS[:3]))
 
     def name_columns(part: pd.DataFrame) -> pd.DataFrame:

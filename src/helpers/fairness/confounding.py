@@ -176,6 +176,8 @@ def _adjust_columns(
         for row in found.gaps.to_dict("records"):
             column = columns[row["column"]]
             head = groups.name_row(column)
+            if confined := groups.explain_confined(column):
+                row |= dict.fromkeys(("low", "high", "p_groups"), np.nan) | {"note": f"no interval: {confined}"}
             gaps[column] = {
                 ours: np.nan if pairs[column] is None else row[theirs] for theirs, ours in _GAP_NAMES.items()
             }
@@ -230,8 +232,11 @@ def match_attribute(compared: GroupComparison, covariates: pd.DataFrame) -> dict
                 matched,
                 [groups.scores.metrics[column] for column in some],
                 min_group=groups.min_group,
+                clusters=groups.scores.clusters,
             )
             for column, row in zip(some, gaps.to_dict("records"), strict=True):
+                if confined := groups.explain_confined(column):
+                    row |= {"low": np.nan, "high": np.nan, "p": np.nan, "note": f"no interval: {confined}"}
                 if found.best[column] != first:
                     row |= {"gap": -row["gap"], "low": -row["high"], "high": -row["low"]}
                 said = [text for text in (row["note"], *matched.warnings) if text and pd.notna(text)]
@@ -268,7 +273,13 @@ def fit_attribute(
     curves, tests = {}, {}
     for columns, held in _split_organs(groups.scores, covariates, volumes):
         found = fit_trends(
-            groups.scores.matrix[:, columns], values, held, seed=seed, step=step, min_group=groups.min_group
+            groups.scores.matrix[:, columns],
+            values,
+            held,
+            seed=seed,
+            step=step,
+            min_group=groups.min_group,
+            clusters=groups.scores.clusters,
         )
         drawn = dict(iter(found.curves.groupby("column")))
         for row in found.tests.to_dict("records"):

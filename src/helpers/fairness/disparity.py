@@ -13,6 +13,7 @@ from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.bootstrap_differences import take_gaps
 from helpers.statistics.grouped_values import GroupedValues
 from helpers.statistics.intervals import Intervals
+from helpers.statistics.unseen_failures import UnseenFailures
 from helpers.vocabulary.measures import find_measure
 
 # Measures of spread: never below (equity-scaled: above) what equal groups have.
@@ -235,6 +236,12 @@ def _surround_spreads(
             )
     known = {name: np.where(np.isfinite(estimate), 0.0, np.nan) for name, estimate in at.items()}
     return {name: (low + known[name], high + known[name]) for name, (low, high) in around.items()}
+
+
+def find_unseen_failures(grouped: GroupedValues, metrics: Sequence[str]) -> UnseenFailures:
+    """Find who fails in each column, by its metric, and in which groups nobody happened to."""
+    worst = np.array([find_measure(metric).worst for metric in metrics], np.float64)
+    return UnseenFailures.find(grouped, sign_metrics(metrics), worst)
 
 
 def sign_metrics(metrics: Sequence[str]) -> np.ndarray:

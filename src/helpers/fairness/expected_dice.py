@@ -82,7 +82,8 @@ def measure_excess(
     left = GroupedValues(groups.compared.matrix[:, dice] - expected, groups.codes)
     selection = PostSelection(groups.number[dice], run_welch_anova(left).p)
     excess = found.gap[dice] - expected_gap
-    sure = find_difference(draws, excess, influence, resamples, selection)
+    unseen = groups.unseen.reach_gap(best, worst, dice)
+    sure = find_difference(draws, excess, influence, resamples, selection, unseen)
     return SizeGaps(expected_gap, excess, *limit_gap(sure.low, sure.high, "dice"), sure.p)
 
 

@@ -15,6 +15,7 @@ from helpers.fairness.models_compared import adjust_unpermuted
 from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.fairness.tables import join_tables, make_table
 from helpers.parameters import Fairness
+from helpers.statistics.clustered import ClusteredGaps, compare_clustered, refer_to_clusters
 from helpers.statistics.equivalence import find_joint_level, judge
 from helpers.statistics.grouped_values import GroupedValues, list_pairs
 from helpers.statistics.selection_adjustment import find_range_quantile
@@ -41,7 +42,13 @@ class _Failures:
 
 
 def compare_failures(
-    metrics: pd.DataFrame, cohort: pd.DataFrame, settings: Fairness, attributes: Sequence[str], seed: int
+    metrics: pd.DataFrame,
+    cohort: pd.DataFrame,
+    settings: Fairness,
+    attributes: Sequence[str],
+    seed: int,
+    *,
+    cluster: str | None = None,
 ) -> pd.DataFrame:
     """Count and compare people on whom a model fails, by model, organ, attribute and group.
 
@@ -61,6 +68,8 @@ def compare_failures(
     attributes : list of str
     seed : int
         Of the exact test over more than two groups.
+    cluster : str, optional
+        Column of the cohort whose people are not independent of each other (site).
 
     Returns
     -------
@@ -77,12 +86,16 @@ def compare_failures(
     its own. The verdict is that of :func:`helpers.statistics.equivalence.judge` on Newcombe's
     intervals of all pairs. Where nobody fails there is no test, and groups are equivalent where
     they are large enough for that to say something.
+
+    Of people in clusters, p is the larger one of the exact test's and of that with errors made from
+    clusters (:mod:`helpers.statistics.clustered`), and intervals hold both; there is none of either
+    where no error can be made, as where all failures are of one cluster.
     """
     names = [name for name in settings.failure if name in metrics]
     known = metrics["status"].isin(["ok", *MISSED])
     missed = metrics["status"].isin(MISSED).astype(float).where(known)
     people, _ = average_subjects(metrics.assign(**{MISSED_ORGAN: missed}), cohort, attributes, [*names, MISSED_ORGAN])
-    scores = Scores.spread(people, [*names, MISSED_ORGAN])
+    scores = Scores.spread(people, [*names, MISSED_ORGAN]).attach_clusters(cohort, cluster)
     with use_measures(settings.measures):
         found = _find_failures(scores, settings)
         signs = np.array([_find_sign(metric) for _, _, metric, _ in found.keys])
@@ -155,7 +168,9 @@ def _compare_groups(
     found: _Failures, groups: AttributeScores, worst: list[np.ndarray], settings: Fairness, seed: int
 ) -> pd.DataFrame:
     """Return one attribute's rows of failures.csv."""
-    moments = GroupedValues(found.failed, groups.codes, len(groups.names)).moments
+    failed = GroupedValues(found.failed, groups.codes, len(groups.names))
+    moments, clusters = failed.moments, groups.scores.clusters
+    clustered = None if clusters is None else compare_clustered(failed, clusters, settings.min_group)
     kept = moments.n >= settings.min_group
     n = np.where(kept, moments.n, 0)
     counts = np.rint(np.where(kept, moments.mean * moments.n, 0.0)).astype(np.int64)
@@ -166,9 +181,11 @@ def _compare_groups(
             for column, shown in enumerate(kept.T)
         ]
     )
+    if clustered is not None:
+        p = np.maximum(p, refer_to_clusters([clustered], [False])[0].p[0])
     adjusted = adjust_unpermuted(p, settings.correction)
-    verdict = _judge_shares(counts, n, kept, adjusted, settings)
-    gap = _find_gap(counts, n, kept)
+    verdict = _judge_shares(counts, n, kept, adjusted, settings, clustered)
+    gap = _find_gap(counts, n, kept, clustered)
     rows: list[dict[str, Any]] = []
     for column, (model, organ, metric, threshold) in enumerate(found.keys):
         key = {"model": model, "organ": organ, "metric": metric, "threshold": threshold}
@@ -187,7 +204,9 @@ def _compare_groups(
     return make_table(rows, "failures")
 
 
-def _find_gap(counts: np.ndarray, n: np.ndarray, kept: np.ndarray) -> dict[str, np.ndarray]:
+def _find_gap(
+    counts: np.ndarray, n: np.ndarray, kept: np.ndarray, clustered: ClusteredGaps | None
+) -> dict[str, np.ndarray]:
     """Return worst − best share with its interval and, by code, the groups it is of, (columns,)."""
     columns, shares = np.arange(n.shape[1]), counts / np.maximum(n, 1)
     # Of equal shares the first group is the best, the last the worst.
@@ -195,21 +214,43 @@ def _find_gap(counts: np.ndarray, n: np.ndarray, kept: np.ndarray) -> dict[str, 
     worst = len(n) - 1 - np.where(kept, shares, -np.inf)[::-1].argmax(axis=0)
     number = np.maximum(kept.sum(axis=0), 2)
     tail = special.ndtr(-find_range_quantile(number, np.full(number.shape, _MANY)) / np.sqrt(2.0))
-    of_worst, of_best = ((counts[code, columns], n[code, columns]) for code in (worst, best))
-    low, high = bound_differences(of_worst, of_best, tail)
+    pairs = np.zeros((len(n), len(n)), np.int64)
+    first, second = list_pairs(len(n))
+    pairs[first, second] = pairs[second, first] = np.arange(len(first))
+    low, high = np.full((2, len(columns)), np.nan)
+    if len(first):
+        low, high = (end[pairs[worst, best], columns] for end in _surround_pairs(counts, n, tail, clustered))
+        low, high = np.where(worst < best, (low, high), (-high, -low))
     gap = shares[worst, columns] - shares[best, columns]
     return {"worst_group": worst, "best_group": best, "gap": gap, "gap_low": low, "gap_high": high}
 
 
 def _judge_shares(
-    counts: np.ndarray, n: np.ndarray, kept: np.ndarray, p_adjusted: np.ndarray, settings: Fairness
+    counts: np.ndarray,
+    n: np.ndarray,
+    kept: np.ndarray,
+    p_adjusted: np.ndarray,
+    settings: Fairness,
+    clustered: ClusteredGaps | None,
 ) -> np.ndarray:
     """Return the verdict of every column: str, (columns,)."""
     first, second = list_pairs(len(n))
     compared = kept[first] & kept[second]
     together = find_joint_level(compared, settings.alpha)
-    one, other = ((counts[codes], n[codes]) for codes in (first, second))
-    wide = bound_differences(one, other, np.broadcast_to(together / 2, compared.shape))
-    narrow = bound_differences(one, other, settings.alpha)
+    wide, narrow = (_surround_pairs(counts, n, tail, clustered) for tail in (together / 2, settings.alpha))
     margin = np.full(n.shape[1], settings.failure_margin)
     return judge(*wide, *narrow, margin, p_adjusted, alpha=settings.alpha, compared=compared)
+
+
+def _surround_pairs(
+    counts: np.ndarray, n: np.ndarray, tail: np.ndarray | float, clustered: ClusteredGaps | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bound the difference in share of every pair of groups: low and high, (pairs, columns)."""
+    one, other = ((counts[codes], n[codes]) for codes in list_pairs(len(n)))
+    tail = np.broadcast_to(tail, one[0].shape)
+    low, high = bound_differences(one, other, tail)
+    if clustered is None:
+        return low, high
+    error = np.sqrt(np.where(clustered.squared > 0, clustered.squared, np.nan))
+    reach = special.stdtrit(clustered.df, 1.0 - tail) * error
+    return np.minimum(low, clustered.difference - reach), np.maximum(high, clustered.difference + reach)

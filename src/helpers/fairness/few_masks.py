@@ -11,7 +11,6 @@ import pandas as pd
 from scipy import special
 
 from helpers.fairness.disparity import find_best_and_worst, find_margins, sign_metrics
-from helpers.fairness.group_comparison import find_unseen_failures
 from helpers.fairness.groups import average_subjects
 from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.fairness.tables import make_table
@@ -34,7 +33,13 @@ class FewMasks:
 
 
 def compare_few_masks(
-    metrics: pd.DataFrame, cohort: pd.DataFrame, fairness: Fairness, attributes: Sequence[str], seed: int
+    metrics: pd.DataFrame,
+    cohort: pd.DataFrame,
+    fairness: Fairness,
+    attributes: Sequence[str],
+    seed: int,
+    *,
+    clustered: bool = False,
 ) -> FewMasks:
     """Compare groups by prediction-powered inference on Dice.
 
@@ -49,6 +54,8 @@ def compare_few_masks(
         Smallest group, by people with masks; margin of Dice, alpha, draws.
     attributes : list of str
     seed : int
+    clustered : bool
+        Whether people come in clusters: then there is no p-value and no verdict.
 
     Returns
     -------
@@ -90,7 +97,15 @@ def compare_few_masks(
         randomness = randomness.assign(p_adjusted=adjust_p_values(randomness["p"].to_numpy(float), "holm"))
     broken = set(randomness.loc[randomness["p_adjusted"] <= fairness.alpha, "attribute"]) if len(randomness) else set()
     table = make_table([row for part in gaps for row in part], "few_masks_gaps")
-    return FewMasks(make_table(means, "few_masks"), _refuse_verdicts(table, broken), randomness)
+    table = _refuse_verdicts(
+        table, broken, "people with masks are no random part of their group (few_masks_check.csv): no verdict"
+    )
+    if clustered:
+        table = _refuse_verdicts(
+            table, set(attributes), "intervals take people for independent, who come in clusters: no verdict"
+        )
+        table = table.assign(p=np.nan, p_adjusted=np.nan)
+    return FewMasks(make_table(means, "few_masks"), table, randomness)
 
 
 def _take_usable(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -160,7 +175,7 @@ def _judge(
     difference = np.where(compared, means[first] - means[second], np.nan)
     # Those with masks alone tell whether anybody fails: the proxy may miss what the model misses.
     joint, _, alone = surround_pairs(
-        difference, together, free, (first, second), compared, settings.alpha, find_unseen_failures(groups)
+        difference, together, free, (first, second), compared, settings.alpha, groups.unseen
     )
     return judge(*joint, *alone, margins, p_adjusted, alpha=settings.alpha, compared=compared)
 
@@ -196,8 +211,7 @@ def _check_random(groups: AttributeScores, powered: PoweredMeans) -> list[dict[s
     return rows
 
 
-def _refuse_verdicts(gaps: pd.DataFrame, attributes: set[str]) -> pd.DataFrame:
-    """Return the gaps without a verdict where the masked are no random part of a group."""
+def _refuse_verdicts(gaps: pd.DataFrame, attributes: set[str], why: str) -> pd.DataFrame:
+    """Return the gaps without a verdict on some attributes, and why."""
     refused = gaps["attribute"].isin(list(attributes))
-    note = "people with masks are no random part of their group (few_masks_check.csv): no verdict"
-    return gaps.assign(verdict=gaps["verdict"].mask(refused, ""), note=gaps["note"].mask(refused, note))
+    return gaps.assign(verdict=gaps["verdict"].mask(refused, ""), note=gaps["note"].mask(refused, why))

@@ -46,7 +46,7 @@ from helpers.statistics.hypothesis_tests import (
 )
 from helpers.statistics.intervals import Intervals
 from helpers.statistics.selection_adjustment import condition_on_significance, find_range_quantile
-from helpers.statistics.unseen_failures import UnseenFailures, widen_interval
+from helpers.statistics.unseen_failures import widen_interval
 from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.words import CLUSTERED_TEST, DECIDING_TEST
 
@@ -81,7 +81,6 @@ class GroupComparison:
     size: SizeGaps | None  # per (model, organ); None where Dice or its expectation was not measured
     model_gaps: pd.DataFrame  # from helpers.fairness.models_compared.compare_models
     tests: ColumnTests
-    unseen: UnseenFailures
 
     def list_pairs(self) -> list[tuple[str, str] | None]:
         """Return the names of the best and the worst group of every column."""
@@ -111,23 +110,21 @@ def compare_attribute(groups: AttributeScores, settings: Fairness, seed: int) ->
     # Welch's p takes people of a cluster for separate: then the whole width is kept.
     chosen = tests.many[WELCH_ANOVA].p if groups.clustered is None else np.ones(len(scores.keys))
     selection = PostSelection(groups.number, chosen)
-    sure = find_difference(gap_draws, found.gap, influence, resamples, selection)
-    unseen = find_unseen_failures(groups)
-    ends = _widen_gap(unseen, found, sure.low, sure.high)
+    unseen = groups.unseen.reach_gap(found.best, found.worst)
+    sure = find_difference(gap_draws, found.gap, influence, resamples, selection, unseen)
     size = None
     if scores.expected is not None:
         size = measure_excess(groups, found, gap_draws, influence, resamples, drawn)
     return GroupComparison(
         groups,
         [summarise_group(scores.matrix[codes == code]) for code in range(count)],
-        _bound_means(groups, measured, resamples, unseen),
+        _bound_means(groups, measured, resamples),
         _bound_contrasts(groups, found.against_rest, measured, resamples),
         found,
-        Intervals(found.gap, *_limit_gaps(groups, *ends)),
+        Intervals(found.gap, *_limit_gaps(groups, sure.low, sure.high)),
         size,
         compare_models(groups, found, gap_draws, influence, resamples, correction=settings.correction),
         tests,
-        unseen,
     )
 
 
@@ -172,13 +169,6 @@ def find_told_gaps(
         share = special.ndtri(least / 2.0) / special.ndtri(p / 2.0)
         gap = compared.gap.estimate
         return condition_on_significance(gap, error, np.where(told, share * gap / error, np.inf))
-
-
-def find_unseen_failures(groups: AttributeScores) -> UnseenFailures:
-    """Find the failures of the groups compared, and of whom none was seen."""
-    worst = np.array([find_measure(metric).worst for metric in groups.scores.metrics])
-    values = groups.grouped if groups.kept.all() else groups.compared
-    return UnseenFailures.find(values, groups.scores.sign, worst)
 
 
 def _limit_gaps(groups: AttributeScores, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -328,7 +318,7 @@ def judge_attribute(compared: GroupComparison, p_adjusted: np.ndarray, settings:
         smallest_group=settings.min_group,
         apart=(gap.low > 0) | (gap.high < 0),
         errors=None if groups.clustered is None else (groups.clustered.squared, groups.clustered.df),
-        failures=compared.unseen,
+        failures=groups.unseen,
     )
 
 
@@ -337,7 +327,7 @@ def find_unseen_shares(compared: GroupComparison, judged: Verdicts, settings: Fa
 
     float64, (columns,): of the group whose mean it could lower most; NaN elsewhere.
     """
-    unseen = compared.unseen
+    unseen = compared.groups.unseen
     if not judged.refused.any():
         return np.full(len(judged.refused), np.nan)
     share = np.nan_to_num(unseen.bound_share(settings.alpha))
@@ -345,23 +335,11 @@ def find_unseen_shares(compared: GroupComparison, judged: Verdicts, settings: Fa
     return np.where(judged.refused, share[worst, np.arange(len(worst))], np.nan)
 
 
-def _widen_gap(
-    unseen: UnseenFailures, found: Disparities, low: np.ndarray, high: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Widen the gaps' intervals by failures that the best or the worst group may have unseen."""
-    if not len(unseen.number):
-        return low, high
-    reach, columns = unseen.reach_unseen((1.0 - CONFIDENCE) / 2), np.arange(len(found.gap))
-    of_best, of_worst = (np.where(codes >= 0, reach[codes, columns], 0.0) for codes in (found.best, found.worst))
-    return widen_interval(found.gap, low, high, of_best, of_worst)
-
-
-def _bound_means(groups: AttributeScores, drawn: np.ndarray, resamples: Resamples, unseen: UnseenFailures) -> Intervals:
+def _bound_means(groups: AttributeScores, drawn: np.ndarray, resamples: Resamples) -> Intervals:
     """Return the means of the groups compared with their intervals, inside the metric's range."""
     means = np.where(groups.kept, groups.grouped.moments.mean, np.nan)
-    worse, nothing = unseen.reach_unseen((1.0 - CONFIDENCE) / 2), np.zeros(means.shape)
-    sides = np.where(groups.scores.sign > 0, (worse, nothing), (nothing, worse))
-    low, high = widen_interval(means, *find_mean_intervals(groups.grouped, drawn, resamples), *sides)
+    ends = find_mean_intervals(groups.grouped, drawn, resamples)
+    low, high = widen_interval(means, *ends, groups.unseen.reach_means())
     highest = np.array([find_measure(metric).bounds[1] for metric in groups.scores.metrics])
     shown = np.isfinite(means)
     return Intervals(
@@ -382,7 +360,8 @@ def _bound_contrasts(
         rest = np.delete(sizes, code, axis=0)
         others = (np.delete(filled, code, axis=1) * rest).sum(axis=1) / np.maximum(rest.sum(axis=0), 1)
         influence = find_rest_influence(groups.grouped, groups.kept, code, sign)
-        sure = find_difference(sign * (filled[:, code] - others), estimate[code], influence, resamples)
+        draws, unseen = sign * (filled[:, code] - others), groups.unseen.reach_contrast(code)
+        sure = find_difference(draws, estimate[code], influence, resamples, unseen=unseen)
         bounds[:, code] = sure.low, sure.high
     return Intervals(estimate, *bounds)
 

@@ -28,6 +28,9 @@ SMALLEST_TESTED = 5  # subjects of a cell that takes part in the test of interac
 FEW_CELLS = 5  # more cells than main effects by fewer than this, and the variance between cells is hardly known
 WITHHELD = "withheld"
 
+CLUSTERED = "people come in clusters: no intervals and no test, which would take them for independent"
+
+_TESTED = ("f", "df_cells", "df_within", "p_interaction")
 _SHOWN = ("additive", "pooled", "low", "high", "weight")
 
 
@@ -54,7 +57,9 @@ class Intersections:
     variances: pd.DataFrame
 
 
-def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: int = 10) -> Intersections:
+def pool_intersections(
+    values: np.ndarray, groups: pd.DataFrame, *, min_group: int = 10, clustered: bool = False
+) -> Intersections:
     """Estimate the mean of every combination of groups, small ones with the help of the others.
 
     A SegfairError where the inputs have different numbers of subjects, there is no attribute, or
@@ -62,7 +67,9 @@ def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: i
 
     `values` are float, (subjects, columns), NaN where a subject has no value; `groups`, (subjects,
     attributes), group names (categories or text), missing where unknown: such subjects take no
-    part. Cells with fewer than `min_group` subjects help the others but are not shown.
+    part. Cells with fewer than `min_group` subjects help the others but are not shown. Of subjects
+    who come in clusters (`clustered`) there are no intervals and no test, which take them for
+    independent.
 
     Notes
     -----
@@ -117,10 +124,12 @@ def pool_intersections(values: np.ndarray, groups: pd.DataFrame, *, min_group: i
     cells["column"] = np.repeat(np.arange(len(order)), len(table.names))
     for name in CELL_COLUMNS:
         cells[name] = np.concatenate([shown[place][name] for place in order]) if len(order) else []
-    return Intersections(
-        cells,
-        pd.DataFrame([rows[place] for place in order], columns=["column", *TABLES["intersection_variance"].names[3:]]),
-    )
+    columns = ["column", *TABLES["intersection_variance"].names[3:]]
+    variances = pd.DataFrame([rows[place] for place in order], columns=columns)
+    if clustered:
+        cells = cells.assign(low=np.nan, high=np.nan)
+        variances = variances.assign(**dict.fromkeys(_TESTED, np.nan), note=CLUSTERED + "; " + variances["note"])
+    return Intersections(cells, variances)
 
 
 def find_withheld(

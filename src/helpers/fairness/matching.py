@@ -15,15 +15,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
+from scipy.spatial import distance
 
 from helpers.errors import SegfairError
+from helpers.fairness.disparity import find_unseen_failures
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.clustered import ClusteredFit, name_alone
 from helpers.statistics.covariates import Covariate, encode_covariates
+from helpers.statistics.grouped_values import GroupedValues
 from helpers.statistics.overlap import LEAST_EXCEPTIONS, explain_pair
+from helpers.statistics.unseen_failures import Allowance, widen_interval
 from helpers.vocabulary.measures import find_measure
 
 CALIPER = 0.2  # standard deviations of the logit of the propensity score
+LARGEST_STRATUM = 4000  # people who are matched at once: the effort grows with the cube of their number
 LARGEST_DIFFERENCE = 0.1  # standardised, above which a covariate counts as unbalanced
 
 BALANCE_COLUMNS = TABLES["balance"].names[3:]
@@ -89,7 +95,8 @@ def match_pairs(
     -----
     1:1 without replacement, optimal: of all pairings within the caliper those with the most pairs,
     and of these the one of the smallest total Mahalanobis distance (within-group covariance), by
-    the assignment algorithm within each combination of categorical levels; nothing is drawn at
+    the assignment algorithm within each combination of categorical levels (of more than
+    :data:`LARGEST_STRATUM` people: within slices of these by propensity score); nothing is drawn at
     random. The propensity score is a logistic regression of the group on the standardised numeric
     covariates. Groups that cannot be told from a covariate
     (:func:`helpers.statistics.overlap.explain_pair`) have no counterparts.
@@ -134,14 +141,14 @@ def match_pairs(
     if scores is None:
         return refuse("no pairs: the covariates part the two groups completely, nobody has a counterpart")
     whitened = _whiten(positions)
-    strata = [_number_strata(encoded, side) for side in rows]
+    strata = _slice_strata([_number_strata(encoded, side) for side in rows], scores)
     width = caliper * np.sqrt((scores[0].var(ddof=1) + scores[1].var(ddof=1)) / 2)
     found = []
     for stratum in sorted(set(strata[0]) & set(strata[1])):
         inside = [np.flatnonzero([own == stratum for own in side]) for side in strata]
         apart = np.abs(scores[0][inside[0]][:, None] - scores[1][inside[1]][None, :])
-        offset = whitened[0][inside[0]][:, None, :] - whitened[1][inside[1]][None, :, :]
-        places = _assign(np.sqrt((offset**2).sum(axis=2)), apart <= width + 1e-12)
+        apart_all = distance.cdist(*(side[own] for side, own in zip(whitened, inside, strict=True)))
+        places = _assign(apart_all, apart <= width + 1e-12)
         found += [(rows[0][inside[0][one]], rows[1][inside[1][other]]) for one, other in places]
     pairs = np.array(sorted(found), np.int64).reshape(-1, 2)
     if len(pairs) < min_group:
@@ -154,18 +161,26 @@ def match_pairs(
 
 
 def measure_matched_gaps(
-    values: np.ndarray, matching: Matching, metrics: Sequence[str], *, min_group: int = 10
+    values: np.ndarray,
+    matching: Matching,
+    metrics: Sequence[str],
+    *,
+    min_group: int = 10,
+    clusters: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Compare matched people: one row per column (:data:`MATCHED_COLUMNS`).
 
     `values`, float, (subjects, columns), has the rows that `matching` was made from; NaN where a
     subject has no value: the pair then does not count in that column. `metrics` names each column's
     metric; a SegfairError where values do not fit these or the matching. There is no gap from fewer
-    than `min_group` pairs.
+    than `min_group` pairs. `clusters`, int, (subjects,), are each one's cluster, −1 for none.
 
     ``gap`` is `first` − `second`, positive where the first group is better, the mean over pairs in
     the metric's unit, with the paired t interval (95 %) and p-value (Austin 2011, Statistics in
-    Medicine 30); ``note``, why there is no number.
+    Medicine 30), or with errors made from clusters
+    (:class:`helpers.statistics.clustered.ClusteredFit`, which leaves out what pairs have in common:
+    rather too wide); both allow for failures that nobody of a group happened to have
+    (:mod:`helpers.statistics.unseen_failures`). ``note``, why there is no number.
     """
     values = np.asarray(values, float)
     if (
@@ -177,26 +192,52 @@ def measure_matched_gaps(
             "values must have the rows that were matched and one column per metric; "
             f"got shape {values.shape} for {len(metrics)} metrics"
         )
+    codes = np.full(len(values), 2)  # everybody else
+    for side in range(2):
+        codes[matching.pairs[:, side]] = side
+    unseen = find_unseen_failures(GroupedValues(_keep_pairs(values, matching.pairs), codes, 3), metrics)
+    off = unseen.reach_gap(*np.tile([[0], [1]], len(metrics)))
     rows = []
     for place, metric in enumerate(metrics):
-        differences = find_measure(metric).sign * (
-            values[matching.pairs[:, 0], place] - values[matching.pairs[:, 1], place]
-        )
-        differences = differences[np.isfinite(differences)]
-        rows.append({"n_pairs": len(differences)} | _test_pairs(differences, matching.note, min_group))
+        known = matching.pairs[np.isfinite(values[matching.pairs, place]).all(axis=1)]
+        scores = find_measure(metric).sign * values[known, place]
+        errors = _find_error(scores, None if clusters is None else clusters[known])
+        row = _test_pairs(scores[:, 0] - scores[:, 1], *errors, off.take(place), matching.note, min_group)
+        rows.append({"n_pairs": len(known)} | row)
     return pd.DataFrame(rows, columns=MATCHED_COLUMNS)
 
 
-def _test_pairs(differences: np.ndarray, why: str, min_group: int) -> dict[str, Any]:
+def _keep_pairs(values: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Return the values without those of pairs of which one lacks a value."""
+    kept = values.copy()
+    kept[pairs] = np.where(np.isfinite(values[pairs]).all(axis=1, keepdims=True), values[pairs], np.nan)
+    return kept
+
+
+def _find_error(scores: np.ndarray, clusters: np.ndarray | None) -> tuple[float, float]:
+    """Return the standard error of the mean difference in pairs, (pairs, 2), and its df."""
+    if len(scores) < 2:
+        return np.nan, np.nan
+    if clusters is None:
+        return float((scores[:, 0] - scores[:, 1]).std(ddof=1)) / np.sqrt(len(scores)), len(scores) - 1.0
+    fit = ClusteredFit.decompose(np.tile(np.eye(2), (len(scores), 1)), name_alone(clusters.ravel()))
+    contrast = np.array([[1.0, -1.0]])
+    _, covariance = fit.estimate(scores.reshape(-1, 1), contrast)
+    return float(np.sqrt(covariance[0, 0, 0])), float(fit.find_df(contrast)[0])
+
+
+def _test_pairs(
+    differences: np.ndarray, error: float, df: float, off: Allowance, why: str, min_group: int
+) -> dict[str, Any]:
     if len(differences) < max(min_group, 2):
         return {"note": why or f"no gap: only {len(differences)} pairs have a value"}
     gap = float(differences.mean())
-    error = float(differences.std(ddof=1)) / np.sqrt(len(differences))
     if error <= 1e-12 * np.abs(differences).max():
         return {"gap": gap, "note": "no interval: every pair differs by the same amount"}
-    df = len(differences) - 1
-    reach = stats.t.ppf(0.5 + CONFIDENCE / 2, df) * error
-    return {"gap": gap, "low": gap - reach, "high": gap + reach, "p": 2 * stats.t.sf(abs(gap) / error, df), "note": ""}
+    student = stats.t.ppf(0.5 + CONFIDENCE / 2, df)
+    low, high = widen_interval(gap, gap - student * error, gap + student * error, off)
+    p = 2 * stats.t.sf(abs(gap) * student / np.hypot(student * error, off.face_zero(gap)), df)
+    return {"gap": gap, "low": low, "high": high, "p": p, "note": ""}
 
 
 def _standardise(numeric: Sequence[np.ndarray], side: np.ndarray, rows: Sequence[np.ndarray]) -> np.ndarray:
@@ -222,7 +263,8 @@ def _whiten(positions: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def _score_propensity(positions: Sequence[np.ndarray]) -> list[np.ndarray] | None:
     """Return the logit of both groups' propensity; None where they are parted completely."""
-    import statsmodels.api as sm
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
     together = np.vstack(positions)
@@ -236,7 +278,7 @@ def _score_propensity(positions: Sequence[np.ndarray]) -> list[np.ndarray] | Non
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PerfectSeparationWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        fit = sm.GLM(member, design, family=sm.families.Binomial()).fit(maxiter=50)
+        fit = GLM(member, design, family=Binomial()).fit(maxiter=50)
     logits = design @ fit.params
     chances = special.expit(logits)
     if not np.isfinite(logits).all() or (np.abs(member - chances) < 1e-6).all():
@@ -250,14 +292,29 @@ def _number_strata(encoded: Sequence[Covariate], side: np.ndarray) -> list[tuple
     return [tuple(person) for person in np.column_stack(columns)] if columns else [()] * len(side)
 
 
-def _assign(distance: np.ndarray, allowed: np.ndarray) -> list[tuple[int, int]]:
+def _slice_strata(
+    strata: Sequence[Sequence[tuple[float, ...]]], scores: Sequence[np.ndarray]
+) -> list[list[tuple[float, ...]]]:
+    """Return strata cut by propensity score into slices of at most :data:`LARGEST_STRATUM` people.
+
+    So that effort and memory grow with the number of people, not with its cube.
+    """
+    everybody = pd.DataFrame({"stratum": [*strata[0], *strata[1]], "score": np.concatenate(scores)})
+    by_stratum = everybody.groupby("stratum", sort=False)["score"]
+    slices = np.ceil(by_stratum.transform("size") / LARGEST_STRATUM)
+    place = (by_stratum.rank(method="first") - 1) * slices / by_stratum.transform("size")
+    cut = [(*stratum, number) for stratum, number in zip(everybody["stratum"], np.floor(place), strict=True)]
+    return [cut[: len(strata[0])], cut[len(strata[0]) :]]
+
+
+def _assign(distances: np.ndarray, allowed: np.ndarray) -> list[tuple[int, int]]:
     """Return an assignment with as many allowed pairs as can be, of the smallest total distance."""
     if not allowed.any():
         return []
     # A forbidden pair costs more than all allowed ones together, so that it is taken only where
     # nothing else is left.
-    forbidden = (distance[allowed].max() + 1.0) * (min(distance.shape) + 1)
-    one, other = optimize.linear_sum_assignment(np.where(allowed, distance, forbidden))
+    forbidden = (distances[allowed].max() + 1.0) * (min(distances.shape) + 1)
+    one, other = optimize.linear_sum_assignment(np.where(allowed, distances, forbidden))
     return [(int(a), int(b)) for a, b in zip(one, other, strict=True) if allowed[a, b]]
 
 

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from helpers.fairness.disparity import find_best_and_worst, sign_metrics
-from helpers.fairness.groups import POOLED, average_subjects, group_subjects
+from helpers.fairness.groups import POOLED, average_subjects, group_subjects, number_groups, read_covariates
 from helpers.fairness.models_compared import adjust_unpermuted
 from helpers.fairness.score_matrix import AttributeScores, Scores
 from helpers.fairness.tables import join_tables, make_table
 from helpers.parameters import Fairness
 from helpers.statistics.bootstrap_differences import take_gaps
+from helpers.statistics.clustered import compare_clustered, refer_to_clusters
+from helpers.statistics.grouped_values import GroupedValues
 from helpers.statistics.shares import compare_shares
 from helpers.vocabulary.measures import find_measure, use_measures
 from helpers.vocabulary.statuses import LACKING, MISSED, NOT_DRAWN, UNSCORED
@@ -23,7 +25,12 @@ DISTANCES = ("hd95_mm", "assd_mm")  # whose worst value is the scan's diagonal
 
 
 def compare_missing(
-    metrics: pd.DataFrame, cohort: pd.DataFrame, settings: Fairness, attributes: Sequence[str]
+    metrics: pd.DataFrame,
+    cohort: pd.DataFrame,
+    settings: Fairness,
+    attributes: Sequence[str],
+    *,
+    cluster: str | None = None,
 ) -> pd.DataFrame:
     """Count and test who lacks a result, by model, organ, attribute and group.
 
@@ -37,11 +44,14 @@ def compare_missing(
         metrics.parquet, with its ``status``.
     cohort : DataFrame
         The included scans, with ``group_<attribute>``.
+    cluster : str, optional
+        Column of the cohort whose people are not independent of each other (site).
 
     Returns
     -------
     DataFrame
-        missing.csv: ``p`` is exact (:func:`helpers.statistics.shares.compare_shares`); groups under
+        missing.csv: ``p`` is exact (:func:`helpers.statistics.shares.compare_shares`), of people in
+        clusters as in :func:`helpers.fairness.failures.compare_failures`; groups under
         ``min_group`` take no part and have no numbers. ``p_adjusted`` is over all tests of the
         table, by the study's correction (Holm for max-T).
     """
@@ -51,11 +61,16 @@ def compare_missing(
     if len(by["organ"].unique()) > 1:
         pooled = by.groupby(["model", "subject"], sort=False)["missing"].any().reset_index().assign(organ=POOLED)
         by = pd.concat([by, pooled], ignore_index=True)
-    return _compare_flags(by, ["model", "organ"], cohort, settings, attributes, "missing")
+    return _compare_flags(by, ["model", "organ"], cohort, settings, attributes, "missing", cluster)
 
 
 def compare_absent(
-    metrics: pd.DataFrame, cohort: pd.DataFrame, settings: Fairness, attributes: Sequence[str]
+    metrics: pd.DataFrame,
+    cohort: pd.DataFrame,
+    settings: Fairness,
+    attributes: Sequence[str],
+    *,
+    cluster: str | None = None,
 ) -> pd.DataFrame:
     """Count and test whose organs are not in the reference at all, by organ, attribute and group.
 
@@ -65,7 +80,7 @@ def compare_absent(
     by_scan = metrics.assign(missing=metrics["status"].isin(UNSCORED))
     by_scan = by_scan.groupby(["organ", "subject", "scan"], sort=False, observed=True)["missing"].any()
     by = by_scan.groupby(level=[0, 1], sort=False).all().reset_index()
-    return _compare_flags(by, ["organ"], cohort, settings, attributes, "absent")
+    return _compare_flags(by, ["organ"], cohort, settings, attributes, "absent", cluster)
 
 
 def bound_missing(
@@ -165,9 +180,13 @@ def _compare_flags(
     settings: Fairness,
     attributes: Sequence[str],
     key: str,
+    cluster: str | None,
 ) -> pd.DataFrame:
     """Return a row per group of people and those whose ``missing`` is true, with tests adjusted."""
     people, _ = group_subjects(cohort, attributes)
+    if cluster is not None:
+        sites = read_covariates(cohort, people["subject"].astype(str).to_numpy(), [cluster])[cluster]
+        people = people.assign(cluster=pd.factorize(sites)[0])
     rows: list[dict[str, Any]] = []
     for place, part in by.groupby(keys, sort=False):
         if part["missing"].any():
@@ -189,6 +208,10 @@ def _count_groups(people: pd.DataFrame, column: str, least: int) -> Iterator[dic
     kept = counts["size"] >= least
     shown = counts[kept]
     p = compare_shares(tuple(shown["sum"].tolist()), tuple(shown["size"].tolist()), seed=0)
+    if "cluster" in people:
+        missed = GroupedValues(people[["missing"]].to_numpy(float), number_groups(people[column])[1])
+        found = compare_clustered(missed, people["cluster"].to_numpy(), least)
+        p = float(np.maximum(p, refer_to_clusters([found], [False])[0].p[0, 0]))
     for (group, (n, missing)), told in zip(counts.iterrows(), kept, strict=True):
         known = {"n": n, "missing": missing, "share": missing / n, "p": p} if told else {}
         nothing = {"n": None, "missing": None, "share": np.nan, "p": np.nan}

@@ -54,6 +54,7 @@ def compare_models(
     models = list(dict.fromkeys(model for model, _, _ in keys if model != ALL_MODELS))
     rows: list[dict[str, Any]] = []
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    compared: list[tuple[int, int]] = []
     for organ, metric in dict.fromkeys((organ, metric) for _, organ, metric in keys):
         pairs = [
             (number[one, organ, metric], number[other, organ, metric])
@@ -74,14 +75,18 @@ def compare_models(
             if not np.isfinite(measured[0]).all():
                 row["note"] += f"; fewer than {groups.min_group} people of a compared group have both"
             rows.append(row | dict(zip(("gap_a", "gap_b"), measured[0], strict=True)))
+            compared.append((a, b))
             parts.append((measured[0] @ _LESS, measured[1] @ _LESS, measured[2] @ _LESS))
     table = make_table(rows, "model_gaps")
     if not rows:
         return table
     estimate = np.array([part[0] for part in parts])
-    sure = find_difference(
-        np.column_stack([part[1] for part in parts]), estimate, np.column_stack([part[2] for part in parts]), resamples
+    draws, bearing = (np.column_stack([part[place] for part in parts]) for place in (1, 2))
+    first, second = (
+        groups.unseen.reach_gap(found.best[list(columns)], found.worst[list(columns)], columns)
+        for columns in zip(*compared, strict=True)
     )
+    sure = find_difference(draws, estimate, bearing, resamples, unseen=first.subtract(second))
     adjusted = adjust_unpermuted(sure.p, correction)
     return table.assign(difference=estimate, low=sure.low, high=sure.high, p=sure.p, p_adjusted=adjusted)
 

@@ -15,8 +15,6 @@ from helpers.fairness.tables import make_table
 from helpers.parameters import Fairness
 from helpers.statistics.equivalence import judge_columns
 from helpers.statistics.hypothesis_tests import run_one_way_anova
-from helpers.statistics.unseen_failures import UnseenFailures
-from helpers.vocabulary.measures import find_measure
 from helpers.vocabulary.verdicts import Verdict
 
 RELATIVE_VOLUME = "volume_error_relative"
@@ -142,7 +140,6 @@ def _describe_comparisons(groups: AttributeScores, fairness: Fairness) -> Iterat
     margins = find_margins(fairness.margin, scores.metrics, groups.grouped.moments.mean, groups.sizes)
     # Whether a difference is real does not matter here: inside the margin is inside.
     untested = np.full(len(p), np.nan)
-    worst = np.array([find_measure(name).worst for name in scores.metrics])
     judged = judge_columns(
         groups.grouped,
         margins,
@@ -150,7 +147,7 @@ def _describe_comparisons(groups: AttributeScores, fairness: Fairness) -> Iterat
         alpha=fairness.alpha,
         power=fairness.power,
         smallest_group=groups.min_group,
-        failures=UnseenFailures.find(groups.compared, scores.sign, worst),
+        failures=groups.unseen,
     )
     inside = np.where(np.isnan(margins), np.nan, judged.verdict == Verdict.EQUIVALENT.value)
     for column, row in enumerate(map(groups.name_row, range(len(scores.keys)))):

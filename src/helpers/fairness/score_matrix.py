@@ -9,11 +9,12 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from helpers.fairness.disparity import sign_metrics
-from helpers.fairness.groups import EXPECTED, POOLED, number_groups
+from helpers.fairness.disparity import find_unseen_failures, sign_metrics
+from helpers.fairness.groups import EXPECTED, POOLED, number_groups, read_covariates
 from helpers.statistics.bootstrap import Resamples
 from helpers.statistics.clustered import LEAST_CLUSTERS, LEAST_OUTSIDE, ClusteredGaps, compare_clustered, find_largest
 from helpers.statistics.grouped_values import GroupedValues
+from helpers.statistics.unseen_failures import UnseenFailures
 
 BOUNDARY = "boundary_error_mm"
 
@@ -64,9 +65,12 @@ class Scores:
         matrix = arrange(list(metrics)).reshape(len(subjects), len(keys))
         return cls(subjects, matrix, keys, places, others[0] if "dice" in metrics else None, others[1])
 
-    def attach_clusters(self, column: pd.Series) -> Scores:
-        """Return the scores with each subject's cluster, of `column`, by subject."""
-        codes, names = pd.factorize(column.reindex(self.subjects).astype("str").where(column.notna()), sort=True)
+    def attach_clusters(self, cohort: pd.DataFrame, cluster: str | None) -> Scores:
+        """Return the scores with each subject's cluster, a column of `cohort`, if there is one."""
+        if cluster is None:
+            return self
+        column = read_covariates(cohort, self.subjects, [cluster])[cluster]
+        codes, names = pd.factorize(column.astype("str").where(column.notna()), sort=True)
         return replace(self, clusters=codes.astype(np.int64), cluster_names=tuple(map(str, names)))
 
     def list_organs(self, place: int) -> list[int]:
@@ -125,6 +129,12 @@ class AttributeScores:
     def compared(self) -> GroupedValues:
         """The scores without those of groups that are not compared in a column."""
         return self.grouped.keep(self.kept)
+
+    @cached_property
+    def unseen(self) -> UnseenFailures:
+        """The failures of the groups compared, and of whom none was seen."""
+        values = self.grouped if self.kept.all() else self.compared
+        return find_unseen_failures(values, self.scores.metrics)
 
     def resample(self, draws: int, seed: int) -> Resamples:
         """Return resamples within groups; subjects without a known group are one more, the last."""

@@ -50,6 +50,8 @@ def compare_studies(
     fairness: Fairness,
     attributes: Sequence[str],
     seed: int,
+    *,
+    cluster: str | None = None,
 ) -> StudiesCompared:
     """Compare the gaps of two studies on the scans that both have scored.
 
@@ -68,6 +70,8 @@ def compare_studies(
         of that attribute, with a note.
     seed : int
         Equal seeds give equal intervals.
+    cluster : str, optional
+        Column of the later cohort whose people are not independent of each other (site).
 
     Returns
     -------
@@ -97,9 +101,12 @@ def compare_studies(
             for side, (table, _) in enumerate((before, after))
         ]
         metrics = _keep_scored(metrics, list(fairness.metrics), notes)
-        audits = [run_audit(table, cohort, fairness, attributes, seed, pooled_models=[]).disparity for table in metrics]
+        audits = [
+            run_audit(table, cohort, fairness, attributes, seed, pooled_models=[], cluster=cluster).disparity
+            for table in metrics
+        ]
         people, _ = average_subjects(pd.concat(metrics, ignore_index=True), cohort, attributes, fairness.metrics)
-        scores = Scores.spread(people, fairness.metrics)
+        scores = Scores.spread(people, fairness.metrics).attach_clusters(cohort, cluster)
         gaps, groups = [], []
         for attribute in attributes:
             one = AttributeScores.read(people, attribute, scores, fairness.min_group)
@@ -193,8 +200,13 @@ def _compare_gaps(groups: AttributeScores, drawn: np.ndarray, resamples: Resampl
     influence = find_gap_influence(groups.grouped, best, worst, scores.sign)
     draws = take_gaps(drawn, best, worst, scores.sign)
     difference = gaps[second] - gaps[first]
+    before, after = (groups.unseen.reach_gap(best[columns], worst[columns], columns) for columns in (first, second))
     found = find_difference(
-        draws[:, second] - draws[:, first], difference, influence[:, second] - influence[:, first], resamples
+        draws[:, second] - draws[:, first],
+        difference,
+        influence[:, second] - influence[:, first],
+        resamples,
+        unseen=after.subtract(before),
     )
     rows = [_name_row(groups, column) | {"n": int(groups.sizes[:, column].sum())} for column in first]
     return pd.DataFrame(rows).assign(

@@ -2,8 +2,8 @@
 
 Cutting age or BMI into bands throws away what differs within a band and hangs on where the cuts lie
 (Royston, Altman & Sauerbrei 2006, *Statistics in Medicine* 25). Here the mean of the metric is a
-natural cubic spline of the attribute, fitted by least squares with HC3 covariance as in
-:mod:`helpers.fairness.adjustment`, other covariates at the cohort's own mix.
+natural cubic spline of the attribute, fitted by least squares with HC3 covariance (or of clusters)
+as in :mod:`helpers.fairness.adjustment`, other covariates at the cohort's own mix.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from scipy import optimize, special, stats
 from helpers.errors import SegfairError
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
+from helpers.statistics.clustered import ClusteredFit, choose_errors
 from helpers.statistics.covariates import SUBJECTS_PER_PARAMETER, Covariate, encode_covariates, fit_with_covariates
-from helpers.statistics.least_squares import LeastSquares, find_wald_f, split_by_missing
+from helpers.statistics.least_squares import LeastSquares, split_by_missing
 from helpers.statistics.splines import SplineAxis
 
 SHOWN = (0.025, 0.975)  # quantiles of the attribute between which a curve is drawn
@@ -64,6 +65,7 @@ def fit_trends(
     seed: int,
     step: float = 1.0,
     min_group: int = 10,
+    clusters: np.ndarray | None = None,
 ) -> Trends:
     """Fit the mean of each column as a smooth curve of a continuous attribute.
 
@@ -84,6 +86,9 @@ def fit_trends(
         kg/m².
     min_group : int
         No curve from fewer subjects, no count below it.
+    clusters : ndarray of int, (subjects,), optional
+        Each one's cluster, −1 for none: errors are then CR2, and degrees of freedom of intervals
+        the fewest that Satterthwaite's method gives (:mod:`helpers.statistics.clustered`).
 
     Notes
     -----
@@ -110,7 +115,7 @@ def fit_trends(
     tests: dict[int, dict[str, Any]] = {}
     curves: dict[int, pd.DataFrame] = {}
     for known, places in split_by_missing(values):
-        rows, tables = _fit_pattern(values[:, places], attribute, known, encoded, seed, step, min_group)
+        rows, tables = _fit_pattern(values[:, places], attribute, known, encoded, seed, step, min_group, clusters)
         for place, row, table in zip(places, rows, tables, strict=True):
             tests[place] = {"column": int(place), "step": step} | row
             if table is not None:
@@ -129,6 +134,7 @@ def _fit_pattern(
     seed: int,
     step: float,
     min_group: int,
+    clusters: np.ndarray | None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any] | None]]:
     """Fit the columns of the same subjects: per column its row of tests and its curve."""
     columns = values.shape[1]
@@ -146,16 +152,24 @@ def _fit_pattern(
         return [common | {"note": f"nothing was fitted: {why}"}] * columns, [None] * columns
     axis, solver = SplineAxis.place(chosen), fit.solver
     own = np.eye(base.shape[1], fit.design.shape[1])
-    estimates, covariance = solver.estimate(part, own)
+    own_clusters = None if clusters is None else clusters[fit.rows]
+    judge, free = choose_errors(solver, fit.design, own_clusters, own[1:])
+    estimates, covariance = judge.estimate(part, own)
     flat, exact = np.ptp(part, axis=0) == 0, solver.find_exact(part)
-    f_trend, p_trend = find_wald_f(estimates[:, 1:], covariance[:, 1:, 1:], solver.df_residual)
-    f_bend, p_nonlinear = find_wald_f(estimates[:, 2:], covariance[:, 2:, 2:], solver.df_residual)
-    line = LeastSquares.decompose(np.column_stack([np.ones(len(chosen)), axis.standardise(chosen), fit.columns]))
-    slopes, spread = line.estimate(part, np.eye(2, line.basis.shape[1])[1:] * step / axis.scale)
-    reach_line = stats.t.ppf(0.5 + CONFIDENCE / 2, line.df_residual)
-    reach = stats.t.ppf(0.5 + CONFIDENCE / 2, solver.df_residual)
+    common["df_residual"] = free
+    (f_trend, p_trend), (f_bend, p_nonlinear) = (
+        judge.test(estimates[:, start:], covariance[:, start:, start:], own[start:]) for start in (1, 2)
+    )
+    straight = np.column_stack([np.ones(len(chosen)), axis.standardise(chosen), fit.columns])
+    slope_of = np.eye(2, straight.shape[1])[1:] * step / axis.scale
+    line, free_line = choose_errors(LeastSquares.decompose(straight), straight, own_clusters, slope_of)
+    slopes, spread = line.estimate(part, slope_of)
+    reach_line = stats.t.ppf(0.5 + CONFIDENCE / 2, free_line)
     grid = _make_grid(chosen)
     points = axis.build(grid)
+    if isinstance(judge, ClusteredFit):
+        free = min(free, float(judge.find_df(points @ own).min()))
+    reach = stats.t.ppf(0.5 + CONFIDENCE / 2, free)
     nearby = _count_nearby(chosen, grid, min_group)
     directions = np.random.default_rng(seed).standard_normal((DRAWS, base.shape[1]))
     directions /= np.linalg.norm(directions, axis=1)[:, None]
@@ -172,9 +186,7 @@ def _fit_pattern(
         paths = points @ factor
         error = np.sqrt((paths**2).sum(axis=1))
         sure = error > 1e-10 * np.abs(mean)  # where people of one value all score alike there is no interval
-        reach_band = _find_reach(
-            directions @ (paths[sure] / error[sure, None]).T, base.shape[1], solver.df_residual, reach
-        )
+        reach_band = _find_reach(directions @ (paths[sure] / error[sure, None]).T, base.shape[1], free, reach)
         error[~sure] = np.nan
         slope, slope_error = slopes[index, 0], np.sqrt(spread[index, 0, 0])
         rows.append(
@@ -187,7 +199,7 @@ def _fit_pattern(
                 "slope": slope,
                 "slope_low": slope - reach_line * slope_error,
                 "slope_high": slope + reach_line * slope_error,
-                "slope_p": 2 * stats.t.sf(abs(slope) / slope_error, line.df_residual),
+                "slope_p": 2 * stats.t.sf(abs(slope) / slope_error, free_line),
                 "reach": reach,
                 "reach_band": reach_band,
                 "note": "" if base.shape[1] > 2 else "too few subjects for a bend: the curve is a straight line",
@@ -241,13 +253,13 @@ def _count_nearby(attribute: np.ndarray, grid: np.ndarray, min_group: int) -> pd
     return pd.array(np.where(found >= min_group, found, -1), dtype="Int64").map(lambda n: pd.NA if n < 0 else n)
 
 
-def _find_reach(cosines: np.ndarray, dimensions: int, df_residual: int, pointwise: float) -> float:
+def _find_reach(cosines: np.ndarray, dimensions: int, df_residual: float, pointwise: float) -> float:
     """Return how many standard errors a band needs to hold the whole curve.
 
     A multivariate t vector is a direction, uniform on the sphere, times a length whose square is
     `dimensions` times an F variable. Given the direction, the largest |t| over the curve is the
     length times the largest
-    largest of the `cosines`, (draws, points), with the curve's standardised points. Never fewer
+    of the `cosines`, (draws, points), with the curve's standardised points. Never fewer
     than `pointwise` errors, never more than Scheffé's.
     """
     largest = np.abs(cosines).max(axis=1, initial=0.0) ** 2 * dimensions

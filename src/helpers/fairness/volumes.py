@@ -21,12 +21,19 @@ _VOLUMES = ["volume_ref_ml", "volume_pred_ml"]
 
 
 def compare_volumes(
-    metrics: pd.DataFrame, cohort: pd.DataFrame, settings: Fairness, attributes: Sequence[str], seed: int
+    metrics: pd.DataFrame,
+    cohort: pd.DataFrame,
+    settings: Fairness,
+    attributes: Sequence[str],
+    seed: int,
+    *,
+    cluster: str | None = None,
 ) -> pd.DataFrame:
     """Compare groups in organ volume by the experts' masks and by the model's, on the same people.
 
     `metrics` is metrics.parquet; no rows where it has no volumes of both. A missed organ has a
-    volume of 0 ml; an organ that is not in the reference does not count.
+    volume of 0 ml; an organ that is not in the reference does not count. `cluster` is a column of
+    the cohort whose people are resampled together.
 
     Returns
     -------
@@ -50,7 +57,7 @@ def compare_volumes(
     there = (metrics["volume_ref_ml"] > 0) & metrics["volume_pred_ml"].notna()
     drawn = metrics.assign(**{name: metrics[name].where(there) for name in _VOLUMES})
     people, _ = average_subjects(drawn, cohort, attributes, _VOLUMES)
-    scores = Scores.spread(people[people["organ"] != POOLED], _VOLUMES)
+    scores = Scores.spread(people[people["organ"] != POOLED], _VOLUMES).attach_clusters(cohort, cluster)
     tables = [
         _compare_groups(AttributeScores.read(people, attribute, scores, settings.min_group), settings, seed)
         for attribute in attributes
@@ -76,7 +83,11 @@ def _compare_groups(groups: AttributeScores, settings: Fairness, seed: int) -> p
     resamples = groups.resample(settings.bootstrap, seed)
     drawn = take_gaps(resamples.draw_means(values.matrix)[:, : len(groups.names)], *pair, sign)
     picked, chosen = slice(0, 2 * number), slice(2 * number, None)
-    selection = PostSelection(np.tile(there.sum(axis=0), 2), run_welch_anova(values.take(np.arange(2 * number))).p)
+    # Welch's p takes people of a cluster for separate: then the whole width is kept.
+    chosen_p = (
+        run_welch_anova(values.take(np.arange(2 * number))).p if groups.clustered is None else np.ones(2 * number)
+    )
+    selection = PostSelection(np.tile(there.sum(axis=0), 2), chosen_p)
     of_gaps = find_difference(drawn[:, picked], gaps[picked], influence[:, picked], resamples, selection)
     of_difference = find_difference(drawn[:, chosen], gaps[chosen], influence[:, chosen], resamples)
     rows: list[dict[str, Any]] = []

@@ -385,8 +385,8 @@ def _say_hidden(row: dict[str, Any]) -> str:
 
 
 def _write_cell(row: dict[str, Any], metric: str) -> str:
-    interval = format_interval(row["low"], row["high"], metric)
-    return f"<b>{format_value(row['pooled'], metric)}</b><br>{interval}<br>n = {row['n']}"
+    interval = f"<br>{format_interval(row['low'], row['high'], metric)}" if np.isfinite(row["low"]) else ""
+    return f"<b>{format_value(row['pooled'], metric)}</b>{interval}<br>n = {row['n']}"
 
 
 def _explain_cell(row: dict[str, Any], metric: str) -> str:

@@ -415,7 +415,8 @@ class Fairness(Section):
     recorded may be how the attribute acts, and is held equal in the direct gap alone; so is organ
     size (log volume of the reference), with ``adjust_for_volume``.
     ``failure`` names, per metric, the values beyond which a person counts as a failure, and
-    ``failure_margin`` the largest difference in their share that does not matter.
+    ``failure_margin`` the largest difference in their share that does not matter; failures are a
+    family of their own per attribute, whatever ``family`` says.
     """
 
     metrics: list[str] = Field(default=list(list_default_margins()), min_length=1)

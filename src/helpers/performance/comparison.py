@@ -57,6 +57,7 @@ def compare_folders(
         settings.model_copy(update={"metrics": metrics}),
         attributes,
         later.seed_for("fairness"),
+        cluster=later.parameters.cohort.cluster,
     )
     folder = later.folder / f"compared_with_{former.name}"
     storage.write_table(found.gaps, folder / "gaps.csv")

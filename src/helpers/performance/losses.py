@@ -22,13 +22,14 @@ def write_losses(study: Study) -> None:
     """
     metrics, included = study.read("metrics"), study.read_included()
     settings, attributes = study.parameters.fairness, list(study.parameters.cohort.attributes)
+    cluster = study.parameters.cohort.cluster
     asked = (metrics, included, settings, attributes)
-    storage.write_table(fairness.compare_missing(*asked), study.path("missing"))
+    storage.write_table(fairness.compare_missing(*asked, cluster=cluster), study.path("missing"))
     storage.write_table(fairness.bound_missing(*asked), study.path("missing_bounds"))
-    storage.write_table(fairness.compare_absent(*asked), study.path("absent"))
-    failures = fairness.compare_failures(*asked, study.seed_for("failures"))
+    storage.write_table(fairness.compare_absent(*asked, cluster=cluster), study.path("absent"))
+    failures = fairness.compare_failures(*asked, study.seed_for("failures"), cluster=cluster)
     storage.write_table(failures, study.path("failures"))
-    volumes = fairness.compare_volumes(*asked, study.seed_for("volumes"))
+    volumes = fairness.compare_volumes(*asked, study.seed_for("volumes"), cluster=cluster)
     storage.write_table(volumes, study.path("volumes"))
 
 

@@ -219,7 +219,8 @@ def _write_few_masks(study: Study) -> list[str]:
     if "dice_proxy" in metrics and (metrics["dice_proxy"].notna() & metrics["dice"].isna()).any():
         if cohort.masked == "random":
             attributes, seed = list(cohort.attributes), study.seed_for("few masks")
-            few = fairness.compare_few_masks(metrics, people, study.parameters.fairness, attributes, seed)
+            settings, clustered = study.parameters.fairness, cohort.cluster is not None
+            few = fairness.compare_few_masks(metrics, people, settings, attributes, seed, clustered=clustered)
         else:
             notes.append(
                 "scans without an expert's mask have a proxy that is not used: set cohort.masked: random if "

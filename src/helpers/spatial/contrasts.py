@@ -13,9 +13,10 @@ import pandas as pd
 
 from helpers.kept import hash_code, read_arrays, write_arrays
 from helpers.spatial.template import Template
+from helpers.statistics.clustered import name_alone
 from helpers.statistics.covariates import CovariateFit, encode_covariates, fit_with_covariates, read_labels
 from helpers.statistics.freedman_lane import SurfaceEffect, infer_effect
-from helpers.statistics.overlap import find_apart, keep_linked
+from helpers.statistics.overlap import LEAST_EXCEPTIONS, explain_pair, find_apart, keep_linked
 from helpers.statistics.tfce import MeshGraph, link_vertices
 
 SIGNED, ABSOLUTE, MISS, ANY_GROUP = "signed", "absolute", "miss", "any_group"
@@ -36,6 +37,8 @@ class Design:
     dropped: str = ""  # covariates that are not adjusted for, and why
     note: str = ""  # why nothing is tested; empty where something is
     linked: bool = True  # whether every two of the groups can be told from the covariates
+    # int, (n,): each one's cluster, within which people are permuted, −1 for none; None without.
+    clusters: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def design_groups(
     *,
     min_group: int,
     attribute: str = "the groups",
+    clusters: pd.Series | None = None,
 ) -> Design:
     """Design the comparison of two groups, adjusted for covariates.
 
@@ -70,7 +74,8 @@ def design_groups(
     `min_group` take no part; people of other groups do: they help to tell the covariates' effects.
     Groups of `attribute` that cannot be told from a covariate are not compared
     (:func:`helpers.statistics.overlap.find_apart`); nor are all groups together where any two
-    of them cannot.
+    of them cannot. People of one of the `clusters`, (n_people,) by name, are permuted among
+    themselves; groups that can hardly be told from these are not compared either.
     """
     labels = read_labels(groups.to_numpy(object))
     order = [str(name) for name in groups.cat.categories]
@@ -92,7 +97,9 @@ def design_groups(
     kept = keep_linked(labels, fit, min_group)
     if (kept != labels).any() and set(pair) <= set(kept[fit.rows]):
         again = pd.Series(pd.Categorical(kept, order))
-        design = design_groups(present, again, pair, covariates, min_group=min_group, attribute=attribute)
+        design = design_groups(
+            present, again, pair, covariates, min_group=min_group, attribute=attribute, clusters=clusters
+        )
         return replace(design, linked=False)
     names = list_names(fit.rows)
     codes = fit.base.argmax(axis=1)
@@ -103,17 +110,30 @@ def design_groups(
         if (first, second) in told:
             return _design_nothing(fit, told[first, second])
         linked = not told
+    if clusters is not None:
+        [cluster], least = encode_covariates(clusters.astype("str").where(clusters.notna()).to_frame()), min_group
+        sides = [fit.rows & (labels == name) for name in pair]
+        if why := explain_pair(attribute, pair, cluster, sides, min(LEAST_EXCEPTIONS, least)):
+            return _design_nothing(fit, f"nothing was tested: {why}")
     apart = [place for place, name in enumerate(names) if name not in pair]
     others = np.column_stack([fit.base[:, apart], fit.columns])
-    return replace(_finish(fit, fit.base[:, names.index(pair[0])], others, codes, tuple(names)), linked=linked)
+    design = _finish(fit, fit.base[:, names.index(pair[0])], others, codes, tuple(names), clusters)
+    return replace(design, linked=linked)
 
 
-def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFrame, *, min_group: int) -> Design:
+def design_slope(
+    present: np.ndarray,
+    steps: np.ndarray,
+    covariates: pd.DataFrame,
+    *,
+    min_group: int,
+    clusters: pd.Series | None = None,
+) -> Design:
     """Design the slope along a number, adjusted for covariates.
 
     `present`, bool, (n_people,), says who has errors; `steps`, float, (n_people,), is the number in
     the unit the slope is stated per (decades of age), NaN where unknown. Nothing is fitted to fewer
-    than twice `min_group` people.
+    than twice `min_group` people, of `clusters` (:func:`design_groups`) in which it varies.
     """
 
     def make_base(rows: np.ndarray) -> np.ndarray | None:
@@ -128,7 +148,17 @@ def design_slope(present: np.ndarray, steps: np.ndarray, covariates: pd.DataFram
     if why := fit.tell_mimicry():
         return _design_nothing(fit, why)
     steps = fit.base[:, 1] - fit.base[:, 1].mean()
-    return _finish(fit, steps, fit.columns, np.zeros(len(steps), int), ())
+    design = _finish(fit, steps, fit.columns, np.zeros(len(steps), int), (), clusters)
+    if clusters is not None and design.clusters is not None:
+        within = pd.Series(steps).groupby(name_alone(design.clusters)).transform(np.ptp)
+        if (within > 0).sum() < 2 * min_group:
+            few = 2 * min_group
+            said = (
+                f"nothing was tested along it: fewer than {few} people are of a cluster ({clusters.name}) "
+                "in which it varies"
+            )
+            return _design_nothing(fit, said)
+    return design
 
 
 def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
@@ -158,6 +188,7 @@ def run_test(case: SurfaceTest) -> dict[str, SurfaceEffect]:
             seed=case.seed,
             covariates=others,
             variance_groups=design.groups if design.names and measure != MISS else None,
+            clusters=design.clusters,
             mesh=graph,
             permutations=case.permutations,
         )
@@ -171,7 +202,8 @@ def name_test(case: SurfaceTest, errors: str, template: str) -> str:
     digest = hashlib.sha256(repr((hash_code("spatial.contrasts"), errors, template)).encode())
     digest.update(repr((case.min_group, case.permutations, case.seed)).encode())
     for measure, design in case.designs.items():
-        arrays = (design.rows, design.tested, design.others, design.groups)
+        arrays = [design.rows, design.tested, design.others, design.groups]
+        arrays += [design.clusters] if design.clusters is not None else []
         digest.update(repr((measure, design.names, design.note, [(one.dtype, one.shape) for one in arrays])).encode())
         for one in arrays:
             digest.update(np.ascontiguousarray(one).tobytes())
@@ -215,7 +247,12 @@ def _design_nothing(fit: CovariateFit, note: str) -> Design:
 
 
 def _finish(
-    fit: CovariateFit, tested: np.ndarray, others: np.ndarray, groups: np.ndarray, names: tuple[str, ...]
+    fit: CovariateFit,
+    tested: np.ndarray,
+    others: np.ndarray,
+    groups: np.ndarray,
+    names: tuple[str, ...],
+    clusters: pd.Series | None,
 ) -> Design:
     why = fit.tell_shortage("people")
     return Design(
@@ -228,4 +265,5 @@ def _finish(
         left_out=fit.n_missing + fit.n_rare,
         dropped=fit.describe()["dropped"],
         note=f"nothing was tested: {why}" if why else "",
+        clusters=None if clusters is None else pd.factorize(clusters)[0][fit.rows],
     )

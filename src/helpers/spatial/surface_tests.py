@@ -65,6 +65,8 @@ def plan_tests(
     names = [name for name in (*attributes, *confounders) if name in cohort]
     subjects = pd.Index(people.subjects.astype(str))
     known = read_covariates(cohort, subjects, names)
+    cluster = parameters.cohort.cluster
+    clusters = None if cluster is None else read_covariates(cohort, subjects, [cluster])[cluster]
     grouped = {attribute: group_subjects(cohort, attribute, people.subjects) for attribute in attributes}
     labels = pd.DataFrame({name: groups.to_numpy(object) for name, groups in grouped.items()}, index=known.index)
     has_error, has_any = people.measured, np.isfinite(people.miss).any(axis=1)
@@ -95,7 +97,13 @@ def plan_tests(
             for measure, known_of in ((SIGNED, has_error), (ABSOLUTE, has_error), (MISS, has_any)):
                 present = known_of & drawn
                 one.designs[measure] = design_groups(
-                    present, groups, (first, second), covariates, min_group=min_group, attribute=attribute
+                    present,
+                    groups,
+                    (first, second),
+                    covariates,
+                    min_group=min_group,
+                    attribute=attribute,
+                    clusters=clusters,
                 )
             if len(one.designs[SIGNED].names) > 2 and one.designs[SIGNED].linked:
                 one.designs[ANY_GROUP] = one.designs[SIGNED]
@@ -105,7 +113,9 @@ def plan_tests(
             one.step = choose_step(attribute, numbers)
             settings = parameters.cohort.attributes.get(attribute)
             one.unit = (settings.unit if settings is not None else "") or UNITS.get(attribute, "")
-            slope = design_slope(has_error & drawn, numbers / one.step, covariates, min_group=min_group)
+            slope = design_slope(
+                has_error & drawn, numbers / one.step, covariates, min_group=min_group, clusters=clusters
+            )
             one.slope_designs = {SIGNED: slope, ABSOLUTE: slope}
         wanted.append(one)
     return wanted

@@ -15,6 +15,7 @@ from helpers.errors import SegfairError
 CONFIDENCE = 0.95
 
 _CHUNK_BYTES = 2**23
+_KEPT_BYTES = 2**28  # of counts: more are drawn anew for each use
 
 
 def make_generator(seed: int, stream: str) -> np.random.Generator:
@@ -43,7 +44,7 @@ def resample_means(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Resamples:
-    """Resamples of subjects within groups: too large to keep, so drawn anew, always the same."""
+    """Resamples of subjects within groups: the same for everything, also where not all is kept."""
 
     # int, (subjects,): 0, 1, …; −1 for none. In an order that does not depend on the file.
     groups: np.ndarray
@@ -66,11 +67,30 @@ class Resamples:
             part = values[self.groups == group]
             if not len(part):
                 continue
-            generator = make_generator(self.seed, stream)
-            chunk = max(_CHUNK_BYTES // (8 * len(part)), 1)
-            for start in range(0, self.draws, chunk):
-                size = min(chunk, self.draws - start)
-                yield group, slice(start, start + size), part, _count_drawn(generator, len(part), size)
+            for rows, counts in self._count(stream, len(part)):
+                yield group, rows, part, counts.astype(np.float64)
+
+    @cached_property
+    def _kept(self) -> dict[str, list[tuple[slice, np.ndarray]]]:
+        """How often each subject occurs in every draw, by group's stream, once it was drawn."""
+        return {}
+
+    def _count(self, stream: str, subjects: int) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield which draws, and how often each subject of a group occurs in them."""
+        if stream in self._kept:
+            yield from self._kept[stream]
+            return
+        generator, keep = make_generator(self.seed, stream), len(self.groups) * self.draws <= _KEPT_BYTES
+        chunk = max(_CHUNK_BYTES // (8 * subjects), 1)
+        parts = []
+        for start in range(0, self.draws, chunk):
+            size = min(chunk, self.draws - start)
+            counts = _count_drawn(generator, subjects, size)
+            yield slice(start, start + size), counts
+            if keep:
+                parts.append((slice(start, start + size), counts))
+        if keep:
+            self._kept[stream] = parts
 
     def draw_means(self, values: np.ndarray) -> np.ndarray:
         """Draw the mean of each column in each group, float64, (draws, groups, columns).
@@ -107,7 +127,8 @@ class Resamples:
                 squared, current = np.zeros((part.shape[1], self.draws)).T, group
             number = (part != 0).sum(axis=0)
             several = number > 1
-            spread = (part**2).T @ counts.T - (part.T @ counts.T) ** 2 / np.maximum(number, 1)[:, None]
+            squares, sums = np.split(np.hstack([part**2, part]).T @ counts.T, 2)
+            spread = squares - sums**2 / np.maximum(number, 1)[:, None]
             factor = np.where(several, number / np.maximum(number - 1, 1), 0.0)
             squared[rows] = (np.maximum(spread, 0.0) * factor[:, None]).T
         if current >= 0:
@@ -177,4 +198,5 @@ def _count_drawn(generator: np.random.Generator, subjects: int, draws: int) -> n
     drawn = generator.integers(0, subjects, (draws, subjects), dtype=np.int32)
     places = drawn + subjects * np.arange(draws, dtype=np.int64)[:, None]
     counts = np.bincount(places.ravel(), minlength=draws * subjects)
-    return counts.reshape(draws, subjects).astype(np.float64)
+    # Nobody is drawn more than 255 times: of so many people that would never happen.
+    return counts.reshape(draws, subjects).astype(np.uint8)

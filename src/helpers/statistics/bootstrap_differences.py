@@ -11,6 +11,7 @@ from helpers.statistics.bootstrap import CONFIDENCE, Resamples
 from helpers.statistics.grouped_values import GroupedValues
 from helpers.statistics.intervals import SortedDraws
 from helpers.statistics.selection_adjustment import widen_for_choice
+from helpers.statistics.unseen_failures import Allowance, widen_interval
 
 LARGEST_REACH = 2.0  # times Student's quantile: resamples of a few people, or of twins, have no spread, and no end
 _LEAST_ERROR = 1e-3  # of the sample's standard error, so that what is divided by it stays finite
@@ -88,13 +89,15 @@ def find_difference(
     influence: np.ndarray,
     resamples: Resamples,
     selection: PostSelection | None = None,
+    unseen: Allowance | None = None,
 ) -> IntervalResult:
     """Find the 95 % bootstrap-t interval of a difference between groups, and the p-value of none.
 
     `draws`, float64, (draws, columns), is the difference in each of `resamples`; those without a
     value are left out. `estimate` is float64, (columns,); `influence`, float64, (subjects,
     columns), each person's bearing on it (:func:`find_gap_influence`). With a `selection`, where
-    the groups were picked by looking, the interval is widened (:func:`widen_for_choice`).
+    the groups were picked by looking, the interval is widened (:func:`widen_for_choice`); so are
+    interval and p by failures that are `unseen`.
 
     Notes
     -----
@@ -118,8 +121,12 @@ def find_difference(
     reach = widened * np.minimum(t.find_quantile(CONFIDENCE), LARGEST_REACH * student)
     known = np.isfinite(estimate) & (t.number > 0)
     low, high = (np.where(known, estimate + side * reach * error, np.nan) for side in (-1.0, 1.0))
+    to_zero = reach * error
+    if unseen is not None:
+        low, high = widen_interval(estimate, low, high, unseen)
+        to_zero = np.hypot(to_zero, unseen.face_zero(estimate))
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = 2.0 * special.stdtr(df, -np.abs(estimate) / error * student / reach)
+        p = 2.0 * special.stdtr(df, -np.abs(estimate) * student / to_zero)
     p = np.where(error > 0, p, np.where(estimate == 0, 1.0, np.nan))
     return IntervalResult(low, high, np.where(known, p, np.nan))
 

@@ -7,12 +7,13 @@ of forty sites. Standard errors are then made from clusters, and so are degrees 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from helpers.statistics.grouped_values import GroupedValues, list_pairs
-from helpers.statistics.least_squares import split_by_missing
+from helpers.statistics.least_squares import LeastSquares, find_wald_f, split_by_missing
 from helpers.statistics.permuted_means import PermutedTests
 
 _FULL = 1e-10  # of 1 − leverage: below it a cluster's direction is fitted exactly, and says nothing
@@ -84,6 +85,57 @@ class ClusteredFit:
             squared = (own**2 - 2.0 * own * lost).sum() + ((shares.T @ shares) ** 2).sum()
             found[place] = (own - lost).sum() ** 2 / squared if squared > 0 else 0.0
         return found
+
+    def test(
+        self, estimates: np.ndarray, covariance: np.ndarray, contrasts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Test whether the `contrasts` that were estimated are all zero: F and p, (columns,) each.
+
+        Wald's statistic Q of q estimates is taken for Hotelling's T², F = (η − q + 1) / (η q) · Q
+        on (q, η − q + 1) degrees of freedom; NaN where η (:meth:`find_joint_df`) is q − 1 or less.
+        Pustejovsky & Tipton 2018, section 3.2.
+        """
+        terms, nothing = len(contrasts), np.full(len(estimates), np.nan)
+        free = self.find_joint_df(contrasts) if terms else 1.0
+        left = free - terms + 1
+        if left <= 0:
+            return nothing, nothing
+        f = find_wald_f(estimates, covariance, free)[0] * left / free
+        return f, stats.f.sf(f, max(terms, 1), left)
+
+    def find_joint_df(self, contrasts: np.ndarray) -> float:
+        """Return the degrees of freedom η of contrasts' covariance; of one, Satterthwaite's.
+
+        Those of the Wishart distribution whose total variance is that of the covariance, where
+        contrasts are made orthonormal under the working model (Pustejovsky & Tipton 2018: AHT-Z).
+        """
+        made = contrasts @ self.projection
+        weights = self._weigh(np.linalg.solve(np.linalg.cholesky(made @ made.T), contrasts))
+        shares = np.stack([weights[:, rows] @ self.basis[rows] for rows in self.members], axis=1)
+        own = np.stack([weights[:, rows] @ weights[:, rows].T for rows in self.members])
+        # Products of everyone's pᵀp = diag(own) − shares · sharesᵀ, without that matrix.
+        total, terms = 0.0, len(contrasts)
+        for s, t in product(range(terms), repeat=2):
+            lost = np.einsum("gp,gp->g", shares[s], shares[t])
+            norms = [(shares[one] ** 2).sum(axis=1) for one in (s, t)]
+            crossed = shares[t].T @ shares[s]
+            total += (own[:, s, s] * (own[:, t, t] - norms[1]) - own[:, t, t] * norms[0]).sum() + (crossed**2).sum()
+            total += (own[:, s, t] ** 2 - 2.0 * own[:, s, t] * lost).sum() + np.trace(crossed @ crossed)
+        return float(terms * (terms + 1) / total) if total > 0 else 0.0
+
+
+def choose_errors(
+    fit: LeastSquares, design: np.ndarray, clusters: np.ndarray | None, contrasts: np.ndarray
+) -> tuple[LeastSquares | ClusteredFit, float]:
+    """Return what estimates contrasts with HC3 errors, or with CR2 of clusters, and its df.
+
+    `fit` is of `design`; `clusters`, int, (people,), are each one's cluster, −1 for none, or None.
+    The degrees of freedom are the fewest of any of the `contrasts`, (contrasts, parameters).
+    """
+    if clusters is None:
+        return fit, float(fit.df_residual)
+    judge = ClusteredFit.decompose(design, name_alone(clusters))
+    return judge, float(judge.find_df(contrasts).min())
 
 
 def name_alone(clusters: np.ndarray) -> np.ndarray:

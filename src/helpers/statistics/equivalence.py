@@ -45,7 +45,7 @@ from scipy.optimize import elementwise
 from helpers.errors import SegfairError
 from helpers.statistics.grouped_values import GroupedValues, list_pairs
 from helpers.statistics.hypothesis_tests import find_squared_error
-from helpers.statistics.unseen_failures import UnseenFailures, widen_interval
+from helpers.statistics.unseen_failures import Allowance, UnseenFailures, widen_interval
 from helpers.vocabulary.verdicts import Verdict
 
 POWER = 0.8
@@ -267,8 +267,8 @@ def _allow_for_unseen(
     """Widen the intervals of pairs by failures that one of them may have and nobody saw."""
     first, second = (failures.reach_unseen(tail)[codes] for codes in pair)
     # What makes the first worse makes the difference lower where higher is better.
-    below, above = np.where(failures.sign > 0, (first, second), (second, first))
-    return widen_interval(difference, low, high, below, above)
+    sides = np.where(failures.sign > 0, (first, second), (second, first))
+    return widen_interval(difference, low, high, Allowance(*sides))
 
 
 def _allow_for_mixture(

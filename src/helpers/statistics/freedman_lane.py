@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import false_discovery_control
 
 from helpers.errors import SegfairError
+from helpers.statistics.clustered import name_alone
 from helpers.statistics.mass_univariate import SurfaceDesign, SurfaceFit, build_design, count_present, fit_vertices
 from helpers.statistics.permuted_statistic import PermutedStatistic
 from helpers.statistics.tfce import MeshGraph, enhance_clusters
@@ -52,6 +53,7 @@ def infer_effect(
     covariates: np.ndarray | None = None,
     subjects: Sequence[object] | np.ndarray | None = None,
     variance_groups: Sequence[object] | np.ndarray | None = None,
+    clusters: np.ndarray | None = None,
     mesh: MeshGraph | None = None,
     permutations: int = 5000,
     min_subjects: int | None = None,
@@ -80,6 +82,9 @@ def infer_effect(
         Groups whose errors may spread differently: t (or F) has a variance per group (Welch's t
         where nothing but two groups is fitted). Without them all errors are taken to spread alike,
         and a small group that spreads more looks different too often (docs/validity_spatial.md).
+    clusters : ndarray of int, (n_scans,), optional
+        Each person's cluster (site), within which alone people change places; −1 for one of one's
+        own, who stays.
     mesh : MeshGraph, optional
         The surface, for cluster enhancement.
     permutations : int
@@ -101,7 +106,8 @@ def infer_effect(
     of the statistic, this equals moving the rows of the whole design against the residuals: a batch
     of permutations is one matrix product. People move whole, with all their scans and the vertices
     they lack; the model is always fitted to those who are there. Only people with equally many
-    scans change places (whole-block exchangeability, Winkler et al. 2015).
+    scans change places (whole-block exchangeability, Winkler et al. 2015), and with `clusters` only
+    those of one cluster (within-block exchangeability): what its people have in common stays there.
 
     With `variance_groups` the statistic is Wald's, ``bᵀ V⁻¹ b / columns`` of the tested
     coefficients b, with ``V = Σ_g σ²_g A_g``: σ²_g is group g's sum of squared residuals over n_g
@@ -123,7 +129,7 @@ def infer_effect(
     """
     errors, tested = np.asarray(errors_mm), np.asarray(tested, float)
     groups = None if variance_groups is None else np.unique(np.asarray(variance_groups), return_inverse=True)[1]
-    _check_shapes(errors, tested, covariates, subjects, groups, mesh, permutations)
+    _check_shapes(errors, tested, covariates, subjects, groups, clusters, mesh, permutations)
     name = "t" if tested.ndim == 1 or tested.shape[1] == 1 else "F"
     tested = tested[:, None] if tested.ndim == 1 else tested
     covariates = np.empty((len(errors), 0)) if covariates is None else np.asarray(covariates, float)
@@ -152,8 +158,9 @@ def infer_effect(
     if untested.any():
         notes.append(f"{int(untested.sum())} of {len(untested)} vertices could not be tested")
 
+    strata = np.zeros(len(sizes), int) if clusters is None else name_alone(np.asarray(clusters)[rows[blocks]])
     alike = design.original if design.groups is None else np.column_stack([design.original, design.groups])
-    orders, made, exhaustive = _list_orders(alike, sizes, blocks, permutations, seed)
+    orders, made, exhaustive = _list_orders(alike, sizes, blocks, strata, permutations, seed)
     if made == 0:
         notes.append("there is no other arrangement of these people to compare with, so every p is 1")
     elif 1 / (1 + made) > 0.05:
@@ -177,6 +184,7 @@ def _check_shapes(
     covariates: np.ndarray | None,
     subjects: Sequence[object] | np.ndarray | None,
     groups: np.ndarray | None,
+    clusters: np.ndarray | None,
     mesh: MeshGraph | None,
     permutations: int,
 ) -> None:
@@ -188,7 +196,9 @@ def _check_shapes(
     if covariates is not None and (np.ndim(covariates) != 2 or len(covariates) != scans):
         wanted = f"({scans}, n_covariates), a row per scan"
         raise SegfairError(f"covariates must be of shape {wanted}; got {np.shape(covariates)}")
-    for name, word, values in (("subjects", "person", subjects), ("variance_groups", "group", groups)):
+    for name, word, values in (
+        ("subjects", "person", subjects), ("variance_groups", "group", groups), ("clusters", "cluster", clusters)
+    ):  # fmt: skip
         if values is not None and (shape := np.asarray(values).shape) != (scans,):
             raise SegfairError(f"{name} must name the {word} of each of {scans} scans; got {shape}")
     if mesh is not None and len(mesh.areas_mm2) != errors.shape[1]:
@@ -209,16 +219,18 @@ def _find_usable_rows(errors: np.ndarray, tested: np.ndarray, covariates: np.nda
 
 
 def _list_orders(
-    design: np.ndarray, sizes: np.ndarray, blocks: np.ndarray, permutations: int, seed: int
+    design: np.ndarray, sizes: np.ndarray, blocks: np.ndarray, strata: np.ndarray, permutations: int, seed: int
 ) -> tuple[Iterator[np.ndarray], int, bool]:
     """Return the design's rows in each permuted order, how many orders, and whether these are all.
 
-    People with equally many scans change places; to swap those of the same design changes nothing.
+    People of one stratum with equally many scans change places; to swap those of the same design
+    changes nothing.
     """
     classes, alike = [], []
-    for size in np.unique(sizes):
-        members = np.flatnonzero(sizes == size)
-        rows = blocks[members][:, None] + np.arange(size)
+    kinds, kind, counts = np.unique(np.column_stack([strata, sizes]), axis=0, return_inverse=True, return_counts=True)
+    for place in np.flatnonzero(counts > 1):
+        members = np.flatnonzero(kind.ravel() == place)
+        rows = blocks[members][:, None] + np.arange(kinds[place, 1])
         classes.append(rows)
         alike.append(np.unique(design[rows].reshape(len(members), -1), axis=0, return_inverse=True)[1].ravel())
     total = math.prod(
@@ -233,7 +245,7 @@ def _list_orders(
 def _draw_orders(classes: list[np.ndarray], count: int, permutations: int, seed: int) -> Iterator[np.ndarray]:
     generator = np.random.default_rng(seed)
     for _ in range(permutations):
-        order = np.empty(count, np.int64)
+        order = np.arange(count)
         for rows in classes:
             order[rows] = rows[generator.permutation(len(rows))]
         yield order
@@ -248,7 +260,7 @@ def _enumerate_orders(classes: list[np.ndarray], alike: list[np.ndarray], count:
         arrangements = [codes, *(found for found in _arrange(np.bincount(codes)) if not np.array_equal(found, codes))]
         sources.append([by_code[np.argsort(np.argsort(found, kind="stable"))] for found in arrangements])
     for chosen in islice(product(*sources), 1, None):
-        order = np.empty(count, np.int64)
+        order = np.arange(count)
         for rows, source in zip(classes, chosen, strict=True):
             order[rows] = rows[source]
         yield order

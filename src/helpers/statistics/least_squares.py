@@ -47,6 +47,12 @@ class LeastSquares:
         covariance = (pairs @ scaled**2).T.reshape(-1, len(weights), len(weights))
         return (weights @ responses).T, covariance
 
+    def test(
+        self, estimates: np.ndarray, covariance: np.ndarray, contrasts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Test whether the `contrasts` that were estimated are all zero (:func:`find_wald_f`)."""
+        return find_wald_f(estimates, covariance, self.df_residual)
+
     def find_exact(self, responses: np.ndarray) -> np.ndarray:
         """Return which responses, (columns,) of bool, the design reproduces without residual."""
         residuals = responses - self.basis @ (self.basis.T @ responses)
