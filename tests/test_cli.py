@@ -82,6 +82,7 @@ def test_check_names_every_fault_also_beside_an_unknown_key_and_blames_the_overr
     for said in (
         "-o fairness.min_grup: unknown key (did you mean min_group?)",
         "-o cohort.source: must be one of table, ",
+        "got 'tables' (did you mean table?)",
         "-o fairness.alpha: must be less than 0.5; got 3",
     ):
         assert said in done.stderr, done.stderr

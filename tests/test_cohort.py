@@ -129,11 +129,11 @@ def corrupt(path) -> None:
         (lambda p: p.add("x", reference=None), "reference is missing"),
         (
             lambda p: p.add("x", origin=(10.0, 0.0, 0.0)),
-            "another grid than the reference (origin (0, 0, 0) against (10, 0, 0); up to 10 mm apart)",
+            "not on the reference's grid (origin (0, 0, 0) against (10, 0, 0); up to 10 mm apart)",
         ),
         (
             lambda p: p.add("x", mask=np.zeros((7, 8, 10), np.uint8) + 1),
-            "the image lies on another grid than the reference (size",
+            "the image is not on the reference's grid (size",
         ),
         (lambda p: p.add("x", mask=np.zeros(SHAPE, np.uint8)), "the mask holds none of the study's organs"),
         (lambda p: p.add("x", mask=p.mask * 9), "none of the study's organs"),
@@ -494,7 +494,7 @@ def test_check_looks_for_every_ready_made_mask(project):
     (project.folder / "ours" / "c.nii.gz").write_bytes(b"no image")
     fractions, grid, damaged = check_masks(project, "ours/{scan}.nii.gz")
     assert fractions.startswith("models.ours: scan 'a' (row 1) would count as failed: a mask must hold whole numbers")
-    assert "'b' (row 2) would count as failed: the mask lies on another grid than the reference (size (9, 7, 7)" in grid
+    assert "'b' (row 2) would count as failed: the mask is not on the reference's grid (size (9, 7, 7)" in grid
     assert "'c' (row 3) would count as failed: is not an image that can be opened" in damaged
 
 
@@ -594,7 +594,7 @@ def test_a_fault_of_one_mask_in_a_folder_says_that_it_is_the_references(project)
         save((project.mask > 0).astype(np.uint8), project.folder / "folders" / "x" / f"{organ}.nii.gz", (shift, 0, 0))
     organs = {organ: {"files": [organ], "labels": [place]} for place, organ in enumerate(("liver", "spleen"), start=1)}
     built = project.build(**{"cohort.organs": organs})
-    assert reason_of(built, "x").startswith("reference spleen.nii.gz: lies on another grid than liver.nii.gz (origin")
+    assert reason_of(built, "x").startswith("reference spleen.nii.gz: is not on the grid of liver.nii.gz (origin")
     assert built.flow["step"].tolist()[1] == "the reference cannot be used"
 
 

@@ -32,7 +32,7 @@ def read(path: str | Path) -> np.ndarray:
 
 def test_without_leave_such_a_scan_is_out(project):
     save_fine_image(project, "a")
-    assert reason_of(project.build(), "a").startswith("the image lies on another grid than the reference (size (18, 8")
+    assert reason_of(project.build(), "a").startswith("the image is not on the reference's grid (size (18, 8")
 
 
 def test_a_reference_is_brought_to_its_images_grid_once(project):
@@ -43,9 +43,7 @@ def test_a_reference_is_brought_to_its_images_grid_once(project):
     target = study.folder / "references" / "a.nii.gz"
     assert table["reference"]["a"] == str(target) and table["reference"]["b"].endswith("masks/b.nii.gz")
     assert table["reference_recorded"].tolist() == [str(project.folder / "masks" / "a.nii.gz"), ""]
-    assert (
-        table["note"]["a"] == "the reference lies on another grid than its image: brought to it by nearest neighbours"
-    )
+    assert table["note"]["a"] == "the reference was not on its image's grid: resampled by nearest neighbours"
     image = project.folder / "images" / "a.nii.gz"
     assert not volumes.read_grid(target).differences(volumes.read_grid(image))
     np.testing.assert_array_equal(read(target), np.repeat(project.mask, 2, axis=2))
@@ -106,7 +104,7 @@ def test_check_says_what_would_be_resampled_and_writes_nothing(project):
     found = cohort.check_cohort(study, masks)
     (problem,) = found.problems
     assert "models.ours: scan 'c' (row 3) would count as failed: the mask is moved against the reference by" in problem
-    assert any("lies on another grid than its image" in remark and "'a'" in remark for remark in found.remarks)
+    assert any("was not on its image's grid" in remark and "'a'" in remark for remark in found.remarks)
     assert not (study.folder / "references").exists()
     refused = cohort.check_cohort(project.load(models=models), masks).problems
     assert any("resample it to the reference with nearest neighbours, or allow it by" in text for text in refused)

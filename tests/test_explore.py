@@ -86,7 +86,7 @@ def test_gap_is_said_in_words_and_is_the_difference_of_the_means_drawn(explorer)
     means = view.points.groupby("place", observed=True)["score"].mean()
     gap = means["male"] - means["female"]
     assert 0.03 < gap < 0.07, "0.05 is planted"
-    assert f"between male (best) and female: {gap:.3f} (95 % interval" in view.message
+    assert f"between male (best) and female: {gap:.3f} (95 % confidence interval" in view.message
     assert view.summary.set_index("place")["estimate"].to_dict() == pytest.approx(means.to_dict(), abs=1e-12)
 
 
@@ -149,7 +149,7 @@ def test_person_without_a_value_is_counted(tmp_path):
     explorer = Explorer(make_study(tmp_path, cohort=cohort))
     assert explorer.show(across="bmi").message.startswith(f"{PEOPLE - 1} people, 1 not drawn")
     held = explorer.show(across="group:sex", covariates=["bmi"])
-    assert "1 person is left out because a covariate of theirs is unknown" in held.message
+    assert "1 person is left out: a covariate is missing" in held.message
     assert len(held.points) == PEOPLE - 1
 
 

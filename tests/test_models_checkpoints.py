@@ -198,7 +198,7 @@ def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(SegfairError, match=r"sam_vit_l.*got 'sam_vitb': did you mean sam_vit_b\?"):
+    with pytest.raises(SegfairError, match=r"sam_vit_l.*got 'sam_vitb' \(did you mean sam_vit_b\?\)"):
         locate("sam_vitb")
 
 

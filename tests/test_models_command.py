@@ -116,7 +116,7 @@ def test_a_dicom_series_is_handed_over_as_one_volume(make_study, write_model, tm
          r"left no usable mask: scan0001\.nii: cannot be read, it may be truncated or damaged \(its log"),
         ("open(target, 'w').write('mask')", r"left no usable mask: scan0001\.nii\.gz: is not an image"),
         (READ + "sitk.WriteImage(mask[1:], target)",
-         r"left no usable mask: the mask of theirs lies on another grid than the reference \(size .*: resample it to "
+         r"left no usable mask: the mask of theirs is not on the reference's grid \(size .*: resample it to "
          r"the reference with nearest neighbours, or allow it by `resample: nearest` \(its log"),
         (READ + "sitk.WriteImage(sitk.Cast(mask, sitk.sitkFloat32) / 2, target)", "must hold whole numbers"),
         ("for name in 'ab': draw(source, os.path.join(os.path.dirname(target), name + '.nii'))",

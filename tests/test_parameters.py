@@ -133,7 +133,7 @@ def test_an_override_is_blamed_for_its_own_faults_alone(write):
 
 def test_branches_of_a_union_are_one_line(write):
     (line,) = fail(write(SMALL), {"compute.workers": "many"}).splitlines()
-    assert "compute.workers: must be a valid integer" in line and "or 'cores'" in line and line.endswith("got 'many'")
+    assert "compute.workers: must be a whole number" in line and "or 'cores'" in line and line.endswith("got 'many'")
 
 
 def test_missing_section_and_wrong_shape(write):
@@ -147,7 +147,10 @@ def test_broken_yaml_and_a_key_given_twice(write):
 
 
 def test_missing_file_says_where_to_start(tmp_path):
-    assert "no such parameter file: copy params/template.yaml" in fail(tmp_path / "none.yaml")
+    assert "no such parameter file: correct the path, or copy params/template.yaml" in fail(tmp_path / "none.yaml")
+    (tmp_path / "demo.yaml").touch()
+    assert "dmo.yaml: no such parameter file (did you mean demo.yaml?): correct" in fail(tmp_path / "dmo.yaml")
+    assert "is not a file: give the parameter file" in (said := fail(tmp_path)) and said.count(str(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(
@@ -173,7 +176,7 @@ def test_missing_file_says_where_to_start(tmp_path):
         ({"cohort.attributes.sex": {"categories": [1, False]}}, "categories.0: must be text; got 1: put it in quotes"),
         ({"cohort.attributes.sex": {"categories": [1, False]}}, "categories.1: must be text; got False: put it in"),
         ({"cohort.values": {"sex": {1: "male"}}}, "cohort.values.sex.1: must be text; got 1: put it in quotes"),
-        ({"cohort.attributes.sex": {"categories": [["a"]]}}, "categories.0: must be a valid string; got ['a']"),
+        ({"cohort.attributes.sex": {"categories": [["a"]]}}, "categories.0: must be text; got ['a']"),
         ({"cohort.source": "table"}, "`path` is required"),
         ({"models": [{"name": "a", "kind": "x"}, {"name": "a", "kind": "x"}]}, "two models share one name"),
         ({"fairness.adjust": {"size": []}}, "fairness.adjust names size, not among cohort.attributes (sex"),
@@ -183,7 +186,10 @@ def test_missing_file_says_where_to_start(tmp_path):
         ),
         ({"metrics.tolerances_mm": {"spleen": 1.0}}, "names spleen, not among cohort.organs (liver)"),
         ({"fairness.metrics": ["iou"]}, "fairness.margin has no value for iou"),
-        ({"name": "../evil"}, "name: must be text that matches"),
+        ({"name": "../evil"}, "name: must be up to 64 letters (A to Z), digits, - and _, beginning with a letter or"),
+        ({"compute.device": "gpu"}, "compute.device: must be auto, cpu, cuda, cuda:1 or mps; got 'gpu'"),
+        ({"fairness.alpha": "x"}, "fairness.alpha: must be a number; got 'x'"),
+        ({"min_group": 5}, "min_group: unknown key (did you mean fairness.min_group?); allowed under the top level: "),
         (
             {"cohort.organs": {"a": {"labels": [1], "id": 3}, "b": {"labels": [2], "id": 3}}},
             "two organs share one `id`",

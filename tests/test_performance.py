@@ -126,7 +126,7 @@ def test_what_is_missing_is_told_and_never_zero(study):
     missed = pick(metrics, "other", "s2", "spleen")
     assert (missed["status"], missed["dice"]) == ("prediction_empty", 0.0) and np.isnan(missed["hd95_mm"])
     moved = metrics[(metrics["model"] == "other") & (metrics["scan"] == "s3")]
-    assert set(moved["status"]) == {"failed"} and moved["error"].str.contains("another grid").all()
+    assert set(moved["status"]) == {"failed"} and moved["error"].str.contains("the reference's grid").all()
     lost = metrics[(metrics["model"] == "other") & (metrics["scan"] == "s4")]
     assert set(lost["status"]) == {"prediction_missing"}
     assert set(lost["error"]) == {"the GPU was out of memory"}
@@ -291,7 +291,7 @@ def test_each_two_annotators_are_compared_organ_by_organ(annotated):
     missed = pairs.loc[("s2", "spleen")]
     assert (missed["status"], missed["dice"]) == ("one_empty", 0.0) and np.isnan(missed["hd95_mm"])
     absent = pairs.loc["s3"]
-    assert set(absent["status"]) == {"prediction_missing"} and absent["error"].str.contains("another grid").all()
+    assert set(absent["status"]) == {"prediction_missing"} and absent["error"].str.contains("s grid").all()
     assert absent["dice"].isna().all() and pairs.loc["s4", "error"].eq("the GPU was out of memory").all()
 
 

@@ -66,7 +66,7 @@ def test_a_stated_spread_is_enough(tmp_path, monkeypatch):
     said = CliRunner().invoke(cli.app, ["plan", "--sd", "0.05", "--proxy", "0.9"])
     assert said.exit_code == 0, said.output
     assert "to find a difference of 0.020: 100 people per group" in said.output
-    assert "to show that there is none beyond 0.020: 108 people per group" in said.output
+    assert "to show that no difference exceeds 0.020: 108 people per group" in said.output
     table = pd.read_csv(tmp_path / "plan" / "plan.csv").set_index("question")
     assert table["people_per_group"].to_dict() == {"difference": 100, "equivalence": 108}
     masks = pd.read_csv(tmp_path / "plan" / "plan_masks.csv")

@@ -323,7 +323,7 @@ def test_a_folder_that_is_none_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(SegfairError, match="nothing: no such folder"):
         build_report(tmp_path / "nothing")
     (tmp_path / "mine.yaml").write_text("name: mine\n", encoding="utf-8")
-    with pytest.raises(SegfairError, match=r"mine\.yaml: a file, not a folder: give"):
+    with pytest.raises(SegfairError, match=r"mine\.yaml: a file, not a folder: run"):
         build_report(tmp_path / "mine.yaml")
     with pytest.raises(SegfairError, match=r"study\.yaml"):
         build_report(tmp_path)

@@ -71,7 +71,7 @@ def test_a_study_is_found_by_its_file_and_by_its_folder(study, tmp_path):
     assert find_study(study.source).folder == study.folder
     with pytest.raises(StageError, match=r"is not the output folder of a study \(it has no study\.yaml\)"):
         find_study(tmp_path / "outputs")
-    with pytest.raises(StageError, match=r"nowhere: is not the output folder of a study"):
+    with pytest.raises(StageError, match=r"nowhere: no such folder: run the study first, or correct the path"):
         find_study(tmp_path / "nowhere")
 
 

@@ -53,7 +53,7 @@ def test_folder_of_masks_is_united_and_checked(tmp_path):
     with pytest.raises(VolumeError, match="aorta shares 216 voxels with another organ"):
         volumes.read_label_map(folder, organs, ids)
     save(make_image(other, origin=(0.0, 0.0, 0.0)), folder / "aorta.nii.gz")
-    with pytest.raises(VolumeError, match=r"aorta\.nii\.gz: lies on another grid"):
+    with pytest.raises(VolumeError, match=r"aorta\.nii\.gz: is not on the grid of"):
         volumes.read_label_map(folder, organs, ids)
     with pytest.raises(VolumeError, match="holds none of the masks"):
         volumes.read_label_map(folder, {"liver": Organ(files=["liver"])}, {"liver": 1})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.cohort import SOURCES, check_cohort
-from helpers.errors import ParameterError, SegfairError
+from helpers.errors import ParameterError, SegfairError, suggest
 from helpers.models import KINDS, check_model, describe_model, list_overlaps, list_refused, list_templates, try_model
 from helpers.notebook import check_output_folder
 from helpers.parameters import read_raw
@@ -52,7 +52,7 @@ def _list_unknown_names(raw: dict[str, Any], path: Path, overrides: dict[str, An
         if isinstance(model, dict):
             named.append((f"models.{model.get('name', place)}.kind", model.get("kind"), KINDS))
     return [
-        f"{blame(key, path, overrides)}: must be one of {', '.join(known)}; got {name!r}"
+        f"{blame(key, path, overrides)}: must be one of {', '.join(known)}; got {name!r}{suggest(name, known)}"
         for key, name, known in named
         if isinstance(name, str) and name not in known
     ]

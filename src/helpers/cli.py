@@ -19,33 +19,26 @@ if TYPE_CHECKING:  # importing it takes a second, which `segfair --help` can do 
     from helpers.study import Study
 
 app = typer.Typer(
-    help="For whom, by how much, where in the organ and how surely a segmentation model fails.",
+    help="Find out for whom a segmentation model fails, by how much, where in the organ, and how certain that is.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-checkpoints_app = typer.Typer(help="Published weights: list, fetch, verify. For SAT: embed.")
+checkpoints_app = typer.Typer(help="List, fetch and verify published weights; make the word vectors that SAT needs.")
 app.add_typer(checkpoints_app, name="checkpoints")
 
-Params = Annotated[
-    Path, typer.Argument(help="The study's parameter file, such as params/demo.yaml.", show_default=False)
-]
-Place = Annotated[Path, typer.Argument(help="The parameter file, or a study's output folder.", show_default=False)]
+Params = Annotated[Path, typer.Argument(help="The study's parameter file, such as params/demo.yaml.")]
+Place = Annotated[Path, typer.Argument(help="The parameter file, or a study's output folder.")]
 Override = Annotated[
     list[str] | None,
-    typer.Option(
-        "-o",
-        "--override",
-        help="A value laid over the file, by dotted key: -o fairness.alpha=0.01.",
-        show_default=False,
-    ),
+    typer.Option("-o", "--override", help="Replace a value of the file: -o fairness.alpha=0.01. May be repeated."),
 ]
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON alone; all else goes to stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the outcome as JSON; everything else goes to stderr.")]
 
 
 class FailOn(StrEnum):
-    """What can make a run fail that has reached its end."""
+    """What can make a finished run fail."""
 
     DISPARITY = "disparity"
 
@@ -62,7 +55,7 @@ def start(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Take what stands before a command."""
+    """Take the options before a command."""
 
 
 @app.command()
@@ -71,30 +64,27 @@ def run(
     first: Annotated[str | None, typer.Option("--from", help="The first stage to run: 01 to 05.")] = None,
     last: Annotated[str | None, typer.Option("--until", help="The last stage to run.")] = None,
     only: Annotated[str | None, typer.Option("--only", help="The one stage to run.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run stages that are up to date as well.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run stages that are up to date, too.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every file again: size and times are not believed.")
+        bool, typer.Option("--verify", help="Read every file again, instead of trusting size and time.")
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would run and why; nothing is run or written.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why, without running it.")] = False,
     fail_on: Annotated[
-        FailOn | None, typer.Option("--fail-on", help="End with exit status 4 where a disparity is found.")
+        FailOn | None, typer.Option("--fail-on", help="End with exit status 4 if a disparity is found.")
     ] = None,
     as_json: Json = False,
     override: Override = None,
 ) -> None:
-    """Run a study from cohort to report; what is up to date is skipped.
+    """Run a study, from cohort to report. Stages that are up to date are skipped.
 
     Exit status: 0 done; 1 a stage stopped; 2 the command or the parameter file cannot be used; 3
-    done, and a model failed on scans; 4 done, and a disparity was found (with --fail-on disparity).
+    done, but a model failed on some scans; 4 done, and a disparity was found (with --fail-on).
     """
-    from helpers.parameters import parse_override
     from helpers.pipeline import plan_run, select_stages
     from helpers.study import load_study
 
     stages = select_stages(first=first, last=last, only=only)
-    overrides = dict(parse_override(text) for text in override or [])
+    overrides = _read_overrides(override)
     study = load_study(params, overrides)
     if not dry_run:
         _run(study, overrides, stages, force=force, verify=verify, as_json=as_json, fail_on=fail_on)
@@ -112,7 +102,7 @@ def status(
     place: Place,
     as_json: Json = False,
 ) -> None:
-    """Say what of a study is done, at work, failed and left; nothing is written."""
+    """Say what is done, running, failed and still to do."""
     from helpers.status import describe_status, find_folder, read_status
 
     found = read_status(find_folder(place))
@@ -125,16 +115,15 @@ def status(
 
 @app.command()
 def check(params: Params, override: Override = None) -> None:
-    """Check parameters, table, files and models, as the stages will use them; nothing is written.
+    """Check the parameters, the table, every file and every model before a run; write nothing.
 
     Exit status: 0 no problem found; 1 problems, which are listed; 2 the parameter file cannot be
     used.
     """
     from helpers.checking import check_study, load_checked
-    from helpers.parameters import parse_override
     from helpers.vocabulary.words import count
 
-    study = load_checked(params, dict(parse_override(text) for text in override or []))
+    study = load_checked(params, _read_overrides(override))
     found = check_study(study)
     for organ in found.organs:
         typer.echo(f"  {organ}")
@@ -150,20 +139,14 @@ def check(params: Params, override: Override = None) -> None:
 
 @app.command()
 def init(
-    table: Annotated[
-        Path, typer.Argument(help="Your table of people: .csv, .tsv, .xlsx or .parquet.", show_default=False)
-    ],
+    table: Annotated[Path, typer.Argument(help="Your table of people: .csv, .tsv, .xlsx or .parquet.")],
     images: Annotated[
-        Path | None, typer.Option("--images", help="Where the scans lie, if not below the table's folder.")
+        Path | None, typer.Option("--images", help="The folder of the scans, if it is not below the table's folder.")
     ] = None,
-    masks: Annotated[
-        Path | None, typer.Option("--masks", help="Where the experts' masks lie, if not below the table's folder.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The parameter file to write.", show_default=False)
-    ] = None,
+    masks: Annotated[Path | None, typer.Option("--masks", help="The folder of the experts' masks, likewise.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The parameter file to write.")] = None,
 ) -> None:
-    """Write a parameter file for a table of people and the scans beside it, all guesses marked."""
+    """Write a parameter file from a table of people and the files beside it; guesses are marked."""
     from helpers.cohort import write_study_file
 
     started = write_study_file(table, output, folder=Path.cwd(), images=images, masks=masks)
@@ -172,7 +155,7 @@ def init(
     if started.table is not None:
         typer.echo(f"scans: {_relative(started.table)}")
     to_check = f" ({started.to_check} marked TO CHECK)" if started.to_check else ""
-    typer.echo(f"parameters: {_relative(started.path)}; its guesses say what they rest on{to_check}")
+    typer.echo(f"parameters: {_relative(started.path)}; each guess says what it rests on{to_check}")
     typer.echo(f"next: segfair check {_relative(started.path)}")
 
 
@@ -180,27 +163,24 @@ def init(
 def audit(
     scores: Annotated[
         str,
-        typer.Argument(
-            help="A table of ready-made scores, or several: 'scores/{model}/{metric}.csv'.", show_default=False
-        ),
+        typer.Argument(help="A table of scores, or several: 'scores/{model}/{metric}.csv'."),
     ],
-    people: Annotated[Path, typer.Option("--people", help="The table of people.", show_default=False)],
+    people: Annotated[Path, typer.Option("--people", help="The table of people.")],
     attributes: Annotated[
-        str, typer.Option("--attributes", help="Whose groups are compared: columns of the table of people.")
+        str, typer.Option("--attributes", help="The columns of that table whose groups are compared.")
     ] = "sex,age",
-    name: Annotated[str | None, typer.Option("--name", help="The study's name.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The study's name.")] = None,
     override: Override = None,
 ) -> None:
-    """Audit ready-made scores: write a parameter file for them here, and run it."""
+    """Audit ready-made scores, without masks: write a parameter file here and run it."""
     from helpers.cohort import write_audit_file
-    from helpers.parameters import parse_override
     from helpers.pipeline import select_stages
     from helpers.study import load_study
 
     wanted = [one.strip() for one in attributes.split(",") if one.strip()]
     path = write_audit_file(scores, people, wanted, folder=Path.cwd(), name=name)
     typer.echo(f"parameters: {_relative(path)} (edit it to change groups, margins or names)")
-    overrides = dict(parse_override(text) for text in override or [])
+    overrides = _read_overrides(override)
     study = load_study(path, overrides)
     _run(study, overrides, select_stages())
 
@@ -209,36 +189,33 @@ def audit(
 def report(
     place: Place,
     pdf: Annotated[
-        bool, typer.Option("--pdf", help="Print it to report.pdf too, by a Chromium on this machine.")
+        bool, typer.Option("--pdf", help="Print it to report.pdf as well, with a Chromium on this machine.")
     ] = False,
     pages: Annotated[
-        Literal["whole", "short"], typer.Argument(help="What --pdf prints: --pdf short prints the answers alone.")
+        Literal["whole", "short"], typer.Argument(help="What --pdf prints; short: the answers alone.")
     ] = "whole",
 ) -> None:
-    """Write report.html again from what lies in an output folder."""
+    """Write report.html again from what a study has found."""
     from helpers.report import build_report, print_report
     from helpers.study import find_study
 
     page = build_report(find_study(place).folder)
     typer.echo(f"report: {_relative(page)}")
-    if pdf:
+    if pdf or pages == "short":
         typer.echo(f"printed: {_relative(print_report(page, short=pages == 'short'))}")
 
 
 @app.command()
 def lab(
     params: Params,
-    options: Annotated[
-        list[str] | None, typer.Argument(help="After --: options of JupyterLab's own.", show_default=False)
-    ] = None,
+    options: Annotated[list[str] | None, typer.Argument(help="Options for JupyterLab, after --.")] = None,
     override: Override = None,
 ) -> None:
-    """Open JupyterLab on copies of the notebooks, in outputs/<study>/lab, with these parameters."""
-    from helpers.parameters import parse_override
+    """Open JupyterLab on copies of the notebooks, kept in outputs/<study>/lab."""
     from helpers.serving import fill_notebooks, start_lab
     from helpers.study import load_study
 
-    overrides = dict(parse_override(text) for text in override or [])
+    overrides = _read_overrides(override)
     study = load_study(params, overrides)
     folder = fill_notebooks(study, overrides)
     typer.echo(f"notebooks: {_relative(folder)}")
@@ -248,36 +225,29 @@ def lab(
 @app.command()
 def view(
     place: Place,
-    port: Annotated[int, typer.Option("--port", help="By default any that is free.", show_default=False)] = 0,
+    port: Annotated[int, typer.Option("--port", help="Default: any free port.", show_default=False)] = 0,
     browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
     override: Override = None,
 ) -> None:
-    """Serve a study's people and scans as a page: for this machine alone, by a token."""
+    """Show a study's people and scans as a web page, on this machine alone."""
     from helpers.notebook import open_study
-    from helpers.parameters import parse_override
     from helpers.serving import show_page
 
-    overrides = dict(parse_override(text) for text in override or [])
+    overrides = _read_overrides(override)
     study = open_study(str(place), overrides, needs=("cohort", "metrics"))
     show_page(study, port=port, browser=browser, say=typer.echo)
 
 
 @app.command()
 def compare(
-    before: Annotated[
-        Path, typer.Argument(help="A study's output folder or parameter file: the former models.", show_default=False)
-    ],
-    after: Annotated[
-        Path, typer.Argument(help="The same people under the later models, likewise.", show_default=False)
-    ],
+    before: Annotated[Path, typer.Argument(help="The study of the old models: output folder or parameter file.")],
+    after: Annotated[Path, typer.Argument(help="The study of the new models, with the same people.")],
     pair: Annotated[
         list[str] | None,
-        typer.Option(
-            "--pair", help="Models of other names: --pair old=new. By default equal names.", show_default=False
-        ),
+        typer.Option("--pair", help="Models whose names differ: --pair old=new. May be repeated."),
     ] = None,
 ) -> None:
-    """Compare two studies of the same people, before and after. Exit code 4: a new disparity."""
+    """Compare old and new models on the same people. Exit status 4: a new disparity."""
     from helpers.performance import compare_folders
 
     found, sentences, folder = compare_folders(before, after, pair or [])
@@ -292,24 +262,25 @@ def compare(
 def plan(
     pilot: Annotated[
         Path | None,
-        typer.Argument(help="A pilot study's output folder or parameter file, its stage 03 run.", show_default=False),
+        typer.Argument(help="A pilot study that has run 03: output folder or parameter file."),
     ] = None,
     sd: Annotated[
-        float | None, typer.Option("--sd", help="Without a pilot: the spread within a group.", show_default=False)
+        float | None, typer.Option("--sd", help="Instead of a pilot: the standard deviation within a group.")
     ] = None,
     margin: Annotated[
-        float | None, typer.Option("--margin", help="By default the study's, else the measure's.", show_default=False)
+        float | None,
+        typer.Option("--margin", help="The largest unimportant difference. Default: the study's or metric's own."),
     ] = None,
-    metric: Annotated[str, typer.Option("--metric", help="A measure, such as dice.")] = "dice",
-    power: Annotated[float, typer.Option("--power", help="The chance to get the answer.")] = 0.8,
-    alpha: Annotated[float, typer.Option("--alpha", help="The level of each test.")] = 0.05,
-    tests: Annotated[int, typer.Option("--tests", help="How many differences are tested together.")] = 1,
+    metric: Annotated[str, typer.Option("--metric", help="The metric to plan for.")] = "dice",
+    power: Annotated[float, typer.Option("--power", help="The chance of getting the answer.")] = 0.8,
+    alpha: Annotated[float, typer.Option("--alpha", help="The significance level.")] = 0.05,
+    tests: Annotated[int, typer.Option("--tests", help="The number of comparisons tested together.")] = 1,
     proxy: Annotated[
         float | None,
-        typer.Option("--proxy", help="Correlation of a proxy with the score, for few masks.", show_default=False),
+        typer.Option("--proxy", help="With few masks: the correlation of a proxy with the score."),
     ] = None,
 ) -> None:
-    """Say how many people per group, and how many masks, a margin needs."""
+    """Say how many people per group, and how many masks, a study needs."""
     from helpers.planning import Wanted, write_plan
 
     sentences, folder = write_plan(pilot, sd, Wanted(metric, margin, alpha, power, tests, proxy))
@@ -328,7 +299,7 @@ def models() -> None:
 
 @app.command()
 def sources() -> None:
-    """List the sources of scans a parameter file can name."""
+    """List the kinds of dataset a parameter file can name."""
     from helpers.cohort import SOURCES
 
     _list({name: source.description for name, source in SOURCES.items()})
@@ -336,7 +307,7 @@ def sources() -> None:
 
 @checkpoints_app.callback(invoke_without_command=True)
 def checkpoints(context: typer.Context) -> None:
-    """List the published checkpoints: size, licence, source and whether they are here."""
+    """List the published checkpoints: size, licence, source, and whether they are here."""
     from helpers.models.checkpoints import summarise_checkpoints
 
     if context.invoked_subcommand is None:
@@ -345,12 +316,10 @@ def checkpoints(context: typer.Context) -> None:
 
 @checkpoints_app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="A name of `segfair checkpoints`.", show_default=False)],
-    url: Annotated[
-        str | None, typer.Option("--url", help="Another source of the same file, such as a mirror.", show_default=False)
-    ] = None,
+    name: Annotated[str, typer.Argument(help="A name of `segfair checkpoints`.")],
+    url: Annotated[str | None, typer.Option("--url", help="Another source of the same file, such as a mirror.")] = None,
 ) -> None:
-    """Download a checkpoint and verify it; an interrupted download goes on where it broke off."""
+    """Download a checkpoint and verify it; an interrupted download continues."""
     from helpers.models.download import fetch_checkpoint
 
     typer.echo(f"{name}: {_relative(fetch_checkpoint(name, url=url))}")
@@ -358,11 +327,9 @@ def fetch(
 
 @checkpoints_app.command()
 def verify(
-    name_or_path: Annotated[
-        str, typer.Argument(help="A name of `segfair checkpoints`, or a file of weights.", show_default=False)
-    ],
+    name_or_path: Annotated[str, typer.Argument(help="A name of `segfair checkpoints`, or a file of weights.")],
 ) -> None:
-    """Read a checkpoint whole and say what it is."""
+    """Read a whole checkpoint and say what it is."""
     from helpers.models.loading import verify_checkpoint
 
     typer.echo(verify_checkpoint(name_or_path))
@@ -370,28 +337,22 @@ def verify(
 
 @checkpoints_app.command()
 def embed(
-    output: Annotated[Path, typer.Argument(help="The file to write, such as sat_words.npz.", show_default=False)],
-    texts: Annotated[
-        list[str], typer.Argument(help="What SAT is to be asked for: liver spleen 'left kidney'.", show_default=False)
-    ],
-    encoder: Annotated[
-        Path, typer.Option("--encoder", help="The downloaded folder of BioLORD-2023-C.", show_default=False)
-    ],
+    output: Annotated[Path, typer.Argument(help="The file to write, such as sat_words.npz.")],
+    texts: Annotated[list[str], typer.Argument(help="The words to ask SAT for: liver spleen 'left kidney'.")],
+    encoder: Annotated[Path, typer.Option("--encoder", help="The downloaded folder of BioLORD-2023-C.")],
     weights: Annotated[
         Path,
-        typer.Option(
-            "--weights", help="SAT's text encoder, the one published with your checkpoint.", show_default=False
-        ),
+        typer.Option("--weights", help="The text encoder published with your SAT checkpoint."),
     ],
 ) -> None:
-    """Make the file of words' vectors that kind `sat` reads, once, from files on this machine."""
+    """Turn words into the vectors that SAT needs, once."""
     from helpers.models.sat_text import embed_texts
 
     typer.echo(f"words: {_relative(embed_texts(texts, encoder, weights, output))}")
 
 
 def main() -> None:
-    """Run the command; a :class:`SegfairError` ends in its one sentence and exit status 2."""
+    """Run the command; a :class:`SegfairError` is printed, with exit status 2."""
     if sys.getfilesystemencoding() != "utf-8":
         _restart_in_utf8()
     for stream in (sys.stdout, sys.stderr):
@@ -448,6 +409,13 @@ def _run(
         typer.echo(json.dumps(end.to_json(), indent=2))
     if end.exit_code:
         raise typer.Exit(end.exit_code)
+
+
+def _read_overrides(texts: list[str] | None) -> dict[str, Any]:
+    """Return the values given by ``-o``, by dotted key."""
+    from helpers.parameters import parse_override
+
+    return dict(parse_override(text) for text in texts or [])
 
 
 def _list(descriptions: dict[str, str]) -> None:

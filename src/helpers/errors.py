@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import reprlib
+from collections.abc import Iterable
 from typing import Any
 
 _LONGEST, _MOST_LINES = 1500, 60  # letters of a line and lines that somebody reads
@@ -42,6 +44,17 @@ class StageError(SegfairError):
 def quote(value: Any) -> str:
     """Return a value that came from outside as Python writes it, cut where it is long."""
     return _quoting.repr(value)
+
+
+def find_likely(name: Any, known: Iterable[str]) -> str | None:
+    """Return the known name that an unknown one was most likely meant to be, if any."""
+    return next(iter(difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.7)), None)
+
+
+def suggest(name: Any, known: Iterable[str]) -> str:
+    """Return ``" (did you mean x?)"``, to end a message about an unknown name, or nothing."""
+    likely = find_likely(name, known)
+    return f" (did you mean {likely}?)" if likely else ""
 
 
 def shorten(message: str, longest: int = _LONGEST) -> str:

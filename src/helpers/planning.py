@@ -18,7 +18,7 @@ from helpers.vocabulary.measures import find_measure, use_measures
 from helpers.vocabulary.words import count, format_value, name_organ
 
 _SHOWN = 12  # comparisons told on the terminal; all are in the table
-_QUESTIONS = {"difference": "find a difference of {}", "equivalence": "show that there is none beyond {}"}
+_QUESTIONS = {"difference": "find a difference of {}", "equivalence": "show that no difference exceeds {}"}
 
 
 @dataclass(frozen=True)

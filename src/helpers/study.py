@@ -454,6 +454,8 @@ def find_snapshot(folder: Path) -> Path:
     StageError
         It is no study's output folder.
     """
+    if not folder.exists():
+        raise StageError(f"{folder}: no such folder: run the study first, or correct the path")
     if not (folder / SNAPSHOT).is_file():
         raise StageError(
             f"{folder}: is not the output folder of a study (it has no {SNAPSHOT}): give one such as outputs/demo, or"

@@ -87,7 +87,7 @@ def propose_audit(scores: str, people: Path, attributes: Sequence[str]) -> dict[
     SegfairError
         The table of people cannot be read, or lacks a column.
     """
-    table = read_table_file(people)
+    table = read_table_file(people, "table of people", "its path")
     plain = {spell_plainly(column): column for column in reversed(list(table))}
     subject = next((plain[name] for name in SCAN_NAMES if name in plain), None)
     if subject is None:

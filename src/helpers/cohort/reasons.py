@@ -46,8 +46,8 @@ _REASONS = {
     "image_no_file": ("image {error}", "there is no such image"),
     "image_unusable": ("image {error}", "the image cannot be used"),
     "image_other_grid": (
-        "the image lies on another grid than the reference ({differences})",
-        "the image lies on another grid than the reference",
+        "the image is not on the reference's grid ({differences})",
+        "the image is not on the reference's grid",
     ),
     "image_elsewhere": ("{error}", "the reference lies elsewhere than its image"),
     "mask_without_organs": ("the mask holds none of the study's organs",) * 2,
@@ -82,7 +82,7 @@ _NOTES = {
     "value_without_group": "{name} is recorded as {value}, which is no group of this study",
     "organs_missing": "not in the mask: {organs}",
     "mask_read": "{words}",
-    "reference_resampled": "the reference lies on another grid than its image: brought to it by nearest neighbours",
+    "reference_resampled": "the reference was not on its image's grid: resampled by nearest neighbours",
     MISPLACED: "{organ} lies on the person's {side}, where {organs} do not lie",
     **GREY_FAULTS,
 }

@@ -17,7 +17,7 @@ from helpers.cohort.kits23 import read_kits23
 from helpers.cohort.layouts import BTCV, FLARE, WORD
 from helpers.cohort.table_files import PLACE, REMARKS, read_table_file
 from helpers.cohort.totalsegmentator import read_totalsegmentator
-from helpers.errors import ParameterError, SegfairError
+from helpers.errors import ParameterError, SegfairError, suggest
 from helpers.parameters import SCORES, Cohort
 from helpers.study import Study
 
@@ -87,7 +87,9 @@ def check_made(study: Study) -> bool:
 def _find_source(study: Study) -> Source:
     name = study.parameters.cohort.source
     if name not in SOURCES:
-        raise ParameterError(f"{study.blame('cohort.source')}: must be one of {', '.join(SOURCES)}; got {name!r}")
+        raise ParameterError(
+            f"{study.blame('cohort.source')}: must be one of {', '.join(SOURCES)}; got {name!r}{suggest(name, SOURCES)}"
+        )
     return SOURCES[name]
 
 

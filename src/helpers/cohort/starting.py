@@ -123,7 +123,7 @@ def write_study_file(
     for there in (path, scans):
         if there.exists():
             raise SegfairError(f"{there.name} is there already and is kept: name another file by -o, or remove it")
-    people = read_table_file(table)
+    people = read_table_file(table, "table of people", "its path")
     columns = find_columns(people)
     found = find_scans(table, people, columns, images=images, masks=masks)
     listed, made = _needs_list(columns, found), ""

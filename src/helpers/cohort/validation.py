@@ -390,7 +390,7 @@ def _open_files(case: _Files) -> Found:
 
 
 def _tell_other_grid(found: Found, reference: Grid, image: Grid, differences: list[str], cohort: Cohort) -> None:
-    """Tell that a reference lies on another grid than its image: a fault, or to be mended."""
+    """Tell that a reference was not on its image's grid: a fault, or to be mended."""
     if cohort.resample is None:
         found.reasons.append(Finding("image_other_grid", {"differences": "; ".join(differences)}))
         return

@@ -15,7 +15,7 @@ from helpers.metrics import predict_dice
 from helpers.parameters import Parameters, PlantedEffect
 from helpers.study import Study
 from helpers.vocabulary.verdicts import Verdict
-from helpers.vocabulary.words import ALL_MODELS
+from helpers.vocabulary.words import ALL_MODELS, name_organ
 
 TRUTH_COLUMNS = (
     "planted", "model", "organ", "metric", "attribute", "verdict", "worst_group", "gap", "gap_low", "gap_high",
@@ -89,7 +89,7 @@ def tabulate_same_error(
         table[f"Dice, {name}"] = scores[name].round(3)
     table["gap"] = (scores.max(axis=1) - scores.min(axis=1)).round(3)
     order = scores.mean(axis=1).sort_values(ascending=False).index
-    return table.loc[order].rename(index=lambda organ: organ.replace("_", " ")).reset_index()
+    return table.loc[order].rename(index=name_organ).reset_index()
 
 
 def tell_truth(study: Study) -> pd.DataFrame:

@@ -390,7 +390,7 @@ class Explorer:
         said = (
             f"Gap in {find_measure(view.metric).name} between {gap['best_group']} (best) and "
             f"{gap['worst_group']}{held}: {format_value(gap['adjusted_gap'], view.metric)} "
-            f"(95 % interval {format_interval(gap['low'], gap['high'], view.metric)})"
+            f"(95 % confidence interval {format_interval(gap['low'], gap['high'], view.metric)})"
         )
         return means[["place", "estimate", "low", "high"]], [said]
 
@@ -409,7 +409,7 @@ def _describe_adjustment(held: PartialResiduals) -> list[str]:
     notes = [f"Not adjusted for: {held.dropped}"] if held.dropped else []
     if held.n_missing:
         people = count(held.n_missing, "person is", "people are")
-        notes.append(f"{people} left out because a covariate of theirs is unknown")
+        notes.append(f"{people} left out: a covariate is missing")
     return notes
 
 

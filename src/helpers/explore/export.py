@@ -66,7 +66,7 @@ def export_view(explorer: Explorer) -> Exported:
     kinds = ", ".join(path.suffix for path in written)
     message = (
         f"Written to {_shorten(folder, explorer.study.root)}: {name} ({kinds}). "
-        "A row, or a dot, is one person: keep it as you keep patient data."
+        "Each row and each dot is one person: protect them like any patient data."
     )
     if not pictures:
         message += " SVG and PNG need a local Chromium or Chrome; the camera above the figure saves one from this page."

@@ -68,8 +68,8 @@ class ExplorerWidget(ipywidgets.VBox):
             layout={"flex_flow": "row wrap", "align_items": "center"},
         )
         side = ipywidgets.VBox([self.chosen, self.scans], layout={"flex": "0 0 262px", "padding": "40px 0 0 8px"})
-        self.plot.layout = {"flex": "1 1 auto", "min_width": "0"}
-        both = ipywidgets.HBox([self.plot, side], layout={"width": "100%"})
+        self.plot.layout = {"flex": "1 1 420px", "min_width": "0"}
+        both = ipywidgets.HBox([self.plot, side], layout={"width": "100%", "flex_flow": "row wrap"})
         super().__init__([controls, self._kept, self._held, both, self.message, saving, self._cases])
 
     def figure(self) -> go.Figure:

@@ -8,11 +8,10 @@ arrive, and compared ever after (:mod:`helpers.models.archives`).
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.errors import SegfairError
+from helpers.errors import SegfairError, suggest
 from helpers.storage import hash_file
 from helpers.study import choose_checkpoints_folder
 
@@ -119,10 +118,8 @@ CHECKPOINTS: dict[str, Checkpoint] = {
 def get_checkpoint(name: str) -> Checkpoint:
     """Return the catalogue's entry of a name; a SegfairError where there is none."""
     if name not in CHECKPOINTS:
-        near = difflib.get_close_matches(name, CHECKPOINTS, n=1)
         raise SegfairError(
-            f"checkpoint must be one of {', '.join(CHECKPOINTS)}; got {name!r}"
-            + (f": did you mean {near[0]}?" if near else "")
+            f"checkpoint must be one of {', '.join(CHECKPOINTS)}; got {name!r}{suggest(name, CHECKPOINTS)}"
         )
     return CHECKPOINTS[name]
 

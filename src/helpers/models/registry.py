@@ -14,7 +14,7 @@ from typing import Any
 
 from helpers import storage
 from helpers.dicom import names_scans
-from helpers.errors import SegfairError
+from helpers.errors import SegfairError, suggest
 from helpers.models import checkpoints
 from helpers.models.protocol import IMAGE_FAULTS, Segmenter, Setup, Spec
 from helpers.models.ready_masks import list_named_labels
@@ -225,7 +225,8 @@ KINDS: dict[str, Kind] = {
 def find_kind(model: Model) -> Kind:
     """Return the kind a model names; a SegfairError where there is none of that name."""
     if model.kind not in KINDS:
-        raise SegfairError(f"models.{model.name}.kind must be one of {', '.join(KINDS)}; got {model.kind!r}")
+        likely = suggest(model.kind, KINDS)
+        raise SegfairError(f"models.{model.name}.kind must be one of {', '.join(KINDS)}; got {model.kind!r}{likely}")
     return KINDS[model.kind]
 
 

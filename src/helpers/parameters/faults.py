@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from helpers.errors import quote
+from helpers.errors import find_likely, quote, suggest
 from helpers.parameters.models import OTHER, SECTIONS, Model
-from helpers.parameters.sections import Section
+from helpers.parameters.sections import NAME_PATTERN, Section
 
+_NAME = "up to 64 letters (A to Z), digits, - and _, beginning with a letter or a digit"
+_SHAPES = {  # by key: what its pattern asks for
+    "scheduler": "an address such as tcp://10.0.0.5:8786",
+    "device": "auto, cpu, cuda, cuda:1 or mps",
+}
+_KINDS = {  # in place of pydantic's words
+    "string": "text",
+    "number": "a number",
+    "integer": "a whole number",
+    "boolean": "true or false",
+    "list": "a list",
+    "dictionary": "keys and values",
+}
 _MOST, _MOST_UNKNOWN = 100, 20  # faults that are told; unknown keys beyond which the file is another's
 
 
@@ -86,17 +98,12 @@ def _correct(root: type[Section], raw: Any, location: tuple[Any, ...]) -> bool:
         for part in parents:
             raw = raw[part]
         value = raw.pop(key)
-        likely = _find_likely(key, _allowed_keys(root, location))
+        likely = find_likely(key, _allowed_keys(root, location))
         if likely is not None and likely not in raw:
             raw[likely] = value
     except (KeyError, IndexError, TypeError, AttributeError):
         return False
     return True
-
-
-def _find_likely(key: Any, known: Sequence[str]) -> str | None:
-    """Return the known key that an unknown one was most likely meant to be, if any."""
-    return next(iter(difflib.get_close_matches(str(key).lower(), known, n=1, cutoff=0.7)), None)
 
 
 def _blame(fault: Any, overrides: Sequence[str], raw: dict[str, Any]) -> str:
@@ -124,7 +131,7 @@ def _describe_all(root: type[Section], origin: str, faults: Sequence[Any]) -> li
     lines = []
     for together in by_place.values():
         first = _describe(root, origin, together[0])
-        others = [fault["msg"].removeprefix("Input should be ") for fault in together[1:]]
+        others = [_plain_words(fault["msg"]) for fault in together[1:]]
         lines.append(first if not others else first.replace("; got ", f", or {', or '.join(others)}; got ", 1))
     return lines
 
@@ -147,20 +154,39 @@ def _describe(root: type[Section], origin: str, fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         parent = ".".join(str(part) for part in location[:-1]) or "the top level"
         known = _allowed_keys(root, fault["loc"])
-        likely = _find_likely(location[-1], known)
-        hint = f" (did you mean {likely}?)" if likely is not None else ""
+        hint = suggest(location[-1], known) or _suggest_elsewhere(root, location[-1])
         return f"{origin}: {where}: unknown key{hint}; allowed under {parent}: {', '.join(known)}"
-    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = _plain_words(fault["msg"])
     if fault["type"] == "missing":
         return f"{origin}: {where}: required but missing"
     if fault["type"] in ("value_error", "assertion_error"):
         return f"{origin}: {where}: {message}"
     if fault["type"] == "string_pattern_mismatch":
-        message = f"text that matches {fault['ctx']['pattern']}"
+        pattern = fault["ctx"]["pattern"]
+        message = _NAME if pattern == NAME_PATTERN else _SHAPES.get(str(location[-1]), f"text that matches {pattern}")
     if fault["type"] == "string_type" and isinstance(fault["input"], (bool, int, float)):
         # YAML reads a bare 1 as a number, and a bare No as false.
         return f"{origin}: {where}: must be text; got {quote(fault['input'])}: put it in quotes, as the table has it"
     return f"{origin}: {where}: must be {message}; got {quote(fault['input'])}"
+
+
+def _plain_words(message: str) -> str:
+    message = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    return re.sub(r"^a valid (\w+)\b.*", lambda found: _KINDS.get(found[1], found[0]), message)
+
+
+def _suggest_elsewhere(root: type[Section], key: Any) -> str:
+    """Return the suggestion of a key's whole path, where it was written without its section."""
+    paths = [path for path in _list_paths(root) if path.rpartition(".")[2] == key]
+    return f" (did you mean {' or '.join(paths)}?)" if paths else ""
+
+
+def _list_paths(section: type[Section], above: str = "") -> Iterator[str]:
+    """Yield the dotted path of every key below a section, lists and mappings left out."""
+    for name, field in section.model_fields.items():
+        yield f"{above}{name}"
+        if (inner := _find_section(field.annotation)) is not None:
+            yield from _list_paths(inner, f"{above}{name}.")
 
 
 def _allowed_keys(root: type[Section], location: tuple[Any, ...]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from helpers.errors import ParameterError, SegfairError, quote
+from helpers.errors import ParameterError, SegfairError, quote, suggest
 from helpers.parameters.faults import describe_faults
 from helpers.parameters.models import AnyModel, Model
 from helpers.parameters.sections import Name, Organ, Section, check_places, find_repeated
@@ -739,12 +739,17 @@ def _read_text(path: Path) -> str:
     """Return the text of a parameter file; errors of :func:`read_parameters`."""
     try:
         if path.exists() and not path.is_file():
-            raise ParameterError(f"{path}: is no file: give the parameter file")
+            raise ParameterError(f"{path}: is not a file: give the parameter file")
         with path.open("rb") as stream:
             data = stream.read(LARGEST_BYTES + 1)  # longer ones are refused, whatever they end with
         return data.decode("utf-8-sig")
     except FileNotFoundError:
-        raise ParameterError(f"{path}: no such parameter file: copy params/template.yaml and adapt it") from None
+        likely = suggest(path.name, (one.name for one in path.parent.glob("*.yaml")))
+        raise ParameterError(
+            f"{path}: no such parameter file{likely}: correct the path, or copy params/template.yaml and adapt it"
+        ) from None
+    except ParameterError:
+        raise
     except (OSError, ValueError) as error:
         if isinstance(error, UnicodeDecodeError):
             raise ParameterError(f"{path}: is not UTF-8 text: save it as UTF-8") from error

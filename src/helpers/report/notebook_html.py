@@ -33,6 +33,13 @@ _TEMPLATE = """\
 <style>
 .segfair-code > summary { cursor: pointer; color: #4d5862; font-size: 12px; margin: 0 0 4px; }
 .segfair-code pre { font-size: 12px; background: #f3f5f7; padding: 8px; overflow-x: auto; }
+.jp-RenderedMarkdown code { white-space: normal !important; overflow-wrap: anywhere; }
+/* On a narrow screen figures and tables keep a legible width and are scrolled. */
+@media (max-width: 900px) {
+  .jp-OutputArea-output { overflow-x: auto; }
+  .jp-OutputArea-output .plotly-graph-div { min-width: 880px; }
+  .jp-OutputArea-output > table, .jp-OutputArea-output .dataframe { width: max-content; max-width: 880px; }
+}
 </style>
 {%- if resources.plotlyjs -%}
 <script>window.PlotlyConfig = {MathJaxConfig: 'local'};</script>

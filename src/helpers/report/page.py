@@ -40,7 +40,9 @@ def build_report(folder: Path) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         what = "a file, not a folder" if folder.exists() else "no such folder"
-        raise StageError(f"{folder}: {what}: give a study's output folder, such as outputs/demo")
+        raise StageError(
+            f"{folder}: {what}: run the study first, or give a study's output folder, such as outputs/demo"
+        )
     path, outputs = folder / "report.html", read_outputs(folder)
     page = render_report(compose_outputs(outputs))
     refuse_leaks(page, outputs.secrets, shown=outputs.list_shown())

@@ -79,7 +79,7 @@ def check_grid(found: Grid, wanted: Grid, *, what: str = "the image", advice: st
     """Raise a VolumeError that names what differs where an image lies on another grid."""
     differences = found.differences(wanted)
     if differences:
-        message = f"{what} lies on another grid than the reference ({'; '.join(differences)})"
+        message = f"{what} is not on the reference's grid ({'; '.join(differences)})"
         raise VolumeError(f"{message}: {advice}" if advice else message)
 
 

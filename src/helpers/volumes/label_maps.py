@@ -359,7 +359,7 @@ def _read_folder(path: Path, wanted: Mapping[str, Sequence[Path]]) -> tuple[sitk
             part = image if file == first else read_volume(file)
             differences = get_grid(part).differences(grid)
             if differences:
-                raise VolumeError(f"{file.name}: lies on another grid than {first.name} ({'; '.join(differences)})")
+                raise VolumeError(f"{file.name}: is not on the grid of {first.name} ({'; '.join(differences)})")
             mask |= _find_organ(part, file.name)
         masks[name] = mask
     return image, masks

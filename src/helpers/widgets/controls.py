@@ -116,9 +116,11 @@ class CaseBrowserWidget(ipywidgets.VBox):
         )
         self._refresh()
         right = ipywidgets.VBox(
-            [self.message, self.grid, self.legend], layout={"flex": "1 1 0", "min_width": "0", "overflow": "hidden"}
+            [self.message, self.grid, self.legend], layout={"flex": "1 1 480px", "min_width": "0", "overflow": "hidden"}
         )
-        super().__init__([ipywidgets.HBox([left, right], layout={"width": "100%"})], layout={"width": "100%"})
+        # On a narrow page the slices lie below the controls.
+        both = ipywidgets.HBox([left, right], layout={"width": "100%", "flex_flow": "row wrap"})
+        super().__init__([both], layout={"width": "100%"})
 
     def figure(self) -> go.Figure:
         """Return the scan now shown as a plotly figure; see :meth:`CaseBrowser.figure`."""

@@ -70,9 +70,10 @@ function render({ model, el }) {
     const step = { ArrowUp: -1, PageUp: -1, ArrowDown: 1, PageDown: 1 }[event.key];
     if (!step) return;
     event.preventDefault();
-    event.stopPropagation();
     send({ step });
   });
+  // Lab's notebook would keep the slider from answering to arrow keys.
+  frame.addEventListener("keydown", (event) => event.stopPropagation());
   slider.addEventListener("input", () => send({ slice: Number(slider.value) }));
   model.on("change:picture", show);
   model.on("change:place change:count", count);
