@@ -26,7 +26,7 @@ from helpers.schema import STAGES, list_outputs, list_written
 from helpers.study import REPOSITORY, SNAPSHOT, Study, choose_checkpoints_folder
 
 _PACKAGES = (
-    "dask", "edt", "jupyterlab", "numpy", "pandas", "papermill", "plotly", "pydantic", "scikit-image",
+    "dask", "edt", "jupyterlab", "numpy", "pandas", "papermill", "pingouin", "plotly", "pydantic", "scikit-image",
     "scipy", "segment-anything", "SimpleITK", "statsmodels", "surface-distance", "torch",
 )  # fmt: skip
 _BIDS_TABLES = ("sessions.tsv", "dseg.tsv")  # what is read of a BIDS data set below its top folder

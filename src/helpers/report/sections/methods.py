@@ -17,7 +17,7 @@ from helpers.vocabulary.words import CLUSTERED_TEST, CORRECTIONS, FAMILIES, form
 
 _PLACE = ("methods", "Methods and provenance", "Methods")
 _PACKAGES_TOLD = (
-    "numpy", "scipy", "pandas", "statsmodels", "SimpleITK", "surface-distance", "scikit-image",
+    "numpy", "scipy", "pandas", "statsmodels", "pingouin", "SimpleITK", "surface-distance", "scikit-image",
     "segment-anything", "torch", "plotly",
 )  # fmt: skip
 _REFERENCES = {
