@@ -57,6 +57,14 @@ def test_distributions_show_each_included_person_once_with_n_and_no_source_id(ta
     assert all(trace.text is None for trace in figure.data), "no number, by which other figures name people"
 
 
+def test_distributions_of_many_people_keep_their_quartiles(table):
+    many = pd.DataFrame({"subject": range(3000), "included": True, "age": np.linspace(20, 80, 3000), "bmi": 25.0})
+    ages, _ = plot_distributions(many).data
+    assert ages.name.endswith("n = 3000") and len(ages.y) == 500
+    assert np.quantile(ages.y, [0, 0.25, 0.5, 0.75, 1]) == pytest.approx([20, 35, 50, 65, 80], abs=0.05)
+    assert "500 dots at most per group" in plot_distributions(many).layout.title.text
+
+
 def test_distributions_without_a_sex_column_show_everyone(table):
     figure = plot_distributions(table.drop(columns="group_sex"))
     assert [trace.name for trace in figure.data] == [

@@ -3,6 +3,8 @@ never drawn."""
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -125,6 +127,20 @@ def test_raincloud_shows_everyone_the_shape_and_the_mean(people):
     assert means[0].y[0] == 0.6 and means[0].error_y.array[0] == pytest.approx(0.2)
     assert means[0].error_y.arrayminus[0] == pytest.approx(0.1)
     assert sum(trace.showlegend is True for trace in figure.data) == 1
+
+
+def test_of_a_large_group_some_people_stand_for_all_and_the_figure_says_so(people):
+    women = people[(people["model"] == "m") & (people["organ"] == "liver") & (people["group_sex"] == "female")]
+    many = pd.concat([women] * 100, ignore_index=True)
+    many = many.assign(number=range(1, 1201), dice=np.linspace(0.2, 0.9, 1200) ** 2)
+    figure = plot_group_people(many.sample(frac=1, random_state=0), "dice", "sex", model="m")
+    (dots,), (violin,) = show(figure, "scatter"), show(figure, "violin")
+    assert len(dots.y) == len(violin.y) == 500
+    assert (min(dots.y), max(dots.y)) == (many["dice"].min(), many["dice"].max())
+    assert np.median(dots.y) == pytest.approx(many["dice"].median(), abs=1e-3)
+    told = " ".join(re.sub("<[^>]+>", " ", figure.layout.title.text).split())
+    assert "500 dots at most per group, evenly by rank" in told and "everyone" not in told
+    assert figure.layout.xaxis.ticktext[0] == "female<br>n = 1200"
 
 
 def test_dots_lie_beside_the_violin_in_the_group_s_own_room(people):

@@ -43,6 +43,14 @@ def test_throughput_shows_every_finished_scan_and_counts_the_failed() -> None:
     assert first.marker.symbol != second.marker.symbol
 
 
+def test_throughput_of_many_scans_says_that_not_each_has_a_dot() -> None:
+    table = pd.DataFrame({"model": "a", "status": "ok", "seconds": np.linspace(1, 9, 700), "slices": 10})
+    figure = plot_throughput(table)
+    (dots,) = figure.data
+    assert len(dots.x) == len(dots.y) == len(dots.customdata) == 500 and max(dots.x) == 9
+    assert dots.y[0] == "a<br>n = 700" and "500 dots at most per group" in figure.layout.title.text
+
+
 def test_montage_has_a_row_per_model_and_names_scans_by_number() -> None:
     panels = [
         make_panel("a", 3),

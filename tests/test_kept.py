@@ -180,6 +180,10 @@ def test_a_large_study_spreads_its_masks_and_a_small_one_stays_as_it_is(tmp_path
     storage.write_text("", apart)
     monkeypatch.setattr(module, "_SCANS_IN_FOLDER", 3)
     assert study.prediction_path("first", "p1") == apart and study.prediction_path("first", "p2").parent == flat.parent
+    scans = ["p0", "p1", "p2"]
+    for many in (2, 3):
+        monkeypatch.setattr(module, "_SCANS_IN_FOLDER", many)
+        assert study.list_prediction_paths("first", scans) == [study.prediction_path("first", one) for one in scans]
 
 
 MEASURING = ("cohort.validation", "performance.measuring", "performance.proxies", "spatial.measuring")
@@ -370,7 +374,9 @@ def test_verify_finds_bytes_that_were_changed_under_every_stamp(tmp_path, monkey
     reference = tmp_path / "data" / "reference" / "p1.nii.gz"
     stamp = module._stamp_file(reference)
     monkeypatch.setattr(
-        module, "_stamp_file", lambda path, real=module._stamp_file: stamp if path == reference else real(path)
+        module,
+        "_stamp_file",
+        lambda path, real=module._stamp_file: stamp if str(path) == str(reference) else real(path),
     )
     reference.write_bytes((tmp_path / "data" / "first" / "p1.nii.gz").read_bytes())
     assert provenance.stage_is_current(study, "01_cohort")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,6 +39,19 @@ from tests import report_study as study
 def test_messages_lose_ids_paths_addresses_and_dates(message, clean):
     scrub = Scrubber({"SCAN_7": 12, "42": 3}, ["P-1"], [])
     assert scrub(message) == clean
+
+
+def test_a_message_takes_as_long_whether_it_may_name_few_scans_or_many():
+    def scrub(scans: int) -> tuple[float, list[str]]:
+        names = [f"case_{number:06d}" for number in range(1, scans + 1)]
+        clean = Scrubber(dict(zip(names, range(1, scans + 1), strict=True)), [], [f"/srv/{name}.nii" for name in names])
+        began = time.process_time()
+        said = [clean(f"case_{number:06d} and /srv/case_{number:06d}.nii differ") for number in range(1, 41)]
+        return time.process_time() - began, said
+
+    few, many = scrub(40), scrub(8000)
+    assert few[1] == many[1] and many[1][-1] == "scan 040 and the file differ"
+    assert many[0] < 10 * max(few[0], 1e-3)
 
 
 def test_known_paths_go_even_where_no_rule_sees_them():

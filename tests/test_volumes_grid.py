@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
 
 from helpers import volumes
 from helpers.errors import VolumeError
@@ -43,6 +44,16 @@ def test_axial_orientation_round_trip(image, code):
     back = volumes.from_axial(axial, volumes.get_grid(stored))
     assert np.array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(stored))
     assert back.GetDirection() == stored.GetDirection() and back.GetOrigin() == stored.GetOrigin()
+
+
+def test_turned_oblique_images_are_those_of_itk_to_the_bit(rng):
+    for _ in range(60):
+        axes = Rotation.from_rotvec(rng.normal(0, 0.3, 3)).as_matrix()[:, rng.permutation(3)] * rng.choice([-1, 1], 3)
+        place = {"origin": rng.normal(0, 100, 3), "spacing": rng.uniform(0.3, 5, 3), "direction": axes.ravel()}
+        stored = make_image(rng.integers(0, 200, rng.integers(2, 9, 3)).astype(np.uint8), **place)
+        axial, referee = volumes.to_axial(stored), sitk.DICOMOrient(stored, "LPS")
+        assert np.array_equal(sitk.GetArrayFromImage(axial), sitk.GetArrayFromImage(referee))
+        assert volumes.get_grid(axial) == volumes.get_grid(referee) == volumes.orient_grid(volumes.get_grid(stored))
 
 
 def test_from_axial_refuses_another_grid(image):

@@ -74,7 +74,10 @@ class Journal:
     def get(self, key: str) -> Any:
         """Return a value; None where there is none."""
         found = self._found.get(_escape(key))
-        return None if found is None or self._file is None else json.loads(os.pread(self._file, found[1], found[0]))
+        if found is None or self._file is None:
+            return None
+        start, length = found
+        return json.loads(os.pread(self._file, length, start).decode())
 
     def list_keys(self) -> list[str]:
         """Return the keys of all values."""
@@ -174,7 +177,7 @@ class Contents:
         self._journal = Journal(folder / FOLDER / "contents.jsonl")
         self._unwritten: dict[str, Reading] = {}
 
-    def recall(self, place: Path) -> str | None:
+    def recall(self, place: Path | str) -> str | None:
         """Return what a place holds, if that is known without reading it."""
         known = self._unwritten.get(str(place))
         noted: Any = self._journal.get(str(place)) if known is None else [known.is_folder, known.stamp, known.content]
@@ -187,13 +190,13 @@ class Contents:
         """Tell whether a place that was read before has another stamp now."""
         return (str(place) in self._journal or str(place) in self._unwritten) and self.recall(place) is None
 
-    def find(self, place: Path) -> str | None:
+    def find(self, place: Path | str) -> str | None:
         """Return what a place holds, read if need be; None where it cannot be read.
 
         What is read is noted in the file by :meth:`flush`.
         """
         content = self.recall(place)
-        if content is None and (reading := read_place(place)) is not None:
+        if content is None and (reading := read_place(Path(place))) is not None:
             self._unwritten[str(place)] = reading
             content = reading.content
         return content
@@ -248,18 +251,18 @@ def _list_files(place: Path, *, is_folder: bool) -> list[Path]:
     return [place, *(file for end in _VOXELS if (file := place.with_suffix(end)) != place and file.is_file())]
 
 
-def _stamp(place: Path, *, is_folder: bool) -> list[Any] | None:
+def _stamp(place: Path | str, *, is_folder: bool) -> list[Any] | None:
     """Return size, times and inode of a file, or a hash of those of several."""
     try:
-        if not is_folder and place.suffix.lower() not in _HEADERS:
+        if not is_folder and not str(place).lower().endswith(_HEADERS):
             return _stamp_file(place)
-        files = _list_files(place, is_folder=is_folder)
+        files = _list_files(Path(place), is_folder=is_folder)
         return [storage.hash_value([[file.name, *_stamp_file(file)] for file in files])]
     except OSError:
         return None
 
 
-def _stamp_file(path: Path) -> list[Any]:
+def _stamp_file(path: Path | str) -> list[Any]:
     status = os.stat(path)  # noqa: PTH116 (a third of the time of Path.stat, and there are many)
     return [status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns]
 

@@ -250,8 +250,8 @@ def _list_output_files(study: Study, stage: str) -> dict[str, list[Path]]:
     }
     if stage == "02_inference":
         for model in study.parameters.models:
-            predicted = _list_predicted([study.inference_path(model.name)])
-            found[f"predictions/{model.name}/*.nii.gz"] = [study.prediction_path(*one) for one in predicted]
+            scans = _list_predicted(study.inference_path(model.name))
+            found[f"predictions/{model.name}/*.nii.gz"] = study.list_prediction_paths(model.name, scans)
     return {pattern: files for pattern, files in found.items() if files}
 
 
@@ -260,14 +260,12 @@ def _hash_all(files: Sequence[Path], contents: Contents) -> str:
     return storage.hash_value([[path.name, contents.find(path)] for path in files])
 
 
-def _list_predicted(tables: list[Path]) -> list[tuple[str, str]]:
-    """Return (model, scan) of every prediction that the inference tables call finished."""
-    found = []
-    for path in tables:
-        with suppress(OSError, ValueError):  # absent or damaged: as such a table it is told
-            table = pd.read_parquet(path, columns=["scan", "status"])
-            found += [(path.parent.name, scan) for scan in table.loc[table["status"] == "ok", "scan"]]
-    return found
+def _list_predicted(table: Path) -> list[str]:
+    """Return the scans that an inference table calls finished."""
+    with suppress(OSError, ValueError):  # absent or damaged: as such a table it is told
+        found = pd.read_parquet(table, columns=["scan", "status"])
+        return list(found.loc[found["status"] == "ok", "scan"])
+    return []
 
 
 def _stamp_inputs(study: Study, stage: str, contents: Contents) -> str:
@@ -275,7 +273,7 @@ def _stamp_inputs(study: Study, stage: str, contents: Contents) -> str:
 
     Of folders that are only looked through, and of weights, size and time count.
     """
-    read: list[Path] = []
+    read: list[Path | str] = []  # those of every scan as text: a Path of each would take seconds
     stamped: list[Path] = []
     said: list[str] = []
     cohort = study.parameters.cohort
@@ -295,14 +293,15 @@ def _stamp_inputs(study: Study, stage: str, contents: Contents) -> str:
         table = _read_cohort(study)
         if table is not None:
             for column in table.columns.intersection(["reference", "reference_recorded", "image"]):
-                read += [Path(text) for text in table[column].dropna() if text]
+                read += [text for text in table[column].dropna() if text]
     if stage == "02_inference" and (table := _read_cohort(study)) is not None:
         for model in study.parameters.models:
             if model.path is not None:
                 masks = study.template_masks(model.path)
-                found = [Path(masks.format(scan=row.scan, subject=row.subject)) for row in table.itertuples()]
+                people = zip(table["scan"], table["subject"], strict=True)
+                found = [masks.format(scan=scan, subject=subject) for scan, subject in people]
                 read += found if dicom.names_scans(masks) else []
-                stamped += [] if dicom.names_scans(masks) else dicom.list_files(found[0])
+                stamped += [] if dicom.names_scans(masks) else dicom.list_files(Path(found[0]))
             for place in map(study.resolve, model.files):
                 stamped += [place, *sorted(place.rglob("*"))]
             if isinstance(model.trained_on_scans, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -283,6 +283,16 @@ class Study:
         many = has_many(_count_scans(self.path("cohort")))
         return choose_place(self.folder / "predictions" / model, f"{scan}.nii.gz", many=many)
 
+    def list_prediction_paths(self, model: str, scans: Iterable[str]) -> list[Path]:
+        """Return :meth:`prediction_path` of many scans; the folder is looked through once."""
+        many = has_many(_count_scans(self.path("cohort")))
+        folder = self.folder / "predictions" / model
+        present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        names = [f"{scan}.nii.gz" for scan in scans]
+        if many:
+            return [Path(f"{folder}/{'' if name in present else _name_part(name)}/{name}") for name in names]
+        return [folder / name if name in present else choose_place(folder, name, many=False) for name in names]
+
     def inference_path(self, model: str) -> Path:
         """Return where `model`'s inference table lies."""
         return self.path("inference", model=model)
@@ -310,10 +320,14 @@ def choose_place(folder: Path, name: str, *, many: bool) -> Path:
     Of `many` scans new ones lie in one of 256 folders below it, by a hash of the name, so that no
     folder holds too many; what is there already stays where it is.
     """
-    apart = folder / hashlib.sha256(name.encode()).hexdigest()[:2] / name
+    apart = folder / _name_part(name) / name
     if storage.is_there(folder / name):
         return folder / name
     return apart if many or storage.is_there(apart) else folder / name
+
+
+def _name_part(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:2]
 
 
 def has_many(scans: int) -> bool:

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from helpers.figures.panels import break_words, draw_nothing, make_grid
+from helpers.figures.panels import THINNED_OUT, break_words, draw_nothing, make_grid, thin_out
 from helpers.figures.style import PALETTE, colour_groups, mark_groups, style_figure
 from helpers.vocabulary.words import name_for_people
 
@@ -48,21 +48,24 @@ def plot_distributions(table: pd.DataFrame) -> go.Figure:
     else:
         members = {"everyone": people}
     colours, symbols = colour_groups(list(members)), mark_groups(list(members))
-    figure = make_subplots(rows=1, cols=2, horizontal_spacing=0.12)
+    figure, thinned = make_subplots(rows=1, cols=2, horizontal_spacing=0.12), False
     for column, (name, title) in enumerate((("age", "age (years)"), ("bmi", "body-mass index (kg/m²)")), start=1):
         for group, part in members.items():
-            known = part[name].dropna().sort_values()
+            known = part[[name]].dropna().sort_values(name)
+            drawn = thin_out(known, name)
+            thinned |= len(drawn) < len(known)
             marker = {"color": colours[group], "symbol": symbols[group], "size": 6, "opacity": 0.7}
             figure.add_trace(
                 go.Box(
-                    y=known, name=f"{group}<br>n = {len(known)}", boxpoints="all", jitter=0.5, pointpos=0,
+                    y=drawn[name], name=f"{group}<br>n = {len(known)}", boxpoints="all", jitter=0.5, pointpos=0,
                     marker=marker, line={"color": colours[group]}, fillcolor="rgba(0,0,0,0)", showlegend=False,
                     hovertemplate="%{y}<extra></extra>",
                 ),
                 row=1, col=column,
             )  # fmt: skip
         figure.update_yaxes(title=title, row=1, col=column)
-    return style_figure(figure, title="Age and BMI of the people studied, by sex")
+    told = f" ({THINNED_OUT})" if thinned else ""
+    return style_figure(figure, title=f"Age and BMI of the people studied, by sex{told}")
 
 
 def plot_missingness(missing: pd.DataFrame) -> go.Figure:

@@ -15,6 +15,7 @@ from helpers.figures.panels import (
     MANY_MODELS,
     POINTED_AT,
     QUIET,
+    THINNED_OUT,
     break_words,
     count_columns,
     draw_nothing,
@@ -24,6 +25,7 @@ from helpers.figures.panels import (
     name_person,
     offer_choices,
     shift_sideways,
+    thin_out,
     title_measure,
 )
 from helpers.figures.style import colour_groups, colour_models, mark_groups
@@ -56,6 +58,7 @@ def plot_group_people(
 ) -> go.Figure:
     """Plot everyone's score as a dot, each group's distribution as half a violin, and its mean.
 
+    Of a large group some stand for all (:func:`thin_out`).
     `people` is from ``load_people``: model, organ, number, scans, metric, ``group_<attribute>``;
     groups of too few people are taken away there. A panel per organ, in the order of `organs`
     (by default all of the table); groups of which nobody is there are named beneath. `groups`,
@@ -66,7 +69,7 @@ def plot_group_people(
     part = people[(people["model"] == model) & people[metric].notna()]
     organs = list(dict.fromkeys(part["organ"])) if organs is None else list(organs)
     names = _list_levels(part[column].dropna())
-    title = f"{measure.long_name} of {model}, by {name_for_people(attribute)}: everyone is a dot"
+    title = f"{measure.long_name} of {model}, by {name_for_people(attribute)}"
     if part.empty or not organs or not names:
         return draw_nothing(title, "No person with a known group was scored.")
     grid = make_grid(
@@ -76,6 +79,7 @@ def plot_group_people(
     means = {} if groups is None else _index_means(groups, model, metric, attribute)
     colours, symbols = colour_groups(names), mark_groups(names)
     absent: dict[str, list[str]] = {}
+    thinned = False
     for organ, place in zip(organs, grid.places, strict=True):
         labels = []
         for position, group in enumerate(names):
@@ -84,8 +88,9 @@ def plot_group_people(
             if chosen.empty:
                 absent.setdefault(group, []).append(name_organ(organ))
                 continue
-            mean = means.get((organ, group))
-            for trace in _draw_cloud(chosen, metric, group, position, colours[group], symbols[group], mean):
+            drawn, mean = thin_out(chosen, metric), means.get((organ, group))
+            thinned |= len(drawn) < len(chosen)
+            for trace in _draw_cloud(drawn, metric, group, position, colours[group], symbols[group], mean):
                 grid.figure.add_trace(trace, **place)
         grid.figure.update_xaxes(list_ticks(labels), showgrid=False, tickangle=0, **place)
     grid.title_axes("", title_measure(measure))
@@ -94,8 +99,8 @@ def plot_group_people(
         trace.showlegend = True
     told = [name if len(found) == len(organs) else f"{name} ({', '.join(found)})" for name, found in absent.items()]
     return grid.frame(
-        title=title,
-        subtitle="dots: people; half violin: their distribution",
+        title=title if thinned else f"{title}: everyone is a dot",
+        subtitle=f"dots: people{f' ({THINNED_OUT})' if thinned else ''}; half violin: their distribution",
         left=80,
         footnote=f"Not drawn, too few people: {'; '.join(told)}" if told else "",
     )

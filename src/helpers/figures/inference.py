@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from helpers.figures.panels import draw_nothing, make_grid, offer_choices
+from helpers.figures.panels import THINNED_OUT, draw_nothing, make_grid, offer_choices, thin_out
 from helpers.figures.rows import draw_rows, list_group_marks
 from helpers.figures.slices import OUTLINES
 from helpers.figures.style import PALETTE, colour_models, mark_groups, style_figure
@@ -26,25 +26,28 @@ def plot_throughput(table: pd.DataFrame) -> go.Figure:
     `table` is from ``run_inference``: model, scan, status, seconds, slices. Failed scans have no
     time; the axis says how many there are.
     """
-    figure = go.Figure()
+    figure, thinned = go.Figure(), False
     names = list(dict.fromkeys(table["model"]))
     colours, symbols = colour_models(names), mark_groups(names)
     for name in names:
         part = table[table["model"] == name]
         finished = part[part["status"] == "ok"]
         failed = len(part) - len(finished)
+        drawn = thin_out(finished, "seconds")
+        thinned |= len(drawn) < len(finished)
         row = f"{name}<br>n = {len(finished)}" + (f", {failed} failed" if failed else "")
         clear, marker = "rgba(0,0,0,0)", {"color": colours[name], "symbol": symbols[name], "size": 7, "opacity": 0.75}
         figure.add_trace(
             go.Box(
-                x=finished["seconds"] if len(finished) else [None], y=[row] * max(1, len(finished)), name=name,
+                x=drawn["seconds"] if len(drawn) else [None], y=[row] * max(1, len(drawn)), name=name,
                 orientation="h", boxpoints="all", jitter=0.6, pointpos=0, line={"color": clear}, fillcolor=clear,
                 marker=marker, hoveron="points", showlegend=False,
-                customdata=finished[["slices"]].astype("float64").to_numpy() if len(finished) else None,
+                customdata=drawn[["slices"]].astype("float64").to_numpy() if len(drawn) else None,
                 hovertemplate="%{x:.2f} s, %{customdata[0]:.0f} slices<extra></extra>",
             )
         )  # fmt: skip
-    style_figure(figure, title="Seconds per scan, one dot per scan", height=160 + 70 * max(1, len(names)))
+    title = f"Seconds per scan ({THINNED_OUT})" if thinned else "Seconds per scan, one dot per scan"
+    style_figure(figure, title=title, height=160 + 70 * max(1, len(names)))
     figure.update_xaxes(title="time for one scan on one worker (s, logarithmic)", type="log", dtick="D2")
     figure.update_yaxes(autorange="reversed", automargin=True)
     return figure

@@ -6,6 +6,7 @@ import getpass
 import html
 import platform
 import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ _IMPLAUSIBLE = re.compile(r"\b(\w+) -?\d+(?:\.\d+)?((?: \S+)? is outside (?:the 
 _MARKUP = re.compile(
     r"(<style\b.*?</style>|<script\b.*?</script>|<!--.*?-->|</?[A-Za-z][^<>]*>)", re.DOTALL | re.IGNORECASE
 )
+_PART = re.compile("[A-Za-z0-9]+")
 _BREAK = re.compile(r"(?:\s|<br ?/?>)+")
 _TELLING_NOTHING = ("root", "user", "users", "admin", "localhost", "jovyan", "runner", "home")
 _DATE = re.compile(r"\b(?:19|20)\d{2}(?:-\d{2}-\d{2}|(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01]))\b")
@@ -68,15 +70,13 @@ class Scrubber:
             files |= {path: "the file", Path(path).name: "the file", str(Path(path).parent): "the folder"}
         files |= dict.fromkeys(map(str, folders), "the folder")
         files = {text: word for text, word in files.items() if len(text) > 3}
-        self._files = sorted(files.items(), key=lambda item: len(item[0]), reverse=True)
+        self._files = files
+        self._known_files = _Index(files)
+        self._known_paths = _Index((path for path in files if "/" in path or "\\" in path), within=True)
         ids = sorted(self._words, key=len, reverse=True)
-        self._free_words = [key for key in ids if not re.fullmatch(r"\d{1,3}", key)]
-        self._free = _compile_any(self._free_words)
-        self._broken = {
-            word: re.compile(_BREAK.pattern.join(map(re.escape, word.split())))
-            for word in self._free_words
-            if len(word.split()) > 1
-        }
+        free = [key for key in ids if not re.fullmatch(r"\d{1,3}", key)]
+        self._free = _Index(free)
+        self._broken = _Index((word for word in free if len(word.split()) > 1), within=True)
         after = r"(\b(?:scan|subject|case|patient|person|participant|id)s?[ #:=]*['\"]?)"
         bound = [key for key in ids if re.fullmatch(r"\d{1,3}", key)]
         self._bound = _compile_any(bound, after=after, ignore_case=True)
@@ -91,7 +91,7 @@ class Scrubber:
         # The name of a folder alone may be any word: an organ, a model.
         secrets |= {
             text: f"the path of {word.replace('the', 'a')}"
-            for text, word in self._files
+            for text, word in self._files.items()
             if "." in text.strip(".") or text.count("/") + text.count("\\") > 1
         }
         home = str(expand_home(Path("~")))
@@ -108,19 +108,18 @@ class Scrubber:
         """Return a plain text, its spaces as they are, without ids, paths, addresses and dates."""
         if "/" in text or "\\" in text:
             # Whole paths first: a name replaced within a path would break the path up.
-            for path, word in self._files:
-                if path in text and ("/" in path or "\\" in path):
-                    # Told once: a file in a known folder is a file.
-                    text = re.sub(re.escape(path) + r"[/\\][^\s'\",;:|()]+", "the file", text).replace(path, word)
+            for path in self._known_paths.find(text):
+                # Told once: a file in a known folder is a file.
+                text = re.sub(re.escape(path) + r"[/\\][^\s'\",;:|()]+", "the file", text)
+                text = text.replace(path, self._files[path])
             text = _QUOTED_PATH.sub("the file", text)
         text = _PATH.sub(lambda match: match[0] if _OWN_TABLE.fullmatch(match[0]) else "the file", text)
-        for name, word in self._files:
-            if name in text:
-                # Alone: within a longer word (a model, an organ) the same letters are no file.
-                text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", word, text)
-        # Looking for each id by itself is far faster than a pattern of thousands.
-        if self._free is not None and any(word in text for word in self._free_words):
-            text = self._free.sub(lambda match: self._words[match.group(1)], text)
+        for name in self._known_files.find(text):
+            # Alone: within a longer word (a model, an organ) the same letters are no file.
+            text = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", self._files[name], text)
+        free = _compile_any(self._free.find(text))
+        if free is not None:
+            text = free.sub(lambda match: self._words[match.group(1)], text)
         if self._bound is not None:
             text = self._bound.sub(lambda match: self._words[match.group(2)], text)
         if self._machine is not None:
@@ -137,9 +136,8 @@ class Scrubber:
         """Return HTML or a text of plotly's with its words cleaned; tags, styles, scripts stay."""
         if "<br" in text:  # figures break names into lines
             joined = _BREAK.sub(" ", text)
-            for word, pattern in self._broken.items():
-                if word in joined:
-                    text = pattern.sub(self._words[word], text)
+            for word in self._broken.find(joined):
+                text = re.sub(_BREAK.pattern.join(map(re.escape, word.split())), self._words[word], text)
         parts = _MARKUP.split(text)
         for place in range(0, len(parts), 2):
             if parts[place].strip():
@@ -148,6 +146,30 @@ class Scrubber:
                 if cleaned != plain:
                     parts[place] = html.escape(cleaned, quote=False)
         return "".join(parts)
+
+
+class _Index:
+    """Finds which of many words stand in a text, each by the part of it that fewest others have.
+
+    To look for one after the other would take, of a cohort's ids in a cohort's messages, the square
+    of its size. The words stand alone in the text, or `within` longer ones.
+    """
+
+    def __init__(self, words: Iterable[str], *, within: bool = False) -> None:
+        parts = {word: _PART.findall(word) for word in sorted(words, key=len, reverse=True)}
+        if within:  # its ends may go on in the text
+            parts = {word: _PART.findall(re.sub(r"^[A-Za-z0-9]+|[A-Za-z0-9]+$", "", word)) for word in parts}
+        bearers = Counter(part for found in parts.values() for part in found)
+        self._ranks = {word: rank for rank, word in enumerate(parts)}
+        self._words: dict[str, list[str]] = defaultdict(list)
+        for word, found in parts.items():
+            self._words[min(found, key=bearers.__getitem__, default="")].append(word)
+
+    def find(self, text: str) -> list[str]:
+        """Return the words that stand in a text, the longest first."""
+        parts = {"", *_PART.findall(text)}
+        found = [word for part in parts for word in self._words.get(part, ()) if word in text]
+        return sorted(found, key=self._ranks.__getitem__)
 
 
 def _name_bearer(word: str) -> str:

@@ -12,6 +12,8 @@ from helpers.errors import VolumeError
 
 # Two grids are one if no corner of one lies further than this, in voxels, from the other's.
 SAME_VOXELS = 0.1
+_STUDY_AXES = "LPS"  # where x, y and z run to in the study orientation
+_PAIRS = {letter: pair for pair in ("LR", "PA", "SI") for letter in pair}
 _TOLD = 1e-4  # a difference is told from this part of a voxel, or of a cosine, on
 
 
@@ -106,7 +108,7 @@ def to_axial(image: sitk.Image) -> sitk.Image:
 
     Voxels keep their values and places in the world; only their order in memory changes.
     """
-    return sitk.DICOMOrient(image, "LPS")
+    return _turn_image(image, _STUDY_AXES)
 
 
 def from_axial(image: sitk.Image, grid: Grid) -> sitk.Image:
@@ -114,7 +116,7 @@ def from_axial(image: sitk.Image, grid: Grid) -> sitk.Image:
 
     Raises a VolumeError where the two do not cover the same voxels.
     """
-    restored = sitk.DICOMOrient(image, _name_axes(grid))
+    restored = _turn_image(image, _name_axes(grid))
     differences = get_grid(restored).differences(grid)
     if differences:
         raise VolumeError(f"the mask does not fit the scan's grid: {'; '.join(differences)}")
@@ -124,19 +126,36 @@ def from_axial(image: sitk.Image, grid: Grid) -> sitk.Image:
 
 def orient_grid(grid: Grid) -> Grid:
     """Return the grid on which :func:`to_axial` puts an image that lies on `grid`."""
+    return _turn_grid(grid, *_find_turn(grid, _STUDY_AXES))
+
+
+def _turn_image(image: sitk.Image, towards: str) -> sitk.Image:
+    """Turn an image as ITK's DICOMOrient does, to the bit.
+
+    In NumPy, because the threads of ITK's filters cost more than to turn a small image.
+    """
+    grid = get_grid(image)
+    axes, flipped = _find_turn(grid, towards)
+    voxels = sitk.GetArrayViewFromImage(image).transpose([2 - axis for axis in reversed(axes)])
+    voxels = voxels[tuple(slice(None, None, -1 if flip else 1) for flip in reversed(flipped))]
+    return place_image(sitk.GetImageFromArray(np.ascontiguousarray(voxels)), _turn_grid(grid, axes, flipped))
+
+
+def _find_turn(grid: Grid, towards: str) -> tuple[list[int], list[bool]]:
+    """Return which axis of a grid each of the wanted ones is, and whether it runs the other way."""
     code = _name_axes(grid)
-    columns = np.reshape(grid.direction, (3, 3))
-    axes = [next(axis for axis, letter in enumerate(code) if letter in pair) for pair in ("LR", "PA", "SI")]
-    signs = np.array([1.0 if code[axis] in "LPS" else -1.0 for axis in axes])
-    size, spacing = np.asarray(grid.size)[axes], np.asarray(grid.spacing)[axes]
-    # An axis that is turned round begins at its former end.
-    lengths = np.where(signs < 0, spacing * (size - 1), 0.0)
-    return Grid(
-        tuple(size.tolist()),
-        tuple(spacing.tolist()),
-        tuple((np.asarray(grid.origin) + columns[:, axes] @ lengths).tolist()),
-        tuple((columns[:, axes] * signs).ravel().tolist()),
-    )
+    axes = [next(axis for axis, letter in enumerate(code) if letter in _PAIRS[wanted]) for wanted in towards]
+    return axes, [code[axis] != wanted for axis, wanted in zip(axes, towards, strict=True)]
+
+
+def _turn_grid(grid: Grid, axes: list[int], flipped: list[bool]) -> Grid:
+    size, spacing = [grid.size[axis] for axis in axes], [grid.spacing[axis] for axis in axes]
+    columns = np.reshape(grid.direction, (3, 3))[:, axes]
+    origin = np.asarray(grid.origin)
+    for place in np.flatnonzero(flipped):  # such an axis begins at its former end
+        origin = origin + columns[:, place] * spacing[place] * (size[place] - 1)
+    directions = columns * np.where(flipped, -1.0, 1.0) + 0.0  # no -0
+    return Grid(tuple(size), tuple(spacing), tuple(origin.tolist()), tuple(directions.ravel().tolist()))
 
 
 def _name_axes(grid: Grid) -> str:
