@@ -230,24 +230,42 @@ def test_the_box_tells_disparities_in_full_and_names_what_is_uncertain():
         change(**OPEN, attribute="bmi"),
     ]
     levels = {("sam", "liver", "sex"): {"boundary_error_mm": BOUNDARY, "volume_error_ml": VOLUME}}
-    places = {("sam", "liver", "sex"): "typically 3.0 mm smaller in the right lobe"}
-    assert find(rows, levels=levels, places=places) == (
-        "sam works worse for women in the liver (Dice 0.050 lower, outline error 1.03 mm larger, drawn typically "
-        "3.0 mm smaller in the right lobe). Also shown, of uncertain or small size: sam for women in the aorta; net "
-        "for some groups by sex in the spleen."
+    uncertain = (
+        "Differences of small or uncertain size: sam for women in the aorta; net for some groups by sex in the spleen."
     )
-    assert find(rows[3:]).startswith("No difference is certain to exceed the margin, but shown")
+    assert find(rows, levels=levels) == (
+        f"sam is worse for women in the liver (Dice 0.050 lower; outline error 1.03 mm larger). {uncertain}"
+    )
+    levels["sam", "liver", "sex"]["dice"] = {"female": 0.88, "male": 0.93}
+    places = {("sam", "liver", "sex"): "masks typically 3.0 mm further inside"}
+    assert find(rows, levels=levels, places=places) == (
+        "sam is worse for women in the liver (mean Dice 0.880 against 0.930 for men; "
+        f"{places['sam', 'liver', 'sex']}). {uncertain}"
+    )
+    assert find(rows[3:]).startswith("No difference is certain to exceed the margin. Differences of small")
     assert find(rows, many=True) == summarise(gaps.describe_many_models, rows)
+
+
+def test_the_box_begins_with_who_was_compared_and_what_matters():
+    groups = {"sex": {"female": 30, "male": None}, "bmi": {"below 25": 20, "over": 10}}
+    rows = pd.DataFrame([ROW])
+    assert summary.summarise_people("60 people", groups, min_group=5, rows=rows) == (
+        "60 people, compared by sex (female: 30, male: fewer than 5) and BMI (below 25: 20, over: 10). Differences in "
+        "mean Dice under 0.020, the margin, count as unimportant."
+    )
+    many = {f"attribute {place}": groups["sex"] for place in range(5)}
+    said = summary.summarise_people("60 people", many, min_group=5, rows=rows.assign(margin=np.nan))
+    assert said.endswith("attribute 3 (2 groups) and attribute 4 (2 groups).")
 
 
 def test_the_box_says_what_every_model_is():
     kinds = {"prompt_only": "no model but an ellipse in each box", "a": "known by masks made elsewhere"}
     kinds["b"] = kinds["a"]
     assert summary.summarise_models(kinds) == (
-        "What they are: prompt_only is no model but an ellipse in each box; a and b are known by masks made elsewhere."
+        "prompt_only is no model but an ellipse in each box; a and b are known by masks made elsewhere."
     )
     many = dict.fromkeys("abcdefg", "known by ready-made scores alone")
-    assert summary.summarise_models(many) == "What they are: 7 models are known by ready-made scores alone."
+    assert summary.summarise_models(many) == "7 models are known by ready-made scores alone."
 
 
 def test_all_organs_follow_from_the_organs_that_show_the_same():

@@ -159,7 +159,8 @@ def frame_figure(
 def offer_choices(figures: Mapping[str, go.Figure]) -> go.Figure:
     """Return one figure with a menu of several, which needs no kernel; the first is shown.
 
-    `figures` are, by what the menu says, on the same grid and framed with room for a menu.
+    `figures` are, by what the menu says, on the same grid and framed with room for a menu. The
+    first takes up the others: copies would be checked by plotly once more.
     """
     parts = list(figures.values())
     if len(parts) == 1:
@@ -167,17 +168,17 @@ def offer_choices(figures: Mapping[str, go.Figure]) -> go.Figure:
     layouts = [_flatten(part.layout.to_plotly_json()) for part in parts]
     keys = dict.fromkeys(key for layout in layouts for key in layout)
     differing = [key for key in keys if any(layout.get(key) != layouts[0].get(key) for layout in layouts)]
-    total = sum(len(part.data) for part in parts)
-    figure = go.Figure(parts[0])
-    for part in parts[1:]:
-        figure.add_traces([trace.update(visible=False) for trace in go.Figure(part).data])
+    sizes = [len(part.data) for part in parts]
+    figure = parts[0]
+    hidden = [trace for part in parts[1:] for trace in part.to_plotly_json()["data"]]
+    figure.add_traces([trace | {"visible": False} for trace in hidden])
     buttons, start = [], 0
-    for name, part, layout in zip(figures, parts, layouts, strict=True):
-        shown = [start <= place < start + len(part.data) for place in range(total)]
+    for name, size, layout in zip(figures, sizes, layouts, strict=True):
+        shown = [start <= place < start + size for place in range(sum(sizes))]
         # None takes away what another choice has set.
         changes = {key: layout.get(key, [] if key in ("annotations", "shapes") else None) for key in differing}
         buttons.append({"label": name, "method": "update", "args": [{"visible": shown}, changes]})
-        start += len(part.data)
+        start += size
     menu = {"x": 0.0, "xanchor": "left", "y": parts[0].layout.meta["menu_y"], "yanchor": "top", "bgcolor": "white"}
     figure.update_layout(updatemenus=[{"buttons": buttons, "pad": {"t": 0, "b": 0}, **menu}])
     return figure

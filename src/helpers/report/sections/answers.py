@@ -17,6 +17,7 @@ from helpers.report.sections.questions import (
     tabulate_overall,
     tell_failures,
     tell_groups,
+    tell_medians,
     tell_uneven_missing,
 )
 from helpers.report.sections.spatial import locate_gap, tell_where
@@ -24,12 +25,13 @@ from helpers.report.sentences import gaps as tell
 from helpers.report.sentences.failures import describe_failure, describe_failures_overall, rank_failures
 from helpers.report.sentences.gaps import find_place, rank_rows
 from helpers.report.sentences.study import (
+    count_people,
     describe_exclusions,
     describe_no_statistics,
     describe_people,
     describe_scores_alone,
 )
-from helpers.report.sentences.summary import summarise_found, summarise_models, summarise_rest
+from helpers.report.sentences.summary import summarise_found, summarise_models, summarise_people, summarise_rest
 from helpers.vocabulary.measures import find_measure, list_scores
 from helpers.vocabulary.verdicts import read_verdict, trace_pooled
 from helpers.vocabulary.words import POOLED, count, list_words, name_group, name_organ, start_sentence
@@ -81,7 +83,7 @@ def _answer(outputs: Outputs) -> list[Block]:
         smallest = outputs.parameters.fairness.min_group
         told = describe_no_statistics(len(outputs.included), smallest, groups=max(large, default=0))
         return [*who, Note(told, "warning"), *_warn_of_ranking(outputs), tabulate_overall(outputs)]
-    return [*_summarise(outputs), *who, *_tell_answers(outputs)]
+    return [*_summarise(outputs), *_tell_answers(outputs)]
 
 
 def _summarise(outputs: Outputs) -> list[Block]:
@@ -91,17 +93,21 @@ def _summarise(outputs: Outputs) -> list[Block]:
     parts = {name: part for name, part in parts.items() if len(part)}
     disparity = outputs.disparity if outputs.disparity is not None else rows
     elsewhere = {str(row["model"]) for row in rank_rows(disparity.to_dict("records"), alpha)}
-    said = (
-        summarise_found(
+    people, many = outputs.included["person"].nunique(), len(parts) > MANY_MODELS
+    whom = count_people(people, len(outputs.included), phantoms=outputs.is_phantoms)
+    groups = {name: count_groups(outputs, name) for name in outputs.attributes}
+    said = {
+        "Who.": summarise_people(whom, groups, min_group=outputs.parameters.fairness.min_group, rows=rows),
+        "Models.": summarise_models(_phrase_models(outputs)),
+        "Found.": summarise_found(
             parts,
             alpha,
             levels=outputs.levels,
             places={find_place(row): where for row in found if (where := tell_where(outputs, row))},
-            many=len(parts) > MANY_MODELS,
+            many=many,
         ),
-        summarise_rest(parts, alpha, others=sorted(elsewhere)),
-        summarise_models(_phrase_models(outputs)),
-    )
+        "Not shown.": summarise_rest(parts, alpha, others=sorted(elsewhere)),
+    }
     links = {find_place(row): _name_card(place) for place, row in enumerate(_part_findings(outputs)[0])}
     matrix = draw_verdicts(
         pd.concat([rows, outputs.of_all_models]),
@@ -112,8 +118,9 @@ def _summarise(outputs: Outputs) -> list[Block]:
         blocks=outputs.blocks,
         fails=find_fails(outputs.failures, outputs.main_metric, alpha),
         links=links,
+        levels=tell_medians(outputs),
     )
-    return [Summary(tuple(filter(None, said))), matrix]
+    return [Summary(tuple((lead, text) for lead, text in said.items() if text)), matrix]
 
 
 def _phrase_models(outputs: Outputs) -> dict[str, str]:

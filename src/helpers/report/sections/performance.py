@@ -10,7 +10,7 @@ import pandas as pd
 from helpers.fairness.groups import hide_small_groups
 from helpers.figures.effort import plot_effort
 from helpers.figures.failure_matrix import show_failures
-from helpers.figures.fairness_gaps import plot_gap_forests, plot_gap_ladder, plot_model_gaps
+from helpers.figures.fairness_gaps import plot_gap_forests, plot_model_gaps, plot_shown_ladder
 from helpers.figures.fairness_people import plot_group_people, plot_intersections, plot_trend_curves
 from helpers.figures.few_masks import plot_few_masks
 from helpers.report.blocks import Block, Bullets, Figure, Heading, Note, ReportSection, ReportTable, Text
@@ -142,11 +142,11 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
         blocks += [
             Heading("What the gaps are made of"),
             Figure.draw(
-                lambda: plot_gap_ladder(mine, metric, escape_text(str(found[0]["model"]))),
-                "The differences shown, one model at a time. From top to bottom: the gap as found; the gap that organ "
-                "size alone would give if everyone had the same error at the outline; what is left of it; the gap "
-                "adjusted for what comes before the attribute; the direct gap. A gap that moves to zero on the way "
-                "is explained by what was allowed for. Lines are 95 % confidence intervals.",
+                lambda: plot_shown_ladder(mine[mine["metric"] == metric], metric),
+                "The differences shown, those with the smallest p first. From top to bottom: the gap as found; the gap "
+                "that organ size alone would give if everyone had the same error at the outline; what is left of it; "
+                "the gap adjusted for what comes before the attribute; the direct gap. A gap that moves to zero on "
+                "the way is explained by what was allowed for. Lines are 95 % confidence intervals.",
             ),
         ]
     return blocks
