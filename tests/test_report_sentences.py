@@ -104,7 +104,7 @@ def test_the_gap_left_open_may_lie_in_either_direction():
 @pytest.mark.parametrize(
     ("boundary", "volume", "words"),
     [
-        (BOUNDARY, None, "On average the outline error is 2.61 mm for women and 1.58 mm for men, 1.03 mm more."),
+        (BOUNDARY, None, "On average the boundary error is 2.61 mm for women and 1.58 mm for men, 1.03 mm more."),
         (None, VOLUME, "On average the volume error is 84.2 ml for women and 40.1 ml for men, 44.1 ml more."),
         (
             None,
@@ -234,7 +234,7 @@ def test_the_box_tells_disparities_in_full_and_names_what_is_uncertain():
         "Differences of small or uncertain size: sam for women in the aorta; net for some groups by sex in the spleen."
     )
     assert find(rows, levels=levels) == (
-        f"sam is worse for women in the liver (Dice 0.050 lower; outline error 1.03 mm larger). {uncertain}"
+        f"sam is worse for women in the liver (Dice 0.050 lower; boundary error 1.03 mm larger). {uncertain}"
     )
     levels["sam", "liver", "sex"]["dice"] = {"female": 0.88, "male": 0.93}
     places = {("sam", "liver", "sex"): "masks typically 3.0 mm further inside"}
@@ -614,7 +614,7 @@ def test_the_summary_subtracts_the_numbers_that_the_card_shows():
     levels = {"boundary_error_mm": boundary, "volume_error_ml": volume}
     said = ", ".join(gaps.tell_sizes(row, levels))
     card = gaps.describe_plain_units(row, levels)
-    assert "outline error 1.25 mm larger, volume error 137.6 ml larger" in said
+    assert "boundary error 1.25 mm larger, volume error 137.6 ml larger" in said
     assert "1.84 mm for women and 0.59 mm for men, 1.25 mm more" in card
     assert "143.2 ml for women and 5.58 ml for men, 137.6 ml more" in card
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from helpers.fairness.failures import pair_groups
-from helpers.figures.panels import put_first
+from helpers.figures.panels import MANY_MODELS, put_first
 from helpers.figures.verdict_matrix import Fails, VerdictMatrix, arrange_tables, draw_line, draw_table, escape
 from helpers.vocabulary.verdicts import Verdict, read_verdict
 from helpers.vocabulary.words import (
@@ -108,6 +108,8 @@ def _draw(failures: pd.DataFrame, kind: tuple[str, float], alpha: float, blocks:
             lines.append(draw_line(name, "".join(drawn)))
         tables[model] = draw_table(model, caption, "organ", head, lines)
     grid = arrange_tables(tables, blocks or {}, wide=len(columns) > 3)
+    if len(tables) > MANY_MODELS:
+        grid = f"<details><summary>One table per model ({len(tables)})</summary>{grid}</details>"
     if nobody:
         grid += f"<p>On nobody: {escape(', '.join(map(str, nobody)))}.</p>"
     signs = ", ".join(f"{one.sign} {one.word}" for one in Verdict if one.shows_difference)

@@ -159,8 +159,7 @@ def frame_figure(
 def offer_choices(figures: Mapping[str, go.Figure]) -> go.Figure:
     """Return one figure with a menu of several, which needs no kernel; the first is shown.
 
-    `figures` are, by what the menu says, on the same grid and framed with room for a menu. The
-    first takes up the others: copies would be checked by plotly once more.
+    `figures` are, by what the menu says, on the same grid and framed with room for a menu.
     """
     parts = list(figures.values())
     if len(parts) == 1:
@@ -169,9 +168,11 @@ def offer_choices(figures: Mapping[str, go.Figure]) -> go.Figure:
     keys = dict.fromkeys(key for layout in layouts for key in layout)
     differing = [key for key in keys if any(layout.get(key) != layouts[0].get(key) for layout in layouts)]
     sizes = [len(part.data) for part in parts]
-    figure = parts[0]
-    hidden = [trace for part in parts[1:] for trace in part.to_plotly_json()["data"]]
-    figure.add_traces([trace | {"visible": False} for trace in hidden])
+    layout = parts[0].layout.to_plotly_json()
+    del layout["template"]  # that of every figure: plotly would check it once more
+    figure = go.Figure([trace for part in parts for trace in part.data], layout)
+    for trace in figure.data[sizes[0] :]:
+        trace.visible = False
     buttons, start = [], 0
     for name, size, layout in zip(figures, sizes, layouts, strict=True):
         shown = [start <= place < start + size for place in range(sum(sizes))]

@@ -1,4 +1,4 @@
-"""The first page: the answers in words, one picture, and what cannot be concluded."""
+"""The first page: the answers in words, one picture, and what was found, one by one."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ from helpers.report.sentences.study import (
     describe_exclusions,
     describe_no_statistics,
     describe_people,
-    describe_scores_alone,
 )
 from helpers.report.sentences.summary import summarise_found, summarise_models, summarise_people, summarise_rest
 from helpers.vocabulary.measures import find_measure, list_scores
 from helpers.vocabulary.verdicts import read_verdict, trace_pooled
-from helpers.vocabulary.words import POOLED, count, list_words, name_group, name_organ, start_sentence
+from helpers.vocabulary.words import POOLED, count, list_words, name_organ, start_sentence
 
 _PLACE = ("answers", "In short", "In short")
 # What is told in full; the rest is in the picture and in the table of every comparison.
@@ -187,12 +186,14 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
     )
     blocks += [Text(text) for text in said if text]
     blocks += _tell_failing(outputs)
+    missing = tell_uneven_missing(outputs, most=3)
+    blocks += [Heading("For whom are results missing?"), Bullets(tuple(missing))] if missing else []
     certain = tell.describe_certainty(
         disparity, alpha=fairness.alpha, correction=fairness.correction, family=fairness.family
     )
     blocks.append(Text(certain, lead="How certain is that?"))
     blocks += [Text(text) for text in (tell.describe_power(rows, fairness.power), describe_answerable(rows)) if text]
-    return [*blocks, Heading("What cannot be concluded?"), Bullets(tuple(_tell_unknowns(outputs, rows)))]
+    return blocks
 
 
 def _tell_failing(outputs: Outputs) -> list[Block]:
@@ -211,27 +212,6 @@ def _tell_failing(outputs: Outputs) -> list[Block]:
 def _warn_of_ranking(outputs: Outputs) -> list[Block]:
     """Say why prompted and automatic models must not be ranked, where there are both."""
     return [Note(NO_RANKING)] if {BLOCKS[PROMPTED], BLOCKS[AUTOMATIC]} <= set(outputs.blocks.values()) else []
-
-
-def _tell_unknowns(outputs: Outputs, rows: pd.DataFrame) -> list[str]:
-    said = [
-        "That nobody is served worse: a difference that was not shown may still be there.",
-        *tell_uneven_missing(outputs, most=3),
-        *tell.describe_unknowns(rows, outputs.parameters.fairness.alpha),
-        "Why a group does worse. Gaps can be adjusted for "
-        f"{'organ size and for ' * outputs.knows_size}what was recorded, as above; not for what was not recorded.",
-    ]
-    if not outputs.has_masks:
-        said.append(describe_scores_alone(size=outputs.knows_size, millimetres=outputs.knows_distance))
-    if outputs.prompts:
-        said.append("How the models would do with a clinician's own prompts: worse than here, by an unknown amount.")
-    small = [name_group(name, group) for name, groups in outputs.small.items() for group in sorted(groups)]
-    if small:
-        least = outputs.parameters.fairness.min_group
-        said.append(f"How the models serve {list_words(small)}: each has fewer than {least} people.")
-    if outputs.is_phantoms:
-        said.append("Anything about real people or real models.")
-    return said
 
 
 def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:

@@ -228,5 +228,7 @@ def _figures_surface(outputs: Outputs) -> list[Block]:
     drawn = {organ: replace(templates[organ], vertices_mm=one.vertices_mm) for organ, one in smooth.items()}
     draw = partial(plot_error_maps, outputs.maps, drawn, slopes=outputs.slopes, groups=groups, places=places)
     mapped = set(outputs.maps[["model", "organ", "attribute"]].itertuples(index=False, name=None))
-    first = next(((*find_place(row), BESIDE) for row in outputs.found if find_place(row) in mapped), None)
+    shown = [row for row in outputs.found if find_place(row) in mapped]
+    told = next((row for row in shown if tell_where(outputs, row)), shown[0] if shown else None)
+    first = None if told is None else (*find_place(told), BESIDE)
     return [*blocks, Figure.draw(partial(draw, alpha=alpha, first=first), _HOW_SURFACE)]
