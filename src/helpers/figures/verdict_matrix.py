@@ -40,10 +40,9 @@ _STYLE = (
 .verdicts .models.wide { grid-template-columns: minmax(0, 1fr); }
 .verdicts .wide table { min-width: 44rem; }
 .verdicts .overview { margin: 0 0 1rem; }
-.verdicts .overview table { min-width: 44rem; }
 .verdicts .overview td { height: 2.2rem; padding: .05rem .3rem; font-size: 12px; line-height: 1.15;
   overflow-wrap: normal; }
-.verdicts .overview caption { font-size: 12.8px; font-weight: 400; padding: 0 0 .15rem; }
+.verdicts p.legend { font-size: 12.8px; max-width: none; margin: 0 0 .15rem; line-height: 1.35; }
 .verdicts .overview th { padding: .1rem .25rem; overflow-wrap: break-word; }
 .verdicts .overview th small { display: block; font-size: 11px; font-weight: 400; }
 .verdicts .overview th[scope="colgroup"] { border-bottom: 2px solid #7d8890; }
@@ -321,19 +320,26 @@ class _Cells:
         return self._frame(place, verdict, "".join(lines), row)
 
     def summarise(self, model: str, organs: Sequence[str], attribute: str) -> str:
-        """Return the gravest of an attribute's comparisons, and in how many a gap is shown."""
-        places = [(model, organ, attribute) for organ in organs if organ != POOLED] or [(model, POOLED, attribute)]
+        """Return the gravest of an attribute's comparisons, and in how many organs a gap is shown.
+
+        All organs together count only where no single one is as grave.
+        """
+        places = [(model, organ, attribute) for organ in organs]
         judged = [(place, *self.judge(place)) for place in places]
         known = [one for one in judged if one[2] is not Verdict.NOT_COMPARED]
+        single = [verdict for place, _, verdict in known if place[1] != POOLED]
         if not known:
             return self._frame(places[0], Verdict.NOT_COMPARED, f"<b>{Verdict.NOT_COMPARED.sign}</b>", {})
-        shown = sum(verdict.shows_difference for _, _, verdict in known)
-        grave = list(Verdict)
-        place, row, verdict = min(known, key=lambda one: (grave.index(one[2]), -float(one[1]["gap"])))
+        shown, grave = sum(verdict.shows_difference for verdict in single), list(Verdict)
+
+        def weigh(one: tuple[Place, Mapping[str, Any], Verdict]) -> tuple[int, bool, float]:
+            return grave.index(one[2]), one[0][1] == POOLED, -float(one[1]["gap"])
+
+        place, row, verdict = min(known, key=weigh)
         crossed = f" {FAILS_DIFFER}" * any(one in self.fails.differ for one in places)
         worst = f", {escape(row['worst_group'])}" * bool(_name_worst(row, verdict))
         text = (
-            f"<b>{verdict.sign} {shown} of {len(known)}{crossed}</b><small>"
+            f"<b>{verdict.sign} {shown} of {len(single)}{crossed}</b><small>"
             f"{escape(name_organ(place[1]))} {_write_gap(row)} ({escape(_write_interval(row))}){worst}</small>"
         )
         return self._frame(place, verdict, text, row)
@@ -365,7 +371,7 @@ def _write_interval(row: Mapping[str, Any]) -> str:
 
 
 def _draw_overview(
-    cells: _Cells, models: Sequence[str], organs: Sequence[str], attributes: Sequence[str], caption: str, measure: str
+    cells: _Cells, models: Sequence[str], organs: Sequence[str], attributes: Sequence[str], legend: str, measure: str
 ) -> str:
     """Return every comparison in one table: organs by models and, within, attributes."""
 
@@ -388,11 +394,11 @@ def _draw_overview(
     ]
     more = f"<p>{len(organs) - len(kept)} more organs are in the tables beneath.</p>" * (len(kept) < len(organs))
     head = f'<th scope="col">organ</th>{names * len(models)}'
-    return _draw_open(f"<tr><td></td>{above}</tr><tr>{head}</tr>", lines, caption) + more
+    return _draw_open(f"<tr><td></td>{above}</tr><tr>{head}</tr>", lines, legend, len(models) * len(attributes)) + more
 
 
 def _draw_summary(
-    cells: _Cells, models: Sequence[str], organs: Sequence[str], attributes: Sequence[str], caption: str, measure: str
+    cells: _Cells, models: Sequence[str], organs: Sequence[str], attributes: Sequence[str], legend: str, measure: str
 ) -> str:
     """Return each model's gravest verdict per attribute."""
     head = "".join(f'<th scope="col">by {escape(name_for_people(name))}</th>' for name in attributes)
@@ -403,7 +409,7 @@ def _draw_summary(
         for model in models
     ]
     name = "model" + f"<small>median {measure}, from organ to organ</small>" * bool(cells.levels)
-    return _draw_open(f'<tr><th scope="col">{name}</th>{head}</tr>', lines, caption, brief=True)
+    return _draw_open(f'<tr><th scope="col">{name}</th>{head}</tr>', lines, legend, len(attributes), brief=True)
 
 
 def _tell_level(cells: _Cells, model: str, what: str = "") -> str:
@@ -412,17 +418,19 @@ def _tell_level(cells: _Cells, model: str, what: str = "") -> str:
     return f"<small>{what}{escape(known)}</small>" if known else ""
 
 
-def _draw_organs(cells: _Cells, models: Sequence[str], organs: Sequence[str], attribute: str, caption: str) -> str:
+def _draw_organs(cells: _Cells, models: Sequence[str], organs: Sequence[str], attribute: str, legend: str) -> str:
     """Return one attribute's comparisons, models by organs."""
     head = "".join(f'<th scope="col">{escape(name_organ(organ))}</th>' for organ in organs)
     lines = [draw_line(model, "".join(cells.draw((model, organ, attribute)) for organ in organs)) for model in models]
-    return _draw_open(f'<tr><th scope="col">model</th>{head}</tr>', lines, caption)
+    return _draw_open(f'<tr><th scope="col">model</th>{head}</tr>', lines, legend, len(organs))
 
 
-def _draw_open(head: str, lines: Sequence[str], caption: str, *, brief: bool = False) -> str:
+def _draw_open(head: str, lines: Sequence[str], legend: str, columns: int, *, brief: bool = False) -> str:
+    """Return an open table under its legend; it scrolls by itself where its columns do not fit."""
+    width = 14 + 15 * columns if brief else 6 + 5.4 * columns
     return (
-        f'<div class="scroll overview{" brief" * brief}" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f"<table><caption>{caption}</caption><thead>{head}</thead>"
+        f'<p class="legend">{legend}</p><div class="scroll overview{" brief" * brief}" tabindex="0" role="region" '
+        f'aria-label="Verdicts"><table style="min-width: {width:g}rem"><thead>{head}</thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 

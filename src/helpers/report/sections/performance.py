@@ -58,7 +58,7 @@ from helpers.vocabulary.words import (
 )
 
 _PLACE = ("performance", "How well each model does, and for whom worse", "Performance")
-_MOST_DOTS = 9
+_MOST_DOTS = 6
 _MOST_ABREAST = 3  # groups of which two figures stand side by side in print
 _ML = "volume_error_ml"  # stands for any volume
 _HOW_PEOPLE = (
