@@ -182,6 +182,8 @@ def _draw_trends(
     captions = [_caption_trend(model, known.get(model, {}), metric) for model in models]
     grid = make_grid(captions, 200, between=120, across=0.075, shared_xaxes=False, shared_yaxes=False)
     figure = grid.figure
+    traces: list[go.Scatter] = []
+    places: list[dict[str, int]] = []
     figure.update_annotations(font={"size": 12})
     colours = colour_models(models)
     ends = curves.groupby("model").agg({"band_low": "min", "band_high": "max"})
@@ -190,12 +192,15 @@ def _draw_trends(
         here = curves[curves["model"] == model].sort_values("value")
         if here.empty:
             continue
-        figure.add_traces(_draw_curve(here, metric, colours[model]), rows=place["row"], cols=place["col"])
+        drawn = _draw_curve(here, metric, colours[model])
+        traces += drawn
+        places += [place] * len(drawn)
         # As many units in every panel, so that slopes can be compared; each about its own height.
         top = float(ends.loc[model].mean()) + reach
         if measure.is_bounded:  # no room above the best that there is, unless a band reaches there
             top = min(top, max(measure.bounds[1], float(ends.loc[model, "band_high"])))
-        figure.update_yaxes(range=[top - 2 * reach, top], **place)
+        figure.get_subplot(**place).yaxis.range = [top - 2 * reach, top]
+    figure.add_traces(traces, rows=[place["row"] for place in places], cols=[place["col"] for place in places])
     for name, look in (
         ("mean", {"mode": "lines", "line": {"color": QUIET, "width": 2.5}}),
         ("95 % confidence interval at any one place", {"marker": {"color": "#BBBBBB", "size": 14, "symbol": "square"}}),

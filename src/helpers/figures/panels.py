@@ -76,9 +76,9 @@ class PanelGrid:
         """Write the title of x under the lowest panel of every column, that of y on the left."""
         across = break_words(across, 44 if is_narrow() else 90 // min(self.columns, 3))
         for place in self.places[-self.columns :]:
-            self.figure.update_xaxes(title=across or None, **place)
+            self.figure.get_subplot(**place).xaxis.title = across or None
         for place in self.places[:: self.columns]:
-            self.figure.update_yaxes(title=down or None, **place)
+            self.figure.get_subplot(**place).yaxis.title = down or None
 
 
 def make_grid(
@@ -150,10 +150,11 @@ def frame_figure(
         title={"yref": "container", "y": 1 - 20 / height, "yanchor": "top"},
         showlegend=bool(names),
         legend=LEGEND | {"yanchor": "top", "yref": "container", "y": 1 - above_legend / height, "tracegroupgap": 0},
+        # The place for the menu is in the panels' own coordinates: menus know no others.
+        meta={"head": above_legend, "menu_y": 1 + above_menu / body},
     )
     write_beneath(figure, notes, below + 4)
-    # The place for the menu, in the panels' own coordinates: menus know no others.
-    return figure.update_layout(meta={"head": above_legend, "menu_y": 1 + above_menu / body})
+    return figure
 
 
 def offer_choices(figures: Mapping[str, go.Figure]) -> go.Figure:

@@ -46,7 +46,7 @@ def draw_stills(figures: Sequence[PageFigure]) -> list[list[tuple[str, str]]]:
     at all where there is no Chromium on this machine, or where it fails: a page without stills
     shows its figures to scripts alone, and says so.
     """
-    browser, views = find_browser(), [_list_views(figure) for figure in figures]
+    browser, views = find_browser(), [list_views(figure) for figure in figures]
     if browser is None or not figures:
         return []
     wanted = [view for part in views for _, view in part]
@@ -64,7 +64,7 @@ def draw_stills(figures: Sequence[PageFigure]) -> list[list[tuple[str, str]]]:
     return [[(side, next(addresses)) for side, _ in part] for part in views]
 
 
-def _list_views(figure: PageFigure) -> list[tuple[str, dict[str, Any]]]:
+def list_views(figure: PageFigure) -> list[tuple[str, dict[str, Any]]]:
     """Return what is drawn of a figure, by the side that it is seen from."""
     told, layout = figure.data, figure.data["layout"]
     if "scene" not in layout:
