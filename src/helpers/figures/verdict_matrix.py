@@ -427,7 +427,7 @@ def _draw_organs(cells: _Cells, models: Sequence[str], organs: Sequence[str], at
 
 def _draw_open(head: str, lines: Sequence[str], legend: str, columns: int, *, brief: bool = False) -> str:
     """Return an open table under its legend; it scrolls by itself where its columns do not fit."""
-    width = 14 + 15 * columns if brief else 6 + 5.4 * columns
+    width = 14 + 15 * columns if brief else 6 + 5.6 * columns
     return (
         f'<p class="legend">{legend}</p><div class="scroll overview{" brief" * brief}" tabindex="0" role="region" '
         f'aria-label="Verdicts"><table style="min-width: {width:g}rem"><thead>{head}</thead>'
