@@ -42,6 +42,7 @@ _STYLE = (
 .verdicts .overview { margin: 0 0 1rem; }
 .verdicts .overview td { height: 2.2rem; padding: .05rem .3rem; font-size: 12px; line-height: 1.15;
   overflow-wrap: normal; }
+.verdicts .overview caption { position: absolute; clip-path: inset(50%); }
 .verdicts p.legend { font-size: 12.8px; max-width: none; margin: 0 0 .15rem; line-height: 1.35; }
 .verdicts .overview th { padding: .1rem .25rem; overflow-wrap: break-word; }
 .verdicts .overview th small { display: block; font-size: 11px; font-weight: 400; }
@@ -430,7 +431,7 @@ def _draw_open(head: str, lines: Sequence[str], legend: str, columns: int, *, br
     width = 14 + 15 * columns if brief else 6 + 5.6 * columns
     return (
         f'<p class="legend">{legend}</p><div class="scroll overview{" brief" * brief}" tabindex="0" role="region" '
-        f'aria-label="Verdicts"><table style="min-width: {width:g}rem"><thead>{head}</thead>'
+        f'aria-label="Verdicts"><table style="min-width: {width:g}rem"><caption>Verdicts</caption><thead>{head}</thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
