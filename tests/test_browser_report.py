@@ -15,6 +15,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 # Pictures other than the figures' stills.
 STRANGE = "Array.from(document.images).filter(one => one.onerror || !one.closest('.still')).length"
+STICKING_OUT = """Array.from(document.querySelectorAll('main *')).filter(one =>
+  !one.closest('.scroll, .canvas, svg') && one.getBoundingClientRect().right > innerWidth + 1)
+  .map(one => one.outerHTML)"""
 EVIL = '<img src=x onerror="window.harmed=1">'
 
 
@@ -110,6 +113,7 @@ def test_the_page_is_never_wider_than_the_screen(browser, folder, width):
     try:
         visit.draw_all()
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+        assert visit.page.evaluate(STICKING_OUT) == [], "clipped, and not in a box that scrolls"
     finally:
         visit.context.close()
 
@@ -167,7 +171,8 @@ def test_print_shows_stills_and_leaves_out_what_is_folded_and_what_is_clicked(br
         page.emulate_media(media="print")
         shown = "Array.from(document.querySelectorAll('{}')).filter(one => one.checkVisibility()).length"
         figures = page.locator("main > section > figure.plot").count()
-        assert page.evaluate(shown.format("main > section > figure.plot > .still img")) == figures > 3
+        assert page.evaluate(shown.format("main > section > figure.plot > .still")) == figures > 3
+        assert page.evaluate(shown.format("figure.plot > .still.round img")) == 4, "a body from four sides"
         for gone in (".canvas", ".controls", "details", "nav", ".modebar"):
             assert page.evaluate(shown.format(gone)) == 0, gone
         assert page.evaluate(shown.format(".off-screen")) > 1, "words stand where menus were"
@@ -179,7 +184,7 @@ def test_print_shows_stills_and_leaves_out_what_is_folded_and_what_is_clicked(br
 def test_without_scripts_every_figure_is_there(browser, folder):
     visit = Visit(browser, folder / "report.html", scripts=False)
     try:
-        figures, stills = visit.page.locator("figure.plot"), visit.page.locator("figure.plot .still img")
+        figures, stills = visit.page.locator("figure.plot"), visit.page.locator("figure.plot .still")
         assert stills.count() == figures.count() > 3
         visit.page.locator("main > section > figure.plot .still img").first.scroll_into_view_if_needed()
         assert visit.page.evaluate("Array.from(document.images).every(one => one.complete && one.naturalWidth > 300)")

@@ -185,3 +185,15 @@ def test_many_models_or_attributes_stay_one_screen_with_the_gravest_in_each_cell
     opened = (page := draw_verdicts(wide.drop_duplicates(["model", "organ", "attribute"]), "dice", alpha=0.05).html)
     opened = page[: page.index("<details>")]
     assert opened.count("<tr>") == 1 + len(MODELS) and opened.count("<td") == 10 * len(MODELS)
+
+
+def test_a_difference_over_all_organs_alone_colours_the_cell_of_many_models():
+    """Words count it among the differences shown: the picture must have it too."""
+    disparity = make_disparity(("dice",)).assign(verdict="inconclusive")
+    disparity.loc[disparity["organ"] == "all", "verdict"] = "disparity"
+    many = pd.concat([disparity.assign(model=f"net {place}") for place in range(7)])
+    many = many.drop_duplicates(["model", "organ", "attribute"])
+    opened = draw_verdicts(many, "dice", alpha=0.05, levels={"net 0": "0.800 to 0.900"}).html.split("<details>")[0]
+    cell = re.search(r'<td class="tone-shown"[^>]*>(.*?)</td>', opened)
+    assert cell and cell[1].startswith(f"<b>▲ 0 of {len(ORGANS) - 1}</b><small>all organs ")
+    assert 'scope="row">net 0<small>0.800 to 0.900</small>' in opened

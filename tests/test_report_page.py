@@ -18,7 +18,7 @@ from helpers.figures.verdict_matrix import draw_verdicts
 from helpers.report import blocks, build_report, find_leaks, render_report, show_section
 from helpers.report.escaping import clean_figure, dump_json, escape_for_plotly
 from helpers.report.live import prepare_figure
-from helpers.report.stills import draw_stills
+from helpers.report.stills import draw_stills, list_views
 from helpers.vocabulary.verdicts import Verdict
 from tests import report_study as study
 
@@ -174,8 +174,23 @@ def test_stills_are_the_same_each_time(monkeypatch, tmp_path):
     monkeypatch.setenv("SEGFAIR_CHROMIUM", str(script))
     live = prepare_figure(go.Figure(go.Scatter(y=[1])))
     first, second = draw_stills([live]), draw_stills([live])
-    assert first == second and base64.b64decode(first[0].partition(",")[2]) == b'<svg id="defs-f0"/>'
+    [[(side, address)]] = first
+    assert first == second and base64.b64decode(address.partition(",")[2]) == b'<svg id="defs-f0"/>' and side == ""
     assert draw_stills([live, live]) == [], "one is missing: none is shown"
+
+
+def test_a_body_has_a_still_from_each_of_four_sides():
+    cameras = {"type": "buttons", "buttons": []}
+    for side in ("Superior", "Anterior", "Posterior", "Right", "Left"):
+        seen = {"scene.camera": {"eye": {"x": len(side)}}, "scene2.camera": {"eye": {"x": len(side)}}}
+        cameras["buttons"].append({"label": side, "method": "relayout", "args": [seen]})
+    figure = go.Figure(go.Scatter3d(x=[0], y=[0], z=[0]), {"scene": {"aspectmode": "manual"}, "updatemenus": [cameras]})
+    views = list_views(prepare_figure(figure))
+    assert [side for side, _ in views] == ["Anterior", "Posterior", "Right", "Left"]
+    for side, view in views:
+        scene = view["layout"]["scene"]
+        assert scene["camera"]["eye"]["x"] == len(side) and scene["aspectmode"] == "manual"
+        assert "scene2" not in view["layout"], "one body has one scene"
 
 
 def test_script_ends_in_data_cannot_close_the_script_element():

@@ -59,9 +59,9 @@ def planted(tmp_path_factory):
 def test_planted_errors_are_told_by_median_and_extent_and_spots_in_one_clause(planted):
     _, said, *_ = compose_spatial(planted).blocks
     assert said.items == (
-        "sam_demo, liver by sex: typically 4.0 mm smaller in women than in men on the posterior-inferior surface "
+        "sam_demo, liver by sex: masks typically 4.0 mm smaller in women than in men on the posterior-inferior surface "
         "(10 % of the surface).",
-        "sam_demo, liver by BMI: typically 2.0 mm smaller in BMI 30 and over than in BMI below 25 over the whole "
+        "sam_demo, liver by BMI: masks typically 2.0 mm smaller in BMI 30 and over than in BMI below 25 over the whole "
         "surface.",
         "Also in small spots, under 3 % of the surface: annotator, liver by sex.",
     )
@@ -79,10 +79,14 @@ def test_the_floor_of_p_is_told_once(planted):
 @pytest.mark.parametrize(
     ("gap", "told"),
     [
-        ({}, "Typically 4.0 mm smaller in women than in men on the posterior-inferior surface (10 % of the surface)."),
+        (
+            {},
+            "Masks typically 4.0 mm smaller in women than in men on the posterior-inferior surface (10 % of the "
+            "surface).",
+        ),
         (
             {"attribute": "bmi", "worst_group": "30 and over", "best_group": "25 to 30"},
-            "Typically 2.5 mm smaller in BMI 30 and over than in BMI 25 to 30 over the whole surface, by the two "
+            "Masks typically 2.5 mm smaller in BMI 30 and over than in BMI 25 to 30 over the whole surface, by the two "
             "groups' mean maps. The test was of BMI 30 and over against BMI below 25: significant.",
         ),
         ({"organ": "all"}, "All organs together have no surface: see them one by one."),
@@ -126,6 +130,9 @@ def test_a_map_that_is_significant_by_itself_alone_is_no_place_of_a_difference(p
         "model": "sam_demo", "organ": "liver", "attribute": "bmi",
         "worst_group": "30 and over", "best_group": "25 to 30",
     }  # fmt: skip
-    assert "smaller" in tell_where(planted, gap) and not tell_where(outputs, gap)
+    assert (
+        tell_where(planted, gap) == "masks typically 2.5 mm further inside the expert's outline over the whole surface"
+    )
+    assert not tell_where(outputs, gap)
     assert locate_gap(planted, gap).endswith("below 25: significant.")
     assert locate_gap(outputs, gap).endswith("significant in this map by itself, not among all maps (p = 0.40).")

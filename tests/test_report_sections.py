@@ -55,7 +55,7 @@ def read_text(part: Report | ReportSection) -> str:
                 case Text():
                     words += [block.lead, block.text]
                 case Summary():
-                    words += block.sentences
+                    words += [f"{lead} {text}" for lead, text in block.sentences]
                 case Note():
                     words.append(block.text)
                 case Bullets():
@@ -91,13 +91,14 @@ def test_sections_come_in_the_reader_s_order(whole):
 
 def test_first_page_answers_for_whom_by_how_much_where_why_and_how_sure(whole):
     text = read_text(whole["answers"])
-    assert "The masks of sam_demo and annotator were compared" in text and "61 scans of 60 people" in text
-    assert "Sex: female (30), male (30)." in text and "sam_demo is a small SAM" in text
-    assert "sam_demo works worse for women in the liver (Dice 0.0" in text
+    assert "61 scans of 60 people, compared by sex (female: 30, male: 30) and BMI (below 25: " in text
+    assert "Differences in mean Dice under 0.020, the margin, count as unimportant." in text
+    assert "sam_demo is a small SAM" in text
+    assert re.search(r"sam_demo is worse for women in the liver \(mean Dice 0\.\d{3} against 0\.\d{3} for men; ", text)
     assert "For annotator no difference in Dice was shown" in text
     assert "72 tests were made" in text and "Minimum detectable difference in Dice (80 % power" in text
-    assert "a difference that was not shown may still be there" in text
-    assert "a clinician's own prompts" in text
+    text = read_text(whole["limits"])
+    assert "how large a gap may be hidden" in text and "a clinician's prompts would do worse" in text
 
 
 def test_the_gravest_difference_is_told_in_full(whole):
@@ -109,7 +110,7 @@ def test_the_gravest_difference_is_told_in_full(whole):
     assert "lower for women" in answers["By how much?"] and "adjusted p < 0.001" in answers["By how much?"]
     assert "mm more" in answers["In mm and ml"] and "ml" in answers["In mm and ml"]
     where = answers["Where in the organ?"]
-    assert where.startswith("Typically 3.0 mm smaller in women than in men on the posterior-inferior surface (")
+    assert where.startswith("Masks typically 3.0 mm smaller in women than in men on the posterior-inferior surface (")
     assert where.endswith(" % of the surface); not tested.")
     assert "Organ size" in answers["Is it organ size?"]
     assert "Adjusted for modality, the gap" in answers["Is it something else recorded?"]
@@ -129,7 +130,7 @@ def test_a_trend_over_ordered_groups_is_told_with_its_p():
 def test_raw_and_adjusted_gaps_stand_side_by_side(whole):
     tables = {table.caption: table for table in find(whole["performance"], ReportTable)}
     made, every = (tables[name].frame for name in ("What every gap is made of", "Every comparison"))
-    row = made[(made["Organ"] == "liver") & (made["Measure"] == "Dice") & (made["By"] == "sex")].iloc[0]
+    row = made[made["Comparison"] == "sam_demo, liver by sex, Dice"].iloc[0]
     for column in ("Gap (95 % CI)", "Excess", "Adjusted"):
         assert row[column].count(" to ") == 1, column
     means = every[every["Measure"].str.startswith("Dice")].iloc[0]["Means (people)"]
@@ -221,7 +222,9 @@ def test_the_measures_that_papers_quote_are_shown_with_their_intervals(whole):
 
 def test_where_in_the_organ_is_said_in_words(whole):
     text = read_text(whole["spatial"])
-    assert "sam_demo, liver by sex: typically 3.0 mm smaller in women than in men on the posterior-inferior" in text
+    assert (
+        "sam_demo, liver by sex: masks typically 3.0 mm smaller in women than in men on the posterior-inferior" in text
+    )
     (figure,) = find(whole["spatial"], Figure)
     menus = [[button.label for button in menu.buttons] for menu in figure.figure.layout.updatemenus[:4]]
     assert menus[:3] == [["model: sam_demo"], ["organ: liver"], ["attribute: sex"]]
@@ -342,7 +345,7 @@ def test_an_attribute_nobody_has_is_told(tmp_path):
     metrics = study.make_metrics(cohort)
     folder = study.write_study(tmp_path, cohort=cohort, metrics=metrics, fairness=study.make_fairness(metrics, cohort))
     report = compose_report(folder)
-    assert "BMI (kg/m²): not known for anyone." in read_text(report["answers"])
+    assert "and BMI (not known for anyone)." in read_text(report["answers"])
     (table,) = find(report["people"], ReportTable)
     assert (table.frame["Group"] == "not recorded").any()
 

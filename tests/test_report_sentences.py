@@ -104,7 +104,7 @@ def test_the_gap_left_open_may_lie_in_either_direction():
 @pytest.mark.parametrize(
     ("boundary", "volume", "words"),
     [
-        (BOUNDARY, None, "On average the outline error is 2.61 mm for women and 1.58 mm for men, 1.03 mm more."),
+        (BOUNDARY, None, "On average the boundary error is 2.61 mm for women and 1.58 mm for men, 1.03 mm more."),
         (None, VOLUME, "On average the volume error is 84.2 ml for women and 40.1 ml for men, 44.1 ml more."),
         (
             None,
@@ -230,24 +230,42 @@ def test_the_box_tells_disparities_in_full_and_names_what_is_uncertain():
         change(**OPEN, attribute="bmi"),
     ]
     levels = {("sam", "liver", "sex"): {"boundary_error_mm": BOUNDARY, "volume_error_ml": VOLUME}}
-    places = {("sam", "liver", "sex"): "typically 3.0 mm smaller in the right lobe"}
-    assert find(rows, levels=levels, places=places) == (
-        "sam works worse for women in the liver (Dice 0.050 lower, outline error 1.03 mm larger, drawn typically "
-        "3.0 mm smaller in the right lobe). Also shown, of uncertain or small size: sam for women in the aorta; net "
-        "for some groups by sex in the spleen."
+    uncertain = (
+        "Differences of small or uncertain size: sam for women in the aorta; net for some groups by sex in the spleen."
     )
-    assert find(rows[3:]).startswith("No difference is certain to exceed the margin, but shown")
+    assert find(rows, levels=levels) == (
+        f"sam is worse for women in the liver (Dice 0.050 lower; boundary error 1.03 mm larger). {uncertain}"
+    )
+    levels["sam", "liver", "sex"]["dice"] = {"female": 0.88, "male": 0.93}
+    places = {("sam", "liver", "sex"): "masks typically 3.0 mm further inside"}
+    assert find(rows, levels=levels, places=places) == (
+        "sam is worse for women in the liver (mean Dice 0.880 against 0.930 for men; "
+        f"{places['sam', 'liver', 'sex']}). {uncertain}"
+    )
+    assert find(rows[3:]).startswith("No difference is certain to exceed the margin. Differences of small")
     assert find(rows, many=True) == summarise(gaps.describe_many_models, rows)
+
+
+def test_the_box_begins_with_who_was_compared_and_what_matters():
+    groups = {"sex": {"female": 30, "male": None}, "bmi": {"below 25": 20, "over": 10}}
+    rows = pd.DataFrame([ROW])
+    assert summary.summarise_people("60 people", groups, min_group=5, rows=rows) == (
+        "60 people, compared by sex (female: 30, male: fewer than 5) and BMI (below 25: 20, over: 10). Differences in "
+        "mean Dice under 0.020, the margin, count as unimportant."
+    )
+    many = {f"attribute {place}": groups["sex"] for place in range(5)}
+    said = summary.summarise_people("60 people", many, min_group=5, rows=rows.assign(margin=np.nan))
+    assert said.endswith("attribute 3 (2 groups) and attribute 4 (2 groups).")
 
 
 def test_the_box_says_what_every_model_is():
     kinds = {"prompt_only": "no model but an ellipse in each box", "a": "known by masks made elsewhere"}
     kinds["b"] = kinds["a"]
     assert summary.summarise_models(kinds) == (
-        "What they are: prompt_only is no model but an ellipse in each box; a and b are known by masks made elsewhere."
+        "prompt_only is no model but an ellipse in each box; a and b are known by masks made elsewhere."
     )
     many = dict.fromkeys("abcdefg", "known by ready-made scores alone")
-    assert summary.summarise_models(many) == "What they are: 7 models are known by ready-made scores alone."
+    assert summary.summarise_models(many) == "7 models are known by ready-made scores alone."
 
 
 def test_all_organs_follow_from_the_organs_that_show_the_same():
@@ -596,7 +614,7 @@ def test_the_summary_subtracts_the_numbers_that_the_card_shows():
     levels = {"boundary_error_mm": boundary, "volume_error_ml": volume}
     said = ", ".join(gaps.tell_sizes(row, levels))
     card = gaps.describe_plain_units(row, levels)
-    assert "outline error 1.25 mm larger, volume error 137.6 ml larger" in said
+    assert "boundary error 1.25 mm larger, volume error 137.6 ml larger" in said
     assert "1.84 mm for women and 0.59 mm for men, 1.25 mm more" in card
     assert "143.2 ml for women and 5.58 ml for men, 137.6 ml more" in card
 

@@ -39,7 +39,7 @@ def _draw(points: pd.DataFrame, attribute: str, metric: str, title: str, attribu
     models = list(dict.fromkeys(points["model"]))
     colours, symbols = colour_models(models), mark_groups(models)
     grid = make_grid(
-        ["how good on the whole", "how far apart the groups are"], 300, columns=2, across=0.1, shared_yaxes=False
+        ["how good on the whole", "how far apart the groups are"], 220, columns=2, across=0.1, shared_yaxes=False
     )
     for row in part.itertuples(index=False):
         told = (

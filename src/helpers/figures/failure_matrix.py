@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from helpers.fairness.failures import pair_groups
-from helpers.figures.panels import put_first
+from helpers.figures.panels import MANY_MODELS, put_first
 from helpers.figures.verdict_matrix import Fails, VerdictMatrix, arrange_tables, draw_line, draw_table, escape
 from helpers.vocabulary.verdicts import Verdict, read_verdict
 from helpers.vocabulary.words import (
@@ -111,13 +111,15 @@ def _draw(failures: pd.DataFrame, kind: tuple[str, float], alpha: float, blocks:
     if nobody:
         grid += f"<p>On nobody: {escape(', '.join(map(str, nobody)))}.</p>"
     signs = ", ".join(f"{one.sign} {one.word}" for one in Verdict if one.shows_difference)
-    return (
+    page = (
         f'<figure class="verdicts failures"><figcaption>{escape(caption)}</figcaption>{grid}<p class="how">'
         "<strong>How to read this.</strong> The share of a group's people on whom the model fails, and how many they "
         f"are. A sign in the worst group says that groups are shown to differ ({signs}); where there is none, none is "
         "shown, which is no proof that there is none. No numbers stand beside a group that is too small to be shown, "
         "because its own would follow from them.</p></figure>"
     )
+    is_long = len(tables) > MANY_MODELS
+    return f"<details><summary>{escape(caption)}</summary>{page}</details>" if is_long else page
 
 
 def _draw_cell(row: Any, compared: Mapping[str, Any], verdict: Verdict | None) -> str:

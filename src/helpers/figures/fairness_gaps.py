@@ -130,6 +130,16 @@ def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = No
     with its 95 % confidence interval; shaded: the margin. `model` (by default the table's first)
     is shown first; a menu offers the others on the same scale.
     """
+    return _draw_ladders(disparity, metric, model)
+
+
+def plot_shown_ladder(disparity: pd.DataFrame, metric: str) -> go.Figure:
+    """Plot :func:`plot_gap_ladder` of few comparisons: in one panel, a row each with its model."""
+    names = [f"{row.model} · {name_organ(row.organ)}" for row in disparity.itertuples()]
+    return _draw_ladders(_pick_surest(disparity, names).assign(model="the differences shown"), metric)
+
+
+def _draw_ladders(disparity: pd.DataFrame, metric: str, model: str | None = None) -> go.Figure:
     title = f"What the gaps in {find_measure(metric).name} are made of"
     part = _select(disparity, metric)
     drawn = part[part["gap"].notna()]
@@ -247,7 +257,7 @@ def _select(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return a metric's rows of single models, each with its organ's name beside it."""
     part = table[table["metric"] == metric]
     part = part[part["model"] != ALL_MODELS] if "model" in part else part
-    return part.assign(row=[name_organ(organ) for organ in part["organ"]])
+    return part if "row" in part else part.assign(row=[name_organ(organ) for organ in part["organ"]])
 
 
 def _pick_surest(drawn: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

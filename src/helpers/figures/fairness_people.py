@@ -73,7 +73,7 @@ def plot_group_people(
     if part.empty or not organs or not names:
         return draw_nothing(title, "No person with a known group was scored.")
     grid = make_grid(
-        [name_organ(organ) for organ in organs], 250, between=92, across=0.03,
+        [name_organ(organ) for organ in organs], 185, between=92, across=0.03,
         columns=count_columns(len(names), len(organs)), shared_xaxes=False,
     )  # fmt: skip
     means = {} if groups is None else _index_means(groups, model, metric, attribute)
@@ -144,13 +144,15 @@ def plot_trend_curves(trends: pd.DataFrame, trend_tests: pd.DataFrame, metric: s
     """Plot a metric as a smooth curve of a continuous attribute, a panel per model.
 
     The tables are ``fairness/trends.csv`` and ``fairness/trend_tests.csv``; a menu offers their
-    attributes and organs. The inner band holds the curve at any one place with 95 % confidence, the
-    dotted outer one the whole curve. Above each panel: the slope of a straight line with its 95 %
-    interval, and the p-values of a trend and of a bend.
+    attributes and organs, the surest trend first. The inner band holds the curve at any one place
+    with 95 % confidence, the dotted outer one the whole curve. Above each panel: the slope of a
+    straight line with its 95 % interval, and the p-values of a trend and of a bend.
     """
     short = find_measure(metric).long_name
     curves, tests = (table[table["metric"] == metric] for table in (trends, trend_tests))
     choices = list(curves[["attribute", "organ"]].drop_duplicates().itertuples(index=False, name=None))
+    surest = tests.groupby(["attribute", "organ"])["p_trend"].min()
+    choices.sort(key=lambda choice: surest.get(choice, np.inf))
     if not choices:
         reasons = [note for note in tests["note"].dropna() if note]
         title = f"{short} over continuous attributes"
@@ -183,8 +185,10 @@ def _draw_trends(
     measure = find_measure(metric)
     known = {row["model"]: row for row in tests.to_dict("records")}
     captions = [_caption_trend(model, known.get(model, {}), metric) for model in models]
-    grid = make_grid(captions, 270, between=130, across=0.075, shared_xaxes=False, shared_yaxes=False)
+    grid = make_grid(captions, 200, between=120, across=0.075, shared_xaxes=False, shared_yaxes=False)
     figure = grid.figure
+    traces: list[go.Scatter] = []
+    places: list[dict[str, int]] = []
     figure.update_annotations(font={"size": 12})
     colours = colour_models(models)
     ends = curves.groupby("model").agg({"band_low": "min", "band_high": "max"})
@@ -193,12 +197,15 @@ def _draw_trends(
         here = curves[curves["model"] == model].sort_values("value")
         if here.empty:
             continue
-        figure.add_traces(_draw_curve(here, metric, colours[model]), rows=place["row"], cols=place["col"])
+        drawn = _draw_curve(here, metric, colours[model])
+        traces += drawn
+        places += [place] * len(drawn)
         # As many units in every panel, so that slopes can be compared; each about its own height.
         top = float(ends.loc[model].mean()) + reach
         if measure.is_bounded:  # no room above the best that there is, unless a band reaches there
             top = min(top, max(measure.bounds[1], float(ends.loc[model, "band_high"])))
-        figure.update_yaxes(range=[top - 2 * reach, top], **place)
+        figure.get_subplot(**place).yaxis.range = [top - 2 * reach, top]
+    figure.add_traces(traces, rows=[place["row"] for place in places], cols=[place["col"] for place in places])
     for name, look in (
         ("mean", {"mode": "lines", "line": {"color": QUIET, "width": 2.5}}),
         ("95 % confidence interval at any one place", {"marker": {"color": "#BBBBBB", "size": 14, "symbol": "square"}}),

@@ -78,9 +78,9 @@ class PanelGrid:
         """Write the title of x under the lowest panel of every column, that of y on the left."""
         across = break_words(across, 44 if is_narrow() else 90 // min(self.columns, 3))
         for place in self.places[-self.columns :]:
-            self.figure.update_xaxes(title=across or None, **place)
+            self.figure.get_subplot(**place).xaxis.title = across or None
         for place in self.places[:: self.columns]:
-            self.figure.update_yaxes(title=down or None, **place)
+            self.figure.get_subplot(**place).yaxis.title = down or None
 
 
 def make_grid(
@@ -152,10 +152,11 @@ def frame_figure(
         title={"yref": "container", "y": 1 - 20 / height, "yanchor": "top"},
         showlegend=bool(names),
         legend=LEGEND | {"yanchor": "top", "yref": "container", "y": 1 - above_legend / height, "tracegroupgap": 0},
+        # The place for the menu is in the panels' own coordinates: menus know no others.
+        meta={"head": above_legend, "menu_y": 1 + above_menu / body},
     )
     write_beneath(figure, notes, below + 4)
-    # The place for the menu, in the panels' own coordinates: menus know no others.
-    return figure.update_layout(meta={"head": above_legend, "menu_y": 1 + above_menu / body})
+    return figure
 
 
 def offer_choices(figures: Mapping[str, go.Figure]) -> go.Figure:
@@ -169,17 +170,19 @@ def offer_choices(figures: Mapping[str, go.Figure]) -> go.Figure:
     layouts = [_flatten(part.layout.to_plotly_json()) for part in parts]
     keys = dict.fromkeys(key for layout in layouts for key in layout)
     differing = [key for key in keys if any(layout.get(key) != layouts[0].get(key) for layout in layouts)]
-    total = sum(len(part.data) for part in parts)
-    figure = go.Figure(parts[0])
-    for part in parts[1:]:
-        figure.add_traces([trace.update(visible=False) for trace in go.Figure(part).data])
+    sizes = [len(part.data) for part in parts]
+    layout = parts[0].layout.to_plotly_json()
+    del layout["template"]  # that of every figure: plotly would check it once more
+    figure = go.Figure([trace for part in parts for trace in part.data], layout)
+    for trace in figure.data[sizes[0] :]:
+        trace.visible = False
     buttons, start = [], 0
-    for name, part, layout in zip(figures, parts, layouts, strict=True):
-        shown = [start <= place < start + len(part.data) for place in range(total)]
+    for name, size, layout in zip(figures, sizes, layouts, strict=True):
+        shown = [start <= place < start + size for place in range(sum(sizes))]
         # None takes away what another choice has set.
         changes = {key: layout.get(key, [] if key in ("annotations", "shapes") else None) for key in differing}
         buttons.append({"label": name, "method": "update", "args": [{"visible": shown}, changes]})
-        start += len(part.data)
+        start += size
     menu = {"x": 0.0, "xanchor": "left", "y": parts[0].layout.meta["menu_y"], "yanchor": "top", "bgcolor": "white"}
     figure.update_layout(updatemenus=[{"buttons": buttons, "pad": {"t": 0, "b": 0}, **menu}])
     return figure

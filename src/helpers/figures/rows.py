@@ -63,7 +63,7 @@ def draw_rows(
     """
     most = max(map(len, marks.values()))
     titles, room = [name_for_people(attribute) for attribute in marks], 26 if is_narrow() else 0
-    grid = make_grid(titles, len(rows) * (max(42, 16 * most) + room))
+    grid = make_grid(titles, len(rows) * (max(34, 11 * most) + room))
     figure, named = grid.figure, set()
     notes: list[dict[str, Any]] = []  # added at once: plotly checks all of them for each that is added
     for (attribute, kinds), place in zip(marks.items(), grid.places, strict=True):
@@ -80,7 +80,7 @@ def draw_rows(
             records = chosen.to_dict("records")
             judged = [verdict(row) for row in records] if verdict else []
             symbol = [mark.symbol if filled else f"{mark.symbol}-open" for filled, _ in judged] or mark.symbol
-            marker = {"color": colour, "symbol": symbol, "size": 9, "line": {"width": 1.5, "color": colour}}
+            marker = {"color": colour, "symbol": symbol, "size": 7.5, "line": {"width": 1.5, "color": colour}}
             told = [explain(row, mark) for row in records]
             look = {"mode": "markers", "marker": marker, "customdata": told, "hovertemplate": POINTED_AT}
             legend = {"name": mark.name, "legendgroup": mark.name, "showlegend": mark.name not in named}

@@ -13,6 +13,8 @@ from plotly.io.base_renderers import ExternalRenderer
 # too pale on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
+# Every figure begins with it: given to each, plotly would check all of it each time.
+pio.templates.default = "plotly_white"
 # For groups, apart from the models' colours: Tol's muted scheme (personal.sron.nl/~pault, 2021).
 GROUP_PALETTE = ("#332288", "#CC6677", "#999933", "#882255", "#44AA99", "#661100", "#777777")
 FIXED_COLOURS = {"female": "#CC6677", "male": "#332288"}
@@ -60,7 +62,6 @@ def mark_groups(groups: Sequence[str]) -> dict[str, str]:
 def style_figure(figure: go.Figure, *, title: str, height: int = 420) -> go.Figure:
     """Give a figure the house's fonts, margins and title, and return it."""
     figure.update_layout(
-        template="plotly_white",
         title={"text": title, "x": 0.0, "xanchor": "left", "font": {"size": 16}},
         font={"family": "Arial, Helvetica, sans-serif", "size": 13, "color": "#222222"},
         height=height,

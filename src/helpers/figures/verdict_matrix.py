@@ -26,6 +26,7 @@ from helpers.vocabulary.words import (
     name_for_people,
     name_group,
     name_organ,
+    round_as_shown,
 )
 
 # The colours repeat what sign and word say; the report's page has stronger ones of its own.
@@ -39,15 +40,19 @@ _STYLE = (
 .verdicts .models.wide { grid-template-columns: minmax(0, 1fr); }
 .verdicts .wide table { min-width: 44rem; }
 .verdicts .overview { margin: 0 0 1rem; }
-.verdicts .overview table { min-width: 44rem; }
 .verdicts .overview td { height: 2.2rem; padding: .05rem .3rem; font-size: 12px; line-height: 1.15;
   overflow-wrap: normal; }
-.verdicts .overview caption { font-size: 12.8px; font-weight: 400; padding: 0 0 .15rem; }
+.verdicts .overview caption { position: absolute; clip-path: inset(50%); }
+.verdicts p.legend { font-size: 12.8px; max-width: none; margin: 0 0 .15rem; line-height: 1.35; }
 .verdicts .overview th { padding: .1rem .25rem; overflow-wrap: break-word; }
+.verdicts .overview th small { display: block; font-size: 11px; font-weight: 400; }
 .verdicts .overview th[scope="colgroup"] { border-bottom: 2px solid #7d8890; }
 .verdicts .overview td a { color: inherit; text-decoration: underline; text-underline-offset: 2px; display: block; }
 .verdicts .overview td small { display: block; font-size: 11px; }
-.verdicts .brief td { height: 1.45rem; }
+.verdicts .brief table { border-spacing: 2px 1px; }
+.verdicts .brief td, .verdicts .brief tbody th { height: 1.5rem; padding-block: 0; line-height: 1.1; }
+.verdicts .brief th:first-child { width: 14rem; }
+.verdicts .brief th small { display: inline; margin-left: .5em; white-space: nowrap; }
 .verdicts .brief td b, .verdicts .brief td small { display: inline; margin-right: .5em; }
 .verdicts .overview td b { font-weight: 400; }
 .verdicts .overview td:is(.tone-shown, .tone-unsized, .tone-small) b { font-weight: 700; }
@@ -79,8 +84,10 @@ FAILS_DIFFER = "✕"
 Place = tuple[str, str, str]  # model, organ, attribute
 # What one screen holds: columns of models by attributes, and organs.
 _MOST_COLUMNS, _MOST_ROWS = 12, 12
-_EACH = "Gap, 95 % CI and worse group; coloured where a difference is shown, adjusted for the number of comparisons"
-_BRIEF = "Gravest verdict, in how many organs a gap is shown, and the largest"
+_COLOURED = (
+    "Coloured: a difference is shown, adjusted for the number of comparisons. Grey (?): not shown; a large gap with a "
+    "wide interval may be chance."
+)
 
 
 @dataclass(frozen=True)
@@ -148,12 +155,13 @@ def draw_verdicts(
     hover: bool = False,
     fails: Fails | None = None,
     links: Mapping[tuple[str, str, str], str] | None = None,
+    levels: Mapping[str, str] | None = None,
 ) -> VerdictMatrix:
     """Show the verdicts on one metric, for notebook and report; see :func:`show_verdicts`.
 
     One screen stands open: every model, organ and attribute where that is few, else each model's
     gravest verdict per attribute; the rest is folded beneath. `links` has an anchor of the page for
-    cells of which more is told, by (model, organ, attribute).
+    cells of which more is told, by (model, organ, attribute); `levels` how well each model does.
 
     `organs` and `attributes` come first, in this order, then the table's others; all organs pooled
     come before any. An organ needs a row, an attribute does not. `blocks` gives each model the
@@ -180,24 +188,26 @@ def draw_verdicts(
             lines.append(draw_line(name_organ(organ), cells))
         tables[model] = draw_table(model, caption, "organ", head, lines)
     grid = arrange_tables(tables, blocks or {}, wide=len(columns) > 4)
-    opened = _Cells(found, alpha, fails, links or {})
+    opened = _Cells(found, alpha, fails, links or {}, levels or {})
+    measure = find_measure(metric)
+    each = f"how much {measure.worse} mean {name} is for the group named than for the best one (95 % CI). {_COLOURED}"
+    each += f" {FAILS_DIFFER}: groups differ in how often the model fails." * bool(fails.differ)
     models = opened.rank([model for model in tables if model != ALL_MODELS])
-    crossed = f" {FAILS_DIFFER}: groups differ in how often the model fails." * bool(fails.differ)
     if len(models) * len(columns) <= _MOST_COLUMNS:
-        overview = _draw_overview(opened, models, rows, columns, caption)
+        overview = _draw_overview(opened, models, rows, columns, f"Each cell: {each}", name)
         how = "One column per model and attribute, one row per organ."
     else:
-        overview = _draw_summary(opened, models, rows, columns, caption)
+        brief = f"Each cell: in how many organs a difference is shown; the gravest, {each}"
+        overview = _draw_summary(opened, models, rows, columns, brief, name)
         overview += "".join(
             f"<details><summary>Organ by organ: by {escape(name_for_people(column))}</summary>"
-            f"{_draw_organs(opened, models, rows, column, caption)}</details>"
+            f"{_draw_organs(opened, models, rows, column, f'Each cell: {each}')}</details>"
             for column in columns
         )
         how = (
-            "One row per model, one column per attribute: the gravest verdict over the organs, in how many of them a "
-            "difference is shown, and where it is largest. Beneath, folded, every organ."
+            "One row per model, one column per attribute: the gravest verdict over the organs. Beneath, folded, every "
+            "organ."
         )
-    how += crossed
     grid = f"{overview}<details><summary>One table per model, in words</summary>{grid}</details>"
     key = "".join(
         f'<li><span class="swatch tone-{verdict.tone}" aria-hidden="true">{verdict.sign}</span> '
@@ -225,8 +235,7 @@ def draw_verdicts(
         f"{f'<p>{escape(describe_answerable(part))}</p>' * hover}"
         f"{grid}"
         f'<ul aria-label="Signs and colours">{key}</ul><p class="how"><strong>How to read this.</strong> {how} '
-        f"A number is the gap: how much worse the mean {name} of the worst group is than that of the best, with its "
-        f"95 % confidence interval. An inconclusive cell (?) may hide a gap as large as the far end{unseen}. "
+        f"An inconclusive cell (?) may hide a gap as large as the far end of its interval{unseen}. "
         f"{told}{margin}Equivalent (=): shown to be inside the margin, by two one-sided tests at 5 %."
         f"{' Point at a cell for more.' * hover}</p></figure>"
     )
@@ -281,6 +290,7 @@ class _Cells:
     alpha: float
     fails: Fails
     links: Mapping[Place, str]
+    levels: Mapping[str, str]
 
     def judge(self, place: Place) -> tuple[Mapping[str, Any], Verdict]:
         """Return the row of a place, and its verdict."""
@@ -298,33 +308,40 @@ class _Cells:
         return sorted(models, key=lambda model: min(worst[model], grave.index(Verdict.EQUIVALENT)))
 
     def draw(self, place: Place) -> str:
-        """Return one comparison: sign, gap, interval, and who does worse where that is shown."""
+        """Return one comparison: sign, gap, interval, and who does worse."""
         row, verdict = self.judge(place)
         crossed = f" {FAILS_DIFFER}" * (place in self.fails.differ)
         lines = [f"<b>{verdict.sign} {_write_gap(row)}{crossed}</b>"]
         if verdict is not Verdict.NOT_COMPARED:
             lines.append(f"<small>{escape(_write_interval(row))}</small>")
-        if verdict.shows_difference and not (verdict is Verdict.DIFFERENCE and holds_zero(row)):
-            lines.append(f"<small>{escape(row['worst_group'])}</small>")
+            lines += _name_worst(row, verdict)
         sources = trace_pooled(row, self.found.values(), self.alpha)
         if sources:
             lines.append(f"<small>from {escape(list_words(map(name_organ, sources)))}</small>")
         return self._frame(place, verdict, "".join(lines), row)
 
     def summarise(self, model: str, organs: Sequence[str], attribute: str) -> str:
-        """Return the gravest of an attribute's comparisons, and in how many a gap is shown."""
-        places = [(model, organ, attribute) for organ in organs if organ != POOLED] or [(model, POOLED, attribute)]
+        """Return the gravest of an attribute's comparisons, and in how many organs a gap is shown.
+
+        All organs together count only where no single one is as grave.
+        """
+        places = [(model, organ, attribute) for organ in organs]
         judged = [(place, *self.judge(place)) for place in places]
         known = [one for one in judged if one[2] is not Verdict.NOT_COMPARED]
+        single = [verdict for place, _, verdict in known if place[1] != POOLED]
         if not known:
             return self._frame(places[0], Verdict.NOT_COMPARED, f"<b>{Verdict.NOT_COMPARED.sign}</b>", {})
-        shown = sum(verdict.shows_difference for _, _, verdict in known)
-        grave = list(Verdict)
-        place, row, verdict = min(known, key=lambda one: (grave.index(one[2]), -float(one[1]["gap"])))
+        shown, grave = sum(verdict.shows_difference for verdict in single), list(Verdict)
+
+        def weigh(one: tuple[Place, Mapping[str, Any], Verdict]) -> tuple[int, bool, float]:
+            return grave.index(one[2]), one[0][1] == POOLED, -float(one[1]["gap"])
+
+        place, row, verdict = min(known, key=weigh)
         crossed = f" {FAILS_DIFFER}" * any(one in self.fails.differ for one in places)
+        worst = f", {escape(row['worst_group'])}" * bool(_name_worst(row, verdict))
         text = (
-            f"<b>{verdict.sign} {shown or 'none'} of {len(known)}{crossed}</b><small>"
-            f"{escape(name_organ(place[1]))} {_write_gap(row)} ({escape(_write_interval(row))})</small>"
+            f"<b>{verdict.sign} {shown} of {len(single)}{crossed}</b><small>"
+            f"{escape(name_organ(place[1]))} {_write_gap(row)} ({escape(_write_interval(row))}){worst}</small>"
         )
         return self._frame(place, verdict, text, row)
 
@@ -334,6 +351,15 @@ class _Cells:
         anchor = self.links.get(place)
         text = f'<a href="#{escape(anchor)}">{text}</a>' if anchor else text
         return f'<td class="tone-{verdict.tone}" title="{title}">{text}</td>'
+
+
+def _name_worst(row: Mapping[str, Any], verdict: Verdict) -> list[str]:
+    """Return who does worse as a line of a cell; none where that is open, or nobody does."""
+    metric = str(row["metric"])
+    is_open = verdict is Verdict.DIFFERENCE and holds_zero(row)
+    if is_open or not round_as_shown(float(row["gap"]), metric):
+        return []
+    return [f"<small>{escape(row['worst_group'])}</small>"]
 
 
 def _write_gap(row: Mapping[str, Any]) -> str:
@@ -346,7 +372,7 @@ def _write_interval(row: Mapping[str, Any]) -> str:
 
 
 def _draw_overview(
-    cells: _Cells, models: Sequence[str], organs: Sequence[str], attributes: Sequence[str], caption: str
+    cells: _Cells, models: Sequence[str], organs: Sequence[str], attributes: Sequence[str], legend: str, measure: str
 ) -> str:
     """Return every comparison in one table: organs by models and, within, attributes."""
 
@@ -355,7 +381,11 @@ def _draw_overview(
         return min((list(Verdict).index(verdict) for verdict in judged), default=0)
 
     kept = sorted(sorted(organs, key=weigh)[:_MOST_ROWS], key=organs.index)
-    above = "".join(f'<th scope="colgroup" colspan="{len(attributes)}">{escape(model)}</th>' for model in models)
+    above = "".join(
+        f'<th scope="colgroup" colspan="{len(attributes)}">{escape(model)}'
+        f"{_tell_level(cells, model, f'median {measure} by organ ')}</th>"
+        for model in models
+    )
     names = "".join(f'<th scope="col">{escape(name_for_people(name))}</th>' for name in attributes)
     lines = [
         draw_line(
@@ -365,36 +395,50 @@ def _draw_overview(
     ]
     more = f"<p>{len(organs) - len(kept)} more organs are in the tables beneath.</p>" * (len(kept) < len(organs))
     head = f'<th scope="col">organ</th>{names * len(models)}'
-    return _draw_open(f"<tr><td></td>{above}</tr><tr>{head}</tr>", lines, caption) + more
+    return _draw_open(f"<tr><td></td>{above}</tr><tr>{head}</tr>", lines, legend, len(models) * len(attributes)) + more
 
 
 def _draw_summary(
-    cells: _Cells, models: Sequence[str], organs: Sequence[str], attributes: Sequence[str], caption: str
+    cells: _Cells, models: Sequence[str], organs: Sequence[str], attributes: Sequence[str], legend: str, measure: str
 ) -> str:
     """Return each model's gravest verdict per attribute."""
     head = "".join(f'<th scope="col">by {escape(name_for_people(name))}</th>' for name in attributes)
-    lines = [draw_line(model, "".join(cells.summarise(model, organs, name) for name in attributes)) for model in models]
-    return _draw_open(f'<tr><th scope="col">model</th>{head}</tr>', lines, caption, brief=True)
+    lines = [
+        draw_line(
+            model, "".join(cells.summarise(model, organs, name) for name in attributes), small=_tell_level(cells, model)
+        )
+        for model in models
+    ]
+    name = "model" + f"<small>median {measure}, from organ to organ</small>" * bool(cells.levels)
+    return _draw_open(f'<tr><th scope="col">{name}</th>{head}</tr>', lines, legend, len(attributes), brief=True)
 
 
-def _draw_organs(cells: _Cells, models: Sequence[str], organs: Sequence[str], attribute: str, caption: str) -> str:
+def _tell_level(cells: _Cells, model: str, what: str = "") -> str:
+    """Return how well a model does, small beside its name; empty where that is not known."""
+    known = cells.levels.get(model)
+    return f"<small>{what}{escape(known)}</small>" if known else ""
+
+
+def _draw_organs(cells: _Cells, models: Sequence[str], organs: Sequence[str], attribute: str, legend: str) -> str:
     """Return one attribute's comparisons, models by organs."""
     head = "".join(f'<th scope="col">{escape(name_organ(organ))}</th>' for organ in organs)
     lines = [draw_line(model, "".join(cells.draw((model, organ, attribute)) for organ in organs)) for model in models]
-    return _draw_open(f'<tr><th scope="col">model</th>{head}</tr>', lines, caption)
+    return _draw_open(f'<tr><th scope="col">model</th>{head}</tr>', lines, legend, len(organs))
 
 
-def _draw_open(head: str, lines: Sequence[str], caption: str, *, brief: bool = False) -> str:
+def _draw_open(head: str, lines: Sequence[str], legend: str, columns: int, *, brief: bool = False) -> str:
+    """Return an open table under its legend; it scrolls by itself where its columns do not fit."""
+    width = 14 + 15 * columns if brief else 6 + 5.6 * columns
     return (
-        f'<div class="scroll overview{" brief" * brief}" tabindex="0" role="region" aria-label="{escape(caption)}">'
-        f"<table><caption>{_BRIEF if brief else _EACH}</caption><thead>{head}</thead>"
+        f'<p class="legend">{legend}</p><div class="scroll overview{" brief" * brief}" tabindex="0" role="region" '
+        f'aria-label="Verdicts"><table style="min-width: {width:g}rem"><caption>Verdicts</caption><thead>{head}</thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
-def draw_line(name: str, cells: str) -> str:
-    """Return a row of a table: its name, then cells of HTML."""
-    return f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
+def draw_line(name: str, cells: str, *, small: str = "") -> str:
+    """Return a row of a table: its name, then cells; `small` and they are HTML."""
+    return f'<tr><th scope="row">{escape(name)}{small}</th>{cells}</tr>'
 
 
 def draw_table(name: str, caption: str, down: str, head: str, lines: Sequence[str]) -> str:

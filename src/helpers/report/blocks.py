@@ -16,9 +16,9 @@ from helpers.vocabulary.verdicts import Verdict
 
 @dataclass(frozen=True)
 class Summary:
-    """The box that opens the report: a few sentences."""
+    """The box that opens the report: a few sentences, each led by a word or two."""
 
-    sentences: tuple[str, ...]
+    sentences: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)

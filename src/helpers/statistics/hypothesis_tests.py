@@ -249,17 +249,13 @@ def adjust_p_values(p: np.ndarray, method: str) -> np.ndarray:
     `method` is "holm" (step-down: family-wise error rate), "fdr_bh" (Benjamini & Hochberg's: false
     discovery rate) or "none". NaN (no test was made) is not counted and stays NaN.
     """
-    # Statsmodels' own collects garbage at every call, pingouin's loads a library of plots.
+    import pingouin
+
     p = np.asarray(p, float)
     adjusted = np.full(p.shape, np.nan)
-    tested = np.flatnonzero(np.isfinite(p))
-    order = tested[np.argsort(p[tested])]
-    ranked, number = p[order], np.arange(1, len(order) + 1)
-    if method == "holm":
-        ranked = np.maximum.accumulate(ranked * number[::-1])
-    elif method == "fdr_bh":
-        ranked = np.minimum.accumulate((ranked / (number / len(order)))[::-1])[::-1]
-    adjusted[order] = np.minimum(ranked, 1.0)
+    tested = np.isfinite(p)
+    if tested.any():
+        adjusted[tested] = pingouin.multicomp(p[tested], method=method)[1]
     return adjusted
 
 

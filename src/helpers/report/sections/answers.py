@@ -1,4 +1,4 @@
-"""The first page: the answers in words, one picture, and what cannot be concluded."""
+"""The first page: the answers in words, one picture, and what was found, one by one."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from helpers.report.sections.questions import (
     tabulate_overall,
     tell_failures,
     tell_groups,
+    tell_medians,
     tell_uneven_missing,
 )
 from helpers.report.sections.spatial import locate_gap, tell_where
@@ -24,15 +25,15 @@ from helpers.report.sentences import gaps as tell
 from helpers.report.sentences.failures import describe_failure, describe_failures_overall, rank_failures
 from helpers.report.sentences.gaps import find_place, rank_rows
 from helpers.report.sentences.study import (
+    count_people,
     describe_exclusions,
     describe_no_statistics,
     describe_people,
-    describe_scores_alone,
 )
-from helpers.report.sentences.summary import summarise_found, summarise_models, summarise_rest
+from helpers.report.sentences.summary import summarise_found, summarise_models, summarise_people, summarise_rest
 from helpers.vocabulary.measures import find_measure, list_scores
 from helpers.vocabulary.verdicts import read_verdict, trace_pooled
-from helpers.vocabulary.words import POOLED, count, list_words, name_for_people, name_group, name_organ, start_sentence
+from helpers.vocabulary.words import POOLED, count, list_words, name_organ, start_sentence
 
 _PLACE = ("answers", "In short", "In short")
 # What is told in full; the rest is in the picture and in the table of every comparison.
@@ -81,7 +82,7 @@ def _answer(outputs: Outputs) -> list[Block]:
         smallest = outputs.parameters.fairness.min_group
         told = describe_no_statistics(len(outputs.included), smallest, groups=max(large, default=0))
         return [*who, Note(told, "warning"), *_warn_of_ranking(outputs), tabulate_overall(outputs)]
-    return [*_summarise(outputs), *who, *_tell_answers(outputs)]
+    return [*_summarise(outputs), *_tell_answers(outputs)]
 
 
 def _summarise(outputs: Outputs) -> list[Block]:
@@ -91,17 +92,21 @@ def _summarise(outputs: Outputs) -> list[Block]:
     parts = {name: part for name, part in parts.items() if len(part)}
     disparity = outputs.disparity if outputs.disparity is not None else rows
     elsewhere = {str(row["model"]) for row in rank_rows(disparity.to_dict("records"), alpha)}
-    said = (
-        summarise_found(
+    people, many = outputs.included["person"].nunique(), len(parts) > MANY_MODELS
+    whom = count_people(people, len(outputs.included), phantoms=outputs.is_phantoms)
+    groups = {name: count_groups(outputs, name) for name in outputs.attributes}
+    said = {
+        "Who.": summarise_people(whom, groups, min_group=outputs.parameters.fairness.min_group, rows=rows),
+        "Models.": summarise_models(_phrase_models(outputs)),
+        "Found.": summarise_found(
             parts,
             alpha,
             levels=outputs.levels,
             places={find_place(row): where for row in found if (where := tell_where(outputs, row))},
-            many=len(parts) > MANY_MODELS,
+            many=many,
         ),
-        summarise_rest(parts, alpha, others=sorted(elsewhere)),
-        summarise_models(_phrase_models(outputs)),
-    )
+        "Not shown.": summarise_rest(parts, alpha, others=sorted(elsewhere)),
+    }
     links = {find_place(row): _name_card(place) for place, row in enumerate(_part_findings(outputs)[0])}
     matrix = draw_verdicts(
         pd.concat([rows, outputs.of_all_models]),
@@ -112,8 +117,9 @@ def _summarise(outputs: Outputs) -> list[Block]:
         blocks=outputs.blocks,
         fails=find_fails(outputs.failures, outputs.main_metric, alpha),
         links=links,
+        levels=tell_medians(outputs),
     )
-    return [Summary(tuple(filter(None, said))), matrix]
+    return [Summary(tuple((lead, text) for lead, text in said.items() if text)), matrix]
 
 
 def _phrase_models(outputs: Outputs) -> dict[str, str]:
@@ -180,12 +186,14 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
     )
     blocks += [Text(text) for text in said if text]
     blocks += _tell_failing(outputs)
+    missing = tell_uneven_missing(outputs, most=3)
+    blocks += [Heading("For whom are results missing?"), Bullets(tuple(missing))] if missing else []
     certain = tell.describe_certainty(
         disparity, alpha=fairness.alpha, correction=fairness.correction, family=fairness.family
     )
     blocks.append(Text(certain, lead="How certain is that?"))
     blocks += [Text(text) for text in (tell.describe_power(rows, fairness.power), describe_answerable(rows)) if text]
-    return [*blocks, Heading("What cannot be concluded?"), Bullets(tuple(tell_unknowns(outputs, rows)))]
+    return blocks
 
 
 def _tell_failing(outputs: Outputs) -> list[Block]:
@@ -204,31 +212,6 @@ def _tell_failing(outputs: Outputs) -> list[Block]:
 def _warn_of_ranking(outputs: Outputs) -> list[Block]:
     """Say why prompted and automatic models must not be ranked, where there are both."""
     return [Note(NO_RANKING)] if {BLOCKS[PROMPTED], BLOCKS[AUTOMATIC]} <= set(outputs.blocks.values()) else []
-
-
-def tell_unknowns(outputs: Outputs, rows: pd.DataFrame) -> list[str]:
-    """Return what cannot be concluded, a sentence each."""
-    said = [
-        "That nobody is served worse: a difference that was not shown may still be there.",
-        *tell_uneven_missing(outputs, most=3),
-        *tell.describe_unknowns(rows, outputs.parameters.fairness.alpha),
-        "Why a group does worse. Gaps can be adjusted for "
-        f"{'organ size and for ' * outputs.knows_size}what was recorded, as above; not for what was not recorded.",
-    ]
-    if not outputs.has_masks:
-        said.append(describe_scores_alone(size=outputs.knows_size, millimetres=outputs.knows_distance))
-    if outputs.prompts:
-        said.append("How the models would do with a clinician's own prompts: worse than here, by an unknown amount.")
-    small = [name_group(name, group) for name, groups in outputs.small.items() for group in sorted(groups)]
-    if small:
-        least = outputs.parameters.fairness.min_group
-        said.append(f"How the models serve {list_words(small)}: each has fewer than {least} people.")
-    if outputs.told_apart:
-        names = list_words([name_for_people(name) for name in sorted(outputs.told_apart)])
-        said.append(f"Means by {names} are not shown: with those by other attributes, they would tell a small group's.")
-    if outputs.is_phantoms:
-        said.append("Anything about real people or real models.")
-    return said
 
 
 def _tell_findings(outputs: Outputs, found: list[tell.Row]) -> list[Block]:

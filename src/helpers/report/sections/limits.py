@@ -5,7 +5,8 @@ from __future__ import annotations
 from helpers.report.blocks import Bullets, ReportSection, Text
 from helpers.report.calibration import describe_calibration
 from helpers.report.outputs import Outputs
-from helpers.report.sections.questions import count_exclusions, tell_uneven_missing
+from helpers.report.sections.questions import count_exclusions
+from helpers.report.sentences.gaps import describe_unknowns
 from helpers.report.sentences.study import (
     describe_confounders,
     describe_exclusions,
@@ -14,7 +15,7 @@ from helpers.report.sentences.study import (
     describe_scores_alone,
     describe_total_failures,
 )
-from helpers.vocabulary.words import name_for_people
+from helpers.vocabulary.words import list_words, name_for_people, name_group
 
 _PLACE = ("limits", "What this report cannot tell you", "Limits")
 # Below this Dice an organ was missed almost completely.
@@ -33,14 +34,15 @@ def compose_limits(outputs: Outputs) -> ReportSection:
         items.append("The scans are computer-drawn phantoms: nothing here holds for people.")
     items += [
         "No difference shown is not proof that there is none: the interval says how large a gap may be hidden.",
+        *describe_unknowns(outputs.comparisons, parameters.fairness.alpha),
         describe_confounders(adjusted, missed),
         describe_prompts(outputs.prompts, outputs.ready_made),
         "" if outputs.has_masks else describe_scores_alone(size=outputs.knows_size, millimetres=outputs.knows_distance),
-        *tell_uneven_missing(outputs),
         "The expert's mask is taken for the truth. If it is less careful for one group, that shows as the model's gap.",
-        f"Groups of fewer than {parameters.fairness.min_group} people are not compared: whether the models fail them "
-        "is not known. Their results are not given; where one group alone is small, its number of people follows from "
-        "the others'.",
+        f"Groups of fewer than {parameters.fairness.min_group} people{_name_small(outputs)} are not compared: whether "
+        "the models fail them is not known. Their results are not given; where one group alone is small, its number of "
+        "people follows from the others'.",
+        _tell_hidden_means(outputs),
         "The results hold for people like those studied, scanned as they were.",
     ]
     if outputs.metrics is not None and "dice" in outputs.metrics:
@@ -54,3 +56,16 @@ def compose_limits(outputs: Outputs) -> ReportSection:
         items.append(f"{describe_exclusions(total, excluded)}{differ}")
     tried = Text(describe_calibration(places=places), lead="How well does the audit do?")
     return ReportSection(*_PLACE, (Bullets(tuple(item for item in items if item)), tried))
+
+
+def _name_small(outputs: Outputs) -> str:
+    """Return the groups that are too small to be compared, in brackets; empty where none is."""
+    small = [name_group(name, group) for name, groups in outputs.small.items() for group in sorted(groups)]
+    return f" ({list_words(small)})" if small else ""
+
+
+def _tell_hidden_means(outputs: Outputs) -> str:
+    """Return which attributes' means are not shown, and why; empty where all are."""
+    names = list_words([name_for_people(name) for name in sorted(outputs.told_apart)])
+    why = "together with those by other attributes, they would tell a small group's"
+    return f"Means by {names} are not shown: {why}." if names else ""

@@ -90,7 +90,7 @@ def _count_statuses(metrics: pd.DataFrame, *, masks: bool) -> list[Block]:
         columns = {model: f"{model} (organ–scan pairs)" for model in models}
         for model, name in columns.items():
             rows[name] = [str(int(counts.get((status.key, model), 0))) for status in found]
-        return [ReportTable(caption, rows, numeric=tuple(columns.values()))]
+        return [ReportTable(caption, rows, numeric=tuple(columns.values()), folded=True)]
     # With a row per model each column has a short head; the letters lead from one to the other.
     letters = [chr(ord("A") + place) for place in range(len(found))]
     rows.insert(0, "Letter", letters)
@@ -101,8 +101,8 @@ def _count_statuses(metrics: pd.DataFrame, *, masks: bool) -> list[Block]:
     ]
     every = "How often they applied to each model (organ–scan pairs)"
     return [
-        ReportTable("Conventions", rows),
-        ReportTable(every, pd.DataFrame(of_models), numeric=tuple(letters)),
+        ReportTable("Conventions", rows, folded=True),
+        ReportTable(every, pd.DataFrame(of_models), numeric=tuple(letters), folded=True),
     ]
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from helpers.fairness.groups import hide_small_groups
 from helpers.figures.effort import plot_effort
 from helpers.figures.failure_matrix import show_failures
-from helpers.figures.fairness_gaps import plot_gap_forests, plot_gap_ladder, plot_model_gaps
+from helpers.figures.fairness_gaps import plot_gap_forests, plot_model_gaps, plot_shown_ladder
 from helpers.figures.fairness_people import plot_group_people, plot_intersections, plot_trend_curves
 from helpers.figures.few_masks import plot_few_masks
 from helpers.report.blocks import Block, Bullets, Figure, Heading, Note, ReportSection, ReportTable, Text
@@ -58,7 +58,8 @@ from helpers.vocabulary.words import (
 )
 
 _PLACE = ("performance", "How well each model does, and for whom worse", "Performance")
-_MOST_DOTS = 9
+_MOST_DOTS = 6
+_MOST_ABREAST = 3  # groups of which two figures stand side by side in print
 _ML = "volume_error_ml"  # stands for any volume
 _HOW_PEOPLE = (
     "Each dot is one person, the half violin beside the dots is their distribution, the black mark the group's mean "
@@ -140,13 +141,12 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     parts = ("excess_gap", "adjusted_gap")
     if any(name in mine and mine.loc[mine["metric"] == metric, name].notna().any() for name in parts):
         blocks += [
-            Heading("What the gaps are made of"),
             Figure.draw(
-                lambda: plot_gap_ladder(mine, metric, escape_text(str(found[0]["model"]))),
-                "The differences shown, one model at a time. From top to bottom: the gap as found; the gap that organ "
-                "size alone would give if everyone had the same error at the outline; what is left of it; the gap "
-                "adjusted for what comes before the attribute; the direct gap. A gap that moves to zero on the way "
-                "is explained by what was allowed for. Lines are 95 % confidence intervals.",
+                lambda: plot_shown_ladder(mine[mine["metric"] == metric], metric),
+                "The differences shown, those with the smallest p first. From top to bottom: the gap as found; the gap "
+                "that organ size alone would give if everyone had the same error at the outline; what is left of it; "
+                "the gap adjusted for what comes before the attribute; the direct gap. A gap that moves to zero on "
+                "the way is explained by what was allowed for. Lines are 95 % confidence intervals.",
             ),
         ]
     return blocks
@@ -261,7 +261,7 @@ def _draw_people(outputs: Outputs) -> list[Block]:
         organs, shown = [organ for organ in every if organ in wanted], escape_text(str(model))
         members = hide_small_groups(by_model.get(shown, people.iloc[:0]), metric, attribute, least)
         draw = partial(plot_group_people, members, metric, attribute, model=shown, organs=organs, groups=groups)
-        blocks.append(Figure.draw(draw, _HOW_PEOPLE, half=True))
+        blocks.append(Figure.draw(draw, _HOW_PEOPLE, half=members[f"group_{attribute}"].nunique() <= _MOST_ABREAST))
     if len(pairs) > _MOST_DOTS:
         blocks.append(Text(f"{len(pairs) - _MOST_DOTS} more such figures are in the notebook 03_performance."))
     return blocks
@@ -397,8 +397,7 @@ def _tabulate_gap(row: Row, verdict: Verdict, means: str) -> dict[str, str]:
 def _tabulate_parts(row: Row) -> dict[str, str]:
     metric = str(row["metric"])
     return {
-        **name_row(row),
-        "Measure": find_measure(metric).name,
+        "Comparison": f"{row['model']}, {name_comparison(row)}, {find_measure(metric).name}",
         **tabulate_gap(row, metric),
         _TOLD: format_estimate(row.get("told_gap"), row.get("told_low"), row.get("told_high"), metric),
         _TREND: _tell_trend(row, metric),

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from helpers.fairness.groups import list_groups
-from helpers.figures.panels import MANY_MODELS
 from helpers.report.blocks import Block, Bullets, Note, ReportTable
 from helpers.report.outputs import Outputs
 from helpers.report.sentences.gaps import Row
@@ -240,12 +239,10 @@ def drop_empty(rows: list[dict[str, str]], columns: Sequence[str]) -> pd.DataFra
 
 
 def tabulate_medians(outputs: Outputs) -> list[Block]:
-    """Return the main metric's medians over people, models by organs; for many models."""
-    metrics, metric = outputs.metrics, outputs.main_metric
-    if metrics is None or metric not in metrics or len(outputs.models) <= MANY_MODELS:
+    """Return the main metric's medians over people, models by organs."""
+    metric, medians = outputs.main_metric, _find_medians(outputs)
+    if not medians:
         return []
-    people = metrics.groupby(["model", "organ", "person"], sort=False)[metric].mean().dropna()
-    medians = people.groupby(level=[0, 1], sort=False).median().to_dict()
     rows = [
         {
             "Model": model,
@@ -256,6 +253,26 @@ def tabulate_medians(outputs: Outputs) -> list[Block]:
     frame = pd.DataFrame(rows)
     caption = f"Median {find_measure(metric).name} of each model on everyone"
     return [ReportTable(caption, frame, numeric=tuple(frame.columns[1:]))]
+
+
+def tell_medians(outputs: Outputs) -> dict[str, str]:
+    """Return by model from which organ's median of the main metric to which it reaches."""
+    metric, found = outputs.main_metric, dict[str, list[float]]()
+    for (model, _), median in _find_medians(outputs).items():
+        found.setdefault(model, []).append(median)
+    ends = {model: (min(medians), max(medians)) for model, medians in found.items()}
+    return {
+        model: " to ".join(dict.fromkeys(format_number(end, metric) for end in both)) for model, both in ends.items()
+    }
+
+
+def _find_medians(outputs: Outputs) -> dict[tuple[str, str], float]:
+    """Return the main metric's median over people, by model and organ."""
+    metrics, metric = outputs.metrics, outputs.main_metric
+    if metrics is None or metric not in metrics:
+        return {}
+    people = metrics.groupby(["model", "organ", "person"], sort=False)[metric].mean().dropna()
+    return dict(people.groupby(level=[0, 1], sort=False).median())
 
 
 def tabulate_overall(outputs: Outputs) -> ReportTable:
@@ -274,7 +291,7 @@ def tabulate_overall(outputs: Outputs) -> ReportTable:
     ]
     caption, frame = "Each model on everyone: median over people (25th–75th percentile)", pd.DataFrame(rows)
     numeric = tuple(name for name in frame if name not in ("Model", "Organ"))
-    return ReportTable(caption, frame, numeric=numeric, folded=len(outputs.models) > MANY_MODELS)
+    return ReportTable(caption, frame, numeric=numeric, folded=outputs.is_compared)
 
 
 def _tell_quartiles(people: pd.DataFrame, metric: str) -> str:

@@ -84,7 +84,7 @@ def locate_gap(outputs: Outputs, gap: Row) -> str:
 
 
 def tell_where(outputs: Outputs, gap: Row) -> str:
-    """Return where the worst group of a gap is drawn larger or smaller, in a clause; else empty."""
+    """Return where masks of a gap's worst group lie further in or out, in a clause; else empty."""
     place, summary = find_place(gap), outputs.spatial_summary
     if summary is None or summary.empty:
         return ""
@@ -107,7 +107,7 @@ def _find_maps(outputs: Outputs, place: Place) -> pd.DataFrame:
 def _describe_pair(outputs: Outputs, part: pd.DataFrame, first: str, second: str, *, named: bool = True) -> str:
     """Say where one group is drawn larger or smaller than another; empty without their maps.
 
-    The groups are not `named` where the sentence around has them.
+    Where the groups are not `named`, the sentence around has them.
     """
     a, b, alpha = part["group_a"].iloc[0], part["group_b"].iloc[0], outputs.parameters.fairness.alpha
 
@@ -125,17 +125,21 @@ def _describe_pair(outputs: Outputs, part: pd.DataFrame, first: str, second: str
         return ""
     organ, attribute = str(part["organ"].iloc[0]), str(part["attribute"].iloc[0])
     template = outputs.templates.get(organ)
-    pair = f" in {name_group(attribute, first)} than in {name_group(attribute, second)}" * named
-    return describe_location(
+    pair = f" in {name_group(attribute, first)} than in {name_group(attribute, second)}"
+    larger, smaller = f"larger{pair}", f"smaller{pair}"
+    if not named:
+        larger, smaller = (f"further {side} the expert's outline" for side in ("outside", "inside"))
+    said = describe_location(
         part[["x", "y", "z"]].to_numpy(float),
         values,
         template.faces if template is not None and len(template.vertices_mm) == len(part) else None,
         region=region,
-        positive=f"larger{pair}",
-        negative=f"smaller{pair}",
+        positive=larger,
+        negative=smaller,
         smallest_mm=SMALLEST_DIFFERENCE_MM,
         organ=organ,
     )
+    return f"masks {said}" if said.startswith("typically") else said
 
 
 def _tell_places(outputs: Outputs) -> list[Block]:
@@ -224,5 +228,7 @@ def _figures_surface(outputs: Outputs) -> list[Block]:
     drawn = {organ: replace(templates[organ], vertices_mm=one.vertices_mm) for organ, one in smooth.items()}
     draw = partial(plot_error_maps, outputs.maps, drawn, slopes=outputs.slopes, groups=groups, places=places)
     mapped = set(outputs.maps[["model", "organ", "attribute"]].itertuples(index=False, name=None))
-    first = next(((*find_place(row), BESIDE) for row in outputs.found if find_place(row) in mapped), None)
+    shown = [row for row in outputs.found if find_place(row) in mapped]
+    told = next((row for row in shown if tell_where(outputs, row)), shown[0] if shown else None)
+    first = None if told is None else (*find_place(told), BESIDE)
     return [*blocks, Figure.draw(partial(draw, alpha=alpha, first=first), _HOW_SURFACE)]

@@ -39,7 +39,7 @@ Place: TypeAlias = tuple[str, str, str]  # model, organ, attribute
 Means: TypeAlias = Mapping[str, Mapping[str, float]]  # metric -> group -> mean
 
 # What a gap is told by beside its own metric: how far outlines and volumes are off.
-PLAIN_UNITS = {"boundary_error_mm": "outline error", "volume_error_ml": "volume error"}
+PLAIN_UNITS = ("boundary_error_mm", "volume_error_ml")
 _MARGIN = "the largest difference considered unimportant (the margin)"
 
 
@@ -196,7 +196,7 @@ def describe_plain_units(row: Row, levels: Means) -> str:
     """Say how far off outlines and volumes are in a gap's two groups; empty if not measured."""
     worst, best = str(row["worst_group"]), str(row["best_group"])
     said = []
-    for metric, what in PLAIN_UNITS.items():
+    for metric in PLAIN_UNITS:
         difference = _compare_levels(row, levels, metric)
         if difference is None:
             continue
@@ -204,7 +204,8 @@ def describe_plain_units(row: Row, levels: Means) -> str:
             format_value(value, metric) for value in (levels[metric][worst], levels[metric][best], abs(difference))
         )
         tail = f"{size} {'more' if difference > 0 else 'less, unlike the gap'}" if difference else "the same"
-        said.append(f"the {what} is {at_worst} for {name_worst(row)} and {at_best} for {name_best(row)}, {tail}")
+        at_both = f"{at_worst} for {name_worst(row)} and {at_best} for {name_best(row)}"
+        said.append(f"the {find_measure(metric).name} is {at_both}, {tail}")
     return f"On average {'; '.join(said)}." if said else ""
 
 
@@ -480,12 +481,12 @@ def tell_sizes(row: Row, levels: Means) -> list[str]:
     """Return how much worse the worst group is: in the row's measure, then in mm and ml."""
     measure = find_measure(str(row["metric"]))
     sizes = [f"{measure.name} {format_value(abs(float(row['gap'])), measure.key)} {measure.worse}"]
-    for metric, what in PLAIN_UNITS.items():
+    for metric in PLAIN_UNITS:
         # Of the numbers as the finding's own card shows them, so that the two agree.
         difference = _compare_levels(row, levels, metric)
         if find_measure(metric).unit != measure.unit and difference is not None and abs(difference) >= 0.05:
             way = "larger" if difference > 0 else "smaller"
-            sizes.append(f"{what} {format_value(abs(difference), metric)} {way}")
+            sizes.append(f"{find_measure(metric).name} {format_value(abs(difference), metric)} {way}")
     return sizes
 
 

@@ -43,15 +43,21 @@ def describe_people(
 
     Without `masks`, that their scores were made elsewhere.
     """
-    whom = count(people, "phantom") if phantoms else count(people, "person", "people")
+    whom = count_people(people, scans, phantoms=phantoms)
     people_named = [name for name in models if name in annotators]
     named = [name for name in models if name not in annotators]
     kinds = [list_words(named) if len(named) <= _MOST_NAMED else count(len(named), "model")] if named else []
     kinds += [f"{count(len(people_named), 'human annotator')} ({list_words(people_named)})"] if people_named else []
     if not masks:
-        have = f"{list_words(kinds)} on {count(scans, 'scan')} of {whom}"
+        have = f"{list_words(kinds)} on {whom}"
         return f"Ready-made scores of {have} were compared. How they were made is not known to this report."
-    return f"The masks of {list_words(kinds)} were compared with the expert's on {count(scans, 'scan')} of {whom}."
+    return f"The masks of {list_words(kinds)} were compared with the expert's on {whom}."
+
+
+def count_people(people: int, scans: int, *, phantoms: bool) -> str:
+    """Return ``61 scans of 60 people``, or ``60 people`` where each has one."""
+    whom = count(people, "phantom") if phantoms else count(people, "person", "people")
+    return whom if scans == people else f"{count(scans, 'scan')} of {whom}"
 
 
 def describe_groups(

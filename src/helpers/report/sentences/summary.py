@@ -1,4 +1,4 @@
-"""The box that opens the report: what was found, what was not, and what the models are."""
+"""The box that opens the report: who was compared, what the models are, what was found and not."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from helpers.report.sentences.gaps import (
     describe_many_models,
     find_place,
     leaves_worst_open,
+    name_best,
+    name_worst,
     rank_rows,
     tell_hidden,
     tell_sizes,
@@ -22,13 +24,42 @@ from helpers.vocabulary.verdicts import Verdict, find_reach, read_verdict, trace
 from helpers.vocabulary.words import (
     POOLED,
     count,
+    format_number,
+    format_value,
+    is_known,
     list_words,
     name_for_people,
-    name_group,
     name_organ,
 )
 
-_MOST_NAMED, _MOST_UNCERTAIN, _MOST_QUIET = 3, 5, 6
+_MOST_NAMED, _MOST_UNCERTAIN, _MOST_QUIET, _MOST_GROUPS = 3, 5, 6, 9
+
+
+def summarise_people(
+    people: str, groups: Mapping[str, Mapping[str, int | None]], *, min_group: int, rows: pd.DataFrame
+) -> str:
+    """Say whom the report compares, by what, and what counts as a difference that matters.
+
+    `people` are who, in words, `groups` how many of them by attribute and group (None: fewer than
+    `min_group`); `rows` are of disparity.csv for one measure, with its margin.
+    """
+    several = sum(map(len, groups.values())) > _MOST_GROUPS
+    told = [f"{name_for_people(name)} ({_count_groups(sizes, min_group, several)})" for name, sizes in groups.items()]
+    margins = sorted({float(margin) for margin in rows["margin"].dropna()}) if "margin" in rows else []
+    said = f"{people}, compared by {list_words(told)}."
+    if len(margins) != 1:
+        return said
+    metric = str(rows["metric"].iloc[0])
+    name, margin = find_measure(metric).name, format_value(margins[0], metric)
+    return f"{said} Differences in mean {name} under {margin}, the margin, count as unimportant."
+
+
+def _count_groups(sizes: Mapping[str, int | None], min_group: int, several: bool) -> str:
+    if not sizes:
+        return "not known for anyone"
+    if several:
+        return count(len(sizes), "group")
+    return ", ".join(f"{group}: {f'fewer than {min_group}' if size is None else size}" for group, size in sizes.items())
 
 
 def summarise_found(
@@ -42,7 +73,7 @@ def summarise_found(
     """Say for whom which model works worse: the gravest first, all organs where no single one is.
 
     `parts` are the rows of disparity.csv for one measure by model, `levels` the means of groups,
-    `places` where in the organ a group is drawn smaller or larger; `many` models are told together.
+    `places` where the masks of a group lie further inside or outside; `many` are told together.
     """
     if many:
         return describe_many_models(parts, alpha)
@@ -60,12 +91,12 @@ def summarise_found(
     for model, found in grave.items():
         told = [_tell(row, levels, places) for row in found[:_MOST_NAMED]]
         more = f", and {len(found) - len(told)} more" if len(found) > len(told) else ""
-        said.append(f"{model} works worse {list_words(told)}{more}.")
+        said.append(f"{model} is worse {list_words(told)}{more}.")
     if uncertain:
-        least = "Also" if said else "No difference is certain to exceed the margin, but"
+        least = "Differences" if said else "No difference is certain to exceed the margin. Differences"
         briefly = [_tell_briefly(row, alpha) for row in uncertain[:_MOST_UNCERTAIN]]
         more = f" and {len(uncertain) - len(briefly)} more" if len(uncertain) > len(briefly) else ""
-        said.append(f"{least} shown, of uncertain or small size: {'; '.join(briefly)}{more}.")
+        said.append(f"{least} of small or uncertain size: {'; '.join(briefly)}{more}.")
     return " ".join(said)
 
 
@@ -100,7 +131,7 @@ def summarise_rest(parts: Mapping[str, pd.DataFrame], alpha: float, *, others: S
 
 
 def summarise_models(kinds: Mapping[str, str]) -> str:
-    """Say what each model is; `kinds` have a phrase by model."""
+    """Say what each model is; `kinds` have a phrase by model. Empty where nothing is known."""
     alike: dict[str, list[str]] = {}
     for model, phrase in kinds.items():
         alike.setdefault(phrase, []).append(model)
@@ -110,19 +141,25 @@ def summarise_models(kinds: Mapping[str, str]) -> str:
         for phrase, models in alike.items()
         if phrase
     ]
-    return f"What they are: {'; '.join(told)}." if told else ""
+    return f"{'; '.join(told)}." if told else ""
 
 
 def _tell(row: Row, levels: Mapping[Place, Means], places: Mapping[Place, str]) -> str:
     place = find_place(row)
-    sizes = ", ".join(tell_sizes(row, levels.get(place, {}))[:2])
-    where = f", drawn {places[place]}" if places.get(place) else ""
-    return f"for {name_group(place[2], row['worst_group'])} {_name_organ(place[1])} ({sizes}{where})"
+    known, metric = levels.get(place, {}), str(row["metric"])
+    sizes = tell_sizes(row, known)[:2]
+    at_worst, at_best = (known.get(metric, {}).get(str(row[side])) for side in ("worst_group", "best_group"))
+    if is_known(at_worst) and is_known(at_best):
+        means = f"{format_number(at_worst, metric)} against {format_value(at_best, metric)}"
+        sizes[0] = f"mean {find_measure(metric).name} {means} for {name_best(row)}"
+    if places.get(place):
+        sizes[1:] = [places[place]]
+    return f"for {name_worst(row)} {_name_organ(place[1])} ({'; '.join(sizes)})"
 
 
 def _tell_briefly(row: Row, alpha: float) -> str:
     model, organ, attribute = find_place(row)
-    whom = name_group(attribute, row["worst_group"])
+    whom = name_worst(row)
     if leaves_worst_open(row, alpha):
         whom = f"some groups by {name_for_people(attribute)}"
     return f"{model} for {whom} {_name_organ(organ)}"

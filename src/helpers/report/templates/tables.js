@@ -11,7 +11,7 @@
   }
   document.querySelectorAll("table.data").forEach(function (table) {
     var body = table.tBodies[0], heads = table.tHead ? Array.prototype.slice.call(table.tHead.rows[0].cells) : [];
-    if (!heads.length || body.rows.length < 8) { return; }
+    if (!heads.length || body.rows.length < 8 || location.hash.slice(1, 6) === "print") { return; }
     heads.forEach(function (head, place) {
       var button = document.createElement("button");
       button.type = "button"; button.className = "sort"; button.textContent = head.textContent;
