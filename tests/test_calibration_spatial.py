@@ -9,7 +9,7 @@ import pytest
 from helpers.demo.planting import weigh_region
 from tests.calibration import calibrate_spatial
 from tests.calibration.calibrate_spatial import Check, MeshPlan, calibrate, judge, overlap, write_report
-from tests.calibration.surfaces import SurfaceNoise, make_ellipsoid_mesh, weigh_direction
+from tests.calibration.surfaces import MaskStudy, SurfaceNoise, make_ellipsoid_mesh, weigh_direction
 
 
 def test_overlap_is_dice_by_area():
@@ -58,3 +58,11 @@ def test_a_planted_effect_on_the_mesh_is_found_and_reported(tmp_path, monkeypatc
     broken = write_report(found, 3, 1.0, tmp_path / "validity.md")
     text = (tmp_path / "validity.md").read_text(encoding="utf-8")
     assert "on the mesh" in text and "every limit is kept" in text and not broken
+
+
+def test_a_planted_region_of_masks_is_found(monkeypatch):
+    plan = MaskStudy(people=20, models=1, women_size=0.85, erosion_mm=6.0, spacing_zyx_mm=(8.0, 5.0, 5.0))
+    monkeypatch.setattr(calibrate_spatial, "PERMUTATIONS", 100)
+    monkeypatch.setattr(calibrate_spatial, "MASK_PLANS", {"eroded": (plan, 1)})
+    (seen,) = calibrate(seed=3, scale=1.0, workers=0, runs=["eroded"])["eroded"].to_dict("records")
+    assert seen["fwer"] == 1 and seen["dice"] > 0.5 and seen["peak_mm"] < -2

@@ -155,7 +155,11 @@ def judge(check: Check, estimate: Estimate) -> str:
     if check.low <= estimate.mean <= check.high:
         return "yes"
     distance = max(check.low - estimate.mean, estimate.mean - check.high)  # NaN where nothing was seen: not kept
-    return "within Monte-Carlo error" if distance <= BEYOND * estimate.error else "**NO**"
+    error = estimate.error
+    if check.percent and error == 0:  # all cohorts agree: the error that a rate would have at the limit
+        limit = min((check.low, check.high), key=lambda limit: abs(limit - estimate.mean))
+        error = np.sqrt(limit * (1 - limit) / estimate.cohorts)
+    return "within Monte-Carlo error" if distance <= BEYOND * error else "**NO**"
 
 
 def write_report(

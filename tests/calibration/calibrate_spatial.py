@@ -238,8 +238,7 @@ def see_mask_study(name: str, number: int, seed: int, scale: float) -> list[Seen
     template = result.templates[ORGAN]
     found = []
     for model in study.parameters.models:
-        rows = result.select(model.name, ORGAN)
-        rows = rows[rows["attribute"] == "sex"]
+        rows = result.maps[(result.maps["model"] == model.name) & (result.maps["attribute"] == "sex")]
         slope = result.slope_summary[result.slope_summary["model"] == model.name]
         seen: Seen = {
             "fwer": float((rows["p_fwer"] <= ALPHA).any()),
