@@ -61,7 +61,7 @@ def test_a_planted_effect_on_the_mesh_is_found_and_reported(tmp_path, monkeypatc
 
 
 def test_a_planted_region_of_masks_is_found(monkeypatch):
-    plan = MaskStudy(people=20, models=1, women_size=0.85, erosion_mm=6.0, spacing_zyx_mm=(8.0, 5.0, 5.0))
+    plan = MaskStudy(people=20, models=1, erosion_mm=6.0, spacing_zyx_mm=(8.0, 5.0, 5.0), vertices=300)
     monkeypatch.setattr(calibrate_spatial, "PERMUTATIONS", 100)
     monkeypatch.setattr(calibrate_spatial, "MASK_PLANS", {"eroded": (plan, 1)})
     (seen,) = calibrate(seed=3, scale=1.0, workers=0, runs=["eroded"])["eroded"].to_dict("records")

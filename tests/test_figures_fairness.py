@@ -26,14 +26,14 @@ ATTRIBUTES = ["sex", "age", "site"]
 
 @pytest.fixture
 def tables(rng):
-    sex = ["female"] * 12 + ["male"] * 12 + ["other"] * 3
-    cohort = make_cohort(sex=sex, age=["young", "middle", "old"] * 9, site=["only"] * 27)
-    cohort["subject"] = [f"SECRET{i}" for i in range(27)]
-    cohort["scan"] = [f"HIDDEN{i}" for i in range(27)]
-    metrics = make_metrics(cohort, liver=rng.random(27), kidney_left=rng.random(27)).assign(
-        nsd=rng.random(54), dice_expected=rng.random(54)
+    sex = ["female"] * 12 + ["male"] * 12 + ["other"] * 3 + ["unsure"] * 3
+    cohort = make_cohort(sex=sex, age=["young", "middle", "old"] * 10, site=["only"] * 30)
+    cohort["subject"] = [f"SECRET{i}" for i in range(30)]
+    cohort["scan"] = [f"HIDDEN{i}" for i in range(30)]
+    metrics = make_metrics(cohort, liver=rng.random(30), kidney_left=rng.random(30)).assign(
+        nsd=rng.random(60), dice_expected=rng.random(60)
     )
-    metrics = pd.concat([metrics, metrics.assign(model="n", dice=rng.random(54))], ignore_index=True)
+    metrics = pd.concat([metrics, metrics.assign(model="n", dice=rng.random(60))], ignore_index=True)
     settings = Fairness(metrics=["dice", "nsd"], min_group=5, bootstrap=100)
     people, _ = fairness.average_subjects(metrics, cohort, ATTRIBUTES, ["dice", "nsd"])
     return people, fairness.run_audit(metrics, cohort, settings, ATTRIBUTES, 1).disparity
@@ -55,8 +55,13 @@ def test_every_person_is_a_dot_and_small_groups_are_named_not_drawn(tables):
     assert all(len(trace.y) == 12 for trace in dots)
     chosen = people[(people["model"] == "m") & (people["organ"] == "liver") & (people["group_sex"] == "female")]
     assert sorted(dots[0].y) == sorted(chosen["dice"])
-    assert figure.layout.xaxis.ticktext == ("female<br>n = 12", "male<br>n = 12", "other<br>too few")
-    assert "Not drawn, too few people: other" in list_texts(figure)
+    assert figure.layout.xaxis.ticktext == (
+        "female<br>n = 12",
+        "male<br>n = 12",
+        "other<br>too few",
+        "unsure<br>too few",
+    )
+    assert "Not drawn, too few people: other; unsure" in list_texts(figure)
     assert figure.layout.yaxis.title.text == "Dice<br>(0–1, higher is better)"
 
 
@@ -79,8 +84,14 @@ def test_figures_name_scan_numbers_never_ids(tables):
 def test_a_small_groups_values_are_not_in_the_figure(tables):
     people, _ = tables
     shown = np.concatenate([np.asarray(trace.y, float) for trace in draw_people(people).data])
-    other = people.loc[people["group_sex"] == "other", "dice"]
+    other = people.loc[people["group_sex"].isin(["other", "unsure"]), "dice"]
     assert not np.isin(other, shown).any()
+
+
+def test_nobody_is_drawn_where_who_is_not_would_be_told_apart(tables):
+    people, _ = tables
+    figure = draw_people(people[people["group_sex"] != "unsure"])
+    assert not figure.data and any(text.startswith("No person can be shown") for text in list_texts(figure))
 
 
 def test_a_group_is_small_where_few_of_it_were_measured(tables):
@@ -92,7 +103,7 @@ def test_a_group_is_small_where_few_of_it_were_measured(tables):
     assert set(few.loc[few["organ"] == "kidney_left", "group_sex"].dropna()) == {"female", "male"}
     figure = plot_group_people(few, "dice", "sex", model="m")
     assert figure.layout.xaxis.ticktext[1] == "male<br>too few"
-    assert "Not drawn, too few people: male (liver); other" in list_texts(figure)
+    assert "Not drawn, too few people: male (liver); other; unsure" in list_texts(figure)
 
 
 def list_calls(source: str, name: str) -> list[ast.Call]:
@@ -136,7 +147,7 @@ def test_forest_shows_gap_interval_margin_and_what_is_not_compared(tables):
             disparity["metric"].eq("dice") & disparity["attribute"].eq("sex") & ~disparity["model"].eq(ALL_MODELS)
         ).sum()
     ), "a verdict beside every mark"
-    people = "<br>n = 24–27"  # of both attributes, whose panels share the axis
+    people = "<br>n = 24–30"  # of both attributes, whose panels share the axis
     assert figure.layout.yaxis.ticktext == tuple(f"{organ}{people}" for organ in ("liver", "left kidney", "all organs"))
 
 

@@ -115,7 +115,7 @@ def test_parameter_files_that_no_person_wrote_are_one_message(tmp_path, text, sa
 
 
 def test_a_folder_is_no_parameter_file_and_an_impossible_path_is_none(tmp_path):
-    with pytest.raises(ParameterError, match="is no file: give the parameter file"):
+    with pytest.raises(ParameterError, match="is not a file: give the parameter file"):
         read_parameters(tmp_path)
     study = {
         "name": "s", "models": [{"name": "m", "kind": "prompt_only"}],

@@ -310,7 +310,7 @@ def test_a_study_of_scores_reaches_a_report_that_says_what_scores_cannot_tell(ma
     assert "expected_gap" not in audit.disparity and "boundary_error_mm" not in study.read("metrics")
     page = build_report(study.folder).read_text(encoding="utf-8")
     for said in (
-        "Ready-made scores of net one and B on 60 scans of 60 people were compared.",
+        "net one and B are known by ready-made scores alone.",
         "Where in an organ a model errs, how far outlines are off in mm and whether organ size explains a gap in Dice",
         "B lacks 30 of 120 scores, in 15 scans: missing from its results, not counted as zero.",
         "a score of some organ is missing for 15 of 30 women (50 %), and for 0 of 30 men (0 %",

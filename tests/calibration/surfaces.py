@@ -91,6 +91,8 @@ class MaskStudy:
     erosion_mm : float
         By how much more models erode women's organs in `region`.
     region : str
+    vertices : int
+        Of the template.
     """
 
     people: int
@@ -100,6 +102,7 @@ class MaskStudy:
     erosion_mm: float = 0.0
     region: str = "posterior_inferior"
     spacing_zyx_mm: tuple[float, float, float] = (3.0, 2.5, 2.5)
+    vertices: int = 2000
 
 
 def draw_mask_study(plan: MaskStudy, folder: Path, seed: int, permutations: int) -> Study:
@@ -119,7 +122,7 @@ def draw_mask_study(plan: MaskStudy, folder: Path, seed: int, permutations: int)
             "attributes": {"sex": {"categories": ["female", "male"]}, "age": {"bins": [18, 50, 99]}},
         },
         "models": [{"name": name, "kind": "precomputed", "path": name} for name in models],
-        "spatial": {"organs": [ORGAN], "vertices": 2000, "permutations": permutations},
+        "spatial": {"organs": [ORGAN], "vertices": plan.vertices, "permutations": permutations},
         "compute": {"workers": 0},
     }
     path = folder / "params" / "planted.yaml"

@@ -70,8 +70,8 @@ def plot_group_people(
     organs = list(dict.fromkeys(part["organ"])) if organs is None else list(organs)
     names = _list_levels(part[column].dropna())
     title = f"{measure.long_name} of {model}, by {name_for_people(attribute)}"
-    if part.empty or not organs or not names:
-        return draw_nothing(title, "No person with a known group was scored.")
+    if not organs or part[column].isna().all():
+        return draw_nothing(title, "No person can be shown: too few with a known group were scored.")
     grid = make_grid(
         [name_organ(organ) for organ in organs], 185, between=92, across=0.03,
         columns=count_columns(len(names), len(organs)), shared_xaxes=False,

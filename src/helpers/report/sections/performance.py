@@ -260,6 +260,8 @@ def _draw_people(outputs: Outputs) -> list[Block]:
         wanted = {row["organ"] for row in told if (row["model"], row["attribute"]) == (model, attribute)} | {POOLED}
         organs, shown = [organ for organ in every if organ in wanted], escape_text(str(model))
         members = hide_small_groups(by_model.get(shown, people.iloc[:0]), metric, attribute, least)
+        if members[f"group_{attribute}"].isna().all():
+            continue  # a small group's people would be told apart
         draw = partial(plot_group_people, members, metric, attribute, model=shown, organs=organs, groups=groups)
         blocks.append(Figure.draw(draw, _HOW_PEOPLE, half=members[f"group_{attribute}"].nunique() <= _MOST_ABREAST))
     if len(pairs) > _MOST_DOTS:
