@@ -15,13 +15,13 @@ FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-
 
 
 def main() -> None:
-    """Photograph the table of gaps and the liver's error map, and put them one above the other."""
+    """Photograph the first screen and the first error map, and put them one above the other."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1180, "height": 1400})
+        page = browser.new_page(viewport={"width": 1300, "height": 870})
         page.goto(REPORT.as_uri())
         page.wait_for_timeout(4000)
-        parts = [page.locator(".verdicts").first.screenshot()]
+        parts = [page.screenshot()]
         surface = page.locator("section#spatial figure.plot").first  # figures are drawn when they come into sight
         surface.scroll_into_view_if_needed()
         page.wait_for_timeout(2500)

@@ -100,8 +100,8 @@ MESH_PLANS = {
 }
 # Name: what is drawn, and how many studies of it.
 MASK_PLANS = {
-    "masks, same size": (MaskStudy(people=48, models=20), 24),
-    "masks, smaller women": (MaskStudy(people=48, models=20, women_size=0.7), 8),
+    "masks, same size": (MaskStudy(people=48, models=20), 16),
+    "masks, smaller women": (MaskStudy(people=48, models=20, women_size=0.7), 4),
     "erosion, kidney": (MaskStudy(people=100, models=4, women_size=0.85, erosion_mm=3.0), 2),
     "erosion, liver": (
         MaskStudy(
