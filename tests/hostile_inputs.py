@@ -84,7 +84,17 @@ def draw_images(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
             lines = text.split(b"\n")
             for place in rng.integers(1, len(lines) - 1, rng.integers(1, 3)):
                 name = lines[place].split(b" ")[0]
-                extra = [b"99999 99999 99999", b"-1", b"nan", b"LIST", b"/etc/passwd", b"gzip", b"0", rng.bytes(9)]
+                extra = [
+                    b"99999 99999 99999",
+                    b"-1",
+                    b"nan",
+                    b"LIST",
+                    b"/etc/passwd",
+                    b"gzip",
+                    b"0",
+                    rng.bytes(9),
+                    b"x" * 5000,
+                ]
                 lines[place] = name + rng.choice([b" ", b" = "]) + bytes(extra[rng.integers(len(extra))])
             nrrd = lines[0].startswith(b"NRRD")
             head = b"\n".join(lines) + (b"\n" if nrrd else b"ElementDataFile = LOCAL\n")

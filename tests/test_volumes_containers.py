@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from helpers import volumes
 from helpers.errors import VolumeError
+from tests.hostile_inputs import META, NRRD
 from tests.small_volumes import make_image, pack_nifti, save
 
 SIZE = (40, 36, 28)  # x, y, z: longer than one block of a stream
@@ -156,3 +157,25 @@ def test_the_name_of_a_link_counts_and_not_that_of_the_store(array, tmp_path):
         with pytest.raises(VolumeError, match=rf"{name}: no such file: correct its path"):
             volumes.read_volume(tmp_path / name)
     assert save(make_image(array), tmp_path / "e.nii.gz").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.mha", META.replace("NDims = 3", "NDims = -1")),
+        ("x.mha", META.replace("NDims = 3", "NDims: 99999")),
+        ("x.mha", META.replace("NDims = 3", "NDims = 3\nNDims = -1")),
+        ("x.nrrd", NRRD.replace("sizes: 9", f"sizes: {'1 ' * 5000}9")),
+        ("x.nrrd", NRRD + f"{'k' * 5000}\n"),
+    ],
+)
+def test_a_header_that_would_end_the_process_is_refused(name, text, tmp_path):
+    """ITK 5.4 writes beyond its memory; here the test itself would be killed."""
+    (tmp_path / name).write_bytes(f"{text}ElementDataFile = LOCAL\n\n".encode() + bytes(504))
+    with pytest.raises(VolumeError, match=r"x\.\w+: its (NRRD|MetaImage) header cannot be read: copy it again"):
+        volumes.read_volume(tmp_path / name)
+
+
+def test_a_long_value_of_a_key_is_no_fault(tmp_path):
+    (tmp_path / "x.nrrd").write_bytes(f"{NRRD}Segment0_Notes:={'1 ' * 20_000}\n\n".encode() + bytes(504))
+    assert volumes.read_volume(tmp_path / "x.nrrd").GetSize() == (9, 8, 7)

@@ -19,6 +19,7 @@ NIFTI, NRRD, META = "NIfTI", "NRRD", "MetaImage"
 GZIP = b"\x1f\x8b"
 _GZIP_STREAM, _ZLIB_STREAM = 31, 15  # zlib's window bits
 _BLOCK = 1 << 16  # bytes read at once: zeros come out a thousand times longer
+_LONGEST_FIELD = 1000  # letters of a line of a NRRD header; ITK's reader overruns its memory at some thousand
 _HEADER = 1 << 22  # bytes in which the header of a NRRD or MetaImage file must end
 # What may follow voxels: a stream is read to its check sum, but not on and on.
 _SURPLUS = 1 << 20
@@ -130,11 +131,17 @@ class Stream:
 def find_stream(path: Path, container: str) -> Stream:
     """Find the voxels of a NRRD or MetaImage file.
 
-    A VolumeError where they are not in one file, it or one beside it.
+    A VolumeError where they are not in one file, it or one beside it, or where the header would
+    take ITK's reader, and with it the process, beyond its memory.
     """
-    with path.open("rb") as stream:
-        fields, names = _read_nrrd(stream) if container == NRRD else _read_meta(stream)
-        start = stream.tell()
+    try:
+        with path.open("rb") as stream:
+            fields, names = _read_nrrd(stream) if container == NRRD else _read_meta(stream)
+            start = stream.tell()
+    except ValueError as error:
+        raise VolumeError(
+            f"{path.name}: its {container} header cannot be read: copy it again from its source"
+        ) from error
     if len(names) > 1:
         raise VolumeError(f"{path.name}: its voxels lie in several files: store it as one file")
     encoding = _find_encoding(fields, container)
@@ -187,7 +194,11 @@ def _read_nrrd(stream: BinaryIO) -> tuple[dict[str, str], list[str]]:
         text = line.decode("latin-1").strip()
         if not text:
             break
-        if not text.startswith("#") and ": " in text and ":=" not in text.split(": ")[0]:
+        if text.startswith("#") or ":=" in text.split(": ")[0]:
+            continue
+        if len(text) > _LONGEST_FIELD:
+            raise ValueError(f"a field of {len(text)} letters")
+        if ": " in text:
             name, value = text.split(": ", 1)
             fields[name.lower()] = value.strip()
             if name.lower() in ("data file", "datafile") and value.upper().startswith("LIST"):
@@ -200,9 +211,11 @@ def _read_meta(stream: BinaryIO) -> tuple[dict[str, str], list[str]]:
     """Read a MetaImage header; return its fields and the files of its voxels."""
     fields: dict[str, str] = {}
     for line in _read_lines(stream):
-        name, _, value = line.decode("latin-1").partition("=")
-        fields[name.strip().lower()] = value.strip()
-        if name.strip().lower() == "elementdatafile":  # always the last: voxels may follow
+        name, *rest = (part.strip() for part in re.split("[=:]", line.decode("latin-1"), maxsplit=1))
+        fields[name.lower()] = "".join(rest)
+        if name.lower() == "ndims" and not re.fullmatch("[1-9]", fields["ndims"]):
+            raise ValueError("no number of axes")
+        if name.lower() == "elementdatafile":  # always the last: voxels may follow
             break
     name = fields.get("elementdatafile", "")
     return fields, [] if name.upper() == "LOCAL" else _list_files(name)
