@@ -197,7 +197,7 @@ def _read_nrrd(stream: BinaryIO) -> tuple[dict[str, str], list[str]]:
         if text.startswith("#") or ":=" in text.split(": ")[0]:
             continue
         if len(text) > _LONGEST_FIELD:
-            raise ValueError(f"a field of {len(text)} letters")
+            raise ValueError
         if ": " in text:
             name, value = text.split(": ", 1)
             fields[name.lower()] = value.strip()
@@ -214,7 +214,7 @@ def _read_meta(stream: BinaryIO) -> tuple[dict[str, str], list[str]]:
         name, *rest = (part.strip() for part in re.split("[=:]", line.decode("latin-1"), maxsplit=1))
         fields[name.lower()] = "".join(rest)
         if name.lower() == "ndims" and not re.fullmatch("[1-9]", fields["ndims"]):
-            raise ValueError("no number of axes")
+            raise ValueError
         if name.lower() == "elementdatafile":  # always the last: voxels may follow
             break
     name = fields.get("elementdatafile", "")
