@@ -85,8 +85,8 @@ Place = tuple[str, str, str]  # model, organ, attribute
 # What one screen holds: columns of models by attributes, and organs.
 _MOST_COLUMNS, _MOST_ROWS = 12, 12
 _COLOURED = (
-    "Coloured: a difference is shown, adjusted for the number of comparisons. Grey (?): not shown; a large gap with a "
-    "wide interval may be chance."
+    "Coloured: a difference is shown, ▲ larger than the margin, △ perhaps smaller. Grey (?): the data cannot tell, "
+    "even where an interval leaves out 0: of so many comparisons, some do by chance."
 )
 
 

@@ -36,6 +36,7 @@ from helpers.vocabulary.verdicts import read_verdict, trace_pooled
 from helpers.vocabulary.words import POOLED, count, list_words, name_organ, start_sentence
 
 _PLACE = ("answers", "In short", "In short")
+_NO_MODEL = " (no model)"
 # What is told in full; the rest is in the picture and in the table of every comparison.
 _MOST_FINDINGS = 4
 _MOST_BRIEF = 24
@@ -94,10 +95,11 @@ def _summarise(outputs: Outputs) -> list[Block]:
     elsewhere = {str(row["model"]) for row in rank_rows(disparity.to_dict("records"), alpha)}
     people, many = outputs.included["person"].nunique(), len(parts) > MANY_MODELS
     whom = count_people(people, len(outputs.included), phantoms=outputs.is_phantoms)
+    kinds, medians = _phrase_models(outputs), tell_medians(outputs)
     groups = {name: count_groups(outputs, name) for name in outputs.attributes}
     said = {
         "Who.": summarise_people(whom, groups, min_group=outputs.parameters.fairness.min_group, rows=rows),
-        "Models.": summarise_models(_phrase_models(outputs)),
+        "Models.": summarise_models(kinds),
         "Found.": summarise_found(
             parts,
             alpha,
@@ -107,6 +109,7 @@ def _summarise(outputs: Outputs) -> list[Block]:
         ),
         "Not shown.": summarise_rest(parts, alpha, others=sorted(elsewhere)),
     }
+    levels = {name: f"{told}{_NO_MODEL * kinds.get(name, '').startswith('no model')}" for name, told in medians.items()}
     links = {find_place(row): _name_card(place) for place, row in enumerate(_part_findings(outputs)[0])}
     matrix = draw_verdicts(
         pd.concat([rows, outputs.of_all_models]),
@@ -117,7 +120,7 @@ def _summarise(outputs: Outputs) -> list[Block]:
         blocks=outputs.blocks,
         fails=find_fails(outputs.failures, outputs.main_metric, alpha),
         links=links,
-        levels=tell_medians(outputs),
+        levels=levels,
     )
     return [Summary(tuple((lead, text) for lead, text in said.items() if text)), matrix]
 
