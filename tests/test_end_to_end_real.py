@@ -21,8 +21,8 @@ def test_kits23_annotators_from_cohort_to_report(data_folder, repository, tmp_pa
     study, _ = run(
         repository / "params" / "kits23_annotators.yaml",
         {
-            "outputs": str(tmp_path), "fairness.bootstrap": 500,
-            "spatial.organs": ["kidney_right"], "spatial.permutations": 200, "spatial.vertices": 1000,
+            "outputs": str(tmp_path), "fairness.bootstrap": 200,
+            "spatial.organs": ["kidney_right"], "spatial.permutations": 100, "spatial.vertices": 600,
             "spatial.grid_mm": 6.0,
         },
     )  # fmt: skip

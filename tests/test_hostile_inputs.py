@@ -31,7 +31,7 @@ def test_each_hostile_input_ends_in_a_sentence(place, kind):
 
 def test_a_study_with_hostile_images_is_done(tmp_path, place):
     os.chdir(tmp_path)  # `place` comes back from it
-    assert fuzzing.run_study(20261130, 60, tmp_path) == []
+    assert fuzzing.run_study(20261130, 40, tmp_path) == []
 
 
 @pytest.mark.parametrize(
