@@ -94,6 +94,14 @@ def test_nobody_is_drawn_where_who_is_not_would_be_told_apart(tables):
     assert not figure.data and any(text.startswith("No person can be shown") for text in list_texts(figure))
 
 
+def test_small_groups_that_are_many_together_are_few_where_some_were_not_measured(tables):
+    people, _ = tables
+    gone = (people["organ"] == "liver") & (people["group_sex"] == "unsure")
+    shown = hide_small_groups(people.assign(dice=people["dice"].mask(gone)), "dice", "sex", 5)
+    assert shown.loc[shown["organ"] == "liver", "group_sex"].isna().all()
+    assert set(shown.loc[shown["organ"] == "kidney_left", "group_sex"].dropna()) == {"female", "male"}
+
+
 def test_a_group_is_small_where_few_of_it_were_measured(tables):
     people, _ = tables
     gone = (people["organ"] == "liver") & (people["group_sex"] == "male") & (people["number"] < 21)

@@ -262,15 +262,12 @@ class Outputs:
                 yield model, organ, attribute, group, mean
 
     def average_people(self, names: list[str]) -> pd.DataFrame:
-        """Return these metrics' means by model, organ and person, without small groups' labels."""
+        """Return these metrics' means by model, organ and person, for :func:`hide_small_groups`."""
         included, metrics = self.included, self.metrics
         if metrics is None or not set(names) <= set(metrics) or included.empty:
             return pd.DataFrame(columns=["model", "organ", "number", *names])
         cohort = included.assign(subject=included["person"], scan=included["number"])
         attributes = [name for name in self.attributes if f"group_{name}" in cohort]
-        for attribute, column in [(name, cohort[f"group_{name}"]) for name in attributes]:
-            small = column.astype(str).isin(self.small.get(attribute, set()))
-            cohort[f"group_{attribute}"] = column.mask(small | (attribute in self.told_apart))
         scans = metrics.assign(subject=metrics["person"], scan=metrics["number"])
         return average_subjects(scans, cohort, attributes, names)[0].drop(columns="subject")
 
