@@ -3,9 +3,10 @@ of an undisturbed run.
 
     python -m tests.soak --kills 50 --seed 0        (make soak)
 
-The processes of a run, its kernels and workers among them, are killed together (SIGKILL) somewhere
-between start and end of all five stages. What the second run leaves must be equal to the byte, but
-for columns that tell the time. Prints a table for docs/reliability.md.
+The processes of a run, its kernels and workers among them, are killed together (SIGKILL) after a
+random time, a third of an undisturbed run's on average. The next run goes on and is killed too,
+until one comes to its end. What that one leaves must be equal to the byte, but for columns that
+tell the time; then all starts anew. Prints a table for docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -102,13 +103,13 @@ def run(params: Path, log: Path, *, kill_after: float | None = None) -> tuple[in
 
 
 def main() -> None:
-    """Read the command line, run, kill, run again, compare."""
+    """Read the command line, run, kill until a run comes to its end, compare."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--people", type=int, default=24)
+    parser.add_argument("--people", type=int, default=14)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    rng, failed = np.random.default_rng(given.seed), 0
+    rng = np.random.default_rng(given.seed)
     with tempfile.TemporaryDirectory(prefix="soak-") as scratch:
         params, log = write_study(Path(scratch), given.people, given.seed), Path(scratch) / "log"
         output = Path(scratch) / "outputs" / "soak"
@@ -117,21 +118,34 @@ def main() -> None:
             sys.exit(log.read_text(encoding="utf-8"))
         wanted = hash_tables(output)
         sys.stdout.write(f"undisturbed: {whole_s:.0f} s, {len(wanted)} files compared\n\n")
-        sys.stdout.write("| killed after | processes | stage at work | again | differing |\n|---|---|---|---|---|\n")
-        for _ in range(given.kills):
-            shutil.rmtree(output)
-            status, after_s, killed = run(params, log, kill_after=float(rng.uniform(0.02, 0.98)) * whole_s)
-            lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("[")]
-            status, again_s, _ = run(params, log)
+        sys.stdout.write(
+            "| killed while at work | kills | processes killed | studies with another result |\n|---|---|---|---|\n"
+        )
+        kills: list[tuple[str, int, int]] = []  # stage at work, processes, the study's number
+        differing: dict[int, str] = {}
+        study = 0
+        while len(kills) < given.kills or output.exists():
+            last = len(kills) >= given.kills  # the study at work still has to be finished
+            status, after_s, killed = run(params, log, kill_after=None if last else rng.exponential(whole_s / 3))
+            if status == -signal.SIGKILL and killed:
+                lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("[")]
+                stage = lines[-1].split("] ")[1].split(":")[0] if lines else "before the first stage"
+                kills.append((stage, killed, study))
+                sys.stderr.write(f"kill {len(kills)}: {stage} after {after_s:.0f} s, study {study + 1}\n")
+                continue
             found = hash_tables(output)
-            differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-            failed += bool(status or differing)
-            stage = lines[-1].split("] ")[1].split(":")[0] if lines else "before the first"
-            what = ", ".join(differing[:3]) or ("none" if not status else f"exit {status}")
-            sys.stdout.write(f"| {after_s:.0f} s | {killed} | {stage} | {again_s:.0f} s | {what} |\n")
-            sys.stdout.flush()
-    sys.stdout.write(f"\n{given.kills} kills, {failed} with another result\n")
-    sys.exit(bool(failed))
+            names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+            if status or names:
+                differing[study] = ", ".join(names[:3]) or f"exit {status}"
+            shutil.rmtree(output, ignore_errors=True)
+            study += 1
+        for stage in sorted({stage for stage, _, _ in kills}):
+            here = [(processes, number) for name, processes, number in kills if name == stage]
+            what = "; ".join(sorted({differing[number] for _, number in here if number in differing})) or "none"
+            processes = sorted(count for count, _ in here)
+            sys.stdout.write(f"| {stage} | {len(here)} | {processes[0]} to {processes[-1]} | {what} |\n")
+    sys.stdout.write(f"\n{len(kills)} kills in {study} studies, {len(differing)} with another result\n")
+    sys.exit(bool(differing))
 
 
 if __name__ == "__main__":
