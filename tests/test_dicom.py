@@ -172,7 +172,7 @@ def test_a_truncated_slice(image, tmp_path, name):
     write_series(image, tmp_path / "ct")
     file = tmp_path / "ct" / name
     file.write_bytes(file.read_bytes()[:-60])
-    with pytest.raises(VolumeError, match="1 DICOM files cannot be read, they may be truncated"):
+    with pytest.raises(VolumeError, match="1 DICOM file cannot be read, being truncated"):
         volumes.read_volume(tmp_path / "ct")
 
 

@@ -208,12 +208,12 @@ def _tell(
     told: list[tuple[str, list[str]]] = []
     if broken:
         files = count(len(broken), "DICOM file", "DICOM files")
-        told.append((f"{files} cannot be read and stayed out: copy them again from their source", _name(broken)))
+        told.append((f"{files} cannot be read and stayed out: copy again from the source", _name(broken)))
     left_out = Counter(one.series for one in headers if one.kind in (dicom.IMAGE, dicom.OTHER))
     passed = len(set(left_out) - set(images))
     if passed:
-        series = count(passed, "series of DICOM files is", "series of DICOM files are")
-        told.append((f"{series} no CT or MR volume (scouts, screenshots, reports) and were passed over", []))
+        series = count(passed, "series of DICOM files", "series of DICOM files")
+        told.append((f"{series} passed over: no CT or MR volume (scouts, screenshots, reports)", []))
     if astray:
         said = count(len(astray), "DICOM mask was", "DICOM masks were")
         told.append((f"{said} drawn on series that are no CT or MR volume, and stayed out", []))

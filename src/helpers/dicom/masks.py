@@ -82,8 +82,7 @@ def read_masks(
         raise
     except Exception as error:  # what is missing or of the wrong kind shows where it is used
         raise VolumeError(
-            f"{path.name}: the DICOM mask is not as DICOM wants it ({type(error).__name__}: {str(error)[:80]}): "
-            "have it written again"
+            f"{path.name}: the DICOM mask breaks the rules of DICOM ({str(error)[:80]}): have it written again"
         ) from error
 
 

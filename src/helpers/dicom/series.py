@@ -14,6 +14,7 @@ from helpers.dicom import frames
 from helpers.dicom.headers import IMAGE, DicomHeader, list_files, read_headers
 from helpers.errors import VolumeError
 from helpers.limits import check_extent
+from helpers.vocabulary.words import count
 
 # Positions are decimal text in DICOM. Rounding moves a slice by less; a tilted gantry by more.
 _SIDEWAYS_MM = 0.02
@@ -62,9 +63,8 @@ def find_series(path: Path) -> Series:
     name = path.name
     found, broken = _list_slices(path)
     if broken:
-        raise VolumeError(
-            f"{name}: {broken} DICOM files cannot be read, they may be truncated or damaged: {_COPY_AGAIN}"
-        )
+        said = count(broken, "DICOM file")
+        raise VolumeError(f"{name}: {said} cannot be read, being truncated or damaged: {_COPY_AGAIN}")
     slices = drop_copies(found, name)
     first = slices[0]
     if any(one.samples != 1 for one in slices):
