@@ -7,6 +7,7 @@ import os
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -136,6 +137,20 @@ def read_headers(paths: list[Path], *, person: bool = False) -> tuple[list[Dicom
         else:
             found.append(header)
     return found, broken
+
+
+@contextmanager
+def refuse_broken(path: Path) -> Iterator[None]:
+    """Raise a VolumeError for whatever pydicom's parsers raise.
+
+    What is missing or of the wrong kind shows only where it is used.
+    """
+    try:
+        yield
+    except (VolumeError, MemoryError):
+        raise
+    except Exception as error:
+        raise VolumeError(f"{path.name}: breaks the rules of DICOM: have it written again") from error
 
 
 def read_dataset(path: Path, *, pixels: bool = True) -> pydicom.Dataset:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.dicom.headers import SEGMENTATION, STRUCTURES, read_dataset, read_header
+from helpers.dicom.headers import SEGMENTATION, STRUCTURES, read_dataset, read_header, refuse_broken
 from helpers.dicom.lattice import Lattice
 from helpers.dicom.names import find_parts
 from helpers.dicom.segments import DicomSegmentation
@@ -76,14 +76,8 @@ def read_masks(
                 f"{path.name}: nothing says which of its parts is {organ}: name them under "
                 f"cohort.organs.{organ}.labels, by name, code or number"
             )
-    try:
+    with refuse_broken(path):
         return _draw(path, header.kind, labels, lattice, halve=halve)
-    except VolumeError:
-        raise
-    except Exception as error:  # what is missing or of the wrong kind shows where it is used
-        raise VolumeError(
-            f"{path.name}: the DICOM mask breaks the rules of DICOM ({str(error)[:80]}): have it written again"
-        ) from error
 
 
 def _draw(

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from helpers.dicom import frames
-from helpers.dicom.headers import IMAGE, DicomHeader, list_files, read_headers
+from helpers.dicom.headers import IMAGE, DicomHeader, list_files, read_headers, refuse_broken
 from helpers.errors import VolumeError
 from helpers.limits import check_extent
 from helpers.vocabulary.words import count
@@ -60,7 +60,11 @@ def find_series(path: Path) -> Series:
         There is no series, more than one, or one whose slices differ, overlap, are missing or
         sheared.
     """
-    name = path.name
+    with refuse_broken(path):
+        return _find_series(path, path.name)
+
+
+def _find_series(path: Path, name: str) -> Series:
     found, broken = _list_slices(path)
     if broken:
         said = count(broken, "DICOM file")
@@ -112,7 +116,8 @@ def read_series(path: Path) -> sitk.Image:
     """
     series = find_series(path)
     check_extent(path.name, series.size, _STORED_BYTES)
-    image = frames.read_frames(Path(series.files[0]), series.frames) if series.frames else _read_slices(series)
+    with refuse_broken(path):
+        image = frames.read_frames(Path(series.files[0]), series.frames) if series.frames else _read_slices(series)
     image.SetSpacing(series.spacing)
     image.SetOrigin(series.origin)
     image.SetDirection(series.direction)
