@@ -23,7 +23,7 @@ def demo(tmp_path_factory, repository):
     overrides = {
         "outputs": str(tmp_path_factory.mktemp("demo")),
         "cohort.phantoms.subjects": 14,
-        "cohort.phantoms.spacing_mm": [5.0, 5.0, 8.0],
+        "cohort.phantoms.spacing_mm": [5.0, 5.0, 12.0],
         "fairness.min_group": 3,
         "fairness.bootstrap": 200,
         "spatial.organs": ["liver"],
