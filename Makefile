@@ -88,7 +88,7 @@ train-demo: $(INSTALLED)  ## Train the demo's models again (about four hours on 
 	@$(BIN)/papermill notebooks/extras/train_nnunet_demo.ipynb outputs/train_nnunet_demo.ipynb --cwd .
 	@$(BIN)/papermill notebooks/extras/train_sam_demo.ipynb outputs/train_sam_demo.ipynb --cwd .
 
-tables: $(INSTALLED)  ## Write docs/TABLES.md and the list in docs/DESIGN.md again from helpers.schema
+tables: $(INSTALLED)  ## Write docs/TABLES.md again from helpers.schema
 	@$(BIN)/python docs/make_tables.py
 
 images: demo  ## Make the README's picture again from the demo's report (needs chromium)

@@ -1,13 +1,11 @@
-"""Write docs/TABLES.md and the list in docs/DESIGN.md again from `helpers.schema`."""
+"""Write docs/TABLES.md again from `helpers.schema`."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from helpers.schema import write_overview, write_reference
+from helpers.schema import write_reference
 
-DOCS = Path(__file__).parent
 HEAD = """\
 # The tables
 
@@ -20,12 +18,8 @@ said; a number or a count that could not be measured is missing, never 0; a flag
 
 
 def main() -> None:
-    """Write both."""
-    (DOCS / "TABLES.md").write_text(HEAD + write_reference(), encoding="utf-8")
-    design = DOCS / "DESIGN.md"
-    text = design.read_text(encoding="utf-8")
-    text = re.sub(r"(?<=<!-- tables -->\n).*?(?=<!-- /tables -->)", write_overview(), text, flags=re.DOTALL)
-    design.write_text(text, encoding="utf-8")
+    """Write the page."""
+    (Path(__file__).parent / "TABLES.md").write_text(HEAD + write_reference(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The tables are the interface: one record per table and per stage; the rest derives.
 
 Paths, column types, what a stage reads and writes, which part of the parameter file and of the code
-its results depend on, and the tables of docs/DESIGN.md and docs/TABLES.md are all taken from here.
+its results depend on, and docs/TABLES.md are all taken from here.
 """
 
 from __future__ import annotations
@@ -925,16 +925,10 @@ def list_identifying() -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for table in TABLES.values() for name in table.identifying))
 
 
-def write_overview() -> str:
-    """Return the tables as docs/DESIGN.md lists them: a file and what one row is."""
-    lines = ["| file | one row per |", "|---|---|"]
-    lines += [f"| `{table.path}` | {table.rows} |" for table in TABLES.values()]
-    return "\n".join(lines) + "\n"
-
-
 def write_reference() -> str:
-    """Return docs/TABLES.md: every table with its columns, their types and meanings."""
-    parts = []
+    """Return docs/TABLES.md: what one row of each table is, then the columns of each."""
+    lines = ["| file | one row per |", "|---|---|"]
+    parts = [*lines, *(f"| `{table.path}` | {table.rows} |" for table in TABLES.values()), ""]
     for table in TABLES.values():
         parts += [f"## `{table.path}`", "", f"Made by {table.made_by}, one row per {table.rows}.", ""]
         parts += ["| column | type | meaning |", "|---|---|---|"]
