@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
-from helpers.errors import SegfairError
 from helpers.fairness.intersections import find_withheld, pool_intersections
 from helpers.fairness.tables import CELL_COLUMNS
 from helpers.schema import TABLES
@@ -301,15 +300,6 @@ def test_nothing_in_nothing_out():
         and found.variances.empty
     )
     assert list(found.cells.columns) == ["sex", "column", *CELL_COLUMNS] and found.cells.empty
-
-
-def test_what_does_not_fit_together_is_refused():
-    with pytest.raises(SegfairError, match="one row per subject"):
-        pool_intersections(np.zeros((3, 1)), pd.DataFrame({"sex": ["f"]}))
-    with pytest.raises(SegfairError, match="at least one attribute"):
-        pool_intersections(np.zeros((3, 1)), pd.DataFrame(index=range(3)))
-    with pytest.raises(SegfairError, match="none of"):
-        pool_intersections(np.zeros((3, 1)), pd.DataFrame({"weight": list("abc")}))
 
 
 @settings(max_examples=60, deadline=None)

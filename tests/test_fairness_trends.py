@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from helpers.errors import SegfairError
 from helpers.fairness.trends import CURVE_COLUMNS, TREND_COLUMNS, fit_trends
 from helpers.statistics.splines import build_natural_spline, place_knots
 
@@ -63,9 +62,8 @@ def test_curve_tests_and_slope_equal_statsmodels_with_patsy(rng):
     [
         lambda age: 0.9 - 0.001 * age,
         lambda age: 0.9 - 0.00003 * (age - 30) ** 2,
-        lambda age: np.full_like(age, 0.8),
     ],
-    ids=["line", "parabola", "constant"],
+    ids=["line", "parabola"],
 )
 def test_simultaneous_band_holds_the_whole_curve(truth):
     """2000 cohorts each; the Monte-Carlo standard error of a coverage of 95 % is 0.5 %."""
@@ -227,17 +225,6 @@ def test_more_parameters_than_the_subjects_bear(rng):
 def test_nothing_in_nothing_out():
     found = fit_trends(np.empty((4, 0)), np.arange(4.0), nothing(4), seed=0)
     assert found.tests.empty and list(found.tests.columns) == TREND_COLUMNS
-
-
-@pytest.mark.parametrize("change", [{"step": 0}, {"step": np.nan}])
-def test_impossible_settings_are_refused(change):
-    with pytest.raises(SegfairError, match="step must be positive"):
-        fit_trends(np.zeros((5, 1)), np.arange(5.0), nothing(5), seed=0, **change)
-
-
-def test_what_does_not_fit_together_is_refused():
-    with pytest.raises(SegfairError, match="one row per subject"):
-        fit_trends(np.zeros((5, 1)), np.arange(4.0), nothing(5), seed=0)
 
 
 @settings(max_examples=50, deadline=None)

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from helpers.errors import SegfairError
 from helpers.spatial.surfaces import measure_vertex_areas
 from helpers.statistics import freedman_lane
 from helpers.statistics.freedman_lane import infer_effect
@@ -114,8 +113,6 @@ def test_a_variance_per_group_gives_welchs_t():
     group = np.repeat([1.0, 0.0], [6, 12])
     found = infer_effect(errors, group, variance_groups=group, seed=0, permutations=10)
     np.testing.assert_allclose(found.statistic, stats.ttest_ind(errors[:6], errors[6:], equal_var=False).statistic)
-    with pytest.raises(SegfairError, match="variance_groups"):
-        infer_effect(errors, group, variance_groups=group[1:], seed=0)
 
 
 def test_a_group_without_any_spread_is_compared_all_the_same():
@@ -128,17 +125,17 @@ def test_a_group_without_any_spread_is_compared_all_the_same():
 
 
 @pytest.mark.parametrize(("columns", "missing"), [(1, False), (2, True)])
-@pytest.mark.parametrize("groups", [None, [0, 1, 0, 1, 1, 0, 1], [0, 1, 2, 1, 1, 0, 2]])
+@pytest.mark.parametrize("groups", [None, [0, 1, 0, 1, 1, 0], [0, 1, 2, 1, 1, 0]])
 def test_equals_freedman_and_lane_by_brute_force(columns, missing, groups):
     generator = np.random.default_rng(columns)
-    count, width = 7, 3
+    count, width = 6, 3
     errors = generator.standard_normal((count, width)) + 1.0
     covariates = generator.standard_normal((count, 1))
     tested = generator.standard_normal((count, columns))
     known = np.ones((count, width), bool)
     if missing:
         known[[0, 4], [1, 2]] = False
-    squares = np.empty((5040, width))
+    squares = np.empty((720, width))
     for number, order in enumerate(every_order(range(count))):
         rows = np.array(order)
         for vertex in range(width):
@@ -165,7 +162,7 @@ def test_equals_freedman_and_lane_by_brute_force(columns, missing, groups):
         np.where(known, errors, NAN), tested, covariates=covariates, variance_groups=groups, seed=0,
         permutations=6000,
     )  # fmt: skip
-    assert found.permutations == 5039
+    assert found.permutations == 719
     np.testing.assert_allclose(found.statistic**2 if columns == 1 else found.statistic, squares[0])
     np.testing.assert_allclose(found.p_uncorrected, expected)
     np.testing.assert_allclose(found.p_fwer, corrected)
@@ -297,8 +294,6 @@ def test_people_of_a_cluster_change_places_among_themselves_alone():
             squares.append(stats.ttest_ind(errors[turned == 1], errors[turned == 0]).statistic ** 2)
     observed = stats.ttest_ind(errors[group == 1], errors[group == 0]).statistic ** 2
     np.testing.assert_allclose(found.p_uncorrected, (np.array(squares) >= observed - 1e-9).mean(axis=0))
-    with pytest.raises(SegfairError, match="clusters must name the cluster of each of 8 people"):
-        infer_effect(errors, group, clusters=clusters[1:], seed=0)
 
 
 def test_what_a_cluster_has_in_common_is_no_effect():
@@ -452,12 +447,6 @@ def test_nobody_at_all():
         {"permutations": 0},
     ],
 )
-def test_inputs_that_do_not_fit_are_refused(change):
-    inputs = {"errors_mm": np.zeros((6, 4)), "tested": np.zeros(6), "seed": 0}
-    with pytest.raises(SegfairError, match=r"must|vertices"):
-        infer_effect(**(inputs | change))
-
-
 def simulate(generator, subjects, near, tested, *, tails):
     """Draw smooth heavy-tailed errors that follow a covariate which follows the tested group."""
     covariate = tested + generator.standard_normal(subjects)

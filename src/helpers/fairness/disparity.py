@@ -166,14 +166,10 @@ def estimate_disparities(
 
     Notes
     -----
-    ``sd_groups``, ``ser`` and Σ|overall − group mean| are never below what equal groups have: they
-    are biased upwards by chance, and no interval made of the same measure in resamples reaches what
-    equal groups have. Theirs is made of the resamples' *deviations*: each is a seminorm of the
-    vector of means (``ser`` by its logarithm, of the log errors), and |s(mean*) − s(mean)| ≤
-    s(mean* − mean), whose quantile is taken to both sides. It holds the truth at least as often as
-    asked for, and more often where groups are alike. Deviations are widened by √(n / (n − 1)) per
-    group. Both equity-scaled measures combine two such ranges, each at half of the error allowed
-    (Bonferroni).
+    Measures of spread are biased upwards by chance, and no interval made of the same measure in
+    resamples reaches what equal groups have. Theirs is made of the resamples' *deviations*
+    (docs/METHODS.md, section 5), widened by √(n / (n − 1)) per group; both equity-scaled measures
+    combine two such ranges, each at half of the error allowed (Bonferroni).
     """
     moments = grouped.moments
     if len(metrics) != moments.n.shape[1]:

@@ -70,10 +70,8 @@ def average_subjects(
 
     Notes
     -----
-    Pooled value of subject i: m̄ + mean over i's measured organs of (x_io − m_o), with m_o the mean
-    of organ o over subjects and m̄ the mean of all m_o. With every organ measured this is the plain
-    mean over organs; with one missing, the subject is not favoured or punished for lacking a hard
-    or an easy organ.
+    How organs are pooled: docs/METHODS.md, section 4. With one missing, the subject is not favoured
+    or punished for lacking a hard or an easy organ.
     """
     names = list(dict.fromkeys(names))
     groups = [f"group_{attribute}" for attribute in attributes]
@@ -168,13 +166,8 @@ def hide_remainders(table: pd.DataFrame, keys: Sequence[str], min_group: int) ->
     groups shown here, it would be that of fewer than `min_group` people. What compares groups, and
     medians, stay.
 
-    Parameters
-    ----------
-    table : DataFrame
-        groups.csv or one like it: ``n`` people, ``suppressed``, and numbers of a group.
-    keys : list of str
-        The columns that name a comparison.
-    min_group : int
+    `table` is groups.csv or one like it: ``n`` people, ``suppressed``, and numbers of a group;
+    `keys` are the columns that name a comparison.
     """
     people = table["n"].fillna(0).where(table["suppressed"].fillna(False).astype(bool), 0)
     hidden = people.groupby([table[key] for key in keys], dropna=False, sort=False).transform("sum")

@@ -39,14 +39,8 @@ def collect_scores(study: Study) -> pd.DataFrame:
 def judge_cells(table: pd.DataFrame, measures: list[str], *, zero: bool) -> pd.DataFrame:
     """Say what became of each cell: ``status``; see :func:`collect_scores` for the rule.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Every scan × model × organ, with the measures and ``listed``: whether a table has the cell.
-    measures : list of str
-        The columns of `table` that are measures.
-    zero : bool
-        Whether an empty cell is a missed organ.
+    `table` has every scan × model × organ, with the columns `measures` and ``listed``: whether a
+    table has the cell. `zero` says whether an empty cell is a missed organ.
     """
     scored = [name for name in measures if find_measure(name).is_score]
     overlaps = [name for name in scored if find_measure(name).higher_is_better and find_measure(name).bounds[0] == 0]

@@ -46,8 +46,6 @@ class CovariateUse:
 
     name: str
     form: str = ""  # "spline", "line" or "levels"; empty where it is not used
-    # Variance inflation of its worst direction, given the base and the covariates before it.
-    inflation: float = np.nan
     reason: str = ""  # why it is not used
     mimics_base: bool = False  # left out because it cannot be told from what is of interest
 
@@ -253,12 +251,12 @@ def add_covariates(
             mimics_base = _measure_inflation(base_span, own) > LARGEST_INFLATION
             rival, stated = base_name if mimics_base else "other covariates", min(inflation, 1e6)
             reason = f"collinear with {rival} (variance inflation {stated:.3g} exceeds {LARGEST_INFLATION:g})"
-            uses.append(CovariateUse(covariate.name, "", inflation, reason, mimics_base))
+            uses.append(CovariateUse(covariate.name, "", reason, mimics_base))
             continue
         blocks.append(columns)
         rest = own - span @ (span.T @ own)
         span = np.column_stack([span, np.linalg.qr(rest)[0]])
-        uses.append(CovariateUse(covariate.name, form, inflation))
+        uses.append(CovariateUse(covariate.name, form))
     return np.column_stack(blocks), uses
 
 

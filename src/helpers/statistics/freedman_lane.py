@@ -10,7 +10,6 @@ from itertools import combinations, islice, product
 import numpy as np
 from scipy.stats import false_discovery_control
 
-from helpers.errors import SegfairError
 from helpers.statistics.clustered import name_alone
 from helpers.statistics.mass_univariate import SurfaceDesign, SurfaceFit, build_design, fit_vertices
 from helpers.statistics.permuted_statistic import PermutedStatistic
@@ -54,13 +53,10 @@ def infer_effect(
 ) -> SurfaceEffect:
     """Test one variable's effect on the errors at every vertex, given covariates, by permutation.
 
-    A SegfairError where the inputs' numbers of rows or vertices differ, or `permutations` is below
-    1.
-
     Parameters
     ----------
     errors_mm : ndarray of float, (n_people, n_vertices)
-        Signed errors; NaN where somebody lacks the vertex, and no test where fewer than half have it.
+        Signed errors; NaN where somebody lacks a vertex. It is tested if half have it.
     tested : ndarray of float, (n_people,) or (n_people, n_columns)
         A two-group code or a number in the unit the effect is wanted in (decades of age): t.
         Several columns, one-hot groups (with or without the reference group): F.
@@ -87,34 +83,27 @@ def infer_effect(
 
     Notes
     -----
-    Freedman & Lane (1983): residuals of the model without the tested variable are permuted and the
-    full model is fitted again (Winkler et al. 2014, algorithm 1). As the covariates' fit drops out
-    of the statistic, this equals moving the rows of the whole design against the residuals: a batch
-    of permutations is one matrix product. People move with the vertices they lack; the model is
-    always fitted to those who are there. With `clusters` only people of one cluster change places
-    (within-block exchangeability, Winkler et al. 2015): what they have in common stays there.
+    Freedman & Lane (1983), as in docs/METHODS.md, section 12: residuals of the model without the
+    tested variable are permuted and the full model is fitted again (Winkler et al. 2014, algorithm
+    1). As the covariates' fit drops out of the statistic, this equals moving the rows of the whole
+    design against the residuals: a batch of permutations is one matrix product. People move with
+    the vertices they lack; the model is always fitted to those who are there. With `clusters` only
+    people of one cluster change places (within-block exchangeability, Winkler et al. 2015).
 
     With `variance_groups` the statistic is Wald's, ``bᵀ V⁻¹ b / columns`` of the tested
     coefficients b, with ``V = Σ_g σ²_g A_g``: σ²_g is group g's sum of squared residuals over n_g
     less its leverage, A_g its part of the inverse design's square (Guttman, in Winkler et al.
     2014). A residual that changes group is scaled by σ_new / σ_old, so that permuted errors spread
-    as the observed ones do. The test is asymptotically exact (Janssen 1997; Chung & Romano 2013;
-    with covariates, DiCiccio & Romano 2017); docs/validity_spatial.md measures how exact.
+    as the observed ones do. F is enhanced as its square root, which is on the scale of t. Random
+    permutations are computed in single precision: values within 1e-5 (relative) count as equal.
 
-    ``p = (1 + permutations that reach the observed statistic) / (1 + permutations)`` (Phipson &
-    Smyth 2010), family-wise with each permutation's largest statistic (Westfall & Young 1993),
-    two-sided. F is enhanced as its square root, which is on the scale of t. Random permutations
-    are computed in single precision: values within 1e-5 (relative) count as equal.
-
-    Sources: Freedman & Lane, J Bus Econ Stat 1:292-298, 1983. Winkler et al., Permutation inference
-    for the general linear model, NeuroImage 92:381-397, 2014; Multi-level block permutation,
-    NeuroImage 123:253-268, 2015. Janssen, Stat Probab Lett 36:9-21, 1997. Chung & Romano, Ann Stat
-    41:484-507, 2013. DiCiccio & Romano, JASA 112:1211-1220, 2017. Phipson & Smyth, Stat Appl Genet
-    Mol Biol 9:39, 2010.
+    Sources: Freedman & Lane, J Bus Econ Stat 1:292-298, 1983. Winkler et al., NeuroImage
+    92:381-397, 2014, and 123:253-268, 2015. Janssen, Stat Probab Lett 36:9-21, 1997. Chung &
+    Romano, Ann Stat 41:484-507, 2013. DiCiccio & Romano, JASA 112:1211-1220, 2017. Phipson & Smyth,
+    Stat Appl Genet Mol Biol 9:39, 2010. Westfall & Young 1993.
     """
     errors, tested = np.asarray(errors_mm), np.asarray(tested, float)
     groups = None if variance_groups is None else np.unique(np.asarray(variance_groups), return_inverse=True)[1]
-    _check_shapes(errors, tested, covariates, groups, clusters, mesh, permutations)
     name = "t" if tested.ndim == 1 or tested.shape[1] == 1 else "F"
     tested = tested[:, None] if tested.ndim == 1 else tested
     covariates = np.empty((len(errors), 0)) if covariates is None else np.asarray(covariates, float)
@@ -154,33 +143,6 @@ def infer_effect(
     judged = fit.fitted | fit.constant
     maps[5, judged] = false_discovery_control(maps[2, judged])
     return _collect(maps, present, notes, made)
-
-
-def _check_shapes(
-    errors: np.ndarray,
-    tested: np.ndarray,
-    covariates: np.ndarray | None,
-    groups: np.ndarray | None,
-    clusters: np.ndarray | None,
-    mesh: MeshGraph | None,
-    permutations: int,
-) -> None:
-    people = len(errors)
-    if errors.ndim != 2:
-        raise SegfairError(f"errors_mm must be of shape (n_people, n_vertices); got {errors.shape}")
-    if tested.ndim not in (1, 2) or len(tested) != people:
-        raise SegfairError(f"tested must have a row for each of {people} people; got shape {tested.shape}")
-    if covariates is not None and (np.ndim(covariates) != 2 or len(covariates) != people):
-        wanted = f"({people}, n_covariates), a row per person"
-        raise SegfairError(f"covariates must be of shape {wanted}; got {np.shape(covariates)}")
-    for name, word, values in (("variance_groups", "group", groups), ("clusters", "cluster", clusters)):
-        if values is not None and (shape := np.asarray(values).shape) != (people,):
-            raise SegfairError(f"{name} must name the {word} of each of {people} people; got {shape}")
-    if mesh is not None and len(mesh.areas_mm2) != errors.shape[1]:
-        sizes = f"the mesh has {len(mesh.areas_mm2)} vertices, errors_mm has {errors.shape[1]}"
-        raise SegfairError(f"{sizes}: give the template's own mesh")
-    if permutations < 1:
-        raise SegfairError(f"permutations must be at least 1; got {permutations}")
 
 
 def _find_usable_rows(errors: np.ndarray, tested: np.ndarray, covariates: np.ndarray, notes: list[str]) -> np.ndarray:
@@ -308,4 +270,5 @@ def _rank(observed: np.ndarray, maxima: np.ndarray) -> np.ndarray:
 
 def _collect(maps: np.ndarray, present: np.ndarray, notes: list[str], made: int = 0) -> SurfaceEffect:
     """Return the six maps (6, n_vertices) as a result."""
-    return SurfaceEffect(*maps, present, made, tuple(notes))
+    effect, statistic, p, p_fwer, p_tfce, p_fdr = maps
+    return SurfaceEffect(effect, statistic, p, p_fwer, p_tfce, p_fdr, present, made, tuple(notes))
