@@ -138,7 +138,7 @@ def test_confounding_alone_gives_no_alarm_and_a_true_interval():
     Monte-Carlo standard error of a share of 5 % in 2400: 0.45 %; the bounds below allow 2 of them.
     """
     rng = np.random.default_rng(7)
-    alarms, covered, crude_alarms = [], [], []
+    alarms, covered = [], []
     for _ in range(48):
         n = 200
         age = rng.normal(size=n)
@@ -151,11 +151,10 @@ def test_confounding_alone_gives_no_alarm_and_a_true_interval():
         assert (found["n"] == n).all()
         alarms.append((found["p"] < 0.05).mean())
         covered.append(((found["low"] <= 0) & (found["high"] >= 0)).mean())
-        crude = adjust_gaps(values, group, nothing(n), ["dice"] * 50, pairs=pairs).gaps
-        crude_alarms.append((crude["p"] < 0.05).mean())
     assert np.mean(alarms) <= 0.05 + 2 * 0.0045
     assert 0.93 <= np.mean(covered) <= 0.97
-    assert np.mean(crude_alarms) > 0.9  # the same data without adjustment: a false alarm nearly always
+    crude = adjust_gaps(values, group, nothing(n), ["dice"] * 50, pairs=pairs).gaps
+    assert (crude["p"] < 0.05).mean() > 0.9  # the same data without adjustment: a false alarm nearly always
 
 
 def test_a_true_gap_is_found_with_a_true_interval():
