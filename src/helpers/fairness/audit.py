@@ -34,9 +34,8 @@ from helpers.fairness.group_comparison import (
     hold_zero,
     judge_attribute,
 )
-from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_covariates
+from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_covariates, refuse_repeated_scores
 from helpers.fairness.incomplete import mark_incomplete
-from helpers.fairness.input_checks import refuse_repeated_scores
 from helpers.fairness.intersections import pool_intersections
 from helpers.fairness.models_compared import adjust_unpermuted
 from helpers.fairness.ranking import rank_attributes
@@ -140,7 +139,7 @@ def run_audit(
     """Compare the groups of every attribute on every metric, organ and model.
 
     A SegfairError where a column is missing, or rows cannot be matched
-    (:mod:`helpers.fairness.input_checks`).
+    (:func:`helpers.fairness.groups.average_subjects`).
 
     Parameters
     ----------

@@ -106,22 +106,13 @@ def measure_disparities(
     Returns
     -------
     dict of str to ndarray
-        NaN where fewer than two groups are compared or a group that takes part has no mean; ``ser``
-        and both ``es`` also for metrics that do not lie between 0 and 1:
-
-        - ``overall``: mean over subjects of all groups compared;
-        - ``gap``: mean of `best` − mean of `worst`, in the metric's unit, positive where `best` is
-          better;
-        - ``sd_groups``: SD of the group means, divided by their number, not by one less (Jin et al.
-          2024, *FairMedFM*, NeurIPS Datasets and Benchmarks);
-        - ``ser``: skewed error ratio, (1 − lowest) / (1 − highest mean), NaN where the best makes
-          no error (Puyol-Antón et al. 2021, MICCAI);
-        - ``es``: equity-scaled performance, overall / (1 + Σ|overall − group mean|), which grows
-          with the number of groups (Tian et al. 2024, *FairSeg*, ICLR: ESSP);
-        - ``es_fairmedfm``: another measure of that name, not comparable, overall / (1 +
-          ``sd_groups``), as the package `fairmedfm` 0.4.2 computes it;
-        - ``against_rest``, (groups, columns): each group's mean against the mean over subjects of
-          all other groups, positive where the group does better.
+        By name the measures of docs/METHODS.md, section 6: ``overall``, the mean over subjects of
+        all groups compared; ``gap``, positive where `best` is better; ``sd_groups`` (Jin et al.
+        2024); ``ser`` (Puyol-Antón et al. 2021), NaN where the best makes no error; ``es`` (Tian et
+        al. 2024), which falls with the number of groups; ``es_fairmedfm``; ``against_rest``,
+        (groups, columns), each group's mean against that of all others, positive where it does
+        better. NaN where fewer than two groups are compared or a group that takes part has no mean;
+        ``ser`` and both ``es`` also for metrics that do not lie between 0 and 1.
     """
     sign = sign_metrics(metrics)
     unit = np.array([find_measure(metric).is_bounded for metric in metrics])

@@ -1,11 +1,8 @@
 """Intersections: sex × age × BMI, small cells pooled towards what their attributes predict.
 
-A cell of three attributes soon holds five people, whose mean says little. The model is that of
-MAIHDA (Evans et al. 2018): the score of person i in cell j is xⱼ'β + uⱼ + eᵢⱼ, with additive fixed
-effects of every attribute's groups, a random effect of the cell with variance τ² (what being *both*
-adds) and people's own variance σ². Because all covariates belong to cells, the cells' means and the
-variation within them are sufficient: the restricted likelihood is exact from cells × attributes
-numbers, the same as a mixed model's over people, in a millisecond.
+The model is that of MAIHDA (Evans et al. 2018; docs/METHODS.md, section 10). Because all covariates
+belong to cells, the cells' means and the variation within them are sufficient: the restricted
+likelihood is exact from cells × attributes numbers, the same as a mixed model's over people.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Matching: the check on adjustment without a model of the score, among people who are alike.
 
-Each person of one group is paired with a person of the other of nearly equal covariates, before any
-score is looked at. Nothing is assumed of how covariates act on the score, and where a person has no
-counterpart that is seen (and counted), not bridged by a line. The price is the people who are lost.
+Nothing is assumed of how covariates act on the score, and where a person has no counterpart that is
+seen (and counted), not bridged by a line. The price is the people who are lost.
 """
 
 from __future__ import annotations

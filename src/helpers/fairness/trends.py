@@ -1,9 +1,8 @@
 """Trends: how a metric changes along a continuous attribute, without cutting it into groups.
 
-Cutting age or BMI into bands throws away what differs within a band and hangs on where the cuts lie
-(Royston, Altman & Sauerbrei 2006, *Statistics in Medicine* 25). Here the mean of the metric is a
-natural cubic spline of the attribute, fitted by least squares with HC3 covariance (or of clusters)
-as in :mod:`helpers.fairness.adjustment`, other covariates at the cohort's own mix.
+The mean of the metric is a natural cubic spline of the attribute, fitted by least squares with HC3
+covariance (or of clusters) as in :mod:`helpers.fairness.adjustment`, other covariates at the
+cohort's own mix (docs/METHODS.md, section 10).
 """
 
 from __future__ import annotations

@@ -119,10 +119,9 @@ def smooth_mask(
 
     Notes
     -----
-    Voxels are pooled in blocks up to the larger of 1.5 mm and half the largest voxel side: a
-    block's filled fraction keeps the surface's place below the voxel. Then a Gaussian of half the
-    largest voxel side (σ) takes away the steps of the voxel grid. It moves the surface of a ball of
-    radius R inwards by about σ²/R, of a reference and its prediction alike.
+    Voxels are pooled in blocks up to the larger of 1.5 mm and half the largest voxel side, whose
+    filled fraction keeps the surface's place below the voxel. The Gaussian (σ) moves the surface of
+    a ball of radius R inwards by about σ²/R, of a reference and its prediction alike.
     """
     if box is None:
         box = find_boxes((labels == label).view(np.uint8)).get(1)

@@ -104,10 +104,7 @@ def find_difference(
     Estimate ± c · s, with s the standard error and c the 95 % quantile of |draw − estimate| /
     (standard error in that draw), at most :data:`LARGEST_REACH` times Student's quantile. p is 1 −
     the level at which a bound is 0: beyond the draws, the tail is Student's with the scale that
-    makes both agree at 95 %; NaN where nobody varies and there is a difference nevertheless. Where
-    two groups are alike, their skewness cancels in the difference, but BCa's correction takes that
-    of each sample for real: how often each kind of interval holds the truth stands in
-    docs/METHODS.md.
+    makes both agree at 95 %; NaN where nobody varies and there is a difference nevertheless.
 
     Sources: Hall 1988, *Annals of Statistics* 16:927 (symmetric bootstrap-t: coverage right to
     n⁻²); Efron & Tibshirani 1993, section 12.5.

@@ -163,11 +163,9 @@ def fit_with_covariates(
     where there are at least :data:`SUBJECTS_PER_SPLINE_PARAMETER` subjects per parameter, else as
     lines. Levels held by fewer than :data:`SMALLEST_LEVEL` subjects are pooled; if the pool is as
     small, its subjects are left out: compared among themselves alone they say next to nothing of
-    the base. A covariate is dropped where it is constant, unknown for more than half of the
-    subjects (one after the other, the least known first, where several together would leave fewer
-    than half, or no base), or where the variance inflation factor of its worst direction (1 / (1 −
-    largest squared canonical correlation with what is in the model)) exceeds
-    :data:`LARGEST_INFLATION`.
+    the base. A covariate is dropped where it is constant, unknown for too many
+    (:data:`SMALLEST_KNOWN`; of several the least known first), or where the variance inflation
+    factor of its worst direction exceeds :data:`LARGEST_INFLATION`.
     """
     remaining = list(encoded)
     reasons: dict[str, CovariateUse] = {}

@@ -37,9 +37,8 @@ def find_power(question: Question, sd: tuple[float, float], n: int, margin: floa
 
     Notes
     -----
-    Given the estimated standard error, which has a χ² distribution with Satterthwaite's degrees of
-    freedom, the mean is normal: both powers are the mean of a normal probability over it. Exact for
-    equal SDs; for others as exact as Welch's test itself.
+    Both powers are the mean of a normal probability over the χ² distribution of the estimated
+    standard error: exact for equal SDs; for others as exact as Welch's test itself.
 
     Sources: Cohen 1988, *Statistical Power Analysis*, chapter 2; Phillips 1990, *Journal of
     Pharmacokinetics and Biopharmaceutics* 18:137 (the exact power of two one-sided tests).
