@@ -34,6 +34,8 @@ def test_sizes_are_the_fewest_with_the_power():
         assert find_power(question, (0.02, 0.08), n, 0.02, 0.05) >= 0.9
         assert find_power(question, (0.02, 0.08), n - 1, 0.02, 0.05) < 0.9
     assert find_group_size("difference", (1.0, 1.0), 1e-6, alpha=0.05, power=0.8) is None
+    # Up to a million there is a number.
+    assert find_group_size("difference", (1.0, 1.0), 0.0048, alpha=0.05, power=0.8) == pytest.approx(681_000, rel=0.01)
     with pytest.raises(SegfairError, match="margin and spread must be above 0"):
         find_group_size("difference", (0.0, 0.0), 0.02, alpha=0.05, power=0.8)
 
