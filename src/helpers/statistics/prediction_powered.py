@@ -10,7 +10,13 @@ from scipy import special
 
 from helpers.errors import SegfairError
 from helpers.statistics.bootstrap import Resamples
-from helpers.statistics.bootstrap_differences import IntervalResult, PostSelection, find_difference, take_gaps
+from helpers.statistics.bootstrap_differences import (
+    IntervalResult,
+    PostSelection,
+    find_difference,
+    find_mean_influence,
+    take_gaps,
+)
 from helpers.statistics.grouped_values import GroupedValues
 
 FEWEST_MEASURED = 5  # per group: below it nothing is said
@@ -111,9 +117,9 @@ class PoweredMeans:
 
     def find_intervals(self, drawn: np.ndarray, resamples: Resamples) -> tuple[np.ndarray, np.ndarray]:
         """Find the 95 % interval of every mean: low and high, float64, (groups, columns)."""
-        bounds = np.full((2, *self.means.shape), np.nan)
+        bounds, every = np.full((2, *self.means.shape), np.nan), find_mean_influence(self._strata)
         for group in range(self.groups):
-            influence = np.where(self._strata.codes[:, None] // 2 == group, self._influence, 0.0)
+            influence = np.where(self._strata.codes[:, None] // 2 == group, every, 0.0)
             found = find_difference(drawn[:, group], self.means[group], influence, resamples)
             bounds[:, group] = found.low, found.high
         return bounds[0], bounds[1]
@@ -126,10 +132,10 @@ class PoweredMeans:
         `best`, `worst` and `sign` as in :func:`helpers.statistics.bootstrap_differences.take_gaps`.
         """
         gap, draws = (take_gaps(means, best, worst, sign) for means in (self.means, drawn))
-        own = self._strata.codes[:, None] // 2
+        influence, own = find_mean_influence(self._strata), self._strata.codes[:, None] // 2
         side = np.where(own == best, sign, 0.0) - np.where(own == worst, sign, 0.0)
         selection = PostSelection(np.isfinite(self.means).sum(axis=0), self._test_all())
-        return gap, find_difference(draws, gap, np.where(best >= 0, side * self._influence, 0.0), resamples, selection)
+        return gap, find_difference(draws, gap, np.where(best >= 0, side * influence, 0.0), resamples, selection)
 
     @cached_property
     def _spread(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -164,14 +170,6 @@ class PoweredMeans:
         """The squared standard error of each part's mean, (strata, columns)."""
         moments = self._strata.moments
         return np.where(moments.n > 1, moments.variance / np.maximum(moments.n, 1), 0.0)
-
-    @cached_property
-    def _influence(self) -> np.ndarray:
-        """Each person's bearing on the mean of the own group, (subjects, columns)."""
-        strata, moments = self._strata, self._strata.moments
-        share = (strata.matrix - moments.mean[strata.codes]) / np.maximum(moments.n[strata.codes], 1)
-        # 0 is for who does not count.
-        return np.where(strata.known, np.where(share == 0, np.finfo(np.float64).tiny, share), 0.0)
 
     def _add(self, means: np.ndarray) -> np.ndarray:
         """Add the two parts of each mean, (…, strata, columns); without others there is one."""
