@@ -66,7 +66,6 @@ def test_every_question_is_answered_by_a_run():
 def test_labels_of_real_scores_are_dealt_out_anew(data_folder):
     [one], [other] = (see_dealt_labels("real sex", number, 1) for number in (0, 1))
     assert 0 <= one["leaves out"] <= 0.5 and one != other
-    assert see_dealt_labels("real sex", 0, 1) == [one]
 
 
 def test_an_interval_that_leaves_the_value_out_does_not_hold_it():
@@ -121,11 +120,15 @@ def test_power_is_that_asked_for_at_the_detectable_difference():
     assert predict_power(0.0, 118.0) == pytest.approx(0.05, abs=1e-6)
 
 
-def test_few_cohorts_pass_and_do_not_depend_on_how_they_are_split(monkeypatch):
+def test_few_cohorts_pass():
     found = calibrate(3, 0.02, 0, ["coverage 30"])
     assert judge(COVERED, found["coverage 30"][COVERED.seen]) != "**NO**"
-    monkeypatch.setattr(calibrate_fairness, "CHUNK", 4)
-    assert calibrate(3, 0.02, 0, ["coverage 30"]) == found
+
+
+def test_cohorts_do_not_depend_on_how_they_are_split(monkeypatch):
+    found = calibrate(3, 0.004, 0, ["coverage 30"])
+    monkeypatch.setattr(calibrate_fairness, "CHUNK", 2)
+    assert calibrate(3, 0.004, 0, ["coverage 30"]) == found
 
 
 def test_intervals_that_are_too_narrow_are_caught(monkeypatch):

@@ -13,9 +13,8 @@ import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import special, stats
+from scipy import stats
 
-from helpers.errors import SegfairError
 from helpers.fairness.adjustment import GAP_COLUMNS, adjust_gaps
 from helpers.statistics.selection_adjustment import widen_for_choice
 from helpers.statistics.splines import place_knots
@@ -88,10 +87,6 @@ def test_gap_interval_and_tests_equal_statsmodels(rng):
     whole = fit.f_test(np.eye(design.shape[1])[1:3])
     assert row["f"] == pytest.approx(float(whole.fvalue), rel=1e-8)
     assert row["p_groups"] == pytest.approx(float(whole.pvalue), rel=1e-6)
-    n = len(score)
-    logits = special.logit((score.to_numpy() * (n - 1) + 0.5) / n)
-    logit_fit = sm.OLS(logits, design).fit(cov_type="HC3", use_t=True)
-    assert row["p_logit"] == pytest.approx(float(logit_fit.f_test(np.eye(design.shape[1])[1:3]).pvalue), rel=1e-6)
 
 
 def test_gap_by_hand_in_six_rows():
@@ -116,7 +111,6 @@ def test_lower_is_better_turns_the_gap_round(rng):
     found = adjust_gaps(np.column_stack([error, error]), group, nothing(60), ["hd95_mm", "dice"]).gaps
     assert found["best_group"].tolist() == ["b", "a"]
     assert (found["adjusted_gap"] > 1.8).all()
-    assert np.isnan(found["p_logit"]).all()  # a distance has no logit, nor has a "Dice" of 3
 
 
 def test_without_covariates_the_gap_is_the_difference_of_means(rng):
@@ -144,7 +138,7 @@ def test_confounding_alone_gives_no_alarm_and_a_true_interval():
     Monte-Carlo standard error of a share of 5 % in 2400: 0.45 %; the bounds below allow 2 of them.
     """
     rng = np.random.default_rng(7)
-    alarms, covered, crude_alarms = [], [], []
+    alarms, covered = [], []
     for _ in range(48):
         n = 200
         age = rng.normal(size=n)
@@ -157,11 +151,10 @@ def test_confounding_alone_gives_no_alarm_and_a_true_interval():
         assert (found["n"] == n).all()
         alarms.append((found["p"] < 0.05).mean())
         covered.append(((found["low"] <= 0) & (found["high"] >= 0)).mean())
-        crude = adjust_gaps(values, group, nothing(n), ["dice"] * 50, pairs=pairs).gaps
-        crude_alarms.append((crude["p"] < 0.05).mean())
     assert np.mean(alarms) <= 0.05 + 2 * 0.0045
     assert 0.93 <= np.mean(covered) <= 0.97
-    assert np.mean(crude_alarms) > 0.9  # the same data without adjustment: a false alarm nearly always
+    crude = adjust_gaps(values, group, nothing(n), ["dice"] * 50, pairs=pairs).gaps
+    assert (crude["p"] < 0.05).mean() > 0.9  # the same data without adjustment: a false alarm nearly always
 
 
 def test_a_true_gap_is_found_with_a_true_interval():
@@ -241,7 +234,7 @@ def test_no_interval_of_a_score_is_wider_than_its_range(rng):
 
 
 def has_no_number(found):
-    numbers = found.gaps[["adjusted_gap", "low", "high", "p", "f", "p_groups", "p_logit"]]
+    numbers = found.gaps[["adjusted_gap", "low", "high", "p", "f", "p_groups"]]
     return numbers.isna().all(axis=None) and found.means.empty and found.gaps["covariates"].eq("").all()
 
 
@@ -360,7 +353,7 @@ def test_what_cannot_be_compared_says_why(values, group, why):
     covariates = pd.DataFrame({"age": np.tile(np.arange(20.0), 2)})
     row = adjust_gaps(values[:, None], group, covariates, ["dice"]).gaps.iloc[0]
     assert why in row["note"]
-    assert row[["adjusted_gap", "low", "high", "p", "p_groups", "p_logit"]].isna().all()
+    assert row[["adjusted_gap", "low", "high", "p", "p_groups"]].isna().all()
 
 
 def test_fewer_subjects_than_parameters_are_not_fitted(rng):
@@ -386,15 +379,6 @@ def test_no_column_and_no_subject_give_empty_tables():
     assert list(empty.gaps.columns) == list(GAP_COLUMNS) and empty.gaps.empty
     nobody = adjust_gaps(np.empty((0, 1)), np.array([], object), pd.DataFrame({"age": []}), ["dice"])
     assert "fewer than two groups" in nobody.gaps.loc[0, "note"]
-
-
-def test_what_does_not_fit_together_is_refused(rng):
-    with pytest.raises(SegfairError, match="one row per subject"):
-        adjust_gaps(np.zeros((5, 1)), np.repeat("a", 4), nothing(5), ["dice"])
-    with pytest.raises(SegfairError, match="each of the 1 columns"):
-        adjust_gaps(np.zeros((5, 1)), np.repeat("a", 5), nothing(5), ["dice", "iou"])
-    with pytest.raises(SegfairError, match="got 'f1'"):
-        adjust_gaps(np.zeros((5, 1)), np.repeat("a", 5), nothing(5), ["f1"])
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,7 +9,7 @@ import pytest
 
 from helpers import fairness
 from helpers.errors import SegfairError
-from helpers.fairness.input_checks import check_keys, drop_infinite, refuse_repeated_scores
+from helpers.fairness.groups import check_keys, drop_infinite, refuse_repeated_scores
 from tests.test_fairness_audit import SIX, make_six
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 from helpers import cohort, fairness, inference, performance, provenance, volumes
 from helpers.errors import SegfairError
 from helpers.parameters import Fairness
-from helpers.performance.proxies import choose_partners
+from helpers.performance.proxies import choose_partners, measure_proxies
 from helpers.report import build_report
 from helpers.statistics.prediction_powered import PoweredMeans
 from helpers.study import load_study
@@ -224,7 +224,7 @@ def test_scans_without_a_reference_are_predicted_and_count_by_agreement(masks):
     assert len(made) == 120 and (made["status"] == "ok").all()
     metrics = performance.measure_performance(study)
     assert metrics["scan"].nunique() == 20, "without a reference nothing is scored"
-    proxies = performance.measure_proxies(study)
+    proxies = measure_proxies(study)
     net = proxies[proxies["model"] == "net"].set_index("scan")["dice_proxy"]
     assert len(net) == 60
     shared = [volumes.read_volume(study.prediction_path(model, "p01")) for model in ("net", "second")]

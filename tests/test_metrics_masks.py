@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as npst
 
 from helpers import metrics
 from helpers.metrics import compare_annotators, compare_masks, masks
+from helpers.metrics.nearest_surface import measure_surface_distances
 from helpers.vocabulary.measures import MEASURES, list_symmetric
 from helpers.vocabulary.statuses import EMPTY_CASES, MEASURED
 
@@ -54,7 +55,7 @@ def check_against_deepmind(reference, prediction, spacing, tolerance_mm) -> None
     theirs = ask_deepmind(reference, prediction, spacing, tolerance_mm)
     for name in ("nsd", "hd95_mm", "dice", "surface_ref_cm2"):
         assert getattr(ours, name) == pytest.approx(theirs[name], abs=1e-6, rel=0), name
-    surfaces = metrics.measure_surface_distances(reference, prediction, spacing)
+    surfaces = measure_surface_distances(reference, prediction, spacing)
     there_mm = np.average(surfaces.reference_to_prediction_mm, weights=surfaces.reference_areas_mm2)
     back_mm = np.average(surfaces.prediction_to_reference_mm, weights=surfaces.prediction_areas_mm2)
     assert (there_mm, back_mm) == pytest.approx((theirs["there_mm"], theirs["back_mm"]), abs=1e-6, rel=0)

@@ -13,7 +13,8 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from helpers import metrics
-from helpers.metrics import measure_surface_distances, nearest_surface
+from helpers.metrics import nearest_surface
+from helpers.metrics.nearest_surface import measure_surface_distances
 
 sides = st.integers(1, 12)
 

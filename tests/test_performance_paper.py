@@ -15,7 +15,7 @@ from scipy import stats
 from helpers import fairness, performance, storage
 from helpers.figures.paper_table import show_paper_table
 from helpers.parameters import Fairness, FusionModel, Model
-from helpers.performance.paper import describe_paper, escape_latex, print_paper, write_latex
+from helpers.performance.paper import PaperTable, describe_paper, escape_latex, print_paper, write_latex
 from helpers.report.scrubbing import Scrubber
 from helpers.schema import TABLES
 from helpers.study import Study, load_study
@@ -230,7 +230,7 @@ def test_a_modality_of_few_people_shows_nobody(tables):
     assert paper[["mean", "sd", "median", "q1", "q3", "worst", "sd_organs", "anova_p"]].isna().all(axis=None)
     printed = print_paper(paper, 10)
     assert not printed.iloc[:, 4:].map(lambda cell: bool(re.search(r"0\.\d|±", cell))).any(axis=None)
-    read_rows(write_latex(performance.PaperTable(printed, "told")))
+    read_rows(write_latex(PaperTable(printed, "told")))
 
 
 def test_where_nothing_was_measured_the_files_are_there_and_empty(study):
@@ -315,7 +315,7 @@ def _read_cell(cell: str) -> tuple[int, str]:
 
 
 def test_latex_is_balanced_and_every_row_has_every_column(paper):
-    table = performance.PaperTable(print_paper(paper, 10), describe_paper(SETTINGS, []))
+    table = PaperTable(print_paper(paper, 10), describe_paper(SETTINGS, []))
     latex = write_latex(table)
     columns, rows = read_rows(latex)
     assert columns == len(table.printed.columns) - 2
@@ -340,7 +340,7 @@ def test_whatever_a_group_is_called_is_escaped():
         [["CT", "Dice", "liver", special, "0.9 ± 0.1", "0.8"]],
         columns=["modality", "measure", "organ", "model", f"x_y: {special}", "x_y: ANOVA p"],
     )
-    columns, rows = read_rows(write_latex(performance.PaperTable(printed, special)))
+    columns, rows = read_rows(write_latex(PaperTable(printed, special)))
     assert columns == 4 and {sum(span for span, _ in row) for row in rows} == {4}
 
 
@@ -349,14 +349,14 @@ def test_whatever_a_group_is_called_is_escaped():
     [(r"net\_1", "net_1"), (r"\%", "{%"), ("$<$", "<"), (r"\end{landscape}", ""), (r"\textbf{", r"\textbf{{")],
 )
 def test_the_reader_of_latex_finds_what_tex_would_stop_at(paper, right, wrong):
-    latex = write_latex(performance.PaperTable(print_paper(paper, 10), "told"))
+    latex = write_latex(PaperTable(print_paper(paper, 10), "told"))
     assert right in latex
     with pytest.raises(AssertionError):
         read_rows(latex.replace(right, wrong, 1))
 
 
 def test_the_reader_of_latex_finds_a_cell_too_many(paper):
-    latex = write_latex(performance.PaperTable(print_paper(paper, 10), "told"))
+    latex = write_latex(PaperTable(print_paper(paper, 10), "told"))
     columns, rows = read_rows(latex.replace("lung & ", "lung & & ", 1))
     assert {sum(span for span, _ in row) for row in rows} == {columns, columns + 1}
 
@@ -396,10 +396,10 @@ def test_files_are_written_and_read_back(study, paper):
 
 
 def test_a_page_escapes_names_and_folds_what_is_not_first(paper):
-    table = performance.PaperTable(print_paper(paper, 10), "p < 0.05")
+    table = PaperTable(print_paper(paper, 10), "p < 0.05")
     page = show_paper_table(table)._repr_html_()
     assert "100 % &lt;C&gt;" in page and "<C>" not in page and "A &amp; B_1" in page and "p &lt; 0.05" in page
     assert page.count("<details") == 6 and page.count("<details open") == 2, "Dice of CT and of MR"
     assert 'download="paper_table.csv"' in page
-    nothing = performance.PaperTable(table.printed.iloc[:0], "")
+    nothing = PaperTable(table.printed.iloc[:0], "")
     assert "nothing to print" in show_paper_table(nothing)._repr_html_()

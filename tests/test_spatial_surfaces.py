@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helpers.spatial.errors_on_surface import measure_signed_errors
 from helpers.spatial.surfaces import (
     Surface,
     VoxelFrame,
@@ -13,6 +12,7 @@ from helpers.spatial.surfaces import (
     find_closest_points,
     keep_largest_part,
     measure_enclosed_volume,
+    measure_signed_errors,
     measure_vertex_areas,
     smooth_mask,
     smooth_surface,

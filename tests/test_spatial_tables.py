@@ -36,11 +36,8 @@ GROUPS = pd.Series(pd.Categorical(["female", "female", "male", "male"], ["female
 
 
 def make_effect(effect, t, p_fwer, **changes):
-    blank = np.full(8, NAN)
-    made = SurfaceEffect(
-        np.array(effect, float), blank, np.array(t, float), "t", np.array(p_fwer, float), np.array(p_fwer, float),
-        np.array(p_fwer, float), np.array(p_fwer, float), np.full(8, 4), 99, False, (),
-    )  # fmt: skip
+    p = np.array(p_fwer, float)
+    made = SurfaceEffect(np.array(effect, float), np.array(t, float), p, p, p, p, np.full(8, 4), 99, ())
     return replace(made, **changes)
 
 

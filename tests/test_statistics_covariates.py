@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pytest
 from scipy.linalg import hadamard
 
 from helpers.statistics.covariates import (
@@ -66,7 +65,7 @@ def test_what_cannot_be_told_from_the_groups_is_marked(rng):
     people["weight"] = (people["sex"] == "male") * 20.0 + rng.normal(0, 1, 160)
     people["months"] = people["age"] * 12
     found = {use.name: use for use in fit(people, ["weight", "age", "months"]).uses}
-    assert found["weight"].inflation > 10 and found["weight"].reason.startswith("collinear with the groups")
+    assert found["weight"].reason.startswith("collinear with the groups")
     assert [found[name].mimics_base for name in ("weight", "age", "months")] == [True, False, False]
 
 
@@ -76,11 +75,11 @@ def test_inflation_is_the_usual_one(rng):
     n = 40  # too few for splines
     group = np.repeat(["a", "b"], n // 2)
     first = rng.normal(size=n) + (group == "a")
-    second = first + rng.normal(size=n)
+    second = first + 0.2 * rng.normal(size=n)
     found = fit(pd.DataFrame({"sex": group, "first": first, "second": second}), ["first", "second"]).uses
-    assert [use.form for use in found] == ["line", "line"]
+    assert [use.form for use in found] == ["line", ""]
     design = np.column_stack([np.ones(n), group == "b", first, second]).astype(float)
-    assert found[1].inflation == pytest.approx(variance_inflation_factor(design, 3))
+    assert f"(variance inflation {variance_inflation_factor(design, 3):.3g} exceeds 10)" in found[1].reason
 
 
 def test_names_that_were_joined_are_parted_again(rng):

@@ -11,8 +11,7 @@ from helpers.errors import SegfairError
 from helpers.statistics import permuted_means as permutation
 from helpers.statistics.grouped_values import GroupedValues
 from helpers.statistics.hypothesis_tests import adjust_p_values
-from helpers.statistics.max_t import step_down
-from helpers.statistics.permutation_tail import even_out, find_permutation_p
+from helpers.statistics.permutation_tail import even_out, find_permutation_p, step_down
 from helpers.statistics.permuted_means import permute_means
 
 

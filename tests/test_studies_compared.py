@@ -16,7 +16,7 @@ from helpers.parameters import Fairness
 from helpers.study import load_study
 from tests.test_fairness_groups import make_cohort, make_metrics
 
-SETTINGS = Fairness(metrics=["dice"], min_group=5, bootstrap=400)
+SETTINGS = Fairness(metrics=["dice"], min_group=5, bootstrap=400, permutations=500)
 SEXES = ["female", "male"] * 40
 
 
@@ -102,7 +102,7 @@ def studies(tmp_path):
                 "scores": {"path": f"{name}.csv"},
                 "attributes": {"sex": None},
             },
-            "fairness": {"metrics": ["dice"], "bootstrap": 200},
+            "fairness": {"metrics": ["dice"], "bootstrap": 200, "permutations": 500},
         }
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
         study = load_study(tmp_path / f"{name}.yaml")

@@ -7,7 +7,7 @@ unit throughout: several scans of one person are averaged first, and subjects ar
 from helpers.fairness.agreement import ANNOTATORS, Agreement, audit_agreement
 from helpers.fairness.audit import Audit, run_audit
 from helpers.fairness.failures import compare_failures
-from helpers.fairness.few_masks import FewMasks, compare_few_masks
+from helpers.fairness.few_masks import compare_few_masks
 from helpers.fairness.groups import POOLED, average_subjects, hide_remainders, hide_small_groups
 from helpers.fairness.missing import bound_missing, compare_absent, compare_missing
 from helpers.fairness.paper import tabulate_paper
@@ -20,7 +20,6 @@ __all__ = [
     "POOLED",
     "Agreement",
     "Audit",
-    "FewMasks",
     "StudiesCompared",
     "audit_agreement",
     "average_subjects",

@@ -1,28 +1,16 @@
 """Adjusted gaps: what is left between groups once their confounders are adjusted for.
 
-The scale
----------
-The model is an analysis of covariance in the metric's *own unit*: score = group + covariates, by
-ordinary least squares with HC3 standard errors (MacKinnon & White 1985) and Student's t. A logit
-scale suits a bounded score, but a difference of mean logits is not a difference of mean Dice:
-transforming back needs the distribution of the residuals (Duan 1983), a missed organ (Dice 0)
-becomes an outlier whose size is set by the clamp and not by the data, and its null hypothesis
-differs from that of the gap, so that p-value and interval could contradict each other. A margin of
-equivalence and a reader need a difference of means, for which least squares is consistent whatever
-the distribution of the residuals, as long as the *mean* is modelled well (hence splines of numeric
-covariates); HC3 allows for the unequal spread that a bounded score has near its bound. For metrics
-in [0, 1] ``p_logit`` repeats the test over all groups on logits, with the scores drawn inside by (y
-(n − 1) + ½) / n (Smithson & Verkuilen 2006, p. 55), as a check of how far the result hangs on the
-scale; it is not meant for a decision.
+The model (docs/METHODS.md, section 10) is in the metric's *own unit*. A logit scale suits a bounded
+score, but a difference of mean logits is not a difference of mean Dice: transforming back needs the
+distribution of the residuals (Duan 1983), a missed organ (Dice 0) becomes an outlier whose size is
+set by the clamp and not by the data, and its null hypothesis differs from that of the gap. For a
+difference of means least squares is consistent whatever the distribution of the residuals, as long
+as the *mean* is modelled well (hence splines); HC3 allows for the unequal spread near a bound.
 
-Standardisation
----------------
 The adjusted mean of a group is the mean, over the covariates of *all* subjects in the fit, of the
 model's prediction with everybody put into that group (g-computation: Robins 1986; Lane & Nelder
 1982). Without interactions this is the group's intercept once covariates are centred, so the delta
-method is exact and no bootstrap is needed; the covariates of the cohort are taken as fixed. Where a
-covariate acts differently in each group the gap is an average over people, not the gap of anyone in
-particular: see :mod:`helpers.fairness.intersections`.
+method is exact; the covariates of the cohort are taken as fixed.
 """
 
 from __future__ import annotations
@@ -34,13 +22,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import stats
 
-from helpers.errors import SegfairError
 from helpers.fairness.disparity import find_best_and_worst, find_unseen_failures, limit_gap
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
-from helpers.statistics.clustered import ClusteredFit, choose_errors
+from helpers.statistics.clustered import choose_errors
 from helpers.statistics.covariates import (
     Covariate,
     CovariateFit,
@@ -51,7 +38,7 @@ from helpers.statistics.covariates import (
     read_labels,
 )
 from helpers.statistics.grouped_values import GroupedValues
-from helpers.statistics.least_squares import ROUNDING, LeastSquares, split_by_missing
+from helpers.statistics.least_squares import ROUNDING, split_by_missing
 from helpers.statistics.overlap import find_apart, keep_linked
 from helpers.statistics.selection_adjustment import widen_for_choice
 from helpers.statistics.unseen_failures import Allowance, widen_interval
@@ -62,7 +49,7 @@ LARGEST_OUTSIDE = 0.3  # share of subjects outside of the groups' common range b
 
 GAP_COLUMNS = (
     "column", "metric", "n", "groups", "best_group", "worst_group", "adjusted_gap", "low", "high", "p",
-    "f", "df_groups", "df_residual", "p_groups", "p_logit", "parameters", "covariates", "dropped", "n_missing",
+    "f", "df_groups", "df_residual", "p_groups", "parameters", "covariates", "dropped", "n_missing",
     "n_rare", "warnings", "note",
 )  # fmt: skip
 MEAN_COLUMNS = ("column", "metric", *TABLES["adjusted_means"].names[4:])
@@ -72,16 +59,12 @@ MEAN_COLUMNS = ("column", "metric", *TABLES["adjusted_means"].names[4:])
 class Adjustment:
     """What :func:`adjust_gaps` found: two tables, in the order of the response's columns.
 
-    `gaps` has a row per column of the response (:data:`GAP_COLUMNS`): ``n`` subjects in the fit,
-    ``adjusted_gap`` best − worst adjusted mean in the metric's unit (positive where the group
-    called best is better) with its 95 % interval ``low`` to ``high`` and ``p``, which allow for two
-    of several groups having been picked
-    (:func:`helpers.statistics.selection_adjustment.widen_for_choice`); ``f`` on (``df_groups``,
-    ``df_residual``) degrees of freedom and ``p_groups``, the Wald test over all groups;
-    ``p_logit``; ``parameters`` of the model; what
-    :meth:`helpers.statistics.covariates.CovariateFit.describe` says; ``warnings`` on overlap and on
-    groups left out as too small; ``note``, why there is no number. `means` has a row per column and
-    group compared (:data:`MEAN_COLUMNS`).
+    `gaps` has a row per column of the response (:data:`GAP_COLUMNS`, as in adjusted_notes.csv):
+    ``adjusted_gap`` best − worst adjusted mean in the metric's unit, positive where the group
+    called best is better, with its 95 % interval and ``p``, which allow for two of several groups
+    having been picked (:func:`helpers.statistics.selection_adjustment.widen_for_choice`), and the
+    Wald test over all groups. `means` has a row per column and group compared
+    (:data:`MEAN_COLUMNS`).
     """
 
     gaps: pd.DataFrame
@@ -100,9 +83,6 @@ def adjust_gaps(
     clusters: np.ndarray | None = None,
 ) -> Adjustment:
     """Compare the groups' means, adjusted for covariates.
-
-    A SegfairError where the inputs have different numbers of subjects or columns, or a metric is
-    unknown.
 
     Parameters
     ----------
@@ -137,7 +117,6 @@ def adjust_gaps(
     """
     values = np.asarray(values, float)
     labels = read_labels(groups)
-    _check_shapes(values, labels, covariates, metrics, pairs)
     encoded, unused = _agree(values, labels, encode_covariates(covariates), min_group)
     stated = list(pairs) if pairs is not None else [None] * len(metrics)
     gap_rows: dict[int, dict[str, Any]] = {}
@@ -202,7 +181,6 @@ def _fit_pattern(
     worse, of_means = unseen.reach_unseen().T, unseen.reach_means()
     tested = covariance + (worse / reach)[:, :, None] ** 2 * np.eye(len(names))
     f, p_groups = judge.test(means @ steps.T, steps @ tested @ steps.T, steps @ chosen)
-    p_logit = _test_logits(part, metrics, judge, chosen, steps)
     widened = widen_for_choice(np.full(len(metrics), len(names)), p_groups, np.full(len(metrics), free))
     results: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
     for index, metric in enumerate(metrics):
@@ -235,7 +213,7 @@ def _fit_pattern(
         if not gap["note"] and np.isnan(p_groups[index]):
             gap["note"] = "no test over all groups: two of them do not vary"
         if not apart:
-            gap |= {"f": f[index], "df_groups": len(names) - 1, "p_groups": p_groups[index], "p_logit": p_logit[index]}
+            gap |= {"f": f[index], "df_groups": len(names) - 1, "p_groups": p_groups[index]}
         stated = tuple(sorted(int(np.flatnonzero(names == gap[side])[0]) for side in _SIDES if side in gap))
         if stated in apart:
             # Nothing was adjusted for: no number, and nobody who says so.
@@ -281,25 +259,6 @@ def _state_gap(
     return stated | {"low": float(low), "high": float(high), "p": p, "note": ""}
 
 
-def _test_logits(
-    part: np.ndarray,
-    metrics: Sequence[str],
-    judge: LeastSquares | ClusteredFit,
-    chosen: np.ndarray,
-    steps: np.ndarray,
-) -> np.ndarray:
-    """Return the p over all groups on the logit scale for metrics in [0, 1], NaN for others."""
-    p = np.full(part.shape[1], np.nan)
-    bounded = np.array([find_measure(metric).is_bounded for metric in metrics])
-    bounded &= (part.min(axis=0) >= 0) & (part.max(axis=0) <= 1)
-    if bounded.any():
-        subjects = len(part)
-        logits = special.logit((part[:, bounded] * (subjects - 1) + 0.5) / subjects)
-        means, covariance = judge.estimate(logits, chosen)
-        p[bounded] = judge.test(means @ steps.T, steps @ covariance @ steps.T, steps @ chosen)[1]
-    return p
-
-
 def _tell_missed(fit: CovariateFit) -> str:
     """Return that a covariate of the other columns cannot be held equal here; empty where all can.
 
@@ -319,7 +278,7 @@ def _leave_out(
     gap: dict[str, Any], means: list[dict[str, Any]], why_of: dict[frozenset[str], str], pair: tuple[str, str] | None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return a column fitted without lone groups: no test of all, and why a pair has no gap."""
-    untested = dict.fromkeys(("f", "df_groups", "p_groups", "p_logit"), np.nan)
+    untested = dict.fromkeys(("f", "df_groups", "p_groups"), np.nan)
     if pair is not None and frozenset(pair) in why_of:
         return gap | untested | {"covariates": "", "warnings": "", "note": why_of[frozenset(pair)]}, means
     said = "groups without their like are left out of the fit"
@@ -369,21 +328,3 @@ def _list_overlap(labels: np.ndarray, names: np.ndarray, fit: CovariateFit) -> l
                 level = covariate.levels[int(place)]
                 warnings.append(f"nobody of {', '.join(absent)} has {covariate.name} {level}")
     return warnings
-
-
-def _check_shapes(
-    values: np.ndarray,
-    labels: np.ndarray,
-    covariates: pd.DataFrame,
-    metrics: Sequence[str],
-    pairs: Sequence[tuple[str, str] | None] | None,
-) -> None:
-    if values.ndim != 2 or not len(values) == len(labels) == len(covariates):
-        raise SegfairError(
-            "values, groups and covariates must have one row per subject; "
-            f"got shapes {values.shape}, {labels.shape} and {covariates.shape}"
-        )
-    if len(metrics) != values.shape[1] or (pairs is not None and len(pairs) != values.shape[1]):
-        raise SegfairError(f"metrics (and pairs) must name one for each of the {values.shape[1]} columns of values")
-    for metric in dict.fromkeys(metrics):
-        find_measure(metric)

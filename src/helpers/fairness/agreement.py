@@ -60,18 +60,12 @@ def audit_agreement(
     those of the annotators; the rest is as in :func:`helpers.fairness.audit.run_audit`.
 
     Of what is found, ``groups`` and ``disparity`` are the tables of the audit, with the ``kind``;
-    agreement stands in the place of a score. ``against`` has one row per model, organ, metric and
-    attribute with annotators: the model's ``gap`` between its best and its worst group, the gap in
-    the annotators' agreement between *the same two groups* (negative where they agree better on the
-    model's worst group), and the difference of both with its interval: above 0, the model's gap is
-    larger than what the annotators' would explain.
-
-    Notes
-    -----
-    Each kind has families of tests of its own, beside the study's; the rows of ``against`` are
-    adjusted together per attribute. People whose masks disagree more often have organs that are
-    harder to draw, or scans that are harder to read: a model's gap of that size is one that
-    annotators share. That does not excuse it.
+    agreement stands in the place of a score. ``against`` sets a model's gap between its best and
+    its worst group beside that in the annotators' agreement between *the same two groups* (negative
+    where they agree better on the model's worst group): a difference above 0 is what the
+    annotators' would not explain. Each kind has families of tests of its own; the rows of
+    ``against`` are adjusted together per attribute. People whose masks disagree more often have
+    organs that are harder to draw, or scans that are harder to read. That does not excuse a gap.
     """
     disparity, groups, notes = [], [], []
     for kind, table in measured.items():

@@ -34,9 +34,8 @@ from helpers.fairness.group_comparison import (
     hold_zero,
     judge_attribute,
 )
-from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_covariates
+from helpers.fairness.groups import EXPECTED, POOLED, average_subjects, read_covariates, refuse_repeated_scores
 from helpers.fairness.incomplete import mark_incomplete
-from helpers.fairness.input_checks import refuse_repeated_scores
 from helpers.fairness.intersections import pool_intersections
 from helpers.fairness.models_compared import adjust_unpermuted
 from helpers.fairness.ranking import rank_attributes
@@ -140,7 +139,7 @@ def run_audit(
     """Compare the groups of every attribute on every metric, organ and model.
 
     A SegfairError where a column is missing, or rows cannot be matched
-    (:mod:`helpers.fairness.input_checks`).
+    (:func:`helpers.fairness.groups.average_subjects`).
 
     Parameters
     ----------
@@ -174,75 +173,33 @@ def run_audit(
     Returns
     -------
     Audit
-        Rows are of a model, organ, metric and attribute where nothing else is said. Rows with organ
-        ``"all"`` pool a subject's organs, those of model ``"all models"`` average a subject's
-        models (:func:`average_subjects`); a study of one organ, or of one model, has none.
-        Words that do not apply are empty text, numbers NaN. Groups under ``min_group`` subjects
-        take no part in any comparison and have no figures. "Better" is by the metric's direction;
-        volume errors are compared by their absolute value.
+        Tables and columns are those of :mod:`helpers.schema` (docs/TABLES.md); rows are of a model,
+        organ, metric and attribute where nothing else is said. Rows with organ ``"all"`` pool a
+        subject's organs, those of model ``"all models"`` average a subject's models
+        (:func:`average_subjects`); a study of one organ, or of one model, has none. Words that do
+        not apply are empty text, numbers NaN. Groups under ``min_group`` subjects take no part in
+        any comparison and have no figures. "Better" is by the metric's direction; volume errors are
+        compared by their absolute value.
 
-        ``groups``: one row per group, too small ones ``suppressed``. ``n`` counts subjects with a
-        value, ``lacking`` those who lack one although their organ could be measured
-        (:mod:`helpers.fairness.incomplete`).
-
-        ``disparity``: ``gap`` is best − worst group mean in the metric's unit, never negative; its
-        interval is that of the difference between these two named groups, which may cross 0.
-        ``es``, ``es_fairmedfm``, ``ser``, ``sd_groups``:
-        :func:`helpers.fairness.disparity.measure_disparities`. ``p`` is that of the test of means
-        that decides (:func:`helpers.statistics.permuted_means.permute_means`), ``p_adjusted`` the
-        same adjusted over its ``family``; ``p_ordered`` and ``p_ordered_adjusted`` are those of a
-        trend over ordered groups, of which ``ordered_step`` is the mean change per group.
-        ``effect_size`` (rank-biserial r) is negative where the group with the better mean does not
-        have the better typical person. ``adjusted_gap`` is the gap between the same two groups
-        adjusted for what comes before the attribute
-        (:func:`helpers.fairness.confounding.find_roles`, :mod:`helpers.fairness.adjustment`),
-        ``adjusted_p`` its test over all groups, not adjusted for the family; ``direct_gap`` what is
-        left with all else that was recorded held equal too. ``expected_gap`` is what the organs'
-        size explains of a Dice gap, ``excess_gap`` the rest, ``excess_p`` the level at which a
-        bound of its interval is 0 and ``excess_p_adjusted`` the same adjusted over the family's;
-        absent where Dice or its expectation is not among the metrics. ``detectable`` is the minimum
-        detectable difference between any two of the groups (one pair tested at alpha, with the
-        power asked for); ``verdict`` as in :mod:`helpers.statistics.equivalence`, "not compared"
-        where there are no two groups. ``note`` says why there is no number.
-
-        ``sites``, ``site_summary``: with a `cluster`, each one's own gap and what they have in
-        common (:func:`helpers.fairness.sites.compare_sites`); ``variance``: how much of a score's
-        variance lies between sites, people and models.
-
-        ``ranking``: how often groups by each attribute differ, and by how much at most
-        (:func:`helpers.fairness.ranking.rank_attributes`).
-
-        ``tests``: other tests of a row, not adjusted, for comparison with other publications;
-        statistics of two groups are positive where the best group does better. ``pairs``: where the
-        test over more than two groups is significant, all pairs of them. ``contrasts``: each group
-        against everybody else who is compared. ``adjusted_means``, ``adjusted_notes``: the groups'
-        adjusted means, and which covariates were used or left out, and why. ``matching``,
-        ``balance``: the gap among pairs of people who are alike, and how alike they are.
-        ``trends``, ``trend_tests``: attributes that are numbers, as curves and slopes, for at least
-        twice ``min_group`` people. ``intersections``, ``intersection_variance``: all attributes
-        together, without a row per attribute. ``model_gaps``: which of two models has the larger
-        gap, on the same people.
+        Of ``disparity``: ``gap`` is never negative, and its interval, of the difference between two
+        named groups, may cross 0. ``p`` is that of the test of means that decides
+        (:func:`helpers.statistics.permuted_means.permute_means`). ``effect_size`` (rank-biserial r)
+        is negative where the group with the better mean does not have the better typical person.
+        ``adjusted_gap`` is between the same two groups, adjusted for what comes before the
+        attribute (:func:`helpers.fairness.confounding.find_roles`), ``direct_gap`` with all else
+        that was recorded held equal too. ``excess_p`` is the level at which a bound of the
+        interval is 0. ``detectable`` is of one pair tested at alpha.
 
     Notes
     -----
-    *Intervals.* Subjects are resampled with replacement within each group. One set of draws per
-    attribute and group serves all models, organs and metrics, so what is measured on the same
-    people stays paired. Intervals of means and of differences are studentised
-    (:mod:`helpers.statistics.bootstrap_differences`); how often they hold the truth:
-    docs/validity.md. Those of the gap, the excess gap and the adjusted gap allow for two of several
-    groups having been picked (:func:`helpers.statistics.selection_adjustment.widen_for_choice`);
-    that of the matched gap does not.
-
-    *Families.* One per question (``fairness.family``), pooled organs included: whatever row of a
-    family a reader picks is covered. Rows over all models are families of their own, and so are
-    trends over ordered groups. With ``max_t`` the adjusted p is that of the permutations, but never
-    below the test's own. All other p-values repeat a question for comparison, or say themselves
-    what they are adjusted over.
-
-    *Verdicts* rest on Welch's intervals of all pairs of groups at Šidák's level, not on the
-    bootstrap's, because their guarantees are proven there; with the p adjusted over the family.
-    Where organs were missed, a measure without a value for them is not called equivalent
-    (:func:`helpers.fairness.incomplete.mark_incomplete`).
+    Methods: docs/METHODS.md, sections 5 to 10. One set of draws per attribute and group serves all
+    models, organs and metrics, so what is measured on the same people stays paired. Intervals of
+    the gap, the excess gap and the adjusted gap allow for two of several groups having been picked;
+    that of the matched gap does not. Pooled organs belong to their rows' families: whatever row of
+    a family a reader picks is covered. With ``max_t`` the adjusted p is never below the test's own.
+    Verdicts rest on Welch's intervals of all pairs, not on the bootstrap's, because their
+    guarantees are proven there. Where organs were missed, a measure without a value for them is not
+    called equivalent (:func:`helpers.fairness.incomplete.mark_incomplete`).
     """
     with use_measures(fairness.measures):
         pooled = set(metrics["model"]) if pooled_models is None else pooled_models
@@ -375,21 +332,15 @@ def _test_means(
 
 def _interleave(people: PermutedTests, clusters: PermutedTests, clustered: np.ndarray) -> PermutedTests:
     """Return the tests of all attributes in their order: of people permuted, and of clusters."""
-
-    def join(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        table = np.full((len(clustered), other.shape[1]), np.nan)
+    tables = []
+    for name in ("estimate", "statistic", "p", "evidence"):
+        table = np.full((len(clustered), clusters.p.shape[1]), np.nan)
         if not clustered.all():
-            table[~clustered] = one
-        table[clustered] = other
-        return table
-
-    return PermutedTests(
-        join(people.estimate, clusters.estimate),
-        join(people.statistic, clusters.statistic),
-        join(people.p, clusters.p),
-        join(people.evidence, clusters.evidence),
-        people.permuted,
-    )
+            table[~clustered] = getattr(people, name)
+        table[clustered] = getattr(clusters, name)
+        tables.append(table)
+    estimate, statistic, p, evidence = tables
+    return PermutedTests(estimate, statistic, p, evidence, people.permuted)
 
 
 def _test_clusters(groups: Sequence[AttributeScores], ordered: Collection[str]) -> PermutedMeans:
@@ -478,10 +429,9 @@ def _explain(
             for name, table in explain_within(one).items():
                 parts[name].append(table)
             continue
-        roles = find_roles(attribute, attributes, confounders, settings.adjust)
         covariates, mediators = (
             choose_covariates(attribute, [name for name in names if name not in apart], known, labels)
-            for names in (roles.before, roles.mediators)
+            for names in find_roles(attribute, attributes, confounders, settings.adjust)
         )
         same = [said for name in (*attributes, *confounders) if (said := explain_same(attribute, name, known))]
         notes += [f"not adjusted for when groups by {attribute} are compared: {said}" for said in same]

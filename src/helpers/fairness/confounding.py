@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,30 +41,20 @@ def is_numeric(column: pd.Series) -> bool:
     return bool(numeric and column.nunique() > 2)
 
 
-@dataclass(frozen=True)
-class Roles:
-    """What else was recorded, by its place beside one attribute."""
-
-    before: list[str]  # held equal: it may cause both the attribute and the score
-    mediators: list[str]  # may be how the attribute acts: held equal in the direct gap alone
-
-
 def find_roles(
     attribute: str, attributes: Sequence[str], confounders: Sequence[str], adjust: Mapping[str, Sequence[str]]
-) -> Roles:
-    """Find what comes before an attribute, and what may lie between it and the score.
+) -> tuple[list[str], list[str]]:
+    """Find what comes before an attribute, and the mediators between it and the score.
 
-    Before it come the names that `adjust` gives it; without these the attributes listed before it,
-    and the confounders. All others are mediators: age may bring about a diagnosis, not the
-    other way round, and an age gap adjusted for diagnosis is a part of the age gap (VanderWeele
-    2015, *Explanation in Causal Inference*, chapter 2).
+    The former are held equal, the latter in the direct gap alone. Before it come the names that
+    `adjust` gives it; without these the attributes listed before it, and the confounders. All
+    others are mediators: age may bring about a diagnosis, not the other way round, and an age gap
+    adjusted for diagnosis is a part of the age gap (VanderWeele 2015, *Explanation in Causal
+    Inference*, chapter 2).
     """
-    everything = list(dict.fromkeys([*attributes, *confounders]))
+    others = [name for name in dict.fromkeys([*attributes, *confounders]) if name != attribute]
     before = adjust.get(attribute, [*attributes[: list(attributes).index(attribute)], *confounders])
-    return Roles(
-        [name for name in everything if name in before and name != attribute],
-        [name for name in everything if name not in before and name != attribute],
-    )
+    return [name for name in others if name in before], [name for name in others if name not in before]
 
 
 def choose_covariates(attribute: str, names: Sequence[str], known: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:

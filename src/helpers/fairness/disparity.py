@@ -106,22 +106,13 @@ def measure_disparities(
     Returns
     -------
     dict of str to ndarray
-        NaN where fewer than two groups are compared or a group that takes part has no mean; ``ser``
-        and both ``es`` also for metrics that do not lie between 0 and 1:
-
-        - ``overall``: mean over subjects of all groups compared;
-        - ``gap``: mean of `best` − mean of `worst`, in the metric's unit, positive where `best` is
-          better;
-        - ``sd_groups``: SD of the group means, divided by their number, not by one less (Jin et al.
-          2024, *FairMedFM*, NeurIPS Datasets and Benchmarks);
-        - ``ser``: skewed error ratio, (1 − lowest) / (1 − highest mean), NaN where the best makes
-          no error (Puyol-Antón et al. 2021, MICCAI);
-        - ``es``: equity-scaled performance, overall / (1 + Σ|overall − group mean|), which grows
-          with the number of groups (Tian et al. 2024, *FairSeg*, ICLR: ESSP);
-        - ``es_fairmedfm``: another measure of that name, not comparable, overall / (1 +
-          ``sd_groups``), as the package `fairmedfm` 0.4.2 computes it;
-        - ``against_rest``, (groups, columns): each group's mean against the mean over subjects of
-          all other groups, positive where the group does better.
+        By name the measures of docs/METHODS.md, section 6: ``overall``, the mean over subjects of
+        all groups compared; ``gap``, positive where `best` is better; ``sd_groups`` (Jin et al.
+        2024); ``ser`` (Puyol-Antón et al. 2021), NaN where the best makes no error; ``es`` (Tian et
+        al. 2024), which falls with the number of groups; ``es_fairmedfm``; ``against_rest``,
+        (groups, columns), each group's mean against that of all others, positive where it does
+        better. NaN where fewer than two groups are compared or a group that takes part has no mean;
+        ``ser`` and both ``es`` also for metrics that do not lie between 0 and 1.
     """
     sign = sign_metrics(metrics)
     unit = np.array([find_measure(metric).is_bounded for metric in metrics])
@@ -166,14 +157,10 @@ def estimate_disparities(
 
     Notes
     -----
-    ``sd_groups``, ``ser`` and Σ|overall − group mean| are never below what equal groups have: they
-    are biased upwards by chance, and no interval made of the same measure in resamples reaches what
-    equal groups have. Theirs is made of the resamples' *deviations*: each is a seminorm of the
-    vector of means (``ser`` by its logarithm, of the log errors), and |s(mean*) − s(mean)| ≤
-    s(mean* − mean), whose quantile is taken to both sides. It holds the truth at least as often as
-    asked for, and more often where groups are alike. Deviations are widened by √(n / (n − 1)) per
-    group. Both equity-scaled measures combine two such ranges, each at half of the error allowed
-    (Bonferroni).
+    Measures of spread are biased upwards by chance, and no interval made of the same measure in
+    resamples reaches what equal groups have. Theirs is made of the resamples' *deviations*
+    (docs/METHODS.md, section 5), widened by √(n / (n − 1)) per group; both equity-scaled measures
+    combine two such ranges, each at half of the error allowed (Bonferroni).
     """
     moments = grouped.moments
     if len(metrics) != moments.n.shape[1]:

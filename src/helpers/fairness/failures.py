@@ -56,26 +56,12 @@ def compare_failures(
     side; and is ``missed`` where the model drew nothing of an organ that is there, in any scan.
     With organ ``"all"`` a person fails where any of their organs does.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-        metrics.parquet, with its ``status``.
-    cohort : DataFrame
-        The included scans, with ``group_<attribute>``.
-    settings : Fairness
-        ``failure``: thresholds by metric, of which those that were not measured are left out;
-        ``failure_margin``, ``alpha``, ``min_group``, ``correction``.
-    attributes : list of str
-    seed : int
-        Of the exact test over more than two groups.
-    cluster : str, optional
-        Column of the cohort whose people are not independent of each other (site).
-
-    Returns
-    -------
-    DataFrame
-        failures.csv, a row per group; what compares the groups is the same in all rows of a
-        comparison. Groups under ``min_group`` people take no part and have no numbers.
+    `metrics` is metrics.parquet, with its ``status``; `cohort` the included scans, with
+    ``group_<attribute>``. Thresholds of metrics that were not measured are left out; `seed` is of
+    the exact test over more than two groups; `cluster` a column of the cohort whose people are not
+    independent of each other (site). Returns failures.csv, a row per group; what compares the
+    groups is the same in all rows of a comparison. Groups under ``min_group`` people take no part
+    and have no numbers.
 
     Notes
     -----
@@ -83,13 +69,10 @@ def compare_failures(
     for lying furthest apart, at the level that holds for all pairs (Tukey's studentised range, of
     infinite degrees of freedom). The test is exact (:func:`compare_shares`) and adjusted over all
     failures compared by the same attribute, by the study's correction (Holm for max-T): a family of
-    its own. The verdict is that of :func:`helpers.statistics.equivalence.judge` on Newcombe's
-    intervals of all pairs. Where nobody fails there is no test, and groups are equivalent where
-    they are large enough for that to say something.
-
-    Of people in clusters, p is the larger one of the exact test's and of that with errors made from
-    clusters (:mod:`helpers.statistics.clustered`), and intervals hold both; there is none of either
-    where no error can be made, as where all failures are of one cluster.
+    its own. The verdict rests on Newcombe's intervals of all pairs. Where nobody fails there is no
+    test, and groups are equivalent where they are large enough for that to say something. Of people
+    in clusters, p is the larger one of the exact test's and of that with errors made from clusters
+    (:mod:`helpers.statistics.clustered`), and intervals hold both.
     """
     names = [name for name in settings.failure if name in metrics]
     known = metrics["status"].isin(["ok", *MISSED])
@@ -107,24 +90,17 @@ def compare_failures(
     return join_tables(tables, "failures")
 
 
-def hide_subtractable(table: pd.DataFrame, keys: Sequence[str], numbers: Sequence[str] = _NUMBERS) -> pd.DataFrame:
+def hide_subtractable(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Empty counts from which, with those of everybody, a hidden group's would follow.
 
     Counts of everybody follow from an attribute whose groups are all shown; less those of the
     groups shown here, they would be those of a group too small to be shown. So beside such a group
     no count is told, nor what it could be computed from: who does worse and the verdict stay.
 
-    Parameters
-    ----------
-    table : DataFrame
-        failures.csv or missing.csv, with ``suppressed``.
-    keys : list of str
-        The columns that name a comparison.
-    numbers : list of str
-        What is emptied, of those columns that there are.
+    `table` is failures.csv or missing.csv; `keys` are the columns that name a comparison.
     """
     beside = table.groupby(list(keys), dropna=False, sort=False)["suppressed"].transform("any").astype(bool)
-    return table.assign(**{name: table[name].astype(float).mask(beside) for name in numbers if name in table})
+    return table.assign(**{name: table[name].astype(float).mask(beside) for name in _NUMBERS if name in table})
 
 
 def pair_groups(table: pd.DataFrame) -> list[dict[str, Any]]:

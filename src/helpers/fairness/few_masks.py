@@ -60,14 +60,10 @@ def compare_few_masks(
     Returns
     -------
     FewMasks
-        ``means`` (few_masks.csv): per group its ``people``, those with ``masks``, the mean of these
-        alone and the prediction-powered ``mean`` with its 95 % interval; ``worth``: how many masks
-        would tell as much without a proxy. ``gaps`` (few_masks_gaps.csv): best − worst of these
-        means, with interval, p (Holm over the attribute's rows), verdict, the same gap from masked
-        people alone, and the ``correlation`` of proxy and score within groups. ``randomness``
-        (few_masks_check.csv): whether the proxies of those with masks differ from those of the
-        others of their group (Welch's t; Holm over all rows). Where one does, the masked are no
-        random part of the group, and its attribute has no verdict.
+        few_masks.csv, few_masks_gaps.csv (best − worst of the prediction-powered means, p by Holm
+        over the attribute's rows) and few_masks_check.csv: whether the proxies of those with masks
+        differ from those of the others of their group (Welch's t; Holm over all rows). Where one
+        does, the masked are no random part of the group, and its attribute has no verdict.
 
     Notes
     -----

@@ -330,7 +330,7 @@ def find_unseen_shares(compared: GroupComparison, judged: Verdicts, settings: Fa
     unseen = compared.groups.unseen
     if not judged.refused.any():
         return np.full(len(judged.refused), np.nan)
-    share = np.nan_to_num(unseen.bound_share(settings.alpha))
+    share = np.nan_to_num(unseen.bound_share(settings.alpha)[1])
     worst = (share * unseen.loss).argmax(axis=0)
     return np.where(judged.refused, share[worst, np.arange(len(worst))], np.nan)
 

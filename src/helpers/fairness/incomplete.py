@@ -31,22 +31,11 @@ def count_lacking(
 ) -> pd.DataFrame:
     """Count the people of each group who lack a value although the organ could be measured.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-        metrics.parquet, with its ``status``; without one nobody is counted.
-    cohort : DataFrame
-        The included scans, with ``group_<attribute>``.
-    attributes, names : sequence of str
-        Attributes and metrics.
-
-    Returns
-    -------
-    DataFrame
-        model, organ (``"all"``: any organ of the person), metric, attribute, group, ``people``
-        (with an organ to be measured), ``lacking`` (without a value for a scan of theirs) and
-        ``missed`` (because the model missed the organ there). A row per group where anybody lacks
-        one.
+    `metrics` is metrics.parquet, with its ``status`` (without one nobody is counted), `cohort` the
+    included scans, with ``group_<attribute>``; `names` are metrics. Returns a row per model, organ
+    (``"all"``: any organ of the person), metric, attribute and group in which anybody lacks one:
+    ``people`` (with an organ to be measured), ``lacking`` (without a value for a scan of theirs)
+    and ``missed`` (because the model missed the organ there).
     """
     rows = [pd.DataFrame(columns=[*_KEYS, "group", "people", "lacking", "missed"])]
     known = metrics[~metrics["status"].isin((*UNSCORED, *UNASKED))] if "status" in metrics else metrics.iloc[:0]

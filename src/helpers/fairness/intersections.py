@@ -1,11 +1,8 @@
 """Intersections: sex × age × BMI, small cells pooled towards what their attributes predict.
 
-A cell of three attributes soon holds five people, whose mean says little. The model is that of
-MAIHDA (Evans et al. 2018): the score of person i in cell j is xⱼ'β + uⱼ + eᵢⱼ, with additive fixed
-effects of every attribute's groups, a random effect of the cell with variance τ² (what being *both*
-adds) and people's own variance σ². Because all covariates belong to cells, the cells' means and the
-variation within them are sufficient: the restricted likelihood is exact from cells × attributes
-numbers, the same as a mixed model's over people, in a millisecond.
+The model is that of MAIHDA (Evans et al. 2018; docs/METHODS.md, section 10). Because all covariates
+belong to cells, the cells' means and the variation within them are sufficient: the restricted
+likelihood is exact from cells × attributes numbers, the same as a mixed model's over people.
 """
 
 from __future__ import annotations
@@ -17,7 +14,6 @@ import numpy as np
 import pandas as pd
 from scipy import linalg, special, stats
 
-from helpers.errors import SegfairError
 from helpers.fairness.groups import number_groups
 from helpers.fairness.tables import CELL_COLUMNS
 from helpers.schema import TABLES
@@ -39,18 +35,10 @@ class Intersections:
     """What :func:`pool_intersections` found, in the columns of :mod:`helpers.schema`.
 
     `cells` has a row per column of the response and combination of groups, met or not: ``column``,
-    the attributes, then those of intersections.csv. ``n`` is text: the number of subjects, "<10"
-    (with min_group 10) or "withheld". ``mean``; ``additive`` predicted from the attributes alone;
-    ``pooled`` between the two with its 95 % interval ``low`` to ``high``; ``weight`` (0 to 1) the
-    share of the cell's own mean in it. Every figure of a ``suppressed`` cell is NaN.
-
-    `variances` has a row per column of the response: ``column``, then those of
-    intersection_variance.csv. ``between_variance`` (τ²) and ``within_variance`` (σ²); ``vpc`` = τ²
-    / (τ² + σ²), the variance partition coefficient; ``between_variance_null`` and ``vpc_null``, the
-    same without main effects; ``unexplained_share`` = τ² / ``between_variance_null``, what the
-    attributes do not explain one by one (at most 1); ``f`` and ``p_interaction``, the F test of any
-    interaction among cells of at least :data:`SMALLEST_TESTED` subjects, on ``df_cells`` and
-    ``df_within`` degrees of freedom; ``note``.
+    the attributes, then those of intersections.csv, of which ``pooled`` lies between the cell's
+    own ``mean`` and ``additive``, which its attributes alone predict. `variances` has a row per
+    column of the response: ``column``, then those of intersection_variance.csv; its F test is of
+    cells of at least :data:`SMALLEST_TESTED` subjects.
     """
 
     cells: pd.DataFrame
@@ -62,9 +50,6 @@ def pool_intersections(
 ) -> Intersections:
     """Estimate the mean of every combination of groups, small ones with the help of the others.
 
-    A SegfairError where the inputs have different numbers of subjects, there is no attribute, or
-    one's name is that of a column of the cells.
-
     `values` are float, (subjects, columns), NaN where a subject has no value; `groups`, (subjects,
     attributes), group names (categories or text), missing where unknown: such subjects take no
     part. Cells with fewer than `min_group` subjects help the others but are not shown. Of subjects
@@ -74,40 +59,21 @@ def pool_intersections(
     Notes
     -----
     *Fit.* τ² and σ² by restricted maximum likelihood, profiled to one dimension; β by generalised
-    least squares; the cell's mean is xⱼ'β̂ + γⱼ (ȳⱼ − xⱼ'β̂), γⱼ = τ² / (τ² + σ²/nⱼ). The interval
-    is ± 1.96 root mean squared error with the terms for estimating β and τ² (Prasad & Rao 1990;
-    Datta & Lahiri 2000): without them it would be far too narrow where τ² is estimated as 0. σ² is
-    taken as the same in all cells.
+    least squares; the interval is ± 1.96 root mean squared error with the terms for estimating β
+    and τ² (Prasad & Rao 1990; Datta & Lahiri 2000): without them it would be far too narrow where
+    τ² is estimated as 0. σ² is taken as the same in all cells. Of one attribute, or no more cells
+    than main effects, cells are pooled towards the common mean, and the note says so.
 
-    *One attribute*, or no more cells than main effects: there is nothing beyond the main effects to
-    pool towards, so cells are pooled towards the common mean, and the note says so.
+    *Suppression.* A hidden cell that is the only one of its group could be had by subtraction from
+    published groups; so further cells, as few and as small as a greedy search finds, are withheld
+    until no hidden cell is determined by the totals of all subjects and of every group of every
+    attribute (checked exactly, by the null space of that linear system). Tables of *pairs* of the
+    same attributes must not be published next to one of three.
 
-    *Suppression.* Cells under `min_group`, empty ones included, show no figure and no exact n.
-    Where the groups of single attributes are published with their numbers and means (as the audit
-    does), a cell that is the only hidden one of its group could be had by subtraction; so further
-    cells, as few and as small as a greedy search finds, are withheld until no hidden cell is
-    determined by the totals of all subjects and of every group of every attribute (checked exactly,
-    by the null space of that linear system). Columns in which some people lack a value prefer the
-    same companions. Tables of *pairs* of the same attributes must not be published next to one of
-    three.
-
-    Sources: Evans, Williams, Onnela & Subramanian 2018, *A multilevel approach to modeling health
-    inequalities at the intersection of multiple social identities*, Social Science & Medicine 203.
-    Prasad & Rao 1990, *The estimation of the mean squared error of small-area estimators*, JASA 85.
-    Hundepool et al. 2012, *Statistical Disclosure Control*, chapter 4 (secondary cell suppression).
+    Sources: Evans, Williams, Onnela & Subramanian 2018, Social Science & Medicine 203. Prasad & Rao
+    1990, JASA 85:163. Hundepool et al. 2012, *Statistical Disclosure Control*, chapter 4.
     """
     values = np.asarray(values, float)
-    if values.ndim != 2 or len(values) != len(groups):
-        raise SegfairError(
-            f"values and groups must have one row per subject; got shapes {values.shape} and {groups.shape}"
-        )
-    attributes = [str(name) for name in groups.columns]
-    reserved = ["column", *CELL_COLUMNS]
-    if not attributes or set(attributes) & set(reserved) or len(set(attributes)) != len(attributes):
-        raise SegfairError(
-            "groups must have at least one attribute, each with a name of its own "
-            f"and none of {', '.join(reserved)}; got {attributes}"
-        )
     table = _Table.lay_out(groups)
     everybody = np.bincount(table.cell[table.cell >= 0], minlength=len(table.codes))
     rows: dict[int, dict[str, Any]] = {}

@@ -1,8 +1,7 @@
 """Matching: the check on adjustment without a model of the score, among people who are alike.
 
-Each person of one group is paired with a person of the other of nearly equal covariates, before any
-score is looked at. Nothing is assumed of how covariates act on the score, and where a person has no
-counterpart that is seen (and counted), not bridged by a line. The price is the people who are lost.
+Nothing is assumed of how covariates act on the score, and where a person has no counterpart that is
+seen (and counted), not bridged by a line. The price is the people who are lost.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import pandas as pd
 from scipy import optimize, special, stats
 from scipy.spatial import distance
 
-from helpers.errors import SegfairError
 from helpers.fairness.disparity import find_unseen_failures
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
@@ -28,7 +26,8 @@ from helpers.statistics.overlap import LEAST_EXCEPTIONS, explain_pair
 from helpers.statistics.unseen_failures import Allowance, widen_interval
 from helpers.vocabulary.measures import find_measure
 
-CALIPER = 0.2  # standard deviations of the logit of the propensity score
+# Of the propensity score's logit within a pair, in its SD: √ of the mean of both groups' variances.
+CALIPER = 0.2
 LARGEST_STRATUM = 4000  # people who are matched at once: the effort grows with the cube of their number
 LARGEST_DIFFERENCE = 0.1  # standardised, above which a covariate counts as unbalanced
 
@@ -54,7 +53,6 @@ class Matching:
     balance: pd.DataFrame
     lost_first: int  # people of the group with all covariates but without a counterpart
     lost_second: int
-    missing: int  # people of the two groups who lack a covariate
     warnings: tuple[str, ...] = ()  # covariates that stay unbalanced
     note: str = ""  # why there are no pairs
 
@@ -65,14 +63,10 @@ def match_pairs(
     first: str,
     second: str,
     *,
-    caliper: float = CALIPER,
     min_group: int = 10,
     attribute: str = "the groups",
 ) -> Matching:
     """Pair people of two groups by their covariates.
-
-    A SegfairError where the inputs have different numbers of subjects, the index has duplicates, or
-    `caliper` is not positive.
 
     Parameters
     ----------
@@ -83,9 +77,6 @@ def match_pairs(
         are equally good counterparts the index decides (smaller first), so give one that names the
         subject: then the order of rows does not matter.
     first, second : str
-    caliper : float
-        Largest difference of the propensity score's logit within a pair, in its SD (√ of the mean
-        of both groups' variances).
     min_group : int
         With fewer pairs than that there is no matching.
     attribute : str
@@ -97,34 +88,20 @@ def match_pairs(
     and of these the one of the smallest total Mahalanobis distance (within-group covariance), by
     the assignment algorithm within each combination of categorical levels (of more than
     :data:`LARGEST_STRATUM` people: within slices of these by propensity score); nothing is drawn at
-    random. The propensity score is a logistic regression of the group on the standardised numeric
-    covariates. Groups that cannot be told from a covariate
-    (:func:`helpers.statistics.overlap.explain_pair`) have no counterparts.
-
-    Sources: Austin 2011, *Pharmaceutical Statistics* 10 (0.2 SD). Rosenbaum & Rubin 1985, *American
-    Statistician* 39 (Mahalanobis distance within propensity calipers). Rosenbaum 1989, JASA 84
-    (optimal). Stuart 2010, Statistical Science 25 (balance).
+    random. Sources: docs/METHODS.md, section 10; Austin 2011, *Pharmaceutical Statistics* 10;
+    Rosenbaum 1989, JASA 84 (optimal); Stuart 2010, Statistical Science 25 (balance).
     """
     labels = np.asarray(groups, object)
-    if labels.shape != (len(covariates),):
-        raise SegfairError(
-            f"groups and covariates must have one row per subject; got shapes {labels.shape} and {covariates.shape}"
-        )
-    if not covariates.index.is_unique:
-        raise SegfairError("the index of covariates must name each subject once: average a subject's scans first")
-    if not caliper > 0:
-        raise SegfairError(f"caliper must be positive; got {caliper!r}")
     encoded = encode_covariates(covariates)
     known = np.all([covariate.known for covariate in encoded], axis=0) if encoded else np.ones(len(labels), bool)
     sides = [np.array([label == name for label in labels], bool) for name in (first, second)]
     order = np.argsort(covariates.index.to_numpy(), kind="stable")
     rows = [order[(side & known)[order]] for side in sides]
-    missing = int((~known & (sides[0] | sides[1])).sum())
     nobody = np.empty((0, 2), np.int64)
 
     def refuse(note: str) -> Matching:
         balance = _tabulate_balance(encoded, rows, nobody, min_group)
-        return Matching(first, second, nobody, balance, len(rows[0]), len(rows[1]), missing, (), note)
+        return Matching(first, second, nobody, balance, len(rows[0]), len(rows[1]), (), note)
 
     if first == second or min(map(len, rows)) < min_group:
         return refuse(
@@ -142,7 +119,7 @@ def match_pairs(
         return refuse("no pairs: the covariates part the two groups completely, nobody has a counterpart")
     whitened = _whiten(positions)
     strata = _slice_strata([_number_strata(encoded, side) for side in rows], scores)
-    width = caliper * np.sqrt((scores[0].var(ddof=1) + scores[1].var(ddof=1)) / 2)
+    width = CALIPER * np.sqrt((scores[0].var(ddof=1) + scores[1].var(ddof=1)) / 2)
     found = []
     for stratum in sorted(set(strata[0]) & set(strata[1])):
         inside = [np.flatnonzero([own == stratum for own in side]) for side in strata]
@@ -157,7 +134,7 @@ def match_pairs(
     unbalanced = balance.loc[balance["smd_after"].abs() > LARGEST_DIFFERENCE, "covariate"].unique()
     lost_first, lost_second = (len(side) - len(pairs) for side in rows)
     warned = tuple(f"{name} stays unbalanced after matching" for name in unbalanced)
-    return Matching(first, second, pairs, balance, lost_first, lost_second, missing, warned)
+    return Matching(first, second, pairs, balance, lost_first, lost_second, warned)
 
 
 def measure_matched_gaps(
@@ -172,8 +149,8 @@ def measure_matched_gaps(
 
     `values`, float, (subjects, columns), has the rows that `matching` was made from; NaN where a
     subject has no value: the pair then does not count in that column. `metrics` names each column's
-    metric; a SegfairError where values do not fit these or the matching. There is no gap from fewer
-    than `min_group` pairs. `clusters`, int, (subjects,), are each one's cluster, −1 for none.
+    metric. There is no gap from fewer than `min_group` pairs. `clusters`, int, (subjects,), are
+    each one's cluster, −1 for none.
 
     ``gap`` is `first` − `second`, positive where the first group is better, the mean over pairs in
     the metric's unit, with the paired t interval (95 %) and p-value (Austin 2011, Statistics in
@@ -183,15 +160,6 @@ def measure_matched_gaps(
     (:mod:`helpers.statistics.unseen_failures`). ``note``, why there is no number.
     """
     values = np.asarray(values, float)
-    if (
-        values.ndim != 2
-        or values.shape[1] != len(metrics)
-        or (matching.pairs.size and matching.pairs.max() >= len(values))
-    ):
-        raise SegfairError(
-            "values must have the rows that were matched and one column per metric; "
-            f"got shape {values.shape} for {len(metrics)} metrics"
-        )
     codes = np.full(len(values), 2)  # everybody else
     for side in range(2):
         codes[matching.pairs[:, side]] = side

@@ -38,22 +38,12 @@ def compare_missing(
     for any organ. Models and organs that nobody lacks have no rows, nor has an organ that a model
     draws in no scan.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-        metrics.parquet, with its ``status``.
-    cohort : DataFrame
-        The included scans, with ``group_<attribute>``.
-    cluster : str, optional
-        Column of the cohort whose people are not independent of each other (site).
-
-    Returns
-    -------
-    DataFrame
-        missing.csv: ``p`` is exact (:func:`helpers.statistics.shares.compare_shares`), of people in
-        clusters as in :func:`helpers.fairness.failures.compare_failures`; groups under
-        ``min_group`` take no part and have no numbers. ``p_adjusted`` is over all tests of the
-        table, by the study's correction (Holm for max-T).
+    `metrics` is metrics.parquet, with its ``status``; `cohort` the included scans, with
+    ``group_<attribute>``; `cluster` a column of it whose people are not independent of each other
+    (site). Returns missing.csv: ``p`` is exact (:func:`helpers.statistics.shares.compare_shares`),
+    of people in clusters as in :func:`helpers.fairness.failures.compare_failures`; groups under
+    ``min_group`` take no part and have no numbers. ``p_adjusted`` is over all tests of the table,
+    by the study's correction (Holm for max-T).
     """
     scored = metrics[~metrics["status"].isin(UNSCORED)]
     by = scored.assign(missing=_find_lacking(scored))
@@ -93,14 +83,9 @@ def bound_missing(
     model missed, which has no distance, counts as that: so no model gains by missing more. Other
     parameters are those of :func:`compare_missing`.
 
-    Returns
-    -------
-    DataFrame
-        missing_bounds.csv: ``gap`` of the results that there are, best − worst group in the
-        metric's direction; ``gap_failed`` between the same two where what is missing counts as the
-        worst value, and ``worst_failed``, the group that is then worst; ``lowest`` and ``highest``,
-        the gaps that are possible whatever is missing (Manski 1990, *American Economic Review*
-        80:319).
+    Returns missing_bounds.csv: ``gap_failed`` is between the same two groups as ``gap``, where what
+    is missing counts as the worst value; ``lowest`` and ``highest`` are the gaps that are possible
+    whatever is missing (Manski 1990, *American Economic Review* 80:319).
     """
     with use_measures(settings.measures):
         names = [name for name in settings.metrics if name in metrics]

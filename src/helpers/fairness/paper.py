@@ -46,19 +46,9 @@ def tabulate_paper(
     -------
     DataFrame
         fairness/paper.csv. Rows without an attribute are everyone, rows of an attribute without a
-        group its comparison. ``worst`` is the mean of the worst 5 % of people (at least one);
-        ``anova_p`` that of :func:`helpers.statistics.hypothesis_tests.run_one_way_anova`, not
-        adjusted. In rows of all organs, ``sd_organs`` is the SD of the single organs' means; of the
-        ``organs`` that were tested, ``not_significant`` is the share whose p is above alpha, and
-        ``equivalent`` the share in which the difference of every two groups is shown to be inside
-        the margin (:mod:`helpers.statistics.equivalence`), missing without a margin. Organs that
-        nobody has in a modality are left out. Groups under ``min_group`` people are suppressed, and
-        so is everyone's mean where it would tell that of such a group.
-
-    Raises
-    ------
-    SegfairError
-        A column is missing, or rows cannot be matched.
+        group its comparison. Organs that nobody has in a modality are left out. Groups under
+        ``min_group`` people are suppressed, and so is everyone's mean where it would tell that of
+        such a group. A SegfairError where a column is missing, or rows cannot be matched.
     """
     rows: list[dict[str, Any]] = []
     if "dice" not in metrics:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from helpers.errors import SegfairError
 from helpers.fairness.trends import build_curve, explain_no_curve
 from helpers.statistics.covariates import (
     Covariate,
@@ -42,8 +41,6 @@ def measure_partial_residuals(
 ) -> PartialResiduals:
     """Take from every person's score what their covariates account for.
 
-    A SegfairError where the inputs have different numbers of subjects.
-
     `scores` are float, (subjects,), NaN where a subject has no value. `attribute`, (subjects,), is
     what they are shown against: floats are followed as a curve, anything else is groups; missing
     where unknown. `covariates` are those of :func:`helpers.fairness.adjustment.adjust_gaps`. Groups
@@ -59,11 +56,6 @@ def measure_partial_residuals(
     group.
     """
     scores = np.asarray(scores, float)
-    if scores.ndim != 1 or not len(scores) == len(attribute) == len(covariates):
-        raise SegfairError(
-            "scores, attribute and covariates must have one row per subject; "
-            f"got {scores.shape}, {len(attribute)} and {len(covariates)} rows"
-        )
     numeric = pd.api.types.is_float_dtype(attribute)
     numbers = attribute.to_numpy(float, na_value=np.nan) if numeric else np.empty(0)
     labels = None if numeric else read_labels(attribute.to_numpy(object))

@@ -27,12 +27,10 @@ def compare_sites(compared: GroupComparison) -> tuple[pd.DataFrame, pd.DataFrame
     random-effects mean with its interval, and how far sites differ. Empty without clusters, and for
     attributes of scans.
 
-    Notes
-    -----
     Gaps have Welch's errors. The mean is DerSimonian & Laird's, its interval Hartung & Knapp's
-    (never shorter than the plain one: Röver et al. 2015, *BMC Medical Research Methodology* 15:99),
-    by `statsmodels.stats.meta_analysis`; the interval of another site's gap is that of Higgins et
-    al. 2009, *JRSS A* 172:137.
+    (Röver et al. 2015, *BMC Medical Research Methodology* 15:99), by
+    `statsmodels.stats.meta_analysis`; the interval of another site's gap is that of Higgins et al.
+    2009, *JRSS A* 172:137.
     """
     groups, found = compared.groups, compared.found
     clusters = groups.scores.clusters

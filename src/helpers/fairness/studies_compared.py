@@ -78,13 +78,10 @@ def compare_studies(
     StudiesCompared
         ``gaps`` has one row per pair of models, organ, metric and attribute: ``n`` people; of
         either study, by the suffixes ``_before`` and ``_after``, what its audit says of these
-        people alone (worst and best group, gap with its interval, verdict); ``difference``, gap
-        after − gap before in the metric's unit, with its 95 % interval and p, by Holm over all
-        rows of an attribute in ``p_adjusted``; and ``change``: "new" (a disparity after, none
-        before), "gone" (the other way round), "larger" or "smaller" (the interval leaves out 0),
-        or empty.
-
-        ``groups``: per group of at least ``min_group`` people, its mean before and after, and how
+        people alone; ``difference``, gap after − gap before in the metric's unit, with its 95 %
+        interval and p, by Holm over the rows of an attribute; and ``change``: "new" (a disparity
+        after, none before), "gone", "larger" or "smaller" (the interval leaves out 0), or empty.
+        ``groups``: per group of at least ``min_group`` people its mean before and after, and how
         far it changed, with an interval of that paired difference.
 
     Notes

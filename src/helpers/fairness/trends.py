@@ -1,9 +1,8 @@
 """Trends: how a metric changes along a continuous attribute, without cutting it into groups.
 
-Cutting age or BMI into bands throws away what differs within a band and hangs on where the cuts lie
-(Royston, Altman & Sauerbrei 2006, *Statistics in Medicine* 25). Here the mean of the metric is a
-natural cubic spline of the attribute, fitted by least squares with HC3 covariance (or of clusters)
-as in :mod:`helpers.fairness.adjustment`, other covariates at the cohort's own mix.
+The mean of the metric is a natural cubic spline of the attribute, fitted by least squares with HC3
+covariance (or of clusters) as in :mod:`helpers.fairness.adjustment`, other covariates at the
+cohort's own mix (docs/METHODS.md, section 10).
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
-from helpers.errors import SegfairError
 from helpers.schema import TABLES
 from helpers.statistics.bootstrap import CONFIDENCE
 from helpers.statistics.clustered import ClusteredFit, choose_errors
@@ -40,17 +38,11 @@ TREND_COLUMNS = [
 class Trends:
     """What :func:`fit_trends` found, in the columns of :mod:`helpers.schema`.
 
-    `curves` has a row per column of the response and point of the curve: ``column``, the
-    attribute's ``value``, the mean of the metric there (``estimate``, in its unit) with its
-    pointwise 95 % interval ``low`` to ``high`` and the simultaneous 95 % band ``band_low`` to
-    ``band_high``, which holds the whole true curve in 95 % of cohorts; ``nearby`` counts the
-    subjects in the same tenth of the shown range, missing where there are fewer than ``min_group``.
-    No rows for a column that could not be fitted.
-
-    `tests` has a row per column: Wald tests of any trend (``p_trend``) and of any bend in it
-    (``p_nonlinear``); ``slope`` of the straight line, in the metric's unit per ``step`` of the
-    attribute, with its interval; ``reach`` and ``reach_band``, the number of standard errors on
-    each side; ``note``, why there is no number.
+    `curves` has a row per column of the response and point of the curve, none for a column that
+    could not be fitted; ``band_low`` to ``band_high`` hold the whole true curve in 95 % of cohorts.
+    `tests` has a row per column: Wald tests of any trend and of any bend in it, the ``slope`` of
+    the straight line in the metric's unit per ``step`` of the attribute, and in ``reach`` and
+    ``reach_band`` the number of standard errors on each side.
     """
 
     curves: pd.DataFrame
@@ -69,8 +61,6 @@ def fit_trends(
 ) -> Trends:
     """Fit the mean of each column as a smooth curve of a continuous attribute.
 
-    A SegfairError where the inputs have different numbers of subjects, or `step` is not positive.
-
     Parameters
     ----------
     values : ndarray of float, (subjects, columns)
@@ -82,8 +72,7 @@ def fit_trends(
     seed : int
         Of the draws behind the simultaneous band.
     step : float
-        The difference in the attribute for which the slope is stated: 10 for a decade, 5 for 5
-        kg/m².
+        The difference in the attribute for which the slope is stated, above 0: 10 for a decade.
     min_group : int
         No curve from fewer subjects, no count below it.
     clusters : ndarray of int, (subjects,), optional
@@ -93,24 +82,15 @@ def fit_trends(
     Notes
     -----
     *Band.* Estimate ± c standard errors, c being the 95 % quantile of the largest |t| over the
-    curve's points under the multivariate t with the estimated HC3 covariance, by simulation
-    (Ruppert, Wand & Carroll 2003, section 6.5): of each draw only the direction is random, its
-    length is integrated out exactly, which makes :data:`DRAWS` draws as good as some 40 000 plain
-    ones. The band covers the curve's least-squares approximation by the spline: a feature narrower
-    than the distance of knots is smoothed away.
+    curve's points, by simulation (Ruppert, Wand & Carroll 2003, section 6.5): of each draw only the
+    direction is random, its length is integrated out exactly, which makes :data:`DRAWS` draws as
+    good as some 40 000 plain ones. A feature narrower than the distance of knots is smoothed away.
 
     *Privacy.* The curve stands on an even grid between the 2.5 % and the 97.5 % quantile, both
     rounded inwards, so that no point is a person's value; counts are of disjoint tenths, so that
     differences of neighbouring counts reveal nobody.
     """
     values, attribute = np.asarray(values, float), np.asarray(attribute, float)
-    if values.ndim != 2 or attribute.shape != (len(values),) or len(covariates) != len(values):
-        raise SegfairError(
-            "values, attribute and covariates must have one row per subject; "
-            f"got shapes {values.shape}, {attribute.shape} and {covariates.shape}"
-        )
-    if not (np.isfinite(step) and step > 0):
-        raise SegfairError(f"step must be positive; got {step!r}")
     encoded = encode_covariates(covariates)
     tests: dict[int, dict[str, Any]] = {}
     curves: dict[int, pd.DataFrame] = {}
@@ -258,9 +238,8 @@ def _find_reach(cosines: np.ndarray, dimensions: int, df_residual: float, pointw
 
     A multivariate t vector is a direction, uniform on the sphere, times a length whose square is
     `dimensions` times an F variable. Given the direction, the largest |t| over the curve is the
-    length times the largest
-    of the `cosines`, (draws, points), with the curve's standardised points. Never fewer
-    than `pointwise` errors, never more than Scheffé's.
+    length times the largest of the `cosines`, (draws, points), with the curve's standardised
+    points. Never fewer than `pointwise` errors, never more than Scheffé's.
     """
     largest = np.abs(cosines).max(axis=1, initial=0.0) ** 2 * dimensions
     # The tail is smooth in the cosine: a mean per hundredth of the draws changes the reach by less

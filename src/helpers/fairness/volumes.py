@@ -35,15 +35,11 @@ def compare_volumes(
     volume of 0 ml; an organ that is not in the reference does not count. `cluster` is a column of
     the cohort whose people are resampled together.
 
-    Returns
-    -------
-    DataFrame
-        volumes.csv: one row per model, organ and attribute with two groups of ``min_group`` people.
-        ``reference_gap`` is the mean volume of the group in which the experts' masks are largest,
-        less that in which they are smallest; ``model_gap`` the same of the model's masks in the
-        same two groups, and ``difference`` model − reference, in ml, each with its interval.
-        ``p_adjusted`` of the difference is over all rows, by the study's correction (Holm for
-        max-T).
+    Returns volumes.csv: one row per model, organ and attribute with two groups of ``min_group``
+    people. ``reference_gap`` is the mean volume of the group in which the experts' masks are
+    largest, less that in which they are smallest, ``model_gap`` the same of the model's masks in
+    the same two groups. ``p_adjusted`` of the difference is over all rows, by the study's
+    correction (Holm for max-T).
 
     Notes
     -----

@@ -48,12 +48,11 @@ def compare_within(
 
     Notes
     -----
-    The groups' means are those of the model value = person + group, by least squares: with two
-    groups the mean of each person's own difference. Everybody stands in every group with the mean
-    and, added, their influence on it (A⁺ Σ residuals; pseudo-values: Andersen & Perme 2010,
-    *Statistical Methods in Medical Research* 19:71), so that errors and resamples made from people
-    are those of the estimate, whoever lacks a group. Groups with fewer than `min_group` people in a
-    column have no values there.
+    The groups' means are those of the model value = person + group, by least squares
+    (docs/METHODS.md, section 10). Everybody stands in every group with the mean and, added, their
+    influence on it (A⁺ Σ residuals; pseudo-values: Andersen & Perme 2010, *Statistical Methods in
+    Medical Research* 19:71), so that errors and resamples made from people are those of the
+    estimate. Groups with fewer than `min_group` people in a column have no values there.
     """
     own = cohort[cohort["subject"].isin(changing) & cohort[f"group_{attribute}"].notna()]
     whose = own["subject"].astype(str) + "\x1f" + own[f"group_{attribute}"].astype(str)

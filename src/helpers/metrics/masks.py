@@ -142,11 +142,6 @@ def compare_annotators(
     return AnnotatorAgreement(**both, volume_error_ml=difference_ml, boundary_error_mm=error_mm)
 
 
-def mark_missing(status: str) -> MaskComparison:
-    """Return a comparison that holds nothing but the reason why it was not made."""
-    return MaskComparison(status=status)
-
-
 def convert_dice_to_boundary_error(dice: Any, volume_ml: Any, surface_cm2: Any) -> Any:
     """Return the uniform boundary error (mm), 2V(1 − Dice)/S, of floats or arrays of one shape."""
     # ml / cm² = cm; × 10 = mm

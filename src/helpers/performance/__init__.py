@@ -4,8 +4,7 @@ from helpers.performance.agreement import write_agreement
 from helpers.performance.comparison import compare_folders
 from helpers.performance.effort import write_effort
 from helpers.performance.losses import load_failures, load_missing, load_volumes
-from helpers.performance.paper import PaperTable, write_paper
-from helpers.performance.proxies import measure_proxies
+from helpers.performance.paper import write_paper
 from helpers.performance.stage import (
     AUDIT_TABLES,
     add_expected_dice,
@@ -14,13 +13,11 @@ from helpers.performance.stage import (
     list_failures,
     load_people,
     measure_performance,
-    tabulate_statuses,
     write_audit,
 )
 
 __all__ = [
     "AUDIT_TABLES",
-    "PaperTable",
     "add_expected_dice",
     "compare_folders",
     "count_statuses",
@@ -31,8 +28,6 @@ __all__ = [
     "load_people",
     "load_volumes",
     "measure_performance",
-    "measure_proxies",
-    "tabulate_statuses",
     "write_agreement",
     "write_audit",
     "write_effort",

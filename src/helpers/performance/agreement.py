@@ -16,10 +16,7 @@ def write_agreement(study: Study) -> Agreement:
     Writes ``agreement.csv``, ``agreement_groups.csv`` and ``against_agreement.csv`` to
     ``fairness/``: without annotators and repeated prompts, columns without rows.
 
-    Raises
-    ------
-    StageError
-        01_cohort, 02_inference or 03_performance has not run.
+    A StageError where 01_cohort, 02_inference or 03_performance has not run.
     """
     cohort = study.parameters.cohort
     included = study.read_included()

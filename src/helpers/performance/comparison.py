@@ -21,14 +21,10 @@ def compare_folders(
 ) -> tuple[fairness.StudiesCompared, list[str], Path]:
     """Compare two studies of the same people; write ``gaps.csv``, ``groups.csv``, ``notes.json``.
 
-    Parameters
-    ----------
-    before, after : Path
-        Output folders, or parameter files. Margins, smallest group and attributes are the later
-        study's.
-    pairs : sequence of str
-        ``"old=new"`` for models of other names; else models of equal names are compared, or the
-        only one of each study.
+    `before` and `after` are output folders, or parameter files; margins, smallest group and
+    attributes are the later study's. `pairs` are ``"old=new"`` for models of other names; else
+    models of equal names are compared, or the only one of each study. A SegfairError where one is
+    no study whose 03_performance has run, or they have nothing in common.
 
     Returns
     -------
@@ -38,11 +34,6 @@ def compare_folders(
         One for every gap that changed, the gravest first, then the notes.
     folder : Path
         ``compared_with_<name>`` in the later study's folder, where the tables lie.
-
-    Raises
-    ------
-    SegfairError
-        One is no study whose 03_performance has run, or they have nothing in common.
     """
     former, later = find_study(before), find_study(after)
     (first, _), (second, _) = tables = _read(former), _read(later)

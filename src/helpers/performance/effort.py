@@ -21,10 +21,7 @@ def write_effort(study: Study, audit: fairness.Audit) -> pd.DataFrame:
     all organs of a scan; an automatic model needs none. Models whose masks were made elsewhere,
     annotators and fusions are left out: their effort is not known here.
 
-    Returns
-    -------
-    DataFrame
-        One row per model, metric and attribute (``effort`` of :mod:`helpers.schema`).
+    Returns one row per model, metric and attribute (``effort`` of :mod:`helpers.schema`).
     """
     models = study.parameters.models
     drawn = {}

@@ -13,12 +13,7 @@ from helpers.study import Study
 def write_losses(study: Study) -> None:
     """Write the tables of ``fairness/`` on what groups lose beside overlap.
 
-    ``missing.csv``, ``missing_bounds.csv``, ``absent.csv``, ``failures.csv``, ``volumes.csv``.
-
-    Raises
-    ------
-    StageError
-        01_cohort or 03_performance has not run.
+    A StageError where 01_cohort or 03_performance has not run.
     """
     metrics, included = study.read("metrics"), study.read_included()
     settings, attributes = study.parameters.fairness, list(study.parameters.cohort.attributes)
@@ -36,10 +31,7 @@ def write_losses(study: Study) -> None:
 def load_failures(study: Study) -> pd.DataFrame:
     """Read ``failures.csv`` as it may be shown: models labelled, hidden groups not to be found.
 
-    Raises
-    ------
-    StageError
-        03_performance has not run.
+    A StageError where 03_performance has not run.
     """
     return hide_subtractable(_read_labelled(study, "failures"), COMPARISON)
 

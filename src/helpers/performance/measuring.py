@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -15,7 +15,7 @@ from helpers import volumes
 from helpers.compute import is_of_machine
 from helpers.errors import SegfairError
 from helpers.kept import Ingredients, hash_code, hash_settings
-from helpers.metrics import AnnotatorAgreement, compare_annotators, compare_masks, mark_missing
+from helpers.metrics import AnnotatorAgreement, MaskComparison, compare_annotators, compare_masks
 from helpers.parameters import Organ
 
 _EXTENT = "the scan's extent"  # the name of what is wanted of a scan for a model without a mask
@@ -68,11 +68,8 @@ def list_wanted(masks: ScanMasks) -> dict[Any, Ingredients]:
 def measure_missing(masks: ScanMasks, missing: Mapping[Any, object]) -> dict[Any, dict[str, Any]]:
     """Measure what is missing of one scan; each file is read once.
 
-    Returns
-    -------
-    dict
-        By model, pair of annotators or the scan's extent: ``extent_mm``, ``organs`` (by organ that
-        is scored the measures and the status) and ``error`` (why a mask cannot be used).
+    Returns by model, pair of annotators or the scan's extent: ``extent_mm``, ``organs`` (by organ
+    that is scored the measures and the status) and ``error`` (why a mask cannot be used).
     """
     image = volumes.read_label_map(masks.reference, masks.organs, masks.organ_ids).image
     grid, spacing = volumes.get_grid(image), volumes.get_spacing_zyx_mm(image)
@@ -95,9 +92,13 @@ def measure_missing(masks: ScanMasks, missing: Mapping[Any, object]) -> dict[Any
         if in_pairs:
             drawn[model] = mask
         if model in missing:
-            found[model] = {"extent_mm": extent_mm, **_measure_model(masks, model, reference, mask, spacing)}
+            found[model] = {
+                "extent_mm": extent_mm,
+                **_compare(compare_masks, masks, (model,), (reference, mask), spacing),
+            }
     for first, second in pairs:
-        found[first, second] = _compare_pair(masks, drawn[first], drawn[second], (first, second), spacing)
+        both = drawn[first], drawn[second]
+        found[first, second] = _compare(compare_annotators, masks, (first, second), both, spacing)
     if _EXTENT in missing:
         found[_EXTENT] = {"extent_mm": extent_mm, "organs": {}, "error": ""}
     return found
@@ -114,7 +115,7 @@ def list_rows(masks: ScanMasks, found: Mapping[Any, Mapping[str, Any]]) -> list[
         for organ in masks.organ_ids:
             left_out, reason = unscored.get(organ, ("", ""))
             if status or left_out or kept is None:
-                values = asdict(mark_missing(status or left_out))
+                values = asdict(MaskComparison(status=status or left_out))
             else:
                 values = kept["organs"][organ]
             rows.append({"model": model, "organ": organ, "extent_mm": extent_mm} | values | {"error": error or reason})
@@ -144,7 +145,7 @@ def list_pairs(masks: ScanMasks, found: Mapping[Any, Mapping[str, Any]]) -> list
 
 def list_failed(masks: ScanMasks, error: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Return the rows of both tables of a scan that could not be worked on."""
-    missing = {**asdict(mark_missing("failed")), "error": error}
+    missing = {**asdict(MaskComparison(status="failed")), "error": error}
     pair = {**asdict(AnnotatorAgreement(status="failed")), "error": error}
     return (
         [{"model": model, "organ": organ, **missing} for model in masks.predictions for organ in masks.organ_ids],
@@ -168,43 +169,23 @@ class _Drawn:
         return cls(labels, volumes.find_boxes(labels))
 
 
-def _measure_model(
-    masks: ScanMasks, model: str, reference: _Drawn, mask: _Drawn | str, spacing: tuple[float, float, float]
-) -> dict[str, Any]:
-    if isinstance(mask, str):
-        return {"organs": {}, "error": mask}
-    organs = {}
-    for organ, label in masks.organ_ids.items():
-        if (model, organ) not in masks.unscored:
-            box = volumes.join_boxes([reference.boxes.get(label), mask.boxes.get(label)])
-            compared = compare_masks(
-                reference.labels[box] == label,
-                mask.labels[box] == label,
-                spacing,
-                tolerance_mm=masks.tolerances_mm[organ],
-            )
-            organs[organ] = asdict(compared)
-    return {"organs": organs, "error": ""}
-
-
-def _compare_pair(
+def _compare(
+    compare: Callable[..., MaskComparison | AnnotatorAgreement],
     masks: ScanMasks,
-    one: _Drawn | str,
-    other: _Drawn | str,
-    pair: tuple[str, str],
+    models: tuple[str, ...],
+    drawn: tuple[_Drawn | str, _Drawn | str],
     spacing: tuple[float, float, float],
 ) -> dict[str, Any]:
-    """Compare two annotators of one scan by organ; in place of a mask may stand a reason."""
+    """Compare two masks of one scan by organ; in place of a mask may stand a reason."""
+    one, other = drawn
     if isinstance(one, str) or isinstance(other, str):
-        return {"organs": {}, "error": "; ".join(text for text in (one, other) if isinstance(text, str))}
+        return {"organs": {}, "error": "; ".join(text for text in drawn if isinstance(text, str))}
     organs = {}
     for organ, label in masks.organ_ids.items():
-        if not any((model, organ) in masks.unscored for model in pair):
+        if not any((model, organ) in masks.unscored for model in models):
             box = volumes.join_boxes([one.boxes.get(label), other.boxes.get(label)])
-            compared = compare_annotators(
-                one.labels[box] == label, other.labels[box] == label, spacing, tolerance_mm=masks.tolerances_mm[organ]
-            )
-            organs[organ] = asdict(compared)
+            found = one.labels[box] == label, other.labels[box] == label
+            organs[organ] = asdict(compare(*found, spacing, tolerance_mm=masks.tolerances_mm[organ]))
     return {"organs": organs, "error": ""}
 
 

@@ -57,10 +57,7 @@ def write_paper(study: Study) -> PaperTable:
     digits; ``paper_table.csv`` and ``paper_table.tex`` (booktabs, longtable, pdflscape) are laid
     out as papers have it: CT and MR in blocks, a row per organ and model, a column per group.
 
-    Raises
-    ------
-    StageError
-        01_cohort or 03_performance has not run.
+    A StageError where 01_cohort or 03_performance has not run.
     """
     settings = study.parameters.fairness
     included = study.read_included()

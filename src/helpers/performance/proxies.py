@@ -38,10 +38,8 @@ def measure_proxies(study: Study) -> pd.DataFrame:
     or else the mean over all other automatic models that drew the organ. Prompted models draw from
     the expert's mask and have none.
 
-    Returns
-    -------
-    DataFrame
-        subject, scan, number, model, organ, ``dice_proxy`` (0 to 1; NaN where a mask is missing).
+    Returns subject, scan, number, model, organ, ``dice_proxy`` (0 to 1; NaN where a mask is
+    missing).
     """
     people = pd.concat([study.read_included(), study.read_proxied()], ignore_index=True)
     partners = choose_partners(study)
@@ -81,10 +79,8 @@ def measure_proxies(study: Study) -> pd.DataFrame:
 def choose_partners(study: Study) -> dict[str, list[str]]:
     """Return the models that each automatic model is compared with.
 
-    Raises
-    ------
-    SegfairError
-        ``fairness.proxy`` names no automatic model of the study, or there is none to compare with.
+    A SegfairError where ``fairness.proxy`` names no automatic model of the study, or there is none
+    to compare with.
     """
     every = study.parameters.models
     models = [model for model in every if not needs_reference(model, every)]

@@ -17,16 +17,11 @@ def collect_scores(study: Study) -> pd.DataFrame:
     One row per scan × model × organ, with a column per measure that is given, or that follows from
     those (:data:`helpers.cohort.scores.DERIVED`), and a ``status``.
 
-    Notes
-    -----
-    A cell is empty or a number. Where no model has a number, the organ is not in the reference (or
-    was not scored): ``not_scored``. Where another model has one, an empty cell is
-    ``score_missing``, or under ``empty: zero`` a missed organ with an overlap of 0
-    (``empty_as_zero``); a scan that a table does not list for a model is missing under either. An
-    overlap of 0 is a missed organ (``scored_zero``), unless every other model that scored anything
-    on the scan leaves this organ empty: then it is taken not to be in the reference, and the 0 is
-    left out (``zero_unconfirmed``); not under ``empty: zero``, where the others missed it too. An
-    organ without a score for any model and with a proxy has no expert's mask (``no_reference``).
+    Where no model has a number, the organ is not in the reference, or was not scored; where another
+    model has one, an empty cell is missing, or a missed organ under ``empty: zero``. A 0 is a
+    missed organ, unless every other model that scored anything on the scan leaves this organ empty,
+    and ``empty: zero`` does not say that they missed it too. A scan that a table does not list for
+    a model is missing under either rule (:data:`helpers.vocabulary.statuses.STATUSES`).
     """
     wanted, included = study.parameters.cohort.scores, study.read_included()
     scores, _ = match_scans(read_scores(study), included["scan"])
@@ -39,14 +34,8 @@ def collect_scores(study: Study) -> pd.DataFrame:
 def judge_cells(table: pd.DataFrame, measures: list[str], *, zero: bool) -> pd.DataFrame:
     """Say what became of each cell: ``status``; see :func:`collect_scores` for the rule.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Every scan × model × organ, with the measures and ``listed``: whether a table has the cell.
-    measures : list of str
-        The columns of `table` that are measures.
-    zero : bool
-        Whether an empty cell is a missed organ.
+    `table` has every scan × model × organ, with the columns `measures` and ``listed``: whether a
+    table has the cell. `zero` says whether an empty cell is a missed organ.
     """
     scored = [name for name in measures if find_measure(name).is_score]
     overlaps = [name for name in scored if find_measure(name).higher_is_better and find_measure(name).bounds[0] == 0]

@@ -21,7 +21,6 @@ from helpers.performance.scores import collect_scores
 from helpers.resuming import map_kept
 from helpers.schema import TABLES
 from helpers.study import Study
-from helpers.vocabulary.measures import MEASURES, list_symmetric
 from helpers.vocabulary.statuses import STATUSES, say_measures
 from helpers.vocabulary.words import name_scan
 
@@ -37,21 +36,10 @@ def measure_performance(study: Study) -> pd.DataFrame:
     (:func:`helpers.performance.scores.collect_scores`), with the measures that they hold.
 
     Where several models are annotators (``annotator: true``), each two of them are compared too,
-    and ``annotators.parquet`` is written (else it is absent): one row per scan × organ × pair, with
-    ``annotator_a``, ``annotator_b``, the measures of :class:`helpers.metrics.AnnotatorAgreement`,
-    ``status`` and ``error``.
+    and ``annotators.parquet`` is written (else it is absent).
 
-    Returns
-    -------
-    DataFrame
-        One row per included scan × model × organ: subject, scan, number, model, organ, the measures
-        of :class:`helpers.metrics.MaskComparison`, ``dice_expected`` (:func:`add_expected_dice`),
-        ``status`` (:data:`STATUSES`) and ``error`` (a sentence where something is missing).
-
-    Raises
-    ------
-    StageError
-        An earlier stage has not run.
+    Returns metrics.parquet, one row per included scan × model × organ. A StageError where an
+    earlier stage has not run.
     """
     if not study.parameters.cohort.has_masks:
         return _write_metrics(study, collect_scores(study))
@@ -97,8 +85,7 @@ def measure_performance(study: Study) -> pd.DataFrame:
     metrics = _write_metrics(study, rows.join())
     agreement = pairs.join()
     if len(agreement):
-        columns = ["subject", "scan", "number", "organ", "annotator_a", "annotator_b", *list_symmetric()]
-        storage.write_table(agreement[[*columns, "status", "error"]], study.path("annotators"))
+        storage.write_table(agreement[TABLES["annotators"].names], study.path("annotators"))
     else:
         study.path("annotators").unlink(missing_ok=True)
     return metrics
@@ -131,21 +118,10 @@ def _write_metrics(study: Study, metrics: pd.DataFrame) -> pd.DataFrame:
     """Write ``metrics.parquet`` and ``statuses.csv``; the expected Dice where sizes are known."""
     if {"dice", "boundary_error_mm", "volume_ref_ml", "surface_ref_cm2"} <= set(metrics):
         metrics = add_expected_dice(metrics)
+    names = TABLES["metrics"].names
+    place = names.index("dice_expected")
     own = [measure.key for measure in study.parameters.fairness.measures]
-    columns = [
-        "subject",
-        "scan",
-        "number",
-        "model",
-        "organ",
-        *MEASURES,
-        *own,
-        "dice_expected",
-        "extent_mm",
-        "status",
-        "error",
-    ]
-    metrics = metrics[[name for name in columns if name in metrics]]
+    metrics = metrics[[name for name in (*names[:place], *own, *names[place:]) if name in metrics]]
     storage.write_table(metrics, study.path("metrics"))
     storage.write_table(tabulate_statuses(metrics), study.path("statuses"))
     return metrics
@@ -159,8 +135,6 @@ def add_expected_dice(metrics: pd.DataFrame) -> pd.DataFrame:
     their mean counts once). NaN where the organ is not scored. A missed organ has no boundary error
     and does not enter δ̄, but its size is known, so its expectation is too.
 
-    References
-    ----------
     Häntze et al. 2025, on the size dependence of Dice in sex comparisons.
     """
     keys = ["model", "organ"]
@@ -178,10 +152,7 @@ def add_expected_dice(metrics: pd.DataFrame) -> pd.DataFrame:
 def write_audit(study: Study) -> fairness.Audit:
     """Compare the groups and write every table of the audit to ``fairness/``, with ``notes.json``.
 
-    Raises
-    ------
-    StageError
-        01_cohort or 03_performance has not run.
+    A StageError where 01_cohort or 03_performance has not run.
     """
     cohort = study.parameters.cohort
     found = fairness.run_audit(
@@ -260,12 +231,8 @@ def load_people(study: Study, metric: str, attribute: str) -> pd.DataFrame:
 def tabulate_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
     """Count how often each case of :data:`STATUSES` occurred in metrics.parquet.
 
-    Returns
-    -------
-    DataFrame
-        statuses.csv: model, organ, status, scans, share (of the model's scans with this organ),
-        meaning, and measures: those that have a value all the same and which
-        (:data:`helpers.vocabulary.statuses.EMPTY_CASES`), "all" for ``ok``. Only what occurred.
+    Returns statuses.csv: only what occurred, with the measures that have a value all the same and
+    which (:data:`helpers.vocabulary.statuses.EMPTY_CASES`).
     """
     keys = ["model", "organ"]
     counts = metrics.groupby([*keys, "status"], sort=False, observed=True).size().rename("scans").reset_index()
@@ -278,11 +245,8 @@ def tabulate_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
 def count_statuses(metrics: pd.DataFrame) -> pd.DataFrame:
     """Count the rows of metrics.parquet by model and status, over all organs.
 
-    Returns
-    -------
-    DataFrame
-        Columns status, meaning, measures (as in :func:`tabulate_statuses`), and one per model; only
-        statuses that occur, and always ``ok``.
+    Columns status, meaning, measures (as in :func:`tabulate_statuses`), and one per model; only
+    statuses that occur, and always ``ok``.
     """
     counts = pd.crosstab(metrics["status"], metrics["model"])
     present = [status for status in STATUSES if status in counts.index or status == "ok"]

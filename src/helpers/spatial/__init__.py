@@ -3,13 +3,11 @@
 from helpers.spatial.frequency_slices import FrequencySlices, read_frequency_slices
 from helpers.spatial.location import describe_location
 from helpers.spatial.places import describe_places
-from helpers.spatial.results import SpatialMaps
 from helpers.spatial.stage import map_errors
 from helpers.spatial.template import Template
 
 __all__ = [
     "FrequencySlices",
-    "SpatialMaps",
     "Template",
     "describe_location",
     "describe_places",

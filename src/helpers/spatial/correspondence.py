@@ -240,9 +240,9 @@ def match_vertices(carried_mm: np.ndarray, occupancy: Occupancy, reference: Surf
 def flag_poor_matches(distances_mm: Sequence[float], *, radius_mm: float) -> list[str]:
     """Return per scan "" or why it does not fit the template well enough to be used.
 
-    Poor is a :attr:`SurfaceMatch.distance_mm` of NaN; over a quarter of the organ's radius; or over
-    a tenth of it and more than three robust SDs (1.4826 times the median absolute deviation) above
-    the scans' median.
+    The limits are :data:`POOR_RADIUS_FRACTION` of the organ's radius, and for outliers above the
+    scans' median :data:`OUTLIER_ROBUST_SD` robust SDs (1.4826 times the median absolute deviation),
+    but at least :data:`OUTLIER_RADIUS_FRACTION`; a distance of NaN is poor.
     """
     distances = np.asarray(distances_mm, float)
     finite = distances[np.isfinite(distances)]

@@ -126,11 +126,9 @@ def describe_location(
 
     Notes
     -----
-    Of positive and negative values in the region those count that cover more. The size is their
-    median, by area. Their area-weighted centre, each axis divided by the organ's extent along it,
-    gives the direction: axes at least half as strong as the strongest are named. A centre near the
-    middle has no side: "several parts", or from 60 % of the surface on "most", from 95 % on "the
-    whole surface".
+    The size is the median by area of the sign that covers more. Their area-weighted centre, each
+    axis divided by the organ's extent along it, gives the direction: axes at least half as strong
+    as the strongest are named; a centre near the middle has no side.
     """
     values = np.asarray(values_mm, float)
     finite = np.isfinite(values)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,16 +18,16 @@ from helpers.kept import find_file, write_arrays
 from helpers.parameters import Organ
 from helpers.resuming import Missing
 from helpers.spatial.correspondence import DistanceField, match_vertices, measure_field
-from helpers.spatial.errors_on_surface import measure_signed_errors
 from helpers.spatial.frequencies import TemplateGrid, compare_in_template
 from helpers.spatial.registrations import register_organ
-from helpers.spatial.surfaces import VoxelFrame, extract_surface, smooth_mask
+from helpers.spatial.surfaces import VoxelFrame, extract_surface, measure_signed_errors, smooth_mask
 from helpers.spatial.template import Template
 
 # What is told of a model's mask of an organ: it holds it, it does not, or it cannot be used.
 DRAWN, EMPTY, MISSING = "drawn", "empty", "missing"
 # The fields of OrganErrors that are not told of a scan alone.
-_OF_MODELS = ("present", "errors_mm", "files", "prediction_empty", "prediction_missing")
+_OF_MODELS = ("files", "prediction_empty", "prediction_missing")
+_Arrays: TypeAlias = dict[str, np.ndarray] | None
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,9 @@ class OrganErrors:
     prediction_empty: tuple[str, ...] = ()  # models that missed the organ
     prediction_missing: tuple[str, ...] = ()  # models without a usable prediction of this organ
     registration: str = ""  # the name it is kept under
-    # bool, (n_vertices,): which vertices the scan shows; signed, float32, (n_vertices,), by model.
-    # Not there where they are kept in files, which :attr:`files` names.
-    present: np.ndarray | None = None
-    errors_mm: dict[str, np.ndarray] = field(default_factory=dict)
-    files: Mapping[str, Path] = field(default_factory=dict)  # by model, "" for what is of the scan alone
+    # What is measured at vertices and voxels: by model, "" for what is of the scan alone
+    # (:func:`measure_missing`).
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def measure_shapes(case: SurfaceCase) -> dict[str, DistanceField]:
@@ -87,43 +85,22 @@ def measure_shapes(case: SurfaceCase) -> dict[str, DistanceField]:
     return shapes
 
 
-def measure_errors(case: SurfaceCase) -> dict[str, OrganErrors]:
-    """Return each wanted organ's signed errors in one scan, of all models at all vertices.
-
-    The reference is read and each organ registered once, for all models.
-    """
-    measured = dict(_measure_organs(case, {organ: set(case.predictions) for organ in case.wanted}))
-    results = {}
-    for organ, found in measured.items():
-        states = {model: one.state for model, one in found.models.items()}
-        empty, missing = sort_states(states, found.errors.status)
-        results[organ] = replace(
-            found.errors,
-            present=None if found.at_vertices is None else found.at_vertices["present"],
-            errors_mm={
-                model: one.at_vertices["errors_mm"]
-                for model, one in found.models.items()
-                if one.at_vertices is not None and "errors_mm" in one.at_vertices
-            },
-            prediction_empty=empty,
-            prediction_missing=missing,
-        )
-    return results
-
-
 def measure_missing(case: SurfaceCase, missing: Missing) -> dict[Any, dict[str, Any]]:
     """Measure what is missing of a scan: by organ, and by organ and model.
 
-    Returns what is told of each; arrays go to ``case.surfaces`` under their keys, which are told.
+    Returns what is told of each; arrays go to ``case.surfaces`` under their keys, which are told:
+    of an organ ``present``, bool, (n_vertices,), what the scan shows, and ``seen``; of a model
+    ``errors_mm``, signed, float32, (n_vertices,), and ``wrong`` (``seen`` and ``wrong`` are packed
+    bits, see :func:`helpers.spatial.frequencies.compare_in_template`).
     """
     wanted: dict[str, set[str]] = {}
     for organ, model in missing:
         wanted.setdefault(organ, set()).update([model] if model else [])
     told: dict[Any, dict[str, Any]] = {}
-    for organ, found in _measure_organs(case, wanted):
-        facts = {name: value for name, value in vars(found.errors).items() if name not in _OF_MODELS}
-        parts = {"": (facts, found.at_vertices)}
-        parts |= {model: ({"state": one.state}, one.at_vertices) for model, one in found.models.items()}
+    for organ, found, at_vertices, models in _measure_organs(case, wanted):
+        facts = {name: value for name, value in vars(found).items() if name not in _OF_MODELS}
+        parts = {"": (facts, at_vertices)}
+        parts |= {model: ({"state": state}, arrays) for model, (state, arrays) in models.items()}
         for name, (values, arrays) in parts.items():
             if (organ, name) not in missing:
                 continue
@@ -141,27 +118,13 @@ def sort_states(states: Mapping[str, str], status: str) -> tuple[tuple[str, ...]
     return empty, tuple(model for model, state in states.items() if state == MISSING)
 
 
-@dataclass(frozen=True)
-class _ModelErrors:
-    """One model on one organ of one scan."""
+def _measure_organs(
+    case: SurfaceCase, wanted: Mapping[str, Collection[str]]
+) -> Iterator[tuple[str, OrganErrors, _Arrays, dict[str, tuple[str, _Arrays]]]]:
+    """Measure organs of one scan: what is told of each, its arrays, and models' state and arrays.
 
-    state: str  # DRAWN, EMPTY or MISSING
-    # errors_mm as in OrganErrors; wrong, packed bits, see compare_in_template
-    at_vertices: dict[str, np.ndarray] | None = None
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """One organ of one scan."""
-
-    errors: OrganErrors  # without what is told of models
-    models: dict[str, _ModelErrors]
-    # present as in OrganErrors; seen, packed bits, see compare_in_template
-    at_vertices: dict[str, np.ndarray] | None = None
-
-
-def _measure_organs(case: SurfaceCase, wanted: Mapping[str, Collection[str]]) -> Iterator[tuple[str, _Measured]]:
-    """Measure organs of one scan, each of some models."""
+    The reference is read and each organ registered once, for all models.
+    """
     labels, frame, grid = _read_reference(case)
     boxes = volumes.find_boxes(labels)
     read = {model for models in wanted.values() for model in models}
@@ -172,48 +135,40 @@ def _measure_organs(case: SurfaceCase, wanted: Mapping[str, Collection[str]]) ->
     voxel_ml = float(np.prod(frame.spacing_mm)) / 1000
     for organ, models in wanted.items():
         label = case.organ_ids[organ]
-        usable, found = {}, {}
+        usable: dict[str, np.ndarray] = {}
+        found: dict[str, tuple[str, _Arrays]] = {}
         for model, array in predictions.items():
             if model not in models:
                 continue
             if array is None or (model, organ) in case.unscored:
-                found[model] = _ModelErrors(MISSING)
+                found[model] = MISSING, None
                 continue
             usable[model] = array
-            found[model] = _ModelErrors(DRAWN if label in predicted_boxes[model] else EMPTY)
+            found[model] = DRAWN if label in predicted_boxes[model] else EMPTY, None
         if label not in boxes:
-            yield (
-                organ,
-                _Measured(OrganErrors("reference_empty", "the reference does not show this organ"), found),
-            )
+            yield organ, OrganErrors("reference_empty", "the reference does not show this organ"), None, found
             continue
         template = _load_template(case.templates[organ], case.templates[organ].stat().st_mtime_ns)
         occupancy = smooth_mask(labels, frame, label=label, box=boxes[label])
         shape = measure_field(occupancy, grid_mm=template.field.grid_mm)
         try:
-            registration = register_organ(template, shape, case.registrations)
+            alignment, key = register_organ(template, shape, case.registrations)
         except ValueError as error:
-            yield organ, _Measured(OrganErrors("failed", str(error)), found)
+            yield organ, OrganErrors("failed", str(error)), None, found
             continue
-        alignment = registration.alignment
         reference = extract_surface(occupancy)
         match, affine = (
             match_vertices(one.map_points(template.vertices_mm), occupancy, reference)
             for one in (alignment, alignment.affine)
         )
-        compared = (
-            compare_in_template(TemplateGrid.of(template), alignment, frame, labels, usable, label)
-            if case.surfaces is not None
-            else {}
-        )
+        compared = compare_in_template(TemplateGrid.of(template), alignment, frame, labels, usable, label)
         packed = {name: np.packbits(bits, axis=-1) for name, bits in compared.items()}
         for model, array in usable.items():
-            arrays = {"wrong": packed[f"model:{model}"]} if packed else {}
-            if found[model].state == DRAWN:
+            state, arrays = found[model][0], {"wrong": packed[f"model:{model}"]}
+            if state == DRAWN:
                 predicted = smooth_mask(array, frame, label=label, box=predicted_boxes[model][label])
-                errors = measure_signed_errors(match.points_mm, predicted, extract_surface(predicted))
-                arrays["errors_mm"] = errors
-            found[model] = _ModelErrors(found[model].state, arrays)
+                arrays["errors_mm"] = measure_signed_errors(match.points_mm, predicted, extract_surface(predicted))
+            found[model] = state, arrays
         change = alignment.measure_volume_change(template.vertices_mm).astype(np.float32)
         present = np.isfinite(match.points_mm).all(axis=1)
         told = OrganErrors(
@@ -225,10 +180,9 @@ def _measure_organs(case: SurfaceCase, wanted: Mapping[str, Collection[str]]) ->
             in_view=float(present.mean()),
             cut=bool(occupancy.cut.any()),
             volume_ml=voxel_ml * float(np.count_nonzero(labels[boxes[label]] == label)),
-            registration=registration.key,
+            registration=key,
         )
-        seen = {"seen": packed["seen"]} if packed else {}
-        yield organ, _Measured(told, found, {"present": present, **seen})
+        yield organ, told, {"present": present, "seen": packed["seen"]}, found
 
 
 def _read_reference(case: SurfaceCase) -> tuple[np.ndarray, VoxelFrame, volumes.Grid]:

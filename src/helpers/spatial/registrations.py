@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,38 +16,26 @@ from helpers.spatial.template import Template
 VERSION = 1
 
 
-@dataclass(frozen=True)
-class OrganRegistration:
-    """One organ's alignment, and the name it is kept under."""
-
-    alignment: DeformableAlignment
-    key: str
-
-
-def register_organ(template: Template, field: DistanceField, folder: Path | None = None) -> OrganRegistration:
+def register_organ(template: Template, field: DistanceField, folder: Path | None) -> tuple[DeformableAlignment, str]:
     """Register a template to a scan's organ, or take the registration that was made before.
 
-    Registrations are kept in `folder` under their key, the same to the last digit, found or made;
-    without a folder nothing is kept. A ValueError where the organ cannot be registered.
+    Returns the alignment and its key: a hash of template, shape and method, under which it is kept
+    in `folder`, the same to the last digit, found or made; without a folder nothing is kept. A
+    ValueError where the organ cannot be registered.
     """
-    key = name_registration(template, field)
+    parts = (VERSION, LEVELS, ELASTICITY_STEPS, template.key, field.hash_content())
+    key = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
     path = None if folder is None else find_file(folder, key)
     kept = None if path is None else _read(path, template, field)
     if kept is not None:
-        return OrganRegistration(kept, key)
+        return kept, key
     start = guess_alignment(field, template.field.scale_mm, template.field.extent_mm)
     alignment = deform(template.field, field, register_affine(template.field, field, start))
     if path is not None:
         affine = alignment.affine
         displacement = quantise(alignment.displacement_mm)
         write_arrays(path, {"matrix": affine.matrix, "offset": affine.offset_mm, "displacement": displacement})
-    return OrganRegistration(alignment, key)
-
-
-def name_registration(template: Template, field: DistanceField) -> str:
-    """Return the key of a registration: a hash of template, shape and method."""
-    parts = (VERSION, LEVELS, ELASTICITY_STEPS, template.key, field.hash_content())
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    return alignment, key
 
 
 def _read(path: Path, template: Template, field: DistanceField) -> DeformableAlignment | None:

@@ -21,21 +21,15 @@ from helpers.vocabulary.words import name_scan
 class SpatialMaps:
     """What stage 04 found."""
 
-    # maps.parquet: per model, organ, attribute and vertex the groups' means, the difference of two
-    # groups and its test. slopes.parquet: the slope along numbers, and its test.
+    # The tables of spatial/ (docs/TABLES.md): maps.parquet, slopes.parquet, summary.csv,
+    # slopes.csv, groups.csv, every organ's quality.csv, and volumes.csv.
     maps: pd.DataFrame
     slopes: pd.DataFrame
-    # summary.csv, slopes.csv: per model, organ and attribute how much of the surface is beyond
-    # chance, and where.
     summary: pd.DataFrame
     slope_summary: pd.DataFrame
-    # groups.csv: per model, organ, attribute and group the people behind the map, how many had an
-    # empty prediction in some scan, whether the map is suppressed, and means over the surface.
     groups: pd.DataFrame
-    # Per organ and scan: how well the organ was registered, status (ok, poor, reference_empty,
-    # failed, no_template) and reason; models with an empty or missing prediction.
     quality: pd.DataFrame
-    volumes: pd.DataFrame  # volumes.csv: the NIfTI files of error frequencies, and what each shows
+    volumes: pd.DataFrame
     templates: dict[str, Template]  # by organ; organs without enough subjects are absent
     notes: list[str]  # what was left out, and why
 

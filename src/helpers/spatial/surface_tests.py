@@ -87,8 +87,8 @@ def plan_tests(
             folder,
             digest.hexdigest(),
         )
-        roles = find_roles(attribute, attributes, confounders, parameters.fairness.adjust)
-        covariates = choose_covariates(attribute, roles.before, known, labels)
+        before, _ = find_roles(attribute, attributes, confounders, parameters.fairness.adjust)
+        covariates = choose_covariates(attribute, before, known, labels)
         if parameters.fairness.adjust_for_volume:
             covariates = covariates.assign(**{VOLUME: np.log(volumes_ml.reindex(subjects).to_numpy(float))})
         drawn = _draw_people(groups.cat.codes.to_numpy(), draw, limit)

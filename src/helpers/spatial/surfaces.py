@@ -23,6 +23,9 @@ SMOOTHING_VOXELS = 0.5
 FINEST_MM = 1.5
 # How many triangles, nearest by centroid, are looked at for a point's nearest one.
 CANDIDATE_TRIANGLES = 16
+# An error below this part of a voxel is 0: no mask can resolve it, and the rounding of equal
+# surfaces would be tested.
+_RESOLVED_VOXELS = 0.01
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,6 @@ class Occupancy:
 
     values: np.ndarray  # float32, (z, y, x), 0 to 1; the organ's surface is where it crosses 0.5
     frame: VoxelFrame
-    smoothing_mm: float  # SD of the Gaussian
     cut: np.ndarray  # bool, (3, 2): for the axes x, y, z at their low and high end
 
     def evaluate(self, points_mm: np.ndarray) -> np.ndarray:
@@ -117,10 +119,9 @@ def smooth_mask(
 
     Notes
     -----
-    Voxels are pooled in blocks up to the larger of 1.5 mm and half the largest voxel side: a
-    block's filled fraction keeps the surface's place below the voxel. Then a Gaussian of half the
-    largest voxel side (σ) takes away the steps of the voxel grid. It moves the surface of a ball of
-    radius R inwards by about σ²/R, of a reference and its prediction alike.
+    Voxels are pooled in blocks up to the larger of 1.5 mm and half the largest voxel side, whose
+    filled fraction keeps the surface's place below the voxel. The Gaussian (σ) moves the surface of
+    a ball of radius R inwards by about σ²/R, of a reference and its prediction alike.
     """
     if box is None:
         box = find_boxes((labels == label).view(np.uint8)).get(1)
@@ -146,7 +147,7 @@ def smooth_mask(
         values = pooled if pooled.max() > 0.5 else pooled / pooled.max()
     first = (start + (factors - 1) / 2)[::-1]
     place = VoxelFrame(frame.to_mm(first[None])[0], frame.spacing_mm * factors[::-1], frame.direction)
-    return Occupancy(np.ascontiguousarray(values), place, smoothing_mm, cut[::-1])
+    return Occupancy(np.ascontiguousarray(values), place, cut[::-1])
 
 
 def extract_surface(occupancy: Occupancy) -> Surface:
@@ -181,6 +182,32 @@ def find_closest_points(surface: Surface, points_mm: np.ndarray) -> np.ndarray:
     return closest
 
 
+def measure_signed_errors(points_mm: np.ndarray, prediction: Occupancy, surface: Surface) -> np.ndarray:
+    """Measure how far the predicted surface lies from points of the reference surface, with a sign.
+
+    `points_mm`, (n, 3), are on the reference surface (LPS mm), NaN for a vertex that is missing in
+    this scan; `prediction` and `surface` are the predicted organ and its surface, smoothed as the
+    reference's was. Returns float32, (n,), the distance in mm to the closest point of the predicted
+    surface: positive where the point lies inside the prediction (over-segmentation), negative where
+    it lies outside. NaN for a missing point, and where the prediction has no surface in the scan;
+    0 below a hundredth of the prediction's smallest voxel side.
+
+    Notes
+    -----
+    A hole or an island counts like the outer surface, and at a thin tip the nearest surface may be
+    that of the other side.
+    """
+    errors = np.full(len(points_mm), np.nan, np.float32)
+    finite = np.isfinite(points_mm).all(axis=1)
+    if not finite.any():
+        return errors
+    points = points_mm[finite]
+    distances = np.linalg.norm(points - find_closest_points(surface, points), axis=1)
+    distances[distances < _RESOLVED_VOXELS * prediction.frame.spacing_mm.min()] = 0.0
+    errors[finite] = np.where(prediction.evaluate(points) > 0.5, distances, -distances)
+    return errors
+
+
 def measure_vertex_areas(vertices_mm: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Return the area (mm²) each vertex stands for: a third of each triangle it is in, (n,)."""
     a, b, c = vertices_mm[faces].swapaxes(0, 1)
@@ -194,15 +221,16 @@ def measure_enclosed_volume(vertices_mm: np.ndarray, faces: np.ndarray) -> float
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 
 
-def smooth_surface(surface: Surface, *, rounds: int = 10, shrink: float = 0.5, swell: float = -0.53) -> Surface:
+def smooth_surface(surface: Surface) -> Surface:
     """Smooth a surface without shrinking it (Taubin, SIGGRAPH 1995, section 3).
 
-    Each round moves every vertex towards the mean of its neighbours, then back by a little more.
+    Each of ten rounds moves every vertex towards the mean of its neighbours, then back by a little
+    more.
     """
     average = _average_neighbours(len(surface.vertices_mm), surface.faces)
     vertices = surface.vertices_mm
-    for _ in range(rounds):
-        for step in (shrink, swell):
+    for _ in range(10):
+        for step in (0.5, -0.53):
             vertices = vertices + step * (average @ vertices - vertices)
     return replace(surface, vertices_mm=vertices)
 

@@ -159,14 +159,13 @@ def build_template(
     Notes
     -----
     The first mean matches only centroids and sizes along the axes. In each round every shape is
-    registered to the mean, first affinely, then deformably as well, and the fields are averaged in
-    template space, each where its scan can say. Then the mean of all alignments is taken out, so
-    that the template keeps the cohort's mean place, size, proportions and form (Guimond et al.).
+    registered to the mean and the fields are averaged in template space, each where its scan can
+    say; then the mean of all alignments is taken out (docs/METHODS.md, section 12).
 
     Sources: Guimond, Meunier, Thirion, Average brain models: a convergence study, CVIU 77:192-210,
     2000.
     """
-    shapes = choose_shapes(fields)
+    shapes = [fields[place] for place in choose_whole([bool(field.cut.any()) for field in fields])]
     if not shapes:
         raise ValueError("a template needs at least one shape")
     scale = np.exp(np.mean([np.log(field.scale_mm) for field in shapes], axis=0))
@@ -192,11 +191,6 @@ def build_template(
     middle = np.average(surface.vertices_mm, axis=0, weights=measure_vertex_areas(surface.vertices_mm, surface.faces))
     mean = replace(mean, origin_mm=mean.origin_mm - middle)
     return Template(surface.vertices_mm - middle, surface.faces, mean, len(shapes), made_from)
-
-
-def choose_shapes(fields: Sequence[DistanceField]) -> list[DistanceField]:
-    """Return the shapes a template is made of: the whole ones, where there are three, else all."""
-    return [fields[place] for place in choose_whole([bool(field.cut.any()) for field in fields])]
 
 
 def choose_whole(cut: Sequence[bool]) -> list[int]:

@@ -68,6 +68,13 @@ def find_gap_influence(grouped: GroupedValues, best: np.ndarray, worst: np.ndarr
     return influence
 
 
+def find_mean_influence(grouped: GroupedValues) -> np.ndarray:
+    """Find how much each person bears on the mean of their own group, (subjects, columns)."""
+    moments, codes = grouped.moments, grouped.codes
+    share = (grouped.matrix - moments.mean[codes]) / np.maximum(moments.n[codes], 1)
+    return np.where(grouped.known, _lift_zeros(share), 0.0)
+
+
 def find_rest_influence(grouped: GroupedValues, kept: np.ndarray, group: int, sign: np.ndarray) -> np.ndarray:
     """Find how much each person bears on a group's mean against that of all others compared.
 
@@ -104,10 +111,7 @@ def find_difference(
     Estimate ± c · s, with s the standard error and c the 95 % quantile of |draw − estimate| /
     (standard error in that draw), at most :data:`LARGEST_REACH` times Student's quantile. p is 1 −
     the level at which a bound is 0: beyond the draws, the tail is Student's with the scale that
-    makes both agree at 95 %; NaN where nobody varies and there is a difference nevertheless. Where
-    two groups are alike, their skewness cancels in the difference, but BCa's correction takes that
-    of each sample for real: how often each kind of interval holds the truth stands in
-    docs/METHODS.md.
+    makes both agree at 95 %; NaN where nobody varies and there is a difference nevertheless.
 
     Sources: Hall 1988, *Annals of Statistics* 16:927 (symmetric bootstrap-t: coverage right to
     n⁻²); Efron & Tibshirani 1993, section 12.5.
@@ -148,12 +152,11 @@ def find_mean_intervals(
     Sources: Efron & Tibshirani 1993, section 12.5. Hall 1988, *Annals of Statistics* 16:927 (right
     to 1/n on each side, as BCa, but for small groups closer).
     """
-    moments, codes = grouped.moments, grouped.codes
+    moments = grouped.moments
     low, high = np.full((2, *moments.n.shape), np.nan)
     if not grouped.groups:
         return low, high
-    share = (grouped.matrix - moments.mean[codes]) / np.maximum(moments.n[codes], 1)
-    influence = np.where(grouped.known, _lift_zeros(share), 0.0)
+    influence = find_mean_influence(grouped)
     tail = (1.0 - CONFIDENCE) / 2.0
     for group, squared in resamples.draw_squared_errors(influence):
         if group >= grouped.groups:

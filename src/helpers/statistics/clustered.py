@@ -1,7 +1,6 @@
 """Means and gaps of people who come in clusters (sites): errors that do not take them for separate.
 
-People of one site share scanners, protocols and readers: forty of them say less than forty people
-of forty sites. Standard errors are then made from clusters, and so are degrees of freedom.
+Standard errors are made from clusters, and so are degrees of freedom (docs/METHODS.md, section 10).
 """
 
 from __future__ import annotations

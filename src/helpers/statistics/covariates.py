@@ -46,8 +46,6 @@ class CovariateUse:
 
     name: str
     form: str = ""  # "spline", "line" or "levels"; empty where it is not used
-    # Variance inflation of its worst direction, given the base and the covariates before it.
-    inflation: float = np.nan
     reason: str = ""  # why it is not used
     mimics_base: bool = False  # left out because it cannot be told from what is of interest
 
@@ -165,11 +163,9 @@ def fit_with_covariates(
     where there are at least :data:`SUBJECTS_PER_SPLINE_PARAMETER` subjects per parameter, else as
     lines. Levels held by fewer than :data:`SMALLEST_LEVEL` subjects are pooled; if the pool is as
     small, its subjects are left out: compared among themselves alone they say next to nothing of
-    the base. A covariate is dropped where it is constant, unknown for more than half of the
-    subjects (one after the other, the least known first, where several together would leave fewer
-    than half, or no base), or where the variance inflation factor of its worst direction (1 / (1 −
-    largest squared canonical correlation with what is in the model)) exceeds
-    :data:`LARGEST_INFLATION`.
+    the base. A covariate is dropped where it is constant, unknown for too many
+    (:data:`SMALLEST_KNOWN`; of several the least known first), or where the variance inflation
+    factor of its worst direction exceeds :data:`LARGEST_INFLATION`.
     """
     remaining = list(encoded)
     reasons: dict[str, CovariateUse] = {}
@@ -253,12 +249,12 @@ def add_covariates(
             mimics_base = _measure_inflation(base_span, own) > LARGEST_INFLATION
             rival, stated = base_name if mimics_base else "other covariates", min(inflation, 1e6)
             reason = f"collinear with {rival} (variance inflation {stated:.3g} exceeds {LARGEST_INFLATION:g})"
-            uses.append(CovariateUse(covariate.name, "", inflation, reason, mimics_base))
+            uses.append(CovariateUse(covariate.name, "", reason, mimics_base))
             continue
         blocks.append(columns)
         rest = own - span @ (span.T @ own)
         span = np.column_stack([span, np.linalg.qr(rest)[0]])
-        uses.append(CovariateUse(covariate.name, form, inflation))
+        uses.append(CovariateUse(covariate.name, form))
     return np.column_stack(blocks), uses
 
 

@@ -8,18 +8,10 @@ import numpy as np
 def hide_counts(counts: np.ndarray, least: int) -> np.ndarray:
     """Tell which cells of a table of counts may not be shown beside the sums of its lines.
 
-    Parameters
-    ----------
-    counts : ndarray of int, any number of axes
-        People by groups; along each axis somebody may know the sums.
-    least : int
-        Cells of fewer people, but not of none, are hidden.
-
-    Returns
-    -------
-    ndarray of bool, as `counts`
-        Those, and the smallest other cell of every line in which one alone would be hidden
-        (complementary suppression: Hundepool et al., Statistical Disclosure Control, 2012, 4.2).
+    `counts`, int, of any number of axes, are people by groups; along each axis somebody may know
+    the sums. Returns bool, as `counts`: cells of fewer than `least` people, but not of none, and
+    the smallest other cell of every line in which one alone would be hidden (complementary
+    suppression: Hundepool et al., Statistical Disclosure Control, 2012, 4.2).
     """
     hidden = (counts > 0) & (counts < least)
     changed = True

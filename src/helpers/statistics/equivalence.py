@@ -1,33 +1,10 @@
 """Verdicts on differences between groups: never "no difference because p > 0.05".
 
-A *margin* is the largest difference of means that does not matter in practice, stated before
-looking. Of every column the verdict is one of
-
-``disparity``
-    A difference beyond the margin is shown, and the test over all groups is significant after
-    adjustment for all tests of the family.
-``difference``
-    A difference is real, but shown to be neither beyond the margin nor within it.
-``negligible``
-    A difference is real (significant after adjustment; an interval leaves out 0), but every
-    difference is shown to be inside the margin, which comes before its being real.
-``equivalent``
-    Every difference is shown to be inside the margin, and none is real.
-``inconclusive``
-    None of these: too few people, or a difference of about the margin.
-
-Best − worst of three groups or more is biased upwards, and a test of two groups chosen by looking
-is no test. So all pairs are looked at, and nothing is chosen:
-
-* *equivalent* and *negligible* need two one-sided tests (Schuirmann 1987) of **every** pair at
-  level alpha: its 1 − 2 alpha interval inside the margin. Where a true difference of any pair is at
-  least the margin, the chance to be called inside is at most alpha, without adjustment for the
-  number of pairs: an intersection–union test (Berger 1982).
-* *disparity* needs the interval of **some** pair beyond the margin, with intervals that hold for
-  all pairs together at 1 − alpha: Welch's at Šidák's level (Tamhane's T2), which errs on the safe
-  side. Where no true difference is larger than the margin, the chance to be called a disparity is
-  at most alpha; and the adjusted p bounds that of a false disparity anywhere in the family where
-  groups do not differ.
+What each verdict asks for and guarantees: docs/METHODS.md, section 9. Best − worst of three groups
+or more is biased upwards, and a test of two groups chosen by looking is no test. So all pairs are
+looked at, and nothing is chosen: *equivalent* and *negligible* need two one-sided tests of every
+pair (an intersection–union test needs no adjustment for their number), *disparity* the interval of
+some pair beyond the margin, of intervals that hold for all pairs together.
 
 The guarantees are per column (the second's last part: per family), for means of values not too far
 from normal for the groups' sizes: each holds as far as Welch's t interval covers.

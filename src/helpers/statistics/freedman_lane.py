@@ -10,14 +10,14 @@ from itertools import combinations, islice, product
 import numpy as np
 from scipy.stats import false_discovery_control
 
-from helpers.errors import SegfairError
 from helpers.statistics.clustered import name_alone
-from helpers.statistics.mass_univariate import SurfaceDesign, SurfaceFit, build_design, count_present, fit_vertices
+from helpers.statistics.mass_univariate import SurfaceDesign, SurfaceFit, build_design, fit_vertices
 from helpers.statistics.permuted_statistic import PermutedStatistic
 from helpers.statistics.tfce import MeshGraph, enhance_clusters
 
 # More permutations at once gain nothing: the products are large enough, and leave the cache.
 MAX_BATCH = 64
+MEMORY_MB = 256.0  # about what permutations may take at a time
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,17 @@ class SurfaceEffect:
 
     Maps are float64, (n_vertices,), NaN where nothing was tested. One tested column has an effect
     in mm per unit of it (of a 0/1 code: mean of 1 minus mean of 0) and t with its sign. Several,
-    one-hot, have the largest difference of two groups' adjusted means, in mm, F, and no standard
-    error. With repeated scans the standard error is robust against the likeness of a person's scans
-    (Liang & Zeger 1986 with the factor G/(G−1)·(n−1)/(n−k)); t is then not effect over it.
+    one-hot, have the largest difference of two groups' adjusted means, in mm, and F.
     """
 
     effect: np.ndarray  # adjusted for the covariates
-    standard_error: np.ndarray  # of the effect, mm
-    statistic: np.ndarray
-    statistic_name: str  # t or F
+    statistic: np.ndarray  # t or F
     p_uncorrected: np.ndarray  # permutation p at the vertex alone, two-sided
     p_fwer: np.ndarray  # against the largest statistic anywhere on the surface
     p_tfce: np.ndarray  # the same of the enhanced map; NaN without a mesh
     p_fdr: np.ndarray  # p_uncorrected by Benjamini & Hochberg; permutations limit how small it gets
     subjects: np.ndarray  # int: people who have the vertex
     permutations: int  # made besides the identity, which counts in every p as one more
-    exhaustive: bool  # every distinct rearrangement was made once
     notes: tuple[str, ...]  # what was left out or could not be tested, in sentences
 
 
@@ -51,48 +46,35 @@ def infer_effect(
     *,
     seed: int,
     covariates: np.ndarray | None = None,
-    subjects: Sequence[object] | np.ndarray | None = None,
     variance_groups: Sequence[object] | np.ndarray | None = None,
     clusters: np.ndarray | None = None,
     mesh: MeshGraph | None = None,
     permutations: int = 5000,
-    min_subjects: int | None = None,
-    memory_mb: float = 256.0,
 ) -> SurfaceEffect:
     """Test one variable's effect on the errors at every vertex, given covariates, by permutation.
 
-    A SegfairError where the inputs' numbers of rows or vertices differ, or `permutations` is below
-    1.
-
     Parameters
     ----------
-    errors_mm : ndarray of float, (n_scans, n_vertices)
-        Signed errors; NaN where a scan lacks the vertex.
-    tested : ndarray of float, (n_scans,) or (n_scans, n_columns)
+    errors_mm : ndarray of float, (n_people, n_vertices)
+        Signed errors; NaN where somebody lacks a vertex. It is tested if half have it.
+    tested : ndarray of float, (n_people,) or (n_people, n_columns)
         A two-group code or a number in the unit the effect is wanted in (decades of age): t.
         Several columns, one-hot groups (with or without the reference group): F.
     seed : int
         Decides which permutations are drawn.
-    covariates : ndarray of float, (n_scans, n_covariates), optional
+    covariates : ndarray of float, (n_people, n_covariates), optional
         Nuisance variables, coded; the intercept is added.
-    subjects : sequence, (n_scans,), optional
-        Whose scan each row is, so that the order of people does not matter (that of a person's
-        scans does); without it every row is another person.
-    variance_groups : sequence, (n_scans,), optional
+    variance_groups : sequence, (n_people,), optional
         Groups whose errors may spread differently: t (or F) has a variance per group (Welch's t
         where nothing but two groups is fitted). Without them all errors are taken to spread alike,
         and a small group that spreads more looks different too often (docs/validity_spatial.md).
-    clusters : ndarray of int, (n_scans,), optional
+    clusters : ndarray of int, (n_people,), optional
         Each person's cluster (site), within which alone people change places; −1 for one of one's
         own, who stays.
     mesh : MeshGraph, optional
         The surface, for cluster enhancement.
     permutations : int
         As many, or all distinct ones where these are no more.
-    min_subjects : int, optional
-        Vertices that fewer people have are not tested; default half of the people.
-    memory_mb : float
-        About what the permutations may take at a time; it changes nothing but speed.
 
     Returns
     -------
@@ -101,111 +83,66 @@ def infer_effect(
 
     Notes
     -----
-    Freedman & Lane (1983): residuals of the model without the tested variable are permuted and the
-    full model is fitted again (Winkler et al. 2014, algorithm 1). As the covariates' fit drops out
-    of the statistic, this equals moving the rows of the whole design against the residuals: a batch
-    of permutations is one matrix product. People move whole, with all their scans and the vertices
-    they lack; the model is always fitted to those who are there. Only people with equally many
-    scans change places (whole-block exchangeability, Winkler et al. 2015), and with `clusters` only
-    those of one cluster (within-block exchangeability): what its people have in common stays there.
+    Freedman & Lane (1983), as in docs/METHODS.md, section 12: residuals of the model without the
+    tested variable are permuted and the full model is fitted again (Winkler et al. 2014, algorithm
+    1). As the covariates' fit drops out of the statistic, this equals moving the rows of the whole
+    design against the residuals: a batch of permutations is one matrix product. People move with
+    the vertices they lack; the model is always fitted to those who are there. With `clusters` only
+    people of one cluster change places (within-block exchangeability, Winkler et al. 2015).
 
     With `variance_groups` the statistic is Wald's, ``bᵀ V⁻¹ b / columns`` of the tested
     coefficients b, with ``V = Σ_g σ²_g A_g``: σ²_g is group g's sum of squared residuals over n_g
     less its leverage, A_g its part of the inverse design's square (Guttman, in Winkler et al.
     2014). A residual that changes group is scaled by σ_new / σ_old, so that permuted errors spread
-    as the observed ones do. The test is asymptotically exact (Janssen 1997; Chung & Romano 2013;
-    with covariates, DiCiccio & Romano 2017); docs/validity_spatial.md measures how exact.
+    as the observed ones do. F is enhanced as its square root, which is on the scale of t. Random
+    permutations are computed in single precision: values within 1e-5 (relative) count as equal.
 
-    ``p = (1 + permutations that reach the observed statistic) / (1 + permutations)`` (Phipson &
-    Smyth 2010), family-wise with each permutation's largest statistic (Westfall & Young 1993),
-    two-sided. F is enhanced as its square root, which is on the scale of t. Random permutations
-    are computed in single precision: values within 1e-5 (relative) count as equal.
-
-    Sources: Freedman & Lane, J Bus Econ Stat 1:292-298, 1983. Winkler et al., Permutation inference
-    for the general linear model, NeuroImage 92:381-397, 2014; Multi-level block permutation,
-    NeuroImage 123:253-268, 2015. Janssen, Stat Probab Lett 36:9-21, 1997. Chung & Romano, Ann Stat
-    41:484-507, 2013. DiCiccio & Romano, JASA 112:1211-1220, 2017. Phipson & Smyth, Stat Appl Genet
-    Mol Biol 9:39, 2010. Liang & Zeger, Biometrika 73:13-22, 1986 (`standard_error`).
+    Sources: Freedman & Lane, J Bus Econ Stat 1:292-298, 1983. Winkler et al., NeuroImage
+    92:381-397, 2014, and 123:253-268, 2015. Janssen, Stat Probab Lett 36:9-21, 1997. Chung &
+    Romano, Ann Stat 41:484-507, 2013. DiCiccio & Romano, JASA 112:1211-1220, 2017. Phipson & Smyth,
+    Stat Appl Genet Mol Biol 9:39, 2010. Westfall & Young 1993.
     """
     errors, tested = np.asarray(errors_mm), np.asarray(tested, float)
     groups = None if variance_groups is None else np.unique(np.asarray(variance_groups), return_inverse=True)[1]
-    _check_shapes(errors, tested, covariates, subjects, groups, clusters, mesh, permutations)
     name = "t" if tested.ndim == 1 or tested.shape[1] == 1 else "F"
     tested = tested[:, None] if tested.ndim == 1 else tested
     covariates = np.empty((len(errors), 0)) if covariates is None else np.asarray(covariates, float)
-    names = np.arange(len(errors)) if subjects is None else np.asarray(subjects).astype(str)
     notes: list[str] = []
 
-    usable = _find_usable_rows(errors, tested, covariates, notes)
-    people = np.unique(names[usable], return_inverse=True)[1]
-    rows = np.flatnonzero(usable)[np.argsort(people, kind="stable")]
-    sizes = np.bincount(people) if len(rows) else np.zeros(0, int)
+    rows = np.flatnonzero(_find_usable_rows(errors, tested, covariates, notes))
     known = np.isfinite(errors[rows])
-    blocks = np.concatenate([[0], np.cumsum(sizes)])[:-1]
-    present = count_present(known, blocks)
+    present = known.sum(axis=0)
     design = build_design(tested[rows], covariates[rows], None if groups is None else groups[rows], notes)
     if design.tested == 0:
-        return _collect(np.full((7, len(present)), np.nan), name, present, notes)
-    at_least = math.ceil(len(sizes) / 2) if min_subjects is None else min_subjects
-    fit = fit_vertices(errors[rows], known, design, sizes, blocks, present >= at_least, name)
+        return _collect(np.full((6, len(present)), np.nan), present, notes)
+    at_least = math.ceil(len(rows) / 2)
+    fit = fit_vertices(errors[rows], known, design, present >= at_least, name)
     if not fit.fitted.any():
         notes.append(
-            f"no vertex could be tested: {len(sizes)} people, {design.columns.shape[1]} parameters; "
+            f"no vertex could be tested: {len(rows)} people, {design.columns.shape[1]} parameters; "
             f"a vertex needs at least {at_least} people, more scans than parameters and errors that vary"
         )
-        return _collect(np.full((7, len(present)), np.nan), name, present, notes)
+        return _collect(np.full((6, len(present)), np.nan), present, notes)
     untested = ~fit.fitted & ~fit.constant
     if untested.any():
         notes.append(f"{int(untested.sum())} of {len(untested)} vertices could not be tested")
 
-    strata = np.zeros(len(sizes), int) if clusters is None else name_alone(np.asarray(clusters)[rows[blocks]])
+    strata = np.zeros(len(rows), int) if clusters is None else name_alone(np.asarray(clusters)[rows])
     alike = design.original if design.groups is None else np.column_stack([design.original, design.groups])
-    orders, made, exhaustive = _list_orders(alike, sizes, blocks, strata, permutations, seed)
+    orders, made, exhaustive = _list_orders(alike, strata, permutations, seed)
     if made == 0:
         notes.append("there is no other arrangement of these people to compare with, so every p is 1")
     elif 1 / (1 + made) > 0.05:
         notes.append(f"there are only {made + 1} arrangements of these people: no p can be below {1 / (1 + made):.2g}")
-    p_uncorrected, p_fwer, p_tfce = _permute(fit, known, design, orders, made, exhaustive, mesh, memory_mb)
-    maps = np.full((7, len(present)), np.nan)
-    maps[:6, fit.fitted] = (
-        fit.effect, fit.standard_error, fit.sign * np.sqrt(fit.squared) if name == "t" else fit.squared,
-        p_uncorrected, p_fwer, p_tfce,
-    )  # fmt: skip
+    p_uncorrected, p_fwer, p_tfce = _permute(fit, known, design, orders, made, exhaustive, mesh)
+    maps = np.full((6, len(present)), np.nan)
+    statistic = fit.sign * np.sqrt(fit.squared) if name == "t" else fit.squared
+    maps[:5, fit.fitted] = fit.effect, statistic, p_uncorrected, p_fwer, p_tfce
     # What is the same for all, or follows from the covariates, leaves no effect and no doubt.
-    maps[:6, fit.constant] = np.array([0.0, 0.0 if name == "t" else np.nan, 0.0, 1.0, 1.0, 1.0])[:, None]
+    maps[:5, fit.constant] = np.array([0.0, 0.0, 1.0, 1.0, 1.0])[:, None]
     judged = fit.fitted | fit.constant
-    maps[6, judged] = false_discovery_control(maps[3, judged])
-    return _collect(maps, name, present, notes, made, exhaustive)
-
-
-def _check_shapes(
-    errors: np.ndarray,
-    tested: np.ndarray,
-    covariates: np.ndarray | None,
-    subjects: Sequence[object] | np.ndarray | None,
-    groups: np.ndarray | None,
-    clusters: np.ndarray | None,
-    mesh: MeshGraph | None,
-    permutations: int,
-) -> None:
-    scans = len(errors)
-    if errors.ndim != 2:
-        raise SegfairError(f"errors_mm must be of shape (n_scans, n_vertices); got {errors.shape}")
-    if tested.ndim not in (1, 2) or len(tested) != scans:
-        raise SegfairError(f"tested must have a row for each of {scans} scans; got shape {tested.shape}")
-    if covariates is not None and (np.ndim(covariates) != 2 or len(covariates) != scans):
-        wanted = f"({scans}, n_covariates), a row per scan"
-        raise SegfairError(f"covariates must be of shape {wanted}; got {np.shape(covariates)}")
-    for name, word, values in (
-        ("subjects", "person", subjects), ("variance_groups", "group", groups), ("clusters", "cluster", clusters)
-    ):  # fmt: skip
-        if values is not None and (shape := np.asarray(values).shape) != (scans,):
-            raise SegfairError(f"{name} must name the {word} of each of {scans} scans; got {shape}")
-    if mesh is not None and len(mesh.areas_mm2) != errors.shape[1]:
-        sizes = f"the mesh has {len(mesh.areas_mm2)} vertices, errors_mm has {errors.shape[1]}"
-        raise SegfairError(f"{sizes}: give the template's own mesh")
-    if permutations < 1:
-        raise SegfairError(f"permutations must be at least 1; got {permutations}")
+    maps[5, judged] = false_discovery_control(maps[2, judged])
+    return _collect(maps, present, notes, made)
 
 
 def _find_usable_rows(errors: np.ndarray, tested: np.ndarray, covariates: np.ndarray, notes: list[str]) -> np.ndarray:
@@ -219,27 +156,25 @@ def _find_usable_rows(errors: np.ndarray, tested: np.ndarray, covariates: np.nda
 
 
 def _list_orders(
-    design: np.ndarray, sizes: np.ndarray, blocks: np.ndarray, strata: np.ndarray, permutations: int, seed: int
+    design: np.ndarray, strata: np.ndarray, permutations: int, seed: int
 ) -> tuple[Iterator[np.ndarray], int, bool]:
     """Return the design's rows in each permuted order, how many orders, and whether these are all.
 
-    People of one stratum with equally many scans change places; to swap those of the same design
-    changes nothing.
+    People of one stratum change places; to swap those of the same design changes nothing.
     """
     classes, alike = [], []
-    kinds, kind, counts = np.unique(np.column_stack([strata, sizes]), axis=0, return_inverse=True, return_counts=True)
-    for place in np.flatnonzero(counts > 1):
-        members = np.flatnonzero(kind.ravel() == place)
-        rows = blocks[members][:, None] + np.arange(kinds[place, 1])
-        classes.append(rows)
-        alike.append(np.unique(design[rows].reshape(len(members), -1), axis=0, return_inverse=True)[1].ravel())
+    for stratum in np.unique(strata):
+        rows = np.flatnonzero(strata == stratum)
+        if len(rows) > 1:
+            classes.append(rows)
+            alike.append(np.unique(design[rows], axis=0, return_inverse=True)[1].ravel())
     total = math.prod(
         math.factorial(len(codes)) // math.prod(math.factorial(int(times)) for times in np.bincount(codes))
         for codes in alike
     )
     if total - 1 <= permutations:
-        return _enumerate_orders(classes, alike, int(sizes.sum())), total - 1, True
-    return _draw_orders(classes, int(sizes.sum()), permutations, seed), permutations, False
+        return _enumerate_orders(classes, alike, len(design)), total - 1, True
+    return _draw_orders(classes, len(design), permutations, seed), permutations, False
 
 
 def _draw_orders(classes: list[np.ndarray], count: int, permutations: int, seed: int) -> Iterator[np.ndarray]:
@@ -290,13 +225,12 @@ def _permute(
     made: int,
     exhaustive: bool,
     mesh: MeshGraph | None,
-    memory_mb: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return uncorrected, family-wise and enhanced family-wise p at the fitted vertices."""
     # Ties are common where all arrangements are made; these are few: full precision is affordable.
     dtype, tie = (np.float64, 1e-9) if exhaustive else (np.float32, 1e-5)
     statistic = PermutedStatistic(fit, known[:, fit.fitted], design, dtype)
-    batch = int(np.clip(memory_mb * 2**20 / statistic.bytes_each, 1, MAX_BATCH))
+    batch = int(np.clip(MEMORY_MB * 2**20 / statistic.bytes_each, 1, MAX_BATCH))
     reached = np.zeros(len(fit.squared))
     limits = (fit.squared * (1 - 2 * tie)).astype(dtype)
     maxima, enhanced_maxima = np.zeros(made), np.zeros(made)
@@ -334,11 +268,7 @@ def _rank(observed: np.ndarray, maxima: np.ndarray) -> np.ndarray:
     return (1 + reach) / (1 + len(maxima))
 
 
-def _collect(
-    maps: np.ndarray, name: str, present: np.ndarray, notes: list[str], made: int = 0, exhaustive: bool = False
-) -> SurfaceEffect:
-    """Return the seven maps (7, n_vertices) as a result."""
-    effect, error, statistic, p, p_fwer, p_tfce, p_fdr = maps
-    return SurfaceEffect(
-        effect, error, statistic, name, p, p_fwer, p_tfce, p_fdr, present, made, exhaustive, tuple(notes)
-    )
+def _collect(maps: np.ndarray, present: np.ndarray, notes: list[str], made: int = 0) -> SurfaceEffect:
+    """Return the six maps (6, n_vertices) as a result."""
+    effect, statistic, p, p_fwer, p_tfce, p_fdr = maps
+    return SurfaceEffect(effect, statistic, p, p_fwer, p_tfce, p_fdr, present, made, tuple(notes))

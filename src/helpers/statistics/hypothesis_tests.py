@@ -222,12 +222,11 @@ def compare_pairs_games_howell(grouped: GroupedValues) -> PairComparisons:
     return PairComparisons(first, second, difference, squared, statistic, df, p)
 
 
-def compare_pairs_dunn(grouped: GroupedValues, correction: str = "holm") -> PairComparisons:
+def compare_pairs_dunn(grouped: GroupedValues) -> PairComparisons:
     """Compare the mean ranks of all pairs of groups by z, ranked as in the test over all.
 
-    Adjusted for ties, and by `correction` ("holm", "fdr_bh", "none") over the pairs of a column.
-    NaN where all values are equal. Dunn 1964, *Technometrics* 6:241, equations 4 and 6;
-    `scikit_posthocs.posthoc_dunn`.
+    Adjusted for ties, and by Holm's method over the pairs of a column. NaN where all values are
+    equal. Dunn 1964, *Technometrics* 6:241, equations 4 and 6; `scikit_posthocs.posthoc_dunn`.
     """
     moments = grouped.ranks.moments
     between, within, n, _ = _split_variation(moments)
@@ -239,7 +238,7 @@ def compare_pairs_dunn(grouped: GroupedValues, correction: str = "holm") -> Pair
         statistic = np.where(spread > 0, difference / spread, np.nan)
     p = 2.0 * special.ndtr(-np.abs(statistic))
     for column in range(p.shape[1]):
-        p[:, column] = adjust_p_values(p[:, column], correction)
+        p[:, column] = adjust_p_values(p[:, column], "holm")
     return PairComparisons(first, second, difference, squared, statistic, np.full(p.shape, np.nan), p)
 
 

@@ -20,12 +20,12 @@ NARROW = 1e-4
 
 @dataclass(frozen=True)
 class SurfaceDesign:
-    """What is fitted, (n_scans, n_columns); rows sorted by person."""
+    """What is fitted, (n_people, n_columns); rows sorted by person."""
 
     columns: np.ndarray  # orthonormal: the intercept and covariates, then what is tested
     original: np.ndarray  # the same columns in their own units
     tested: int  # how many of the last columns are tested
-    groups: np.ndarray | None = None  # int, (n_scans,): with a variance each; None: one for all
+    groups: np.ndarray | None = None  # int, (n_people,): with a variance each; None: one for all
 
     @property
     def covariates(self) -> int:
@@ -38,21 +38,13 @@ class SurfaceFit:
     """What the unpermuted model gives at the vertices that can be fitted, to permute from."""
 
     effect: np.ndarray  # mm, (n_fitted,), as all up to `degrees`
-    standard_error: np.ndarray  # of the effect, mm
     squared: np.ndarray  # the squared statistic
     sign: np.ndarray  # of the first tested column
     degrees: np.ndarray  # of freedom left
-    residuals: np.ndarray  # (n_scans, n_fitted), without what is tested, of length 1; 0: no vertex
+    residuals: np.ndarray  # (n_people, n_fitted), without what is tested, of length 1; 0: no vertex
     spreads: np.ndarray  # (n_groups, n_fitted), SD in the units of `residuals`; 1 without groups
     fitted: np.ndarray  # bool, (n_vertices,)
     constant: np.ndarray  # bool, (n_vertices,): nothing is left that could differ; the effect is 0
-
-
-def count_present(known: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-    """Return how many people have each vertex in any of their scans."""
-    if not len(known):
-        return np.zeros(known.shape[1], int)
-    return np.logical_or.reduceat(known, blocks, axis=0).sum(axis=0)
 
 
 def build_design(
@@ -95,8 +87,6 @@ def fit_vertices(
     errors: np.ndarray,
     known: np.ndarray,
     design: SurfaceDesign,
-    sizes: np.ndarray,
-    blocks: np.ndarray,
     enough: np.ndarray,
     name: str,
 ) -> SurfaceFit:
@@ -140,21 +130,11 @@ def fit_vertices(
     # Back from orthonormal columns to the units of the tested ones, which are last.
     to_units = np.linalg.inv(columns[:, before:].T @ design.original[:, before:])
     effects = to_units @ weights[:, before:].T
+    effect = effects[0]
     if name == "F":
         effect = np.maximum(effects.max(axis=0), 0.0) - np.minimum(effects.min(axis=0), 0.0)
-        error = np.full(len(effect), np.nan)
-    else:
-        effect = effects[0]
-        variance = covariance[:, 0, 0]
-        if (sizes > 1).any():
-            scores = np.add.reduceat((columns @ inverse[:, -1].T) * rest, blocks, axis=0)
-            people = np.maximum(count_present(present, blocks), 2)
-            factor = people / (people - 1) * (scans[fitted] - 1) / degrees
-            variance = factor * (scores**2).sum(axis=0)
-        error = np.sqrt(variance) * abs(to_units[0, 0])
     return SurfaceFit(
         effect=effect,
-        standard_error=error,
         squared=squared,
         sign=np.sign(effects[0]),
         degrees=degrees,

@@ -20,20 +20,14 @@ _NAMED = 3  # levels named in a sentence
 def count_exceptions(first: np.ndarray, second: np.ndarray, *, ordered: bool) -> tuple[int, np.ndarray, float]:
     """Count who would be put into the wrong one of two groups if told by a covariate alone.
 
-    Parameters
-    ----------
-    first, second : ndarray of float, (people,)
-        The covariate's known values in each group, at least one; of a categorical one, the levels'
-        places.
-    ordered : bool
-        Whether values are numbers, which one cut divides between the groups, or levels, each of
-        which goes to the group that has more people in it.
+    `first` and `second`, float, (people,), are the covariate's known values in each group, at least
+    one: numbers (`ordered`), which one cut divides between the groups, or the places of levels,
+    each of which goes to the group that has more people in it.
 
     Returns
     -------
     exceptions : int
-        As few as can be. Of levels it is also the number of pairs of people, one of each group, who
-        are alike. Never more than the smaller group.
+        As few as can be, never more than the smaller group.
     own : ndarray of float
         The levels that go to the first group; of numbers, nothing.
     cut : float
@@ -109,27 +103,14 @@ def explain_overlap(
 ) -> str:
     """Say why two groups of a fit cannot be compared like with like; empty where they can.
 
-    Parameters
-    ----------
-    attribute : str
-        What the groups are of.
-    pair : sequence of two str
-    labels : ndarray of object, (subjects,)
-        Group names.
-    fit : CovariateFit
-        Of groups and covariates, not too short of people.
-    encoded : sequence of Covariate
-        All covariates that were given.
-    weights : ndarray of float, (subjects in the fit,)
-        Each person's bearing on the gap: the row of the projection by which scores make it.
-    min_group : int
+    `fit` is of groups and covariates, not too short of people; `labels`, object, (subjects,), are
+    group names; `encoded` all covariates that were given; `weights`, float, (subjects in the fit,),
+    each person's bearing on the gap: the row of the projection by which scores make it.
 
     Notes
     -----
-    No, where a covariate tells the groups with fewer than :data:`LEAST_EXCEPTIONS` exceptions,
-    or was left out because it is collinear with the groups; or where people of a leverage above
-    :data:`LARGEST_LEVERAGE` bear more than :data:`LARGEST_BEARING` of the squared weights. Such
-    people have hardly a residual, so that the gap's standard error does not know of them.
+    docs/METHODS.md, section 10. People of a leverage above :data:`LARGEST_LEVERAGE` have hardly a
+    residual, so that the gap's standard error does not know of them.
     """
     mimics = {use.name for use in fit.uses if use.mimics_base}
     pooled = {covariate.name: covariate for covariate in fit.covariates}

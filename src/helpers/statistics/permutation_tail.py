@@ -1,4 +1,4 @@
-"""p-values beyond the reach of a number of permutations, by the tail of their distribution."""
+"""p-values from permutations: by the tail of their distribution, and adjusted for their number."""
 
 from __future__ import annotations
 
@@ -26,20 +26,14 @@ def count_beyond(permuted: np.ndarray, observed: np.ndarray) -> np.ndarray:
 def find_permutation_p(permuted: np.ndarray, observed: np.ndarray, least: np.ndarray) -> np.ndarray:
     """Return the p-value of each test by its permutations, and beyond them by their tail, (tests,).
 
-    Parameters
-    ----------
-    permuted : ndarray of float64, (permutations, tests)
-        −log of a p-value by a formula, under permutation: near an exponential distribution.
-    observed : ndarray of float64, (tests,)
-        The same of the data.
-    least : ndarray of float64, (tests,)
-        No p-value taken from the tail is below it; NaN: none is taken from the tail.
+    `permuted`, float64, (permutations, tests), are −log of a p-value by a formula, under
+    permutation: near an exponential distribution; `observed`, (tests,), the same of the data. No
+    p-value taken from the tail is below `least`, (tests,); NaN: none is taken from the tail.
 
     Notes
     -----
-    (1 + how many are at least as large) / (1 + permutations) (Phipson & Smyth 2010). Where fewer
-    than :data:`FEWEST_BEYOND` are, a generalised Pareto distribution is fitted to the largest 250
-    (at most a tenth of all) by probability-weighted moments, and to fewer of them where it does not
+    Where fewer than :data:`FEWEST_BEYOND` are at least as large, a generalised Pareto distribution
+    is fitted to the largest by probability-weighted moments, and to fewer of them where it does not
     fit; where none fits, the share stays. Its shape is kept from being bounded, which on the scale
     of −log p makes p too large rather than too small.
 
@@ -61,6 +55,26 @@ def find_permutation_p(permuted: np.ndarray, observed: np.ndarray, least: np.nda
     # The tail refines the share where the permutations end; it never makes a test less certain.
     share[far] = np.where(left, share[far], np.minimum(np.maximum(found, least[far]), share[far]))
     return share
+
+
+def step_down(observed: np.ndarray, permuted: np.ndarray) -> np.ndarray:
+    """Adjust p-values, (tests,), by the largest statistic of the tests not yet rejected.
+
+    `observed`, (tests,), on one scale, larger is stronger evidence; `permuted`, (permutations,
+    tests), the same where nothing is to be found, drawn jointly; no NaN.
+
+    Holm's method prepares for the worst dependence between tests. Tests of the same people are
+    strongly dependent; permuting whole people keeps that dependence in the null distribution, and
+    the adjustment then is as small as it may be. Westfall & Young 1993, *Resampling-Based Multiple
+    Testing*, algorithm 2.8; Ge, Dudoit & Speed 2003, *TEST* 12:1, box 2.
+    """
+    order = np.argsort(-observed, kind="stable")
+    # From the weakest test upwards: the largest among the tests not yet rejected.
+    successive = np.maximum.accumulate(permuted[:, order[::-1]], axis=1)[:, ::-1]
+    adjusted = np.empty_like(observed)
+    share = (1.0 + count_beyond(successive, observed[order])) / (1.0 + len(permuted))
+    adjusted[order] = np.maximum.accumulate(share)
+    return adjusted
 
 
 def even_out(permuted: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

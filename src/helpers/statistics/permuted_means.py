@@ -17,8 +17,7 @@ from helpers.errors import SegfairError
 from helpers.statistics.bootstrap import make_generator
 from helpers.statistics.grouped_values import GroupedValues, Moments, list_pairs
 from helpers.statistics.hypothesis_tests import find_squared_error
-from helpers.statistics.max_t import step_down
-from helpers.statistics.permutation_tail import even_out, find_permutation_p
+from helpers.statistics.permutation_tail import even_out, find_permutation_p, step_down
 
 _CHUNK_BYTES = 2**25
 _NO_SPREAD = 1e-12  # of a column's variance: below it a group's is rounding alone
@@ -86,29 +85,15 @@ def permute_means(
 
     Notes
     -----
-    *Statistics.* Of all pairs of groups the largest difference of means in its own standard error,
-    Welch's t; with two groups that is Welch's t itself. To make pairs of small and large groups
-    comparable, each t is taken to the normal deviate of about the same tail (Wallace 1959). The
-    trend is Σ c_g · mean_g over its standard error, √Σ c_g² s_g² / n_g, with c_g the group's place
-    less the mean place.
+    The method and what it guarantees: docs/METHODS.md, section 8. One permutation of all subjects
+    serves all attributes, each through its first return to the subjects whose group is known: for
+    every attribute a uniform permutation of its own subjects, and attributes that go together (age
+    and BMI, say) stay so as far as they are known for the same people. With three groups or more
+    the limit of many people holds up to the correlation of the pairs.
 
-    *What is permuted.* People, with all their values, against their groups. One permutation of all
-    subjects serves all attributes, each through its first return to the subjects whose group is
-    known: for every attribute a uniform permutation of its own subjects, and attributes that go
-    together (age and BMI, say) stay so as far as they are known for the same people.
-
-    *What is guaranteed.* Where an attribute has nothing to do with a column, p at most α has a
-    chance of at most α, for any number of people and any distribution, failures included. Where
-    means are equal and distributions are not (spread, tails), the same holds in the limit of many
-    people, because the statistic is studentised (Janssen 1997; Chung & Romano 2013); with three
-    groups or more up to the correlation of its pairs. p beyond the permutations is extrapolated
-    (:func:`helpers.statistics.permutation_tail.find_permutation_p`), never below Welch's p of the
-    pair, at Šidák's level for the number of pairs, nor below 1 / (number of ways to assign people
-    to the groups).
-
-    *Groups left out.* A group too small in every column belongs to nobody, as if unknown. One too
-    small in some columns only takes part in the permutations, and those columns' tests are over
-    whoever the permutation puts into the groups kept.
+    A group too small in every column belongs to nobody, as if unknown. One too small in some
+    columns only takes part in the permutations, and those columns' tests are over whoever the
+    permutation puts into the groups kept.
 
     Sources: Janssen 1997, *Statistics & Probability Letters* 36:9; Chung & Romano 2013, *Annals of
     Statistics* 41:484; Tamhane 1979, *JASA* 74:471 (T2); Wallace 1959, *Annals of Mathematical

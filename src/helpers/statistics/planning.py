@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
 from typing import Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ Question = Literal["difference", "equivalence"]
 
 MOST_PEOPLE = 1_000_000  # per group: beyond it no number is given
 _NODES = 400  # of the integral over the estimated standard error: power to 1e-5
+_DRAWS = 1000  # of a pilot
 _CHUNK = 2**22
 
 
@@ -36,9 +37,8 @@ def find_power(question: Question, sd: tuple[float, float], n: int, margin: floa
 
     Notes
     -----
-    Given the estimated standard error, which has a χ² distribution with Satterthwaite's degrees of
-    freedom, the mean is normal: both powers are the mean of a normal probability over it. Exact for
-    equal SDs; for others as exact as Welch's test itself.
+    Both powers are the mean of a normal probability over the χ² distribution of the estimated
+    standard error: exact for equal SDs; for others as exact as Welch's test itself.
 
     Sources: Cohen 1988, *Statistical Power Analysis*, chapter 2; Phillips 1990, *Journal of
     Pharmacokinetics and Biopharmaceutics* 18:137 (the exact power of two one-sided tests).
@@ -67,7 +67,13 @@ def find_group_size(
         raise SegfairError(f"margin and spread must be above 0; got {margin:g} and {max(sd):g}")
     if not alpha < power < 1:
         raise SegfairError(f"power must be above alpha ({alpha:g}) and below 1; got {power:g}")
-    return _search(lambda n: find_power(question, sd, n, margin, alpha) >= power)
+
+    def is_enough(n: int) -> bool:
+        return find_power(question, sd, n, margin, alpha) >= power
+
+    # More people are never worse.
+    n = 2 + bisect_left(range(2, MOST_PEOPLE + 1), True, key=is_enough)
+    return n if n <= MOST_PEOPLE else None
 
 
 def resample_power(
@@ -77,10 +83,9 @@ def resample_power(
     margin: float,
     alpha: float,
     *,
-    draws: int = 1000,
-    seed: int = 0,
+    seed: int,
 ) -> float:
-    """Return the share of resampled pilots of `n` people per group that answer a question.
+    """Return the share of 1,000 resampled pilots of `n` people per group that answer a question.
 
     `groups`, float64, are the two groups' values, drawn with replacement about their own means: the
     spread, the skewness and the failures are the pilot's, the difference is 0 or the margin.
@@ -88,8 +93,8 @@ def resample_power(
     generator = make_generator(seed, f"plan\x1f{question}\x1f{n}")
     first, second = (values - values.mean() for values in groups)
     found = 0
-    for start in range(0, draws, step := max(_CHUNK // n, 1)):
-        size = min(step, draws - start)
+    for start in range(0, _DRAWS, step := max(_CHUNK // n, 1)):
+        size = min(step, _DRAWS - start)
         samples = [values[generator.integers(0, len(values), (size, n))] for values in (first, second)]
         variances = [sample.var(axis=1, ddof=1) for sample in samples]
         squared, df = find_squared_error(np.array(float(n)), variances[0], np.array(float(n)), variances[1])
@@ -100,47 +105,19 @@ def resample_power(
         else:
             hit = np.abs(difference) + special.stdtrit(df, 1.0 - alpha) * error < margin
         found += int(np.count_nonzero(hit & (squared > 0)))
-    return found / draws
+    return found / _DRAWS
 
 
 def count_masks(n: int, people: int, correlation: float) -> int | None:
     """Return how many of a group's `people` need an expert mask, where the rest have a proxy.
 
-    Parameters
-    ----------
-    n : int
-        People with masks that would be needed without a proxy (:func:`find_group_size`).
-    people : int
-        People in the group, all with the proxy's value.
-    correlation : float
-        Between proxy and score within the group.
+    `n` people with masks would be needed without a proxy (:func:`find_group_size`); all `people` of
+    the group have the proxy's value, whose `correlation` with the score is within the group. The
+    masked are a random part of the people. None where even a mask for everybody is not enough.
 
-    Returns
-    -------
-    int or None
-        The masked are a random part of the people. None where even a mask for everybody is not
-        enough.
-
-    Notes
-    -----
-    The variance of the prediction-powered mean with the best weight is σ²/m · (1 − ρ² (1 − m/N)),
-    which is set equal to σ²/n. Angelopoulos, Duchi & Zrnic 2023, *PPI++*, section 6.
+    Source: docs/METHODS.md, section 13; Angelopoulos, Duchi & Zrnic 2023, *PPI++*, section 6.
     """
     if people < n:
         return None
     room = 1.0 / n - correlation**2 / people
     return min(int(np.ceil((1.0 - correlation**2) / room - 1e-9)), n) if room > 0 else n
-
-
-def _search(is_enough: Callable[[int], bool]) -> int | None:
-    """Return the smallest number from 2 up that is enough, where more people are never worse."""
-    high = 2
-    while not is_enough(high):
-        high *= 2
-        if high > MOST_PEOPLE:
-            return None
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
-    return high

@@ -10,7 +10,13 @@ from scipy import special
 
 from helpers.errors import SegfairError
 from helpers.statistics.bootstrap import Resamples
-from helpers.statistics.bootstrap_differences import IntervalResult, PostSelection, find_difference
+from helpers.statistics.bootstrap_differences import (
+    IntervalResult,
+    PostSelection,
+    find_difference,
+    find_mean_influence,
+    take_gaps,
+)
 from helpers.statistics.grouped_values import GroupedValues
 
 FEWEST_MEASURED = 5  # per group: below it nothing is said
@@ -34,11 +40,9 @@ class PoweredMeans:
 
     Notes
     -----
-    Per group and column the mean is mean(y − λ'f) over the m measured people + mean(λ'f) over the u
-    others, λ' = λ u / (m + u): PPI++ of Angelopoulos, Duchi & Zrnic 2023 (equation 2 and section
-    6), with λ the slope of y on f within groups, pooled over them, which has the least variance.
-    For means it is the regression estimator of survey sampling (Cochran 1977, *Sampling
-    Techniques*, section 7.3). Measured and others are resampled apart.
+    PPI++ (Angelopoulos, Duchi & Zrnic 2023, equation 2 and section 6), as in docs/METHODS.md,
+    section 14, with λ the slope of score on proxy within groups, pooled over them, which has the
+    least variance. Measured and others are resampled apart.
     """
 
     scores: np.ndarray
@@ -84,16 +88,12 @@ class PoweredMeans:
     @cached_property
     def squared_error(self) -> np.ndarray:
         """The squared standard error of each mean, float64, (groups, columns)."""
-        moments = self._strata.moments
-        parts = np.where(moments.n > 1, moments.variance / np.maximum(moments.n, 1), 0.0)
-        return np.where(np.isfinite(self.means), parts[0::2] + parts[1::2], np.nan)
+        return np.where(np.isfinite(self.means), self._errors[0::2] + self._errors[1::2], np.nan)
 
     @cached_property
     def df(self) -> np.ndarray:
         """Satterthwaite's degrees of freedom of each mean, float64, (groups, columns)."""
-        moments = self._strata.moments
-        parts = np.where(moments.n > 1, moments.variance / np.maximum(moments.n, 1), 0.0)
-        share = parts**2 / np.maximum(moments.n - 1, 1)
+        share = self._errors**2 / np.maximum(self._strata.moments.n - 1, 1)
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.squared_error**2 / (share[0::2] + share[1::2])
 
@@ -117,9 +117,9 @@ class PoweredMeans:
 
     def find_intervals(self, drawn: np.ndarray, resamples: Resamples) -> tuple[np.ndarray, np.ndarray]:
         """Find the 95 % interval of every mean: low and high, float64, (groups, columns)."""
-        bounds = np.full((2, *self.means.shape), np.nan)
+        bounds, every = np.full((2, *self.means.shape), np.nan), find_mean_influence(self._strata)
         for group in range(self.groups):
-            influence = np.where(self._strata.codes[:, None] // 2 == group, self._influence, 0.0)
+            influence = np.where(self._strata.codes[:, None] // 2 == group, every, 0.0)
             found = find_difference(drawn[:, group], self.means[group], influence, resamples)
             bounds[:, group] = found.low, found.high
         return bounds[0], bounds[1]
@@ -131,14 +131,11 @@ class PoweredMeans:
 
         `best`, `worst` and `sign` as in :func:`helpers.statistics.bootstrap_differences.take_gaps`.
         """
-        columns = np.arange(self.means.shape[1])
-        known = best >= 0
-        gap = np.where(known, sign * (self.means[best, columns] - self.means[worst, columns]), np.nan)
-        draws = sign * (drawn[:, best, columns] - drawn[:, worst, columns])
-        own = self._strata.codes[:, None] // 2
+        gap, draws = (take_gaps(means, best, worst, sign) for means in (self.means, drawn))
+        influence, own = find_mean_influence(self._strata), self._strata.codes[:, None] // 2
         side = np.where(own == best, sign, 0.0) - np.where(own == worst, sign, 0.0)
         selection = PostSelection(np.isfinite(self.means).sum(axis=0), self._test_all())
-        return gap, find_difference(draws, gap, np.where(known, side * self._influence, 0.0), resamples, selection)
+        return gap, find_difference(draws, gap, np.where(best >= 0, side * influence, 0.0), resamples, selection)
 
     @cached_property
     def _spread(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -169,12 +166,10 @@ class PoweredMeans:
         )
 
     @cached_property
-    def _influence(self) -> np.ndarray:
-        """Each person's bearing on the mean of the own group, (subjects, columns)."""
-        strata, moments = self._strata, self._strata.moments
-        share = (strata.matrix - moments.mean[strata.codes]) / np.maximum(moments.n[strata.codes], 1)
-        # 0 is for who does not count.
-        return np.where(strata.known, np.where(share == 0, np.finfo(np.float64).tiny, share), 0.0)
+    def _errors(self) -> np.ndarray:
+        """The squared standard error of each part's mean, (strata, columns)."""
+        moments = self._strata.moments
+        return np.where(moments.n > 1, moments.variance / np.maximum(moments.n, 1), 0.0)
 
     def _add(self, means: np.ndarray) -> np.ndarray:
         """Add the two parts of each mean, (…, strata, columns); without others there is one."""

@@ -41,12 +41,10 @@ def widen_for_choice(number: np.ndarray, p: np.ndarray, df: np.ndarray) -> np.nd
 
     Notes
     -----
-    Fisher's protected comparison, as Hayter mended it. Where the test over all k groups is not
-    significant at 5 %, any of them may look best or worst by chance: the interval is Tukey's, which
-    holds for whichever two are picked. Where it is significant, for k − 1 groups: with three groups
-    that is Student's own, since only two of them can still be alike. So the interval leaves out 0
-    in at most 5 % of the studies in which all groups are alike (12 % if the choice is not allowed
-    for, with three groups; 20 % with four), without being too wide where they are not.
+    Fisher's protected comparison, as Hayter mended it: Tukey's interval over all k groups, and over
+    k − 1 where the test over all is significant at 5 %, since then only so many can still be alike.
+    It leaves out 0 in at most 5 % of the studies in which all groups are alike (12 % if the choice
+    is not allowed for, with three groups; 20 % with four).
 
     Sources: Hayter 1986, *JASA* 81:1000; Tukey 1953, as in Miller 1981, *Simultaneous Statistical
     Inference*, section 2.1.
@@ -65,18 +63,10 @@ def condition_on_significance(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return median and 95 % interval of an effect that is told because it was significant.
 
-    Parameters
-    ----------
-    estimate, error : ndarray of float64, (columns,)
-        The estimate, above 0, and its standard error.
-    threshold : ndarray of float64, (columns,)
-        How many standard errors made it significant; at most estimate / error.
-
-    Returns
-    -------
-    median, low, high : ndarray of float64, (columns,)
-        The true effect for which the estimate is the median, the 97.5 % and the 2.5 % point of all
-        significant ones; NaN where it was not significant.
+    `estimate`, float64, (columns,), above 0, was significant from `threshold` of its standard
+    errors `error` on. Returns median, low and high, (columns,): the true effect for which the
+    estimate is the median, the 97.5 % and the 2.5 % point of all significant ones; NaN where it was
+    not.
 
     Notes
     -----

@@ -50,15 +50,13 @@ def link_vertices(faces: np.ndarray, areas_mm2: np.ndarray) -> MeshGraph:
     return MeshGraph(edges, neighbours, starts[:count], areas)
 
 
-def enhance_clusters(
-    maps: np.ndarray, graph: MeshGraph, *, height_power: float = HEIGHT_POWER, extent_power: float = EXTENT_POWER
-) -> np.ndarray:
+def enhance_clusters(maps: np.ndarray, graph: MeshGraph) -> np.ndarray:
     """Enhance what is large and lies together: threshold-free cluster enhancement, exact.
 
     A SegfairError where the maps have another number of vertices than the graph.
 
     `maps`, float, (n_maps, n_vertices), are signed statistics, NaN where there is none, which no
-    cluster reaches across; the powers are H and E. The result is float64, of the same shape, with
+    cluster reaches across. The result is float64, of the same shape, with
     the sign of `maps`, positive and negative parts enhanced apart; 0 where NaN.
 
     Notes
@@ -81,11 +79,11 @@ def enhance_clusters(
     together = max(1, VERTICES_AT_ONCE // max(count, 1))
     for start in range(0, len(maps) if count else 0, together):
         part = slice(start, start + together)
-        enhanced[part] = _enhance(maps[part], graph, height_power, extent_power)
+        enhanced[part] = _enhance(maps[part], graph)
     return enhanced
 
 
-def _enhance(maps: np.ndarray, graph: MeshGraph, height_power: float, extent_power: float) -> np.ndarray:
+def _enhance(maps: np.ndarray, graph: MeshGraph) -> np.ndarray:
     """Enhance a few maps together, as one graph without edges between them.
 
     Vertices are called by their *place*: map after map, in each from the lowest to the highest.
@@ -104,10 +102,10 @@ def _enhance(maps: np.ndarray, graph: MeshGraph, height_power: float, extent_pow
 
     peaks = _climb(places, signs, graph, flat_order)
     merges = _merge_basins(places, signs, graph.edges, peaks)
-    levels = heights.ravel()[flat_order].astype(float) ** (height_power + 1) / (height_power + 1)
+    levels = heights.ravel()[flat_order].astype(float) ** (HEIGHT_POWER + 1) / (HEIGHT_POWER + 1)
     areas = graph.areas_mm2[order].ravel()
     enhanced = np.empty(maps.size)
-    enhanced[flat_order] = _integrate(levels, areas, peaks, merges, extent_power)
+    enhanced[flat_order] = _integrate(levels, areas, peaks, merges)
     return signs * enhanced.reshape(shape)
 
 
@@ -161,7 +159,7 @@ def _follow(leads_to: dict[int, int], peak: int) -> int:
 
 
 def _integrate(
-    levels: np.ndarray, areas: np.ndarray, peaks: np.ndarray, merges: list[tuple[int, int, int]], extent_power: float
+    levels: np.ndarray, areas: np.ndarray, peaks: np.ndarray, merges: list[tuple[int, int, int]]
 ) -> np.ndarray:
     """Return each place's integral: down its branch to where that ends, then on along the higher.
 
@@ -194,7 +192,7 @@ def _integrate(
     extents = np.repeat(np.add.reduceat(gained, starts), sizes) - _sum_before(gained, starts, sizes)
     floors = np.concatenate([[0.0], rising[:-1]])
     floors[starts] = np.where(ends[tops] >= 0, levels[ends[tops]], 0.0)
-    steps = extents**extent_power * (rising - floors)
+    steps = extents**EXTENT_POWER * (rising - floors)
     integrals = np.empty(count)
     integrals[upwards] = _sum_before(steps, starts, sizes) + steps
 

@@ -1,11 +1,9 @@
 """Failures that nobody happened to have: how far they may move a group's mean.
 
-Where a model fails altogether on one person in twenty, nobody of 15 people fails in 46 of 100
-studies. Their mean is then too good and its interval far too narrow: no method that looks at these
-15 people alone can know. So a score is taken for a mixture of failures and the rest. A *failure*
-lies beyond the middle between the column's median and the worst value that there can be: below
-0.45 for a Dice whose median is 0.9. Where a metric has no worst value, as distances, it is the
-worst that anybody in the column has.
+No method that looks at a few people alone can know of those, so a score is taken for a mixture of
+failures and the rest (docs/METHODS.md, section 9). A *failure* lies beyond the middle between the
+column's median and the worst value that there can be; where a metric has no worst value, as
+distances, the worst that anybody in the column has.
 """
 
 from __future__ import annotations
@@ -119,7 +117,7 @@ class UnseenFailures:
         """
         if not self.unseen.any():
             return np.zeros(self.unseen.shape)
-        return np.where(self.unseen, self._bound(tail)[1] * self.loss, 0.0)
+        return np.where(self.unseen, self.bound_share(tail)[1] * self.loss, 0.0)
 
     def reach_means(self) -> Allowance:
         """Return what groups' means may be off for failures unseen, (groups, columns)."""
@@ -159,18 +157,15 @@ class UnseenFailures:
         Of the share of failures by its exact interval, of the rest by Student's, both combined as
         squares, whether or not any failure was seen. `tail` is the error allowed at each end.
         """
-        low, high = self._bound(tail)
+        low, high = self.bound_share(tail)
         share = self.failed / np.maximum(self.number, 1)
         variance = np.where(self._rest.n > 1, self._rest.variance, 0.0)
         error = np.sqrt(variance / np.maximum(self._rest.n, 1))  # 0 for one person
         rest = special.stdtrit(np.maximum(self._rest.n - 1, 1), 1.0 - tail) * error
         return np.hypot(rest, (high - share) * self.loss), np.hypot(rest, (share - low) * self.loss)
 
-    def bound_share(self, tail: float) -> np.ndarray:
-        """Return the upper exact bound of each group's share of failures, (groups, columns)."""
-        return self._bound(tail)[1]
-
-    def _bound(self, tail: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    def bound_share(self, tail: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the exact bounds of each group's share of failures, (groups, columns) each."""
         return bound_shares(self.failed, self.number, tail, method="beta")
 
 
