@@ -98,7 +98,7 @@ class ScanPicture:
 
 @dataclass(frozen=True)
 class ReportFinding:
-    """One difference that is shown, told in full: a headline, and the answer to each question.
+    """One difference that was found, told in full: a headline, and the answer to each question.
 
     `key` is its anchor, `links` are words and the anchors of the page that they lead to.
     """

@@ -1,6 +1,6 @@
 """Browsing single scans in JupyterLab: which are worst, and what the model drew there."""
 
-from helpers.widgets.browser import EVERYONE, PLANES, CaseBrowser, CaseView
+from helpers.widgets.browser import EVERYONE, PLANES, CaseBrowser, CaseView, find_finding
 from helpers.widgets.controls import CaseBrowserWidget, browse_cases
 from helpers.widgets.linked import LinkedFigure, link_scans
 from helpers.widgets.live_figure import LiveFigure
@@ -14,5 +14,6 @@ __all__ = [
     "LinkedFigure",
     "LiveFigure",
     "browse_cases",
+    "find_finding",
     "link_scans",
 ]

@@ -15,6 +15,7 @@ from helpers.figures.slices import PREDICTION_COLOUR, plot_slices, trace_outline
 from helpers.figures.surface_geometry import round_up
 from helpers.study import Study
 from helpers.vocabulary.measures import find_measure, list_scores
+from helpers.vocabulary.verdicts import rank_rows
 from helpers.vocabulary.words import format_value, name_for_people, name_scan
 from helpers.widgets.pictures import PICTURE_PIXELS, PLANES, SECOND_COLOUR, Plane, SliceView, draw_slice, draw_text
 from helpers.widgets.scans import OrganCase, OrganSurface, Scan, ScanStore
@@ -412,21 +413,18 @@ class CaseBrowser:
 
 
 def find_finding(study: Study) -> dict[str, str]:
-    """Return the surest gap of a study: its model, organ, attribute and worst group.
+    """Return what the report names first: its model, organ, attribute and worst group.
 
-    Empty where no group was shown to be worse off.
+    Empty where no group was found to be worse off.
     """
     if not study.path("disparity").exists():
         return {}
     fairness = study.parameters.fairness
     gaps = study.read("disparity")
     known = gaps["model"].isin([model.name for model in study.parameters.models]) & gaps["organ"].isin(study.organ_ids)
-    sure = gaps[known & (gaps["metric"] == fairness.primary) & (gaps["p_adjusted"] <= fairness.alpha)]
-    if sure.empty:
-        return {}
-    first = sure.sort_values(["p_adjusted", "p"]).iloc[0]
-    words = ("model", "organ", "attribute")
-    return {name: str(first[name]) for name in words} | {"group": str(first["worst_group"])}
+    found = rank_rows(gaps[known & (gaps["metric"] == fairness.primary)].to_dict("records"), fairness.alpha)
+    columns = {"model": "model", "organ": "organ", "attribute": "attribute", "group": "worst_group"}
+    return {name: str(found[0][column]) for name, column in columns.items()} if found else {}
 
 
 def rank_scores(scores: pd.Series, metric: str) -> pd.Series:

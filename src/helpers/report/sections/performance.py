@@ -127,7 +127,7 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
         Figure.draw(
             lambda: plot_gap_forests(disparity, metrics, alpha=alpha),
             "Each mark is the gap between the best and the worst group; the menu chooses the measure. Filled: a "
-            "difference is shown (adjusted p). Hollow: none is shown, which is not proof that there is none; the far "
+            "difference was found (adjusted p). Hollow: none was found, which is not proof that there is none; the far "
             "end of the line, a 95 % confidence interval, is how large it may be. The sign at the right is the "
             "verdict. Shaded: the margin, the largest difference considered unimportant. Among three groups or more "
             "the largest gap is above zero by chance alone. The worst group of one measure may be another one than "
@@ -143,7 +143,7 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
         blocks += [
             Figure.draw(
                 lambda: plot_shown_ladder(mine[mine["metric"] == metric], metric),
-                "The differences shown, those with the smallest p first. From top to bottom: the gap as found; the gap "
+                "The differences found, those with the smallest p first. From top to bottom: the gap as found; the gap "
                 "that organ size alone would give if everyone had the same error at the outline; what is left of it; "
                 "the gap adjusted for what comes before the attribute; the direct gap. A gap that moves to zero on "
                 "the way is explained by what was allowed for. Lines are 95 % confidence intervals.",
@@ -252,7 +252,7 @@ def _draw_people(outputs: Outputs) -> list[Block]:
     told = outputs.found or [max(rows, key=lambda row: row["gap"])]
     people, groups = escape_for_plotly(outputs.average_people([metric])), escape_for_plotly(outputs.groups)
     least = outputs.parameters.fairness.min_group
-    which = "the differences shown" if outputs.found else "the largest gap"
+    which = "the differences found" if outputs.found else "the largest gap"
     blocks: list[Block] = [Heading(f"The people behind {which}", key="people-behind")]
     pairs = dict.fromkeys((row["model"], row["attribute"]) for row in sorted(told, key=lambda row: -row["gap"]))
     by_model, every = dict(list(people.groupby("model", sort=False))), people["organ"].unique()
@@ -279,7 +279,7 @@ def _draw_trends(outputs: Outputs) -> list[Block]:
             lambda: plot_trend_curves(escape_for_plotly(trends), escape_for_plotly(tests), metric),
             f"A smooth curve of {find_measure(metric).name} through everyone, adjusted for the other recorded "
             "differences; the menu chooses what is along the axis and the organ. Between the dotted lines the whole "
-            "curve lies with 95 % confidence: if a level line fits between them, no trend is shown.",
+            "curve lies with 95 % confidence: if a level line fits between them, no trend is found.",
         ),
     ]
 
@@ -313,10 +313,9 @@ def _compare_models(outputs: Outputs) -> list[Block]:
         Figure.draw(
             lambda: plot_model_gaps(escape_for_plotly(gaps), metric, alpha=outputs.parameters.fairness.alpha),
             "Each mark is the gap of the first model named less that of the second, on the same people: left of zero "
-            "the first has the smaller gap. Where the line, a 95 % confidence interval, crosses zero, neither is "
-            "shown to have "
-            "the smaller one. Of many lines some miss zero by chance: point at a mark for its adjusted p-value. A "
-            "smaller gap is no gain where both groups are served worse.",
+            "the first has the smaller gap. Where the line, a 95 % confidence interval, crosses zero, neither was "
+            "found to have the smaller one. Of many lines some miss zero by chance: point at a mark for its adjusted "
+            "p-value. A smaller gap is no gain where both groups are served worse.",
             folded=True,
         ),
     ]

@@ -131,7 +131,7 @@ def tell_uneven_missing(outputs: Outputs, most: int | None = None) -> list[str]:
 
 
 def _find_uneven(outputs: Outputs, table: pd.DataFrame | None) -> pd.DataFrame:
-    """Return the rows of missing.csv or absent.csv in which groups are shown to differ."""
+    """Return the rows of missing.csv or absent.csv in which groups were found to differ."""
     if table is None or table.empty:
         return pd.DataFrame(columns=[*_COMPARED, "p"])
     return table[table["p_adjusted"] <= outputs.parameters.fairness.alpha]
@@ -169,7 +169,7 @@ def _tell_even(outputs: Outputs) -> list[str]:
     if not tests:
         return []
     asked = "of whether a model lacks more in one group than in another"
-    return [f"{start_sentence(count(tests, 'test'))} {asked}: none shows a difference."]
+    return [f"{start_sentence(count(tests, 'test'))} {asked}: none finds a difference."]
 
 
 def tell_failures(outputs: Outputs) -> list[Block]:
