@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -151,6 +152,13 @@ def test_the_picture_has_a_cell_for_every_model_organ_and_attribute(whole):
     assert len(cells) == 12 and cells[4]["title"].startswith("disparity: women worse by 0.0")
     assert all(cell["title"].count("\n") == 0 for cell in cells), "a page that is passed on says less"
     assert {cell["class"] for cell in cells} == set(re.findall(r'"swatch (tone-\w+)"', matrix.html))
+
+
+def test_of_a_pair_of_groups_both_are_named():
+    row = {"model": "m", "organ": "liver", "metric": "dice", "attribute": "bmi", "test": "Dunn", "p": 0.01}
+    pairs = pd.DataFrame([row | {"group_a": "below 25", "group_b": "30 and over"}])
+    [table] = performance._tabulate_pairs(SimpleNamespace(pairs=pairs))
+    assert table.frame["Groups"].tolist() == ["BMI below 25 and BMI 30 and over"]
 
 
 def test_no_verdict_of_fairness_is_ever_given(whole):

@@ -14,7 +14,8 @@ from helpers import storage
 from helpers.errors import StageError
 from helpers.figures.slices import PREDICTION_COLOUR, REFERENCE_COLOUR
 from helpers.figures.style import DIVERGING
-from helpers.widgets import EVERYONE, CaseBrowser, browse_cases
+from helpers.widgets import browse_cases
+from helpers.widgets.browser import EVERYONE, CaseBrowser
 from helpers.widgets.pictures import SECOND_COLOUR
 from tests.browsed_study import RADII_MM, write_metrics, write_study
 from tests.spatial_cohort import draw_ellipsoid, write_prediction

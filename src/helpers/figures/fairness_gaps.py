@@ -130,16 +130,6 @@ def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = No
     with its 95 % confidence interval; shaded: the margin. `model` (by default the table's first)
     is shown first; a menu offers the others on the same scale.
     """
-    return _draw_ladders(disparity, metric, model)
-
-
-def plot_shown_ladder(disparity: pd.DataFrame, metric: str) -> go.Figure:
-    """Plot :func:`plot_gap_ladder` of few comparisons: in one panel, a row each with its model."""
-    names = [f"{row.model} · {name_organ(row.organ)}" for row in disparity.itertuples()]
-    return _draw_ladders(_pick_surest(disparity, names).assign(model="the differences found"), metric)
-
-
-def _draw_ladders(disparity: pd.DataFrame, metric: str, model: str | None = None) -> go.Figure:
     title = f"What the gaps in {find_measure(metric).name} are made of"
     part = _select(disparity, metric)
     drawn = part[part["gap"].notna()]
@@ -166,6 +156,12 @@ def _draw_ladders(disparity: pd.DataFrame, metric: str, model: str | None = None
             footnote=list_not_compared(part[part["model"] == name]),
         )
     return offer_choices(figures)
+
+
+def plot_shown_ladder(disparity: pd.DataFrame, metric: str) -> go.Figure:
+    """Plot :func:`plot_gap_ladder` of few comparisons: in one panel, a row each with its model."""
+    names = [f"{row.model} · {name_organ(row.organ)}" for row in disparity.itertuples()]
+    return plot_gap_ladder(_pick_surest(disparity, names).assign(model="the differences found"), metric)
 
 
 def plot_model_gaps(model_gaps: pd.DataFrame, metric: str, *, alpha: float = 0.05) -> go.Figure:

@@ -64,8 +64,7 @@ _ML = "volume_error_ml"  # stands for any volume
 _HOW_PEOPLE = (
     "Each dot is one person, the half violin beside the dots is their distribution, the black mark the group's mean "
     "with its 95 % confidence interval. See how far the groups overlap, and whether a few people or all of them make "
-    "the "
-    "difference."
+    "the difference."
 )
 _PAPER = (
     "The same as papers print it, mean ± SD of everyone and every group with the p of an ANOVA, CT and MR in blocks, "
@@ -132,7 +131,7 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
             "verdict. Shaded: the margin, the largest difference considered unimportant. Among three groups or more "
             "the largest gap is above zero by chance alone. The worst group of one measure may be another one than "
             f"that of the next.{' Boundary error does not depend on organ size.' * ('boundary_error_mm' in metrics)}"
-            + _tell_incomplete(outputs.disparity, "boundary_error_mm"),
+            + _tell_incomplete(outputs.disparity),
         ),
     ]
     keys = ["model", "organ", "attribute"]
@@ -152,11 +151,11 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     return blocks
 
 
-def _tell_incomplete(disparity: pd.DataFrame | None, metric: str) -> str:
+def _tell_incomplete(disparity: pd.DataFrame | None) -> str:
     """Return where people without a value are not in a figure's means."""
     if disparity is None or "incomplete" not in disparity:
         return ""
-    rows = disparity[(disparity["metric"] == metric) & (disparity["incomplete"] != "")]
+    rows = disparity[(disparity["metric"] == "boundary_error_mm") & (disparity["incomplete"] != "")]
     if rows.empty:
         return ""
     row = rows.iloc[0]
@@ -181,30 +180,25 @@ def _compare_volumes(outputs: Outputs) -> list[Block]:
     volumes = outputs.volumes
     if volumes is None or volumes.empty:
         return []
-    sides = {"Larger": "larger", "than": "smaller"}
-    numeric = ("Experts' masks, ml", "Model's masks, ml", "Model − expert, ml", "adjusted p")
-    rows = [
+    frame = pd.DataFrame(
         name_row(row)
-        | {side: name_group(row["attribute"], row[f"{group}_group"]) for side, group in sides.items()}
-        | dict(
-            zip(
-                numeric,
-                (
-                    format_estimate(row["reference_gap"], row["reference_gap_low"], row["reference_gap_high"], _ML),
-                    format_estimate(row["model_gap"], row["model_gap_low"], row["model_gap_high"], _ML),
-                    format_estimate(row["difference"], row["low"], row["high"], _ML),
-                    compare_p(row["p_adjusted"]),
-                ),
-                strict=True,
-            )
-        )
+        | {
+            "Larger": name_group(row["attribute"], row["larger_group"]),
+            "than": name_group(row["attribute"], row["smaller_group"]),
+            "Experts' masks, ml": format_estimate(
+                row["reference_gap"], row["reference_gap_low"], row["reference_gap_high"], _ML
+            ),
+            "Model's masks, ml": format_estimate(row["model_gap"], row["model_gap_low"], row["model_gap_high"], _ML),
+            "Model − expert, ml": format_estimate(row["difference"], row["low"], row["high"], _ML),
+            "adjusted p": compare_p(row["p_adjusted"]),
+        }
         for row in volumes.to_dict("records")
-    ]
+    )
     caption = "Differences between groups in organ volume, by the experts' masks and by the model's (95 % CI)"
     return [
         Heading("Do the models' masks keep differences in organ volume?"),
         Bullets(tuple(describe_volumes(volumes, outputs.parameters.fairness.alpha))),
-        ReportTable(caption, pd.DataFrame(rows), numeric=numeric, folded=True),
+        ReportTable(caption, frame, numeric=tuple(frame.columns[-4:]), folded=True),
     ]
 
 
@@ -294,8 +288,7 @@ def _draw_intersections(outputs: Outputs) -> list[Block]:
             lambda: plot_intersections(escape_for_plotly(cells), outputs.main_metric),
             "Somebody can belong to two groups that are each served well, and be served badly. Each cell is the mean "
             "of the people in it, steadied by the others where they are few, with its 95 % confidence interval; "
-            "hatched cells "
-            "have too few people to be shown. None of these is tested one by one.",
+            "hatched cells have too few people to be shown. None of these is tested one by one.",
         ),
     ]
 
@@ -434,10 +427,9 @@ def _tabulate_pairs(outputs: Outputs) -> list[Block]:
         return []
     rows = []
     for row in pairs[pairs["p"].notna()].to_dict("records"):
-        measure, groups = find_measure(str(row["metric"])).name, f"{name_group(row['attribute'], row['group_a'])} and "
-        name_group(row["attribute"], row["group_b"])
-        cells = {"Measure": measure, "Groups": groups, "Test": row["test"], _PAIRS_P: compare_p(row["p"])}
-        rows.append(name_row(row) | cells)
+        groups = " and ".join(name_group(row["attribute"], row[side]) for side in ("group_a", "group_b"))
+        cells = {"Measure": find_measure(str(row["metric"])).name, "Groups": groups, "Test": row["test"]}
+        rows.append(name_row(row) | cells | {_PAIRS_P: compare_p(row["p"])})
     caption = "Which groups differ from which, where there are more than two"
     return [ReportTable(caption, pd.DataFrame(rows), numeric=(_PAIRS_P,), folded=True)] if rows else []
 

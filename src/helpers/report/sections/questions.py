@@ -222,9 +222,9 @@ def name_row(row: Row) -> dict[str, str]:
 
 
 def format_gap(row: Row, name: str, metric: str) -> str:
-    """Return a gap of a row (``gap``, ``excess``, …; empty: of matched pairs) with its interval."""
-    low, high = (row.get(f"{name}_{end}" if name else end) for end in ("low", "high"))
-    return format_estimate(row.get(f"{name}_gap" if name not in ("", "gap") else "gap"), low, high, metric)
+    """Return a gap of a row (``gap``, ``excess``, …) with its interval."""
+    value = row.get("gap" if name == "gap" else f"{name}_gap")
+    return format_estimate(value, row.get(f"{name}_low"), row.get(f"{name}_high"), metric)
 
 
 def tabulate_gap(row: Row, metric: str) -> dict[str, str]:
