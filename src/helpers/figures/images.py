@@ -31,8 +31,8 @@ _DRAWN = re.compile(r"<pre>(data:image/[^<]+)</pre>")
 def draw_images(wanted: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], *, seconds: int) -> list[str]:
     """Return the address, ``data:image/…``, of each figure's picture.
 
-    `wanted` are figures as JSON takes them, and how each is drawn (``format``, ``width``, ``height``
-    and ``scale`` of Plotly.toImage). None at all where there is no Chromium, or where it
+    `wanted` are figures as JSON takes them, and how each is drawn (``format``, ``width``,
+    ``height`` and ``scale`` of Plotly.toImage). None at all where there is no Chromium, or where it
     fails or takes more than so many `seconds`.
     """
     browser = find_browser()
