@@ -119,7 +119,7 @@ def test_the_name_of_a_study_is_no_leak(tmp_path):
 
 def test_long_numbers_are_found_among_a_figures_numbers(tmp_path):
     figure = go.Figure(go.Scatter(x=np.array([1.0, 40417733.0, 1234.0]), y=np.array([1.0, 2.0, 3.0])))
-    page = render_report(Report("T", "", (ReportSection("a", "A", "A", (Figure(figure, "how"),)),)))
+    page = render_report(Report("T", "", (ReportSection("a", "A", "A", (Figure(lambda: figure, "how"),)),)))
     refuse_leaks(page, {"1234": "the id of a scan", "40417734": "the id of a scan"})
     with pytest.raises(SegfairError, match=r"the id of a scan .*'4' and has 8 characters"):
         refuse_leaks(page, {"40417733": "the id of a scan"})

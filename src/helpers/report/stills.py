@@ -44,7 +44,7 @@ def list_views(figure: PageFigure) -> list[tuple[str, dict[str, Any]]]:
         return [("", {"data": told["data"], "layout": layout, "width": _HALF if figure.half else _WIDE})]
     buttons = next(menu for menu in told["menus"] if menu["kind"] == "buttons")
     cameras = {option["label"]: option["args"][0] for option in buttons["options"]}
-    layout = (told["narrow"] or layout) | {"height": _SIDE_HEIGHT, "margin": {"l": 0, "r": 0, "t": 24, "b": 0}}
+    layout = told["narrow"] | {"height": _SIDE_HEIGHT, "margin": {"l": 0, "r": 0, "t": 24, "b": 0}}
     views = []
     for side in _SIDES:
         seen = {key.partition(".")[0]: {"camera": camera} for key, camera in cameras[side].items()}

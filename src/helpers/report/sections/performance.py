@@ -123,7 +123,7 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     blocks: list[Block] = [
         Heading("How far apart the groups are", key="gaps"),
         *([Text(ranking)] if ranking else []),
-        Figure.draw(
+        Figure(
             lambda: plot_gap_forests(disparity, metrics, alpha=alpha),
             "Each mark is the gap between the best and the worst group; the menu chooses the measure. Filled: a "
             "difference was found (adjusted p). Hollow: none was found, which is not proof that there is none; the far "
@@ -140,7 +140,7 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     parts = ("excess_gap", "adjusted_gap")
     if any(name in mine and mine.loc[mine["metric"] == metric, name].notna().any() for name in parts):
         blocks += [
-            Figure.draw(
+            Figure(
                 lambda: plot_shown_ladder(mine[mine["metric"] == metric], metric),
                 "The differences found, those with the smallest p first. From top to bottom: the gap as found; the gap "
                 "that organ size alone would give if everyone had the same error at the outline; what is left of it; "
@@ -257,7 +257,7 @@ def _draw_people(outputs: Outputs) -> list[Block]:
         if members[f"group_{attribute}"].isna().all():
             continue  # a small group's people would be told apart
         draw = partial(plot_group_people, members, metric, attribute, model=shown, organs=organs, groups=groups)
-        blocks.append(Figure.draw(draw, _HOW_PEOPLE, half=members[f"group_{attribute}"].nunique() <= _MOST_ABREAST))
+        blocks.append(Figure(draw, _HOW_PEOPLE, half=members[f"group_{attribute}"].nunique() <= _MOST_ABREAST))
     if len(pairs) > _MOST_DOTS:
         blocks.append(Text(f"{len(pairs) - _MOST_DOTS} more such figures are in the notebook 03_performance."))
     return blocks
@@ -269,7 +269,7 @@ def _draw_trends(outputs: Outputs) -> list[Block]:
         return []
     return [
         Heading("Without cutting numbers into groups"),
-        Figure.draw(
+        Figure(
             lambda: plot_trend_curves(escape_for_plotly(trends), escape_for_plotly(tests), metric),
             f"A smooth curve of {find_measure(metric).name} through everyone, adjusted for the other recorded "
             "differences; the menu chooses what is along the axis and the organ. Between the dotted lines the whole "
@@ -284,7 +284,7 @@ def _draw_intersections(outputs: Outputs) -> list[Block]:
         return []
     return [
         Heading("Where groups meet"),
-        Figure.draw(
+        Figure(
             lambda: plot_intersections(escape_for_plotly(cells), outputs.main_metric),
             "Somebody can belong to two groups that are each served well, and be served badly. Each cell is the mean "
             "of the people in it, steadied by the others where they are few, with its 95 % confidence interval; "
@@ -303,7 +303,7 @@ def _compare_models(outputs: Outputs) -> list[Block]:
     return [
         Heading("Does one model have smaller gaps than another?"),
         Text(said),
-        Figure.draw(
+        Figure(
             lambda: plot_model_gaps(escape_for_plotly(gaps), metric, alpha=outputs.parameters.fairness.alpha),
             "Each mark is the gap of the first model named less that of the second, on the same people: left of zero "
             "the first has the smaller gap. Where the line, a 95 % confidence interval, crosses zero, neither was "
@@ -334,7 +334,7 @@ def _draw_few_masks(outputs: Outputs) -> list[Block]:
         Heading("Few masks, many scans"),
         Text(said),
         *warned,
-        Figure.draw(
+        Figure(
             lambda: plot_few_masks(escape_for_plotly(gaps), metric),
             "Each gap twice: from the people with masks alone, and with everybody’s proxy (prediction-powered "
             "inference). A shorter line is what the proxies bring.",
@@ -348,7 +348,7 @@ def _draw_effort(outputs: Outputs) -> list[Block]:
         return []
     return [
         Heading("For how much work?"),
-        Figure.draw(
+        Figure(
             lambda: plot_effort(escape_for_plotly(effort), metric),
             "How many boxes or points a person would have drawn per scan, against what they buy. A box in space counts "
             "once; an automatic model needs none. More prompts may raise the mean and leave the gap, or widen it.",
