@@ -94,10 +94,8 @@ def test_a_page_with_a_name_in_it_is_not_written(tmp_path, monkeypatch, text, ki
     assert text not in str(raised.value) and not (folder / "report.html").exists()
 
 
-@pytest.mark.parametrize(
-    "ids", [range(1, 61), range(1001, 1061), ["female", "worse", "liver", "a1", "scan 007", "mean", *range(54)]]
-)
-def test_ids_that_any_page_may_hold_do_not_stop_a_report(tmp_path, monkeypatch, ids):
+def test_ids_that_any_page_may_hold_do_not_stop_a_report(tmp_path, monkeypatch):
+    ids = ["female", "worse", "liver", "a1", "scan 007", "mean", *range(27), *range(1001, 1028)]
     monkeypatch.setattr("getpass.getuser", lambda: "demo")
     cohort = study.make_cohort(60, excluded=0).head(60)
     cohort["subject"], cohort["scan"] = [str(one) for one in ids], [str(one) for one in ids]
