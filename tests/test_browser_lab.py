@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.widgets import PLANES
+from helpers.widgets.pictures import PLANES
 from tests import lab
 
 pytestmark = [

@@ -12,9 +12,9 @@ import yaml
 
 from helpers import pipeline, provenance, storage
 from helpers.errors import SegfairError, StageError
-from helpers.explore import Explorer, explore_study, export_view, list_studies
-from helpers.explore.explorer import NOTHING, SIZE
-from helpers.explore.export import draw_pictures
+from helpers.explore import explore_study
+from helpers.explore.explorer import NOTHING, SIZE, Explorer, list_studies
+from helpers.explore.export import draw_pictures, export_view
 from helpers.fairness.adjustment import adjust_gaps
 from helpers.figures.explore import OTHERS
 from helpers.report import find_leaks
@@ -341,11 +341,9 @@ def test_notebook_runs_through_papermill_and_its_copy_shows_the_view(study):
 
 def test_pictures_are_drawn_by_the_browser_that_is_named_sandboxed_unless_root(tmp_path, monkeypatch):
     browser = tmp_path / "browser"
-    pictures = '["data:image/svg+xml,%3Csvg%3E","data:image/png;base64,AAEC"]'
+    pictures = "<pre>data:image/svg+xml,%3Csvg%3E</pre><pre>data:image/png;base64,AAEC</pre>"
     told = tmp_path / "told"
-    browser.write_text(
-        f'#!/bin/sh\necho "$@" > {told}\necho \'<pre id="pictures">{pictures}</pre>\'\n', encoding="utf-8"
-    )
+    browser.write_text(f"#!/bin/sh\necho \"$@\" > {told}\necho '{pictures}'\n", encoding="utf-8")
     browser.chmod(0o755)
     monkeypatch.setenv("SEGFAIR_CHROMIUM", str(browser))
     for user, sandboxed in ((1000, True), (0, False)):

@@ -148,8 +148,8 @@ def test_table_for_reading_knows_ranks_from_millimetres():
 
 def test_table_for_reading_is_the_same_every_time_and_escapes_names():
     table = make_disparity(("dice",)).assign(worst_group="<script>x</script>")
-    first, second = (style_table(table, ["worst_group", "n"], caption="who").to_html() for _ in range(2))
-    assert first == second and "<script>" not in first and "who" in first
+    first, second = (style_table(table, ["worst_group", "n"]).to_html() for _ in range(2))
+    assert first == second and "<script>" not in first
     with pytest.raises(SegfairError, match="nonsense"):
         style_table(table, ["nonsense"])
     with pytest.raises(SegfairError, match="alpha"):

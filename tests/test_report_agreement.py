@@ -42,7 +42,7 @@ def test_a_group_on_which_people_agree_less_is_named():
 
 def test_where_nothing_is_shown_the_widest_gap_is_told_with_its_interval():
     said = describe_agreement(table(OPEN, {**OPEN, "gap": 0.007, "organ": "spleen"}), 0.05, annotators=True)
-    assert "none was shown to agree less" in said
+    assert "none was found to agree less" in said
     assert "0.007 (spleen, by sex), has the 95 % CI −0.010 to 0.020" in said
 
 
@@ -59,9 +59,9 @@ def test_a_models_gap_is_set_beside_the_peoples():
     alike = describe_against_agreement(
         table({"p_adjusted": 0.4}, {"p_adjusted": 1.0, "difference": 0.0}, row=AGAINST), 0.05
     )
-    assert "none was shown to be larger" in alike and "(95 % CI of the difference 0.020 to 0.060)" in alike
+    assert "none was found to be larger" in alike and "(95 % CI of the difference 0.020 to 0.060)" in alike
     smaller = describe_against_agreement(table({"difference": -0.04}, row=AGAINST), 0.05)
-    assert "none was shown to be larger" in smaller, "a smaller gap, however sure, is not a larger one"
+    assert "none was found to be larger" in smaller, "a smaller gap, however sure, is not a larger one"
     assert describe_against_agreement(table({"difference": None}, row=AGAINST), 0.05) == ""
 
 

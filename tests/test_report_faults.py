@@ -94,10 +94,8 @@ def test_a_page_with_a_name_in_it_is_not_written(tmp_path, monkeypatch, text, ki
     assert text not in str(raised.value) and not (folder / "report.html").exists()
 
 
-@pytest.mark.parametrize(
-    "ids", [range(1, 61), range(1001, 1061), ["female", "worse", "liver", "a1", "scan 007", "mean", *range(54)]]
-)
-def test_ids_that_any_page_may_hold_do_not_stop_a_report(tmp_path, monkeypatch, ids):
+def test_ids_that_any_page_may_hold_do_not_stop_a_report(tmp_path, monkeypatch):
+    ids = ["female", "worse", "liver", "a1", "scan 007", "mean", *range(27), *range(1001, 1028)]
     monkeypatch.setattr("getpass.getuser", lambda: "demo")
     cohort = study.make_cohort(60, excluded=0).head(60)
     cohort["subject"], cohort["scan"] = [str(one) for one in ids], [str(one) for one in ids]
@@ -119,7 +117,7 @@ def test_the_name_of_a_study_is_no_leak(tmp_path):
 
 def test_long_numbers_are_found_among_a_figures_numbers(tmp_path):
     figure = go.Figure(go.Scatter(x=np.array([1.0, 40417733.0, 1234.0]), y=np.array([1.0, 2.0, 3.0])))
-    page = render_report(Report("T", "", (ReportSection("a", "A", "A", (Figure(figure, "how"),)),)))
+    page = render_report(Report("T", "", (ReportSection("a", "A", "A", (Figure(lambda: figure, "how"),)),)))
     refuse_leaks(page, {"1234": "the id of a scan", "40417734": "the id of a scan"})
     with pytest.raises(SegfairError, match=r"the id of a scan .*'4' and has 8 characters"):
         refuse_leaks(page, {"40417733": "the id of a scan"})

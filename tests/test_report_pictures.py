@@ -52,7 +52,8 @@ def list_findings(report):
 
 
 def test_a_finding_shows_the_typical_and_the_worst_person_and_nobodys_name(folder):
-    found = list_findings(compose_report(folder))
+    report = compose_report(folder)
+    found = list_findings(report)
     captions = [picture.caption for picture in found[0].pictures]
     assert [re.sub(r"[\d.]+$", "", caption) for caption in captions] == [
         "Liver, typical of women, Dice ", "Liver, worst of women, Dice ",
@@ -65,7 +66,7 @@ def test_a_finding_shows_the_typical_and_the_worst_person_and_nobodys_name(folde
     for picture in found[0].pictures:
         assert set(re.findall(r">([^<]+)</text>", picture.svg)) == set("RLAPSI"), "no text but the sides"
         assert len(picture.svg) < 50_000
-    page = render_report(compose_report(folder))
+    page = render_report(report)
     assert page.count('<svg class="planes"') >= 2 and "SCAN_" not in page and "PATIENT" not in page
 
 

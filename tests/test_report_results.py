@@ -57,7 +57,7 @@ def test_a_card_has_what_the_audit_found_and_what_the_parameters_say(written):
     assert {row["organ"] for row in card["differences"]} == {"liver", "all"} and card["card"]["version"] == ""
     assert "- liver by sex, Dice: worse for women than for men by 0.0" in text and "Contact: not recorded" in text
     other = (folder / "cards" / "annotator.md").read_text(encoding="utf-8")
-    assert "Version: 2.1" in other and "Contact: ai@example.org" in other and "None was shown" in other
+    assert "Version: 2.1" in other and "Contact: ai@example.org" in other and "None was found" in other
 
 
 def test_a_small_group_and_names_are_in_none_of_the_files(tmp_path):

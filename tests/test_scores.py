@@ -468,9 +468,7 @@ def test_many_models_stay_one_screen():
     )
     gaps = gaps.assign(p=np.linspace(0.001, 0.01, len(gaps)), p_adjusted=0.01, detectable=0.02, note="")
     page = draw_verdicts(gaps, "dice", alpha=0.05).html
-    opened = page[: page.index("<details>")]
-    assert page.count('class="scroll overview"') == 1 and opened.count("▲ 0.050") == len(gaps)
-    assert "<summary>One table per model" in page
+    assert page.count('class="scroll overview"') == 1 and page.count("▲ 0.050") == len(gaps)
     twice = pd.concat([gaps, gaps.assign(attribute="age")])
     summed = draw_verdicts(twice, "dice", alpha=0.05).html
     assert summed[: summed.index("<details>")].count("▲ 2 of 2") == 2 * (MANY_MODELS + 1)

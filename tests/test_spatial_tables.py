@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from helpers.schema import TABLES
-from helpers.spatial.contrasts import Design
+from helpers.spatial.contrasts import SIGNED, Design
 from helpers.spatial.maps import average_groups
+from helpers.spatial.surface_tests import list_notes
 from helpers.spatial.tables import (
     AttributeTests,
     adjust_over_maps,
@@ -161,3 +163,16 @@ def test_tables_survive_being_written(tmp_path):
     assert quality["prediction_empty"].tolist() == [""]
     groups = type_table(pd.DataFrame(), "spatial_groups")
     assert groups.empty and str(groups["prediction_empty"].dtype) == "Int64"
+
+
+def test_what_holds_for_several_models_is_said_once():
+    def make(model: str, left_out: int) -> SimpleNamespace:
+        maps = {SIGNED: SimpleNamespace(suppressed=["diverse"], counts={"female": 9, "male": 9}, group_a="male")}
+        designs = {SIGNED: SimpleNamespace(left_out=left_out, note="")}
+        shared = {"maps": maps, "designs": designs, "slope_designs": {}, "drawn": 0, "changing": 0}
+        return SimpleNamespace(key=(model, "kidney_left", "sex"), **shared)
+
+    assert list_notes([make("a", 1), make("b", 1), make("c", 0)], 5) == [
+        "sex: no map for diverse (fewer than 5 subjects)",
+        "a and b, left kidney, sex: 1 person is in no test, because a covariate is not known of them",
+    ]

@@ -124,7 +124,7 @@ def test_the_command_says_what_changed_and_ends_with_4_where_a_disparity_is_new(
     assert table["change"].tolist() == ["new"]
     calm = CliRunner().invoke(cli.app, ["compare", str(after.source), str(before.source)])
     same = CliRunner().invoke(cli.app, ["compare", str(after.source), str(after.source)])
-    assert same.exit_code == 0 and same.output.startswith("1 of 1 gaps: no change shown"), same.output
+    assert same.exit_code == 0 and same.output.startswith("1 of 1 gaps: no change found"), same.output
     assert calm.exit_code == 0 and calm.output.startswith("disparity gone: "), calm.output
 
 

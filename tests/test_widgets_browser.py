@@ -14,7 +14,8 @@ from helpers import storage
 from helpers.errors import StageError
 from helpers.figures.slices import PREDICTION_COLOUR, REFERENCE_COLOUR
 from helpers.figures.style import DIVERGING
-from helpers.widgets import EVERYONE, CaseBrowser, browse_cases
+from helpers.widgets import browse_cases
+from helpers.widgets.browser import EVERYONE, CaseBrowser
 from helpers.widgets.pictures import SECOND_COLOUR
 from tests.browsed_study import RADII_MM, write_metrics, write_study
 from tests.spatial_cohort import draw_ellipsoid, write_prediction
@@ -125,17 +126,17 @@ def test_window_says_which_intensities_are_black_and_white(study):
     assert browser.show(number=2).levels is None, "there is no image"
 
 
-def test_the_browser_opens_on_the_surest_gap(study):
+def test_the_browser_opens_on_what_the_report_names_first(study):
     write_metrics(study)
     gap = {"metric": "dice", "attribute": "sex", "worst_group": "male", "best_group": "female", "verdict": "disparity"}
-    rows = [gap | {"model": "eroded", "organ": "organ", "p": 0.01, "p_adjusted": 0.02}]
-    rows += [gap | {"model": "exact", "organ": "organ", "p": 0.001, "p_adjusted": 0.002}]
+    rows = [gap | {"model": "eroded", "organ": "organ", "gap": 0.03, "p_adjusted": 0.002}]
+    rows += [gap | {"model": "exact", "organ": "organ", "gap": 0.05, "p_adjusted": 0.02}]
     table = pd.DataFrame(rows)
     storage.write_table(table, study.path("disparity"))
     view = CaseBrowser(study).view
     assert (view.model, view.organ, view.attribute, view.group, view.number) == ("exact", "organ", "sex", "male", 2)
-    storage.write_table(table.assign(p_adjusted=0.2), study.path("disparity"))
-    assert CaseBrowser(study).view.attribute == EVERYONE, "no gap was shown"
+    storage.write_table(table.assign(verdict="inconclusive"), study.path("disparity"))
+    assert CaseBrowser(study).view.attribute == EVERYONE, "no gap was found"
 
 
 def test_choices_are_resolved_without_reading(study):

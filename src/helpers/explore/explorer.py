@@ -66,7 +66,7 @@ class Explorer:
     """The people of a study after 03_performance and their scores, to be looked at from all sides.
 
     `dimensions` is what may lie on the x axis, and its name with its unit; `colours` what people
-    may be coloured by, and its name.
+    may be coloured by, and its name; `view` is what is shown now, which :meth:`show` changes.
 
     Raises
     ------
@@ -106,13 +106,8 @@ class Explorer:
         across = across if across in self.dimensions else next(iter(self.dimensions))
         colour = across if across in self.colours else NOTHING
         model, organ = found.get("model", self.models[-1]), found.get("organ", self.organs[0])
-        self._view = PeopleView(model, organ, self.metrics[0], across, colour, ())
+        self.view = PeopleView(model, organ, self.metrics[0], across, colour, ())
         self.show()
-
-    @property
-    def view(self) -> PeopleView:
-        """What is shown now."""
-        return self._view
 
     def list_covariates(self, across: str) -> list[str]:
         """Return what can be adjusted for beside what lies on the x axis."""
@@ -148,8 +143,8 @@ class Explorer:
         SegfairError
             The folder cannot be written.
         """
-        shown = asdict(replace(self._view, points=pd.DataFrame(), summary=None))
-        kept = {key: shown[key] for key in (*_CHOICES, "selected")} | {"only": dict(self._view.only)}
+        shown = asdict(replace(self.view, points=pd.DataFrame(), summary=None))
+        kept = {key: shown[key] for key in (*_CHOICES, "selected")} | {"only": dict(self.view.only)}
         storage.write_json(self.list_views() | {name: kept}, self._views_file)
 
     def show_view(self, name: str) -> PeopleView:
@@ -192,7 +187,7 @@ class Explorer:
         ValueError
             A value is not among the choices.
         """
-        old = self._view
+        old = self.view
         across = check_choice("across", across or old.across, self.dimensions)
         possible = self.list_covariates(across)
         wanted = old.covariates if covariates is None else covariates
@@ -209,15 +204,15 @@ class Explorer:
         )
         view = self._fill(wished)
         brushed, drawn = old.selected if selected is None else selected, set(view.points["number"])
-        self._view = replace(view, selected=tuple(int(number) for number in brushed if number in drawn))
-        return self._view
+        self.view = replace(view, selected=tuple(int(number) for number in brushed if number in drawn))
+        return self.view
 
     def list_scans(self) -> pd.DataFrame:
         """Return the scans of the people selected, worst first: number, score (the metric), status.
 
         With all organs pooled a scan's score is the mean of its organs.
         """
-        view = self._view
+        view = self.view
         subjects = self._cohort.loc[self._cohort["number"].isin(view.selected), "subject"]
         rows = self._metrics[(self._metrics["model"] == view.model) & self._metrics["subject"].isin(subjects)]
         if view.organ != fairness.POOLED:
@@ -228,13 +223,13 @@ class Explorer:
 
     def find_worst(self, count: int) -> tuple[int, ...]:
         """Return the numbers of the people with the worst scores among those drawn."""
-        points = self._view.points
-        order = (points["score"] * find_measure(self._view.metric).sign).sort_values(kind="stable").index
+        points = self.view.points
+        order = (points["score"] * find_measure(self.view.metric).sign).sort_values(kind="stable").index
         return tuple(int(number) for number in points.loc[order[:count], "number"])
 
     def figure(self) -> go.Figure:
         """Return the view as a figure."""
-        view = self._view
+        view = self.view
         names = self._read(view.colour, view.organ).cat.categories.astype(str) if view.colour != NOTHING else []
         return plot_people(
             view.points,
@@ -250,7 +245,7 @@ class Explorer:
 
     def tabulate(self) -> pd.DataFrame:
         """Return the view's data for a file: study-local numbers, no names of people or scans."""
-        view = self._view
+        view = self.view
         table = view.points
         place = view.across.removeprefix(_GROUPS).replace(" ", "_") + ("_ml" if view.across == SIZE else "")
         columns = {

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import plotly.graph_objects as go
 import plotly.io as pio
-from plotly.offline import get_plotlyjs
 
 from helpers import storage
-from helpers.chromium import find_browser, run_browser
 from helpers.explore.explorer import NOTHING, Explorer
+from helpers.figures.images import draw_images
 from helpers.figures.style import CONFIG
 
 _WIDTH, _HEIGHT, _SECONDS = 1000, 480, 60
-# Has plotly draw both pictures and leaves them in the page, which the browser then prints.
-_DRAWING = """
-<pre id="pictures"></pre><script>
-const size = {width: figure.layout.width, height: figure.layout.height};
-Promise.all([
-  Plotly.toImage(figure, {format: "svg", ...size}), Plotly.toImage(figure, {format: "png", scale: 2, ...size})
-]).then((pictures) => { document.getElementById("pictures").textContent = JSON.stringify(pictures); });
-</script>"""
 
 
 @dataclass(frozen=True)
@@ -74,35 +63,12 @@ def export_view(explorer: Explorer) -> Exported:
 
 
 def draw_pictures(figure: go.Figure) -> dict[str, bytes]:
-    """Draw a figure as SVG and PNG, by suffix, by a local Chromium without a network.
-
-    Empty where there is no Chromium or it does not answer.
-    """
-    browser = find_browser()
-    if browser is None:
-        return {}
-    sized = go.Figure(figure).update_layout(width=_WIDTH, height=figure.layout.height or _HEIGHT)
-    drawn = sized.to_json().replace("</", "<\\/")
-    with storage.open_scratch() as folder:
-        page = folder / "figure.html"
-        page.write_text(
-            f"<meta charset=utf-8><script>{get_plotlyjs()}</script><script>const figure = {drawn};</script>{_DRAWING}",
-            encoding="utf-8",
-        )
-        try:
-            shown = run_browser(browser, page, "--virtual-time-budget=20000", "--dump-dom", seconds=_SECONDS)
-        except (OSError, subprocess.SubprocessError):
-            return {}
-    return _read_pictures(shown.decode("utf-8"))
-
-
-def _read_pictures(page: str) -> dict[str, bytes]:
-    """Return the pictures that :data:`_DRAWING` left in a page; none where it did not end."""
-    found = re.search(r'<pre id="pictures">(.+?)</pre>', page, re.DOTALL)
-    if found is None:
-        return {}
-    svg, png = (unquote_to_bytes(url.partition(",")[2]) for url in json.loads(html.unescape(found.group(1))))
-    return {"svg": svg, "png": base64.b64decode(png)}
+    """Draw a figure as SVG and PNG, by suffix; empty where :func:`draw_images` draws none."""
+    size = {"width": _WIDTH, "height": figure.layout.height or _HEIGHT}
+    drawn, looks = json.loads(figure.to_json()), ({"format": "svg"}, {"format": "png", "scale": 2})
+    urls = draw_images([(drawn, look | size) for look in looks], seconds=_SECONDS)
+    contents = [url.partition(",")[2] for url in urls]
+    return {"svg": unquote_to_bytes(contents[0]), "png": base64.b64decode(contents[1])} if contents else {}
 
 
 def _name_view(explorer: Explorer) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from helpers.fairness.failures import pair_groups
 from helpers.figures.panels import MANY_MODELS, put_first
-from helpers.figures.verdict_matrix import Fails, VerdictMatrix, arrange_tables, draw_line, draw_table, escape
+from helpers.figures.verdict_matrix import Place, VerdictMatrix, draw_line, escape
 from helpers.vocabulary.verdicts import Verdict, read_verdict
 from helpers.vocabulary.words import (
     MISSED_ORGAN,
@@ -20,7 +20,6 @@ from helpers.vocabulary.words import (
     is_known,
     name_failure,
     name_for_people,
-    name_group,
     name_organ,
 )
 
@@ -67,9 +66,10 @@ def show_failures(
 
     `failures` is ``fairness/failures.csv`` as it may be shown
     (:func:`helpers.fairness.failures.hide_subtractable`); of several kinds of failure that of
-    :func:`choose_kind` stands open, the others are folded beneath. `alpha` and `blocks` as in
+    :func:`choose_kind` stands open, the others are folded beneath. `alpha` as in
     :func:`helpers.figures.verdict_matrix.show_verdicts`. A cell holds the share and the number of
-    people; a sign marks the worst group where a difference is shown. Texts are escaped.
+    people; a sign marks the worst group where a difference is found. Texts are escaped; `blocks`
+    gives each model its heading (:func:`helpers.models.list_blocks`).
     """
     first = choose_kind(failures, metric)
     if first is None:
@@ -106,17 +106,28 @@ def _draw(failures: pd.DataFrame, kind: tuple[str, float], alpha: float, blocks:
             ]
             name = f"{name_organ(organ)}{' (any)' * (organ == POOLED)}"
             lines.append(draw_line(name, "".join(drawn)))
-        tables[model] = draw_table(model, caption, "organ", head, lines)
-    grid = arrange_tables(tables, blocks or {}, wide=len(columns) > 3)
+        tables[model] = (
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(f"{model}: {caption}")}"><table>'
+            f'<caption>{escape(model)}</caption><thead><tr><th scope="col">organ</th>{head}</tr></thead>'
+            f"<tbody>{''.join(lines)}</tbody></table></div>"
+        )
+    by_block: dict[str, list[str]] = {}
+    for model, table in tables.items():
+        by_block.setdefault((blocks or {}).get(model, ""), []).append(table)
+    grid = "".join(
+        f'<p class="block">{escape(heading)}</p>' * (len(by_block) > 1)
+        + f'<div class="models{" wide" * (len(columns) > 3)}">{"".join(together)}</div>'
+        for heading, together in by_block.items()
+    )
     if nobody:
         grid += f"<p>On nobody: {escape(', '.join(map(str, nobody)))}.</p>"
     signs = ", ".join(f"{one.sign} {one.word}" for one in Verdict if one.shows_difference)
     page = (
         f'<figure class="verdicts failures"><figcaption>{escape(caption)}</figcaption>{grid}<p class="how">'
         "<strong>How to read this.</strong> The share of a group's people on whom the model fails, and how many they "
-        f"are. A sign in the worst group says that groups are shown to differ ({signs}); where there is none, none is "
-        "shown, which is no proof that there is none. No numbers stand beside a group that is too small to be shown, "
-        "because its own would follow from them.</p></figure>"
+        f"are. A sign in the worst group says that groups were found to differ ({signs}); where there is none, none "
+        "was found, which is no proof that there is none. No numbers stand beside a group that is too small to be "
+        "shown, because its own would follow from them.</p></figure>"
     )
     is_long = len(tables) > MANY_MODELS
     return f"<details><summary>{escape(caption)}</summary>{page}</details>" if is_long else page
@@ -135,33 +146,16 @@ def _draw_cell(row: Any, compared: Mapping[str, Any], verdict: Verdict | None) -
     return f'<td class="{tint}" title="{escape(told)}">{text}</td>'
 
 
-def describe_fails(row: Mapping[str, Any], verdict: Verdict) -> str:
-    """Return how often the worst and the best group fail, short enough for a cell; empty if never.
-
-    `row` is of :func:`helpers.fairness.failures.pair_groups`.
-    """
-    if not is_known(row.get("gap")) or not row["worst_failed"]:
-        return ""
-    shares = f"{format_share(row['worst_share'])} of {name_group(row['attribute'], row['worst_group'])}"
-    if row["gap"] > 0:
-        shares += f", {format_share(row['best_share'])} of {name_group(row['attribute'], row['best_group'])}"
-    return f"fails: {f'{verdict.sign} ' * verdict.shows_difference}{shares}"
-
-
-def find_fails(failures: pd.DataFrame | None, metric: str, alpha: float) -> Fails:
-    """Return what each cell of the verdicts says of the kind of failure that is told first.
+def find_failing(failures: pd.DataFrame | None, metric: str, alpha: float) -> frozenset[Place]:
+    """Return the model, organ and attribute where groups differ in the failures told first.
 
     `failures` is ``fairness/failures.csv`` as it may be shown, `metric` that of the verdicts.
     """
     kind = None if failures is None or failures.empty else choose_kind(failures, metric)
     if failures is None or kind is None:
-        return Fails()
-    judged = [
-        ((row["model"], row["organ"], row["attribute"]), row, read_verdict(row, alpha))
+        return frozenset()
+    return frozenset(
+        (row["model"], row["organ"], row["attribute"])
         for row in pair_groups(take_kind(failures, kind))
-    ]
-    return Fails(
-        name_failure(*kind),
-        {place: describe_fails(row, verdict) for place, row, verdict in judged},
-        frozenset(place for place, _, verdict in judged if verdict.shows_difference),
+        if read_verdict(row, alpha).shows_difference
     )

@@ -73,7 +73,7 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str, *, alpha: float = 0.05
     """Plot the gap between the best and the worst group with its interval, per organ and model.
 
     `disparity` is ``fairness/disparity.csv``. One panel for each attribute; shaded: the margin on
-    both sides of zero. Marks are filled where a difference is shown (adjusted p up to `alpha`),
+    both sides of zero. Marks are filled where a difference was found (adjusted p up to `alpha`),
     else hollow; the verdict stands beside them. What could not be compared is named beneath. Of
     many models only the surest comparisons are drawn, in one panel. `menu` leaves room for one.
     """
@@ -116,7 +116,7 @@ def plot_gap_forest(disparity: pd.DataFrame, metric: str, *, alpha: float = 0.05
     notes = [key, f"All organs follow: {'; '.join(follows)}" if follows else "", list_not_compared(part)]
     return grid.frame(
         title=title,
-        subtitle="best − worst group; filled: a difference is shown; lines: 95 % confidence intervals; shaded: margin",
+        subtitle="best − worst group; filled: a difference was found; lines: 95 % confidence intervals; shaded: margin",
         menu=menu,
         footnote=". ".join(filter(None, notes)),
     )
@@ -130,16 +130,6 @@ def plot_gap_ladder(disparity: pd.DataFrame, metric: str, model: str | None = No
     with its 95 % confidence interval; shaded: the margin. `model` (by default the table's first)
     is shown first; a menu offers the others on the same scale.
     """
-    return _draw_ladders(disparity, metric, model)
-
-
-def plot_shown_ladder(disparity: pd.DataFrame, metric: str) -> go.Figure:
-    """Plot :func:`plot_gap_ladder` of few comparisons: in one panel, a row each with its model."""
-    names = [f"{row.model} · {name_organ(row.organ)}" for row in disparity.itertuples()]
-    return _draw_ladders(_pick_surest(disparity, names).assign(model="the differences shown"), metric)
-
-
-def _draw_ladders(disparity: pd.DataFrame, metric: str, model: str | None = None) -> go.Figure:
     title = f"What the gaps in {find_measure(metric).name} are made of"
     part = _select(disparity, metric)
     drawn = part[part["gap"].notna()]
@@ -166,6 +156,12 @@ def _draw_ladders(disparity: pd.DataFrame, metric: str, model: str | None = None
             footnote=list_not_compared(part[part["model"] == name]),
         )
     return offer_choices(figures)
+
+
+def plot_shown_ladder(disparity: pd.DataFrame, metric: str) -> go.Figure:
+    """Plot :func:`plot_gap_ladder` of few comparisons: in one panel, a row each with its model."""
+    names = [f"{row.model} · {name_organ(row.organ)}" for row in disparity.itertuples()]
+    return plot_gap_ladder(_pick_surest(disparity, names).assign(model="the differences found"), metric)
 
 
 def plot_model_gaps(model_gaps: pd.DataFrame, metric: str, *, alpha: float = 0.05) -> go.Figure:
@@ -201,7 +197,7 @@ def plot_model_gaps(model_gaps: pd.DataFrame, metric: str, *, alpha: float = 0.0
     grid.title_axes(f"← smaller gap: first model · {label_gap(metric, 'difference of gaps in')} · second model →")
     return grid.frame(
         title=title,
-        subtitle="first model − second, same people; filled: shown to differ; lines: 95 % confidence intervals",
+        subtitle="first model − second, same people; filled: found to differ; lines: 95 % confidence intervals",
         below=100,
         footnote=list_not_compared(part),
     )

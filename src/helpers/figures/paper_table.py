@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
 from itertools import groupby
 
 import pandas as pd
+from IPython.display import HTML
 
 from helpers.figures.tables import link_csv
 from helpers.performance.paper import PaperTable, split_heading
@@ -28,24 +28,14 @@ _STYLE = """\
 """
 
 
-@dataclass(frozen=True)
-class ShownPaperTable:
-    """The table as part of a page; a notebook shows it as it is."""
-
-    html: str
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-
-def show_paper_table(table: PaperTable) -> ShownPaperTable:
+def show_paper_table(table: PaperTable) -> HTML:
     """Show the table that :func:`helpers.performance.write_paper` returns, with a link to save it.
 
     The first measure stands open, with the numbers of people; the others are folded.
     """
     printed = table.printed
     if printed.empty:
-        return ShownPaperTable("<p>Nothing was measured: there is nothing to print.</p>")
+        return HTML("<p>Nothing was measured: there is nothing to print.</p>")
     opened = printed.loc[printed["measure"] != "people", "measure"].iloc[0]
     blocks = []
     for (modality, measure), part in printed.groupby(["modality", "measure"], sort=False):
@@ -58,7 +48,7 @@ def show_paper_table(table: PaperTable) -> ShownPaperTable:
         blocks.append(f'<details{state}><summary>{title}</summary><div class="scroll">{body}</div></details>')
     note = f"<p>{html.escape(table.caption)}</p>"
     saved = link_csv(format_csv(printed), "paper_table")
-    return ShownPaperTable(f'{_STYLE}<div class="paper">{"".join(blocks)}{note}{saved}</div>')
+    return HTML(f'{_STYLE}<div class="paper">{"".join(blocks)}{note}{saved}</div>')
 
 
 def _draw_block(people: pd.DataFrame, part: pd.DataFrame) -> str:

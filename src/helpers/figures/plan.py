@@ -12,7 +12,7 @@ from helpers.vocabulary.words import format_value
 
 _ASKED = {
     "difference": "a difference of {} is found",
-    "equivalence": "groups that do not differ are shown to be within {}",
+    "equivalence": "groups that do not differ are found to be within {}",
 }
 
 

@@ -58,8 +58,8 @@ def draw_rows(
     marks (attribute → kinds of marks); where there is a ``margin``, the band within it is shaded.
     `rows` run from top to bottom; `explain` gives the text for who points at a mark; `counted`
     writes the number of people beside each row, `zero` draws a line at zero. `verdict` says of a
-    row whether its marks are filled (a difference is shown) or hollow, and which sign stands at the
-    right of them.
+    row whether its marks are filled (a difference was found) or hollow, and which sign stands at
+    the right of them.
     """
     most = max(map(len, marks.values()))
     titles, room = [name_for_people(attribute) for attribute in marks], 26 if is_narrow() else 0

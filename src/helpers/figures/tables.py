@@ -91,7 +91,6 @@ def style_table(
     table: pd.DataFrame,
     columns: Sequence[str] | None = None,
     *,
-    caption: str = "",
     file: str = "table",
     alpha: float | None = None,
 ) -> ShownTable:
@@ -104,8 +103,6 @@ def style_table(
     columns : sequence of str, optional
         What to show, in order; all by default. An estimate brings its interval into its own cell;
         the interval's columns need not be named and are not shown by themselves.
-    caption : str
-        Stands above the table.
     file : str
         Name of the CSV file that the link beneath the table saves: all columns of `table`.
     alpha : float, optional
@@ -136,7 +133,7 @@ def style_table(
     shown = {name: [_write(row, name, intervals[name]) for row in rows] for name in kept if name != "verdict"}
     shown["verdict"] = [_hold(f"{verdict.sign} {verdict.word}") for verdict in verdicts]
     words = pd.DataFrame({name: shown[name] for name in kept}, index=range(len(rows)), columns=kept, dtype=object)
-    digest = hashlib.sha256(f"{caption}{words.to_csv()}".encode()).hexdigest()[:10]
+    digest = hashlib.sha256(words.to_csv().encode()).hexdigest()[:10]
     styler = ShownTable(words, uuid=digest, cell_ids=False, csv=format_csv(table), file=file)
     numeric = [name for name in kept if pd.api.types.is_numeric_dtype(table[name])]
     styler = (
@@ -147,7 +144,6 @@ def style_table(
             [
                 {"selector": "th", "props": "text-align: left; vertical-align: bottom; white-space: normal"},
                 {"selector": "td", "props": "text-align: left; white-space: normal"},
-                {"selector": "caption", "props": "text-align: left; font-weight: bold; padding-bottom: 4px"},
             ]
         )
         .set_properties(subset=numeric, **{"text-align": "right", "font-variant-numeric": "tabular-nums"})
@@ -155,7 +151,7 @@ def style_table(
     if "verdict" in kept:
         colours = [f"background-color: {verdict.colour}; color: #222222" for verdict in verdicts]
         styler = styler.apply(lambda _: colours, subset=["verdict"])
-    return styler.set_caption(caption) if caption else styler
+    return styler
 
 
 def _find_interval(name: str, columns: pd.Index) -> tuple[str, str] | None:

@@ -1,10 +1,11 @@
-"""The verdict on every comparison at one glance: a table per model, organs by attributes."""
+"""The verdict on every comparison at one glance: organs by models and attributes."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -26,7 +27,6 @@ from helpers.vocabulary.words import (
     name_for_people,
     name_group,
     name_organ,
-    round_as_shown,
 )
 
 # The colours repeat what sign and word say; the report's page has stronger ones of its own.
@@ -66,8 +66,7 @@ _STYLE = (
 .verdicts td { text-align: left !important; vertical-align: middle; padding: .25rem .2rem; height: 2.9rem;
   line-height: 1.25; overflow-wrap: anywhere; }
 .verdicts td, .verdicts .swatch { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-.verdicts td b, .verdicts td span { display: block; }
-.verdicts td .fails { margin-top: .15rem; padding-top: .1rem; border-top: 1px dotted #7d8890; }
+.verdicts td b { display: block; }
 .verdicts ul { list-style: none; margin: .5rem 0 .75rem; padding: 0; display: flex; flex-wrap: wrap;
   gap: .25rem 1.25rem; max-width: none; }
 .verdicts .swatch { display: inline-block; width: 1.4em; line-height: 1.3em; text-align: center; font-weight: 700;
@@ -85,18 +84,9 @@ Place = tuple[str, str, str]  # model, organ, attribute
 # What one screen holds: columns of models by attributes, and organs.
 _MOST_COLUMNS, _MOST_ROWS = 12, 12
 _COLOURED = (
-    "Coloured: a difference is shown, ▲ larger than the margin, △ perhaps smaller. Grey (?): the data cannot tell, "
-    "even where an interval leaves out 0: of so many comparisons, some do by chance."
+    "Coloured: a difference was found, ▲ larger than the margin, △ perhaps smaller; the group named is the one it is "
+    "worse for. Grey (?): undecided, so no group is named (of so many intervals, some leave out 0 by chance)."
 )
-
-
-@dataclass(frozen=True)
-class Fails:
-    """On how many people models fail, as cells of the verdicts say it; empty: nothing is said."""
-
-    kind: str = ""  # what a failure is
-    cells: Mapping[tuple[str, str, str], str] = field(default_factory=dict)  # by (model, organ, attribute)
-    differ: frozenset[tuple[str, str, str]] = frozenset()  # the cells whose groups are shown to differ in it
 
 
 @dataclass(frozen=True)
@@ -113,33 +103,24 @@ class VerdictMatrix:
 
 
 def show_verdicts(
-    disparity: pd.DataFrame,
-    metric: str | None = None,
-    *,
-    alpha: float,
-    blocks: Mapping[str, str] | None = None,
-    fails: Fails | None = None,
+    disparity: pd.DataFrame, metric: str | None = None, *, alpha: float, failing: Container[Place] = ()
 ) -> VerdictMatrix:
-    """Show the verdict on every comparison: a table per model, organs by attributes.
+    """Show the verdict on every comparison, for a notebook.
 
     `disparity` is ``fairness/disparity.csv``, `metric` (by default the table's first) stands open,
     the others are folded beneath; `alpha` is the error rate allowed over the family of comparisons;
-    `blocks` gives each model its heading (:func:`helpers.models.list_blocks`); `fails` says in each
-    cell of `metric` how often the model fails (:func:`helpers.figures.failure_matrix.find_fails`).
-    A cell holds a sign, the gap with its interval and, where a difference is shown, who does worse;
-    pointing at it gives the groups, the minimum detectable difference and the adjusted p. Texts
+    `failing` are the cells of `metric` whose groups differ in how often the model fails
+    (:func:`helpers.figures.failure_matrix.find_failing`). Pointing at a cell tells more. Texts
     from the table are escaped: give it as it is.
     """
     metrics = put_first(disparity["metric"], metric)
     if not metrics or metric not in {None, *metrics}:
         return VerdictMatrix("<p>Nothing was compared: there is no attribute, or no such metric.</p>")
-    first, *others = (
-        draw_verdicts(disparity, name, alpha=alpha, blocks=blocks, hover=True, fails=said)
-        for name, said in zip(metrics, (fails, *[None] * len(metrics)), strict=False)
-    )
+    first = draw_verdicts(disparity, metrics[0], alpha=alpha, hover=True, failing=failing)
     folded = [
-        f"<details><summary>{html.escape(find_measure(name).long_name)}</summary>{matrix.html}</details>"
-        for name, matrix in zip(metrics[1:], others, strict=True)
+        f"<details><summary>{html.escape(find_measure(name).long_name)}</summary>"
+        f"{draw_verdicts(disparity, name, alpha=alpha, hover=True).html}</details>"
+        for name in metrics[1:]
     ]
     return VerdictMatrix("".join([first.html, *folded]))
 
@@ -151,75 +132,54 @@ def draw_verdicts(
     alpha: float,
     organs: Iterable[str] = (),
     attributes: Iterable[str] = (),
-    blocks: Mapping[str, str] | None = None,
     hover: bool = False,
-    fails: Fails | None = None,
-    links: Mapping[tuple[str, str, str], str] | None = None,
+    failing: Container[Place] = (),
+    links: Mapping[Place, str] | None = None,
     levels: Mapping[str, str] | None = None,
 ) -> VerdictMatrix:
     """Show the verdicts on one metric, for notebook and report; see :func:`show_verdicts`.
 
     One screen stands open: every model, organ and attribute where that is few, else each model's
-    gravest verdict per attribute; the rest is folded beneath. `links` has an anchor of the page for
-    cells of which more is told, by (model, organ, attribute); `levels` how well each model does.
+    gravest verdict per attribute; the rest is folded beneath. A cell holds a sign, the gap with
+    its interval and, where a difference is found, who does worse. `links` has an anchor of the page
+    for cells of which more is told, by (model, organ, attribute); `levels` each model's medians.
 
     `organs` and `attributes` come first, in this order, then the table's others; all organs pooled
-    come before any. An organ needs a row, an attribute does not. `blocks` gives each model the
-    heading under which it stands with others of its like, where there is more than one. With
-    `hover`, pointing at a cell tells more, its row's note included.
+    come before any. An organ needs a row, an attribute does not. With `hover`, pointing at a cell
+    tells the groups, the minimum detectable difference, the adjusted p and the row's note as well.
     """
-    part, name, fails = disparity[disparity["metric"] == metric], find_measure(metric).name, fails or Fails()
+    part = disparity[(disparity["metric"] == metric) & (disparity["model"] != ALL_MODELS)]
     found = {(row["model"], row["organ"], row["attribute"]): row for row in part.to_dict("records")}
     rows = [organ for organ in put_first([*organs, *part["organ"]], POOLED) if organ in set(part["organ"])]
     columns = list(dict.fromkeys([*attributes, *part["attribute"]]))
-    caption = f"For whom each model works worse: the gap in {name} between groups, by organ and attribute"
-    head = "".join(f'<th scope="col">by {escape(name_for_people(column))}</th>' for column in columns)
-    tables: dict[str, str] = {}
-    used = set()
-    for model in dict.fromkeys(part["model"]):
-        lines = []
-        for organ in rows:
-            judged = [(row := found.get((model, organ, column), {}), read_verdict(row, alpha)) for column in columns]
-            used |= {verdict for _, verdict in judged}
-            said = [fails.cells.get((model, organ, column), "") for column in columns]
-            cells = "".join(
-                _draw_cell(row, verdict, told, hover=hover) for (row, verdict), told in zip(judged, said, strict=True)
-            )
-            lines.append(draw_line(name_organ(organ), cells))
-        tables[model] = draw_table(model, caption, "organ", head, lines)
-    grid = arrange_tables(tables, blocks or {}, wide=len(columns) > 4)
-    opened = _Cells(found, alpha, fails, links or {}, levels or {})
-    measure = find_measure(metric)
-    each = f"how much {measure.worse} mean {name} is for the group named than for the best one (95 % CI). {_COLOURED}"
-    each += f" {FAILS_DIFFER}: groups differ in how often the model fails." * bool(fails.differ)
-    models = opened.rank([model for model in tables if model != ALL_MODELS])
+    cells, measure = _Cells(found, alpha, failing, links or {}, levels or {}, hover), find_measure(metric)
+    models = cells.rank(list(dict.fromkeys(part["model"])))
+    places = list(product(models, rows, columns))
+    used = {cells.judge(place)[1] for place in places}
+    name = measure.name
+    each = f"how much {measure.worse} mean {name} is in the worst group than in the best (95 % CI). {_COLOURED}"
+    each += " Under each model: the median of everyone, from organ to organ." * bool(levels)
+    each += f" {FAILS_DIFFER}: groups differ in how often the model fails." * any(place in failing for place in places)
     if len(models) * len(columns) <= _MOST_COLUMNS:
-        overview = _draw_overview(opened, models, rows, columns, f"Each cell: {each}", name)
+        grid = _draw_overview(cells, models, rows, columns, f"Each cell: {each}")
         how = "One column per model and attribute, one row per organ."
     else:
-        brief = f"Each cell: in how many organs a difference is shown; the gravest, {each}"
-        overview = _draw_summary(opened, models, rows, columns, brief, name)
-        overview += "".join(
+        brief = f"Each cell: in how many organs a difference was found; the gravest, {each}"
+        grid = _draw_summary(cells, models, rows, columns, brief)
+        grid += "".join(
             f"<details><summary>Organ by organ: by {escape(name_for_people(column))}</summary>"
-            f"{_draw_organs(opened, models, rows, column, f'Each cell: {each}')}</details>"
+            f"{_draw_organs(cells, models, rows, column, f'Each cell: {each}')}</details>"
             for column in columns
         )
         how = (
             "One row per model, one column per attribute: the gravest verdict over the organs. Beneath, folded, every "
             "organ."
         )
-    grid = f"{overview}<details><summary>One table per model, in words</summary>{grid}</details>"
     key = "".join(
         f'<li><span class="swatch tone-{verdict.tone}" aria-hidden="true">{verdict.sign}</span> '
         f"{verdict.word}: {verdict.meaning}</li>"
         for verdict in Verdict
         if verdict in used
-    )
-    told = (
-        f"The tables per model also tell on how many people of the worst and the best group a model fails "
-        f"({escape(fails.kind)}). "
-        if any(fails.cells.values())
-        else ""
     )
     refused = "unseen_share" in part and part["unseen_share"].notna().any()
     unseen = ", or how many of a group may fail although nobody was seen to" * bool(refused)
@@ -230,13 +190,14 @@ def draw_verdicts(
         if len(margins) == 1
         else ""
     )
+    caption = f"For whom each model works worse: the gap in {name} between groups, by organ and attribute"
     return VerdictMatrix(
         f'<figure class="verdicts"><figcaption>{caption}</figcaption>'
         f"{f'<p>{escape(describe_answerable(part))}</p>' * hover}"
         f"{grid}"
         f'<ul aria-label="Signs and colours">{key}</ul><p class="how"><strong>How to read this.</strong> {how} '
         f"An inconclusive cell (?) may hide a gap as large as the far end of its interval{unseen}. "
-        f"{told}{margin}Equivalent (=): shown to be inside the margin, by two one-sided tests at 5 %."
+        f"{margin}Equivalent (=): inside the margin, by two one-sided tests at 5 %."
         f"{' Point at a cell for more.' * hover}</p></figure>"
     )
 
@@ -270,27 +231,16 @@ def describe_answerable(rows: pd.DataFrame) -> str:
     )
 
 
-def arrange_tables(tables: Mapping[str, str], blocks: Mapping[str, str], *, wide: bool) -> str:
-    """Return the models' tables side by side, under headings where there are several blocks."""
-    by_block: dict[str, list[str]] = {}
-    for model, table in tables.items():
-        by_block.setdefault(blocks.get(model, ""), []).append(table)
-    parts = []
-    for heading, together in by_block.items():
-        parts.append(f'<p class="block">{escape(heading)}</p>' * (len(by_block) > 1))
-        parts.append(f'<div class="models{" wide" * wide}">{"".join(together)}</div>')
-    return "".join(parts)
-
-
 @dataclass(frozen=True)
 class _Cells:
     """What the cells of the open tables are made from."""
 
     found: Mapping[Place, Mapping[str, Any]]
     alpha: float
-    fails: Fails
+    failing: Container[Place]
     links: Mapping[Place, str]
     levels: Mapping[str, str]
+    hover: bool
 
     def judge(self, place: Place) -> tuple[Mapping[str, Any], Verdict]:
         """Return the row of a place, and its verdict."""
@@ -310,7 +260,7 @@ class _Cells:
     def draw(self, place: Place) -> str:
         """Return one comparison: sign, gap, interval, and who does worse."""
         row, verdict = self.judge(place)
-        crossed = f" {FAILS_DIFFER}" * (place in self.fails.differ)
+        crossed = f" {FAILS_DIFFER}" * (place in self.failing)
         lines = [f"<b>{verdict.sign} {_write_gap(row)}{crossed}</b>"]
         if verdict is not Verdict.NOT_COMPARED:
             lines.append(f"<small>{escape(_write_interval(row))}</small>")
@@ -321,7 +271,7 @@ class _Cells:
         return self._frame(place, verdict, "".join(lines), row)
 
     def summarise(self, model: str, organs: Sequence[str], attribute: str) -> str:
-        """Return the gravest of an attribute's comparisons, and in how many organs a gap is shown.
+        """Return the gravest of an attribute's comparisons, and in how many organs one is found.
 
         All organs together count only where no single one is as grave.
         """
@@ -337,7 +287,7 @@ class _Cells:
             return grave.index(one[2]), one[0][1] == POOLED, -float(one[1]["gap"])
 
         place, row, verdict = min(known, key=weigh)
-        crossed = f" {FAILS_DIFFER}" * any(one in self.fails.differ for one in places)
+        crossed = f" {FAILS_DIFFER}" * any(one in self.failing for one in places)
         worst = f", {escape(row['worst_group'])}" * bool(_name_worst(row, verdict))
         text = (
             f"<b>{verdict.sign} {shown} of {len(single)}{crossed}</b><small>"
@@ -346,20 +296,17 @@ class _Cells:
         return self._frame(place, verdict, text, row)
 
     def _frame(self, place: Place, verdict: Verdict, text: str, row: Mapping[str, Any]) -> str:
-        told = [f"{verdict.word}: {describe_cell(row, verdict)}".removesuffix(": "), self.fails.cells.get(place, "")]
-        title = escape("\n".join(filter(None, told)))
+        told = f"{verdict.word}: {describe_cell(row, verdict)}".removesuffix(": ")
+        title = escape("\n".join([told, *(_explain_verdict(row, verdict) if self.hover else ())]))
         anchor = self.links.get(place)
         text = f'<a href="#{escape(anchor)}">{text}</a>' if anchor else text
         return f'<td class="tone-{verdict.tone}" title="{title}">{text}</td>'
 
 
 def _name_worst(row: Mapping[str, Any], verdict: Verdict) -> list[str]:
-    """Return who does worse as a line of a cell; none where that is open, or nobody does."""
-    metric = str(row["metric"])
+    """Return who does worse as a line of a cell; none where that is not found, or open."""
     is_open = verdict is Verdict.DIFFERENCE and holds_zero(row)
-    if is_open or not round_as_shown(float(row["gap"]), metric):
-        return []
-    return [f"<small>{escape(row['worst_group'])}</small>"]
+    return [f"<small>{escape(row['worst_group'])}</small>"] if verdict.shows_difference and not is_open else []
 
 
 def _write_gap(row: Mapping[str, Any]) -> str:
@@ -372,34 +319,37 @@ def _write_interval(row: Mapping[str, Any]) -> str:
 
 
 def _draw_overview(
-    cells: _Cells, models: Sequence[str], organs: Sequence[str], attributes: Sequence[str], legend: str, measure: str
+    cells: _Cells, models: Sequence[str], organs: Sequence[str], attributes: Sequence[str], legend: str
 ) -> str:
-    """Return every comparison in one table: organs by models and, within, attributes."""
+    """Return every comparison: organs by models and attributes, the gravest organs open."""
 
     def weigh(organ: str) -> int:
         judged = (cells.judge((model, organ, attribute))[1] for model in models for attribute in attributes)
         return min((list(Verdict).index(verdict) for verdict in judged), default=0)
 
-    kept = sorted(sorted(organs, key=weigh)[:_MOST_ROWS], key=organs.index)
+    gravest = sorted(organs, key=weigh)
+    kept, rest = (sorted(some, key=organs.index) for some in (gravest[:_MOST_ROWS], gravest[_MOST_ROWS:]))
     above = "".join(
-        f'<th scope="colgroup" colspan="{len(attributes)}">{escape(model)}'
-        f"{_tell_level(cells, model, f'median {measure} by organ ')}</th>"
+        f'<th scope="colgroup" colspan="{len(attributes)}">{escape(model)}{_tell_level(cells, model, "median ")}</th>'
         for model in models
     )
     names = "".join(f'<th scope="col">{escape(name_for_people(name))}</th>' for name in attributes)
-    lines = [
-        draw_line(
+    head = f'<tr><td></td>{above}</tr><tr><th scope="col">organ</th>{names * len(models)}</tr>'
+    lines = {
+        organ: draw_line(
             name_organ(organ), "".join(cells.draw((model, organ, name)) for model in models for name in attributes)
         )
-        for organ in kept
-    ]
-    more = f"<p>{len(organs) - len(kept)} more organs are in the tables beneath.</p>" * (len(kept) < len(organs))
-    head = f'<th scope="col">organ</th>{names * len(models)}'
-    return _draw_open(f"<tr><td></td>{above}</tr><tr>{head}</tr>", lines, legend, len(models) * len(attributes)) + more
+        for organ in organs
+    }
+    opened, folded = (
+        _draw_open(head, [lines[organ] for organ in some], legend, len(models) * len(attributes))
+        for some in (kept, rest)
+    )
+    return opened + f"<details><summary>{len(rest)} more organs</summary>{folded}</details>" * bool(rest)
 
 
 def _draw_summary(
-    cells: _Cells, models: Sequence[str], organs: Sequence[str], attributes: Sequence[str], legend: str, measure: str
+    cells: _Cells, models: Sequence[str], organs: Sequence[str], attributes: Sequence[str], legend: str
 ) -> str:
     """Return each model's gravest verdict per attribute."""
     head = "".join(f'<th scope="col">by {escape(name_for_people(name))}</th>' for name in attributes)
@@ -409,8 +359,7 @@ def _draw_summary(
         )
         for model in models
     ]
-    name = "model" + f"<small>median {measure}, from organ to organ</small>" * bool(cells.levels)
-    return _draw_open(f'<tr><th scope="col">{name}</th>{head}</tr>', lines, legend, len(attributes), brief=True)
+    return _draw_open(f'<tr><th scope="col">model</th>{head}</tr>', lines, legend, len(attributes), brief=True)
 
 
 def _tell_level(cells: _Cells, model: str, what: str = "") -> str:
@@ -441,19 +390,6 @@ def draw_line(name: str, cells: str, *, small: str = "") -> str:
     return f'<tr><th scope="row">{escape(name)}{small}</th>{cells}</tr>'
 
 
-def draw_table(name: str, caption: str, down: str, head: str, lines: Sequence[str]) -> str:
-    """Return a table that scrolls by itself where it is wide.
-
-    `name` stands over it, `down` over its first column; `head` and `lines` are HTML; `caption` is
-    the whole figure's.
-    """
-    return (
-        f'<div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{escape(f"{name}: {caption}")}"><table><caption>{escape(name)}</caption><thead><tr>'
-        f'<th scope="col">{down}</th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-    )
-
-
 def describe_cell(row: Mapping[str, Any], verdict: Verdict) -> str:
     """Return who does worse and by how much, short enough for a cell; empty if not compared."""
     if verdict is Verdict.NOT_COMPARED:
@@ -466,28 +402,19 @@ def describe_cell(row: Mapping[str, Any], verdict: Verdict) -> str:
     if verdict.shows_difference:
         return f"{group} worse by {estimate}"
     if is_known(row.get("unseen_share")):
-        return f"{estimate}; up to {format_share(row['unseen_share'])} of a group might fail without its having shown"
+        return f"{estimate}; up to {format_share(row['unseen_share'])} of a group might fail, though nobody was seen to"
     if find_reach(row) is None:
         return "everyone has the same value" if low == high == 0 else ""
     return estimate
 
 
-def _draw_cell(row: Mapping[str, Any], verdict: Verdict, fails: str, *, hover: bool) -> str:
-    told, detail = f' title="{escape(_explain_verdict(row, verdict))}"' * hover, describe_cell(row, verdict)
-    below = f"<span>{escape(detail)}</span>" if detail else ""
-    below += f'<span class="fails">{escape(fails)}</span>' if fails else ""
-    return f'<td class="tone-{verdict.tone}"{told}><b>{verdict.sign} {verdict.word}</b>{below}</td>'
-
-
-def _explain_verdict(row: Mapping[str, Any], verdict: Verdict) -> str:
-    """Return what is told to who points at a cell."""
+def _explain_verdict(row: Mapping[str, Any], verdict: Verdict) -> list[str]:
+    """Return, in lines, what else is told to who points at a cell."""
     lines = []
     if verdict is not Verdict.NOT_COMPARED:
         metric = str(row["metric"])
         lines = [
             f"best: {row['best_group']}, worst: {row['worst_group']}, n = {row['n']:.0f}",
-            f"gap {format_value(row['gap'], metric)}, 95 % CI "
-            f"{format_interval(row.get('gap_low'), row.get('gap_high'), metric)}",
             f"minimum detectable difference {format_value(row.get('detectable'), metric)} (this comparison alone)",
             f"adjusted {format_p(find_p(row))}",
         ]
@@ -496,7 +423,7 @@ def _explain_verdict(row: Mapping[str, Any], verdict: Verdict) -> str:
     if row.get("incomplete"):
         lines.append(f"without a value (missed or failed): {row['incomplete']}")
     note = row.get("note")
-    return "\n".join([*lines, *([str(note)] if is_known(note) else [])])
+    return [*lines, *([str(note)] if is_known(note) else [])]
 
 
 def escape(text: Any) -> str:

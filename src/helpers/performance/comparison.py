@@ -72,7 +72,7 @@ def _describe(found: fairness.StudiesCompared) -> list[str]:
                 f"{row.worst_group_after} (before: {row.worst_group_before})"
             )
     changed = len(lines)
-    lines.append(f"{len(found.gaps) - changed} of {len(found.gaps)} gaps: no change shown")
+    lines.append(f"{len(found.gaps) - changed} of {len(found.gaps)} gaps: no change found")
     return [*lines, *(f"note: {note}" for note in found.notes)]
 
 

@@ -5,7 +5,6 @@ rows into words, `sections` puts the report together, `page` renders it, `leaks`
 name is in it, `pdf` prints it. None of them tests a difference or fits a model.
 """
 
-from helpers.report.blocks import Report, ReportSection
 from helpers.report.leaks import find_leaks
 from helpers.report.notebook_html import export_notebook
 from helpers.report.outputs import make_scrubber
@@ -14,8 +13,6 @@ from helpers.report.pdf import print_report
 from helpers.report.sections import compose_report
 
 __all__ = [
-    "Report",
-    "ReportSection",
     "build_report",
     "compose_report",
     "export_notebook",

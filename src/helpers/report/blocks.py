@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import pandas as pd
@@ -11,6 +12,7 @@ import plotly.graph_objects as go
 
 from helpers.figures.panels import draw_narrow
 from helpers.figures.verdict_matrix import VerdictMatrix
+from helpers.vocabulary.measures import Measure
 from helpers.vocabulary.verdicts import Verdict
 
 
@@ -67,25 +69,26 @@ class ReportTable:
 
 @dataclass(frozen=True)
 class Figure:
-    """An interactive figure and how to read it. Data-borne text in `figure` is already escaped.
+    """An interactive figure and how to read it; drawn when it is asked for, which takes a while.
 
-    A `folded` one opens on a click.
+    Data-borne text in what `plot` draws is already escaped. A `folded` one opens on a click.
     """
 
-    figure: go.Figure
+    plot: Callable[[], go.Figure]
     how_to_read: str
-    narrow: go.Figure | None = None  # the same one, laid out for a phone
     folded: bool = False
     half: bool = False  # whether two of its kind stand side by side in print
 
-    @classmethod
-    def draw(
-        cls, plot: Callable[[], go.Figure], how_to_read: str, *, half: bool = False, folded: bool = False
-    ) -> Figure:
-        """Return the figure that `plot` draws, for a wide and for a narrow screen."""
+    @cached_property
+    def figure(self) -> go.Figure:
+        """It itself."""
+        return self.plot()
+
+    @cached_property
+    def narrow(self) -> go.Figure:
+        """The same one, laid out for a phone."""
         with draw_narrow():
-            narrow = plot()
-        return cls(plot(), how_to_read, narrow, folded, half)
+            return self.plot()
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class ScanPicture:
 
 @dataclass(frozen=True)
 class ReportFinding:
-    """One difference that is shown, told in full: a headline, and the answer to each question.
+    """One difference that was found, told in full: a headline, and the answer to each question.
 
     `key` is its anchor, `links` are words and the anchors of the page that they lead to.
     """
@@ -148,8 +151,9 @@ class Report:
 
     title: str
     subtitle: str  # question, date and version
-    sections: tuple[ReportSection, ...] = field(default=())
+    sections: tuple[ReportSection, ...] = ()
     date: str = ""  # of the latest stage, for the margin of printed pages
+    measures: tuple[Measure, ...] = ()  # the study's own: its figures are drawn with them
 
     def __getitem__(self, key: str) -> ReportSection:
         """Return a section by its key."""

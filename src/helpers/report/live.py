@@ -32,7 +32,7 @@ class PageFigure:
     data: dict[str, Any]  # for the page's script: data, layout, narrow, frames, menus
 
 
-def prepare_figure(figure: go.Figure, narrow: go.Figure | None = None, *, half: bool = False) -> PageFigure:
+def prepare_figure(figure: go.Figure, narrow: go.Figure, *, half: bool = False) -> PageFigure:
     """Take words and menus out of a figure; `narrow` is the same one, laid out for a phone.
 
     Raises
@@ -40,27 +40,22 @@ def prepare_figure(figure: go.Figure, narrow: go.Figure | None = None, *, half: 
     ValueError
         The two do not hold the same traces, of which a page is given those of `figure` alone.
     """
-    whole = clean_figure(figure)
-    drawn = _Menus(whole["layout"])
-    small = None
-    if narrow is not None:
-        other = clean_figure(narrow)
-        if other["data"] != whole["data"]:
-            raise ValueError("a figure laid out for a phone must hold the traces of the wide one")
-        small = _Menus(other["layout"])
+    whole, other = clean_figure(figure), clean_figure(narrow)
+    if other["data"] != whole["data"]:
+        raise ValueError("a figure laid out for a phone must hold the traces of the wide one")
+    drawn, small = _Menus(whole["layout"]), _Menus(other["layout"])
     menus = [drawn.read_menu(menu, small, place) for place, menu in enumerate(drawn.menus)]
     frames = [_read_frame(frame) for frame in whole.get("frames") or []]
     data = {
         "data": whole["data"],
         "layout": drawn.layout,
-        "narrow": small.layout if small else None,
+        "narrow": small.layout,
         "frames": frames,
         "menus": menus,
     }
     views = sum("menus" in frame for frame in frames) or max((len(menu["options"]) for menu in menus), default=1)
     heading, below = drawn.title
-    narrow_height = (small or drawn).layout["height"]
-    return PageFigure(heading, below, drawn.layout["height"], narrow_height, half, views, data)
+    return PageFigure(heading, below, drawn.layout["height"], small.layout["height"], half, views, data)
 
 
 class _Menus:
@@ -78,12 +73,11 @@ class _Menus:
         if "yref" in layout.get("legend", {}):
             layout["legend"]["y"] = 1.0
 
-    def read_menu(self, menu: dict[str, Any], small: _Menus | None, place: int) -> dict[str, Any]:
+    def read_menu(self, menu: dict[str, Any], small: _Menus, place: int) -> dict[str, Any]:
         """Return a menu for the page's script, with what the narrow layout does instead."""
         options = [self._read_option(button) for button in menu["buttons"]]
-        if small is not None:
-            for option, button in zip(options, small.menus[place]["buttons"], strict=True):
-                option["narrow"] = small._read_option(button)["args"]
+        for option, button in zip(options, small.menus[place]["buttons"], strict=True):
+            option["narrow"] = small._read_option(button)["args"]
         return {"kind": menu.get("type", "dropdown"), "active": menu.get("active", 0), "options": options}
 
     def _read_option(self, button: dict[str, Any]) -> dict[str, Any]:

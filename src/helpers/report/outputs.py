@@ -29,11 +29,12 @@ from helpers.models import KINDS, label_models, label_table, list_blocks, tabula
 from helpers.parameters import RESERVED_COLUMNS, Parameters, Prompt, read_parameters
 from helpers.report import suppression
 from helpers.report.scrubbing import Scrubber
-from helpers.report.sentences.gaps import PLAIN_UNITS, Place, Row, find_place, rank_rows
+from helpers.report.sentences.gaps import PLAIN_UNITS, Place, Row, find_place
 from helpers.schema import TABLES, Table, list_identifying
 from helpers.spatial import Template
 from helpers.statistics.covariates import split_covariates
 from helpers.study import choose_place, find_snapshot
+from helpers.vocabulary.verdicts import rank_rows
 from helpers.vocabulary.words import ALL_MODELS, is_known, name_for_people
 
 LoadPlanes = Callable[[str, str, int], tuple[OrganPlane, ...]]

@@ -55,7 +55,8 @@ def build_report(folder: Path) -> Path:
 def render_report(report: Report) -> str:
     """Return a report as one HTML page: styles, plotly.js and figures inside, all text escaped."""
     blocks = [block for section in report.sections for block in section.blocks if isinstance(block, Figure)]
-    figures = [prepare_figure(block.figure, block.narrow, half=block.half) for block in blocks]
+    with use_measures(report.measures):
+        figures = [prepare_figure(block.figure, block.narrow, half=block.half) for block in blocks]
     stills = draw_stills(figures) or [[]] * len(figures)
     numbered = zip(range(1, len(figures) + 1), figures, stills, strict=True)
     return (

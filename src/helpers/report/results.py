@@ -110,7 +110,7 @@ def make_card(results: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str,
         "compared": sum(row["verdict"] != Verdict.NOT_COMPARED for row in primary),
         "failures": [row for row in results["failures"] if row["model"] == model["name"] and row["verdict"] in _SHOWN],
         "limits": [
-            "A difference that was not shown may still be there.",
+            "A difference that was not found may still be there.",
             "The results hold for people like those studied, scanned as they were.",
             *(["The people are computer-drawn phantoms."] if results["phantoms"] else []),
         ],
@@ -130,7 +130,7 @@ def write_card(card: Mapping[str, Any]) -> str:
         for row in card["performance"]
     ]
     measure = find_measure(known["primary"]).label
-    found = [_write_difference(row) for row in card["differences"]] or ["- None was shown."]
+    found = [_write_difference(row) for row in card["differences"]] or ["- None was found."]
     failing = [_write_failure(row) for row in card["failures"]]
     lines = [
         f"# Model card: {card['name']}",

@@ -33,7 +33,7 @@ from helpers.spatial.maps import PeopleErrors, average_groups, group_subjects, l
 from helpers.spatial.tables import AttributeTests
 from helpers.spatial.template import Template
 from helpers.study import Study
-from helpers.vocabulary.words import UNITS, count, name_organ
+from helpers.vocabulary.words import UNITS, count, list_words, name_organ
 
 # A test holds the errors of its people several times over: at most so many people × vertices.
 _VALUES_TESTED = 40_000_000
@@ -180,32 +180,37 @@ def tabulate_tests(
 
 
 def list_notes(wanted: Sequence[AttributeTests], min_group: int) -> list[str]:
-    """Return sentences on groups without a map and people who take no part in tests."""
-    notes = []
+    """Return sentences on groups without a map and people who take no part in tests.
+
+    What holds for several models alike is said once and names them.
+    """
+    of_models: dict[str, list[str]] = {}
     for one in wanted:
         (model, organ, attribute), signed, design = one.key, one.maps[SIGNED], one.designs.get(SIGNED)
-        head = f"{model}, {name_organ(organ)}, {attribute}"
+        said = []
         if signed.suppressed:
-            notes.append(f"{attribute}: no map for {', '.join(signed.suppressed)} (fewer than {min_group} subjects)")
+            told = f"{attribute}: no map for {', '.join(signed.suppressed)} (fewer than {min_group} subjects)"
+            of_models[told] = []
         if one.drawn:
-            notes.append(
-                f"{head}: tests take {one.drawn} people, drawn by the study's seed, of every group as many where there "
-                "are: more would not fit into memory; maps show everybody"
+            said.append(
+                f"tests take {one.drawn} people, drawn by the study's seed, of every group as many where there are: "
+                "more would not fit into memory; maps show everybody"
             )
         if design is not None and design.left_out:
             people = count(design.left_out, "person is", "people are")
-            notes.append(f"{head}: {people} in no test, because a covariate is not known of them")
-        for found in (design, one.slope_designs.get(SIGNED)):
-            if found is not None and found.note:
-                notes.append(f"{head}: {found.note}")
+            said.append(f"{people} in no test, because a covariate is not known of them")
+        said += [found.note for found in (design, one.slope_designs.get(SIGNED)) if found is not None and found.note]
+        for told in said:
+            of_models.setdefault(f"{name_organ(organ)}, {attribute}: {told}", []).append(model)
         if one.changing:
-            notes.append(f"{attribute}: {one.changing} people have scans in several groups, and are in no map of it")
+            of_models[f"{attribute}: {one.changing} people have scans in several groups, and are in no map of it"] = []
         if len(signed.counts) > 2 and signed.group_a is not None:
-            notes.append(
+            told = (
                 f"{attribute}: of more than two groups, {signed.group_a} is compared with {signed.group_b}, "
                 "whatever the errors are; F tests all groups together"
             )
-    return notes
+            of_models[told] = []
+    return [f"{list_words(models)}, {told}" if models else told for told, models in of_models.items()]
 
 
 def _draw_people(groups: np.ndarray, draw: np.ndarray, limit: int) -> np.ndarray:

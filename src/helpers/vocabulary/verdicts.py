@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -37,7 +37,7 @@ class Verdict(StrEnum):
     DISPARITY = "disparity", "▲", "the groups differ by more than the margin", "#F4A582", "shown"
     DIFFERENCE = "difference", "△", "the groups differ; whether beyond the margin is uncertain", "#F9CDB4", "unsized"
     NEGLIGIBLE = "negligible", "▽", "the groups differ, but by less than the margin", "#FCE4CC", "small"
-    EQUIVALENT = "equivalent", "=", "the groups are shown to be within the margin", "#A9D3EC", "within"
+    EQUIVALENT = "equivalent", "=", "any difference is smaller than the margin", "#A9D3EC", "within"
     INCONCLUSIVE = "inconclusive", "?", "the data cannot tell", "#E4E4E4", "open"
     NOT_COMPARED = (
         "not compared",
@@ -54,7 +54,7 @@ class Verdict(StrEnum):
 
     @property
     def shows_difference(self) -> bool:
-        """Whether the groups are shown to differ, by much or little."""
+        """Whether the groups were found to differ, by much or little."""
         return self in (Verdict.DISPARITY, Verdict.DIFFERENCE, Verdict.NEGLIGIBLE)
 
 
@@ -90,7 +90,7 @@ def trace_pooled(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], alph
     """Return the single organs that a difference over all organs follows from; None for other rows.
 
     `rows` are of the same table: those of the same model, measure and attribute in which the same
-    group is shown to do worse. An empty list where it is so in no single organ.
+    group was found to do worse. An empty list where it is so in no single organ.
     """
     if str(row.get("organ")) != POOLED or not read_verdict(row, alpha).shows_difference:
         return None
@@ -102,6 +102,17 @@ def trace_pooled(row: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], alph
         and all(str(one[name]) == str(row[name]) for name in same)
         and read_verdict(one, alpha).shows_difference
     ]
+
+
+def rank_rows(rows: Sequence[Mapping[str, Any]], alpha: float) -> list[Mapping[str, Any]]:
+    """Return the comparisons in which a difference is found: the gravest, then the largest first.
+
+    All organs together come after single organs: such a row often only repeats one of them.
+    """
+    grave = list(Verdict)
+    found = [(grave.index(verdict), row) for row in rows if (verdict := read_verdict(row, alpha)).shows_difference]
+    found.sort(key=lambda pair: (pair[0], str(pair[1]["organ"]) == POOLED, -abs(float(pair[1]["gap"]))))
+    return [row for _, row in found]
 
 
 def find_p(row: Mapping[str, Any]) -> Any:

@@ -42,7 +42,6 @@ SPREADS = {
     "es_fairmedfm": "equity-scaled (FairMedFM)",
 }
 _SEXES = {"female": "women", "male": "men"}
-NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 UNKNOWN = "–"  # a number that is not known, in a table
 
 

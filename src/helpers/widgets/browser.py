@@ -15,6 +15,7 @@ from helpers.figures.slices import PREDICTION_COLOUR, plot_slices, trace_outline
 from helpers.figures.surface_geometry import round_up
 from helpers.study import Study
 from helpers.vocabulary.measures import find_measure, list_scores
+from helpers.vocabulary.verdicts import rank_rows
 from helpers.vocabulary.words import format_value, name_for_people, name_scan
 from helpers.widgets.pictures import PICTURE_PIXELS, PLANES, SECOND_COLOUR, Plane, SliceView, draw_slice, draw_text
 from helpers.widgets.scans import OrganCase, OrganSurface, Scan, ScanStore
@@ -64,7 +65,7 @@ class CaseBrowser:
     """Steps through the scans of a study, worst first; the logic of the case browser.
 
     Scans are sorted by a metric, worst first, where metrics.parquet is there (scans without a value
-    last), else by number.
+    last), else by number. `view` is what is shown now, which :meth:`show` changes.
 
     Parameters
     ----------
@@ -91,7 +92,8 @@ class CaseBrowser:
         self.attributes = [EVERYONE, *(column.removeprefix("group_") for column in columns)]
         known = [] if self._metrics is None else [metric for metric in list_scores() if metric in self._metrics]
         self.orders = known or ["number"]
-        self._zoom, self._second, self._opacity = True, "", 1.0
+        self.zoom, self._opacity = True, 1.0  # zoom: whether pictures are cut to the organ's surroundings
+        self.second = ""  # the model whose outline is drawn beside the first one's
         self._levels: tuple[float, float] | None = None  # as chosen; by default the scan's own
         found = find_finding(study)
         start = (
@@ -102,23 +104,8 @@ class CaseBrowser:
             self.orders[0],
             0,
         )
-        self._view = CaseView(*start, (0, 0, 0), (1, 1, 1), np.nan, 1.0, None, (), "")
+        self.view = CaseView(*start, (0, 0, 0), (1, 1, 1), np.nan, 1.0, None, (), "")
         self.show()
-
-    @property
-    def view(self) -> CaseView:
-        """What is shown now."""
-        return self._view
-
-    @property
-    def zoom(self) -> bool:
-        """Whether pictures are cut to the organ's surroundings."""
-        return self._zoom
-
-    @property
-    def second(self) -> str:
-        """The model whose outline is drawn beside the first one's; empty without one."""
-        return self._second
 
     @property
     def shown_mm(self) -> tuple[float, float, float]:
@@ -186,7 +173,7 @@ class CaseBrowser:
         ValueError
             A value is not among the choices.
         """
-        old = self._view
+        old = self.view
         model = check_choice("model", model or old.model, self.models)
         organ = check_choice("organ", organ or old.organ, self.organs)
         if attribute is not None and attribute != old.attribute and group is None:
@@ -213,7 +200,7 @@ class CaseBrowser:
 
     def list_likely(self) -> list[CaseChoice]:
         """Return what is likely to come next: the next scan, this one by the other models."""
-        view = self._view
+        view = self.view
         numbers = [number for _, number in view.scans]
         now = self.resolve()
         after = numbers[numbers.index(view.number) + 1 :][:1] if view.number in numbers else []
@@ -240,11 +227,11 @@ class CaseBrowser:
         outlines, `levels` the intensities shown as black and as white, until another scan comes.
         The other choices are those of :meth:`resolve`, and so is what is raised.
         """
-        old, choice = self._view, self.resolve(**choices)
-        self._zoom = self._zoom if zoom is None else zoom
+        old, choice = self.view, self.resolve(**choices)
+        self.zoom = self.zoom if zoom is None else zoom
         self._opacity = self._opacity if opacity is None else opacity
         if second is not None:
-            self._second = check_choice("second", second, ["", *self.models])
+            self.second = check_choice("second", second, ["", *self.models])
         number = choice.number
         self._levels = levels or (self._levels if number == old.number else None)
         scan = self._store.load_scan(number) if number else "There is no scan in this group."
@@ -270,14 +257,14 @@ class CaseBrowser:
         found = None if isinstance(scan, str) or scan.levels is None else (scan.levels.low, scan.levels.high)
         shown: dict[str, Any] = {"position": position, "shape": shape, "score": score, "limit_mm": limit_mm}
         shown |= {"levels": found and (self._levels or found), "scans": scans, "message": message}
-        self._view = CaseView(**choice.list_values(), **shown)
-        return self._view
+        self.view = CaseView(**choice.list_values(), **shown)
+        return self.view
 
     def show_worst_place(self) -> CaseView:
         """Move all three slices to the place of the largest error, where one is known."""
         _, case = self._find_shown()
         if case is None or case.worst is None:
-            return self._view
+            return self.view
         axial, coronal, sagittal = case.worst
         return self.show(axial=axial, coronal=coronal, sagittal=sagittal)
 
@@ -285,9 +272,9 @@ class CaseBrowser:
         """Move the other two slices to a place of a picture, from 0 to 1 from its left and top."""
         scan, case = self._find_shown()
         if scan is None or case is None:
-            return self._view
+            return self.view
         axis = PLANES.index(check_choice("plane", plane, PLANES))
-        window, position = self._find_window(scan, case), list(self._view.position)
+        window, position = self._find_window(scan, case), list(self.view.position)
         rows, columns = (other for other in range(3) if other != axis)
         down = 1 - down if axis else down  # coronal and sagittal slices have the head up
         for place, part in ((rows, down), (columns, across)):
@@ -303,7 +290,7 @@ class CaseBrowser:
         dotted lines where the other two slices run. See
         :func:`helpers.widgets.pictures.draw_slice`.
         """
-        axis, view = PLANES.index(check_choice("plane", plane, PLANES)), self._view
+        axis, view = PLANES.index(check_choice("plane", plane, PLANES)), self.view
         scan, case = self._find_shown()
         if scan is None or case is None:
             return draw_text(view.message)
@@ -314,8 +301,8 @@ class CaseBrowser:
         # Coronal and sagittal slices have the head up: their rows run from the top.
         flip = slice(None, None, -1 if axis else 1)
         reference = self._cut_reference(scan, cut)[flip]
-        colours = {self._second: SECOND_COLOUR} | {view.model: PREDICTION_COLOUR}
-        masks = {name: self._cut_prediction(name, cut) for name in dict.fromkeys([view.model, self._second]) if name}
+        colours = {self.second: SECOND_COLOUR} | {view.model: PREDICTION_COLOUR}
+        masks = {name: self._cut_prediction(name, cut) for name in dict.fromkeys([view.model, self.second]) if name}
         predictions = tuple((mask[flip], colours[name]) for name, mask in masks.items() if mask is not None)
         steps = scan.spacing_mm[rows], scan.spacing_mm[columns]
         across, down = trace_outline(reference, *steps)
@@ -352,7 +339,7 @@ class CaseBrowser:
 
     def figure(self) -> go.Figure:
         """Return the scan now shown as a figure of three slices, for readers without a kernel."""
-        view = self._view
+        view = self.view
         scan, case = self._find_shown()
         if scan is None or case is None:
             return plot_slices(np.zeros((2, 2, 2), bool), None, (1.0, 1.0, 1.0), title=view.message)
@@ -376,22 +363,22 @@ class CaseBrowser:
 
     def _find_shown(self) -> tuple[Scan, OrganCase] | tuple[None, None]:
         """Return the scan and the organ now shown; nothing of a scan that cannot be read."""
-        view = self._view
+        view = self.view
         case = self._store.measure_organ(view.model, view.organ, view.number) if view.number else None
         scan = self._store.load_scan(view.number) if case is not None else ""
         return (None, None) if case is None or isinstance(scan, str) else (scan, case)
 
     def _find_window(self, scan: Scan, case: OrganCase) -> tuple[slice, ...]:
         """Return the part of the scan that pictures show."""
-        return case.box if self._zoom else tuple(slice(0, size) for size in scan.labels.shape)
+        return case.box if self.zoom else tuple(slice(0, size) for size in scan.labels.shape)
 
     def _cut_reference(self, scan: Scan, part: tuple[slice | int, ...]) -> np.ndarray:
-        return scan.labels[part] == self.study.organ_ids[self._view.organ]
+        return scan.labels[part] == self.study.organ_ids[self.view.organ]
 
     def _cut_prediction(self, model: str, part: tuple[slice | int, ...]) -> np.ndarray | None:
         """Return the organ in a part of a prediction; None where there is none."""
-        predicted = self._store.load_prediction(model, self._view.number)
-        return None if predicted is None else predicted.labels[part] == self.study.organ_ids[self._view.organ]
+        predicted = self._store.load_prediction(model, self.view.number)
+        return None if predicted is None else predicted.labels[part] == self.study.organ_ids[self.view.organ]
 
     def _describe(self, choice: CaseChoice, scan: Scan, case: OrganCase, score: float) -> str:
         parts, organ = [], name_for_people(choice.organ)
@@ -412,21 +399,18 @@ class CaseBrowser:
 
 
 def find_finding(study: Study) -> dict[str, str]:
-    """Return the surest gap of a study: its model, organ, attribute and worst group.
+    """Return what the report names first: its model, organ, attribute and worst group.
 
-    Empty where no group was shown to be worse off.
+    Empty where no group was found to be worse off.
     """
     if not study.path("disparity").exists():
         return {}
     fairness = study.parameters.fairness
     gaps = study.read("disparity")
     known = gaps["model"].isin([model.name for model in study.parameters.models]) & gaps["organ"].isin(study.organ_ids)
-    sure = gaps[known & (gaps["metric"] == fairness.primary) & (gaps["p_adjusted"] <= fairness.alpha)]
-    if sure.empty:
-        return {}
-    first = sure.sort_values(["p_adjusted", "p"]).iloc[0]
-    words = ("model", "organ", "attribute")
-    return {name: str(first[name]) for name in words} | {"group": str(first["worst_group"])}
+    found = rank_rows(gaps[known & (gaps["metric"] == fairness.primary)].to_dict("records"), fairness.alpha)
+    columns = {"model": "model", "organ": "organ", "attribute": "attribute", "group": "worst_group"}
+    return {name: str(found[0][column]) for name, column in columns.items()} if found else {}
 
 
 def rank_scores(scores: pd.Series, metric: str) -> pd.Series:

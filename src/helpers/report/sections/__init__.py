@@ -46,4 +46,5 @@ def compose_outputs(outputs: Outputs) -> Report:
         subtitle=f"For whom do the segmentation models work worse? · {read_date(outputs)} · segfair {__version__}",
         date=read_date(outputs),
         sections=sections,
+        measures=tuple(parameters.fairness.measures),
     )

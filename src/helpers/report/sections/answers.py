@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from helpers.figures.failure_matrix import find_fails
+from helpers.figures.failure_matrix import find_failing
 from helpers.figures.panels import MANY_MODELS
 from helpers.figures.verdict_matrix import describe_answerable, draw_verdicts
 from helpers.models.description import AUTOMATIC, BLOCKS, NO_RANKING, PROMPTED, describe_kind
@@ -23,7 +23,7 @@ from helpers.report.sections.questions import (
 from helpers.report.sections.spatial import locate_gap, tell_where
 from helpers.report.sentences import gaps as tell
 from helpers.report.sentences.failures import describe_failure, describe_failures_overall, rank_failures
-from helpers.report.sentences.gaps import find_place, rank_rows
+from helpers.report.sentences.gaps import find_place
 from helpers.report.sentences.study import (
     count_people,
     describe_exclusions,
@@ -32,7 +32,7 @@ from helpers.report.sentences.study import (
 )
 from helpers.report.sentences.summary import summarise_found, summarise_models, summarise_people, summarise_rest
 from helpers.vocabulary.measures import find_measure, list_scores
-from helpers.vocabulary.verdicts import read_verdict, trace_pooled
+from helpers.vocabulary.verdicts import rank_rows, read_verdict, trace_pooled
 from helpers.vocabulary.words import POOLED, count, list_words, name_organ, start_sentence
 
 _PLACE = ("answers", "In short", "In short")
@@ -107,18 +107,17 @@ def _summarise(outputs: Outputs) -> list[Block]:
             places={find_place(row): where for row in found if (where := tell_where(outputs, row))},
             many=many,
         ),
-        "Not shown.": summarise_rest(parts, alpha, others=sorted(elsewhere)),
+        "Not found.": summarise_rest(parts, alpha, others=sorted(elsewhere)),
     }
     levels = {name: f"{told}{_NO_MODEL * kinds.get(name, '').startswith('no model')}" for name, told in medians.items()}
     links = {find_place(row): _name_card(place) for place, row in enumerate(_part_findings(outputs)[0])}
     matrix = draw_verdicts(
-        pd.concat([rows, outputs.of_all_models]),
+        rows,
         outputs.main_metric,
         alpha=alpha,
         organs=outputs.organs,
         attributes=outputs.attributes,
-        blocks=outputs.blocks,
-        fails=find_fails(outputs.failures, outputs.main_metric, alpha),
+        failing=find_failing(outputs.failures, outputs.main_metric, alpha),
         links=links,
         levels=levels,
     )
@@ -171,18 +170,18 @@ def _tell_answers(outputs: Outputs) -> list[Block]:
     disparity = outputs.disparity if outputs.disparity is not None else pd.DataFrame()
     blocks: list[Block] = _warn_of_ranking(outputs)
     if found:
-        which = "The differences shown" if len(found) <= _MOST_FINDINGS else "The gravest differences"
+        which = "The differences found" if len(found) <= _MOST_FINDINGS else "The gravest differences"
         blocks.append(Heading(f"{which}, one by one", key="findings"))
         cards, rest = _part_findings(outputs)
         blocks += _tell_findings(outputs, cards)
         briefly = [_tell_briefly(outputs, row) for row in rest[:_MOST_BRIEF]]
         more = len(rest) - _MOST_BRIEF
         briefly += [f"{start_sentence(count(more, 'more'))}: see “Every comparison”."] if more > 0 else []
-        blocks += [Heading("The other differences shown"), Bullets(tuple(briefly))] if briefly else []
+        blocks += [Heading("The other differences found"), Bullets(tuple(briefly))] if briefly else []
     others = tell.describe_other_measures(disparity, outputs.main_metric, fairness.alpha) if len(disparity) else []
     if others:
         name = find_measure(outputs.main_metric).name
-        blocks += [Heading(f"Differences that {name} does not show and other measures do"), Bullets(tuple(others))]
+        blocks += [Heading(f"Differences found by other measures than {name}"), Bullets(tuple(others))]
     said = (
         tell.describe_opposites(disparity, fairness.alpha) if len(disparity) else "",
         tell.describe_all_models(outputs.of_all_models, fairness.alpha),

@@ -57,7 +57,7 @@ def compose_glossary(outputs: Outputs) -> ReportSection:
         **{name: measure.meaning.format(tolerance=tolerance) for name, measure in measures.items()},
         **words,
         "Verdicts and margin": "The margin is the largest difference considered unimportant, set before looking. "
-        f"{verdicts} Equivalence is shown by two one-sided tests at 5 %, which is a 90 % interval inside the margin, "
+        f"{verdicts} Equivalence is tested by two one-sided tests at 5 %, which is a 90 % interval inside the margin, "
         "so the 95 % confidence interval may reach a little beyond it.",
         "Minimum detectable difference": "The true difference that a study of these people would find in "
         f"{100 * fairness.power:.0f} of 100 repetitions, in a single test. Smaller ones are easily missed.",

@@ -33,7 +33,7 @@ def compose_limits(outputs: Outputs) -> ReportSection:
     if outputs.is_phantoms:
         items.append("The scans are computer-drawn phantoms: nothing here holds for people.")
     items += [
-        "No difference shown is not proof that there is none: the interval says how large a gap may be hidden.",
+        "No difference found is not proof that there is none: the interval says how large a gap may be hidden.",
         *describe_unknowns(outputs.comparisons, parameters.fairness.alpha),
         describe_confounders(adjusted, missed),
         describe_prompts(outputs.prompts, outputs.ready_made),

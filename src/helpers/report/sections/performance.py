@@ -64,8 +64,7 @@ _ML = "volume_error_ml"  # stands for any volume
 _HOW_PEOPLE = (
     "Each dot is one person, the half violin beside the dots is their distribution, the black mark the group's mean "
     "with its 95 % confidence interval. See how far the groups overlap, and whether a few people or all of them make "
-    "the "
-    "difference."
+    "the difference."
 )
 _PAPER = (
     "The same as papers print it, mean ± SD of everyone and every group with the p of an ANOVA, CT and MR in blocks, "
@@ -124,15 +123,15 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     blocks: list[Block] = [
         Heading("How far apart the groups are", key="gaps"),
         *([Text(ranking)] if ranking else []),
-        Figure.draw(
+        Figure(
             lambda: plot_gap_forests(disparity, metrics, alpha=alpha),
             "Each mark is the gap between the best and the worst group; the menu chooses the measure. Filled: a "
-            "difference is shown (adjusted p). Hollow: none is shown, which is not proof that there is none; the far "
+            "difference was found (adjusted p). Hollow: none was found, which is not proof that there is none; the far "
             "end of the line, a 95 % confidence interval, is how large it may be. The sign at the right is the "
             "verdict. Shaded: the margin, the largest difference considered unimportant. Among three groups or more "
             "the largest gap is above zero by chance alone. The worst group of one measure may be another one than "
             f"that of the next.{' Boundary error does not depend on organ size.' * ('boundary_error_mm' in metrics)}"
-            + _tell_incomplete(outputs.disparity, "boundary_error_mm"),
+            + _tell_incomplete(outputs.disparity),
         ),
     ]
     keys = ["model", "organ", "attribute"]
@@ -141,9 +140,9 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     parts = ("excess_gap", "adjusted_gap")
     if any(name in mine and mine.loc[mine["metric"] == metric, name].notna().any() for name in parts):
         blocks += [
-            Figure.draw(
+            Figure(
                 lambda: plot_shown_ladder(mine[mine["metric"] == metric], metric),
-                "The differences shown, those with the smallest p first. From top to bottom: the gap as found; the gap "
+                "The differences found, those with the smallest p first. From top to bottom: the gap as found; the gap "
                 "that organ size alone would give if everyone had the same error at the outline; what is left of it; "
                 "the gap adjusted for what comes before the attribute; the direct gap. A gap that moves to zero on "
                 "the way is explained by what was allowed for. Lines are 95 % confidence intervals.",
@@ -152,11 +151,11 @@ def _draw_gaps(outputs: Outputs, disparity: pd.DataFrame) -> list[Block]:
     return blocks
 
 
-def _tell_incomplete(disparity: pd.DataFrame | None, metric: str) -> str:
+def _tell_incomplete(disparity: pd.DataFrame | None) -> str:
     """Return where people without a value are not in a figure's means."""
     if disparity is None or "incomplete" not in disparity:
         return ""
-    rows = disparity[(disparity["metric"] == metric) & (disparity["incomplete"] != "")]
+    rows = disparity[(disparity["metric"] == "boundary_error_mm") & (disparity["incomplete"] != "")]
     if rows.empty:
         return ""
     row = rows.iloc[0]
@@ -181,30 +180,25 @@ def _compare_volumes(outputs: Outputs) -> list[Block]:
     volumes = outputs.volumes
     if volumes is None or volumes.empty:
         return []
-    sides = {"Larger": "larger", "than": "smaller"}
-    numeric = ("Experts' masks, ml", "Model's masks, ml", "Model − expert, ml", "adjusted p")
-    rows = [
+    frame = pd.DataFrame(
         name_row(row)
-        | {side: name_group(row["attribute"], row[f"{group}_group"]) for side, group in sides.items()}
-        | dict(
-            zip(
-                numeric,
-                (
-                    format_estimate(row["reference_gap"], row["reference_gap_low"], row["reference_gap_high"], _ML),
-                    format_estimate(row["model_gap"], row["model_gap_low"], row["model_gap_high"], _ML),
-                    format_estimate(row["difference"], row["low"], row["high"], _ML),
-                    compare_p(row["p_adjusted"]),
-                ),
-                strict=True,
-            )
-        )
+        | {
+            "Larger": name_group(row["attribute"], row["larger_group"]),
+            "than": name_group(row["attribute"], row["smaller_group"]),
+            "Experts' masks, ml": format_estimate(
+                row["reference_gap"], row["reference_gap_low"], row["reference_gap_high"], _ML
+            ),
+            "Model's masks, ml": format_estimate(row["model_gap"], row["model_gap_low"], row["model_gap_high"], _ML),
+            "Model − expert, ml": format_estimate(row["difference"], row["low"], row["high"], _ML),
+            "adjusted p": compare_p(row["p_adjusted"]),
+        }
         for row in volumes.to_dict("records")
-    ]
+    )
     caption = "Differences between groups in organ volume, by the experts' masks and by the model's (95 % CI)"
     return [
         Heading("Do the models' masks keep differences in organ volume?"),
         Bullets(tuple(describe_volumes(volumes, outputs.parameters.fairness.alpha))),
-        ReportTable(caption, pd.DataFrame(rows), numeric=numeric, folded=True),
+        ReportTable(caption, frame, numeric=tuple(frame.columns[-4:]), folded=True),
     ]
 
 
@@ -252,7 +246,7 @@ def _draw_people(outputs: Outputs) -> list[Block]:
     told = outputs.found or [max(rows, key=lambda row: row["gap"])]
     people, groups = escape_for_plotly(outputs.average_people([metric])), escape_for_plotly(outputs.groups)
     least = outputs.parameters.fairness.min_group
-    which = "the differences shown" if outputs.found else "the largest gap"
+    which = "the differences found" if outputs.found else "the largest gap"
     blocks: list[Block] = [Heading(f"The people behind {which}", key="people-behind")]
     pairs = dict.fromkeys((row["model"], row["attribute"]) for row in sorted(told, key=lambda row: -row["gap"]))
     by_model, every = dict(list(people.groupby("model", sort=False))), people["organ"].unique()
@@ -263,7 +257,7 @@ def _draw_people(outputs: Outputs) -> list[Block]:
         if members[f"group_{attribute}"].isna().all():
             continue  # a small group's people would be told apart
         draw = partial(plot_group_people, members, metric, attribute, model=shown, organs=organs, groups=groups)
-        blocks.append(Figure.draw(draw, _HOW_PEOPLE, half=members[f"group_{attribute}"].nunique() <= _MOST_ABREAST))
+        blocks.append(Figure(draw, _HOW_PEOPLE, half=members[f"group_{attribute}"].nunique() <= _MOST_ABREAST))
     if len(pairs) > _MOST_DOTS:
         blocks.append(Text(f"{len(pairs) - _MOST_DOTS} more such figures are in the notebook 03_performance."))
     return blocks
@@ -275,11 +269,11 @@ def _draw_trends(outputs: Outputs) -> list[Block]:
         return []
     return [
         Heading("Without cutting numbers into groups"),
-        Figure.draw(
+        Figure(
             lambda: plot_trend_curves(escape_for_plotly(trends), escape_for_plotly(tests), metric),
             f"A smooth curve of {find_measure(metric).name} through everyone, adjusted for the other recorded "
             "differences; the menu chooses what is along the axis and the organ. Between the dotted lines the whole "
-            "curve lies with 95 % confidence: if a level line fits between them, no trend is shown.",
+            "curve lies with 95 % confidence: if a level line fits between them, no trend is found.",
         ),
     ]
 
@@ -290,12 +284,11 @@ def _draw_intersections(outputs: Outputs) -> list[Block]:
         return []
     return [
         Heading("Where groups meet"),
-        Figure.draw(
+        Figure(
             lambda: plot_intersections(escape_for_plotly(cells), outputs.main_metric),
             "Somebody can belong to two groups that are each served well, and be served badly. Each cell is the mean "
             "of the people in it, steadied by the others where they are few, with its 95 % confidence interval; "
-            "hatched cells "
-            "have too few people to be shown. None of these is tested one by one.",
+            "hatched cells have too few people to be shown. None of these is tested one by one.",
         ),
     ]
 
@@ -310,13 +303,12 @@ def _compare_models(outputs: Outputs) -> list[Block]:
     return [
         Heading("Does one model have smaller gaps than another?"),
         Text(said),
-        Figure.draw(
+        Figure(
             lambda: plot_model_gaps(escape_for_plotly(gaps), metric, alpha=outputs.parameters.fairness.alpha),
             "Each mark is the gap of the first model named less that of the second, on the same people: left of zero "
-            "the first has the smaller gap. Where the line, a 95 % confidence interval, crosses zero, neither is "
-            "shown to have "
-            "the smaller one. Of many lines some miss zero by chance: point at a mark for its adjusted p-value. A "
-            "smaller gap is no gain where both groups are served worse.",
+            "the first has the smaller gap. Where the line, a 95 % confidence interval, crosses zero, neither was "
+            "found to have the smaller one. Of many lines some miss zero by chance: point at a mark for its adjusted "
+            "p-value. A smaller gap is no gain where both groups are served worse.",
             folded=True,
         ),
     ]
@@ -342,7 +334,7 @@ def _draw_few_masks(outputs: Outputs) -> list[Block]:
         Heading("Few masks, many scans"),
         Text(said),
         *warned,
-        Figure.draw(
+        Figure(
             lambda: plot_few_masks(escape_for_plotly(gaps), metric),
             "Each gap twice: from the people with masks alone, and with everybody’s proxy (prediction-powered "
             "inference). A shorter line is what the proxies bring.",
@@ -356,7 +348,7 @@ def _draw_effort(outputs: Outputs) -> list[Block]:
         return []
     return [
         Heading("For how much work?"),
-        Figure.draw(
+        Figure(
             lambda: plot_effort(escape_for_plotly(effort), metric),
             "How many boxes or points a person would have drawn per scan, against what they buy. A box in space counts "
             "once; an automatic model needs none. More prompts may raise the mean and leave the gap, or widen it.",
@@ -435,10 +427,9 @@ def _tabulate_pairs(outputs: Outputs) -> list[Block]:
         return []
     rows = []
     for row in pairs[pairs["p"].notna()].to_dict("records"):
-        measure, groups = find_measure(str(row["metric"])).name, f"{name_group(row['attribute'], row['group_a'])} and "
-        name_group(row["attribute"], row["group_b"])
-        cells = {"Measure": measure, "Groups": groups, "Test": row["test"], _PAIRS_P: compare_p(row["p"])}
-        rows.append(name_row(row) | cells)
+        groups = " and ".join(name_group(row["attribute"], row[side]) for side in ("group_a", "group_b"))
+        cells = {"Measure": find_measure(str(row["metric"])).name, "Groups": groups, "Test": row["test"]}
+        rows.append(name_row(row) | cells | {_PAIRS_P: compare_p(row["p"])})
     caption = "Which groups differ from which, where there are more than two"
     return [ReportTable(caption, pd.DataFrame(rows), numeric=(_PAIRS_P,), folded=True)] if rows else []
 

@@ -131,7 +131,7 @@ def tell_uneven_missing(outputs: Outputs, most: int | None = None) -> list[str]:
 
 
 def _find_uneven(outputs: Outputs, table: pd.DataFrame | None) -> pd.DataFrame:
-    """Return the rows of missing.csv or absent.csv in which groups are shown to differ."""
+    """Return the rows of missing.csv or absent.csv in which groups were found to differ."""
     if table is None or table.empty:
         return pd.DataFrame(columns=[*_COMPARED, "p"])
     return table[table["p_adjusted"] <= outputs.parameters.fairness.alpha]
@@ -169,7 +169,7 @@ def _tell_even(outputs: Outputs) -> list[str]:
     if not tests:
         return []
     asked = "of whether a model lacks more in one group than in another"
-    return [f"{start_sentence(count(tests, 'test'))} {asked}: none shows a difference."]
+    return [f"{start_sentence(count(tests, 'test'))} {asked}: none finds a difference."]
 
 
 def tell_failures(outputs: Outputs) -> list[Block]:
@@ -222,9 +222,9 @@ def name_row(row: Row) -> dict[str, str]:
 
 
 def format_gap(row: Row, name: str, metric: str) -> str:
-    """Return a gap of a row (``gap``, ``excess``, …; empty: of matched pairs) with its interval."""
-    low, high = (row.get(f"{name}_{end}" if name else end) for end in ("low", "high"))
-    return format_estimate(row.get(f"{name}_gap" if name not in ("", "gap") else "gap"), low, high, metric)
+    """Return a gap of a row (``gap``, ``excess``, …) with its interval."""
+    value = row.get("gap" if name == "gap" else f"{name}_gap")
+    return format_estimate(value, row.get(f"{name}_low"), row.get(f"{name}_high"), metric)
 
 
 def tabulate_gap(row: Row, metric: str) -> dict[str, str]:

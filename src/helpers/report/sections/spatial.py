@@ -231,4 +231,4 @@ def _figures_surface(outputs: Outputs) -> list[Block]:
     shown = [row for row in outputs.found if find_place(row) in mapped]
     told = next((row for row in shown if tell_where(outputs, row)), shown[0] if shown else None)
     first = None if told is None else (*find_place(told), BESIDE)
-    return [*blocks, Figure.draw(partial(draw, alpha=alpha, first=first), _HOW_SURFACE)]
+    return [*blocks, Figure(partial(draw, alpha=alpha, first=first), _HOW_SURFACE)]

@@ -34,7 +34,7 @@ def describe_agreement(rows: pd.DataFrame, alpha: float, *, annotators: bool) ->
     if not shown:
         widest = max(known, key=lambda row: abs(float(row["gap"])))
         return (
-            f"{asked}: none was shown to agree less. The widest gap, {_tell_gap(widest, name_model=not annotators)}, "
+            f"{asked}: none was found to agree less. The widest gap, {_tell_gap(widest, name_model=not annotators)}, "
             f"has the 95 % CI {format_interval(widest.get('gap_low'), widest.get('gap_high'), metric)}."
         )
     said = list_words(
@@ -63,7 +63,7 @@ def describe_against_agreement(rows: pd.DataFrame, alpha: float) -> str:
         )
     row = max(known, key=lambda row: float(row["difference"]))
     return (
-        f"Of {where} none was shown to be larger than the gap in the annotators' own agreement between the same two "
+        f"Of {where} none was found to be larger than the gap in the annotators' own agreement between the same two "
         f"groups. The furthest apart: {_tell_both(row)} (95 % CI of the difference "
         f"{format_interval(row['low'], row['high'], str(row['metric']))})."
     )

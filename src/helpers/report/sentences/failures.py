@@ -23,7 +23,7 @@ from helpers.vocabulary.words import (
 
 
 def rank_failures(rows: Sequence[Mapping[str, Any]], alpha: float) -> list[Mapping[str, Any]]:
-    """Return the comparisons in which groups are shown to differ, the gravest first.
+    """Return the comparisons in which groups were found to differ, the gravest first.
 
     `rows` are of :func:`helpers.fairness.failures.pair_groups`. One per model, organ and attribute:
     the gravest verdict and then the gravest kind of failure, which a table has last. All organs
@@ -72,7 +72,7 @@ def describe_failures_overall(rows: Sequence[Mapping[str, Any]], alpha: float) -
     within = sum(read_verdict(row, alpha) is Verdict.EQUIVALENT for row in compared)
     open_ = len(compared) - len(shown) - within
     said = f"How often models fail ({kinds}) was compared too, because a mean can hide it: in {of} "
-    said += f"groups were shown to differ in {len(shown)}" if shown else "no groups were shown to differ"
+    said += f"groups were found to differ in {len(shown)}" if shown else "no groups were found to differ"
     rest = [f"{within} to be within the margin"] if within else []
     rest += [f"{open_} cannot tell"] if open_ else []
     return f"{said}; {list_words(rest)}." if rest else f"{said}."

@@ -1,7 +1,7 @@
 """Rows of the fairness tables → sentences for a clinician, by rules.
 
-Two rules stand above all others: a difference is called *shown* only by its adjusted p-value, and
-where none is shown the sentence says how large one may be hidden. Nothing is ever called fair.
+Two rules stand above all others: a difference is called *found* only by its adjusted p-value, and
+where none is found the sentence says how large one may be hidden. Nothing is ever called fair.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.verdicts import Verdict, find_p, find_reach, holds_zero, read_verdict, trace_pooled
+from helpers.vocabulary.verdicts import Verdict, find_p, find_reach, holds_zero, rank_rows, read_verdict, trace_pooled
 from helpers.vocabulary.words import (
     ALL_MODELS,
     CORRECTIONS,
     FAMILIES,
-    POOLED,
     count,
     format_interval,
     format_p,
@@ -49,19 +48,8 @@ def find_place(row: Row) -> Place:
 
 
 def leaves_worst_open(row: Row, alpha: float) -> bool:
-    """Tell whether some groups are shown to differ, but not which of them has the worst mean."""
+    """Tell whether some groups were found to differ, but not which of them has the worst mean."""
     return read_verdict(row, alpha) is Verdict.DIFFERENCE and holds_zero(row)
-
-
-def rank_rows(rows: Sequence[Row], alpha: float) -> list[Row]:
-    """Return the comparisons in which a difference is shown: the gravest, then the largest first.
-
-    All organs together come after single organs: such a row often only repeats one of them.
-    """
-    grave = list(Verdict)
-    found = [(grave.index(verdict), row) for row in rows if (verdict := read_verdict(row, alpha)).shows_difference]
-    found.sort(key=lambda pair: (pair[0], str(pair[1]["organ"]) == POOLED, -abs(float(pair[1]["gap"]))))
-    return [row for _, row in found]
 
 
 def name_comparison(row: Row) -> str:
@@ -75,7 +63,7 @@ def describe_many_models(parts: Mapping[str, pd.DataFrame], alpha: float, *, mos
     of = count(sum(read_verdict(row, alpha) is not Verdict.NOT_COMPARED for row in rows), "comparison")
     found = rank_rows(rows, alpha)
     if not found:
-        return f"No difference was shown in {of} of {len(parts)} models."
+        return f"No difference was found in {of} of {len(parts)} models."
     alike: dict[str, set[str]] = {}
     for row in found:
         if not leaves_worst_open(row, alpha) and not trace_pooled(row, rows, alpha):
@@ -84,7 +72,7 @@ def describe_many_models(parts: Mapping[str, pd.DataFrame], alpha: float, *, mos
     common = sorted(several, key=lambda pair: -pair[1])
     told = list_words(f"{where} ({number} models)" for where, number in common[:most])
     shown = {str(row["model"]) for row in found}
-    said = f"A difference was shown in {len(found)} of {of}, for {len(shown)} of {len(parts)} models"
+    said = f"A difference was found in {len(found)} of {of}, for {len(shown)} of {len(parts)} models"
     said += f"; most often {told}." if told else ", none of them for two models in the same place."
     return said
 
@@ -103,7 +91,7 @@ def describe_all_models(rows: pd.DataFrame, alpha: float) -> str:
         for row in found
         if not leaves_worst_open(row, alpha)
     ]
-    return f"Averaged over the models, a difference is shown in: {'; '.join(said)}." if said else ""
+    return f"Averaged over the models, a difference was found in: {'; '.join(said)}." if said else ""
 
 
 def name_worst(row: Row) -> str:
@@ -135,7 +123,7 @@ def describe_ranking(ranking: pd.DataFrame, metric: str) -> str:
 
 
 def describe_briefly(row: Row, alpha: float) -> str:
-    """Say of a difference that is shown where, for whom and how much worse."""
+    """Say of a difference that was found where, for whom and how much worse."""
     worse = f"worse for {name_worst(row)} than for {name_best(row)}"
     if leaves_worst_open(row, alpha):
         worse = "some groups differ; which is worst is uncertain"
@@ -145,7 +133,7 @@ def describe_briefly(row: Row, alpha: float) -> str:
 
 
 def describe_amount(row: Row, *, alpha: float, levels: Mapping[str, float] | None = None) -> str:
-    """Say how large and certain a difference is that is shown, and how it compares with the margin.
+    """Say how large and certain a found difference is, and how it compares with the margin.
 
     `row` is of disparity.csv; `levels` are the means of its metric by group.
     """
@@ -174,7 +162,7 @@ def _tell_selected(row: Row) -> str:
 
 
 def describe_verdict(row: Row, alpha: float) -> str:
-    """Say how a difference that is shown compares with the margin; empty for other comparisons."""
+    """Say how a difference that was found compares with the margin; empty for other comparisons."""
     margin, verdict = format_value(row.get("margin"), str(row["metric"])), read_verdict(row, alpha)
     if verdict is Verdict.DISPARITY:
         return f"It is larger than {margin}, {_MARGIN}."
@@ -332,7 +320,7 @@ def describe_same_place(row: Row, rows: pd.DataFrame, alpha: float) -> str:
         _tell_other(one, alpha) + ("" if one["worst_group"] == row["worst_group"] else f", worse for {name_worst(one)}")
         for one in same
     ]
-    return f"Shown as well: {list_words(said)}." if said else ""
+    return f"Found as well: {list_words(said)}." if said else ""
 
 
 def _tell_other(row: Row, alpha: float) -> str:
@@ -431,7 +419,7 @@ def describe_unknowns(rows: pd.DataFrame, alpha: float) -> list[str]:
     if unclear:
         verb = "is" if len(unclear) == 1 else "are"
         said.append(
-            f"{len(unclear)} of {of} in {name} {verb} inconclusive: neither a difference nor its absence is shown, and "
+            f"{len(unclear)} of {of} in {name} {verb} inconclusive: neither a difference nor its absence was found, "
             f"{tell_hidden(unclear, name_model=True)}."
         )
     within = [row for row, verdict in judged if verdict is Verdict.EQUIVALENT]
@@ -466,7 +454,7 @@ def describe_model_gaps(rows: pd.DataFrame, alpha: float, *, most: int = 3) -> s
             else ""
         )
         return (
-            f"In {of} no model was shown to have a smaller gap in {name} than another, adjusted for their number.{hint}"
+            f"In {of} no model was found to have a smaller gap in {name} than another, adjusted for their number.{hint}"
         )
     said = []
     for row in shown.head(most).to_dict("records"):

@@ -15,12 +15,11 @@ from helpers.report.sentences.gaps import (
     leaves_worst_open,
     name_best,
     name_worst,
-    rank_rows,
     tell_hidden,
     tell_sizes,
 )
 from helpers.vocabulary.measures import find_measure
-from helpers.vocabulary.verdicts import Verdict, find_reach, read_verdict, trace_pooled
+from helpers.vocabulary.verdicts import Verdict, find_reach, rank_rows, read_verdict, trace_pooled
 from helpers.vocabulary.words import (
     POOLED,
     count,
@@ -101,7 +100,7 @@ def summarise_found(
 
 
 def summarise_rest(parts: Mapping[str, pd.DataFrame], alpha: float, *, others: Sequence[str] = ()) -> str:
-    """Say of the other models that nothing was shown, and how large a gap may be hidden.
+    """Say of the other models that nothing was found, and how large a gap may be hidden.
 
     `others` are the models of which measures other than this one show a difference.
     """
@@ -117,7 +116,7 @@ def summarise_rest(parts: Mapping[str, pd.DataFrame], alpha: float, *, others: S
     if quiet:
         name = find_measure(str(next(iter(parts.values()))["metric"].iloc[0])).name
         whom = list_words(quiet) if len(quiet) <= _MOST_QUIET else f"the other {len(quiet)} models"
-        said.append(f"For {whom} no difference in {name} was shown")
+        said.append(f"For {whom} no difference in {name} was found")
         if open_ and any(find_reach(row) for row in open_):
             said[-1] += f"; {tell_hidden(open_, name_model=len(quiet) > 1)}"
         else:

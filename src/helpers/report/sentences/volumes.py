@@ -39,7 +39,7 @@ def describe_volumes(table: pd.DataFrame, alpha: float, *, most: int = 5) -> lis
     """Say where models' masks change a difference in organ volume; empty where none was compared.
 
     `table` is volumes.csv. A difference is told where it is real by the experts' masks, its
-    interval leaving out 0, and where the model's is shown to be another.
+    interval leaving out 0, and where the model's is found to be another.
     """
     if table.empty:
         return []

@@ -30,7 +30,7 @@
     this.told.frames.forEach(function (frame) { live.byName[frame.name] = frame; });
     this.chosen = {};
   }
-  Live.prototype.isNarrow = function () { return Boolean(this.told.narrow) && this.figure.clientWidth < NARROW; };
+  Live.prototype.isNarrow = function () { return this.figure.clientWidth < NARROW; };
   Live.prototype.draw = function () {
     var live = this, told = this.told, narrow = this.isNarrow();
     if (this.drawn === narrow) { return; }
@@ -104,7 +104,7 @@
     return this.run(option);
   };
   Live.prototype.run = function (option) {
-    var args = JSON.parse(JSON.stringify(this.drawn && option.narrow ? option.narrow : option.args));
+    var args = JSON.parse(JSON.stringify(this.drawn ? option.narrow : option.args));
     if (option.title) { this.entitle(option.title); }
     if (args[1] && args[1].height) { this.canvas.style.height = args[1].height + "px"; }
     return Plotly[option.method].apply(null, [this.canvas].concat(args));
