@@ -181,19 +181,12 @@ def compute_loss(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tens
 
 
 def _build(plans: Any) -> torch.nn.Module:
-    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+    from helpers.models.trained_checkpoint import build_planned_network
+
     configuration = PlansManager(dict(plans)).get_configuration(_CONFIGURATION)
-    return get_network_from_plans(
-        configuration.network_arch_class_name,
-        configuration.network_arch_init_kwargs,
-        configuration.network_arch_init_kwargs_req_import,
-        1,
-        1 + len(ORGANS),
-        allow_init=True,
-        deep_supervision=False,
-    )
+    return build_planned_network(configuration, 1, 1 + len(ORGANS), initialise=True)
 
 
 def _choose_field_of_view(rng: np.random.Generator, codes: np.ndarray) -> np.ndarray:

@@ -30,8 +30,7 @@ from helpers.models.nnunet_folder import (
     read_trained,
 )
 from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
-from helpers.models.torchvision_fix import declare_missing_operators
-from helpers.models.trained_checkpoint import check_classes, read_trained_checkpoint
+from helpers.models.trained_checkpoint import build_planned_network, read_trained_checkpoint
 from helpers.parameters import Organ
 
 # What of a configuration decides the masks beside the weights, so that plans of another training
@@ -121,21 +120,12 @@ class Network:
 
     def _build(self, states: Sequence[Mapping[str, torch.Tensor]]) -> torch.nn.Module:
         """Build the architecture that the plans name, and see that every state fills it."""
-        from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
         from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
         configuration, dataset = self.configuration, dict(self.trained.dataset)
-        declare_missing_operators()  # some architectures import timm, and that torchvision
-        check_classes(configuration.configuration["architecture"])
-        network = get_network_from_plans(
-            configuration.network_arch_class_name,
-            configuration.network_arch_init_kwargs,
-            configuration.network_arch_init_kwargs_req_import,
-            determine_num_input_channels(self.plans, configuration, dataset),
-            self.plans.get_label_manager(dataset).num_segmentation_heads,
-            allow_init=False,
-            deep_supervision=False,
-        )
+        channels = determine_num_input_channels(self.plans, configuration, dataset)
+        heads = self.plans.get_label_manager(dataset).num_segmentation_heads
+        network = build_planned_network(configuration, channels, heads)
         expected = network.state_dict()
         for state in states:
             difference = describe_difference(expected, state)

@@ -225,9 +225,7 @@ def make_segmenter(sam: Any, spec: Spec, *, frame: SliceFrame | None = None) -> 
 
 def load(spec: Spec) -> SamSegmenter:
     """Load a published SAM, or one fine-tuned from it, from its checkpoint."""
-    if spec.checkpoint is None:
-        raise SegfairError(f"models.{spec.name}: sam needs a checkpoint")
-    return make_segmenter(build_sam_from_checkpoint(spec.checkpoint, spec.variant), spec)
+    return make_segmenter(build_sam_from_checkpoint(spec.weights, spec.variant), spec)
 
 
 def _plan_views(case: ScanCase, draws: Sequence[Mapping[str, Prompts]], windows: Windows) -> list[_EncoderPass]:

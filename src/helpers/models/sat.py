@@ -169,15 +169,13 @@ def weigh_window(sides: tuple[int, ...]) -> torch.Tensor:
 
 def load(spec: Spec) -> SatSegmenter:
     """Load a SAT from its checkpoint, and the vectors of the words it is asked by."""
-    options = spec.options
-    if spec.checkpoint is None or not isinstance(options, SatOptions):
-        raise SegfairError(f"models.{spec.name}: sat needs a checkpoint and embeddings")
+    options: SatOptions = spec.options
     device = open_device(spec)
     precision = spec.precision
     if precision == "auto":
         precision = "float16" if device.startswith("cuda") else "float32"  # as published, where it is faster
     return SatSegmenter(
-        build_sat_from_checkpoint(spec.checkpoint, spec.variant),
+        build_sat_from_checkpoint(spec.weights, spec.variant),
         device,
         vectors=read_embeddings(options.embeddings).vectors,
         texts=options.texts,
