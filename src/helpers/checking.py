@@ -30,10 +30,7 @@ def load_checked(params: str | Path, overrides: dict[str, Any]) -> Study:
     Where keys are, the names of its source and of its models' kinds are looked at all the same,
     which else come later.
 
-    Raises
-    ------
-    ParameterError
-        The parameter file cannot be used.
+    Raises a ParameterError: the parameter file cannot be used.
     """
     try:
         return load_study(params, overrides)

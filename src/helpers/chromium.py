@@ -46,6 +46,9 @@ def find_browser() -> str | None:
 def run_browser(browser: str, page: Path, *flags: str, fragment: str = "", seconds: int) -> bytes:
     """Open a page in a browser without a window and return what it writes to its standard output.
 
+    Raises OSError, subprocess.SubprocessError: it does not start, stops with an error, or takes too
+    long.
+
     Parameters
     ----------
     browser : str
@@ -59,11 +62,6 @@ def run_browser(browser: str, page: Path, *flags: str, fragment: str = "", secon
         What follows ``#`` in the address.
     seconds : int
         How long it may take.
-
-    Raises
-    ------
-    OSError, subprocess.SubprocessError
-        It does not start, stops with an error, or takes too long.
     """
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     sandbox = ("--no-sandbox",) if is_root else ()

@@ -117,6 +117,9 @@ def map_cases(
     all others are through, those of killed workers one at a time: who only ran beside the culprit
     is not blamed. What then still fails is kept for :func:`take_passing`.
 
+    Raises a SegfairError: the scheduler was lost, or no worker came: no case is to blame, so none
+    fails.
+
     Parameters
     ----------
     function : callable
@@ -141,11 +144,6 @@ def map_cases(
     -------
     list
         One result per case; a :class:`CaseFailure` where the case raised or killed its worker.
-
-    Raises
-    ------
-    SegfairError
-        The scheduler was lost, or no worker came: no case is to blame, so none fails.
     """
     if len(ids) != len(cases):
         raise ValueError(f"ids must name each of the {len(cases)} cases; got {len(ids)}")

@@ -80,15 +80,12 @@ class OwnKernelManager(AsyncKernelManager):
 def open_private_folder(socket: str = _SOCKET) -> Iterator[str]:
     """Make a folder that other users cannot enter, short enough for sockets; remove it at the end.
 
+    Raises a SegfairError: no place is short enough and can be written.
+
     Parameters
     ----------
     socket : str
         The longest of them.
-
-    Raises
-    ------
-    SegfairError
-        No place is short enough and can be written.
     """
     import zmq
 

@@ -35,10 +35,7 @@ _OUTPUT_WAIT_S = 600
 def select_stages(*, first: str | None = None, last: str | None = None, only: str | None = None) -> list[str]:
     """Return the stages from `first` to `last`, or `only` one; each by number (``"03"``) or name.
 
-    Raises
-    ------
-    StageError
-        A stage is unknown, or `first` comes after `last`.
+    Raises a StageError: a stage is unknown, or `first` comes after `last`.
     """
     if only is not None:
         if first is not None or last is not None:
@@ -166,11 +163,8 @@ def _run_stages(study: Study, overrides: dict[str, Any], stages: Sequence[str], 
 def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any], output: RunLog | TextIO | None = None) -> Path:
     """Execute one stage's notebook and return the executed copy; its HTML lies beside it.
 
-    Raises
-    ------
-    StageError
-        The notebook raised (the message is the error's own, and the half-run notebook is named),
-        its process died, or its copy cannot be written.
+    Raises a StageError: the notebook raised (the message is the error's own, and the half-run
+    notebook is named), its process died, or its copy cannot be written.
     """
     import papermill
 

@@ -36,6 +36,9 @@ class Wanted:
 def write_plan(pilot: Path | None, sd: float | None, wanted: Wanted) -> tuple[list[str], Path]:
     """Write ``plan.csv``, ``plan_masks.csv`` and ``plan.html``; return sentences and the folder.
 
+    Raises a SegfairError: neither a pilot nor a spread is given, or both; a number is impossible;
+    the pilot cannot tell.
+
     Parameters
     ----------
     pilot : Path, optional
@@ -45,12 +48,6 @@ def write_plan(pilot: Path | None, sd: float | None, wanted: Wanted) -> tuple[li
         Without a pilot, the standard deviation within a group: the tables go to ``plan`` in the
         working directory.
     wanted : Wanted
-
-    Raises
-    ------
-    SegfairError
-        Neither a pilot nor a spread is given, or both; a number is impossible; the pilot cannot
-        tell.
     """
     if (pilot is None) == (sd is None):
         raise SegfairError("give a pilot study, or --sd with the spread within a group")

@@ -68,6 +68,9 @@ def run_program(
     its time is up, or this process is interrupted, is asked to end (SIGTERM) and killed (SIGKILL) 5
     s later.
 
+    Raises a SegfairError: the program is missing, cannot be started, ended with an error or a
+    signal, or took longer than `timeout_s`; with its own last words.
+
     Parameters
     ----------
     words : sequence of str
@@ -76,12 +79,6 @@ def run_program(
         All of it (:func:`make_environment`).
     folder : Path
         Where it is started.
-
-    Raises
-    ------
-    SegfairError
-        The program is missing, cannot be started, ended with an error or a signal, or took longer
-        than `timeout_s`; with its own last words.
     """
     name = Path(words[0]).name
     program = find_program(words[0], environment, folder)

@@ -77,6 +77,8 @@ def draw_prompts(
 ) -> Prompts:
     """Simulate the prompts of one organ.
 
+    Raises a ValueError: `mask` is not three-dimensional.
+
     Parameters
     ----------
     mask : ndarray of bool, (z, y, x)
@@ -106,11 +108,6 @@ def draw_prompts(
         Empty for an empty mask. A box's sides each move by an independent U(−j, +j), j being
         ``jitter`` × the box's extent along that axis or ``jitter_mm``, but never past the middle of
         the box, and are clipped to the scan.
-
-    Raises
-    ------
-    ValueError
-        `mask` is not three-dimensional.
     """
     if mask.ndim != 3:
         raise ValueError(f"mask must have the axes (z, y, x); got {mask.ndim} axes")

@@ -72,10 +72,7 @@ class RunEnd:
 def find_folder(place: Path) -> Path:
     """Return the output folder of a parameter file, or the folder itself.
 
-    Raises
-    ------
-    SegfairError
-        It is neither.
+    Raises a SegfairError: it is neither.
     """
     begun = place / ".lock"  # a run that has not come to its first stage, or an old one
     return place.resolve() if begun.exists() else find_study(place).folder

@@ -37,15 +37,12 @@ def write_atomically(path: Path) -> Iterator[Path]:
     A crash, a full disk or a kill leaves the former file as it was. The temporary name keeps the
     suffixes of `path`, because image writers choose the format by them.
 
+    Raises a SegfairError: the folder cannot be written, or the disk is full.
+
     Parameters
     ----------
     path : Path
         The final file. Its folder is made when missing.
-
-    Raises
-    ------
-    SegfairError
-        The folder cannot be written, or the disk is full.
     """
     path = Path(path)
     suffixes = "".join(path.suffixes[-2:]) if path.name.endswith(".nii.gz") else path.suffix
@@ -245,6 +242,8 @@ def _mark_text(value: Any) -> Any:
 def read_table(path: Path, table: Table) -> pd.DataFrame:
     """Read a .parquet or .csv table that an earlier stage wrote, just as it was.
 
+    Raises a StageError: the table is missing, or a column of numbers holds something else.
+
     Parameters
     ----------
     path : Path
@@ -258,11 +257,6 @@ def read_table(path: Path, table: Table) -> pd.DataFrame:
     DataFrame
         Of a CSV file, text is empty where there is none (a group called "NA" or "1" keeps its
         name), numbers are float64, counts int64 (float64 where one is missing), flags bool.
-
-    Raises
-    ------
-    StageError
-        The table is missing, or a column of numbers holds something else.
     """
     if not path.exists():
         raise StageError(

@@ -54,6 +54,9 @@ def read_bids(study: Study) -> tuple[pd.DataFrame, Path]:
     entities. ``cohort.entities`` chooses where there are several: of a reference by its entities
     (desc, label, space, …), of an image by its suffix.
 
+    Raises a SegfairError: there is no mask; two masks or two images are of one scan; there is no
+    participants.tsv (and no ``cohort.people``), or it lacks its key or names somebody twice.
+
     Returns
     -------
     table : DataFrame of str
@@ -62,12 +65,6 @@ def read_bids(study: Study) -> tuple[pd.DataFrame, Path]:
         participants.tsv and of sessions.tsv, which counts where both know something. Sex is in
         words.
     base : Path
-
-    Raises
-    ------
-    SegfairError
-        There is no mask; two masks or two images are of one scan; there is no participants.tsv (and
-        no ``cohort.people``), or it lacks its key or names somebody twice.
     """
     cohort = study.parameters.cohort
     folder = study.resolve(str(cohort.path))

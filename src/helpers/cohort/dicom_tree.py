@@ -39,6 +39,8 @@ _HEIGHTS_M, _WEIGHTS_KG = (0.3, 2.6), (1.0, 500.0)
 def read_dicom(study: Study) -> tuple[pd.DataFrame, Path]:
     """Read all series of CT and MR below a folder and the DICOM masks that were drawn on them.
 
+    Raises a SegfairError: the folder is missing, or holds no series of CT or MR.
+
     Returns
     -------
     table : DataFrame of str
@@ -48,11 +50,6 @@ def read_dicom(study: Study) -> tuple[pd.DataFrame, Path]:
         A row too per mask whose series is not there. ``attrs`` say why a row is out, and what could
         not be read.
     base : Path
-
-    Raises
-    ------
-    SegfairError
-        The folder is missing, or holds no series of CT or MR.
 
     Notes
     -----

@@ -53,10 +53,7 @@ class _Match:
 def list_files(folder: Path) -> list[str]:
     """List the images, masks and DICOM folders below a folder, relative to it, in order.
 
-    Raises
-    ------
-    SegfairError
-        There are too many files to look at.
+    Raises a SegfairError: there are too many files to look at.
     """
     found: list[str] = []
     seen, looked_at = set[str](), 0

@@ -61,6 +61,8 @@ def find_scans(
 ) -> FoundScans:
     """Find the scans, references and models' masks of a table of people.
 
+    Raises a SegfairError: a folder is not there; no masks are called by the values of a column.
+
     Parameters
     ----------
     table : Path
@@ -69,11 +71,6 @@ def find_scans(
         The table as text.
     columns : mapping of str to str
         From :func:`helpers.cohort.columns.find_columns`.
-
-    Raises
-    ------
-    SegfairError
-        A folder is not there; no masks are called by the values of a column.
     """
     base = table.parent
     folders = {name: make_absolute(one.expanduser()) for name, one in (("images", images), ("masks", masks)) if one}

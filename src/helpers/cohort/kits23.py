@@ -19,6 +19,9 @@ COLUMNS = {"case_id": "subject", "gender": "sex", "age_at_nephrectomy": "age"}
 def read_kits23(study: Study) -> tuple[pd.DataFrame, Path]:
     """Read case_XXXXX/segmentation.nii.gz, imaging.nii.gz where it was downloaded, and kits23.json.
 
+    Raises a SegfairError: no kits23.json or no case; the file is not the challenge's, or names a
+    case twice.
+
     Returns
     -------
     table : DataFrame of str
@@ -26,11 +29,6 @@ def read_kits23(study: Study) -> tuple[pd.DataFrame, Path]:
         recorded. Every other key is a column of its own name, a nested one joined by "_"
         (``comorbidities_copd``). What is null is missing.
     base : Path
-
-    Raises
-    ------
-    SegfairError
-        No kits23.json or no case; the file is not the challenge's, or names a case twice.
     """
     folder = study.resolve(str(study.parameters.cohort.path))
     if not (folder / PEOPLE).is_file():

@@ -74,12 +74,9 @@ class ScoreTable:
 def read_scores(study: Study) -> ScoreTable:
     """Read the scores of a study whose source they are.
 
-    Raises
-    ------
-    SegfairError
-        A table is missing or does not say what its scores are of, a score is no number or lies
-        outside its measure's range, a scan has two rows, or a metric, model or organ that the study
-        asks for is not there.
+    Raises a SegfairError: a table is missing or does not say what its scores are of, a score is no
+    number or lies outside its measure's range, a scan has two rows, or a metric, model or organ
+    that the study asks for is not there.
     """
     table, given = _read_rows(study)
     if missing := [name for name in study.parameters.fairness.metrics if name not in given]:
@@ -117,10 +114,7 @@ def _read_rows(study: Study) -> tuple[ScoreTable, list[str]]:
 def match_scans(scores: ScoreTable, people: pd.Series) -> tuple[ScoreTable, list[str]]:
     """Name the scores' scans as the table of people does, and say what has no person.
 
-    Raises
-    ------
-    SegfairError
-        No scan of the scores is in the table of people.
+    Raises a SegfairError: no scan of the scores is in the table of people.
     """
     known, names = set(people.dropna().astype(str)), scores.rows["scan"]
     plain = names.str.replace(_SUFFIX, "", regex=True)

@@ -99,6 +99,9 @@ def write_study_file(
 ) -> StartedStudy:
     """Write a commented parameter file for a table of people and the scans beside it.
 
+    Raises a SegfairError: the table cannot be read, no masks are called by the values of any of its
+    columns, or a file of that name is there already.
+
     Parameters
     ----------
     table : Path
@@ -110,12 +113,6 @@ def write_study_file(
         The working folder.
     images, masks : Path, optional
         Where the scans and the experts' masks lie, if not below the table's folder.
-
-    Raises
-    ------
-    SegfairError
-        The table cannot be read, no masks are called by the values of any of its columns, or a file
-        of that name is there already.
     """
     table = make_absolute(table.expanduser())
     path = make_absolute(folder / path.expanduser()) if path else _choose_path(table, folder)

@@ -34,12 +34,9 @@ def read_table_file(path: Path, what: str = "participants table", key: str = "co
     keep their zeros, columns their names, as they stand in the file; rows without any value and
     columns without a name are nobody's. ``attrs["place"]`` says what was taken for the header.
 
-    Raises
-    ------
-    SegfairError
-        There is no such file, it is of another kind, cannot be read, has no row, two columns of one
-        name, a row with more values than the header has names, or more of anything than any table
-        of people has.
+    Raises a SegfairError: there is no such file, it is of another kind, cannot be read, has no row,
+    two columns of one name, a row with more values than the header has names, or more of anything
+    than any table of people has.
     """
     if not path.is_file():
         raise SegfairError(f"{path}: no such {what}: correct {key}")

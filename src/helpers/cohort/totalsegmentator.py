@@ -18,6 +18,9 @@ SEXES = {"m": "male", "f": "female"}
 def read_totalsegmentator(study: Study) -> tuple[pd.DataFrame, Path]:
     """Read sXXXX/ct.nii.gz or mri.nii.gz, sXXXX/segmentations/ and, where it is there, meta.csv.
 
+    Raises a SegfairError: the folder is missing or holds no scan; meta.csv lacks a column or names
+    a scan twice.
+
     Returns
     -------
     table : DataFrame of str
@@ -25,11 +28,6 @@ def read_totalsegmentator(study: Study) -> tuple[pd.DataFrame, Path]:
         meta.csv's columns, ``gender`` as sex in words. It is joined by name: its order and its
         scans without a folder do not matter.
     base : Path
-
-    Raises
-    ------
-    SegfairError
-        The folder is missing or holds no scan; meta.csv lacks a column or names a scan twice.
     """
     folder = study.resolve(str(study.parameters.cohort.path))
     if not folder.is_dir():

@@ -34,6 +34,8 @@ def tabulate_same_error(
 ) -> pd.DataFrame:
     """Work out everybody's Dice if every outline were off by `error_mm`, everywhere.
 
+    Raises a SegfairError: the attribute has no groups in the cohort.
+
     Parameters
     ----------
     metrics : DataFrame
@@ -53,11 +55,6 @@ def tabulate_same_error(
         mean Dice. To be read, hence rounded to millilitres and thousandths. A subject with several
         scans counts once, with their mean. One column ``note`` where no group is large enough, or
         no size is known.
-
-    Raises
-    ------
-    SegfairError
-        The attribute has no groups in the cohort.
 
     Notes
     -----

@@ -188,6 +188,8 @@ def train_small_sam(
     alone, so it sees the data it would have seen. Forward passes run in bfloat16 where the
     processor has it.
 
+    Raises a SegfairError: `state` belongs to another recipe.
+
     Parameters
     ----------
     out : Path
@@ -202,11 +204,6 @@ def train_small_sam(
     -------
     DataFrame
         step, loss, dice (mean soft Dice of the step's masks), rate: means over `save_every` steps.
-
-    Raises
-    ------
-    SegfairError
-        `state` belongs to another recipe.
     """
     learner = _Learner(recipe, device)
     start, history = learner.restore(state) if state.exists() else (0, [])

@@ -55,12 +55,9 @@ class DicomSegmentation:
         frames make. `wanted` are the segments of each organ, together those of one name, which may
         not overlap.
 
-        Raises
-        ------
-        VolumeError
-            The frames do not say where they lie, or make no even stack of their own; their pixels
-            cannot be decoded or are fractions; they lie beyond the image; or two segments of one
-            name overlap.
+        Raises a VolumeError: the frames do not say where they lie, or make no even stack of their
+        own; their pixels cannot be decoded or are fractions; they lie beyond the image; or two
+        segments of one name overlap.
         """
         numbers = {part.number for names in wanted.values() for parts in names for part in parts}
         try:

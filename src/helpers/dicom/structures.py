@@ -53,11 +53,8 @@ class StructureSet:
         `wanted` are the regions of each organ, together those of one name, of which there may be
         one alone.
 
-        Raises
-        ------
-        VolumeError
-            There is no lattice, two regions have one name, contours are open, oblique to the image,
-            between its slices, beyond it, or on every so-many-th slice alone.
+        Raises a VolumeError: there is no lattice, two regions have one name, contours are open,
+        oblique to the image, between its slices, beyond it, or on every so-many-th slice alone.
         """
         if lattice is None:
             raise VolumeError(f"{self._path.name}: contours can be filled on an image alone: give the scan's image too")

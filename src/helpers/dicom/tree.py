@@ -67,6 +67,8 @@ def match_masks(
 def find_scan_mask(template: str, scan: str, subject: str, pattern: str | None = None) -> Path:
     """Return a scan's ready-made mask: by the names in a path, or by the series in a folder.
 
+    Raises a SegfairError: there is none, or there are several.
+
     Parameters
     ----------
     template : str
@@ -74,11 +76,6 @@ def find_scan_mask(template: str, scan: str, subject: str, pattern: str | None =
         masks, which are those of the scan's series.
     pattern : str, optional
         Describes the series of the masks that are meant (:func:`choose_masks`).
-
-    Raises
-    ------
-    SegfairError
-        There is none, or there are several.
     """
     path = find_mask(template, scan, subject)
     if names_scans(template):

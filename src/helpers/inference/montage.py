@@ -72,16 +72,13 @@ def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm
     Scans are ranked by the Dice that 02_inference noted (:func:`read_organs`). Of the study's
     organs all are shown when none are given, with `margin_mm` around each.
 
+    Raises a SegfairError: the study has no such organ.
+
     Returns
     -------
     list of MontagePanel
         By organ and model, worst first; a model that finished no scan with an organ has none, nor
         has a scan whose files cannot be read any more. Each scan's files are read once.
-
-    Raises
-    ------
-    SegfairError
-        The study has no such organ.
     """
     wanted = list(study.organ_ids) if organs is None else list(organs)
     for organ in wanted:
@@ -114,10 +111,8 @@ def load_planes(
     grid. The greatest error is where reference and prediction disagree over the widest place, or
     the organ's deepest place where they agree. Around the organ `margin_mm` is shown, and no more.
 
-    Raises
-    ------
-    SegfairError, OSError, RuntimeError, ValueError
-        A file cannot be read, or the reference lacks the organ.
+    Raises SegfairError, OSError, RuntimeError, ValueError: a file cannot be read, or the reference
+    lacks the organ.
     """
     organ_ids = parameters.cohort.organ_ids()
     labels, spacing = _read_reference(row, parameters)

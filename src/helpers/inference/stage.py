@@ -70,6 +70,9 @@ def run_inference(study: Study) -> pd.DataFrame:
     A scan whose prediction is there and was made from the same inputs is kept. A scan that fails is
     recorded and leaves no prediction behind; it is tried again the next time.
 
+    Raises a SegfairError: a model's parameters or files are wrong (all faults at once), or no scan
+    is included.
+
     Returns
     -------
     DataFrame
@@ -82,11 +85,6 @@ def run_inference(study: Study) -> pd.DataFrame:
         checkpoint_sha256, fingerprint, reused.
         The rows of a model are also in its ``inference.parquet``; beside it ``organs.parquet`` has
         one row per scan and organ (:func:`read_organs`).
-
-    Raises
-    ------
-    SegfairError
-        A model's parameters or files are wrong (all faults at once), or no scan is included.
     """
     problems = [problem for model in study.parameters.models for problem in models.check_model(model, study)]
     if problems:
@@ -106,6 +104,8 @@ def run_inference(study: Study) -> pd.DataFrame:
 def read_organs(study: Study) -> pd.DataFrame:
     """Read what 02_inference noted per organ, for all models.
 
+    Raises a StageError: 02_inference has not gone over the cohort with one of the models.
+
     Returns
     -------
     DataFrame
@@ -115,11 +115,6 @@ def read_organs(study: Study) -> pd.DataFrame:
         prompts; NaN with one draw, or where no draw gave a mask) and not_drawn (why the model did
         not draw the organ at all; empty where it did, with or without a voxel). Finished scans
         only.
-
-    Raises
-    ------
-    StageError
-        02_inference has not gone over the cohort with one of the models.
     """
     tables = [study.read("organs", model=model.name) for model in study.parameters.models]
     return pd.concat(tables, ignore_index=True)

@@ -44,10 +44,8 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
     (:data:`_WRAPPINGS`, and a prefix that every name bears, :data:`_PREFIXES`). Tensors lie on the
     processor, in the file's own precision.
 
-    Raises
-    ------
-    SegfairError
-        The file is missing, damaged, something else, or holds more than tensors and plain values.
+    Raises a SegfairError: the file is missing, damaged, something else, or holds more than tensors
+    and plain values.
     """
     path = Path(path)
     if not path.is_file():
@@ -73,6 +71,9 @@ def build_sam_from_checkpoint(path: Path, variant: str | None = None) -> torch.n
     The network is built without memory or random numbers and takes the file's tensors as its own;
     other precisions become float32.
 
+    Raises a SegfairError: the file cannot be read, is of another architecture (the message says
+    which it looks like), or holds weights that are not finite.
+
     Parameters
     ----------
     path : Path
@@ -84,12 +85,6 @@ def build_sam_from_checkpoint(path: Path, variant: str | None = None) -> torch.n
     -------
     segment_anything.modeling.Sam
         On the processor, float32, in eval mode.
-
-    Raises
-    ------
-    SegfairError
-        The file cannot be read, is of another architecture (the message says which it looks like),
-        or holds weights that are not finite.
     """
     import torch
 
@@ -117,10 +112,7 @@ def verify_checkpoint(name_or_path: str | Path) -> str:
     A file that is none of the published ones is read as a checkpoint and compared with its
     architecture, tensor by tensor.
 
-    Raises
-    ------
-    SegfairError
-        It is missing, not what its name promises, or no complete SAM.
+    Raises a SegfairError: it is missing, not what its name promises, or no complete SAM.
     """
     if str(name_or_path) in CHECKPOINTS:
         name = str(name_or_path)

@@ -104,10 +104,7 @@ def choose_prompts(prompts: Prompts) -> list[Prompts]:
 def load(spec: Spec) -> NninteractiveSegmenter:
     """Load the network of a folder as the package does, but without running code in its files.
 
-    Raises
-    ------
-    SegfairError
-        The folder's files are damaged, unsafe or not of one network.
+    Raises a SegfairError: the folder's files are damaged, unsafe or not of one network.
     """
     device = open_device(spec)
     declare_missing_operators()

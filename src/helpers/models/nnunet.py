@@ -91,6 +91,8 @@ class Network:
     def predict(self, image: np.ndarray, spacing_zyx_mm: Sequence[float]) -> np.ndarray:
         """Return the label map of one image, with the network's own ids.
 
+        Raises a SegfairError: not even small tiles fit into the device's memory.
+
         Parameters
         ----------
         image : ndarray, (z, y, x)
@@ -100,11 +102,6 @@ class Network:
         -------
         ndarray of uint8 or uint16, (z, y, x)
             On the image's grid, equal to that of ``nnUNetPredictor``, voxel by voxel.
-
-        Raises
-        ------
-        SegfairError
-            Not even small tiles fit into the device's memory.
         """
         return self._predict(image, spacing_zyx_mm, {})[0]
 
@@ -299,11 +296,9 @@ def load(spec: Spec) -> NnunetSegmenter:
 def load_network(options: NnunetOptions, spec: Spec) -> Network:
     """Load a trained network on the device a spec asks for, with as many threads as it allows.
 
-    Raises
-    ------
-    SegfairError
-        The folder cannot be used (:func:`helpers.models.nnunet_folder.read_trained`), a checkpoint
-        asks for more than tensors, or the files are not of one training.
+    Raises a SegfairError: the folder cannot be used
+    (:func:`helpers.models.nnunet_folder.read_trained`), a checkpoint asks for more than tensors, or
+    the files are not of one training.
     """
     device = open_device(spec)
     return Network(read_trained(options.folder), options, device)

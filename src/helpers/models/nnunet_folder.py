@@ -119,11 +119,9 @@ def choose_organs(
 def read_trained(folder: Path) -> TrainedNnunet:
     """Read plans.json and dataset.json, and refuse what cannot be run.
 
-    Raises
-    ------
-    SegfairError
-        A file is missing or no plans of nnU-Net v2; the network wants several channels, a mask of
-        an earlier network, a reader that is not nnU-Net's, or a class from elsewhere.
+    Raises a SegfairError: a file is missing or no plans of nnU-Net v2; the network wants several
+    channels, a mask of an earlier network, a reader that is not nnU-Net's, or a class from
+    elsewhere.
     """
     if not folder.is_dir():
         raise SegfairError(f"there is no folder {folder}: name the one that holds plans.json, dataset.json and fold_0")
@@ -191,10 +189,7 @@ def find_folds(folder: Path, wanted: Sequence[int | str] | None) -> tuple[str, .
 
     As in nnU-Net, ``fold_all`` is used where it is wanted or the only one.
 
-    Raises
-    ------
-    SegfairError
-        A fold has no checkpoint of a finished training, or a damaged one.
+    Raises a SegfairError: a fold has no checkpoint of a finished training, or a damaged one.
     """
     there = sorted(path.name for path in folder.glob("fold_*") if path.is_dir())
     if wanted is not None:

@@ -141,10 +141,8 @@ IMAGE_FAULTS = {
 def get_image(case: ScanCase, *, refused: Collection[str] = IMAGE_FAULTS) -> np.ndarray:
     """Return a scan's image, (z, y, x).
 
-    Raises
-    ------
-    SegfairError
-        The scan has none, or one of those `refused`: with values that are no numbers, or one value.
+    Raises a SegfairError: the scan has none, or one of those `refused`: with values that are no
+    numbers, or one value.
     """
     if case.image is None:
         raise SegfairError(IMAGE_FAULTS["image_missing"])

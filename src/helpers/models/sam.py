@@ -84,10 +84,8 @@ class SamSegmenter:
     def segment(self, case: ScanCase) -> Segmentation:
         """Segment the organs of a scan from its image and prompts.
 
-        Raises
-        ------
-        SegfairError
-            The scan has no image, or not even one slice fits into the device's memory.
+        Raises a SegfairError: the scan has no image, or not even one slice fits into the device's
+        memory.
         """
         image = get_image(case, refused=())  # what is no number is shown as the darkest value
         draws = [case.prompts, *case.repeats]

@@ -137,6 +137,9 @@ def build_network(hiera: Hiera, side: int) -> Any:
 def load_network(path: Path, variant: str | None, *, side: int) -> Any:
     """Build a variant with the weights of a published file, or of one fine-tuned from it.
 
+    Raises a SegfairError: the file cannot be read, is of another architecture, or holds weights
+    that are not finite.
+
     Parameters
     ----------
     path : Path
@@ -150,11 +153,6 @@ def load_network(path: Path, variant: str | None, *, side: int) -> Any:
     -------
     transformers.Sam2VideoModel
         On the processor, float32, in eval mode. No tensor of it is left at random.
-
-    Raises
-    ------
-    SegfairError
-        The file cannot be read, is of another architecture, or holds weights that are not finite.
     """
     state = load_state(path)
     found = recognise_variant(state)

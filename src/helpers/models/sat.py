@@ -68,11 +68,8 @@ class SatSegmenter:
     def segment(self, case: ScanCase) -> Segmentation:
         """Segment the organs of a scan from its image; those SAT does not know are not drawn.
 
-        Raises
-        ------
-        SegfairError
-            The scan has no image or one that cannot be used, or not even one window fits into the
-            device's memory.
+        Raises a SegfairError: the scan has no image or one that cannot be used, or not even one
+        window fits into the device's memory.
         """
         image = get_image(case, refused=("image_not_finite",))
         modality = MODALITIES[case.modality]

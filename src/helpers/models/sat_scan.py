@@ -57,6 +57,8 @@ def enter_scan(image: np.ndarray, spacing_mm: tuple[float, ...], modality: str) 
     Resampling keeps the first voxel's place and takes as many voxels as reach the last one's,
     rounded (the grid of MONAI's Spacing, which SAT was trained through).
 
+    Raises a SegfairError: no voxel of the image is above 0.
+
     Parameters
     ----------
     image : ndarray
@@ -65,11 +67,6 @@ def enter_scan(image: np.ndarray, spacing_mm: tuple[float, ...], modality: str) 
         Of its voxels, (x, y, z).
     modality : {'CT', 'MR'}
         CT is cut at -500 and 1000 HU, MR at the crop's 0.5th and 99.5th percentiles.
-
-    Raises
-    ------
-    SegfairError
-        No voxel of the image is above 0.
     """
     turned = torch.from_numpy(np.ascontiguousarray(_turn_ras(image), dtype=np.float32))
     spacing = (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))

@@ -30,6 +30,9 @@ _TOWER_KEY = "embeddings.word_embeddings.weight"
 def embed_texts(texts: Sequence[str], encoder: Path, weights: Path, output: Path) -> Path:
     """Write the vectors of words for CT and MR.
 
+    Raises a SegfairError: transformers is not installed, a file is missing, or the two do not fit
+    each other.
+
     Parameters
     ----------
     texts : sequence of str
@@ -45,11 +48,6 @@ def embed_texts(texts: Sequence[str], encoder: Path, weights: Path, output: Path
     -------
     Path
         `output`.
-
-    Raises
-    ------
-    SegfairError
-        transformers is not installed, a file is missing, or the two do not fit each other.
     """
     if output.suffix != ".npz":
         raise SegfairError(f"{output}: the file of words' vectors must end in .npz")

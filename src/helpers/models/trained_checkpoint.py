@@ -26,10 +26,8 @@ def read_trained_checkpoint(
 
     Tensors are mapped into memory. `keys` are those it must have.
 
-    Raises
-    ------
-    SegfairError
-        The file is damaged, asks for more (the sentence ends in `advice`), or lacks a key.
+    Raises a SegfairError: the file is damaged, asks for more (the sentence ends in `advice`), or
+    lacks a key.
     """
     import numpy._core.multiarray as multiarray
 

@@ -37,10 +37,8 @@ class PublishedFolder:
 def read_folder(folder: Path) -> PublishedFolder:
     """Read a folder with plans.json and one fold.
 
-    Raises
-    ------
-    SegfairError
-        It was unpacked in part, has several folds, or its plans name a class from elsewhere.
+    Raises a SegfairError: it was unpacked in part, has several folds, or its plans name a class
+    from elsewhere.
     """
     if not folder.is_dir():
         raise SegfairError(f"there is no folder {folder}: name the one that holds plans.json and fold_0")

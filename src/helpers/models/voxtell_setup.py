@@ -77,10 +77,7 @@ def set_up(model: TextModel, study: Study) -> Setup:
 def read_embeddings(path: Path) -> Mapping[str, np.ndarray]:
     """Read the file of vectors: text in lower case → float16, (2560,).
 
-    Raises
-    ------
-    SegfairError
-        It is missing, damaged, or of another text model.
+    Raises a SegfairError: it is missing, damaged, or of another text model.
     """
     if not path.is_file():
         raise SegfairError(

@@ -22,6 +22,8 @@ def fill_notebooks(study: Study, overrides: dict[str, Any]) -> Path:
     A copy from before, with whatever was written and run in it, stays as long as notebook and
     parameters are those that it was made from; else it is kept as ``<name>.former.ipynb``.
 
+    Raises a SegfairError: the folder cannot be written, or a notebook is not there.
+
     Parameters
     ----------
     study : Study
@@ -33,11 +35,6 @@ def fill_notebooks(study: Study, overrides: dict[str, Any]) -> Path:
     -------
     Path
         The folder.
-
-    Raises
-    ------
-    SegfairError
-        The folder cannot be written, or a notebook is not there.
     """
     folder = study.folder / "lab"
     for name in NOTEBOOKS:

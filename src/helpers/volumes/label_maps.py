@@ -56,6 +56,12 @@ def read_label_map(
 ) -> LabelMap:
     """Read masks as one uint8 label map with the study's organ ids.
 
+    Raises a VolumeError: a file cannot be read; no lookup table beside it names a label; it holds
+    fractions, or (in a folder) other than two values; its name differs by capitals from the
+    organ's; the masks of a folder lie on different grids; what :func:`helpers.dicom.read_masks`
+    says of DICOM; or two organs overlap (other than by less than 0.1 % of the smaller; then the
+    first named keeps the voxels).
+
     Parameters
     ----------
     path : Path
@@ -76,15 +82,6 @@ def read_label_map(
         What a DICOM mask is painted on where there is no image.
     halve : bool
         Whether a DICOM segmentation of fractions is cut at one half, rather than refused.
-
-    Raises
-    ------
-    VolumeError
-        A file cannot be read; no lookup table beside it names a label; it holds fractions, or (in a
-        folder) other than two values; its name differs by capitals from the organ's; the masks of a
-        folder lie on different grids; what :func:`helpers.dicom.read_masks` says of DICOM; or two
-        organs overlap (other than by less than 0.1 % of the smaller; then the first named keeps the
-        voxels).
     """
     path = Path(path)
     unknown: tuple[int, ...] = ()
