@@ -127,13 +127,10 @@ NOT_MET = (
     "the reference of this scan has no ",  # a picture that the report leaves out, in words of its own
     "path must end in .parquet or .csv",
     "does not fit a grid of",
-    "ids must name each of the",
     "the mask does not fit the scan's grid",
-    "organ must be one of",
     "step must lie below",
     "was made by another recipe",
     "only image and patch may differ",
-    "must have the axes (z, y, x)",
     "the connection was closed early",
     "the answer does not continue",
     "more are missing",

@@ -145,8 +145,6 @@ def map_cases(
     list
         One result per case; a :class:`CaseFailure` where the case raised or killed its worker.
     """
-    if len(ids) != len(cases):
-        raise ValueError(f"ids must name each of the {len(cases)} cases; got {len(ids)}")
     results: list[Any] = [None] * len(cases)
     in_process = count_workers(compute, cards) == 0 or (len(cases) < 2 and not compute.is_remote)
     work = _Work(function, cases, [str(name) for name in ids], compute, tuple(cards), label, on_card)
@@ -214,11 +212,7 @@ def hold_jobs(compute: Compute, logs: Path) -> Iterator[None]:
 
     Without `cluster` nothing is done.
 
-    Parameters
-    ----------
-    compute : Compute
-    logs : Path
-        The folder for what the jobs print.
+    What the jobs print goes to `logs`.
     """
     if compute.cluster is None or _HELD in os.environ:
         yield

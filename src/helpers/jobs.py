@@ -42,21 +42,10 @@ def start_jobs(compute: Compute, logs: Path, environment: dict[str, int]) -> Ite
     They end too where this process is interrupted, ended (SIGTERM) or loses its terminal (SIGHUP).
     Where it is killed outright its workers find no scheduler any more, and leave.
 
+    What the jobs print goes to `logs`, on a file system that they see too; `environment` is what
+    workers start with. The cluster's ``scheduler_address`` is where workers and clients meet.
+
     Raises a SegfairError: dask-jobqueue is missing, or the system does not take the jobs.
-
-    Parameters
-    ----------
-    compute : Compute
-        With `cluster`.
-    logs : Path
-        The folder for what the jobs print, on a file system that they see too.
-    environment : dict of str to int
-        Variables that the workers start with.
-
-    Yields
-    ------
-    dask_jobqueue.JobQueueCluster
-        Its ``scheduler_address`` is where workers and clients meet.
     """
     try:
         module = import_module(f"dask_jobqueue.{compute.cluster}")

@@ -26,17 +26,10 @@ _started: dict[str, tuple[float, float]] = {}  # clock and processor time (s) by
 def open_stage(stage: str, params: str, overrides: dict[str, Any] | list[str] | None = None) -> Study:
     """Load the study for a stage; what can be known to be wrong fails here, in the first second.
 
+    `overrides` are laid over the parameter file, as in :func:`helpers.study.load_study`.
+
     Raises a SegfairError: the parameters are wrong, an earlier stage has not run, or the output
     folder cannot be written.
-
-    Parameters
-    ----------
-    stage : str
-        One of :data:`helpers.schema.STAGES`.
-    params : str
-        The parameter file.
-    overrides : dict or list of str, optional
-        Laid over the file, as in :func:`helpers.study.load_study`.
     """
     if stage not in STAGES:
         raise StageError(f"stage must be one of {', '.join(STAGES)}; got {stage!r}")
@@ -56,19 +49,12 @@ def open_study(
 ) -> Study:
     """Load a study to look at what its stages wrote; nothing is written.
 
+    `params` is the parameter file or an output folder, or empty for the study that was measured
+    last. `needs` are tables of :data:`helpers.schema.TABLES` that must be there; `masks` says that
+    every model must have gone over the cohort.
+
     Raises a SegfairError: the parameters are wrong, a table is missing (the message names the
     stages to run), or no study has been run yet.
-
-    Parameters
-    ----------
-    params : str
-        The parameter file, or an output folder; empty for the study that was measured last.
-    overrides : dict or list of str, optional
-        Laid over the file, as in :func:`helpers.study.load_study`.
-    needs : sequence of str
-        Tables, by their short name in :data:`helpers.schema.TABLES`, that must be there.
-    masks : bool
-        Whether every model must have gone over the cohort.
     """
     use_safe_renderer()
     use_saved_tables()

@@ -71,23 +71,10 @@ def run_study(
 
     What is said is kept in ``run.log`` in the study's folder too; it ends with a line per stage.
 
-    Parameters
-    ----------
-    study : Study
-        The study, already loaded with `overrides`, so that a wrong one fails before anything runs.
-    overrides : dict
-        What the notebooks are to lay over the parameter file.
-    stages : sequence of str
-        From :func:`select_stages`.
-    force : bool
-        Run stages that are up to date as well.
-    say : callable
-        Receives a line per step.
-    output : TextIO, optional
-        Receives what the notebooks print; by default standard output.
-    verify : bool
-        Read every file again that the study has read or written: what holds other bytes than it
-        did is noticed even where size and times say nothing of it.
+    `study` is already loaded with `overrides`, so that a wrong one fails before anything runs.
+    `say` receives a line per step, `output` what the notebooks print (by default standard output).
+    `verify` reads every file again that the study has read or written: what holds other bytes is
+    noticed even where size and times say nothing of it.
 
     Raises
     ------

@@ -77,8 +77,6 @@ def draw_prompts(
 ) -> Prompts:
     """Simulate the prompts of one organ.
 
-    Raises a ValueError: `mask` is not three-dimensional.
-
     Parameters
     ----------
     mask : ndarray of bool, (z, y, x)
@@ -109,8 +107,6 @@ def draw_prompts(
         ``jitter`` × the box's extent along that axis or ``jitter_mm``, but never past the middle of
         the box, and are clipped to the scan.
     """
-    if mask.ndim != 3:
-        raise ValueError(f"mask must have the axes (z, y, x); got {mask.ndim} axes")
     if prompt.type == "box3d":
         return _draw_boxes_in_space(mask, spacing_zyx_mm, prompt, rng)
     if prompt.every > 1:

@@ -23,7 +23,6 @@ from helpers.vocabulary.words import count
 DONE, RUNNING, ENDED, STOPPED, NOT_RUN, IDLE = (
     "done", "running", "ended half-way", "stopped with an error", "not run", "nothing to do",
 )  # fmt: skip
-DISPARITY = "disparity"  # what --fail-on knows
 _MASK_STAGES = ("02_inference", "03_performance")  # where a scan that fails is a failure of the run
 
 
@@ -139,22 +138,14 @@ def describe_seconds(seconds: float) -> str:
 def conclude_run(folder: Path, stages: Sequence[str], *, stopped: str = "", fail_on: str | None = None) -> RunEnd:
     """Return how a run of `stages` ended.
 
-    Parameters
-    ----------
-    folder : Path
-        The study's output folder.
-    stages : sequence of str
-        What was to be run.
-    stopped : str
-        Why it did not reach its end; empty where it did.
-    fail_on : str, optional
-        :data:`DISPARITY` where one counts as a failure.
+    `stages` were to be run; `stopped` says why the run did not reach its end; `fail_on` is
+    "disparity" where one counts as a failure.
     """
     status = read_status(folder)
     if stopped:
         return RunEnd(status, 1, [stopped], stopped=True)
     failed = [told for told in status.failed if stages[-1] >= _MASK_STAGES[0]]
-    if fail_on == DISPARITY and status.disparities:
+    if fail_on == Verdict.DISPARITY and status.disparities:
         found = count(status.disparities, "comparison")
         return RunEnd(status, 4, [*failed, f"a disparity was found in {found}: see fairness/disparity.csv"])
     return RunEnd(status, 3 if failed else 0, failed)

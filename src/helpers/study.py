@@ -190,13 +190,11 @@ class Study:
     def require(self, files: Mapping[str, str]) -> None:
         """Check that files of earlier stages are there.
 
+        `files` are paths under the study's folder, in the order of stages, and the stage that
+        writes each.
+
         Raises a StageError: one is missing; the message names the first, every stage to run, and
         the one command for all.
-
-        Parameters
-        ----------
-        files : mapping of str to str
-            Paths under the study's folder, in the order of stages, and the stage that writes each.
         """
         missing = {relative: stage for relative, stage in files.items() if not (self.folder / relative).exists()}
         if missing:
@@ -382,15 +380,11 @@ def choose_checkpoints_folder() -> Path:
 def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None = None) -> Study:
     """Load a study from its parameter file.
 
-    Raises a ParameterError: the file is missing or breaks the rules.
+    A relative path is looked for in the working directory, then in the repository, so that
+    notebooks work from their own folder and from the repository's root. `overrides`
+    (``{"fairness.alpha": 0.01}`` or ``["fairness.alpha=0.01"]``) are laid over the file.
 
-    Parameters
-    ----------
-    params : str or Path
-        The YAML file; a relative path is looked for in the working directory, then in the
-        repository, so that notebooks work from their own folder and from the repository's root.
-    overrides : dict or list of str, optional
-        ``{"fairness.alpha": 0.01}`` or ``["fairness.alpha=0.01"]``, laid over the file.
+    Raises a ParameterError: the file is missing or breaks the rules.
     """
     if isinstance(overrides, list):
         overrides = dict(parse_override(text) for text in overrides)

@@ -1,6 +1,6 @@
 """Who is studied: sources of scans, validation, grouping."""
 
-from helpers.cohort.build import StudyCohort, build_cohort, check_cohort
+from helpers.cohort.build import CohortCheck, StudyCohort, build_cohort, check_cohort
 from helpers.cohort.description import (
     count_confounders,
     count_missing,

@@ -89,12 +89,7 @@ def _is_dicom(place: str, files: Sequence[str]) -> bool:
 def group_files(files: Iterable[str], keys: Sequence[str]) -> list[FileGroup]:
     """Group files by how they are called, most ids first.
 
-    Parameters
-    ----------
-    files : iterable of str
-        From :func:`list_files`.
-    keys : sequence of str
-        The ids of a table. A file that fits several goes to the group with the most ids.
+    A file that fits several of `keys`, the ids of a table, goes to the group with the most ids.
     """
     index = _index(keys)
     longest = max((len(_TOKEN.findall(key)) for key in keys), default=0)

@@ -350,15 +350,8 @@ def match_labels(
 ) -> dict[str, int]:
     """Find the label of a model's label maps that overlaps each organ most, by Dice over all.
 
-    Parameters
-    ----------
-    pairs : sequence of (reference, prediction)
-        Those that lie on one grid are compared.
-
-    Returns
-    -------
-    dict of str to int
-        Organs that no label overlaps with a Dice of 0.2 or more are left out.
+    Of `pairs` (reference, prediction) those that lie on one grid are compared. Organs that no label
+    overlaps with a Dice of 0.2 or more are left out.
     """
     shared: Counter[tuple[int, int]] = Counter()
     for reference, prediction in pairs:

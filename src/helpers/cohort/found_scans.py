@@ -61,16 +61,10 @@ def find_scans(
 ) -> FoundScans:
     """Find the scans, references and models' masks of a table of people.
 
-    Raises a SegfairError: a folder is not there; no masks are called by the values of a column.
+    `people` is the table as text, `columns` are from :func:`helpers.cohort.columns.find_columns`.
+    Files are looked for below the table's folder, and in `images` and `masks`.
 
-    Parameters
-    ----------
-    table : Path
-        Where the table lies: files are looked for below its folder, and in `images` and `masks`.
-    people : DataFrame
-        The table as text.
-    columns : mapping of str to str
-        From :func:`helpers.cohort.columns.find_columns`.
+    Raises a SegfairError: a folder is not there; no masks are called by the values of a column.
     """
     base = table.parent
     folders = {name: make_absolute(one.expanduser()) for name, one in (("images", images), ("masks", masks)) if one}

@@ -71,16 +71,10 @@ def propose_audit(scores: str, people: Path, attributes: Sequence[str]) -> dict[
     Sex and age are found by what they are usually called; another attribute of numbers is cut into
     groups of about equally many people, one of words has the groups that the table names.
 
-    Raises a SegfairError: the table of people cannot be read, or lacks a column.
+    `scores` is a table or a pattern of tables (``{model}/{metric}.csv``); `attributes` are columns
+    of `people`, ``sex`` and ``age`` by any usual name.
 
-    Parameters
-    ----------
-    scores : str
-        A table of scores, or a pattern of tables (``{model}/{metric}.csv``).
-    people : Path
-        The table of people.
-    attributes : sequence of str
-        Columns of `people`, ``sex`` and ``age`` by any usual name.
+    Raises a SegfairError: the table of people cannot be read, or lacks a column.
     """
     table = read_table_file(people, "table of people", "its path")
     plain = {spell_plainly(column): column for column in reversed(list(table))}

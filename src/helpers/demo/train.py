@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -180,7 +179,6 @@ def train_small_sam(
     save_every: int = 250,
     report: Callable[[int, float], None] | None = None,
     showing: Callable[[int], object] | None = None,
-    limit_seconds: float = math.inf,
 ) -> pd.DataFrame:
     """Train, writing the averaged weights to `out` and everything needed to go on to `state`.
 
@@ -188,17 +186,11 @@ def train_small_sam(
     alone, so it sees the data it would have seen. Forward passes run in bfloat16 where the
     processor has it.
 
-    Raises a SegfairError: `state` belongs to another recipe.
+    Weights are safetensors in fp16, replaced every `save_every` steps; at each `report` is called
+    with the step and the mean loss since the last. `showing` is called with the number of torsos
+    drawn so far, before the first step.
 
-    Parameters
-    ----------
-    out : Path
-        The weights, safetensors in fp16; replaced every `save_every` steps.
-    report, showing : callable, optional
-        Called with (step, mean loss since the last call) at each save; with the number of torsos
-        drawn so far, before the first step.
-    limit_seconds : float
-        Stop (with a checkpoint) after this long.
+    Raises a SegfairError: `state` belongs to another recipe.
 
     Returns
     -------
@@ -208,23 +200,19 @@ def train_small_sam(
     learner = _Learner(recipe, device)
     start, history = learner.restore(state) if state.exists() else (0, [])
     torsos = _keep_torsos(recipe, state.with_suffix(".torsos.npz"), showing)
-    began = time.monotonic()
     taken: list[tuple[float, float]] = []
     for step in range(start, recipe.steps):
         if step == learner.begin + learner.cycle.steps:
             learner.end_cycle()
         loss, dice, rate = learner.learn(step, torsos)
         taken.append((loss, dice))
-        last = step + 1 == recipe.steps or time.monotonic() - began > limit_seconds
-        if (step + 1) % save_every == 0 or last:
+        if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
             mean_loss, mean_dice = np.mean(taken, axis=0)
             taken = []
             history.append({"step": step + 1, "loss": float(mean_loss), "dice": float(mean_dice), "rate": rate})
             learner.save(step + 1, history, out, state)
             if report is not None:
                 report(step + 1, float(mean_loss))
-        if last:
-            break
     return pd.DataFrame(history, columns=["step", "loss", "dice", "rate"])
 
 

@@ -56,12 +56,7 @@ def train_nnunet(
 ) -> pd.DataFrame:
     """Train the network of the shipped plans and write it into `folder`, in nnU-Net's layout.
 
-    Parameters
-    ----------
-    save_every : int
-        Steps per row of the history.
-    report : callable, optional
-        Called after each step with the number of steps done and the loss.
+    `report` is called after each step with the number of steps done and the loss.
 
     Returns
     -------

@@ -24,13 +24,6 @@ class StructureSet:
     CLOSEDPLANAR_XOR) or joined to the outer one by a keyhole. A centre upon a contour belongs to
     the side of the higher index, so that regions that share a border share no voxel. Contours
     repeated point by point count once.
-
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        The whole file.
-    path : Path
-        For messages.
     """
 
     def __init__(self, dataset: Any, path: Path) -> None:

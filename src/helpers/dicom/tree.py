@@ -67,15 +67,11 @@ def match_masks(
 def find_scan_mask(template: str, scan: str, subject: str, pattern: str | None = None) -> Path:
     """Return a scan's ready-made mask: by the names in a path, or by the series in a folder.
 
-    Raises a SegfairError: there is none, or there are several.
+    `template` is as of :func:`helpers.study.find_mask`; without a name in it, the folder of a
+    model's DICOM masks, which are those of the scan's series. `pattern` describes the series of the
+    masks that are meant (:func:`choose_masks`).
 
-    Parameters
-    ----------
-    template : str
-        As of :func:`helpers.study.find_mask`; without a name in it, the folder of a model's DICOM
-        masks, which are those of the scan's series.
-    pattern : str, optional
-        Describes the series of the masks that are meant (:func:`choose_masks`).
+    Raises a SegfairError: there is none, or there are several.
     """
     path = find_mask(template, scan, subject)
     if names_scans(template):

@@ -71,20 +71,11 @@ def build_sam_from_checkpoint(path: Path, variant: str | None = None) -> torch.n
     The network is built without memory or random numbers and takes the file's tensors as its own;
     other precisions become float32.
 
+    `variant` is recognised from the file where it is left out. The network is on the processor, in
+    eval mode.
+
     Raises a SegfairError: the file cannot be read, is of another architecture (the message says
     which it looks like), or holds weights that are not finite.
-
-    Parameters
-    ----------
-    path : Path
-        What :func:`load_state` reads.
-    variant : {'vit_b', 'vit_l', 'vit_h'}, optional
-        The architecture; recognised from the file where it is left out.
-
-    Returns
-    -------
-    segment_anything.modeling.Sam
-        On the processor, float32, in eval mode.
     """
     import torch
 

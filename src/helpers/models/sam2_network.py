@@ -137,22 +137,12 @@ def build_network(hiera: Hiera, side: int) -> Any:
 def load_network(path: Path, variant: str | None, *, side: int) -> Any:
     """Build a variant with the weights of a published file, or of one fine-tuned from it.
 
+    The architecture is recognised from the file where `variant` is left out; `side`, in pixels, is
+    that of the square images it was trained on (1024, MedSAM2's 512). The network is on the
+    processor, float32, in eval mode; no tensor of it is left at random.
+
     Raises a SegfairError: the file cannot be read, is of another architecture, or holds weights
     that are not finite.
-
-    Parameters
-    ----------
-    path : Path
-        What :func:`helpers.models.loading.load_state` reads, with the published names.
-    variant : {'tiny', 'small', 'base_plus', 'large'}, optional
-        The architecture; recognised from the file where it is left out.
-    side : int
-        Of the square images it was trained on, in pixels: 1024, MedSAM2's 512.
-
-    Returns
-    -------
-    transformers.Sam2VideoModel
-        On the processor, float32, in eval mode. No tensor of it is left at random.
     """
     state = load_state(path)
     found = recognise_variant(state)

@@ -43,11 +43,6 @@ def embed_texts(texts: Sequence[str], encoder: Path, weights: Path, output: Path
         SAT's text encoder, the one that belongs to the checkpoint: tensors only.
     output : Path
         A ``.npz`` file (:func:`helpers.models.sat_setup.read_embeddings`).
-
-    Returns
-    -------
-    Path
-        `output`.
     """
     if output.suffix != ".npz":
         raise SegfairError(f"{output}: the file of words' vectors must end in .npz")

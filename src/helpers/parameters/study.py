@@ -681,16 +681,10 @@ class Parameters(Section):
 def read_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Parameters:
     """Read and validate a parameter file.
 
+    `overrides` are values by dotted key, laid over the file before it is validated.
+
     Raises a ParameterError: the file is missing, is not YAML, or breaks the rules: one message with
     every fault.
-
-    Parameters
-    ----------
-    path : Path
-        The YAML file.
-    overrides : dict, optional
-        Values by dotted key (``{"fairness.alpha": 0.01}``) laid over the file before it is
-        validated.
     """
     raw = read_raw(path)
     laid = read_raw(path, overrides) if overrides else raw

@@ -23,18 +23,6 @@ def fill_notebooks(study: Study, overrides: dict[str, Any]) -> Path:
     parameters are those that it was made from; else it is kept as ``<name>.former.ipynb``.
 
     Raises a SegfairError: the folder cannot be written, or a notebook is not there.
-
-    Parameters
-    ----------
-    study : Study
-        The study, already loaded with `overrides`.
-    overrides : dict
-        What the notebooks are to lay over the parameter file.
-
-    Returns
-    -------
-    Path
-        The folder.
     """
     folder = study.folder / "lab"
     for name in NOTEBOOKS:
