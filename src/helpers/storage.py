@@ -238,11 +238,9 @@ def read_table(path: Path, table: Table) -> pd.DataFrame:
 
     Raises a StageError: the table is missing, or a column of numbers holds something else.
 
-    Returns
-    -------
-    DataFrame
-        Of a CSV file, text is empty where there is none (a group called "NA" or "1" keeps its
-        name), numbers are float64, counts int64 (float64 where one is missing), flags bool.
+    Returns a DataFrame: of a CSV file, text is empty where there is none (a group called "NA" or
+    "1" keeps its name), numbers are float64, counts int64 (float64 where one is missing), flags
+    bool.
     """
     if not path.exists():
         raise StageError(

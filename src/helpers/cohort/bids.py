@@ -54,17 +54,13 @@ def read_bids(study: Study) -> tuple[pd.DataFrame, Path]:
     entities. ``cohort.entities`` chooses where there are several: of a reference by its entities
     (desc, label, space, …), of an image by its suffix.
 
+    A row per reference: subject (``sub-01``), scan (``sub-01_ses-02``), session, modality (of
+    the image; CT by suffix or folder ct, MR in anat), image, reference, and the columns of
+    participants.tsv and of sessions.tsv, which counts where both know something. Sex is in
+    words.
+
     Raises a SegfairError: there is no mask; two masks or two images are of one scan; there is no
     participants.tsv (and no ``cohort.people``), or it lacks its key or names somebody twice.
-
-    Returns
-    -------
-    table : DataFrame of str
-        A row per reference: subject (``sub-01``), scan (``sub-01_ses-02``), session, modality (of
-        the image; CT by suffix or folder ct, MR in anat), image, reference, and the columns of
-        participants.tsv and of sessions.tsv, which counts where both know something. Sex is in
-        words.
-    base : Path
     """
     cohort = study.parameters.cohort
     folder = study.resolve(str(cohort.path))

@@ -40,17 +40,13 @@ _HEIGHTS_M, _WEIGHTS_KG = (0.3, 2.6), (1.0, 500.0)
 def read_dicom(study: Study) -> tuple[pd.DataFrame, Path]:
     """Read all series of CT and MR below a folder and the DICOM masks that were drawn on them.
 
-    Raises a SegfairError: the folder is missing, or holds no series of CT or MR.
+    A row per series: subject, scan, modality, image (a slice, which stands for its series),
+    reference, sex, age (years, as recorded or from the dates), height (m), weight (kg), bmi,
+    manufacturer, scanner, kernel, slice_thickness (mm) and contrast ("yes" or "not recorded").
+    A row too per mask whose series is not there. ``attrs`` say why a row is out, and what could
+    not be read.
 
-    Returns
-    -------
-    table : DataFrame of str
-        A row per series: subject, scan, modality, image (a slice, which stands for its series),
-        reference, sex, age (years, as recorded or from the dates), height (m), weight (kg), bmi,
-        manufacturer, scanner, kernel, slice_thickness (mm) and contrast ("yes" or "not recorded").
-        A row too per mask whose series is not there. ``attrs`` say why a row is out, and what could
-        not be read.
-    base : Path
+    Raises a SegfairError: the folder is missing, or holds no series of CT or MR.
 
     Notes
     -----

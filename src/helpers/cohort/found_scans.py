@@ -243,11 +243,8 @@ def _take_columns(
 def list_scans(people: pd.DataFrame, columns: Mapping[str, str], found: FoundScans) -> pd.DataFrame:
     """List the scans with the places of their files: a table of its own, where names are irregular.
 
-    Returns
-    -------
-    DataFrame
-        ``subject``, ``scan`` (the id, or what the reference is called), the columns of `people`
-        that a study reads, under their own names, ``reference`` and ``image``.
+    Returns a DataFrame: ``subject``, ``scan`` (the id, or what the reference is called), the
+    columns of `people` that a study reads, under their own names, ``reference`` and ``image``.
     """
     person = columns.get("subject", found.key)
     first = people.drop_duplicates(found.key).set_index(found.key, drop=False)

@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import ndimage
+from torch.nn import functional
 from tqdm import tqdm
 
 from helpers import storage
@@ -28,9 +30,6 @@ from helpers.demo.torsos import draw_protocol_greys, draw_torso, split_code
 from helpers.models.nnunet_demo import FOLDER
 from helpers.models.nnunet_folder import CHECKPOINT, read_trained
 from helpers.study import REPOSITORY
-
-if TYPE_CHECKING:
-    import torch
 
 _CONFIGURATION = "3d_fullres"
 _FOLD = "all"
@@ -58,13 +57,9 @@ def train_nnunet(
 
     `report` is called after each step with the number of steps done and the loss.
 
-    Returns
-    -------
-    DataFrame
-        step, loss, dice: means over the steps since the row before; ``dice`` is soft.
+    Returns a DataFrame: step, loss, dice: means over the steps since the row before; ``dice`` is
+    soft.
     """
-    import torch
-
     began = time.process_time()
     keep_freed_memory()
     trained = read_trained(FOLDER)
@@ -163,9 +158,6 @@ def compute_loss(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tens
 
     Both are (1, 1 + organs, z, y, x); the target holds parts of voxels.
     """
-    import torch
-    from torch.nn import functional
-
     axes = (0, 2, 3, 4)
     found = logits.softmax(1)
     dice = (2 * (found * target).sum(axes) + 1) / (found.sum(axes) + target.sum(axes) + 1)
@@ -235,8 +227,6 @@ def _write(
     folder: Path, network: torch.nn.Module, recipe: NnunetRecipe, history: Sequence[dict[str, float]], seconds: float
 ) -> None:
     """Write the folder as nnU-Net's trainer does, weights as fp16, and how it came about."""
-    import torch
-
     trained = read_trained(FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("plans.json", "dataset.json"):

@@ -72,11 +72,9 @@ def load_montage(study: Study) -> list[MontagePanel]:
 
     Scans are ranked by the Dice that 02_inference noted (:func:`read_organs`).
 
-    Returns
-    -------
-    list of MontagePanel
-        By organ and model, worst first; a model that finished no scan with an organ has none, nor
-        has a scan whose files cannot be read any more. Each scan's files are read once.
+    Returns a list of MontagePanel: by organ and model, worst first; a model that finished no scan
+    with an organ has none, nor has a scan whose files cannot be read any more. Each scan's files
+    are read once.
     """
     cohort = study.read_included().set_index("scan")
     noted = read_organs(study)

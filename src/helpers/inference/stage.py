@@ -104,12 +104,9 @@ def read_organs(study: Study) -> pd.DataFrame:
 def summarise_inference(table: pd.DataFrame) -> pd.DataFrame:
     """Count scans and measure throughput per model, from what :func:`run_inference` returns.
 
-    Returns
-    -------
-    DataFrame
-        model (in the table's order), scans, ok, failed, reused, prompts, dropped, seconds_per_scan
-        (median over finished scans), slices_per_second (slices of finished scans over their
-        seconds, on one worker), device and precision. NaN where no scan finished.
+    Returns a DataFrame: model (in the table's order), scans, ok, failed, reused, prompts, dropped,
+    seconds_per_scan (median over finished scans), slices_per_second (slices of finished scans over
+    their seconds, on one worker), device and precision. NaN where no scan finished.
     """
     rows = []
     for model, part in table.groupby("model", sort=False):

@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from helpers.errors import SegfairError
 from helpers.models.loading import check_finite, describe_difference, load_state
 from helpers.models.torchvision_fix import declare_missing_operators
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -160,8 +159,6 @@ def load_network(path: Path, variant: str | None, *, side: int) -> Any:
 
 def fill_network(network: Any, state: dict[str, torch.Tensor], file_name: str) -> None:
     """Give a network the tensors of a state in the published layout, none missing or left over."""
-    import torch
-
     expected: dict[str, torch.Tensor] = {}
     for name, value in network.state_dict().items():
         parts = name_published(name)

@@ -6,13 +6,12 @@ trained on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from PIL import Image
-
-if TYPE_CHECKING:
-    import torch
+from torch.nn import functional
 
 
 class SliceFrame(Protocol):
@@ -44,8 +43,6 @@ class SamFrame:
 
     def prepare(self, grey: np.ndarray) -> torch.Tensor:
         """Resize as ResizeLongestSide, one channel for three equal ones; normalise and pad."""
-        import torch
-
         height, width = self._fit(grey.shape)
         resized = np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR))
         out = torch.zeros(3, self.side, self.side)
@@ -60,8 +57,6 @@ class SamFrame:
 
     def enlarge(self, low: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
         """As ``Sam.postprocess_masks``: to the input's size, no padding, to the slice's size."""
-        from torch.nn import functional
-
         height, width = self._fit(shape)
         large = functional.interpolate(low, (self.side, self.side), mode="bilinear", align_corners=False)
         large = large[..., :height, :width]
@@ -85,7 +80,6 @@ class MedSamFrame:
 
     def prepare(self, grey: np.ndarray) -> torch.Tensor:
         """Resize by cubic splines as scikit-image does, cut to whole greys, stretch to [0, 1]."""
-        import torch
         from skimage import transform
 
         resized = transform.resize(
@@ -101,8 +95,6 @@ class MedSamFrame:
 
     def enlarge(self, low: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
         """Enlarge probabilities, not logits."""
-        from torch.nn import functional
-
         return functional.interpolate(low.sigmoid(), shape, mode="bilinear", align_corners=False)[:, 0] - 0.5
 
 
@@ -121,9 +113,6 @@ class Sam2Frame:
 
     def prepare(self, grey: np.ndarray) -> torch.Tensor:
         """Stretch one channel for three equal ones, then normalise."""
-        import torch
-        from torch.nn import functional
-
         pixels = torch.from_numpy(grey.astype(np.float32) / 255)[None, None]
         size = (self.side, self.side)
         resized = functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)[0]
@@ -135,8 +124,6 @@ class Sam2Frame:
 
     def enlarge(self, low: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
         """Enlarge logits."""
-        from torch.nn import functional
-
         return functional.interpolate(low.float(), shape, mode="bilinear", align_corners=False)[:, 0]
 
 
