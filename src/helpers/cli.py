@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -100,7 +101,7 @@ def status(
 
     found = read_status(find_folder(place))
     if as_json:
-        typer.echo(json.dumps(found.to_json(), indent=2))
+        typer.echo(json.dumps(asdict(found), indent=2))
         return
     for line in (*describe_status(found), *found.failed):
         typer.echo(line)

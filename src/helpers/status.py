@@ -49,10 +49,6 @@ class StudyStatus:
     failed: list[str]  # a sentence for each model or stage of which scans failed
     disparities: int | None  # comparisons with this verdict; None before 03_performance
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it for programs."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class RunEnd:
@@ -65,7 +61,7 @@ class RunEnd:
 
     def to_json(self) -> dict[str, Any]:
         """Return it for programs."""
-        return {"exit_code": self.exit_code, "told": self.told, **self.status.to_json()}
+        return {"exit_code": self.exit_code, "told": self.told, **asdict(self.status)}
 
 
 def find_folder(place: Path) -> Path:

@@ -74,7 +74,7 @@ def read_bids(study: Study) -> tuple[pd.DataFrame, Path]:
             + (f" with {', '.join(f'{name}-{value}' for name, value in chosen.items())}" if chosen else "")
         )
     images = _group(file for file in _list_files(raw, "sub-*/**") if suffix in (None, file.suffix))
-    table = pd.DataFrame([_describe(scan, file, images.get(scan, []), raw) for scan, file in references.items()])
+    table = pd.DataFrame([_describe(scan, file, images.get(scan, [])) for scan, file in references.items()])
     if (raw / "participants.tsv").exists():
         people = _read_people(raw / "participants.tsv", "participant_id", "sub")
         table = table.merge(people.rename(columns={"participant_id": "subject"}), on="subject", how="left")
@@ -122,7 +122,7 @@ def _group(files: Iterable[_File]) -> dict[str, list[_File]]:
     return found
 
 
-def _describe(scan: str, reference: Path, images: list[_File], raw: Path) -> dict[str, str | None]:
+def _describe(scan: str, reference: Path, images: list[_File]) -> dict[str, str | None]:
     of_it = _File(reference if reference.name.endswith(IMAGES) else next(iter(sorted(reference.glob("sub-*")))))
     beside = [image for image in images if image.path.parent.name == of_it.path.parent.name] or images
     if len(beside) > 1:

@@ -75,7 +75,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "precomputed",
             "ready-made masks from files: path with {scan} or {subject}",
-            "precomputed",
+            "ready_masks",
             prompt_types=(),
             needs_image=False,
             needs_path=True,

@@ -67,16 +67,24 @@ class SamFrame:
         return int(shape[0] * scale + 0.5), int(shape[1] * scale + 0.5)
 
 
-class MedSamFrame:
+class _StretchedFrame:
+    """The slice stretched to the input's square."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def scale(self, shape: tuple[int, int]) -> np.ndarray:
+        """Each axis by its own factor."""
+        return np.array([self.side / shape[1], self.side / shape[0]])
+
+
+class MedSamFrame(_StretchedFrame):
     """MedSAM: the slice stretched to the input's square, scaled to [0, 1] by its own extremes.
 
     The published inference script of Ma et al. (Segment anything in medical images, Nature
     Communications 2024): bicubic resize of the 8-bit image, sigmoid of the logits enlarged to the
     slice before 0.5 is asked.
     """
-
-    def __init__(self, sam: Any) -> None:
-        self.side = sam.image_encoder.img_size
 
     def prepare(self, grey: np.ndarray) -> torch.Tensor:
         """Resize by cubic splines as scikit-image does, cut to whole greys, stretch to [0, 1]."""
@@ -89,16 +97,12 @@ class MedSamFrame:
         scaled = (resized - low) / max(high - low, 1e-8)
         return torch.from_numpy(scaled).float().expand(3, -1, -1)
 
-    def scale(self, shape: tuple[int, int]) -> np.ndarray:
-        """Each axis by its own factor."""
-        return np.array([self.side / shape[1], self.side / shape[0]])
-
     def enlarge(self, low: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
         """Enlarge probabilities, not logits."""
         return functional.interpolate(low.sigmoid(), shape, mode="bilinear", align_corners=False)[:, 0] - 0.5
 
 
-class Sam2Frame:
+class Sam2Frame(_StretchedFrame):
     """SAM 2: the slice stretched to the input's square, ImageNet's mean and SD.
 
     The numbers of ``SAM2Transforms`` (Ravi et al., ICLR 2025): bilinear resize of the image in
@@ -108,19 +112,12 @@ class Sam2Frame:
     MEAN = (0.485, 0.456, 0.406)
     DEVIATION = (0.229, 0.224, 0.225)
 
-    def __init__(self, side: int) -> None:
-        self.side = side
-
     def prepare(self, grey: np.ndarray) -> torch.Tensor:
         """Stretch one channel for three equal ones, then normalise."""
         pixels = torch.from_numpy(grey.astype(np.float32) / 255)[None, None]
         size = (self.side, self.side)
         resized = functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)[0]
         return (resized - torch.tensor(self.MEAN)[:, None, None]) / torch.tensor(self.DEVIATION)[:, None, None]
-
-    def scale(self, shape: tuple[int, int]) -> np.ndarray:
-        """Each axis by its own factor."""
-        return np.array([self.side / shape[1], self.side / shape[0]])
 
     def enlarge(self, low: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
         """Enlarge logits."""

@@ -90,7 +90,7 @@ def read_label_map(
         is_folder = is_there(path) and path.is_dir() and not is_png_stack(path)
         files = find_mask_files(path, organs) if is_folder else {}
     if is_folder:
-        stored, masks = _read_folder(path, files)
+        stored, masks = _read_folder(files)
         missing = tuple(name for name, found in files.items() if not found)
         grid = get_grid(stored)
         result, midline_x_mm, notes = _unite(masks, grid, organs, organ_ids, midline_x_mm, path.name)
@@ -344,7 +344,7 @@ def find_mask_files(folder: Path, organs: Mapping[str, Organ]) -> dict[str, list
     return {organ: [file for file in files if file] for organ, files in found.items()}
 
 
-def _read_folder(path: Path, wanted: Mapping[str, Sequence[Path]]) -> tuple[sitk.Image, dict[str, np.ndarray]]:
+def _read_folder(wanted: Mapping[str, Sequence[Path]]) -> tuple[sitk.Image, dict[str, np.ndarray]]:
     """Return one image for its grid, and an organ's mask each (bool)."""
     first = next(file for files in wanted.values() for file in files)
     image = read_volume(first)
