@@ -203,12 +203,8 @@ def _find_levels(stored: np.ndarray, row: pd.Series, organ: str, parameters: Par
 
 def _crop_around(mask: np.ndarray, margin_mm: float, spacing_mm: tuple[float, ...]) -> tuple[slice, ...]:
     """Return the part of an array around what is in a mask, of as many dimensions."""
-    window = []
-    for axis, (count, spacing) in enumerate(zip(mask.shape, spacing_mm, strict=True)):
-        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        margin = round(margin_mm / spacing)
-        window.append(slice(max(0, int(filled[0]) - margin), min(count, int(filled[-1]) + 1 + margin)))
-    return tuple(window)
+    margins = [round(margin_mm / step) for step in spacing_mm]
+    return volumes.grow_box(volumes.find_boxes(mask.view(np.uint8))[1], margins, mask.shape)
 
 
 def _trace_outlines(

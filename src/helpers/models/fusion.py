@@ -102,11 +102,7 @@ def run_staple(masks: Sequence[np.ndarray]) -> np.ndarray:
     union = np.logical_or.reduce(masks)
     if not union.any():
         return result
-    found = volumes.find_boxes(union.view(np.uint8))[1]
-    box = tuple(
-        slice(max(0, part.start - _STAPLE_MARGIN), min(size, part.stop + _STAPLE_MARGIN))
-        for part, size in zip(found, union.shape, strict=True)
-    )
+    box = volumes.grow_box(volumes.find_boxes(union.view(np.uint8))[1], [_STAPLE_MARGIN] * 3, union.shape)
     images = [sitk.GetImageFromArray(mask[box].astype(np.uint8)) for mask in masks]
     estimate = sitk.STAPLEImageFilter()
     estimate.SetForegroundValue(1)

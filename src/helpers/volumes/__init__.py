@@ -21,6 +21,7 @@ from helpers.volumes.label_maps import (
     LabelMap,
     find_boxes,
     find_mask_files,
+    grow_box,
     is_dicom_mask,
     join_boxes,
     read_dicom_mask,

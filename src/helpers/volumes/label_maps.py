@@ -158,6 +158,12 @@ def find_boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
     return {label: box for label, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
 
 
+def grow_box(box: _Box, margins: Iterable[int], shape: tuple[int, ...]) -> _Box:
+    """Return a box grown by so many voxels on both sides of each axis, as far as the array goes."""
+    sides = zip(box, margins, shape, strict=True)
+    return tuple(slice(max(0, side.start - margin), min(count, side.stop + margin)) for side, margin, count in sides)
+
+
 def _find_labels(image: sitk.Image, name: str) -> tuple[np.ndarray, dict[int, _Box]]:
     """Return a label map as whole numbers (z, y, x), and the box around each label in it."""
     array = sitk.GetArrayViewFromImage(image)
