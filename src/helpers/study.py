@@ -157,21 +157,14 @@ class Study:
         for name, text in zip(pieces[1::2], pieces[2::2], strict=True):
             expression += (f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+?)") + re.escape(text)
             seen.add(name)
-        files = {path: re.fullmatch(expression, path.relative_to(root).as_posix()) for path in self._glob(root, rest)}
-        return [(path, match.groupdict()) for path, match in files.items() if match]
-
-    def _glob(self, root: Path, rest: str) -> list[Path]:
-        return sorted(path for path in root.glob(_PLACEHOLDER.sub("*", rest)) if path.is_file())
+        files = sorted(path for path in root.glob(_PLACEHOLDER.sub("*", rest)) if path.is_file())
+        matches = ((path, re.fullmatch(expression, path.relative_to(root).as_posix())) for path in files)
+        return [(path, match.groupdict()) for path, match in matches if match]
 
     def path(self, table: str, **names: str) -> Path:
         """Return where a table of :data:`helpers.schema.TABLES` lies, present or not.
 
-        Parameters
-        ----------
-        table : str
-            Its key.
-        names
-            What stands for the placeholders of its path: ``model="sam"``, ``organ="liver"``.
+        `names` stand for the placeholders of its path: ``model="sam"``, ``organ="liver"``.
         """
         relative = TABLES[table].path
         for name, value in names.items():

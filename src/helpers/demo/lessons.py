@@ -29,14 +29,8 @@ def tabulate_same_error(metrics: pd.DataFrame, cohort: pd.DataFrame, *, min_grou
 
     People are grouped by sex where the cohort has it, else by its first attribute.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-        metrics.parquet: subject, scan, organ, volume_ref_ml, surface_ref_cm2.
-    cohort : DataFrame
-        The included scans: subject, scan, ``group_<attribute>``.
-    min_group : int
-        Groups with fewer people are left out.
+    `metrics` is metrics.parquet (its volumes and surfaces); `cohort` the included scans with their
+    ``group_<attribute>``, of which groups with fewer than `min_group` people are left out.
 
     Returns
     -------

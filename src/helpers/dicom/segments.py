@@ -28,14 +28,7 @@ _PLACE = (
 class DicomSegmentation:
     """A segmentation object: binary, fractional or a label map; its frames in any order.
 
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        The whole file.
-    path : Path
-        For messages.
-    halve : bool
-        Whether fractions are cut at one half (from there on it is the organ), not refused.
+    With `halve` fractions are cut at one half (from there on it is the organ), not refused.
     """
 
     def __init__(self, dataset: Any, path: Path, *, halve: bool) -> None:

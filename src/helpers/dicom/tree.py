@@ -42,12 +42,7 @@ def match_masks(
 
     A mask that names none belongs to the only series in its frame of reference.
 
-    Returns
-    -------
-    matched : dict of str to list of DicomHeader
-        The masks of each series.
-    unmatched : list of DicomHeader
-        Those whose series is not there, or not said.
+    Returns the masks of each series, and those whose series is not there, or not said.
     """
     frames: dict[str, list[str]] = {}
     for series, slices in images.items():

@@ -37,14 +37,10 @@ def read_masks(path: Path, spec: Spec, case: ScanCase) -> tuple[Segmentation, tu
     must be the same ones, or are made so where ``spec.resample`` says it. Left and right are parted
     by the reference's own midline.
 
-    Raises a VolumeError: the masks cannot be read or lie on another grid.
+    Returns a segmentation, whose ``resampled`` tells whether the masks lay on another grid, and the
+    labels in the file that are no organ's.
 
-    Returns
-    -------
-    segmentation : Segmentation
-        Its ``resampled`` tells whether the masks lay on another grid.
-    unknown : tuple of int
-        The labels in the file that are no organ's.
+    Raises a VolumeError: the masks cannot be read or lie on another grid.
     """
     label_map = volumes.read_label_map(
         path,
