@@ -49,17 +49,10 @@ class SamSegmenter:
     Where components of an organ overlap they are united; where organs overlap, the pixel goes to
     the one with the higher mask score.
 
-    Parameters
-    ----------
-    sam : segment_anything.modeling.Sam
-        Taken over: moved to the device, its encoder's weights cast to the precision.
-    precision : {"float32", "bfloat16", "float16"}
-        Of the encoder's products; everything else is float32.
-    batch : int, optional
-        Images encoded at a time; by default as many as half of free memory holds. Halved when
-        memory runs out.
-    frame : SliceFrame, optional
-        How slices enter and answers return; SAM's own way when not given.
+    The network is taken over: moved to the device, its encoder's weights cast to the precision,
+    which is that of the encoder's products; everything else is float32. `batch` images are encoded
+    at a time, by default as many as half of free memory holds; halved when memory runs out. `frame`
+    says how slices enter and answers return, by default SAM's own way.
     """
 
     def __init__(

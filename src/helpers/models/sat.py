@@ -30,20 +30,10 @@ _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": 
 class SatSegmenter:
     """Drives a :class:`SatNetwork` over scans.
 
-    Parameters
-    ----------
-    network : SatNetwork
-        Taken over: moved to the device.
-    vectors : mapping of (str, str) to ndarray
-        float32 per word and modality (``ct``, ``mri``).
-    texts : mapping of str to str
-        What is asked for each organ.
-    precision : {"float32", "bfloat16", "float16"}
-        Of the network's products (autocast).
-    window : tuple of int
-        Voxels (x, y, z); sides are multiples of 32.
-    batch : int, optional
-        Windows at a time, 1 by default; halved when memory runs out.
+    The network is taken over: moved to the device. `vectors` are float32 per word and modality
+    (``ct``, ``mri``), `texts` what is asked for each organ; `precision` is that of the network's
+    products (autocast). A `window` is voxels (x, y, z), multiples of 32; `batch` of them are worked
+    on at a time, halved when memory runs out.
     """
 
     def __init__(
