@@ -70,11 +70,6 @@ def test_a_worker_that_is_slow_to_end_is_no_news_and_one_that_is_lost_is(caplog)
     assert warned == ["Restarting worker"]
 
 
-def test_ids_must_fit():
-    with pytest.raises(ValueError, match="ids must name each of the 2 cases; got 1"):
-        map_cases(invert, [1, 2], ids=["a"], compute=Compute(workers=0), label="x")
-
-
 @pytest.mark.slow
 def test_a_killed_worker_costs_its_case_alone():
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cc3d
 import numpy as np
@@ -100,11 +101,19 @@ def test_training_lowers_the_loss_of_one_batch() -> None:
     assert losses[-1] < 0.7 * losses[0]
 
 
+def stop_after_a_step(recipe: Recipe, out: Path, **options: Any) -> None:
+    def stop(step: int, loss: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_small_sam(recipe, out, save_every=1, report=stop, **options)
+
+
 def test_a_stopped_run_goes_on_and_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     whole = train_small_sam(RECIPE, tmp_path / "a.safetensors", state=tmp_path / "a.pt", save_every=2)
     assert whole["step"].tolist() == [2, 4, 6]
     assert whole["loss"].notna().all()
-    train_small_sam(RECIPE, tmp_path / "b.safetensors", state=tmp_path / "b.pt", save_every=2, limit_seconds=0.0)
+    stop_after_a_step(RECIPE, tmp_path / "b.safetensors", state=tmp_path / "b.pt")
     assert (tmp_path / "b.safetensors").exists()  # stopped after one step, and of use already
     resumed = train_small_sam(RECIPE, tmp_path / "b.safetensors", state=tmp_path / "b.pt", save_every=2)
     assert resumed["step"].tolist() == [1, 2, 4, 6]
@@ -114,7 +123,7 @@ def test_a_stopped_run_goes_on_and_ends_as_an_unbroken_one(tmp_path: Path) -> No
 
 
 def test_a_state_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    train_small_sam(RECIPE, tmp_path / "a.safetensors", state=tmp_path / "a.pt", limit_seconds=0.0)
+    stop_after_a_step(RECIPE, tmp_path / "a.safetensors", state=tmp_path / "a.pt")
     with pytest.raises(SegfairError, match="another recipe"):
         train_small_sam(
             replace(RECIPE, seed=2),
@@ -187,7 +196,7 @@ def test_slices_of_torsos_have_organs_as_targets(torsos: Torsos, monkeypatch: py
 def test_a_cycle_may_learn_from_torsos_drawn_once(tmp_path: Path) -> None:
     recipe = replace(RECIPE, cycles=(Cycle(1, TINY), Cycle(1, FINE, torsos=True)), people=1)
     drawn = []
-    train_small_sam(recipe, tmp_path / "a.safetensors", state=tmp_path / "a.pt", showing=drawn.append, limit_seconds=0)
+    stop_after_a_step(recipe, tmp_path / "a.safetensors", state=tmp_path / "a.pt", showing=drawn.append)
     history = train_small_sam(recipe, tmp_path / "a.safetensors", state=tmp_path / "a.pt", showing=drawn.append)
     assert drawn == [1]
     assert history["step"].tolist() == [1, 2]

@@ -8,8 +8,9 @@ import SimpleITK as sitk
 
 from helpers import inference, models, performance, storage, volumes
 from helpers.models import ScanCase, Spec
-from helpers.models.fusion import Fusion, decide, run_staple
+from helpers.models.fusion import Fusion, run_staple
 from helpers.models.fusion_setup import FusionOptions
+from helpers.models.protocol import merge_scores
 from helpers.study import find_probabilities
 from tests.test_inference import SHAPE, draw_labels, make_study, write_image  # noqa: F401  (make_study is a fixture)
 
@@ -164,5 +165,5 @@ def test_a_fusion_that_cannot_be_is_refused(make_members, fusion, said):
 
 
 def test_undecided_voxels_are_background_and_equal_support_goes_to_the_first():
-    support = {"liver": np.array([[[0.5, 0.6, 0.7]]], np.float32), "spleen": np.array([[[0.5, 0.6, 0.8]]], np.float32)}
-    assert decide(support, {"liver": 1, "spleen": 2}, (1, 1, 3)).ravel().tolist() == [0, 1, 2]
+    support = {1: np.array([[[0.5, 0.6, 0.7]]], np.float32), 2: np.array([[[0.5, 0.6, 0.8]]], np.float32)}
+    assert merge_scores(support, (1, 1, 3), above=0.5).ravel().tolist() == [0, 1, 2]

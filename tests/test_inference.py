@@ -23,7 +23,7 @@ import yaml
 from helpers import compute, inference, models, performance, provenance, storage, volumes
 from helpers.compute import CaseFailure, close_client, count_workers
 from helpers.errors import SegfairError, StageError
-from helpers.inference import stage
+from helpers.inference import montage, stage
 from helpers.study import Study, load_study
 
 SPACING = (2.0, 2.0, 5.0)  # (x, y, z)
@@ -366,6 +366,7 @@ def test_a_card_gets_one_process_and_models_without_one_all_cores(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # two cards stand in the machine
     monkeypatch.setattr(compute, "count_cores", lambda: 16)
     monkeypatch.setattr(stage, "count_cores", lambda: 16)
+    monkeypatch.setattr(stage, "read_contents", lambda *_: None)  # else 16 processes start, to read six small files
     seen = {}
 
     def map_cases(function, jobs, *, compute, cards, label, **_):
@@ -452,11 +453,14 @@ def note_dice(study: Study, model: str, dice: dict[str, float]) -> None:
     table.to_parquet(path)
 
 
-def test_montage_shows_worst_median_and_best_with_outlines(make_study: MakeStudy) -> None:
+def test_montage_shows_worst_median_and_best_with_outlines(
+    make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(montage, "_PANEL_MARGIN_MM", 4.0)
     study = make_study([ELLIPSE])
     inference.run_inference(study)
     note_dice(study, "ellipse", {"a1": 0.9, "b2": 0.2, "c3": 0.5})
-    panels = inference.load_montage(study, ["liver"], margin_mm=4.0)
+    panels = inference.load_montage(study)[:3]
     assert [(panel.number, panel.label, panel.dice) for panel in panels] == [
         (2, "worst", 0.2), (3, "median", 0.5), (1, "best", 0.9),
     ]  # fmt: skip
@@ -484,19 +488,20 @@ def test_montage_of_all_organs_without_images_or_with_a_damaged_mask(make_study:
     ]
     assert set(np.unique(panels[0].image)) == {128}
     study.prediction_path("ellipse", "c3").write_bytes(b"damaged")
-    assert [panel.number for panel in inference.load_montage(study, ["spleen"])] == [2, 1]
-    with pytest.raises(SegfairError, match="organ must be one of liver, spleen"):
-        inference.load_montage(study, ["heart"])
+    assert [panel.number for panel in inference.load_montage(study)] == [2, 1, 2, 1]
 
 
-def test_planes_run_through_the_greatest_error_as_radiologists_look_at_them(make_study: MakeStudy) -> None:
+def test_planes_run_through_the_greatest_error_as_radiologists_look_at_them(
+    make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A model that misses the top of the left organ: they meet there, head up."""
+    monkeypatch.setattr(montage, "_PLANE_MARGIN_MM", 4.0)
     study = make_study([ELLIPSE])
     labels, row = draw_labels(), study.read("cohort").set_index("scan").loc["b2"]
     labels[4:6, :, 20:26] = 0
     path = study.folder / "model.nii.gz"
     write_image(labels, path)
-    axial, coronal, sagittal = inference.load_planes(row, path, "spleen", study.parameters, margin_mm=4.0)
+    axial, coronal, sagittal = inference.load_planes(row, path, "spleen", study.parameters)
     assert [plane.name for plane in (axial, coronal, sagittal)] == ["axial", "coronal", "sagittal"]
     # 6 × 6 × 5 voxels of 2 × 2 × 5 mm with a margin of 2, 2 and 1: no more is shown.
     assert (axial.image.shape, coronal.image.shape, sagittal.image.shape) == ((10, 10), (7, 10), (7, 10))

@@ -118,7 +118,7 @@ def randomise(sam: torch.nn.Module) -> torch.nn.Module:
 @pytest.mark.parametrize("ask", [ask_sampredictor, ask_medsam])
 def test_the_trained_small_model_gives_the_official_logits_and_masks(ask: Callable[..., Logits]) -> None:
     sam = load_small_sam()
-    frame = MedSamFrame(sam) if ask is ask_medsam else None
+    frame = MedSamFrame(sam.image_encoder.img_size) if ask is ask_medsam else None
     ours = SamSegmenter(copy.deepcopy(sam), "cpu", frame=frame)
     for grey, prompts in draw_cases(6):
         assert_faithful(ask(sam, grey, prompts), ask_ours(ours, grey, prompts))

@@ -18,7 +18,6 @@ from helpers import inference
 from helpers.errors import SegfairError
 from helpers.models import ScanCase, check_model, describe_model, make_spec
 from helpers.models.nninteractive import choose_prompts, load
-from helpers.models.nninteractive_setup import NninteractiveOptions
 from helpers.models.protocol import Spec
 from helpers.models.torchvision_fix import declare_missing_operators
 from helpers.prompts import Prompts
@@ -111,7 +110,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_folder(folder: Path) -> object:
-    return load(Spec("m", "nninteractive", {}, device="cpu", options=NninteractiveOptions(folder)))
+    return load(Spec("m", "nninteractive", {}, device="cpu", options=folder))
 
 
 def make_case(rng: np.random.Generator, prompts: dict[str, Prompts]) -> ScanCase:

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from helpers import volumes
 from helpers.errors import SegfairError, VolumeError
 from helpers.models import ScanCase, Spec
-from helpers.models.precomputed import load
+from helpers.models.ready_masks import load
 from helpers.parameters import Organ
 
 SHAPE = (7, 8, 9)

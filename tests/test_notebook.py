@@ -3,6 +3,8 @@ without a traceback."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -107,3 +109,12 @@ def test_error_for_people_is_shown_without_a_traceback(kind, capsys):
         InteractiveShell.clear_instance()
     shown = capsys.readouterr()
     assert [line for line in (shown.out + shown.err).splitlines() if line.strip()] == [f"{kind.__name__}: do this"]
+
+
+def test_opening_a_notebook_compiles_no_grammars():
+    """A second of every stage's process; plotly's renderers import what would do it."""
+    opened = "from helpers.figures.style import use_safe_renderer as use; use(); import sys, nbformat"
+    told = subprocess.run(
+        [sys.executable, "-c", f"{opened}; print('lark' in sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "False\n"

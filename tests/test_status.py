@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -144,7 +145,7 @@ def test_status_counts_what_is_done_and_what_failed(study):
         "not run",
     ]
     assert found.failed == ["models.ellipse: failed on 1 of 2 scans, on 1 because: no image"]
-    assert json.loads(json.dumps(found.to_json()))["stages"][1]["counts"] == {"masks": 1, "failed": 1}
+    assert json.loads(json.dumps(asdict(found)))["stages"][1]["counts"] == {"masks": 1, "failed": 1}
 
 
 def test_status_says_who_is_at_work_and_what_is_left(study):

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helpers.cohort import SOURCES, check_cohort
+from helpers.cohort import SOURCES, CohortCheck, check_cohort
 from helpers.errors import ParameterError, SegfairError, suggest
 from helpers.models import KINDS, check_model, describe_model, list_overlaps, list_refused, list_templates, try_model
 from helpers.notebook import check_output_folder
 from helpers.parameters import read_raw
 from helpers.study import Study, blame, find_parameter_file, load_study
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What was found, in sentences."""
-
-    organs: list[str] = field(default_factory=list)  # where each organ lies and how large it is
-    problems: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
 
 
 def load_checked(params: str | Path, overrides: dict[str, Any]) -> Study:
@@ -30,10 +20,7 @@ def load_checked(params: str | Path, overrides: dict[str, Any]) -> Study:
     Where keys are, the names of its source and of its models' kinds are looked at all the same,
     which else come later.
 
-    Raises
-    ------
-    ParameterError
-        The parameter file cannot be used.
+    Raises a ParameterError: the parameter file cannot be used.
     """
     try:
         return load_study(params, overrides)
@@ -58,10 +45,9 @@ def _list_unknown_names(raw: dict[str, Any], path: Path, overrides: dict[str, An
     ]
 
 
-def check_study(study: Study) -> Checked:
+def check_study(study: Study) -> CohortCheck:
     """Check table, files, models and output folder as the stages will use them; nothing is kept."""
-    cohort = check_cohort(study, list_templates(study), list_refused(study))
-    found = Checked(list(cohort.organs), list(cohort.problems), list(cohort.remarks))
+    found = check_cohort(study, list_templates(study), list_refused(study))
     for model in study.parameters.models:
         faults = check_model(model, study) or try_model(model, study)
         found.problems.extend(faults)

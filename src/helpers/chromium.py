@@ -46,24 +46,12 @@ def find_browser() -> str | None:
 def run_browser(browser: str, page: Path, *flags: str, fragment: str = "", seconds: int) -> bytes:
     """Open a page in a browser without a window and return what it writes to its standard output.
 
-    Parameters
-    ----------
-    browser : str
-        From :func:`find_browser`. It keeps its sandbox except under root, where Chromium refuses to
-        start with one.
-    page : Path
-        A file in a folder of its own, in which the browser keeps its profile.
-    flags : str
-        What to do with the page.
-    fragment : str
-        What follows ``#`` in the address.
-    seconds : int
-        How long it may take.
+    The page lies in a folder of its own, in which the browser keeps its profile; the browser keeps
+    its sandbox except under root, where Chromium refuses to start with one. `fragment` follows
+    ``#`` in the address.
 
-    Raises
-    ------
-    OSError, subprocess.SubprocessError
-        It does not start, stops with an error, or takes too long.
+    Raises OSError, subprocess.SubprocessError: it does not start, stops with an error, or takes too
+    long.
     """
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     sandbox = ("--no-sandbox",) if is_root else ()

@@ -117,6 +117,9 @@ def map_cases(
     all others are through, those of killed workers one at a time: who only ran beside the culprit
     is not blamed. What then still fails is kept for :func:`take_passing`.
 
+    Raises a SegfairError: the scheduler was lost, or no worker came: no case is to blame, so none
+    fails.
+
     Parameters
     ----------
     function : callable
@@ -141,14 +144,7 @@ def map_cases(
     -------
     list
         One result per case; a :class:`CaseFailure` where the case raised or killed its worker.
-
-    Raises
-    ------
-    SegfairError
-        The scheduler was lost, or no worker came: no case is to blame, so none fails.
     """
-    if len(ids) != len(cases):
-        raise ValueError(f"ids must name each of the {len(cases)} cases; got {len(ids)}")
     results: list[Any] = [None] * len(cases)
     in_process = count_workers(compute, cards) == 0 or (len(cases) < 2 and not compute.is_remote)
     work = _Work(function, cases, [str(name) for name in ids], compute, tuple(cards), label, on_card)
@@ -216,11 +212,7 @@ def hold_jobs(compute: Compute, logs: Path) -> Iterator[None]:
 
     Without `cluster` nothing is done.
 
-    Parameters
-    ----------
-    compute : Compute
-    logs : Path
-        The folder for what the jobs print.
+    What the jobs print goes to `logs`.
     """
     if compute.cluster is None or _HELD in os.environ:
         yield

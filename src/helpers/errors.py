@@ -46,6 +46,12 @@ def quote(value: Any) -> str:
     return _quoting.repr(value)
 
 
+def list_some(names: Iterable[Any], most: int = 5) -> str:
+    """Return names with commas between them; of many the first, and an ellipsis."""
+    found = list(map(str, names))
+    return ", ".join(found[:most]) + (", …" if len(found) > most else "")
+
+
 def find_likely(name: Any, known: Iterable[str]) -> str | None:
     """Return the known name that an unknown one was most likely meant to be, if any."""
     return next(iter(difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.7)), None)

@@ -42,24 +42,10 @@ def start_jobs(compute: Compute, logs: Path, environment: dict[str, int]) -> Ite
     They end too where this process is interrupted, ended (SIGTERM) or loses its terminal (SIGHUP).
     Where it is killed outright its workers find no scheduler any more, and leave.
 
-    Parameters
-    ----------
-    compute : Compute
-        With `cluster`.
-    logs : Path
-        The folder for what the jobs print, on a file system that they see too.
-    environment : dict of str to int
-        Variables that the workers start with.
+    What the jobs print goes to `logs`, on a file system that they see too; `environment` is what
+    workers start with. The cluster's ``scheduler_address`` is where workers and clients meet.
 
-    Yields
-    ------
-    dask_jobqueue.JobQueueCluster
-        Its ``scheduler_address`` is where workers and clients meet.
-
-    Raises
-    ------
-    SegfairError
-        dask-jobqueue is missing, or the system does not take the jobs.
+    Raises a SegfairError: dask-jobqueue is missing, or the system does not take the jobs.
     """
     try:
         module = import_module(f"dask_jobqueue.{compute.cluster}")
@@ -98,10 +84,7 @@ def start_jobs(compute: Compute, logs: Path, environment: dict[str, int]) -> Ite
 def make_security(compute: Compute) -> Any:
     """Return what encrypts the traffic with scheduler and workers; None without certificates.
 
-    Raises
-    ------
-    SegfairError
-        A file is not there.
+    Raises a SegfairError: a file is not there.
     """
     if compute.security is None:
         return None

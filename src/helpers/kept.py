@@ -270,12 +270,7 @@ def _stamp_file(path: Path | str) -> list[Any]:
 class Kept:
     """What a study keeps of one kind of work: records in a journal, arrays in files beside it.
 
-    Parameters
-    ----------
-    folder : Path
-        The study's.
-    kind : str
-        What the journal and the folder of files are called.
+    `folder` is the study's; `kind` is what journal and folder of files are called.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:

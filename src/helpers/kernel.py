@@ -80,15 +80,9 @@ class OwnKernelManager(AsyncKernelManager):
 def open_private_folder(socket: str = _SOCKET) -> Iterator[str]:
     """Make a folder that other users cannot enter, short enough for sockets; remove it at the end.
 
-    Parameters
-    ----------
-    socket : str
-        The longest of them.
+    `socket` is the longest of them.
 
-    Raises
-    ------
-    SegfairError
-        No place is short enough and can be written.
+    Raises a SegfairError: no place is short enough and can be written.
     """
     import zmq
 

@@ -15,10 +15,7 @@ VARIABLE = "SEGFAIR_LARGEST_IMAGE_GB"
 def check_extent(name: str, size: Iterable[int], bytes_per_voxel: int) -> int:
     """Return how many bytes voxels take in memory.
 
-    Raises
-    ------
-    VolumeError
-        They take more than any image may.
+    Raises a VolumeError: they take more than any image may.
     """
     size = tuple(size)
     wanted, most_gb = math.prod(size) * bytes_per_voxel, read_limit()

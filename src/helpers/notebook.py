@@ -26,20 +26,10 @@ _started: dict[str, tuple[float, float]] = {}  # clock and processor time (s) by
 def open_stage(stage: str, params: str, overrides: dict[str, Any] | list[str] | None = None) -> Study:
     """Load the study for a stage; what can be known to be wrong fails here, in the first second.
 
-    Parameters
-    ----------
-    stage : str
-        One of :data:`helpers.schema.STAGES`.
-    params : str
-        The parameter file.
-    overrides : dict or list of str, optional
-        Laid over the file, as in :func:`helpers.study.load_study`.
+    `overrides` are laid over the parameter file, as in :func:`helpers.study.load_study`.
 
-    Raises
-    ------
-    SegfairError
-        The parameters are wrong, an earlier stage has not run, or the output folder cannot be
-        written.
+    Raises a SegfairError: the parameters are wrong, an earlier stage has not run, or the output
+    folder cannot be written.
     """
     if stage not in STAGES:
         raise StageError(f"stage must be one of {', '.join(STAGES)}; got {stage!r}")
@@ -59,22 +49,12 @@ def open_study(
 ) -> Study:
     """Load a study to look at what its stages wrote; nothing is written.
 
-    Parameters
-    ----------
-    params : str
-        The parameter file, or an output folder; empty for the study that was measured last.
-    overrides : dict or list of str, optional
-        Laid over the file, as in :func:`helpers.study.load_study`.
-    needs : sequence of str
-        Tables, by their short name in :data:`helpers.schema.TABLES`, that must be there.
-    masks : bool
-        Whether every model must have gone over the cohort.
+    `params` is the parameter file or an output folder, or empty for the study that was measured
+    last. `needs` are tables of :data:`helpers.schema.TABLES` that must be there; `masks` says that
+    every model must have gone over the cohort.
 
-    Raises
-    ------
-    SegfairError
-        The parameters are wrong, a table is missing (the message names the stages to run), or no
-        study has been run yet.
+    Raises a SegfairError: the parameters are wrong, a table is missing (the message names the
+    stages to run), or no study has been run yet.
     """
     use_safe_renderer()
     use_saved_tables()
@@ -106,10 +86,7 @@ def close_stage(study: Study, stage: str, *, failures: dict[str, str] | None = N
 def check_output_folder(study: Study) -> None:
     """Write and remove a file in the study's folder.
 
-    Raises
-    ------
-    SegfairError
-        The folder cannot be made or written, or the disk is full.
+    Raises a SegfairError: the folder cannot be made or written, or the disk is full.
     """
     probe = study.folder / ".writable"
     with write_atomically(probe) as temporary:
@@ -120,10 +97,7 @@ def check_output_folder(study: Study) -> None:
 def find_notebook(study: Study, stage: str) -> Path:
     """Return a stage's notebook: the project's own copy, else the repository's.
 
-    Raises
-    ------
-    StageError
-        Neither is there.
+    Raises a StageError: neither is there.
     """
     for root in (study.root, REPOSITORY):
         path = root / "notebooks" / f"{stage}.ipynb"

@@ -35,10 +35,7 @@ _OUTPUT_WAIT_S = 600
 def select_stages(*, first: str | None = None, last: str | None = None, only: str | None = None) -> list[str]:
     """Return the stages from `first` to `last`, or `only` one; each by number (``"03"``) or name.
 
-    Raises
-    ------
-    StageError
-        A stage is unknown, or `first` comes after `last`.
+    Raises a StageError: a stage is unknown, or `first` comes after `last`.
     """
     if only is not None:
         if first is not None or last is not None:
@@ -74,23 +71,10 @@ def run_study(
 
     What is said is kept in ``run.log`` in the study's folder too; it ends with a line per stage.
 
-    Parameters
-    ----------
-    study : Study
-        The study, already loaded with `overrides`, so that a wrong one fails before anything runs.
-    overrides : dict
-        What the notebooks are to lay over the parameter file.
-    stages : sequence of str
-        From :func:`select_stages`.
-    force : bool
-        Run stages that are up to date as well.
-    say : callable
-        Receives a line per step.
-    output : TextIO, optional
-        Receives what the notebooks print; by default standard output.
-    verify : bool
-        Read every file again that the study has read or written: what holds other bytes than it
-        did is noticed even where size and times say nothing of it.
+    `study` is already loaded with `overrides`, so that a wrong one fails before anything runs.
+    `say` receives a line per step, `output` what the notebooks print (by default standard output).
+    `verify` reads every file again that the study has read or written: what holds other bytes is
+    noticed even where size and times say nothing of it.
 
     Raises
     ------
@@ -166,11 +150,8 @@ def _run_stages(study: Study, overrides: dict[str, Any], stages: Sequence[str], 
 def run_notebook(study: Study, stage: str, *, overrides: dict[str, Any], output: RunLog | TextIO | None = None) -> Path:
     """Execute one stage's notebook and return the executed copy; its HTML lies beside it.
 
-    Raises
-    ------
-    StageError
-        The notebook raised (the message is the error's own, and the half-run notebook is named),
-        its process died, or its copy cannot be written.
+    Raises a StageError: the notebook raised (the message is the error's own, and the half-run
+    notebook is named), its process died, or its copy cannot be written.
     """
     import papermill
 

@@ -36,21 +36,12 @@ class Wanted:
 def write_plan(pilot: Path | None, sd: float | None, wanted: Wanted) -> tuple[list[str], Path]:
     """Write ``plan.csv``, ``plan_masks.csv`` and ``plan.html``; return sentences and the folder.
 
-    Parameters
-    ----------
-    pilot : Path, optional
-        A study's output folder or parameter file, whose 03_performance has run: the tables go to
-        ``plan`` in its folder. See :func:`helpers.fairness.plan_from_pilot`.
-    sd : float, optional
-        Without a pilot, the standard deviation within a group: the tables go to ``plan`` in the
-        working directory.
-    wanted : Wanted
+    With a pilot whose 03_performance has run (:func:`helpers.fairness.plan_from_pilot`) they go to
+    ``plan`` in its folder; without one, `sd` is the standard deviation within a group and they go
+    to ``plan`` in the working directory.
 
-    Raises
-    ------
-    SegfairError
-        Neither a pilot nor a spread is given, or both; a number is impossible; the pilot cannot
-        tell.
+    Raises a SegfairError: neither a pilot nor a spread is given, or both; a number is impossible;
+    the pilot cannot tell.
     """
     if (pilot is None) == (sd is None):
         raise SegfairError("give a pilot study, or --sd with the spread within a group")

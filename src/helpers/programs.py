@@ -68,20 +68,10 @@ def run_program(
     its time is up, or this process is interrupted, is asked to end (SIGTERM) and killed (SIGKILL) 5
     s later.
 
-    Parameters
-    ----------
-    words : sequence of str
-        The program and its arguments; no shell reads them.
-    environment : mapping of str to str
-        All of it (:func:`make_environment`).
-    folder : Path
-        Where it is started.
+    No shell reads `words`; `environment` is all of it (:func:`make_environment`).
 
-    Raises
-    ------
-    SegfairError
-        The program is missing, cannot be started, ended with an error or a signal, or took longer
-        than `timeout_s`; with its own last words.
+    Raises a SegfairError: the program is missing, cannot be started, ended with an error or a
+    signal, or took longer than `timeout_s`; with its own last words.
     """
     name = Path(words[0]).name
     program = find_program(words[0], environment, folder)

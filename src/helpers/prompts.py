@@ -106,14 +106,7 @@ def draw_prompts(
         Empty for an empty mask. A box's sides each move by an independent U(−j, +j), j being
         ``jitter`` × the box's extent along that axis or ``jitter_mm``, but never past the middle of
         the box, and are clipped to the scan.
-
-    Raises
-    ------
-    ValueError
-        `mask` is not three-dimensional.
     """
-    if mask.ndim != 3:
-        raise ValueError(f"mask must have the axes (z, y, x); got {mask.ndim} axes")
     if prompt.type == "box3d":
         return _draw_boxes_in_space(mask, spacing_zyx_mm, prompt, rng)
     if prompt.every > 1:

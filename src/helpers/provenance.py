@@ -38,23 +38,16 @@ class Fingerprints:
     A fingerprint is a hash of everything a stage's results depend on: its part of the parameters,
     the source of the notebook and of the helpers that make its results, what the input files hold
     (of weights size and time), and the fingerprints of the stages it works on.
-
-    Parameters
-    ----------
-    study : Study
     """
 
     def __init__(self, study: Study) -> None:
         self._study = study
         self._known: dict[str, dict[str, str]] = {}
-        self._contents: Contents | None = None
 
-    @property
+    @cached_property
     def contents(self) -> Contents:
         """What the study's files hold, as far as it is known."""
-        if self._contents is None:
-            self._contents = Contents(self._study.folder)
-        return self._contents
+        return Contents(self._study.folder)
 
     @cached_property
     def _package(self) -> OwnCode:
@@ -84,24 +77,22 @@ class Fingerprints:
     def forget(self, stage: str) -> None:
         """Forget a stage that has just run, and those after it: their inputs have changed."""
         self._known.pop(stage, None)
-        self._contents = None  # the stage has noted more
+        self.__dict__.pop("contents", None)  # the stage has noted more
         for later in STAGES.values():
             if stage in later.after:
                 self.forget(later.name)
 
 
 def stage_is_current(study: Study, stage: str, fingerprints: Fingerprints | None = None) -> bool:
-    """Tell whether a stage finished with what it would run with now, and its files are its own.
-
-    One in which a fault of the machine left a scan undone (``passing``) is not.
-
-    Several stages in a row share their `fingerprints`.
-    """
+    """Tell whether nothing is to be explained by :func:`explain_stage`."""
     return not explain_stage(study, stage, fingerprints)
 
 
 def explain_stage(study: Study, stage: str, fingerprints: Fingerprints | None = None) -> str:
-    """Say why a stage is not up to date; empty where it is."""
+    """Say why a stage is not up to date: it finished otherwise, or its files are not its own.
+
+    Empty where it is. Several stages in a row share their `fingerprints`.
+    """
     record = read_run(study.folder).get("stages", {}).get(stage, {})
     fingerprints = fingerprints or Fingerprints(study)
     if record.get("status") != "finished":
@@ -147,15 +138,8 @@ def record_stage(
 ) -> None:
     """Write into run.json what became of a stage.
 
-    Parameters
-    ----------
-    status : {"finished", "failed"}
-    seconds : float
-        Wall-clock time of the stage.
-    failures : dict of str to str, optional
-        What failed within it, by scan, with the reason.
-    facts
-        Whatever else is worth keeping (checkpoint hashes, for one).
+    `status` is "finished" or "failed", `seconds` its wall-clock time; `failures` say why, by what
+    failed within it; `facts` are whatever else is worth keeping.
     """
     run = read_run(study.folder)
     parameters = study.parameters.model_dump(mode="json")

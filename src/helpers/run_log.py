@@ -25,17 +25,6 @@ class RunLog:
     A terminal gets it as it comes. A file or pipe in its place, and ``run.log``, get whole lines:
     no carriage returns, and of a progress bar a line every 30 s. ``run.log`` is added to by every
     run, and holds no ids, paths or dates of people.
-
-    Parameters
-    ----------
-    folder : Path
-        The study's.
-    say : callable
-        Receives the run's own lines.
-    output : TextIO
-        Where what notebooks print goes.
-    sign : Sign
-        Is told how far a step is.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None], output: TextIO, sign: Sign) -> None:

@@ -78,10 +78,7 @@ class Sign:
 def hold_study(folder: Path, name: str) -> Iterator[Sign]:
     """Keep other runs away from a study's folder; what killed ones left half-written is removed.
 
-    Raises
-    ------
-    SegfairError
-        Another process is at work on it.
+    Raises a SegfairError: another process is at work on it.
     """
     lock = FileLock(folder / ".lock")
     try:

@@ -23,7 +23,6 @@ from helpers.vocabulary.words import count
 DONE, RUNNING, ENDED, STOPPED, NOT_RUN, IDLE = (
     "done", "running", "ended half-way", "stopped with an error", "not run", "nothing to do",
 )  # fmt: skip
-DISPARITY = "disparity"  # what --fail-on knows
 _MASK_STAGES = ("02_inference", "03_performance")  # where a scan that fails is a failure of the run
 
 
@@ -50,10 +49,6 @@ class StudyStatus:
     failed: list[str]  # a sentence for each model or stage of which scans failed
     disparities: int | None  # comparisons with this verdict; None before 03_performance
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it for programs."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class RunEnd:
@@ -66,16 +61,13 @@ class RunEnd:
 
     def to_json(self) -> dict[str, Any]:
         """Return it for programs."""
-        return {"exit_code": self.exit_code, "told": self.told, **self.status.to_json()}
+        return {"exit_code": self.exit_code, "told": self.told, **asdict(self.status)}
 
 
 def find_folder(place: Path) -> Path:
     """Return the output folder of a parameter file, or the folder itself.
 
-    Raises
-    ------
-    SegfairError
-        It is neither.
+    Raises a SegfairError: it is neither.
     """
     begun = place / ".lock"  # a run that has not come to its first stage, or an old one
     return place.resolve() if begun.exists() else find_study(place).folder
@@ -142,22 +134,14 @@ def describe_seconds(seconds: float) -> str:
 def conclude_run(folder: Path, stages: Sequence[str], *, stopped: str = "", fail_on: str | None = None) -> RunEnd:
     """Return how a run of `stages` ended.
 
-    Parameters
-    ----------
-    folder : Path
-        The study's output folder.
-    stages : sequence of str
-        What was to be run.
-    stopped : str
-        Why it did not reach its end; empty where it did.
-    fail_on : str, optional
-        :data:`DISPARITY` where one counts as a failure.
+    `stages` were to be run; `stopped` says why the run did not reach its end; `fail_on` is
+    "disparity" where one counts as a failure.
     """
     status = read_status(folder)
     if stopped:
         return RunEnd(status, 1, [stopped], stopped=True)
     failed = [told for told in status.failed if stages[-1] >= _MASK_STAGES[0]]
-    if fail_on == DISPARITY and status.disparities:
+    if fail_on == Verdict.DISPARITY and status.disparities:
         found = count(status.disparities, "comparison")
         return RunEnd(status, 4, [*failed, f"a disparity was found in {found}: see fairness/disparity.csv"])
     return RunEnd(status, 3 if failed else 0, failed)

@@ -37,15 +37,9 @@ def write_atomically(path: Path) -> Iterator[Path]:
     A crash, a full disk or a kill leaves the former file as it was. The temporary name keeps the
     suffixes of `path`, because image writers choose the format by them.
 
-    Parameters
-    ----------
-    path : Path
-        The final file. Its folder is made when missing.
+    Its folder is made when missing.
 
-    Raises
-    ------
-    SegfairError
-        The folder cannot be written, or the disk is full.
+    Raises a SegfairError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
     suffixes = "".join(path.suffixes[-2:]) if path.name.endswith(".nii.gz") else path.suffix
@@ -101,12 +95,7 @@ def open_scratch(place: Path | None = None, prefix: str = SCRATCH) -> Iterator[P
 
     Those that killed processes left there go first: a folder that is in use is locked.
 
-    Parameters
-    ----------
-    place : Path, optional
-        The folder to make it in; by default that for temporary files.
-    prefix : str
-        What its name begins with.
+    It lies in `place`, by default where temporary files do, and its name begins with `prefix`.
     """
     place = place or Path(tempfile.gettempdir())
     for former in place.glob(f"{prefix}*/{_IN_USE}"):
@@ -245,24 +234,13 @@ def _mark_text(value: Any) -> Any:
 def read_table(path: Path, table: Table) -> pd.DataFrame:
     """Read a .parquet or .csv table that an earlier stage wrote, just as it was.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    table : Table
-        Its record in :data:`helpers.schema.TABLES`: the columns' types, which a CSV file does not
-        tell, and the stage to name when it is missing.
+    `table` knows the columns' types, which a CSV file does not tell.
 
-    Returns
-    -------
-    DataFrame
-        Of a CSV file, text is empty where there is none (a group called "NA" or "1" keeps its
-        name), numbers are float64, counts int64 (float64 where one is missing), flags bool.
+    Raises a StageError: the table is missing, or a column of numbers holds something else.
 
-    Raises
-    ------
-    StageError
-        The table is missing, or a column of numbers holds something else.
+    Returns a DataFrame: of a CSV file, text is empty where there is none (a group called "NA" or
+    "1" keeps its name), numbers are float64, counts int64 (float64 where one is missing), flags
+    bool.
     """
     if not path.exists():
         raise StageError(

@@ -98,10 +98,7 @@ class Study:
 
         ``${SEGFAIR_DATA}`` defaults to ``../shared/data`` beside the project folder.
 
-        Raises
-        ------
-        ParameterError
-            An environment variable is not set, or no file can be called so.
+        Raises a ParameterError: an environment variable is not set, or no file can be called so.
         """
         expanded = self.expand(text)
         self._check_path(_MARK.sub("", expanded))
@@ -142,10 +139,8 @@ class Study:
     def find_score_files(self, pattern: str) -> list[tuple[Path, dict[str, str]]]:
         """Return the files of a path of ``cohort.scores``, and what its placeholders are in each.
 
-        Raises
-        ------
-        ParameterError
-            It has another placeholder than ``{model}``, ``{metric}``, ``{organ}`` and ``{run}``.
+        Raises a ParameterError: it has another placeholder than ``{model}``, ``{metric}``,
+        ``{organ}`` and ``{run}``.
         """
         if unknown := set(_PLACEHOLDER.findall(pattern)) - {"model", "metric", "organ", "run"}:
             raise ParameterError(
@@ -162,21 +157,14 @@ class Study:
         for name, text in zip(pieces[1::2], pieces[2::2], strict=True):
             expression += (f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+?)") + re.escape(text)
             seen.add(name)
-        files = {path: re.fullmatch(expression, path.relative_to(root).as_posix()) for path in self._glob(root, rest)}
-        return [(path, match.groupdict()) for path, match in files.items() if match]
-
-    def _glob(self, root: Path, rest: str) -> list[Path]:
-        return sorted(path for path in root.glob(_PLACEHOLDER.sub("*", rest)) if path.is_file())
+        files = sorted(path for path in root.glob(_PLACEHOLDER.sub("*", rest)) if path.is_file())
+        matches = ((path, re.fullmatch(expression, path.relative_to(root).as_posix())) for path in files)
+        return [(path, match.groupdict()) for path, match in matches if match]
 
     def path(self, table: str, **names: str) -> Path:
         """Return where a table of :data:`helpers.schema.TABLES` lies, present or not.
 
-        Parameters
-        ----------
-        table : str
-            Its key.
-        names
-            What stands for the placeholders of its path: ``model="sam"``, ``organ="liver"``.
+        `names` stand for the placeholders of its path: ``model="sam"``, ``organ="liver"``.
         """
         relative = TABLES[table].path
         for name, value in names.items():
@@ -186,10 +174,7 @@ class Study:
     def read(self, table: str, **names: str) -> pd.DataFrame:
         """Read a table an earlier stage wrote, just as it was (:func:`helpers.storage.read_table`).
 
-        Raises
-        ------
-        StageError
-            It is missing; the message names the stage to run.
+        Raises a StageError: it is missing; the message names the stage to run.
         """
         path = self.path(table, **names)
         self.require({str(path.relative_to(self.folder)): TABLES[table].made_by})
@@ -198,16 +183,11 @@ class Study:
     def require(self, files: Mapping[str, str]) -> None:
         """Check that files of earlier stages are there.
 
-        Parameters
-        ----------
-        files : mapping of str to str
-            Paths under the study's folder, in the order of stages, and the stage that writes each.
+        `files` are paths under the study's folder, in the order of stages, and the stage that
+        writes each.
 
-        Raises
-        ------
-        StageError
-            One is missing; the message names the first, every stage to run, and the one command for
-            all.
+        Raises a StageError: one is missing; the message names the first, every stage to run, and
+        the one command for all.
         """
         missing = {relative: stage for relative, stage in files.items() if not (self.folder / relative).exists()}
         if missing:
@@ -220,10 +200,7 @@ class Study:
     def read_included(self) -> pd.DataFrame:
         """Read the cohort's included scans, one row each, index 0…n−1.
 
-        Raises
-        ------
-        StageError
-            01_cohort has not run, or excluded every scan.
+        Raises a StageError: 01_cohort has not run, or excluded every scan.
         """
         cohort = self.read("cohort")
         included = cohort[cohort["included"]].reset_index(drop=True)
@@ -259,10 +236,7 @@ class Study:
     def list_training_scans(self, model: Model) -> list[str]:
         """Return the scans that a model says it was trained on.
 
-        Raises
-        ------
-        ParameterError
-            The file that ``trained_on_scans`` names cannot be read.
+        Raises a ParameterError: the file that ``trained_on_scans`` names cannot be read.
         """
         listed = model.trained_on_scans
         if not isinstance(listed, str):
@@ -348,10 +322,7 @@ def find_probabilities(prediction: Path) -> Path:
 def find_mask(template: str, scan: str, subject: str) -> Path:
     """Return a scan's ready-made mask, file or folder; `template` of :meth:`Study.template_masks`.
 
-    Raises
-    ------
-    SegfairError
-        It does not exist.
+    Raises a SegfairError: it does not exist.
     """
     path = storage.find_spelling(Path(template.format(scan=scan, subject=subject)))
     if not storage.is_there(path):
@@ -402,18 +373,11 @@ def choose_checkpoints_folder() -> Path:
 def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None = None) -> Study:
     """Load a study from its parameter file.
 
-    Parameters
-    ----------
-    params : str or Path
-        The YAML file; a relative path is looked for in the working directory, then in the
-        repository, so that notebooks work from their own folder and from the repository's root.
-    overrides : dict or list of str, optional
-        ``{"fairness.alpha": 0.01}`` or ``["fairness.alpha=0.01"]``, laid over the file.
+    A relative path is looked for in the working directory, then in the repository, so that
+    notebooks work from their own folder and from the repository's root. `overrides`
+    (``{"fairness.alpha": 0.01}`` or ``["fairness.alpha=0.01"]``) are laid over the file.
 
-    Raises
-    ------
-    ParameterError
-        The file is missing or breaks the rules.
+    Raises a ParameterError: the file is missing or breaks the rules.
     """
     if isinstance(overrides, list):
         overrides = dict(parse_override(text) for text in overrides)
@@ -424,10 +388,7 @@ def load_study(params: str | Path, overrides: dict[str, Any] | list[str] | None 
 def find_parameter_file(params: str | Path) -> Path:
     """Return where a parameter file lies, present or not; see :func:`load_study`.
 
-    Raises
-    ------
-    ParameterError
-        Its path is not UTF-8 text.
+    Raises a ParameterError: its path is not UTF-8 text.
     """
     path = storage.expand_home(Path(params))
     if not path.is_absolute():
@@ -463,10 +424,7 @@ def find_study(place: str | Path, overrides: dict[str, Any] | list[str] | None =
 def find_snapshot(folder: Path) -> Path:
     """Return the parameters that a study's output folder was made with.
 
-    Raises
-    ------
-    StageError
-        It is no study's output folder.
+    Raises a StageError: it is no study's output folder.
     """
     if not folder.exists():
         raise StageError(f"{folder}: no such folder: run the study first, or correct the path")
@@ -495,10 +453,7 @@ def list_measured(outputs: Path) -> list[Study]:
 def find_newest() -> Study:
     """Return the study that was measured last, below the working directory or the repository.
 
-    Raises
-    ------
-    StageError
-        There is none.
+    Raises a StageError: there is none.
     """
     for root in (Path.cwd(), Path.cwd().parent, REPOSITORY):
         if measured := list_measured(root / "outputs"):

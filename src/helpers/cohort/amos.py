@@ -28,18 +28,12 @@ _SCAN = re.compile(r"amos_(\d+)\.nii\.gz")
 def read_amos(study: Study) -> tuple[pd.DataFrame, Path]:
     """Read labelsTr|Va|Ts/amos_XXXX.nii.gz with their images, and labeled_data_meta_0000_0599.csv.
 
-    Returns
-    -------
-    table : DataFrame of str
-        A row per scan of every part that has labels: subject, scan, modality (by the id), image,
-        reference, sex and age (years, from text such as 039Y), scanner, manufacturer, site. BMI is
-        not recorded. Birth and acquisition dates are not in it.
-    base : Path
+    A row per scan of every part that has labels: subject, scan, modality (by the id), image,
+    reference, sex and age (years, from text such as 039Y), scanner, manufacturer, site. BMI is
+    not recorded. Birth and acquisition dates are not in it.
 
-    Raises
-    ------
-    SegfairError
-        No labels or no table; the table lacks a column, names a scan twice, or what is no id.
+    Raises a SegfairError: no labels or no table; the table lacks a column, names a scan twice, or
+    what is no id.
 
     Notes
     -----

@@ -54,20 +54,13 @@ def read_bids(study: Study) -> tuple[pd.DataFrame, Path]:
     entities. ``cohort.entities`` chooses where there are several: of a reference by its entities
     (desc, label, space, …), of an image by its suffix.
 
-    Returns
-    -------
-    table : DataFrame of str
-        A row per reference: subject (``sub-01``), scan (``sub-01_ses-02``), session, modality (of
-        the image; CT by suffix or folder ct, MR in anat), image, reference, and the columns of
-        participants.tsv and of sessions.tsv, which counts where both know something. Sex is in
-        words.
-    base : Path
+    A row per reference: subject (``sub-01``), scan (``sub-01_ses-02``), session, modality (of
+    the image; CT by suffix or folder ct, MR in anat), image, reference, and the columns of
+    participants.tsv and of sessions.tsv, which counts where both know something. Sex is in
+    words.
 
-    Raises
-    ------
-    SegfairError
-        There is no mask; two masks or two images are of one scan; there is no participants.tsv (and
-        no ``cohort.people``), or it lacks its key or names somebody twice.
+    Raises a SegfairError: there is no mask; two masks or two images are of one scan; there is no
+    participants.tsv (and no ``cohort.people``), or it lacks its key or names somebody twice.
     """
     cohort = study.parameters.cohort
     folder = study.resolve(str(cohort.path))
@@ -81,7 +74,7 @@ def read_bids(study: Study) -> tuple[pd.DataFrame, Path]:
             + (f" with {', '.join(f'{name}-{value}' for name, value in chosen.items())}" if chosen else "")
         )
     images = _group(file for file in _list_files(raw, "sub-*/**") if suffix in (None, file.suffix))
-    table = pd.DataFrame([_describe(scan, file, images.get(scan, []), raw) for scan, file in references.items()])
+    table = pd.DataFrame([_describe(scan, file, images.get(scan, [])) for scan, file in references.items()])
     if (raw / "participants.tsv").exists():
         people = _read_people(raw / "participants.tsv", "participant_id", "sub")
         table = table.merge(people.rename(columns={"participant_id": "subject"}), on="subject", how="left")
@@ -129,7 +122,7 @@ def _group(files: Iterable[_File]) -> dict[str, list[_File]]:
     return found
 
 
-def _describe(scan: str, reference: Path, images: list[_File], raw: Path) -> dict[str, str | None]:
+def _describe(scan: str, reference: Path, images: list[_File]) -> dict[str, str | None]:
     of_it = _File(reference if reference.name.endswith(IMAGES) else next(iter(sorted(reference.glob("sub-*")))))
     beside = [image for image in images if image.path.parent.name == of_it.path.parent.name] or images
     if len(beside) > 1:

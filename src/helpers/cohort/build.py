@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -20,13 +20,11 @@ from helpers.cohort.scores import ScoreTable, match_scans, read_scores
 from helpers.cohort.sources import check_made, read_source
 from helpers.cohort.table_files import REMARKS
 from helpers.cohort.validation import Found, inspect_rows, is_asked
-from helpers.errors import SegfairError, StageError, quote
+from helpers.errors import SegfairError, StageError, list_some, quote
 from helpers.kept import Kept
 from helpers.parameters import Cohort
 from helpers.study import Study
 from helpers.vocabulary.words import count, name_scan
-
-_NAMED = 5  # scans or values named in a sentence that speaks of many
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,8 @@ def check_cohort(
     except SegfairError as error:
         return CohortCheck([str(error)])
     cohort = study.parameters.cohort
-    remarks = [*raw.attrs.get(REMARKS, ()), *told, *(_name_paths(*one) for one in raw.attrs.get(TOLD, ()))]
+    placed = (f"{said} ({list_some(paths)})" if paths else said for said, paths in raw.attrs.get(TOLD, ()))
+    remarks = [*raw.attrs.get(REMARKS, ()), *told, *placed]
     found = CohortCheck(remarks=remarks)
     unscored = {SENTENCES[kind] for kind in ("reference_proxied", "scores_missing", "scores_empty")}
     for reason, part in table[~table["included"]].groupby("reason", sort=False):
@@ -199,10 +198,9 @@ def _tell_alike(subjects: pd.Series, found: CohortCheck) -> None:
     plain = names.str.casefold().str.replace(r"\s+", "", regex=True).str.lstrip("0")
     pairs = [part.head(2).map(quote) for _, part in names.groupby(plain, sort=False) if len(part) > 1]
     if pairs:
-        named = ", ".join(" and ".join(pair) for pair in pairs[:_NAMED]) + (", …" if len(pairs) > _NAMED else "")
         found.remarks.append(
-            f"subject: {named} differ in capitals, spaces or zeros in front alone and are taken for different people: "
-            "write each person's name alike"
+            f"subject: {list_some(map(' and '.join, pairs))} differ in capitals, spaces or zeros in front alone and "
+            "are taken for different people: write each person's name alike"
         )
 
 
@@ -290,13 +288,8 @@ def _tell_absent(table: pd.DataFrame, rows: list[Found], cohort: Cohort, found: 
 
 def _tell_unusable(table: pd.DataFrame, rows: list[Found], found: CohortCheck) -> None:
     """Tell on which scans a model would fail: for want of an image or of a mask it can use."""
-    scans: dict[tuple[str, str], list[int]] = {}
-    for place, row in enumerate(rows):
-        for model_and_fault in row.unusable.items():
-            scans.setdefault(model_and_fault, []).append(place)
-    for (model, fault), places in scans.items():
-        named = _name_scans(table.iloc[places])
-        found.problems.append(f"models.{model}: {named} would count as failed: {fault}")
+    for (model, fault), scans in _group_scans(table, [row.unusable.items() for row in rows]).items():
+        found.problems.append(f"models.{model}: {_name_scans(scans)} would count as failed: {fault}")
 
 
 def _find_grey_faults(table: pd.DataFrame, rows: Sequence[Found]) -> dict[str, pd.DataFrame]:
@@ -311,31 +304,29 @@ def _find_grey_faults(table: pd.DataFrame, rows: Sequence[Found]) -> dict[str, p
 
 def _tell_undrawn(table: pd.DataFrame, rows: list[Found], found: CohortCheck) -> None:
     """Tell which organs have no file in a model's folder of masks: they are not scored."""
-    scans: dict[tuple[str, str], list[int]] = {}
-    for place, row in enumerate(rows):
-        for model, organs in row.undrawn.items():
-            for organ in organs:
-                scans.setdefault((model, organ), []).append(place)
-    for (model, organ), places in scans.items():
-        named = _name_scans(table.iloc[places])
+    lacking = [[(model, organ) for model, organs in row.undrawn.items() for organ in organs] for row in rows]
+    for (model, organ), scans in _group_scans(table, lacking).items():
+        named = _name_scans(scans)
         found.remarks.append(f"models.{model}: no mask file of {organ} for {named}: not drawn, so not scored there")
 
 
-def _name_paths(sentence: str, paths: Sequence[str]) -> str:
-    named = ", ".join(paths[:_NAMED])
-    return f"{sentence} ({named}{', …' if len(paths) > _NAMED else ''})" if named else sentence
+def _group_scans(table: pd.DataFrame, told: Sequence[Iterable[tuple[str, str]]]) -> dict[tuple[str, str], pd.DataFrame]:
+    """Return the scans of which the same is told, by what that is; `told` has a part for each."""
+    places: dict[tuple[str, str], list[int]] = {}
+    for place, of_scan in enumerate(told):
+        for one in of_scan:
+            places.setdefault(one, []).append(place)
+    return {one: table.iloc[where] for one, where in places.items()}
 
 
 def _name_scans(scans: pd.DataFrame) -> str:
     if len(scans) == 1:
         return f"scan {quote(scans['scan'].iloc[0])} (row {scans['number'].iloc[0]})"
-    named = ", ".join(map(quote, scans["scan"].head(_NAMED)))
-    return f"{len(scans)} scans ({named}{', …' if len(scans) > _NAMED else ''})"
+    return f"{len(scans)} scans ({list_some(map(quote, scans['scan']))})"
 
 
 def _list_values(values: pd.Series) -> str:
-    found = list(dict.fromkeys(quote(value) if isinstance(value, str) else f"{value:g}" for value in values))
-    return ", ".join(found[:_NAMED]) + (", …" if len(found) > _NAMED else "")
+    return list_some(dict.fromkeys(quote(value) if isinstance(value, str) else f"{value:g}" for value in values))
 
 
 def count_flow(reasons: Sequence[Sequence[Finding]]) -> pd.DataFrame:

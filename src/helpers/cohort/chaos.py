@@ -18,17 +18,11 @@ MR = {"T1DUAL": ("T1DUAL/DICOM_anon/InPhase", "T1DUAL/Ground"), "T2SPIR": ("T2SP
 def read_chaos(study: Study) -> tuple[pd.DataFrame, Path]:
     """Read Train_Sets/CT or Train_Sets/MR: a person per folder, of MR two scans each.
 
-    Returns
-    -------
-    table : DataFrame of str
-        A row per scan with masks: subject (the patient's folder), scan, modality, sequence, image
-        (a folder of DICOM slices), reference (a folder of PNG slices).
-    base : Path
+    A row per scan with masks: subject (the patient's folder), scan, modality, sequence, image
+    (a folder of DICOM slices), reference (a folder of PNG slices).
 
-    Raises
-    ------
-    SegfairError
-        The folder holds no patient, or both CT and MR, whose masks have other codes.
+    Raises a SegfairError: the folder holds no patient, or both CT and MR, whose masks have other
+    codes.
     """
     folder = study.resolve(str(study.parameters.cohort.path))
     if (folder / "CT").is_dir() and (folder / "MR").is_dir():

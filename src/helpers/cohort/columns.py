@@ -108,11 +108,6 @@ def propose_bins(numbers: pd.Series) -> list[float]:
 
     Three groups of 30 or more people, else two. Of the steps 1, 5, 10, 50, … the largest is taken
     on which every group keeps three quarters of its equal share.
-
-    Parameters
-    ----------
-    numbers : pandas.Series
-        One per person, NaN where unknown.
     """
     values = np.sort(numbers.dropna().to_numpy(float))
     groups = 3 if len(values) >= _MANY_PEOPLE else 2

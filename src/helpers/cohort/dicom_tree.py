@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -39,20 +40,13 @@ _HEIGHTS_M, _WEIGHTS_KG = (0.3, 2.6), (1.0, 500.0)
 def read_dicom(study: Study) -> tuple[pd.DataFrame, Path]:
     """Read all series of CT and MR below a folder and the DICOM masks that were drawn on them.
 
-    Returns
-    -------
-    table : DataFrame of str
-        A row per series: subject, scan, modality, image (a slice, which stands for its series),
-        reference, sex, age (years, as recorded or from the dates), height (m), weight (kg), bmi,
-        manufacturer, scanner, kernel, slice_thickness (mm) and contrast ("yes" or "not recorded").
-        A row too per mask whose series is not there. ``attrs`` say why a row is out, and what could
-        not be read.
-    base : Path
+    A row per series: subject, scan, modality, image (a slice, which stands for its series),
+    reference, sex, age (years, as recorded or from the dates), height (m), weight (kg), bmi,
+    manufacturer, scanner, kernel, slice_thickness (mm) and contrast ("yes" or "not recorded").
+    A row too per mask whose series is not there. ``attrs`` say why a row is out, and what could
+    not be read.
 
-    Raises
-    ------
-    SegfairError
-        The folder is missing, or holds no series of CT or MR.
+    Raises a SegfairError: the folder is missing, or holds no series of CT or MR.
 
     Notes
     -----
@@ -106,7 +100,8 @@ def _read_tree(folder: Path, study: Study) -> tuple[list[DicomHeader], list[Path
     files = dicom.list_files(folder)
     parts = [files[begin : begin + _AT_ONCE] for begin in range(0, len(files), _AT_ONCE)]
     ids = [f"part {place + 1}" for place in range(len(parts))]
-    results = map_cases(_read_part, parts, ids=ids, compute=study.parameters.compute, label="reading DICOM headers")
+    read = partial(dicom.read_headers, person=True)
+    results = map_cases(read, parts, ids=ids, compute=study.parameters.compute, label="reading DICOM headers")
     headers: list[DicomHeader] = []
     broken: list[Path] = []
     for part, result in zip(parts, results, strict=True):
@@ -116,10 +111,6 @@ def _read_tree(folder: Path, study: Study) -> tuple[list[DicomHeader], list[Path
             headers += result[0]
             broken += result[1]
     return headers, broken
-
-
-def _read_part(files: list[Path]) -> tuple[list[DicomHeader], list[Path]]:
-    return dicom.read_headers(files, person=True)
 
 
 def _is_volume(slices: Sequence[DicomHeader]) -> bool:
@@ -208,7 +199,8 @@ def _tell(
     told: list[tuple[str, list[str]]] = []
     if broken:
         files = count(len(broken), "DICOM file", "DICOM files")
-        told.append((f"{files} cannot be read and stayed out: copy again from the source", _name(broken)))
+        said = f"{files} cannot be read and stayed out: copy again from the source"
+        told.append((said, [str(path) for path in broken]))
     left_out = Counter(one.series for one in headers if one.kind in (dicom.IMAGE, dicom.OTHER))
     passed = len(set(left_out) - set(images))
     if passed:
@@ -236,7 +228,3 @@ def _tell(
         series = count(len(sizes), "series has", "series have")
         told.append((f"{series} a height that is none in metres: no BMI is worked out from it", []))
     return told
-
-
-def _name(paths: Sequence[Path]) -> list[str]:
-    return [str(path) for path in paths]

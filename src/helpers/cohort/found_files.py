@@ -53,10 +53,7 @@ class _Match:
 def list_files(folder: Path) -> list[str]:
     """List the images, masks and DICOM folders below a folder, relative to it, in order.
 
-    Raises
-    ------
-    SegfairError
-        There are too many files to look at.
+    Raises a SegfairError: there are too many files to look at.
     """
     found: list[str] = []
     seen, looked_at = set[str](), 0
@@ -92,12 +89,7 @@ def _is_dicom(place: str, files: Sequence[str]) -> bool:
 def group_files(files: Iterable[str], keys: Sequence[str]) -> list[FileGroup]:
     """Group files by how they are called, most ids first.
 
-    Parameters
-    ----------
-    files : iterable of str
-        From :func:`list_files`.
-    keys : sequence of str
-        The ids of a table. A file that fits several goes to the group with the most ids.
+    A file that fits several of `keys`, the ids of a table, goes to the group with the most ids.
     """
     index = _index(keys)
     longest = max((len(_TOKEN.findall(key)) for key in keys), default=0)

@@ -116,17 +116,8 @@ def find_labels(
 ) -> tuple[list[FoundLabel], int]:
     """Measure the labels of masks, or the `files` of folders of masks.
 
-    Parameters
-    ----------
-    masks : sequence of (mask, image or None)
-        Each mask with the image that shows where the middle of the body is.
-
-    Returns
-    -------
-    labels : list of FoundLabel
-        In the order of their numbers, or of `files`.
-    opened : int
-        How many masks could be read.
+    Beside each mask stands the image that shows where the middle of the body is. Returns the labels
+    in the order of their numbers, or of `files`, and how many masks could be read.
     """
     found: dict[_Part, list[tuple[float, float, float]]] = {}
     opened = 0
@@ -350,15 +341,8 @@ def match_labels(
 ) -> dict[str, int]:
     """Find the label of a model's label maps that overlaps each organ most, by Dice over all.
 
-    Parameters
-    ----------
-    pairs : sequence of (reference, prediction)
-        Those that lie on one grid are compared.
-
-    Returns
-    -------
-    dict of str to int
-        Organs that no label overlaps with a Dice of 0.2 or more are left out.
+    Of `pairs` (reference, prediction) those that lie on one grid are compared. Organs that no label
+    overlaps with a Dice of 0.2 or more are left out.
     """
     shared: Counter[tuple[int, int]] = Counter()
     for reference, prediction in pairs:

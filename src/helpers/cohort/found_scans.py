@@ -61,19 +61,10 @@ def find_scans(
 ) -> FoundScans:
     """Find the scans, references and models' masks of a table of people.
 
-    Parameters
-    ----------
-    table : Path
-        Where the table lies: files are looked for below its folder, and in `images` and `masks`.
-    people : DataFrame
-        The table as text.
-    columns : mapping of str to str
-        From :func:`helpers.cohort.columns.find_columns`.
+    `people` is the table as text, `columns` are from :func:`helpers.cohort.columns.find_columns`.
+    Files are looked for below the table's folder, and in `images` and `masks`.
 
-    Raises
-    ------
-    SegfairError
-        A folder is not there; no masks are called by the values of a column.
+    Raises a SegfairError: a folder is not there; no masks are called by the values of a column.
     """
     base = table.parent
     folders = {name: make_absolute(one.expanduser()) for name, one in (("images", images), ("masks", masks)) if one}
@@ -252,11 +243,8 @@ def _take_columns(
 def list_scans(people: pd.DataFrame, columns: Mapping[str, str], found: FoundScans) -> pd.DataFrame:
     """List the scans with the places of their files: a table of its own, where names are irregular.
 
-    Returns
-    -------
-    DataFrame
-        ``subject``, ``scan`` (the id, or what the reference is called), the columns of `people`
-        that a study reads, under their own names, ``reference`` and ``image``.
+    Returns a DataFrame: ``subject``, ``scan`` (the id, or what the reference is called), the
+    columns of `people` that a study reads, under their own names, ``reference`` and ``image``.
     """
     person = columns.get("subject", found.key)
     first = people.drop_duplicates(found.key).set_index(found.key, drop=False)

@@ -22,19 +22,10 @@ _DEFAULTS = {
 def group_attribute(values: pd.Series, name: str, attribute: Attribute | None) -> pd.Series:
     """Sort people into groups.
 
-    Parameters
-    ----------
-    values : pandas.Series
-        One value per scan: words for `categories`, numbers for `bins`.
-    name : str
-        For the attribute's defaults (None) and the World Health Organization's bands
-        (``bins: who``).
-
-    Returns
-    -------
-    pandas.Series of ordered category, the same index
-        Missing where the value is missing, is no listed category, or lies outside of all bins. Bins
-        are closed on the left; the last one on both sides.
+    `values` has one per scan: words for `categories`, numbers for `bins`; `name` is for the
+    attribute's defaults (None) and the World Health Organization's bands (``bins: who``). Returns
+    an ordered category of the same index, missing where the value is, is no listed category, or
+    lies outside of all bins. Bins are closed on the left; the last one on both sides.
     """
     attribute = attribute if attribute is not None else _DEFAULTS[name]
     if attribute.categories is not None:

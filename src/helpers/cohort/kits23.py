@@ -19,18 +19,12 @@ COLUMNS = {"case_id": "subject", "gender": "sex", "age_at_nephrectomy": "age"}
 def read_kits23(study: Study) -> tuple[pd.DataFrame, Path]:
     """Read case_XXXXX/segmentation.nii.gz, imaging.nii.gz where it was downloaded, and kits23.json.
 
-    Returns
-    -------
-    table : DataFrame of str
-        A row per case folder, all CT; ``gender`` is sex and ``age_at_nephrectomy`` age, both as
-        recorded. Every other key is a column of its own name, a nested one joined by "_"
-        (``comorbidities_copd``). What is null is missing.
-    base : Path
+    A row per case folder, all CT; ``gender`` is sex and ``age_at_nephrectomy`` age, both as
+    recorded. Every other key is a column of its own name, a nested one joined by "_"
+    (``comorbidities_copd``). What is null is missing.
 
-    Raises
-    ------
-    SegfairError
-        No kits23.json or no case; the file is not the challenge's, or names a case twice.
+    Raises a SegfairError: no kits23.json or no case; the file is not the challenge's, or names a
+    case twice.
     """
     folder = study.resolve(str(study.parameters.cohort.path))
     if not (folder / PEOPLE).is_file():

@@ -32,17 +32,10 @@ class Layout:
     def read(self, study: Study) -> tuple[pd.DataFrame, Path]:
         """Read the scans of all folders that have labels.
 
-        Returns
-        -------
-        table : DataFrame of str
-            A row per scan: subject, modality, image, reference; also where one of the files is not
-            there.
-        base : Path
+        A row per scan: subject, modality, image, reference; also where one of the files is
+        not there.
 
-        Raises
-        ------
-        SegfairError
-            There is no scan.
+        Raises a SegfairError: there is no scan.
         """
         folder = study.resolve(str(study.parameters.cohort.path))
         rows = [row for images, labels in self.folders for row in self._list_scans(folder, images, labels)]

@@ -55,15 +55,8 @@ def tell_side(left_mm: float) -> Side | None:
 def describe_organs(cohort: Cohort, seen: Sequence[Mapping[str, SeenOrgan]], ages: pd.Series) -> dict[str, str]:
     """Say of each organ where it was found, how large it is and on which side, and what is odd.
 
-    Parameters
-    ----------
-    seen, ages
-        Of every scan that is in, in one order; ages in years, NaN where unknown.
-
-    Returns
-    -------
-    dict of str to str
-        A sentence by organ, of those that are in any reference.
+    `seen` and `ages` (years, NaN where unknown) are of every scan that is in, in one order. Returns
+    a sentence by organ, of those that are in any reference.
     """
     told = {}
     odd = find_odd_organs(cohort, seen, ages)

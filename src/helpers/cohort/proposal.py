@@ -37,10 +37,8 @@ def write_audit_file(
     The name is by default that of the table of scores. A file that is there already is kept if it
     says the same.
 
-    Raises
-    ------
-    SegfairError
-        As :func:`propose_audit`; `scores` is a folder; another file of that name is there.
+    Raises a SegfairError: as :func:`propose_audit`; `scores` is a folder; another file of that name
+    is there.
     """
     if Path(scores).is_dir():
         raise SegfairError(
@@ -73,19 +71,10 @@ def propose_audit(scores: str, people: Path, attributes: Sequence[str]) -> dict[
     Sex and age are found by what they are usually called; another attribute of numbers is cut into
     groups of about equally many people, one of words has the groups that the table names.
 
-    Parameters
-    ----------
-    scores : str
-        A table of scores, or a pattern of tables (``{model}/{metric}.csv``).
-    people : Path
-        The table of people.
-    attributes : sequence of str
-        Columns of `people`, ``sex`` and ``age`` by any usual name.
+    `scores` is a table or a pattern of tables (``{model}/{metric}.csv``); `attributes` are columns
+    of `people`, ``sex`` and ``age`` by any usual name.
 
-    Raises
-    ------
-    SegfairError
-        The table of people cannot be read, or lacks a column.
+    Raises a SegfairError: the table of people cannot be read, or lacks a column.
     """
     table = read_table_file(people, "table of people", "its path")
     plain = {spell_plainly(column): column for column in reversed(list(table))}

@@ -33,19 +33,10 @@ class _Job:
 def rewrite_references(table: pd.DataFrame, found: Sequence[Found], study: Study) -> dict[int, str]:
     """Write references to their images' grids, DICOM ones as masks; let `table` point to them.
 
-    Parameters
-    ----------
-    table : DataFrame
-        A row per scan; gets ``resampled``, ``reference_recorded`` (where it was before), and the
-        new ``reference``: ``references/<scan>.nii.gz`` in the study's folder, or a folder of masks
-        (of DICOM with a file for each organ that it holds).
-    found : list of Found
-        Per row, whether its reference lies on another grid of the scan, or is DICOM, and is in.
-
-    Returns
-    -------
-    dict of int to str
-        Why a reference could not be written, by the row's place.
+    `table` has a row per scan and gets ``resampled``, ``reference_recorded`` (where it was before),
+    and the new ``reference``: ``references/<scan>.nii.gz`` in the study's folder, or a folder of
+    masks (of DICOM with a file for each organ that it holds). Returns why a reference could not be
+    written, by the row's place.
     """
     folder, cohort = study.folder / "references", study.parameters.cohort
     places = [place for place, one in enumerate(found) if one.resampled or one.unpacked]
@@ -56,7 +47,7 @@ def rewrite_references(table: pd.DataFrame, found: Sequence[Found], study: Study
             Path(row.image) if isinstance(row.image, str) else None,
             choose_place(
                 folder,
-                _name_target(Path(row.reference), row.scan, unpacked=found[place].unpacked),
+                row.scan if found[place].unpacked or Path(row.reference).is_dir() else f"{row.scan}.nii.gz",
                 many=has_many(len(table)),
             ),
             cohort.organs,
@@ -73,10 +64,6 @@ def rewrite_references(table: pd.DataFrame, found: Sequence[Found], study: Study
     table.loc[anew, "reference"] = [str(job.target) for job in jobs]
     told = zip(places, done, strict=True)
     return {place: result.error for place, result in told if isinstance(result, CaseFailure)}
-
-
-def _name_target(reference: Path, scan: str, *, unpacked: bool) -> str:
-    return scan if unpacked or reference.is_dir() else f"{scan}.nii.gz"
 
 
 def _rewrite(job: _Job) -> None:

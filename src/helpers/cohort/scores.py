@@ -16,7 +16,7 @@ import pandas as pd
 
 from helpers.cohort.numbers import find_unreadable, read_numbers
 from helpers.cohort.table_files import read_table_file
-from helpers.errors import SegfairError
+from helpers.errors import SegfairError, list_some
 from helpers.parameters import RESERVED_ORGAN, ReadyScores
 from helpers.study import Study
 from helpers.vocabulary.measures import find_alias, find_measure, spell_plainly, use_measures
@@ -49,7 +49,6 @@ _OF_PEOPLE = ("sex", "age", "bmi", "modality", "person")
 _ONLY_MODEL, _ONLY_ORGAN = "model", "organ"  # names where no table gives one
 _SUFFIX = r"\.(?:nii|nii\.gz|mha|nrrd)$"
 _MISSING = ("na", "n/a", "nan", "null", "none", "#n/a", "-")
-_NAMED = 5  # names told in a sentence that speaks of many
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,9 @@ class ScoreTable:
 def read_scores(study: Study) -> ScoreTable:
     """Read the scores of a study whose source they are.
 
-    Raises
-    ------
-    SegfairError
-        A table is missing or does not say what its scores are of, a score is no number or lies
-        outside its measure's range, a scan has two rows, or a metric, model or organ that the study
-        asks for is not there.
+    Raises a SegfairError: a table is missing or does not say what its scores are of, a score is no
+    number or lies outside its measure's range, a scan has two rows, or a metric, model or organ
+    that the study asks for is not there.
     """
     table, given = _read_rows(study)
     if missing := [name for name in study.parameters.fairness.metrics if name not in given]:
@@ -117,10 +113,7 @@ def _read_rows(study: Study) -> tuple[ScoreTable, list[str]]:
 def match_scans(scores: ScoreTable, people: pd.Series) -> tuple[ScoreTable, list[str]]:
     """Name the scores' scans as the table of people does, and say what has no person.
 
-    Raises
-    ------
-    SegfairError
-        No scan of the scores is in the table of people.
+    Raises a SegfairError: no scan of the scores is in the table of people.
     """
     known, names = set(people.dropna().astype(str)), scores.rows["scan"]
     plain = names.str.replace(_SUFFIX, "", regex=True)
@@ -128,17 +121,17 @@ def match_scans(scores: ScoreTable, people: pd.Series) -> tuple[ScoreTable, list
     found = names.isin(known)
     if not found.any():
         raise SegfairError(
-            f"no scan of the scores ({_list_some(names)}) is in the table of people ({_list_some(people.dropna())}): "
-            "name the columns that hold the same ids, under cohort.scores.columns (scan: …) and under cohort.columns "
-            "(subject: … or scan: …)"
+            f"no scan of the scores ({list_some(names.unique())}) is in the table of people "
+            f"({list_some(people.dropna().unique())}): name the columns that hold the same ids, under "
+            "cohort.scores.columns (scan: …) and under cohort.columns (subject: … or scan: …)"
         )
     notes = []
     if not found.all():
         lost = names[~found]
         number = len(set(lost))
         notes.append(
-            f"{count(number, 'scan')} of the scores ({_list_some(lost)}) {'is' if number == 1 else 'are'} not in the "
-            "table of people: no part in the study"
+            f"{count(number, 'scan')} of the scores ({list_some(lost.unique())}) {'is' if number == 1 else 'are'} not "
+            "in the table of people: no part in the study"
         )
     rows = scores.rows.assign(scan=names)[found].reset_index(drop=True)
     if rows.duplicated(list(KEYS)).any():
@@ -165,11 +158,11 @@ def _read_cells(study: Study, wanted: ReadyScores) -> tuple[pd.DataFrame, list[s
     aside = reader.aside
     if not sum(map(len, parts)):
         raise SegfairError(
-            f"the tables of scores hold none ({_list_some(list(aside))} is no metric): name the metric under "
+            f"the tables of scores hold none ({list_some(aside)} is no metric): name the metric under "
             "cohort.scores.values (metric: …)"
         )
     cells = pd.concat(parts, ignore_index=True)
-    notes = [f"what is no score is left aside: {_list_some(list(aside))}"] if aside else []
+    notes = [f"what is no score is left aside: {list_some(aside)}"] if aside else []
     return cells, notes
 
 
@@ -387,8 +380,3 @@ def _spread(cells: pd.DataFrame) -> pd.DataFrame:
 
 def _name_cell(cell: pd.Series) -> str:
     return ", ".join(f"{name} {cell[name]!r}" for name in KEYS if isinstance(cell.get(name), str))
-
-
-def _list_some(names: Sequence[str] | pd.Series) -> str:
-    found = list(dict.fromkeys(names))
-    return ", ".join(map(str, found[:_NAMED])) + (", …" if len(found) > _NAMED else "")

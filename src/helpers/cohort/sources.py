@@ -50,6 +50,9 @@ class Source:
 def read_source(study: Study) -> tuple[pd.DataFrame, Path]:
     """Read the study's people and scans, one row per scan, every value as recorded.
 
+    Raises a SegfairError: there is no such source; the table is missing, empty, unreadable, or
+    lacks a column.
+
     Returns
     -------
     table : DataFrame
@@ -58,11 +61,6 @@ def read_source(study: Study) -> tuple[pd.DataFrame, Path]:
         ``attrs`` may hold what a source tells beside (:mod:`helpers.cohort.dicom_tree`).
     base : Path
         The folder that paths in the table are relative to.
-
-    Raises
-    ------
-    SegfairError
-        There is no such source; the table is missing, empty, unreadable, or lacks a column.
     """
     source = _find_source(study)
     raw, base = source.read(study)

@@ -99,23 +99,13 @@ def write_study_file(
 ) -> StartedStudy:
     """Write a commented parameter file for a table of people and the scans beside it.
 
-    Parameters
-    ----------
-    table : Path
-        CSV, TSV, XLSX or Parquet, one row per person or scan.
-    path : Path, optional
-        What to write; by default ``params/<name>.yaml`` in `folder`, or ``<name>.yaml`` where that
-        has no folder ``params``. The name is the table's, or its folder's where that says more.
-    folder : Path
-        The working folder.
-    images, masks : Path, optional
-        Where the scans and the experts' masks lie, if not below the table's folder.
+    By default it is ``params/<name>.yaml`` in `folder`, or ``<name>.yaml`` where that has no folder
+    ``params``; the name is the table's (CSV, TSV, XLSX or Parquet, one row per person or scan), or
+    its folder's where that says more. `images` and `masks` are where scans and experts' masks lie,
+    if not below the table's folder.
 
-    Raises
-    ------
-    SegfairError
-        The table cannot be read, no masks are called by the values of any of its columns, or a file
-        of that name is there already.
+    Raises a SegfairError: the table cannot be read, no masks are called by the values of any of its
+    columns, or a file of that name is there already.
     """
     table = make_absolute(table.expanduser())
     path = make_absolute(folder / path.expanduser()) if path else _choose_path(table, folder)

@@ -10,12 +10,11 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from openpyxl import load_workbook
-from openpyxl.worksheet.worksheet import Worksheet
 
 from helpers.errors import SegfairError, quote
 from helpers.vocabulary.words import count
@@ -35,12 +34,9 @@ def read_table_file(path: Path, what: str = "participants table", key: str = "co
     keep their zeros, columns their names, as they stand in the file; rows without any value and
     columns without a name are nobody's. ``attrs["place"]`` says what was taken for the header.
 
-    Raises
-    ------
-    SegfairError
-        There is no such file, it is of another kind, cannot be read, has no row, two columns of one
-        name, a row with more values than the header has names, or more of anything than any table
-        of people has.
+    Raises a SegfairError: there is no such file, it is of another kind, cannot be read, has no row,
+    two columns of one name, a row with more values than the header has names, or more of anything
+    than any table of people has.
     """
     if not path.is_file():
         raise SegfairError(f"{path}: no such {what}: correct {key}")
@@ -135,6 +131,8 @@ def _read_sheet(path: Path) -> _Read:
 
     Cells that are merged downwards have the value of the first one, as it looks.
     """
+    from openpyxl import load_workbook  # a third of a second, which other tables can do without
+
     with path.open("rb") as stream:
         if stream.read(4) == _OLD_WORKBOOK:
             raise SegfairError(f"{path.name}: is encrypted, or of an old Excel: save it as .xlsx without a password")
@@ -149,7 +147,7 @@ def _read_sheet(path: Path) -> _Read:
             f"{path.name}: its table reaches to row {sheet.max_row:,} and column {sheet.max_column:,}: delete what "
             "stands or is coloured beyond its people, or save it as CSV"
         )
-    _refuse_uncomputed(path, sheet)
+    _refuse_uncomputed(path, sheet, load_workbook(path)[sheet.title])
     rows = [list(row) for row in sheet.iter_rows(values_only=True)]
     for one in sheet.merged_cells.ranges:
         if one.min_col == one.max_col:
@@ -161,10 +159,9 @@ def _read_sheet(path: Path) -> _Read:
     return rows, "row {}" if len(sheets) == 1 else f"row {{}} of {shown!r}, the first of several sheets", remarks
 
 
-def _refuse_uncomputed(path: Path, sheet: Worksheet) -> None:
+def _refuse_uncomputed(path: Path, sheet: Any, formulas: Any) -> None:
     """Refuse a sheet of formulas whose results were never stored: their cells would be empty."""
-    formulas = load_workbook(path)[sheet.title].iter_rows()
-    cells = [cell.coordinate for row in formulas for cell in row if cell.data_type == "f"]
+    cells = [cell.coordinate for row in formulas.iter_rows() for cell in row if cell.data_type == "f"]
     if cells and all(sheet[cell].value is None for cell in cells):
         raise SegfairError(
             f"{path.name}: holds formulas without results (cell {cells[0]}): "

@@ -18,18 +18,12 @@ SEXES = {"m": "male", "f": "female"}
 def read_totalsegmentator(study: Study) -> tuple[pd.DataFrame, Path]:
     """Read sXXXX/ct.nii.gz or mri.nii.gz, sXXXX/segmentations/ and, where it is there, meta.csv.
 
-    Returns
-    -------
-    table : DataFrame of str
-        A row per scan folder: subject, modality, image, reference (the folder of masks), and
-        meta.csv's columns, ``gender`` as sex in words. It is joined by name: its order and its
-        scans without a folder do not matter.
-    base : Path
+    A row per scan folder: subject, modality, image, reference (the folder of masks), and
+    meta.csv's columns, ``gender`` as sex in words. It is joined by name: its order and its
+    scans without a folder do not matter.
 
-    Raises
-    ------
-    SegfairError
-        The folder is missing or holds no scan; meta.csv lacks a column or names a scan twice.
+    Raises a SegfairError: the folder is missing or holds no scan; meta.csv lacks a column or names
+    a scan twice.
     """
     folder = study.resolve(str(study.parameters.cohort.path))
     if not folder.is_dir():

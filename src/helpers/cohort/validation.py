@@ -100,30 +100,12 @@ def inspect_rows(
 ) -> tuple[pd.DataFrame, list[Found]]:
     """Check every scan: whether it is in, and if not why.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`helpers.cohort.sources.read_source`: text as recorded.
-    base : Path
-        The folder that its paths are relative to.
-    masks : mapping of str to str, optional
-        Where the ready-made masks of models lie, with ``{scan}`` or ``{subject}``, by the model's
-        name. Each is read as inference reads it.
-    refused : mapping of str to mapping, optional
-        By model, what fails a scan of its image ("image_missing" and kinds of
-        :func:`helpers.volumes.find_grey_faults`) and the sentence of each.
-    scores : ScoreTable, optional
-        Of a study of scores, which has no files to open: who has any.
-    kept : Kept, optional
-        Where what is found is kept by what the files hold; without it every file is opened.
-
-    Returns
-    -------
-    table : DataFrame
-        The same with numbers for age and BMI, absolute paths, and ``number``, ``included``,
-        ``reason``, ``note``.
-    found : list of Found
-        What is told of each row.
+    `table` is text as recorded (:func:`helpers.cohort.sources.read_source`), its paths relative to
+    `base`. `masks` are where the ready-made masks of models lie, each read as inference reads it;
+    `refused` is what of its image fails a scan, by model; `scores` of a study of scores, which has
+    no files to open, say who has any. With `kept` what is found is kept by what the files hold.
+    Returns the table with numbers for age and BMI, absolute paths, and ``number``, ``included``,
+    ``reason``, ``note``; and what is told of each row.
     """
     cohort = study.parameters.cohort
     faults = table.attrs.get(FAULTS, {})

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from helpers.demo.planting import describe_effect
-from helpers.errors import SegfairError
 from helpers.fairness.groups import POOLED, list_groups
 from helpers.metrics import predict_dice
 from helpers.parameters import Parameters, PlantedEffect
@@ -21,29 +20,17 @@ TRUTH_COLUMNS = (
     "planted", "model", "organ", "metric", "attribute", "verdict", "worst_group", "gap", "gap_low", "gap_high",
     "excess_gap", "excess_low", "excess_high", "p_adjusted", "found",
 )  # fmt: skip
+_ERROR_MM = 1.0
 _NOT_KNOWN = pd.DataFrame({"truth": ["These are not phantoms: what is true of them is not known."]})
 
 
-def tabulate_same_error(
-    metrics: pd.DataFrame,
-    cohort: pd.DataFrame,
-    attribute: str | None = None,
-    *,
-    error_mm: float = 1.0,
-    min_group: int = 10,
-) -> pd.DataFrame:
-    """Work out everybody's Dice if every outline were off by `error_mm`, everywhere.
+def tabulate_same_error(metrics: pd.DataFrame, cohort: pd.DataFrame, *, min_group: int) -> pd.DataFrame:
+    """Work out everybody's Dice if every outline were off by 1 mm, everywhere.
 
-    Parameters
-    ----------
-    metrics : DataFrame
-        metrics.parquet: subject, scan, organ, volume_ref_ml, surface_ref_cm2.
-    cohort : DataFrame
-        The included scans: subject, scan, ``group_<attribute>``.
-    attribute : str, optional
-        By default sex where the cohort has it, else its first attribute.
-    min_group : int
-        Groups with fewer people are left out.
+    People are grouped by sex where the cohort has it, else by its first attribute.
+
+    `metrics` is metrics.parquet (its volumes and surfaces); `cohort` the included scans with their
+    ``group_<attribute>``, of which groups with fewer than `min_group` people are left out.
 
     Returns
     -------
@@ -54,11 +41,6 @@ def tabulate_same_error(
         scans counts once, with their mean. One column ``note`` where no group is large enough, or
         no size is known.
 
-    Raises
-    ------
-    SegfairError
-        The attribute has no groups in the cohort.
-
     Notes
     -----
     Dice = 1 − δS/(2V) with the organ's own volume V and surface S
@@ -67,15 +49,12 @@ def tabulate_same_error(
     if not {"volume_ref_ml", "surface_ref_cm2"} <= set(metrics):
         return pd.DataFrame({"note": ["The organs' volumes and surfaces are not known: the table takes both."]})
     known = [name.removeprefix("group_") for name in cohort if name.startswith("group_")]
-    attribute = attribute or ("sex" if "sex" in known else next(iter(known), None))
-    column = f"group_{attribute}"
-    if column not in cohort:
-        raise SegfairError(f"attribute must be one of the study's; got {attribute!r}: run 01_cohort again")
+    attribute = "sex" if "sex" in known else known[0]
     organs = metrics[metrics["volume_ref_ml"] > 0].drop_duplicates(["scan", "organ"])
-    dice = predict_dice(error_mm, organs["volume_ref_ml"].to_numpy(), organs["surface_ref_cm2"].to_numpy())
+    dice = predict_dice(_ERROR_MM, organs["volume_ref_ml"].to_numpy(), organs["surface_ref_cm2"].to_numpy())
     people = organs.assign(dice=dice, volume=organs["volume_ref_ml"])
     people = people.groupby(["organ", "subject"], as_index=False)[["dice", "volume"]].mean()
-    groups = cohort.drop_duplicates("subject").set_index("subject")[column]
+    groups = cohort.drop_duplicates("subject").set_index("subject")[f"group_{attribute}"]
     people["group"] = people["subject"].map(groups.astype(object))
     size = people.groupby(["organ", "group"])["subject"].transform("size")
     means = people[size >= min_group].pivot_table(index="organ", columns="group", values=["dice", "volume"])

@@ -16,6 +16,7 @@ from scipy.spatial import KDTree
 
 from helpers.demo.fields import SmoothField
 from helpers.parameters import Planted, PlantedEffect
+from helpers.volumes import grow_box
 
 # Directions of the regions in array order: z superior, y posterior, x to the person's left.
 _TOWARDS = {
@@ -71,8 +72,7 @@ def plant_errors(
         mine = [effect for effect in effects if not effect.organs or name in effect.organs]
         reach_mm = 4.5 * planted.boundary_error_mm + sum(abs(effect.erosion_mm) for effect in mine) + 1.0
         margins = [int(np.ceil(reach_mm / step)) + 1 for step in spacing_zyx_mm]
-        sides = zip(found[0], margins, strict=True)
-        box = tuple(slice(max(0, side.start - margin), side.stop + margin) for side, margin in sides)
+        box = grow_box(found[0], margins, labels.shape)
         mask = labels[box] == value
         extent = np.multiply(mask.shape, spacing_zyx_mm)
         axes = [np.arange(count) * step for count, step in zip(mask.shape, spacing_zyx_mm, strict=True)]

@@ -47,10 +47,8 @@ def draw_torsos(people: int, *, report: Callable[[int], object] | None = None) -
 def draw_torso(rng: np.random.Generator, sex: str, spacing_mm: tuple[float, float, float]) -> np.ndarray:
     """Draw somebody of any age and build on a grid twice as fine as the spacing (x, y, z).
 
-    Returns
-    -------
-    ndarray of uint8, (z, y, x)
-        Codes as of :data:`Torsos`, axes towards superior, posterior and left.
+    Returns an ndarray of uint8, (z, y, x): codes as of :data:`Torsos`, axes towards superior,
+    posterior and left.
     """
     age = float(rng.uniform(20, 85))
     bmi = float(np.clip(rng.normal(26.5, 5), 17, 42))

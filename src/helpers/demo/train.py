@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch.nn import functional
 from tqdm import tqdm
 
 from helpers import storage
@@ -21,10 +22,6 @@ from helpers.errors import SegfairError
 from helpers.models.devices import choose_device, has_fast_bfloat16
 from helpers.models.sam_demo import SmallSam, build_small_sam, save_small_sam
 from helpers.study import REPOSITORY
-
-if TYPE_CHECKING:
-    import torch
-
 
 # What the helper reads off each place of the embedding, for each of its 4 × 4 finer places: the
 # clean image, the edges, and a code of the shape.
@@ -92,8 +89,6 @@ class _Learner:
     """The network in one cycle, the average of its weights, and what it learns with."""
 
     def __init__(self, recipe: Recipe, device: str) -> None:
-        import torch
-
         self.recipe, self.device = recipe, device
         torch.manual_seed(recipe.seed)
         sam: Any = build_small_sam(recipe.cycles[0].size)
@@ -104,8 +99,6 @@ class _Learner:
 
     def start_cycle(self, step: int, weights: dict[str, torch.Tensor]) -> None:
         """Go on from weights, with a new average, helper and optimiser."""
-        import torch
-
         self.begin, self.cycle = self.recipe.find_cycle(step)
         self.sam: Any = build_small_sam(self.cycle.size).to(self.device).train()
         self.sam.load_state_dict(weights)
@@ -117,8 +110,6 @@ class _Learner:
 
     def end_cycle(self) -> None:
         """Begin the next cycle with the averaged weights."""
-        import torch
-
         # In fp16, as they are saved: a cycle can be begun from shipped weights and end the same.
         weights = {key: value.to(torch.float16).to(value.dtype) for key, value in self.average.items()}
         step = self.begin + self.cycle.steps
@@ -126,8 +117,6 @@ class _Learner:
 
     def learn(self, step: int, torsos: Torsos | None) -> tuple[float, float, float]:
         """Take a step; return its loss, mean soft Dice and learning rate."""
-        import torch
-
         rate = _rate_at(step - self.begin, self.cycle, self.recipe)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -146,8 +135,6 @@ class _Learner:
 
     def restore(self, state: Path) -> tuple[int, list[dict[str, float]]]:
         """Go on from a checkpoint; return the steps taken and their history."""
-        import torch
-
         kept = torch.load(state, map_location=self.device, weights_only=True)
         if kept["recipe"] != storage.hash_value(asdict(self.recipe)):
             raise SegfairError(f"{state}: was made by another recipe: remove it to train anew")
@@ -159,8 +146,6 @@ class _Learner:
 
     def save(self, step: int, history: list[dict[str, float]], out: Path, state: Path) -> None:
         """Write the averaged weights, and what :meth:`restore` reads."""
-        import torch
-
         fitted = resize_weights(self.average, self.cycle.size, self.recipe.shipped)
         save_small_sam(fitted, self.recipe.shipped, out, notes={"step": str(step), "recipe": repr(self.recipe)})
         parts = {"model": self.sam, "helper": self.helper, "optimiser": self.optimiser}
@@ -180,7 +165,6 @@ def train_small_sam(
     save_every: int = 250,
     report: Callable[[int, float], None] | None = None,
     showing: Callable[[int], object] | None = None,
-    limit_seconds: float = math.inf,
 ) -> pd.DataFrame:
     """Train, writing the averaged weights to `out` and everything needed to go on to `state`.
 
@@ -188,46 +172,31 @@ def train_small_sam(
     alone, so it sees the data it would have seen. Forward passes run in bfloat16 where the
     processor has it.
 
-    Parameters
-    ----------
-    out : Path
-        The weights, safetensors in fp16; replaced every `save_every` steps.
-    report, showing : callable, optional
-        Called with (step, mean loss since the last call) at each save; with the number of torsos
-        drawn so far, before the first step.
-    limit_seconds : float
-        Stop (with a checkpoint) after this long.
+    Weights are safetensors in fp16, replaced every `save_every` steps; at each `report` is called
+    with the step and the mean loss since the last. `showing` is called with the number of torsos
+    drawn so far, before the first step.
 
-    Returns
-    -------
-    DataFrame
-        step, loss, dice (mean soft Dice of the step's masks), rate: means over `save_every` steps.
+    Raises a SegfairError: `state` belongs to another recipe.
 
-    Raises
-    ------
-    SegfairError
-        `state` belongs to another recipe.
+    Returns a DataFrame: step, loss, dice (mean soft Dice of the step's masks), rate: means over
+    `save_every` steps.
     """
     learner = _Learner(recipe, device)
     start, history = learner.restore(state) if state.exists() else (0, [])
     torsos = _keep_torsos(recipe, state.with_suffix(".torsos.npz"), showing)
-    began = time.monotonic()
     taken: list[tuple[float, float]] = []
     for step in range(start, recipe.steps):
         if step == learner.begin + learner.cycle.steps:
             learner.end_cycle()
         loss, dice, rate = learner.learn(step, torsos)
         taken.append((loss, dice))
-        last = step + 1 == recipe.steps or time.monotonic() - began > limit_seconds
-        if (step + 1) % save_every == 0 or last:
+        if (step + 1) % save_every == 0 or step + 1 == recipe.steps:
             mean_loss, mean_dice = np.mean(taken, axis=0)
             taken = []
             history.append({"step": step + 1, "loss": float(mean_loss), "dice": float(mean_dice), "rate": rate})
             learner.save(step + 1, history, out, state)
             if report is not None:
                 report(step + 1, float(mean_loss))
-        if last:
-            break
     return pd.DataFrame(history, columns=["step", "loss", "dice", "rate"])
 
 
@@ -275,9 +244,6 @@ def compute_loss(sam: Any, helper: torch.nn.Module, batch: list[Slice], device: 
     to the input's size, as SamPredictor enlarges them, plus the squared error of the predicted IoU
     (weight 0.1).
     """
-    import torch
-    from torch.nn import functional
-
     kind = torch.device(device).type
     images = torch.from_numpy(np.stack([drawn.image for drawn in batch])).to(device)
     pixels = images[:, None].float().expand(-1, 3, -1, -1)
@@ -318,9 +284,6 @@ def _compare_seen(seen: torch.Tensor, batch: list[Slice], device: str) -> torch.
     cross-entropy of "both of one shape" given exp(−|code − code|²): every pixel teaches, not the
     prompted shapes alone (associative embedding in the manner of De Brabandere et al., 2017).
     """
-    import torch
-    from torch.nn import functional
-
     side = seen.shape[-1]
     clean = torch.from_numpy(np.stack([drawn.clean for drawn in batch])).to(device).float()[:, None] / 255
     edges = torch.from_numpy(np.stack([drawn.edges for drawn in batch])).to(device).float()[:, None]
@@ -336,8 +299,6 @@ def _compare_seen(seen: torch.Tensor, batch: list[Slice], device: str) -> torch.
 
 def _pair_codes(codes: torch.Tensor, batch: list[Slice], device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Return of pairs of pixels whether they are of one shape, and their codes' distance²."""
-    import torch
-
     same, distance = [], []
     for code, drawn in zip(codes, batch, strict=True):
         rows, columns = np.nonzero(drawn.owners)
@@ -358,8 +319,6 @@ def _choose_frequencies(size: SmallSam) -> torch.Tensor:
     SAM draws them at random. Half of them along x alone and half along y, from a quarter cycle
     (monotonic over the image) to several, let a small network learn "inside the box" sooner.
     """
-    import torch
-
     count = size.prompt_width // 2
     along_x = count // 2
     frequencies = torch.zeros(2, count)
@@ -398,9 +357,6 @@ def resize_weights(state: dict[str, torch.Tensor], old: SmallSam, new: SmallSam)
     The patch's kernel, the absolute and the relative positions are interpolated (as Dosovitskiy et
     al., ICLR 2021, section 3.2, do with positions); a kernel of fewer pixels weighs each more.
     """
-    import torch
-    from torch.nn import functional
-
     wanted = build_small_sam(new).state_dict()
     fitted = {}
     for key, value in state.items():

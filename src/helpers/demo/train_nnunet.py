@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import ndimage
+from torch.nn import functional
 from tqdm import tqdm
 
 from helpers import storage
@@ -28,9 +30,6 @@ from helpers.demo.torsos import draw_protocol_greys, draw_torso, split_code
 from helpers.models.nnunet_demo import FOLDER
 from helpers.models.nnunet_folder import CHECKPOINT, read_trained
 from helpers.study import REPOSITORY
-
-if TYPE_CHECKING:
-    import torch
 
 _CONFIGURATION = "3d_fullres"
 _FOLD = "all"
@@ -56,20 +55,11 @@ def train_nnunet(
 ) -> pd.DataFrame:
     """Train the network of the shipped plans and write it into `folder`, in nnU-Net's layout.
 
-    Parameters
-    ----------
-    save_every : int
-        Steps per row of the history.
-    report : callable, optional
-        Called after each step with the number of steps done and the loss.
+    `report` is called after each step with the number of steps done and the loss.
 
-    Returns
-    -------
-    DataFrame
-        step, loss, dice: means over the steps since the row before; ``dice`` is soft.
+    Returns a DataFrame: step, loss, dice: means over the steps since the row before; ``dice`` is
+    soft.
     """
-    import torch
-
     began = time.process_time()
     keep_freed_memory()
     trained = read_trained(FOLDER)
@@ -168,9 +158,6 @@ def compute_loss(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tens
 
     Both are (1, 1 + organs, z, y, x); the target holds parts of voxels.
     """
-    import torch
-    from torch.nn import functional
-
     axes = (0, 2, 3, 4)
     found = logits.softmax(1)
     dice = (2 * (found * target).sum(axes) + 1) / (found.sum(axes) + target.sum(axes) + 1)
@@ -181,19 +168,12 @@ def compute_loss(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tens
 
 
 def _build(plans: Any) -> torch.nn.Module:
-    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+    from helpers.models.trained_checkpoint import build_planned_network
+
     configuration = PlansManager(dict(plans)).get_configuration(_CONFIGURATION)
-    return get_network_from_plans(
-        configuration.network_arch_class_name,
-        configuration.network_arch_init_kwargs,
-        configuration.network_arch_init_kwargs_req_import,
-        1,
-        1 + len(ORGANS),
-        allow_init=True,
-        deep_supervision=False,
-    )
+    return build_planned_network(configuration, 1, 1 + len(ORGANS), initialise=True)
 
 
 def _choose_field_of_view(rng: np.random.Generator, codes: np.ndarray) -> np.ndarray:
@@ -247,8 +227,6 @@ def _write(
     folder: Path, network: torch.nn.Module, recipe: NnunetRecipe, history: Sequence[dict[str, float]], seconds: float
 ) -> None:
     """Write the folder as nnU-Net's trainer does, weights as fp16, and how it came about."""
-    import torch
-
     trained = read_trained(FOLDER)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("plans.json", "dataset.json"):

@@ -6,11 +6,5 @@ Headers say what a file is (:mod:`helpers.dicom.headers`); nothing of a person i
 from helpers.dicom.headers import IMAGE, OTHER, DicomHeader, list_files, looks_like_dicom, read_headers
 from helpers.dicom.lattice import Lattice
 from helpers.dicom.masks import OrganMasks, is_mask, read_masks
-from helpers.dicom.series import Series, find_series, read_series
+from helpers.dicom.series import find_series, read_series
 from helpers.dicom.tree import choose_masks, find_scan_mask, hash_name, match_masks, name_series, names_scans
-
-__all__ = [
-    "IMAGE", "OTHER", "DicomHeader", "Lattice", "OrganMasks", "Series", "choose_masks", "find_scan_mask", "find_series",
-    "hash_name", "is_mask", "list_files", "looks_like_dicom", "match_masks", "name_series", "names_scans",
-    "read_headers", "read_masks", "read_series",
-]  # fmt: skip

@@ -29,10 +29,7 @@ class FramePlaces:
 def describe_frames(path: Path) -> FramePlaces:
     """Read where the frames of a multi-frame image lie.
 
-    Raises
-    ------
-    VolumeError
-        It does not say so, or they differ in direction or voxel size.
+    Raises a VolumeError: it does not say so, or they differ in direction or voxel size.
     """
     groups = list_groups(read_dataset(path, pixels=False))
     try:

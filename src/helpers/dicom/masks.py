@@ -45,6 +45,10 @@ def read_masks(
 ) -> OrganMasks:
     """Read the masks of organs from a DICOM segmentation or structure set.
 
+    Raises a VolumeError: the file cannot be read or decoded, is of another series, or has none of
+    the organs; or as :class:`~helpers.dicom.segments.DicomSegmentation` and
+    :class:`~helpers.dicom.structures.StructureSet` say.
+
     Parameters
     ----------
     path : Path
@@ -57,13 +61,6 @@ def read_masks(
         The scan's image where that is DICOM too: the mask must refer to it.
     halve : bool
         Whether fractions are cut at one half, rather than refused.
-
-    Raises
-    ------
-    VolumeError
-        The file cannot be read or decoded, is of another series, or has none of the organs; or as
-        :class:`~helpers.dicom.segments.DicomSegmentation` and
-        :class:`~helpers.dicom.structures.StructureSet` say.
     """
     header = read_header(path)
     if header is None or header.kind not in (SEGMENTATION, STRUCTURES):

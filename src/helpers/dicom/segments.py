@@ -28,14 +28,7 @@ _PLACE = (
 class DicomSegmentation:
     """A segmentation object: binary, fractional or a label map; its frames in any order.
 
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        The whole file.
-    path : Path
-        For messages.
-    halve : bool
-        Whether fractions are cut at one half (from there on it is the organ), not refused.
+    With `halve` fractions are cut at one half (from there on it is the organ), not refused.
     """
 
     def __init__(self, dataset: Any, path: Path, *, halve: bool) -> None:
@@ -55,12 +48,9 @@ class DicomSegmentation:
         frames make. `wanted` are the segments of each organ, together those of one name, which may
         not overlap.
 
-        Raises
-        ------
-        VolumeError
-            The frames do not say where they lie, or make no even stack of their own; their pixels
-            cannot be decoded or are fractions; they lie beyond the image; or two segments of one
-            name overlap.
+        Raises a VolumeError: the frames do not say where they lie, or make no even stack of their
+        own; their pixels cannot be decoded or are fractions; they lie beyond the image; or two
+        segments of one name overlap.
         """
         numbers = {part.number for names in wanted.values() for parts in names for part in parts}
         try:

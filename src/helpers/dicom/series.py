@@ -47,18 +47,12 @@ class Series:
 def find_series(path: Path) -> Series:
     """Find one series and check by headers that its slices make an even stack.
 
-    Parameters
-    ----------
-    path : Path
-        A folder below which the slices of one series lie; or one of its files, which stands for
-        all files of its series that lie beside it. Files that are no DICOM are passed over, and so
-        are scouts, masks and reports. Of copies of a slice one is taken.
+    `path` is a folder below which the slices of one series lie; or one of its files, which stands
+    for all files of its series that lie beside it. Files that are no DICOM are passed over, and so
+    are scouts, masks and reports. Of copies of a slice one is taken.
 
-    Raises
-    ------
-    VolumeError
-        There is no series, more than one, or one whose slices differ, overlap, are missing or
-        sheared.
+    Raises a VolumeError: there is no series, more than one, or one whose slices differ, overlap,
+    are missing or sheared.
     """
     with refuse_broken(path):
         return _find_series(path, path.name)

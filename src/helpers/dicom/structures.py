@@ -24,13 +24,6 @@ class StructureSet:
     CLOSEDPLANAR_XOR) or joined to the outer one by a keyhole. A centre upon a contour belongs to
     the side of the higher index, so that regions that share a border share no voxel. Contours
     repeated point by point count once.
-
-    Parameters
-    ----------
-    dataset : pydicom.Dataset
-        The whole file.
-    path : Path
-        For messages.
     """
 
     def __init__(self, dataset: Any, path: Path) -> None:
@@ -53,11 +46,8 @@ class StructureSet:
         `wanted` are the regions of each organ, together those of one name, of which there may be
         one alone.
 
-        Raises
-        ------
-        VolumeError
-            There is no lattice, two regions have one name, contours are open, oblique to the image,
-            between its slices, beyond it, or on every so-many-th slice alone.
+        Raises a VolumeError: there is no lattice, two regions have one name, contours are open,
+        oblique to the image, between its slices, beyond it, or on every so-many-th slice alone.
         """
         if lattice is None:
             raise VolumeError(f"{self._path.name}: contours can be filled on an image alone: give the scan's image too")

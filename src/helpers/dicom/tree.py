@@ -42,12 +42,7 @@ def match_masks(
 
     A mask that names none belongs to the only series in its frame of reference.
 
-    Returns
-    -------
-    matched : dict of str to list of DicomHeader
-        The masks of each series.
-    unmatched : list of DicomHeader
-        Those whose series is not there, or not said.
+    Returns the masks of each series, and those whose series is not there, or not said.
     """
     frames: dict[str, list[str]] = {}
     for series, slices in images.items():
@@ -67,18 +62,11 @@ def match_masks(
 def find_scan_mask(template: str, scan: str, subject: str, pattern: str | None = None) -> Path:
     """Return a scan's ready-made mask: by the names in a path, or by the series in a folder.
 
-    Parameters
-    ----------
-    template : str
-        As of :func:`helpers.study.find_mask`; without a name in it, the folder of a model's DICOM
-        masks, which are those of the scan's series.
-    pattern : str, optional
-        Describes the series of the masks that are meant (:func:`choose_masks`).
+    `template` is as of :func:`helpers.study.find_mask`; without a name in it, the folder of a
+    model's DICOM masks, which are those of the scan's series. `pattern` describes the series of the
+    masks that are meant (:func:`choose_masks`).
 
-    Raises
-    ------
-    SegfairError
-        There is none, or there are several.
+    Raises a SegfairError: there is none, or there are several.
     """
     path = find_mask(template, scan, subject)
     if names_scans(template):

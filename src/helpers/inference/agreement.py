@@ -28,13 +28,8 @@ def summarise_sensitivity(organs: pd.DataFrame, cohort: pd.DataFrame, *, min_gro
 
     A first look before anything is scored: stage 03 tests these differences between groups.
 
-    Parameters
-    ----------
-    organs : DataFrame
-        From :func:`helpers.inference.read_organs`.
-    cohort : DataFrame
-        The included scans, with ``group_<attribute>`` columns; groups of fewer than `min_group`
-        people are left out.
+    `organs` are from :func:`helpers.inference.read_organs`, `cohort` is the included scans with
+    ``group_<attribute>``; groups of fewer than `min_group` people are left out.
 
     Returns
     -------

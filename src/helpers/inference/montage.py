@@ -21,6 +21,7 @@ from helpers.study import Study
 
 # What an outline of a plane may be moved by to have fewer points, in mm.
 _SIMPLER_MM = 0.25
+_PANEL_MARGIN_MM, _PLANE_MARGIN_MM = 30.0, 20.0  # shown around an organ
 
 
 @dataclass(frozen=True)
@@ -66,33 +67,21 @@ class _PanelChoice:
     dice: float
 
 
-def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm: float = 30.0) -> list[MontagePanel]:
-    """Prepare the slice with most of the organ in the worst, the median and the best scan.
+def load_montage(study: Study) -> list[MontagePanel]:
+    """Prepare the slice with most of each organ in the worst, the median and the best scan.
 
-    Scans are ranked by the Dice that 02_inference noted (:func:`read_organs`). Of the study's
-    organs all are shown when none are given, with `margin_mm` around each.
+    Scans are ranked by the Dice that 02_inference noted (:func:`read_organs`).
 
-    Returns
-    -------
-    list of MontagePanel
-        By organ and model, worst first; a model that finished no scan with an organ has none, nor
-        has a scan whose files cannot be read any more. Each scan's files are read once.
-
-    Raises
-    ------
-    SegfairError
-        The study has no such organ.
+    Returns a list of MontagePanel: by organ and model, worst first; a model that finished no scan
+    with an organ has none, nor has a scan whose files cannot be read any more. Each scan's files
+    are read once.
     """
-    wanted = list(study.organ_ids) if organs is None else list(organs)
-    for organ in wanted:
-        if organ not in study.organ_ids:
-            raise SegfairError(f"organ must be one of {', '.join(study.organ_ids)}; got {organ!r}")
     cohort = study.read_included().set_index("scan")
     noted = read_organs(study)
     noted = noted[noted["scan"].isin(cohort.index)].dropna(subset=["dice"])
     choices = [
         choice
-        for organ in wanted
+        for organ in study.organ_ids
         for model in study.parameters.models
         for choice in _choose_scans(noted[(noted["model"] == model.name) & (noted["organ"] == organ)])
     ]
@@ -101,23 +90,19 @@ def load_montage(study: Study, organs: Sequence[str] | None = None, *, margin_mm
         mine = [choice for choice in choices if choice.scan == scan]
         # A file damaged since: 03 will say so; a picture of the others is still worth having.
         with suppress(SegfairError, OSError, RuntimeError, ValueError, MemoryError):
-            panels |= _load_panels(study, cohort.loc[scan], mine, margin_mm)
+            panels |= _load_panels(study, cohort.loc[scan], mine)
     return [panels[choice] for choice in choices if choice in panels]
 
 
-def load_planes(
-    row: pd.Series, prediction: Path, organ: str, parameters: Parameters, *, margin_mm: float = 20.0
-) -> tuple[OrganPlane, ...]:
+def load_planes(row: pd.Series, prediction: Path, organ: str, parameters: Parameters) -> tuple[OrganPlane, ...]:
     """Return an axial, a coronal and a sagittal slice through the greatest error in one organ.
 
     `row` is the scan's of the cohort table, `prediction` the model's label map on the reference's
     grid. The greatest error is where reference and prediction disagree over the widest place, or
-    the organ's deepest place where they agree. Around the organ `margin_mm` is shown, and no more.
+    the organ's deepest place where they agree. Around the organ 20 mm are shown, and no more.
 
-    Raises
-    ------
-    SegfairError, OSError, RuntimeError, ValueError
-        A file cannot be read, or the reference lacks the organ.
+    Raises SegfairError, OSError, RuntimeError, ValueError: a file cannot be read, or the reference
+    lacks the organ.
     """
     organ_ids = parameters.cohort.organ_ids()
     labels, spacing = _read_reference(row, parameters)
@@ -125,7 +110,7 @@ def load_planes(
     predicted = _read_axial(prediction) == organ_ids[organ]
     if not reference.any():
         raise ValueError(f"the reference of this scan has no {organ}")
-    shown = _crop_around(reference | predicted, margin_mm, spacing)
+    shown = _crop_around(reference | predicted, _PLANE_MARGIN_MM, spacing)
     grey = np.full(reference.shape, 128, np.uint8)[shown]
     if _has_image(row):
         grey = _find_levels(stored := _read_axial(Path(row["image"])), row, organ, parameters).apply(stored[shown])
@@ -162,9 +147,7 @@ def _choose_scans(noted: pd.DataFrame) -> list[_PanelChoice]:
     ]
 
 
-def _load_panels(
-    study: Study, row: pd.Series, choices: Sequence[_PanelChoice], margin_mm: float
-) -> dict[_PanelChoice, MontagePanel]:
+def _load_panels(study: Study, row: pd.Series, choices: Sequence[_PanelChoice]) -> dict[_PanelChoice, MontagePanel]:
     """Return the panels of one scan; an organ the reference lacks has none."""
     labels, spacing_zyx = _read_reference(row, study.parameters)
     spacing = spacing_zyx[1:]
@@ -179,7 +162,7 @@ def _load_panels(
                 continue
             z = int(np.argmax(reference.sum(axis=(1, 2))))
             reference, prediction = reference[z], predicted[z] == organ_id
-            shown = _crop_around(reference | prediction, margin_mm, spacing)
+            shown = _crop_around(reference | prediction, _PANEL_MARGIN_MM, spacing)
             grey = np.full(reference.shape, 128, np.uint8)
             if stored is not None:
                 grey = _find_levels(stored, row, choice.organ, study.parameters).apply(stored[z])
@@ -220,12 +203,8 @@ def _find_levels(stored: np.ndarray, row: pd.Series, organ: str, parameters: Par
 
 def _crop_around(mask: np.ndarray, margin_mm: float, spacing_mm: tuple[float, ...]) -> tuple[slice, ...]:
     """Return the part of an array around what is in a mask, of as many dimensions."""
-    window = []
-    for axis, (count, spacing) in enumerate(zip(mask.shape, spacing_mm, strict=True)):
-        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        margin = round(margin_mm / spacing)
-        window.append(slice(max(0, int(filled[0]) - margin), min(count, int(filled[-1]) + 1 + margin)))
-    return tuple(window)
+    margins = [round(margin_mm / step) for step in spacing_mm]
+    return volumes.grow_box(volumes.find_boxes(mask.view(np.uint8))[1], margins, mask.shape)
 
 
 def _trace_outlines(

@@ -53,8 +53,7 @@ class _InferenceJob:
     subject: str
     modality: str
     reference: Path | None  # None: the scan has no expert's mask
-    image: Path | None
-    image_path: Path | None  # of the same, for models that need none too
+    image_path: Path | None  # None: the scan has none
     organs: dict[str, Organ]  # where each is found in the reference
     organ_ids: dict[str, int]
     prompt: Prompt
@@ -70,23 +69,11 @@ def run_inference(study: Study) -> pd.DataFrame:
     A scan whose prediction is there and was made from the same inputs is kept. A scan that fails is
     recorded and leaves no prediction behind; it is tried again the next time.
 
-    Returns
-    -------
-    DataFrame
-        One row per model and scan: model, scan, status ("ok" or "failed"), error (one sentence,
-        empty when ok), seconds (for the scan), of which read_seconds, encode_seconds (images; NaN
-        for models that do not encode), decode_seconds (prompts) and write_seconds, device,
-        precision, batch (images encoded at a time), slices (worked on), prompts (used, of all
-        draws), remark (what a model had to do otherwise than meant), dropped (components too small
-        for a prompt), resampled (whether the model's mask lay on another grid than the reference),
-        checkpoint_sha256, fingerprint, reused.
-        The rows of a model are also in its ``inference.parquet``; beside it ``organs.parquet`` has
-        one row per scan and organ (:func:`read_organs`).
+    Returns the table ``inference`` (docs/TABLES.md) of all models; the rows of one are also in its
+    ``inference.parquet``, beside ``organs.parquet`` (:func:`read_organs`).
 
-    Raises
-    ------
-    SegfairError
-        A model's parameters or files are wrong (all faults at once), or no scan is included.
+    Raises a SegfairError: a model's parameters or files are wrong (all faults at once), or no scan
+    is included.
     """
     problems = [problem for model in study.parameters.models for problem in models.check_model(model, study)]
     if problems:
@@ -106,20 +93,9 @@ def run_inference(study: Study) -> pd.DataFrame:
 def read_organs(study: Study) -> pd.DataFrame:
     """Read what 02_inference noted per organ, for all models.
 
-    Returns
-    -------
-    DataFrame
-        model, scan, organ, prompts, drawn (how many a person would have drawn for them) and dropped
-        (components) of the first draw, dice (with the reference: to choose what to look at;
-        03_performance measures), agreement (mean Dice of the masks of each two draws of the
-        prompts; NaN with one draw, or where no draw gave a mask) and not_drawn (why the model did
-        not draw the organ at all; empty where it did, with or without a voxel). Finished scans
-        only.
+    Finished scans only. Its Dice is to choose what to look at: 03_performance measures.
 
-    Raises
-    ------
-    StageError
-        02_inference has not gone over the cohort with one of the models.
+    Raises a StageError: 02_inference has not gone over the cohort with one of the models.
     """
     tables = [study.read("organs", model=model.name) for model in study.parameters.models]
     return pd.concat(tables, ignore_index=True)
@@ -128,12 +104,9 @@ def read_organs(study: Study) -> pd.DataFrame:
 def summarise_inference(table: pd.DataFrame) -> pd.DataFrame:
     """Count scans and measure throughput per model, from what :func:`run_inference` returns.
 
-    Returns
-    -------
-    DataFrame
-        model (in the table's order), scans, ok, failed, reused, prompts, dropped, seconds_per_scan
-        (median over finished scans), slices_per_second (slices of finished scans over their
-        seconds, on one worker), device and precision. NaN where no scan finished.
+    Returns a DataFrame: model (in the table's order), scans, ok, failed, reused, prompts, dropped,
+    seconds_per_scan (median over finished scans), slices_per_second (slices of finished scans over
+    their seconds, on one worker), device and precision. NaN where no scan finished.
     """
     rows = []
     for model, part in table.groupby("model", sort=False):
@@ -325,7 +298,6 @@ def _make_job(
         subject=row.subject,
         modality=row.modality,
         reference=reference,
-        image=image if kind.needs_image else None,
         image_path=image,
         organs=organs,
         organ_ids=study.organ_ids,
@@ -446,14 +418,14 @@ def _read_case(job: _InferenceJob) -> tuple[ScanCase, np.ndarray | None, volumes
         raise SegfairError(models.IMAGE_FAULTS["image_missing"])
     grid = volumes.orient_grid(stored_grid)
     image, image_grid = None, None
-    if job.image is not None:
-        stored = volumes.read_volume(job.image)
+    if models.KINDS[job.spec.kind].needs_image:
+        if job.image_path is None:
+            raise SegfairError(models.IMAGE_FAULTS["image_missing"])
+        stored = volumes.read_volume(job.image_path)
         image_grid = volumes.get_grid(stored)
         oriented = volumes.to_axial(stored)
         volumes.check_grid(volumes.get_grid(oriented), grid, advice="resample the reference to the image")
         image = sitk.GetArrayFromImage(oriented)
-    elif models.KINDS[job.spec.kind].needs_image:
-        raise SegfairError(models.IMAGE_FAULTS["image_missing"])
     case = ScanCase(
         scan=job.scan,
         subject=job.subject,

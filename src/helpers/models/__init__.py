@@ -3,9 +3,7 @@
 from helpers.models.cards import list_cards
 from helpers.models.description import (
     BLOCKS,
-    NO_RANKING,
     find_mode,
-    is_mixed,
     label_models,
     label_table,
     list_blocks,
@@ -15,7 +13,7 @@ from helpers.models.description import (
     tabulate_models,
     tell_training,
 )
-from helpers.models.protocol import IMAGE_FAULTS, ScanCase, Segmentation, Segmenter, Setup, Spec, TogetherSegmenter
+from helpers.models.protocol import IMAGE_FAULTS, ScanCase, Segmentation, Segmenter, Spec, TogetherSegmenter
 from helpers.models.registry import (
     KINDS,
     Kind,
@@ -31,40 +29,3 @@ from helpers.models.registry import (
     try_model,
 )
 from helpers.models.windows import choose_window, find_levels
-
-__all__ = [
-    "BLOCKS",
-    "IMAGE_FAULTS",
-    "KINDS",
-    "NO_RANKING",
-    "Kind",
-    "ScanCase",
-    "Segmentation",
-    "Segmenter",
-    "Setup",
-    "Spec",
-    "TogetherSegmenter",
-    "check_model",
-    "choose_window",
-    "describe_model",
-    "find_checkpoint",
-    "find_kind",
-    "find_levels",
-    "find_mode",
-    "hash_checkpoint",
-    "is_mixed",
-    "label_models",
-    "label_table",
-    "list_blocks",
-    "list_cards",
-    "list_overlaps",
-    "list_pooled",
-    "list_refused",
-    "list_templates",
-    "load_segmenter",
-    "make_spec",
-    "needs_reference",
-    "tabulate_models",
-    "tell_training",
-    "try_model",
-]

@@ -25,11 +25,9 @@ RECORD = "first_seen.json"
 def unpack(archive: Path, checkpoint: Checkpoint) -> str:
     """Unpack a fetched archive to its folder, remove it, and say what is known of it.
 
-    Raises
-    ------
-    SegfairError
-        It is not the archive that was first seen here, is damaged, holds a path that leads out of
-        its folder, or is larger than what the disk has free. Nothing is left of it then but itself.
+    Raises a SegfairError: it is not the archive that was first seen here, is damaged, holds a path
+    that leads out of its folder, or is larger than what the disk has free. Nothing is left of it
+    then but itself.
     """
     sha256 = storage.hash_file(archive)
     seen = _read_record().get(checkpoint.name)

@@ -37,31 +37,21 @@ class Checkpoint:
 # Google Drive, which offers no address to fetch from, and since February 2024 on Zenodo, record
 # 10689643 (bowang-lab/MedSAM, issue 208).
 def _name_sam(variant: str, md5: str, size: int, sha256: str) -> Checkpoint:
-    file_name = f"sam_{variant}_{md5}.pth"
-    return Checkpoint(
-        name=f"sam_{variant}",
-        file_name=file_name,
-        licence="Apache-2.0",
-        size=size,
-        sha256=sha256,
-        url=f"https://dl.fbaipublicfiles.com/segment_anything/{file_name}",
-        page="https://github.com/facebookresearch/segment-anything#model-checkpoints",
-    )
+    page = "https://github.com/facebookresearch/segment-anything#model-checkpoints"
+    return _name_meta(f"sam_{variant}", f"sam_{variant}_{md5}.pth", size, sha256, "segment_anything", page)
 
 
 # Meta publishes no hashes of SAM 2.1's files either; sizes and SHA-256 are those that several users
 # of the files record independently (micro_sam among them).
 def _name_sam2(variant: str, size: int, sha256: str) -> Checkpoint:
+    page = "https://github.com/facebookresearch/sam2#sam-21-checkpoints"
     file_name = f"sam2.1_hiera_{variant}.pt"
-    return Checkpoint(
-        name=f"sam2_{variant}",
-        file_name=file_name,
-        licence="Apache-2.0",
-        size=size,
-        sha256=sha256,
-        url=f"https://dl.fbaipublicfiles.com/segment_anything_2/092824/{file_name}",
-        page="https://github.com/facebookresearch/sam2#sam-21-checkpoints",
-    )
+    return _name_meta(f"sam2_{variant}", file_name, size, sha256, "segment_anything_2/092824", page)
+
+
+def _name_meta(name: str, file_name: str, size: int, sha256: str, folder: str, page: str) -> Checkpoint:
+    url = f"https://dl.fbaipublicfiles.com/{folder}/{file_name}"
+    return Checkpoint(name, file_name, "Apache-2.0", size, sha256, url, page)
 
 
 # By number: the release, and the folder in the archive of its name. A release's files have no hash.

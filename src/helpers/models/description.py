@@ -153,11 +153,8 @@ def list_overlaps(models: Sequence[Model], cohort: Cohort) -> list[str]:
 def tabulate_models(models: Sequence[Model], cohort: Cohort) -> pd.DataFrame:
     """Tabulate a study's models for people.
 
-    Returns
-    -------
-    DataFrame
-        model, kind, prompts (how its masks came about), made_of (a fusion's members), trained_on
-        and overlap (a sentence where that meets the study's data).
+    Returns a DataFrame: model, kind, prompts (how its masks came about), made_of (a fusion's
+    members), trained_on and overlap (a sentence where that meets the study's data).
     """
     rows = [
         {

@@ -53,11 +53,9 @@ def fetch_checkpoint(name: str, url: str | None = None) -> Path:
     own network. Returns the path of the verified file; of an archive, the folder it was unpacked
     to, of which what was first seen is compared (:mod:`helpers.models.archives`).
 
-    Raises
-    ------
-    SegfairError
-        One sentence on what hinders it and what to do: no network, an address without the file, too
-        little space, a folder that cannot be written, bytes that are not the published ones.
+    Raises a SegfairError: one sentence on what hinders it and what to do: no network, an address
+    without the file, too little space, a folder that cannot be written, bytes that are not the
+    published ones.
     """
     checkpoint = get_checkpoint(name)
     target = choose_checkpoints_folder() / checkpoint.file_name

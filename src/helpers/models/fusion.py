@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from helpers import volumes
 from helpers.errors import SegfairError
 from helpers.models.fusion_setup import FusionOptions
-from helpers.models.protocol import ScanCase, Segmentation, Spec
+from helpers.models.protocol import ScanCase, Segmentation, Spec, merge_scores
 from helpers.study import choose_place, find_probabilities, find_record, say_member_failed
 
 # STAPLE's prior is the organ's share of the region it is given: the box around all members' masks
@@ -44,7 +44,7 @@ class Fusion:
         """Fuse what the members made of the scan; a SegfairError where one of them has no mask."""
         members = [self._read(name, case) for name in self.options.members]
         not_drawn, support = {}, {}
-        for organ in case.organ_ids:
+        for organ, label in case.organ_ids.items():
             voters = [member for member in members if organ in member.drawn]
             if len(voters) < self.options.needed:
                 not_drawn[organ] = (
@@ -52,8 +52,8 @@ class Fusion:
                     f"{self.options.needed}"
                 )
             else:
-                support[organ] = self._measure_support(organ, case.organ_ids[organ], voters)
-        labels = decide(support, case.organ_ids, case.shape)
+                support[label] = self._measure_support(organ, label, voters)
+        labels = merge_scores(support, case.shape, above=0.5)  # exactly half is not enough
         return Segmentation(labels, int(np.any(labels, axis=(1, 2)).sum()), 0, not_drawn=not_drawn)
 
     def _measure_support(self, organ: str, label: int, voters: Sequence[_Member]) -> np.ndarray:
@@ -84,33 +84,6 @@ class Fusion:
         return _Member(sitk.GetArrayFromImage(image), drawn, probabilities)
 
 
-def decide(support: Mapping[str, np.ndarray], organ_ids: Mapping[str, int], shape: tuple[int, ...]) -> np.ndarray:
-    """Give each voxel the organ with the most support, if it has more than half.
-
-    Parameters
-    ----------
-    support : mapping of str to ndarray
-        Per organ, float32 (z, y, x), from 0 to 1.
-    organ_ids : mapping of str to int
-        Each organ's id in the result, in the study's order.
-    shape : tuple of int
-        (z, y, x).
-
-    Returns
-    -------
-    ndarray
-        uint8, (z, y, x). Exactly half is not enough: an undecided voxel is background. Between
-        organs with equal support the one that the study names first keeps the voxel.
-    """
-    labels = np.zeros(shape, np.uint8)
-    best = np.full(shape, 0.5, np.float32)
-    for organ, amount in support.items():
-        wins = amount > best
-        labels[wins] = organ_ids[organ]
-        best[wins] = amount[wins]
-    return labels
-
-
 def run_staple(masks: Sequence[np.ndarray]) -> np.ndarray:
     """Return STAPLE's probability that each voxel belongs to the organ (Warfield et al. 2004).
 
@@ -129,11 +102,7 @@ def run_staple(masks: Sequence[np.ndarray]) -> np.ndarray:
     union = np.logical_or.reduce(masks)
     if not union.any():
         return result
-    found = volumes.find_boxes(union.view(np.uint8))[1]
-    box = tuple(
-        slice(max(0, part.start - _STAPLE_MARGIN), min(size, part.stop + _STAPLE_MARGIN))
-        for part, size in zip(found, union.shape, strict=True)
-    )
+    box = volumes.grow_box(volumes.find_boxes(union.view(np.uint8))[1], [_STAPLE_MARGIN] * 3, union.shape)
     images = [sitk.GetImageFromArray(mask[box].astype(np.uint8)) for mask in masks]
     estimate = sitk.STAPLEImageFilter()
     estimate.SetForegroundValue(1)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from helpers.models.protocol import Setup
-from helpers.parameters import FusionModel, Model
+from helpers.parameters import FusionModel
 from helpers.study import Study
 from helpers.vocabulary.words import list_words
 
@@ -28,9 +27,8 @@ class FusionOptions:
     needed: int  # members that must draw an organ
 
 
-def check(model: Model, study: Study) -> list[str]:
+def check(model: FusionModel, study: Study) -> list[str]:
     """Name what is wrong with a fusion's keys."""
-    model = cast(FusionModel, model)
     where = f"models.{model.name}"
     problems = []
     others = {one.name: one for one in study.parameters.models if one.name != model.name}
@@ -55,9 +53,8 @@ def check(model: Model, study: Study) -> list[str]:
     return problems
 
 
-def set_up(model: Model, study: Study) -> Setup:
+def set_up(model: FusionModel, study: Study) -> Setup:
     """Return what a fusion needs, and its rules in words."""
-    model = cast(FusionModel, model)
     needed = 2 if model.method == "mean" or model.tie is not None else _FEWEST
     folders = {name: study.inference_path(name).parent for name in model.of}
     options = FusionOptions(tuple(model.of), folders, model.method, model.tie, needed)

@@ -7,16 +7,15 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
+
+import torch
 
 from helpers.errors import SegfairError
 from helpers.models.archives import check_unpacked
 from helpers.models.checkpoints import CHECKPOINTS, check_published, explain_fetching, get_checkpoint, locate
 from helpers.models.torchvision_fix import import_segment_anything
 from helpers.storage import expand_home, hash_file
-
-if TYPE_CHECKING:
-    import torch
 
 # Channels of the image encoder, by which the published architectures differ.
 _WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
@@ -44,17 +43,13 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
     (:data:`_WRAPPINGS`, and a prefix that every name bears, :data:`_PREFIXES`). Tensors lie on the
     processor, in the file's own precision.
 
-    Raises
-    ------
-    SegfairError
-        The file is missing, damaged, something else, or holds more than tensors and plain values.
+    Raises a SegfairError: the file is missing, damaged, something else, or holds more than tensors
+    and plain values.
     """
     path = Path(path)
     if not path.is_file():
         raise SegfairError(f"{path}: there is no such file: correct the path or download the checkpoint")
     content: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    import torch
-
     for _ in range(2):  # a file of Lightning may hold a state_dict in which training code put a model
         if isinstance(content, dict):
             content = next((content[key] for key in _WRAPPINGS if isinstance(content.get(key), dict)), content)
@@ -73,26 +68,12 @@ def build_sam_from_checkpoint(path: Path, variant: str | None = None) -> torch.n
     The network is built without memory or random numbers and takes the file's tensors as its own;
     other precisions become float32.
 
-    Parameters
-    ----------
-    path : Path
-        What :func:`load_state` reads.
-    variant : {'vit_b', 'vit_l', 'vit_h'}, optional
-        The architecture; recognised from the file where it is left out.
+    `variant` is recognised from the file where it is left out. The network is on the processor, in
+    eval mode.
 
-    Returns
-    -------
-    segment_anything.modeling.Sam
-        On the processor, float32, in eval mode.
-
-    Raises
-    ------
-    SegfairError
-        The file cannot be read, is of another architecture (the message says which it looks like),
-        or holds weights that are not finite.
+    Raises a SegfairError: the file cannot be read, is of another architecture (the message says
+    which it looks like), or holds weights that are not finite.
     """
-    import torch
-
     path = Path(path)
     state = load_state(path)
     variant, sam = _recognise_variant(state, path.name, variant)
@@ -104,8 +85,6 @@ def build_sam_from_checkpoint(path: Path, variant: str | None = None) -> torch.n
 
 def check_finite(state: dict[str, torch.Tensor], file_name: str) -> None:
     """Refuse weights that are not finite."""
-    import torch
-
     for key, value in state.items():
         if not torch.isfinite(value.sum()):
             raise SegfairError(f"{file_name}: {key} holds values that are not finite: use another checkpoint")
@@ -117,10 +96,7 @@ def verify_checkpoint(name_or_path: str | Path) -> str:
     A file that is none of the published ones is read as a checkpoint and compared with its
     architecture, tensor by tensor.
 
-    Raises
-    ------
-    SegfairError
-        It is missing, not what its name promises, or no complete SAM.
+    Raises a SegfairError: it is missing, not what its name promises, or no complete SAM.
     """
     if str(name_or_path) in CHECKPOINTS:
         name = str(name_or_path)
@@ -176,8 +152,6 @@ def _recognise_variant(
     state: dict[str, torch.Tensor], file_name: str, variant: str | None
 ) -> tuple[str, torch.nn.Module]:
     """Return the architecture of a state and an empty network that the state is known to fill."""
-    import torch
-
     looks = describe_architecture(state)
     published = tuple(_WIDTHS.values())
     if variant is None:
@@ -220,8 +194,6 @@ def describe_difference(expected: Mapping[str, torch.Tensor], state: Mapping[str
 def _read_torch(path: Path) -> Any:
     """Read a file of torch.save: tensors and plain values."""
     import pickle
-
-    import torch
 
     _refuse_by_first_bytes(path)
     try:

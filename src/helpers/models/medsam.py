@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from helpers.errors import SegfairError
+from typing import Any
+
 from helpers.models.loading import build_sam_from_checkpoint
 from helpers.models.protocol import Spec
 from helpers.models.sam import SamSegmenter, make_segmenter
@@ -11,7 +12,5 @@ from helpers.models.sam_frames import MedSamFrame
 
 def load(spec: Spec) -> SamSegmenter:
     """Load MedSAM from its checkpoint."""
-    if spec.checkpoint is None:
-        raise SegfairError(f"models.{spec.name}: medsam needs a checkpoint")
-    sam = build_sam_from_checkpoint(spec.checkpoint, "vit_b")
-    return make_segmenter(sam, spec, frame=MedSamFrame(sam))
+    sam: Any = build_sam_from_checkpoint(spec.weights, "vit_b")
+    return make_segmenter(sam, spec, frame=MedSamFrame(sam.image_encoder.img_size))

@@ -17,7 +17,6 @@ import cc3d
 import numpy as np
 import torch
 
-from helpers.errors import SegfairError
 from helpers.models.components import group_boxes, take_slice
 from helpers.models.devices import choose_precision, open_device
 from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
@@ -137,8 +136,6 @@ def find_tracks(prompts: Prompts) -> list[Track]:
 
 def load(spec: Spec) -> MedSam2Segmenter:
     """Load MedSAM2 from its checkpoint."""
-    if spec.checkpoint is None:
-        raise SegfairError(f"models.{spec.name}: medsam2 needs a checkpoint")
     device = open_device(spec)
-    network = load_network(spec.checkpoint, "tiny", side=SIDE)
+    network = load_network(spec.weights, "tiny", side=SIDE)
     return MedSam2Segmenter(network, device, precision=choose_precision(spec.precision, device), windows=spec.windows)

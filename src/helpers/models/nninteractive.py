@@ -10,6 +10,7 @@ import contextlib
 import io
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,9 @@ from helpers.errors import SegfairError
 from helpers.models.components import group_boxes, take_slice
 from helpers.models.devices import open_device
 from helpers.models.loading import check_finite, describe_difference
-from helpers.models.nninteractive_setup import NninteractiveOptions
 from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
 from helpers.models.torchvision_fix import declare_missing_operators
-from helpers.models.trained_checkpoint import check_classes, read_trained_checkpoint
+from helpers.models.trained_checkpoint import build_planned_network, read_trained_checkpoint
 from helpers.models.trained_folder import read_folder, read_json
 from helpers.prompts import Prompts
 
@@ -104,12 +104,8 @@ def choose_prompts(prompts: Prompts) -> list[Prompts]:
 def load(spec: Spec) -> NninteractiveSegmenter:
     """Load the network of a folder as the package does, but without running code in its files.
 
-    Raises
-    ------
-    SegfairError
-        The folder's files are damaged, unsafe or not of one network.
+    Raises a SegfairError: the folder's files are damaged, unsafe or not of one network.
     """
-    options: NninteractiveOptions = spec.options
     device = open_device(spec)
     declare_missing_operators()
     from nnInteractive.inference.inference_session import nnInteractiveInferenceSession
@@ -118,40 +114,28 @@ def load(spec: Spec) -> NninteractiveSegmenter:
         session = nnInteractiveInferenceSession(
             device=torch.device(device), torch_n_threads=torch.get_num_threads(), do_autozoom=True, enable_undo=False
         )
-        session.initialize_from_loaded_artifacts(_load_artifacts(session, options))
+        session.initialize_from_loaded_artifacts(_load_artifacts(session, spec.options))
     return NninteractiveSegmenter(session, device)
 
 
-def _load_artifacts(session: Any, options: NninteractiveOptions) -> dict[str, Any]:
+def _load_artifacts(session: Any, folder: Path) -> dict[str, Any]:
     """Return what ``initialize_from_trained_model_folder`` would have read."""
     from nnInteractive.interaction.point import PointInteraction_stub
-    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    trained = read_folder(options.folder)
+    trained = read_folder(folder)
     checkpoint = read_trained_checkpoint(trained.checkpoint, ("network_weights", "init_args"))
     try:
-        capability, radius, thickness, decay, padding = session._load_capability_and_runtime_defaults(
-            str(options.folder)
-        )
+        capability, radius, thickness, decay, padding = session._load_capability_and_runtime_defaults(str(folder))
         session._apply_capability(capability)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise SegfairError(f"{options.folder}: nnInteractive cannot use its inference_info.json: {error}") from error
-    dataset = read_json(options.folder / "dataset.json")
+        raise SegfairError(f"{folder}: nnInteractive cannot use its inference_info.json: {error}") from error
+    dataset = read_json(folder / "dataset.json")
     plans = PlansManager(dict(trained.plans))
     configuration = plans.get_configuration(checkpoint["init_args"]["configuration"])
-    check_classes(trained.plans["configurations"][checkpoint["init_args"]["configuration"]]["architecture"])
     channels = determine_num_input_channels(plans, configuration, dataset) + session.num_interaction_channels
-    network = get_network_from_plans(
-        configuration.network_arch_class_name,
-        configuration.network_arch_init_kwargs,
-        configuration.network_arch_init_kwargs_req_import,
-        channels,
-        2,  # object and background
-        allow_init=False,
-        deep_supervision=False,
-    )
+    network = build_planned_network(configuration, channels, 2)  # object and background
     weights = checkpoint["network_weights"]
     difference = describe_difference(network.state_dict(), weights)
     if difference:

@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.errors import SegfairError
 from helpers.models.protocol import Setup
 from helpers.models.trained_folder import read_folder, read_json
-from helpers.parameters import Model, NninteractiveModel
+from helpers.parameters import NninteractiveModel
 from helpers.study import Study
 
 PUBLISHED_LICENCE = "CC BY-NC-SA 4.0"
 
 
-@dataclass(frozen=True)
-class NninteractiveOptions:
-    """Where the network lies."""
-
-    folder: Path
-
-
-def check(model: Model, study: Study) -> list[str]:
+def check(model: NninteractiveModel, study: Study) -> list[str]:
     """Name what keeps a folder from being used."""
     try:
-        _read_licence(_find_folder(model, study))
+        _read_licence(study.resolve(model.folder))
     except SegfairError as error:
         return [f"models.{model.name}.folder: {error}"]
     return []
 
 
-def set_up(model: Model, study: Study) -> Setup:
+def set_up(model: NninteractiveModel, study: Study) -> Setup:
     """Hash the folder, and say what its weights may be used for."""
-    folder = _find_folder(model, study)
+    folder = study.resolve(model.folder)
     note = f"weights under {_read_licence(folder)}"
-    return Setup(NninteractiveOptions(folder), depends_on={"files": read_folder(folder).hash_files()}, notes=(note,))
-
-
-def _find_folder(model: Model, study: Study) -> Path:
-    if not isinstance(model, NninteractiveModel):
-        raise TypeError(f"a section of nninteractive is NninteractiveModel; got {type(model).__name__}")
-    return study.resolve(model.folder)
+    return Setup(folder, depends_on={"files": read_folder(folder).hash_files()}, notes=(note,))
 
 
 def _read_licence(folder: Path) -> str:

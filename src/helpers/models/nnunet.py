@@ -30,8 +30,7 @@ from helpers.models.nnunet_folder import (
     read_trained,
 )
 from helpers.models.protocol import ScanCase, Segmentation, Spec, get_image
-from helpers.models.torchvision_fix import declare_missing_operators
-from helpers.models.trained_checkpoint import check_classes, read_trained_checkpoint
+from helpers.models.trained_checkpoint import build_planned_network, read_trained_checkpoint
 from helpers.parameters import Organ
 
 # What of a configuration decides the masks beside the weights, so that plans of another training
@@ -92,6 +91,8 @@ class Network:
     def predict(self, image: np.ndarray, spacing_zyx_mm: Sequence[float]) -> np.ndarray:
         """Return the label map of one image, with the network's own ids.
 
+        Raises a SegfairError: not even small tiles fit into the device's memory.
+
         Parameters
         ----------
         image : ndarray, (z, y, x)
@@ -101,11 +102,6 @@ class Network:
         -------
         ndarray of uint8 or uint16, (z, y, x)
             On the image's grid, equal to that of ``nnUNetPredictor``, voxel by voxel.
-
-        Raises
-        ------
-        SegfairError
-            Not even small tiles fit into the device's memory.
         """
         return self._predict(image, spacing_zyx_mm, {})[0]
 
@@ -121,21 +117,12 @@ class Network:
 
     def _build(self, states: Sequence[Mapping[str, torch.Tensor]]) -> torch.nn.Module:
         """Build the architecture that the plans name, and see that every state fills it."""
-        from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
         from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
         configuration, dataset = self.configuration, dict(self.trained.dataset)
-        declare_missing_operators()  # some architectures import timm, and that torchvision
-        check_classes(configuration.configuration["architecture"])
-        network = get_network_from_plans(
-            configuration.network_arch_class_name,
-            configuration.network_arch_init_kwargs,
-            configuration.network_arch_init_kwargs_req_import,
-            determine_num_input_channels(self.plans, configuration, dataset),
-            self.plans.get_label_manager(dataset).num_segmentation_heads,
-            allow_init=False,
-            deep_supervision=False,
-        )
+        channels = determine_num_input_channels(self.plans, configuration, dataset)
+        heads = self.plans.get_label_manager(dataset).num_segmentation_heads
+        network = build_planned_network(configuration, channels, heads)
         expected = network.state_dict()
         for state in states:
             difference = describe_difference(expected, state)
@@ -309,11 +296,9 @@ def load(spec: Spec) -> NnunetSegmenter:
 def load_network(options: NnunetOptions, spec: Spec) -> Network:
     """Load a trained network on the device a spec asks for, with as many threads as it allows.
 
-    Raises
-    ------
-    SegfairError
-        The folder cannot be used (:func:`helpers.models.nnunet_folder.read_trained`), a checkpoint
-        asks for more than tensors, or the files are not of one training.
+    Raises a SegfairError: the folder cannot be used
+    (:func:`helpers.models.nnunet_folder.read_trained`), a checkpoint asks for more than tensors, or
+    the files are not of one training.
     """
     device = open_device(spec)
     return Network(read_trained(options.folder), options, device)

@@ -10,14 +10,14 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from helpers.errors import SegfairError
 from helpers.models.label_names import describe_organs, match_organs, resolve_organs, show_labels
 from helpers.models.protocol import Setup
 from helpers.models.registry import hash_checkpoint
-from helpers.models.trained_folder import CHECKPOINT, SAFE_PACKAGES, read_json
-from helpers.parameters import Model, NnunetModel, Organ
+from helpers.models.trained_folder import CHECKPOINT, check_named_classes, read_json
+from helpers.parameters import NnunetModel, Organ
 from helpers.study import Study
 from helpers.vocabulary.words import list_words
 
@@ -66,7 +66,7 @@ class TrainedNnunet:
         return READERS[self.plans["image_reader_writer"]]
 
 
-def check(model: Model, study: Study) -> list[str]:
+def check(model: NnunetModel, study: Study) -> list[str]:
     """Name what keeps a folder from being used."""
     try:
         set_up(model, study)
@@ -75,9 +75,8 @@ def check(model: Model, study: Study) -> list[str]:
     return []
 
 
-def set_up(model: Model, study: Study) -> Setup:
+def set_up(model: NnunetModel, study: Study) -> Setup:
     """Read a folder: its folds, and where the study's organs are among its labels."""
-    model = cast(NnunetModel, model)  # the kind's own section, as the parameter file was read
     where = f"models.{model.name}"
     try:
         trained = read_trained(study.resolve(model.folder))
@@ -120,11 +119,9 @@ def choose_organs(
 def read_trained(folder: Path) -> TrainedNnunet:
     """Read plans.json and dataset.json, and refuse what cannot be run.
 
-    Raises
-    ------
-    SegfairError
-        A file is missing or no plans of nnU-Net v2; the network wants several channels, a mask of
-        an earlier network, a reader that is not nnU-Net's, or a class from elsewhere.
+    Raises a SegfairError: a file is missing or no plans of nnU-Net v2; the network wants several
+    channels, a mask of an earlier network, a reader that is not nnU-Net's, or a class from
+    elsewhere.
     """
     if not folder.is_dir():
         raise SegfairError(f"there is no folder {folder}: name the one that holds plans.json, dataset.json and fold_0")
@@ -170,15 +167,7 @@ def check_configuration(plans: Mapping[str, Any], name: str) -> None:
             f"{name} is the second network of a cascade, which wants the mask of {configuration['previous_stage']} "
             "too: use kind: command, or a model that is no cascade"
         )
-    architecture = configuration.get("architecture", {})
-    classes = [architecture.get("network_class_name", SAFE_PACKAGES[0])]
-    classes += [architecture["arch_kwargs"].get(key) for key in architecture.get("_kw_requires_import", ())]
-    foreign = [text for text in classes if text is not None and not str(text).startswith(SAFE_PACKAGES)]
-    if foreign:
-        raise SegfairError(
-            f"plans.json asks for {foreign[0]}, and only classes of dynamic_network_architectures and torch.nn are "
-            "imported: use kind: command"
-        )
+    check_named_classes(configuration.get("architecture", {}), "use kind: command")
 
 
 def merge_configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -200,10 +189,7 @@ def find_folds(folder: Path, wanted: Sequence[int | str] | None) -> tuple[str, .
 
     As in nnU-Net, ``fold_all`` is used where it is wanted or the only one.
 
-    Raises
-    ------
-    SegfairError
-        A fold has no checkpoint of a finished training, or a damaged one.
+    Raises a SegfairError: a fold has no checkpoint of a finished training, or a damaged one.
     """
     there = sorted(path.name for path in folder.glob("fold_*") if path.is_dir())
     if wanted is not None:

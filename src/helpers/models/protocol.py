@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -113,6 +113,11 @@ class Spec:
     depends_on: Mapping[str, Any] = field(default_factory=dict)  # beside the scan: masks are made anew where it changes
     want_probabilities: bool = False  # whether a fusion averages them
 
+    @property
+    def weights(self) -> Path:
+        """The weights file, of a kind that has one: the registry makes no other spec of it."""
+        return cast(Path, self.checkpoint)
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -136,10 +141,8 @@ IMAGE_FAULTS = {
 def get_image(case: ScanCase, *, refused: Collection[str] = IMAGE_FAULTS) -> np.ndarray:
     """Return a scan's image, (z, y, x).
 
-    Raises
-    ------
-    SegfairError
-        The scan has none, or one of those `refused`: with values that are no numbers, or one value.
+    Raises a SegfairError: the scan has none, or one of those `refused`: with values that are no
+    numbers, or one value.
     """
     if case.image is None:
         raise SegfairError(IMAGE_FAULTS["image_missing"])
@@ -150,14 +153,14 @@ def get_image(case: ScanCase, *, refused: Collection[str] = IMAGE_FAULTS) -> np.
     return case.image
 
 
-def merge_scores(scores: Mapping[int, np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """Merge organs' scores in one slice into labels: a pixel goes to the organ with the highest.
+def merge_scores(scores: Mapping[int, np.ndarray], shape: tuple[int, ...], *, above: float = 0.0) -> np.ndarray:
+    """Merge organs' scores into labels: a voxel goes to the organ with the highest.
 
-    Scores are float, (y, x), per organ id; labels uint8, (y, x), 0 where no score is above 0. At
-    equal scores the organ that comes first keeps the pixel.
+    Scores are float, of `shape`, per organ id; labels uint8, of `shape`, 0 where no score is above
+    `above`. At equal scores the organ that comes first keeps the voxel.
     """
     labels = np.zeros(shape, np.uint8)
-    best = np.zeros(shape, np.float32)
+    best = np.full(shape, above, np.float32)
     for organ_id, score in scores.items():
         wins = score > best
         labels[wins] = organ_id

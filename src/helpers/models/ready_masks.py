@@ -1,4 +1,4 @@
-"""Masks that another program or a person wrote, as a segmenter's answer."""
+"""`precomputed`: masks that another program or a person wrote, as a segmenter's answer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from helpers import volumes
+from helpers.dicom import find_scan_mask
 from helpers.models.protocol import ScanCase, Segmentation, Spec
 from helpers.parameters import Model, Organ
 
@@ -36,17 +37,10 @@ def read_masks(path: Path, spec: Spec, case: ScanCase) -> tuple[Segmentation, tu
     must be the same ones, or are made so where ``spec.resample`` says it. Left and right are parted
     by the reference's own midline.
 
-    Returns
-    -------
-    segmentation : Segmentation
-        Its ``resampled`` tells whether the masks lay on another grid.
-    unknown : tuple of int
-        The labels in the file that are no organ's.
+    Returns a segmentation, whose ``resampled`` tells whether the masks lay on another grid, and the
+    labels in the file that are no organ's.
 
-    Raises
-    ------
-    VolumeError
-        The masks cannot be read or lie on another grid.
+    Raises a VolumeError: the masks cannot be read or lie on another grid.
     """
     label_map = volumes.read_label_map(
         path,
@@ -69,3 +63,23 @@ def read_masks(path: Path, spec: Spec, case: ScanCase) -> tuple[Segmentation, tu
     not_drawn = dict.fromkeys(label_map.missing, lacking)
     slices = int(np.any(labels, axis=(1, 2)).sum())
     return Segmentation(labels, slices, 0, not_drawn=not_drawn, resampled=resampled), label_map.unknown
+
+
+class Precomputed:
+    """Reads each scan's mask."""
+
+    device = "cpu"
+    precision = ""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+
+    def segment(self, case: ScanCase) -> Segmentation:
+        """Return the scan's mask; a SegfairError where it is missing or on another grid."""
+        path = find_scan_mask(str(self.spec.template), case.scan, case.subject, self.spec.mask_series)
+        return read_masks(path, self.spec, case)[0]
+
+
+def load(spec: Spec) -> Precomputed:
+    """Return the segmenter; masks are read scan by scan."""
+    return Precomputed(spec)

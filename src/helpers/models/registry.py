@@ -75,7 +75,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "precomputed",
             "ready-made masks from files: path with {scan} or {subject}",
-            "precomputed",
+            "ready_masks",
             prompt_types=(),
             needs_image=False,
             needs_path=True,
@@ -200,7 +200,7 @@ KINDS: dict[str, Kind] = {
             "nnInteractive: one box or point per component, in one slice; `folder` of its weights (published under "
             "CC BY-NC-SA 4.0: no commercial use); a graphics card of 10 GB",
             "nninteractive",
-            prompt_types=("box", "box3d", "points", "box_points"),
+            prompt_types=_ALL_PROMPTS,
             refused=_NO_CONTRAST,
             setup="nninteractive_setup",
             requires=("nnInteractive", "nnunetv2"),
@@ -348,7 +348,10 @@ def make_spec(model: Model, study: Study) -> Spec:
         together=setup.together,
         options=setup.options,
         depends_on=setup.depends_on,
-        want_probabilities=any(model.name in fusion.of for fusion in _list_averaging(study)),
+        want_probabilities=any(
+            isinstance(one, FusionModel) and one.method == "mean" and model.name in one.of
+            for one in study.parameters.models
+        ),
     )
 
 
@@ -377,11 +380,6 @@ def hash_checkpoint(path: Path) -> str:
 @cache
 def _hash_once(path: Path, size: int, mtime_ns: int) -> str:
     return storage.hash_file(path)
-
-
-def _list_averaging(study: Study) -> list[FusionModel]:
-    models = study.parameters.models
-    return [model for model in models if isinstance(model, FusionModel) and model.method == "mean"]
 
 
 def _check_probabilities(model: Model, study: Study) -> list[str]:

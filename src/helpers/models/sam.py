@@ -49,17 +49,10 @@ class SamSegmenter:
     Where components of an organ overlap they are united; where organs overlap, the pixel goes to
     the one with the higher mask score.
 
-    Parameters
-    ----------
-    sam : segment_anything.modeling.Sam
-        Taken over: moved to the device, its encoder's weights cast to the precision.
-    precision : {"float32", "bfloat16", "float16"}
-        Of the encoder's products; everything else is float32.
-    batch : int, optional
-        Images encoded at a time; by default as many as half of free memory holds. Halved when
-        memory runs out.
-    frame : SliceFrame, optional
-        How slices enter and answers return; SAM's own way when not given.
+    The network is taken over: moved to the device, its encoder's weights cast to the precision,
+    which is that of the encoder's products; everything else is float32. `batch` images are encoded
+    at a time, by default as many as half of free memory holds; halved when memory runs out. `frame`
+    says how slices enter and answers return, by default SAM's own way.
     """
 
     def __init__(
@@ -84,10 +77,8 @@ class SamSegmenter:
     def segment(self, case: ScanCase) -> Segmentation:
         """Segment the organs of a scan from its image and prompts.
 
-        Raises
-        ------
-        SegfairError
-            The scan has no image, or not even one slice fits into the device's memory.
+        Raises a SegfairError: the scan has no image, or not even one slice fits into the device's
+        memory.
         """
         image = get_image(case, refused=())  # what is no number is shown as the darkest value
         draws = [case.prompts, *case.repeats]
@@ -225,9 +216,7 @@ def make_segmenter(sam: Any, spec: Spec, *, frame: SliceFrame | None = None) -> 
 
 def load(spec: Spec) -> SamSegmenter:
     """Load a published SAM, or one fine-tuned from it, from its checkpoint."""
-    if spec.checkpoint is None:
-        raise SegfairError(f"models.{spec.name}: sam needs a checkpoint")
-    return make_segmenter(build_sam_from_checkpoint(spec.checkpoint, spec.variant), spec)
+    return make_segmenter(build_sam_from_checkpoint(spec.weights, spec.variant), spec)
 
 
 def _plan_views(case: ScanCase, draws: Sequence[Mapping[str, Prompts]], windows: Windows) -> list[_EncoderPass]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from helpers.errors import SegfairError
 from helpers.models.devices import choose_precision, open_device
 from helpers.models.protocol import Spec
 from helpers.models.sam import SamSegmenter
@@ -112,11 +111,9 @@ class Sam2Segmenter(SamSegmenter):
 
 def load(spec: Spec) -> Sam2Segmenter:
     """Load a published SAM 2.1, or one fine-tuned from it, from its checkpoint."""
-    if spec.checkpoint is None:
-        raise SegfairError(f"models.{spec.name}: sam2 needs a checkpoint")
     device = open_device(spec)
     return Sam2Segmenter(
-        load_network(spec.checkpoint, spec.variant, side=SIDE),
+        load_network(spec.weights, spec.variant, side=SIDE),
         device,
         precision=choose_precision(spec.precision, device),
         batch=spec.batch,

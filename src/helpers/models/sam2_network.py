@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from helpers.errors import SegfairError
 from helpers.models.loading import check_finite, describe_difference, load_state
 from helpers.models.torchvision_fix import declare_missing_operators
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -137,24 +136,12 @@ def build_network(hiera: Hiera, side: int) -> Any:
 def load_network(path: Path, variant: str | None, *, side: int) -> Any:
     """Build a variant with the weights of a published file, or of one fine-tuned from it.
 
-    Parameters
-    ----------
-    path : Path
-        What :func:`helpers.models.loading.load_state` reads, with the published names.
-    variant : {'tiny', 'small', 'base_plus', 'large'}, optional
-        The architecture; recognised from the file where it is left out.
-    side : int
-        Of the square images it was trained on, in pixels: 1024, MedSAM2's 512.
+    The architecture is recognised from the file where `variant` is left out; `side`, in pixels, is
+    that of the square images it was trained on (1024, MedSAM2's 512). The network is on the
+    processor, float32, in eval mode; no tensor of it is left at random.
 
-    Returns
-    -------
-    transformers.Sam2VideoModel
-        On the processor, float32, in eval mode. No tensor of it is left at random.
-
-    Raises
-    ------
-    SegfairError
-        The file cannot be read, is of another architecture, or holds weights that are not finite.
+    Raises a SegfairError: the file cannot be read, is of another architecture, or holds weights
+    that are not finite.
     """
     state = load_state(path)
     found = recognise_variant(state)
@@ -172,8 +159,6 @@ def load_network(path: Path, variant: str | None, *, side: int) -> Any:
 
 def fill_network(network: Any, state: dict[str, torch.Tensor], file_name: str) -> None:
     """Give a network the tensors of a state in the published layout, none missing or left over."""
-    import torch
-
     expected: dict[str, torch.Tensor] = {}
     for name, value in network.state_dict().items():
         parts = name_published(name)

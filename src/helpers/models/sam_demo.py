@@ -12,15 +12,13 @@ import json
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
 
 from helpers.errors import SegfairError
 from helpers.models.protocol import Spec
 from helpers.models.sam import SamSegmenter, make_segmenter
 from helpers.models.torchvision_fix import import_segment_anything
-
-if TYPE_CHECKING:
-    import torch
 
 WEIGHTS = Path(__file__).parent / "weights" / "sam_demo.safetensors"
 
@@ -60,7 +58,6 @@ class SmallSam:
 def build_small_sam(size: SmallSam) -> torch.nn.Module:
     """Build a `segment_anything.modeling.Sam` of this size with random weights, in eval mode."""
     import_segment_anything()
-    import torch
     from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
     places = size.image_size // size.patch_size
@@ -105,7 +102,6 @@ def load_small_sam(path: Path = WEIGHTS) -> torch.nn.Module:
 
     Raises a SegfairError where the file is missing, no such file, or does not fit the architecture.
     """
-    import torch
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -130,7 +126,6 @@ def save_small_sam(
     state: dict[str, torch.Tensor], size: SmallSam, path: Path, *, notes: dict[str, str] | None = None
 ) -> None:
     """Write weights as fp16 safetensors, with the architecture in the metadata, atomically."""
-    import torch
     from safetensors.torch import save_file
 
     from helpers.storage import write_atomically

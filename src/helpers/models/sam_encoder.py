@@ -9,12 +9,12 @@ through no product.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch.nn import functional
 
 from helpers.models.torchvision_fix import import_segment_anything
-
-if TYPE_CHECKING:
-    import torch
 
 # Places from which on attention is done piece by piece on the processor.
 _LONG = 1024
@@ -32,8 +32,6 @@ class FastImageEncoder:
     """
 
     def __init__(self, encoder: Any, dtype: torch.dtype) -> None:
-        import torch
-
         self.encoder = encoder
         self.dtype = dtype
         # Of the embedding along a side.
@@ -65,8 +63,6 @@ class FastImageEncoder:
 
     def estimate_bytes(self) -> int:
         """Return about how much memory one image takes on its way through, in bytes."""
-        import torch
-
         attention = self.encoder.blocks[0].attn
         width = attention.proj.in_features
         places = self.places**2
@@ -107,9 +103,6 @@ class FastImageEncoder:
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sides: tuple[int, int], relative: Any
     ) -> torch.Tensor:
         """Return softmax(query·keyᵀ/√d + relative positions)·value, over (n, heads, places, d)."""
-        import torch
-        from torch.nn import functional
-
         if relative is None:
             return functional.scaled_dot_product_attention(query, key, value)
         along_y, along_x = _score_positions(query, sides, relative)
@@ -126,9 +119,6 @@ class FastImageEncoder:
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, along_y: torch.Tensor, along_x: torch.Tensor
     ) -> torch.Tensor:
         """Let the compiler fuse the positions into the kernel; image by image where it cannot."""
-        import torch
-        from torch.nn import functional
-
         if self._attend_compiled is None:
             self._attend_compiled = torch.compile(attend_with_positions, dynamic=False)
         if self._attend_compiled is not False:
@@ -168,7 +158,6 @@ def _find_relative(attention: Any, side: int, dtype: torch.dtype) -> tuple[torch
     if not attention.use_rel_pos:
         return None
     import_segment_anything()
-    import torch
     from segment_anything.modeling.image_encoder import get_rel_pos
 
     def list_codes(table: torch.Tensor) -> torch.Tensor:
@@ -210,9 +199,6 @@ def _attend_with_longer_vectors(
     products, which a processor with bfloat16 hardly feels; in float32 they would cost more than the
     additions they save.
     """
-    import torch
-    from torch.nn import functional
-
     n, heads, places, depth = query.shape
     side_y, side_x = along_y.shape[-1], along_x.shape[-1]
     place = torch.arange(places)
@@ -230,8 +216,6 @@ def _attend_by_pieces(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, along_y: torch.Tensor, along_x: torch.Tensor
 ) -> torch.Tensor:
     """Attend by some hundred queries of a head: scores never leave the processor's cache."""
-    import torch
-
     n, heads, places, depth = query.shape
     side_y, side_x = along_y.shape[-1], along_x.shape[-1]
     out = torch.empty((n, heads, places, depth), dtype=query.dtype, device=query.device)

@@ -6,13 +6,12 @@ trained on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from PIL import Image
-
-if TYPE_CHECKING:
-    import torch
+from torch.nn import functional
 
 
 class SliceFrame(Protocol):
@@ -44,8 +43,6 @@ class SamFrame:
 
     def prepare(self, grey: np.ndarray) -> torch.Tensor:
         """Resize as ResizeLongestSide, one channel for three equal ones; normalise and pad."""
-        import torch
-
         height, width = self._fit(grey.shape)
         resized = np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR))
         out = torch.zeros(3, self.side, self.side)
@@ -60,8 +57,6 @@ class SamFrame:
 
     def enlarge(self, low: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
         """As ``Sam.postprocess_masks``: to the input's size, no padding, to the slice's size."""
-        from torch.nn import functional
-
         height, width = self._fit(shape)
         large = functional.interpolate(low, (self.side, self.side), mode="bilinear", align_corners=False)
         large = large[..., :height, :width]
@@ -72,7 +67,18 @@ class SamFrame:
         return int(shape[0] * scale + 0.5), int(shape[1] * scale + 0.5)
 
 
-class MedSamFrame:
+class _StretchedFrame:
+    """The slice stretched to the input's square."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def scale(self, shape: tuple[int, int]) -> np.ndarray:
+        """Each axis by its own factor."""
+        return np.array([self.side / shape[1], self.side / shape[0]])
+
+
+class MedSamFrame(_StretchedFrame):
     """MedSAM: the slice stretched to the input's square, scaled to [0, 1] by its own extremes.
 
     The published inference script of Ma et al. (Segment anything in medical images, Nature
@@ -80,12 +86,8 @@ class MedSamFrame:
     slice before 0.5 is asked.
     """
 
-    def __init__(self, sam: Any) -> None:
-        self.side = sam.image_encoder.img_size
-
     def prepare(self, grey: np.ndarray) -> torch.Tensor:
         """Resize by cubic splines as scikit-image does, cut to whole greys, stretch to [0, 1]."""
-        import torch
         from skimage import transform
 
         resized = transform.resize(
@@ -95,18 +97,12 @@ class MedSamFrame:
         scaled = (resized - low) / max(high - low, 1e-8)
         return torch.from_numpy(scaled).float().expand(3, -1, -1)
 
-    def scale(self, shape: tuple[int, int]) -> np.ndarray:
-        """Each axis by its own factor."""
-        return np.array([self.side / shape[1], self.side / shape[0]])
-
     def enlarge(self, low: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
         """Enlarge probabilities, not logits."""
-        from torch.nn import functional
-
         return functional.interpolate(low.sigmoid(), shape, mode="bilinear", align_corners=False)[:, 0] - 0.5
 
 
-class Sam2Frame:
+class Sam2Frame(_StretchedFrame):
     """SAM 2: the slice stretched to the input's square, ImageNet's mean and SD.
 
     The numbers of ``SAM2Transforms`` (Ravi et al., ICLR 2025): bilinear resize of the image in
@@ -116,27 +112,15 @@ class Sam2Frame:
     MEAN = (0.485, 0.456, 0.406)
     DEVIATION = (0.229, 0.224, 0.225)
 
-    def __init__(self, side: int) -> None:
-        self.side = side
-
     def prepare(self, grey: np.ndarray) -> torch.Tensor:
         """Stretch one channel for three equal ones, then normalise."""
-        import torch
-        from torch.nn import functional
-
         pixels = torch.from_numpy(grey.astype(np.float32) / 255)[None, None]
         size = (self.side, self.side)
         resized = functional.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)[0]
         return (resized - torch.tensor(self.MEAN)[:, None, None]) / torch.tensor(self.DEVIATION)[:, None, None]
 
-    def scale(self, shape: tuple[int, int]) -> np.ndarray:
-        """Each axis by its own factor."""
-        return np.array([self.side / shape[1], self.side / shape[0]])
-
     def enlarge(self, low: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
         """Enlarge logits."""
-        from torch.nn import functional
-
         return functional.interpolate(low.float(), shape, mode="bilinear", align_corners=False)[:, 0]
 
 

@@ -30,20 +30,10 @@ _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": 
 class SatSegmenter:
     """Drives a :class:`SatNetwork` over scans.
 
-    Parameters
-    ----------
-    network : SatNetwork
-        Taken over: moved to the device.
-    vectors : mapping of (str, str) to ndarray
-        float32 per word and modality (``ct``, ``mri``).
-    texts : mapping of str to str
-        What is asked for each organ.
-    precision : {"float32", "bfloat16", "float16"}
-        Of the network's products (autocast).
-    window : tuple of int
-        Voxels (x, y, z); sides are multiples of 32.
-    batch : int, optional
-        Windows at a time, 1 by default; halved when memory runs out.
+    The network is taken over: moved to the device. `vectors` are float32 per word and modality
+    (``ct``, ``mri``), `texts` what is asked for each organ; `precision` is that of the network's
+    products (autocast). A `window` is voxels (x, y, z), multiples of 32; `batch` of them are worked
+    on at a time, halved when memory runs out.
     """
 
     def __init__(
@@ -68,11 +58,8 @@ class SatSegmenter:
     def segment(self, case: ScanCase) -> Segmentation:
         """Segment the organs of a scan from its image; those SAT does not know are not drawn.
 
-        Raises
-        ------
-        SegfairError
-            The scan has no image or one that cannot be used, or not even one window fits into the
-            device's memory.
+        Raises a SegfairError: the scan has no image or one that cannot be used, or not even one
+        window fits into the device's memory.
         """
         image = get_image(case, refused=("image_not_finite",))
         modality = MODALITIES[case.modality]
@@ -169,15 +156,13 @@ def weigh_window(sides: tuple[int, ...]) -> torch.Tensor:
 
 def load(spec: Spec) -> SatSegmenter:
     """Load a SAT from its checkpoint, and the vectors of the words it is asked by."""
-    options = spec.options
-    if spec.checkpoint is None or not isinstance(options, SatOptions):
-        raise SegfairError(f"models.{spec.name}: sat needs a checkpoint and embeddings")
+    options: SatOptions = spec.options
     device = open_device(spec)
     precision = spec.precision
     if precision == "auto":
         precision = "float16" if device.startswith("cuda") else "float32"  # as published, where it is faster
     return SatSegmenter(
-        build_sat_from_checkpoint(spec.checkpoint, spec.variant),
+        build_sat_from_checkpoint(spec.weights, spec.variant),
         device,
         vectors=read_embeddings(options.embeddings).vectors,
         texts=options.texts,

@@ -177,19 +177,11 @@ def encode_positions(shape: tuple[int, ...], width: int) -> torch.Tensor:
 def build_sat_from_checkpoint(path: Path, variant: str | None = None) -> SatNetwork:
     """Build a SAT with the weights of a file, names and shapes checked; other precisions: float32.
 
-    Parameters
-    ----------
-    path : Path
-        What :func:`helpers.models.loading.load_state` reads; published files keep the weights under
-        ``model_state_dict``, with ``module.`` before each name.
-    variant : {'nano', 'pro'}, optional
-        Recognised by the first convolution where it is left out.
+    Published files keep the weights under ``model_state_dict``, with ``module.`` before each name.
+    `variant` is recognised by the first convolution where it is left out.
 
-    Raises
-    ------
-    SegfairError
-        The file cannot be read, is of another architecture, lacks a tensor or has one too many, or
-        holds weights that are not finite.
+    Raises a SegfairError: the file cannot be read, is of another architecture, lacks a tensor or
+    has one too many, or holds weights that are not finite.
     """
     state = load_state(path)
     kernel = state.get(_FIRST_KERNEL)

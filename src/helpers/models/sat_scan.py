@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from helpers import volumes
 from helpers.errors import SegfairError
 
 SPACING_MM = (1.0, 1.0, 3.0)  # (x, y, z)
@@ -24,7 +25,7 @@ class SatScan:
     """A scan as SAT sees it, and what leads back."""
 
     volume: torch.Tensor  # float32, (x, y, z): RAS, resampled, cropped, a z-score
-    box: tuple[slice, slice, slice]  # where it lies in the resampled scan
+    box: tuple[slice, ...]  # where it lies in the resampled scan
     resampled_shape: tuple[int, int, int]  # (x, y, z)
     shape: tuple[int, int, int]  # of the scan, (x, y, z)
     spacing_mm: tuple[float, float, float]  # of the scan, (x, y, z)
@@ -57,6 +58,8 @@ def enter_scan(image: np.ndarray, spacing_mm: tuple[float, ...], modality: str) 
     Resampling keeps the first voxel's place and takes as many voxels as reach the last one's,
     rounded (the grid of MONAI's Spacing, which SAT was trained through).
 
+    Raises a SegfairError: no voxel of the image is above 0.
+
     Parameters
     ----------
     image : ndarray
@@ -65,11 +68,6 @@ def enter_scan(image: np.ndarray, spacing_mm: tuple[float, ...], modality: str) 
         Of its voxels, (x, y, z).
     modality : {'CT', 'MR'}
         CT is cut at -500 and 1000 HU, MR at the crop's 0.5th and 99.5th percentiles.
-
-    Raises
-    ------
-    SegfairError
-        No voxel of the image is above 0.
     """
     turned = torch.from_numpy(np.ascontiguousarray(_turn_ras(image), dtype=np.float32))
     spacing = (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
@@ -104,7 +102,7 @@ def interpolate(volume: torch.Tensor, places: list[np.ndarray]) -> torch.Tensor:
     return volume
 
 
-def find_foreground(volume: torch.Tensor) -> tuple[slice, slice, slice]:
+def find_foreground(volume: torch.Tensor) -> tuple[slice, ...]:
     """Return the box around the voxels above 0; a SegfairError where there are none."""
     above = volume > 0
     if not above.any():
@@ -115,11 +113,9 @@ def find_foreground(volume: torch.Tensor) -> tuple[slice, slice, slice]:
     return _find_box(above)
 
 
-def _find_box(mask: torch.Tensor) -> tuple[slice, slice, slice]:
+def _find_box(mask: torch.Tensor) -> tuple[slice, ...]:
     """Return the box around a mask (x, y, z) that is not empty."""
-    filled = [np.flatnonzero(mask.numpy().any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    x, y, z = (slice(int(along[0]), int(along[-1]) + 1) for along in filled)
-    return x, y, z
+    return volumes.find_boxes(mask.numpy().view(np.uint8))[1]
 
 
 def _turn_ras(axial: np.ndarray) -> np.ndarray:

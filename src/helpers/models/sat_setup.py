@@ -46,7 +46,6 @@ class SatOptions:
     """What a worker needs beside the checkpoint."""
 
     embeddings: Path
-    vectors_sha256: str  # of those asked for: another file at this path is another model
     texts: Mapping[str, str]  # per organ
 
 
@@ -136,7 +135,7 @@ def set_up(model: SatModel, study: Study) -> Setup:
     lungs = [organ for organ, text in texts.items() if explain_unknown(text, "mri")]
     notes = [f"{list_words(lungs)}: not drawn on MR scans and not scored there: {explain_unknown('lung', 'mri')}"]
     return Setup(
-        options=SatOptions(path, digest, texts),
+        options=SatOptions(path, texts),
         depends_on={"texts": texts, "vectors": digest},
         notes=tuple(notes if lungs else ()),
     )

@@ -30,26 +30,13 @@ _TOWER_KEY = "embeddings.word_embeddings.weight"
 def embed_texts(texts: Sequence[str], encoder: Path, weights: Path, output: Path) -> Path:
     """Write the vectors of words for CT and MR.
 
-    Parameters
-    ----------
-    texts : sequence of str
-        What SAT will be asked; in lower case, as it was trained.
-    encoder : Path
-        The folder of BioLORD-2023-C as published: its ``config.json`` and tokenizer are read.
-    weights : Path
-        SAT's text encoder, the one that belongs to the checkpoint: tensors only.
-    output : Path
-        A ``.npz`` file (:func:`helpers.models.sat_setup.read_embeddings`).
+    `texts` are what SAT will be asked; in lower case, as it was trained. `encoder` is the folder of
+    BioLORD-2023-C as published, of which ``config.json`` and tokenizer are read; `weights` is SAT's
+    text encoder, the one that belongs to the checkpoint: tensors only. `output` is a ``.npz`` file
+    (:func:`helpers.models.sat_setup.read_embeddings`).
 
-    Returns
-    -------
-    Path
-        `output`.
-
-    Raises
-    ------
-    SegfairError
-        transformers is not installed, a file is missing, or the two do not fit each other.
+    Raises a SegfairError: transformers is not installed, a file is missing, or the two do not fit
+    each other.
     """
     if output.suffix != ".npz":
         raise SegfairError(f"{output}: the file of words' vectors must end in .npz")

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
+
 _SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 # The declarations live as long as this object, so the module keeps it.
@@ -41,8 +43,6 @@ def declare_missing_operators() -> None:
     global _library
     if _library is not None or _operators_load():
         return
-    import torch
-
     library = torch.library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
         if not _is_declared(name):
@@ -57,8 +57,6 @@ def _operators_load() -> bool:
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return True  # segment-anything's own import then says that torchvision is missing
-    import torch
-
     libraries = [path for path in Path(spec.origin).parent.glob("_C*") if path.suffix in (".so", ".pyd", ".dylib")]
     for path in libraries:
         try:
@@ -70,8 +68,6 @@ def _operators_load() -> bool:
 
 
 def _is_declared(name: str) -> bool:
-    import torch
-
     try:
         torch._C._get_schema(f"torchvision::{name}", "")
     except RuntimeError:

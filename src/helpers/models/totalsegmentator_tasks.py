@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from helpers.errors import SegfairError
 from helpers.models.checkpoints import TOTALSEGMENTATOR, explain_fetching
 from helpers.models.nnunet_folder import NnunetOptions, choose_organs, find_folds, hash_files, read_trained
 from helpers.models.protocol import Setup
-from helpers.parameters import Model, TotalSegmentatorModel
+from helpers.parameters import TotalSegmentatorModel
 from helpers.study import Study, choose_checkpoints_folder
 from helpers.vocabulary.words import list_words
 
@@ -107,7 +106,7 @@ class TotalSegmentatorOptions:
     networks: tuple[tuple[NnunetOptions, int], ...]  # each, and what is added to its ids
 
 
-def check(model: Model, study: Study) -> list[str]:
+def check(model: TotalSegmentatorModel, study: Study) -> list[str]:
     """Name what keeps a task from being run."""
     if model.variant is not None and model.variant not in TASKS:
         return []  # named by the registry
@@ -118,9 +117,8 @@ def check(model: Model, study: Study) -> list[str]:
     return []
 
 
-def set_up(model: Model, study: Study) -> Setup:
+def set_up(model: TotalSegmentatorModel, study: Study) -> Setup:
     """Find the networks that draw the study's organs, and no others."""
-    model = cast(TotalSegmentatorModel, model)  # the kind's own section, as the parameter file was read
     where = f"models.{model.name}"
     task = TASKS[model.variant or next(iter(TASKS))]
     organs, notes = choose_organs(model.organs, study, task.labels, where)

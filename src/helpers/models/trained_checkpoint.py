@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from helpers.errors import SegfairError
+from helpers.models.torchvision_fix import declare_missing_operators
 from helpers.models.trained_folder import SAFE_PACKAGES
 
 
@@ -25,10 +26,8 @@ def read_trained_checkpoint(
 
     Tensors are mapped into memory. `keys` are those it must have.
 
-    Raises
-    ------
-    SegfairError
-        The file is damaged, asks for more (the sentence ends in `advice`), or lacks a key.
+    Raises a SegfairError: the file is damaged, asks for more (the sentence ends in `advice`), or
+    lacks a key.
     """
     import numpy._core.multiarray as multiarray
 
@@ -49,6 +48,25 @@ def read_trained_checkpoint(
     if lacking:
         raise SegfairError(f"{path} has no {lacking[0]}: it is no checkpoint of nnU-Net v2")
     return content
+
+
+def build_planned_network(
+    configuration: Any, channels: int, outputs: int, *, initialise: bool = False
+) -> torch.nn.Module:
+    """Build the network of a configuration of nnU-Net's plans, its classes seen to be networks."""
+    declare_missing_operators()  # some architectures import timm, and that torchvision
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    check_classes(configuration.configuration["architecture"])
+    return get_network_from_plans(
+        configuration.network_arch_class_name,
+        configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import,
+        channels,
+        outputs,
+        allow_init=initialise,
+        deep_supervision=False,
+    )
 
 
 def check_classes(architecture: Mapping[str, Any]) -> None:

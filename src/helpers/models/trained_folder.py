@@ -37,10 +37,8 @@ class PublishedFolder:
 def read_folder(folder: Path) -> PublishedFolder:
     """Read a folder with plans.json and one fold.
 
-    Raises
-    ------
-    SegfairError
-        It was unpacked in part, has several folds, or its plans name a class from elsewhere.
+    Raises a SegfairError: it was unpacked in part, has several folds, or its plans name a class
+    from elsewhere.
     """
     if not folder.is_dir():
         raise SegfairError(f"there is no folder {folder}: name the one that holds plans.json and fold_0")
@@ -53,7 +51,7 @@ def read_folder(folder: Path) -> PublishedFolder:
     if not zipfile.is_zipfile(checkpoints[0]):
         raise SegfairError(f"{checkpoints[0]} is damaged or cut short: download the model again")
     for configuration in plans.get("configurations", {}).values():
-        _check_classes(configuration.get("architecture", {}))
+        check_named_classes(configuration.get("architecture", {}), "download the model again from its publishers")
     return PublishedFolder(folder, plans, checkpoints[0])
 
 
@@ -70,7 +68,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_classes(architecture: Mapping[str, Any]) -> None:
+def check_named_classes(architecture: Mapping[str, Any], advice: str) -> None:
+    """Refuse an architecture of plans.json that names a class from elsewhere."""
     keywords = architecture.get("arch_kwargs", {})
     named = [architecture.get("network_class_name")]
     named += [keywords.get(key) for key in architecture.get("_kw_requires_import", ())]
@@ -78,5 +77,5 @@ def _check_classes(architecture: Mapping[str, Any]) -> None:
     if foreign:
         raise SegfairError(
             f"plans.json asks for {foreign[0]}, and only classes of dynamic_network_architectures and torch.nn are "
-            "imported: download the model again from its publishers"
+            f"imported: {advice}"
         )

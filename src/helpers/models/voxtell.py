@@ -65,10 +65,7 @@ class VoxtellSegmenter:
 def load(spec: Spec) -> VoxtellSegmenter:
     """Load the network of a folder by the package, having seen that its files run no code.
 
-    Raises
-    ------
-    SegfairError
-        The folder's files are damaged, unsafe or not of one network.
+    Raises a SegfairError: the folder's files are damaged, unsafe or not of one network.
     """
     options: VoxtellOptions = spec.options
     device = open_device(spec)

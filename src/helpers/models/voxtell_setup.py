@@ -14,7 +14,7 @@ from helpers.errors import SegfairError
 from helpers.models.protocol import Setup
 from helpers.models.registry import hash_checkpoint
 from helpers.models.trained_folder import read_folder
-from helpers.parameters import Model, TextModel
+from helpers.parameters import TextModel
 from helpers.study import Study
 
 # Numbers in a text's vector: those of the text model that VoxTell was trained with.
@@ -30,28 +30,27 @@ class VoxtellOptions:
     texts: tuple[tuple[str, str], ...]  # an organ and its text, in lower case, in the study's order
 
 
-def check(model: Model, study: Study) -> list[str]:
+def check(model: TextModel, study: Study) -> list[str]:
     """Name what keeps the folder, the file of vectors or the texts from being used."""
-    section = _read_section(model)
     where = f"models.{model.name}"
     problems = []
     try:
-        if "3d_fullres" not in read_folder(study.resolve(section.folder)).plans.get("configurations", {}):
+        if "3d_fullres" not in read_folder(study.resolve(model.folder)).plans.get("configurations", {}):
             problems.append(f"{where}.folder: plans.json has no configuration 3d_fullres: it is not VoxTell's")
     except SegfairError as error:
         problems.append(f"{where}.folder: {error}")
     try:
-        known = read_embeddings(study.resolve(section.embeddings))
+        known = read_embeddings(study.resolve(model.embeddings))
     except SegfairError as error:
         return [*problems, f"{where}.embeddings: {error}"]
     problems += [
         f"{where}.texts.{name}: the study has no such organ: remove it"
-        for name in section.texts
+        for name in model.texts
         if name not in study.organ_ids
     ]
     for organ in study.organ_ids:
-        if _choose_text(organ, section, known) is None:
-            asked = section.texts.get(organ) or " or ".join(_name_organ(organ))
+        if _choose_text(organ, model, known) is None:
+            asked = model.texts.get(organ) or " or ".join(_name_organ(organ))
             near = difflib.get_close_matches(asked.lower(), known, n=3)
             problems.append(
                 f"{where}.texts.{organ}: the file of embeddings has no {asked!r}: name one of its {len(known)} texts"
@@ -60,12 +59,11 @@ def check(model: Model, study: Study) -> list[str]:
     return problems
 
 
-def set_up(model: Model, study: Study) -> Setup:
+def set_up(model: TextModel, study: Study) -> Setup:
     """Choose each organ's text, and hash the files."""
-    section = _read_section(model)
-    folder, embeddings = study.resolve(section.folder), study.resolve(section.embeddings)
+    folder, embeddings = study.resolve(model.folder), study.resolve(model.embeddings)
     known = read_embeddings(embeddings)
-    chosen = {organ: _choose_text(organ, section, known) for organ in study.organ_ids}
+    chosen = {organ: _choose_text(organ, model, known) for organ in study.organ_ids}
     texts = tuple((organ, text) for organ, text in chosen.items() if text is not None)
     files = read_folder(folder).hash_files() | {"embeddings": hash_checkpoint(embeddings)}
     asked = ", ".join(organ if organ == text else f"{organ} as {text!r}" for organ, text in texts)
@@ -79,10 +77,7 @@ def set_up(model: Model, study: Study) -> Setup:
 def read_embeddings(path: Path) -> Mapping[str, np.ndarray]:
     """Read the file of vectors: text in lower case → float16, (2560,).
 
-    Raises
-    ------
-    SegfairError
-        It is missing, damaged, or of another text model.
+    Raises a SegfairError: it is missing, damaged, or of another text model.
     """
     if not path.is_file():
         raise SegfairError(
@@ -102,9 +97,9 @@ def read_embeddings(path: Path) -> Mapping[str, np.ndarray]:
     return {str(label).lower(): vector for label, vector in zip(labels, vectors, strict=True)}
 
 
-def _choose_text(organ: str, section: TextModel, known: Mapping[str, np.ndarray]) -> str | None:
+def _choose_text(organ: str, model: TextModel, known: Mapping[str, np.ndarray]) -> str | None:
     """Return what an organ is asked by; None where the file has no vector of it."""
-    wanted = [section.texts[organ]] if organ in section.texts else _name_organ(organ)
+    wanted = [model.texts[organ]] if organ in model.texts else _name_organ(organ)
     return next((text.lower() for text in wanted if text.lower() in known), None)
 
 
@@ -113,9 +108,3 @@ def _name_organ(organ: str) -> list[str]:
     words = organ.split("_")
     spoken = [" ".join([words[-1], *words[:-1]])] if words[-1] in ("left", "right") else []
     return [*spoken, " ".join(words)]
-
-
-def _read_section(model: Model) -> TextModel:
-    if not isinstance(model, TextModel):
-        raise TypeError(f"a section of voxtell is TextModel; got {type(model).__name__}")
-    return model

@@ -34,18 +34,8 @@ def describe_faults(
 ) -> list[str]:
     """Return a line per key that is wrong.
 
-    Parameters
-    ----------
-    root : type of Section
-        What the whole file must be.
-    raw : dict
-        The file with the overrides laid over it; some of it is wrong.
-    without : dict
-        The file alone.
-    path : str
-        The file's, for the lines.
-    overrides : sequence of str
-        The overrides' keys. What is wrong with them and not without them is theirs.
+    `without` is what the file holds before `overrides`, whose keys these are, were laid over it:
+    what is wrong with them and not without them is theirs.
     """
     own = {_identify(fault) for fault in find_faults(root, without)} if overrides else set()
     by_origin: dict[str, list[Any]] = {}

@@ -681,18 +681,10 @@ class Parameters(Section):
 def read_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Parameters:
     """Read and validate a parameter file.
 
-    Parameters
-    ----------
-    path : Path
-        The YAML file.
-    overrides : dict, optional
-        Values by dotted key (``{"fairness.alpha": 0.01}``) laid over the file before it is
-        validated.
+    `overrides` are values by dotted key, laid over the file before it is validated.
 
-    Raises
-    ------
-    ParameterError
-        The file is missing, is not YAML, or breaks the rules: one message with every fault.
+    Raises a ParameterError: the file is missing, is not YAML, or breaks the rules: one message with
+    every fault.
     """
     raw = read_raw(path)
     laid = read_raw(path, overrides) if overrides else raw
@@ -706,10 +698,7 @@ def read_parameters(path: Path, overrides: dict[str, Any] | None = None) -> Para
 def read_raw(path: Path, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
     """Read a parameter file with its overrides laid over it, and validate nothing.
 
-    Raises
-    ------
-    ParameterError
-        The file is missing or is not YAML, or an override leads nowhere.
+    Raises a ParameterError: the file is missing or is not YAML, or an override leads nowhere.
     """
     raw = load_yaml(_read_text(path), str(path))
     if raw is None:
@@ -724,10 +713,7 @@ def read_raw(path: Path, overrides: dict[str, Any] | None = None) -> dict[str, A
 def parse_override(text: str) -> tuple[str, Any]:
     """Split ``"fairness.alpha=0.01"`` into its key and its value (read as YAML).
 
-    Raises
-    ------
-    ParameterError
-        There is no ``=``, or the value is not YAML.
+    Raises a ParameterError: there is no ``=``, or the value is not YAML.
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():

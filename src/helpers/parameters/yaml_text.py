@@ -20,11 +20,8 @@ def load_yaml(text: str, what: str) -> Any:
 
     `what` the text is begins every message. No tag makes anything but plain values.
 
-    Raises
-    ------
-    ParameterError
-        It is no YAML, its values are none of their kind (a date such as 2024-02-30), or it is too
-        large, too deep, or holds itself.
+    Raises a ParameterError: it is no YAML, its values are none of their kind (a date such as
+    2024-02-30), or it is too large, too deep, or holds itself.
     """
     if "\0" in text or len(text) > LARGEST_BYTES:
         fault = "holds NUL characters" if "\0" in text else f"is larger than {LARGEST_BYTES // 10**6} MB"

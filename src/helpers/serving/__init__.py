@@ -2,6 +2,4 @@
 
 from helpers.serving.copies import fill_notebooks
 from helpers.serving.lab import start_lab
-from helpers.serving.page import make_server, show_page
-
-__all__ = ["fill_notebooks", "make_server", "show_page", "start_lab"]
+from helpers.serving.page import show_page

@@ -22,22 +22,7 @@ def fill_notebooks(study: Study, overrides: dict[str, Any]) -> Path:
     A copy from before, with whatever was written and run in it, stays as long as notebook and
     parameters are those that it was made from; else it is kept as ``<name>.former.ipynb``.
 
-    Parameters
-    ----------
-    study : Study
-        The study, already loaded with `overrides`.
-    overrides : dict
-        What the notebooks are to lay over the parameter file.
-
-    Returns
-    -------
-    Path
-        The folder.
-
-    Raises
-    ------
-    SegfairError
-        The folder cannot be written, or a notebook is not there.
+    Raises a SegfairError: the folder cannot be written, or a notebook is not there.
     """
     folder = study.folder / "lab"
     for name in NOTEBOOKS:

@@ -17,14 +17,8 @@ def start_lab(study: Study, folder: Path, options: Sequence[str] = ()) -> NoRetu
     ``.jupyter/`` turns off news, look-ups of new versions and the extension store: Lab asks nothing
     of the internet.
 
-    Parameters
-    ----------
-    study : Study
-        Where it has been measured, the exploration is opened, else the first notebook.
-    folder : Path
-        From :func:`helpers.serving.fill_notebooks`.
-    options : sequence of str
-        Lab's own.
+    Where the study has been measured, the exploration is opened, else the first notebook. `options`
+    are Lab's own.
     """
     opened = "explore" if study.path("metrics").exists() else "01_cohort"
     settings = [str(REPOSITORY / ".jupyter"), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]

@@ -30,16 +30,8 @@ _POLICY = (
 def show_page(study: Study, *, port: int, browser: bool, say: Callable[[str], None]) -> None:
     """Serve a study's exploration and scans on this machine until it is stopped.
 
-    Parameters
-    ----------
-    study : Study
-        After 03_performance.
-    port : int
-        0: any that is free.
-    browser : bool
-        Open it in the browser.
-    say : callable
-        Receives the address, with the token that it needs.
+    `study` has been through 03_performance; a `port` of 0 is any that is free; `say` receives the
+    address, with the token that it needs.
     """
     from tornado.ioloop import IOLoop
 

@@ -28,10 +28,8 @@ _SURPLUS = 1 << 20
 def identify(path: Path) -> str:
     """Return which container a file is, whatever its name says.
 
-    Raises
-    ------
-    VolumeError
-        It is none of the three, in words on what it is instead: empty, a pointer, a web page.
+    Raises a VolumeError: it is none of the three, in words on what it is instead: empty, a pointer,
+    a web page.
     """
     head = read_head(path)
     if not head:

@@ -56,6 +56,12 @@ def read_label_map(
 ) -> LabelMap:
     """Read masks as one uint8 label map with the study's organ ids.
 
+    Raises a VolumeError: a file cannot be read; no lookup table beside it names a label; it holds
+    fractions, or (in a folder) other than two values; its name differs by capitals from the
+    organ's; the masks of a folder lie on different grids; what :func:`helpers.dicom.read_masks`
+    says of DICOM; or two organs overlap (other than by less than 0.1 % of the smaller; then the
+    first named keeps the voxels).
+
     Parameters
     ----------
     path : Path
@@ -76,15 +82,6 @@ def read_label_map(
         What a DICOM mask is painted on where there is no image.
     halve : bool
         Whether a DICOM segmentation of fractions is cut at one half, rather than refused.
-
-    Raises
-    ------
-    VolumeError
-        A file cannot be read; no lookup table beside it names a label; it holds fractions, or (in a
-        folder) other than two values; its name differs by capitals from the organ's; the masks of a
-        folder lie on different grids; what :func:`helpers.dicom.read_masks` says of DICOM; or two
-        organs overlap (other than by less than 0.1 % of the smaller; then the first named keeps the
-        voxels).
     """
     path = Path(path)
     unknown: tuple[int, ...] = ()
@@ -93,7 +90,7 @@ def read_label_map(
         is_folder = is_there(path) and path.is_dir() and not is_png_stack(path)
         files = find_mask_files(path, organs) if is_folder else {}
     if is_folder:
-        stored, masks = _read_folder(path, files)
+        stored, masks = _read_folder(files)
         missing = tuple(name for name, found in files.items() if not found)
         grid = get_grid(stored)
         result, midline_x_mm, notes = _unite(masks, grid, organs, organ_ids, midline_x_mm, path.name)
@@ -159,6 +156,12 @@ def relabel(
 def find_boxes(labels: np.ndarray) -> dict[int, tuple[slice, ...]]:
     """Return the bounding box (slices z, y, x) of each label of a label map, in one pass."""
     return {label: box for label, box in enumerate(ndimage.find_objects(labels), start=1) if box is not None}
+
+
+def grow_box(box: _Box, margins: Iterable[int], shape: tuple[int, ...]) -> _Box:
+    """Return a box grown by so many voxels on both sides of each axis, as far as the array goes."""
+    sides = zip(box, margins, shape, strict=True)
+    return tuple(slice(max(0, side.start - margin), min(count, side.stop + margin)) for side, margin, count in sides)
 
 
 def _find_labels(image: sitk.Image, name: str) -> tuple[np.ndarray, dict[int, _Box]]:
@@ -347,7 +350,7 @@ def find_mask_files(folder: Path, organs: Mapping[str, Organ]) -> dict[str, list
     return {organ: [file for file in files if file] for organ, files in found.items()}
 
 
-def _read_folder(path: Path, wanted: Mapping[str, Sequence[Path]]) -> tuple[sitk.Image, dict[str, np.ndarray]]:
+def _read_folder(wanted: Mapping[str, Sequence[Path]]) -> tuple[sitk.Image, dict[str, np.ndarray]]:
     """Return one image for its grid, and an organ's mask each (bool)."""
     first = next(file for files in wanted.values() for file in files)
     image = read_volume(first)

@@ -29,10 +29,7 @@ def look_up_labels(mask: Path, organs: Mapping[str, Organ]) -> Mapping[str, Orga
     no entity that the mask has not or has otherwise (BIDS' inheritance principle). The nearest that
     names a label counts; names and abbreviations may differ by capitals.
 
-    Raises
-    ------
-    VolumeError
-        No table names a label, or a table cannot be read.
+    Raises a VolumeError: no table names a label, or a table cannot be read.
     """
     if not any(organ.label_names for organ in organs.values()):
         return organs

@@ -67,12 +67,9 @@ class Header:
 def read_header(path: Path) -> Header:
     """Read a NIfTI header.
 
-    Raises
-    ------
-    VolumeError
-        It does not describe one volume of one value per voxel, or what it says of its axes (sform,
-        qform, pixdim) is incomplete, sheared or disagrees: sform and pixdim by over a tenth of a
-        voxel anywhere, sform and qform by over half of one. sform counts where it is set.
+    Raises a VolumeError: it does not describe one volume of one value per voxel, or what it says of
+    its axes (sform, qform, pixdim) is incomplete, sheared or disagrees: sform and pixdim by over a
+    tenth of a voxel anywhere, sform and qform by over half of one. sform counts where it is set.
     """
     head = read_head(path)
     length, order = _find_length(head)

@@ -29,11 +29,8 @@ def read_png_stack(folder: Path) -> sitk.Image:
     where the names differ (liver_GT_000.png, i0000,0000b.dcm) both are counted in the order of
     their names, which need not be the order of places in the body.
 
-    Raises
-    ------
-    VolumeError
-        A PNG is damaged or of another size than its slice, there are more or fewer of them than
-        slices, or the series cannot be used (:func:`helpers.dicom.find_series`).
+    Raises a VolumeError: a PNG is damaged or of another size than its slice, there are more or
+    fewer of them than slices, or the series cannot be used (:func:`helpers.dicom.find_series`).
     """
     series = dicom.find_series(_find_series(folder) or folder)
     masks = sorted(folder.glob("*.png"), key=_count_by_name)

@@ -28,12 +28,9 @@ def read_volume(path: Path) -> sitk.Image:
     A file is known by its first bytes, not by its name, and read to its end: its length and every
     check sum in it must agree with its header.
 
-    Raises
-    ------
-    VolumeError
-        The file is missing, unreadable, truncated, damaged, not three-dimensional or not scalar;
-        its axes are sheared or its header contradicts itself; or what
-        :func:`helpers.dicom.find_series` says of a folder.
+    Raises a VolumeError: the file is missing, unreadable, truncated, damaged, not three-dimensional
+    or not scalar; its axes are sheared or its header contradicts itself; or what
+    :func:`helpers.dicom.find_series` says of a folder.
     """
     path = Path(path)
     with containers.explain_unreadable(path):
