@@ -338,9 +338,9 @@ def _open_files(case: _Files) -> Found:
         try:
             image = read_volume(case.image)
         except VolumeError as error:
-            fault = _blame("image", case.image, error)
+            blamed = _blame("image", case.image, error)
             # A DICOM mask is laid on its image: the fault is told once, and as the image's.
-            found.reasons = [one for one in found.reasons if not one.sentence.endswith(f" {error}")] + [fault]
+            found.reasons = [one for one in found.reasons if not one.sentence.endswith(f" {error}")] + [blamed]
     reference = None if labels is None else orient_grid(get_grid(labels.image))
     greys = ["image_missing"] if case.image is None else []
     if image is not None:
