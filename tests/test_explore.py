@@ -217,6 +217,21 @@ def test_export_is_whole_and_names_nobody(explorer, study, monkeypatch):
     assert not [name for name in planted if name in exported.files[0].read_text(encoding="utf-8")]
 
 
+def test_export_numbers_what_confounders_hold(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGFAIR_CHROMIUM", "no-such-browser")
+    cohort = report_study.make_cohort(PEOPLE)
+    cohort["scanner"] = np.where(np.arange(len(cohort)) % 3, "Dr. Oberhuber", "Dr. Quasimodo")
+    explorer = Explorer(make_study(tmp_path, cohort=cohort))
+    seen = explorer.show(across="group:scanner", colour="group:scanner", only={"scanner": "Dr. Oberhuber"})
+    assert set(seen.points["place"]) == {"Dr. Oberhuber"}, "on the screen of whoever has the table"
+    exported = export_view(explorer)
+    for path in exported.files:
+        text = path.read_text(encoding="utf-8")
+        assert "Oberhuber" not in text and "Quasimodo" not in text and "scanner 1" in text
+    assert pd.read_csv(exported.files[0])["dice"].tolist() == seen.points["measured"].tolist()
+    assert set(explorer.view.points["place"]) == {"Dr. Oberhuber"}
+
+
 def test_exploration_before_the_metrics_names_the_stage(study):
     study.path("metrics").unlink()
     with pytest.raises(StageError, match=r"metrics\.parquet is missing .* run 03_performance or `segfair run params/"):

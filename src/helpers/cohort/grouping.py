@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from helpers.parameters import WHO_AGE_BINS, WHO_BMI_BINS, WHO_BMI_LABELS, Attribute
+from helpers.parameters import RESERVED_COLUMNS, WHO_AGE_BINS, WHO_BMI_BINS, WHO_BMI_LABELS, Attribute
+from helpers.vocabulary.words import name_for_people
 
 # Sex as recorded: who has another value than these stays in the study, without a group for sex.
 _DEFAULTS = {
@@ -37,6 +38,21 @@ def group_attribute(values: pd.Series, name: str, attribute: Attribute | None) -
     places = np.where(numbers == edges[-1], len(labels) - 1, places)
     places = np.where(np.isnan(numbers) | (numbers < edges[0]) | (numbers > edges[-1]), -1, places)
     return pd.Series(pd.Categorical.from_codes(places, labels, ordered=True), index=values.index)
+
+
+def number_levels(cohort: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Return what stands for the values of each column that gives no groups: ``referring 2``.
+
+    Confounders and sites may be names: of a physician, a hospital. Groups are named by the study.
+    """
+    known = {"sex", "age", "bmi", "modality", "included", "resampled", *RESERVED_COLUMNS}
+    levels = {}
+    for name in cohort:
+        free = name not in known and not name.startswith("group_") and f"group_{name}" not in cohort
+        if free and not pd.api.types.is_numeric_dtype(cohort[name]):
+            found = sorted(cohort[name].dropna().astype(str).unique())
+            levels[name] = {word: f"{name_for_people(name)} {place}" for place, word in enumerate(found, start=1)}
+    return levels
 
 
 def _find_bins(name: str, attribute: Attribute) -> tuple[np.ndarray, list[str]]:

@@ -32,7 +32,7 @@ def export_view(explorer: Explorer) -> Exported:
     """Write the view's data (CSV) and figure (HTML; with a Chromium SVG, PNG) to ``exports/``.
 
     The same view has the same name and replaces its former files. The HTML file is whole: it opens
-    without a network.
+    without a network. Values of confounders are numbered.
 
     Raises
     ------
@@ -41,6 +41,7 @@ def export_view(explorer: Explorer) -> Exported:
     """
     folder = explorer.study.folder / "exports"
     name = _name_view(explorer)
+    explorer = explorer.number()
     figure = explorer.figure()
     written = [folder / f"{name}.csv", folder / f"{name}.html"]
     storage.write_table(explorer.tabulate(), written[0])

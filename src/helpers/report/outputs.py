@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import provenance, storage
+from helpers.cohort.grouping import number_levels
 from helpers.errors import StageError
 from helpers.fairness import average_subjects
 from helpers.fairness.confounding import VOLUME
@@ -26,7 +27,7 @@ from helpers.fairness.groups import hide_small_groups, list_groups
 from helpers.fairness.ranking import rank_attributes
 from helpers.inference import OrganPlane, load_planes
 from helpers.models import KINDS, label_models, label_table, list_blocks, tabulate_models
-from helpers.parameters import RESERVED_COLUMNS, Parameters, Prompt, read_parameters
+from helpers.parameters import Parameters, Prompt, read_parameters
 from helpers.report import suppression
 from helpers.report.scrubbing import Scrubber
 from helpers.report.sentences.gaps import PLAIN_UNITS, Place, Row, find_place
@@ -390,22 +391,8 @@ def _forget_names(
     numbers = dict(zip(named["scan"].astype(str), named["number"].astype(int), strict=True))
     people = {subject: place for place, subject in enumerate(cohort["subject"].dropna().astype(str).unique(), start=1)}
     paths = [str(path) for column in ("reference", "image") if column in cohort for path in cohort[column].dropna()]
-    return Scrubber(numbers, people, paths, folders, _number_words(cohort)), people, numbers
-
-
-def _number_words(cohort: pd.DataFrame) -> dict[str, str]:
-    """Return the words of columns that give no groups (confounders, sites), numbered.
-
-    A referring physician, a scanner, a hospital: ``referring 2``. Groups are named by the study.
-    """
-    known = {"sex", "age", "bmi", "modality", "included", "resampled", *RESERVED_COLUMNS}
-    free = [name for name in cohort if name not in known and not name.startswith("group_")]
-    words: dict[str, str] = {}
-    for name in free:
-        if f"group_{name}" not in cohort and not pd.api.types.is_numeric_dtype(cohort[name]):
-            found = sorted(cohort[name].dropna().astype(str).unique())
-            words |= {word: f"{name_for_people(name)} {place}" for place, word in enumerate(found, start=1)}
-    return words
+    words = {word: told for levels in number_levels(cohort).values() for word, told in levels.items()}
+    return Scrubber(numbers, people, paths, folders, words), people, numbers
 
 
 def _replace_names(
