@@ -115,6 +115,9 @@ def test_opening_a_notebook_compiles_no_grammars():
     """A second of every stage's process; plotly's renderers import what would do it."""
     opened = "from helpers.figures.style import use_safe_renderer as use; use(); import sys, nbformat"
     told = subprocess.run(
-        [sys.executable, "-c", f"{opened}; print('lark' in sys.modules)"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", f"{opened}; print('lark' in sys.modules)"],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     assert told.stdout == "False\n"

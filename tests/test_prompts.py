@@ -87,11 +87,6 @@ def test_dropping_a_component_leaves_the_other_boxes_in_place() -> None:
     assert len(kept) == len(large) == 2
 
 
-def test_a_mask_of_other_axes_is_refused() -> None:
-    with pytest.raises(ValueError, match="axes"):
-        draw(np.zeros((8, 9), bool))
-
-
 def test_jitter_in_mm_moves_by_mm_and_never_turns_a_box_inside_out() -> None:
     mask = np.zeros((60, 64, 96), bool)
     mask[:, 20:30, 40:80] = True
