@@ -420,7 +420,7 @@ def describe_unknowns(rows: pd.DataFrame, alpha: float) -> list[str]:
         verb = "is" if len(unclear) == 1 else "are"
         said.append(
             f"{len(unclear)} of {of} in {name} {verb} inconclusive: neither a difference nor its absence was found, "
-            f"{tell_hidden(unclear, name_model=True)}."
+            f"and {tell_hidden(unclear, name_model=True)}."
         )
     within = [row for row, verdict in judged if verdict is Verdict.EQUIVALENT]
     if within:
