@@ -83,7 +83,7 @@ def draw_people(rng: np.random.Generator) -> Iterator[Files]:
             if kind <= 2:
                 files[name] = _flip(data, rng)
             elif kind == 3:
-                files[name] = data[: int(rng.integers(len(data)))]
+                files[name] = data[: int(rng.integers(len(data) + 1))]
             elif kind <= 6:
                 files[name] = _change_element(data, rng)
             elif kind == 7:
