@@ -86,9 +86,9 @@ def list_cases(seed: int, number: int, *, together: int = 1) -> Iterator[Case]:
         yield f"parameters {place}", lambda folder, text=text: _write_parameters(folder, text)
     for place, (name, data) in enumerate(islice(weights, counts["weights"])):
         yield f"weights {place} {name}", lambda folder, name=name, data=data: _write_weights(folder, name, data)
-    people = hostile_dicom.draw_people(rng)
-    for first in range(0, number // 10, together):
-        some = list(islice(people, min(together, number // 10 - first)))
+    people, abreast = hostile_dicom.draw_people(rng), min(together, 4)
+    for first in range(0, number // 10, abreast):
+        some = list(islice(people, min(abreast, number // 10 - first)))
         yield f"dicom {first}", lambda folder, some=some: _write_people(folder, some)
 
 

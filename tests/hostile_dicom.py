@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
 from tests.dicom_files import (
@@ -35,6 +35,11 @@ VALUES = [
     b"ISO 2022 IR 87 ", b"000Y", b"999D", b"\x1b$B\xff\xff",
     *(text.encode("utf-8", "surrogatepass")[:60_000] for text in TEXTS),
 ]  # fmt: skip
+_DRAWN = "1.2.826.0.1.3680043"  # how the UIDs begin that pydicom and highdicom draw
+_WRITTEN = {
+    "ContentDate": "20240105", "ContentTime": "101500", "ContributionDateTime": "20240105101500",
+    "InstanceCreationDate": "20240105", "InstanceCreationTime": "101500",
+}  # fmt: skip
 Files = dict[str, bytes]  # of one person: path below the tree, bytes
 
 
@@ -43,18 +48,31 @@ def draw_person(rng: np.random.Generator, number: int) -> Files:
     person = make_person(number, PatientSex="FM"[number % 2], PatientAge=f"{30 + number % 50:03}Y")
     stored = np.where(LABELS > 0, 1064 + rng.integers(0, 50, SHAPE), 24).astype(np.uint16)
     kind = int(rng.integers(4))
-    scan = (
-        [make_enhanced(stored, person)]
-        if kind == 0
-        else make_series(stored, person, modality="CT" if kind < 3 else "MR")
-    )
+    modality = "CT" if kind < 3 else "MR"
+    scan = make_series(stored, person, modality=modality) if kind else [make_enhanced(stored, person)]
     objects = {f"tree/p{number}/{place}.dcm": one for place, one in enumerate(scan)}
     for name in ("tree", "ours"):
         if name == "tree" and kind == 1:
             objects[f"{name}/p{number}/rt.dcm"] = make_structures(scan, _outline(scan))
         else:
             objects[f"{name}/p{number}/seg.dcm"] = make_segmentation(scan, LABELS, SEGMENTS)
+    _forget_chance(objects.values(), number)
     return {name: _pack(one) for name, one in objects.items()}
+
+
+def _forget_chance(objects: Iterable[Dataset], number: int) -> None:
+    """Give a person's UIDs and times of writing values that the next draw of a seed has too."""
+    uids: dict[str, str] = {}
+
+    def forget(_: Dataset, element: DataElement) -> None:
+        if element.VR == "UI" and str(element.value).startswith(_DRAWN):
+            element.value = uids.setdefault(element.value, f"2.25.{number}.{len(uids)}")
+        elif element.keyword in _WRITTEN:
+            element.value = _WRITTEN[element.keyword]
+
+    for one in objects:
+        one.walk(forget)
+        one.file_meta.walk(forget)
 
 
 def _outline(scan: list[Dataset]) -> dict[str, list[np.ndarray]]:
@@ -87,9 +105,8 @@ def draw_people(rng: np.random.Generator) -> Iterator[Files]:
             elif kind <= 6:
                 files[name] = _change_element(data, rng)
             elif kind == 7:
-                files[name] = (b"", b"name,age\n", rng.bytes(3000), b"\0" * 128 + b"DICM", b"\x1f\x8b" + data)[
-                    rng.integers(5)
-                ]
+                others = (b"", b"name,age\n", rng.bytes(3000), b"\0" * 128 + b"DICM", b"\x1f\x8b" + data)
+                files[name] = others[rng.integers(5)]
             elif rng.random() < 0.5 and len(files) > 2:
                 del files[name]
             else:
@@ -119,10 +136,10 @@ def _change_element(data: bytes, rng: np.random.Generator) -> bytes:
                 del holder[tag]
             else:
                 value = VALUES[rng.integers(len(VALUES))]
-                raw = holder.get_item(tag)
-                assert raw is not None
                 value += b" " * (len(value) % 2)
-                holder._dict[tag] = RawDataElement(tag, raw.VR, len(value), value, 0, False, True, True)
+                holder._dict[tag] = RawDataElement(
+                    tag, holder.get_item(tag).VR, len(value), value, 0, False, True, True
+                )
             return _pack(one)
         except Exception:  # what was changed before is no longer written: let it be
             return data

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ def draw_images(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
             yield ("x.nrrd" if nrrd else "x.mha"), head + LABELS.tobytes(order="F")[: int(rng.integers(600))]
             continue
         packed = rng.random() < 0.6
-        found = bytearray(gzip.compress(bytes(data), 1) if packed else data)
+        found = bytearray(gzip.compress(bytes(data), 1, mtime=0) if packed else data)
         for place in rng.integers(0, max(len(found), 1), rng.integers(0, 3)) if packed and len(found) < 5000 else ():
             found[place] = rng.integers(256)
         cut = len(found) if rng.random() < 0.8 else int(rng.integers(len(found) + 1))
@@ -122,9 +123,7 @@ def draw_tables(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
             book = Workbook()
             for row in ([*COLUMNS], *rows):
                 book.active.append([text[:30000] if text.isprintable() else "x" for text in row])
-            stream = io.BytesIO()
-            book.save(stream)
-            yield "people.xlsx", _spoil(stream.getvalue(), rng)
+            yield "people.xlsx", _spoil(_save(book), rng)
             continue
         if kind == 1:
             stream = io.BytesIO()
@@ -142,6 +141,16 @@ def draw_tables(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
         encoding = "utf-8" if rng.random() < 0.8 else str(rng.choice(["utf-16", "latin-1", "cp500", "utf-32"]))
         end = ".csv" if rng.random() < 0.6 else rng.choice([".tsv", ".txt", ".xlsx", ".xls", ".parquet", ".json", ""])
         yield f"people{end}", text.encode(encoding, "surrogatepass" if encoding == "utf-8" else "replace")
+
+
+def _save(book: Workbook) -> bytes:
+    """Return a workbook without the time at which it was written."""
+    stream, again = io.BytesIO(), io.BytesIO()
+    book.save(stream)
+    with zipfile.ZipFile(stream) as old, zipfile.ZipFile(again, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(zipfile.ZipInfo(name), re.sub(rb"\d{4}-\d\d-\d\dT[\d:]+Z", b"", old.read(name)))
+    return again.getvalue()
 
 
 def _spoil(data: bytes, rng: np.random.Generator) -> bytes:
@@ -210,7 +219,7 @@ def draw_weights(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
         elif kind == 3:
             stream = io.BytesIO()
             with zipfile.ZipFile(stream, "w") as archive:
-                archive.writestr("a/data.pkl", rng.bytes(20))
+                archive.writestr(zipfile.ZipInfo("a/data.pkl"), rng.bytes(20))
             yield "w.pt", stream.getvalue()
         else:
             yield f"w{rng.choice(['.pth', '.safetensors', '.bin'])}", rng.bytes(int(rng.integers(0, 5000)))

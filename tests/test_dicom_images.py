@@ -58,6 +58,19 @@ def test_a_series_is_what_dcm2niix_makes_of_it(stored, tmp_path, orientation):
     check_same(volumes.read_volume(tmp_path / "ct"), convert(tmp_path / "ct", tmp_path / "nifti"))
 
 
+def test_a_number_that_is_none_is_one_sentence(stored, tmp_path):
+    one = make_enhanced(stored, make_person())
+    position = one.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence[0]
+    position.ImagePositionPatient = ["1", "2", "3"]
+    path = save(one, tmp_path / "odd.dcm")
+    written = b"1\\2\\3 "
+    data = path.read_bytes()
+    assert data.count(written) == 1
+    path.write_bytes(data.replace(written, b"-4.\xf5\\3"))
+    with pytest.raises(VolumeError, match=r"odd\.dcm: breaks the rules of DICOM: have it written again"):
+        volumes.read_volume(path)
+
+
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 @pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), OBLIQUE])
 def test_a_multi_frame_image_is_what_dcm2niix_makes_of_it(stored, tmp_path, modality, orientation):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -340,7 +340,7 @@ def _open_files(case: _Files) -> Found:
         except VolumeError as error:
             blamed = _blame("image", case.image, error)
             # A DICOM mask is laid on its image: the fault is told once, and as the image's.
-            found.reasons = [one for one in found.reasons if not one.sentence.endswith(f" {error}")] + [blamed]
+            found.reasons = [one for one in found.reasons if replace(one, kind=blamed.kind) != blamed] + [blamed]
     reference = None if labels is None else orient_grid(get_grid(labels.image))
     greys = ["image_missing"] if case.image is None else []
     if image is not None:

@@ -68,7 +68,7 @@ class Explorer:
 
     `dimensions` is what may lie on the x axis, and its name with its unit; `colours` what people
     may be coloured by, and its name; `view` is what is shown now, which :meth:`show` changes.
-    Where `numbered`, values of confounders are numbered, as in the report.
+    `levels` is what stands for values of a column (:func:`helpers.cohort.grouping.number_levels`).
 
     Raises
     ------
@@ -78,7 +78,7 @@ class Explorer:
         Nothing was measured.
     """
 
-    def __init__(self, study: Study, *, numbered: bool = False) -> None:
+    def __init__(self, study: Study, *, levels: Mapping[str, Mapping[str, str]] | None = None) -> None:
         self.study = study
         self._views_file = study.folder / "views.json"
         self._metrics, self._cohort = study.read("metrics"), study.read_included()
@@ -98,10 +98,8 @@ class Explorer:
         self._names = list(dict.fromkeys([*self._attributes, *confounders]))
         known = [name for name in self._names if name in self._cohort]
         self._columns = read_covariates(self._cohort, first.index, known)
-        self._levels = number_levels(study.read("cohort"))
-        if numbered:
-            told = {name: self._columns[name].map(self._levels[name]) for name in known if name in self._levels}
-            self._columns = self._columns.assign(**told)
+        told = {name: self._columns[name].map(words) for name, words in (levels or {}).items() if name in known}
+        self._columns = self._columns.assign(**told)
         self._groups = first[[f"group_{name}" for name in self._attributes]]
         self.dimensions = self._list_dimensions()
         self.colours = {NOTHING: NOTHING} | {
@@ -213,15 +211,14 @@ class Explorer:
         self.view = replace(view, selected=tuple(int(number) for number in brushed if number in drawn))
         return self.view
 
-    def number(self) -> Explorer:
+    def number_values(self) -> Explorer:
         """Return the same view with confounders' values numbered, for whoever has no table."""
-        view, other = self.view, Explorer(self.study, numbered=True)
+        view, levels = self.view, number_levels(self.study.read("cohort"))
         only = {
-            name: self._levels.get(name, {}).get(kept, kept) if isinstance(kept, str) else kept
-            for name, kept in view.only
+            name: levels.get(name, {}).get(kept, kept) if isinstance(kept, str) else kept for name, kept in view.only
         }
-        chosen = {name: getattr(view, name) for name in ("model", "organ", "metric", "across", "colour", "covariates")}
-        other.show(**chosen, only=only, selected=view.selected)
+        other = Explorer(self.study, levels=levels)
+        other.show(**{name: getattr(view, name) for name in (*_CHOICES, "selected")}, only=only)
         return other
 
     def list_scans(self) -> pd.DataFrame:

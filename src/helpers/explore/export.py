@@ -41,7 +41,7 @@ def export_view(explorer: Explorer) -> Exported:
     """
     folder = explorer.study.folder / "exports"
     name = _name_view(explorer)
-    explorer = explorer.number()
+    explorer = explorer.number_values()
     figure = explorer.figure()
     written = [folder / f"{name}.csv", folder / f"{name}.html"]
     storage.write_table(explorer.tabulate(), written[0])
