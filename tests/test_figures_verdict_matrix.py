@@ -184,5 +184,6 @@ def test_a_difference_over_all_organs_alone_colours_the_cell_of_many_models():
     many = many.drop_duplicates(["model", "organ", "attribute"])
     opened = draw_verdicts(many, "dice", alpha=0.05, levels={"net 0": "0.800 to 0.900"}).html.split("<details>")[0]
     cell = re.search(r'<td class="tone-shown"[^>]*>(.*?)</td>', opened)
-    assert cell and cell[1].startswith(f"<b>▲ 0 of {len(ORGANS) - 1}</b><small>all organs ")
+    assert cell and cell[1].startswith("<b>▲ all organs together</b><small>")
+    assert cell[1].endswith(f"; alone 0 of {len(ORGANS) - 1}</small>")
     assert 'scope="row">net 0<small>0.800 to 0.900</small>' in opened

@@ -8,13 +8,14 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -161,6 +162,16 @@ def is_there(path: Path) -> bool:
         return error.errno != errno.ENAMETOOLONG
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read its bytes; an OSError too where it is a pipe, a device or a socket.
+
+    Those would be waited for, or read without end.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is not an ordinary file", str(path))
+    return path.open("rb")
+
+
 def find_spelling(path: Path) -> Path:
     """Return the file of an absolute path's name in other code points, where there is one.
 
@@ -284,7 +295,7 @@ def _parse_column(column: pd.Series, kind: str, path: Path, table: Table) -> pd.
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as lower-case hex."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()

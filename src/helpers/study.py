@@ -242,7 +242,8 @@ class Study:
         if not isinstance(listed, str):
             return listed or []
         try:
-            lines = self.resolve(listed).read_text(encoding="utf-8-sig").splitlines()
+            with storage.open_file(self.resolve(listed)) as stream:
+                lines = stream.read().decode("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ParameterError(
                 f"models.{model.name}.trained_on_scans: {listed} cannot be read: give a text file, one scan per line"

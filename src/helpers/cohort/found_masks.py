@@ -300,7 +300,7 @@ def read_names(mask: Path, base: Path) -> tuple[dict[str, list[int]], str]:
         path = folder / "dataset.json"
         if path.is_file() and (names := _read_dataset(path)):
             return names, path.name
-    names = _read_header_names(mask)
+    names = _read_header_names(mask) if mask.is_file() else {}
     return names, f"the header of {mask.name}" if names else ""
 
 

@@ -18,6 +18,7 @@ from pydicom.filereader import _read_file_meta_info, read_partial, read_preamble
 
 from helpers.errors import VolumeError
 from helpers.limits import VARIABLE, read_limit
+from helpers.storage import open_file
 
 IMAGE, SEGMENTATION, STRUCTURES, OTHER = "image", "segmentation", "structures", "other"
 _KINDS: dict[str, str] = {
@@ -80,7 +81,7 @@ class DicomHeader:
 def looks_like_dicom(path: Path) -> bool:
     """Return whether a file begins as DICOM files do: by their mark, or by their first group."""
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             head = stream.read(132)
     except OSError:
         return False

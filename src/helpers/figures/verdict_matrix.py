@@ -289,10 +289,12 @@ class _Cells:
         place, row, verdict = min(known, key=weigh)
         crossed = f" {FAILS_DIFFER}" * any(one in self.failing for one in places)
         worst = f", {escape(row['worst_group'])}" * bool(_name_worst(row, verdict))
-        text = (
-            f"<b>{verdict.sign} {shown} of {len(single)}{crossed}</b><small>"
-            f"{escape(name_organ(place[1]))} {_write_gap(row)} ({escape(_write_interval(row))}){worst}</small>"
+        told = f"{_write_gap(row)} ({escape(_write_interval(row))}){worst}"
+        number, organ = f"{shown} of {len(single)}", escape(name_organ(place[1]))
+        lead, told = (
+            (f"{organ} together", f"{told}; alone {number}") if place[1] == POOLED else (number, f"{organ} {told}")
         )
+        text = f"<b>{verdict.sign} {lead}{crossed}</b><small>{told}</small>"
         return self._frame(place, verdict, text, row)
 
     def _frame(self, place: Place, verdict: Verdict, text: str, row: Mapping[str, Any]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from helpers.errors import VolumeError
 from helpers.parameters import Organ
+from helpers.storage import open_file
 
 _ROOT = "dataset_description.json"  # in the top folder of a BIDS data set or derivative
 
@@ -73,7 +75,7 @@ def list_lookup_tables(mask: Path, organs: Mapping[str, Organ]) -> list[Path]:
 def _read_table(path: Path) -> dict[str, int]:
     """Return a table's numbers by name, and by abbreviation where it has that column."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t"))
         return {
             _simplify(row[column]): int(row["index"])

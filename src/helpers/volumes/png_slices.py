@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from helpers import dicom
 from helpers.errors import VolumeError
+from helpers.storage import open_file
 from helpers.volumes.containers import tell_damaged
 from helpers.volumes.grid import Grid, make_image
 
@@ -62,7 +63,7 @@ def _read_slice(path: Path, size: tuple[int, ...]) -> np.ndarray:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with open_file(path) as stream, Image.open(stream) as image:
             if image.size == size:
                 return np.asarray(image.convert("L"))
             found = image.size
