@@ -18,6 +18,23 @@ STRANGE = "Array.from(document.images).filter(one => one.onerror || !one.closest
 STICKING_OUT = """Array.from(document.querySelectorAll('main *')).filter(one =>
   !one.closest('.scroll, .canvas, svg') && one.getBoundingClientRect().right > innerWidth + 1)
   .map(one => one.outerHTML)"""
+# Letters under 7 points on a page 180 mm wide; stills are SVG within an address.
+TINY = """Array.from(document.querySelectorAll('.segfair *')).filter(one => one.checkVisibility()).flatMap(one => {
+  const image = one.matches('.still img'), source = image ? atob(one.src.split(',')[1]) : '';
+  const drawn = Array.from(source.matchAll(/font-size: ?([\\d.]+)px/g), found => Number(found[1]));
+  const written = Array.from(one.childNodes).some(node => node.nodeType === 3 && node.textContent.trim());
+  const sizes = image ? drawn : written ? [parseFloat(getComputedStyle(one).fontSize)] : [];
+  const scale = image ? one.clientWidth / one.naturalWidth : one.getScreenCTM ? one.getScreenCTM().a : 1;
+  return sizes.map(size => 0.75 * scale * size).filter(points => points < 6.99)
+    .map(points => [points, one.outerHTML.slice(0, 90)]);
+})"""
+COVERED = """Array.from(document.querySelectorAll('.canvas')).filter(one => {
+  const [bar, drawn] = ['.modebar', '.main-svg'].map(part => one.querySelector(part).getBoundingClientRect());
+  return one.checkVisibility() && bar.bottom > drawn.top + 1; }).length"""
+# A body's letters stand at the ends of a square as wide as its place is high, times the zoom.
+FITS = """() => { const full = document.querySelector('.canvas:has(.gl-container)')._fullLayout;
+  return ['scene', 'scene2'].filter(name => full[name]).every(name => { const across = full[name].domain.x;
+    return full[name].aspectratio.x / 1.9 <= (across[1] - across[0]) * full._size.w / full._size.h + 0.02; }); }"""
 EVIL = '<img src=x onerror="window.harmed=1">'
 
 
@@ -107,13 +124,15 @@ def test_tables_unfold_and_contents_lead_to_their_sections(visit):
     assert folded.locator("table").first.is_visible()
 
 
-@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("width", [400, 768, 1280])
 def test_the_page_is_never_wider_than_the_screen(browser, folder, width):
     visit = Visit(browser, folder / "report.html", width=width)
     try:
         visit.draw_all()
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
         assert visit.page.evaluate(STICKING_OUT) == [], "clipped, and not in a box that scrolls"
+        assert visit.page.evaluate(COVERED) == 0, "a figure's buttons lie over its legend"
+        visit.page.wait_for_function(FITS)
     finally:
         visit.context.close()
 
@@ -177,6 +196,8 @@ def test_print_shows_stills_and_leaves_out_what_is_folded_and_what_is_clicked(br
             assert page.evaluate(shown.format(gone)) == 0, gone
         assert page.evaluate(shown.format(".off-screen")) > 1, "words stand where menus were"
         assert page.evaluate("document.querySelector('.verdicts').offsetTop") < 500, "the verdicts come first"
+        page.set_viewport_size({"width": 680, "height": 900})
+        assert page.evaluate(TINY) == []
     finally:
         visit.context.close()
 

@@ -164,6 +164,14 @@ def test_many_groups_have_room_for_their_names(people):
     assert figure.layout.xaxis.domain[1] == 1 and figure.layout.xaxis2.domain[1] == 1
 
 
+def test_the_names_of_three_groups_do_not_touch_on_half_a_page(people):
+    names = people["group_sex"].unique()
+    people["group_sex"] = people["group_sex"].map(dict(zip(names, ("30 and over", "25 to 30", "x"), strict=True)))
+    words = plot_group_people(people, "dice", "sex", model="m").layout.xaxis.ticktext
+    lines = [line for word in words for line in word.split("<br>")[:-1]]
+    assert "30 and" in lines and max(map(len, lines)) <= 7
+
+
 def test_people_without_a_value_are_not_counted(people):
     people.loc[people["number"] == 1, "dice"] = np.nan
     figure = plot_group_people(people, "dice", "sex", model="m")

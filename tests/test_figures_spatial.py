@@ -182,6 +182,14 @@ def test_significant_places_are_outlined():
     assert stricter["visible"] is False
 
 
+def test_no_line_surrounds_the_rest_of_a_surface_that_is_significant_all_over(monkeypatch):
+    """It would read as if the rest were what is significant."""
+    maps = make_maps(p_fwer=[0.01, 0.01, 0.01, 0.01, np.nan, 0.3])
+    assert show(plot_error_maps(maps, TEMPLATES))[0][2]["visible"]
+    monkeypatch.setattr("helpers.figures.spatial.WHOLE_SURFACE", 0.7)  # four of five places with a value
+    assert show(plot_error_maps(maps, TEMPLATES))[0][2]["visible"] is False
+
+
 def test_menu_leads_to_the_other_maps():
     figure = plot_error_maps(make_maps(), TEMPLATES, groups=GROUPS)
     maps = offers(show(figure)[1], "map")

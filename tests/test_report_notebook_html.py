@@ -123,7 +123,13 @@ def test_outputs_lose_ids_paths_machine_and_dates_of_the_study(tmp_path, monkeyp
     words = f"{person} {scan} on ward7-pc born 1958-03-11 {path}"
     source = write_notebook(
         tmp_path / "a.ipynb",
-        new_code_cell("run()", outputs=[new_output("stream", text=f"comparing: 3/4 [00:01, {scan}]\n")]),
+        new_code_cell(
+            "run()",
+            outputs=[
+                new_output("stream", text=f"comparing: 3/4 [00:01, {scan}]\n"),
+                new_output("stream", name="stderr", text="comparing masks: 100%|████| 36/36 [00:04<00:00, scan 2]\n"),
+            ],
+        ),
         new_code_cell(
             "t", outputs=[new_output("execute_result", {"text/html": f"<td>{words}</td>", "text/plain": words})]
         ),
@@ -147,6 +153,7 @@ def test_outputs_lose_ids_paths_machine_and_dates_of_the_study(tmp_path, monkeyp
     )
     page = export_notebook(source, tmp_path / "a.html", scrub=make_scrubber(tmp_path / "study")).read_text("utf-8")
     assert find_leaks(page, secrets) == []
+    assert "comparing masks: 100" not in page, "how far a stage had come is no result"
     assert "comparing: 3/4 [00:01, scan 002]" in page and "VolumeError: the file: truncated" in page
     assert page.count("the scan 002 on [machine] born [date] the file") >= 2
     saved = re.search(r"data:text/csv;charset=utf-8;base64,([^\"]+)\">save as failures.csv<", page)

@@ -108,6 +108,16 @@ def test_a_hidden_group_has_no_picture_and_a_broken_scan_is_said_to_be_one(folde
     assert all("cannot be read any more" in one.caption and "secret" not in one.caption for one in broken)
 
 
+@pytest.mark.parametrize("shape", [(60, 200), (200, 60), (100, 100)])
+def test_the_letters_of_the_sides_can_be_read_in_print(shape):
+    """Pictures are printed at most 25 mm high and 87 mm wide; letters have 7 points at least."""
+    planes = [OrganPlane(name, np.zeros(shape, np.uint8), (1.0, 1.0), (), ()) for name in ("axial", "coronal")]
+    svg = draw_planes(planes)
+    width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
+    scale = min(87 / width, 25 / height) * 72 / 25.4
+    assert 7 <= float(re.search(r"--printed: ([\d.]+)px", svg)[1]) * scale < 12
+
+
 def test_a_large_plane_is_made_small_and_carries_no_metadata():
     noise = np.random.default_rng(1).integers(0, 255, (500, 600)).astype(np.uint8)
     turns = np.linspace(0, 2 * np.pi, 400)

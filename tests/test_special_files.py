@@ -3,7 +3,6 @@ never read without end, told in a sentence."""
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import tempfile

@@ -66,7 +66,7 @@ def _draw(points: pd.DataFrame, attribute: str, metric: str, title: str, attribu
     most = float(points["drawn"].max())
     ends = [-0.06 * most, 1.06 * most]
     grid.figure.update_xaxes(title="prompts a person would draw per scan", range=ends, zeroline=False)
-    grid.figure.update_yaxes(title=f"mean over people: {measure.label}", zeroline=False, **grid.places[0])
+    grid.figure.update_yaxes(title=f"mean {measure.name}<br>({measure.remark})", zeroline=False, **grid.places[0])
     grid.figure.update_yaxes(title=label_gap(metric), zeroline=False, **grid.places[1])
     return grid.frame(
         title=title,

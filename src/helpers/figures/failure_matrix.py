@@ -30,6 +30,7 @@ _STYLE = """\
 .failures td.high { background: #F4A582; }
 .failures td.some { background: #FBD5BF; }
 .failures td.few { background: #FEF0E6; }
+.failures thead th:first-child { width: 8.5rem; }
 .failures td, .failures tbody th { height: 1.7rem; white-space: nowrap; }
 .failures td small { color: #444; }
 </style>

@@ -72,6 +72,7 @@ def plot_group_people(
     title = f"{measure.long_name} of {model}, by {name_for_people(attribute)}"
     if not organs or part[column].isna().all():
         return draw_nothing(title, "No person can be shown: too few with a known group were scored.")
+    letters = 12 if len(names) < 3 else 7  # of a line beneath a group, where the figure takes half a page
     grid = make_grid(
         [name_organ(organ) for organ in organs], 185, between=92, across=0.03,
         columns=count_columns(len(names), len(organs)), shared_xaxes=False,
@@ -84,7 +85,7 @@ def plot_group_people(
         labels = []
         for position, group in enumerate(names):
             chosen = part[(part["organ"] == organ) & (part[column].astype("str") == group)]
-            labels.append(f"{break_words(group, 12)}<br>{f'n = {len(chosen)}' if len(chosen) else 'too few'}")
+            labels.append(f"{break_words(group, letters)}<br>{f'n = {len(chosen)}' if len(chosen) else 'too few'}")
             if chosen.empty:
                 absent.setdefault(group, []).append(name_organ(organ))
                 continue

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 # A plane's longer side, in pixels: with JPEG of this quality two people take less than 100 kB.
 _MOST_PIXELS, _QUALITY = 224, 75
-_GAP, _LETTER = 0.012, 0.024  # between planes, and a letter's height, as a part of the width of all
+_GAP = 0.012  # between planes, as a part of the width of all
+# A letter's height, as a part of the width of all and of their height, whichever is more: at least
+# 11 pixels on a screen, and 7 points in print (25 mm high or 87 mm wide).
+_LETTER, _PRINTED = (0.024, 0.046), (0.03, 0.103)
 
 
 def draw_planes(planes: Sequence[OrganPlane]) -> str:
@@ -29,15 +32,19 @@ def draw_planes(planes: Sequence[OrganPlane]) -> str:
     sizes = [np.multiply(plane.image.shape, plane.spacing_mm) for plane in planes]
     gap = _GAP * sum(size[1] for size in sizes)
     width, height = sum(size[1] for size in sizes) + gap * (len(planes) - 1), max(size[0] for size in sizes)
+    letter, printed = (max(across * width, down * height) for across, down in (_LETTER, _PRINTED))
     parts, left = [], 0.0
     for plane, size in zip(planes, sizes, strict=True):
-        parts.append(_draw_plane(plane, size, left, (height - size[0]) / 2, _LETTER * width))
+        parts.append(_draw_plane(plane, size, left, (height - size[0]) / 2, letter, printed))
         left += size[1] + gap
     box = f"0 0 {width:.1f} {height:.1f}"
-    return f'<svg class="planes" viewBox="{box}" xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
+    return (
+        f'<svg class="planes" style="--printed: {printed:.1f}px" viewBox="{box}" xmlns="http://www.w3.org/2000/svg">'
+        f"{''.join(parts)}</svg>"
+    )
 
 
-def _draw_plane(plane: OrganPlane, size_mm: np.ndarray, left: float, top: float, letter: float) -> str:
+def _draw_plane(plane: OrganPlane, size_mm: np.ndarray, left: float, top: float, letter: float, printed: float) -> str:
     height, width = size_mm
     lines = []
     for which, (_, colour, dash) in OUTLINES.items():
@@ -45,7 +52,7 @@ def _draw_plane(plane: OrganPlane, size_mm: np.ndarray, left: float, top: float,
         look = f'fill="none" stroke="{colour}" stroke-width="2" vector-effect="non-scaling-stroke"'
         dashes = "" if dash == "solid" else f' stroke-dasharray="{dash.replace("px", "")}"'
         lines.append(f'<path d="{path}" {look}{dashes}/>' if path else "")
-    near, far = 0.75 * letter, 0.35 * letter
+    near, far = 0.6 * printed, 0.35 * printed  # the larger one keeps off the edge too
     places = (
         (near, height / 2 + far),
         (width - near, height / 2 + far),

@@ -90,7 +90,7 @@ def draw_rows(
             for height, (filled, text) in zip(y, judged, strict=False):
                 if not text:
                     continue
-                font = {"size": 11, "color": "#222222" if filled else QUIET}
+                font = {"size": 12, "color": "#222222" if filled else QUIET}
                 notes.append(
                     {"text": f"<b>{text}</b>" if filled else text, "x": 1, "xref": f"{across} domain", "y": height,
                      "yref": down, "xanchor": "left", "xshift": 2, "showarrow": False, "font": font}

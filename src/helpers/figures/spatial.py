@@ -35,6 +35,7 @@ from helpers.figures.surface_views import (
     order_views,
 )
 from helpers.spatial import Template
+from helpers.spatial.location import WHOLE_SURFACE
 from helpers.vocabulary.words import name_for_people, start_sentence
 
 MISSING_COLOUR = "#8C8C8C"
@@ -92,9 +93,9 @@ def plot_error_maps(
         group's map is its mean signed error; the difference is that of two groups (adjusted for
         covariates where there are any); in "significance" it is drawn only where it is significant.
         Blue is below zero, red above, on a scale symmetrical about zero in mm; the black line runs
-        around the places where the groups' difference (on a slope's map, the slope) is significant;
-        grey is where there is no value. Without any map, a figure that says so. Names are escaped
-        here: give the tables as they are.
+        around the places where the groups' difference (on a slope's map, the slope) is significant,
+        unless that is the whole surface; grey is where there is no value. Without any map, a figure
+        that says so. Names are escaped here: give the tables as they are.
 
     Raises
     ------
@@ -125,12 +126,12 @@ def plot_error_maps(
     style_figure(figure, title=layout["title"]["text"], height=700 if is_narrow() else 820)
     scene = {
         "aspectmode": "manual",
-        "aspectratio": dict.fromkeys("xyz", 0.6 * SCENE_ZOOM if is_narrow() else SCENE_ZOOM),
+        "aspectratio": dict.fromkeys("xyz", SCENE_ZOOM),
         "dragmode": "orbit",
     }
     scene |= {"camera": place_camera(_choose_side(start, templates[start.organ]))}
     scenes = {name: scene | layout[name] for name in _SCENES}
-    margin = {"l": 10, "r": 10, "t": 245, "b": 60}
+    margin = {"l": 10, "r": 10, "t": 245, "b": 130 if is_narrow() else 60}  # a phone has the scale beneath
     meta = {"head": 235, "foot": 50}  # what title, menus and buttons take
     return figure.update_layout(margin=margin, title={"y": 0.975, "yanchor": "top"}, meta=meta, **scenes)
 
@@ -177,7 +178,7 @@ def _choose_side(view: View, template: Template) -> str:
 def _frame_outline(frames: Frames, view: View, template: Template) -> str:
     """Return the frame under a view: the outline, on the triangles with values, on the organ."""
     triangles = _frame_triangles(frames, view, template)
-    region = view.significant if view.significant is not None and view.significant.any() else None
+    region = _choose_region(view, template)
     key = (triangles, b"" if region is None else region.tobytes())
     name = frames.find(key)
     if name is not None:
@@ -186,6 +187,17 @@ def _frame_outline(frames: Frames, view: View, template: Template) -> str:
     if region is not None:
         trace |= _list_points(outline_region(template.vertices_mm, template.faces, region))
     return frames.add(key, _draw_twice({_OUTLINE: trace}), base=triangles)
+
+
+def _choose_region(view: View, template: Template) -> np.ndarray | None:
+    """Return what a line is drawn around; None where nothing is significant, or all, in words.
+
+    A line around the rest of a surface that is significant all over reads as its opposite.
+    """
+    if view.significant is None or not view.significant.any():
+        return None
+    areas = np.where(np.isfinite(view.values_mm), template.areas_mm2, 0.0)
+    return None if areas[view.significant].sum() >= WHOLE_SURFACE * areas.sum() else view.significant
 
 
 def _frame_triangles(frames: Frames, view: View, template: Template) -> str:

@@ -14,6 +14,7 @@ from helpers.report.scrubbing import Scrubber
 _PLAIN = ("text/plain", "text/markdown", "text/latex")
 _MARKUP = ("text/html", "image/svg+xml")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_PROGRESS = re.compile(r"^.*?\d+%\|.*\n?", re.MULTILINE)  # a bar of tqdm's
 # A link of :func:`helpers.figures.tables.link_csv`: it holds the table once more, every column.
 _SAVED = re.compile(r'(<a download="[^"]*" href="data:text/csv;charset=utf-8;base64,)([A-Za-z0-9+/=]*)(">[^<]*</a>)')
 # Parts of a figure that are data or names of plotly's own, never words for people.
@@ -21,10 +22,11 @@ _NO_WORDS = ("bdata", "dtype", "shape", "type", "uid", "source", "path", "templa
 
 
 def clean_notebook(notebook: Any, scrub: Scrubber) -> None:
-    """Take ids, paths, addresses, machine names and dates out of every output, in place."""
+    """Take ids, paths, addresses, machine names, dates, progress out of every output, in place."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [_clean_output(output, scrub) for output in cell.outputs]
+            cleaned = [_clean_output(output, scrub) for output in cell.outputs]
+            cell.outputs = [one for one in cleaned if one.output_type != "stream" or one["text"].strip()]
 
 
 def clean_figure_words(value: Any, scrub: Scrubber) -> Any:
@@ -40,7 +42,7 @@ def clean_figure_words(value: Any, scrub: Scrubber) -> Any:
 
 def _clean_output(output: Any, scrub: Scrubber) -> Any:
     if output.output_type == "stream":
-        output["text"] = scrub.clean(output["text"])
+        output["text"] = scrub.clean(_PROGRESS.sub("", output["text"]))
     elif output.output_type == "error":
         # A traceback is made of paths; the error's own words say what happened.
         output["ename"], output["evalue"] = str(output["ename"]), scrub(_COLOURS.sub("", str(output["evalue"])))

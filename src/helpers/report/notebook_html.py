@@ -37,6 +37,9 @@ _TEMPLATE = """\
 /* On a narrow screen figures and tables keep a legible width and are scrolled. */
 @media (max-width: 900px) {
   .jp-OutputArea-output { overflow-x: auto; }
+  .jp-OutputArea-output.more { box-shadow: inset -14px 0 12px -12px rgba(29, 35, 41, .45); }
+  .jp-OutputArea-output.more::after { content: "more to the right \\2192"; position: sticky; left: 0; display: block;
+    width: max-content; color: #4d5862; font-size: 12px; }
   .jp-OutputArea-output .plotly-graph-div { min-width: 880px; }
   .jp-OutputArea-output > table, .jp-OutputArea-output .dataframe { width: max-content; max-width: 880px; }
 }
@@ -52,7 +55,9 @@ _TEMPLATE = """\
 <details class="segfair-code"><summary>code</summary><pre>{{ cell.source | escape }}</pre></details>
 {%- endif -%}
 {%- endblock input_group -%}
+{%- block body_footer -%}<script>{{ resources.tables_js }}</script>{{ super() }}{%- endblock body_footer -%}
 """
+_SCRIPT = Path(__file__).parent / "templates" / "tables.js"
 
 
 def export_notebook(executed: Path, target: Path, *, scrub: Scrubber | None = None) -> Path:
@@ -105,7 +110,11 @@ def export_notebook(executed: Path, target: Path, *, scrub: Scrubber | None = No
     from_network = {"require_js_url": "", "mathjax_url": ""}
     exporter = exporter_class(config=config, extra_loaders=[loader], template_file=name, **looks, **from_network)
     exporter.register_preprocessor(TagRemovePreprocessor(config=config), enabled=True)
-    scripts = {"plotlyjs": get_plotlyjs() if drawn else "", "svg_button": SVG_BUTTON_SCRIPT}
+    scripts = {
+        "plotlyjs": get_plotlyjs() if drawn else "",
+        "svg_button": SVG_BUTTON_SCRIPT,
+        "tables_js": _SCRIPT.read_text(encoding="utf-8"),
+    }
     page, _ = exporter.from_notebook_node(notebook, resources=scripts)
     storage.write_text(page, target)
     return target

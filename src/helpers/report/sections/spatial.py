@@ -39,7 +39,8 @@ _HOW_SURFACE = (
     "menus choose model, organ, attribute and map: a group by itself (red: drawn too large, blue: too small), the "
     "difference of two groups (red: larger in the first one named), what of it is significant, or the change with a "
     "number such as age. White: zero. Grey: no value. A black line runs around the places where the difference is "
-    "significant. Point at a place to read it in mm. The text above the menus tells what is typical of it, and where."
+    "significant, unless that is the whole surface. Point at a place to read it in mm. The text above the menus tells "
+    "what is typical of it, and where."
 )
 
 

@@ -6,17 +6,6 @@
   var print = location.hash.slice(1, 6) === "print";
   if (location.hash === "#print-short") { document.documentElement.classList.add("short"); }
 
-  // Words at the edge of what is wider than the screen, as long as there is more to the right.
-  function hint() {
-    document.querySelectorAll(".scroll").forEach(function (box) {
-      box.classList.toggle("more", box.scrollWidth - box.clientWidth - box.scrollLeft > 4);
-    });
-  }
-  document.querySelectorAll(".scroll").forEach(function (box) { box.addEventListener("scroll", hint, {passive: true}); });
-  document.addEventListener("toggle", hint, true);
-  window.addEventListener("resize", hint);
-  hint();
-
   if (!window.Plotly) { return; }
   var NARROW = 600, SHOW = {mode: "immediate", frame: {duration: 0, redraw: true}, transition: {duration: 0}};
 
@@ -38,15 +27,24 @@
     this.drawn = narrow;
     var layout = JSON.parse(JSON.stringify(narrow ? told.narrow : told.layout));
     this.canvas.style.height = layout.height + "px";
-    var data = first ? told.data : JSON.parse(JSON.stringify(told.data));
-    Plotly.newPlot(this.canvas, {data: data, layout: layout, config: makeConfig(this), frames: told.frames}).then(function () {
-      if (first) { live.wire(); } else { live.canvas.on("plotly_hover", minus); }
+    // Plotly writes into what it is given; and a phone has a figure's scale of colours beneath it.
+    var data = JSON.parse(JSON.stringify(told.data)), frames = told.frames;
+    if (narrow && layout.scene) {
+      frames = JSON.parse(JSON.stringify(frames));
+      [data].concat(frames.map(function (frame) { return frame.data || []; })).forEach(layFlat);
+    }
+    Plotly.newPlot(this.canvas, {data: data, layout: layout, config: makeConfig(this), frames: frames}).then(function () {
+      if (first) { live.wire(); }
+      // A new plot has forgotten who listens.
+      live.canvas.on("plotly_hover", minus);
+      live.canvas.on("plotly_afterplot", function () { live.fit(); });
+      pairScenes(live.canvas);
+      live.fit();
       Object.keys(live.chosen).forEach(function (place) { live.choose(Number(place), live.chosen[place]); });
     });
   };
   Live.prototype.wire = function () {
     var canvas = this.canvas;
-    canvas.on("plotly_hover", minus);
     this.buildMenus(this.told.menus);
     // The wheel belongs to the page until the figure is clicked or reached by the keyboard.
     var awake = false;
@@ -55,7 +53,6 @@
     canvas.addEventListener("focusin", function () { awake = true; });
     canvas.addEventListener("pointerleave", function () { awake = false; });
     canvas.addEventListener("focusout", function () { awake = false; });
-    pairScenes(canvas);
   };
   Live.prototype.buildMenus = function (menus) {
     var live = this;
@@ -118,6 +115,24 @@
     });
     return Plotly.animate(this.canvas, [name], SHOW);
   };
+  // A body is drawn as large as the narrower side of its place allows, letters and all.
+  Live.prototype.fit = function () {
+    var full = this.canvas._fullLayout, told = this.told.layout, update = {};
+    ["scene", "scene2"].forEach(function (name) {
+      if (!full[name]) { return; }
+      var across = full[name].domain.x, ratio = (across[1] - across[0]) * full._size.w / full._size.h;
+      var zoom = told[name].aspectratio.x * Math.min(1, ratio);
+      if (Math.abs(zoom - full[name].aspectratio.x) > .01) { update[name + ".aspectratio"] = {x: zoom, y: zoom, z: zoom}; }
+    });
+    if (Object.keys(update).length) { Plotly.relayout(this.canvas, update); }
+  };
+  function layFlat(traces) {
+    traces.forEach(function (trace) {
+      if (!trace.colorbar || !trace.colorbar.thickness) { return; }
+      Object.assign(trace.colorbar, {orientation: "h", x: .5, xanchor: "center", y: 0, yanchor: "top", len: .9, thickness: 12});
+      trace.colorbar.title = Object.assign({}, trace.colorbar.title, {side: "bottom"});
+    });
+  }
   Live.prototype.entitle = function (title) {
     this.figure.querySelector(".heading").textContent = title[0];
     this.figure.querySelector(".below").textContent = title[1];

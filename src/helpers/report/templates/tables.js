@@ -45,4 +45,15 @@
     if (target) { target.scrollIntoView(); }
   }
   window.addEventListener("hashchange", open);
+  // Words at the edge of what is wider than the screen, as long as there is more to the right.
+  var boxes = document.querySelectorAll(".scroll, .jp-OutputArea-output");
+  function hint() {
+    boxes.forEach(function (box) {
+      box.classList.toggle("more", box.scrollWidth - box.clientWidth - box.scrollLeft > 4);
+    });
+  }
+  boxes.forEach(function (box) { box.addEventListener("scroll", hint, {passive: true}); });
+  document.addEventListener("toggle", hint, true);
+  ["load", "resize"].forEach(function (when) { window.addEventListener(when, hint); });
+  hint();
 })();
