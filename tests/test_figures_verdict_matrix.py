@@ -115,6 +115,18 @@ def test_the_key_has_what_occurs_with_one_margin():
     assert "The margin is 0.020" in page
 
 
+def test_what_is_no_model_stands_last_and_equal_is_explained_where_it_occurs():
+    disparity = make_disparity(("dice",))
+    levels = dict.fromkeys(MODELS, "0.800 to 0.900")
+    page = draw_verdicts(disparity, "dice", alpha=0.01, levels=levels, apart={MODELS[0]}).html
+    heads = re.findall(r'colspan="\d+">(.*?)<small>(.*?)</small>', page)
+    assert heads[-1] == (MODELS[0], "no model; median 0.800 to 0.900")
+    assert not any("no model" in told for _, told in heads[:-1]) and len(heads) == len(MODELS)
+    assert "Equivalent (=)" in page
+    undecided = draw_verdicts(disparity.assign(verdict="inconclusive"), "dice", alpha=0.01).html
+    assert "Equivalent (=)" not in undecided and "margin" in undecided
+
+
 def test_rows_and_columns_stand_in_the_order_asked_for():
     disparity = make_disparity(("dice",))
     organs, attributes = [*ORGANS[::-1], "lung"], ("unknown", *ATTRIBUTES[::-1])

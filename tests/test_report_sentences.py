@@ -197,8 +197,8 @@ def summarise(function, rows, **values):
     return function(dict(list(table.groupby("model", sort=False))), 0.05, **values)
 
 
-def find(rows, *, levels=None, places=None, many=False):
-    return summarise(summary.summarise_found, rows, levels=levels or {}, places=places or {}, many=many)
+def find(rows, *, levels=None, places=None, many=False, apart=()):
+    return summarise(summary.summarise_found, rows, levels=levels or {}, places=places or {}, many=many, apart=apart)
 
 
 def test_models_with_nothing_found_say_the_largest_open_gap_and_where():
@@ -242,6 +242,7 @@ def test_the_box_tells_disparities_in_full_and_names_what_is_uncertain():
         "sam is worse for women in the liver (mean Dice 0.880 against 0.930 for men; "
         f"{places['sam', 'liver', 'sex']}). {uncertain}"
     )
+    assert find(rows, levels=levels, apart={"sam"}).startswith("sam, which is no model, is worse for women")
     assert find(rows[3:]).startswith("No difference is certain to exceed the margin. Differences of small")
     assert find(rows, many=True) == summarise(gaps.describe_many_models, rows)
 

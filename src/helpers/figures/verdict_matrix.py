@@ -85,7 +85,8 @@ Place = tuple[str, str, str]  # model, organ, attribute
 _MOST_COLUMNS, _MOST_ROWS = 12, 12
 _COLOURED = (
     "Coloured: a difference was found, ▲ larger than the margin, △ perhaps smaller; the group named is the one it is "
-    "worse for. Grey (?): undecided, so no group is named (of so many intervals, some leave out 0 by chance)."
+    "worse for. Grey (?): undecided, so no group is named, also where the interval leaves out 0: among {} some do so "
+    "by chance."
 )
 
 
@@ -136,6 +137,7 @@ def draw_verdicts(
     failing: Container[Place] = (),
     links: Mapping[Place, str] | None = None,
     levels: Mapping[str, str] | None = None,
+    apart: Container[str] = (),
 ) -> VerdictMatrix:
     """Show the verdicts on one metric, for notebook and report; see :func:`show_verdicts`.
 
@@ -143,6 +145,7 @@ def draw_verdicts(
     gravest verdict per attribute; the rest is folded beneath. A cell holds a sign, the gap with
     its interval and, where a difference is found, who does worse. `links` has an anchor of the page
     for cells of which more is told, by (model, organ, attribute); `levels` each model's medians.
+    What is no model (`apart`: planted errors, a prompt by itself) stands last.
 
     `organs` and `attributes` come first, in this order, then the table's others; all organs pooled
     come before any. An organ needs a row, an attribute does not. With `hover`, pointing at a cell
@@ -152,13 +155,15 @@ def draw_verdicts(
     found = {(row["model"], row["organ"], row["attribute"]): row for row in part.to_dict("records")}
     rows = [organ for organ in put_first([*organs, *part["organ"]], POOLED) if organ in set(part["organ"])]
     columns = list(dict.fromkeys([*attributes, *part["attribute"]]))
-    cells, measure = _Cells(found, alpha, failing, links or {}, levels or {}, hover), find_measure(metric)
-    models = cells.rank(list(dict.fromkeys(part["model"])))
+    cells, measure = _Cells(found, alpha, failing, links or {}, levels or {}, apart, hover), find_measure(metric)
+    models = sorted(cells.rank(list(dict.fromkeys(part["model"]))), key=lambda model: model in apart)
     places = list(product(models, rows, columns))
     used = {cells.judge(place)[1] for place in places}
-    name = measure.name
-    each = f"how much {measure.worse} mean {name} is in the worst group than in the best (95 % CI). {_COLOURED}"
-    each += " Under each model: the median of everyone, from organ to organ." * bool(levels)
+    name, comparisons = measure.name, count(sum(place in found for place in places), "comparison")
+    each = f"how much {measure.worse} mean {name} is in the worst group than in the best, and its 95 % CI (below 0: it "
+    each += f"may be the other way round). {_COLOURED.format(comparisons)}"
+    each += f" Under each model: the median {name} of everyone, in the lowest and the highest organ." * bool(levels)
+    each += " Underlined: more is told below." * bool(links)
     each += f" {FAILS_DIFFER}: groups differ in how often the model fails." * any(place in failing for place in places)
     if len(models) * len(columns) <= _MOST_COLUMNS:
         grid = _draw_overview(cells, models, rows, columns, f"Each cell: {each}")
@@ -182,7 +187,9 @@ def draw_verdicts(
         if verdict in used
     )
     refused = "unseen_share" in part and part["unseen_share"].notna().any()
-    unseen = ", or how many of a group may fail although nobody was seen to" * bool(refused)
+    unseen = " Where an interval lies inside the margin and the cell is open all the same (? or △), the groups are too "
+    unseen += "small to rule out failures that nobody happened to have."
+    equal = " Equivalent (=): inside the margin, by two one-sided tests at 5 %." * (Verdict.EQUIVALENT in used)
     margins = {float(margin) for margin in part["margin"].dropna()} if "margin" in part else set()
     margin = (
         f"The margin is {format_value(margins.pop(), metric)}: the largest difference that this study considers "
@@ -196,8 +203,8 @@ def draw_verdicts(
         f"{f'<p>{escape(describe_answerable(part))}</p>' * hover}"
         f"{grid}"
         f'<ul aria-label="Signs and colours">{key}</ul><p class="how"><strong>How to read this.</strong> {how} '
-        f"An inconclusive cell (?) may hide a gap as large as the far end of its interval{unseen}. "
-        f"{margin}Equivalent (=): inside the margin, by two one-sided tests at 5 %."
+        f"An inconclusive cell (?) may hide a gap as large as the far end of its interval."
+        f"{unseen * bool(refused)} {margin.strip()}{equal}"
         f"{' Point at a cell for more.' * hover}</p></figure>"
     )
 
@@ -240,6 +247,7 @@ class _Cells:
     failing: Container[Place]
     links: Mapping[Place, str]
     levels: Mapping[str, str]
+    apart: Container[str]
     hover: bool
 
     def judge(self, place: Place) -> tuple[Mapping[str, Any], Verdict]:
@@ -267,7 +275,7 @@ class _Cells:
             lines += _name_worst(row, verdict)
         sources = trace_pooled(row, self.found.values(), self.alpha)
         if sources:
-            lines.append(f"<small>from {escape(list_words(map(name_organ, sources)))}</small>")
+            lines.append(f"<small>due to {escape(list_words(map(name_organ, sources)))}</small>")
         return self._frame(place, verdict, "".join(lines), row)
 
     def summarise(self, model: str, organs: Sequence[str], attribute: str) -> str:
@@ -367,7 +375,8 @@ def _draw_summary(
 def _tell_level(cells: _Cells, model: str, what: str = "") -> str:
     """Return how well a model does, small beside its name; empty where that is not known."""
     known = cells.levels.get(model)
-    return f"<small>{what}{escape(known)}</small>" if known else ""
+    none = "no model; " * (model in cells.apart)
+    return f"<small>{none}{what}{escape(known)}</small>" if known else ""
 
 
 def _draw_organs(cells: _Cells, models: Sequence[str], organs: Sequence[str], attribute: str, legend: str) -> str:

@@ -36,7 +36,7 @@ from helpers.vocabulary.verdicts import rank_rows, read_verdict, trace_pooled
 from helpers.vocabulary.words import POOLED, count, list_words, name_organ, start_sentence
 
 _PLACE = ("answers", "In short", "In short")
-_NO_MODEL = " (no model)"
+_NO_MODEL = "no model"  # what the phrase begins with that says what such a one is
 # What is told in full; the rest is in the picture and in the table of every comparison.
 _MOST_FINDINGS = 4
 _MOST_BRIEF = 24
@@ -89,13 +89,15 @@ def _answer(outputs: Outputs) -> list[Block]:
 def _summarise(outputs: Outputs) -> list[Block]:
     """Return the box and the picture of all verdicts."""
     rows, alpha, found = outputs.comparisons, outputs.parameters.fairness.alpha, outputs.found
-    parts = {name: rows[rows["model"] == name] for name in outputs.models}
+    kinds, medians = _phrase_models(outputs), tell_medians(outputs)
+    apart = {name for name, phrase in kinds.items() if phrase.startswith(_NO_MODEL)}
+    kinds = dict(sorted(kinds.items(), key=lambda one: one[0] in apart))
+    parts = {name: rows[rows["model"] == name] for name in sorted(outputs.models, key=lambda name: name in apart)}
     parts = {name: part for name, part in parts.items() if len(part)}
     disparity = outputs.disparity if outputs.disparity is not None else rows
     elsewhere = {str(row["model"]) for row in rank_rows(disparity.to_dict("records"), alpha)}
     people, many = outputs.included["person"].nunique(), len(parts) > MANY_MODELS
     whom = count_people(people, len(outputs.included), phantoms=outputs.is_phantoms)
-    kinds, medians = _phrase_models(outputs), tell_medians(outputs)
     groups = {name: count_groups(outputs, name) for name in outputs.attributes}
     said = {
         "Who.": summarise_people(whom, groups, min_group=outputs.parameters.fairness.min_group, rows=rows),
@@ -106,10 +108,10 @@ def _summarise(outputs: Outputs) -> list[Block]:
             levels=outputs.levels,
             places={find_place(row): where for row in found if (where := tell_where(outputs, row))},
             many=many,
+            apart=apart,
         ),
         "Not found.": summarise_rest(parts, alpha, others=sorted(elsewhere)),
     }
-    levels = {name: f"{told}{_NO_MODEL * kinds.get(name, '').startswith('no model')}" for name, told in medians.items()}
     links = {find_place(row): _name_card(place) for place, row in enumerate(_part_findings(outputs)[0])}
     matrix = draw_verdicts(
         rows,
@@ -119,7 +121,8 @@ def _summarise(outputs: Outputs) -> list[Block]:
         attributes=outputs.attributes,
         failing=find_failing(outputs.failures, outputs.main_metric, alpha),
         links=links,
-        levels=levels,
+        levels=medians,
+        apart=apart,
     )
     return [Summary(tuple((lead, text) for lead, text in said.items() if text)), matrix]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import pandas as pd
 
@@ -68,11 +68,13 @@ def summarise_found(
     levels: Mapping[Place, Means],
     places: Mapping[Place, str],
     many: bool,
+    apart: Container[str] = (),
 ) -> str:
     """Say for whom which model works worse: the gravest first, all organs where no single one is.
 
     `parts` are the rows of disparity.csv for one measure by model, `levels` the means of groups,
-    `places` where the masks of a group lie further inside or outside; `many` are told together.
+    `places` where the masks of a group lie further inside or outside; `many` are told together;
+    `apart` are no models, and are said to be none.
     """
     if many:
         return describe_many_models(parts, alpha)
@@ -90,7 +92,7 @@ def summarise_found(
     for model, found in grave.items():
         told = [_tell(row, levels, places) for row in found[:_MOST_NAMED]]
         more = f", and {len(found) - len(told)} more" if len(found) > len(told) else ""
-        said.append(f"{model} is worse {list_words(told)}{more}.")
+        said.append(f"{model}{', which is no model,' * (model in apart)} is worse {list_words(told)}{more}.")
     if uncertain:
         least = "Differences" if said else "No difference is certain to exceed the margin. Differences"
         briefly = [_tell_briefly(row, alpha) for row in uncertain[:_MOST_UNCERTAIN]]
