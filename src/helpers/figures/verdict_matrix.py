@@ -162,7 +162,7 @@ def draw_verdicts(
     name, comparisons = measure.name, count(sum(place in found for place in places), "comparison")
     each = f"how much {measure.worse} mean {name} is in the worst group than in the best, and its 95 % CI (below 0: it "
     each += f"may be the other way round). {_COLOURED.format(comparisons)}"
-    each += f" Under each model: the median {name} of everyone, in the lowest and the highest organ." * bool(levels)
+    each += f" With each model: the median {name} of everyone, in the lowest and the highest organ." * bool(levels)
     each += " Underlined: more is told below." * bool(links)
     each += f" {FAILS_DIFFER}: groups differ in how often the model fails." * any(place in failing for place in places)
     if len(models) * len(columns) <= _MOST_COLUMNS:
