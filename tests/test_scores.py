@@ -67,6 +67,15 @@ def measure(study):
 # How tables are read
 
 
+def test_a_table_with_a_column_per_organ_is_named_after_its_metric(make):
+    rows = read(make({"dsc.csv": "name,liver,spleen\na,0.9,0.8\nb,0.7,\n"}))
+    assert rows["dice"].dropna().to_dict() == {
+        ("a", "model", "liver"): 0.9, ("a", "model", "spleen"): 0.8, ("b", "model", "liver"): 0.7,
+    }  # fmt: skip
+    with pytest.raises(SegfairError, match="no column is a metric"):
+        read(make({"table.csv": "name,liver,spleen\na,0.9,0.8\n"}))
+
+
 def test_long_and_wide_tables_give_the_same_rows(make):
     long = make(
         {"long.csv": "Case,Method,Structure,DSC,Surface Dice\na,A 1,liver,0.9,0.8\nb,A 1,liver,0.7,0.6\n"},

@@ -191,6 +191,9 @@ class _Reader:
                 "cohort.scores.columns (scan: your column)"
             )
         columns = [column for column in table if column not in roles.values() and not self._is_aside(column)]
+        # Where no column names a metric, the file may: dsc.csv, with a column per organ.
+        if "metric" not in head and self._read_metric(path.stem) and not any(map(self._names_metric, columns)):
+            head = head.assign(metric=path.stem)
         places = self._read_metric_columns(columns) if "metric" not in head else self._read_organ_columns(columns)
         if "value" in roles and "metric" in head:
             places = {roles["value"]: (None, None)}
@@ -238,6 +241,9 @@ class _Reader:
         named = {column: name for name, column in self.wanted.columns.items() if name not in _ALIASES}
         renamed = self.wanted.values.get("metric", {})  # noqa: PD011
         return find_alias(named.get(text) or renamed.get(text, text), self.own)
+
+    def _names_metric(self, column: str) -> bool:
+        return self._read_metric(column) is not None or self._split(column) is not None
 
     def _split(self, column: str) -> tuple[str, str] | None:
         """Split ``liver_dice`` or ``DSC liver`` into organ and metric; None where it is neither."""
