@@ -125,11 +125,10 @@ class Resamples:
                 if current >= 0:
                     yield current, squared
                 squared, current = np.zeros((part.shape[1], self.draws)).T, group
-            number = (part != 0).sum(axis=0)
-            several = number > 1
-            squares, sums = np.split(np.hstack([part**2, part]).T @ counts.T, 2)
+                number, stacked = (part != 0).sum(axis=0), np.hstack([part**2, part]).T
+                factor = np.where(number > 1, number / np.maximum(number - 1, 1), 0.0)
+            squares, sums = np.split(stacked @ counts.T, 2)
             spread = squares - sums**2 / np.maximum(number, 1)[:, None]
-            factor = np.where(several, number / np.maximum(number - 1, 1), 0.0)
             squared[rows] = (np.maximum(spread, 0.0) * factor[:, None]).T
         if current >= 0:
             yield current, squared
