@@ -35,6 +35,10 @@ COVERED = """Array.from(document.querySelectorAll('.canvas')).filter(one => {
 FITS = """() => { const full = document.querySelector('.canvas:has(.gl-container)')._fullLayout;
   return ['scene', 'scene2'].filter(name => full[name]).every(name => { const across = full[name].domain.x;
     return full[name].aspectratio.x / 1.9 <= (across[1] - across[0]) * full._size.w / full._size.h + 0.02; }); }"""
+ZOOM = """async () => { const canvas = document.querySelector('.canvas:has(.gl-container)');
+  await Plotly.relayout(canvas, {'scene.aspectratio': {x: 0.7, y: 0.7, z: 0.7}});
+  await Plotly.relayout(canvas, {'legend.x': 0.1});
+  return canvas._fullLayout.scene.aspectratio.x; }"""
 EVIL = '<img src=x onerror="window.harmed=1">'
 
 
@@ -133,6 +137,7 @@ def test_the_page_is_never_wider_than_the_screen(browser, folder, width):
         assert visit.page.evaluate(STICKING_OUT) == [], "clipped, and not in a box that scrolls"
         assert visit.page.evaluate(COVERED) == 0, "a figure's buttons lie over its legend"
         visit.page.wait_for_function(FITS)
+        assert visit.page.evaluate(ZOOM) == 0.7, "who has zoomed in stays there"
     finally:
         visit.context.close()
 

@@ -36,7 +36,7 @@ from helpers.study import Study
 from helpers.vocabulary.words import UNITS, count, list_words, name_organ
 
 # A test holds the errors of its people several times over: at most so many people × vertices.
-_VALUES_TESTED = 40_000_000
+_VALUES_TESTED = 20_000_000
 
 
 def plan_tests(

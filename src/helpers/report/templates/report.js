@@ -25,6 +25,7 @@
     if (this.drawn === narrow) { return; }
     var first = this.drawn === undefined;
     this.drawn = narrow;
+    this.fitted = {scene: 1, scene2: 1};
     var layout = JSON.parse(JSON.stringify(narrow ? told.narrow : told.layout));
     this.canvas.style.height = layout.height + "px";
     // Plotly writes into what it is given; and a phone has a figure's scale of colours beneath it.
@@ -115,14 +116,16 @@
     });
     return Plotly.animate(this.canvas, [name], SHOW);
   };
-  // A body is drawn as large as the narrower side of its place allows, letters and all.
+  // A body is drawn as large as the narrower side of its place allows, letters and all; then its reader may zoom.
   Live.prototype.fit = function () {
-    var full = this.canvas._fullLayout, told = this.told.layout, update = {};
+    var full = this.canvas._fullLayout, told = this.told.layout, fitted = this.fitted, update = {};
     ["scene", "scene2"].forEach(function (name) {
       if (!full[name]) { return; }
-      var across = full[name].domain.x, ratio = (across[1] - across[0]) * full._size.w / full._size.h;
-      var zoom = told[name].aspectratio.x * Math.min(1, ratio);
-      if (Math.abs(zoom - full[name].aspectratio.x) > .01) { update[name + ".aspectratio"] = {x: zoom, y: zoom, z: zoom}; }
+      var across = full[name].domain.x, ratio = Math.min(1, (across[1] - across[0]) * full._size.w / full._size.h);
+      if (Math.abs(ratio - fitted[name]) < .01) { return; }
+      fitted[name] = ratio;
+      var zoom = told[name].aspectratio.x * ratio;
+      update[name + ".aspectratio"] = {x: zoom, y: zoom, z: zoom};
     });
     if (Object.keys(update).length) { Plotly.relayout(this.canvas, update); }
   };
