@@ -32,13 +32,14 @@ COVERED = """Array.from(document.querySelectorAll('.canvas')).filter(one => {
   const [bar, drawn] = ['.modebar', '.main-svg'].map(part => one.querySelector(part).getBoundingClientRect());
   return one.checkVisibility() && bar.bottom > drawn.top + 1; }).length"""
 # A body's letters stand at the ends of a square as wide as its place is high, times the zoom.
-FITS = """() => { const full = document.querySelector('.canvas:has(.gl-container)')._fullLayout;
-  return ['scene', 'scene2'].filter(name => full[name]).every(name => { const across = full[name].domain.x;
-    return full[name].aspectratio.x / 1.9 <= (across[1] - across[0]) * full._size.w / full._size.h + 0.02; }); }"""
-ZOOM = """async () => { const canvas = document.querySelector('.canvas:has(.gl-container)');
-  await Plotly.relayout(canvas, {'scene.aspectratio': {x: 0.7, y: 0.7, z: 0.7}});
-  await Plotly.relayout(canvas, {'legend.x': 0.1});
-  return canvas._fullLayout.scene.aspectratio.x; }"""
+BODY = "Array.from(document.querySelectorAll('.canvas')).find(one => one._fullLayout && one._fullLayout.scene)"
+FITS = f"""() => {{ const full = {BODY}._fullLayout;
+  return ['scene', 'scene2'].filter(name => full[name]).every(name => {{ const across = full[name].domain.x;
+    return full[name].aspectratio.x / 1.9 <= (across[1] - across[0]) * full._size.w / full._size.h + 0.02; }}); }}"""
+ZOOM = f"""async () => {{ const canvas = {BODY};
+  await Plotly.relayout(canvas, {{'scene.aspectratio': {{x: 0.7, y: 0.7, z: 0.7}}}});
+  await Plotly.relayout(canvas, {{'legend.x': 0.1}});
+  return canvas._fullLayout.scene.aspectratio.x; }}"""
 EVIL = '<img src=x onerror="window.harmed=1">'
 
 
