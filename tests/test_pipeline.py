@@ -182,6 +182,18 @@ MAY_WRITE = {
 }
 
 
+def test_a_report_made_again_by_itself_is_up_to_date(study):
+    """`segfair report` writes the stage's own files anew, from the same tables."""
+    write_outputs(study, "05_report")
+    provenance.note_outputs(study, "05_report")
+    assert provenance.explain_stage(study, "05_report") == "it has not run"
+    provenance.record_stage(study, "05_report", status="finished", seconds=1.0)
+    write_outputs(study, "05_report", "made again")
+    assert "not as it was written" in provenance.explain_stage(study, "05_report")
+    provenance.note_outputs(study, "05_report")
+    assert provenance.stage_is_current(study, "05_report")
+
+
 def test_a_run_with_other_values_that_is_killed_is_not_up_to_date(study):
     """Some tables may be of the killed run, whatever the next one's parameters are."""
     write_outputs(study, "03_performance")

@@ -29,6 +29,8 @@ def test_sizes_are_the_fewest_with_the_power():
     assert size == int(np.ceil(TTestIndPower().solve_power(0.4, alpha=0.05, power=0.8)))
     # Julious 2004, Statistics in Medicine 23:1921: 2 (z_0.95 + z_0.90)² / 0.4² = 107.04.
     assert find_group_size("equivalence", (0.05, 0.05), 0.02, alpha=0.05, power=0.8) == 108
+    # Of three people each there are 20 arrangements: p is never below 0.1.
+    assert find_group_size("difference", (0.001, 0.001), 0.02, alpha=0.05, power=0.8) == 4
     for question in ("difference", "equivalence"):
         n = find_group_size(question, (0.02, 0.08), 0.02, alpha=0.05, power=0.9)
         assert find_power(question, (0.02, 0.08), n, 0.02, 0.05) >= 0.9

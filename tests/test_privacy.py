@@ -142,6 +142,17 @@ def test_no_hidden_count_follows_from_its_line(shape):
             assert not (alone & others).any(), counts
 
 
+def test_where_every_group_is_too_small_there_is_nothing_to_hide():
+    people = pd.DataFrame({"person": ["a", "b"], "included": True, "group_sex": ["female", "male"], "group_age": "old"})
+    people = people.assign(sex=people["group_sex"], age=60.0)
+    people["subject"] = people["person"]
+    for name in ("group_sex", "group_age"):
+        people[name] = people[name].astype("category")
+    assert hide_counts(np.zeros((0, 2), int), LEAST).shape == (0, 2)
+    shown = cohort.hide_small(people, ["sex", "age"], LEAST)
+    assert cohort.count_overlaps(shown, ["sex", "age"], LEAST).empty
+
+
 def test_intersections_do_not_tell_the_size_of_a_hidden_one(tmp_path):
     """Of the women three alone are Venusian: how many follows from all women and the Terrans."""
     sizes = {

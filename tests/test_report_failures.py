@@ -136,6 +136,9 @@ def test_a_model_that_makes_a_difference_in_volume_larger_shows_no_part_of_it():
     assert "the model's masks make it 312.5 ml (model" in describe_volume(
         row | {"model_gap": 312.5, "difference": 137.5}
     )
+    doubtful = row | {"model_gap": 312.5, "difference": 137.5, "reference_gap_low": -94.0, "reference_gap_high": 223.0}
+    assert "larger in men than in women (not certain: 95 % CI −94.0 to 223.0 ml); the" in describe_volume(doubtful)
+    assert "not certain" not in describe_volume(doubtful | {"reference_gap_low": 1.0})
     assert "the model's masks make it −20.0 ml (" in describe_volume(row | {"model_gap": -20.0, "difference": -195.0})
     assert "the model's masks show 90.0 ml of that (" in describe_volume(row | {"model_gap": 90.0, "difference": -85.0})
 

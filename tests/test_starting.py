@@ -195,7 +195,7 @@ def test_numbers_behind_zeros_get_a_table_of_scans(folder):
     (folder.folder / "dataset.json").write_text(
         json.dumps({"labels": {"background": 0, "Liver": 1, "spleen": 2, "right kidney": 3, "kidney (L)": 4}}), "utf-8"
     )
-    table = folder.save(ID=[1, 2, 3, 4], sex=["H", "M", "M", "H"], poids=[70, 80, 90, 60], taille=[170, 180, 175, 160])
+    table = folder.save(ID=[1, 2, 3, 4], sex=["H", "M", "M", "H"], poids=[70, 80, 90, 60], taille=[1.70, 180, 175, 160])
     started = folder.start(table)
     written = read(started.path)
     assert started.table is not None and written["cohort"]["path"] == "params/hospital_scans.csv"

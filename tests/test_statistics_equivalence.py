@@ -18,7 +18,7 @@ from helpers.statistics.equivalence import (
     judge_columns,
 )
 from helpers.statistics.grouped_values import GroupedValues
-from helpers.statistics.hypothesis_tests import find_squared_error, run_kruskal_wallis
+from helpers.statistics.hypothesis_tests import find_least_p, find_squared_error, run_kruskal_wallis
 from helpers.vocabulary.verdicts import Verdict
 from tests.test_statistics_hypothesis_tests import EXACT, ignore_pandas_warning, make_columns, split
 
@@ -96,6 +96,23 @@ def test_equivalence_is_that_of_two_one_sided_tests_of_pingouin_and_statsmodels(
             theirs = [pingouin.tost(*pair, bound=float(margin), correction=True)["pval"].iloc[0] for pair in pairs]
         assert found[place] == (max(theirs) < 0.05)
         assert found[place] == (max(ttost_ind(*pair, -margin, margin, usevar="unequal")[0] for pair in pairs) < 0.05)
+
+
+@pytest.mark.parametrize(("sizes", "known"), [((3, 3), False), ((3, 4), True), ((4, 4), True), ((3, 3, 3), True)])
+def test_nothing_is_detectable_where_no_arrangement_of_people_is_rare_enough(sizes, known):
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    values = np.arange(len(codes), dtype=float)[:, None] % 3 / 1000
+    found = judge_columns(GroupedValues(values, codes), np.ones(1), np.ones(1)).detectable
+    assert np.isfinite(found).all() == known and np.isnan(found).any() != known
+    if len(sizes) == 2:
+        differences = np.arange(len(codes), dtype=float)[::-1] ** 2
+        least = stats.permutation_test(
+            (differences[: sizes[0]], differences[sizes[0] :]),
+            lambda a, b: abs(a.mean() - b.mean()),
+            alternative="greater",
+            n_resamples=np.inf,
+        ).pvalue
+        assert find_least_p(np.array(sizes)) == pytest.approx(least) and (least <= 0.05) == known
 
 
 def test_intervals_agree_with_scipy(rng):
@@ -247,7 +264,7 @@ def test_degenerate_columns():
     found = judge_columns(GroupedValues(values, codes), np.full(4, 100.0), np.full(4, np.nan))
     # No variation: nothing known. One group: nothing compared. A group of one is not compared.
     assert found.verdict.tolist() == [INCONCLUSIVE, "", "", EQUIVALENT]
-    assert np.isnan(found.detectable[:, :3]).all() and np.isfinite(found.detectable[0, 3])
+    assert np.isnan(found.detectable).all(), "of three people each no arrangement is rare enough"
     assert np.isfinite(found.difference[:, 3]).tolist() == [True, False, False]
     small = judge_columns(GroupedValues(values, codes), np.full(4, 100.0), np.full(4, np.nan), smallest_group=4)
     assert small.verdict.tolist() == [""] * 4

@@ -190,10 +190,13 @@ def report(
     ] = "whole",
 ) -> None:
     """Write report.html again from what a study has found."""
+    from helpers.provenance import note_outputs
     from helpers.report import build_report, print_report
     from helpers.study import find_study
 
-    page = build_report(find_study(place).folder)
+    study = find_study(place)
+    page = build_report(study.folder)
+    note_outputs(study, "05_report")
     typer.echo(f"report: {_relative(page)}")
     if pdf or pages == "short":
         typer.echo(f"printed: {_relative(print_report(page, short=pages == 'short'))}")

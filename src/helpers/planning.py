@@ -119,7 +119,7 @@ def _describe(table: pd.DataFrame, metric: str) -> list[str]:
             line += f"; {row['people_resampled']} by resampling the pilot, whose scores are far from normal"
         lines.append(line)
     if len(ordered) > _SHOWN:
-        lines.append(f"{len(ordered) - _SHOWN} more, which need fewer people, are in plan.csv")
+        lines.append(f"{len(ordered) - _SHOWN} more, which need no more people than these, are in plan.csv")
     return lines
 
 

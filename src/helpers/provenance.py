@@ -173,6 +173,16 @@ def record_stage(
     _write_run(study, run)
 
 
+def note_outputs(study: Study, stage: str) -> None:
+    """Take what a finished stage's files hold now, made again from the same tables, for its own."""
+    run, contents = read_run(study.folder), Fingerprints(study).contents
+    record = run.get("stages", {}).get(stage, {})
+    if record.get("status") == "finished":
+        record["outputs"] = _hash_outputs(study, stage, contents)
+        contents.flush()
+        _write_run(study, run)
+
+
 def read_run(folder: Path) -> dict[str, Any]:
     """Read run.json of an output folder; an absent or damaged one counts as empty."""
     try:

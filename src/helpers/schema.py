@@ -218,7 +218,10 @@ _COLUMNS: dict[str, tuple[Kind, str]] = {
         "text",
         "people without a value, of all people, by group (organ missed or scan failed); empty where there are none",
     ),
-    "detectable": ("number", "minimum detectable difference at `fairness.power`"),
+    "detectable": (
+        "number",
+        "minimum detectable difference at `fairness.power`; missing where so few people can show none, however large",
+    ),
     "verdict": ("text", ", ".join(verdict.value for verdict in Verdict)),
     "unseen_share": (
         "number",

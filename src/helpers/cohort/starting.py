@@ -192,7 +192,7 @@ def _add_bmi(people: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
         return people
     weight_kg, height = (read_numbers(people[columns[name]]) for name in ("weight", "height"))
     if "bmi" not in columns:
-        height_m = height / 100 if height.median() > _CM else height
+        height_m = height.where(height <= _CM, height / 100)  # one table may hold both
         people.insert(2, "bmi", (weight_kg / height_m**2).round(1))
         people["bmi"] = people["bmi"].astype("str").where(people["bmi"].notna())
     return people.drop(columns=[columns["weight"], columns["height"]])

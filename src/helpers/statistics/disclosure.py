@@ -14,7 +14,7 @@ def hide_counts(counts: np.ndarray, least: int) -> np.ndarray:
     suppression: Hundepool et al., Statistical Disclosure Control, 2012, 4.2).
     """
     hidden = (counts > 0) & (counts < least)
-    changed = True
+    changed = counts.size > 0  # no group is large enough: there is nothing to hide
     while changed:
         changed = False
         for axis in range(counts.ndim):

@@ -21,7 +21,7 @@ from scipy.optimize import elementwise
 
 from helpers.errors import SegfairError
 from helpers.statistics.grouped_values import GroupedValues, list_pairs
-from helpers.statistics.hypothesis_tests import find_squared_error
+from helpers.statistics.hypothesis_tests import find_least_p, find_squared_error
 from helpers.statistics.unseen_failures import Allowance, UnseenFailures, widen_interval
 from helpers.vocabulary.verdicts import Verdict
 
@@ -143,6 +143,8 @@ def judge_columns(
     within = (Verdict.EQUIVALENT.value, Verdict.NEGLIGIBLE.value)
     error = np.where(compared & (squared > 0), np.sqrt(squared), np.nan)
     detectable = find_detectable_difference(error, df, alpha=alpha, power=power)
+    # So few people that no arrangement of them is rare enough: no difference is ever found.
+    detectable[:, find_least_p(np.where(kept, moments.n, 0)) > alpha] = np.nan
     refused = np.isin(unrefused, within) & ~np.isin(verdict, within)
     return Verdicts(verdict, first, second, difference, low, high, *narrow, detectable, refused)
 

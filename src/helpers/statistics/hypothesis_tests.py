@@ -127,6 +127,18 @@ def run_t_test(grouped: GroupedValues, first: int | np.ndarray = 0, second: int 
     return _refer_to_t(statistic, np.where(made, df, np.nan), n1 + n2)
 
 
+def find_least_p(sizes: np.ndarray) -> np.ndarray:
+    """Return the smallest p that a permutation test of groups of these sizes can give, float64.
+
+    `sizes`, (groups, …), are people; a group of nobody does not count. One in the number of their
+    arrangements; of two equal groups twice that, as exchanging them changes no two-sided test.
+    """
+    sizes = np.asarray(sizes, np.float64)
+    arrangements = special.gammaln(sizes.sum(axis=0) + 1) - special.gammaln(sizes + 1).sum(axis=0)
+    twins = ((sizes > 0).sum(axis=0) == 2) & (2 * sizes.max(axis=0, initial=0) == sizes.sum(axis=0))
+    return np.where(twins, 2.0, 1.0) * np.exp(-arrangements)
+
+
 def find_squared_error(
     n1: np.ndarray, variance1: np.ndarray, n2: np.ndarray, variance2: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from scipy import special
 
 from helpers.errors import SegfairError
 from helpers.statistics.bootstrap import make_generator
-from helpers.statistics.hypothesis_tests import find_squared_error
+from helpers.statistics.hypothesis_tests import find_least_p, find_squared_error
 
 Question = Literal["difference", "equivalence"]
 
@@ -69,6 +69,9 @@ def find_group_size(
         raise SegfairError(f"power must be above alpha ({alpha:g}) and below 1; got {power:g}")
 
     def is_enough(n: int) -> bool:
+        # The test that decides is a permutation test: very few people have too few arrangements.
+        if question == "difference" and find_least_p(np.array([n, n])) > alpha:
+            return False
         return find_power(question, sd, n, margin, alpha) >= power
 
     # More people are never worse.

@@ -27,9 +27,11 @@ def describe_volume(row: Mapping[str, Any]) -> str:
     is_part = 0 <= row["model_gap"] <= row["reference_gap"]
     shown = f"show {by_model} of that" if is_part else f"make it {by_model}"
     interval = format_interval(row["low"], row["high"], _ML)
+    low, high = (row.get(f"reference_gap_{end}", float("nan")) for end in ("low", "high"))
+    unsure = f" (not certain: 95 % CI {format_interval(low, high, _ML)})" if low <= 0 <= high else ""
     return (
         f"{row['model']}, {name_organ(row['organ'])} by {name_for_people(str(row['attribute']))}: by the experts' "
-        f"masks it is {by_expert} larger in {larger} than in {smaller}; the model's masks {shown} "
+        f"masks it is {by_expert} larger in {larger} than in {smaller}{unsure}; the model's masks {shown} "
         f"(model − expert {format_value(row['difference'], _ML)}, 95 % CI {interval}, adjusted "
         f"{format_p(row['p_adjusted'])})."
     )
