@@ -67,6 +67,17 @@ def browser(chromium):
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def warm_place(tmp_path_factory):
+    """Return a folder in which a good study has been checked; the process comes back from it."""
+    from tests import fuzzing
+
+    here, place = os.getcwd(), tmp_path_factory.mktemp("warm")  # noqa: PTH109
+    fuzzing.warm_up(place)
+    yield place
+    os.chdir(here)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY

@@ -15,29 +15,20 @@ from tests import hostile_inputs as hostile
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="limits of a process are POSIX's")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Return a folder in which a good study has been checked; the process comes back from it."""
-    here, place = os.getcwd(), tmp_path_factory.mktemp("hostile")  # noqa: PTH109
-    fuzzing.warm_up(place)
-    yield place
-    os.chdir(here)
-
-
 @pytest.mark.parametrize("kind", ["images", "table", "parameters", "weights", "dicom"])
-def test_each_hostile_input_ends_in_a_sentence(place, kind):
+def test_each_hostile_input_ends_in_a_sentence(warm_place, kind):
     cases = [case for case in fuzzing.list_cases(20261130, 1000, together=20) if case[0].startswith(kind)]
     assert len(cases) > 20
-    faults = fuzzing.run_apart(cases, place)
+    faults = fuzzing.run_apart(cases, warm_place)
     assert not faults, "\n".join(faults)
 
 
-def test_a_study_with_hostile_images_is_done(tmp_path, place):
-    os.chdir(tmp_path)  # `place` comes back from it
+def test_a_study_with_hostile_images_is_done(tmp_path, warm_place):
+    os.chdir(tmp_path)  # `warm_place` comes back from it
     assert fuzzing.run_study(20261130, 40, tmp_path) == []
 
 
-def test_a_study_with_hostile_dicom_files_is_done(tmp_path, place):
+def test_a_study_with_hostile_dicom_files_is_done(tmp_path, warm_place):
     os.chdir(tmp_path)
     assert fuzzing.run_dicom_study(20261130, 40, tmp_path) == []
 

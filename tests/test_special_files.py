@@ -16,6 +16,7 @@ from tests import hostile_inputs as hostile
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes and devices are POSIX's")
 
+READY = '{name: ours, kind: precomputed, path: "ours/{scan}.nii.gz"}'
 PEOPLE = "subject,scan,sex,age,bmi,modality,reference,image\n"
 
 
@@ -38,15 +39,13 @@ def make_socket(path):
         Path(short, "s").rename(path)
 
 
-def write_study(folder, reference="masks/a.nii.gz", image="", model="ours/{scan}.nii.gz", labels="[1]", **lines):
+def write_study(folder, reference="masks/a.nii.gz", image="", labels="[1]", model=READY):
     """Write two people, the first with these files, and the parameter file; return the command."""
     (folder / "ours").mkdir(exist_ok=True)
     rows = [f"p1,s1,female,50,22,CT,{reference},{image}", "p2,s2,male,51,23,CT,masks/b.nii.gz,"]
     if not os.path.lexists(folder / "people.csv"):
         (folder / "people.csv").write_text(PEOPLE + "\n".join(rows) + "\n", encoding="utf-8")
-    text = fuzzing.STUDY.format(table="people.csv").replace("ours/{scan}.nii.gz", model).replace("[1]", labels)
-    for what, line in lines.items():
-        text = text.replace({"weights": '{name: ours, kind: precomputed, path: "ours/{scan}.nii.gz"}'}[what], line)
+    text = fuzzing.STUDY.format(table="people.csv").replace(READY, model).replace("[1]", labels)
     (folder / "study.yaml").write_text(text, encoding="utf-8")
     return ["check", "study.yaml", "-o", "compute.workers=0"]
 
@@ -70,7 +69,7 @@ def at_prediction(folder, put):
 def at_every_prediction(folder, put):
     (folder / "ours").mkdir()
     put(folder / "ours" / "s1_any.nii.gz")
-    return write_study(folder, model="ours/{scan}_*.nii.gz")
+    return write_study(folder, model=READY.replace(".nii", "_*.nii"))
 
 
 def at_voxels_of_a_header(folder, put):
@@ -104,7 +103,6 @@ def at_a_png(folder, put):
 
 
 def at_a_lookup_table(folder, put):
-    (folder / "dseg.tsv").parent.mkdir(exist_ok=True)
     put(folder / "masks" / "dseg.tsv")
     os.link(folder / "masks" / "a.nii.gz", folder / "masks" / "sub-1_dseg.nii.gz")
     return write_study(folder, reference="masks/sub-1_dseg.nii.gz", labels="[Liver]")
@@ -122,7 +120,7 @@ def at_the_parameters(folder, put):
 
 def at_a_checkpoint(folder, put):
     put(folder / "sam.pth")
-    return write_study(folder, weights="{name: ours, kind: sam, checkpoint: sam.pth}")
+    return write_study(folder, model="{name: ours, kind: sam, checkpoint: sam.pth}")
 
 
 def at_verify(folder, put):
@@ -134,14 +132,12 @@ def at_a_model_folder(folder, put):
     (folder / "net" / "fold_0").mkdir(parents=True)
     for name in ("dataset.json", "plans.json", "fold_0/checkpoint_final.pth"):
         put(folder / "net" / name)
-    return write_study(folder, weights="{name: ours, kind: nnunet, folder: net}")
+    return write_study(folder, model="{name: ours, kind: nnunet, folder: net}")
 
 
 def at_what_a_model_was_trained_on(folder, put):
     put(folder / "listed.txt")
-    return write_study(
-        folder, weights='{name: ours, kind: precomputed, path: "ours/{scan}.nii.gz", trained_on_scans: listed.txt}'
-    )
+    return write_study(folder, model=f"{READY[:-1]}, trained_on_scans: listed.txt}}")
 
 
 def at_a_tree_of_dicom(folder, put):
@@ -170,16 +166,8 @@ def at_init(folder, put):
 DOORS = [door for name, door in list(globals().items()) if name.startswith("at_")]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    here, place = os.getcwd(), tmp_path_factory.mktemp("special")  # noqa: PTH109
-    fuzzing.warm_up(place)
-    yield place
-    os.chdir(here)
-
-
 @pytest.mark.parametrize("put", [make_pipe, link_endless, make_folder, make_socket])
-def test_what_is_no_file_is_told_at_every_door(place, put):
+def test_what_is_no_file_is_told_at_every_door(warm_place, put):
     cases = [(f"{door.__name__}, {put.__name__}", lambda folder, door=door: door(folder, put)) for door in DOORS]
-    faults = [fault for case in cases for fault in fuzzing.run_apart([case], place, seconds=2)]
+    faults = [fault for case in cases for fault in fuzzing.run_apart([case], warm_place, seconds=2)]
     assert not faults, "\n".join(faults)

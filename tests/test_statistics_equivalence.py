@@ -104,6 +104,10 @@ def test_nothing_is_detectable_where_no_arrangement_of_people_is_rare_enough(siz
     values = np.arange(len(codes), dtype=float)[:, None] % 3 / 1000
     found = judge_columns(GroupedValues(values, codes), np.ones(1), np.ones(1)).detectable
     assert np.isfinite(found).all() == known and np.isnan(found).any() != known
+    pairs = len(found)
+    given = (np.full((pairs, 1), 0.1), np.full((pairs, 1), 9.0))  # of clusters, whose test permutes nobody
+    judged = judge_columns(GroupedValues(values, codes), np.ones(1), np.ones(1), errors=given)
+    assert np.isfinite(judged.detectable).all()
     if len(sizes) == 2:
         differences = np.arange(len(codes), dtype=float)[::-1] ** 2
         least = stats.permutation_test(

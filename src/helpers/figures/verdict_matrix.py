@@ -85,7 +85,7 @@ Place = tuple[str, str, str]  # model, organ, attribute
 _MOST_COLUMNS, _MOST_ROWS = 12, 12
 _COLOURED = (
     "Coloured: a difference was found, ▲ larger than the margin, △ perhaps smaller; the group named is the one it is "
-    "worse for. Grey (?): undecided, so no group is named, also where the interval leaves out 0: among {} some do so "
+    "worse for. Grey (?): undecided, so no group is named, even where the interval leaves out 0: among {}, some do so "
     "by chance."
 )
 
@@ -156,7 +156,7 @@ def draw_verdicts(
     rows = [organ for organ in put_first([*organs, *part["organ"]], POOLED) if organ in set(part["organ"])]
     columns = list(dict.fromkeys([*attributes, *part["attribute"]]))
     cells, measure = _Cells(found, alpha, failing, links or {}, levels or {}, apart, hover), find_measure(metric)
-    models = sorted(cells.rank(list(dict.fromkeys(part["model"]))), key=lambda model: model in apart)
+    models = cells.rank(list(dict.fromkeys(part["model"])))
     places = list(product(models, rows, columns))
     used = {cells.judge(place)[1] for place in places}
     name, comparisons = measure.name, count(sum(place in found for place in places), "comparison")
@@ -186,26 +186,28 @@ def draw_verdicts(
         for verdict in Verdict
         if verdict in used
     )
-    refused = "unseen_share" in part and part["unseen_share"].notna().any()
-    unseen = " Where an interval lies inside the margin and the cell is open all the same (? or △), the groups are too "
-    unseen += "small to rule out failures that nobody happened to have."
-    equal = " Equivalent (=): inside the margin, by two one-sided tests at 5 %." * (Verdict.EQUIVALENT in used)
+    how += " An inconclusive cell (?) may hide a gap as large as the far end of its interval."
+    if "unseen_share" in part and part["unseen_share"].notna().any():
+        how += (
+            " A cell may be open (? or △) although its interval lies inside the margin: the groups are then too small "
+            "to rule out failures that nobody happened to have."
+        )
     margins = {float(margin) for margin in part["margin"].dropna()} if "margin" in part else set()
-    margin = (
-        f"The margin is {format_value(margins.pop(), metric)}: the largest difference that this study considers "
-        "unimportant, set beforehand. "
-        if len(margins) == 1
-        else ""
-    )
+    if len(margins) == 1:
+        how += (
+            f" The margin is {format_value(margins.pop(), metric)}: the largest difference that this study considers "
+            "unimportant, set beforehand."
+        )
+    if Verdict.EQUIVALENT in used:
+        how += " Equivalent (=): inside the margin, by two one-sided tests at 5 %."
+    how += " Point at a cell for more." * hover
     caption = f"For whom each model works worse: the gap in {name} between groups, by organ and attribute"
     return VerdictMatrix(
         f'<figure class="verdicts"><figcaption>{caption}</figcaption>'
         f"{f'<p>{escape(describe_answerable(part))}</p>' * hover}"
         f"{grid}"
-        f'<ul aria-label="Signs and colours">{key}</ul><p class="how"><strong>How to read this.</strong> {how} '
-        f"An inconclusive cell (?) may hide a gap as large as the far end of its interval."
-        f"{unseen * bool(refused)} {margin.strip()}{equal}"
-        f"{' Point at a cell for more.' * hover}</p></figure>"
+        f'<ul aria-label="Signs and colours">{key}</ul><p class="how"><strong>How to read this.</strong> {how}</p>'
+        "</figure>"
     )
 
 
@@ -256,14 +258,16 @@ class _Cells:
         return row, read_verdict(row, self.alpha)
 
     def rank(self, models: Sequence[str]) -> list[str]:
-        """Return the models with the gravest verdicts first, else in their order."""
+        """Return the models, the gravest verdicts first, what is no model last; else in order."""
         grave = list(Verdict)
         worst = {model: len(grave) for model in models}
         for model, organ, attribute in self.found:
             if model in worst:
                 verdict = grave.index(self.judge((model, organ, attribute))[1])
                 worst[model] = min(worst[model], verdict)
-        return sorted(models, key=lambda model: min(worst[model], grave.index(Verdict.EQUIVALENT)))
+        return sorted(
+            models, key=lambda model: (model in self.apart, min(worst[model], grave.index(Verdict.EQUIVALENT)))
+        )
 
     def draw(self, place: Place) -> str:
         """Return one comparison: sign, gap, interval, and who does worse."""

@@ -143,8 +143,8 @@ def judge_columns(
     within = (Verdict.EQUIVALENT.value, Verdict.NEGLIGIBLE.value)
     error = np.where(compared & (squared > 0), np.sqrt(squared), np.nan)
     detectable = find_detectable_difference(error, df, alpha=alpha, power=power)
-    # So few people that no arrangement of them is rare enough: no difference is ever found.
-    detectable[:, find_least_p(np.where(kept, moments.n, 0)) > alpha] = np.nan
+    if errors is None:  # people are permuted; so few may have no arrangement that is rare enough
+        detectable[:, find_least_p(np.where(kept, moments.n, 0)) > alpha] = np.nan
     refused = np.isin(unrefused, within) & ~np.isin(verdict, within)
     return Verdicts(verdict, first, second, difference, low, high, *narrow, detectable, refused)
 

@@ -37,8 +37,8 @@ def compose_people(outputs: Outputs) -> ReportSection:
             ReportTable("People in each group", frame, numeric=tuple(frame.columns.drop(["Attribute", "Group"]))),
             Text(
                 f"Groups of fewer than {min_group} people are neither compared nor shown; beside one, nothing is told "
-                "from which its people's age or BMI would follow; their number may. Where mean age or BMI differs "
-                "between groups, a gap between them may be due to that instead."
+                "from which its people's age or BMI would follow; how many they are sometimes does. Where mean age or "
+                "BMI differs between groups, a gap between them may be due to that instead."
             ),
         ]
     elif outputs.attributes:
