@@ -33,12 +33,14 @@ run: $(INSTALLED)  ## Run another study: make run PARAMS=params/my_study.yaml
 lab: $(INSTALLED)  ## Open JupyterLab on a study's copies of the notebooks: make lab PARAMS=params/my_study.yaml
 	@$(BIN)/segfair lab $(PARAMS) -- $(LAB_OPTIONS)
 
-# A file's tests share what is costly to make (a study, a JupyterLab), so they stay in one process.
+# A file's tests share what is costly to make (a study, a JupyterLab), so they stay in one process. In the order of
+# their names: files of few tests would come last, and the whole studies are among these.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
 test: $(INSTALLED)  ## Run the tests
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 coverage: $(INSTALLED)  ## Run the tests and count the lines of helpers they reach; fails under 90 %
-	@$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered --cov-report=html
+	@$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered --cov-report=html
 
 lint: $(INSTALLED)  ## Check code, types, notebooks, import contracts and spelling
 	@$(BIN)/ruff check .
